@@ -1,0 +1,129 @@
+"""The command line: a command is a verb, and calls one public function. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from affekt import __version__
+from affekt.errors import AffektError
+
+app = typer.Typer(
+    name="affekt",
+    help="Speech emotion recognition: from a voice to the emotion in it.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The entry point: our errors are one line and exit status 2; a traceback is a bug."""
+    try:
+        app()
+    except AffektError as error:
+        print(f"affekt: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"affekt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def recognize(
+    inputs: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER...", help="Audio files; folders are searched.")],
+    model: Annotated[
+        str, typer.Option(metavar="BUNDLE", help="A trained bundle: a folder, or a shipped name.")
+    ] = "default",
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object per file, one a line.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write rows to a .jsonl, .csv or .parquet file; resumes an interrupted run."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Cores that one file may use.")] = 1,
+) -> None:
+    """Recognise the emotion in each file's voice.
+
+    Exit status: 0 if every file was recognised, 2 if any could not be; the others are done all the same.
+    """
+    from contextlib import ExitStack
+
+    from affekt.inference.output import ResultsFile
+    from affekt.inference.recognizer import Recognizer, expand
+    from affekt.terminal import Display
+
+    files = [str(path) for path in expand(inputs)]
+    recognizer = Recognizer.load(model, threads=threads)
+    with ExitStack() as stack:
+        results = stack.enter_context(ResultsFile(output, recognizer.model)) if output else None
+        earlier = dict(results.done) if results else {}
+        display = stack.enter_context(Display(files, recognizer.model, json=json, output=output))
+        for file in files:
+            row = earlier.get(file) or next(recognizer.rows([file]))
+            if results and file not in earlier:
+                results.append(row)
+            display.show(row, earlier=file in earlier)
+    sys.exit(2 if display.failed else 0)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe: a TOML file, or a shipped name.")],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Settings to change.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; by default runs/RECIPE.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Make a bundle of the finished run here.")
+    ] = None,
+) -> None:
+    """Train a recipe into a run folder. Run again, it goes on where it was stopped."""
+    from affekt.extras import need
+
+    need("torch", extra="train", purpose="training")
+    from affekt import experiments
+    from affekt.training.recipe import load_recipe
+
+    chosen = load_recipe(recipe, settings)
+    finished = experiments.train(chosen, run or Path("runs") / chosen.name)
+    if bundle is not None:
+        made = experiments.make_bundle(chosen, finished, bundle)
+        print(f"{made.id} in {bundle}")
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle: a folder, or a shipped name.")],
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="The corpus's name: cremad, emodb.")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The corpus's folder.")],
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Score a bundle on a corpus: on the people its training left untouched, or on all of a corpus it never saw."""
+    from affekt.extras import need
+
+    need("torch", extra="train", purpose="evaluation")
+    import json as jsonlib
+
+    from affekt import experiments
+    from affekt.terminal import print_scores
+
+    scores = experiments.evaluate(bundle, corpus, root, say=lambda text: print(text, file=sys.stderr))
+    if json:
+        print(jsonlib.dumps(scores))
+    else:
+        print_scores(scores)

@@ -1,0 +1,135 @@
+"""What a file's container tells: who must decode it, and whether it was cut off where its decoder would not say so.
+
+MP4, m4a, mov: boxes (ISO/IEC 14496-12, 4.2). WebM, Matroska: EBML elements (RFC 8794). Ogg: pages (RFC 3533, 6).
+MP3: the Xing header, an encoder's note of the bytes that it wrote. NIST SPHERE: the sample count of its header.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Callable
+from typing import IO
+
+HEAD = 1024  # bytes that tell a container, a SPHERE header among them
+
+# Containers that libsndfile does not know and PyAV does: where their signature stands, and what it is.
+MEDIA = (
+    (4, b"ftyp"),  # mp4, m4a, mov, 3gp
+    (0, b"\x1a\x45\xdf\xa3"),  # webm, mkv
+    (0, b"\x30\x26\xb2\x75"),  # wma, wmv
+    (0, b"#!AMR"),
+    (0, b"FLV"),
+    (0, b"\x00\x00\x01\xba"),  # mpeg
+    (8, b"AVI "),
+)
+# PyAV's demuxers for them. Others stay shut: a playlist under an innocent name makes ffmpeg open any file it lists.
+DEMUXERS = "mov,matroska,asf,amr,flv,mpeg,avi,aac"
+
+
+def is_media(head: bytes) -> bool:
+    """Whether a file that begins so is for PyAV rather than for libsndfile."""
+    adts = len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0  # bare AAC
+    return adts or any(head.startswith(signature, offset) for offset, signature in MEDIA)
+
+
+def cut_off(stream: IO[bytes], head: bytes) -> str | None:
+    """How the file ends before its container does, for a message; None if it is whole, or its container does not say."""
+    stream.seek(0, os.SEEK_END)
+    size = stream.tell()
+    for offset, signature, check in CHECKS:
+        if head.startswith(signature, offset):
+            return check(stream, size)
+    return None
+
+
+def _boxes(stream: IO[bytes], size: int) -> str | None:
+    kinds, start = set(), 0
+    while start + 8 <= size:
+        stream.seek(start)
+        header = stream.read(16)
+        length, kind = struct.unpack(">I4s", header[:8])
+        if length == 1 and len(header) == 16:
+            (length,) = struct.unpack(">Q", header[8:])
+        elif length == 0:
+            length = size - start  # as far as the file goes
+        if kind in (b"moov", b"mdat", b"moof") and start + length > size:
+            return f"its part {kind.decode()!r} promises {length} bytes, {size - start} are there"
+        kinds.add(kind)
+        start += max(length, 8)
+    return None if b"moov" in kinds else "its table of contents ('moov') is missing"
+
+
+def _elements(stream: IO[bytes], size: int) -> str | None:
+    stream.seek(4)
+    stream.seek(_element_size(stream) or 0, os.SEEK_CUR)
+    if stream.read(4) != b"\x18\x53\x80\x67":
+        return "it ends before its first segment"
+    promised = _element_size(stream)  # None in a live recording
+    there = size - stream.tell()
+    if promised is None or promised <= there:
+        return None
+    return f"its segment promises {promised} bytes, {there} are there"
+
+
+def _element_size(stream: IO[bytes]) -> int | None:
+    """A variable-size integer (RFC 8794, 4): the leading zeros tell its bytes, all ones stand for "unknown"."""
+    first = stream.read(1)
+    if first in (b"", b"\x00"):
+        return None
+    width = 9 - first[0].bit_length()
+    value = int.from_bytes(bytes([first[0] & (0xFF >> width)]) + stream.read(width - 1), "big")
+    return None if value == (1 << 7 * width) - 1 else value
+
+
+def _last_page(stream: IO[bytes], size: int) -> str | None:
+    # That the last page must end the stream (its flag 4) is not asked for: Android's voice messages and live
+    # recordings come without. A page that is not whole tells a cut as well as always.
+    stream.seek(max(0, size - 65_307))  # the longest page
+    tail = stream.read()
+    start = tail.rfind(b"OggS\x00")
+    if start < 0:
+        return None
+    header, count = tail[start : start + 27], tail[start + 26 : start + 27]
+    segments = tail[start + 27 : start + 27 + sum(count)]
+    whole = (
+        len(header) == 27 and len(segments) == sum(count) and len(tail) - start >= 27 + len(segments) + sum(segments)
+    )
+    return None if whole else "its last Ogg page is not whole"
+
+
+def _xing(stream: IO[bytes], size: int) -> str | None:
+    stream.seek(0)
+    tag = stream.read(10)
+    # An ID3 tag comes first; its length stands in four bytes of seven bits.
+    stream.seek(10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(tag[6:])) if tag[:3] == b"ID3" else 0)
+    frame = stream.read(64)
+    at = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if at < 0 or len(frame) < at + 16 or not frame[at + 7] & 2:
+        return None
+    promised = int.from_bytes(frame[at + 12 : at + 16] if frame[at + 7] & 1 else frame[at + 8 : at + 12], "big")
+    # Editors that cut an MP3's silence leave the note as it was; mpg123 shrugs at 1 % too.
+    return f"its header promises {promised} bytes, {size} are there" if size < 0.99 * promised else None
+
+
+def _sphere(stream: IO[bytes], size: int) -> str | None:
+    stream.seek(0)
+    head = stream.read(HEAD)
+    fields = dict(re.findall(rb"^(\w+) -\w+ (\S+)", head, re.MULTILINE))
+    counts = [fields.get(name, b"") for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
+    if not all(count.isdigit() for count in counts) or b"," in fields.get(b"sample_coding", b""):  # compressed
+        return None
+    samples, channels, width = map(int, counts)
+    promised, there = samples * channels * width, max(0, size - HEAD)
+    return f"its header promises {promised} bytes of sound, {there} are there" if there < promised else None
+
+
+CHECKS: tuple[tuple[int, bytes, Callable[[IO[bytes], int], str | None]], ...] = (
+    (4, b"ftyp", _boxes),
+    (0, b"\x1a\x45\xdf\xa3", _elements),
+    (0, b"OggS", _last_page),
+    (0, b"ID3", _xing),
+    (0, b"\xff", _xing),
+    (0, b"NIST_1A", _sphere),
+)

@@ -1,0 +1,11 @@
+"""The corpora, by name. A new one is a file beside these and a line here."""
+
+from affekt.registry import Registry
+
+corpora = Registry(
+    "corpus",
+    {
+        "cremad": "affekt.corpora.cremad:CREMAD",
+        "emodb": "affekt.corpora.emodb:EMODB",
+    },
+)

@@ -1,0 +1,31 @@
+"""Which epoch of a run counts. The rules are named, and a score says by which it was chosen."""
+
+from __future__ import annotations
+
+from affekt.errors import BadConfig
+from affekt.metrics import confusion, ua
+from affekt.run import Run
+
+RULES = {
+    "last": "last epoch, chosen before training",
+    "validation": "best UA on the validation part",
+    "paper": "best UA on the TEST part, as some published code does: optimistic",
+}
+PART = {"validation": "validation", "paper": "test"}
+
+
+def select(run: Run, rule: str) -> int:
+    """The epoch that a rule chooses; the earliest of equals. Raises `BadConfig` where it cannot."""
+    epochs = run.epochs
+    if not epochs:
+        raise BadConfig(f"{run.folder} has no finished epoch")
+    if rule == "last":
+        return epochs[-1]
+    if rule not in RULES:
+        raise BadConfig(f"there is no selection {rule!r} (known: {', '.join(RULES)})")
+    part = PART[rule]
+    if part not in run.predictions(epochs[0]):
+        raise BadConfig(f"selection {rule!r} needs predictions on the part {part!r}, which {run.folder} has not")
+    labels, emotions = run.labels(part), len(run.emotions)
+    scores = {e: ua(confusion(labels, run.predictions(e)[part].argmax(axis=1), emotions)) for e in epochs}
+    return max(epochs, key=lambda epoch: (scores[epoch], -epoch))

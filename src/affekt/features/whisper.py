@@ -1,0 +1,251 @@
+"""Whisper's encoder (Radford et al., 2022) as a feature: log-mel front end, two convolutions, the first blocks.
+
+Written for speech of any length: no padding to 30 s, masks for batches, and exportable, so that the same network
+extracts features for training and stands inside a bundle's ONNX file. Parameters bear the names and shapes of
+transformers' WhisperEncoder, from whose folder they are loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from affekt.batch import Stream
+from affekt.errors import BadConfig
+
+SAMPLE_RATE = 16_000  # Hz
+WINDOW = 400  # samples, 25 ms
+HOP = 160  # samples, 10 ms
+FLOOR = 8.0  # decades below the loudest value of the clip: everything softer is set to this
+LOUDEST = 1.5  # where `level="relative"` puts the loudest value of a clip's log-mel, in decades
+
+
+@dataclass(frozen=True)
+class WhisperConfig:
+    blocks: tuple[int, ...] = (1, 2, 3)  # whose states, counted from 1; 0 is what enters the first block
+    # Whisper's own scaling, or each clip shifted so that its loudest value stands at one height: the recording's gain,
+    # which says more of the microphone than of the speaker, then changes nothing.
+    level: Literal["absolute", "relative"] = "absolute"
+    # Frames (of 20 ms) that attend to one another, and that positions count. 1500 is Whisper's 30 s; shorter spans make
+    # the cost of long audio linear.
+    span: int = 1500
+    dim: int = 384
+    heads: int = 6
+    width: int = 1536
+    mels: int = 80
+
+
+class LogMel(nn.Module):
+    """Waveform at 16 kHz -> Whisper's log-mel, frames of 10 ms.
+
+    The Fourier transform is a convolution: an exported graph then needs no STFT operator, and runs faster without.
+    `level`: see `WhisperConfig`.
+    """
+
+    basis: Tensor
+    mel: Tensor
+
+    def __init__(self, mels: int = 80, *, level: str = "absolute") -> None:
+        super().__init__()
+        self.level = level
+        self.register_buffer("basis", fourier_basis(WINDOW), persistent=False)
+        self.register_buffer("mel", mel_filters(mels, WINDOW, SAMPLE_RATE), persistent=False)
+
+    def forward(
+        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch mels frames"]:
+        """`lengths` in samples; frames beyond `lengths // 160` are zero. Samples beyond `lengths` must be zero."""
+        samples = waveform.shape[1]
+        if self.level == "relative":  # before the floor of 1e-10 below, which a soft recording would meet
+            waveform = waveform / waveform.abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
+        # Whisper mirrors the beginning at its edge; the end meets the zeros with which it fills up 30 s.
+        padded = torch.cat([waveform[:, 1 : WINDOW // 2 + 1].flip(1), waveform], dim=1)
+        padded = F.pad(padded, (0, WINDOW // 2))[:, : samples // HOP * HOP + WINDOW - HOP]
+        real, imaginary = F.conv1d(padded.unsqueeze(1), self.basis, stride=HOP).chunk(2, dim=1)
+        power = real.square() + imaginary.square()
+        log = (self.mel @ power).clamp(min=1e-10).log10()
+        mask = None if lengths is None else frame_mask(lengths // HOP, log.shape[2]).unsqueeze(1)
+        if mask is not None:
+            log = log.masked_fill(~mask, -10.0)
+        loudest = log.amax(dim=(1, 2), keepdim=True)
+        log = torch.maximum(log, loudest - FLOOR)
+        if self.level == "relative":
+            log = log - loudest + LOUDEST
+        log = (log + 4.0) / 4.0
+        return log if mask is None else log * mask.to(log.dtype)
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    mels: int = 80
+    level: Literal["absolute", "relative"] = "absolute"
+
+
+class LogMelFrames(nn.Module):
+    """Waveform -> log-mel frames as a stream, 100 per second."""
+
+    Config = LogMelConfig
+    sample_rate = SAMPLE_RATE
+    frame_rate = SAMPLE_RATE / HOP
+
+    def __init__(self, config: LogMelConfig = LogMelConfig()) -> None:
+        super().__init__()
+        self.config = config
+        self.dim, self.parts = config.mels, 1
+        self.mel = LogMel(config.mels, level=config.level)
+
+    def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
+        mel = rearrange(self.mel(waveform, lengths), "batch mels frames -> batch frames mels")
+        return Stream(mel, None if lengths is None else frame_mask(lengths // HOP, mel.shape[1]), self.frame_rate)
+
+
+def fourier_basis(window: int) -> Float[Tensor, "bins_twice 1 window"]:
+    """Rows of cosines, then of sines, under a periodic Hann window."""
+    time = np.arange(window)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * time / window)
+    angle = 2 * np.pi / window * (np.arange(window // 2 + 1)[:, None] * time % window)
+    basis = np.concatenate([np.cos(angle), np.sin(angle)]) * hann
+    return torch.from_numpy(basis).unsqueeze(1).float()
+
+
+def mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels bins"]:
+    """Triangles, equally spaced on Slaney's mel scale (linear to 1 kHz, logarithmic above), each of unit area."""
+    per_mel, corner, step = 200 / 3, 15.0, math.log(6.4) / 27  # Hz per mel below 1 kHz; 1 kHz in mels; log step above
+    top = corner + math.log(sample_rate / 2 / 1000) / step
+    points = np.linspace(0, top, mels + 2)
+    hertz = np.where(points < corner, points * per_mel, 1000 * np.exp(step * (points - corner)))
+    bins = np.linspace(0, sample_rate / 2, window // 2 + 1)
+    rising = (bins - hertz[:-2, None]) / np.diff(hertz)[:-1, None]
+    falling = (hertz[2:, None] - bins) / np.diff(hertz)[1:, None]
+    triangles = np.maximum(0, np.minimum(rising, falling)) * (2 / (hertz[2:] - hertz[:-2]))[:, None]
+    return torch.from_numpy(triangles).float()
+
+
+def frame_mask(counts: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:
+    return torch.arange(frames, device=counts.device) < counts.unsqueeze(1)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj, self.k_proj = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
+        self.v_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        query, key, value = (
+            rearrange(projection(x), "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        # Spelt out for every query: onnxruntime's Attention does not broadcast a mask over queries.
+        keys = mask[:, None, None, :].expand(-1, -1, x.shape[1], -1)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keys)
+        return self.out_proj(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
+
+
+class Block(nn.Module):
+    def __init__(self, dim: int, heads: int, width: int) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(dim, heads)
+        self.self_attn_layer_norm, self.final_layer_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.fc1, self.fc2 = nn.Linear(dim, width), nn.Linear(width, dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.self_attn(self.self_attn_layer_norm(x), mask)
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+
+
+class WhisperStates(nn.Module):
+    """Waveform -> the states after chosen blocks, one after the other along dim, 50 frames per second.
+
+    Only the blocks up to the last that is asked for are built.
+    """
+
+    Config = WhisperConfig
+    sample_rate = SAMPLE_RATE
+    frame_rate = SAMPLE_RATE / HOP / 2  # the second convolution has a stride of 2
+
+    def __init__(self, config: WhisperConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim, self.parts = config.dim * len(config.blocks), len(config.blocks)
+        self.mel = LogMel(config.mels, level=config.level)
+        self.conv1 = nn.Conv1d(config.mels, config.dim, 3, padding=1)
+        self.conv2 = nn.Conv1d(config.dim, config.dim, 3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(config.span, config.dim)
+        self.layers = nn.ModuleList(Block(config.dim, config.heads, config.width) for _ in range(max(config.blocks)))
+
+    def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
+        """`lengths` in samples, where the waveforms are padded (with zeros); frames: `(lengths // 160 + 1) // 2`."""
+        mel = self.mel(waveform, lengths)
+        counts = None if lengths is None else lengths // HOP
+        x = F.gelu(self.conv1(mel))
+        if counts is not None:
+            x = x * frame_mask(counts, x.shape[2]).unsqueeze(1).to(x.dtype)
+        x = rearrange(F.gelu(self.conv2(x)), "batch dim frames -> batch frames dim")
+        if counts is None:
+            return Stream(self._spanned(x), None, self.frame_rate)
+        mask = frame_mask((counts + 1) // 2, x.shape[1])
+        if x.shape[1] <= self.config.span:
+            return Stream(self._states(x, mask), mask, self.frame_rate)
+        # Spans depend on an utterance's own length: long ones go one by one, so that a batch changes nothing.
+        values = x.new_zeros(x.shape[0], x.shape[1], self.dim)
+        for index, frames in enumerate(mask.sum(dim=1).tolist()):
+            values[index, :frames] = self._spanned(x[index : index + 1, :frames])[0]
+        return Stream(values, mask, self.frame_rate)
+
+    def _spanned(self, x: Tensor) -> Tensor:
+        """The blocks on the fewest equal spans of at most `span` frames, side by side; the last may lack a few frames."""
+        frames = x.shape[1]
+        spans = (frames + self.config.span - 1) // self.config.span
+        size = (frames + spans - 1) // spans
+        x = F.pad(x, (0, 0, 0, spans * size - frames)).unflatten(1, (spans, size))
+        mask = frame_mask(torch.tensor([frames], device=x.device), spans * size).unflatten(1, (spans, size))
+        mask = mask.expand(x.shape[0], -1, -1)
+        return self._states(x.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, (-1, spans)).flatten(1, 2)[:, :frames]
+
+    def _states(self, x: Tensor, mask: Tensor) -> Tensor:
+        states = [x + self.embed_positions.weight[: x.shape[1]]]
+        for layer in self.layers:
+            states.append(layer(states[-1], mask))
+        return torch.cat([states[block] for block in self.config.blocks], dim=2)
+
+    @classmethod
+    def from_folder(cls, folder: Path, config: WhisperConfig) -> WhisperStates:
+        """Read a Whisper encoder that transformers saved (config.json, model.safetensors); its sizes replace the config's.
+
+        Raises `BadConfig` for a folder without one, for a block that it does not have, for a span beyond its positions.
+        """
+        from safetensors.torch import load_file
+
+        if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+            raise BadConfig(f"{folder} holds no Whisper encoder: expected config.json and model.safetensors")
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not config.blocks or min(config.blocks) < 0 or max(config.blocks) > stored["encoder_layers"]:
+            raise BadConfig(f"blocks {list(config.blocks)}: {folder.name} has 0 to {stored['encoder_layers']}")
+        if not 0 < config.span <= stored["max_source_positions"]:
+            raise BadConfig(f"span {config.span}: {folder.name} has positions for {stored['max_source_positions']}")
+        network = cls(
+            replace(
+                config,
+                dim=stored["d_model"],
+                heads=stored["encoder_attention_heads"],
+                width=stored["encoder_ffn_dim"],
+                mels=stored["num_mel_bins"],
+            )
+        )
+        tensors = load_file(folder / "model.safetensors")
+        weights = {name.split("encoder.")[-1]: tensor.float() for name, tensor in tensors.items()}
+        weights["embed_positions.weight"] = weights["embed_positions.weight"][: config.span]
+        network.load_state_dict({name: weights[name] for name in network.state_dict()})
+        return network.eval().requires_grad_(False)

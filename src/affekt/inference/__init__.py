@@ -1,0 +1,1 @@
+"""From audio to rows, with onnxruntime and without torch."""

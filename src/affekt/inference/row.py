@@ -1,0 +1,96 @@
+"""The row: what affekt says of one source, the same in Python, JSON, CSV, Parquet and whatever serves it.
+
+{"schema": 1, "file": "hello.wav", "start": 0.0, "end": 2.5, "duration": 2.5, "status": "ok", "emotion": "happy",
+ "probabilities": {"angry": 0.1, ...}, "model": "default@0123abcd", "error": null}
+
+A source of over 30 s has "windows", rows of the same form for its consecutive parts, and "aggregation" besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from affekt.errors import AffektError
+
+SCHEMA = 1
+AGGREGATION = "mean of the windows' probabilities, weighted by duration; silent windows left out"
+
+
+class Row(dict[str, Any]):
+    """One row of results: a dict, so that it is JSON as it stands, whose fields are attributes too."""
+
+    @property
+    def file(self) -> str:
+        return self["file"]
+
+    @property
+    def start(self) -> float:
+        """Seconds from the beginning of the file."""
+        return self["start"]
+
+    @property
+    def end(self) -> float:
+        """Seconds from the beginning of the file."""
+        return self["end"]
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self["duration"]
+
+    @property
+    def status(self) -> str:
+        """ "ok", "silence" or "error"."""
+        return self["status"]
+
+    @property
+    def emotion(self) -> str | None:
+        return self["emotion"]
+
+    @property
+    def probabilities(self) -> dict[str, float] | None:
+        return self["probabilities"]
+
+    @property
+    def windows(self) -> list[Row]:
+        """The rows of the parts; empty for a source of up to 30 s."""
+        return self.get("windows", [])
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        return self["error"]
+
+    def __str__(self) -> str:
+        head = f"{self.file}  {self.start:.2f}-{self.end:.2f} s"
+        if self.error:
+            return f"{self.file}  error {self.error['code']}: {self.error['message']}"
+        if self.probabilities is None:
+            return f"{head}  {self.status}"
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        return f"{head}  " + "  ".join(f"{emotion} {p:.0%}" for emotion, p in ranked)
+
+
+def row(
+    file: str,
+    model: str,
+    *,
+    start: float = 0.0,
+    duration: float = 0.0,
+    probabilities: Mapping[str, float] | None = None,
+    error: AffektError | None = None,
+) -> Row:
+    """A row of status "ok" with probabilities, of "error" with an error, of "silence" with neither."""
+    status = "error" if error else "ok" if probabilities else "silence"
+    return Row(
+        schema=SCHEMA,
+        file=file,
+        start=round(start, 4),
+        end=round(start + duration, 4),
+        duration=round(duration, 4),
+        status=status,
+        emotion=max(probabilities, key=lambda emotion: probabilities[emotion]) if probabilities else None,
+        probabilities={emotion: round(p, 6) for emotion, p in probabilities.items()} if probabilities else None,
+        model=model,
+        error={"code": error.code, "message": str(error)} if error else None,
+    )

@@ -1,0 +1,337 @@
+"""The layers that models share. Shapes are (batch, frames, dim) unless said otherwise; a mask is True where there is a
+frame, and frames stand first. A mask of None means that every frame is real, padding included: the papers' reading."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from affekt.batch import Stream
+
+Sequence = Float[Tensor, "batch frames dim"]
+Mask = Bool[Tensor, "batch frames"]
+
+NEGATIVE = -1e9  # stands for minus infinity in a softmax: a window without any key must give numbers, not NaN
+
+
+def fractal_attention(
+    query: Sequence,
+    key: Sequence,
+    value: Sequence,
+    *,
+    heads: int,
+    factor: int = 3,
+    scales: int = 4,
+    mask: Mask | None = None,
+    mask_window_padding: bool = False,
+    dropout: float = 0.0,
+) -> Sequence:
+    """Attention inside short windows at several time scales, summed: MSTR, sections 2.1 to 2.3, without W^O.
+
+    Takes the projected query, key and value, each (batch, frames, dim), any number of frames; gives (batch, frames, dim).
+    At scale k (0, 1, ...) the time axis is averaged over `factor**k` frames, the incomplete tail dropped; zero frames are
+    appended up to a multiple of `factor`; attention runs inside windows of `factor` frames; GELU; nearest up-sampling to
+    all frames, frame i taking `floor(i * n / frames)`. A scale that has no frame left contributes nothing.
+
+    mask: True where there is a frame; the result is then that of each utterance alone at its own length.
+    mask_window_padding: whether the zero frames that fill up the last window are kept out of its softmax. The paper's
+        operation count includes them and its text is silent, so the default leaves them in.
+    dropout: share of the attention weights that are dropped; the caller passes 0 outside training.
+    """
+    levels = fractal_levels(
+        query,
+        key,
+        value,
+        heads=heads,
+        factor=factor,
+        scales=scales,
+        mask=mask,
+        mask_window_padding=mask_window_padding,
+        dropout=dropout,
+    )
+    total = levels[0]
+    for level in levels[1:]:
+        total = total + level
+    return total
+
+
+def fractal_levels(
+    query: Sequence,
+    key: Sequence,
+    value: Sequence,
+    *,
+    heads: int,
+    factor: int = 3,
+    scales: int = 4,
+    mask: Mask | None = None,
+    mask_window_padding: bool = False,
+    dropout: float = 0.0,
+) -> list[Sequence]:
+    """What each scale contributes to `fractal_attention`, finest first: after GELU, up-sampled to all frames."""
+    frames = query.shape[1]
+    lengths = None if mask is None else mask.sum(dim=1)
+    counts, count = lengths, frames  # frames left at this scale: per utterance, and in the longest
+    streams = [query, key, value]
+    levels = []
+    for _ in range(scales):
+        # There is always at least one zero frame after the last: a scale without frames is then one window of zeros,
+        # whose output is zero, and needs no case of its own (nor a size of zero in an exported graph).
+        padding = factor * (count // factor + 1) - count
+        streams = [F.pad(_cleared(x[:, :count], counts), (0, 0, 0, padding)) for x in streams]
+        windows = [x.unflatten(1, (-1, factor)) for x in streams]
+        real = _real_frames(count + padding, count, counts, query.device).unflatten(1, (-1, factor))
+        attended = _window_attention(*windows, heads=heads, keys=real if mask_window_padding else None, dropout=dropout)
+        levels.append(_upsampled(F.gelu(attended.flatten(1, 2)), frames, count, lengths, counts))
+        # Iterated averages over `factor` frames equal one average over `factor**k`: every group is complete.
+        streams = [x.mean(dim=2) for x in windows]
+        counts, count = None if counts is None else counts // factor, count // factor
+    return levels
+
+
+def _real_frames(size: int, count: int, counts: Tensor | None, device: torch.device) -> Tensor:
+    """(batch or 1, size): True for the frames that stand for sound at this scale."""
+    position = torch.arange(size, device=device).unsqueeze(0)
+    return position < (count if counts is None else counts.unsqueeze(1))
+
+
+def _cleared(x: Tensor, counts: Tensor | None) -> Tensor:
+    """x with zeros beyond each utterance's own frames."""
+    if counts is None:
+        return x
+    return x * _real_frames(x.shape[1], 0, counts, x.device).unsqueeze(2).to(x.dtype)
+
+
+def _window_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, heads: int, keys: Tensor | None, dropout: float
+) -> Tensor:
+    """Attention inside windows, (batch, windows, factor, dim); `keys` is True for the keys that may be attended to."""
+    query, key, value = (x.unflatten(3, (heads, -1)).transpose(2, 3) for x in (query, key, value))
+    scores = query @ key.transpose(3, 4) * query.shape[4] ** -0.5
+    if keys is not None:
+        scores = scores.masked_fill(~keys[:, :, None, None, :], NEGATIVE)
+    return (F.dropout(scores.softmax(dim=4), dropout) @ value).transpose(2, 3).flatten(3)
+
+
+def _upsampled(x: Tensor, frames: int, count: int, lengths: Tensor | None, counts: Tensor | None) -> Tensor:
+    """Nearest up-sampling along time: frame i takes floor(i * n / frames), as torch's `interpolate(size=frames)` does."""
+    position = torch.arange(frames, device=x.device)
+    if lengths is None or counts is None:
+        return x[:, position * count // frames]
+    source = position * counts.unsqueeze(1) // lengths.clamp(min=1).unsqueeze(1)
+    # Beyond an utterance's end the index may run past the scale; what stands there is nobody's.
+    return x.take_along_dim(source.clamp(max=x.shape[1] - 1).unsqueeze(2), dim=1)
+
+
+class FractalAttention(nn.Module):
+    """MSTR's attention with its projections: W^Q, W^K, W^V, fractal attention, W^O."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        factor: int = 3,
+        scales: int = 4,
+        mask_window_padding: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(4))
+        self.heads, self.factor, self.scales = heads, factor, scales
+        self.mask_window_padding, self.dropout = mask_window_padding, dropout
+
+    def levels(self, x: Sequence, mask: Mask | None) -> list[Sequence]:
+        return fractal_levels(
+            self.query(x),
+            self.key(x),
+            self.value(x),
+            heads=self.heads,
+            factor=self.factor,
+            scales=self.scales,
+            mask=mask,
+            mask_window_padding=self.mask_window_padding,
+            dropout=self.dropout if self.training else 0.0,
+        )
+
+    def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
+        levels = self.levels(x, mask)
+        return self.output(sum(levels[1:], start=levels[0]))
+
+    def explain(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch scales frames"]:
+        """Each scale's share of what is mixed: the norms of the scales' contributions, summing to one at every frame."""
+        norms = torch.stack([level.norm(dim=2) for level in self.levels(x, mask)], dim=1)
+        return norms / norms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)
+
+
+class FullAttention(nn.Module):
+    """Multi-head attention over all frames (Vaswani et al., 2017), with its projections."""
+
+    def __init__(self, dim: int, heads: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(4))
+        self.heads, self.dropout = heads, dropout
+
+    def _projected(self, x: Tensor) -> list[Tensor]:
+        return [
+            rearrange(projection(x), "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
+            for projection in (self.query, self.key, self.value)
+        ]
+
+    def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
+        query, key, value = self._projected(x)
+        attended = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if mask is None else mask[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
+
+    def explain(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch heads frames keys"]:
+        """The attention weights: rows are queries and sum to one."""
+        query, key, _ = self._projected(x)
+        scores = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None, :], NEGATIVE)
+        return scores.softmax(dim=3)
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with a ReLU between: the vanilla Transformer's."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, dim))
+
+
+class TransformerBlock(nn.Module):
+    """Attention and feed-forward, each with its residual, dropout and norm; post-norm unless `norm_first`."""
+
+    def __init__(
+        self,
+        attention: nn.Module,
+        *,
+        dim: int,
+        feedforward: int,
+        norm_shape: tuple[int, ...],
+        norm_first: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention = attention
+        self.feedforward = FeedForward(dim, feedforward)
+        self.norm1, self.norm2 = nn.LayerNorm(norm_shape), nn.LayerNorm(norm_shape)
+        self.dropout = nn.Dropout(dropout)
+        self.norm_first = norm_first
+
+    def attention_input(self, x: Sequence) -> Sequence:
+        return self.norm1(x) if self.norm_first else x
+
+    def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
+        attended = self.dropout(self.attention(self.attention_input(x), mask))
+        if self.norm_first:
+            x = x + attended
+            return x + self.dropout(self.feedforward(self.norm2(x)))
+        x = self.norm1(x + attended)
+        return self.norm2(x + self.dropout(self.feedforward(x)))
+
+
+class StreamInput(nn.Module):
+    """From a stream's features to the width that a model works in.
+
+    parts: the features are that many states of an encoder, set one after the other along dim.
+    mix: "concat", one linear layer sees all states together; "learned", it sees their softmax-weighted sum.
+    norm: "layer", a LayerNorm over each state; "standard", every feature less its mean and over its deviation in the
+        training part, which `standardise` sets. Encoders have features a hundred times as large as others: a LayerNorm
+        leaves them so, and an optimiser that moves all weights alike then learns from those few.
+    Without any of this, and with equal widths, nothing is added: the papers' reading.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, input_dim: int, dim: int, *, parts: int = 1, mix: str = "concat", norm: str = "none") -> None:
+        super().__init__()
+        part = input_dim // parts
+        width = part if mix == "learned" else input_dim
+        self.parts, self.standard = parts, norm == "standard"
+        if self.standard:
+            self.register_buffer("mean", torch.zeros(input_dim))
+            self.register_buffer("deviation", torch.ones(input_dim))
+        self.norms = nn.ModuleList(nn.LayerNorm(part) for _ in range(parts)) if norm == "layer" else None
+        self.weights = nn.Parameter(torch.zeros(parts)) if mix == "learned" else None
+        self.projection = nn.Identity() if width == dim else nn.Linear(width, dim)
+
+    def standardise(self, mean: Float[Tensor, " features"], deviation: Float[Tensor, " features"]) -> None:
+        if self.standard:
+            self.mean.copy_(mean)
+            self.deviation.copy_(deviation.clamp(min=1e-3))
+
+    def forward(self, x: Float[Tensor, "batch frames features"]) -> Sequence:
+        if self.standard:
+            x = (x - self.mean) / self.deviation
+        if self.norms is None and self.weights is None:
+            return self.projection(x)
+        states = list(x.chunk(self.parts, dim=2))
+        if self.norms is not None:
+            states = [norm(state) for norm, state in zip(self.norms, states, strict=True)]
+        if self.weights is None:
+            return self.projection(torch.cat(states, dim=2))
+        shares = self.weights.softmax(dim=0)
+        return self.projection(sum(share * state for share, state in zip(shares, states, strict=True)))
+
+
+class Pooling(nn.Module):
+    """(batch, frames, dim) -> one vector per utterance: `mean` over time, or `mean+deviation`, twice as wide."""
+
+    def __init__(self, kind: str = "mean") -> None:
+        super().__init__()
+        self.kind = kind
+
+    def width(self, dim: int) -> int:
+        return 2 * dim if self.kind == "mean+deviation" else dim
+
+    def forward(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch width"]:
+        mean = _masked_mean(x, mask)
+        if self.kind == "mean":
+            return mean
+        variance = _masked_mean((x - mean.unsqueeze(1)) ** 2, mask)
+        return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
+
+
+def _masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return x.mean(dim=1)
+    weight = mask.unsqueeze(2).to(x.dtype)
+    return (x * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+class Classifier(nn.Sequential):
+    """Three fully connected layers, F -> F/2 -> F/4 -> emotions, with ReLU and dropout between."""
+
+    def __init__(self, width: int, emotions: int, *, hidden: tuple[int, int], dropout: float = 0.5) -> None:
+        first, second = hidden
+        super().__init__(
+            nn.Linear(width, first),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(first, second),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(second, emotions),
+        )
+
+
+def fit_length(stream: Stream, frames: int) -> Sequence:
+    """The stream's values at exactly `frames` frames: the tail cropped, or zero frames appended (the papers' rule)."""
+    return stream.padded(frames).trimmed(frames).values
+
+
+def sinusoids(frames: int, dim: int, *, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "frames dim"]:
+    """Vaswani's position table: sines in the first half of the width, cosines in the second."""
+    rate = torch.exp(-torch.log(torch.tensor(10000.0)) * torch.arange(dim // 2) / max(dim // 2 - 1, 1))
+    angle = torch.arange(frames).unsqueeze(1) * rate
+    return torch.cat([angle.sin(), angle.cos()], dim=1).to(device=device, dtype=dtype)

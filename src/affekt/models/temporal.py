@@ -1,0 +1,135 @@
+"""What MSTR and its baseline share (Li et al., Interspeech 2023): speech frames -> blocks of attention -> pooled over
+time -> three linear layers. `mstr.py` and `vanilla.py` give the attention.
+
+The defaults are the paper's reading, resolved where it is silent; every option names its alternative. What we ship sets
+`frames="any", masked=True, norm="features"`: any length, padding changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from affekt.batch import Batch
+from affekt.errors import BadConfig
+from affekt.models.base import EmotionModel
+from affekt.models.layers import (
+    Classifier,
+    FractalAttention,
+    FullAttention,
+    Mask,
+    Pooling,
+    Sequence,
+    StreamInput,
+    TransformerBlock,
+    fit_length,
+    sinusoids,
+)
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """What MSTR and its baseline, the vanilla Transformer, have in common. Lengths in frames, widths in features."""
+
+    frames: int | Literal["any"] = 326  # 326 IEMOCAP, 224 MELD, 150 CREMA-D (from Table 2's counts)
+    masked: bool = False  # the paper has no masks: padding is read as frames. True: padding changes nothing
+    # Table 2's parameter counts only fit norms that are affine over the whole (frames, features) map.
+    norm: Literal["map", "features"] = "map"
+    input_dim: int = 1024  # HuBERT large
+    dim: int = 1024
+    blocks: int = 4
+    heads: int = 16
+    feedforward: int = 512  # with the classifier F/2, F/4 the only power of two that Table 2's FLOPs admit
+    norm_first: bool = False  # "like the vanilla Transformer": post-norm
+    dropout: float = 0.1  # on both residual branches; not printed, the laboratory's default
+    attention_dropout: float = 0.1  # likewise
+    classifier_dropout: float = 0.5  # likewise
+    pooling: Literal["mean", "mean+deviation"] = "mean"
+    positions: Literal["none", "sinusoids"] = (
+        "none"  # "pooling keeps the timing"; a learned table would show in Table 2
+    )
+    input_norm: Literal["none", "layer", "standard"] = "none"  # of the features, before the first block
+    input_parts: int = 1  # states of the encoder that the features hold, one after the other
+    input_mix: Literal["concat", "learned"] = "concat"
+
+
+class TemporalTransformer(EmotionModel):
+    """MSTR and its baseline but for the attention, which a subclass gives.
+
+    Submodules: `input`, `blocks.N.attention.{query,key,value,output}`, `blocks.N.{norm1,feedforward,norm2}`, `pooling`,
+    `classifier` (linear layers at 0, 3, 6).
+    """
+
+    streams = ("speech",)
+
+    def __init__(self, config: TransformerConfig, emotions: int) -> None:
+        super().__init__()
+        self.config, self.emotions = config, emotions
+        self.frames = None if config.frames == "any" else config.frames
+        if self.frames is None and config.norm == "map":
+            raise BadConfig("norm = 'map' normalises a map of fixed size: set frames to a number, or norm = 'features'")
+        norm_shape = (config.dim,) if self.frames is None or config.norm == "features" else (self.frames, config.dim)
+        self.input = StreamInput(
+            config.input_dim, config.dim, parts=config.input_parts, mix=config.input_mix, norm=config.input_norm
+        )
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                self.attention(config),
+                dim=config.dim,
+                feedforward=config.feedforward,
+                norm_shape=norm_shape,
+                norm_first=config.norm_first,
+                dropout=config.dropout,
+            )
+            for _ in range(config.blocks)
+        )
+        self.pooling = Pooling(config.pooling)
+        self.classifier = Classifier(
+            self.pooling.width(config.dim),
+            emotions,
+            hidden=(config.dim // 2, config.dim // 4),
+            dropout=config.classifier_dropout,
+        )
+
+    def attention(self, config: TransformerConfig) -> FractalAttention | FullAttention:
+        raise NotImplementedError
+
+    def _start(self, batch: Batch) -> tuple[Sequence, Mask | None]:
+        """The sequence that enters the first block, and its mask if masks are on."""
+        stream = batch.streams["speech"]
+        if self.frames is not None:
+            stream = stream.padded(self.frames).trimmed(self.frames) if self.config.masked else stream
+            values = fit_length(stream, self.frames)
+        else:
+            values = stream.values
+        x = self.input(values)
+        if self.config.positions == "sinusoids":
+            x = x + sinusoids(x.shape[1], x.shape[2], device=x.device, dtype=x.dtype)
+        return x, stream.mask if self.config.masked else None
+
+    def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        self.input.standardise(*statistics["speech"])
+
+    def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
+        """The utterances' vectors, as the classifier takes them."""
+        x, mask = self._start(batch)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.pooling(x, mask)
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
+        return self.classifier(self.embed(batch))
+
+    def attention_maps(self, batch: Batch) -> Tensor:
+        """What each block's attention explains, stacked behind the batch axis."""
+        x, mask = self._start(batch)
+        maps = []
+        for block in self.blocks:
+            maps.append(block.attention.explain(block.attention_input(x), mask))  # type: ignore[union-attr, operator]
+            x = block(x, mask)
+        return torch.stack(maps, dim=1)

@@ -1,0 +1,140 @@
+"""The whole way as one network: raw 16 kHz waveform -> encoder -> model -> probabilities; and as one ONNX file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from affekt.batch import Batch, Stream
+from affekt.bundle import Bundle
+from affekt.config import decode_named
+from affekt.errors import BadBundle
+from affekt.extras import need
+from affekt.features import features
+from affekt.models import models
+from affekt.models.base import EmotionModel
+
+OPSET = 23  # the first with an Attention operator, which onnxruntime computes in less memory than its parts
+
+
+class Pipeline(nn.Module):
+    """An encoder that gives a stream, and a model that takes it as "speech".
+
+    temperature: divides the logits; fitted on utterances that nobody trained on, 1 where nothing was fitted.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, encoder: nn.Module, model: EmotionModel, *, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.encoder, self.model = encoder, model
+        self.register_buffer("temperature", torch.tensor(temperature))
+
+    def forward(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch emotions"]:
+        """Probabilities. All waveforms of the batch are as long as they stand: nothing is padding."""
+        stream: Stream = self.encoder(waveform)
+        return (self.model(Batch({"speech": stream})) / self.temperature).softmax(dim=1)
+
+
+def round_to_half(network: nn.Module) -> None:
+    """Round every weight, in place, to the nearest 16-bit float: what a bundle stores, and so what must be scored."""
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half())
+
+
+def export_onnx(pipeline: Pipeline, path: Path) -> None:
+    """Write the pipeline as ONNX: `waveform` (batch, samples) in, `probabilities` (batch, emotions) out, any length.
+
+    Weights that are exact in 16 bits are stored in 16 bits and cast when the file is loaded; arithmetic is 32-bit.
+    """
+    onnx = need("onnx", extra="train", purpose="ONNX export")
+    need("onnxscript", extra="train", purpose="ONNX export")
+    pipeline = pipeline.eval()
+    example = torch.zeros(2, 16_000).uniform_(-0.1, 0.1)
+    dynamic = {"waveform": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            pipeline,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=dynamic,
+            input_names=["waveform"],
+            output_names=["probabilities"],
+            opset_version=OPSET,
+        )
+    assert program is not None
+    model = program.model_proto
+    _store_half(model)
+    _forget_sources(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _store_half(model: Any) -> None:
+    """Replace 32-bit initialisers that are exact in 16 bits by 16-bit ones and a cast."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 64:
+            continue
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, name + ".half"))
+        casts.append(helper.make_node("Cast", [name + ".half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _forget_sources(model: Any) -> None:
+    """Take off the exporter's notes (stack traces with the paths of the machine that exported)."""
+    graph = model.graph
+    for entry in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        for field in ("metadata_props", "doc_string"):
+            if field in entry.DESCRIPTOR.fields_by_name:
+                entry.ClearField(field)
+
+
+def rebuild(bundle: Bundle) -> Pipeline:
+    """The network of a bundle, from its config.toml and model.safetensors."""
+    from safetensors.torch import load_file
+
+    config = bundle.config
+    encoder_class, encoder_config = decode_named(features, config["encoder"], f"{bundle.folder}, encoder")
+    model_class, model_config = decode_named(models, config["model"], f"{bundle.folder}, model")
+    pipeline = Pipeline(encoder_class(encoder_config), model_class(model_config, len(bundle.emotions)))
+    weights = load_file(bundle.file("model.safetensors"))
+    try:
+        pipeline.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    except RuntimeError as error:
+        raise BadBundle(f"{bundle.folder}: model.safetensors does not fit config.toml: {error}") from error
+    return pipeline.eval()
+
+
+def save_weights(pipeline: Pipeline, path: Path) -> None:
+    """Write the weights in 16 bits; `round_to_half` must have been applied, so that nothing is lost."""
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.half().contiguous() for name, tensor in pipeline.state_dict().items()}
+    for name, tensor in pipeline.state_dict().items():
+        if not torch.equal(tensor, weights[name].to(tensor.dtype)):
+            raise BadBundle(f"{name} is not rounded to 16 bits: apply round_to_half before anything is scored")
+    save_file(weights, path)

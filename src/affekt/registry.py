@@ -1,0 +1,42 @@
+"""Name -> "module:attribute" tables that can be read at a glance. Nothing is imported before it is asked for."""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from affekt.errors import UnknownName
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The tail of an error message: the nearest known name, if one is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class Registry:
+    """A read-only table of the things of one kind. `registry[name]` imports and returns the thing."""
+
+    def __init__(self, kind: str, table: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.table = dict(table)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.table
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.table:
+            raise UnknownName(
+                f"there is no {self.kind} {name!r}{did_you_mean(name, self.table)} (known: {', '.join(self.table)})"
+            )
+        module, attribute = self.table[name].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind}: {', '.join(self.table)})"

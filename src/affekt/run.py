@@ -1,0 +1,110 @@
+"""A run folder: what a training leaves behind. All scores, selections and reports derive from it, none is stored apart.
+
+config.toml                    the resolved recipe
+split.json                     who was trained on, who is scored, with the split's hash
+log.jsonl                      an object per epoch
+labels.json                    the emotions, and each scored utterance's label, by part
+predictions/0007.npz           after epoch 7, per scored part: probabilities (utterances, emotions), in the split's order
+checkpoint.safetensors         all that is needed to go on after a kill
+weights/0007.safetensors       the weights that gave those predictions, for the epochs that are kept
+
+This module needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.config import read_toml, to_toml
+from affekt.errors import BadConfig
+from affekt.protocols import Split
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+
+    @classmethod
+    def start(
+        cls, folder: Path, config: Mapping[str, Any], split: Split, emotions: tuple[str, ...], labels: Mapping[str, int]
+    ) -> Run:
+        """Begin a run, or take up one that was interrupted. `labels`: of every utterance that is trained on or scored.
+
+        Raises `BadConfig` if the folder holds a run of another configuration or split.
+        """
+        run, text = cls(folder), to_toml(config)
+        if run.config_file.is_file():
+            if run.config_file.read_text(encoding="utf-8") != text or run.split.hash != split.hash:
+                raise BadConfig(
+                    f"{folder} holds a run with other settings or another split: give another folder, or remove it"
+                )
+            return run
+        (folder / "predictions").mkdir(parents=True, exist_ok=True)
+        (folder / "weights").mkdir(exist_ok=True)
+        split.save(folder / "split.json")
+        by_part = {part: [labels[one] for one in ids] for part, ids in split.parts.items()}
+        content = {"emotions": list(emotions), "labels": by_part}
+        (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+        run.config_file.write_text(text, encoding="utf-8")  # last: a folder with it is complete
+        return run
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.toml"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return read_toml(self.config_file)
+
+    @property
+    def split(self) -> Split:
+        return Split.load(self.folder / "split.json")
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        return tuple(json.loads((self.folder / "labels.json").read_text(encoding="utf-8"))["emotions"])
+
+    def labels(self, part: str) -> NDArray[np.int64]:
+        """(utterances,), in the order of the split's part."""
+        return np.array(json.loads((self.folder / "labels.json").read_text(encoding="utf-8"))["labels"][part], np.int64)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def weights(self, epoch: int) -> Path:
+        return self.folder / "weights" / f"{epoch:04}.safetensors"
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs that have predictions, counted from 1."""
+        return sorted(int(path.stem) for path in (self.folder / "predictions").glob("[0-9]*.npz"))
+
+    def predictions(self, epoch: int) -> dict[str, NDArray[np.float32]]:
+        """Part -> (utterances, emotions)."""
+        with np.load(self.folder / "predictions" / f"{epoch:04}.npz", allow_pickle=False) as stored:
+            return {part: stored[part] for part in stored.files}
+
+    def record(self, epoch: int, predictions: Mapping[str, NDArray[np.float32]], entry: Mapping[str, Any]) -> None:
+        """Keep an epoch's predictions and its line in the log; a repeated epoch replaces what a kill left of it."""
+        path = self.folder / "predictions" / f"{epoch:04}.npz"
+        temporary = path.with_name(f".{epoch:04}.temporary.npz")
+        np.savez(temporary, **dict[str, Any](predictions))
+        temporary.replace(path)
+        lines = [line for line in self.log() if line["epoch"] < epoch] + [{"epoch": epoch, **entry}]
+        temporary = self.folder / ".log.jsonl"
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        temporary.replace(self.folder / "log.jsonl")
+
+    def log(self) -> list[dict[str, Any]]:
+        path = self.folder / "log.jsonl"
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

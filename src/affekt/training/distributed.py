@@ -1,0 +1,36 @@
+"""One process, or several that torchrun started: rank, number, and a model whose gradients are averaged over them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[tuple[int, int]]:
+    """(rank, number of processes): joins the group that torchrun describes, or is (0, 1) without one."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, 1
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def shared(model: nn.Module) -> nn.Module:
+    """The model as training calls it: wrapped where there are several processes, itself where there is one."""
+    return DistributedDataParallel(model) if dist.is_initialized() else model
+
+
+def wait() -> None:
+    """Until every process has come here."""
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,30 @@
+"""The record that every corpus reader gives: one stretch of speech with what is known about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance. Times in seconds; `end` None means to the end of the file; "" or None where nothing is known."""
+
+    id: str  # unique within its corpus
+    corpus: str
+    audio: Path | None  # None for a corpus without sound
+    emotion: str  # one of `affekt.labels.EMOTIONS`
+    speaker: str = ""
+    gender: str = ""  # "female", "male" or ""
+    session: str = ""
+    dialogue: str = ""
+    language: str = ""  # ISO 639-1
+    text: str = ""
+    start: float = 0.0
+    end: float | None = None
+    split: str = ""  # the part of the corpus's official split
+
+    @property
+    def person(self) -> str:
+        """The speaker, told apart from speakers of other corpora: "cremad/1001"."""
+        return f"{self.corpus}/{self.speaker}"

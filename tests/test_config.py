@@ -1,0 +1,98 @@
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from affekt.config import decode, decode_named, encode, override, read_toml, to_toml
+from affekt.errors import BadConfig, MissingExtra, UnknownName
+from affekt.extras import need
+from affekt.models import models
+from affekt.registry import Registry
+from affekt.training.recipe import load_recipe, shipped_recipes
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    epochs: int
+    kind: Literal["short", "long"] = "short"
+    inner: Inner = field(default_factory=Inner)
+    names: tuple[str, ...] = ()
+
+
+def test_settings_survive_toml(tmp_path):
+    settings = Settings(3, "long", Inner(0.5), ("a", "b"))
+    (tmp_path / "settings.toml").write_text(to_toml(encode(settings)))
+    assert decode(Settings, read_toml(tmp_path / "settings.toml"), "here") == settings
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"epochs": 1, "epohcs": 2}, r"here: unknown key 'epohcs'; did you mean 'epochs'\?"),
+        ({"epochs": 1, "inner": {"rat": 1.0}}, r"here, inner: unknown key 'rat'; did you mean 'rate'\?"),
+        ({}, "missing required field `epochs`"),
+        ({"epochs": "three"}, "Expected `int`, got `str`"),
+        ({"epochs": 2.5}, "Expected `int`, got `float`"),
+        ({"epochs": 1, "kind": "medium"}, "Invalid enum value 'medium'"),
+    ],
+)
+def test_what_is_wrong_is_named(data, message):
+    with pytest.raises(BadConfig, match=message):
+        decode(Settings, data, "here")
+
+
+def test_assignments_reach_into_sections():
+    data = override({"epochs": 1, "inner": {"rate": 1.0}}, ["epochs=5", "inner.rate=0.25", "kind=long"])
+    assert decode(Settings, data, "here") == Settings(5, "long", Inner(0.25))
+    with pytest.raises(BadConfig, match="expected key=value"):
+        override({}, ["epochs"])
+
+
+def test_a_named_section_gives_the_class_and_its_settings():
+    kind, config = decode_named(models, {"name": "mstr", "factor": 2}, "here")
+    assert kind.__name__ == "MSTR"
+    assert config.factor == 2
+    with pytest.raises(BadConfig, match=r"no model 'mstrr'; did you mean 'mstr'\?"):
+        decode_named(models, {"name": "mstrr"}, "here")
+    with pytest.raises(BadConfig, match="needs name, the model's"):
+        decode_named(models, {}, "here")
+
+
+def test_a_broken_file_is_named(tmp_path):
+    with pytest.raises(BadConfig, match=r"nothing\.toml does not exist"):
+        read_toml(tmp_path / "nothing.toml")
+    (tmp_path / "broken.toml").write_text("a = = 2")
+    with pytest.raises(BadConfig, match=r"broken\.toml is not TOML"):
+        read_toml(tmp_path / "broken.toml")
+
+
+def test_a_registry_imports_what_is_asked_for_and_helps_with_names():
+    registry = Registry("thing", {"path": "pathlib:Path"})
+    assert registry["path"].__name__ == "Path"
+    assert list(registry) == ["path"]
+    with pytest.raises(UnknownName, match=r"there is no thing 'pth'; did you mean 'path'\?"):
+        registry["pth"]
+
+
+def test_a_missing_extra_names_its_cure():
+    with pytest.raises(MissingExtra, match=r"tea needs kettle_xyz: pip install 'affekt\[train\]'"):
+        need("kettle_xyz", extra="train", purpose="tea")
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_sound(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.held_out["test"]
+
+
+def test_a_recipe_with_an_unknown_name_is_refused():
+    with pytest.raises(BadConfig, match=r"no recipe 'defalt'; did you mean 'default'\?"):
+        load_recipe("defalt")
+    with pytest.raises(BadConfig, match=r"unknown key 'learning_rat'; did you mean 'learning_rate'\?"):
+        load_recipe("default", ["training.optimisation.learning_rat=1.0"])

@@ -1,0 +1,231 @@
+"""From a corpus on disk to a bundle that recognises, all of it real and small: a made corpus, a tiny Whisper."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from affekt.bundle import Bundle
+from affekt.corpora import corpora
+from affekt.errors import BadBundle, BadConfig, BadCorpus
+from affekt.experiments import evaluate, make_bundle, train
+from affekt.features.store import FeatureStore
+from affekt.inference.recognizer import Recognizer
+from affekt.pipeline import rebuild
+from affekt.reports.card import card
+from affekt.run import Run
+from affekt.training.recipe import load_recipe
+from tests.conftest import shapes_unchecked
+
+RECIPE = """
+name = "made"
+labels = "six"
+corpora = ["cremad"]
+seed = 1
+
+[held_out]
+test = ["cremad/1005", "cremad/1010"]
+validation = ["cremad/1002"]
+
+[encoder]
+name = "whisper"
+folder = "tiny-whisper"
+blocks = [1, 2]
+level = "relative"
+span = 100
+
+[model]
+name = "mstr"
+frames = "any"
+masked = true
+norm = "features"
+input_norm = "standard"
+dim = 16
+blocks = 1
+heads = 2
+feedforward = 16
+classifier_dropout = 0.0
+
+[training]
+epochs = 3
+batch_size = 8
+threads = 1
+
+[training.optimisation]
+learning_rate = 3e-3
+
+[[probes]]
+name = "log-mel"
+strength = 0.01
+
+[[probes]]
+name = "block 2"
+blocks = [2]
+strength = 0.01
+"""
+EMOTIONS = {"ANG": 300, "DIS": 500, "FEA": 900, "HAP": 1500, "NEU": 2500, "SAD": 4000}
+
+
+def make_cremad(root):
+    """CREMA-D's layout with tones for voices: each emotion has its pitch."""
+    folder = root / "cremad" / "AudioWAV"
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for actor in (1001, 1002, 1003, 1004, 1005, 1010):
+        for emotion, pitch in EMOTIONS.items():
+            for sentence in ("DFA", "ITS"):
+                time = np.arange(int(generator.uniform(0.5, 1.2) * 16_000)) / 16_000
+                tone = 0.3 * np.sin(2 * np.pi * pitch * generator.uniform(0.95, 1.05) * time)
+                soundfile.write(
+                    folder / f"{actor}_{sentence}_{emotion}_XX.wav",
+                    tone + 0.02 * generator.normal(size=time.size),
+                    16_000,
+                )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """AFFEKT_DATA, AFFEKT_MODELS and AFFEKT_CACHE, all made here, and the recipe beside them."""
+    root = tmp_path_factory.mktemp("place")
+    make_cremad(root)
+    torch.manual_seed(0)
+    config = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=64)
+    WhisperEncoder(config).save_pretrained(root / "tiny-whisper")
+    (root / "made.toml").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AFFEKT_DATA", str(root))
+        patch.setenv("AFFEKT_MODELS", str(root))
+        patch.setenv("AFFEKT_CACHE", str(root / "cache"))
+        yield root
+
+
+@pytest.fixture(scope="module")
+def said():
+    return []
+
+
+@pytest.fixture(scope="module")
+def run(place, said):
+    return train(load_recipe(str(place / "made.toml")), place / "run", say=said.append)
+
+
+@pytest.fixture(scope="module")
+def made(place, run):
+    with shapes_unchecked():
+        return make_bundle(load_recipe(str(place / "made.toml")), run, place / "bundle", say=lambda _: None)
+
+
+def test_a_run_folder_holds_all_that_scores_derive_from(run, said):
+    assert Run(run.folder).epochs == [1, 2, 3]
+    assert set(run.predictions(3)) == {"test", "validation"}
+    assert run.predictions(3)["test"].shape == (24, 6)
+    np.testing.assert_allclose(run.predictions(3)["test"].sum(axis=1), 1, atol=1e-5)
+    assert run.split.speaker_independent
+    assert not {id.split("_")[0] for id in run.split.parts["train"]} & {"cremad/1005", "cremad/1010", "cremad/1002"}
+    assert run.config["training"]["epochs"] == 3
+    assert any("speaker-independent" in line and run.split.hash in line for line in said)
+
+
+def test_training_again_repeats_nothing(place, run):
+    lines = []
+    before = (run.folder / "log.jsonl").read_text()
+    train(load_recipe(str(place / "made.toml")), run.folder, say=lines.append)
+    assert any("after epoch 3 of 3" in line for line in lines)
+    assert not any("computing" in line for line in lines)
+    assert (run.folder / "log.jsonl").read_text() == before
+
+
+def test_training_is_bit_identical(place, run):
+    again = train(load_recipe(str(place / "made.toml")), place / "again", say=lambda _: None)
+    np.testing.assert_array_equal(run.predictions(3)["test"], again.predictions(3)["test"])
+    other = train(load_recipe(str(place / "made.toml"), ["seed=2"]), place / "other", say=lambda _: None)
+    assert (run.predictions(3)["test"] != other.predictions(3)["test"]).any()
+
+
+def test_the_onnx_file_equals_torch_at_any_length(made):
+    pipeline, recognizer = rebuild(made), Recognizer.load(made.folder)
+    generator = np.random.default_rng(0)
+    for samples in (1600, 1700, 5000, 16_000, 40_000, 100_003, 480_000):
+        waveform = generator.normal(size=samples).astype(np.float32)
+        with torch.inference_mode():
+            expected = pipeline(torch.from_numpy(waveform)[None])[0].numpy()
+        np.testing.assert_allclose(recognizer.infer(waveform), expected, atol=1e-4)
+
+
+def test_what_was_scored_is_what_is_stored(made):
+    stored = {name: tensor for name, tensor in rebuild(made).state_dict().items() if name != "temperature"}
+    assert all(torch.equal(tensor, tensor.half().float()) for tensor in stored.values())
+
+
+def test_the_answer_of_the_bundle_is_that_of_the_run(made, run, place):
+    recognizer = Recognizer.load(made.folder)
+    utterances = {f"cremad/{u.id}": u for u in corpora["cremad"].read(place / "cremad")}
+    for index, id in enumerate(run.split.parts["test"][:5]):
+        row = recognizer(utterances[id].audio)
+        # The run's features are kept in 16 bits, its weights in 32; the bundle's the other way round.
+        np.testing.assert_allclose(list(row.probabilities.values()), run.predictions(3)["test"][index], atol=0.02)
+
+
+def test_the_card_is_written_from_config_and_results(made):
+    text = (made.folder / "README.md").read_text()
+    assert text == card(made)
+    scores = made.results["scores"]["cremad"]
+    assert f"{100 * scores['model']['UA']['value']:.1f}" in text
+    assert set(scores["probes"]) == {"log-mel", "block 2"}
+    assert made.id in text
+    assert made.results["agreement"] < 1e-4
+    assert scores["people"] == 2
+
+
+def test_a_bundle_is_scored_on_the_people_it_left_untouched(made, place):
+    scores = evaluate(made.folder, "cremad", place / "cremad", say=lambda _: None)
+    assert scores["utterances"] == 24
+    assert scores["speaker_independent"]
+    assert scores["UA"] == made.results["scores"]["cremad"]["model"]["UA"]
+    assert json.loads(json.dumps(scores)) == scores
+
+
+def test_a_bundle_that_does_not_fit_itself_is_refused(made, tmp_path):
+    for path in made.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = (tmp_path / "config.toml").read_text()
+    (tmp_path / "config.toml").write_text(config.replace("dim = 16", "dim = 32"))
+    with pytest.raises(BadBundle, match=r"model\.safetensors does not fit config\.toml"):
+        rebuild(Bundle.open(tmp_path))
+    assert Bundle.open(tmp_path).id != made.id
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(BadBundle, match=r"lacks model\.safetensors; export it again"):
+        rebuild(Bundle.open(tmp_path))
+
+
+def test_a_feature_is_found_again_only_by_what_it_was_made_of(place, run):
+    stores = list((place / "cache" / "features").iterdir())
+    described = [json.loads((folder / "description.json").read_text()) for folder in stores]
+    assert len({entry["weights"] for entry in described if entry["feature"] == "whisper"}) >= 1
+    assert not list((place / "cache").rglob(".*.npy"))  # no half-written file is left
+    store = FeatureStore("whisper", described[0], place / "cache")
+    assert store.folder in stores
+    assert FeatureStore("whisper", {**described[0], "weights": "other"}, place / "cache").folder not in stores
+
+
+def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeypatch):
+    make_cremad(tmp_path)
+    broken = tmp_path / "cremad" / "AudioWAV" / "1003_ITS_SAD_XX.wav"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    monkeypatch.setenv("AFFEKT_DATA", str(tmp_path))
+    with pytest.raises(BadCorpus, match="1003_ITS_SAD_XX.*cut off"):
+        train(load_recipe(str(place / "made.toml")), tmp_path / "run", say=lambda _: None)
+
+
+def test_what_is_not_set_is_said(place, monkeypatch, tmp_path):
+    recipe = load_recipe(str(place / "made.toml"))
+    monkeypatch.delenv("AFFEKT_MODELS")
+    with pytest.raises(BadConfig, match="AFFEKT_MODELS, which is not set"):
+        train(recipe, tmp_path / "run", say=lambda _: None)
+    monkeypatch.delenv("AFFEKT_DATA")
+    with pytest.raises(BadCorpus, match="AFFEKT_DATA, which is not set"):
+        train(recipe, tmp_path / "run", say=lambda _: None)

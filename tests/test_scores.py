@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+
+from affekt.errors import BadConfig
+from affekt.evaluation.scores import compare, mcnemar, score
+from affekt.metrics import confusion, ece, recalls, ua, wa, wf1
+
+EMOTIONS = ("angry", "happy", "sad")
+
+
+def answers(count=300, skill=1.0, seed=0):
+    generator = np.random.default_rng(seed)
+    labels = generator.choice(3, count, p=[0.6, 0.3, 0.1])
+    logits = generator.normal(size=(count, 3)) + skill * np.eye(3)[labels]
+    return labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def test_the_metrics_are_scikit_learns():
+    labels, probabilities = answers()
+    predicted = probabilities.argmax(axis=1)
+    counts = confusion(labels, predicted, 3)
+    np.testing.assert_array_equal(counts, confusion_matrix(labels, predicted))
+    assert wa(counts) == pytest.approx(accuracy_score(labels, predicted))
+    assert ua(counts) == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert wf1(counts) == pytest.approx(f1_score(labels, predicted, average="weighted"))
+
+
+def test_ua_of_a_constant_guess_is_one_over_the_emotions():
+    labels, _ = answers()
+    assert ua(confusion(labels, np.zeros_like(labels), 3)) == pytest.approx(1 / 3)
+
+
+def test_an_emotion_that_does_not_occur_does_not_count():
+    counts = confusion(np.array([0, 0, 1]), np.array([0, 2, 1]), 3)
+    assert np.isnan(recalls(counts)[2])
+    assert ua(counts) == pytest.approx((0.5 + 1.0) / 2)
+
+
+def test_calibration_error_is_confidence_minus_accuracy():
+    labels = np.array([0] * 7 + [1] * 3)
+    probabilities = np.tile([0.9, 0.1], (10, 1))
+    assert ece(labels, probabilities) == pytest.approx(0.2)
+    assert ece(labels, np.tile([0.7, 0.3], (10, 1))) == pytest.approx(0.0)
+
+
+def test_intervals_hold_the_value_and_narrow_with_more_utterances():
+    few, many = score(*answers(100), EMOTIONS), score(*answers(3000), EMOTIONS)
+    for scores in (few, many):
+        for interval in (scores.UA, scores.WA, scores.WF1, *scores.recall.values()):
+            assert interval.low <= interval.value <= interval.high
+    assert many.UA.high - many.UA.low < few.UA.high - few.UA.low
+
+
+def test_scores_do_not_depend_on_the_day():
+    assert score(*answers(), EMOTIONS) == score(*answers(), EMOTIONS)
+
+
+def test_nothing_is_not_scored():
+    with pytest.raises(BadConfig, match="no utterance to score"):
+        score(np.zeros(0, int), np.zeros((0, 3)), EMOTIONS)
+
+
+def test_a_better_system_is_found_better_and_itself_is_not():
+    labels, good = answers(skill=2.0)
+    _, poor = answers(skill=0.2)
+    people = [str(index % 20) for index in range(len(labels))]
+    better = compare(labels, good, poor, people)
+    assert better.difference.low > 0
+    assert better.p < 0.001
+    same = compare(labels, good, good, people)
+    assert (same.difference.value, same.better, same.worse, same.p) == (0.0, 0, 0, 1.0)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (5, 5), (3, 11), (40, 12), (1, 0)])
+def test_mcnemar_is_the_exact_binomial_test(better, worse):
+    expected = binomtest(better, better + worse).pvalue if better + worse else 1.0
+    assert mcnemar(better, worse) == pytest.approx(expected)
