@@ -55,6 +55,10 @@ epochs = 3
 batch_size = 8
 threads = 1
 
+[training.augmentation]
+copies = 1
+crop = 0.2
+
 [training.optimisation]
 learning_rate = 3e-3
 
@@ -202,10 +206,13 @@ def test_a_bundle_that_does_not_fit_itself_is_refused(made, tmp_path):
         rebuild(Bundle.open(tmp_path))
 
 
-def test_a_feature_is_found_again_only_by_what_it_was_made_of(place, run):
+@pytest.mark.usefixtures("run")
+def test_a_feature_is_found_again_only_by_what_it_was_made_of(place):
     stores = list((place / "cache" / "features").iterdir())
     described = [json.loads((folder / "description.json").read_text()) for folder in stores]
-    assert len({entry["weights"] for entry in described if entry["feature"] == "whisper"}) >= 1
+    whispers = [entry for entry in described if entry["feature"] == "whisper"]
+    assert len({entry["weights"] for entry in whispers}) == 1
+    assert {entry.get("copy", {}).get("number") for entry in whispers} == {None, 0}
     assert not list((place / "cache").rglob(".*.npy"))  # no half-written file is left
     store = FeatureStore("whisper", described[0], place / "cache")
     assert store.folder in stores
@@ -217,7 +224,7 @@ def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeyp
     broken = tmp_path / "cremad" / "AudioWAV" / "1003_ITS_SAD_XX.wav"
     broken.write_bytes(broken.read_bytes()[:1000])
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path))
-    with pytest.raises(BadCorpus, match="1003_ITS_SAD_XX.*cut off"):
+    with pytest.raises(BadCorpus, match=r"1003_ITS_SAD_XX.*cut off"):
         train(load_recipe(str(place / "made.toml")), tmp_path / "run", say=lambda _: None)
 
 

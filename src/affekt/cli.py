@@ -48,7 +48,7 @@ def _options(
 
 @app.command()
 def recognize(
-    inputs: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER...", help="Audio files; folders are searched.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER", help="Audio files; folders are searched.")],
     model: Annotated[
         str, typer.Option(metavar="BUNDLE", help="A trained bundle: a folder, or a shipped name.")
     ] = "default",
@@ -65,21 +65,22 @@ def recognize(
     """
     from contextlib import ExitStack
 
+    from affekt.audio import name_of
     from affekt.inference.output import ResultsFile
     from affekt.inference.recognizer import Recognizer, expand
     from affekt.terminal import Display
 
-    files = [str(path) for path in expand(inputs)]
+    files = {name_of(path): path for path in expand(inputs)}
     recognizer = Recognizer.load(model, threads=threads)
     with ExitStack() as stack:
         results = stack.enter_context(ResultsFile(output, recognizer.model)) if output else None
-        earlier = dict(results.done) if results else {}
-        display = stack.enter_context(Display(files, recognizer.model, json=json, output=output))
-        for file in files:
-            row = earlier.get(file) or next(recognizer.rows([file]))
-            if results and file not in earlier:
+        display = stack.enter_context(Display(list(files), recognizer.emotions, json=json, output=output))
+        for name, path in files.items():
+            earlier = results.done.get(name) if results else None
+            row = earlier or next(recognizer.rows([path]))
+            if results and not earlier:
                 results.append(row)
-            display.show(row, earlier=file in earlier)
+            display.show(row, earlier=earlier is not None)
     sys.exit(2 if display.failed else 0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,29 @@ class Dataset:
     labels: NDArray[np.int64]
     features: Mapping[str, Sequence[NDArray[np.floating]]]
     specs: Mapping[str, FeatureSpec]
+    copies: Sequence[Mapping[str, Sequence[NDArray[np.floating]]]] = ()  # of `features`, for training
+    copy_share: float = 0.0  # of the utterances of an epoch, how many are heard as a copy
+    crop: float = 0.0  # largest share of an utterance's frames that an epoch leaves out
+
+    def drawn(self, generator: np.random.Generator) -> Dataset:
+        """The dataset as one epoch hears it: of every utterance one version, cropped at one place."""
+        if not self.copies and not self.crop:
+            return self
+        versions = [self.features, *self.copies]
+        numbers = 1 + generator.integers(max(len(self.copies), 1), size=len(self))
+        chosen = np.where(generator.random(len(self)) < self.copy_share * bool(self.copies), numbers, 0)
+        kept, place = 1 - self.crop * generator.random(len(self)), generator.random(len(self))
+
+        def one(name: str, index: int) -> NDArray[np.floating]:
+            values = versions[chosen[index]][name][index]
+            if self.specs[name].frame_rate is None:
+                return values
+            size = max(1, int(len(values) * kept[index]))
+            start = int((len(values) - size + 1) * place[index])
+            return values[start : start + size]
+
+        features = {name: [one(name, index) for index in range(len(self))] for name in self.features}
+        return replace(self, features=features, copies=(), copy_share=0.0, crop=0.0)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,14 +112,16 @@ def training_batches(
 ) -> Iterator[list[int]]:
     """An epoch's batches of indices for one of `world` processes: shuffled, then sorted by length within pools.
 
-    Every process gets equally many; what does not fill the last round is left out of this epoch.
+    Batches hold about `size` utterances. Every process gets equally many batches; a remainder is left out of this epoch.
     """
     order = generator.permutation(len(lengths))
     batches = []
     for start in range(0, len(order), size * POOL):
         pool = order[start : start + size * POOL]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[i : i + size].tolist() for i in range(0, len(pool), size)]
+        # What is left over joins its neighbour: a batch of one would have no statistics.
+        count = max(1, round(len(pool) / size))
+        batches += [part.tolist() for part in np.array_split(pool, count)]
     shuffled = [batches[i] for i in generator.permutation(len(batches))]
     return iter(shuffled[rank : len(shuffled) // world * world : world])
 

@@ -31,6 +31,7 @@ from affekt.pipeline import Pipeline, export_onnx, round_to_half, save_weights
 from affekt.protocols import held_out_people, key
 from affekt.reports.card import card
 from affekt.run import Run
+from affekt.training.augment import Copy
 from affekt.training.distributed import processes, shared
 from affekt.training.extraction import extract
 from affekt.training.loop import fit
@@ -73,6 +74,7 @@ def train(recipe: Recipe, folder: Path, *, say: Say = print) -> Run:
         values = dict(zip(map(key, utterances), arrays, strict=True))
         parts = {part: _dataset(ids, index, values, spec) for part, ids in split.parts.items()}
         scored = {part: data for part, data in parts.items() if part != "train"}
+        parts["train"] = _with_copies(parts["train"], recipe, encoder, utterances, say)
         say(f"training on {len(parts['train'])} utterances; " + "; ".join(split.line(part) for part in scored))
         torch.manual_seed(recipe.seed)
         model = _model(recipe, spec, labels)
@@ -114,6 +116,22 @@ def _dataset(
 ) -> Dataset:
     labels = np.array([index[one] for one in ids], np.int64)
     return Dataset(ids, labels, {"speech": [values[one] for one in ids]}, {"speech": spec})
+
+
+def _with_copies(train: Dataset, recipe: Recipe, encoder: Any, utterances: Sequence[Utterance], say: Say) -> Dataset:
+    """The training part with its altered copies. Nobody else is altered."""
+    settings = recipe.training.augmentation
+    by_key = {key(u): u for u in utterances}
+    chosen = [by_key[one] for one in train.ids]
+    copies = [
+        {
+            "speech": extract(
+                encoder, recipe.encoder["name"], chosen, copy=Copy(n, recipe.seed, settings.alteration), say=say
+            )
+        }
+        for n in range(settings.copies)
+    ]
+    return replace(train, copies=copies, copy_share=settings.share, crop=settings.crop)
 
 
 def make_bundle(recipe: Recipe, run: Run, folder: Path, *, say: Say = print) -> Bundle:

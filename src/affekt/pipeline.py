@@ -123,7 +123,7 @@ def rebuild(bundle: Bundle) -> Pipeline:
     pipeline = Pipeline(encoder_class(encoder_config), model_class(model_config, len(bundle.emotions)))
     weights = load_file(bundle.file("model.safetensors"))
     try:
-        pipeline.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        pipeline.load_state_dict(weights)
     except RuntimeError as error:
         raise BadBundle(f"{bundle.folder}: model.safetensors does not fit config.toml: {error}") from error
     return pipeline.eval()
@@ -133,8 +133,9 @@ def save_weights(pipeline: Pipeline, path: Path) -> None:
     """Write the weights in 16 bits; `round_to_half` must have been applied, so that nothing is lost."""
     from safetensors.torch import save_file
 
-    weights = {name: tensor.half().contiguous() for name, tensor in pipeline.state_dict().items()}
-    for name, tensor in pipeline.state_dict().items():
-        if not torch.equal(tensor, weights[name].to(tensor.dtype)):
+    state = {name: tensor.contiguous() for name, tensor in pipeline.state_dict().items()}
+    stored = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    for name, tensor in state.items():
+        if not torch.equal(tensor, stored[name].to(tensor.dtype)):
             raise BadBundle(f"{name} is not rounded to 16 bits: apply round_to_half before anything is scored")
-    save_file(weights, path)
+    save_file(stored, path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -20,35 +23,50 @@ COLOURS = {
     "disgust": "green",
     "fear": "magenta",
     "happy": "yellow",
-    "neutral": "white",
+    "neutral": "default",
     "sad": "blue",
     "surprise": "cyan",
 }
 EIGHTHS = " ▏▎▍▌▋▊▉"
-BAR = 20  # cells
 FEW = 3  # up to so many files are shown with every probability; more get a line each
 WINDOWS = 12  # of a long recording, so many windows are shown
+# What a line may hold, from wide terminals to narrow: a bar of so many cells, the second guess, if names keep so many.
+LAYOUTS = ((20, True, 32), (10, True, 28), (10, False, 20), (0, False, 0))
 
 
 class Display:
     """Shows rows as they come. Data goes to standard output, progress and the summary to standard error."""
 
-    def __init__(self, files: list[str], model: str, *, json: bool, output: Path | None) -> None:
-        self.files, self.model, self.json, self.output = files, model, json, output
-        self.failed = self.earlier = 0
+    def __init__(self, names: Sequence[str], emotions: Sequence[str], *, json: bool, output: Path | None) -> None:
+        self.names, self.json, self.output = names, json, output
+        self.failed = self.earlier = self.failed_earlier = 0
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress: Progress | None = None
-        longest = max((cell_len(name) for name in files), default=0)
-        self.width = min(longest, max(20, self.console.width - 62)) if self.console.is_terminal else longest
+        self.emotion = max(map(len, emotions))
+        self.name = max(map(cell_len, names), default=0)
+        self.bar, self.second, _ = LAYOUTS[0]
+        if self.console.is_terminal:
+            self._fit(self.console.width)
+
+    def _fit(self, width: int) -> None:
+        """Choose the fullest layout that leaves the names room, and the names' width."""
+        for self.bar, self.second, enough in LAYOUTS:
+            room = width - len("  1:02:03  ") - 2 - self.emotion - self.bar - len(" 99%")
+            room -= self.second * (2 + self.emotion + len(" 99%"))
+            if room >= min(self.name, enough):
+                break
+        self.name = min(self.name, max(room, 12))
 
     def __enter__(self) -> Display:
-        if len(self.files) > FEW and sys.stderr.isatty():
+        if isinstance(sys.stdout, io.TextIOWrapper):  # JSON is UTF-8 wherever it goes; bars are not worth failing for
+            sys.stdout.reconfigure(encoding="utf-8") if self.json else sys.stdout.reconfigure(errors="replace")
+        if len(self.names) > FEW and sys.stderr.isatty():
             # Rows pass above the bar where both go to one terminal.
             together = self.console if self.console.is_terminal else Console(stderr=True)
             columns = (TextColumn("recognising"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.progress = Progress(*columns, console=together, transient=True)
             self.progress.start()
-            self.task = self.progress.add_task("", total=len(self.files))
+            self.task = self.progress.add_task("", total=len(self.names))
         return self
 
     def __exit__(
@@ -57,62 +75,92 @@ class Display:
         if self.progress:
             self.progress.stop()
         if kind is None and (self.output or self.failed):
-            place = f"{self.output}: " if self.output else ""
-            again = f", {self.earlier} from an earlier run" if self.earlier else ""
-            noun = "file" if len(self.files) == 1 else "files"
-            print(f"{place}{len(self.files)} {noun}{again}, {self.failed} failed", file=sys.stderr)
+            print(self._summary(), file=sys.stderr)
+
+    def _summary(self) -> str:
+        place = f"{self.output}: " if self.output else ""
+        noun = "file" if len(self.names) == 1 else "files"
+        again = f", {self.earlier} from an earlier run" if self.earlier else ""
+        kept = f" (an earlier run's failures stay until {self.output} is removed)" if self.failed_earlier else ""
+        return f"{place}{len(self.names)} {noun}{again}, {self.failed} failed{kept}"
 
     def show(self, row: Row, *, earlier: bool) -> None:
-        self.failed += row.status == "error"
+        failed = row.status == "error"
+        self.failed += failed
         self.earlier += earlier
+        self.failed_earlier += failed and earlier
         if self.json:
             print(json.dumps(row, ensure_ascii=False), flush=True)
-        elif not self.output or row.status == "error":
+        elif not self.output or failed:
             self._print(row)
         if self.progress:
             self.progress.advance(self.task)
 
     def _print(self, row: Row) -> None:
-        if len(self.files) > FEW or not row.probabilities:
-            self.console.print(self._line(row, row.file, self.width))
+        if len(self.names) > FEW or not row.probabilities:
+            self.console.print(self._line(row, row.file, self.name))
             return
-        self.console.print(Text(f"{row.file}  ", "bold") + Text(f"{clock(row.duration)}  {row['model']}", "dim"))
-        ranked = sorted(row.probabilities.items(), key=lambda item: -item[1])
-        width = max(len(emotion) for emotion in row.probabilities)
-        for emotion, p in ranked:
+        self.console.print(Text(f"{row.file}  ", "bold") + Text(f"{clock(row.duration)}  {row.model}", "dim"))
+        for emotion, p in ranked(row):
             style = COLOURS.get(emotion, "cyan")
-            name = Text(f"  {emotion:<{width}}  ", f"bold {style}" if emotion == row.emotion else style)
-            self.console.print(name + Text(bar(p), style) + Text(f" {p:6.1%}"))
+            name = Text(f"  {emotion:<{self.emotion}}  ", f"bold {style}" if emotion == row.emotion else style)
+            self.console.print(name + Text(bar(p, 20), style) + Text(f" {p:6.1%}"))
         for part in row.windows[:WINDOWS]:
-            self.console.print(self._line(part, f"  {clock(part.start)} to {clock(part.end)}", 18))
+            self.console.print(
+                self._line(part, f"  {stamp(part.start)} to {stamp(part.end)}", len("  0:00:00 to 0:00:00"))
+            )
         if len(row.windows) > WINDOWS:
             self.console.print(Text(f"  and {len(row.windows) - WINDOWS} more windows: --json shows all", "dim"))
 
     def _line(self, row: Row, name: str, width: int) -> Text:
-        if cell_len(name) > width:
-            name = "…" + name[-(width - 1) :]  # of a path, the end tells more
-        start = Text(set_cell_size(name, width) + "  ")
+        start = Text(fitted(name, width) + "  ")
         if row.error:
-            return start + Text(f"{row.error['code']}: {row.error['message']}", "bold red")
-        start += Text(f"{clock(row.duration):>8}  ", "dim")
+            return start + Text(self._message(row.error, row.file, width + 2), "bold red")
+        start += Text(f"{clock(row.duration):>7}  ", "dim")
         if not row.probabilities:
             return start + Text(row.status, "dim")
-        (first, p), (second, q) = sorted(row.probabilities.items(), key=lambda item: -item[1])[:2]
+        (first, p), (second, q) = ranked(row)[:2]
         style = COLOURS.get(first, "cyan")
-        start += Text(f"{first:<8} ", f"bold {style}") + Text(bar(p), style)
-        return start + Text(f" {p:4.0%}") + Text(f"  {second} {q:.0%}", "dim")
+        start += (
+            Text(f"{first:<{self.emotion}}  ", f"bold {style}") + Text(bar(p, self.bar), style) + Text(f" {p:3.0%}")
+        )
+        return start + Text(f"  {second} {q:.0%}", "dim") if self.second else start
+
+    def _message(self, error: dict[str, str], name: str, indent: int) -> str:
+        """An error beside its file's name, which it goes on from: "is empty"; on a terminal, lines below one another."""
+        text = error["message"].removeprefix(name).strip()
+        if not self.console.is_terminal:
+            return text
+        return f"\n{'':{indent}}".join(textwrap.wrap(text, max(20, self.console.width - indent)))
 
 
-def bar(share: float) -> str:
-    """A bar of BAR cells, filled to an eighth of a cell."""
-    eighths = round(share * BAR * 8)
-    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).ljust(BAR)[:BAR]
+def ranked(row: Row) -> list[tuple[str, float]]:
+    """Emotions with their probabilities, the likeliest first."""
+    return sorted((row.probabilities or {}).items(), key=lambda item: -item[1])
+
+
+def fitted(name: str, width: int) -> str:
+    """A name in so many cells of the terminal: filled up, or without its beginning, for of a path the end tells more."""
+    if cell_len(name) > width:
+        while cell_len(name) > width - 1:
+            name = name[1:]
+        name = f"…{name}"
+    return name + " " * (width - cell_len(name))
+
+
+def bar(share: float, cells: int) -> str:
+    """A bar of so many cells, filled to an eighth of a cell."""
+    eighths = round(share * cells * 8)
+    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).ljust(cells)[:cells]
 
 
 def clock(seconds: float) -> str:
     """2.5 s, 1:05, 1:02:03."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    return f"{seconds:.1f} s" if round(seconds, 1) < 60 else stamp(seconds)
+
+
+def stamp(seconds: float) -> str:
+    """0:02, 1:05, 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -30,8 +30,9 @@ def tiny(name, **changes):
     settings = {**TINY[name], "feedforward": 16, **changes}
     model = models[name](models[name].Config(**settings), EMOTIONS).double().eval()
     with torch.no_grad():  # away from the zeros and ones of an initialisation, which hide mistakes
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+        for tensor in [*model.parameters(), *model.buffers()]:
+            if tensor.is_floating_point():
+                tensor.add_(0.1 * torch.rand_like(tensor))
     return model
 
 

@@ -62,6 +62,9 @@ def test_every_parameter_gets_a_gradient_but_those_that_provably_cannot(name, ch
     [
         {"norm_first": True},
         {"pooling": "mean+deviation"},
+        {"pool_input": True, "pooling": "mean+deviation"},
+        {"pooled_norm": True},
+        {"hidden": (12, 10)},
         {"positions": "sinusoids"},
         {"input_norm": "layer", "input_parts": 2},
         {"input_mix": "learned", "input_parts": 2},

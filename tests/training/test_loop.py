@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_two_processes_train_one_model(tmp_path):
     script = tmp_path / "ddp.py"
     script.write_text(DDP)
     start(tmp_path / "run", corpus(), corpus(9, seed=1))
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    root = str(Path(__file__).parents[2])
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, tmp_path / "run"],
         env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,12 +19,17 @@ from affekt.extras import need
 from affekt.inference.row import Row
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+BEGINNING = b'{"schema": '  # of each line of a journal, be the line cut short as it may
+# A CSV's columns; between these two, a column per emotion.
+LEADING = ("schema", "file", "start", "end", "duration", "status", "emotion")
+TRAILING = ("model", "error.code", "error.message", "aggregation", "windows")
 
 
 class ResultsFile:
     """Open it, ask `done` what is there already, `append` the rest; leaving it (`with`) completes the file.
 
-    Raises `BadOutput` for a suffix that is none of ours, a file that holds something else, or rows of another model.
+    Raises `BadOutput` for a suffix that is none of ours, a file that holds something else, rows of another model, or a
+    place that cannot be written.
     """
 
     def __init__(self, path: Path, model: str) -> None:
@@ -33,17 +38,20 @@ class ResultsFile:
             raise BadOutput(f"--output {path}: expected a name ending in {', '.join(SUFFIXES)}")
         if path.suffix.lower() == ".parquet":
             need("pyarrow", extra="parquet", purpose=f"writing {path.name}")
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.journal = path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")
-        stored = [*self._finished(), *_read_journal(self.journal)]
-        for row in stored:
-            if row.get("model") != model:
-                raise BadOutput(
-                    f"{path} holds rows of model {row.get('model')!r}, and this run uses {model!r}: "
-                    "give another --output, or remove the file"
-                )
-        self.done: dict[str, Row] = {row.file: row for row in stored}
-        self._lines = self.journal.open("a", encoding="utf-8")
+        with _ours(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            journal, whole = _read_journal(self.journal)
+            stored = [*self._finished(), *journal]
+            for row in stored:
+                if row.model != model:
+                    raise BadOutput(
+                        f"{path} holds rows of model {row.model!r}, and this run uses {model!r}: "
+                        "give another --output, or remove the file"
+                    )
+            self.done: dict[str, Row] = {row.file: row for row in stored}
+            self._lines = self.journal.open("a", encoding="utf-8", newline="\n")
+            self._lines.truncate(whole)  # only now: a file that is not ours stays as it is
 
     def _finished(self) -> list[Row]:
         if self.path == self.journal or not self.path.exists():
@@ -51,8 +59,9 @@ class ResultsFile:
         return _read_csv(self.path) if self.path.suffix.lower() == ".csv" else _read_parquet(self.path)
 
     def append(self, row: Row) -> None:
-        self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._lines.flush()
+        with _ours(self.path):
+            self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._lines.flush()
         self.done[row.file] = row
 
     def __enter__(self) -> ResultsFile:
@@ -65,38 +74,45 @@ class ResultsFile:
         if kind is None and self.path != self.journal:
             temporary = self.path.with_name(self.path.name + ".temporary")
             write = _write_csv if self.path.suffix.lower() == ".csv" else _write_parquet
-            write(temporary, list(self.done.values()))
-            os.replace(temporary, self.path)
-            self.journal.unlink()
+            with _ours(self.path):
+                write(temporary, list(self.done.values()))
+                temporary.replace(self.path)
+                self.journal.unlink()
 
 
-def _read_journal(path: Path) -> Iterator[Row]:
-    """The rows of a journal. A last line that a kill cut short is taken off the file."""
-    if not path.exists():
-        return
-    text = path.read_bytes()
-    complete = text[: text.rfind(b"\n") + 1]
-    if len(complete) < len(text):
-        path.write_bytes(complete)
-    for number, line in enumerate(complete.decode("utf-8", errors="replace").split("\n")[:-1], start=1):
+@contextmanager
+def _ours(path: Path) -> Iterator[None]:
+    """What goes wrong with a results file, as an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise BadOutput(f"--output {path} cannot be written: {error.strerror or error}") from error
+
+
+def _read_journal(path: Path) -> tuple[list[Row], int]:
+    """The rows of a journal, and the bytes that they take: what follows is a last line that a kill cut short."""
+    data = path.read_bytes() if path.exists() else b""
+    whole = data.rfind(b"\n") + 1
+    rows = []
+    for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
         try:
-            row = Row(json.loads(line))
-            if not isinstance(row["file"], str):
-                raise TypeError(row["file"])
-        except (ValueError, TypeError, KeyError):
+            rows.append(Row.read(json.loads(line)))
+        except (ValueError, KeyError, TypeError):
             raise BadOutput(f"{path}, line {number}, is not a row of results: give another --output") from None
-        yield row
+    if not data[whole:].startswith(BEGINNING[: len(data) - whole]):
+        raise BadOutput(f"{path}, line {len(rows) + 1}, is not a row of results: give another --output")
+    return rows, whole
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    """A row for CSV: nested fields as `probabilities.angry`, `error.code`, the windows as JSON."""
+    """A row for CSV: nested fields as `probabilities.angry`, `error.code`, the windows as JSON, None as nothing."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if key == "windows":
             flat[key] = json.dumps(value, ensure_ascii=False)
         elif isinstance(value, dict):
             flat.update({f"{key}.{name}": entry for name, entry in value.items()})
-        else:
+        elif value is not None:
             flat[key] = value
     return flat
 
@@ -104,19 +120,21 @@ def _flat(row: Row) -> dict[str, Any]:
 def _write_csv(path: Path, rows: list[Row]) -> None:
     flat = [_flat(row) for row in rows]
     emotions = next(([f"probabilities.{name}" for name in row.probabilities] for row in rows if row.probabilities), [])
-    columns = ["schema", "file", "start", "end", "duration", "status", "emotion", *emotions, "model", "error.code"]
-    columns += ["error.message", "aggregation", "windows"]
+    columns = [*LEADING, *emotions, *TRAILING]
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="")
         writer.writeheader()
-        writer.writerows({key: value for key, value in row.items() if key in columns} for row in flat)
+        writer.writerows(flat)
 
 
 def _read_csv(path: Path) -> list[Row]:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             csv.field_size_limit(1 << 30)  # the windows of a long recording stand in one field
-            return [_unflat(record) for record in csv.DictReader(stream)]
+            records = csv.DictReader(stream)
+            if records.fieldnames and not {*LEADING, *TRAILING} <= set(records.fieldnames):  # an empty file is nobody's
+                raise KeyError
+            return [_unflat(record) for record in records]
     except (ValueError, KeyError, TypeError, csv.Error):
         raise BadOutput(f"{path} is not a file of results: give another --output") from None
 
@@ -127,24 +145,23 @@ def _unflat(record: dict[str, str]) -> Row:
         for key, value in record.items()
         if key.startswith("probabilities.") and value
     }
-    row = Row(
-        schema=int(record["schema"]),
-        file=record["file"],
-        start=float(record["start"]),
-        end=float(record["end"]),
-        duration=float(record["duration"]),
-        status=record["status"],
-        emotion=record["emotion"] or None,
-        probabilities=probabilities or None,
-        model=record["model"],
-        error={"code": record["error.code"], "message": record["error.message"]} if record["error.code"] else None,
+    code = record["error.code"]
+    return Row.read(
+        {
+            "schema": int(record["schema"]),
+            "file": record["file"],
+            "start": float(record["start"]),
+            "end": float(record["end"]),
+            "duration": float(record["duration"]),
+            "status": record["status"],
+            "emotion": record["emotion"] or None,
+            "probabilities": probabilities or None,
+            "model": record["model"],
+            "error": {"code": code, "message": record["error.message"]} if code else None,
+            "aggregation": record["aggregation"],
+            "windows": json.loads(record["windows"]) if record["windows"] else None,
+        }
     )
-    if record["windows"]:
-        row["aggregation"], row["windows"] = (
-            record["aggregation"],
-            [Row(part) for part in json.loads(record["windows"])],
-        )
-    return row
 
 
 def _write_parquet(path: Path, rows: list[Row]) -> None:
@@ -175,11 +192,6 @@ def _read_parquet(path: Path) -> list[Row]:
     import pyarrow.parquet
 
     try:
-        records = pyarrow.parquet.read_table(path).to_pylist()
-        rows = [Row({k: v for k, v in record.items() if k not in ("windows", "aggregation")}) for record in records]
-        for row, record in zip(rows, records, strict=True):
-            if record["windows"] is not None:
-                row["aggregation"], row["windows"] = record["aggregation"], [Row(part) for part in record["windows"]]
-    except (pa.ArrowException, OSError, KeyError):
+        return [Row.read(record) for record in pyarrow.parquet.read_table(path).to_pylist()]
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         raise BadOutput(f"{path} is not a file of results: give another --output") from None
-    return rows

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from affekt.audio import SAMPLE_RATE, Source, Waveform, blocks, check_length, find_files, name_of
+from affekt.audio import SAMPLE_RATE, Source, Waveform, blocks, check_length, find_files, is_folder, name_of
 from affekt.bundle import DEFAULT, Bundle
-from affekt.errors import AffektError, BadAudio, BadBundle
+from affekt.errors import AffektError, BadBundle
 from affekt.inference.row import AGGREGATION, Row, row
 
 LONGEST = 30 * SAMPLE_RATE  # samples; more is cut into windows
@@ -47,6 +47,14 @@ class Recognizer:
             session = onnxruntime.InferenceSession(bundle.onnx, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own that have no base of their own
             raise BadBundle(f"{bundle.onnx} cannot be loaded: {error}") from error
+        given = [entry.name for entry in (*session.get_inputs(), *session.get_outputs())]
+        if given != ["waveform", "probabilities"]:
+            raise BadBundle(f"{bundle.onnx} maps {' to '.join(given)}; expected waveform to probabilities")
+        classes = session.get_outputs()[0].shape[-1]
+        if isinstance(classes, int) and classes != len(bundle.emotions):
+            raise BadBundle(
+                f"{bundle.onnx} tells {classes} emotions apart, and labels.json names {len(bundle.emotions)}"
+            )
         return cls(bundle, session)
 
     def __call__(self, source: Source, sample_rate: int | None = None) -> Row:
@@ -59,8 +67,6 @@ class Recognizer:
         for waveform in windows(blocks(source, sample_rate)):
             rows.append(self._window(name, total, waveform))
             total += waveform.size
-        if not rows:
-            raise BadAudio(f"{name} is empty (0 samples)", code="empty")
         return rows[0] if len(rows) == 1 else self._whole(name, total, rows)
 
     def rows(self, sources: Iterable[Source]) -> Iterator[Row]:
@@ -73,10 +79,10 @@ class Recognizer:
 
     def _window(self, name: str, start: int, waveform: Waveform) -> Row:
         check_length(waveform.size, name)
-        times = {"start": start / SAMPLE_RATE, "duration": waveform.size / SAMPLE_RATE}
-        if np.ptp(waveform) < STEP:
-            return row(name, self.model, **times)
-        return row(name, self.model, **times, probabilities=dict(zip(self.emotions, self.infer(waveform), strict=True)))
+        silent = np.ptp(waveform) < STEP
+        probabilities = None if silent else dict(zip(self.emotions, self.infer(waveform), strict=True))
+        begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
+        return row(name, self.model, start=begin, end=end, probabilities=probabilities)
 
     def infer(self, waveform: Waveform) -> list[float]:
         """Probabilities, in the order of `emotions`, of a mono waveform at 16 kHz of 0.1 to 30 s."""
@@ -90,7 +96,7 @@ class Recognizer:
             emotion: sum(part["probabilities"][emotion] * part.duration for part in heard) / seconds
             for emotion in (self.emotions if heard else ())
         }
-        whole = row(name, self.model, duration=total / SAMPLE_RATE, probabilities=means or None)
+        whole = row(name, self.model, end=total / SAMPLE_RATE, probabilities=means or None)
         whole["aggregation"] = AGGREGATION
         whole["windows"] = rows
         return whole
@@ -100,7 +106,7 @@ class Recognizer:
 
 
 def windows(parts: Iterable[Waveform]) -> Iterator[Waveform]:
-    """Up to 30 s as they are; more as consecutive windows of 10 s, what remains as one or two of 5 to 10 s."""
+    """Up to 30 s as they are, be it nothing; more as consecutive windows of 10 s, the last two of 5 to 10 s."""
     held: list[Waveform] = []
     size, long = 0, False
     for part in parts:
@@ -117,13 +123,12 @@ def windows(parts: Iterable[Waveform]) -> Iterator[Waveform]:
     if long and rest.size > WINDOW:
         yield rest[: rest.size // 2]
         rest = rest[rest.size // 2 :]
-    if rest.size:
-        yield rest
+    yield rest
 
 
 def expand(inputs: Iterable[str | Path]) -> list[Path]:
     """Files as they are, and in a folder's place the audio files below it, each once; an empty folder stands for itself."""
     files: dict[Path, None] = {}
     for entry in map(Path, inputs):
-        files.update(dict.fromkeys((find_files(entry) or [entry]) if entry.is_dir() else [entry]))
+        files.update(dict.fromkeys((find_files(entry) or [entry]) if is_folder(entry) else [entry]))
     return list(files)

@@ -14,11 +14,24 @@ from typing import Any
 from affekt.errors import AffektError
 
 SCHEMA = 1
+KEYS = ("schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error")
 AGGREGATION = "mean of the windows' probabilities, weighted by duration; silent windows left out"
 
 
 class Row(dict[str, Any]):
     """One row of results: a dict, so that it is JSON as it stands, whose fields are attributes too."""
+
+    @classmethod
+    def read(cls, record: Any) -> Row:
+        """The row, with the rows of its windows, that a record of a file of results holds; ValueError for what is none."""
+        ours = isinstance(record, Mapping) and set(KEYS) <= set(record) and isinstance(record["file"], str)
+        if not ours or record["schema"] != SCHEMA:
+            raise ValueError(f"expected a row of schema {SCHEMA}")
+        row = cls({key: record[key] for key in KEYS})
+        if record.get("windows") is not None:
+            row["aggregation"] = record["aggregation"]
+            row["windows"] = [cls.read(part) for part in record["windows"]]
+        return row
 
     @property
     def file(self) -> str:
@@ -41,7 +54,7 @@ class Row(dict[str, Any]):
 
     @property
     def status(self) -> str:
-        """ "ok", "silence" or "error"."""
+        """One of "ok", "silence" and "error"."""
         return self["status"]
 
     @property
@@ -51,6 +64,11 @@ class Row(dict[str, Any]):
     @property
     def probabilities(self) -> dict[str, float] | None:
         return self["probabilities"]
+
+    @property
+    def model(self) -> str:
+        """The bundle's name, "@", and 8 hexadecimal digits of its hash."""
+        return self["model"]
 
     @property
     def windows(self) -> list[Row]:
@@ -76,7 +94,7 @@ def row(
     model: str,
     *,
     start: float = 0.0,
-    duration: float = 0.0,
+    end: float = 0.0,
     probabilities: Mapping[str, float] | None = None,
     error: AffektError | None = None,
 ) -> Row:
@@ -86,8 +104,8 @@ def row(
         schema=SCHEMA,
         file=file,
         start=round(start, 4),
-        end=round(start + duration, 4),
-        duration=round(duration, 4),
+        end=round(end, 4),
+        duration=round(end - start, 4),
         status=status,
         emotion=max(probabilities, key=lambda emotion: probabilities[emotion]) if probabilities else None,
         probabilities={emotion: round(p, 6) for emotion, p in probabilities.items()} if probabilities else None,

@@ -9,8 +9,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from affekt.batch import Stream
-
 Sequence = Float[Tensor, "batch frames dim"]
 Mask = Bool[Tensor, "batch frames"]
 
@@ -270,9 +268,11 @@ class StreamInput(nn.Module):
             self.mean.copy_(mean)
             self.deviation.copy_(deviation.clamp(min=1e-3))
 
+    def standardised(self, x: Float[Tensor, "batch frames features"]) -> Float[Tensor, "batch frames features"]:
+        return (x - self.mean) / self.deviation if self.standard else x
+
     def forward(self, x: Float[Tensor, "batch frames features"]) -> Sequence:
-        if self.standard:
-            x = (x - self.mean) / self.deviation
+        """From features, standardised already."""
         if self.norms is None and self.weights is None:
             return self.projection(x)
         states = list(x.chunk(self.parts, dim=2))
@@ -323,11 +323,6 @@ class Classifier(nn.Sequential):
             nn.Dropout(dropout),
             nn.Linear(second, emotions),
         )
-
-
-def fit_length(stream: Stream, frames: int) -> Sequence:
-    """The stream's values at exactly `frames` frames: the tail cropped, or zero frames appended (the papers' rule)."""
-    return stream.padded(frames).trimmed(frames).values
 
 
 def sinusoids(frames: int, dim: int, *, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "frames dim"]:

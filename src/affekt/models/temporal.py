@@ -27,7 +27,6 @@ from affekt.models.layers import (
     Sequence,
     StreamInput,
     TransformerBlock,
-    fit_length,
     sinusoids,
 )
 
@@ -49,7 +48,13 @@ class TransformerConfig:
     dropout: float = 0.1  # on both residual branches; not printed, the laboratory's default
     attention_dropout: float = 0.1  # likewise
     classifier_dropout: float = 0.5  # likewise
+    hidden: tuple[int, int] | None = None  # the classifier's widths; None is F/2 and F/4
     pooling: Literal["mean", "mean+deviation"] = "mean"
+    # Beyond the paper: the pooled input stands beside the pooled output of the last block, each feature of the pooled
+    # vector is standardised by running statistics (a BatchNorm without weights), and some are dropped in training.
+    pool_input: bool = False
+    pooled_norm: bool = False
+    pooled_dropout: float = 0.0
     positions: Literal["none", "sinusoids"] = (
         "none"  # "pooling keeps the timing"; a learned table would show in Table 2
     )
@@ -61,8 +66,8 @@ class TransformerConfig:
 class TemporalTransformer(EmotionModel):
     """MSTR and its baseline but for the attention, which a subclass gives.
 
-    Submodules: `input`, `blocks.N.attention.{query,key,value,output}`, `blocks.N.{norm1,feedforward,norm2}`, `pooling`,
-    `classifier` (linear layers at 0, 3, 6).
+    Submodules: `input`, `blocks.N.attention.{query,key,value,output}`, `blocks.N.{norm1,feedforward,norm2}`, `classifier`
+    (linear layers at 0, 3, 6).
     """
 
     streams = ("speech",)
@@ -88,46 +93,51 @@ class TemporalTransformer(EmotionModel):
             )
             for _ in range(config.blocks)
         )
+        self.norm = nn.LayerNorm(norm_shape) if config.norm_first else nn.Identity()
         self.pooling = Pooling(config.pooling)
+        width = self.pooling.width(config.dim) + config.pool_input * self.pooling.width(config.input_dim)
+        self.pooled_norm = nn.BatchNorm1d(width, affine=False) if config.pooled_norm else nn.Identity()
+        self.pooled_dropout = nn.Dropout(config.pooled_dropout)
         self.classifier = Classifier(
-            self.pooling.width(config.dim),
+            width,
             emotions,
-            hidden=(config.dim // 2, config.dim // 4),
+            hidden=config.hidden or (config.dim // 2, config.dim // 4),
             dropout=config.classifier_dropout,
         )
 
     def attention(self, config: TransformerConfig) -> FractalAttention | FullAttention:
         raise NotImplementedError
 
-    def _start(self, batch: Batch) -> tuple[Sequence, Mask | None]:
-        """The sequence that enters the first block, and its mask if masks are on."""
+    def _start(self, batch: Batch) -> tuple[Tensor, Sequence, Mask | None]:
+        """The features and the sequence that enters the first block, and their mask if masks are on."""
         stream = batch.streams["speech"]
         if self.frames is not None:
-            stream = stream.padded(self.frames).trimmed(self.frames) if self.config.masked else stream
-            values = fit_length(stream, self.frames)
-        else:
-            values = stream.values
-        x = self.input(values)
+            stream = stream.padded(self.frames).trimmed(self.frames)
+        features = self.input.standardised(stream.values)
+        x = self.input(features)
         if self.config.positions == "sinusoids":
             x = x + sinusoids(x.shape[1], x.shape[2], device=x.device, dtype=x.dtype)
-        return x, stream.mask if self.config.masked else None
+        return features, x, stream.mask if self.config.masked else None
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self.input.standardise(*statistics["speech"])
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
         """The utterances' vectors, as the classifier takes them."""
-        x, mask = self._start(batch)
+        features, x, mask = self._start(batch)
         for block in self.blocks:
             x = block(x, mask)
-        return self.pooling(x, mask)
+        pooled = self.pooling(self.norm(x), mask)
+        if self.config.pool_input:
+            pooled = torch.cat([pooled, self.pooling(features, mask)], dim=1)
+        return self.pooled_norm(pooled)
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        return self.classifier(self.embed(batch))
+        return self.classifier(self.pooled_dropout(self.embed(batch)))
 
     def attention_maps(self, batch: Batch) -> Tensor:
         """What each block's attention explains, stacked behind the batch axis."""
-        x, mask = self._start(batch)
+        _, x, mask = self._start(batch)
         maps = []
         for block in self.blocks:
             maps.append(block.attention.explain(block.attention_input(x), mask))  # type: ignore[union-attr, operator]

@@ -15,6 +15,7 @@ from torch import nn
 from affekt.audio import Waveform, load
 from affekt.errors import BadAudio, BadCorpus
 from affekt.features.store import FeatureStore, audio_key
+from affekt.training.augment import Copy
 from affekt.utterance import Utterance
 
 BATCH_SECONDS = 60.0  # of sound, padding included, that are encoded together
@@ -25,19 +26,22 @@ def extract(
     name: str,
     utterances: Sequence[Utterance],
     *,
+    copy: Copy | None = None,
     say: Callable[[str], None] = print,
 ) -> list[NDArray[np.float16]]:
     """The encoder's frames of every utterance, (frames, dim) each, memory-mapped from the store.
 
+    copy: which altered copy of the utterances is meant, where not the original.
     Raises `BadCorpus` if a file is missing or is no sound: data are not dropped in silence.
     """
     config: Any = encoder.config
-    store = FeatureStore(name, {"feature": name, "settings": asdict(config), "weights": weights_hash(encoder)})
+    description = {"feature": name, "settings": asdict(config), "weights": weights_hash(encoder)}
+    store = FeatureStore(name, {**description, "copy": asdict(copy)} if copy else description)
     keys = [audio_key(utterance) for utterance in utterances]
     missing = [(utterance, key) for utterance, key in zip(utterances, keys, strict=True) if key not in store]
     if missing:
         say(f"{name}: {len(keys) - len(missing)} of {len(keys)} utterances in {store.folder}, computing the others")
-        _compute(encoder, missing, store, say)
+        _compute(encoder, missing, store, copy, say)
     return [store[key] for key in keys]
 
 
@@ -49,9 +53,15 @@ def weights_hash(network: nn.Module) -> str:
 
 
 def _compute(
-    encoder: nn.Module, missing: Sequence[tuple[Utterance, str]], store: FeatureStore, say: Callable[[str], None]
+    encoder: nn.Module,
+    missing: Sequence[tuple[Utterance, str]],
+    store: FeatureStore,
+    copy: Copy | None,
+    say: Callable[[str], None],
 ) -> None:
     waveforms = [(_waveform(utterance), key) for utterance, key in missing]
+    if copy is not None:
+        waveforms = [(copy(waveform, key), key) for waveform, key in waveforms]
     waveforms.sort(key=lambda entry: entry[0].size)
     limit = int(BATCH_SECONDS * encoder.sample_rate)  # type: ignore[operator]
     start, done = 0, 0

@@ -40,18 +40,17 @@ def fit(
         strategy.restore(state["strategy"])
         done = state["epoch"]
         say(f"going on after epoch {done} of {epochs}")
-    lengths = train.lengths()
     for epoch in range(done + 1, epochs + 1):
         began = time.perf_counter()
         # An epoch's randomness depends on nothing but seed, epoch and rank: resuming needs no generator's state.
         torch.manual_seed(_mixed_seed(seed, epoch, rank))
-        order = list(
-            training_batches(lengths, batch_size, np.random.default_rng([seed, epoch]), rank=rank, world=world)
-        )
+        generator = np.random.default_rng([seed, epoch])
+        heard = train.drawn(generator)
+        order = list(training_batches(heard.lengths(), batch_size, generator, rank=rank, world=world))
         entries = []
         for number, indices in enumerate(order):
             progress = (epoch - 1 + number / len(order)) / epochs
-            entries.append(strategy.step(train.batch(indices), progress))
+            entries.append(strategy.step(heard.batch(indices), progress))
         means = {name: float(np.mean([entry[name] for entry in entries])) for name in entries[0]}
         if rank == 0:
             predictions = {part: predict(strategy, dataset, batch_size) for part, dataset in scored.items()}

@@ -14,6 +14,7 @@ from affekt.features import features
 from affekt.labels import label_set
 from affekt.models import models
 from affekt.registry import did_you_mean
+from affekt.training.augment import Augmentation
 from affekt.training.strategy import SupervisedConfig
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -33,6 +34,7 @@ class Training:
     epochs: int
     batch_size: int = 32
     threads: int = 0  # of torch; 0 leaves torch's own choice. The result is bit-identical only at an equal number
+    augmentation: Augmentation = field(default_factory=Augmentation)
     optimisation: SupervisedConfig = field(default_factory=SupervisedConfig)
 
 

@@ -1,0 +1,77 @@
+"""Sounds for the tests, and files of them in memory."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+RATE = 16_000
+
+
+def tone(seconds=1.0, rate=RATE, channels=1, frequency=440, level=0.5):
+    """A sine, (samples,) or (samples, channels), every channel the same."""
+    wave = level * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
+    return wave.astype(np.float32) if channels == 1 else np.tile(wave.astype(np.float32)[:, None], channels)
+
+
+def noise(samples, seed=0):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, samples).astype(np.float32)
+
+
+def encoded(samples, rate=RATE, format="WAV", subtype=None):
+    """The bytes of a file that libsndfile writes."""
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate, format=format, subtype=subtype)
+    return stream.getvalue()
+
+
+def media(samples, rate, container, codec):
+    """The bytes of a file that PyAV writes; the test is skipped where its ffmpeg lacks the encoder."""
+    av = pytest.importorskip("av")
+    try:
+        av.codec.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"this ffmpeg has no encoder {codec}")
+    planes = np.ascontiguousarray(np.atleast_2d(samples.T), np.float32)
+    layout = {1: "mono", 2: "stereo"}[len(planes)]
+    stream = io.BytesIO()
+    with av.open(stream, "w", format=container) as file:
+        track = file.add_stream(codec, rate=rate, layout=layout)
+        for start in range(0, planes.shape[1], 1024):
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(planes[:, start : start + 1024]), format="fltp", layout=layout
+            )
+            frame.sample_rate, frame.pts = rate, start
+            file.mux(track.encode(frame))
+        file.mux(track.encode(None))
+    return stream.getvalue()
+
+
+def frequency_of(waveform, rate=RATE):
+    """Where its spectrum is highest, in Hz."""
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
+    return np.argmax(spectrum) * rate / len(waveform)
+
+
+def without_end(ogg):
+    """An Ogg file as Android's recorders leave it: its last page does not end the stream, nor trims its last packet."""
+    start = ogg.rfind(b"OggS")
+    page = bytearray(ogg[start:])
+    page[5] &= ~4
+    if b"OpusHead" in ogg[:64]:
+        (position,) = struct.unpack("<q", page[6:14])
+        page[6:14] = struct.pack("<q", -(-position // 960) * 960)  # packets of 20 ms, at 48 kHz
+    page[22:26] = bytes(4)
+    page[22:26] = struct.pack("<I", _ogg_checksum(page))
+    return ogg[:start] + bytes(page)
+
+
+def _ogg_checksum(page):
+    checksum = 0
+    for byte in page:
+        checksum ^= byte << 24
+        for _ in range(8):
+            checksum = (checksum << 1 ^ (0x04C11DB7 if checksum & 0x80000000 else 0)) & 0xFFFFFFFF
+    return checksum
