@@ -277,12 +277,13 @@ def test_a_film_without_sound_has_no_sound_track():
         load(stream.getvalue())
 
 
-def test_a_playlist_under_an_innocent_name_opens_nothing(tmp_path):
+def test_a_playlist_under_an_innocent_name_opens_nothing(tmp_path, monkeypatch):
     pytest.importorskip("av")
-    (tmp_path / "secret.wav").write_bytes(encoded(tone(1.0)))
-    (tmp_path / "song.m4a").write_text(f"ffconcat version 1.0\nfile {tmp_path / 'secret.wav'}\n")
+    monkeypatch.chdir(tmp_path)
+    Path("secret.wav").write_bytes(encoded(tone(1.0)))
+    Path("song.m4a").write_text("ffconcat version 1.0\nfile secret.wav\n")
     with refused("not_audio", match=r"song.m4a is not audio that can be read"):
-        load(tmp_path / "song.m4a")
+        load("song.m4a")
 
 
 # What is refused
@@ -376,6 +377,12 @@ def test_a_truncated_media_file_is_told_too(container, codec, share):
     data = media(noise(48_000), 48_000, container, codec)
     with refused("truncated", match="<bytes> is (damaged or )?cut off: .+"):
         load(data[: int(len(data) * share)])
+
+
+def test_an_mp4_that_was_never_finished_lacks_its_table_of_contents():
+    data = media(tone(1, 48_000), 48_000, "mp4", "aac")
+    with refused("truncated", match=r"<bytes> is cut off: its table of contents \('moov'\) is missing"):
+        load(data[: data.rindex(b"moov") - 4])
 
 
 @pytest.mark.parametrize("size", [12, 36, 44])

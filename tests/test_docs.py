@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from affekt.audio import CODES
 from tests.conftest import ROOT
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -14,11 +15,13 @@ DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def blocks(language):
     for path in DOCS:
-        for number, code in enumerate(re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)):
+        for number, code in enumerate(
+            re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+        ):
             yield pytest.param(code, id=f"{path.stem}-{number}")
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", list(blocks("python")))
 def test_python_examples_run(code):
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
@@ -27,7 +30,7 @@ def test_python_examples_run(code):
     assert result.stdout
 
 
-@pytest.mark.parametrize("code", blocks("sh"))
+@pytest.mark.parametrize("code", list(blocks("sh")))
 def test_shell_examples_run(code, tmp_path):
     for line in code.splitlines():
         words = shlex.split(line.replace("results.jsonl", str(tmp_path / "results.jsonl")))
@@ -36,6 +39,12 @@ def test_shell_examples_run(code, tmp_path):
             [sys.executable, "-m", "affekt", *words], cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert result.returncode == 0, result.stderr
+
+
+def test_the_codes_of_errors_are_documented_as_they_are():
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    for code, meaning in CODES.items():
+        assert f"| `{code}` | {meaning} |" in design
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""The row is a contract: the same fields, in the same order, of the same types, whatever was asked and whatever went wrong."""
+"""The row is a contract: the same fields, in the same order, of the same types, whatever was asked or went wrong."""
 
 import io
 import itertools

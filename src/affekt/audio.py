@@ -96,7 +96,7 @@ def blocks(source: Source, sample_rate: int | None = None) -> Iterator[Waveform]
 
 
 def name_of(source: Source) -> str:
-    """What a source is called in rows and messages: for a path the path, which a name that is not Unicode is made into."""
+    """What a source is called in rows and messages; bytes of a path that are no Unicode are written as escapes."""
     if isinstance(source, str | PathLike):
         name: Any = os.fspath(source)
     elif isinstance(source, np.ndarray):
@@ -130,9 +130,7 @@ def _opened(source: Any, name: str) -> Iterator[IO[bytes]]:
             stream.seek(0)
             first = stream.read(1)
         except (OSError, ValueError) as error:
-            raise BadAudio(
-                f"{name} cannot be read: {getattr(error, 'strerror', None) or error}", code="unreadable"
-            ) from error
+            raise BadAudio(f"{name} cannot be read: {_reason(error)}", code="unreadable") from error
         if not first:
             raise BadAudio(f"{name} is empty (0 bytes)", code="empty")
         yield stream

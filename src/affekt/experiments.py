@@ -148,7 +148,7 @@ def make_bundle(recipe: Recipe, run: Run, folder: Path, *, say: Say = print) -> 
     round_to_half(pipeline)
     save_weights(pipeline, folder / "model.safetensors")
     say("exporting to ONNX")
-    export_onnx(pipeline, folder / "model.onnx")
+    export_onnx(pipeline, folder / "model.onnx", labels.emotions)
     write_labels(folder, recipe.name, labels.emotions)
     config = {
         "name": recipe.name,

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from affekt.audio import SAMPLE_RATE
 from affekt.batch import Batch, Stream
 from affekt.bundle import Bundle
 from affekt.config import decode_named
@@ -52,7 +54,7 @@ def round_to_half(network: nn.Module) -> None:
                 tensor.copy_(tensor.half())
 
 
-def export_onnx(pipeline: Pipeline, path: Path) -> None:
+def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None:
     """Write the pipeline as ONNX: `waveform` (batch, samples) in, `probabilities` (batch, emotions) out, any length.
 
     Weights that are exact in 16 bits are stored in 16 bits and cast when the file is loaded; arithmetic is 32-bit.
@@ -77,7 +79,8 @@ def export_onnx(pipeline: Pipeline, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _store_half(model)
-    _forget_sources(model)
+    _tidy(model)
+    onnx.helper.set_model_props(model, {"emotions": ",".join(emotions), "sample_rate": str(SAMPLE_RATE)})
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
@@ -104,13 +107,17 @@ def _store_half(model: Any) -> None:
     model.graph.node.extend(nodes)
 
 
-def _forget_sources(model: Any) -> None:
-    """Take off the exporter's notes (stack traces with the paths of the machine that exported)."""
+def _tidy(model: Any) -> None:
+    """Take off the exporter's notes (stack traces with paths, shapes in symbols of its own) and name the axes."""
     graph = model.graph
-    for entry in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    for entry in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         for field in ("metadata_props", "doc_string"):
             if field in entry.DESCRIPTOR.fields_by_name:
                 entry.ClearField(field)
+    del graph.value_info[:]
+    for value, axes in ((graph.input[0], ("batch", "samples")), (graph.output[0], ("batch",))):
+        for dimension, name in zip(value.type.tensor_type.shape.dim, axes, strict=False):
+            dimension.dim_param = name
 
 
 def rebuild(bundle: Bundle) -> Pipeline:

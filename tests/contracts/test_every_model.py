@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from affekt.batch import Stream
 from affekt.checkpoint import load_state, save_state
 from affekt.models import models
 from tests.contracts.builders import EMOTIONS, TINY, synthetic_batch, tiny, with_noise_in_the_padding
@@ -64,6 +65,7 @@ def test_every_parameter_gets_a_gradient_but_those_that_provably_cannot(name, ch
         {"pooling": "mean+deviation"},
         {"pool_input": True, "pooling": "mean+deviation"},
         {"pooled_norm": True},
+        {"stride": 4},
         {"hidden": (12, 10)},
         {"positions": "sinusoids"},
         {"input_norm": "layer", "input_parts": 2},
@@ -76,6 +78,18 @@ def test_options_keep_the_contract(name, changes):
     logits = model(batch)
     assert (logits - tiny(name)(batch)).abs().max() > 1e-6  # the option does something
     torch.testing.assert_close(logits, model(batch.padded(to=20)), atol=1e-12, rtol=0)
+
+
+def test_a_stride_averages_frames_and_what_is_left_at_the_end(name):
+    model = tiny(name, stride=3)
+    batch = synthetic_batch(model, [8, 2])
+    values = batch.streams["speech"].values
+    means = torch.zeros(2, 3, values.shape[2]).double()
+    means[0] = torch.stack([values[0, :3].mean(dim=0), values[0, 3:6].mean(dim=0), values[0, 6:8].mean(dim=0)])
+    means[1, 0] = values[1, :2].mean(dim=0)
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    plain = tiny(name)(replace(batch, streams={"speech": Stream(means, mask, 50.0)}))
+    torch.testing.assert_close(model(batch), plain, atol=1e-12, rtol=0)
 
 
 def test_standardised_features_come_in_any_scale(name):

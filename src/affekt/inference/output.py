@@ -36,6 +36,8 @@ class ResultsFile:
         self.path, self.model = path, model
         if path.suffix.lower() not in SUFFIXES:
             raise BadOutput(f"--output {path}: expected a name ending in {', '.join(SUFFIXES)}")
+        if path.is_dir():
+            raise BadOutput(f"--output {path} is a folder: name a file in it")
         if path.suffix.lower() == ".parquet":
             need("pyarrow", extra="parquet", purpose=f"writing {path.name}")
         self.journal = path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")

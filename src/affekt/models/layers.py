@@ -284,6 +284,18 @@ class StreamInput(nn.Module):
         return self.projection(sum(share * state for share, state in zip(shares, states, strict=True)))
 
 
+def strided(
+    x: Float[Tensor, "batch frames dim"], mask: Mask | None, stride: int
+) -> tuple[Float[Tensor, "batch fewer dim"], Bool[Tensor, "batch fewer"] | None]:
+    """The mean of every `stride` frames, and of what is left at an utterance's end; with the mask that goes with it."""
+    frames = x.shape[1]
+    padding = stride * ((frames + stride - 1) // stride) - frames
+    real = torch.ones_like(x[:, :, 0]) if mask is None else mask.to(x.dtype)
+    groups = F.pad(x * real.unsqueeze(2), (0, 0, 0, padding)).unflatten(1, (-1, stride)).sum(dim=2)
+    counts = F.pad(real, (0, padding)).unflatten(1, (-1, stride)).sum(dim=2)
+    return groups / counts.clamp(min=1).unsqueeze(2), None if mask is None else counts > 0
+
+
 class Pooling(nn.Module):
     """(batch, frames, dim) -> one vector per utterance: `mean` over time, or `mean+deviation`, twice as wide."""
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affekt.batch import Batch
+from affekt.batch import Batch, Stream
 from affekt.errors import BadConfig
 from affekt.models.base import EmotionModel
 from affekt.models.layers import (
@@ -28,6 +28,7 @@ from affekt.models.layers import (
     StreamInput,
     TransformerBlock,
     sinusoids,
+    strided,
 )
 
 
@@ -61,6 +62,7 @@ class TransformerConfig:
     input_norm: Literal["none", "layer", "standard"] = "none"  # of the features, before the first block
     input_parts: int = 1  # states of the encoder that the features hold, one after the other
     input_mix: Literal["concat", "learned"] = "concat"
+    stride: int = 1  # frames of the input that are averaged into one before anything else; `frames` counts what remains
 
 
 class TemporalTransformer(EmotionModel):
@@ -111,6 +113,8 @@ class TemporalTransformer(EmotionModel):
     def _start(self, batch: Batch) -> tuple[Tensor, Sequence, Mask | None]:
         """The features and the sequence that enters the first block, and their mask if masks are on."""
         stream = batch.streams["speech"]
+        if self.config.stride > 1:
+            stream = Stream(*strided(stream.values, stream.mask, self.config.stride))
         if self.frames is not None:
             stream = stream.padded(self.frames).trimmed(self.frames)
         features = self.input.standardised(stream.values)

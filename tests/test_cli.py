@@ -1,0 +1,361 @@
+"""The command as a person, a script and a machine that is switched off meet it: always in a process of its own."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from affekt import Recognizer, __version__
+from tests.sounds import encoded, media, noise, tone
+
+AFFEKT = [sys.executable, "-W", "error", "-m", "affekt"]
+# What this shell happens to say of its terminal is not part of a test.
+ENVIRONMENT = {
+    key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"}
+}
+HEAVY = {"torch", "onnxruntime", "numpy", "soundfile", "soxr", "av", "pyarrow", "transformers"}
+
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+
+
+def affekt(*arguments, folder=None, python=AFFEKT, **environment):
+    return subprocess.run(
+        [*python, *map(str, arguments)],
+        cwd=folder,
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+def rows(run):
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """A folder of two clips, one of them deep inside, a silence, and one that cannot be read between them."""
+    folder = tmp_path / "clips"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "a.wav").write_bytes(encoded(noise(16_000)))
+    (folder / "b.flac").write_bytes(encoded(tone(), format="FLAC")[:-500])
+    (folder / "c.wav").write_bytes(encoded(np.zeros(16_000)))
+    (folder / "deep" / "er" / "d.ogg").write_bytes(encoded(tone(2), format="OGG"))
+    (folder / "notes.txt").write_text("no sound")
+    return folder
+
+
+# Machines
+
+
+def test_json_is_a_row_a_line_as_python_gives_it(clips, tiny_bundle):
+    run = affekt("recognize", "clips", "--json", "--model", tiny_bundle, folder=clips.parent)
+    assert [row["file"] for row in rows(run)] == ["clips/a.wav", "clips/b.flac", "clips/c.wav", "clips/deep/er/d.ogg"]
+    assert [row["status"] for row in rows(run)] == ["ok", "error", "silence", "ok"]
+    recognizer = Recognizer.load(tiny_bundle)
+    assert [row | {"file": ""} for row in (rows(run)[0], rows(run)[3])] == [
+        recognizer(clips / name) | {"file": ""} for name in ("a.wav", "deep/er/d.ogg")
+    ]
+
+
+def test_one_failure_makes_the_status_2_and_the_others_are_done(clips, tiny_bundle):
+    run = affekt("recognize", clips, clips / "no.wav", clips / "a.wav", "--json", "--model", tiny_bundle)
+    assert run.returncode == 2
+    assert [row["error"] and row["error"]["code"] for row in rows(run)] == [None, "truncated", None, None, "missing"]
+    assert run.stderr == "5 files, 2 failed\n"
+
+
+def test_all_well_is_status_0_and_no_word(clips, tiny_bundle):
+    run = affekt("recognize", clips / "a.wav", clips / "c.wav", "--json", "--model", tiny_bundle)
+    assert (run.returncode, run.stderr, len(rows(run))) == (0, "", 2)
+
+
+def test_a_folder_without_sound_is_a_failure(tmp_path, tiny_bundle):
+    run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path)
+    assert run.returncode == 2
+    assert rows(run)[0]["error"] == {
+        "code": "folder",
+        "message": ". is a folder: no audio file that can be seen is below it",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.wav", "--model", "nowhere"], r"affekt: nowhere is no bundle: expected a folder with labels.json .*\n"),
+        (
+            ["a.wav", "--model", "BUNDLE", "--output", "rows.txt"],
+            r"affekt: --output rows.txt: expected a name ending in .*\n",
+        ),
+    ],
+)
+def test_an_error_of_ours_is_one_line_and_status_2(clips, tiny_bundle, arguments, message):
+    run = affekt("recognize", *[str(tiny_bundle) if word == "BUNDLE" else word for word in arguments], folder=clips)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert re.fullmatch(message, run.stderr)
+
+
+def test_json_is_utf8_whatever_the_system_speaks(tmp_path, tiny_bundle):
+    (tmp_path / "grüß dich 日本.wav").write_bytes(encoded(tone()))
+    run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path, PYTHONIOENCODING="ascii")
+    assert [row["file"] for row in rows(run)] == ["grüß dich 日本.wav"]
+    assert "grüß" in run.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
+def test_a_name_that_is_not_unicode_is_no_obstacle(tmp_path, tiny_bundle):
+    (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(encoded(tone()))
+    for suffix in ("jsonl", "csv", "parquet"):
+        for _ in "first", "again":
+            run = affekt("recognize", ".", "--json", "--model", tiny_bundle, "--output", f"o.{suffix}", folder=tmp_path)
+            assert (run.returncode, rows(run)[0]["file"]) == (0, r"caf\udce9.wav")
+    assert "1 file, 1 from an earlier run, 0 failed" in run.stderr
+
+
+def test_a_reader_that_has_seen_enough_causes_no_traceback(clips, tiny_bundle):
+    for number in range(200):
+        (clips / f"{number}.wav").hardlink_to(clips / "a.wav")
+    command = [*AFFEKT, "recognize", str(clips), "--json", "--model", str(tiny_bundle)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        complaint = process.stderr.read()
+    assert b"Traceback" not in complaint
+    assert process.returncode not in (0, 2)
+
+
+def test_media_without_pyav_name_the_extra_and_the_others_are_done(tmp_path, tiny_bundle):
+    (tmp_path / "a.m4a").write_bytes(media(tone(1, 48_000), 48_000, "ipod", "aac"))
+    (tmp_path / "b.wav").write_bytes(encoded(tone()))
+    run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path, **unimportable(tmp_path, "av"))
+    assert run.returncode == 2
+    assert [row["status"] for row in rows(run)] == ["error", "ok"]
+    assert rows(run)[0]["error"] == {
+        "code": "missing_extra",
+        "message": "reading a.m4a needs av: pip install 'affekt[media]'",
+    }
+    assert affekt("recognize", ".", "--model", tiny_bundle, folder=tmp_path).returncode == 0
+
+
+# Interrupted
+
+
+@needs_pipes
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_killed_run_goes_on_and_repeats_nothing(tmp_path, tiny_bundle, suffix):
+    output = tmp_path / f"rows{suffix}"
+    journal = output if suffix == ".jsonl" else tmp_path / f"rows{suffix}.partial.jsonl"
+    clips = [tmp_path / name for name in ("1.wav", "2.wav", "3.wav", "4.wav")]
+    for clip in clips[:2]:
+        clip.write_bytes(encoded(noise(16_000)))
+    os.mkfifo(clips[2])  # nobody writes to it: here the run waits to be killed
+    arguments = ["recognize", *map(str, clips), "--model", str(tiny_bundle), "--output", str(output)]
+    with subprocess.Popen([*AFFEKT, *arguments], env=ENVIRONMENT) as process:
+        done = wait_for_lines(journal, 2)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+
+    for clip in clips[:2]:
+        clip.write_bytes(b"whoever reads this again, fails")
+    clips[2].unlink()
+    for clip in clips[2:]:
+        clip.write_bytes(encoded(tone()))
+    run = affekt(*arguments, "--json")
+    assert run.returncode == 0
+    assert run.stderr == f"{output}: 4 files, 2 from an earlier run, 0 failed\n"
+    assert [json.loads(line) for line in done.splitlines()] == rows(run)[:2]
+    assert [(row["file"], row["status"]) for row in rows(run)] == [(str(clip), "ok") for clip in clips]
+
+    again = affekt(*arguments, "--json")
+    assert rows(again) == rows(run)
+    assert again.stderr == f"{output}: 4 files, 4 from an earlier run, 0 failed\n"
+    assert journal.exists() == (suffix == ".jsonl")
+    if suffix == ".jsonl":
+        assert output.read_bytes().startswith(done)
+        assert output.read_bytes().count(b"\n") == 4
+
+
+def wait_for_lines(path, count):
+    """What a file holds once it has so many lines."""
+    for _ in range(3000):
+        with contextlib.suppress(FileNotFoundError):
+            if (content := path.read_bytes()).count(b"\n") >= count:
+                return content
+        time.sleep(0.01)
+    raise AssertionError(f"{path.name} did not get {count} lines within 30 s")
+
+
+def test_earlier_failures_stay_and_say_how_to_try_again(clips, tiny_bundle):
+    arguments = ["recognize", ".", "--model", tiny_bundle, "--output", "rows.csv"]
+    assert affekt(*arguments, folder=clips).stderr == "rows.csv: 4 files, 1 failed\n"
+    (clips / "b.flac").write_bytes(encoded(tone(), format="FLAC"))
+    again = affekt(*arguments, folder=clips)
+    assert again.returncode == 2
+    assert again.stderr == (
+        "rows.csv: 4 files, 4 from an earlier run, 1 failed (an earlier run's failures stay until rows.csv is removed)\n"
+    )
+    (clips / "rows.csv").unlink()
+    assert affekt(*arguments, folder=clips).stderr == "rows.csv: 4 files, 0 failed\n"
+
+
+def test_with_an_output_only_failures_are_shown(clips, tiny_bundle):
+    run = affekt("recognize", ".", "--model", tiny_bundle, "--output", "rows.jsonl", folder=clips)
+    (line,) = run.stdout.splitlines()
+    assert re.match(r"b.flac +is damaged or cut off: ", line)
+
+
+# People
+
+
+def test_a_table_that_is_piped_is_plain_and_complete(clips, tiny_bundle):
+    longest = "deep/" + "and-then-some-" * 10 + ".wav"
+    (clips / longest).write_bytes(encoded(tone()))
+    run = affekt("recognize", ".", "--model", tiny_bundle, folder=clips)
+    assert "\x1b" not in run.stdout
+    lines = run.stdout.splitlines()
+    assert len(lines) == 5
+    emotion = r"(angry|disgust|fear|happy|neutral|sad) +[█▏▎▍▌▋▊▉ ]{20} +\d+%  [a-z]+ \d+%"
+    assert re.fullmatch(rf"a.wav +1.0 s  {emotion}", lines[0])
+    assert re.fullmatch(r"b.flac +is damaged or cut off: .+", lines[1])
+    assert re.fullmatch(r"c.wav +1.0 s  silence", lines[2])
+    assert lines[3].startswith(longest)
+    assert len({line.index(" s  ") for line in (lines[0], *lines[2:])}) == 1
+
+
+def test_few_files_are_shown_with_every_emotion_and_their_windows(tmp_path, tiny_bundle):
+    (tmp_path / "long.wav").write_bytes(encoded(noise(150 * 16_000)))
+    run = affekt("recognize", "long.wav", "--model", tiny_bundle, folder=tmp_path)
+    lines = run.stdout.splitlines()
+    assert re.fullmatch(r"long.wav  2:30  tiny@[0-9a-f]{8}", lines[0])
+    shares = [float(re.fullmatch(r"  [a-z]+ +[█▏▎▍▌▋▊▉ ]{20} +(\d+\.\d)%", line)[1]) for line in lines[1:7]]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert [line[:14] for line in lines[7:10]] == ["  0:00 to 0:10", "  0:10 to 0:20", "  0:20 to 0:30"]
+    assert lines[-1] == "  and 3 more windows: --json shows all"
+    assert len(lines) == 1 + 6 + 12 + 1
+
+
+def on_a_terminal(*arguments, columns=80, folder=None, **environment):
+    """What a command writes to a terminal of so many columns."""
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    variables = ENVIRONMENT | {"TERM": "xterm-256color"} | environment
+    command = [*AFFEKT, *map(str, arguments)]
+    written = b""
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=variables) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # Linux's way to say that the other side is closed
+            while part := os.read(ours, 65_536):
+                written += part
+    os.close(ours)
+    return process.returncode, written.decode("utf-8")
+
+
+def seen(written):
+    """The lines that stay on the screen, without their colours."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+    return [line.split("\r")[-1] for line in text.replace("\r\n", "\n").split("\n")]
+
+
+def test_a_terminal_gets_colours_and_a_progress_bar(clips, tiny_bundle):
+    status, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips)
+    assert status == 2
+    assert re.search(r"\x1b\[(1;)?3\dm", written)
+    assert re.search(r"recognising .*━.*\d/4", written)
+    assert "4 files, 1 failed" in seen(written)
+    assert not any("recognising" in line for line in seen(written)[-2:])
+
+
+def test_one_file_needs_no_progress_bar(clips, tiny_bundle):
+    status, written = on_a_terminal("recognize", "a.wav", "--model", tiny_bundle, folder=clips)
+    assert status == 0
+    assert "recognising" not in written
+
+
+def test_no_color_means_no_colour(clips, tiny_bundle):
+    _, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, NO_COLOR="1")
+    assert "silence" in written
+    assert not re.search(r"\x1b\[[0-9;]*3\dm", written)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(clips, tiny_bundle, columns):
+    (clips / "deep" / ("日本語のとても長い" * 5 + ".wav")).write_bytes(encoded(tone()))
+    (clips / "deep" / ("an-even-longer-name-" * 9 + ".wav")).write_bytes(encoded(tone()))
+    (clips / "cut.wav").write_bytes(encoded(tone())[:9_000])
+    _, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, columns=columns)
+    lines = [line for line in seen(written) if "recognising" not in line]
+    assert all(width(line) <= columns for line in lines)
+    assert any(line.startswith("…") and "name-.wav " in line for line in lines)
+    assert any(line.startswith("…") and "長い.wav " in line for line in lines)
+    assert "8956" in " ".join(lines)
+
+
+def width(line):
+    return sum(2 if ord(character) > 0x2E80 else 1 for character in line.rstrip())
+
+
+def test_json_on_a_terminal_is_still_json(clips, tiny_bundle):
+    _, written = on_a_terminal("recognize", ".", "--json", "--model", tiny_bundle, folder=clips)
+    parsed = [json.loads(line) for line in seen(written) if line.startswith("{")]
+    assert [row["status"] for row in parsed] == ["ok", "error", "silence", "ok"]
+
+
+# What is loaded
+
+
+def unimportable(folder, *modules):
+    """An environment where these modules are not installed."""
+    stubs = folder / ".stubs"
+    stubs.mkdir()
+    for module in modules:
+        text = f"raise ModuleNotFoundError('No module named {module}', name={module!r})\n"
+        (stubs / f"{module}.py").write_text(text, encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join([str(stubs), *filter(None, [ENVIRONMENT.get("PYTHONPATH")])])}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import affekt",
+        "import affekt; affekt.__version__; dir(affekt)",
+        "import affekt.cli",
+        "import runpy; sys.argv = ['affekt', '--help']; runpy.run_module('affekt', run_name='__main__')",
+        "import runpy; sys.argv = ['affekt', 'recognize', '--help']; runpy.run_module('affekt', run_name='__main__')",
+    ],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code):
+    tell = "import atexit, sys; atexit.register(lambda: print('loaded:', *sorted(sys.modules), file=sys.stderr)); "
+    run = affekt(python=[sys.executable, "-c", tell + code])
+    assert run.returncode == 0
+    loaded = set(run.stderr.split("loaded: ")[1].split())
+    assert "affekt" in loaded
+    assert not loaded & HEAVY
+
+
+def test_recognition_needs_no_extra(clips, tiny_bundle, tmp_path):
+    extras = unimportable(
+        tmp_path, "torch", "transformers", "safetensors", "sklearn", "einops", "jaxtyping", "av", "pyarrow"
+    )
+    run = affekt("recognize", clips / "a.wav", "--json", "--model", tiny_bundle, **extras)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert rows(run)[0]["status"] == "ok"
+    refused = affekt("recognize", "a.wav", "--model", tiny_bundle, "--output", "rows.parquet", folder=clips, **extras)
+    assert refused.returncode == 2
+    assert refused.stderr == "affekt: writing rows.parquet needs pyarrow: pip install 'affekt[parquet]'\n"
+
+
+def test_the_version_is_the_packages():
+    assert affekt("--version").stdout == f"affekt {__version__}\n"

@@ -1,0 +1,124 @@
+"""The bundle that ships with affekt: its promises, held against the file itself."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from affekt.audio import load
+from affekt.bundle import DEFAULT, Bundle, shipped
+from affekt.experiments import evaluate
+from affekt.inference.recognizer import Recognizer
+from affekt.pipeline import rebuild
+from affekt.protocols import held_out_people, key
+from affekt.reports.card import card
+from affekt.training.recipe import load_recipe
+from tests.conftest import SAMPLES, shapes_unchecked
+
+HELD_OUT = {f"cremad/{actor}" for actor in range(1005, 1095, 5)} | {"emodb/03", "emodb/10"}
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return Bundle.open()
+
+
+@pytest.fixture(scope="module")
+def pair(bundle):
+    with shapes_unchecked():
+        yield rebuild(bundle), Recognizer.load()
+
+
+def test_it_is_there_and_small(bundle):
+    assert DEFAULT in shipped()
+    assert bundle.emotions == ("angry", "disgust", "fear", "happy", "neutral", "sad")
+    assert bundle.onnx.stat().st_size <= 25_000_000
+
+
+@pytest.mark.parametrize("samples", [1600, 1601, 4321, 16_000, 50_001, 161_000, 480_000])
+def test_torch_and_onnx_agree_at_any_length(pair, samples):
+    pipeline, recognizer = pair
+    speech = np.tile(load(SAMPLES[0]), 12)[:samples]
+    with torch.inference_mode():
+        expected = pipeline(torch.from_numpy(speech)[None])[0].numpy()
+    np.testing.assert_allclose(recognizer.infer(speech), expected, atol=1e-4)
+
+
+def test_a_batch_equals_one_by_one_in_the_onnx_file(pair):
+    session = pair[1]._session
+    speech = np.stack([load(SAMPLES[0])[:20_000], load(SAMPLES[1])[:20_000]])
+    (together,) = session.run(["probabilities"], {"waveform": speech})
+    for row, one in zip(together, speech, strict=True):
+        np.testing.assert_allclose(pair[1].infer(one), row, atol=1e-5)
+
+
+def test_the_recordings_gain_changes_nothing(pair):
+    speech = load(SAMPLES[0])
+    usual = pair[1].infer(speech)
+    for gain in (1e-3, 0.1, 10.0):
+        np.testing.assert_allclose(pair[1].infer((speech * gain).astype(np.float32)), usual, atol=2e-3)
+
+
+def test_the_recipe_holds_out_whom_it_must(bundle):
+    recipe = load_recipe("default")
+    assert set(recipe.held_out["test"]) == HELD_OUT == set(bundle.config["recipe"]["held_out"]["test"])
+    assert recipe.selection == "last"
+
+
+def test_the_encoder_is_whispers_untouched(bundle, whisper):
+    from safetensors.torch import load_file
+
+    theirs = load_file(whisper / "model.safetensors")
+    ours = {
+        name.removeprefix("encoder."): tensor for name, tensor in load_file(bundle.file("model.safetensors")).items()
+    }
+    for name in ("conv1.weight", "layers.0.fc1.weight", "layers.2.self_attn.q_proj.weight"):
+        assert torch.equal(ours[name], theirs[name].half()), name
+
+
+def test_the_card_is_generated_and_says_what_must_be_said(bundle):
+    text = bundle.file("README.md").read_text(encoding="utf-8")
+    assert text == card(bundle)
+    assert bundle.results["model"] == bundle.id
+    for phrase in (
+        "Acted speech",
+        "rebuilt audio",
+        "Open Database License",
+        "Article 5(1)(f)",
+        "MIT licence",
+        "Griffin-Lim",
+    ):
+        assert phrase in text
+    assert "OpenAI" in bundle.file("LICENSE.whisper").read_text(encoding="utf-8")
+
+
+def test_the_readme_quotes_the_card(bundle):
+    from tests.conftest import ROOT
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for corpus in bundle.results["scores"].values():
+        assert f"{100 * corpus['model']['UA']['value']:.1f}" in readme
+
+
+def test_the_split_is_that_of_the_people_held_out(bundle, cremad, emodb):
+    from affekt.corpora import corpora
+
+    known = set(bundle.emotions)
+    read = [*corpora["cremad"].read(cremad), *corpora["emodb"].read(emodb)]
+    utterances = [u for u in read if u.emotion in known]
+    split = held_out_people(utterances, {"test": HELD_OUT})
+    assert split.hash == bundle.config["protocol"]["hash"]
+    people = {key(u): u.person for u in utterances}
+    assert {people[id] for id in split.parts["test"]} == HELD_OUT
+
+
+@pytest.mark.parametrize("name", ["cremad", "emodb"])
+def test_the_cards_figures_come_out_of_the_bundle(bundle, name, request):
+    root = request.getfixturevalue(name)
+    scores = json.loads(json.dumps(evaluate(DEFAULT, name, root, say=lambda _: None)))
+    stated = bundle.results["scores"][name]["model"]
+    assert scores["utterances"] == stated["utterances"]
+    # Another processor may round otherwise, and an utterance on the edge fall to the other side.
+    for metric in ("UA", "WA", "WF1"):
+        assert scores[metric]["value"] == pytest.approx(stated[metric]["value"], abs=0.005)
