@@ -183,6 +183,7 @@ def test_the_card_is_written_from_config_and_results(made):
     assert made.id in text
     assert made.results["agreement"] < 1e-4
     assert scores["people"] == 2
+    assert "OpenAI" in (made.folder / "LICENSE.whisper").read_text()
 
 
 def test_a_bundle_is_scored_on_the_people_it_left_untouched(made, place):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from affekt.config import encode, to_toml
 from affekt.corpora import corpora
 from affekt.corpora.base import data_root
 from affekt.data import Dataset, FeatureSpec
+from affekt.errors import BadConfig
 from affekt.evaluation.probe import linear_probe, pooled
 from affekt.evaluation.scores import METHOD, compare, score
 from affekt.evaluation.selection import RULES, select
@@ -150,10 +152,11 @@ def make_bundle(recipe: Recipe, run: Run, folder: Path, *, say: Say = print) -> 
     say("exporting to ONNX")
     export_onnx(pipeline, folder / "model.onnx", labels.emotions)
     write_labels(folder, recipe.name, labels.emotions)
+    if notice := getattr(encoder, "notice", None):
+        shutil.copyfile(notice, folder / notice.name)
     config = {
         "name": recipe.name,
         "version": affekt.__version__,
-        "temperature": recipe.temperature,
         "encoder": {"name": recipe.encoder["name"], **encode(encoder.config)},
         "model": {"name": recipe.model["name"], **encode(model.config)},
         "protocol": {
@@ -167,13 +170,15 @@ def make_bundle(recipe: Recipe, run: Run, folder: Path, *, say: Say = print) -> 
     }
     (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
     made = Bundle.open(folder)
-    results = describe(recipe, made, pipeline, run, say=say)
+    results = describe(recipe, made, pipeline, run, encoder, say=say)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(made), encoding="utf-8")
     return made
 
 
-def describe(recipe: Recipe, made: Bundle, pipeline: Pipeline, run: Run, *, say: Say = print) -> dict[str, Any]:
+def describe(
+    recipe: Recipe, made: Bundle, pipeline: Pipeline, run: Run, encoder: Any, *, say: Say = print
+) -> dict[str, Any]:
     """All figures of a card: the ONNX file's scores on the untouched people, the probes' beside it, and how they came."""
     utterances = read_utterances(recipe, _silent)
     labels = label_set(recipe.labels)
@@ -184,7 +189,7 @@ def describe(recipe: Recipe, made: Bundle, pipeline: Pipeline, run: Run, *, say:
     say(f"recognising {len(test)} utterances of {run.split.line('test')}")
     answers, agreement = _answers(made, pipeline, test)
     probes = {
-        probe.name: _probe(recipe, probe, train, np.array([_index(labels, u) for u in train]), test, say)
+        probe.name: _probe(recipe, probe, encoder, train, np.array([_index(labels, u) for u in train]), test, say)
         for probe in recipe.probes
     }
     scores: dict[str, Any] = {}
@@ -248,20 +253,23 @@ def _answers(made: Bundle, pipeline: Pipeline, test: Sequence[Utterance]) -> tup
 def _probe(
     recipe: Recipe,
     probe: Probe,
+    encoder: Any,
     train: Sequence[Utterance],
     labels: NDArray[np.int64],
     test: Sequence[Utterance],
     say: Say,
 ) -> NDArray[np.float64]:
     """A probe's probabilities on the test utterances."""
-    if probe.blocks:
-        encoder_class, config, source = recipe.encoder_class()
-        encoder = encoder_class.from_folder(source, replace(config, blocks=probe.blocks))
-        name = recipe.encoder["name"]
-    else:
-        encoder, name = LogMelFrames(), "log-mel"
     say(f"probe: {probe.name}")
-    first, second = (pooled(extract(encoder, name, part, say=_silent)) for part in (train, test))
+    if probe.blocks:
+        known, width = encoder.config.blocks, encoder.dim // encoder.parts
+        if missing := set(probe.blocks) - set(known):
+            raise BadConfig(f"probe {probe.name!r} asks for blocks {sorted(missing)}; the encoder gives {list(known)}")
+        columns = np.concatenate([known.index(block) * width + np.arange(width) for block in probe.blocks])
+        heard = [extract(encoder, recipe.encoder["name"], part, say=_silent) for part in (train, test)]
+        first, second = (pooled([values[:, columns] for values in part]) for part in heard)
+    else:
+        first, second = (pooled(extract(LogMelFrames(), "log-mel", part, say=_silent)) for part in (train, test))
     return linear_probe(first, labels, second, strength=probe.strength)
 
 

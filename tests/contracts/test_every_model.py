@@ -66,7 +66,7 @@ def test_every_parameter_gets_a_gradient_but_those_that_provably_cannot(name, ch
         {"pool_input": True, "pooling": "mean+deviation"},
         {"pooled_norm": True},
         {"stride": 4},
-        {"hidden": (12, 10)},
+        {"hidden": (12,)},
         {"positions": "sinusoids"},
         {"input_norm": "layer", "input_parts": 2},
         {"input_mix": "learned", "input_parts": 2},

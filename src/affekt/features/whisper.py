@@ -172,6 +172,7 @@ class WhisperStates(nn.Module):
     """
 
     Config = WhisperConfig
+    notice = Path(__file__).with_name("LICENSE.whisper")  # goes wherever the weights go
     sample_rate = SAMPLE_RATE
     frame_rate = SAMPLE_RATE / HOP / 2  # the second convolution has a stride of 2
 

@@ -322,19 +322,14 @@ def _masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class Classifier(nn.Sequential):
-    """Three fully connected layers, F -> F/2 -> F/4 -> emotions, with ReLU and dropout between."""
+    """Fully connected layers down to the emotions, with ReLU and dropout between; MSTR's are F -> F/2 -> F/4 -> emotions."""
 
-    def __init__(self, width: int, emotions: int, *, hidden: tuple[int, int], dropout: float = 0.5) -> None:
-        first, second = hidden
-        super().__init__(
-            nn.Linear(width, first),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(first, second),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(second, emotions),
-        )
+    def __init__(self, width: int, emotions: int, *, hidden: tuple[int, ...], dropout: float = 0.5) -> None:
+        layers: list[nn.Module] = []
+        for size in hidden:
+            layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
+            width = size
+        super().__init__(*layers, nn.Linear(width, emotions))
 
 
 def sinusoids(frames: int, dim: int, *, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "frames dim"]:

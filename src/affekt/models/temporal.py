@@ -49,7 +49,7 @@ class TransformerConfig:
     dropout: float = 0.1  # on both residual branches; not printed, the laboratory's default
     attention_dropout: float = 0.1  # likewise
     classifier_dropout: float = 0.5  # likewise
-    hidden: tuple[int, int] | None = None  # the classifier's widths; None is F/2 and F/4
+    hidden: tuple[int, ...] | None = None  # the classifier's widths; None is F/2 and F/4
     pooling: Literal["mean", "mean+deviation"] = "mean"
     # Beyond the paper: the pooled input stands beside the pooled output of the last block, each feature of the pooled
     # vector is standardised by running statistics (a BatchNorm without weights), and some are dropped in training.

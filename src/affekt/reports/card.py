@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from affekt.bundle import Bundle
@@ -36,9 +37,7 @@ difference of UA is the model's minus the probe's, with its 95 % interval from d
 
 {data}
 
-The encoder is Whisper's (tiny.en: front end, convolutions and the first {blocks} blocks, frozen), copyright OpenAI, under the
-MIT licence; its notice stands in LICENSE.whisper beside this card. The head and all else in this bundle are affekt's,
-under the MIT licence.
+{encoder}The head and all else in this bundle are affekt's, under the MIT licence.
 {odbl}
 ## Limits
 
@@ -56,6 +55,11 @@ under the MIT licence.
 Seed {seed}, {epochs} epochs, {utterances} utterances; the weights of epoch {epoch}, rounded to 16 bits before anything was
 scored. Bit-identical on one type of machine and number of threads; these were: {processor}, {threads} threads, torch
 {torch}, Python {python}. ONNX and torch agree to {agreement:.0e} in probability.
+"""
+
+WHISPER = """\
+The encoder is Whisper's ({folder}: front end, convolutions and the first {blocks} blocks, frozen), copyright OpenAI,
+under the MIT licence; its notice stands in LICENSE.whisper beside this card.
 """
 
 ODBL = """
@@ -86,7 +90,7 @@ def card(bundle: Bundle) -> str:
         recalls=_recalls(scores, bundle.emotions),
         probes=_probes(scores),
         data=_data(scores),
-        blocks=max(config["encoder"].get("blocks", [0])),
+        encoder=_encoder(config),
         odbl=ODBL if "cremad" in scores else "",
         languages=" and ".join(languages.get(name, name) for name in scores),
         rebuilt=f"- {' and '.join(rebuilt)} was heard as rebuilt audio, in training and in the scores.\n"
@@ -104,6 +108,14 @@ def card(bundle: Bundle) -> str:
         torch=machine["torch"],
         python=machine["python"],
         agreement=results["agreement"],
+    )
+
+
+def _encoder(config: dict[str, Any]) -> str:
+    if config["encoder"]["name"] != "whisper":
+        return ""
+    return WHISPER.format(
+        folder=Path(config["recipe"]["encoder"]["folder"]).name, blocks=max(config["encoder"]["blocks"])
     )
 
 
@@ -182,4 +194,13 @@ def _data(scores: dict[str, Any]) -> str:
 
 def _optimisation(recipe: dict[str, Any]) -> str:
     settings = {name: value for name, value in recipe["training"]["optimisation"].items() if value}
-    return "Settings: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items()) + "."
+    words = ["Settings: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items()) + "."]
+    augmentation = recipe["training"]["augmentation"]
+    if augmentation["copies"]:
+        words.append(
+            f"{augmentation['copies']} altered copies (speed, colour, noise) of every training utterance stand for it in "
+            f"{augmentation['share']:.0%} of the cases."
+        )
+    if augmentation["crop"]:
+        words.append(f"Up to {augmentation['crop']:.0%} of an utterance is cropped.")
+    return " ".join(words)
