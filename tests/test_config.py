@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import pytest
@@ -6,6 +6,7 @@ import pytest
 from affekt.config import decode, decode_named, encode, override, read_toml, to_toml
 from affekt.errors import BadConfig, MissingExtra, UnknownName
 from affekt.extras import need
+from affekt.features import features
 from affekt.models import models
 from affekt.registry import Registry
 from affekt.training.recipe import load_recipe, shipped_recipes
@@ -22,6 +23,8 @@ class Settings:
     kind: Literal["short", "long"] = "short"
     inner: Inner = field(default_factory=Inner)
     names: tuple[str, ...] = ()
+    several: tuple[Inner, ...] = ()
+    perhaps: Inner | None = None
 
 
 def test_settings_survive_toml(tmp_path):
@@ -35,6 +38,8 @@ def test_settings_survive_toml(tmp_path):
     [
         ({"epochs": 1, "epohcs": 2}, r"here: unknown key 'epohcs'; did you mean 'epochs'\?"),
         ({"epochs": 1, "inner": {"rat": 1.0}}, r"here, inner: unknown key 'rat'; did you mean 'rate'\?"),
+        ({"epochs": 1, "several": [{}, {"rat": 1.0}]}, r"here, several, entry 2: unknown key 'rat'"),
+        ({"epochs": 1, "perhaps": {"rat": 1.0}}, r"here, perhaps: unknown key 'rat'"),
         ({}, "missing required field `epochs`"),
         ({"epochs": "three"}, "Expected `int`, got `str`"),
         ({"epochs": 2.5}, "Expected `int`, got `float`"),
@@ -51,6 +56,16 @@ def test_assignments_reach_into_sections():
     assert decode(Settings, data, "here") == Settings(5, "long", Inner(0.25))
     with pytest.raises(BadConfig, match="expected key=value"):
         override({}, ["epochs"])
+    with pytest.raises(BadConfig, match="name is no section"):
+        override({"name": "made"}, ["name.x=1"])
+
+
+def test_what_is_written_down_is_complete():
+    assert encode(decode(Settings, {"epochs": 1}, "here")) == encode(Settings(1))
+    for registry in (models, features):
+        for name in registry:
+            kind = registry[name].Config
+            assert set(encode(decode(kind, {}, "here"))) == {entry.name for entry in fields(kind)}
 
 
 def test_a_named_section_gives_the_class_and_its_settings():

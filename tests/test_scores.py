@@ -67,10 +67,25 @@ def test_a_better_system_is_found_better_and_itself_is_not():
     _, poor = answers(skill=0.2)
     people = [str(index % 20) for index in range(len(labels))]
     better = compare(labels, good, poor, people)
-    assert better.difference.low > 0
+    assert 0 < better.interval[0] < better.value < better.interval[1]
     assert better.p < 0.001
     same = compare(labels, good, good, people)
-    assert (same.difference.value, same.better, same.worse, same.p) == (0.0, 0, 0, 1.0)
+    assert (same.value, same.interval, same.better, same.worse, same.p) == (0.0, (0.0, 0.0), 0, 0, 1.0)
+    assert compare(labels, good, poor, [str(index % 5) for index in range(len(labels))]).interval is None
+
+
+def test_intervals_over_people_are_wider_where_people_differ():
+    generator = np.random.default_rng(0)
+    labels, people = np.tile(np.arange(3), 400), np.repeat(np.arange(20), 60)
+    skill = generator.uniform(0.4, 1.0, 20)[people]
+    right = generator.random(len(labels)) < skill
+    probabilities = np.eye(3)[np.where(right, labels, (labels + 1) % 3)]
+    over_people = score(labels, probabilities, EMOTIONS, [str(person) for person in people])
+    over_utterances = score(labels, probabilities, EMOTIONS)
+    assert over_people.UA.value == over_utterances.UA.value
+    assert over_people.UA.high - over_people.UA.low > 2 * (over_utterances.UA.high - over_utterances.UA.low)
+    assert "20 speakers" in over_people.intervals
+    assert "of these people only" in over_utterances.intervals
 
 
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (5, 5), (3, 11), (40, 12), (1, 0)])

@@ -35,7 +35,7 @@ class Stream:
         return self.values.ndim == 3
 
     def lengths(self) -> Int[Tensor, " batch"]:
-        """Frames of each utterance, padding not counted."""
+        """Frames of each utterance, padding not counted; of a stream that has time."""
         if self.mask is not None:
             return self.mask.sum(dim=1)
         return torch.full((len(self.values),), self.values.shape[1], device=self.values.device)
@@ -87,6 +87,8 @@ class Batch:
 
     def __getitem__(self, index: int) -> Batch:
         """One utterance as a batch of one, its padding cut away."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"utterance {index} of a batch of {len(self)}")
         one = slice(index, index + 1)
         streams = {}
         for name, stream in self.streams.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -101,9 +102,9 @@ def train(
     from affekt.training.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings)
-    finished = experiments.train(chosen, run or Path("runs") / chosen.name)
-    if bundle is not None:
-        made = experiments.make_bundle(chosen, finished, bundle)
+    runs = experiments.train(chosen, run or Path("runs") / chosen.name)
+    if bundle is not None and os.environ.get("RANK", "0") == "0":  # under torchrun, the first process alone
+        made = experiments.make_bundle(chosen, runs, bundle)
         print(f"{made.id} in {bundle}")
 
 

@@ -6,11 +6,11 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
-from affekt.errors import BadConfig
+from affekt.errors import BadConfig, UnknownName
 from affekt.extras import need
 from affekt.registry import Registry, did_you_mean
 
@@ -41,8 +41,8 @@ def _without_none(value: Any) -> Any:
 
 
 def encode(settings: Any) -> dict[str, Any]:
-    """A dataclass as a mapping that `decode` reads back."""
-    builtins: dict[str, Any] = msgspec.to_builtins(settings)
+    """A dataclass as a mapping that `decode` reads back: every setting, those left at their defaults too."""
+    builtins: dict[str, Any] = msgspec.to_builtins(dataclasses.asdict(settings))
     return builtins
 
 
@@ -51,42 +51,44 @@ def decode(kind: type[Settings], data: Mapping[str, Any], where: str) -> Setting
     _check_keys(kind, data, where)
     try:
         return msgspec.convert(dict(data), kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise BadConfig(f"{where}: {error}") from error
-    except ValueError as error:
+    except ValueError as error:  # msgspec's own among them, and what a dataclass says of its values
         raise BadConfig(f"{where}: {error}") from error
 
 
-def _check_keys(kind: Any, data: Mapping[str, Any], where: str) -> None:
-    known = {field.name for field in dataclasses.fields(kind)}
-    hints = get_type_hints(kind)
-    for key, value in data.items():
-        if key not in known:
-            raise BadConfig(
-                f"{where}: unknown key {key!r}{did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
-            )
-        if isinstance(value, Mapping) and dataclasses.is_dataclass(hints[key]):
-            _check_keys(hints[key], value, f"{where}, {key}")
+def _check_keys(hint: Any, value: Any, where: str) -> None:
+    """Look for unknown keys in a dataclass, and in those within it, within lists and within unions."""
+    if isinstance(value, list):
+        for part in get_args(hint):
+            for number, entry in enumerate(value, start=1):
+                _check_keys(part, entry, f"{where}, entry {number}")
+    elif isinstance(value, Mapping) and dataclasses.is_dataclass(hint):
+        known = {field.name for field in dataclasses.fields(hint)}
+        hints = get_type_hints(hint)
+        for key, entry in value.items():
+            if key not in known:
+                raise BadConfig(
+                    f"{where}: unknown key {key!r}{did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
+                )
+            _check_keys(hints[key], entry, f"{where}, {key}")
+    elif isinstance(value, Mapping):
+        for part in get_args(hint):
+            _check_keys(part, value, where)
 
 
 def decode_named(registry: Registry, section: Mapping[str, Any], where: str) -> tuple[Any, Any]:
     """A section `{name = "mstr", ...}`: the registry's class of that name and its `Config` made of the other keys."""
     if not isinstance(section.get("name"), str):
         raise BadConfig(f"{where}: needs name, the {registry.kind}'s (known: {', '.join(registry)})")
-    if section["name"] not in registry:
-        raise BadConfig(
-            f"{where}: there is no {registry.kind} {section['name']!r}{did_you_mean(section['name'], registry)} "
-            f"(known: {', '.join(registry)})"
-        )
-    thing = registry[section["name"]]
-    rest = {key: value for key, value in section.items() if key != "name"}
-    return thing, decode(thing.Config, rest, where)
+    try:
+        thing = registry[section["name"]]
+    except UnknownName as error:
+        raise BadConfig(f"{where}: {error}") from error
+    return thing, decode(thing.Config, {key: value for key, value in section.items() if key != "name"}, where)
 
 
-def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+def override(data: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
     """The data with `a.b=value` assignments applied; a value is TOML, or a plain word."""
-    result = tomllib.loads("")
-    result.update(data)
+    result = dict(data)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path.strip():
@@ -98,6 +100,8 @@ def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         *parents, last = path.strip().split(".")
         level = result
         for parent in parents:
+            if not isinstance(level.get(parent, {}), Mapping):
+                raise BadConfig(f"{assignment!r}: {parent} is no section, so nothing can be set in it")
             level[parent] = dict(level.get(parent, {}))
             level = level[parent]
         level[last] = value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,31 +12,54 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affekt.batch import Batch, Stream
+from affekt.models.base import FeatureSpec
+
+Frames = NDArray[np.floating]  # (frames, dim), or (dim,) without time
 
 POOL = 16  # batches whose utterances are sorted by length together
 
 
-@dataclass(frozen=True)
-class FeatureSpec:
-    """What is known of a stream's features before one is read."""
+class Heard(Sequence[Frames]):
+    """Of every utterance the version that one epoch hears, read when it is asked for.
 
-    dim: int
-    frame_rate: float | None
-    parts: int = 1  # states of the encoder, one after the other along dim
+    chosen: which version, by utterance; kept: which share of its frames; place: where these begin, from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        versions: Sequence[Sequence[Frames]],
+        chosen: NDArray[np.int64],
+        kept: NDArray[np.float64] | None = None,
+        place: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.versions, self.chosen, self.kept, self.place = versions, chosen, kept, place
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: Any) -> Any:
+        values = self.versions[self.chosen[index]][index]
+        if self.kept is None or self.place is None:
+            return values
+        size = max(1, int(len(values) * self.kept[index]))
+        start = int((len(values) - size + 1) * self.place[index])
+        return values[start : start + size]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Utterances with their features; nothing is read before it is asked for.
 
-    features: part that the stream plays -> one (frames, dim) array per utterance, memory-mapped or not.
+    features: part that the stream plays -> a sequence that gives each utterance's (frames, dim) when it is asked for.
     """
 
     ids: Sequence[str]
     labels: NDArray[np.int64]
-    features: Mapping[str, Sequence[NDArray[np.floating]]]
+    features: Mapping[str, Sequence[Frames]]
     specs: Mapping[str, FeatureSpec]
-    copies: Sequence[Mapping[str, Sequence[NDArray[np.floating]]]] = ()  # of `features`, for training
+    soft_labels: NDArray[np.float32] | None = None  # (utterances, emotions)
+    targets: NDArray[np.float32] | None = None  # (utterances, dimensions)
+    copies: Sequence[Mapping[str, Sequence[Frames]]] = ()  # of `features`, for training
     copy_share: float = 0.0  # of the utterances of an epoch, how many are heard as a copy
     crop: float = 0.0  # largest share of an utterance's frames that an epoch leaves out
 
@@ -43,20 +67,15 @@ class Dataset:
         """The dataset as one epoch hears it: of every utterance one version, cropped at one place."""
         if not self.copies and not self.crop:
             return self
-        versions = [self.features, *self.copies]
         numbers = 1 + generator.integers(max(len(self.copies), 1), size=len(self))
         chosen = np.where(generator.random(len(self)) < self.copy_share * bool(self.copies), numbers, 0)
         kept, place = 1 - self.crop * generator.random(len(self)), generator.random(len(self))
-
-        def one(name: str, index: int) -> NDArray[np.floating]:
-            values = versions[chosen[index]][name][index]
-            if self.specs[name].frame_rate is None:
-                return values
-            size = max(1, int(len(values) * kept[index]))
-            start = int((len(values) - size + 1) * place[index])
-            return values[start : start + size]
-
-        features = {name: [one(name, index) for index in range(len(self))] for name in self.features}
+        features = {
+            name: Heard([self.features[name], *(copy[name] for copy in self.copies)], chosen)
+            if spec.frame_rate is None
+            else Heard([self.features[name], *(copy[name] for copy in self.copies)], chosen, kept, place)
+            for name, spec in self.specs.items()
+        }
         return replace(self, features=features, copies=(), copy_share=0.0, crop=0.0)
 
     def __len__(self) -> int:
@@ -92,11 +111,15 @@ class Dataset:
             name: collate([self.features[name][index] for index in indices], spec.frame_rate)
             for name, spec in self.specs.items()
         }
-        labels = torch.from_numpy(self.labels[list(indices)])
-        return Batch(streams, tuple(self.ids[index] for index in indices), labels)
+        chosen = list(indices)
+        labels, soft, targets = (
+            None if values is None else torch.from_numpy(values[chosen])
+            for values in (self.labels, self.soft_labels, self.targets)
+        )
+        return Batch(streams, tuple(self.ids[index] for index in indices), labels, soft, targets)
 
 
-def collate(values: Sequence[NDArray[np.floating]], frame_rate: float | None) -> Stream:
+def collate(values: Sequence[Frames], frame_rate: float | None) -> Stream:
     """(frames, dim) arrays of differing lengths as one padded stream; (dim,) arrays as one without time."""
     if values[0].ndim == 1:
         return Stream(torch.from_numpy(np.stack(values).astype(np.float32)))
@@ -116,12 +139,10 @@ def training_batches(
     """
     order = generator.permutation(len(lengths))
     batches = []
-    for start in range(0, len(order), size * POOL):
-        pool = order[start : start + size * POOL]
+    # Pools and batches are cut into equal pieces: a batch of one, left over at an end, would have no statistics.
+    for pool in np.array_split(order, max(1, round(len(order) / (size * POOL)))):
         pool = pool[np.argsort(lengths[pool], kind="stable")]
-        # What is left over joins its neighbour: a batch of one would have no statistics.
-        count = max(1, round(len(pool) / size))
-        batches += [part.tolist() for part in np.array_split(pool, count)]
+        batches += [part.tolist() for part in np.array_split(pool, max(1, round(len(pool) / size)))]
     shuffled = [batches[i] for i in generator.permutation(len(batches))]
     return iter(shuffled[rank : len(shuffled) // world * world : world])
 

@@ -41,6 +41,10 @@ class LabelSet:
     def __post_init__(self) -> None:
         if len(set(self.emotions)) != len(self.emotions) or not self.emotions:
             raise BadConfig(f"label set {self.name!r} needs emotions, each once; got {list(self.emotions)}")
+        for emotion in {*self.merge, *self.merge.values()} - {*EMOTIONS, *self.emotions}:
+            raise BadConfig(
+                f"label set {self.name!r} merges {emotion!r}{did_you_mean(emotion, EMOTIONS)}: no such emotion"
+            )
 
     def __len__(self) -> int:
         return len(self.emotions)

@@ -15,12 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.audio import SAMPLE_RATE
-from affekt.batch import Batch, Stream
+from affekt.batch import Batch
 from affekt.bundle import Bundle
 from affekt.config import decode_named
-from affekt.errors import BadBundle
+from affekt.errors import BadBundle, BadConfig
 from affekt.extras import need
 from affekt.features import features
+from affekt.features.base import Feature
 from affekt.models import models
 from affekt.models.base import EmotionModel
 
@@ -28,22 +29,22 @@ OPSET = 23  # the first with an Attention operator, which onnxruntime computes i
 
 
 class Pipeline(nn.Module):
-    """An encoder that gives a stream, and a model that takes it as "speech".
+    """An encoder that gives a stream, and one or more models that take it as "speech"; their probabilities are averaged.
 
     temperature: divides the logits; fitted on utterances that nobody trained on, 1 where nothing was fitted.
     """
 
     temperature: Tensor
 
-    def __init__(self, encoder: nn.Module, model: EmotionModel, *, temperature: float = 1.0) -> None:
+    def __init__(self, encoder: Feature, models: Sequence[EmotionModel], *, temperature: float = 1.0) -> None:
         super().__init__()
-        self.encoder, self.model = encoder, model
+        self.encoder, self.models = encoder, nn.ModuleList(models)
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def forward(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch emotions"]:
         """Probabilities. All waveforms of the batch are as long as they stand: nothing is padding."""
-        stream: Stream = self.encoder(waveform)
-        return (self.model(Batch({"speech": stream})) / self.temperature).softmax(dim=1)
+        batch = Batch({"speech": self.encoder(waveform)})
+        return torch.stack([(model(batch) / self.temperature).softmax(dim=1) for model in self.models]).mean(dim=0)
 
 
 def round_to_half(network: nn.Module) -> None:
@@ -121,18 +122,19 @@ def _tidy(model: Any) -> None:
 
 
 def rebuild(bundle: Bundle) -> Pipeline:
-    """The network of a bundle, from its config.toml and model.safetensors."""
+    """The network of a bundle, from its config.toml and model.safetensors. Raises `BadBundle` where they do not fit."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    config = bundle.config
-    encoder_class, encoder_config = decode_named(features, config["encoder"], f"{bundle.folder}, encoder")
-    model_class, model_config = decode_named(models, config["model"], f"{bundle.folder}, model")
-    pipeline = Pipeline(encoder_class(encoder_config), model_class(model_config, len(bundle.emotions)))
-    weights = load_file(bundle.file("model.safetensors"))
     try:
-        pipeline.load_state_dict(weights)
-    except RuntimeError as error:
-        raise BadBundle(f"{bundle.folder}: model.safetensors does not fit config.toml: {error}") from error
+        config = bundle.config
+        encoder_class, encoder_config = decode_named(features, config["encoder"], f"{bundle.folder}, encoder")
+        model_class, model_config = decode_named(models, config["model"], f"{bundle.folder}, model")
+        members = [model_class(model_config, len(bundle.emotions)) for _ in range(config["members"])]
+        pipeline = Pipeline(encoder_class(encoder_config), members)
+        pipeline.load_state_dict(load_file(bundle.file("model.safetensors")))
+    except (KeyError, RuntimeError, SafetensorError, BadConfig) as error:
+        raise BadBundle(f"{bundle.folder}: model.safetensors and config.toml do not make a network: {error}") from error
     return pipeline.eval()
 
 

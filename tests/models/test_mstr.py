@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from affekt.errors import BadConfig
 from affekt.models import models
 
 
@@ -15,8 +14,3 @@ def test_parameters_are_those_of_table_2(name, frames, emotions, parameters):
     with torch.device("meta"):
         model = models[name](models[name].Config(frames=frames), emotions)
     assert sum(p.numel() for p in model.parameters()) == parameters
-
-
-def test_a_map_norm_needs_a_fixed_length():
-    with pytest.raises(BadConfig, match="set frames to a number"):
-        models["mstr"](models["mstr"].Config(frames="any"), 4)

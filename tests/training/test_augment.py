@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from affekt.data import Dataset, FeatureSpec
+from affekt.data import Dataset
+from affekt.models.base import FeatureSpec
 from affekt.training.augment import Alteration, Copy, altered
 
 NOTHING = Alteration(speed=0.0, colour_share=0.0, noise_share=0.0)
@@ -59,7 +60,7 @@ def test_an_epoch_hears_one_version_of_each_utterance_cropped_within_bounds():
     copies = [{"speech": [values + 1000 for values in originals]}]
     spec = {"speech": FeatureSpec(2, 50.0)}
     ids = [str(index) for index in range(200)]
-    data = Dataset(ids, np.zeros(200, np.int64), {"speech": originals}, spec, copies, copy_share=0.5, crop=0.3)
+    data = Dataset(ids, np.zeros(200, np.int64), {"speech": originals}, spec, copies=copies, copy_share=0.5, crop=0.3)
     heard = data.drawn(generator())
     shares = [values[0, 0] >= 1000 for values in heard.features["speech"]]
     assert 0.35 < np.mean(shares) < 0.65

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from affekt.data import Dataset, FeatureSpec
+from affekt.data import Dataset
 from affekt.evaluation.selection import select
 from affekt.models import models
+from affekt.models.base import FeatureSpec
 from affekt.protocols import Split
 from affekt.run import Run
 from affekt.training.loop import fit
@@ -26,7 +27,7 @@ BUSY = SupervisedConfig(
     clip=0.05,
     label_smoothing=0.1,
     mixup=0.4,
-    feature_dropout=0.2,
+    weight_decay=0.1,
     averaging=0.9,
 )
 
@@ -128,11 +129,12 @@ def test_a_run_folder_is_not_taken_up_by_another_recipe(tmp_path):
     "change",
     [
         {"mixup": 0.0},
-        {"feature_dropout": 0.0},
+        {"weight_decay": 0.0},
         {"label_smoothing": 0.0},
         {"clip": 0.0},
         {"averaging": 0.0},
         {"cosine": False},
+        {"warmup": 0.0},
     ],
 )
 def test_every_setting_has_an_effect(tmp_path, change):

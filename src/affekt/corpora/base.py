@@ -18,7 +18,9 @@ class Corpus:
     language: str  # ISO 639-1
     licence: str
     source: str  # who made it, and where it is had
+    style: str  # how its emotions came about: "acted", ...
     reader: Callable[[Path], list[Utterance]]
+    alteration: str = ""  # what has to be said of a copy that was rebuilt
 
     def read(self, root: Path) -> list[Utterance]:
         """The utterances below the corpus's folder, sorted by id. Raises `BadCorpus`."""

@@ -72,5 +72,12 @@ CREMAD = Corpus(
     language="en",
     licence="Open Database License 1.0, contents under the Database Contents License 1.0",
     source="Cao et al. 2014, github.com/CheyneyComputerScience/CREMA-D",
+    style="acted",
     reader=read,
+    alteration=(
+        "CREMA-D is made available under the Open Database License 1.0 (opendatacommons.org/licenses/odbl/1.0), any rights "
+        "in its contents under the Database Contents License 1.0. The copy trained on was altered: its clips were rebuilt "
+        "from log-mel spectrograms (16 kHz, first 3 s, 128 mels, 80 dB, 8 bits) by mel inversion and Griffin-Lim, peak set "
+        "to 0.6, Opus; so absolute level, true phase and all after 3 s are lost."
+    ),
 )

@@ -49,5 +49,6 @@ EMODB = Corpus(
     language="de",
     licence="CC0 1.0",
     source="Burkhardt et al. 2005, the Berlin database of emotional speech",
+    style="acted",
     reader=read,
 )

@@ -3,7 +3,7 @@ them adds nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +11,21 @@ from numpy.typing import NDArray
 from affekt.extras import need
 
 
-def pooled(values: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """(utterances, 2 dim): mean and standard deviation of each utterance's frames."""
+def pooled(values: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """(utterances, 2 dim): mean and standard deviation of each utterance's frames, (frames, dim) each."""
     return np.stack([np.r_[x.mean(axis=0), x.std(axis=0)] for x in (one.astype(np.float64) for one in values)])
 
 
 def linear_probe(
-    train: NDArray[np.float64], labels: NDArray[np.int64], test: NDArray[np.float64], *, strength: float
+    train: NDArray[np.float64], labels: NDArray[np.int64], test: NDArray[np.float64], *, emotions: int, strength: float
 ) -> NDArray[np.float64]:
     """Probabilities on `test`, (utterances, emotions), of a logistic regression on standardised features.
 
-    strength: C, the inverse of the L2 penalty's weight.
+    strength: C, the inverse of the L2 penalty's weight. An emotion that `labels` lacks gets no probability.
     """
     linear = need("sklearn.linear_model", extra="train", purpose="a linear probe")
     mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-9
     model = linear.LogisticRegression(C=strength, max_iter=500).fit((train - mean) / deviation, labels)
-    probabilities: NDArray[np.float64] = model.predict_proba((test - mean) / deviation)
+    probabilities = np.zeros((len(test), emotions))
+    probabilities[:, model.classes_] = model.predict_proba((test - mean) / deviation)
     return probabilities

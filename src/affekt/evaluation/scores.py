@@ -13,7 +13,7 @@ from affekt.errors import BadConfig
 from affekt.metrics import Labels, Probabilities, confusion, ece, recalls, ua, wa, wf1
 
 DRAWS = 2000
-METHOD = f"95 % bootstrap intervals over utterances, {DRAWS} draws within each emotion, seed 0"
+PEOPLE = 10  # from so many speakers on, the bootstrap draws speakers
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,13 @@ class Interval:
     low: float
     high: float
 
-    def percent(self) -> str:
-        return f"{100 * self.value:.1f} ({100 * self.low:.1f} to {100 * self.high:.1f})"
-
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares, from 0 to 1."""
+    """Shares, from 0 to 1. `intervals` says what the intervals were drawn over, and so what they mean."""
 
     utterances: int
+    intervals: str
     WA: Interval
     UA: Interval
     WF1: Interval
@@ -38,26 +36,34 @@ class Scores:
     ece: float
 
 
-def score(labels: Labels, probabilities: Probabilities, emotions: Sequence[str]) -> Scores:
-    """Scores of answers given as (utterances, emotions). UA is over the emotions that occur in `labels`."""
+def score(
+    labels: Labels, probabilities: Probabilities, emotions: Sequence[str], people: Sequence[str] | None = None
+) -> Scores:
+    """Scores of answers given as (utterances, emotions). UA is over the emotions that occur in `labels`.
+
+    people: who speaks each utterance. Utterances of one speaker are not independent: with 10 speakers or more the
+    bootstrap draws whole speakers, and its intervals speak of other people too; with fewer, or where nobody knows, it
+    draws utterances, and its intervals speak of these people alone.
+    """
     if len(labels) == 0:
         raise BadConfig("there is no utterance to score")
     predicted = probabilities.argmax(axis=1)
     counts = confusion(labels, predicted, len(emotions))
-    drawn = [confusion(labels[draw], predicted[draw], len(emotions)) for draw in _draws(labels)]
-
-    def interval(value: float, draws: Sequence[float]) -> Interval:
-        low, high = np.percentile(draws, [2.5, 97.5])
-        return Interval(value, float(low), float(high))
-
+    if people is not None and len(set(people)) >= PEOPLE:
+        intervals = f"95 % bootstrap over {len(set(people))} speakers, {DRAWS} draws"
+        drawn = _drawn_people(_by_person(labels, predicted, people, len(emotions)))
+    else:
+        intervals = f"95 % bootstrap over utterances within each emotion, {DRAWS} draws: of these people only"
+        drawn = [confusion(labels[draw], predicted[draw], len(emotions)) for draw in _drawn_utterances(labels)]
     per_draw = np.array([recalls(one) for one in drawn])
     return Scores(
         utterances=len(labels),
-        WA=interval(wa(counts), [wa(one) for one in drawn]),
-        UA=interval(ua(counts), [ua(one) for one in drawn]),
-        WF1=interval(wf1(counts), [wf1(one) for one in drawn]),
+        intervals=intervals,
+        WA=_interval(wa(counts), [wa(one) for one in drawn]),
+        UA=_interval(ua(counts), [ua(one) for one in drawn]),
+        WF1=_interval(wf1(counts), [wf1(one) for one in drawn]),
         recall={
-            emotion: interval(float(recalls(counts)[index]), per_draw[:, index].tolist())
+            emotion: _interval(float(recalls(counts)[index]), per_draw[:, index].tolist())
             for index, emotion in enumerate(emotions)
             if counts[index].sum()
         },
@@ -65,49 +71,59 @@ def score(labels: Labels, probabilities: Probabilities, emotions: Sequence[str])
     )
 
 
-def _draws(labels: Labels) -> list[NDArray[np.int64]]:
+def _interval(value: float, draws: Sequence[float]) -> Interval:
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+def _drawn_utterances(labels: Labels) -> list[NDArray[np.int64]]:
     """Bootstrap samples of indices, drawn within each emotion, so that none vanishes and UA stays what it is."""
     generator = np.random.default_rng(0)
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     return [np.concatenate([generator.choice(group, len(group)) for group in groups]) for _ in range(DRAWS)]
 
 
+def _by_person(labels: Labels, predicted: Labels, people: Sequence[str], emotions: int) -> NDArray[np.int64]:
+    """(people, emotions, emotions): everybody's confusion matrix. A draw of people is a sum of them."""
+    names, place = np.unique(np.array(people), return_inverse=True)
+    return np.stack([confusion(labels[place == n], predicted[place == n], emotions) for n in range(len(names))])
+
+
+def _drawn_people(per_person: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Confusion matrices of bootstrap samples of people; the same people whatever system answered."""
+    generator, number = np.random.default_rng(0), len(per_person)
+    weights = [np.bincount(generator.integers(number, size=number), minlength=number) for _ in range(DRAWS)]
+    return [np.tensordot(one, per_person, axes=1) for one in weights]
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One system beside another on the same utterances.
 
-    difference: of UA, first minus second, with its 95 % interval from drawing whole speakers with replacement (the same
-        for both systems): utterances of one speaker are not independent.
+    value: difference of UA, first minus second.
+    interval: 95 %, from drawing the same speakers for both; None below 10 speakers.
     better, worse: utterances that only the first, or only the second, gets right.
-    p: McNemar's exact test, two-sided, that both are as often right.
+    p: McNemar's exact test, two-sided, that both are as often right; it takes utterances as independent.
     """
 
-    difference: Interval
+    value: float
+    interval: tuple[float, float] | None
     better: int
     worse: int
     p: float
 
 
 def compare(labels: Labels, first: Probabilities, second: Probabilities, people: Sequence[str]) -> Comparison:
-    emotions = max(first.shape[1], second.shape[1])
     answers = [first.argmax(axis=1), second.argmax(axis=1)]
-    names, place = np.unique(np.array(people), return_inverse=True)
-    # Confusion matrices per speaker: a draw of speakers is then a sum of them.
-    per_person = [
-        np.stack([confusion(labels[place == n], answer[place == n], emotions) for n in range(len(names))])
-        for answer in answers
-    ]
-    generator = np.random.default_rng(0)
-    gains = []
-    for _ in range(DRAWS):
-        weights = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
-        one, other = (ua(np.tensordot(weights, counts, axes=1)) for counts in per_person)
-        gains.append(one - other)
+    one, other = (_by_person(labels, answer, people, first.shape[1]) for answer in answers)
+    interval = None
+    if len(one) >= PEOPLE:
+        gains = [ua(a) - ua(b) for a, b in zip(_drawn_people(one), _drawn_people(other), strict=True)]
+        low, high = np.percentile(gains, [2.5, 97.5])
+        interval = (float(low), float(high))
     right = [answer == labels for answer in answers]
     better, worse = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    one, other = (ua(counts.sum(axis=0)) for counts in per_person)
-    low, high = np.percentile(gains, [2.5, 97.5])
-    return Comparison(Interval(one - other, float(low), float(high)), better, worse, mcnemar(better, worse))
+    return Comparison(ua(one.sum(axis=0)) - ua(other.sum(axis=0)), interval, better, worse, mcnemar(better, worse))
 
 
 def mcnemar(better: int, worse: int) -> float:

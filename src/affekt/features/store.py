@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,19 @@ class FeatureStore:
         temporary = path.with_name(f".{uuid.uuid4().hex}.npy")
         np.save(temporary, values.astype(np.float16), allow_pickle=False)
         temporary.replace(path)
+
+
+class Stored(Sequence[NDArray[np.float16]]):
+    """The features under these keys, each opened when it is asked for: a system lends only so many open files."""
+
+    def __init__(self, store: FeatureStore, keys: Sequence[str]) -> None:
+        self.store, self.keys = store, keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.store[self.keys[index]]
 
 
 def audio_key(utterance: Utterance) -> str:

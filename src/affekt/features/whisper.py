@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Stream
 from affekt.errors import BadConfig
+from affekt.features.base import Feature
 
 SAMPLE_RATE = 16_000  # Hz
 WINDOW = 400  # samples, 25 ms
@@ -85,30 +86,6 @@ class LogMel(nn.Module):
         return log if mask is None else log * mask.to(log.dtype)
 
 
-@dataclass(frozen=True)
-class LogMelConfig:
-    mels: int = 80
-    level: Literal["absolute", "relative"] = "absolute"
-
-
-class LogMelFrames(nn.Module):
-    """Waveform -> log-mel frames as a stream, 100 per second."""
-
-    Config = LogMelConfig
-    sample_rate = SAMPLE_RATE
-    frame_rate = SAMPLE_RATE / HOP
-
-    def __init__(self, config: LogMelConfig = LogMelConfig()) -> None:
-        super().__init__()
-        self.config = config
-        self.dim, self.parts = config.mels, 1
-        self.mel = LogMel(config.mels, level=config.level)
-
-    def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
-        mel = rearrange(self.mel(waveform, lengths), "batch mels frames -> batch frames mels")
-        return Stream(mel, None if lengths is None else frame_mask(lengths // HOP, mel.shape[1]), self.frame_rate)
-
-
 def fourier_basis(window: int) -> Float[Tensor, "bins_twice 1 window"]:
     """Rows of cosines, then of sines, under a periodic Hann window."""
     time = np.arange(window)
@@ -133,6 +110,35 @@ def mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels
 
 def frame_mask(counts: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:
     return torch.arange(frames, device=counts.device) < counts.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    mels: int = 80
+    level: Literal["absolute", "relative"] = "absolute"
+
+
+class LogMelFrames(Feature):
+    """Waveform -> log-mel frames as a stream, 100 per second."""
+
+    Config = LogMelConfig
+    sample_rate = SAMPLE_RATE
+    frame_rate = SAMPLE_RATE / HOP
+
+    def __init__(self, config: LogMelConfig) -> None:
+        super().__init__()
+        self.config, self.dim = config, config.mels
+        self.mel = LogMel(config.mels, level=config.level)
+
+    @classmethod
+    def from_folder(cls, folder: Path | None, config: LogMelConfig) -> LogMelFrames:
+        if folder is not None:
+            raise BadConfig(f"log-mel has no weights; leave out folder = {str(folder)!r}")
+        return cls(config)
+
+    def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
+        mel = rearrange(self.mel(waveform, lengths), "batch mels frames -> batch frames mels")
+        return Stream(mel, None if lengths is None else frame_mask(lengths // HOP, mel.shape[1]), self.frame_rate)
 
 
 class SelfAttention(nn.Module):
@@ -165,7 +171,7 @@ class Block(nn.Module):
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
 
 
-class WhisperStates(nn.Module):
+class WhisperStates(Feature):
     """Waveform -> the states after chosen blocks, one after the other along dim, 50 frames per second.
 
     Only the blocks up to the last that is asked for are built.
@@ -222,16 +228,20 @@ class WhisperStates(nn.Module):
         return torch.cat([states[block] for block in self.config.blocks], dim=2)
 
     @classmethod
-    def from_folder(cls, folder: Path, config: WhisperConfig) -> WhisperStates:
+    def from_folder(cls, folder: Path | None, config: WhisperConfig) -> WhisperStates:
         """Read a Whisper encoder that transformers saved (config.json, model.safetensors); its sizes replace the config's.
 
         Raises `BadConfig` for a folder without one, for a block that it does not have, for a span beyond its positions.
         """
         from safetensors.torch import load_file
 
+        if folder is None:
+            raise BadConfig("whisper needs folder, where a Whisper encoder's weights are")
         if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
             raise BadConfig(f"{folder} holds no Whisper encoder: expected config.json and model.safetensors")
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if stored.get("model_type") != "whisper":
+            raise BadConfig(f"{folder} holds a model of type {stored.get('model_type')!r}; expected whisper")
         if not config.blocks or min(config.blocks) < 0 or max(config.blocks) > stored["encoder_layers"]:
             raise BadConfig(f"blocks {list(config.blocks)}: {folder.name} has 0 to {stored['encoder_layers']}")
         if not 0 < config.span <= stored["max_source_positions"]:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.batch import Batch
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What is known of a stream's features before one is read."""
+
+    dim: int
+    frame_rate: float | None  # None for a stream without time
+    parts: int = 1  # states of the encoder, one after the other along dim
 
 
 class EmotionModel(nn.Module):
@@ -23,6 +33,11 @@ class EmotionModel(nn.Module):
 
     emotions: int  # how many it tells apart
     frames: int | None = None  # the one length that it takes; None where it takes any
+
+    @classmethod
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> EmotionModel:
+        """The model for streams of these sizes, which replace what the settings say of sizes."""
+        raise NotImplementedError
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
         """Logits."""

@@ -184,7 +184,8 @@ class FullAttention(nn.Module):
             query,
             key,
             value,
-            attn_mask=None if mask is None else mask[:, None, None, :],
+            # Spelt out for every query: onnxruntime's Attention does not broadcast a mask over queries.
+            attn_mask=None if mask is None else mask[:, None, None, :].expand(-1, -1, x.shape[1], -1),
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
@@ -243,8 +244,8 @@ class StreamInput(nn.Module):
     parts: the features are that many states of an encoder, set one after the other along dim.
     mix: "concat", one linear layer sees all states together; "learned", it sees their softmax-weighted sum.
     norm: "layer", a LayerNorm over each state; "standard", every feature less its mean and over its deviation in the
-        training part, which `standardise` sets. Encoders have features a hundred times as large as others: a LayerNorm
-        leaves them so, and an optimiser that moves all weights alike then learns from those few.
+        training part, which `standardise` sets. Some of an encoder's features are many times as large as others: a
+        LayerNorm leaves them so, and an optimiser that moves all weights alike then learns from those few.
     Without any of this, and with equal widths, nothing is added: the papers' reading.
     """
 

@@ -43,8 +43,11 @@ class MSTR(TemporalTransformer):
         return {"embedding": self.embed(batch), "scale_share": self.attention_maps(batch)}
 
     def inert_parameters(self) -> frozenset[str]:
-        # A bias common to all keys of a softmax cancels; the zero frames of an unmasked window have no bias, so there
+        # A bias common to all keys of a softmax cancels; the zero frames that fill up a window have none, so with them
         # it does not.
-        if not self.config.mask_window_padding:
-            return frozenset()
-        return frozenset(f"blocks.{n}.attention.key.bias" for n in range(self.config.blocks))
+        config = self.config
+        whole = (
+            isinstance(config.frames, int) and not config.masked and config.frames % config.factor**config.scales == 0
+        )
+        inert = super().inert_parameters()
+        return inert | self.key_biases() if config.mask_window_padding or whole else inert

@@ -8,8 +8,8 @@ The defaults are the paper's reading, resolved where it is silent; every option 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel
+from affekt.models.base import EmotionModel, FeatureSpec
 from affekt.models.layers import (
     Classifier,
     FractalAttention,
@@ -64,6 +64,15 @@ class TransformerConfig:
     input_mix: Literal["concat", "learned"] = "concat"
     stride: int = 1  # frames of the input that are averaged into one before anything else; `frames` counts what remains
 
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise BadConfig(f"heads = {self.heads} does not divide dim = {self.dim}")
+        if self.norm == "map" and (self.frames == "any" or self.masked):
+            raise BadConfig(
+                "norm = 'map' normalises frames and padding as one map of fixed size: "
+                "set frames to a number and masked = false, or norm = 'features'"
+            )
+
 
 class TemporalTransformer(EmotionModel):
     """MSTR and its baseline but for the attention, which a subclass gives.
@@ -78,8 +87,6 @@ class TemporalTransformer(EmotionModel):
         super().__init__()
         self.config, self.emotions = config, emotions
         self.frames = None if config.frames == "any" else config.frames
-        if self.frames is None and config.norm == "map":
-            raise BadConfig("norm = 'map' normalises a map of fixed size: set frames to a number, or norm = 'features'")
         norm_shape = (config.dim,) if self.frames is None or config.norm == "features" else (self.frames, config.dim)
         self.input = StreamInput(
             config.input_dim, config.dim, parts=config.input_parts, mix=config.input_mix, norm=config.input_norm
@@ -95,7 +102,10 @@ class TemporalTransformer(EmotionModel):
             )
             for _ in range(config.blocks)
         )
-        self.norm = nn.LayerNorm(norm_shape) if config.norm_first else nn.Identity()
+        # A norm's own weight and bias would be undone by the standardisation of the pooled vector.
+        self.norm = (
+            nn.LayerNorm(norm_shape, elementwise_affine=not config.pooled_norm) if config.norm_first else nn.Identity()
+        )
         self.pooling = Pooling(config.pooling)
         width = self.pooling.width(config.dim) + config.pool_input * self.pooling.width(config.input_dim)
         self.pooled_norm = nn.BatchNorm1d(width, affine=False) if config.pooled_norm else nn.Identity()
@@ -106,6 +116,10 @@ class TemporalTransformer(EmotionModel):
             hidden=config.hidden or (config.dim // 2, config.dim // 4),
             dropout=config.classifier_dropout,
         )
+
+    @classmethod
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> TemporalTransformer:
+        return cls(replace(config, input_dim=specs["speech"].dim, input_parts=specs["speech"].parts), emotions)
 
     def attention(self, config: TransformerConfig) -> FractalAttention | FullAttention:
         raise NotImplementedError
@@ -122,6 +136,17 @@ class TemporalTransformer(EmotionModel):
         if self.config.positions == "sinusoids":
             x = x + sinusoids(x.shape[1], x.shape[2], device=x.device, dtype=x.dtype)
         return features, x, stream.mask if self.config.masked else None
+
+    def inert_parameters(self) -> frozenset[str]:
+        inert = set()
+        if self.config.pooled_norm and not self.config.norm_first and self.config.norm == "features":
+            inert.add(f"blocks.{self.config.blocks - 1}.norm2.bias")  # a constant, which the standardisation takes off
+        if self.config.input_mix == "learned" and self.config.input_parts == 1:
+            inert.add("input.weights")  # the softmax of one number
+        return frozenset(inert)
+
+    def key_biases(self) -> frozenset[str]:
+        return frozenset(f"blocks.{n}.attention.key.bias" for n in range(self.config.blocks))
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self.input.standardise(*statistics["speech"])

@@ -26,4 +26,4 @@ class VanillaTransformer(TemporalTransformer):
 
     def inert_parameters(self) -> frozenset[str]:
         # A bias common to all keys of a softmax cancels.
-        return frozenset(f"blocks.{n}.attention.key.bias" for n in range(self.config.blocks))
+        return super().inert_parameters() | self.key_biases()

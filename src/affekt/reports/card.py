@@ -14,22 +14,24 @@ TEMPLATE = """\
 
 One ONNX file: raw 16 kHz waveform in, probabilities of {emotions} out, any length from 0.1 s.
 
-    affekt recognize --model {name} hello.wav
+    affekt recognize --model FOLDER_OF_THIS_CARD hello.wav
 
 ## Scores
 
-On people whom neither training nor selection ever saw. {protocol}. Selection: {selection}. Scored: the ONNX file, as a
-user runs it. {intervals}. UA is mean recall, WA accuracy, WF1 support-weighted F1, ECE expected calibration error, all in
-percent.
+{untouched} {protocol}. Selection: {selection}. Scored: the ONNX file, as a user runs it. UA is mean recall, WA accuracy,
+WF1 support-weighted F1, ECE expected calibration error, all in percent, with intervals.
 
 {scores}
+{intervals}
+
 {recalls}
 
 ## Beside linear probes
 
 Mean and standard deviation over time, standardised, logistic regression, trained and scored on the same people. The
-difference of UA is the model's minus the probe's, with its 95 % interval from drawing whole speakers; "only model" and
-"only probe" count the utterances that one alone gets right, p is McNemar's exact two-sided test.
+difference of UA is the model's minus the probe's, with its 95 % bootstrap interval over speakers (none below ten speakers).
+"only model" and "only probe" count the utterances that one alone gets right; p is McNemar's exact two-sided test of those
+two counts, which takes utterances as independent.
 
 {probes}
 
@@ -38,23 +40,18 @@ difference of UA is the model's minus the probe's, with its 95 % interval from d
 {data}
 
 {encoder}The head and all else in this bundle are affekt's, under the MIT licence.
-{odbl}
+{alterations}
 ## Limits
 
-- Acted speech, by actors in a studio. Spontaneous emotion is weaker and mixed; expect less there.
-- {languages} only; nothing is known of other languages.
-- Six classes: whatever else a voice holds is pressed into one of them. Probabilities are not certainties.
-{rebuilt}- The people scored are few ({people}); the intervals above say what that means.
-- Where it fits worst, the table of recalls says so.
-- Inferring emotions of people at work or in education is prohibited in the European Union (AI Act, Article 5(1)(f)), save
-  for medical or safety reasons. Do not use it to decide about people.
+{limits}
 
 ## How it was made
 
-`affekt train {recipe} --bundle FOLDER` with AFFEKT_DATA and AFFEKT_MODELS set. {optimisation}
-Seed {seed}, {epochs} epochs, {utterances} utterances; the weights of epoch {epoch}, rounded to 16 bits before anything was
-scored. Bit-identical on one type of machine and number of threads; these were: {processor}, {threads} threads, torch
-{torch}, Python {python}. ONNX and torch agree to {agreement:.0e} in probability.
+`affekt train {recipe} --bundle FOLDER` with AFFEKT_DATA and AFFEKT_MODELS set; every setting stands in config.toml.
+{optimisation}
+{members}, seed {seed}, {epochs} epochs, {utterances} utterances; weights rounded to 16 bits before anything was scored.
+Bit-identical on one type of machine and number of threads; these were: {processor}, {threads} threads, torch {torch},
+Python {python}. ONNX and torch agree to {agreement:.0e} in probability.
 """
 
 WHISPER = """\
@@ -62,47 +59,37 @@ The encoder is Whisper's ({folder}: front end, convolutions and the first {block
 under the MIT licence; its notice stands in LICENSE.whisper beside this card.
 """
 
-ODBL = """
-CREMA-D is made available under the Open Database License 1.0 (opendatacommons.org/licenses/odbl/1.0), any rights in its
-contents under the Database Contents License 1.0. The copy trained on was altered: its clips were rebuilt from log-mel
-spectrograms (16 kHz, first 3 s, 128 mels, 80 dB, 8 bits) by mel inversion and Griffin-Lim, peak set to 0.6, Opus; so
-absolute level, true phase and all after 3 s are lost.
-"""
+LANGUAGES = {"de": "German", "en": "English"}
 
 
 def card(bundle: Bundle) -> str:
     """The card's Markdown."""
     config, results = bundle.config, bundle.results
-    recipe, scores = config["recipe"], results["scores"]
-    machine = results["machine"]
-    rebuilt = [entry["title"] for entry in scores.values() if entry["note"]]
-    languages = {"cremad": "English", "emodb": "German"}
+    recipe, scores, machine = config["recipe"], results["scores"], results["machine"]
+    alterations = "".join(f"\n{entry['alteration']}\n" for entry in scores.values() if entry["alteration"])
     return TEMPLATE.format(
         name=bundle.name,
         id=results["model"],
         version=config["version"],
-        about=recipe.get("about", ""),
+        about=recipe["about"],
         emotions=", ".join(bundle.emotions),
-        protocol=_sentence(results["protocol"]),
+        untouched=_untouched(config["protocol"]),
+        protocol=results["protocol"][:1].upper() + results["protocol"][1:],
         selection=results["selection"],
-        intervals=results["intervals"],
         scores=_scores(scores),
+        intervals="\n".join(f"- {_title(entry)}: {entry['model']['intervals']}." for entry in scores.values()),
         recalls=_recalls(scores, bundle.emotions),
         probes=_probes(scores),
         data=_data(scores),
         encoder=_encoder(config),
-        odbl=ODBL if "cremad" in scores else "",
-        languages=" and ".join(languages.get(name, name) for name in scores),
-        rebuilt=f"- {' and '.join(rebuilt)} was heard as rebuilt audio, in training and in the scores.\n"
-        if rebuilt
-        else "",
-        people=", ".join(f"{entry['people']} of {entry['title']}" for entry in scores.values()),
+        alterations=alterations,
+        limits="\n".join(f"- {limit}" for limit in _limits(scores, bundle.emotions)),
         recipe=recipe["name"],
         optimisation=_optimisation(recipe),
+        members=f"{config['members']} models, their probabilities averaged" if config["members"] > 1 else "One model",
         seed=recipe["seed"],
         epochs=recipe["training"]["epochs"],
         utterances=sum(entry["trained_on"]["utterances"] for entry in scores.values()),
-        epoch=config["protocol"]["epoch"],
         processor=machine["processor"],
         threads=machine["threads"],
         torch=machine["torch"],
@@ -111,21 +98,16 @@ def card(bundle: Bundle) -> str:
     )
 
 
-def _encoder(config: dict[str, Any]) -> str:
-    if config["encoder"]["name"] != "whisper":
-        return ""
-    return WHISPER.format(
-        folder=Path(config["recipe"]["encoder"]["folder"]).name, blocks=max(config["encoder"]["blocks"])
-    )
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _untouched(protocol: dict[str, Any]) -> str:
+    if protocol["selection"] == "paper":
+        return "On people by whose scores the epoch was chosen: these figures are optimistic."
+    if not protocol["speaker_independent"]:
+        return "On utterances whose speakers were also trained on, or are not known: new voices will fare worse."
+    return "On people whom neither training nor selection ever saw."
 
 
 def _title(entry: dict[str, Any]) -> str:
-    note = f", {entry['note']}" if entry["note"] else ""
-    return f"{entry['title']}{note}"
+    return f"{entry['title']}, {entry['note']}" if entry["note"] else str(entry["title"])
 
 
 def percent(interval: dict[str, float]) -> str:
@@ -147,17 +129,15 @@ def _scores(scores: dict[str, Any]) -> str:
         ]
         for entry in scores.values()
     ]
-    return table(["corpus", "untouched", "UA", "WA", "WF1", "ECE"], rows)
+    return table(["corpus", "scored on", "UA", "WA", "WF1", "ECE"], rows)
 
 
 def _recalls(scores: dict[str, Any], emotions: tuple[str, ...]) -> str:
-    rows = [
-        [
-            _title(entry),
-            *(percent(entry["model"]["recall"][e]) if e in entry["model"]["recall"] else "-" for e in emotions),
-        ]
-        for entry in scores.values()
-    ]
+    rows = []
+    for entry in scores.values():
+        recall = entry["model"]["recall"]
+        cells = [f"{percent(recall[e])}, n = {entry['counts'][e]}" if e in recall else "-" for e in emotions]
+        rows.append([_title(entry), *cells])
     return table(["recall", *emotions], rows)
 
 
@@ -167,17 +147,11 @@ def _probes(scores: dict[str, Any]) -> str:
         rows.append([_title(entry), "this model", percent(entry["model"]["UA"]), "", "", "", ""])
         for name, probe in entry["probes"].items():
             against = probe["against"]
-            rows.append(
-                [
-                    _title(entry),
-                    name,
-                    percent(probe["UA"]),
-                    percent(against["difference"]),
-                    str(against["better"]),
-                    str(against["worse"]),
-                    f"{against['p']:.2g}",
-                ]
-            )
+            difference = f"{100 * against['value']:+.1f}"
+            if against["interval"]:
+                difference += " ({:+.1f} to {:+.1f})".format(*(100 * end for end in against["interval"]))
+            tests = [difference, str(against["better"]), str(against["worse"]), f"{against['p']:.2g}"]
+            rows.append([_title(entry), f"probe, {name}", percent(probe["UA"]), *tests])
     return table(["corpus", "system", "UA", "difference", "only model", "only probe", "p"], rows)
 
 
@@ -192,14 +166,48 @@ def _data(scores: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _encoder(config: dict[str, Any]) -> str:
+    if config["encoder"]["name"] != "whisper":
+        return ""
+    return WHISPER.format(
+        folder=Path(config["recipe"]["encoder"]["folder"]).name, blocks=max(config["encoder"]["blocks"])
+    )
+
+
+def _limits(scores: dict[str, Any], emotions: tuple[str, ...]) -> list[str]:
+    entries = list(scores.values())
+    languages = sorted({LANGUAGES.get(entry["language"], entry["language"]) for entry in entries})
+    limits = []
+    if all(entry["style"] == "acted" for entry in entries):
+        limits.append(
+            "Acted speech, by actors in a studio. Spontaneous emotion is weaker and mixed; expect less there."
+        )
+    limits.append(f"{' and '.join(languages)} only; nothing is known of other languages.")
+    limits.append(
+        f"{len(emotions)} classes: whatever else a voice holds is pressed into them, and a probability is no certainty."
+    )
+    limits += [
+        f"{entry['title']} was heard as {entry['note']}, in training and in the scores."
+        for entry in entries
+        if entry["note"]
+    ]
+    people = ", ".join(f"{entry['people']} of {entry['title']}" for entry in entries)
+    limits.append(f"The people scored are few ({people}); other people, rooms and microphones will differ by more.")
+    limits.append(
+        "Inferring emotions of people at work or in education is prohibited in the European Union (AI Act, Article "
+        "5(1)(f)), save for medical or safety reasons. Do not use it to decide about people."
+    )
+    return limits
+
+
 def _optimisation(recipe: dict[str, Any]) -> str:
     settings = {name: value for name, value in recipe["training"]["optimisation"].items() if value}
     words = ["Settings: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items()) + "."]
     augmentation = recipe["training"]["augmentation"]
     if augmentation["copies"]:
         words.append(
-            f"{augmentation['copies']} altered copies (speed, colour, noise) of every training utterance stand for it in "
-            f"{augmentation['share']:.0%} of the cases."
+            f"In an epoch each utterance is heard, with probability {augmentation['share']}, as one of its "
+            f"{augmentation['copies']} altered copies (speed, colour, noise)."
         )
     if augmentation["crop"]:
         words.append(f"Up to {augmentation['crop']:.0%} of an utterance is cropped.")

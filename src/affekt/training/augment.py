@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from affekt.audio import SAMPLE_RATE, Waveform
+from affekt.errors import BadConfig
 
 KERNEL = 64  # samples of the filter that colours: 4 ms
 
@@ -33,6 +34,13 @@ class Augmentation:
     share: float = 0.5  # of the utterances of an epoch, how many are heard as a copy
     crop: float = 0.0  # largest share of an utterance's frames that is cut away, at a place drawn anew every epoch
     alteration: Alteration = field(default_factory=Alteration)
+
+    def __post_init__(self) -> None:
+        if self.copies < 0 or not 0 <= self.share <= 1 or not 0 <= self.crop < 1:
+            raise BadConfig(
+                f"copies = {self.copies}, share = {self.share}, crop = {self.crop}: "
+                "expected no negative number, and shares between 0 and 1"
+            )
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,6 @@ class SupervisedConfig:
     clip: float = 0.0  # largest norm of the gradient; 0 for none
     label_smoothing: float = 0.0
     mixup: float = 0.0  # alpha of the beta distribution that two utterances are mixed by; 0 for none
-    feature_dropout: float = 0.0  # share of the features that are zero throughout an utterance
     averaging: float = 0.0  # decay of a running average of the weights, which then predicts; 0 for none
 
 
@@ -83,14 +82,12 @@ class Supervised:
         return {"loss": float(loss.detach())}
 
     def _augmented(self, batch: Batch) -> Batch:
-        """The batch with soft labels, mixed and thinned as the settings say."""
+        """The batch with soft labels, mixed as the settings say."""
         soft = batch.soft_labels
         if soft is None:
             assert batch.labels is not None
             soft = F.one_hot(batch.labels, self.model.emotions).to(next(self.model.parameters()).dtype)
         streams = dict(batch.streams)
-        if self.config.feature_dropout:
-            streams = {name: self._thinned(stream) for name, stream in streams.items()}
         if self.config.mixup:
             alpha = torch.tensor(self.config.mixup)
             share = float(torch.distributions.Beta(alpha, alpha).sample())
@@ -98,11 +95,6 @@ class Supervised:
             streams = {name: _mixed(stream, share, other) for name, stream in streams.items()}
             soft = share * soft + (1 - share) * soft[other]
         return replace(batch, streams=streams, soft_labels=soft)
-
-    def _thinned(self, stream: Stream) -> Stream:
-        values, share = stream.values, self.config.feature_dropout
-        kept = torch.rand(len(values), *([1] * (values.ndim - 2)), values.shape[-1], device=values.device) >= share
-        return replace(stream, values=values * kept.to(values.dtype) / (1 - share))
 
     def _follow(self, average: dict[str, Tensor]) -> None:
         with torch.no_grad():
