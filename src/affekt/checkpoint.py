@@ -7,7 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from affekt.errors import BadConfig
 
 
 def save_state(state: Any, path: Path) -> None:
@@ -29,6 +32,44 @@ def load_state(path: Path) -> Any:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping, and not iterable)
         skeleton = json.loads(file.metadata()["state"])
     return _put_together(skeleton, tensors)
+
+
+def convert_checkpoint(source: Path, target: Path) -> dict[str, list[int]]:
+    """Write the tensors of a foreign checkpoint as safetensors, named by their path in it ("model/conv.weight").
+
+    The one place where a pickled file is opened, with `weights_only`: tensors and plain containers come in, code does not.
+    Returns name -> shape. Raises `BadConfig` for a file that is no checkpoint, or that needs more than that to be read.
+    """
+    from safetensors.torch import save_file
+
+    if target.suffix != ".safetensors":
+        raise BadConfig(f"{target}: expected a name ending in .safetensors")
+    try:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise BadConfig(f"{source} does not exist") from None
+    except Exception as error:  # torch raises whatever the unpickler meets
+        reason = str(error).strip().splitlines()[0]
+        raise BadConfig(
+            f"{source} cannot be read without running code that it carries, or is damaged: {reason}"
+        ) from error
+    found: dict[str, Tensor] = {}
+    _gathered(content, "", found)
+    if not found:
+        raise BadConfig(f"{source} holds no tensor")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    save_file(found, temporary)
+    temporary.replace(target)
+    return {name: list(tensor.shape) for name, tensor in found.items()}
+
+
+def _gathered(value: Any, name: str, found: dict[str, Tensor]) -> None:
+    if isinstance(value, Tensor):
+        found[name or "tensor"] = value.detach().contiguous().clone()
+    elif isinstance(value, dict | list | tuple):
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, entry in entries:
+            _gathered(entry, f"{name}/{key}" if name else str(key), found)
 
 
 def _taken_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
