@@ -40,7 +40,7 @@ def convert_checkpoint(source: Path, target: Path) -> dict[str, list[int]]:
     The one place where a pickled file is opened, with `weights_only`: tensors and plain containers come in, code does not.
     Returns name -> shape. Raises `BadConfig` for a file that is no checkpoint, or that needs more than that to be read.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if target.suffix != ".safetensors":
         raise BadConfig(f"{target}: expected a name ending in .safetensors")
@@ -58,7 +58,7 @@ def convert_checkpoint(source: Path, target: Path) -> dict[str, list[int]]:
     if not found:
         raise BadConfig(f"{source} holds no tensor")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    save_file(found, temporary)
+    temporary.write_bytes(save(found))
     temporary.replace(target)
     return {name: list(tensor.shape) for name, tensor in found.items()}
 

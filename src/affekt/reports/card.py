@@ -34,6 +34,7 @@ difference of UA is the model's minus the probe's, with its 95 % bootstrap inter
 two counts, which takes utterances as independent.
 
 {probes}
+{verdict}
 
 ## Data and licences
 
@@ -80,6 +81,7 @@ def card(bundle: Bundle) -> str:
         intervals="\n".join(f"- {_title(entry)}: {entry['model']['intervals']}." for entry in scores.values()),
         recalls=_recalls(scores, bundle.emotions),
         probes=_probes(scores),
+        verdict="\n".join(f"- {line}" for line in _verdicts(scores)),
         data=_data(scores),
         encoder=_encoder(config),
         alterations=alterations,
@@ -153,6 +155,24 @@ def _probes(scores: dict[str, Any]) -> str:
             tests = [difference, str(against["better"]), str(against["worse"]), f"{against['p']:.2g}"]
             rows.append([_title(entry), f"probe, {name}", percent(probe["UA"]), *tests])
     return table(["corpus", "system", "UA", "difference", "only model", "only probe", "p"], rows)
+
+
+def _verdicts(scores: dict[str, Any]) -> list[str]:
+    """A sentence per corpus: whether the model is shown to beat the best of the probes."""
+    lines = []
+    for entry in scores.values():
+        if not entry["probes"]:
+            continue
+        name, best = max(entry["probes"].items(), key=lambda item: item[1]["UA"]["value"])
+        against = best["against"]
+        shown = against["p"] < 0.05
+        verb = "is ahead of" if against["value"] > 0 else "is behind"
+        doubt = "" if shown else ", which may be chance: neither is shown to be better"
+        lines.append(
+            f"{_title(entry)}: the model {verb} the best probe ({name}) by {100 * abs(against['value']):.1f} points of UA, "
+            f"p = {against['p']:.2g}{doubt}."
+        )
+    return lines
 
 
 def _data(scores: dict[str, Any]) -> str:
