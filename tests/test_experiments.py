@@ -295,9 +295,10 @@ def test_many_utterances_need_few_open_files(place, run):
 
 def test_what_is_not_set_is_said(place, monkeypatch, tmp_path):
     recipe = load_recipe(str(place / "made.toml"))
-    monkeypatch.delenv("AFFEKT_MODELS")
-    with pytest.raises(BadConfig, match="AFFEKT_MODELS, which is not set"):
-        train(recipe, tmp_path / "run", say=lambda _: None)
     monkeypatch.delenv("AFFEKT_DATA")
     with pytest.raises(BadCorpus, match="AFFEKT_DATA, which is not set"):
         train(recipe, tmp_path / "run", say=lambda _: None)
+    monkeypatch.delenv("AFFEKT_MODELS")
+    with pytest.raises(BadConfig, match="AFFEKT_MODELS, which is not set"):
+        train(recipe, tmp_path / "run", say=lambda _: None)
+    assert not (tmp_path / "run").exists()
