@@ -196,17 +196,24 @@ def wait_for_lines(path, count):
     raise AssertionError(f"{path.name} did not get {count} lines within 30 s")
 
 
-def test_earlier_failures_stay_and_say_how_to_try_again(clips, tiny_bundle):
-    arguments = ["recognize", ".", "--model", tiny_bundle, "--output", "rows.csv"]
-    assert affekt(*arguments, folder=clips).stderr == "rows.csv: 4 files, 1 failed\n"
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_what_failed_is_tried_again_and_what_did_not_is_not(clips, tiny_bundle, name):
+    arguments = ["recognize", ".", "--model", tiny_bundle, "--output", name]
+    assert affekt(*arguments, folder=clips).stderr == f"{name}: 4 files, 1 failed\n"
+    assert affekt(*arguments, folder=clips).stderr == f"{name}: 4 files, 3 from an earlier run, 1 failed\n"
     (clips / "b.flac").write_bytes(encoded(tone(), format="FLAC"))
     again = affekt(*arguments, folder=clips)
-    assert again.returncode == 2
-    assert again.stderr == (
-        "rows.csv: 4 files, 4 from an earlier run, 1 failed (an earlier run's failures stay until rows.csv is removed)\n"
-    )
-    (clips / "rows.csv").unlink()
-    assert affekt(*arguments, folder=clips).stderr == "rows.csv: 4 files, 0 failed\n"
+    assert again.returncode == 0
+    assert again.stderr == f"{name}: 4 files, 3 from an earlier run, 0 failed\n"
+    content = (clips / name).read_text(encoding="utf-8")
+    assert content.count("b.flac") == 1
+    assert "truncated" not in content
+
+
+def test_an_empty_name_is_not_the_current_folder(clips, tiny_bundle):
+    run = affekt("recognize", "", "--model", tiny_bundle, folder=clips)
+    assert run.returncode == 2
+    assert "an empty name stands among the files" in run.stderr
 
 
 def test_with_an_output_only_failures_are_shown(clips, tiny_bundle):

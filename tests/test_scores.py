@@ -85,7 +85,7 @@ def test_intervals_over_people_are_wider_where_people_differ():
     assert over_people.UA.value == over_utterances.UA.value
     assert over_people.UA.high - over_people.UA.low > 2 * (over_utterances.UA.high - over_utterances.UA.low)
     assert "20 speakers" in over_people.intervals
-    assert "of these people only" in over_utterances.intervals
+    assert "valid for these speakers only" in over_utterances.intervals
 
 
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (5, 5), (3, 11), (40, 12), (1, 0)])

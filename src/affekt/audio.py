@@ -65,7 +65,7 @@ def load(source: Source, sample_rate: int | None = None) -> Waveform:
     """The whole source as (samples,) float32, mono, at 16 kHz.
 
     source: a path, bytes or a binary file object holding an audio file, or an array (samples,) or (samples, channels):
-        floats as they are, integers scaled by their type's range.
+        floats as they are (full scale is 1), integers scaled by their type's range.
     sample_rate: of an array, in Hz; a file brings its own.
     Raises `BadAudio` (see CODES) and `MissingExtra`.
     """
@@ -263,6 +263,14 @@ def _array_rate(array: NDArray[Any], sample_rate: int | None, name: str) -> int:
         raise BadAudio(f"{name} is empty (0 samples)", code="empty")
     if array.dtype.kind not in "fiu":
         raise BadAudio(f"{name} holds {array.dtype}; expected floats or integers", code="not_audio")
+    if array.dtype.itemsize > 4 and array.dtype.kind in "iu":
+        raise BadAudio(
+            f"{name} holds {array.dtype}, whose full scale no sound has; pass int16, int32 or floats", code="not_audio"
+        )
+    if array.dtype == np.int32 and 0 < np.abs(array).max() <= 1 << 15:
+        raise BadAudio(
+            f"{name} holds 16-bit samples in int32, where they are silence; pass int16 or floats", code="not_audio"
+        )
     return int(sample_rate)
 
 

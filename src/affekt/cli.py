@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from affekt import __version__
-from affekt.errors import AffektError
+from affekt.errors import AffektError, BadAudio, UnknownName
+from affekt.registry import did_you_mean
 
 app = typer.Typer(
     name="affekt",
@@ -29,6 +30,11 @@ def main() -> None:
         app()
     except AffektError as error:
         print(f"affekt: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        print(f"affekt: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -56,7 +62,11 @@ def recognize(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object per file, one a line.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write rows to a .jsonl, .csv or .parquet file; resumes an interrupted run."),
+        typer.Option(
+            metavar="FILE",
+            help="Write rows to a .jsonl, .csv or .parquet file. Run again, it goes on: a file that it holds, by name, is "
+            "not heard again, one that failed is.",
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Cores that one file may use.")] = 1,
 ) -> None:
@@ -71,13 +81,15 @@ def recognize(
     from affekt.inference.recognizer import Recognizer, expand
     from affekt.terminal import Display
 
+    if "" in inputs:
+        raise BadAudio("an empty name stands among the files: is a variable of the shell not set?", code="missing")
     files = {name_of(path): path for path in expand(inputs)}
     recognizer = Recognizer.load(model, threads=threads)
     with ExitStack() as stack:
         results = stack.enter_context(ResultsFile(output, recognizer.model)) if output else None
         display = stack.enter_context(Display(list(files), recognizer.emotions, json=json, output=output))
         for name, path in files.items():
-            earlier = results.done.get(name) if results else None
+            earlier = results.kept(name) if results else None
             row = earlier or next(recognizer.rows([path]))
             if results and not earlier:
                 results.append(row)
@@ -116,10 +128,16 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Score a bundle on a corpus: on the people its training left untouched, or on all of a corpus it never saw."""
+    import json as jsonlib
+
+    from affekt.bundle import Bundle
+    from affekt.corpora import corpora
     from affekt.extras import need
 
+    Bundle.open(bundle)  # what is misspelt is said before anything is asked to be installed
+    if corpus not in corpora:
+        raise UnknownName(f"there is no corpus {corpus!r}{did_you_mean(corpus, corpora)} (known: {', '.join(corpora)})")
     need("torch", extra="train", purpose="evaluation")
-    import json as jsonlib
 
     from affekt import experiments
     from affekt.terminal import print_scores

@@ -39,7 +39,7 @@ class Display:
 
     def __init__(self, names: Sequence[str], emotions: Sequence[str], *, json: bool, output: Path | None) -> None:
         self.names, self.json, self.output = names, json, output
-        self.failed = self.earlier = self.failed_earlier = 0
+        self.failed = self.earlier = 0
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress: Progress | None = None
         self.emotion = max(map(len, emotions))
@@ -76,19 +76,19 @@ class Display:
             self.progress.stop()
         if kind is None and (self.output or self.failed):
             print(self._summary(), file=sys.stderr)
+        elif kind is KeyboardInterrupt and self.output:
+            print(f"stopped; what is done is kept, and the same command goes on with {self.output}", file=sys.stderr)
 
     def _summary(self) -> str:
         place = f"{self.output}: " if self.output else ""
         noun = "file" if len(self.names) == 1 else "files"
         again = f", {self.earlier} from an earlier run" if self.earlier else ""
-        kept = f" (an earlier run's failures stay until {self.output} is removed)" if self.failed_earlier else ""
-        return f"{place}{len(self.names)} {noun}{again}, {self.failed} failed{kept}"
+        return f"{place}{len(self.names)} {noun}{again}, {self.failed} failed"
 
     def show(self, row: Row, *, earlier: bool) -> None:
         failed = row.status == "error"
         self.failed += failed
         self.earlier += earlier
-        self.failed_earlier += failed and earlier
         if self.json:
             print(json.dumps(row, ensure_ascii=False), flush=True)
         elif not self.output or failed:
@@ -109,6 +109,8 @@ class Display:
             self.console.print(
                 self._line(part, f"  {stamp(part.start)} to {stamp(part.end)}", len("  0:00:00 to 0:00:00"))
             )
+        if row.windows:
+            self.console.print(Text(f"  above: {row['aggregation']}", "dim"))
         if len(row.windows) > WINDOWS:
             self.console.print(Text(f"  and {len(row.windows) - WINDOWS} more windows: --json shows all", "dim"))
 

@@ -53,7 +53,7 @@ def score(
         intervals = f"95 % bootstrap over {len(set(people))} speakers, {DRAWS} draws"
         drawn = _drawn_people(_by_person(labels, predicted, people, len(emotions)))
     else:
-        intervals = f"95 % bootstrap over utterances within each emotion, {DRAWS} draws: of these people only"
+        intervals = f"95 % bootstrap over utterances within each emotion, {DRAWS} draws: valid for these speakers only"
         drawn = [confusion(labels[draw], predicted[draw], len(emotions)) for draw in _drawn_utterances(labels)]
     per_draw = np.array([recalls(one) for one in drawn])
     return Scores(

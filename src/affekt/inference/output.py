@@ -26,7 +26,7 @@ TRAILING = ("model", "error.code", "error.message", "aggregation", "windows")
 
 
 class ResultsFile:
-    """Open it, ask `done` what is there already, `append` the rest; leaving it (`with`) completes the file.
+    """Open it, ask what is `kept` from an earlier run, `append` the rest; leaving it (`with`) completes the file.
 
     Raises `BadOutput` for a suffix that is none of ours, a file that holds something else, rows of another model, or a
     place that cannot be written.
@@ -51,7 +51,8 @@ class ResultsFile:
                         f"{path} holds rows of model {row.model!r}, and this run uses {model!r}: "
                         "give another --output, or remove the file"
                     )
-            self.done: dict[str, Row] = {row.file: row for row in stored}
+            self.done: dict[str, Row] = {row.file: row for row in stored}  # of two rows of one file the later counts
+            self._replaced = len(self.done) < len(stored)
             self._lines = self.journal.open("a", encoding="utf-8", newline="\n")
             self._lines.truncate(whole)  # only now: a file that is not ours stays as it is
 
@@ -60,7 +61,13 @@ class ResultsFile:
             return []
         return _read_csv(self.path) if self.path.suffix.lower() == ".csv" else _read_parquet(self.path)
 
+    def kept(self, file: str) -> Row | None:
+        """The row of a file that was recognised before; one that failed is tried again."""
+        row = self.done.get(file)
+        return None if row is None or row.error else row
+
     def append(self, row: Row) -> None:
+        self._replaced |= row.file in self.done
         with _ours(self.path):
             self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             self._lines.flush()
@@ -73,13 +80,14 @@ class ResultsFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lines.close()
-        if kind is None and self.path != self.journal:
+        if kind is None and (self._replaced or self.path != self.journal):
             temporary = self.path.with_name(self.path.name + ".temporary")
-            write = _write_csv if self.path.suffix.lower() == ".csv" else _write_parquet
+            write = {".jsonl": _write_lines, ".csv": _write_csv, ".parquet": _write_parquet}[self.path.suffix.lower()]
             with _ours(self.path):
                 write(temporary, list(self.done.values()))
                 temporary.replace(self.path)
-                self.journal.unlink()
+                if self.path != self.journal:
+                    self.journal.unlink()
 
 
 @contextmanager
@@ -104,6 +112,10 @@ def _read_journal(path: Path) -> tuple[list[Row], int]:
     if not data[whole:].startswith(BEGINNING[: len(data) - whole]):
         raise BadOutput(f"{path}, line {len(rows) + 1}, is not a row of results: give another --output")
     return rows, whole
+
+
+def _write_lines(path: Path, rows: list[Row]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n")
 
 
 def _flat(row: Row) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from affekt.bundle import Bundle
+from affekt.bundle import DEFAULT, Bundle
 
 TEMPLATE = """\
 # {name}: the emotion in a voice
@@ -14,12 +14,16 @@ TEMPLATE = """\
 
 One ONNX file: raw 16 kHz waveform in, probabilities of {emotions} out, any length from 0.1 s.
 
-    affekt recognize --model FOLDER_OF_THIS_CARD hello.wav
+    affekt recognize --model {model} hello.wav
 
 ## Scores
 
-{untouched} {protocol}. Selection: {selection}. Scored: the ONNX file, as a user runs it. UA is mean recall, WA accuracy,
-WF1 support-weighted F1, ECE expected calibration error, all in percent, with intervals.
+{untouched}
+
+- Protocol: {protocol}.
+- Selection: {selection}.
+- Scored: the ONNX file, as a user runs it.
+- UA is mean recall, WA accuracy, WF1 support-weighted F1, ECE expected calibration error, all in percent.
 
 {scores}
 {intervals}
@@ -71,11 +75,12 @@ def card(bundle: Bundle) -> str:
     return TEMPLATE.format(
         name=bundle.name,
         id=results["model"],
+        model=bundle.name if bundle.name == DEFAULT else "FOLDER_OF_THIS_CARD",
         version=config["version"],
         about=recipe["about"],
         emotions=", ".join(bundle.emotions),
         untouched=_untouched(config["protocol"]),
-        protocol=results["protocol"][:1].upper() + results["protocol"][1:],
+        protocol=results["protocol"],
         selection=results["selection"],
         scores=_scores(scores),
         intervals="\n".join(f"- {_title(entry)}: {entry['model']['intervals']}." for entry in scores.values()),
@@ -105,7 +110,7 @@ def _untouched(protocol: dict[str, Any]) -> str:
         return "On people by whose scores the epoch was chosen: these figures are optimistic."
     if not protocol["speaker_independent"]:
         return "On utterances whose speakers were also trained on, or are not known: new voices will fare worse."
-    return "On people whom neither training nor selection ever saw."
+    return "On speakers held out from training and from selection."
 
 
 def _title(entry: dict[str, Any]) -> str:
@@ -138,9 +143,15 @@ def _recalls(scores: dict[str, Any], emotions: tuple[str, ...]) -> str:
     rows = []
     for entry in scores.values():
         recall = entry["model"]["recall"]
-        cells = [f"{percent(recall[e])}, n = {entry['counts'][e]}" if e in recall else "-" for e in emotions]
+        cells = [_recall(recall[e], entry["counts"][e]) if e in recall else "-" for e in emotions]
         rows.append([_title(entry), *cells])
     return table(["recall", *emotions], rows)
+
+
+def _recall(interval: dict[str, float], count: int) -> str:
+    if interval["value"] == 1.0:  # a bootstrap of what is always right has no width, and that is no certainty
+        return f"all of {count}"
+    return f"{percent(interval)}, n = {count}"
 
 
 def _probes(scores: dict[str, Any]) -> str:
@@ -206,6 +217,7 @@ def _limits(scores: dict[str, Any], emotions: tuple[str, ...]) -> list[str]:
     limits.append(
         f"{len(emotions)} classes: whatever else a voice holds is pressed into them, and a probability is no certainty."
     )
+    limits.append("It does not detect speech: music, tones and noise are given an emotion too, often sad.")
     limits += [
         f"{entry['title']} was heard as {entry['note']}, in training and in the scores."
         for entry in entries
