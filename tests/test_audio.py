@@ -139,9 +139,17 @@ def test_a_stream_is_read_from_its_beginning_and_stays_open():
     np.testing.assert_array_equal(load(stream), noise(8000))
 
 
-@pytest.mark.parametrize(
-    "dtype", ["int8", "uint8", "int16", "uint16", "int32", "int64", "float16", "float64", ">i2", ">f4"]
-)
+def test_integers_that_would_turn_to_silence_are_refused():
+    samples = (tone() * 32767).astype(np.int16)
+    with pytest.raises(BadAudio, match="int64, whose full scale no sound has; pass int16") as caught:
+        load(samples.astype(np.int64), 16_000)
+    assert caught.value.code == "not_audio"
+    with pytest.raises(BadAudio, match="holds 16-bit samples in int32"):
+        load(samples.astype(np.int32), 16_000)
+    assert not load(np.zeros(16_000, np.int32), 16_000).any()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "float16", "float64", ">i2", ">f4"])
 def test_an_array_of_any_type_is_scaled_by_its_range(dtype):
     samples = tone(0.5)
     dtype = np.dtype(dtype)

@@ -249,8 +249,9 @@ def test_few_files_are_shown_with_every_emotion_and_their_windows(tmp_path, tiny
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=0.5)
     assert [line[:14] for line in lines[7:10]] == ["  0:00 to 0:10", "  0:10 to 0:20", "  0:20 to 0:30"]
-    assert lines[-1] == "  and 3 more windows: --json shows all"
-    assert len(lines) == 1 + 6 + 12 + 1
+    assert lines[-2] == "  and 3 more windows: --json shows all"
+    assert lines[-1].startswith("  above: mean of the windows' probabilities")
+    assert len(lines) == 1 + 6 + 12 + 2
 
 
 def on_a_terminal(*arguments, columns=80, folder=None, **environment):

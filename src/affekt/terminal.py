@@ -109,10 +109,10 @@ class Display:
             self.console.print(
                 self._line(part, f"  {stamp(part.start)} to {stamp(part.end)}", len("  0:00:00 to 0:00:00"))
             )
-        if row.windows:
-            self.console.print(Text(f"  above: {row['aggregation']}", "dim"))
         if len(row.windows) > WINDOWS:
             self.console.print(Text(f"  and {len(row.windows) - WINDOWS} more windows: --json shows all", "dim"))
+        if row.windows:
+            self.console.print(Text(f"  above: {row['aggregation']}", "dim"))
 
     def _line(self, row: Row, name: str, width: int) -> Text:
         start = Text(fitted(name, width) + "  ")
