@@ -353,3 +353,8 @@ def test_the_hash_changes_with_anything_that_decides_an_answer(tiny_bundle, tmp_
     shutil.copytree(tiny_bundle, copy)
     (copy / "README.md").write_text("a card decides nothing")
     assert Bundle.open(copy).id in ids
+
+
+def test_one_name_is_not_a_list_of_names(tiny_bundle):
+    with pytest.raises(TypeError, match="rows takes a list of sources"):
+        next(Recognizer.load(tiny_bundle).rows("hello.wav"))

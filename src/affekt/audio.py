@@ -138,7 +138,10 @@ def _opened(source: Any, name: str) -> Iterator[IO[bytes]]:
 
 def _opened_path(path: str | PathLike[str], name: str) -> IO[bytes]:
     if is_folder(path):
-        raise BadAudio(f"{name} is a folder: no audio file that can be seen is below it", code="folder")
+        raise BadAudio(
+            f"{name} is a folder: expected an audio file, or for the command line a folder that holds some",
+            code="folder",
+        )
     try:
         return Path(path).open("rb")
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ class Recognizer:
 
     def rows(self, sources: Iterable[Source]) -> Iterator[Row]:
         """A row for every source, in order; one that cannot be recognised gives a row of status "error"."""
+        if isinstance(sources, str | bytes | PathLike):
+            raise TypeError(f"rows takes a list of sources; for one, call the recognizer: recognizer({sources!r})")
         for source in sources:
             try:
                 yield self(source)
