@@ -339,7 +339,7 @@ def broken(code, folder):
         path.write_bytes(encoded(samples[:1500]))
         return path, rf"it.wav lasts 0.094 s; at least {SHORTEST} s of sound are needed"
     if code == "folder":
-        return folder, r" is a folder: no audio file"
+        return folder, r" is a folder: expected an audio file"
     assert code == "missing_extra"
     (folder / "it.m4a").write_bytes(b"\x00\x00\x00\x10ftypM4A \x00\x00\x00\x00\x00\x00\x00\x08moov")
     return folder / "it.m4a", r"reading .*it.m4a needs av: pip install 'affekt\[media\]'"
