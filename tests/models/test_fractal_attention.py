@@ -7,8 +7,6 @@ import torch
 
 from affekt.models.layers import FractalAttention, fractal_attention
 
-torch.set_default_dtype(torch.float32)
-
 
 def reference(query, key, value, *, heads, factor, scales, mask_window_padding):
     """One utterance, (frames, dim) lists of lists; every index written out."""

@@ -3,6 +3,8 @@ frame, and frames stand first. A mask of None means that every frame is real, pa
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -141,27 +143,24 @@ class FractalAttention(nn.Module):
         self.heads, self.factor, self.scales = heads, factor, scales
         self.mask_window_padding, self.dropout = mask_window_padding, dropout
 
-    def levels(self, x: Sequence, mask: Mask | None) -> list[Sequence]:
-        return fractal_levels(
-            self.query(x),
-            self.key(x),
-            self.value(x),
-            heads=self.heads,
-            factor=self.factor,
-            scales=self.scales,
-            mask=mask,
-            mask_window_padding=self.mask_window_padding,
-            dropout=self.dropout if self.training else 0.0,
-        )
-
     def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
-        levels = self.levels(x, mask)
-        return self.output(sum(levels[1:], start=levels[0]))
+        return self.output(fractal_attention(self.query(x), self.key(x), self.value(x), **self._options(mask)))
 
     def explain(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch scales frames"]:
         """Each scale's share of what is mixed: the norms of the scales' contributions, summing to one at every frame."""
-        norms = torch.stack([level.norm(dim=2) for level in self.levels(x, mask)], dim=1)
+        levels = fractal_levels(self.query(x), self.key(x), self.value(x), **self._options(mask))
+        norms = torch.stack([level.norm(dim=2) for level in levels], dim=1)
         return norms / norms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)
+
+    def _options(self, mask: Mask | None) -> dict[str, Any]:
+        return {
+            "heads": self.heads,
+            "factor": self.factor,
+            "scales": self.scales,
+            "mask": mask,
+            "mask_window_padding": self.mask_window_padding,
+            "dropout": self.dropout if self.training else 0.0,
+        }
 
 
 class FullAttention(nn.Module):
