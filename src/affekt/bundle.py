@@ -7,7 +7,7 @@ model.onnx          raw 16 kHz waveform in, probabilities out
 README.md           the card, written by `affekt.reports.card` from the above
 results.json        the scores on the card, with how they were obtained
 
-This module needs numpy alone; what rebuilds the network with torch is `affekt.pipeline`.
+This module needs no torch; what rebuilds the network with torch is `affekt.pipeline`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ predictions/0007.npz           after epoch 7, per scored part: probabilities (ut
 checkpoint.safetensors         all that is needed to go on after a kill
 weights/0007.safetensors       the weights that gave those predictions, for the epochs that are kept
 
-This module needs numpy alone.
+This module needs no torch.
 """
 
 from __future__ import annotations

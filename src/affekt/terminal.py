@@ -89,12 +89,12 @@ class Display:
         failed = row.status == "error"
         self.failed += failed
         self.earlier += earlier
+        if self.progress:  # first: whatever is printed draws the bar anew below it
+            self.progress.advance(self.task)
         if self.json:
             print(json.dumps(row, ensure_ascii=False), flush=True)
         elif not self.output or failed:
             self._print(row)
-        if self.progress:
-            self.progress.advance(self.task)
 
     def _print(self, row: Row) -> None:
         if len(self.names) > FEW or not row.probabilities:
