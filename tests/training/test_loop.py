@@ -152,7 +152,8 @@ from affekt.training.strategy import Supervised, SupervisedConfig
 from tests.training.test_loop import corpus, small_model, start
 
 torch.set_num_threads(1)
-with processes() as (rank, world):
+
+def work(rank, world):
     assert world == 2
     train, test = corpus(), corpus(9, seed=1)
     run = start(Path(sys.argv[1]), train, test)
@@ -163,6 +164,9 @@ with processes() as (rank, world):
     both = [torch.zeros_like(total) for _ in range(2)]
     torch.distributed.all_gather(both, total)
     assert torch.equal(both[0], both[1]), "the processes' weights differ"
+
+with processes() as (rank, world):
+    work(rank, world)
 """
 
 

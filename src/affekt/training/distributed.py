@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 
@@ -20,7 +21,10 @@ def processes() -> Iterator[tuple[int, int]]:
     dist.init_process_group("gloo")  # for what trains on the CPU; a GPU will want nccl
     try:
         yield dist.get_rank(), dist.get_world_size()
+        dist.barrier()
     finally:
+        # A DDP wrapper that outlives its group keeps the group's threads, and the process then aborts as it ends.
+        gc.collect()
         dist.destroy_process_group()
 
 
