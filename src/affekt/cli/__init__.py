@@ -1,0 +1,62 @@
+"""The command line: a command is a verb, a file, and calls one public function. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from affekt import __version__
+from affekt.cli import corpus, features
+from affekt.cli.audit import audit
+from affekt.cli.convert import convert
+from affekt.cli.evaluate import evaluate
+from affekt.cli.recognize import recognize
+from affekt.cli.train import train
+from affekt.errors import AffektError
+
+app = typer.Typer(
+    name="affekt",
+    help="Speech emotion recognition: from a voice to the emotion in it.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The entry point: our errors are one line and exit status 2; a traceback is a bug."""
+    try:
+        app()
+    except AffektError as error:
+        print(f"affekt: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        print(f"affekt: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"affekt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (recognize, train, evaluate, audit, convert):
+    app.command()(command)
+app.add_typer(corpus.app, name="corpus", help="Describe, check and export corpora.")
+app.add_typer(features.app, name="features", help="List, verify and prune stored features.")
