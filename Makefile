@@ -23,7 +23,7 @@ bench: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/recognize.py
 
 model: $(DEV)/installed
-	$(DEV)/$(BIN)/affekt train default --bundle src/affekt/assets/default
+	$(DEV)/$(BIN)/affekt train default --output src/affekt/assets/default
 
 samples:  # needs espeak-ng
 	$(PYTHON) samples/make.py

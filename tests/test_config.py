@@ -103,7 +103,7 @@ def test_a_missing_extra_names_its_cure():
 def test_every_shipped_recipe_is_sound(name):
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert recipe.held_out["test"]
+    assert recipe.protocol["test"]
 
 
 def test_a_recipe_with_an_unknown_name_is_refused():

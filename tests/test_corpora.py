@@ -1,51 +1,77 @@
-"""The readers: on small trees made here, and on the real corpora where they are at hand."""
+"""What holds for every corpus in the registry, and the real ones where they are at hand."""
 
 from collections import Counter
 
 import pytest
 
 from affekt.corpora import corpora
+from affekt.corpora.source import OWN, Source
 from affekt.errors import BadCorpus
-from affekt.labels import EMOTIONS, LabelSet, label_set
+from affekt.labels import EMOTIONS, LABEL_SETS
+from tests.conftest import ROOT, _folder
+from tests.corpora.trees import touch
+
+PUBLISHED = [name for name in corpora if name not in OWN]
 
 
-def touch(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+@pytest.fixture
+def meld():
+    return _folder("AFFEKT_DATA", "meld")
 
 
-def test_cremad_is_read_from_its_names(tmp_path):
-    touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1002_IEO_HAP_LO.wav", "AudioWAV/readme.txt")
-    (tmp_path / "VideoDemographics.csv").write_text('"ActorID","Age","Sex"\n1001,51,"Male"\n1002,21,"Female"\n')
-    first, second = corpora["cremad"].read(tmp_path)
-    assert (first.id, first.speaker, first.emotion, first.gender) == ("1001_DFA_ANG_XX", "1001", "angry", "male")
-    assert (second.person, second.emotion, second.text) == ("cremad/1002", "happy", "It's eleven o'clock.")
-    assert corpora["cremad"].note(tmp_path) == ""
-    touch(tmp_path, "REBUILT.md")
-    assert corpora["cremad"].note(tmp_path) == "rebuilt audio"
-
-
-def test_emodb_is_read_from_its_names(tmp_path):
-    touch(tmp_path, "wav/03a01Fa.wav", "wav/16b10Lb.wav")
-    first, second = corpora["emodb"].read(tmp_path)
-    assert (first.speaker, first.emotion, first.gender, first.language) == ("03", "happy", "male", "de")
-    assert (second.speaker, second.emotion, second.gender) == ("16", "bored", "female")
-
-
-@pytest.mark.parametrize("name", corpora)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_what_is_not_the_corpus_is_refused(name, tmp_path):
     with pytest.raises(BadCorpus, match="is no folder"):
         corpora[name].read(tmp_path / "nowhere")
     with pytest.raises(BadCorpus, match="own folder"):
         corpora[name].read(tmp_path)
-    folder = {"cremad": "audio", "emodb": "wav"}[name]
+
+
+@pytest.mark.parametrize(("name", "folder"), [("cremad", "audio"), ("emodb", "wav"), ("ravdess", "Actor_01")])
+def test_an_empty_corpus_and_a_foreign_file_are_refused(name, folder, tmp_path):
     (tmp_path / folder).mkdir()
+    with pytest.raises(BadCorpus, match="holds no utterance"):
+        corpora[name].read(tmp_path)
+    touch(tmp_path, f"{folder}/._holiday.wav", f"{folder}/notes.txt")
     with pytest.raises(BadCorpus, match="holds no utterance"):
         corpora[name].read(tmp_path)
     touch(tmp_path, f"{folder}/holiday.wav")
     with pytest.raises(BadCorpus, match=r"holiday\.wav: expected"):
         corpora[name].read(tmp_path)
+
+
+def test_one_utterance_in_two_files_is_refused(tmp_path):
+    touch(tmp_path, "wav/03a01Fa.wav", "wav/03a01Fa.flac")
+    with pytest.raises(BadCorpus, match=r"two utterances '03a01Fa' .*keep one"):
+        corpora["emodb"].read(tmp_path)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_readers_speak_the_common_words(name):
+    module = __import__(f"affekt.corpora.{name}", fromlist=["EMOTIONS"])
+    assert set(module.EMOTIONS.values()) <= set(EMOTIONS)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_counts_agree_with_themselves(name):
+    assert corpora[name].published
+    for published in corpora[name].published:
+        for counts in (published.emotions, published.sessions, published.speakers):
+            assert not counts or sum(counts.values()) == published.utterances
+        if published.labels:
+            assert set(published.emotions) == set(LABEL_SETS[published.labels].emotions)
+        else:
+            assert set(published.emotions) <= set(EMOTIONS)
+    if corpora[name].names:
+        assert len(corpora[name].names()) == corpora[name].published[0].utterances
+
+
+def test_speakers_and_sessions_published_for_one_label_set_agree():
+    by_labels = {published.labels: published for published in corpora["iemocap"].published}
+    people = Counter()
+    for speaker, count in by_labels["iemocap-4"].speakers.items():
+        people[speaker[:5]] += count
+    assert people == by_labels["iemocap-4"].sessions
 
 
 def test_real_cremad_has_its_published_people_and_emotions(cremad):
@@ -54,28 +80,36 @@ def test_real_cremad_has_its_published_people_and_emotions(cremad):
     assert len({utterance.speaker for utterance in utterances}) == 91
     assert len({utterance.text for utterance in utterances}) == 12
     assert set(emotions) == {"angry", "disgust", "fear", "happy", "neutral", "sad"}
-    assert 7400 <= len(utterances) <= 7442
+    assert {utterance.id for utterance in utterances} <= corpora["cremad"].names()
     assert Counter(u.gender for u in {u.speaker: u for u in utterances}.values()) == {"male": 48, "female": 43}
+    assert all(sum(utterance.votes.values()) == pytest.approx(1) for utterance in utterances)
 
 
 def test_real_emodb_has_its_published_counts(emodb):
     utterances = corpora["emodb"].read(emodb)
-    assert Counter(utterance.emotion for utterance in utterances) == {
-        "angry": 127, "bored": 81, "disgust": 46, "fear": 69, "happy": 71, "sad": 62, "neutral": 79,
-    }  # fmt: skip
-    assert len({utterance.speaker for utterance in utterances}) == 10
+    assert Counter(utterance.emotion for utterance in utterances) == corpora["emodb"].published[0].emotions
+    assert Counter(utterance.speaker for utterance in utterances) == corpora["emodb"].published[0].speakers
+    assert len({utterance.text for utterance in utterances}) == 10
 
 
-@pytest.mark.parametrize("name", corpora)
-def test_readers_speak_the_common_words(name):
-    module = __import__(f"affekt.corpora.{name}", fromlist=["EMOTIONS"])
-    assert set(module.EMOTIONS.values()) <= set(EMOTIONS)
+def test_real_meld_has_its_published_dialogues(meld):
+    utterances = Source("meld", str(meld)).read()
+    assert Counter(utterance.split for utterance in utterances) == {"train": 9989, "dev": 1109, "test": 2610}
+    assert len({utterance.dialogue for utterance in utterances}) == 1038 + 114 + 280
+    assert all(
+        len({u.session for u in utterances if u.dialogue == name}) == 1 for name in ("train/0", "dev/0", "test/0")
+    )
 
 
-def test_a_label_set_merges_and_leaves_out():
-    labels = LabelSet("four", ("angry", "happy", "sad", "neutral"), {"excited": "happy"})
-    assert [labels.index(emotion) for emotion in ("excited", "happy", "fear")] == [1, 1, None]
-    with pytest.raises(ValueError, match=r"no label set 'sixx'; did you mean 'six'\?"):
-        label_set("sixx")
-    with pytest.raises(ValueError, match="each once"):
-        LabelSet("twice", ("sad", "sad"))
+def test_the_documented_counts_are_those_that_are_checked():
+    text = (ROOT / "docs" / "corpora.md").read_text(encoding="utf-8")
+    for name in corpora:
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        for published in corpora[name].published:
+            if not published.labels:
+                assert f"{published.utterances:,}" in row
+    counts = {published.labels: published.utterances for name in corpora for published in corpora[name].published}
+    for labels in LABEL_SETS.values():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{labels.name}` |"))
+        assert all(emotion in row for emotion in labels.emotions)
+        assert labels.name not in counts or f"{counts[labels.name]:,}" in row

@@ -11,6 +11,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from affekt.bundle import Bundle
 from affekt.corpora import corpora
+from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.experiments import evaluate, make_bundle, train
 from affekt.features.store import FeatureStore
@@ -27,7 +28,8 @@ labels = "six"
 corpora = ["cremad"]
 seed = 1
 
-[held_out]
+[protocol]
+name = "held-out-people"
 test = ["cremad/1005", "cremad/1010"]
 validation = ["cremad/1002"]
 
@@ -170,8 +172,8 @@ def test_an_interrupted_bundle_does_not_stand_where_a_bundle_is_expected(made, p
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("affekt.experiments.describe", killed)
-    monkeypatch.setattr("affekt.experiments.export_onnx", lambda *_: None)
+    monkeypatch.setattr("affekt.experiments.bundling.describe", killed)
+    monkeypatch.setattr("affekt.experiments.bundling.export_onnx", lambda *_: None)
     recipe = load_recipe(str(place / "made.toml"), ["name=other"])
     for folder in (made.folder, place / "new-bundle"):
         with pytest.raises(KeyboardInterrupt):
@@ -181,9 +183,9 @@ def test_an_interrupted_bundle_does_not_stand_where_a_bundle_is_expected(made, p
 
 
 def test_members_train_alike_from_seeds_in_a_row_and_answer_together(place, run, monkeypatch):
-    monkeypatch.setattr("affekt.experiments.describe", lambda *_, **__: None)
-    monkeypatch.setattr("affekt.experiments.card", lambda *_: "")
-    recipe = load_recipe(str(place / "made.toml"), ["members=2"])
+    monkeypatch.setattr("affekt.experiments.bundling.describe", lambda *_, **__: None)
+    monkeypatch.setattr("affekt.experiments.bundling.card", lambda *_: "")
+    recipe = load_recipe(str(place / "made.toml"), ["repeats=2"])
     runs = train(recipe, place / "members", say=lambda _: None)
     assert [one.config["seed"] for one in runs] == [1, 2]
     np.testing.assert_array_equal(runs[0].predictions(3)["test"], run.predictions(3)["test"])
@@ -218,7 +220,7 @@ def test_the_card_is_written_from_config_and_results(made):
 
 
 def test_a_bundle_is_scored_on_the_people_it_left_untouched(made, place):
-    scores = evaluate(made.folder, "cremad", place / "cremad", say=lambda _: None)
+    scores = evaluate(made.folder, Source("cremad", str(place / "cremad")), say=lambda _: None)
     assert scores["utterances"] == 24
     assert scores["speaker_independent"]
     assert scores["UA"] == made.results["scores"]["cremad"]["model"]["UA"]
@@ -245,9 +247,9 @@ def test_a_feature_is_found_again_only_by_what_it_was_made_of(place):
     whispers = [entry for entry in described if entry["feature"] == "whisper"]
     assert {entry.get("copy", {}).get("number") for entry in whispers} == {None, 0}
     assert not list((place / "cache").rglob(".*.npy"))  # no half-written file is left
-    store = FeatureStore("whisper", described[0], place / "cache")
+    store = FeatureStore("whisper", whispers[0], place / "cache")
     assert store.folder in stores
-    assert FeatureStore("whisper", {**described[0], "weights": "other"}, place / "cache").folder not in stores
+    assert FeatureStore("whisper", {**whispers[0], "weights": "other"}, place / "cache").folder not in stores
 
 
 def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeypatch):
@@ -268,15 +270,19 @@ def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeyp
         ("training.epochs=0", "expected at least 1 epoch"),
         ("training.augmentation.share=7.0", "shares between 0 and 1"),
         ("model.heads=5", "heads = 5 does not divide dim = 16"),
-        ("held_out={validation=[]}", "held_out needs people under test"),
-        ('held_out={test=["cremad/1005"],train=["cremad/1001"]}', "none under train"),
-        ('selection="validation" # ', "needs people under held_out.validation"),
+        ("repeats=0", "expected at least 1"),
+        ("protocol.name=loso", "no protocol 'loso'"),
+        ("protocol.tset=[]", "unknown key 'tset'; did you mean 'test'"),
+        ('start="default"', "needs encoder and model, or start"),
+        ('selection="validation" # ', "needs a validation part"),
+        ("training.patience=2 # ", "needs a validation part"),
+        ("labels=sixx", "no label set 'sixx'"),
         ('probes=[{name="x",strength=1.0,blocks=[7]}]', r"asks for blocks \[7\]"),
         ('probes=[{name="x",strength=1.0,bloks=[1]}]', "unknown key 'bloks'; did you mean 'blocks'"),
     ],
 )
 def test_a_recipe_is_refused_before_anything_is_computed(place, setting, message):
-    settings = [setting, 'held_out={test=["cremad/1005"]}'] if "selection" in setting else [setting]
+    settings = [setting, "protocol.validation=[]"] if "#" in setting else [setting]
     with pytest.raises(BadConfig, match=message):
         load_recipe(str(place / "made.toml"), settings)
 

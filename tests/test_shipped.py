@@ -8,10 +8,12 @@ import torch
 
 from affekt.audio import load
 from affekt.bundle import DEFAULT, Bundle, shipped
+from affekt.corpora.source import Source
 from affekt.experiments import evaluate
 from affekt.inference.recognizer import Recognizer
 from affekt.pipeline import rebuild
-from affekt.protocols import held_out_people, key
+from affekt.protocols import key
+from affekt.protocols.holdout import HeldOutPeople
 from affekt.reports.card import card
 from affekt.training.recipe import load_recipe
 from tests.conftest import SAMPLES, shapes_unchecked
@@ -62,7 +64,7 @@ def test_the_recordings_gain_changes_nothing(pair):
 
 def test_the_recipe_holds_out_whom_it_must(bundle):
     recipe = load_recipe("default")
-    assert set(recipe.held_out["test"]) == HELD_OUT == set(bundle.config["recipe"]["held_out"]["test"])
+    assert set(recipe.protocol["test"]) == HELD_OUT == set(bundle.config["recipe"]["protocol"]["test"])
     assert recipe.selection == "last"
 
 
@@ -107,7 +109,7 @@ def test_the_split_is_that_of_the_people_held_out(bundle, cremad, emodb):
     known = set(bundle.emotions)
     read = [*corpora["cremad"].read(cremad), *corpora["emodb"].read(emodb)]
     utterances = [u for u in read if u.emotion in known]
-    split = held_out_people(utterances, {"test": HELD_OUT})
+    split = HeldOutPeople(tuple(HELD_OUT)).folds(utterances)[0]
     assert split.hash == bundle.config["protocol"]["hash"]
     people = {key(u): u.person for u in utterances}
     assert {people[id] for id in split.parts["test"]} == HELD_OUT
@@ -116,7 +118,7 @@ def test_the_split_is_that_of_the_people_held_out(bundle, cremad, emodb):
 @pytest.mark.parametrize("name", ["cremad", "emodb"])
 def test_the_cards_figures_come_out_of_the_bundle(bundle, name, request):
     root = request.getfixturevalue(name)
-    scores = json.loads(json.dumps(evaluate(DEFAULT, name, root, say=lambda _: None)))
+    scores = json.loads(json.dumps(evaluate(DEFAULT, Source(name, str(root)), say=lambda _: None)))
     stated = bundle.results["scores"][name]["model"]
     assert scores["utterances"] == stated["utterances"]
     # Another processor may round otherwise, and an utterance on the edge fall to the other side.

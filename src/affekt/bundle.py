@@ -81,6 +81,15 @@ class Bundle:
     def config(self) -> dict[str, Any]:
         return read_toml(self.file("config.toml"))
 
+    def section(self, name: str) -> dict[str, Any]:
+        """A section of config.toml: "encoder", "model", "protocol", "recipe". Raises `BadBundle` where it is missing."""
+        if name not in self.config:
+            raise BadBundle(
+                f"{self.folder}: config.toml has no section {name}, so it cannot be built on; export it again"
+            )
+        section: dict[str, Any] = self.config[name]
+        return section
+
     @cached_property
     def results(self) -> dict[str, Any]:
         results: dict[str, Any] = json.loads(self.file("results.json").read_text(encoding="utf-8"))

@@ -86,7 +86,9 @@ def decode_named(registry: Registry, section: Mapping[str, Any], where: str) -> 
         thing = registry[section["name"]]
     except UnknownName as error:
         raise BadConfig(f"{where}: {error}") from error
-    return thing, decode(getattr(thing, "Config", thing), {key: value for key, value in section.items() if key != "name"}, where)
+    return thing, decode(
+        getattr(thing, "Config", thing), {key: value for key, value in section.items() if key != "name"}, where
+    )
 
 
 def override(data: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:

@@ -130,14 +130,33 @@ def collate(values: Sequence[Frames], frame_rate: float | None) -> Stream:
     return Stream(padded, torch.arange(padded.shape[1]) < counts.unsqueeze(1), frame_rate)
 
 
+def balanced(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """As many indices as there are labels, drawn so that every emotion that occurs is drawn equally often.
+
+    An emotion's utterances are all drawn before any is drawn again.
+    """
+    groups = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    each = -(-len(labels) // len(groups))
+    return np.concatenate([np.resize(group, each) for group in groups])[generator.permutation(each * len(groups))][
+        : len(labels)
+    ]
+
+
 def training_batches(
-    lengths: NDArray[np.int64], size: int, generator: np.random.Generator, *, rank: int = 0, world: int = 1
+    lengths: NDArray[np.int64],
+    size: int,
+    generator: np.random.Generator,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    labels: NDArray[np.int64] | None = None,
 ) -> Iterator[list[int]]:
     """An epoch's batches of indices for one of `world` processes: shuffled, then sorted by length within pools.
 
     Batches hold about `size` utterances. Every process gets equally many batches; a remainder is left out of this epoch.
+    labels: given, every emotion is drawn equally often.
     """
-    order = generator.permutation(len(lengths))
+    order = generator.permutation(len(lengths)) if labels is None else balanced(labels, generator)
     batches = []
     # Pools and batches are cut into equal pieces: a batch of one, left over at an end, would have no statistics.
     for pool in np.array_split(order, max(1, round(len(order) / (size * POOL)))):

@@ -14,6 +14,7 @@ This module needs no torch.
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,12 @@ from numpy.typing import NDArray
 from affekt.config import read_toml, to_toml
 from affekt.errors import BadConfig
 from affekt.protocols import Split
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a training. By which rule an epoch is chosen, and on which device, may change between two calls."""
+    training = {name: value for name, value in config.get("training", {}).items() if name != "device"}
+    return {**{name: value for name, value in config.items() if name != "selection"}, "training": training}
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,11 @@ class Run:
         """
         run, text = cls(folder), to_toml(config)
         if run.config_file.is_file():
-            if run.config_file.read_text(encoding="utf-8") != text or run.split.hash != split.hash:
+            if _deciding(run.config) != _deciding(tomllib.loads(text)) or run.split.hash != split.hash:
                 raise BadConfig(
                     f"{folder} holds a run with other settings or another split: give another folder, or remove it"
                 )
+            run.config_file.write_text(text, encoding="utf-8")
             return run
         (folder / "predictions").mkdir(parents=True, exist_ok=True)
         (folder / "weights").mkdir(exist_ok=True)

@@ -173,9 +173,8 @@ def print_scores(scores: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     note = f", {scores['note']}" if scores["note"] else ""
     console.print(Text(f"{scores['model']} on {scores['corpus']}{note}: {scores['utterances']} utterances", "bold"))
-    independent = "speaker-independent" if scores["speaker_independent"] else "NOT speaker-independent"
     console.print(
-        f"{scores['protocol']}, split {scores['split_hash']}, {independent}; selection: {scores['selection']}"
+        f"{scores['protocol']}, split {scores['split_hash']}, {scores['verdict']}; selection: {scores['selection']}"
     )
     console.print(scores["intervals"])
     entries = [(name, scores[name]) for name in ("UA", "WA", "WF1")] + list(scores["recall"].items())
@@ -183,3 +182,25 @@ def print_scores(scores: dict[str, Any]) -> None:
         value, low, high = (100 * interval[part] for part in ("value", "low", "high"))
         console.print(f"  {name:<8} {value:5.1f} %  ({low:.1f} to {high:.1f})")
     console.print(f"  {'ECE':<8} {100 * scores['ece']:5.1f} %")
+    _print_runs(console, scores)
+
+
+def _print_runs(console: Console, scores: dict[str, Any]) -> None:
+    """What several trainings, and several ways to choose an epoch, make of the same."""
+    runs = scores.get("runs", [])
+    if len(runs) > 1:
+        for name, entry in scores["over_runs"].items():
+            console.print(
+                f"  {name} over {len(runs)} runs: mean {100 * entry['mean']:.1f} %, "
+                f"standard deviation {100 * entry['deviation']:.1f}"
+            )
+    choices = scores.get("by_selection", {})
+    if len(choices) < 2:
+        return
+    console.print("UA by the rule that chooses the epoch:")
+    for name, entry in choices.items():
+        console.print(f"  {name:<11} {100 * entry['UA']:5.1f} %  {entry['rule']}")
+    honest = max(entry["UA"] for name, entry in choices.items() if name != "paper")
+    if "paper" in choices:
+        gain = 100 * (choices["paper"]["UA"] - honest)
+        console.print(f"  Choosing on the test part gains {gain:.1f} points that new data would not.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -13,7 +14,7 @@ class Utterance:
     id: str  # unique within its corpus
     corpus: str
     audio: Path | None  # None for a corpus without sound
-    emotion: str  # one of `affekt.labels.EMOTIONS`
+    emotion: str  # one of `affekt.labels.EMOTIONS`, or a word of one's own data
     speaker: str = ""
     gender: str = ""  # "female", "male" or ""
     session: str = ""
@@ -23,6 +24,8 @@ class Utterance:
     start: float = 0.0
     end: float | None = None
     split: str = ""  # the part of the corpus's official split
+    # The shares of a crowd's votes by emotion, summing to one; empty where nobody voted.
+    votes: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def person(self) -> str:

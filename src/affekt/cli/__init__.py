@@ -1,4 +1,7 @@
-"""The command line: a command is a verb, a file, and calls one public function. Nothing heavy is imported before it is needed."""
+"""The command line: a command is a verb and a file, and calls one public function.
+
+Nothing heavy is imported before it is needed.
+"""
 
 from __future__ import annotations
 

@@ -8,32 +8,42 @@ from typing import Annotated
 
 import typer
 
-from affekt.errors import UnknownName
-from affekt.registry import did_you_mean
+from affekt.errors import BadConfig
 
 
 def evaluate(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle: a folder, or a shipped name.")],
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="The corpus's name: cremad, emodb.")],
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The corpus's folder.")],
+    source: Annotated[
+        str, typer.Argument(metavar="RUN|BUNDLE", help="A training's folder; a bundle's, or a shipped name.")
+    ],
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus's name; or folder, table.")],
+    root: Annotated[Path | None, typer.Argument(metavar="ROOT", help="Its folder, or file.")] = None,
+    selection: Annotated[
+        str | None, typer.Option(metavar="RULE", help="Of a training: last, validation or paper; else its recipe's.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Score a bundle on a corpus: on the people its training left untouched, or on all of a corpus it never saw."""
+    """Score a training or a bundle on a corpus: its test part, or all of a corpus it never heard."""
     import json as jsonlib
 
     from affekt.bundle import Bundle
-    from affekt.corpora import corpora
+    from affekt.corpora.source import Source
+    from affekt.evaluation.selection import RULES
     from affekt.extras import need
 
-    Bundle.open(bundle)  # what is misspelt is said before anything is asked to be installed
-    if corpus not in corpora:
-        raise UnknownName(f"there is no corpus {corpus!r}{did_you_mean(corpus, corpora)} (known: {', '.join(corpora)})")
+    # What is misspelt is said before anything is asked to be installed.
+    chosen = Source(corpus, str(root)) if root else Source.parse(corpus)
+    if selection is not None and selection not in RULES:
+        raise BadConfig(f"there is no selection {selection!r} (known: {', '.join(RULES)})")
+    if not any(Path(source).rglob("split.json")):
+        Bundle.open(source)
     need("torch", extra="train", purpose="evaluation")
-
     from affekt import experiments
     from affekt.terminal import print_scores
 
-    scores = experiments.evaluate(bundle, corpus, root, say=lambda text: print(text, file=sys.stderr))
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    scores = experiments.evaluate(source, chosen, selection=selection, say=say)
     if json:
         print(jsonlib.dumps(scores))
     else:

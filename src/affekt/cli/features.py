@@ -2,6 +2,164 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+if TYPE_CHECKING:
+    from affekt.features.maintenance import StoredFeature
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Features, as whisper, or with the hash, as ls shows them."),
+]
+
+
+@app.command()
+def ls(json: Json = False) -> None:
+    """List what is stored: settings, files, size, and when it was last used."""
+    from affekt.features.maintenance import stored_features
+    from affekt.features.store import cache_root
+
+    found = stored_features()
+    if json:
+        _print_json({"root": str(cache_root()), "features": [_facts(one) for one in found]})
+    elif not found:
+        print(f"no features are stored in {cache_root()}")
+    else:
+        _print_table(found)
+
+
+@app.command()
+def verify(
+    names: Names = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete what is damaged: it is computed anew.")] = False,
+    json: Json = False,
+) -> None:
+    """Open every file: is it whole, of the shape that its description says, and all numbers? Exit status 2 if not."""
+    from affekt.features.maintenance import stored_features
+
+    found = stored_features(names or ())
+    damaged = {str(path): reason for path, reason in _checked(found) if reason}
+    for path in damaged if remove else ():
+        Path(path).unlink(missing_ok=True)
+    files = sum(len(one.files) for one in found)
+    if json:
+        _print_json({"files": files, "damaged": damaged, "removed": remove})
+    else:
+        for path, reason in damaged.items():
+            print(f"{path} {reason}{': removed' if remove else ''}")
+        cure = "; --remove deletes them, and they are computed anew" if damaged and not remove else ""
+        print(f"{files} files of {len(found)} features, {len(damaged)} damaged{cure}")
+    if damaged and not remove:
+        raise typer.Exit(2)
+
+
+@app.command()
+def prune(
+    names: Names = None,
+    older_than: Annotated[
+        float | None, typer.Option(metavar="DAYS", help="Only what was not used for so many days.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All features.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete stored features by name or by age, and always what killed processes left unfinished."""
+    from affekt.features.maintenance import plan
+
+    pruning = plan(names or (), older_than=older_than, everything=everything)
+    facts = [_facts(one) for one in pruning.stored]
+    if not dry_run:
+        pruning.carry_out()
+    if json:
+        leftovers = [str(path) for path, _ in pruning.leftovers]
+        _print_json({"features": facts, "unfinished": leftovers, "bytes": pruning.size, "removed": not dry_run})
+        return
+    for one in facts:
+        print(f"{one['name']}: {one['files']} files, {_readable(one['bytes'])}")
+    if pruning.leftovers:
+        print(f"{len(pruning.leftovers)} unfinished files")
+    print(f"{_readable(pruning.size)} {'would become' if dry_run else 'became'} free")
+
+
+def _facts(one: StoredFeature) -> dict[str, object]:
+    from datetime import UTC, datetime
+
+    return {
+        "name": one.name,
+        "feature": one.feature,
+        "settings": one.settings(),
+        "dim": (one.description or {}).get("dim"),
+        "files": len(one.files),
+        "bytes": one.size,
+        "unfinished": len(one.leftovers),
+        "last_used": datetime.fromtimestamp(one.used, UTC).isoformat(timespec="seconds"),
+        "folder": str(one.folder),
+    }
+
+
+def _checked(found: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
+    """Every file with what is wrong with it; a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from affekt.features.maintenance import damages
+
+    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=sum(len(one.files) for one in found))
+        for one in found:
+            for path, reason in damages(one):
+                progress.advance(task)
+                yield path, reason
+
+
+def _print_table(found: list[StoredFeature]) -> None:
+    from datetime import datetime
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from affekt.features.store import cache_root
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (("name", "left"), ("files", "right"), ("size", "right"), ("last used", "left")):
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("settings", overflow="fold")
+    for one in found:
+        settings = " ".join(f"{name}={_short(value)}" for name, value in one.settings().items())
+        used = datetime.fromtimestamp(one.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(one.name, str(len(one.files)), _readable(one.size), used, settings if one.description else "?")
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+    console.print(f"{_readable(sum(one.size for one in found))} in {cache_root()}", soft_wrap=True)
+
+
+def _short(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _readable(size: object) -> str:
+    """12 bytes, 3.4 MB, 5.6 GB: in powers of 1000."""
+    assert isinstance(size, int)
+    number = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def _print_json(facts: object) -> None:
+    import json
+
+    print(json.dumps(facts, ensure_ascii=False))

@@ -7,5 +7,11 @@ corpora = Registry(
     {
         "cremad": "affekt.corpora.cremad:CREMAD",
         "emodb": "affekt.corpora.emodb:EMODB",
+        "iemocap": "affekt.corpora.iemocap:IEMOCAP",
+        "meld": "affekt.corpora.meld:MELD",
+        "ravdess": "affekt.corpora.ravdess:RAVDESS",
+        # One's own data.
+        "folder": "affekt.corpora.folder:FOLDER",
+        "table": "affekt.corpora.table:TABLE",
     },
 )

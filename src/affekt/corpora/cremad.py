@@ -2,14 +2,16 @@
 
 `AudioWAV/1001_DFA_ANG_XX.wav`: actor, sentence, emotion, intensity; `audio/` for a copy in another format.
 `VideoDemographics.csv`: the actors' age and sex.
+`processedResults/tabulatedVotes.csv`: what about ten people each took a clip for, by its voice alone among others;
+`summaryTable.csv`, there or beside it, has the most frequent answer only.
 """
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Mapping
 from pathlib import Path
 
-from affekt.corpora.base import Corpus
+from affekt.corpora.base import Corpus, Published, rows_of, visible
 from affekt.errors import BadCorpus
 from affekt.utterance import Utterance
 
@@ -32,16 +34,23 @@ FOLDERS = ("AudioWAV", "audio")
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
 
+LETTERS = {name[0]: emotion for name, emotion in EMOTIONS.items()}  # in the tables of votes
+INTENSITIES = ("LO", "MD", "HI")  # of IEO but for NEU; everything else has XX
+
+# Actor and sentence of what was never published: 20 of 91 x 82 clips.
+UNPUBLISHED = {("1008", "WSI"), ("1009", "MTI"), ("1019", "ITH")}  # in any emotion
+UNPUBLISHED_CLIPS = {"1002_TIE_NEU_XX", "1076_ITS_NEU_XX"}
+MISSPELT = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}  # how the authors' audio has it, where their tables have it right
+
+
 def read(root: Path) -> list[Utterance]:
     folder = next((root / name for name in FOLDERS if (root / name).is_dir()), None)
     if folder is None:
         raise BadCorpus(f"{root} has none of {', '.join(FOLDERS)}: give CREMA-D's own folder")
-    genders = _genders(root / "VideoDemographics.csv")
+    genders, votes = _genders(root / "VideoDemographics.csv"), _votes(root)
     utterances = []
-    for path in folder.iterdir():
-        if path.suffix.lower() not in SUFFIXES:
-            continue
-        actor, sentence, emotion, _ = (*path.stem.split("_"), "", "", "", "")[:4]
+    for path in visible(folder, SUFFIXES):
+        actor, sentence, emotion, intensity = (*path.stem.split("_"), "", "", "", "")[:4]
         if emotion not in EMOTIONS or sentence not in SENTENCES or not actor.isdigit():
             raise BadCorpus(f"{path.name}: expected ACTOR_SENTENCE_EMOTION_INTENSITY, as in 1001_DFA_ANG_XX")
         utterances.append(
@@ -54,6 +63,7 @@ def read(root: Path) -> list[Utterance]:
                 gender=genders.get(actor, ""),
                 language="en",
                 text=SENTENCES[sentence],
+                votes=votes.get(f"{actor}_{sentence}_{emotion}_{intensity:X<2}", {}),
             )
         )
     return utterances
@@ -62,9 +72,45 @@ def read(root: Path) -> list[Utterance]:
 def _genders(table: Path) -> dict[str, str]:
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8", newline="") as stream:
-        return {row["ActorID"]: row["Sex"].lower() for row in csv.DictReader(stream)}
+    return {row["ActorID"]: row["Sex"].lower() for row in rows_of(table, needed=("ActorID", "Sex"))}
 
+
+def _votes(root: Path) -> dict[str, dict[str, float]]:
+    """The shares of the votes on each clip's voice."""
+    counted = root / "processedResults" / "tabulatedVotes.csv"
+    if counted.is_file():
+        # A row is numbered by what was presented (1 the voice, 2 the face, 3 both) times 100,000, plus the clip.
+        rows = rows_of(counted, needed=("", "fileName", *LETTERS))
+        return {row["fileName"]: _shares(row) for row in rows if int(row[""]) // 100_000 == 1}
+    for table in (root / "summaryTable.csv", counted.with_name("summaryTable.csv")):
+        if table.is_file():
+            # "A:D" is a tie. How many voted for the others is not told: they get nothing.
+            rows = rows_of(table, needed=("FileName", "VoiceVote"))
+            return {row["FileName"]: _shares(dict.fromkeys(row["VoiceVote"].split(":"), "1")) for row in rows}
+    return {}
+
+
+def _shares(counts: Mapping[str, str]) -> dict[str, float]:
+    votes = {emotion: int(counts.get(letter, 0)) for letter, emotion in LETTERS.items()}
+    total = sum(votes.values())
+    return {emotion: count / total for emotion, count in votes.items() if count}
+
+
+def names() -> set[str]:
+    """The ids of the 7,442 published clips."""
+    return {
+        MISSPELT.get(name, name)
+        for actor in range(1001, 1092)
+        for sentence in SENTENCES
+        if (str(actor), sentence) not in UNPUBLISHED
+        for emotion in EMOTIONS
+        for intensity in (INTENSITIES if sentence == "IEO" and emotion != "NEU" else ("XX",))
+        if (name := f"{actor}_{sentence}_{emotion}_{intensity}") not in UNPUBLISHED_CLIPS
+    }
+
+
+# 82 clips an actor, but for those of whom a sentence or a clip was not published.
+FEWER = {"1002": 81, "1008": 76, "1009": 76, "1019": 76, "1076": 81}
 
 CREMAD = Corpus(
     name="cremad",
@@ -80,4 +126,12 @@ CREMAD = Corpus(
         "from log-mel spectrograms (16 kHz, first 3 s, 128 mels, 80 dB, 8 bits) by mel inversion and Griffin-Lim, peak set "
         "to 0.6, Opus; so absolute level, true phase and all after 3 s are lost."
     ),
+    published=(
+        Published(
+            7442,
+            emotions={"angry": 1271, "disgust": 1271, "fear": 1271, "happy": 1271, "neutral": 1087, "sad": 1271},
+            speakers={str(actor): FEWER.get(str(actor), 82) for actor in range(1001, 1092)},
+        ),
+    ),
+    names=names,
 )

@@ -8,13 +8,25 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from affekt.corpora.base import Corpus
+from affekt.corpora.base import Corpus, Published, visible
 from affekt.errors import BadCorpus
 from affekt.utterance import Utterance
 
 EMOTIONS = {"W": "angry", "L": "bored", "E": "disgust", "A": "fear", "F": "happy", "T": "sad", "N": "neutral"}
 FEMALE = {"08", "09", "13", "14", "16"}
 SUFFIXES = {".wav", ".flac", ".ogg"}
+SENTENCES = {
+    "a01": "Der Lappen liegt auf dem Eisschrank.",
+    "a02": "Das will sie am Mittwoch abgeben.",
+    "a04": "Heute Abend könnte ich es ihm sagen.",
+    "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
+    "a07": "In sieben Stunden wird es soweit sein.",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen?",
+    "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
+    "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
+    "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
+    "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
+}
 
 
 def read(root: Path) -> list[Utterance]:
@@ -22,13 +34,11 @@ def read(root: Path) -> list[Utterance]:
     if not folder.is_dir():
         raise BadCorpus(f"{root} has no wav/: give EmoDB's own folder")
     utterances = []
-    for path in folder.iterdir():
-        if path.suffix.lower() not in SUFFIXES:
-            continue
+    for path in visible(folder, SUFFIXES):
         match = re.fullmatch(r"(\d\d)([ab]\d\d)([WLEAFTN])[a-z]", path.stem)
-        if match is None:
+        if match is None or match[2] not in SENTENCES:
             raise BadCorpus(f"{path.name}: expected speaker, sentence, emotion letter and take, as in 03a01Fa")
-        speaker, _, letter = match.groups()
+        speaker, sentence, letter = match.groups()
         utterances.append(
             Utterance(
                 path.stem,
@@ -38,6 +48,7 @@ def read(root: Path) -> list[Utterance]:
                 speaker=speaker,
                 gender="female" if speaker in FEMALE else "male",
                 language="de",
+                text=SENTENCES[sentence],
             )
         )
     return utterances
@@ -51,4 +62,22 @@ EMODB = Corpus(
     source="Burkhardt et al. 2005, the Berlin database of emotional speech",
     style="acted",
     reader=read,
+    published=(
+        Published(
+            535,
+            emotions={"angry": 127, "bored": 81, "disgust": 46, "fear": 69, "happy": 71, "neutral": 79, "sad": 62},
+            speakers={
+                "03": 49,
+                "08": 58,
+                "09": 43,
+                "10": 38,
+                "11": 55,
+                "12": 35,
+                "13": 61,
+                "14": 69,
+                "15": 56,
+                "16": 71,
+            },
+        ),
+    ),
 )

@@ -37,9 +37,16 @@ class Scores:
 
 
 def score(
-    labels: Labels, probabilities: Probabilities, emotions: Sequence[str], people: Sequence[str] | None = None
+    labels: Labels,
+    probabilities: Probabilities,
+    emotions: Sequence[str],
+    people: Sequence[str] | None = None,
+    *,
+    units: Sequence[str] | None = None,
 ) -> Scores:
     """Scores of answers given as (utterances, emotions). UA is over the emotions that occur in `labels`.
+
+    units: names of the utterances, where one may stand several times (answered by several runs): it is drawn as a whole.
 
     people: who speaks each utterance. Utterances of one speaker are not independent: with 10 speakers or more the
     bootstrap draws whole speakers, and its intervals speak of other people too; with fewer, or where nobody knows, it
@@ -54,7 +61,7 @@ def score(
         drawn = _drawn_people(_by_person(labels, predicted, people, len(emotions)))
     else:
         intervals = f"95 % bootstrap over utterances within each emotion, {DRAWS} draws: valid for these speakers only"
-        drawn = [confusion(labels[draw], predicted[draw], len(emotions)) for draw in _drawn_utterances(labels)]
+        drawn = _drawn_units(labels, predicted, units or [str(n) for n in range(len(labels))], len(emotions))
     per_draw = np.array([recalls(one) for one in drawn])
     return Scores(
         utterances=len(labels),
@@ -76,17 +83,27 @@ def _interval(value: float, draws: Sequence[float]) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def _drawn_utterances(labels: Labels) -> list[NDArray[np.int64]]:
-    """Bootstrap samples of indices, drawn within each emotion, so that none vanishes and UA stays what it is."""
+def _drawn_units(labels: Labels, predicted: Labels, units: Sequence[str], emotions: int) -> list[NDArray[np.int64]]:
+    """Confusion matrices of bootstrap samples of utterances, drawn within each emotion, so that none vanishes and UA
+    stays what it is."""
     generator = np.random.default_rng(0)
-    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    return [np.concatenate([generator.choice(group, len(group)) for group in groups]) for _ in range(DRAWS)]
+    per_unit = _by_person(labels, predicted, units, emotions)
+    emotion = per_unit.sum(axis=2).argmax(axis=1)
+    groups = [np.flatnonzero(emotion == label) for label in np.unique(emotion)]
+    drawn = []
+    for _ in range(DRAWS):
+        draw = np.concatenate([generator.choice(group, len(group)) for group in groups])
+        weights = np.bincount(draw, minlength=len(per_unit))
+        drawn.append(np.tensordot(weights, per_unit, axes=1))
+    return drawn
 
 
 def _by_person(labels: Labels, predicted: Labels, people: Sequence[str], emotions: int) -> NDArray[np.int64]:
     """(people, emotions, emotions): everybody's confusion matrix. A draw of people is a sum of them."""
     names, place = np.unique(np.array(people), return_inverse=True)
-    return np.stack([confusion(labels[place == n], predicted[place == n], emotions) for n in range(len(names))])
+    counts = np.zeros((len(names), emotions, emotions), np.int64)
+    np.add.at(counts, (place, labels, predicted), 1)
+    return counts
 
 
 def _drawn_people(per_person: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -113,8 +130,11 @@ class Comparison:
     p: float
 
 
-def compare(labels: Labels, first: Probabilities, second: Probabilities, people: Sequence[str]) -> Comparison:
+def compare(
+    labels: Labels, first: Probabilities, second: Probabilities, people: Sequence[str] | None = None
+) -> Comparison:
     answers = [first.argmax(axis=1), second.argmax(axis=1)]
+    people = people if people is not None else [""] * len(labels)
     one, other = (_by_person(labels, answer, people, first.shape[1]) for answer in answers)
     interval = None
     if len(one) >= PEOPLE:

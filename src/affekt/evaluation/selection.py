@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from affekt.errors import BadConfig
 from affekt.metrics import confusion, ua
 from affekt.run import Run
 
-RULES = {
+Rule = Literal["last", "validation", "paper"]
+
+RULES: dict[Rule, str] = {
     "last": "last epoch, chosen before training",
     "validation": "best UA on the validation part",
     "paper": "best UA on the TEST part, as some published code does: optimistic",
 }
-PART = {"validation": "validation", "paper": "test"}
+PART: dict[Rule, str] = {"validation": "validation", "paper": "test"}
 
 
-def select(run: Run, rule: str) -> int:
+def select(run: Run, rule: Rule) -> int:
     """The epoch that a rule chooses; the earliest of equals. Raises `BadConfig` where it cannot."""
     epochs = run.epochs
     if not epochs:

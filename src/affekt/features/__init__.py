@@ -6,6 +6,12 @@ features = Registry(
     "feature",
     {
         "log-mel": "affekt.features.whisper:LogMelFrames",
+        "mfcc": "affekt.features.spectral:MFCC",
+        "spectrogram": "affekt.features.spectral:Spectrogram",
         "whisper": "affekt.features.whisper:WhisperStates",
+        "whisper-30s": "affekt.features.speech:WhisperThirtySeconds",
+        "hubert": "affekt.features.speech:HuBERT",
+        "wav2vec2": "affekt.features.speech:Wav2Vec2",
+        "wavlm": "affekt.features.speech:WavLM",
     },
 )

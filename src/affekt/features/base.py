@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from affekt.batch import Stream
+from affekt.errors import BadConfig
 
 
 class Feature(nn.Module):
@@ -20,10 +21,12 @@ class Feature(nn.Module):
     Config: ClassVar[type[Any]]
     version: ClassVar[int] = 1  # raised when the code changes what comes out: stored features are then made anew
     notice: ClassVar[Path | None] = None  # a licence that goes wherever the weights go
+    fixed: ClassVar[frozenset[str]] = frozenset()  # parameters that stay as they are when it is trained
     sample_rate: ClassVar[int]  # Hz, of the waveform
-    frame_rate: ClassVar[float]  # frames per second, of the stream
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)  # whose versions decide the last bits of what comes out
 
     config: Any
+    frame_rate: float  # frames per second, of the stream
     dim: int  # features of a frame
     parts: int = 1  # states of the encoder among them, one after the other
 
@@ -34,4 +37,12 @@ class Feature(nn.Module):
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
         """`lengths` in samples, where the waveforms are padded (with zeros)."""
+        raise NotImplementedError
+
+    def front_end(self) -> Feature:
+        """The part of it that has no weights: what is stored while the rest is trained. Raises `BadConfig` without one."""
+        raise BadConfig(f"{type(self).__name__} cannot be trained: it has no front end that could be stored by itself")
+
+    def encode(self, stream: Stream) -> Stream:
+        """From the front end's frames, zero where they are padding, to what `forward` gives."""
         raise NotImplementedError

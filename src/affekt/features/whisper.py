@@ -179,6 +179,7 @@ class WhisperStates(Feature):
 
     Config = WhisperConfig
     notice = Path(__file__).with_name("LICENSE.whisper")  # goes wherever the weights go
+    fixed = frozenset({"embed_positions.weight"})  # a table of sinusoids, which Whisper does not train either
     sample_rate = SAMPLE_RATE
     frame_rate = SAMPLE_RATE / HOP / 2  # the second convolution has a stride of 2
 
@@ -194,8 +195,17 @@ class WhisperStates(Feature):
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
         """`lengths` in samples, where the waveforms are padded (with zeros); frames: `(lengths // 160 + 1) // 2`."""
-        mel = self.mel(waveform, lengths)
-        counts = None if lengths is None else lengths // HOP
+        return self._encoded(self.mel(waveform, lengths), None if lengths is None else lengths // HOP)
+
+    def front_end(self) -> LogMelFrames:
+        return LogMelFrames(LogMelConfig(self.config.mels, self.config.level))
+
+    def encode(self, stream: Stream) -> Stream:
+        mel = rearrange(stream.values, "batch frames mels -> batch mels frames")
+        return self._encoded(mel, None if stream.mask is None else stream.lengths())
+
+    def _encoded(self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None) -> Stream:
+        """`counts`: frames of each log-mel that are real; the others are zero."""
         x = F.gelu(self.conv1(mel))
         if counts is not None:
             x = x * frame_mask(counts, x.shape[2]).unsqueeze(1).to(x.dtype)

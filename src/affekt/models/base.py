@@ -50,6 +50,14 @@ class EmotionModel(nn.Module):
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Told once, before training: stream -> mean and deviation of each feature over the training part, (dim,) each."""
 
+    def output(self) -> nn.Linear:
+        """The last layer, whose rows are the emotions."""
+        raise NotImplementedError
+
+    def depth(self, parameter: str) -> int | None:  # noqa: ARG002 (a model of features has no encoder's blocks)
+        """How many blocks below the last a pretrained encoder's parameter lies; None for what is trained from the start."""
+        return None
+
     def inert_parameters(self) -> frozenset[str]:
         """Names of parameters that provably never get a gradient (a key's bias under a softmax over all keys)."""
         return frozenset()

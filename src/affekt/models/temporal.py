@@ -137,6 +137,11 @@ class TemporalTransformer(EmotionModel):
             x = x + sinusoids(x.shape[1], x.shape[2], device=x.device, dtype=x.dtype)
         return features, x, stream.mask if self.config.masked else None
 
+    def output(self) -> nn.Linear:
+        last = self.classifier[-1]
+        assert isinstance(last, nn.Linear)
+        return last
+
     def inert_parameters(self) -> frozenset[str]:
         inert = set()
         if self.config.pooled_norm and not self.config.norm_first and self.config.norm == "features":

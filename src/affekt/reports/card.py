@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from affekt.bundle import DEFAULT, Bundle
+from affekt.protocols import INDEPENDENT
 
 TEMPLATE = """\
 # {name}: the emotion in a voice
@@ -52,7 +53,7 @@ two counts, which takes utterances as independent.
 
 ## How it was made
 
-`affekt train {recipe} --bundle FOLDER` with AFFEKT_DATA and AFFEKT_MODELS set; every setting stands in config.toml.
+`affekt train {recipe} --output FOLDER` with AFFEKT_DATA and AFFEKT_MODELS set; every setting stands in config.toml.
 {optimisation}
 {members}, seed {seed}, {epochs} epochs, {utterances} utterances; weights rounded to 16 bits before anything was scored.
 Bit-identical on one type of machine and number of threads; these were: {processor}, {threads} threads, torch {torch},
@@ -108,7 +109,7 @@ def card(bundle: Bundle) -> str:
 def _untouched(protocol: dict[str, Any]) -> str:
     if protocol["selection"] == "paper":
         return "On people by whose scores the epoch was chosen: these figures are optimistic."
-    if not protocol["speaker_independent"]:
+    if protocol["verdict"] != INDEPENDENT:
         return "On utterances whose speakers were also trained on, or are not known: new voices will fare worse."
     return "On speakers held out from training and from selection."
 

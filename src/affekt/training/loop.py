@@ -27,6 +27,8 @@ def fit(
     epochs: int,
     batch_size: int,
     seed: int,
+    patience: int = 0,
+    sampling: str = "plain",
     rank: int = 0,
     world: int = 1,
     say: Callable[[str], None] = print,
@@ -34,6 +36,8 @@ def fit(
     """Train to `epochs`, going on where the run folder stands; equal to the last bit to a run that was never stopped.
 
     After every epoch the predictions on every part in `scored` are kept in the run folder.
+    patience: epochs without a better UA on the validation part after which training ends; 0 for never.
+    sampling: "plain", every utterance once an epoch; "balanced", every emotion equally often.
     """
     done = 0
     if run.checkpoint.is_file():
@@ -42,12 +46,24 @@ def fit(
         done = state["epoch"]
         say(f"going on after epoch {done} of {epochs}")
     for epoch in range(done + 1, epochs + 1):
+        if patience and done_waiting(run, patience):
+            say(f"no better UA on the validation part for {patience} epochs: ended after epoch {epoch - 1}")
+            return
         began = time.perf_counter()
         # An epoch's randomness depends on nothing but seed, epoch and rank: resuming needs no generator's state.
         torch.manual_seed(_mixed_seed(seed, epoch, rank))
         generator = np.random.default_rng([seed, epoch])
         heard = train.drawn(generator)
-        order = list(training_batches(heard.lengths(), batch_size, generator, rank=rank, world=world))
+        order = list(
+            training_batches(
+                heard.lengths(),
+                batch_size,
+                generator,
+                rank=rank,
+                world=world,
+                labels=heard.labels if sampling == "balanced" else None,
+            )
+        )
         if not order:
             raise BadConfig(f"{len(heard)} utterances in batches of {batch_size} do not go round {world} processes")
         entries = []
@@ -68,6 +84,11 @@ def fit(
             _forget(run, epoch)
             say(_line(epoch, epochs, means, predictions, scored))
         wait()
+
+
+def done_waiting(run: Run, patience: int) -> bool:
+    """Whether the best epoch by the validation part lies `patience` epochs back."""
+    return bool(run.epochs) and run.epochs[-1] - select(run, "validation") >= patience
 
 
 def _forget(run: Run, epoch: int) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from affekt.bundle import Bundle
 from affekt.config import decode, decode_named, encode, override, read_toml
-from affekt.corpora import corpora
+from affekt.corpora.source import Source
 from affekt.errors import BadConfig
+from affekt.evaluation.selection import Rule
 from affekt.features import features
 from affekt.features.base import Feature
-from affekt.labels import label_set
+from affekt.labels import LabelSet, label_set
 from affekt.models import models
 from affekt.models.base import EmotionModel, FeatureSpec
+from affekt.pipeline import rebuild
+from affekt.protocols import protocols
+from affekt.protocols.base import Protocol
 from affekt.registry import did_you_mean
+from affekt.run import Run
 from affekt.training.augment import Augmentation
 from affekt.training.strategy import SupervisedConfig
+from affekt.training.tuning import take_over
+from affekt.utterance import Utterance
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -36,6 +44,13 @@ class Probe:
 class Training:
     epochs: int
     batch_size: int = 32
+    tune: Literal["head", "all"] = "head"  # the model behind a frozen encoder, or the encoder with it
+    patience: int = 0  # epochs without a better UA on the validation part after which training ends; 0 for never
+    sampling: Literal["plain", "balanced"] = "plain"  # balanced: an epoch draws every emotion equally often
+    votes: float = (
+        0.0  # share of the target that a crowd's votes make, where the corpus has them; the label makes the rest
+    )
+    device: str = "cpu"  # or "cuda": as torch calls it
     threads: int = 0  # of torch; 0 leaves torch's own choice. The result is bit-identical only at an equal number
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimisation: SupervisedConfig = field(default_factory=SupervisedConfig)
@@ -45,87 +60,147 @@ class Training:
             raise BadConfig(
                 f"epochs = {self.epochs}, batch_size = {self.batch_size}: expected at least 1 epoch and 2 utterances"
             )
+        if self.patience < 0 or not 0 <= self.votes <= 1:
+            raise BadConfig(
+                f"patience = {self.patience}, votes = {self.votes}: expected no negative number, and a share"
+            )
 
 
 @dataclass(frozen=True)
 class Recipe:
     name: str
-    labels: str  # a label set of affekt.labels
-    corpora: tuple[str, ...]
-    held_out: Mapping[str, tuple[str, ...]]  # scored part -> the people in it, as "cremad/1005"; "test" is one
-    encoder: Mapping[str, Any]  # name of a feature, the folder of its weights, its settings
-    model: Mapping[str, Any]  # name of a model and its settings
+    labels: str  # a label set of affekt.labels, or "all": the emotions that occur
+    corpora: tuple[str | Source, ...]  # "cremad", "folder:PATH", or a table of a source's settings
+    protocol: Mapping[str, Any]  # name of a protocol and its settings
     training: Training
+    encoder: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # name of a feature, the folder of its weights, its settings
+    model: Mapping[str, Any] = field(default_factory=dict)  # name of a model and its settings
+    start: str = ""  # a bundle to start from, instead of encoder and model: its settings and its weights
     seed: int = 0
-    members: int = 1  # models, trained alike from seed, seed + 1, ..., whose probabilities are averaged
-    selection: Literal["last", "validation", "paper"] = "last"
-    temperature: float = 1.0  # that the finished models' logits are divided by
+    split_seed: int = 0  # of what the protocol draws; the trainings' seeds leave the split as it is
+    folds: tuple[int, ...] = ()  # of the protocol's folds, those that are trained, counted from 1; none named means all
+    repeats: int = 1  # trainings, alike but for their seeds: seed, seed + 1, ...; a bundle averages their probabilities
+    selection: Rule = "last"
+    temperature: float | Literal["fitted"] = 1.0  # divides a bundle's logits; "fitted" on the validation part
     about: str = ""  # a sentence for the card
     probes: tuple[Probe, ...] = ()
 
     def __post_init__(self) -> None:
         """What a recipe names must exist, before anything is computed."""
-        label_set(self.labels)
+        if self.labels != "all":
+            label_set(self.labels)
+        if bool(self.start) == bool(self.encoder or self.model):
+            raise BadConfig("a recipe needs encoder and model, or start, a bundle that has both")
+        protocol = self.build_protocol()
         self.model_class()
         _, encoder = self.encoder_class()
-        for name in self.corpora:
-            if name not in corpora:
-                raise BadConfig(
-                    f"there is no corpus {name!r}{did_you_mean(name, corpora)} (known: {', '.join(corpora)})"
-                )
-        if self.members < 1:
-            raise BadConfig(f"members = {self.members}: expected at least 1")
-        if not self.held_out.get("test") or "train" in self.held_out:
-            raise BadConfig(
-                "held_out needs people under test, and none under train: whoever is not held out is trained on"
-            )
-        if self.selection == "validation" and not self.held_out.get("validation"):
-            raise BadConfig("selection = 'validation' needs people under held_out.validation")
+        if not self.sources:
+            raise BadConfig("corpora names none")
+        if self.repeats < 1:
+            raise BadConfig(f"repeats = {self.repeats}: expected at least 1")
+        for setting, asked in (
+            ("selection = 'validation'", self.selection == "validation"),
+            ("training.patience", bool(self.training.patience)),
+            ("temperature = 'fitted'", self.temperature == "fitted"),
+        ):
+            if asked and not protocol.has_validation:
+                raise BadConfig(f"{setting} needs a validation part: give the protocol its setting validation")
         for probe in self.probes:
             if missing := set(probe.blocks) - set(getattr(encoder, "blocks", ())):
                 raise BadConfig(
                     f"probe {probe.name!r} asks for blocks {sorted(missing)}, which the encoder does not give"
                 )
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return tuple(one if isinstance(one, Source) else Source.parse(one) for one in self.corpora)
+
+    def build_protocol(self) -> Protocol:
+        _, settings = decode_named(protocols, self.protocol, "protocol")
+        return cast(Protocol, settings)
+
+    def label_set(self, utterances: Sequence[Utterance]) -> LabelSet:
+        """The recipe's label set; the utterances decide it where it is "all"."""
+        return LabelSet.all_of(utterances, "all") if self.labels == "all" else label_set(self.labels)
+
+    @property
+    def origin(self) -> Bundle | None:
+        """The bundle to start from."""
+        return Bundle.open(self.start) if self.start else None
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        if self.origin:
+            section: Mapping[str, Any] = self.origin.section(name)
+            return section
+        return {"encoder": self.encoder, "model": self.model}[name]
+
+    @property
+    def encoder_name(self) -> str:
+        return str(self._section("encoder")["name"])
+
+    @property
+    def model_name(self) -> str:
+        return str(self._section("model")["name"])
+
     def encoder_class(self) -> tuple[Any, Any]:
         """The encoder's class and its settings."""
-        return decode_named(features, {k: v for k, v in self.encoder.items() if k != "folder"}, "encoder")
-
-    def build_encoder(self) -> Feature:
-        """The encoder with its weights, from its folder: an absolute path, or one below AFFEKT_MODELS."""
-        kind, config = self.encoder_class()
-        if "folder" not in self.encoder:
-            return kind.from_folder(None, config)
-        folder = Path(str(self.encoder["folder"])).expanduser()
-        if not folder.is_absolute():
-            root = os.environ.get("AFFEKT_MODELS")
-            if not root:
-                raise BadConfig(
-                    f"encoder {str(folder)!r} is looked for in AFFEKT_MODELS, which is not set: name its folder"
-                )
-            folder = Path(root) / folder
-        return kind.from_folder(folder, config)
+        section = self._section("encoder")
+        return decode_named(features, {k: v for k, v in section.items() if k != "folder"}, "encoder")
 
     def model_class(self) -> tuple[Any, Any]:
         """The model's class and its settings."""
-        return decode_named(models, self.model, "model")
+        return decode_named(models, self._section("model"), "model")
 
-    def build_model(self, specs: Mapping[str, FeatureSpec]) -> EmotionModel:
-        """The model for these streams, with the weights that the generator's state gives."""
+    def build_encoder(self) -> Feature:
+        """The encoder with its weights: from a bundle, an absolute folder, or one below AFFEKT_MODELS."""
+        if self.origin:
+            return rebuild(self.origin).encoder
+        kind, config = self.encoder_class()
+        encoder: Feature = kind.from_folder(self._folder(), config)
+        return encoder
+
+    def _folder(self) -> Any:
+        """Where the encoder's weights are: a path, or a word that its class understands (a hub's name)."""
+        if "folder" not in self.encoder:
+            return None
+        folder = Path(str(self.encoder["folder"])).expanduser()
+        if folder.is_absolute():
+            return folder
+        root = os.environ.get("AFFEKT_MODELS")
+        if not root:
+            raise BadConfig(
+                f"encoder {str(folder)!r} is looked for in AFFEKT_MODELS, which is not set: name its folder"
+            )
+        return Path(root) / folder
+
+    def build_model(self, specs: Mapping[str, FeatureSpec], emotions: Sequence[str]) -> EmotionModel:
+        """The model for these streams, with the weights that the generator's state, or the bundle to start from, gives."""
         kind, config = self.model_class()
-        return kind.build(config, specs, len(label_set(self.labels)))
+        model: EmotionModel = kind.build(config, specs, len(emotions))
+        if self.origin:
+            take_over(model, rebuild(self.origin).models[0].state_dict(), emotions, self.origin.emotions)
+        return model
 
-    def resolved(self, member: int = 0) -> dict[str, Any]:
-        """What decides a member's training, every default written out; what can be chosen afterwards is not part of it."""
-        _, encoder = self.encoder_class()
-        _, model = self.model_class()
+    def resolved(self, repeat: int = 0) -> dict[str, Any]:
+        """What decides one training, every default written out; what can be chosen afterwards is not part of it."""
         settings = encode(self)
-        for name in ("selection", "temperature", "about", "probes", "members"):
+        for name in ("temperature", "about", "probes", "repeats"):
             del settings[name]
-        settings["seed"] = self.seed + member
-        settings["encoder"] = {**settings["encoder"], **encode(encoder)}
-        settings["model"] = {**settings["model"], **encode(model)}
+        settings["seed"] = self.seed + repeat
+        if self.origin:
+            settings["start_id"] = self.origin.id
+        else:
+            settings["encoder"] = {**self.encoder, **encode(self.encoder_class()[1])}
+            settings["model"] = {**self.model, **encode(self.model_class()[1])}
         return settings
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe of a training, out of its run folder."""
+    settings = {name: value for name, value in run.config.items() if name != "start_id"}
+    return decode(Recipe, settings, f"{run.folder}, config.toml")
 
 
 def load_recipe(source: str, assignments: list[str] | None = None) -> Recipe:

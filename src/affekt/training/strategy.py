@@ -4,9 +4,9 @@ optimisers and losses, so that one that alternates two optimisers (an architectu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.models.base import EmotionModel
+from affekt.training.augment import Masking
 
 
 class Strategy(Protocol):
@@ -38,6 +39,8 @@ class SupervisedConfig:
     """How a model is fitted to labels. The defaults are Adam with nothing else, as the papers print it."""
 
     learning_rate: float = 1e-4
+    encoder_rate: float = 0.1  # where the encoder is trained too: its last block's rate, as a share of learning_rate
+    encoder_decay: float = 1.0  # each block's rate as a share of the next one's: the first hear, the last understand
     weight_decay: float = 0.0  # AdamW's: decoupled
     warmup: float = 0.0  # share of the training in which the rate rises from 0
     cosine: bool = False  # whether the rate then falls to 0 along a cosine
@@ -45,19 +48,41 @@ class SupervisedConfig:
     label_smoothing: float = 0.0
     mixup: float = 0.0  # alpha of the beta distribution that two utterances are mixed by; 0 for none
     averaging: float = 0.0  # decay of a running average of the weights, which then predicts; 0 for none
+    class_weights: bool = False  # every emotion weighs as much as every other, however often it occurs
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # of matrix products in training; sums and weights stay 32-bit
+    )
 
 
 class Supervised:
     """Cross-entropy on labels, or on soft labels where the batch has them, with AdamW."""
 
-    def __init__(self, model: EmotionModel, config: SupervisedConfig, *, forward: nn.Module | None = None) -> None:
-        """`forward`: what is called in training, where it is not the model itself (its DDP wrapper)."""
-        self.model, self.config = model, config
+    def __init__(
+        self,
+        model: EmotionModel,
+        config: SupervisedConfig,
+        *,
+        forward: nn.Module | None = None,
+        masking: Masking | None = None,
+        counts: Sequence[int] | None = None,
+    ) -> None:
+        """forward: what is called in training, where it is not the model itself (its DDP wrapper).
+        masking: SpecAugment on the streams, in training.
+        counts: utterances of each emotion in the training part, which class weights need.
+        """
+        self.model, self.config, self.masking = model, config, masking or Masking()
         self.forward = forward or model
+        self.device = next(model.parameters()).device
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            parameter_groups(model, config), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.average = {name: value.clone() for name, value in model.state_dict().items()} if config.averaging else None
+        self.class_weights = None
+        if config.class_weights:
+            assert counts is not None
+            present = torch.tensor(counts, dtype=torch.float32)
+            weights = torch.where(present > 0, present.sum() / (present > 0).sum() / present.clamp(min=1), 0.0)
+            self.class_weights = weights.to(self.device)
 
     def rate(self, progress: float) -> float:
         """The learning rate's factor."""
@@ -67,11 +92,17 @@ class Supervised:
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
         self.forward.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self.rate(progress)
-        batch = self._augmented(batch)
+            group["lr"] = self.config.learning_rate * group["share"] * self.rate(progress)
+        batch = self._augmented(batch.to(self.device))
         assert batch.soft_labels is not None
-        logits = self.forward(batch)
-        loss = F.cross_entropy(logits, batch.soft_labels, label_smoothing=self.config.label_smoothing)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            logits = self.forward(batch)
+        loss = F.cross_entropy(
+            logits.float(),
+            batch.soft_labels,
+            weight=self.class_weights,
+            label_smoothing=self.config.label_smoothing,
+        )
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.clip:
@@ -87,11 +118,11 @@ class Supervised:
         if soft is None:
             assert batch.labels is not None
             soft = F.one_hot(batch.labels, self.model.emotions).to(next(self.model.parameters()).dtype)
-        streams = dict(batch.streams)
+        streams = {name: masked(stream, self.masking) for name, stream in batch.streams.items()}
         if self.config.mixup:
             alpha = torch.tensor(self.config.mixup)
             share = float(torch.distributions.Beta(alpha, alpha).sample())
-            other = torch.randperm(len(batch))
+            other = torch.randperm(len(batch)).to(self.device)
             streams = {name: _mixed(stream, share, other) for name, stream in streams.items()}
             soft = share * soft + (1 - share) * soft[other]
         return replace(batch, streams=streams, soft_labels=soft)
@@ -107,7 +138,7 @@ class Supervised:
     def predict(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
         self.model.eval()
         with torch.no_grad():
-            logits = torch.func.functional_call(self.model, dict(self.weights()), (batch,))
+            logits = torch.func.functional_call(self.model, dict(self.weights()), (batch.to(self.device),))
         return logits.softmax(dim=1)
 
     def weights(self) -> Mapping[str, Tensor]:
@@ -119,7 +150,43 @@ class Supervised:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average = state["average"]
+        average = state["average"]
+        self.average = None if average is None else {name: value.to(self.device) for name, value in average.items()}
+
+
+def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict[str, Any]]:
+    """The parameters that are trained, by the share of the learning rate that they get."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            depth = model.depth(name)
+            share = 1.0 if depth is None else config.encoder_rate * config.encoder_decay**depth
+            groups.setdefault(share, []).append(parameter)
+    return [{"params": parameters, "share": share} for share, parameters in groups.items()]
+
+
+def masked(stream: Stream, masking: Masking) -> Stream:
+    """SpecAugment: stretches of time and bands of features set to the utterance's mean. Draws from torch's generator."""
+    if not (masking.times or masking.bands) or not stream.has_time:
+        return stream
+    values = stream.values.clone()
+    for row, frames in zip(values, stream.lengths().tolist(), strict=True):
+        mean = row[:frames].mean()
+        for _ in range(masking.times):
+            start, end = _stretch(frames, masking.time_share)
+            row[start:end] = mean
+        for _ in range(masking.bands):
+            start, end = _stretch(row.shape[1], masking.band_share)
+            row[:frames, start:end] = mean
+    return replace(stream, values=values)
+
+
+def _stretch(size: int, share: float) -> tuple[int, int]:
+    """A stretch of 0 to `share * size`, anywhere in `size`."""
+    length, place = torch.rand(2).tolist()
+    length = int(length * (share * size + 1))
+    start = int(place * (size - length + 1))
+    return start, start + length
 
 
 def _mixed(stream: Stream, share: float, other: Tensor) -> Stream:

@@ -1,0 +1,88 @@
+"""A corpus as a table: JSON lines, which `table` reads again, or a segmented table of audformat's in CSV.
+
+audformat (audeering.github.io/audformat): the columns file, start and end are the index, the times are pandas' timedeltas.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from affekt.errors import BadOutput
+from affekt.registry import did_you_mean
+from affekt.utterance import Utterance
+
+# The columns of audformat's table after its index; one in which nothing is known is left out.
+COLUMNS = ("id", "emotion", "speaker", "gender", "session", "dialogue", "language", "text", "split")
+
+
+def export(utterances: Sequence[Utterance], output: Path, form: str | None = None) -> None:
+    """Write utterances to a table. form: "jsonl" or "audformat"; by default as the output's suffix says.
+
+    Paths of audio below the table's folder are relative to it, others absolute. The corpus's name is not written: a
+    table is a corpus of its own. Raises `BadOutput`.
+    """
+    form = form or {".jsonl": "jsonl", ".csv": "audformat"}.get(output.suffix.lower())
+    if form is None:
+        raise BadOutput(f"{output}: expected a name ending in .jsonl or .csv, or a --format ({', '.join(FORMS)})")
+    if form not in FORMS:
+        raise BadOutput(f"there is no format {form!r}{did_you_mean(form, FORMS)} (known: {', '.join(FORMS)})")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = output.with_name(output.name + ".temporary")
+        FORMS[form](utterances, temporary)
+        temporary.replace(output)
+    except OSError as error:
+        raise BadOutput(f"{output} cannot be written: {error.strerror or error}") from error
+
+
+def _json_lines(utterances: Sequence[Utterance], output: Path) -> None:
+    with output.open("w", encoding="utf-8", newline="\n") as stream:
+        for utterance in utterances:
+            stream.write(json.dumps(_record(utterance, output.parent), ensure_ascii=False) + "\n")
+
+
+def _record(utterance: Utterance, folder: Path) -> dict[str, Any]:
+    """The fields in which something is known."""
+    record = asdict(utterance) | {"audio": _path(utterance.audio, folder)}
+    del record["corpus"]
+    return {name: value for name, value in record.items() if value not in ("", None, {}, 0.0)}
+
+
+def _audformat(utterances: Sequence[Utterance], output: Path) -> None:
+    for utterance in utterances:
+        if utterance.audio is None:
+            raise BadOutput(f"{utterance.id} has no sound: audformat's table is one of files; export to .jsonl")
+    columns = [name for name in COLUMNS if any(getattr(utterance, name) for utterance in utterances)]
+    with output.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["file", "start", "end", *columns])
+        for utterance in utterances:
+            index = [_path(utterance.audio, output.parent), timedelta(utterance.start), timedelta(utterance.end)]
+            writer.writerow([*index, *(getattr(utterance, name) for name in columns)])
+
+
+def timedelta(seconds: float | None) -> str:
+    """As pandas writes a timedelta: 0 days 00:00:01.500000; nothing for an end that is the file's."""
+    if seconds is None:
+        return ""
+    microseconds = round(seconds * 1e6)
+    minutes, rest = divmod(microseconds, 60_000_000)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    whole, part = divmod(rest, 1_000_000)
+    return f"{days} days {hours:02}:{minutes:02}:{whole:02}" + (f".{part:06}" if part else "")
+
+
+def _path(audio: Path | None, folder: Path) -> str:
+    if audio is None:
+        return ""
+    absolute, base = audio.parent.resolve() / audio.name, folder.resolve()  # a file that is a link keeps its own name
+    return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()
+
+
+FORMS: dict[str, Callable[[Sequence[Utterance], Path], None]] = {"jsonl": _json_lines, "audformat": _audformat}

@@ -1,0 +1,68 @@
+"""One's own recordings, sorted into folders: the emotion is the folder that a file stands in.
+
+`happy/001.wav`, or with speakers `anna/happy/001.wav`; before either there may be a part of a split, `train/happy/001.wav`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from affekt.audio import find_files
+from affekt.corpora.base import Corpus
+from affekt.corpora.words import Words
+from affekt.errors import BadCorpus
+from affekt.labels import EMOTIONS, canonical
+from affekt.utterance import Utterance
+
+# Folders of these names are parts of a split, and no speakers.
+SPLITS = {"train", "training", "dev", "valid", "validation", "test", "testing"}
+LAYOUTS = "EMOTION/FILE or SPEAKER/EMOTION/FILE"
+
+
+def read(root: Path, emotions: Mapping[str, str] | None = None, language: str = "") -> list[Utterance]:
+    words = Words(emotions or {})
+    utterances = [_utterance(root, path, words, language) for path in find_files(root)]
+    words.check_used(root)
+    _check_order(root, utterances)
+    return utterances
+
+
+def _utterance(root: Path, path: Path, words: Words, language: str) -> Utterance:
+    place = path.relative_to(root)
+    *folders, _ = place.parts
+    split = folders.pop(0) if folders and folders[0].lower() in SPLITS else ""
+    if len(folders) not in (1, 2):
+        raise BadCorpus(f"{place} in {root}: expected {LAYOUTS}, as in happy/001.wav or anna/happy/001.wav")
+    speaker, emotion = folders if len(folders) == 2 else ("", folders[0])
+    return Utterance(
+        place.as_posix(),
+        root.resolve().name,
+        path,
+        words(emotion),
+        speaker=speaker,
+        language=language,
+        split=split,
+    )
+
+
+def _check_order(root: Path, utterances: Sequence[Utterance]) -> None:
+    """Raise `BadCorpus` where every speaker has the name of an emotion, and no emotion has."""
+    speakers, emotions = {u.speaker for u in utterances}, {u.emotion for u in utterances}
+    if all(canonical(speaker) in EMOTIONS for speaker in speakers) and not emotions & set(EMOTIONS) and speakers:
+        raise BadCorpus(
+            f"{root}: {utterances[0].id} has the speaker's folder within the emotion's; expected {LAYOUTS}, "
+            "as in anna/happy/001.wav"
+        )
+
+
+FOLDER = Corpus(
+    name="folder",
+    title="a folder of recordings",
+    language="",
+    licence="",
+    source=LAYOUTS,
+    style="",
+    reader=read,
+    options=("emotions", "language"),
+)

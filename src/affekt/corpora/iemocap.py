@@ -1,0 +1,130 @@
+"""IEMOCAP (Busso et al., Language Resources and Evaluation 2008): 5 sessions, each a woman and a man in dialogue.
+
+`SessionN/dialog/EmoEvaluation/DIALOGUE.txt`: `[6.2901 - 8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5, 2.5, 2.5]`
+`SessionN/dialog/transcriptions/DIALOGUE.txt`: `Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.`
+`SessionN/sentences/wav/DIALOGUE/UTTERANCE.wav`: the utterance's sound, cut already: the times are the dialogue's.
+
+A dialogue's name tells improvised ("impro") from scripted ("script"). The letter in it is whose motion was captured;
+who speaks is told by the turn's, `_F000` or `_M000`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from affekt.corpora.base import Corpus, Published, text_of, visible
+from affekt.errors import BadCorpus
+from affekt.registry import did_you_mean
+from affekt.utterance import Utterance
+
+EMOTIONS = {
+    "ang": "angry",
+    "hap": "happy",
+    "exc": "excited",
+    "sad": "sad",
+    "neu": "neutral",
+    "fru": "frustrated",
+    "sur": "surprise",
+    "fea": "fear",
+    "dis": "disgust",
+    "oth": "other",
+    "xxx": "unknown",  # no majority among the annotators
+}
+GENDERS = {"F": "female", "M": "male"}
+SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")
+# The lines of utterances; those of single annotators begin otherwise.
+EVALUATION = re.compile(
+    r"^\[[\d.]+ - [\d.]+\]\t(?P<id>Ses(?P<session>\d\d)\w+_(?P<letter>[FM])\w+)\t(?P<word>\w+)\t", re.M
+)
+TRANSCRIPT = re.compile(r"^(?P<id>Ses\w+) \[[\d.]+-[\d.]+\]:? *(?P<text>.*?)\s*$", re.M)
+
+
+def read(root: Path) -> list[Utterance]:
+    sessions = [root / name for name in SESSIONS if (root / name).is_dir()]
+    if not sessions:
+        raise BadCorpus(f"{root} has no {SESSIONS[0]}/: give IEMOCAP's own folder, IEMOCAP_full_release")
+    sounds = any((session / "sentences" / "wav").is_dir() for session in sessions)
+    return [utterance for session in sessions for utterance in _session(session, sounds)]
+
+
+def _session(session: Path, sounds: bool) -> list[Utterance]:
+    folder = session / "dialog" / "EmoEvaluation"
+    if not folder.is_dir():
+        raise BadCorpus(f"{session} has no dialog/EmoEvaluation/: give IEMOCAP as published")
+    texts = _texts(session / "dialog" / "transcriptions")
+    utterances = []
+    for path in visible(folder, {".txt"}):
+        for match in EVALUATION.finditer(text_of(path)):
+            name, word = match["id"], match["word"]
+            if word not in EMOTIONS:
+                raise BadCorpus(f"{path}: {name} is {word!r}{did_you_mean(word, EMOTIONS)}: no emotion of IEMOCAP's")
+            dialogue = name.rpartition("_")[0]
+            utterances.append(
+                Utterance(
+                    name,
+                    "iemocap",
+                    session / "sentences" / "wav" / dialogue / f"{name}.wav" if sounds else None,
+                    EMOTIONS[word],
+                    speaker=f"Ses{match['session']}{match['letter']}",
+                    gender=GENDERS[match["letter"]],
+                    session=f"Ses{match['session']}",
+                    dialogue=dialogue,
+                    language="en",
+                    text=texts.get(name, ""),
+                )
+            )
+    return utterances
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    """What was said, by utterance; nothing where there are no transcriptions."""
+    paths = visible(folder, {".txt"}) if folder.is_dir() else ()
+    return {match["id"]: match["text"] for path in paths for match in TRANSCRIPT.finditer(text_of(path))}
+
+
+IEMOCAP = Corpus(
+    name="iemocap",
+    title="IEMOCAP",
+    language="en",
+    licence="its own, for research, to be signed",
+    source="Busso et al. 2008, sail.usc.edu/iemocap",
+    style="acted, improvised and from scripts",
+    reader=read,
+    published=(
+        Published(
+            10_039,
+            emotions={
+                "angry": 1103, "disgust": 2, "excited": 1041, "fear": 40, "frustrated": 1849, "happy": 595,
+                "neutral": 1708, "other": 3, "sad": 1084, "surprise": 107, "unknown": 2507,
+            },
+        ),
+        Published(
+            5531,
+            labels="iemocap-4",
+            emotions={"angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084},
+            sessions={"Ses01": 1085, "Ses02": 1023, "Ses03": 1151, "Ses04": 1031, "Ses05": 1241},
+            speakers={
+                "Ses01F": 528, "Ses01M": 557, "Ses02F": 481, "Ses02M": 542, "Ses03F": 522,
+                "Ses03M": 629, "Ses04F": 528, "Ses04M": 503, "Ses05F": 590, "Ses05M": 651,
+            },
+        ),
+        Published(
+            7487,
+            labels="iemocap-7",
+            emotions={
+                "angry": 1103, "excited": 1041, "frustrated": 1849, "happy": 595,
+                "neutral": 1708, "sad": 1084, "surprise": 107,
+            },
+        ),
+        Published(
+            2280,
+            labels="iemocap-improvised-4",
+            emotions={"angry": 289, "happy": 284, "neutral": 1099, "sad": 608},
+            speakers={
+                "Ses01F": 217, "Ses01M": 205, "Ses02F": 185, "Ses02M": 208, "Ses03F": 264,
+                "Ses03M": 274, "Ses04F": 149, "Ses04M": 221, "Ses05F": 298, "Ses05M": 259,
+            },
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,143 @@
+"""MELD (Poria et al., ACL 2019): dialogues of the series Friends, in a published split.
+
+`train_sent_emo.csv`, `dev_sent_emo.csv`, `test_sent_emo.csv`, at the root or in `train/`, `dev/`, `test/`: a row an
+utterance. Its clip is `dia0_utt0.mp4`, or .wav or .flac made of it, in the folders of FOLDERS. Without any clip the
+corpus is read as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from affekt.corpora.base import Corpus, Published, rows_of, visible
+from affekt.errors import BadCorpus
+from affekt.registry import did_you_mean
+from affekt.utterance import Utterance
+
+EMOTIONS = {
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "joy": "happy",
+    "neutral": "neutral",
+    "sadness": "sad",
+    "surprise": "surprise",
+}
+SPLITS = ("train", "dev", "test")
+# Where a part's clips are: as the archives unpack, and plain.
+FOLDERS = {
+    "train": ("train_splits", "train/train_splits", "train"),
+    "dev": ("dev_splits_complete", "dev/dev_splits_complete", "dev"),
+    "test": ("output_repeated_splits_test", "test/output_repeated_splits_test", "test"),
+}
+SUFFIXES = {".wav": 1, ".flac": 2, ".mp4": 3}  # of several forms of one clip the first is taken: it is read the fastest
+COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "Season", "Episode")
+FRIENDS = {"Monica": "female", "Phoebe": "female", "Rachel": "female"}
+FRIENDS |= {"Chandler": "male", "Joey": "male", "Ross": "male"}
+# Known by their users (github.com/declare-lab/MELD, issues 20 and 39).
+FLAWED = {
+    "train_dia125_utt3": "its clip is damaged",
+    "dev_dia110_utt7": "its clip is damaged or missing",
+    "train_dia309_utt0": "its clip is cut wrongly",
+    "test_dia38_utt4": "its clip is cut wrongly, minutes long",
+    "test_dia220_utt0": "its clip is cut wrongly, minutes long",
+}
+
+
+def read(root: Path) -> list[Utterance]:
+    tables = {split: _table(root, split) for split in SPLITS}
+    if not any(tables.values()):
+        raise BadCorpus(f"{root} has no train_sent_emo.csv: give MELD's own folder")
+    clips = {split: _clips(root, split) for split in SPLITS}
+    sounds = any(clips.values())
+    utterances = []
+    for split, table in tables.items():
+        for row in _rows(table) if table else ():
+            name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
+            # A clip that is not there, where others are, is looked for where it should be, and so is found missing.
+            clip = clips[split].get(name, root / FOLDERS[split][0] / f"{name}.mp4") if sounds else None
+            utterances.append(_utterance(row, split, name, clip))
+    return utterances
+
+
+def _table(root: Path, split: str) -> Path | None:
+    places = (root / f"{split}_sent_emo.csv", root / split / f"{split}_sent_emo.csv")
+    return next((place for place in places if place.is_file()), None)
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    rows = rows_of(table, needed=COLUMNS)
+    for number, row in enumerate(rows, start=1):
+        if row["Emotion"] not in EMOTIONS:
+            near = did_you_mean(row["Emotion"], EMOTIONS)
+            raise BadCorpus(f"{table}, row {number}: Emotion {row['Emotion']!r}{near}: no emotion of MELD's")
+    return rows
+
+
+def _clips(root: Path, split: str) -> dict[str, Path]:
+    """The clips of a part by their names. The archives hold others beside them, which no row speaks of."""
+    folder = next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
+    found = sorted(visible(folder, SUFFIXES), key=lambda path: -SUFFIXES[path.suffix.lower()]) if folder else ()
+    return {path.stem: path for path in found if re.fullmatch(r"dia\d+_utt\d+", path.stem)}
+
+
+def _utterance(row: dict[str, str], split: str, name: str, clip: Path | None) -> Utterance:
+    return Utterance(
+        f"{split}_{name}",
+        "meld",
+        clip,
+        EMOTIONS[row["Emotion"]],
+        speaker=row["Speaker"],
+        gender=FRIENDS.get(row["Speaker"], ""),
+        session=f"s{int(row['Season']):02}e{int(row['Episode']):02}",
+        dialogue=f"{split}/{row['Dialogue_ID']}",
+        language="en",
+        text=row["Utterance"],
+        split=split,
+    )
+
+
+def remarks(_: Path, utterances: Sequence[Utterance]) -> list[str]:
+    """What is wrong with the clips as published."""
+    clips = {utterance.id for utterance in utterances if utterance.audio}
+    return [f"{name}: {what} as published" for name, what in FLAWED.items() if name in clips]
+
+
+MELD = Corpus(
+    name="meld",
+    title="MELD",
+    language="en",
+    licence="GPL-3.0",
+    source="Poria et al. 2019, affective-meld.github.io",
+    style="acted, a television series",
+    reader=read,
+    published=(
+        Published(
+            9989,
+            split="train",
+            dialogues=1038,
+            emotions={
+                "angry": 1109, "disgust": 271, "fear": 268, "happy": 1743, "neutral": 4710, "sad": 683, "surprise": 1205,
+            },
+        ),
+        Published(
+            1109,
+            split="dev",
+            dialogues=114,
+            emotions={
+                "angry": 153, "disgust": 22, "fear": 40, "happy": 163, "neutral": 470, "sad": 111, "surprise": 150,
+            },
+        ),
+        Published(
+            2610,
+            split="test",
+            dialogues=280,
+            emotions={
+                "angry": 345, "disgust": 68, "fear": 50, "happy": 402, "neutral": 1256, "sad": 208, "surprise": 281,
+            },
+        ),
+    ),
+    remarks=remarks,
+)  # fmt: skip

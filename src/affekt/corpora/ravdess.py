@@ -1,0 +1,106 @@
+"""RAVDESS (Livingstone and Russo, PLOS ONE 2018): 24 actors say two sentences in 8 emotions. The speech, not the songs.
+
+`Audio_Speech_Actors_01-24/Actor_01/03-01-06-01-02-01-12.wav`, or `Actor_01/` at once. The seven numbers: modality
+(03 audio only), channel (01 speech, 02 song), emotion, intensity, statement, repetition, actor (odd ones are male).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from affekt.corpora.base import Corpus, Published, visible
+from affekt.errors import BadCorpus
+from affekt.utterance import Utterance
+
+EMOTIONS = {
+    "01": "neutral",
+    "02": "calm",
+    "03": "happy",
+    "04": "sad",
+    "05": "angry",
+    "06": "fear",
+    "07": "disgust",
+    "08": "surprise",
+}
+STATEMENTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
+MODALITIES = {"01": "with video", "02": "video without sound", "03": "audio only"}
+CHANNELS = {"01": "speech", "02": "song"}
+FOLDERS = ("Audio_Speech_Actors_01-24", "audio_speech_actors_01-24", ".")
+SUFFIXES = {".wav", ".flac", ".ogg", ".mp4"}
+SPEECH = ("03", "01")  # modality and channel of what is read
+
+
+def read(root: Path) -> list[Utterance]:
+    return [_utterance(path, parts) for path, parts in _files(root) if (parts[0], parts[1]) == SPEECH]
+
+
+def _files(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every recording of the corpus, of songs and videos too, with the numbers of its name."""
+    # One folder only: a copy in wide use holds all its files a second time, in a folder within.
+    actors = next((found for name in FOLDERS if (found := sorted((root / name).glob("Actor_*")))), None)
+    if actors is None:
+        raise BadCorpus(f"{root} has neither {FOLDERS[0]}/ nor Actor_01/: give RAVDESS's own folder")
+    for folder in actors:
+        for path in visible(folder, SUFFIXES):
+            if not re.fullmatch(r"0[1-3]-0[12]-0[1-8]-0[12]-0[12]-0[12]-[0-2]\d", path.stem):
+                raise BadCorpus(f"{path.name}: expected seven numbers, as in 03-01-06-01-02-01-12.wav")
+            yield path, path.stem.split("-")
+
+
+def _utterance(path: Path, parts: Sequence[str]) -> Utterance:
+    actor = parts[6]
+    return Utterance(
+        path.stem,
+        "ravdess",
+        path,
+        EMOTIONS[parts[2]],
+        speaker=actor,
+        gender="male" if int(actor) % 2 else "female",
+        language="en",
+        text=STATEMENTS[parts[4]],
+    )
+
+
+def names() -> set[str]:
+    """The ids of the 1,440 published clips of speech: neutral has no strong intensity, the others both."""
+    return {
+        f"03-01-{emotion}-{intensity}-{statement}-{repetition}-{actor:02}"
+        for emotion in EMOTIONS
+        for intensity in (("01",) if emotion == "01" else ("01", "02"))
+        for statement in STATEMENTS
+        for repetition in ("01", "02")
+        for actor in range(1, 25)
+    }
+
+
+def remarks(root: Path, _: Sequence[Utterance]) -> list[str]:
+    """What stands in the folders and is no recorded speech."""
+    kinds = Counter((parts[0], parts[1]) for _, parts in _files(root))
+    return [
+        f"{count} files of {CHANNELS[channel]}, {MODALITIES[modality]}, are left out: only speech without video is read"
+        for (modality, channel), count in sorted(kinds.items())
+        if (modality, channel) != SPEECH
+    ]
+
+
+RAVDESS = Corpus(
+    name="ravdess",
+    title="RAVDESS, speech",
+    language="en",
+    licence="CC BY-NC-SA 4.0",
+    source="Livingstone and Russo 2018, zenodo.org/records/1188976",
+    style="acted",
+    reader=read,
+    published=(
+        Published(
+            1440,
+            emotions={emotion: 96 if emotion == "neutral" else 192 for emotion in EMOTIONS.values()},
+            speakers={f"{actor:02}": 60 for actor in range(1, 25)},
+        ),
+    ),
+    names=names,
+    remarks=remarks,
+)

@@ -1,0 +1,211 @@
+"""From finished runs to a bundle: weights rounded, exported, scored as a user would run it, and described."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import affekt
+from affekt.bundle import Bundle, write_labels
+from affekt.checkpoint import load_state
+from affekt.config import encode, to_toml
+from affekt.errors import BadConfig
+from affekt.evaluation.calibration import fitted_temperature
+from affekt.evaluation.probe import linear_probe, pooled
+from affekt.evaluation.scores import compare, score
+from affekt.evaluation.selection import RULES, select
+from affekt.experiments.training import Material, Say
+from affekt.features.whisper import LogMelConfig, LogMelFrames
+from affekt.inference.recognizer import Recognizer
+from affekt.labels import LabelSet
+from affekt.models.base import EmotionModel
+from affekt.pipeline import Pipeline, export_onnx, round_to_half, save_weights
+from affekt.protocols import Split
+from affekt.reports.card import card
+from affekt.run import Run
+from affekt.training.extraction import extract, waveform
+from affekt.training.recipe import Probe, Recipe
+from affekt.training.tuning import Tuned, spec
+from affekt.utterance import Utterance
+
+
+def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, say: Say = print) -> Bundle:
+    """Make a bundle of a recipe's finished runs of one fold.
+
+    It is built beside its place and moved there whole: an interrupted bundle never stands where a bundle is expected.
+    Raises `BadConfig` for runs that do not make one model.
+    """
+    material = Material.read(recipe, _silent)
+    pipeline, epochs = assembled(recipe, runs, material.labels)
+    building = folder.with_name(f".{folder.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    round_to_half(pipeline)
+    save_weights(pipeline, building / "model.safetensors")
+    say("exporting to ONNX")
+    emotions = material.labels.emotions
+    export_onnx(pipeline, building / "model.onnx", emotions)
+    write_labels(building, recipe.name, emotions)
+    if pipeline.encoder.notice:
+        shutil.copyfile(pipeline.encoder.notice, building / pipeline.encoder.notice.name)
+    split = runs[0].split
+    split.save(building / "split.json")
+    config = {
+        "name": recipe.name,
+        "version": affekt.__version__,
+        "members": len(pipeline.models),
+        "encoder": {"name": recipe.encoder_name, **encode(pipeline.encoder.config)},
+        "model": {"name": recipe.model_name, **encode(pipeline.models[0].config)},
+        "labels": {"merge": dict(material.labels.merge), "dialogues": material.labels.dialogues},
+        "protocol": {
+            "name": split.title,
+            "hash": split.hash,
+            "verdict": split.verdict,
+            "selection": recipe.selection,
+            "epochs": epochs,
+        },
+        "temperature": float(pipeline.temperature),
+        "recipe": encode(recipe),
+    }
+    (building / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    results = describe(recipe, Bundle.open(building), pipeline, material, split, say=say)
+    (building / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (building / "README.md").write_text(card(Bundle.open(building)), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
+    return Bundle.open(folder)
+
+
+def assembled(recipe: Recipe, runs: Sequence[Run], labels: LabelSet) -> tuple[Pipeline, list[int]]:
+    """The runs' chosen models behind their encoder, and the epochs that they were chosen from."""
+    if len({run.split.hash for run in runs}) > 1:
+        raise BadConfig(f"{recipe.name} has several folds, of which no one model comes: choose one, such as folds=[1]")
+    if recipe.training.tune == "all" and len(runs) > 1:
+        raise BadConfig(f"{recipe.name} trains an encoder per seed, and a bundle has one: set repeats = 1")
+    encoder, members, epochs = recipe.build_encoder(), list[EmotionModel](), []
+    for run in runs:
+        epochs.append(select(run, recipe.selection))
+        member = recipe.build_model({"speech": spec(encoder)}, labels.emotions)
+        whole = Tuned(encoder, member) if recipe.training.tune == "all" else member
+        whole.load_state_dict(load_state(run.weights(epochs[-1])))
+        members.append(member)
+    temperature = recipe.temperature
+    if temperature == "fitted":
+        predictions = [run.predictions(epoch)["validation"] for run, epoch in zip(runs, epochs, strict=True)]
+        temperature = fitted_temperature(runs[0].labels("validation"), predictions)
+    return Pipeline(encoder, members, temperature=temperature).eval(), epochs
+
+
+def describe(
+    recipe: Recipe, made: Bundle, pipeline: Pipeline, material: Material, split: Split, *, say: Say = print
+) -> dict[str, Any]:
+    """All figures of a card: the ONNX file's scores on the test part, the probes' beside it, and how they came."""
+    labels = material.labels
+    train, test = material.of(split.parts["train"]), material.of(split.parts["test"])
+    truth = material.truth(split.parts["test"])
+    say(f"recognising {len(test)} utterances of {split.line('test')}")
+    answers = recognized(made, test)
+    probes = {one.name: _probe(recipe, one, material, split, say) for one in recipe.probes}
+    scores: dict[str, Any] = {}
+    for source in recipe.sources:
+        chosen = np.array([u.corpus == source.id for u in test])
+        if not chosen.any():
+            continue
+        corpus = source.corpus
+        heard = [u for u in test if u.corpus == source.id]
+        people = people_of(heard)
+        trained = [u for u in train if u.corpus == source.id]
+        scores[source.id] = {
+            "title": source.title,
+            "language": source.language or corpus.language,
+            "style": corpus.style,
+            "note": source.note,
+            "licence": corpus.licence,
+            "source": corpus.source,
+            "alteration": corpus.alteration if source.note else "",
+            "people": len(set(people)) if people else 0,
+            "trained_on": {"utterances": len(trained), "people": len(set(people_of(trained) or []))},
+            "model": asdict(score(truth[chosen], answers[chosen], labels.emotions, people)),
+            "counts": dict(Counter(labels.emotions[label] for label in truth[chosen])),
+            "probes": {
+                probe: {
+                    **asdict(score(truth[chosen], probabilities[chosen], labels.emotions, people)),
+                    "against": asdict(compare(truth[chosen], answers[chosen], probabilities[chosen], people)),
+                }
+                for probe, probabilities in probes.items()
+            },
+        }
+    return {
+        "model": made.id,
+        "protocol": split.line("test"),
+        "selection": RULES[recipe.selection],
+        "scores": scores,
+        "agreement": agreement(made, pipeline, test[::20]),
+        "machine": {
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def people_of(utterances: Sequence[Utterance]) -> list[str] | None:
+    """Who speaks each utterance; None where that is not known of all."""
+    return [u.person for u in utterances] if all(u.speaker for u in utterances) else None
+
+
+def recognized(made: Bundle, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
+    """The ONNX file's probabilities, by the recogniser, (utterances, emotions)."""
+    recognizer = Recognizer.load(made.folder)
+    return np.array([recognizer.infer(waveform(utterance)) for utterance in utterances])
+
+
+def agreement(made: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance]) -> float:
+    """The largest difference of a probability between torch and the ONNX file."""
+    with torch.inference_mode():
+        torchs = [pipeline(torch.from_numpy(waveform(u)).unsqueeze(0))[0].numpy() for u in utterances]
+    return float(np.abs(np.array(torchs) - recognized(made, utterances)).max())
+
+
+def _probe(recipe: Recipe, probe: Probe, material: Material, split: Split, say: Say) -> NDArray[np.float64]:
+    """A probe's probabilities on the test part; on states of the encoder as it was before any training."""
+    say(f"probe: {probe.name}")
+    parts = [material.of(split.parts[part]) for part in ("train", "test")]
+    if probe.blocks:
+        encoder = recipe.build_encoder()
+        width = encoder.dim // encoder.parts
+        places = [encoder.config.blocks.index(block) * width + np.arange(width) for block in probe.blocks]
+        columns = np.concatenate(places)
+        first, second = (
+            pooled(values[:, columns] for values in extract(encoder, recipe.encoder_name, part, say=_silent))
+            for part in parts
+        )
+    else:
+        log_mel = LogMelFrames(LogMelConfig())
+        first, second = (pooled(extract(log_mel, "log-mel", part, say=_silent)) for part in parts)
+    truth = material.truth(split.parts["train"])
+    return linear_probe(first, truth, second, emotions=len(material.labels), strength=probe.strength)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _silent(_: str) -> None:
+    pass

@@ -1,0 +1,107 @@
+"""An encoder that is trained together with the model behind it: from the encoder's front end on, one network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from affekt.batch import Batch
+from affekt.errors import BadConfig
+from affekt.features.base import Feature
+from affekt.models.base import EmotionModel, FeatureSpec
+
+
+class Tuned(EmotionModel):
+    """An encoder and a head as one model. Stream: speech, the frames of the encoder's front end.
+
+    Submodules: `encoder`, `head`. Afterwards both go their ways again: into a pipeline, an ONNX file, a bundle.
+    """
+
+    streams = ("speech",)
+
+    def __init__(self, encoder: Feature, head: EmotionModel) -> None:
+        super().__init__()
+        self.encoder, self.head, self.emotions = encoder, head, head.emotions
+        for name, parameter in encoder.named_parameters():
+            parameter.requires_grad_(name not in encoder.fixed)
+        self.blocks = len({_block(name) for name, _ in encoder.named_parameters()} - {None})
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
+        return self.head(self._encoded(batch))
+
+    def _encoded(self, batch: Batch) -> Batch:
+        return Batch({"speech": self.encoder.encode(batch.streams["speech"])}, batch.ids, batch.labels)
+
+    def explain(self, batch: Batch) -> Mapping[str, Tensor]:
+        return self.head.explain(self._encoded(batch))
+
+    def depth(self, parameter: str) -> int | None:
+        """0 for the encoder's last block, one more for each before it, and one more again for what precedes the first."""
+        if not parameter.startswith("encoder."):
+            return None
+        block = _block(parameter)
+        return self.blocks if block is None else self.blocks - 1 - block
+
+    def output(self) -> nn.Linear:
+        return self.head.output()
+
+    def inert_parameters(self) -> frozenset[str]:
+        return frozenset(f"head.{name}" for name in self.head.inert_parameters())
+
+
+def _block(parameter: str) -> int | None:
+    """The number of the block that a parameter of an encoder belongs to; None for what stands before the first."""
+    found = re.search(r"layers\.(\d+)\.", parameter)
+    return int(found[1]) if found else None
+
+
+def spec(feature: Feature) -> FeatureSpec:
+    return FeatureSpec(feature.dim, feature.frame_rate, feature.parts)
+
+
+@torch.no_grad()
+def initial_statistics(model: Tuned, batches: list[Batch]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and deviation of each feature that the untrained encoder gives the head, over all frames, (dim,) each."""
+    total = squares = torch.zeros(model.encoder.dim, dtype=torch.float64)
+    count = 0
+    for batch in batches:
+        stream = model.encoder.encode(batch.streams["speech"])
+        frames = (stream.values if stream.mask is None else stream.values[stream.mask]).reshape(-1, model.encoder.dim)
+        frames = frames.double().cpu()
+        total, squares, count = total + frames.sum(dim=0), squares + frames.square().sum(dim=0), count + len(frames)
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return {"speech": (mean.float(), deviation.float())}
+
+
+def take_over(model: EmotionModel, weights: Mapping[str, Tensor], ours: Sequence[str], theirs: Sequence[str]) -> None:
+    """Copy the weights of a model of the same kind that tells other emotions apart.
+
+    ours, theirs: the emotions in the order of the outputs. Rows of the output layer are copied for the emotions that both
+    have; the others keep what they are. Raises `BadConfig` where the models are of different sizes.
+    """
+    output = model.output()
+    rows = {id(parameter) for parameter in output.parameters()}
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    for name, tensor in own.items():
+        other = weights.get(name)
+        if (
+            other is None
+            or other.shape[1:] != tensor.shape[1:]
+            or (id(tensor) not in rows and other.shape != tensor.shape)
+        ):
+            raise BadConfig(f"{name} is {tuple(tensor.shape)}, the weights to start from have {_shape(other)}")
+        if id(tensor) in rows:
+            for row, emotion in enumerate(ours):
+                if emotion in theirs:
+                    tensor.data[row] = other[theirs.index(emotion)]
+        else:
+            tensor.data.copy_(other)
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "none of that name" if tensor is None else str(tuple(tensor.shape))

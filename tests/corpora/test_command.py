@@ -1,0 +1,87 @@
+"""`affekt corpus` as a person and a script meet it, in a process of its own."""
+
+import json
+import sys
+
+import pytest
+
+from tests.corpora.trees import hum, sound, touch, write
+from tests.test_cli import affekt
+
+
+@pytest.fixture
+def calls(tmp_path):
+    folder = tmp_path / "calls"
+    for person, emotion, seed in (("anna", "anger", 1), ("anna", "joy", 2), ("ben", "joy", 3)):
+        sound(folder / person / emotion / "1.wav", seed)
+    return folder
+
+
+def test_describe_is_one_json_object(calls):
+    run = affekt("corpus", "describe", "folder", calls, "--json")
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert list(found) == ["corpus", "utterances", "hours", "emotions", "sessions", "speakers", "problems"]
+    assert (found["corpus"], found["utterances"], found["hours"]) == ("calls", 3, 0.0004)
+    assert (found["emotions"], found["speakers"]) == ({"angry": 1, "happy": 2}, {"anna": 2, "ben": 1})
+    assert (found["sessions"], found["problems"]) == ({}, [])
+
+
+def test_describe_is_readable(calls):
+    run = affekt("corpus", "describe", "folder", calls, "--emotion", "joy=delight")
+    assert run.returncode == 0, run.stderr
+    assert "3 utterances" in run.stdout
+    assert "delight" in run.stdout
+    assert "problem" not in run.stdout
+
+
+def test_a_terminal_without_unicode_is_no_failure(calls):
+    sound(calls / "zoë" / "joy" / "1.wav", 4)
+    for form in ("--json", "--labels=six"):
+        run = affekt("corpus", "describe", "folder", calls, form, PYTHONIOENCODING="ascii")
+        assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_the_status_of_check_tells_whether_anything_is_wrong(calls):
+    run = affekt("corpus", "check", "folder", calls)
+    assert (run.returncode, run.stderr) == (0, "")
+    hum(calls / "ben" / "joy" / "2.wav")
+    hum(calls / "ben" / "joy" / "3.wav")
+    run = affekt("corpus", "check", "folder", calls, "--json")
+    assert (run.returncode, run.stderr) == (1, "")
+    assert json.loads(run.stdout)["duplicates"] == [["ben/joy/2.wav", "ben/joy/3.wav"]]
+    run = affekt("corpus", "check", "folder", calls / "nowhere")
+    assert run.returncode == 2
+    assert run.stderr.startswith("affekt: ")
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_an_exported_corpus_is_described_as_it_was(calls, tmp_path):
+    for output in ("calls.jsonl", "calls.csv"):
+        run = affekt("corpus", "export", "folder", calls, tmp_path / output)
+        assert run.returncode == 0, run.stderr
+        first, again = (
+            json.loads(affekt("corpus", "describe", name, root, "--json").stdout)
+            for name, root in (("folder", calls), ("table", tmp_path / output))
+        )
+        assert first == again
+
+
+def test_columns_are_given_by_name(calls):
+    write(calls / "table.csv", "clip,feeling\nanna/anger/1.wav,anger\n")
+    columns = ("--column", "audio=clip", "--column", "emotion=feeling")
+    run = affekt("corpus", "describe", "table", calls / "table.csv", *columns, "--labels", "six", "--json")
+    assert json.loads(run.stdout)["emotions"] == {"angry": 1}
+    run = affekt("corpus", "describe", "table", calls / "table.csv", "--column", "audio")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "--column 'audio': expected two words with = between them" in run.stderr
+
+
+def test_reading_a_corpus_needs_no_torch(tmp_path):
+    touch(tmp_path, "wav/03a01Fa.wav")
+    code = "import sys; from affekt.corpora import inspection, export; from affekt.corpora.source import Source; "
+    code += (
+        f"Source('emodb', {str(tmp_path)!r}).read(); sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
+    )
+    run = affekt(python=[sys.executable, "-c", code])
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,177 @@
+"""The readers of published corpora, on trees of a few files."""
+
+import pytest
+
+from affekt.corpora import corpora
+from affekt.errors import BadCorpus
+from tests.corpora.trees import iemocap_turn, meld_table, sound, touch, write
+
+COUNTED = "".join(
+    f'"{100_000 * kind + 1}",{votes},"1001_DFA_ANG_XX",10\n'
+    for kind, votes in ((1, "6,0,1,0,3,0"), (2, "0,0,0,0,10,0"))
+)
+
+
+def one(name, root):
+    (utterance,) = corpora[name].read(root)
+    return utterance
+
+
+def test_cremad_is_read_from_its_names(tmp_path):
+    touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1002_IEO_HAP_LO.wav", "AudioWAV/readme.txt")
+    write(tmp_path / "VideoDemographics.csv", '"ActorID","Age","Sex"\n1001,51,"Male"\n1002,21,"Female"\n')
+    first, second = corpora["cremad"].read(tmp_path)
+    assert (first.id, first.speaker, first.emotion, first.gender) == ("1001_DFA_ANG_XX", "1001", "angry", "male")
+    assert (second.person, second.emotion, second.text) == ("cremad/1002", "happy", "It's eleven o'clock.")
+    assert first.votes == {}
+    assert corpora["cremad"].note(tmp_path) == ""
+    touch(tmp_path, "REBUILT.md")
+    assert corpora["cremad"].note(tmp_path) == "rebuilt audio"
+
+
+def test_cremads_votes_are_those_on_the_voice_alone(tmp_path):
+    touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav")
+    write(
+        tmp_path / "processedResults/tabulatedVotes.csv",
+        '"","A","D","F","H","N","S","fileName","numResponses"\n' + COUNTED,
+    )
+    assert one("cremad", tmp_path).votes == {"angry": 0.6, "fear": 0.1, "neutral": 0.3}
+
+
+@pytest.mark.parametrize("table", ["summaryTable.csv", "processedResults/tabulatedVotes.csv", "VideoDemographics.csv"])
+def test_a_table_that_is_not_cremads_is_refused(table, tmp_path):
+    touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav")
+    write(tmp_path / table, "version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(BadCorpus, match="has no column '"):
+        corpora["cremad"].read(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["summaryTable.csv", "processedResults/summaryTable.csv"])
+def test_cremads_ties_are_split_where_only_the_majority_is_known(place, tmp_path):
+    touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1040_ITH_SAD_X.wav")
+    rows = '"1","1001_DFA_ANG_XX","A:H"\n"2","1040_ITH_SAD_XX","S"\n'
+    write(tmp_path / place, '"","FileName","VoiceVote"\n' + rows)
+    tied, misspelt = corpora["cremad"].read(tmp_path)
+    assert tied.votes == {"angry": 0.5, "happy": 0.5}
+    assert misspelt.votes == {"sad": 1.0}
+
+
+def test_emodb_is_read_from_its_names(tmp_path):
+    touch(tmp_path, "wav/03a01Fa.wav", "wav/16b10Lb.wav")
+    first, second = corpora["emodb"].read(tmp_path)
+    assert (first.speaker, first.emotion, first.gender, first.language) == ("03", "happy", "male", "de")
+    assert (second.speaker, second.emotion, second.gender) == ("16", "bored", "female")
+    assert first.text == "Der Lappen liegt auf dem Eisschrank."
+
+
+@pytest.mark.parametrize("folder", ["", "Audio_Speech_Actors_01-24/"])
+def test_ravdess_is_read_from_its_names(folder, tmp_path):
+    touch(tmp_path, f"{folder}Actor_12/03-01-06-01-02-01-12.wav", f"{folder}Actor_01/03-01-02-01-01-01-01.wav")
+    calm, afraid = corpora["ravdess"].read(tmp_path)
+    assert (afraid.speaker, afraid.gender, afraid.emotion) == ("12", "female", "fear")
+    assert (calm.speaker, calm.gender, calm.emotion) == ("01", "male", "calm")
+    assert [calm.text, afraid.text] == ["Kids are talking by the door.", "Dogs are sitting by the door."]
+
+
+def test_ravdesss_songs_and_videos_are_left_out_and_counted(tmp_path):
+    speech, song, video = (f"Actor_01/{kind}-03-01-01-01-01" for kind in ("03-01", "03-02", "01-01"))
+    touch(tmp_path, f"{speech}.wav", f"{song}.wav", f"{video}.mp4")
+    assert one("ravdess", tmp_path).id == "03-01-03-01-01-01-01"
+    remarks = corpora["ravdess"].remarks(tmp_path, [])
+    assert [remark.split(",")[0] for remark in remarks] == ["1 files of speech", "1 files of song"]
+
+
+def test_iemocap_is_read_from_its_labels(tmp_path):
+    iemocap_turn(tmp_path, "Ses01F_impro01_M000", "exc", "Excuse me.")
+    iemocap_turn(tmp_path, "Ses02M_script01_1_F003", "xxx")
+    touch(tmp_path, "Session1/dialog/EmoEvaluation/._Ses01F_impro01.txt", "Session1/sentences/wav/x.wav")
+    improvised, scripted = corpora["iemocap"].read(tmp_path)
+    # The letter in the dialogue's name is another's than the turn's, which tells who speaks.
+    assert (improvised.speaker, improvised.gender, improvised.session) == ("Ses01M", "male", "Ses01")
+    assert (scripted.speaker, scripted.gender, scripted.session) == ("Ses02F", "female", "Ses02")
+    assert (improvised.emotion, scripted.emotion) == ("excited", "unknown")
+    assert (improvised.dialogue, scripted.dialogue) == ("Ses01F_impro01", "Ses02M_script01_1")
+    assert improvised.text == "Excuse me."
+    # The clip is cut already: the dialogue's times are not the utterance's.
+    assert (improvised.start, improvised.end) == (0.0, None)
+    assert improvised.audio == tmp_path / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav"
+
+
+def test_iemocap_without_sound_is_read_as_text(tmp_path):
+    iemocap_turn(tmp_path, "Ses01F_impro01_M000", "ang")
+    assert one("iemocap", tmp_path).audio is None
+
+
+def test_an_emotion_that_iemocap_does_not_know_is_refused(tmp_path):
+    iemocap_turn(tmp_path, "Ses01F_impro01_M000", "anger")
+    with pytest.raises(BadCorpus, match=r"Ses01F_impro01_M000 is 'anger'; did you mean 'ang'\?"):
+        corpora["iemocap"].read(tmp_path)
+
+
+def test_a_session_without_labels_is_refused(tmp_path):
+    (tmp_path / "Session1").mkdir()
+    with pytest.raises(BadCorpus, match="has no dialog/EmoEvaluation/"):
+        corpora["iemocap"].read(tmp_path)
+
+
+def small_meld(root):
+    meld_table(root, "train", ("Oh my God, café.", "Phoebe", "joy", 0, 0), ("What?", "Mark", "anger", 0, 1))
+    meld_table(root, "dev", ("No.", "Ross", "sadness", 0, 0))
+    meld_table(root, "test", ("Yes.", "Monica", "neutral", 0, 0))
+
+
+def test_meld_is_read_from_its_tables(tmp_path):
+    small_meld(tmp_path)
+    dev, test, phoebe, mark = corpora["meld"].read(tmp_path)
+    assert [u.id for u in (phoebe, dev, test)] == ["train_dia0_utt0", "dev_dia0_utt0", "test_dia0_utt0"]
+    assert [u.split for u in (phoebe, dev, test)] == ["train", "dev", "test"]
+    assert (phoebe.emotion, mark.emotion, dev.emotion) == ("happy", "angry", "sad")
+    assert (phoebe.text, phoebe.gender, mark.gender) == ("Oh my God, café.", "female", "")
+    # Dialogues are numbered anew in every part.
+    assert phoebe.dialogue == mark.dialogue != dev.dialogue != test.dialogue
+    assert phoebe.session == "s04e07"
+    assert {u.audio for u in (dev, test, phoebe, mark)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train", "test"), ("train_splits", "output_repeated_splits_test"), ("train/train_splits", "test")],
+)
+def test_melds_clips_are_found_where_the_archives_put_them(train, test, tmp_path):
+    small_meld(tmp_path)
+    touch(
+        tmp_path, f"{train}/dia0_utt0.mp4", f"{train}/dia0_utt1.mp4", f"{train}/dia0_utt1.wav", f"{train}/dia9_utt9.mp4"
+    )
+    touch(tmp_path, f"{test}/dia0_utt0.flac", f"{test}/._dia0_utt0.mp4", f"{test}/final_videos_testdia0_utt0.mp4")
+    dev, last, first, second = (utterance.audio for utterance in corpora["meld"].read(tmp_path))
+    assert [first, second] == [tmp_path / train / "dia0_utt0.mp4", tmp_path / train / "dia0_utt1.wav"]
+    assert last == tmp_path / test / "dia0_utt0.flac"
+    assert dev is not None  # there are clips, so its own is missing: it is not silently read as text
+    assert not dev.exists()
+
+
+def test_melds_flawed_clips_are_named_where_there_are_clips(tmp_path):
+    meld_table(tmp_path, "train", ("Hi.", "Ross", "joy", 125, 3), ("Hi.", "Ross", "joy", 125, 4))
+    remarks = corpora["meld"].remarks
+    assert remarks(tmp_path, corpora["meld"].read(tmp_path)) == []
+    sound(tmp_path / "train/dia125_utt4.wav")
+    assert remarks(tmp_path, corpora["meld"].read(tmp_path)) == ["train_dia125_utt3: its clip is damaged as published"]
+
+
+def test_meld_in_an_older_encoding_is_read(tmp_path):
+    small_meld(tmp_path)
+    path = tmp_path / "train_sent_emo.csv"
+    path.write_bytes(path.read_text(encoding="utf-8").encode("cp1252"))
+    assert corpora["meld"].read(tmp_path)[2].text == "Oh my God, café."
+
+
+def test_a_table_that_is_not_melds_is_refused(tmp_path):
+    small_meld(tmp_path)
+    path = tmp_path / "dev_sent_emo.csv"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("sadness", "sadnes"), encoding="utf-8")
+    with pytest.raises(BadCorpus, match=r"dev_sent_emo\.csv, row 1: Emotion 'sadnes'; did you mean 'sadness'\?"):
+        corpora["meld"].read(tmp_path)
+    path.write_text(text.replace("Season", "Saison"), encoding="utf-8")
+    with pytest.raises(BadCorpus, match="has no column 'Season'"):
+        corpora["meld"].read(tmp_path)

@@ -1,0 +1,85 @@
+"""Small corpora on disk, laid out as published."""
+
+from tests.sounds import encoded, noise, tone
+
+PEOPLE_4 = {
+    "Ses01F": 528, "Ses01M": 557, "Ses02F": 481, "Ses02M": 542, "Ses03F": 522,
+    "Ses03M": 629, "Ses04F": 528, "Ses04M": 503, "Ses05F": 590, "Ses05M": 651,
+}  # fmt: skip
+PEOPLE_IMPROVISED = {
+    "Ses01F": 217, "Ses01M": 205, "Ses02F": 185, "Ses02M": 208, "Ses03F": 264,
+    "Ses03M": 274, "Ses04F": 149, "Ses04M": 221, "Ses05F": 298, "Ses05M": 259,
+}  # fmt: skip
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def write(path, text, encoding="utf-8"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding=encoding)
+
+
+def sound(path, seed=0, seconds=0.5):
+    """A short noise, another for every seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(noise(round(seconds * 16_000), seed), format=path.suffix[1:].upper()))
+    return path
+
+
+def hum(path, seconds=1.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(tone(seconds)))
+    return path
+
+
+def iemocap_turn(root, utterance, emotion, text="Excuse me."):
+    """An utterance among the labels and the transcripts, with the lines of annotators that follow it."""
+    dialogue, session = utterance.rpartition("_")[0], f"Session{int(utterance[3:5])}"
+    labels = root / session / "dialog" / "EmoEvaluation" / f"{dialogue}.txt"
+    texts = root / session / "dialog" / "transcriptions" / f"{dialogue}.txt"
+    for path in (labels, texts):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with labels.open("a") as stream:
+        stream.write(f"{_turn(utterance, emotion)}C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\n\n")
+    with texts.open("a") as stream:
+        stream.write(f"{utterance} [006.2901-008.2357]: {text}\n")
+
+
+def _turn(utterance, emotion):
+    return f"[6.2901 - 8.2357]\t{utterance}\t{emotion}\t[2.5000, 2.5000, 2.5000]\n"
+
+
+def whole_iemocap(root):
+    """All of IEMOCAP's labels, by the published counts: every emotion, speaker and label set has its number."""
+    deal = {
+        "impro01": (PEOPLE_IMPROVISED, {"ang": 289, "hap": 284, "sad": 608, "neu": 1099}),
+        "script01_1": (
+            {person: count - PEOPLE_IMPROVISED[person] for person, count in PEOPLE_4.items()},
+            {"ang": 814, "hap": 311, "exc": 1041, "sad": 476, "neu": 609},
+        ),
+        "script02_1": ({"Ses01F": 4508}, {"fru": 1849, "sur": 107, "fea": 40, "dis": 2, "oth": 3, "xxx": 2507}),
+    }
+    for kind, (people, emotions) in deal.items():
+        words = iter([word for word, count in emotions.items() for _ in range(count)])
+        for person, count in people.items():
+            dialogue = f"{person[:5]}F_{kind}"
+            lines = [_turn(f"{dialogue}_{person[5]}{n:04}", next(words)) for n in range(count)]
+            path = root / f"Session{person[4]}" / "dialog" / "EmoEvaluation" / f"{dialogue}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a") as stream:
+                stream.write("% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n" + "".join(lines))
+        assert next(words, None) is None
+
+
+def meld_table(root, split, *rows):
+    """Rows of (utterance, speaker, emotion, dialogue, number)."""
+    header = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
+    lines = [
+        f'{n},"{text}",{speaker},{emotion},neutral,{dialogue},{utterance},4,7,"00:20:57,256","00:21:00,049"'
+        for n, (text, speaker, emotion, dialogue, utterance) in enumerate(rows, start=1)
+    ]
+    write(root / f"{split}_sent_emo.csv", "\n".join([header, *lines]) + "\n")

@@ -1,0 +1,271 @@
+"""The store: what goes in comes out, whoever else writes or dies meanwhile; and `affekt features` over it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from affekt.errors import AffektError, BadConfig, UnknownName
+from affekt.features.maintenance import damages, plan, stored_features
+from affekt.features.store import FeatureStore, audio_key, cache_root, shape_of
+from affekt.utterance import Utterance
+
+DESCRIPTION = {"feature": "made", "dim": 4, "settings": {"blocks": [1, 2], "empty": "", "architecture": {"deep": 1}}}
+DESCRIPTION |= {"device": "cpu", "threads": 2, "batched": True, "copy": {"number": 3, "seed": 0}}
+KEY = "ab" + 62 * "0"
+
+
+def frames(count=3, dim=4, value=1.5):
+    return np.full((count, dim), value, np.float32)
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
+    return FeatureStore("made", DESCRIPTION)
+
+
+def affekt(*words):
+    return subprocess.run([sys.executable, "-m", "affekt", *words], capture_output=True, text=True, check=False)
+
+
+def test_what_goes_in_comes_out_in_16_bits(store):
+    values = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    assert KEY not in store
+    store[KEY] = values
+    assert KEY in store
+    assert isinstance(store[KEY], np.memmap)
+    np.testing.assert_array_equal(store[KEY], values.astype(np.float16))
+    assert store.path(KEY) == store.folder / "ab" / f"{KEY}.npy"
+    assert not list(store.folder.rglob(".*"))
+
+
+def test_the_description_decides_the_folder_and_is_written_in_it(store):
+    assert json.loads((store.folder / "description.json").read_text()) == DESCRIPTION
+    assert FeatureStore("made", dict(reversed(DESCRIPTION.items()))).folder == store.folder
+    assert FeatureStore("made", {**DESCRIPTION, "dim": 5}).folder != store.folder
+    (store.folder / "description.json").write_text("{")  # of a full disk
+    FeatureStore("made", DESCRIPTION)
+    assert json.loads((store.folder / "description.json").read_text()) == DESCRIPTION
+
+
+def test_values_that_16_bits_cannot_hold_are_refused(store):
+    for value in (7e4, np.inf, np.nan):
+        with pytest.raises(AffektError, match="not finite, or go beyond 65504"):
+            store[KEY] = frames(value=value)
+    assert KEY not in store
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, 140, -1])
+def test_a_file_that_was_cut_off_counts_as_not_there(store, kept):
+    store[KEY] = frames()
+    content = store.path(KEY).read_bytes()
+    store.path(KEY).write_bytes(content[:kept])
+    assert KEY not in store
+    with pytest.raises(AffektError, match=r"is damaged: run the same command again"):
+        store[KEY]
+    store[KEY] = frames()
+    assert store.path(KEY).read_bytes() == content
+
+
+def test_other_files_count_as_not_there(store):
+    store[KEY] = frames()
+    with store.path(KEY).open("ab") as file:
+        file.write(b"more")
+    assert KEY not in store
+    np.save(store.path(KEY), frames(), allow_pickle=False)  # 32 bits
+    assert KEY not in store
+    store.path(KEY).unlink()
+    with pytest.raises(AffektError, match=r"is gone: run the same command again"):
+        store[KEY]
+
+
+def test_a_full_disk_leaves_nothing(store, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        store[KEY] = frames()
+    assert not list((store.folder / "ab").iterdir())
+
+
+WRITER = """
+import sys
+import numpy as np
+from affekt.features.store import FeatureStore
+store = FeatureStore("made", {"feature": "made", "dim": 1000})
+print("ready", flush=True)
+for turn in range(int(sys.argv[2])):
+    for number in range(10):
+        shared, own = f"aa{number}", f"{sys.argv[1]}{number}"
+        store[shared] = np.full((50, 1000), number, np.float32)
+        store[own] = np.full((50, 1000), turn, np.float32)
+        assert store[shared][-1, -1] == number
+"""
+
+
+def writer(name, turns):
+    return subprocess.Popen([sys.executable, "-c", WRITER, name, str(turns)], stdout=subprocess.PIPE)
+
+
+def test_many_processes_write_the_same_and_other_keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
+    processes = [writer(name, 10) for name in ("bb", "cc", "dd")]
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    (stored,) = stored_features()
+    assert len(stored.files) == 40
+    assert not [reason for _, reason in damages(stored) if reason]
+
+
+def test_a_kill_in_the_middle_leaves_no_half_file_that_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
+    for delay in (0.02, 0.05, 0.09):
+        process = writer("bb", 10**6)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    (stored,) = stored_features()
+    assert stored.files
+    assert all(shape_of(path) == (50, 1000) for path, _ in stored.files)
+
+
+def test_the_key_is_of_the_sound_and_its_stretch(tmp_path):
+    one, same, other = tmp_path / "a.wav", tmp_path / "b.wav", tmp_path / "c.wav"
+    for path, content in ((one, b"sound"), (same, b"sound"), (other, b"noise")):
+        path.write_bytes(content)
+    keys = [
+        audio_key(Utterance("x", "made", path, "angry", start=start, end=end))
+        for path, start, end in (
+            (one, 0.0, None),
+            (same, 0.0, None),
+            (other, 0.0, None),
+            (one, 0.0, 1.0),
+            (one, 0.5, 1.0),
+        )
+    ]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 4
+
+
+def test_the_root_is_where_the_system_keeps_what_can_be_computed_again(monkeypatch):
+    for name in ("AFFEKT_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache_root().parts[-2:] == (".cache", "affekt")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert str(cache_root()) == "/somewhere/affekt"
+
+
+def aged(path, seconds):
+    past = time.time() - seconds
+    os.utime(path, (past, past))
+
+
+def test_ls_says_what_is_stored(store):
+    store[KEY] = frames()
+    (one,) = json.loads(affekt("features", "ls", "--json").stdout)["features"]
+    assert (one["feature"], one["dim"], one["files"]) == ("made", 4, 1)
+    assert one["bytes"] == store.path(KEY).stat().st_size
+    assert one["settings"] == {"blocks": [1, 2], "copy": 3, "batched": True, "threads": 2}
+    table = affekt("features", "ls").stdout
+    assert store.folder.name in table
+    assert "blocks=1,2" in table
+
+
+def test_nothing_stored_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "none"))
+    result = affekt("features", "ls")
+    assert result.stdout == f"no features are stored in {tmp_path / 'none'}\n"
+    assert affekt("features", "verify").returncode == 0
+    assert plan(everything=True).size == 0
+
+
+def test_verify_names_what_is_damaged_and_removes_it(store):
+    for number, values in enumerate((frames(), frames(dim=5), frames(count=0), frames(), frames())):
+        store[f"ab{number}"] = values
+    store.path("ab3").write_bytes(store.path("ab3").read_bytes()[:-1])
+    content = bytearray(store.path("ab4").read_bytes())
+    content[-2:] = np.float16(np.nan).tobytes()
+    store.path("ab4").write_bytes(content)
+    reasons = {path.stem: reason for path, reason in damages(stored_features()[0])}
+    assert reasons["ab0"] == ""
+    assert "(3, 5); expected (frames, 4)" in reasons["ab1"]
+    assert "(0, 4)" in reasons["ab2"]
+    assert "as long as its header says" in reasons["ab3"]
+    assert "not finite" in reasons["ab4"]
+    found = affekt("features", "verify", "made")
+    assert found.returncode == 2
+    assert "5 files of 1 features, 4 damaged; --remove" in found.stdout
+    removed = affekt("features", "verify", "--remove", "--json")
+    assert removed.returncode == 0
+    assert len(json.loads(removed.stdout)["damaged"]) == 4
+    assert [path.stem for path, _ in stored_features()[0].files] == ["ab0"]
+
+
+def test_verify_looks_at_the_description(store):
+    place = store.folder / "description.json"
+    place.write_text(place.read_text().replace("4", "5"))
+    assert [reason for _, reason in damages(stored_features()[0])] == ["is not the one that the folder is named after"]
+    place.unlink()
+    assert [reason for _, reason in damages(stored_features()[0])] == ["is missing, or is no JSON object"]
+
+
+def test_prune_takes_what_is_named_or_old(store, tmp_path):
+    other = FeatureStore("other", DESCRIPTION)
+    store[KEY] = other[KEY] = frames()
+    aged(other.folder / "description.json", 3 * 86_400)
+    (tmp_path / "features" / "mine").mkdir()  # no store: nobody's to delete
+    assert [one.feature for one in plan(older_than=2.0).stored] == ["other"]
+    assert [one.feature for one in plan(["made"]).stored] == ["made"]
+    assert [one.feature for one in plan([other.folder.name], older_than=4.0).stored] == []
+    assert [one.feature for one in plan(everything=True).stored] == ["made", "other"]
+    assert plan().stored == ()
+    dry = affekt("features", "prune", "--all", "--dry-run")
+    assert "would become free" in dry.stdout
+    assert store.folder.is_dir()
+    gone = json.loads(affekt("features", "prune", "made", "--json").stdout)
+    assert gone["bytes"] == plan(["other"]).size
+    assert not store.folder.exists()
+    assert KEY in other
+    FeatureStore("other", DESCRIPTION)  # used again, it is no longer old
+    assert plan(older_than=2.0).stored == ()
+    plan(everything=True).carry_out()
+    assert [path.name for path in (tmp_path / "features").iterdir()] == ["mine"]
+
+
+def test_prune_takes_what_killed_writers_left_and_not_what_is_being_written(store):
+    store[KEY] = frames()
+    old, new = (store.path(KEY).with_name(f".{digit * 32}") for digit in "01")
+    for path in (old, new):
+        path.write_bytes(b"half")
+    aged(old, 7200)
+    pruning = plan()
+    assert pruning.leftovers == ((old, 4),)
+    pruning.carry_out()
+    assert not old.exists()
+    assert new.exists()
+    assert KEY in store
+
+
+def test_what_is_misspelt_is_said(store):
+    with pytest.raises(UnknownName, match=r"nothing stored under 'mode'.*did you mean 'made'"):
+        plan(["mode"])
+    with pytest.raises(BadConfig, match=r"either names \(made\) or --all"):
+        plan(["made"], everything=True)
+    with pytest.raises(BadConfig, match=r"--older-than -1.0: expected days"):
+        plan(older_than=-1.0)
+    assert store.folder.is_dir()
+
+
+def test_the_commands_need_no_torch(store):
+    code = "import sys; sys.modules['torch'] = None; from affekt.cli import app; app(['features', 'verify'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "0 files of 1 features, 0 damaged\n"), store.folder
