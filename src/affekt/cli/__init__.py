@@ -16,6 +16,7 @@ from affekt.cli.audit import audit
 from affekt.cli.convert import convert
 from affekt.cli.evaluate import evaluate
 from affekt.cli.recognize import recognize
+from affekt.cli.report import report
 from affekt.cli.train import train
 from affekt.errors import AffektError
 
@@ -59,7 +60,7 @@ def _options(
     pass
 
 
-for command in (recognize, train, evaluate, audit, convert):
+for command in (recognize, train, evaluate, report, audit, convert):
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="Describe, check and export corpora.")
 app.add_typer(features.app, name="features", help="List, verify and prune stored features.")

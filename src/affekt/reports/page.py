@@ -1,0 +1,141 @@
+"""Finished trainings as a Markdown page: a section per split, headed by its protocol line. Never written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from affekt.evaluation.scores import Comparison
+from affekt.evaluation.selection import RULES
+from affekt.reports.card import table
+from affekt.reports.results import Pair, Printed, Results, Row, Spread
+
+HEAD = """\
+# Results
+
+Written by `affekt report` from the run folders of finished trainings, never by hand. All figures but p are in percent.
+
+- UA is mean recall, WA accuracy, ECE expected calibration error over 15 bins. "±" is the standard deviation over the seeds,
+  each a training of its own on the same split.
+- The intervals and ECE count the answers of all seeds together.
+- weights: numbers in the trained network, its stored standardisation too; a frozen encoder is not counted.
+- selection: {rules}. Optimism: what UA gains when the epoch is chosen on the test part, over the better of the other rules;
+  new data would not give it.
+- Differences are in points of UA, first training minus second, on the same utterances. p is McNemar's exact two-sided test
+  of the two trainings of a seed, which takes utterances as independent; the interval of the mean draws the same speakers for
+  both, all seeds together, and knows nothing of other seeds.
+- The seed in a protocol's line is that of its draw, not of a training.
+"""
+
+
+def page(results: Results) -> str:
+    """The Markdown of all sections."""
+    used = dict.fromkeys(row.selection for row in results.rows)
+    rules = "; ".join(f'"{rule}", {RULES[rule]}' for rule in used)
+    return "\n".join([HEAD.format(rules=rules), *(_section(rows, results.pairs) for rows in sections(results.rows))])
+
+
+def sections(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows by split, corpus and labels, in the order in which these are met."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.split_hash, row.corpus, row.labels), []).append(row)
+    return list(found.values())
+
+
+def _section(rows: Sequence[Row], pairs: Sequence[Pair]) -> str:
+    first = rows[0]
+    here = [pair for pair in pairs if (pair.split_hash, pair.corpus) == (first.split_hash, first.corpus)]
+    paragraphs = [
+        f"## {_corpus(first)}: {first.protocol}\n",
+        f"{_protocol_line(first)}\n",
+        _scores(rows),
+        *(f"{text}.\n" for text in dict.fromkeys(_published(row.printed) for row in rows if row.printed)),
+        "UA by the rule that chooses the epoch:\n\n" + _choices(rows),
+        "Differences of UA:\n\n" + _pairs(here) if here else "",
+    ]
+    return "\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _corpus(row: Row) -> str:
+    return f"{row.title}, {row.note}" if row.note else row.title
+
+
+def _protocol_line(row: Row) -> str:
+    speakers = f" of {row.people} speakers" if row.people else ""
+    line = (
+        f"{row.protocol}, part 'test': {row.utterances} utterances{speakers}; **{row.verdict}**; split {row.split_hash}; "
+        f"labels {row.labels}: {', '.join(row.emotions)}. Intervals: {row.scores.intervals}."
+    )
+    return line + (
+        f" Whether this is the original audio, and who speaks, is not known here: {row.doubt}" if row.doubt else ""
+    )
+
+
+def _scores(rows: Sequence[Row]) -> str:
+    printed = any(row.printed for row in rows)
+    header = ["training", "model", "weights", "seeds", "selection", "UA", "WA", "UA, 95 %", "WA, 95 %", "ECE"]
+    body = [
+        [
+            row.name,
+            row.model,
+            f"{row.weights:,}" if row.weights else "",
+            ", ".join(map(str, row.seeds)),
+            row.selection,
+            spread(row.UA),
+            spread(row.WA),
+            ends(row.scores.UA.low, row.scores.UA.high),
+            ends(row.scores.WA.low, row.scores.WA.high),
+            f"{100 * row.scores.ece:.1f}",
+            *([f"{100 * row.printed.UA:.1f}", f"{100 * row.printed.WA:.1f}"] if row.printed else [""] * 2 * printed),
+        ]
+        for row in rows
+    ]
+    return table(header + ["paper's UA", "paper's WA"] * printed, body)
+
+
+def _published(printed: Printed) -> str:
+    return f"The paper's figures ({printed.source}) are {printed.differs}"
+
+
+def _choices(rows: Sequence[Row]) -> str:
+    rules = [rule for rule in RULES if any(rule in row.by_selection for row in rows)]
+    names = {"last": "last epoch", "validation": "best on validation", "paper": "best on TEST"}
+    body = [
+        [
+            row.name,
+            *(spread(row.by_selection[rule]) if rule in row.by_selection else "" for rule in rules),
+            f"{100 * row.optimism:+.1f}",
+        ]
+        for row in rows
+    ]
+    return table(["training", *(names[rule] for rule in rules), "optimism"], body)
+
+
+def _pairs(pairs: Sequence[Pair]) -> str:
+    seeds = sorted({seed for pair in pairs for seed in pair.by_seed})
+    body = [
+        [
+            f"{pair.first} - {pair.second}",
+            *(_difference(pair.by_seed[seed]) if seed in pair.by_seed else "" for seed in seeds),
+            spread(pair.difference, signed=True),
+            ends(*pair.interval, signed=True) if pair.interval else "",
+        ]
+        for pair in pairs
+    ]
+    return table(["trainings", *(f"seed {seed}" for seed in seeds), "mean", "95 %"], body)
+
+
+def _difference(one: Comparison) -> str:
+    return f"{100 * one.value:+.1f}, p = {one.p:.2g}"
+
+
+def spread(one: Spread, *, signed: bool = False) -> str:
+    """In percent: "70.1 ± 0.6", or the mean alone where there is one seed."""
+    mean = f"{100 * one.mean:{'+' if signed else ''}.1f}"
+    return mean if one.deviation is None else f"{mean} ± {100 * one.deviation:.1f}"
+
+
+def ends(low: float, high: float, *, signed: bool = False) -> str:
+    """The ends of an interval in percent: "68.0 to 72.1"."""
+    sign = "+" if signed else ""
+    return f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}"

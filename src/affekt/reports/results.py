@@ -1,0 +1,212 @@
+"""Finished trainings side by side: scores over seeds, what each selection would have printed, and paired comparisons.
+
+Everything derives from run folders. The corpora, where they are found, tell who speaks, which the intervals go by, and
+whether the audio is the original. `affekt.reports.page` makes Markdown of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.corpora.source import OWN
+from affekt.evaluation.scores import Comparison, Scores, compare, score
+from affekt.evaluation.selection import Rule
+from affekt.extras import need
+from affekt.metrics import confusion, ua, wa
+from affekt.protocols import INDEPENDENT, Split
+from affekt.reports.trainings import Answers, Tested, corpora_of, gathered, tested
+from affekt.run import Run
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a paper prints, as shares, and why ours beside it is no reproduction of it."""
+
+    UA: float
+    WA: float
+    source: str
+    differs: str
+
+
+MSTR_TABLE = "Li et al., Interspeech 2023, Table 2"
+MSTR_DIFFERS = (
+    "not comparable one to one: the paper hears the original audio through HuBERT large and draws an 80/20 that it does not "
+    "publish, ours hears one block of Whisper tiny.en through a narrower model; compare the two models with one another"
+)
+# By the recipe's and the protocol's names.
+PRINTED = {
+    ("vanilla-cremad", "mstr-random"): Printed(0.779, 0.777, MSTR_TABLE, MSTR_DIFFERS),
+    ("mstr-cremad", "mstr-random"): Printed(0.7992, 0.797, MSTR_TABLE, MSTR_DIFFERS),
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Over seeds, as shares; each seed's folds counted together."""
+
+    mean: float
+    deviation: float | None  # of a sample; None for one seed
+    seeds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training's scores on the test part of one corpus. `scores` counts the answers of all its seeds together."""
+
+    name: str
+    model: str
+    weights: int | None  # numbers in the trained network's file: a frozen encoder is not among them
+    corpus: str  # its id
+    title: str
+    note: str  # what has to be said of the copy of the corpus, such as "rebuilt audio"
+    labels: str
+    emotions: tuple[str, ...]
+    protocol: str
+    utterances: int
+    people: int | None
+    split_hash: str
+    verdict: str
+    seeds: tuple[int, ...]
+    selection: Rule
+    UA: Spread
+    WA: Spread
+    scores: Scores
+    by_selection: Mapping[Rule, Spread]  # UA
+    optimism: float  # UA that choosing the epoch on the test part gains over the better of the honest rules
+    printed: Printed | None
+    doubt: str  # why nobody knows who speaks; "" where it is known
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two trainings on the same split, seed by seed and over all seeds that they share, by each one's own selection."""
+
+    first: str
+    second: str
+    corpus: str
+    split_hash: str
+    by_seed: Mapping[int, Comparison]
+    difference: Spread  # of UA, first minus second
+    interval: tuple[float, float] | None  # 95 %, of the mean, from drawing the same speakers for both; None below 10
+
+
+@dataclass(frozen=True)
+class Results:
+    rows: Sequence[Row]
+    pairs: Sequence[Pair]
+
+
+def results(folders: Sequence[Path]) -> Results:
+    """The scores of all trainings below these folders, and the comparisons of those that share a split.
+
+    Raises `BadConfig` for a folder without runs, for an unfinished run, and for one that is there twice.
+    """
+    parts = [tested(one, corpus) for one in gathered(folders) for corpus in corpora_of(one)]
+    rows = [_row(part) for part in parts]
+    pairs = [
+        _pair(*one, *other)
+        for one, other in combinations(zip(parts, rows, strict=True), 2)
+        if _comparable(one[1], other[1])
+    ]
+    return Results(rows, pairs)
+
+
+def _row(part: Tested) -> Row:
+    config, folds = part.training.config, part.training.folds
+    emotions, seeds = folds[0].run.emotions, len(part.chosen)
+    by_selection = {rule: _spread(ua, part.labels, answers) for rule, answers in part.answers.items()}
+    honest = max(one.mean for rule, one in by_selection.items() if rule != "paper")
+    title = part.corpus if part.source.name in OWN else part.source.title
+    return Row(
+        name=config["name"],
+        model=config["model"].get("name", f"from {config.get('start')}"),
+        weights=_weights(folds[0].run),
+        corpus=part.corpus,
+        title=title,
+        note="" if part.doubt else part.source.note,
+        labels=config["labels"],
+        emotions=emotions,
+        protocol=_protocol([fold.split for fold in folds]),
+        utterances=len(set(part.ids)),
+        people=len(set(part.people)) if part.people else None,
+        split_hash=_split_hash([fold.split for fold in folds]),
+        verdict=next((fold.split.verdict for fold in folds if not fold.split.speaker_independent), INDEPENDENT),
+        seeds=tuple(part.chosen),
+        selection=config["selection"],
+        UA=_spread(ua, part.labels, part.chosen),
+        WA=_spread(wa, part.labels, part.chosen),
+        scores=score(
+            np.tile(part.labels, seeds),
+            np.concatenate(list(part.chosen.values())),
+            emotions,
+            part.people and list(part.people) * seeds,
+            units=list(part.ids) * seeds,
+        ),
+        by_selection=by_selection,
+        optimism=by_selection["paper"].mean - honest,
+        printed=PRINTED.get((config["name"], config["protocol"]["name"])),
+        doubt=part.doubt,
+    )
+
+
+def _spread(
+    metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], answers: Mapping[int, Answers]
+) -> Spread:
+    return spread([metric(confusion(labels, one.argmax(axis=1), one.shape[1])) for one in answers.values()])
+
+
+def spread(values: Sequence[float]) -> Spread:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Spread(float(np.mean(values)), deviation, tuple(values))
+
+
+def _protocol(splits: Sequence[Split]) -> str:
+    first = splits[0]
+    described = f" ({first.description})" if first.description else ""
+    return first.title if len(splits) == 1 else f"{first.name}{described}, {len(splits)} folds"
+
+
+def _split_hash(splits: Sequence[Split]) -> str:
+    hashes = sorted(split.hash for split in splits)
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:12]
+
+
+def _weights(run: Run) -> int | None:
+    path = run.weights(run.epochs[-1])
+    if not path.is_file():
+        return None
+    with need("safetensors", extra="train", purpose="counting weights").safe_open(path, framework="numpy") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
+
+
+def _comparable(one: Row, other: Row) -> bool:
+    same = all(getattr(one, what) == getattr(other, what) for what in ("corpus", "split_hash", "emotions"))
+    return same and bool(set(one.seeds) & set(other.seeds))
+
+
+def _pair(first: Tested, row: Row, second: Tested, other: Row) -> Pair:
+    shared = [seed for seed in first.chosen if seed in second.chosen]
+    by_seed = {seed: compare(first.labels, first.chosen[seed], second.chosen[seed], first.people) for seed in shared}
+    together = compare(
+        np.tile(first.labels, len(shared)),
+        np.concatenate([first.chosen[seed] for seed in shared]),
+        np.concatenate([second.chosen[seed] for seed in shared]),
+        first.people and list(first.people) * len(shared),
+    )
+    return Pair(
+        row.name,
+        other.name,
+        row.corpus,
+        row.split_hash,
+        by_seed,
+        spread([one.value for one in by_seed.values()]),
+        together.interval,
+    )
