@@ -129,9 +129,14 @@ class TemporalTransformer(EmotionModel):
         stream = batch.streams["speech"]
         if self.config.stride > 1:
             stream = Stream(*strided(stream.values, stream.mask, self.config.stride))
+        # Padding is zero after the standardisation, not before: a zero before would be far from any frame.
+        features = self.input.standardised(stream.values)
+        if self.config.input_norm == "standard" and stream.mask is not None:
+            features = features * stream.mask.unsqueeze(2).to(features.dtype)
+        stream = replace(stream, values=features)
         if self.frames is not None:
             stream = stream.padded(self.frames).trimmed(self.frames)
-        features = self.input.standardised(stream.values)
+        features = stream.values
         x = self.input(features)
         if self.config.positions == "sinusoids":
             x = x + sinusoids(x.shape[1], x.shape[2], device=x.device, dtype=x.dtype)
