@@ -1,6 +1,7 @@
 # make run    a virtual environment with the light core, then the main job on the spoken samples
 # make test   a virtual environment with everything, then lint, types and all tests
 # make bench  speed, memory and start-up beside the usual way
+# make shifts what the shipped model keeps in noise, rooms, bands and codecs (needs AFFEKT_DATA)
 # make model  train the shipped model again (needs AFFEKT_DATA and AFFEKT_MODELS)
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ RUN := .venv-run
 DEV := .venv-dev
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run test bench model samples clean
+.PHONY: run test bench shifts model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -21,6 +22,9 @@ test: $(DEV)/installed
 
 bench: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/recognize.py
+
+shifts: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/shifts.py
 
 model: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt train default --output src/affekt/assets/default
