@@ -106,6 +106,40 @@ def test_an_error_of_ours_is_one_line_and_status_2(clips, tiny_bundle, arguments
     assert re.fullmatch(message, run.stderr)
 
 
+OWN = ["train", "--from", "default"]
+CALLS = ["--corpus", "folder:clips", "--output", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "give a recipe (affekt train default), or your own data: affekt train --from default --corpus "),
+        (["train", "defualt"], "there is no recipe 'defualt'; did you mean 'default'?"),
+        (["train", "default", "--corpus", "emodb"], "--corpus, --column and --emotion go with --from"),
+        (["train", "default", "training.epoch=3"], "unknown key 'epoch'; did you mean 'epochs'?"),
+        (OWN, "--from needs --corpus, your data: affekt train --from default --corpus folder:PATH"),
+        ([*OWN, "default", *CALLS], "'default' is no KEY=VALUE"),
+        ([*OWN, *CALLS], "expected EMOTION/FILE or SPEAKER/EMOTION/FILE"),
+        ([*OWN, "--corpus", "folder:nowhere", "--output", "mine"], "nowhere is no folder"),
+        ([*OWN, "--corpus", "clips", "--output", "mine"], "for one's own data: folder:clips or table:clips"),
+        ([*OWN, *CALLS[:2], "--output", "clips"], "clips is there, is no bundle, and would be replaced"),
+        (["train", "--from", "defalt", *CALLS], "did you mean 'default'?"),
+        (["evaluate", "nowhere", "emodb"], "there is no nowhere: give a training's folder"),
+        (["evaluate", "default", "emodbb"], "there is no corpus 'emodbb'; did you mean 'emodb'?"),
+        (["evaluate", "default", "emodb", "--selection", "lsat"], "no selection 'lsat'; did you mean 'last'?"),
+        (["evaluate", "clips", "emodb"], "clips is no bundle"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_training_and_scoring_say_what_they_were_not_given(clips, arguments, message):
+    run = affekt(*arguments, folder=clips.parent)
+    assert run.returncode == 2
+    assert run.stderr.startswith("affekt: ")
+    assert message in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert not (clips.parent / "runs").exists()
+
+
 def test_json_is_utf8_whatever_the_system_speaks(tmp_path, tiny_bundle):
     (tmp_path / "grüß dich 日本.wav").write_bytes(encoded(tone()))
     run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path, PYTHONIOENCODING="ascii")
@@ -342,6 +376,8 @@ def unimportable(folder, *modules):
         "import affekt.cli",
         "import runpy; sys.argv = ['affekt', '--help']; runpy.run_module('affekt', run_name='__main__')",
         "import runpy; sys.argv = ['affekt', 'recognize', '--help']; runpy.run_module('affekt', run_name='__main__')",
+        "import runpy; sys.argv = ['affekt', 'train', '--help']; runpy.run_module('affekt', run_name='__main__')",
+        "import runpy; sys.argv = ['affekt', 'evaluate', '--help']; runpy.run_module('affekt', run_name='__main__')",
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code):

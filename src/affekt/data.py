@@ -88,6 +88,10 @@ class Dataset:
             return np.ones(len(self), np.int64)
         return np.array([len(values) for values in self.features[timed]], np.int64)
 
+    def only(self, stream: str) -> Dataset:
+        """The same utterances with one of their streams, and without copies."""
+        return replace(self, features={stream: self.features[stream]}, specs={stream: self.specs[stream]}, copies=())
+
     def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Stream -> mean and deviation of each feature over all frames, (dim,) each."""
         result = {}

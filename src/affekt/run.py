@@ -48,10 +48,7 @@ class Run:
         """
         run, text = cls(folder), to_toml(config)
         if run.config_file.is_file():
-            if _deciding(run.config) != _deciding(tomllib.loads(text)) or run.split.hash != split.hash:
-                raise BadConfig(
-                    f"{folder} holds a run with other settings or another split: give another folder, or remove it"
-                )
+            run.check(config, split)
             run.config_file.write_text(text, encoding="utf-8")
             return run
         (folder / "predictions").mkdir(parents=True, exist_ok=True)
@@ -62,6 +59,16 @@ class Run:
         (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
         run.config_file.write_text(text, encoding="utf-8")  # last: a folder with it is complete
         return run
+
+    def check(self, config: Mapping[str, Any], split: Split) -> None:
+        """Raise `BadConfig` if the folder holds a run of another configuration or split."""
+        if not self.config_file.is_file():
+            return
+        before, now = _deciding(self.config), _deciding(tomllib.loads(to_toml(config)))
+        changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+        if changed or self.split.hash != split.hash:
+            what = f"other settings ({', '.join(changed)})" if changed else "other utterances or another split"
+            raise BadConfig(f"{self.folder} holds a run of {what}: give another run folder (--run), or remove it")
 
     @property
     def config_file(self) -> Path:
@@ -110,6 +117,12 @@ class Run:
         temporary = self.folder / ".log.jsonl"
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         temporary.replace(self.folder / "log.jsonl")
+
+    def cut(self, epoch: int) -> None:
+        """Forget what a kill left of epochs after this one: predictions that no checkpoint goes with."""
+        for later in self.epochs:
+            if later > epoch:
+                (self.folder / "predictions" / f"{later:04}.npz").unlink()
 
     def log(self) -> list[dict[str, Any]]:
         path = self.folder / "log.jsonl"

@@ -1,4 +1,4 @@
-"""What `affekt recognize` shows: JSON lines, or a table with bars and, over many files on a terminal, a progress bar."""
+"""What the commands show on a terminal: rows with bars, over many files a progress bar; scores with their protocol."""
 
 from __future__ import annotations
 
@@ -173,15 +173,21 @@ def print_scores(scores: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     note = f", {scores['note']}" if scores["note"] else ""
     console.print(Text(f"{scores['model']} on {scores['corpus']}{note}: {scores['utterances']} utterances", "bold"))
-    console.print(
-        f"{scores['protocol']}, split {scores['split_hash']}, {scores['verdict']}; selection: {scores['selection']}"
-    )
-    console.print(scores["intervals"])
+    for name, text in (
+        ("protocol", f"{scores['protocol']}, split {scores['split_hash']}"),
+        ("speakers", scores["verdict"] + (f", {scores['people']} scored" if scores["people"] else "")),
+        ("selection", scores["selection"]),
+        ("intervals", scores["intervals"]),
+    ):
+        console.print(f"  {name:<10} {text}")
     entries = [(name, scores[name]) for name in ("UA", "WA", "WF1")] + list(scores["recall"].items())
+    width = max(len(name) for name, _ in entries)
     for name, interval in entries:
         value, low, high = (100 * interval[part] for part in ("value", "low", "high"))
-        console.print(f"  {name:<8} {value:5.1f} %  ({low:.1f} to {high:.1f})")
-    console.print(f"  {'ECE':<8} {100 * scores['ece']:5.1f} %")
+        console.print(f"  {name:<{width}}  {value:5.1f} %  ({low:.1f} to {high:.1f})")
+    console.print(f"  {'ECE':<{width}}  {100 * scores['ece']:5.1f} %")
+    if missing := [emotion for emotion in scores["classes"] if emotion not in scores["recall"]]:
+        console.print(f"  No utterance is {', '.join(missing)}: UA is over the others.")
     _print_runs(console, scores)
 
 
@@ -189,18 +195,17 @@ def _print_runs(console: Console, scores: dict[str, Any]) -> None:
     """What several trainings, and several ways to choose an epoch, make of the same."""
     runs = scores.get("runs", [])
     if len(runs) > 1:
+        console.print(f"Over {len(runs)} runs, mean and standard deviation:")
         for name, entry in scores["over_runs"].items():
-            console.print(
-                f"  {name} over {len(runs)} runs: mean {100 * entry['mean']:.1f} %, "
-                f"standard deviation {100 * entry['deviation']:.1f}"
-            )
+            console.print(f"  {name}  {100 * entry['mean']:5.1f} %  ± {100 * entry['deviation']:.1f}")
     choices = scores.get("by_selection", {})
     if len(choices) < 2:
         return
-    console.print("UA by the rule that chooses the epoch:")
+    console.print("UA by the rule that chooses the epoch" + (", mean over the runs:" if len(runs) > 1 else ":"))
+    width = max(map(len, choices))
     for name, entry in choices.items():
-        console.print(f"  {name:<11} {100 * entry['UA']:5.1f} %  {entry['rule']}")
-    honest = max(entry["UA"] for name, entry in choices.items() if name != "paper")
+        console.print(f"  {name:<{width}}  {100 * entry['UA']:5.1f} %  {entry['rule']}")
     if "paper" in choices:
-        gain = 100 * (choices["paper"]["UA"] - honest)
-        console.print(f"  Choosing on the test part gains {gain:.1f} points that new data would not.")
+        honest = "validation" if "validation" in choices else "last"
+        gain = 100 * (choices["paper"]["UA"] - choices[honest]["UA"])
+        console.print(f"  Choosing on the test part prints {gain:.1f} points more than {honest!r}; new data would not.")

@@ -1,6 +1,7 @@
 """The loop: what is killed goes on to the very same weights, and several processes train one model."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,12 +12,13 @@ import pytest
 import torch
 
 from affekt.data import Dataset
+from affekt.errors import BadConfig
 from affekt.evaluation.selection import select
 from affekt.models import models
 from affekt.models.base import FeatureSpec
 from affekt.protocols import Split
 from affekt.run import Run
-from affekt.training.loop import fit
+from affekt.training.loop import drawn, fit
 from affekt.training.strategy import Supervised, SupervisedConfig
 
 EMOTIONS = ("angry", "happy", "sad")
@@ -51,10 +53,13 @@ def small_model():
     return models["mstr"](config, len(EMOTIONS))
 
 
-def start(folder, train, test):
-    split = Split("made", {"train": tuple(train.ids), "test": tuple(f"t{i}" for i in test.ids)}, True)
+def start(folder, train, test, **others):
+    scored = {"test": test, **others}
+    parts = {part: tuple(f"{part}/{i}" for i in data.ids) for part, data in scored.items()}
+    split = Split("made", {"train": tuple(train.ids), **parts}, True)
     labels = dict(zip(split.parts["train"], train.labels.tolist(), strict=True))
-    labels |= dict(zip(split.parts["test"], test.labels.tolist(), strict=True))
+    for part, data in scored.items():
+        labels |= dict(zip(split.parts[part], data.labels.tolist(), strict=True))
     return Run.start(folder, {"name": "made"}, split, EMOTIONS, labels)
 
 
@@ -121,8 +126,120 @@ def test_only_weights_that_a_rule_can_choose_are_kept(tmp_path):
 
 def test_a_run_folder_is_not_taken_up_by_another_recipe(tmp_path):
     run, _ = trained(tmp_path, 1)
-    with pytest.raises(ValueError, match="holds a run with other settings or another split"):
+    with pytest.raises(BadConfig, match=r"holds a run of other settings \(name\): give another run folder"):
         Run.start(tmp_path, {"name": "other"}, run.split, EMOTIONS, {})
+    other = replace(run.split, parts={"train": ("a",), "test": ("b",)})
+    with pytest.raises(BadConfig, match="holds a run of other utterances or another split"):
+        Run.start(tmp_path, {"name": "made"}, other, EMOTIONS, {})
+
+
+# Early stopping
+
+HOPELESS = SupervisedConfig(learning_rate=1e-9, averaging=0.9)  # no epoch is better than the first
+
+
+def stopped(folder, *, patience=2, epochs=9, killed_after=None, config=HOPELESS):
+    """Train with a validation part; `killed_after` steps the process dies, and another goes on."""
+    train, test, validation = corpus(), corpus(9, seed=1), corpus(9, seed=2)
+    said = []
+    for after in [killed_after, None] if killed_after else [None]:
+        run = start(folder, train, test, validation=validation)
+        strategy = Supervised(small_model(), config)
+        asked = strategy if after is None else Killed(strategy, after)
+        scored = {"test": test, "validation": validation}
+        try:
+            fit(asked, train, scored, run, epochs=epochs, batch_size=8, seed=3, patience=patience, say=said.append)
+        except KeyboardInterrupt:
+            continue
+    return run, strategy, said
+
+
+def test_training_ends_when_validation_no_longer_betters(tmp_path):
+    run, _, said = stopped(tmp_path)
+    assert run.epochs == [1, 2, 3]
+    assert said[-1] == "no better UA on the validation part for 2 epochs: ended after epoch 3"
+    assert stopped(tmp_path)[0].epochs == [1, 2, 3]  # asked again, it does nothing
+
+
+def test_patience_outlasts_a_kill(tmp_path):
+    whole, first, _ = stopped(tmp_path / "whole", patience=3)
+    broken, second, _ = stopped(tmp_path / "broken", patience=3, killed_after=5)
+    assert whole.epochs == broken.epochs == [1, 2, 3, 4]
+    for name, value in first.weights().items():
+        assert torch.equal(value, second.weights()[name]), name
+
+
+def test_training_goes_on_exactly_as_long_as_patience_says(tmp_path):
+    run, _, _ = stopped(tmp_path, patience=6, epochs=25, config=SupervisedConfig(learning_rate=1e-2))
+    waited = [epoch - select_until(run, epoch) for epoch in run.epochs]
+    assert len(run.epochs) > 8
+    assert max(waited[:-1]) < 6
+    assert waited[-1] == 6 or run.epochs[-1] == 25
+
+
+def select_until(run, last):
+    """The best epoch by the validation part among the first ones, by hand."""
+    scores = {}
+    for epoch in range(1, last + 1):
+        right = run.predictions(epoch)["validation"].argmax(axis=1) == run.labels("validation")
+        scores[epoch] = np.mean([right[run.labels("validation") == label].mean() for label in range(3)])
+    return max(scores, key=lambda epoch: (scores[epoch], -epoch))
+
+
+def test_a_kill_between_predictions_and_checkpoint_leaves_no_ghost(tmp_path):
+    whole, _, _ = stopped(tmp_path / "whole")
+    run, _, _ = stopped(tmp_path / "broken", epochs=1)
+    ghost = run.folder / "predictions" / "0007.npz"
+    ghost.write_bytes((run.folder / "predictions" / "0001.npz").read_bytes())
+    broken, _, _ = stopped(tmp_path / "broken")
+    assert broken.epochs == whole.epochs == [1, 2, 3]
+    assert all(run.weights(select(run, rule)).is_file() for rule in ("last", "validation", "paper"))
+
+
+# The test part
+
+
+def test_the_test_parts_labels_decide_nothing_but_the_papers_rule(tmp_path):
+    """Training and honest selection are the same to the last bit whatever the labels of the test part are."""
+    chosen, weights = {}, {}
+    for name, turn in (("right", 0), ("wrong", 1)):
+        train, test, validation = corpus(), corpus(9, seed=1), corpus(9, seed=2)
+        test = replace(test, labels=(test.labels + turn) % 3)
+        run = start(tmp_path / name, train, test, validation=validation)
+        strategy = Supervised(small_model(), SupervisedConfig(learning_rate=1e-2))
+        scored = {"test": test, "validation": validation}
+        fit(strategy, train, scored, run, epochs=12, batch_size=8, seed=3, patience=8, say=lambda _: None)
+        chosen[name] = {rule: select(run, rule) for rule in ("last", "validation", "paper")}
+        weights[name] = strategy.weights()
+    assert all(torch.equal(value, weights["wrong"][name]) for name, value in weights["right"].items())
+    assert chosen["right"]["last"] == chosen["wrong"]["last"]
+    assert chosen["right"]["validation"] == chosen["wrong"]["validation"]
+    assert chosen["right"]["paper"] != chosen["wrong"]["paper"]
+
+
+def test_an_epochs_line_fits_the_terminal_and_does_not_tell_the_test_score(tmp_path):
+    _, _, said = stopped(tmp_path, patience=0, epochs=10)
+    pattern = r"epoch [ \d]\d/10  loss \d\.\d{3}  validation UA +\d+\.\d%  \d+\.\d s(, \d+ s left)?"
+    assert len(said) == 10
+    assert all(re.fullmatch(pattern, line) for line in said)
+    assert "left" not in said[-1]
+
+
+def test_a_training_that_comes_apart_says_so(tmp_path):
+    train, test = corpus(), corpus(9, seed=1)
+    train.features["speech"][5][:] = np.inf
+    strategy = Supervised(small_model(), SupervisedConfig())
+    with pytest.raises(BadConfig, match=r"epoch 1 gave \{'loss': nan\}: .* try a lower learning_rate"):
+        fit(strategy, train, {"test": test}, start(tmp_path, train, test), epochs=1, batch_size=8, seed=3)
+
+
+def test_balanced_epochs_are_heard_by_the_loop():
+    labels = np.array([0] * 18 + [1] * 4 + [2] * 2)
+    data = replace(corpus(), labels=labels)
+    heard, order = drawn(data, 3, 1, 8, sampling="balanced")
+    assert np.bincount(heard.labels[np.concatenate(order)]).tolist() == [8, 8, 8]
+    plain = np.concatenate(drawn(data, 3, 1, 8)[1])
+    assert sorted(plain) == list(range(24))
 
 
 @pytest.mark.parametrize(

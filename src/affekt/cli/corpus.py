@@ -105,10 +105,10 @@ def export(
 def _source(name: str, root: str, columns: list[str] | None, emotions: list[str] | None) -> Source:
     from affekt.corpora.source import Source
 
-    return Source(name, root, _pairs("--column", columns), _pairs("--emotion", emotions))
+    return Source(name, root, pairs("--column", columns), pairs("--emotion", emotions))
 
 
-def _pairs(option: str, values: list[str] | None) -> dict[str, str]:
+def pairs(option: str, values: list[str] | None) -> dict[str, str]:
     pairs = {}
     for value in values or ():
         left, equals, right = value.partition("=")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from affekt.cli.corpus import Columns, Emotions, pairs
 from affekt.errors import BadConfig
+from affekt.registry import did_you_mean
 
 
 def evaluate(
@@ -20,22 +23,26 @@ def evaluate(
     selection: Annotated[
         str | None, typer.Option(metavar="RULE", help="Of a training: last, validation or paper; else its recipe's.")
     ] = None,
+    column: Columns = None,
+    emotion: Emotions = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Score a training or a bundle on a corpus: its test part, or all of a corpus it never heard."""
     import json as jsonlib
 
-    from affekt.bundle import Bundle
     from affekt.corpora.source import Source
     from affekt.evaluation.selection import RULES
     from affekt.extras import need
 
     # What is misspelt is said before anything is asked to be installed.
     chosen = Source(corpus, str(root)) if root else Source.parse(corpus)
+    chosen = replace(chosen, columns=pairs("--column", column), emotions=pairs("--emotion", emotion))
     if selection is not None and selection not in RULES:
-        raise BadConfig(f"there is no selection {selection!r} (known: {', '.join(RULES)})")
-    if not any(Path(source).rglob("split.json")):
-        Bundle.open(source)
+        raise BadConfig(
+            f"there is no selection {selection!r}{did_you_mean(selection, RULES)} (known: {', '.join(RULES)})"
+        )
+    if not any(Path(source).rglob("predictions")):
+        _check_bundle(source)
     need("torch", extra="train", purpose="evaluation")
     from affekt import experiments
     from affekt.terminal import print_scores
@@ -48,3 +55,13 @@ def evaluate(
         print(jsonlib.dumps(scores))
     else:
         print_scores(scores)
+
+
+def _check_bundle(source: str) -> None:
+    from affekt.bundle import Bundle, shipped
+
+    if source not in shipped() and not Path(source).is_dir():
+        raise BadConfig(
+            f"there is no {source}: give a training's folder (runs/NAME), or a bundle's, or {shipped()[0]!r}"
+        )
+    Bundle.open(source)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affekt.cli.corpus import Columns, Emotions, pairs
 from affekt.errors import BadConfig
+
+if TYPE_CHECKING:
+    from affekt.bundle import Bundle
+    from affekt.corpora.source import Source
+
+OWN = "affekt train --from default --corpus folder:PATH --output BUNDLE"
 
 
 def train(
@@ -29,6 +39,8 @@ def train(
             help="With --from: folder:PATH (happy/1.wav), table:FILE, or a corpus; may be repeated.",
         ),
     ] = None,
+    column: Columns = None,
+    emotion: Emotions = None,
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; by default runs/RECIPE.")] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Make a bundle of the finished training here.")
@@ -39,21 +51,51 @@ def train(
 
     given = list(words or [])
     name = given.pop(0) if given and "=" not in given[0] else None
-    if (start is None) == (name is None):
-        raise BadConfig("give a recipe, or --from BUNDLE with --corpus: one of them, and not both")
-    if start is not None and (not corpus or output is None):
-        raise BadConfig("--from needs --corpus folder:PATH (or table:FILE) and --output, where the new bundle goes")
-    if start is None and corpus:
-        raise BadConfig("--corpus goes with --from; a recipe names its corpora itself: corpora=[...]")
+    if start is None and name is None:
+        raise BadConfig(f"give a recipe (affekt train default), or your own data: {OWN}")
+    if start is not None and name is not None:
+        raise BadConfig(f"{name!r} is no KEY=VALUE: give a recipe, or --from {start} with --corpus, and not both")
+    if start is not None and not corpus:
+        raise BadConfig(f"--from needs --corpus, your data: {OWN}")
+    if start is None and (corpus or column or emotion):
+        raise BadConfig(
+            "--corpus, --column and --emotion go with --from; a recipe names its corpora itself: corpora=[...]"
+        )
     need("torch", extra="train", purpose="training")
     from affekt import experiments
     from affekt.training.recipe import load_recipe
 
-    if start is not None and corpus and output is not None:
-        chosen = experiments.own_recipe(start, corpus, output.name, given)
+    if output is not None:
+        experiments.check_place(output)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log that is watched grows with the training
+    if start is not None:
+        sources = [_source(one, column, emotion) for one in corpus or ()]
+        named = output.resolve().name if output else sources[0].id
+        chosen = experiments.own_recipe(start, sources, named, given)
     else:
         chosen = load_recipe(str(name), given)
-    runs = experiments.train(chosen, run or Path("runs") / chosen.name)
-    if output is not None and os.environ.get("RANK", "0") == "0":  # under torchrun, the first process alone
-        made = experiments.make_bundle(chosen, runs, output)
-        print(f"{made.id} in {output}; its card: {output / 'README.md'}")
+    folder = run or Path("runs") / chosen.name
+    runs = experiments.train(chosen, folder, one_model=output is not None)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun, the first process alone
+        return
+    if output is None:
+        print(f"trained: {folder}; affekt evaluate {folder} CORPUS ROOT scores it")
+    else:
+        _print_made(experiments.make_bundle(chosen, runs, output), output)
+
+
+def _print_made(made: Bundle, output: Path) -> None:
+    for name, entry in made.results["scores"].items():
+        scores = entry["model"]
+        ua, wa = (f"{metric} {100 * scores[metric]['value']:.1f} %" for metric in ("UA", "WA"))
+        verdict = made.config["protocol"]["verdict"]
+        print(f"{name}: {ua}, {wa} on {scores['utterances']} utterances held out, {verdict}")
+    print(f"{made.id} in {output}; its card: {output / 'README.md'}")
+
+
+def _source(text: str, columns: list[str] | None, emotions: list[str] | None) -> Source:
+    from affekt.corpora.source import Source
+
+    source = Source.parse(text)
+    return replace(source, columns=pairs("--column", columns), emotions=pairs("--emotion", emotions))

@@ -19,12 +19,13 @@ import affekt
 from affekt.bundle import Bundle, write_labels
 from affekt.checkpoint import load_state
 from affekt.config import encode, to_toml
-from affekt.errors import BadConfig
+from affekt.errors import BadOutput
 from affekt.evaluation.calibration import fitted_temperature
 from affekt.evaluation.probe import linear_probe, pooled
 from affekt.evaluation.scores import compare, score
 from affekt.evaluation.selection import RULES, select
-from affekt.experiments.training import Material, Say
+from affekt.experiments.training import Material, Say, check_one_model
+from affekt.features.base import Feature
 from affekt.features.whisper import LogMelConfig, LogMelFrames
 from affekt.inference.recognizer import Recognizer
 from affekt.labels import LabelSet
@@ -43,8 +44,10 @@ def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, say: Say =
     """Make a bundle of a recipe's finished runs of one fold.
 
     It is built beside its place and moved there whole: an interrupted bundle never stands where a bundle is expected.
-    Raises `BadConfig` for runs that do not make one model.
+    Raises `BadConfig` for runs that do not make one model, `BadOutput` where something else stands in its place.
     """
+    check_place(folder)
+    folder = folder.resolve()
     material = Material.read(recipe, _silent)
     pipeline, epochs = assembled(recipe, runs, material.labels)
     building = folder.with_name(f".{folder.name}.building")
@@ -75,8 +78,11 @@ def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, say: Say =
             "epochs": epochs,
         },
         "temperature": float(pipeline.temperature),
+        "weights": weights_name(recipe),
         "recipe": encode(recipe),
     }
+    if recipe.origin:
+        config["start"] = {"id": recipe.origin.id, "name": recipe.origin.name}
     (building / "config.toml").write_text(to_toml(config), encoding="utf-8")
     results = describe(recipe, Bundle.open(building), pipeline, material, split, say=say)
     (building / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -86,19 +92,33 @@ def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, say: Say =
     return Bundle.open(folder)
 
 
+def check_place(folder: Path) -> None:
+    """Raise `BadOutput` where a bundle would replace what is none: a bundle's folder is replaced as a whole."""
+    if (folder / "labels.json").is_file() and (folder / "config.toml").is_file():
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadOutput(f"{folder} is there, is no bundle, and would be replaced: give the name of a new folder")
+
+
+def weights_name(recipe: Recipe) -> str:
+    """What the encoder's weights are called, or were in the bundle that training starts from; "" for none."""
+    if recipe.origin:
+        return str(recipe.origin.config.get("weights", ""))
+    return Path(str(recipe.encoder.get("folder", ""))).name
+
+
+def heard_before(made: Bundle) -> set[str]:
+    """The corpora that were heard by the bundles from which this one was fine-tuned."""
+    return {entry["corpus"] for entry in made.results.get("data", ()) if entry["by"]}
+
+
 def assembled(recipe: Recipe, runs: Sequence[Run], labels: LabelSet) -> tuple[Pipeline, list[int]]:
     """The runs' chosen models behind their encoder, and the epochs that they were chosen from."""
-    if len({run.split.hash for run in runs}) > 1:
-        raise BadConfig(f"{recipe.name} has several folds, of which no one model comes: choose one, such as folds=[1]")
-    if recipe.training.tune == "all" and len(runs) > 1:
-        raise BadConfig(f"{recipe.name} trains an encoder per seed, and a bundle has one: set repeats = 1")
+    check_one_model(recipe, len({run.split.hash for run in runs}))
     encoder, members, epochs = recipe.build_encoder(), list[EmotionModel](), []
     for run in runs:
         epochs.append(select(run, recipe.selection))
-        member = recipe.build_model({"speech": spec(encoder)}, labels.emotions)
-        whole = Tuned(encoder, member) if recipe.training.tune == "all" else member
-        whole.load_state_dict(load_state(run.weights(epochs[-1])))
-        members.append(member)
+        members.append(trained_model(recipe, run, epochs[-1], encoder, labels.emotions))
     temperature = recipe.temperature
     if temperature == "fitted":
         predictions = [run.predictions(epoch)["validation"] for run, epoch in zip(runs, epochs, strict=True)]
@@ -106,14 +126,24 @@ def assembled(recipe: Recipe, runs: Sequence[Run], labels: LabelSet) -> tuple[Pi
     return Pipeline(encoder, members, temperature=temperature).eval(), epochs
 
 
+def trained_model(recipe: Recipe, run: Run, epoch: int, encoder: Feature, emotions: Sequence[str]) -> EmotionModel:
+    """The model of a run's epoch; where the encoder was trained too, its weights are put into `encoder`."""
+    model, weights = recipe.build_model({"speech": spec(encoder)}, emotions), load_state(run.weights(epoch))
+    if recipe.training.tune == "all":
+        Tuned(encoder, model).load(weights)
+    else:
+        model.load_state_dict(weights)
+    return model
+
+
 def describe(
     recipe: Recipe, made: Bundle, pipeline: Pipeline, material: Material, split: Split, *, say: Say = print
 ) -> dict[str, Any]:
     """All figures of a card: the ONNX file's scores on the test part, the probes' beside it, and how they came."""
     labels = material.labels
-    train, test = material.of(split.parts["train"]), material.of(split.parts["test"])
+    test = material.of(split.parts["test"])
     truth = material.truth(split.parts["test"])
-    say(f"recognising {len(test)} utterances of {split.line('test')}")
+    say(f"recognising the {len(test)} utterances of the test part")
     answers = recognized(made, test)
     probes = {one.name: _probe(recipe, one, material, split, say) for one in recipe.probes}
     scores: dict[str, Any] = {}
@@ -124,17 +154,12 @@ def describe(
         corpus = source.corpus
         heard = [u for u in test if u.corpus == source.id]
         people = people_of(heard)
-        trained = [u for u in train if u.corpus == source.id]
         scores[source.id] = {
             "title": source.title,
             "language": source.language or corpus.language,
             "style": corpus.style,
             "note": source.note,
-            "licence": corpus.licence,
-            "source": corpus.source,
-            "alteration": corpus.alteration if source.note else "",
-            "people": len(set(people)) if people else 0,
-            "trained_on": {"utterances": len(trained), "people": len(set(people_of(trained) or []))},
+            "people": len(set(people)) if people else None,
             "model": asdict(score(truth[chosen], answers[chosen], labels.emotions, people)),
             "counts": dict(Counter(labels.emotions[label] for label in truth[chosen])),
             "probes": {
@@ -150,6 +175,7 @@ def describe(
         "protocol": split.line("test"),
         "selection": RULES[recipe.selection],
         "scores": scores,
+        "data": data(recipe, material, split),
         "agreement": agreement(made, pipeline, test[::20]),
         "machine": {
             "processor": _processor(),
@@ -158,6 +184,31 @@ def describe(
             "python": platform.python_version(),
         },
     }
+
+
+def data(recipe: Recipe, material: Material, split: Split) -> list[dict[str, Any]]:
+    """What was trained on, corpus by corpus; then what the bundle heard that training started from."""
+    entries = []
+    for source in recipe.sources:
+        heard = [u for u in material.of(split.parts["train"]) if u.corpus == source.id]
+        people = people_of(heard)
+        entries.append(
+            {
+                "corpus": source.id,
+                "title": source.title,
+                "note": source.note,
+                "licence": source.corpus.licence,
+                "source": source.corpus.source if source.corpus.licence else "",
+                "alteration": source.corpus.alteration if source.note else "",
+                "utterances": len(heard),
+                "people": len(set(people)) if people else None,
+                "by": "",
+            }
+        )
+    if recipe.origin:
+        before = recipe.origin.results.get("data", ())
+        entries += [{**entry, "by": entry["by"] or recipe.origin.id} for entry in before]
+    return entries
 
 
 def people_of(utterances: Sequence[Utterance]) -> list[str] | None:
@@ -181,6 +232,7 @@ def agreement(made: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance])
 def _probe(recipe: Recipe, probe: Probe, material: Material, split: Split, say: Say) -> NDArray[np.float64]:
     """A probe's probabilities on the test part; on states of the encoder as it was before any training."""
     say(f"probe: {probe.name}")
+    device = recipe.training.device
     parts = [material.of(split.parts[part]) for part in ("train", "test")]
     if probe.blocks:
         encoder = recipe.build_encoder()
@@ -188,12 +240,14 @@ def _probe(recipe: Recipe, probe: Probe, material: Material, split: Split, say: 
         places = [encoder.config.blocks.index(block) * width + np.arange(width) for block in probe.blocks]
         columns = np.concatenate(places)
         first, second = (
-            pooled(values[:, columns] for values in extract(encoder, recipe.encoder_name, part, say=_silent))
+            pooled(
+                values[:, columns] for values in extract(encoder, recipe.encoder_name, part, say=_silent, device=device)
+            )
             for part in parts
         )
     else:
         log_mel = LogMelFrames(LogMelConfig())
-        first, second = (pooled(extract(log_mel, "log-mel", part, say=_silent)) for part in parts)
+        first, second = (pooled(extract(log_mel, "log-mel", part, say=_silent, device=device)) for part in parts)
     truth = material.truth(split.parts["train"])
     return linear_probe(first, truth, second, emotions=len(material.labels), strength=probe.strength)
 

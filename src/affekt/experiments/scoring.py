@@ -13,21 +13,20 @@ import torch
 from numpy.typing import NDArray
 
 from affekt.bundle import Bundle
-from affekt.checkpoint import load_state
 from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.evaluation.scores import score
 from affekt.evaluation.selection import PART, RULES, Rule, select
-from affekt.experiments.bundling import people_of, recognized
+from affekt.experiments.bundling import heard_before, people_of, recognized, trained_model
 from affekt.experiments.training import Say, fitting, runs_below
 from affekt.labels import LabelSet
 from affekt.metrics import confusion, ua, wa
 from affekt.pipeline import Pipeline
 from affekt.protocols import INDEPENDENT, Split, key
+from affekt.protocols.split import DEPENDENT
 from affekt.run import Run
 from affekt.training.extraction import waveform
 from affekt.training.recipe import Recipe, recipe_of
-from affekt.training.tuning import Tuned, spec
 from affekt.utterance import Utterance
 
 Answers = NDArray[np.floating]
@@ -40,7 +39,7 @@ def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = Non
     selection: for runs, by which rule the epoch is chosen; None for their recipe's.
     """
     folder = Path(source)
-    if not (folder / "model.onnx").is_file() and any(folder.rglob("split.json")):
+    if not (folder / "model.onnx").is_file() and any(folder.rglob("predictions")):
         return evaluate_runs(runs_below(folder), corpus, selection=selection, say=say)
     if selection:
         raise BadConfig(f"{source} is no training's folder: a bundle's epoch was chosen when it was made")
@@ -58,7 +57,7 @@ def evaluate_bundle(made: Bundle, corpus: Source, *, say: Say = print) -> dict[s
             f"{made.folder}: config.toml does not say {error}, so nobody knows whom it was trained on"
         ) from error
     utterances = fitting(corpus.read(), own, corpus.id, say)
-    verdict, title = INDEPENDENT, f"a corpus not trained on: all {len(utterances)} utterances"
+    verdict, title = _elsewhere(corpus, heard_before(made), utterances)
     if corpus.id in corpora_of(split):
         present = {key(utterance): utterance for utterance in utterances}
         asked = sorted(one for one in split.parts["test"] if one.startswith(f"{corpus.id}/"))
@@ -72,6 +71,17 @@ def evaluate_bundle(made: Bundle, corpus: Source, *, say: Say = print) -> dict[s
         "selection": RULES[rule],
         **_scored(own, [utterances], [answers]),
     }
+
+
+def _elsewhere(corpus: Source, heard: set[str], utterances: Sequence[Utterance]) -> tuple[str, str]:
+    """Verdict and protocol of a corpus that was not trained on; heard: the corpora that were, before fine-tuning."""
+    if corpus.id in heard:
+        return DEPENDENT, f"a corpus that was heard before fine-tuning: all {len(utterances)} utterances"
+    return INDEPENDENT, f"a corpus not trained on: all {len(utterances)} utterances"
+
+
+def _heard_by(start: Bundle | None) -> set[str]:
+    return {entry["corpus"] for entry in start.results.get("data", ())} if start else set()
 
 
 def _all_there(ids: Sequence[str], present: dict[str, Utterance], corpus: Source) -> list[Utterance]:
@@ -99,9 +109,8 @@ def evaluate_runs(
     utterances = fitting(corpus.read(), labels, corpus.id, say)
     if not any(corpus.id in corpora_of(run.split) for run in runs):
         chosen = [_by_model(recipe, run, rule, labels, utterances, say) for run in runs]
-        title = f"a corpus not trained on: all {len(utterances)} utterances"
+        verdict, title = _elsewhere(corpus, _heard_by(recipe.origin), utterances)
         result = _scored(labels, [utterances] * len(runs), chosen)
-        verdict = INDEPENDENT
     else:
         present = {key(utterance): utterance for utterance in utterances}
         tests = [_test_part(run, corpus, present) for run in runs]
@@ -169,10 +178,8 @@ def _by_model(
     epoch = select(run, rule)
     say(f"{run.folder}: epoch {epoch} on {len(utterances)} utterances")
     encoder = recipe.build_encoder()
-    member = recipe.build_model({"speech": spec(encoder)}, labels.emotions)
-    whole = Tuned(encoder, member) if recipe.training.tune == "all" else member
-    whole.load_state_dict(load_state(run.weights(epoch)))
-    pipeline = Pipeline(encoder, [member]).eval()
+    model = trained_model(recipe, run, epoch, encoder, labels.emotions)
+    pipeline = Pipeline(encoder, [model]).eval()
     with torch.inference_mode():
         return np.stack([pipeline(torch.from_numpy(waveform(u)).unsqueeze(0))[0].numpy() for u in utterances])
 

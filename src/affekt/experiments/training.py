@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from affekt.bundle import Bundle
 from affekt.corpora.source import read_all
 from affekt.data import Dataset, scoring_batches
 from affekt.errors import BadConfig, BadCorpus
@@ -19,12 +21,12 @@ from affekt.models.base import EmotionModel
 from affekt.protocols import Split, key
 from affekt.run import Run
 from affekt.training.augment import Copy
-from affekt.training.distributed import processes, shared
+from affekt.training.distributed import processes, shared, wait
 from affekt.training.extraction import extract
 from affekt.training.loop import fit
 from affekt.training.recipe import Recipe
 from affekt.training.strategy import Supervised
-from affekt.training.tuning import Tuned, initial_statistics, spec
+from affekt.training.tuning import TEACHER, Imitating, Tuned, initial_statistics, spec
 from affekt.utterance import Utterance
 
 Say = Callable[[str], None]
@@ -44,8 +46,10 @@ class Material:
         everything = read_all(recipe.sources)
         labels = recipe.label_set(everything)
         kept = [u for source in recipe.sources for u in fitting(everything, labels, source.id, say)]
-        if len(labels) < 2:
-            raise BadCorpus(f"all utterances are {labels.emotions[0]}: expected two emotions at least")
+        found = sorted({labels.emotions[index] for u in kept if (index := labels.index_of(u)) is not None})
+        if len(found) < 2:
+            what = f"all {len(kept)} utterances are {found[0]}" if found else "no utterance is of the label set"
+            raise BadCorpus(f"{what}: expected utterances of two emotions at least")
         return cls({key(utterance): utterance for utterance in kept}, labels)
 
     def index(self, one: str) -> int:
@@ -65,7 +69,17 @@ class Material:
         made = recipe.build_protocol().folds(list(self.utterances.values()), recipe.split_seed, label=label)
         if unknown := set(recipe.folds) - set(range(1, len(made) + 1)):
             raise BadConfig(f"folds names {sorted(unknown)}: the protocol makes 1 to {len(made)}")
-        return [(number, split) for number, split in enumerate(made, start=1) if number in (recipe.folds or {number})]
+        chosen = [(number, split) for number, split in enumerate(made, 1) if number in (recipe.folds or {number})]
+        return [(number, self._judged(split, recipe.origin)) for number, split in chosen]
+
+    def _judged(self, split: Split, start: Bundle | None) -> Split:
+        """The split, which is not speaker-independent if the bundle that training starts from heard those who are scored."""
+        if start is None or not (start.folder / "split.json").is_file():
+            return split
+        before = Split.load(start.file("split.json")).parts["train"]
+        heard = {self.utterances[one].person for one in before if one in self.utterances}
+        scored = {self.utterances[one].person for part, ids in split.parts.items() if part != "train" for one in ids}
+        return replace(split, speaker_independent=False, undecided=False) if heard & scored else split
 
     def _emotion(self, utterance: Utterance) -> str:
         return self.labels.emotions[self.index(key(utterance))]
@@ -90,14 +104,32 @@ def fitting(utterances: Sequence[Utterance], labels: LabelSet, corpus: str, say:
     others = sorted({u.emotion for u in mine} - {u.emotion for u in kept})
     named = f" of other emotions ({', '.join(others)})" if others else ""
     left = f"; {len(mine) - len(kept)}{named} left out" if len(kept) < len(mine) else ""
-    say(f"{corpus}: {len(kept)} utterances of {len({u.person for u in kept})} speakers{left}")
+    people = {utterance.speaker for utterance in kept}
+    known = "speakers unknown" if people == {""} else f"of {_many(len(people - {''}), 'speaker')}"
+    doubt = ", not all of them known" if "" in people and len(people) > 1 else ""
+    say(f"{corpus}: {_many(len(kept), 'utterance')} {known}{doubt}{left}")
     return kept
 
 
-def train(recipe: Recipe, folder: Path, *, say: Say = print) -> list[Run]:
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def check_one_model(recipe: Recipe, folds: int) -> None:
+    """Raise `BadConfig` for trainings of which no one bundle can be made."""
+    if folds > 1:
+        raise BadConfig(
+            f"{recipe.name} has {folds} folds, of which no one model comes: choose one, such as folds=[1], or make no bundle"
+        )
+    if recipe.training.tune == "all" and recipe.repeats > 1:
+        raise BadConfig(f"{recipe.name} trains an encoder per seed, and a bundle has one: set repeats = 1")
+
+
+def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = print) -> list[Run]:
     """Train a recipe, a run folder per fold and seed; go on where an interrupted training in the same folder stopped.
 
-    Under torchrun several processes train one model (DDP).
+    one_model: refuse at once what no bundle could be made of.
+    Under torchrun several processes train one model (DDP). Raises `BadConfig` and `BadCorpus`.
     """
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
@@ -108,43 +140,89 @@ def train(recipe: Recipe, folder: Path, *, say: Say = print) -> list[Run]:
         material = Material.read(recipe, say)
         front = encoder.front_end() if recipe.training.tune == "all" else encoder
         folds = material.folds(recipe)
+        if one_model:
+            check_one_model(recipe, len(folds))
+        places = {
+            number: [run_folder(recipe, folder, number, repeat, len(folds)) for repeat in range(recipe.repeats)]
+            for number, _ in folds
+        }
+        for number, split in folds:  # before hours of extraction
+            for repeat, place in enumerate(places[number]):
+                Run(place).check(recipe.resolved(repeat), split)
         runs = []
         for number, split in folds:
-            parts = {part: dataset(recipe, front, material, ids, say) for part, ids in split.parts.items()}
-            heard = _with_copies(parts["train"], recipe, front, material, say)
-            scored = {part: data for part, data in parts.items() if part != "train"}
-            say(f"training on {len(heard)} utterances; " + "; ".join(split.line(part) for part in scored))
-            for repeat in range(recipe.repeats):
-                place = run_folder(recipe, folder, number, repeat, len(folds))
-                seed = recipe.seed + repeat
-                say(f"seed {seed}: {place}")
-                index = {one: material.index(one) for ids in split.parts.values() for one in ids}
-                run = Run.start(place, recipe.resolved(repeat), split, material.labels.emotions, index)
-                torch.manual_seed(seed)
-                model = build(recipe, parts["train"], material.labels).to(recipe.training.device)
-                settings = recipe.training
-                fit(
-                    Supervised(
-                        model,
-                        settings.optimisation,
-                        forward=shared(model),
-                        masking=settings.augmentation.masking,
-                        counts=np.bincount(heard.labels, minlength=len(material.labels)).tolist(),
-                    ),
-                    heard,
-                    scored,
-                    run,
-                    epochs=settings.epochs,
-                    batch_size=settings.batch_size,
-                    seed=seed,
-                    patience=settings.patience,
-                    sampling=settings.sampling,
-                    rank=rank,
-                    world=world,
-                    say=say,
-                )
+            heard, parts = _heard_and_scored(recipe, front, material, split, say)
+            for repeat, place in enumerate(places[number]):
+                run = _started(recipe, place, repeat, split, material, rank)
+                say(f"seed {recipe.seed + repeat}: {place}")
+                _fit(recipe, run, recipe.seed + repeat, material.labels, heard, parts, rank, world, say)
                 runs.append(run)
     return runs
+
+
+def _heard_and_scored(
+    recipe: Recipe, front: Feature, material: Material, split: Split, say: Say
+) -> tuple[Dataset, dict[str, Dataset]]:
+    """The training part, with its altered copies, and the parts that are scored, by name."""
+    parts = {part: dataset(recipe, front, material, ids, say) for part, ids in split.parts.items()}
+    heard = _with_copies(parts.pop("train"), recipe, front, material, say)
+    if recipe.training.teacher:
+        heard = _with_teacher(heard, recipe, material, say)
+    sizes = ", ".join(f"{part} {len(ids)}" for part, ids in split.parts.items())
+    say(f"{split.title}, {split.verdict}, split {split.hash}")
+    say(f"  {sizes} utterances")
+    learnt = {material.labels.emotions[index] for index in set(heard.labels.tolist())}
+    if unheard := [emotion for emotion in material.labels.emotions if emotion not in learnt]:
+        say(f"nothing to learn {', '.join(unheard)} from: no utterance of the training part is so")
+    return heard, parts
+
+
+def _started(recipe: Recipe, place: Path, repeat: int, split: Split, material: Material, rank: int) -> Run:
+    """The run folder; where several processes train, the first makes it, and the others find it."""
+    index = {one: material.index(one) for ids in split.parts.values() for one in ids}
+    if rank:
+        wait()
+    run = Run.start(place, recipe.resolved(repeat), split, material.labels.emotions, index)
+    if not rank:
+        wait()
+    return run
+
+
+def _fit(
+    recipe: Recipe,
+    run: Run,
+    seed: int,
+    labels: LabelSet,
+    heard: Dataset,
+    scored: Mapping[str, Dataset],
+    rank: int,
+    world: int,
+    say: Say,
+) -> None:
+    settings = recipe.training
+    torch.manual_seed(seed)
+    model = build(recipe, heard, labels).to(settings.device)
+    strategy = Supervised(
+        model,
+        settings.optimisation,
+        forward=shared(learner(model)),
+        masking=settings.augmentation.masking,
+        counts=np.bincount(heard.labels, minlength=len(labels)).tolist(),
+    )
+    fit(
+        strategy,
+        heard,
+        scored,
+        run,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=seed,
+        patience=settings.patience,
+        sampling=settings.sampling,
+        rank=rank,
+        world=world,
+        say=say,
+    )
 
 
 def run_folder(recipe: Recipe, folder: Path, fold: int, repeat: int, folds: int) -> Path:
@@ -156,10 +234,20 @@ def run_folder(recipe: Recipe, folder: Path, fold: int, repeat: int, folds: int)
 
 def runs_below(folder: Path) -> list[Run]:
     """The runs of a training: the folder itself, or those below it, in order. Raises `BadConfig` where there is none."""
-    found = [Run(path.parent) for path in sorted(folder.rglob("config.toml")) if (path.parent / "split.json").is_file()]
+    found = [
+        Run(path.parent) for path in sorted(folder.rglob("predictions")) if (path.parent / "config.toml").is_file()
+    ]
     if not found:
-        raise BadConfig(f"{folder} holds no run: expected config.toml and split.json, as affekt train writes them")
+        raise BadConfig(f"{folder} holds no run: expected config.toml and predictions/, as affekt train writes them")
+    first, *others = (_but_for_seeds(run.config) for run in found)
+    for run, other in zip(found[1:], others, strict=True):
+        if other != first:
+            raise BadConfig(f"{found[0].folder} and {run.folder} are of different trainings: name the folder of one")
     return found
+
+
+def _but_for_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "seed"}
 
 
 def build(recipe: Recipe, train: Dataset, labels: LabelSet) -> EmotionModel:
@@ -171,18 +259,38 @@ def build(recipe: Recipe, train: Dataset, labels: LabelSet) -> EmotionModel:
         return model
     encoder = recipe.build_encoder()
     head = recipe.build_model({"speech": spec(encoder)}, labels.emotions)
-    tuned = Tuned(encoder, head)
+    tuned = Tuned(encoder, head, imitates=recipe.teacher_dim)
+    if recipe.training.teacher:
+        tuned.set_teacher(*train.only(TEACHER).statistics()[TEACHER])
     if not recipe.start:
+        speech = train.only("speech")
         chosen = np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(int)
-        order = scoring_batches(train.lengths()[chosen], recipe.training.batch_size)
-        head.set_statistics(initial_statistics(tuned, [train.batch(chosen[batch].tolist()) for batch in order]))
+        order = scoring_batches(speech.lengths()[chosen], recipe.training.batch_size)
+        head.set_statistics(initial_statistics(tuned, [speech.batch(chosen[batch].tolist()) for batch in order]))
     return tuned
+
+
+def learner(model: EmotionModel) -> torch.nn.Module:
+    """What training calls."""
+    return Imitating(model) if isinstance(model, Tuned) and model.imitation is not None else model
+
+
+def _with_teacher(train: Dataset, recipe: Recipe, material: Material, say: Say) -> Dataset:
+    """The training part with the teacher's frames of the unaltered speech; its copies have the same."""
+    teacher = recipe.build_teacher()
+    say("the teacher's frames")
+    name, device = str(recipe.training.teacher["name"]), recipe.training.device
+    frames = {TEACHER: extract(teacher, name, material.of(train.ids), say=say, device=device)}
+    copies = [{**copy, **frames} for copy in train.copies]
+    specs = {**train.specs, TEACHER: spec(teacher)}
+    return replace(train, features={**train.features, **frames}, specs=specs, copies=copies)
 
 
 def dataset(recipe: Recipe, encoder: Feature, material: Material, ids: Sequence[str], say: Say) -> Dataset:
     """Utterances with their features, from the store or computed."""
     soft = material.votes(ids, recipe.training.votes) if recipe.training.votes else None
-    features = {"speech": extract(encoder, feature_name(recipe), material.of(ids), say=say)}
+    stored = extract(encoder, feature_name(recipe), material.of(ids), say=say, device=recipe.training.device)
+    features = {"speech": stored}
     return Dataset(ids, material.truth(ids), features, {"speech": spec(encoder)}, soft)
 
 
@@ -202,6 +310,7 @@ def _with_copies(train: Dataset, recipe: Recipe, encoder: Feature, material: Mat
     for number in range(settings.copies):
         say(f"altered copy {number + 1} of {settings.copies}")
         copy = Copy(number, recipe.seed, settings.alteration)
-        stored = extract(encoder, feature_name(recipe), material.of(train.ids), copy=copy, say=say)
+        device = recipe.training.device
+        stored = extract(encoder, feature_name(recipe), material.of(train.ids), copy=copy, say=say, device=device)
         copies.append({"speech": stored})
     return replace(train, copies=copies, copy_share=settings.share, crop=settings.crop)

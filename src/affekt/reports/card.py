@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from affekt.bundle import DEFAULT, Bundle
 from affekt.protocols import INDEPENDENT
+from affekt.protocols.split import UNKNOWN
 
 TEMPLATE = """\
 # {name}: the emotion in a voice
@@ -30,17 +30,7 @@ One ONNX file: raw 16 kHz waveform in, probabilities of {emotions} out, any leng
 {intervals}
 
 {recalls}
-
-## Beside linear probes
-
-Mean and standard deviation over time, standardised, logistic regression, trained and scored on the same people. The
-difference of UA is the model's minus the probe's, with its 95 % bootstrap interval over speakers (none below ten speakers).
-"only model" and "only probe" count the utterances that one alone gets right; p is McNemar's exact two-sided test of those
-two counts, which takes utterances as independent.
-
 {probes}
-{verdict}
-
 ## Data and licences
 
 {data}
@@ -53,15 +43,27 @@ two counts, which takes utterances as independent.
 
 ## How it was made
 
-`affekt train {recipe} --output FOLDER` with AFFEKT_DATA and AFFEKT_MODELS set; every setting stands in config.toml.
+{command}; every setting stands in config.toml.
 {optimisation}
-{members}, seed {seed}, {epochs} epochs, {utterances} utterances; weights rounded to 16 bits before anything was scored.
+{members}, seed {seed}, {epochs}, {utterances} utterances; weights rounded to 16 bits before anything was scored.
 Bit-identical on one type of machine and number of threads; these were: {processor}, {threads} threads, torch {torch},
 Python {python}. ONNX and torch agree to {agreement:.0e} in probability.
 """
 
+PROBES = """
+## Beside linear probes
+
+Mean and standard deviation over time, standardised, logistic regression, trained and scored on the same people. The
+difference of UA is the model's minus the probe's, with its 95 % bootstrap interval over speakers (none below ten speakers).
+"only model" and "only probe" count the utterances that one alone gets right; p is McNemar's exact two-sided test of those
+two counts, which takes utterances as independent.
+
+{table}
+{verdicts}
+"""
+
 WHISPER = """\
-The encoder is Whisper's ({folder}: front end, convolutions and the first {blocks} blocks, frozen), copyright OpenAI,
+The encoder is Whisper's ({weights}front end, convolutions and the first {blocks} blocks, {state}), copyright OpenAI,
 under the MIT licence; its notice stands in LICENSE.whisper beside this card.
 """
 
@@ -72,7 +74,7 @@ def card(bundle: Bundle) -> str:
     """The card's Markdown."""
     config, results = bundle.config, bundle.results
     recipe, scores, machine = config["recipe"], results["scores"], results["machine"]
-    alterations = "".join(f"\n{entry['alteration']}\n" for entry in scores.values() if entry["alteration"])
+    alterations = "".join(f"\n{entry['alteration']}\n" for entry in results["data"] if entry["alteration"])
     return TEMPLATE.format(
         name=bundle.name,
         id=results["model"],
@@ -87,17 +89,16 @@ def card(bundle: Bundle) -> str:
         intervals="\n".join(f"- {_title(entry)}: {entry['model']['intervals']}." for entry in scores.values()),
         recalls=_recalls(scores, bundle.emotions),
         probes=_probes(scores),
-        verdict="\n".join(f"- {line}" for line in _verdicts(scores)),
-        data=_data(scores),
+        data="\n".join(_data(entry) for entry in results["data"]),
         encoder=_encoder(config),
         alterations=alterations,
         limits="\n".join(f"- {limit}" for limit in _limits(scores, bundle.emotions)),
-        recipe=recipe["name"],
+        command=_command(config),
         optimisation=_optimisation(recipe),
         members=f"{config['members']} models, their probabilities averaged" if config["members"] > 1 else "One model",
         seed=recipe["seed"],
-        epochs=recipe["training"]["epochs"],
-        utterances=sum(entry["trained_on"]["utterances"] for entry in scores.values()),
+        epochs=_epochs(config),
+        utterances=sum(entry["utterances"] for entry in results["data"] if not entry["by"]),
         processor=machine["processor"],
         threads=machine["threads"],
         torch=machine["torch"],
@@ -109,8 +110,10 @@ def card(bundle: Bundle) -> str:
 def _untouched(protocol: dict[str, Any]) -> str:
     if protocol["selection"] == "paper":
         return "On people by whose scores the epoch was chosen: these figures are optimistic."
+    if protocol["verdict"] == UNKNOWN:
+        return "On utterances that were not trained on. Who speaks is not known of all: new voices will fare worse."
     if protocol["verdict"] != INDEPENDENT:
-        return "On utterances whose speakers were also trained on, or are not known: new voices will fare worse."
+        return "On utterances whose speakers were also trained on: new voices will fare worse."
     return "On speakers held out from training and from selection."
 
 
@@ -131,7 +134,7 @@ def _scores(scores: dict[str, Any]) -> str:
     rows = [
         [
             _title(entry),
-            f"{entry['people']} people, {entry['model']['utterances']} utterances",
+            (f"{_people(entry['people'])}, " if entry["people"] else "") + f"{entry['model']['utterances']} utterances",
             *(percent(entry["model"][name]) for name in ("UA", "WA", "WF1")),
             f"{100 * entry['model']['ece']:.1f}",
         ]
@@ -155,7 +158,14 @@ def _recall(interval: dict[str, float], count: int) -> str:
     return f"{percent(interval)}, n = {count}"
 
 
+def _people(count: int) -> str:
+    return "1 person" if count == 1 else f"{count} people"
+
+
 def _probes(scores: dict[str, Any]) -> str:
+    """The section on probes; empty where there are none."""
+    if not any(entry["probes"] for entry in scores.values()):
+        return ""
     rows = []
     for entry in scores.values():
         rows.append([_title(entry), "this model", percent(entry["model"]["UA"]), "", "", "", ""])
@@ -166,7 +176,8 @@ def _probes(scores: dict[str, Any]) -> str:
                 difference += " ({:+.1f} to {:+.1f})".format(*(100 * end for end in against["interval"]))
             tests = [difference, str(against["better"]), str(against["worse"]), f"{against['p']:.2g}"]
             rows.append([_title(entry), f"probe, {name}", percent(probe["UA"]), *tests])
-    return table(["corpus", "system", "UA", "difference", "only model", "only probe", "p"], rows)
+    compared = table(["corpus", "system", "UA", "difference", "only model", "only probe", "p"], rows)
+    return PROBES.format(table=compared, verdicts="\n".join(f"- {line}" for line in _verdicts(scores)))
 
 
 def _verdicts(scores: dict[str, Any]) -> list[str]:
@@ -187,34 +198,39 @@ def _verdicts(scores: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _data(scores: dict[str, Any]) -> str:
-    lines = []
-    for entry in scores.values():
-        trained = entry["trained_on"]
-        lines.append(
-            f"- {_title(entry)} ({entry['source']}): {trained['utterances']} utterances of {trained['people']} people to "
-            f"train on. {entry['licence']}."
-        )
-    return "\n".join(lines)
+def _data(entry: dict[str, Any]) -> str:
+    """A corpus that was trained on, by this model or by the one that it started from."""
+    source = f" ({entry['source']})" if entry["source"] else ""
+    people = f" of {_people(entry['people'])}" if entry["people"] else ""
+    licence = (
+        f" {entry['licence']}." if entry["licence"] else " Whose they are, and what they may be used for, you know."
+    )
+    by = f", by {entry['by']}, from which this model was fine-tuned" if entry["by"] else ""
+    return f"- {_title(entry)}{source}: {entry['utterances']} utterances{people} to train on{by}.{licence}"
 
 
 def _encoder(config: dict[str, Any]) -> str:
     if config["encoder"]["name"] != "whisper":
         return ""
     return WHISPER.format(
-        folder=Path(config["recipe"]["encoder"]["folder"]).name, blocks=max(config["encoder"]["blocks"])
+        weights=f"{config['weights']}: " if config["weights"] else "",
+        blocks=max(config["encoder"]["blocks"]),
+        state="trained further" if config["recipe"]["training"]["tune"] == "all" else "not trained here",
     )
 
 
 def _limits(scores: dict[str, Any], emotions: tuple[str, ...]) -> list[str]:
     entries = list(scores.values())
-    languages = sorted({LANGUAGES.get(entry["language"], entry["language"]) for entry in entries})
+    languages = sorted({LANGUAGES.get(entry["language"], entry["language"]) for entry in entries} - {""})
     limits = []
     if all(entry["style"] == "acted" for entry in entries):
         limits.append(
             "Acted speech, by actors in a studio. Spontaneous emotion is weaker and mixed; expect less there."
         )
-    limits.append(f"{' and '.join(languages)} only; nothing is known of other languages.")
+    if languages:
+        limits.append(f"{' and '.join(languages)} only; nothing is known of other languages.")
+    else:
+        limits.append("Nothing is known of other languages than the data's, nor of other ways to speak.")
     limits.append(
         f"{len(emotions)} classes: whatever else a voice holds is pressed into them, and a probability is no certainty."
     )
@@ -224,8 +240,14 @@ def _limits(scores: dict[str, Any], emotions: tuple[str, ...]) -> list[str]:
         for entry in entries
         if entry["note"]
     ]
-    people = ", ".join(f"{entry['people']} of {entry['title']}" for entry in entries)
-    limits.append(f"The people scored are few ({people}); other people, rooms and microphones will differ by more.")
+    limits += [
+        f"{entry['title']}: no utterance that was scored is {', '.join(missing)}; nothing is known of how it does there."
+        for entry in entries
+        if (missing := [emotion for emotion in emotions if emotion not in entry["model"]["recall"]])
+    ]
+    if all(entry["people"] for entry in entries):
+        people = ", ".join(f"{entry['people']} of {entry['title']}" for entry in entries)
+        limits.append(f"The people scored are few ({people}); other people, rooms and microphones will differ by more.")
     limits.append(
         "Inferring emotions of people at work or in education is prohibited in the European Union (AI Act, Article "
         "5(1)(f)), save for medical or safety reasons. Do not use it to decide about people."
@@ -233,15 +255,48 @@ def _limits(scores: dict[str, Any], emotions: tuple[str, ...]) -> list[str]:
     return limits
 
 
+def _command(config: dict[str, Any]) -> str:
+    """How the model can be made again."""
+    recipe = config["recipe"]
+    if not recipe["start"]:
+        return f"`affekt train {recipe['name']} --output FOLDER` with AFFEKT_DATA and AFFEKT_MODELS set"
+    names = [one if isinstance(one, str) else one["name"] for one in recipe["corpora"]]
+    corpora = "".join(f" --corpus {name.partition(':')[0]}:PATH" for name in names)
+    return f"`affekt train --from {config['start']['name']}{corpora} --output FOLDER`, from {config['start']['id']}"
+
+
+def _epochs(config: dict[str, Any]) -> str:
+    """How long was trained, and which epoch was chosen where it is not the last."""
+    asked, chosen = config["recipe"]["training"]["epochs"], config["protocol"]["epochs"]
+    if set(chosen) == {asked}:
+        return f"{asked} epochs"
+    return f"epoch {', '.join(map(str, chosen))} of {asked}"
+
+
 def _optimisation(recipe: dict[str, Any]) -> str:
-    settings = {name: value for name, value in recipe["training"]["optimisation"].items() if value}
-    words = ["Settings: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items()) + "."]
-    augmentation = recipe["training"]["augmentation"]
+    training = recipe["training"]
+    settings = {name: value for name, value in training["optimisation"].items() if value}
+    if training["tune"] == "head":
+        settings = {name: value for name, value in settings.items() if not name.startswith("encoder_")}
+    if not training.get("teacher"):
+        settings.pop("imitation", None)
+    said = [name if value is True else f"{name} {value}" for name, value in settings.items()]
+    words = [f"Settings: {', '.join(said).replace('_', ' ')}."]
+    augmentation = training["augmentation"]
+    if training.get("teacher"):
+        words.append(f"Taught by {training['teacher'].get('folder', 'a larger encoder')}, heard in training alone.")
     if augmentation["copies"]:
         words.append(
             f"In an epoch each utterance is heard, with probability {augmentation['share']}, as one of its "
-            f"{augmentation['copies']} altered copies (speed, colour, noise)."
+            f"{augmentation['copies']} altered copies ({_alterations(augmentation['alteration'])})."
         )
     if augmentation["crop"]:
         words.append(f"Up to {augmentation['crop']:.0%} of an utterance is cropped.")
     return " ".join(words)
+
+
+def _alterations(settings: dict[str, Any]) -> str:
+    """What the copies differ in."""
+    kinds = ["speed"] if settings["speed"] else []
+    kinds += [kind for kind in ("colour", "room", "noise", "band", "codec") if settings.get(f"{kind}_share")]
+    return ", ".join(kinds + (["level"] if any(settings.get("level", ())) else []))

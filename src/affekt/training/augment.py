@@ -17,6 +17,7 @@ from affekt.audio import SAMPLE_RATE, Waveform
 from affekt.errors import BadConfig
 
 KERNEL = 64  # samples of the filter that colours: 4 ms
+CODED = SAMPLE_RATE  # samples that a codec is given at a time: in one go, Vorbis runs out of stack after some minutes
 CODECS = (("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"))  # as libsndfile names them
 
 Signal = NDArray[np.floating]
@@ -50,15 +51,24 @@ class Alteration:
 
 @dataclass(frozen=True)
 class Masking:
-    """SpecAugment (Park et al., 2019) on a stream: stretches of time, and bands of features, set to the stream's mean."""
+    """SpecAugment (Park et al., 2019) on a stream: stretches of time, and bands of features, set to their means.
+
+    The mean is each feature's own over the utterance: features of an encoder differ in height and spread, so that one mean
+    of all of them would be no silence but an outlier.
+    """
 
     times: int = 0  # stretches of an utterance
     time_share: float = 0.1  # the longest stretch, as a share of the utterance
     bands: int = 0
     band_share: float = 0.1  # the widest band, as a share of the features
+    # Not of the paper. Of a log-mel: what lies more than a depth below its loudest value is raised to there, as another
+    # recording's background would hide it. Depths are drawn between these, in the stream's units (Whisper's are 40 dB).
+    floor: tuple[float, float] = (0.9, 2.0)
+    floor_share: float = 0.0  # of the utterances
 
     def __post_init__(self) -> None:
-        if self.times < 0 or self.bands < 0 or not (0 <= self.time_share <= 1 and 0 <= self.band_share <= 1):
+        shares = (self.time_share, self.band_share, self.floor_share)
+        if self.times < 0 or self.bands < 0 or not all(0 <= share <= 1 for share in shares):
             raise BadConfig(f"{self}: expected no negative number, and shares between 0 and 1")
 
 
@@ -157,10 +167,12 @@ def coded(signal: Signal, codec: tuple[str, str], loss: float) -> Signal:
     buffer = io.BytesIO()
     container, subtype = codec
     sound = np.clip(signal, -1, 1).astype(np.float32)
-    # libsndfile refuses a level of exactly 1 for some codecs.
-    soundfile.write(
-        buffer, sound, SAMPLE_RATE, format=container, subtype=subtype, compression_level=min(0.99, max(0.0, loss))
-    )
+    level = min(0.99, max(0.0, loss))  # libsndfile refuses a level of exactly 1 for some codecs
+    with soundfile.SoundFile(
+        buffer, "w", SAMPLE_RATE, 1, format=container, subtype=subtype, compression_level=level
+    ) as file:
+        for start in range(0, sound.size, CODED):
+            file.write(sound[start : start + CODED])
     buffer.seek(0)
     decoded, _ = soundfile.read(buffer, dtype="float32")
     return np.pad(decoded, (0, max(0, signal.size - decoded.size)))[: signal.size]

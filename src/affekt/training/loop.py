@@ -13,6 +13,7 @@ from affekt.checkpoint import load_state, save_state
 from affekt.data import Dataset, scoring_batches, training_batches
 from affekt.errors import BadConfig
 from affekt.evaluation.selection import PART, select
+from affekt.metrics import confusion, ua
 from affekt.run import Run
 from affekt.training.distributed import wait
 from affekt.training.strategy import Strategy
@@ -38,52 +39,74 @@ def fit(
     After every epoch the predictions on every part in `scored` are kept in the run folder.
     patience: epochs without a better UA on the validation part after which training ends; 0 for never.
     sampling: "plain", every utterance once an epoch; "balanced", every emotion equally often.
+    Raises `BadConfig` where the loss is no longer a number, or there are fewer batches than processes.
     """
-    done = 0
-    if run.checkpoint.is_file():
-        state = load_state(run.checkpoint)
-        strategy.restore(state["strategy"])
-        done = state["epoch"]
+    done = _resumed(strategy, run, rank)
+    if done:
         say(f"going on after epoch {done} of {epochs}")
+    started = time.perf_counter()
     for epoch in range(done + 1, epochs + 1):
         if patience and done_waiting(run, patience):
             say(f"no better UA on the validation part for {patience} epochs: ended after epoch {epoch - 1}")
             return
         began = time.perf_counter()
-        # An epoch's randomness depends on nothing but seed, epoch and rank: resuming needs no generator's state.
-        torch.manual_seed(_mixed_seed(seed, epoch, rank))
-        generator = np.random.default_rng([seed, epoch])
-        heard = train.drawn(generator)
-        order = list(
-            training_batches(
-                heard.lengths(),
-                batch_size,
-                generator,
-                rank=rank,
-                world=world,
-                labels=heard.labels if sampling == "balanced" else None,
-            )
-        )
-        if not order:
-            raise BadConfig(f"{len(heard)} utterances in batches of {batch_size} do not go round {world} processes")
+        heard, order = drawn(train, seed, epoch, batch_size, sampling=sampling, rank=rank, world=world)
         entries = []
         for number, indices in enumerate(order):
             progress = (epoch - 1 + number / len(order)) / epochs
             entries.append(strategy.step(heard.batch(indices), progress))
-        means = {name: float(np.mean([entry[name] for entry in entries])) for name in entries[0]}
-        if not all(np.isfinite(value) for value in means.values()):
-            raise BadConfig(
-                f"epoch {epoch} gave {means}: the training has come apart; try a lower learning_rate, or clip"
-            )
+        means = _means(entries, epoch)
         if rank == 0:
             predictions = {part: predict(strategy, dataset, batch_size) for part, dataset in scored.items()}
             means["seconds"] = round(time.perf_counter() - began, 2)
-            run.record(epoch, predictions, means)
+            # Weights first: an epoch that has predictions can then be chosen, wherever a kill falls.
             save_state(dict(strategy.weights()), run.weights(epoch))
+            run.record(epoch, predictions, means)
             save_state({"epoch": epoch, "strategy": strategy.state()}, run.checkpoint)
             _forget(run, epoch)
-            say(_line(epoch, epochs, means, predictions, scored))
+            left = (time.perf_counter() - started) / (epoch - done) * (epochs - epoch)
+            say(_line(run, epoch, epochs, means, left))
         wait()
+
+
+def _resumed(strategy: Strategy, run: Run, rank: int) -> int:
+    """The last finished epoch, its state given to the strategy; 0 where there is none."""
+    done = 0
+    if run.checkpoint.is_file():
+        state = load_state(run.checkpoint)
+        strategy.restore(state["strategy"])
+        done = state["epoch"]
+    if rank == 0:
+        run.cut(done)
+    wait()
+    return done
+
+
+def drawn(
+    train: Dataset, seed: int, epoch: int, batch_size: int, *, sampling: str = "plain", rank: int = 0, world: int = 1
+) -> tuple[Dataset, list[list[int]]]:
+    """What an epoch hears, and in which batches.
+
+    An epoch's randomness depends on nothing but seed, epoch and rank: resuming needs no generator's state.
+    """
+    torch.manual_seed(_mixed_seed(seed, epoch, rank))
+    generator = np.random.default_rng([seed, epoch])
+    heard = train.drawn(generator)
+    labels = heard.labels if sampling == "balanced" else None
+    order = list(training_batches(heard.lengths(), batch_size, generator, rank=rank, world=world, labels=labels))
+    if not order:
+        raise BadConfig(
+            f"{len(heard)} utterances in batches of {batch_size} do not go round {world} processes: "
+            "take a smaller batch_size, or fewer processes"
+        )
+    return heard, order
+
+
+def _means(entries: list[dict[str, float]], epoch: int) -> dict[str, float]:
+    means = {name: float(np.mean([entry[name] for entry in entries])) for name in entries[0]}
+    if not all(np.isfinite(value) for value in means.values()):
+        raise BadConfig(f"epoch {epoch} gave {means}: the training has come apart; try a lower learning_rate, or clip")
+    return means
 
 
 def done_waiting(run: Run, patience: int) -> bool:
@@ -112,16 +135,21 @@ def _mixed_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _line(
-    epoch: int,
-    epochs: int,
-    means: Mapping[str, float],
-    predictions: Mapping[str, NDArray[np.float32]],
-    scored: Mapping[str, Dataset],
-) -> str:
-    entries = [f"epoch {epoch}/{epochs}", *(f"{name} {value:.4g}" for name, value in means.items())]
-    for part, probabilities in predictions.items():
-        if part != "test":  # a test score that is watched while training goes on is no longer one
-            right = probabilities.argmax(axis=1) == scored[part].labels
-            entries.append(f"{part} WA {right.mean():.1%}")
-    return "  ".join(entries)
+def _line(run: Run, epoch: int, epochs: int, means: Mapping[str, float], left: float) -> str:
+    """An epoch in a line: "epoch  3/20  loss 0.964  validation UA 45.1 %  0.5 s, 9 s left"."""
+    entries = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
+    entries += [f"{name} {value:.3f}" for name, value in means.items() if name != "seconds"]
+    predictions = run.predictions(epoch)
+    if "validation" in predictions:  # alone: a test score that is watched while training goes on is no longer one
+        counts = confusion(run.labels("validation"), predictions["validation"].argmax(axis=1), len(run.emotions))
+        entries.append(f"validation UA {ua(counts):5.1%}")
+    seconds = f"{means['seconds']:.1f} s"
+    return "  ".join([*entries, seconds + (f", {_span(left)} left" if epoch < epochs else "")])
+
+
+def _span(seconds: float) -> str:
+    """9 s, 3 min, 2 h 5 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

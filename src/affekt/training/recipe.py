@@ -50,6 +50,9 @@ class Training:
     votes: float = (
         0.0  # share of the target that a crowd's votes make, where the corpus has them; the label makes the rest
     )
+    # An encoder, usually a larger one, whose frames of the unaltered speech the tuned one learns to foretell: settings as in
+    # [encoder]. It is heard in training alone.
+    teacher: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"  # or "cuda": as torch calls it
     threads: int = 0  # of torch; 0 leaves torch's own choice. The result is bit-identical only at an equal number
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -60,6 +63,8 @@ class Training:
             raise BadConfig(
                 f"epochs = {self.epochs}, batch_size = {self.batch_size}: expected at least 1 epoch and 2 utterances"
             )
+        if self.teacher and (self.tune != "all" or self.optimisation.mixup):
+            raise BadConfig("a teacher needs tune = 'all', and no mixup: mixed speech has no frames of a teacher's")
         if self.patience < 0 or not 0 <= self.votes <= 1:
             raise BadConfig(
                 f"patience = {self.patience}, votes = {self.votes}: expected no negative number, and a share"
@@ -91,6 +96,8 @@ class Recipe:
         """What a recipe names must exist, before anything is computed."""
         if self.labels != "all":
             label_set(self.labels)
+        if self.training.teacher:
+            feature_class(self.training.teacher, "training.teacher")
         if bool(self.start) == bool(self.encoder or self.model):
             raise BadConfig("a recipe needs encoder and model, or start, a bundle that has both")
         protocol = self.build_protocol()
@@ -146,8 +153,12 @@ class Recipe:
 
     def encoder_class(self) -> tuple[Any, Any]:
         """The encoder's class and its settings."""
-        section = self._section("encoder")
-        return decode_named(features, {k: v for k, v in section.items() if k != "folder"}, "encoder")
+        return feature_class(self._section("encoder"), "encoder")
+
+    @property
+    def teacher_dim(self) -> int:
+        """Features of a teacher's frame; 0 without a teacher. They are only known from its weights."""
+        return self.build_teacher().dim if self.training.teacher else 0
 
     def model_class(self) -> tuple[Any, Any]:
         """The model's class and its settings."""
@@ -157,30 +168,20 @@ class Recipe:
         """The encoder with its weights: from a bundle, an absolute folder, or one below AFFEKT_MODELS."""
         if self.origin:
             return rebuild(self.origin).encoder
-        kind, config = self.encoder_class()
-        encoder: Feature = kind.from_folder(self._folder(), config)
-        return encoder
+        return build_feature(self.encoder, "encoder")
 
-    def _folder(self) -> Any:
-        """Where the encoder's weights are: a path, or a word that its class understands (a hub's name)."""
-        if "folder" not in self.encoder:
-            return None
-        folder = Path(str(self.encoder["folder"])).expanduser()
-        if folder.is_absolute():
-            return folder
-        root = os.environ.get("AFFEKT_MODELS")
-        if not root:
-            raise BadConfig(
-                f"encoder {str(folder)!r} is looked for in AFFEKT_MODELS, which is not set: name its folder"
-            )
-        return Path(root) / folder
+    def build_teacher(self) -> Feature:
+        """The teacher with its weights."""
+        return build_feature(self.training.teacher, "training.teacher")
 
     def build_model(self, specs: Mapping[str, FeatureSpec], emotions: Sequence[str]) -> EmotionModel:
         """The model for these streams, with the weights that the generator's state, or the bundle to start from, gives."""
         kind, config = self.model_class()
         model: EmotionModel = kind.build(config, specs, len(emotions))
         if self.origin:
-            take_over(model, rebuild(self.origin).models[0].state_dict(), emotions, self.origin.emotions)
+            start = rebuild(self.origin)
+            weights, temperature = start.models[0].state_dict(), float(start.temperature)
+            take_over(model, weights, emotions, self.origin.emotions, temperature=temperature)
         return model
 
     def resolved(self, repeat: int = 0) -> dict[str, Any]:
@@ -195,6 +196,30 @@ class Recipe:
             settings["encoder"] = {**self.encoder, **encode(self.encoder_class()[1])}
             settings["model"] = {**self.model, **encode(self.model_class()[1])}
         return settings
+
+
+def feature_class(section: Mapping[str, Any], where: str) -> tuple[Any, Any]:
+    """A feature's class and its settings, from a section that may name a folder too."""
+    return decode_named(features, {key: value for key, value in section.items() if key != "folder"}, where)
+
+
+def build_feature(section: Mapping[str, Any], where: str) -> Feature:
+    """A feature with its weights, from its folder: an absolute one, or one below AFFEKT_MODELS."""
+    kind, config = feature_class(section, where)
+    feature: Feature = kind.from_folder(_folder(section, where), config)
+    return feature
+
+
+def _folder(section: Mapping[str, Any], where: str) -> Path | None:
+    if "folder" not in section:
+        return None
+    folder = Path(str(section["folder"])).expanduser()
+    if folder.is_absolute():
+        return folder
+    root = os.environ.get("AFFEKT_MODELS")
+    if not root:
+        raise BadConfig(f"{where} {str(folder)!r} is looked for in AFFEKT_MODELS, which is not set: name its folder")
+    return Path(root) / folder
 
 
 def recipe_of(run: Run) -> Recipe:

@@ -48,6 +48,7 @@ class SupervisedConfig:
     label_smoothing: float = 0.0
     mixup: float = 0.0  # alpha of the beta distribution that two utterances are mixed by; 0 for none
     averaging: float = 0.0  # decay of a running average of the weights, which then predicts; 0 for none
+    imitation: float = 1.0  # how much a teacher's frames weigh beside the labels, where there is a teacher
     class_weights: bool = False  # every emotion weighs as much as every other, however often it occurs
     precision: Literal["float32", "bfloat16"] = (
         "float32"  # of matrix products in training; sums and weights stay 32-bit
@@ -77,6 +78,7 @@ class Supervised:
             parameter_groups(model, config), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.average = {name: value.clone() for name, value in model.state_dict().items()} if config.averaging else None
+        self.steps = 0  # that the average has followed
         self.class_weights = None
         if config.class_weights:
             assert counts is not None
@@ -96,13 +98,18 @@ class Supervised:
         batch = self._augmented(batch.to(self.device))
         assert batch.soft_labels is not None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            logits = self.forward(batch)
+            answer = self.forward(batch)
+        logits, penalty = answer if isinstance(answer, tuple) else (answer, None)
         loss = F.cross_entropy(
             logits.float(),
             batch.soft_labels,
             weight=self.class_weights,
             label_smoothing=self.config.label_smoothing,
         )
+        losses = {"loss": float(loss.detach())}
+        if penalty is not None:
+            losses["imitation"] = float(penalty.detach())
+            loss = loss + self.config.imitation * penalty
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.clip:
@@ -110,7 +117,7 @@ class Supervised:
         self.optimizer.step()
         if self.average is not None:
             self._follow(self.average)
-        return {"loss": float(loss.detach())}
+        return losses
 
     def _augmented(self, batch: Batch) -> Batch:
         """The batch with soft labels, mixed as the settings say."""
@@ -118,7 +125,10 @@ class Supervised:
         if soft is None:
             assert batch.labels is not None
             soft = F.one_hot(batch.labels, self.model.emotions).to(next(self.model.parameters()).dtype)
-        streams = {name: masked(stream, self.masking) for name, stream in batch.streams.items()}
+        streams = {
+            name: masked(stream, self.masking) if name in self.model.streams else stream
+            for name, stream in batch.streams.items()
+        }
         if self.config.mixup:
             alpha = torch.tensor(self.config.mixup)
             share = float(torch.distributions.Beta(alpha, alpha).sample())
@@ -128,10 +138,13 @@ class Supervised:
         return replace(batch, streams=streams, soft_labels=soft)
 
     def _follow(self, average: dict[str, Tensor]) -> None:
+        """Move the running average towards the weights; faster at first, so that it soon forgets where they began."""
+        self.steps += 1
+        pace = max(1 - self.config.averaging, 9 / (9 + self.steps))
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
                 if value.is_floating_point():
-                    average[name].lerp_(value, 1 - self.config.averaging)
+                    average[name].lerp_(value, pace)
                 else:
                     average[name].copy_(value)
 
@@ -145,11 +158,17 @@ class Supervised:
         return self.average if self.average is not None else self.model.state_dict()
 
     def state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average}
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "steps": self.steps,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
         average = state["average"]
         self.average = None if average is None else {name: value.to(self.device) for name, value in average.items()}
 
@@ -166,18 +185,25 @@ def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict
 
 
 def masked(stream: Stream, masking: Masking) -> Stream:
-    """SpecAugment: stretches of time and bands of features set to the utterance's mean. Draws from torch's generator."""
-    if not (masking.times or masking.bands) or not stream.has_time:
+    """SpecAugment: stretches of time and bands of features set to each feature's mean over the utterance; raised floors.
+
+    Padding stays as it is. Draws from torch's generator.
+    """
+    if not (masking.times or masking.bands or masking.floor_share) or not stream.has_time:
         return stream
     values = stream.values.clone()
     for row, frames in zip(values, stream.lengths().tolist(), strict=True):
-        mean = row[:frames].mean()
+        chance, depth = torch.rand(2).tolist() if masking.floor_share else (1.0, 0.0)
+        if chance < masking.floor_share:
+            low, high = masking.floor
+            row[:frames] = row[:frames].clamp(min=float(row[:frames].max()) - (low + depth * (high - low)))
+        mean = row[:frames].mean(dim=0)
         for _ in range(masking.times):
             start, end = _stretch(frames, masking.time_share)
             row[start:end] = mean
         for _ in range(masking.bands):
             start, end = _stretch(row.shape[1], masking.band_share)
-            row[:frames, start:end] = mean
+            row[:frames, start:end] = mean[start:end]
     return replace(stream, values=values)
 
 

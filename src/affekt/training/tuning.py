@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,18 +15,28 @@ from affekt.errors import BadConfig
 from affekt.features.base import Feature
 from affekt.models.base import EmotionModel, FeatureSpec
 
+TEACHER = "teacher"  # the stream of a teacher's frames, in training
+
 
 class Tuned(EmotionModel):
     """An encoder and a head as one model. Stream: speech, the frames of the encoder's front end.
 
     Submodules: `encoder`, `head`. Afterwards both go their ways again: into a pipeline, an ONNX file, a bundle.
+    imitates: features of a teacher's frames, which the encoder's last state then learns to foretell, through `imitation`,
+        a linear layer that nothing else uses; 0 for no teacher.
     """
 
     streams = ("speech",)
+    teacher_mean: Tensor
+    teacher_deviation: Tensor
 
-    def __init__(self, encoder: Feature, head: EmotionModel) -> None:
+    def __init__(self, encoder: Feature, head: EmotionModel, *, imitates: int = 0) -> None:
         super().__init__()
         self.encoder, self.head, self.emotions = encoder, head, head.emotions
+        self.imitation = nn.Linear(encoder.dim // encoder.parts, imitates) if imitates else None
+        if imitates:
+            self.register_buffer("teacher_mean", torch.zeros(imitates))
+            self.register_buffer("teacher_deviation", torch.ones(imitates))
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(name not in encoder.fixed)
         self.blocks = len({_block(name) for name, _ in encoder.named_parameters()} - {None})
@@ -35,6 +46,34 @@ class Tuned(EmotionModel):
 
     def _encoded(self, batch: Batch) -> Batch:
         return Batch({"speech": self.encoder.encode(batch.streams["speech"])}, batch.ids, batch.labels)
+
+    def forward_with_penalty(self, batch: Batch) -> tuple[Float[Tensor, "batch emotions"], Float[Tensor, ""]]:
+        """The logits, and how far the last state's frames are from foretelling the teacher's: Huber's loss on standardised
+        features, the mean over frames. A teacher's frame belongs to the frame at the same share of the utterance.
+        """
+        assert self.imitation is not None
+        encoded = self._encoded(batch)
+        states, teacher = encoded.streams["speech"], batch.streams[TEACHER]
+        counts, theirs = states.lengths(), teacher.lengths()
+        place = torch.arange(states.values.shape[1], device=counts.device)
+        source = (place * theirs.unsqueeze(1) // counts.clamp(min=1).unsqueeze(1)).clamp(
+            max=teacher.values.shape[1] - 1
+        )
+        real = place < counts.unsqueeze(1)
+        aim = (teacher.values - self.teacher_mean) / self.teacher_deviation
+        aim = aim.take_along_dim(source.unsqueeze(2), dim=1)[real]
+        width = self.encoder.dim // self.encoder.parts
+        foretold = self.imitation(states.values[..., -width:][real])
+        return self.head(encoded), F.smooth_l1_loss(foretold.float(), aim.float())
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take encoder and head out of a training's weights, which may hold what only training needs."""
+        own = self.state_dict()
+        self.load_state_dict({**own, **{name: value for name, value in weights.items() if name in own}})
+
+    def set_teacher(self, mean: Float[Tensor, " features"], deviation: Float[Tensor, " features"]) -> None:
+        self.teacher_mean.copy_(mean)
+        self.teacher_deviation.copy_(deviation.clamp(min=1e-3))
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
         return self.head.explain(self._encoded(batch))
@@ -51,6 +90,17 @@ class Tuned(EmotionModel):
 
     def inert_parameters(self) -> frozenset[str]:
         return frozenset(f"head.{name}" for name in self.head.inert_parameters())
+
+
+class Imitating(nn.Module):
+    """A tuned model as training calls it where it has a teacher: logits and the penalty, in one forward for DDP."""
+
+    def __init__(self, model: Tuned) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.model.forward_with_penalty(batch)
 
 
 def _block(parameter: str) -> int | None:
@@ -78,11 +128,20 @@ def initial_statistics(model: Tuned, batches: list[Batch]) -> dict[str, tuple[Te
     return {"speech": (mean.float(), deviation.float())}
 
 
-def take_over(model: EmotionModel, weights: Mapping[str, Tensor], ours: Sequence[str], theirs: Sequence[str]) -> None:
+def take_over(
+    model: EmotionModel,
+    weights: Mapping[str, Tensor],
+    ours: Sequence[str],
+    theirs: Sequence[str],
+    *,
+    temperature: float = 1.0,
+) -> None:
     """Copy the weights of a model of the same kind that tells other emotions apart.
 
     ours, theirs: the emotions in the order of the outputs. Rows of the output layer are copied for the emotions that both
-    have; the others keep what they are. Raises `BadConfig` where the models are of different sizes.
+    have; the others keep what they are.
+    temperature: what divided the other model's logits; its rows are divided by it, so that training goes on from what it
+        answered. Raises `BadConfig` where the models are of different sizes.
     """
     output = model.output()
     rows = {id(parameter) for parameter in output.parameters()}
@@ -98,7 +157,7 @@ def take_over(model: EmotionModel, weights: Mapping[str, Tensor], ours: Sequence
         if id(tensor) in rows:
             for row, emotion in enumerate(ours):
                 if emotion in theirs:
-                    tensor.data[row] = other[theirs.index(emotion)]
+                    tensor.data[row] = other[theirs.index(emotion)] / temperature
         else:
             tensor.data.copy_(other)
 

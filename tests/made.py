@@ -1,0 +1,113 @@
+"""Small things that trainings are made of: corpora of tones, a tiny Whisper, a recipe, and a quick export."""
+
+import numpy as np
+import soundfile
+import torch
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from tests.conftest import write_tiny_bundle
+
+RECIPE = """
+name = "made"
+labels = "six"
+corpora = ["cremad"]
+seed = 1
+
+[protocol]
+name = "held-out-people"
+test = ["cremad/1005", "cremad/1010"]
+validation = ["cremad/1002"]
+
+[encoder]
+name = "whisper"
+folder = "tiny-whisper"
+blocks = [1, 2]
+level = "relative"
+span = 100
+
+[model]
+name = "mstr"
+frames = "any"
+masked = true
+norm = "features"
+input_norm = "standard"
+dim = 16
+blocks = 1
+heads = 2
+feedforward = 16
+classifier_dropout = 0.0
+
+[training]
+epochs = 3
+batch_size = 8
+threads = 1
+
+[training.augmentation]
+copies = 1
+crop = 0.2
+
+[training.optimisation]
+learning_rate = 3e-3
+
+[[probes]]
+name = "log-mel"
+strength = 0.01
+
+[[probes]]
+name = "block 2"
+blocks = [2]
+strength = 0.01
+"""
+ACTORS = (1001, 1002, 1003, 1004, 1005, 1010)
+PITCHES = {"ANG": 300, "DIS": 500, "FEA": 900, "HAP": 1500, "NEU": 2500, "SAD": 4000}  # Hz
+
+
+def make_place(root):
+    """A folder to be AFFEKT_DATA and AFFEKT_MODELS: cremad/, tiny-whisper/, and made.toml beside them."""
+    make_cremad(root)
+    torch.manual_seed(0)
+    config = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=64)
+    WhisperEncoder(config).save_pretrained(root / "tiny-whisper")
+    (root / "made.toml").write_text(RECIPE)
+
+
+def environment(root):
+    return {"AFFEKT_DATA": str(root), "AFFEKT_MODELS": str(root), "AFFEKT_CACHE": str(root / "cache")}
+
+
+def make_cremad(root):
+    """CREMA-D's layout with tones for voices: each emotion has its pitch."""
+    folder = root / "cremad" / "AudioWAV"
+    generator = np.random.default_rng(0)
+    for actor in ACTORS:
+        for emotion, pitch in PITCHES.items():
+            for sentence in ("DFA", "ITS"):
+                make_clip(folder / f"{actor}_{sentence}_{emotion}_XX.wav", pitch, generator)
+
+
+def make_folder(root, clips, seed=0):
+    """A folder of one's own, from the names of its clips; each emotion (the clip's own folder) has its pitch."""
+    generator = np.random.default_rng(seed)
+    emotions = sorted({name.split("/")[-2] for name in clips})
+    for name in clips:
+        make_clip(root / name, 300 * 1.6 ** emotions.index(name.split("/")[-2]), generator)
+    return root
+
+
+def make_clip(path, pitch, generator):
+    """0.5 to 1.2 s of a tone about that high (Hz), in noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(int(generator.uniform(0.5, 1.2) * 16_000)) / 16_000
+    wave = 0.3 * np.sin(2 * np.pi * pitch * generator.uniform(0.95, 1.05) * time)
+    soundfile.write(path, wave + 0.02 * generator.normal(size=time.size), 16_000)
+
+
+def quick_export(_, path, emotions):
+    """Instead of the export, which takes as long as all else: an ONNX file of the same shape that answers something."""
+    folder = path.parent / "quick"
+    write_tiny_bundle(folder, emotions)
+    (folder / "model.onnx").rename(path)
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()

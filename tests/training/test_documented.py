@@ -1,0 +1,53 @@
+"""docs/training.md lists every setting of a recipe, with the default that it has."""
+
+import dataclasses
+import re
+import tomllib
+
+import pytest
+
+from affekt.config import decode
+from affekt.training.augment import Alteration, Augmentation, Masking
+from affekt.training.recipe import Recipe, Training
+from affekt.training.strategy import SupervisedConfig
+from tests.conftest import ROOT
+
+TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+SECTIONS = {"augmentation", "optimisation", "alteration", "masking"}
+
+
+def default(field):
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def documented(after):
+    """Setting -> default, of the first table after a text; None for a setting that must be given."""
+    table = re.search(r"\| setting .*?\n\n", TEXT[TEXT.index(after) :] + "\n\n", re.DOTALL)[0]
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", table, re.MULTILINE)
+    return {name: tomllib.loads(f"value = {value}")["value"] if value else None for name, value in rows}
+
+
+@pytest.mark.parametrize(
+    ("kind", "after"),
+    [
+        (Recipe, "## A recipe"),
+        (Training, "### `[training]`"),
+        (SupervisedConfig, "### `[training.optimisation]`"),
+        (Augmentation, "### `[training.augmentation]`"),
+        (Alteration, "`[training.augmentation.alteration]`"),
+        (Masking, "`[training.augmentation.masking]`"),
+    ],
+)
+def test_every_setting_is_documented_with_its_default(kind, after):
+    fields = {field.name: default(field) for field in dataclasses.fields(kind) if field.name not in SECTIONS}
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    assert documented(after) == fields
+
+
+def test_the_recipe_that_is_shown_is_one():
+    (shown,) = re.findall(r"```toml\n(name = .*?)```", TEXT, re.DOTALL)
+    recipe = decode(Recipe, tomllib.loads(shown), "docs/training.md")
+    assert recipe.build_protocol().has_validation
+    assert recipe.model_class()[1].dim == 64
