@@ -103,7 +103,9 @@ def test_a_missing_extra_names_its_cure():
 def test_every_shipped_recipe_is_sound(name):
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert recipe.protocol["test"]
+    assert recipe.sources
+    assert recipe.resolved()["training"]["epochs"] == recipe.training.epochs
+    assert recipe.build_protocol().title
 
 
 def test_a_recipe_with_an_unknown_name_is_refused():

@@ -129,3 +129,13 @@ class Run:
         if not path.is_file():
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def runs_in(folder: Path) -> list[Run]:
+    """The runs of a folder: itself, or those below it, in order. Raises `BadConfig` where there is none."""
+    found = [
+        Run(path.parent) for path in sorted(folder.rglob("predictions")) if (path.parent / "config.toml").is_file()
+    ]
+    if not found:
+        raise BadConfig(f"{folder} holds no run: expected config.toml and predictions/, as affekt train writes them")
+    return found

@@ -33,3 +33,8 @@ def select(run: Run, rule: Rule) -> int:
     labels, emotions = run.labels(part), len(run.emotions)
     scores = {e: ua(confusion(labels, run.predictions(e)[part].argmax(axis=1), emotions)) for e in epochs}
     return max(epochs, key=lambda epoch: (scores[epoch], -epoch))
+
+
+def out_of_patience(run: Run, patience: int) -> bool:
+    """Whether the best epoch by the validation part lies `patience` epochs back; never with a patience of 0."""
+    return bool(patience and run.epochs) and run.epochs[-1] - select(run, "validation") >= patience

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +22,7 @@ from affekt.labels import LabelSet
 from affekt.metrics import confusion, ua, wa
 from affekt.pipeline import Pipeline
 from affekt.protocols import INDEPENDENT, Split, key
-from affekt.protocols.split import DEPENDENT
+from affekt.protocols.split import DEPENDENT, combined_hash
 from affekt.run import Run
 from affekt.training.extraction import waveform
 from affekt.training.recipe import Recipe, recipe_of
@@ -127,7 +126,7 @@ def evaluate_runs(
         }
     return {
         "model": recipe.name,
-        **_head(corpus, labels, title, split_hash(runs), verdict),
+        **_head(corpus, labels, title, combined_hash(run.split for run in runs), verdict),
         "selection": RULES[rule],
         **result,
         "runs": [
@@ -140,12 +139,6 @@ def evaluate_runs(
 def corpora_of(split: Split) -> set[str]:
     """The corpora that were trained on."""
     return {one.partition("/")[0] for one in split.parts["train"]}
-
-
-def split_hash(runs: Sequence[Run]) -> str:
-    """The split's hash; of several folds, the hash of their hashes."""
-    hashes = sorted({run.split.hash for run in runs})
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:12]
 
 
 def _test_part(run: Run, corpus: Source, present: dict[str, Utterance]) -> tuple[NDArray[np.int64], list[Utterance]]:

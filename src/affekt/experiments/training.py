@@ -19,7 +19,7 @@ from affekt.features.base import Feature
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.protocols import Split, key
-from affekt.run import Run
+from affekt.run import Run, runs_in
 from affekt.training.augment import Copy
 from affekt.training.distributed import processes, shared, wait
 from affekt.training.extraction import extract
@@ -233,12 +233,8 @@ def run_folder(recipe: Recipe, folder: Path, fold: int, repeat: int, folds: int)
 
 
 def runs_below(folder: Path) -> list[Run]:
-    """The runs of a training: the folder itself, or those below it, in order. Raises `BadConfig` where there is none."""
-    found = [
-        Run(path.parent) for path in sorted(folder.rglob("predictions")) if (path.parent / "config.toml").is_file()
-    ]
-    if not found:
-        raise BadConfig(f"{folder} holds no run: expected config.toml and predictions/, as affekt train writes them")
+    """The runs of one training. Raises `BadConfig` where there is none, or where they are of several."""
+    found = runs_in(folder)
     first, *others = (_but_for_seeds(run.config) for run in found)
     for run, other in zip(found[1:], others, strict=True):
         if other != first:

@@ -95,6 +95,12 @@ class Split:
         return split
 
 
+def combined_hash(splits: Iterable[Split]) -> str:
+    """A split's hash; of several folds, the hash of their hashes. A fold that stands twice (for two seeds) counts once."""
+    hashes = sorted({split.hash for split in splits})
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:12]
+
+
 def save_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
     """Write folds as fold-01.json, ...; a folder that holds other JSON files is refused, so that no two sets mix."""
     digits = max(2, len(str(len(folds))))

@@ -6,7 +6,6 @@ whether the audio is the original. `affekt.reports.page` makes Markdown of it.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from affekt.evaluation.selection import Rule
 from affekt.extras import need
 from affekt.metrics import confusion, ua, wa
 from affekt.protocols import INDEPENDENT, Split
+from affekt.protocols.split import combined_hash
 from affekt.reports.trainings import Answers, Tested, corpora_of, gathered, tested
 from affekt.run import Run
 
@@ -137,7 +137,7 @@ def _row(part: Tested) -> Row:
         protocol=_protocol([fold.split for fold in folds]),
         utterances=len(set(part.ids)),
         people=len(set(part.people)) if part.people else None,
-        split_hash=_split_hash([fold.split for fold in folds]),
+        split_hash=combined_hash(fold.split for fold in folds),
         verdict=next((fold.split.verdict for fold in folds if not fold.split.speaker_independent), INDEPENDENT),
         seeds=tuple(part.chosen),
         selection=config["selection"],
@@ -172,11 +172,6 @@ def _protocol(splits: Sequence[Split]) -> str:
     first = splits[0]
     described = f" ({first.description})" if first.description else ""
     return first.title if len(splits) == 1 else f"{first.name}{described}, {len(splits)} folds"
-
-
-def _split_hash(splits: Sequence[Split]) -> str:
-    hashes = sorted(split.hash for split in splits)
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:12]
 
 
 def _weights(run: Run) -> int | None:

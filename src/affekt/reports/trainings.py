@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from affekt.config import decode
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
-from affekt.evaluation.selection import PART, RULES, Rule, select
+from affekt.evaluation.selection import PART, RULES, Rule, out_of_patience, select
 from affekt.protocols import Split, key
-from affekt.run import Run
+from affekt.run import Run, runs_in
 
 Answers = NDArray[np.floating]  # probabilities, (utterances, emotions)
 
@@ -72,7 +72,7 @@ def gathered(folders: Sequence[Path]) -> list[Training]:
     """
     found: dict[str, dict[int, list[Fold]]] = defaultdict(lambda: defaultdict(list))
     configs: dict[str, dict[str, Any]] = {}
-    for run in (run for folder in folders for run in _runs(folder)):
+    for run in (run for folder in folders for run in runs_in(folder)):
         config = run.config
         _check_finished(run, config)
         alike = repr(sorted((name, value) for name, value in config.items() if name != "seed"))
@@ -86,19 +86,9 @@ def gathered(folders: Sequence[Path]) -> list[Training]:
     return trainings
 
 
-def _runs(folder: Path) -> list[Run]:
-    found = [
-        Run(path.parent) for path in sorted(folder.rglob("predictions")) if (path.parent / "config.toml").is_file()
-    ]
-    if not found:
-        raise BadConfig(f"{folder} holds no run: expected a folder that affekt train made, or one above such")
-    return found
-
-
 def _check_finished(run: Run, config: Mapping[str, Any]) -> None:
     training, done = config["training"], run.epochs[-1] if run.epochs else 0
-    waited = training["patience"] and done and done - select(run, "validation") >= training["patience"]
-    if done < training["epochs"] and not waited:
+    if done < training["epochs"] and not out_of_patience(run, training["patience"]):
         raise BadConfig(
             f"{run.folder} is unfinished, after epoch {done} of {training['epochs']}: train it to its end, or name the others"
         )

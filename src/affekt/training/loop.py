@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from affekt.checkpoint import load_state, save_state
 from affekt.data import Dataset, scoring_batches, training_batches
 from affekt.errors import BadConfig
-from affekt.evaluation.selection import PART, select
+from affekt.evaluation.selection import PART, out_of_patience, select
 from affekt.metrics import confusion, ua
 from affekt.run import Run
 from affekt.training.distributed import wait
@@ -46,7 +46,7 @@ def fit(
         say(f"going on after epoch {done} of {epochs}")
     started = time.perf_counter()
     for epoch in range(done + 1, epochs + 1):
-        if patience and done_waiting(run, patience):
+        if out_of_patience(run, patience):
             say(f"no better UA on the validation part for {patience} epochs: ended after epoch {epoch - 1}")
             return
         began = time.perf_counter()
@@ -107,11 +107,6 @@ def _means(entries: list[dict[str, float]], epoch: int) -> dict[str, float]:
     if not all(np.isfinite(value) for value in means.values()):
         raise BadConfig(f"epoch {epoch} gave {means}: the training has come apart; try a lower learning_rate, or clip")
     return means
-
-
-def done_waiting(run: Run, patience: int) -> bool:
-    """Whether the best epoch by the validation part lies `patience` epochs back."""
-    return bool(run.epochs) and run.epochs[-1] - select(run, "validation") >= patience
 
 
 def _forget(run: Run, epoch: int) -> None:
