@@ -2,6 +2,7 @@
 # make test   a virtual environment with everything, then lint, types and all tests
 # make bench  speed, memory and start-up beside the usual way
 # make shifts what the shipped model keeps in noise, rooms, bands and codecs (needs AFFEKT_DATA)
+# make results  train MSTR and its baseline on CREMA-D, three seeds, two protocols, and write docs/results.md (an hour)
 # make model  train the shipped model again (needs AFFEKT_DATA and AFFEKT_MODELS)
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ RUN := .venv-run
 DEV := .venv-dev
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run test bench shifts model samples clean
+.PHONY: run test bench shifts results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -25,6 +26,15 @@ bench: $(DEV)/installed
 
 shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py
+
+APART := 'protocol={name="speaker-folds",k=5,validation=0.125}' 'folds=[1]'
+results: $(DEV)/installed
+	for model in mstr vanilla; do \
+	  $(DEV)/$(BIN)/affekt train $$model-cremad repeats=3 --run runs/$$model-cremad-random && \
+	  $(DEV)/$(BIN)/affekt train $$model-cremad $(APART) repeats=3 --run runs/$$model-cremad-apart || exit 1; \
+	done
+	$(DEV)/$(BIN)/affekt report runs/mstr-cremad-random runs/vanilla-cremad-random \
+	  runs/mstr-cremad-apart runs/vanilla-cremad-apart --output docs/results.md
 
 model: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt train default --output src/affekt/assets/default

@@ -61,7 +61,7 @@ def scores(bundle: Bundle, corpus: Source) -> dict[str, float]:
     result = {}
     for name, shift in SHIFTS.items():
         draw = np.random.default_rng(0)
-        answers = [int(recognizer.infer(np.asarray(shift(sound, draw), np.float32)).argmax()) for sound in sounds]
+        answers = [int(np.argmax(recognizer.infer(np.asarray(shift(sound, draw), np.float32)))) for sound in sounds]
         result[name] = ua(confusion(truth, np.array(answers), len(bundle.emotions)))
     return result
 
