@@ -79,13 +79,6 @@ def test_the_encoder_is_whispers_untouched(bundle, whisper):
         assert torch.equal(ours[name], theirs[name].half()), name
 
 
-def test_confidence_is_calibrated_on_people_who_were_neither_heard_nor_scored(bundle):
-    validation = set(bundle.config["recipe"]["protocol"]["validation"])
-    assert bundle.config["recipe"]["temperature"] == "fitted"
-    assert not validation & HELD_OUT
-    assert 0.2 < bundle.config["temperature"] < 5
-
-
 def test_the_card_is_generated_and_says_what_must_be_said(bundle):
     text = bundle.file("README.md").read_text(encoding="utf-8")
     assert text == card(bundle)
@@ -116,12 +109,11 @@ def test_the_split_is_that_of_the_people_held_out(bundle, cremad, emodb):
     known = set(bundle.emotions)
     read = [*corpora["cremad"].read(cremad), *corpora["emodb"].read(emodb)]
     utterances = [u for u in read if u.emotion in known]
-    validation = tuple(bundle.config["recipe"]["protocol"]["validation"])
-    (split,) = HeldOutPeople(tuple(HELD_OUT), validation).folds(utterances)
+    (split,) = HeldOutPeople(tuple(HELD_OUT)).folds(utterances)
     assert split.hash == bundle.config["protocol"]["hash"] == Split.load(bundle.file("split.json")).hash
     people = {key(u): u.person for u in utterances}
     assert {people[id] for id in split.parts["test"]} == HELD_OUT
-    assert not {people[id] for id in split.parts["train"]} & (HELD_OUT | set(validation))
+    assert not {people[id] for id in split.parts["train"]} & HELD_OUT
 
 
 @pytest.mark.parametrize("name", ["cremad", "emodb"])
