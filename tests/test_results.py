@@ -215,7 +215,7 @@ def test_weights_are_counted_without_reading_them(tmp_path):
 
 
 def test_what_is_not_finished_or_not_whole_is_refused(tmp_path):
-    with pytest.raises(BadConfig, match="holds no run: expected config.toml and predictions"):
+    with pytest.raises(BadConfig, match=r"holds no run: expected config\.toml and predictions"):
         results([tmp_path / "nothing"])
     started = trained(tmp_path / "started", epochs=2)
     with pytest.raises(BadConfig, match=r"seed-0 is unfinished, after epoch 2 of 3: train it to its end"):
