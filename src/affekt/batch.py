@@ -55,6 +55,11 @@ class Stream:
             words=None if self.words is None else torch.nn.functional.pad(self.words, (0, extra), value=-1),
         )
 
+    def fitted(self, to: int) -> Stream:
+        """The same stream at exactly `to` frames: the tail cut off, or padding appended. The same graph for any length."""
+        longer = self.padded(self.values.shape[1] + to) if self.has_time else self
+        return longer.trimmed(to)
+
     def trimmed(self, to: int) -> Stream:
         """The same stream without what follows the first `to` frames."""
         return replace(

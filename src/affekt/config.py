@@ -78,17 +78,17 @@ def _check_keys(hint: Any, value: Any, where: str) -> None:
 def decode_named(registry: Registry, section: Mapping[str, Any], where: str) -> tuple[Any, Any]:
     """A section `{name = "mstr", ...}`: the registry's class of that name and its settings made of the other keys.
 
+    The name may carry a preset, as "tdfnet-small": the other keys then stand over the preset's settings.
     The settings are the class's `Config`, or the class itself where it is nothing but settings (a protocol).
     """
     if not isinstance(section.get("name"), str):
         raise BadConfig(f"{where}: needs name, the {registry.kind}'s (known: {', '.join(registry)})")
     try:
-        thing = registry[section["name"]]
+        thing, preset = registry.resolve(section["name"])
     except UnknownName as error:
         raise BadConfig(f"{where}: {error}") from error
-    return thing, decode(
-        getattr(thing, "Config", thing), {key: value for key, value in section.items() if key != "name"}, where
-    )
+    settings = {**preset, **{key: value for key, value in section.items() if key != "name"}}
+    return thing, decode(getattr(thing, "Config", thing), settings, where)
 
 
 def override(data: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:

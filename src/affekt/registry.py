@@ -38,5 +38,17 @@ class Registry:
         module, attribute = self.table[name].split(":")
         return getattr(importlib.import_module(module), attribute)
 
+    def resolve(self, name: str) -> tuple[Any, Mapping[str, Any]]:
+        """The thing of a name, or of NAME-PRESET, and the settings of that preset, which the thing lists in `presets`."""
+        base = max((one for one in self.table if name.startswith(f"{one}-")), key=len, default="")
+        if name in self.table or not base:
+            return self[name], {}
+        thing = self[base]
+        preset, known = name.removeprefix(f"{base}-"), getattr(thing, "presets", {})
+        if preset not in known:
+            named = ", ".join(f"{base}-{one}" for one in known) or "none"
+            raise UnknownName(f"{self.kind} {base!r} has no preset {preset!r}{did_you_mean(preset, known)} (known: {named})")
+        return thing, known[preset]
+
     def __repr__(self) -> str:
         return f"Registry({self.kind}: {', '.join(self.table)})"

@@ -13,5 +13,11 @@ features = Registry(
         "hubert": "affekt.features.speech:HuBERT",
         "wav2vec2": "affekt.features.speech:Wav2Vec2",
         "wavlm": "affekt.features.speech:WavLM",
+        "wav2vec": "affekt.features.wav2vec:Wav2Vec",
+        "ecapa": "affekt.features.speaker:ECAPA",
+        "bert": "affekt.features.text:BERT",
+        "roberta": "affekt.features.text:RoBERTa",
+        "minilm": "affekt.features.text:MiniLM",
+        "glove": "affekt.features.glove:GloVe",
     },
 )

@@ -1,11 +1,14 @@
-"""What every feature is: a network from waveform to a stream, with what must be known of it before it runs."""
+"""What every feature is: a network from sound or from words to a stream, with what must be known of it before it runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affekt.batch import Stream
@@ -22,11 +25,13 @@ class Feature(nn.Module):
     version: ClassVar[int] = 1  # raised when the code changes what comes out: stored features are then made anew
     notice: ClassVar[Path | None] = None  # a licence that goes wherever the weights go
     fixed: ClassVar[frozenset[str]] = frozenset()  # parameters that stay as they are when it is trained
+    hears: ClassVar[Literal["sound", "text"]] = "sound"
+    has_time: ClassVar[bool] = True  # False: one vector per utterance, (batch, dim)
     sample_rate: ClassVar[int]  # Hz, of the waveform
     libraries: ClassVar[tuple[str, ...]] = ("torch",)  # whose versions decide the last bits of what comes out
 
     config: Any
-    frame_rate: float  # frames per second, of the stream
+    frame_rate: float | None  # frames per second, of the stream; None for words, and for a stream without time
     dim: int  # features of a frame
     parts: int = 1  # states of the encoder among them, one after the other
 
@@ -45,4 +50,19 @@ class Feature(nn.Module):
 
     def encode(self, stream: Stream) -> Stream:
         """From the front end's frames, zero where they are padding, to what `forward` gives."""
+        raise NotImplementedError
+
+
+class TextFeature(Feature):
+    """What every text encoder is: from utterances' words to a stream of tokens, which knows each token's word."""
+
+    hears = "text"
+    frame_rate = None
+
+    def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]
+        """(batch, tokens, dim), masked, with `words`: the index of each token's word in `text.split()`, -1 for none."""
+        raise NotImplementedError
+
+    def words(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Of each text (tokens,): the word of every token, as `forward` gives it, without running a network."""
         raise NotImplementedError

@@ -1,4 +1,7 @@
-"""The models, by name. A new one is a file beside these and a line here; the tests come free."""
+"""The models, by name. A new one is a file beside these and a line here; the tests come free.
+
+A model's presets are named behind it: "tdfnet-small" is `tdfnet` with the settings of its preset "small".
+"""
 
 from affekt.registry import Registry
 
@@ -7,5 +10,11 @@ models = Registry(
     {
         "mstr": "affekt.models.mstr:MSTR",
         "vanilla": "affekt.models.vanilla:VanillaTransformer",
+        "tdfnet": "affekt.models.tdfnet:TDFNet",
+        "mcsan": "affekt.models.mcsan:MCSAN",
+        "ks_transformer": "affekt.models.ks_transformer:KSTransformer",
+        "emotionnas-spectrogram": "affekt.models.emotionnas.network:SpectrogramBranch",
+        "emotionnas-recurrent": "affekt.models.emotionnas.recurrent:RecurrentBranch",
+        "emotionnas-fusion": "affekt.models.emotionnas.fusion:DecisionFusion",
     },
 )

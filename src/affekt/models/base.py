@@ -17,8 +17,17 @@ class FeatureSpec:
     """What is known of a stream's features before one is read."""
 
     dim: int
-    frame_rate: float | None  # None for a stream without time
+    frame_rate: float | None  # frames per second; None for words, and for a stream without time
     parts: int = 1  # states of the encoder, one after the other along dim
+    has_time: bool = True
+
+
+@dataclass(frozen=True)
+class PaperSizes:
+    """What a paper feeds its model."""
+
+    emotions: int
+    frames: Mapping[str, int]  # stream -> frames; 0 for a stream without time
 
 
 class EmotionModel(nn.Module):
@@ -29,10 +38,19 @@ class EmotionModel(nn.Module):
     """
 
     Config: ClassVar[type[Any]]
-    streams: ClassVar[tuple[str, ...]]  # the parts it must be given: "speech", "text", "speaker"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # NAME-PRESET in a recipe: these settings, where none is given
+    paper: ClassVar[PaperSizes]
 
+    # The parts it must be given, such as "speech", "text", "speaker"; an instance has fewer where its settings leave some out.
+    streams: tuple[str, ...]
+    dims: Mapping[str, int]  # stream -> features of a frame
+    lengths: Mapping[str, int] = {}  # stream -> the one length it is cut or padded to; one not named is taken at any length
     emotions: int  # how many it tells apart
-    frames: int | None = None  # the one length that it takes; None where it takes any
+
+    @classmethod
+    def streams_of(cls, config: Any) -> tuple[str, ...]:  # noqa: ARG003 (most take the same with any settings)
+        """The parts that a model with these settings must be given."""
+        return cls.streams
 
     @classmethod
     def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> EmotionModel:
@@ -56,6 +74,10 @@ class EmotionModel(nn.Module):
 
     def depth(self, parameter: str) -> int | None:  # noqa: ARG002 (a model of features has no encoder's blocks)
         """How many blocks below the last a pretrained encoder's parameter lies; None for what is trained from the start."""
+        return None
+
+    def paper_flops(self, frames: Mapping[str, int]) -> int | None:  # noqa: ARG002 (most papers print no operations)
+        """Operations for so many frames of each stream, by the rule behind the paper's table; None where it prints none."""
         return None
 
     def inert_parameters(self) -> frozenset[str]:

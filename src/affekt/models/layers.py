@@ -164,21 +164,28 @@ class FractalAttention(nn.Module):
 
 
 class FullAttention(nn.Module):
-    """Multi-head attention over all frames (Vaswani et al., 2017), with its projections."""
+    """Multi-head attention over all frames (Vaswani et al., 2017), with its projections.
 
-    def __init__(self, dim: int, heads: int, *, dropout: float = 0.0) -> None:
+    Queries are of `x`; keys and values too, or of `context`, (batch, keys, key_dim), another sequence. `mask`, (batch, keys),
+    is True for the keys that may be attended to.
+    """
+
+    def __init__(self, dim: int, heads: int, *, key_dim: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
-        self.query, self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(4))
+        key_dim = key_dim or dim
+        self.query, self.output = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.key, self.value = nn.Linear(key_dim, dim), nn.Linear(key_dim, dim)
         self.heads, self.dropout = heads, dropout
 
-    def _projected(self, x: Tensor) -> list[Tensor]:
+    def _projected(self, x: Tensor, context: Tensor | None) -> list[Tensor]:
+        context = x if context is None else context
         return [
-            rearrange(projection(x), "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
-            for projection in (self.query, self.key, self.value)
+            rearrange(projection(source), "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
+            for projection, source in ((self.query, x), (self.key, context), (self.value, context))
         ]
 
-    def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
-        query, key, value = self._projected(x)
+    def forward(self, x: Sequence, mask: Mask | None = None, context: Sequence | None = None) -> Sequence:
+        query, key, value = self._projected(x, context)
         attended = F.scaled_dot_product_attention(
             query,
             key,
@@ -189,9 +196,11 @@ class FullAttention(nn.Module):
         )
         return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
 
-    def explain(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch heads frames keys"]:
+    def explain(
+        self, x: Sequence, mask: Mask | None = None, context: Sequence | None = None
+    ) -> Float[Tensor, "batch heads frames keys"]:
         """The attention weights: rows are queries and sum to one."""
-        query, key, _ = self._projected(x)
+        query, key, _ = self._projected(x, context)
         scores = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, None, :], NEGATIVE)
@@ -199,14 +208,17 @@ class FullAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with a ReLU between: the vanilla Transformer's."""
+    """Two linear layers with an activation between; a ReLU is the vanilla Transformer's."""
 
-    def __init__(self, dim: int, width: int) -> None:
-        super().__init__(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, dim))
+    def __init__(self, dim: int, width: int, *, activation: type[nn.Module] = nn.ReLU) -> None:
+        super().__init__(nn.Linear(dim, width), activation(), nn.Linear(width, dim))
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward, each with its residual, dropout and norm; post-norm unless `norm_first`."""
+    """Attention and feed-forward, each with its residual, dropout and norm; post-norm unless `norm_first`.
+
+    `context`, where the attention takes one, is another sequence that keys and values are of; `mask` is the keys'.
+    """
 
     def __init__(
         self,
@@ -217,10 +229,11 @@ class TransformerBlock(nn.Module):
         norm_shape: tuple[int, ...],
         norm_first: bool = False,
         dropout: float = 0.0,
+        activation: type[nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         self.attention = attention
-        self.feedforward = FeedForward(dim, feedforward)
+        self.feedforward = FeedForward(dim, feedforward, activation=activation)
         self.norm1, self.norm2 = nn.LayerNorm(norm_shape), nn.LayerNorm(norm_shape)
         self.dropout = nn.Dropout(dropout)
         self.norm_first = norm_first
@@ -228,8 +241,9 @@ class TransformerBlock(nn.Module):
     def attention_input(self, x: Sequence) -> Sequence:
         return self.norm1(x) if self.norm_first else x
 
-    def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
-        attended = self.dropout(self.attention(self.attention_input(x), mask))
+    def forward(self, x: Sequence, mask: Mask | None = None, context: Sequence | None = None) -> Sequence:
+        others = () if context is None else (context,)
+        attended = self.dropout(self.attention(self.attention_input(x), mask, *others))
         if self.norm_first:
             x = x + attended
             return x + self.dropout(self.feedforward(self.norm2(x)))
@@ -297,21 +311,32 @@ def strided(
 
 
 class Pooling(nn.Module):
-    """(batch, frames, dim) -> one vector per utterance: `mean` over time, or `mean+deviation`, twice as wide."""
+    """(batch, frames, dim) -> one vector per utterance, over time: `mean`, `max`, or two of them side by side."""
+
+    KINDS = ("mean", "max", "mean+max", "mean+deviation")
 
     def __init__(self, kind: str = "mean") -> None:
         super().__init__()
+        assert kind in self.KINDS
         self.kind = kind
 
     def width(self, dim: int) -> int:
-        return 2 * dim if self.kind == "mean+deviation" else dim
+        return dim * (1 + self.kind.count("+"))
 
     def forward(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch width"]:
+        if self.kind == "max":
+            return _masked_max(x, mask)
         mean = _masked_mean(x, mask)
+        if self.kind == "mean+max":
+            return torch.cat([mean, _masked_max(x, mask)], dim=1)
         if self.kind == "mean":
             return mean
         variance = _masked_mean((x - mean.unsqueeze(1)) ** 2, mask)
         return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
+
+
+def _masked_max(x: Tensor, mask: Tensor | None) -> Tensor:
+    return (x if mask is None else x.masked_fill(~mask.unsqueeze(2), NEGATIVE)).amax(dim=1)
 
 
 def _masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -333,7 +358,7 @@ class Classifier(nn.Sequential):
 
 
 def sinusoids(frames: int, dim: int, *, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "frames dim"]:
-    """Vaswani's position table: sines in the first half of the width, cosines in the second."""
-    rate = torch.exp(-torch.log(torch.tensor(10000.0)) * torch.arange(dim // 2) / max(dim // 2 - 1, 1))
-    angle = torch.arange(frames).unsqueeze(1) * rate
-    return torch.cat([angle.sin(), angle.cos()], dim=1).to(device=device, dtype=dtype)
+    """Vaswani's position table: sin(position / 10000^(2i / dim)) at feature 2i, its cosine at 2i + 1."""
+    rate = 10000.0 ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float64) / dim)
+    angle = torch.arange(frames, device=device, dtype=torch.float64).unsqueeze(1) * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :dim].to(dtype)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec
+from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
 from affekt.models.layers import (
     Classifier,
     FractalAttention,
@@ -82,12 +82,14 @@ class TemporalTransformer(EmotionModel):
     """
 
     streams = ("speech",)
+    paper = PaperSizes(emotions=4, frames={"speech": 326})  # IEMOCAP's row of Table 2
 
     def __init__(self, config: TransformerConfig, emotions: int) -> None:
         super().__init__()
         self.config, self.emotions = config, emotions
-        self.frames = None if config.frames == "any" else config.frames
-        norm_shape = (config.dim,) if self.frames is None or config.norm == "features" else (self.frames, config.dim)
+        self.dims = {"speech": config.input_dim}
+        self.lengths = {} if config.frames == "any" else {"speech": config.frames}
+        norm_shape = (*self.lengths.values(), config.dim) if config.norm == "map" else (config.dim,)
         self.input = StreamInput(
             config.input_dim, config.dim, parts=config.input_parts, mix=config.input_mix, norm=config.input_norm
         )
@@ -134,8 +136,8 @@ class TemporalTransformer(EmotionModel):
         if self.config.input_norm == "standard" and stream.mask is not None:
             features = features * stream.mask.unsqueeze(2).to(features.dtype)
         stream = replace(stream, values=features)
-        if self.frames is not None:
-            stream = stream.padded(self.frames).trimmed(self.frames)
+        if self.lengths:
+            stream = stream.fitted(self.lengths["speech"])
         features = stream.values
         x = self.input(features)
         if self.config.positions == "sinusoids":

@@ -110,7 +110,7 @@ def _block(parameter: str) -> int | None:
 
 
 def spec(feature: Feature) -> FeatureSpec:
-    return FeatureSpec(feature.dim, feature.frame_rate, feature.parts)
+    return FeatureSpec(feature.dim, feature.frame_rate, feature.parts, feature.has_time)
 
 
 @torch.no_grad()
