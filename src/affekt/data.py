@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class Dataset:
     """Utterances with their features; nothing is read before it is asked for.
 
     features: part that the stream plays -> a sequence that gives each utterance's (frames, dim) when it is asked for.
+    words: of a stream of tokens, each utterance's map from token to word, (tokens,).
     """
 
     ids: Sequence[str]
@@ -59,6 +60,7 @@ class Dataset:
     specs: Mapping[str, FeatureSpec]
     soft_labels: NDArray[np.float32] | None = None  # (utterances, emotions)
     targets: NDArray[np.float32] | None = None  # (utterances, dimensions)
+    words: Mapping[str, Sequence[NDArray[np.int64]]] = field(default_factory=dict)
     copies: Sequence[Mapping[str, Sequence[Frames]]] = ()  # of `features`, for training
     copy_share: float = 0.0  # of the utterances of an epoch, how many are heard as a copy
     crop: float = 0.0  # largest share of an utterance's frames that an epoch leaves out
@@ -83,14 +85,16 @@ class Dataset:
 
     def lengths(self) -> NDArray[np.int64]:
         """(utterances,): frames of the first stream that has time."""
-        timed = next((name for name, spec in self.specs.items() if spec.frame_rate is not None), None)
+        timed = next((name for name, spec in self.specs.items() if spec.has_time), None)
         if timed is None:
             return np.ones(len(self), np.int64)
         return np.array([len(values) for values in self.features[timed]], np.int64)
 
     def only(self, stream: str) -> Dataset:
         """The same utterances with one of their streams, and without copies."""
-        return replace(self, features={stream: self.features[stream]}, specs={stream: self.specs[stream]}, copies=())
+        words = {stream: self.words[stream]} if stream in self.words else {}
+        features, specs = {stream: self.features[stream]}, {stream: self.specs[stream]}
+        return replace(self, features=features, specs=specs, words=words, copies=())
 
     def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Stream -> mean and deviation of each feature over all frames, (dim,) each."""
@@ -112,7 +116,11 @@ class Dataset:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         streams = {
-            name: collate([self.features[name][index] for index in indices], spec.frame_rate)
+            name: collate(
+                [self.features[name][index] for index in indices],
+                spec.frame_rate,
+                [self.words[name][index] for index in indices] if name in self.words else None,
+            )
             for name, spec in self.specs.items()
         }
         chosen = list(indices)
@@ -123,7 +131,9 @@ class Dataset:
         return Batch(streams, tuple(self.ids[index] for index in indices), labels, soft, targets)
 
 
-def collate(values: Sequence[Frames], frame_rate: float | None) -> Stream:
+def collate(
+    values: Sequence[Frames], frame_rate: float | None, words: Sequence[NDArray[np.int64]] | None = None
+) -> Stream:
     """(frames, dim) arrays of differing lengths as one padded stream; (dim,) arrays as one without time."""
     if values[0].ndim == 1:
         return Stream(torch.from_numpy(np.stack(values).astype(np.float32)))
@@ -131,7 +141,13 @@ def collate(values: Sequence[Frames], frame_rate: float | None) -> Stream:
     padded = torch.zeros(len(values), int(counts.max()), values[0].shape[1])
     for row, one in zip(padded, values, strict=True):
         row[: len(one)] = torch.from_numpy(one.astype(np.float32))
-    return Stream(padded, torch.arange(padded.shape[1]) < counts.unsqueeze(1), frame_rate)
+    mask = torch.arange(padded.shape[1]) < counts.unsqueeze(1)
+    if words is None:
+        return Stream(padded, mask, frame_rate)
+    places = torch.full(mask.shape, -1)
+    for place, indices in zip(places, words, strict=True):
+        place[: len(indices)] = torch.from_numpy(indices)
+    return Stream(padded, mask, frame_rate, places)
 
 
 def balanced(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:

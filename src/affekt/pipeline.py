@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.audio import SAMPLE_RATE
-from affekt.batch import Batch
+from affekt.batch import Batch, Stream
 from affekt.bundle import Bundle
 from affekt.config import decode_named
 from affekt.errors import BadBundle, BadConfig
@@ -29,21 +29,47 @@ OPSET = 23  # the first with an Attention operator, which onnxruntime computes i
 
 
 class Pipeline(nn.Module):
-    """An encoder that gives a stream, and one or more models that take it as "speech"; their probabilities are averaged.
+    """Encoders that give a model its streams, and one or more models that take them; their probabilities are averaged.
 
+    encoder: gives the stream speech; None for a model that takes none.
+    others: stream -> what else is made of the waveform. A model's streams that no encoder gives, as that of the words, are
+        given to it beside the waveform: `given` names them.
     temperature: divides the logits; fitted on utterances that nobody trained on, 1 where nothing was fitted.
     """
 
     temperature: Tensor
 
-    def __init__(self, encoder: Feature, models: Sequence[EmotionModel], *, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        encoder: Feature | None,
+        models: Sequence[EmotionModel],
+        *,
+        others: Mapping[str, Feature] | None = None,
+        temperature: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.encoder, self.models = encoder, nn.ModuleList(models)
+        self.encoder, self.others, self.models = encoder, nn.ModuleDict(others), nn.ModuleList(models)
+        self.given = tuple(name for name in models[0].streams if name not in self.heard)
         self.register_buffer("temperature", torch.tensor(temperature))
 
-    def forward(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch emotions"]:
-        """Probabilities. All waveforms of the batch are as long as they stand: nothing is padding."""
-        batch = Batch({"speech": self.encoder(waveform)})
+    @property
+    def heard(self) -> dict[str, Feature]:
+        """Stream -> the encoder that makes it of the waveform."""
+        speech = {} if self.encoder is None else {"speech": self.encoder}
+        return {**speech, **self.others}  # type: ignore[dict-item]
+
+    def forward(
+        self, waveform: Float[Tensor, "batch samples"] | None = None, given: Mapping[str, Tensor] | None = None
+    ) -> Float[Tensor, "batch emotions"]:
+        """Probabilities. All waveforms of the batch are as long as they stand: nothing is padding.
+
+        given: by the stream's name its values, (batch, frames, dim) or (batch, dim), and by "NAME_mask" its mask where it
+        has time, (batch, frames), True where there is a frame.
+        """
+        given = given or {}
+        streams = {name: encoder(waveform) for name, encoder in self.heard.items()}
+        streams |= {name: Stream(given[name], given.get(f"{name}_mask")) for name in self.given}
+        batch = Batch(streams)
         return torch.stack([(model(batch) / self.temperature).softmax(dim=1) for model in self.models]).mean(dim=0)
 
 
@@ -58,22 +84,26 @@ def round_to_half(network: nn.Module) -> None:
 def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None:
     """Write the pipeline as ONNX: `waveform` (batch, samples) in, `probabilities` (batch, emotions) out, any length.
 
+    Streams that are given beside the waveform are inputs of their own: `text` (batch, frames, dim) and `text_mask`, say.
     Weights that are exact in 16 bits are stored in 16 bits and cast when the file is loaded; arithmetic is 32-bit.
     """
     onnx = need("onnx", extra="train", purpose="ONNX export")
     need("onnxscript", extra="train", purpose="ONNX export")
     pipeline = pipeline.eval()
-    example = torch.zeros(2, 16_000).uniform_(-0.1, 0.1)
-    dynamic = {"waveform": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
+    waveform = torch.zeros(2, 16_000).uniform_(-0.1, 0.1) if pipeline.heard else None
+    given = _examples(pipeline)
+    free = torch.export.Dim.DYNAMIC
+    timed = {name: tensor.ndim == 3 or tensor.dtype == torch.bool for name, tensor in given.items()}
+    shapes = {name: {0: free, 1: free} if timed[name] else {0: free} for name in given}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter's own, about itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             pipeline,
-            (example,),
+            (waveform, given),
             dynamo=True,
-            dynamic_shapes=dynamic,
-            input_names=["waveform"],
+            dynamic_shapes=(None if waveform is None else {0: free, 1: free}, shapes),
+            input_names=[*([] if waveform is None else ["waveform"]), *given],
             output_names=["probabilities"],
             opset_version=OPSET,
         )
@@ -84,6 +114,18 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
     onnx.helper.set_model_props(model, {"emotions": ",".join(emotions), "sample_rate": str(SAMPLE_RATE)})
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
+    """What is given beside the waveform, for the exporter to follow: two utterances, the second shorter."""
+    model, examples = pipeline.models[0], dict[str, Tensor]()
+    assert isinstance(model, EmotionModel)
+    for name in pipeline.given:
+        dim, frames = model.dims[name], model.paper.frames[name] and 24
+        examples[name] = torch.randn(2, frames, dim) if frames else torch.randn(2, dim)
+        if frames:
+            examples[f"{name}_mask"] = torch.arange(frames) < torch.tensor([[frames], [frames - 5]])
+    return examples
 
 
 def _store_half(model: Any) -> None:
@@ -116,9 +158,11 @@ def _tidy(model: Any) -> None:
             if field in entry.DESCRIPTOR.fields_by_name:
                 entry.ClearField(field)
     del graph.value_info[:]
-    for value, axes in ((graph.input[0], ("batch", "samples")), (graph.output[0], ("batch",))):
-        for dimension, name in zip(value.type.tensor_type.shape.dim, axes, strict=False):
-            dimension.dim_param = name
+    for value in (*graph.input, *graph.output):
+        second = {"waveform": "samples"}.get(value.name, f"{value.name.removesuffix('_mask')}_frames")
+        for dimension, name in zip(value.type.tensor_type.shape.dim, ("batch", second), strict=False):
+            if dimension.dim_param:
+                dimension.dim_param = name
 
 
 def rebuild(bundle: Bundle) -> Pipeline:
@@ -128,10 +172,15 @@ def rebuild(bundle: Bundle) -> Pipeline:
 
     try:
         config = bundle.config
-        encoder_class, encoder_config = decode_named(features, config["encoder"], f"{bundle.folder}, encoder")
+        heard = {
+            stream: kind(settings)
+            for stream, section in {"speech": config.get("encoder"), **config.get("streams", {})}.items()
+            if section and stream != "text"
+            for kind, settings in [decode_named(features, section, f"{bundle.folder}, {stream}")]
+        }
         model_class, model_config = decode_named(models, config["model"], f"{bundle.folder}, model")
         members = [model_class(model_config, len(bundle.emotions)) for _ in range(config["members"])]
-        pipeline = Pipeline(encoder_class(encoder_config), members)
+        pipeline = Pipeline(heard.pop("speech", None), members, others=heard)
         pipeline.load_state_dict(load_file(bundle.file("model.safetensors")))
     except (KeyError, RuntimeError, SafetensorError, BadConfig) as error:
         raise BadBundle(f"{bundle.folder}: model.safetensors and config.toml do not make a network: {error}") from error

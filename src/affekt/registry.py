@@ -47,7 +47,9 @@ class Registry:
         preset, known = name.removeprefix(f"{base}-"), getattr(thing, "presets", {})
         if preset not in known:
             named = ", ".join(f"{base}-{one}" for one in known) or "none"
-            raise UnknownName(f"{self.kind} {base!r} has no preset {preset!r}{did_you_mean(preset, known)} (known: {named})")
+            raise UnknownName(
+                f"{self.kind} {base!r} has no preset {preset!r}{did_you_mean(preset, known)} (known: {named})"
+            )
         return thing, known[preset]
 
     def __repr__(self) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 from affekt.errors import BadConfig
-from affekt.metrics import confusion, ua
+from affekt.metrics import confusion, ua, wf1
 from affekt.run import Run
 
-Rule = Literal["last", "validation", "paper"]
+Rule = Literal["last", "validation", "validation-wf1", "paper"]
 
 RULES: dict[Rule, str] = {
     "last": "last epoch, chosen before training",
     "validation": "best UA on the validation part",
+    "validation-wf1": "best WF1 on the validation part",
     "paper": "best UA on the TEST part, as some published code does: optimistic",
 }
-PART: dict[Rule, str] = {"validation": "validation", "paper": "test"}
+PART: dict[Rule, str] = {"validation": "validation", "validation-wf1": "validation", "paper": "test"}
 
 
 def select(run: Run, rule: Rule) -> int:
@@ -31,7 +32,8 @@ def select(run: Run, rule: Rule) -> int:
     if part not in run.predictions(epochs[0]):
         raise BadConfig(f"selection {rule!r} needs predictions on the part {part!r}, which {run.folder} has not")
     labels, emotions = run.labels(part), len(run.emotions)
-    scores = {e: ua(confusion(labels, run.predictions(e)[part].argmax(axis=1), emotions)) for e in epochs}
+    measure = wf1 if rule == "validation-wf1" else ua
+    scores = {e: measure(confusion(labels, run.predictions(e)[part].argmax(axis=1), emotions)) for e in epochs}
     return max(epochs, key=lambda epoch: (scores[epoch], -epoch))
 
 

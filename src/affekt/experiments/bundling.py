@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,17 @@ from affekt.evaluation.calibration import fitted_temperature
 from affekt.evaluation.probe import linear_probe, pooled
 from affekt.evaluation.scores import compare, score
 from affekt.evaluation.selection import RULES, select
+from affekt.experiments.answering import answered, answered_by, readers
 from affekt.experiments.training import Material, Say, check_one_model
 from affekt.features.base import Feature
 from affekt.features.whisper import LogMelConfig, LogMelFrames
-from affekt.inference.recognizer import Recognizer
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.pipeline import Pipeline, export_onnx, round_to_half, save_weights
 from affekt.protocols import Split
 from affekt.reports.card import card
 from affekt.run import Run
-from affekt.training.extraction import extract, waveform
+from affekt.training.extraction import extract
 from affekt.training.recipe import Probe, Recipe
 from affekt.training.tuning import Tuned, spec
 from affekt.utterance import Utterance
@@ -59,15 +59,15 @@ def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, say: Say =
     emotions = material.labels.emotions
     export_onnx(pipeline, building / "model.onnx", emotions)
     write_labels(building, recipe.name, emotions)
-    if pipeline.encoder.notice:
-        shutil.copyfile(pipeline.encoder.notice, building / pipeline.encoder.notice.name)
+    for notice in {encoder.notice for encoder in pipeline.heard.values() if encoder.notice}:
+        shutil.copyfile(notice, building / notice.name)
     split = runs[0].split
     split.save(building / "split.json")
     config = {
         "name": recipe.name,
         "version": affekt.__version__,
         "members": len(pipeline.models),
-        "encoder": {"name": recipe.encoder_name, **encode(pipeline.encoder.config)},
+        **sections(recipe, pipeline),
         "model": {"name": recipe.model_name, **encode(pipeline.models[0].config)},
         "labels": {"merge": dict(material.labels.merge), "dialogues": material.labels.dialogues},
         "protocol": {
@@ -90,6 +90,17 @@ def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, say: Say =
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
     return Bundle.open(folder)
+
+
+def sections(recipe: Recipe, pipeline: Pipeline) -> dict[str, Any]:
+    """What fills the streams: the encoders in the graph with their settings, those of words as the recipe finds them."""
+    filled = {
+        stream: {"name": recipe.encoder_name(stream), **encode(encoder.config)}
+        for stream, encoder in pipeline.heard.items()
+    }
+    speech = {"encoder": filled.pop("speech")} if "speech" in filled else {}
+    streams = {**filled, **{stream: dict(recipe.filled[stream]) for stream in pipeline.given}}
+    return {**speech, **({"streams": streams} if streams else {})}
 
 
 def check_place(folder: Path) -> None:
@@ -115,22 +126,31 @@ def heard_before(made: Bundle) -> set[str]:
 def assembled(recipe: Recipe, runs: Sequence[Run], labels: LabelSet) -> tuple[Pipeline, list[int]]:
     """The runs' chosen models behind their encoder, and the epochs that they were chosen from."""
     check_one_model(recipe, len({run.split.hash for run in runs}))
-    encoder, members, epochs = recipe.build_encoder(), list[EmotionModel](), []
+    encoders, members, epochs = recipe.build_encoders(), list[EmotionModel](), []
     for run in runs:
         epochs.append(select(run, recipe.selection))
-        members.append(trained_model(recipe, run, epochs[-1], encoder, labels.emotions))
+        members.append(trained_model(recipe, run, epochs[-1], encoders, labels.emotions))
     temperature = recipe.temperature
     if temperature == "fitted":
         predictions = [run.predictions(epoch)["validation"] for run, epoch in zip(runs, epochs, strict=True)]
         temperature = fitted_temperature(runs[0].labels("validation"), predictions)
-    return Pipeline(encoder, members, temperature=temperature).eval(), epochs
+    return piped(encoders, members, temperature), epochs
 
 
-def trained_model(recipe: Recipe, run: Run, epoch: int, encoder: Feature, emotions: Sequence[str]) -> EmotionModel:
-    """The model of a run's epoch; where the encoder was trained too, its weights are put into `encoder`."""
-    model, weights = recipe.build_model({"speech": spec(encoder)}, emotions), load_state(run.weights(epoch))
+def piped(encoders: Mapping[str, Feature], members: Sequence[EmotionModel], temperature: float = 1.0) -> Pipeline:
+    """The models behind those of the encoders that hear; words are given to them."""
+    heard = {stream: encoder for stream, encoder in encoders.items() if encoder.hears == "sound"}
+    return Pipeline(heard.pop("speech", None), members, others=heard, temperature=temperature).eval()
+
+
+def trained_model(
+    recipe: Recipe, run: Run, epoch: int, encoders: Mapping[str, Feature], emotions: Sequence[str]
+) -> EmotionModel:
+    """The model of a run's epoch; where the encoder was trained too, its weights are put into that of speech."""
+    specs = {stream: spec(encoder) for stream, encoder in encoders.items()}
+    model, weights = recipe.build_model(specs, emotions), load_state(run.weights(epoch))
     if recipe.training.tune == "all":
-        Tuned(encoder, model).load(weights)
+        Tuned(encoders["speech"], model).load(weights)
     else:
         model.load_state_dict(weights)
     return model
@@ -144,7 +164,7 @@ def describe(
     test = material.of(split.parts["test"])
     truth = material.truth(split.parts["test"])
     say(f"recognising the {len(test)} utterances of the test part")
-    answers = recognized(made, test)
+    answers = answered(made, test)
     probes = {one.name: _probe(recipe, one, material, split, say) for one in recipe.probes}
     scores: dict[str, Any] = {}
     for source in recipe.sources:
@@ -216,17 +236,9 @@ def people_of(utterances: Sequence[Utterance]) -> list[str] | None:
     return [u.person for u in utterances] if all(u.speaker for u in utterances) else None
 
 
-def recognized(made: Bundle, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
-    """The ONNX file's probabilities, by the recogniser, (utterances, emotions)."""
-    recognizer = Recognizer.load(made.folder)
-    return np.array([recognizer.infer(waveform(utterance)) for utterance in utterances])
-
-
 def agreement(made: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance]) -> float:
     """The largest difference of a probability between torch and the ONNX file."""
-    with torch.inference_mode():
-        torchs = [pipeline(torch.from_numpy(waveform(u)).unsqueeze(0))[0].numpy() for u in utterances]
-    return float(np.abs(np.array(torchs) - recognized(made, utterances)).max())
+    return float(np.abs(answered_by(pipeline, readers(made), utterances) - answered(made, utterances)).max())
 
 
 def _probe(recipe: Recipe, probe: Probe, material: Material, split: Split, say: Say) -> NDArray[np.float64]:
@@ -241,7 +253,8 @@ def _probe(recipe: Recipe, probe: Probe, material: Material, split: Split, say: 
         columns = np.concatenate(places)
         first, second = (
             pooled(
-                values[:, columns] for values in extract(encoder, recipe.encoder_name, part, say=_silent, device=device)
+                values[:, columns]
+                for values in extract(encoder, recipe.encoder_name("speech"), part, say=_silent, device=device)
             )
             for part in parts
         )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from affekt.bundle import Bundle
@@ -16,15 +15,14 @@ from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.evaluation.scores import score
 from affekt.evaluation.selection import PART, RULES, Rule, select
-from affekt.experiments.bundling import heard_before, people_of, recognized, trained_model
+from affekt.experiments.answering import answered, answered_by
+from affekt.experiments.bundling import heard_before, people_of, piped, trained_model
 from affekt.experiments.training import Say, fitting, runs_below
 from affekt.labels import LabelSet
 from affekt.metrics import confusion, ua, wa
-from affekt.pipeline import Pipeline
 from affekt.protocols import INDEPENDENT, Split, key
 from affekt.protocols.split import DEPENDENT, combined_hash
 from affekt.run import Run
-from affekt.training.extraction import waveform
 from affekt.training.recipe import Recipe, recipe_of
 from affekt.utterance import Utterance
 
@@ -63,7 +61,7 @@ def evaluate_bundle(made: Bundle, corpus: Source, *, say: Say = print) -> dict[s
         utterances = _all_there(asked, present, corpus)
         verdict = split.verdict
         title = f"{split.title}, part 'test': {len(utterances)} utterances of {corpus.title}"
-    answers = recognized(made, utterances)
+    answers = answered(made, utterances)
     return {
         "model": made.id,
         **_head(corpus, own, title, split.hash, verdict),
@@ -170,11 +168,9 @@ def _by_model(
     """Probabilities by the weights of a run's chosen epoch, utterance by utterance, on whatever corpus."""
     epoch = select(run, rule)
     say(f"{run.folder}: epoch {epoch} on {len(utterances)} utterances")
-    encoder = recipe.build_encoder()
-    model = trained_model(recipe, run, epoch, encoder, labels.emotions)
-    pipeline = Pipeline(encoder, [model]).eval()
-    with torch.inference_mode():
-        return np.stack([pipeline(torch.from_numpy(waveform(u)).unsqueeze(0))[0].numpy() for u in utterances])
+    encoders = recipe.build_encoders()
+    pipeline = piped(encoders, [trained_model(recipe, run, epoch, encoders, labels.emotions)])
+    return answered_by(pipeline, {stream: encoders[stream] for stream in pipeline.given}, utterances)
 
 
 def _head(corpus: Source, labels: LabelSet, protocol: str, split: str, verdict: str) -> dict[str, Any]:

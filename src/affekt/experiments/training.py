@@ -15,7 +15,8 @@ from affekt.bundle import Bundle
 from affekt.corpora.source import read_all
 from affekt.data import Dataset, scoring_batches
 from affekt.errors import BadConfig, BadCorpus
-from affekt.features.base import Feature
+from affekt.features.base import Feature, TextFeature
+from affekt.features.store import Stored
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.protocols import Split, key
@@ -24,6 +25,7 @@ from affekt.training.augment import Copy
 from affekt.training.distributed import processes, shared, wait
 from affekt.training.extraction import extract
 from affekt.training.loop import fit
+from affekt.training.reading import read
 from affekt.training.recipe import Recipe
 from affekt.training.strategy import Supervised
 from affekt.training.tuning import TEACHER, Imitating, Tuned, initial_statistics, spec
@@ -136,9 +138,12 @@ def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = p
     torch.use_deterministic_algorithms(True)
     with processes() as (rank, world):
         say = say if rank == 0 else _silent
-        encoder = recipe.build_encoder()
+        encoders = recipe.build_encoders()
         material = Material.read(recipe, say)
-        front = encoder.front_end() if recipe.training.tune == "all" else encoder
+        if recipe.training.tune == "all":
+            encoders = {stream: encoder.front_end() for stream, encoder in encoders.items()}
+        if unused := [stream for stream in recipe.filled if stream not in encoders]:
+            say(f"{recipe.model_name} does without {', '.join(unused)} with these settings")
         folds = material.folds(recipe)
         if one_model:
             check_one_model(recipe, len(folds))
@@ -151,7 +156,7 @@ def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = p
                 Run(place).check(recipe.resolved(repeat), split)
         runs = []
         for number, split in folds:
-            heard, parts = _heard_and_scored(recipe, front, material, split, say)
+            heard, parts = _heard_and_scored(recipe, encoders, material, split, say)
             for repeat, place in enumerate(places[number]):
                 run = _started(recipe, place, repeat, split, material, rank)
                 say(f"seed {recipe.seed + repeat}: {place}")
@@ -161,11 +166,11 @@ def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = p
 
 
 def _heard_and_scored(
-    recipe: Recipe, front: Feature, material: Material, split: Split, say: Say
+    recipe: Recipe, encoders: Mapping[str, Feature], material: Material, split: Split, say: Say
 ) -> tuple[Dataset, dict[str, Dataset]]:
     """The training part, with its altered copies, and the parts that are scored, by name."""
-    parts = {part: dataset(recipe, front, material, ids, say) for part, ids in split.parts.items()}
-    heard = _with_copies(parts.pop("train"), recipe, front, material, say)
+    parts = {part: dataset(recipe, encoders, material, ids, say) for part, ids in split.parts.items()}
+    heard = _with_copies(parts.pop("train"), recipe, encoders, material, say)
     if recipe.training.teacher:
         heard = _with_teacher(heard, recipe, material, say)
     sizes = ", ".join(f"{part} {len(ids)}" for part, ids in split.parts.items())
@@ -282,31 +287,46 @@ def _with_teacher(train: Dataset, recipe: Recipe, material: Material, say: Say) 
     return replace(train, features={**train.features, **frames}, specs=specs, copies=copies)
 
 
-def dataset(recipe: Recipe, encoder: Feature, material: Material, ids: Sequence[str], say: Say) -> Dataset:
-    """Utterances with their features, from the store or computed."""
+def dataset(
+    recipe: Recipe, encoders: Mapping[str, Feature], material: Material, ids: Sequence[str], say: Say
+) -> Dataset:
+    """Utterances with their features, by stream, from the store or computed."""
     soft = material.votes(ids, recipe.training.votes) if recipe.training.votes else None
-    stored = extract(encoder, feature_name(recipe), material.of(ids), say=say, device=recipe.training.device)
-    features = {"speech": stored}
-    return Dataset(ids, material.truth(ids), features, {"speech": spec(encoder)}, soft)
+    features: dict[str, Stored] = {}
+    words = {}
+    for stream, encoder in encoders.items():
+        name, device = feature_name(recipe, stream), recipe.training.device
+        if isinstance(encoder, TextFeature):
+            features[stream], words[stream] = read(encoder, name, material.of(ids), say=say, device=device)
+        else:
+            features[stream] = extract(encoder, name, material.of(ids), say=say, device=device)
+    specs = {stream: spec(encoder) for stream, encoder in encoders.items()}
+    return Dataset(ids, material.truth(ids), features, specs, soft, words=words)
 
 
-def feature_name(recipe: Recipe) -> str:
-    """What the stored features are called."""
-    return f"{recipe.encoder_name}-front-end" if recipe.training.tune == "all" else recipe.encoder_name
+def feature_name(recipe: Recipe, stream: str) -> str:
+    """What the stored features of a stream are called."""
+    name = recipe.encoder_name(stream)
+    return f"{name}-front-end" if recipe.training.tune == "all" else name
 
 
 def _silent(_: str) -> None:
     pass
 
 
-def _with_copies(train: Dataset, recipe: Recipe, encoder: Feature, material: Material, say: Say) -> Dataset:
-    """The training part with its altered copies. Nobody else is altered."""
+def _with_copies(
+    train: Dataset, recipe: Recipe, encoders: Mapping[str, Feature], material: Material, say: Say
+) -> Dataset:
+    """The training part with its altered copies: of the sound, for the words stay. Nobody else is altered."""
     settings = recipe.training.augmentation
     copies = []
     for number in range(settings.copies):
         say(f"altered copy {number + 1} of {settings.copies}")
         copy = Copy(number, recipe.seed, settings.alteration)
-        device = recipe.training.device
-        stored = extract(encoder, feature_name(recipe), material.of(train.ids), copy=copy, say=say, device=device)
-        copies.append({"speech": stored})
+        altered = dict(train.features)
+        for stream, encoder in encoders.items():
+            if encoder.hears == "sound":
+                name, device = feature_name(recipe, stream), recipe.training.device
+                altered[stream] = extract(encoder, name, material.of(train.ids), copy=copy, say=say, device=device)
+        copies.append(altered)
     return replace(train, copies=copies, copy_share=settings.share, crop=settings.crop)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from affekt.audio import SAMPLE_RATE, Source, Waveform, blocks, check_length, find_files, is_folder, name_of
 from affekt.bundle import DEFAULT, Bundle
 from affekt.errors import AffektError, BadBundle
+from affekt.inference.graph import Graph
 from affekt.inference.row import AGGREGATION, Row, row
 
 LONGEST = 30 * SAMPLE_RATE  # samples; more is cut into windows
@@ -27,36 +27,25 @@ class Recognizer:
     >>> row.emotion, row.probabilities["happy"]
     """
 
-    def __init__(self, bundle: Bundle, session: Any) -> None:
-        self.bundle = bundle
-        self.emotions = bundle.emotions
-        self.model = bundle.id
-        self._session = session
+    def __init__(self, graph: Graph) -> None:
+        self.bundle = graph.bundle
+        self.emotions = graph.bundle.emotions
+        self.model = graph.bundle.id
+        self._graph = graph
 
     @classmethod
     def load(cls, model: str | Path = DEFAULT, *, threads: int = 1) -> Recognizer:
-        """Load a bundle: a folder, or the name of one that ships with affekt. `threads`: cores that one answer may use."""
-        import onnxruntime
+        """Load a bundle: a folder, or the name of one that ships with affekt. `threads`: cores that one answer may use.
 
-        bundle = Bundle.open(model)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        # Lengths differ from file to file: an arena would keep the memory of the longest, and hardly saves time here.
-        options.enable_cpu_mem_arena = False
-        try:
-            session = onnxruntime.InferenceSession(bundle.onnx, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises classes of its own that have no base of their own
-            raise BadBundle(f"{bundle.onnx} cannot be loaded: {error}") from error
-        given = [entry.name for entry in (*session.get_inputs(), *session.get_outputs())]
-        if given != ["waveform", "probabilities"]:
-            raise BadBundle(f"{bundle.onnx} maps {' to '.join(given)}; expected waveform to probabilities")
-        classes = session.get_outputs()[0].shape[-1]
-        if isinstance(classes, int) and classes != len(bundle.emotions):
+        Raises `BadBundle`, also for a bundle that takes more than sound.
+        """
+        graph = Graph.load(Bundle.open(model), threads=threads)
+        if graph.inputs != ("waveform",):
             raise BadBundle(
-                f"{bundle.onnx} tells {classes} emotions apart, and labels.json names {len(bundle.emotions)}"
+                f"{graph.bundle.onnx} takes {', '.join(graph.inputs)}; the recogniser gives a waveform alone: "
+                "affekt evaluate scores such a bundle on a corpus that has words"
             )
-        return cls(bundle, session)
+        return cls(graph)
 
     def __call__(self, source: Source, sample_rate: int | None = None) -> Row:
         """The row of one source: a path, bytes, a binary file object, or an array with its rate in Hz.
@@ -89,8 +78,7 @@ class Recognizer:
 
     def infer(self, waveform: Waveform) -> list[float]:
         """Probabilities, in the order of `emotions`, of a mono waveform at 16 kHz of 0.1 to 30 s."""
-        (probabilities,) = self._session.run(["probabilities"], {"waveform": waveform[np.newaxis]})
-        return [float(p) for p in probabilities[0]]
+        return [float(p) for p in self._graph({"waveform": waveform[np.newaxis]})[0]]
 
     def _whole(self, name: str, total: int, rows: list[Row]) -> Row:
         heard = [part for part in rows if part.probabilities]

@@ -3,8 +3,6 @@ frame, and frames stand first. A mask of None means that every frame is real, pa
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -69,25 +67,40 @@ def fractal_levels(
     mask: Mask | None = None,
     mask_window_padding: bool = False,
     dropout: float = 0.0,
+    temperature: float | None = None,
+    upsampling: str = "interpolate",
+    operators: nn.ModuleList | None = None,
 ) -> list[Sequence]:
-    """What each scale contributes to `fractal_attention`, finest first: after GELU, up-sampled to all frames."""
+    """What each scale contributes to `fractal_attention`, finest first: after GELU, up-sampled to all frames.
+
+    temperature: what the scores are divided by; None is the square root of a head's width.
+    upsampling: "interpolate", or "repeat": every frame `factor**k` times, then the last one to the end.
+    operators: `ScaleOperator`s, one from each scale to the next, in place of the average over `factor` frames.
+    """
     frames = query.shape[1]
     lengths = None if mask is None else mask.sum(dim=1)
     counts, count = lengths, frames  # frames left at this scale: per utterance, and in the longest
     streams = [query, key, value]
     levels = []
-    for _ in range(scales):
+    for scale in range(scales):
         # There is always at least one zero frame after the last: a scale without frames is then one window of zeros,
         # whose output is zero, and needs no case of its own (nor a size of zero in an exported graph).
         padding = factor * (count // factor + 1) - count
         streams = [F.pad(_cleared(x[:, :count], counts), (0, 0, 0, padding)) for x in streams]
         windows = [x.unflatten(1, (-1, factor)) for x in streams]
         real = _real_frames(count + padding, count, counts, query.device).unflatten(1, (-1, factor))
-        attended = _window_attention(*windows, heads=heads, keys=real if mask_window_padding else None, dropout=dropout)
-        levels.append(_upsampled(F.gelu(attended.flatten(1, 2)), frames, count, lengths, counts))
-        # Iterated averages over `factor` frames equal one average over `factor**k`: every group is complete.
-        streams = [x.mean(dim=2) for x in windows]
-        counts, count = None if counts is None else counts // factor, count // factor
+        attended = _window_attention(
+            *windows, heads=heads, keys=real if mask_window_padding else None, dropout=dropout, temperature=temperature
+        )
+        if upsampling == "repeat":
+            source = _repeated(frames, factor**scale, count, counts, query.device)
+        else:
+            source = _interpolated(frames, count, lengths, counts, query.device)
+        levels.append(_taken(F.gelu(attended.flatten(1, 2)), source))
+        if scale + 1 < scales:
+            # Iterated averages over `factor` frames equal one average over `factor**k`: every group is complete.
+            streams = [x.mean(dim=2) for x in windows] if operators is None else operators[scale](windows)
+            counts, count = None if counts is None else counts // factor, count // factor
     return levels
 
 
@@ -105,28 +118,79 @@ def _cleared(x: Tensor, counts: Tensor | None) -> Tensor:
 
 
 def _window_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, heads: int, keys: Tensor | None, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    heads: int,
+    keys: Tensor | None,
+    dropout: float,
+    temperature: float | None,
 ) -> Tensor:
     """Attention inside windows, (batch, windows, factor, dim); `keys` is True for the keys that may be attended to."""
     query, key, value = (x.unflatten(3, (heads, -1)).transpose(2, 3) for x in (query, key, value))
-    scores = query @ key.transpose(3, 4) * query.shape[4] ** -0.5
+    scores = query @ key.transpose(3, 4) / (temperature or query.shape[4] ** 0.5)
     if keys is not None:
         scores = scores.masked_fill(~keys[:, :, None, None, :], NEGATIVE)
     return (F.dropout(scores.softmax(dim=4), dropout) @ value).transpose(2, 3).flatten(3)
 
 
-def _upsampled(x: Tensor, frames: int, count: int, lengths: Tensor | None, counts: Tensor | None) -> Tensor:
-    """Nearest up-sampling along time: frame i takes floor(i * n / frames), as torch's `interpolate(size=frames)` does."""
-    position = torch.arange(frames, device=x.device)
+def _interpolated(
+    frames: int, count: int, lengths: Tensor | None, counts: Tensor | None, device: torch.device
+) -> Tensor:
+    """The frame that each of so many takes, floor(i * n / frames), as torch's `interpolate(size=frames)` does: (frames,),
+    or (batch, frames) where utterances have their own lengths."""
+    position = torch.arange(frames, device=device)
     if lengths is None or counts is None:
-        return x[:, position * count // frames]
-    source = position * counts.unsqueeze(1) // lengths.clamp(min=1).unsqueeze(1)
+        return position * count // frames
+    return position * counts.unsqueeze(1) // lengths.clamp(min=1).unsqueeze(1)
+
+
+def _repeated(frames: int, size: int, count: int, counts: Tensor | None, device: torch.device) -> Tensor:
+    """Likewise, where every frame stands `size` times, and the last one to the end."""
+    source = torch.arange(frames, device=device) // size
+    if counts is None:
+        return source.clamp(max=count - 1).clamp(min=0)
+    return torch.minimum(source.unsqueeze(0), (counts - 1).clamp(min=0).unsqueeze(1))
+
+
+def _taken(x: Tensor, source: Tensor) -> Tensor:
+    """x at the frames of `source`."""
+    if source.ndim == 1:
+        return x[:, source]
     # Beyond an utterance's end the index may run past the scale; what stands there is nobody's.
     return x.take_along_dim(source.clamp(max=x.shape[1] - 1).unsqueeze(2), dim=1)
 
 
+class ScaleOperator(nn.Module):
+    """From one time scale to the next by strided convolution, one each of query, key and value: MSTR, section 2.1.
+
+    Kernel and stride are `factor` frames, as the average's that it replaces. The paper says no more of the convolution that
+    it weighs: `depthwise` gives every feature its own taps (an average with learned weights), otherwise each new feature
+    sees all.
+    """
+
+    def __init__(self, dim: int, factor: int, *, depthwise: bool) -> None:
+        super().__init__()
+        groups = dim if depthwise else 1
+        self.query, self.key, self.value = (nn.Conv1d(dim, dim, factor, factor, groups=groups) for _ in range(3))
+
+    def forward(self, windows: list[Tensor]) -> list[Tensor]:
+        """Windows of query, key and value, (batch, windows, factor, dim) each, to (batch, windows, dim) each."""
+        return [
+            operator(x.flatten(1, 2).transpose(1, 2)).transpose(1, 2)
+            for operator, x in zip((self.query, self.key, self.value), windows, strict=True)
+        ]
+
+
 class FractalAttention(nn.Module):
-    """MSTR's attention with its projections: W^Q, W^K, W^V, fractal attention, W^O."""
+    """MSTR's attention with its projections: W^Q, W^K, W^V, fractal attention, mixing of the scales, W^O.
+
+    operator: what leads from one scale to the next: "average", "depthwise" or "convolution" (`ScaleOperator`).
+    mixer: "sum" of the scales (eq. 4); "concat", side by side, finest first, W^O then leading from all of them back to dim;
+        "attention", their mean weighted at every frame by a softmax over the scales that have frames, of one linear score
+        without bias (section 2.3 names scale attention and says no more of it).
+    """
 
     def __init__(
         self,
@@ -137,45 +201,83 @@ class FractalAttention(nn.Module):
         scales: int = 4,
         mask_window_padding: bool = False,
         dropout: float = 0.0,
+        bias: bool = True,
+        temperature: float | None = None,
+        operator: str = "average",
+        mixer: str = "sum",
+        upsampling: str = "interpolate",
     ) -> None:
         super().__init__()
-        self.query, self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(4))
-        self.heads, self.factor, self.scales = heads, factor, scales
+        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=bias) for _ in range(3))
+        self.output = nn.Linear(dim * scales if mixer == "concat" else dim, dim, bias=bias)
+        steps = range(0 if operator == "average" else scales - 1)
+        self.operators = nn.ModuleList(ScaleOperator(dim, factor, depthwise=operator == "depthwise") for _ in steps)
+        self.score = nn.Linear(dim, 1, bias=False) if mixer == "attention" else None
+        self.heads, self.factor, self.scales, self.mixer = heads, factor, scales, mixer
         self.mask_window_padding, self.dropout = mask_window_padding, dropout
+        self.temperature, self.upsampling = temperature, upsampling
 
     def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
-        return self.output(fractal_attention(self.query(x), self.key(x), self.value(x), **self._options(mask)))
+        levels = self._levels(x, mask)
+        return self.output(torch.cat(levels, dim=2) if self.mixer == "concat" else sum(levels[1:], start=levels[0]))
 
     def explain(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch scales frames"]:
         """Each scale's share of what is mixed: the norms of the scales' contributions, summing to one at every frame."""
-        levels = fractal_levels(self.query(x), self.key(x), self.value(x), **self._options(mask))
-        norms = torch.stack([level.norm(dim=2) for level in levels], dim=1)
+        norms = torch.stack([level.norm(dim=2) for level in self._levels(x, mask)], dim=1)
         return norms / norms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)
 
-    def _options(self, mask: Mask | None) -> dict[str, Any]:
-        return {
-            "heads": self.heads,
-            "factor": self.factor,
-            "scales": self.scales,
-            "mask": mask,
-            "mask_window_padding": self.mask_window_padding,
-            "dropout": self.dropout if self.training else 0.0,
-        }
+    def _levels(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """What each scale contributes, finest first, weighted already where the mixer weighs."""
+        levels = fractal_levels(
+            self.query(x),
+            self.key(x),
+            self.value(x),
+            heads=self.heads,
+            factor=self.factor,
+            scales=self.scales,
+            mask=mask,
+            mask_window_padding=self.mask_window_padding,
+            dropout=self.dropout if self.training else 0.0,
+            temperature=self.temperature,
+            upsampling=self.upsampling,
+            operators=self.operators if len(self.operators) else None,
+        )
+        if self.score is None:
+            return levels
+        scores = torch.cat([self.score(level) for level in levels], dim=2)
+        shares = scores.masked_fill(~self._filled(x, mask).unsqueeze(1), NEGATIVE).softmax(dim=2)
+        return [share * level for share, level in zip(shares.split(1, dim=2), levels, strict=True)]
+
+    def _filled(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(batch or 1, scales): True for the scales that have a frame."""
+        lengths = torch.ones_like(x[:1, :, 0], dtype=torch.bool) if mask is None else mask
+        sizes = self.factor ** torch.arange(self.scales, device=x.device)
+        return lengths.sum(dim=1, keepdim=True) >= sizes
 
 
 class FullAttention(nn.Module):
     """Multi-head attention over all frames (Vaswani et al., 2017), with its projections.
 
     Queries are of `x`; keys and values too, or of `context`, (batch, keys, key_dim), another sequence. `mask`, (batch, keys),
-    is True for the keys that may be attended to.
+    is True for the keys that may be attended to. Scores are divided by `temperature`, a head's width to the half if None.
     """
 
-    def __init__(self, dim: int, heads: int, *, key_dim: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        key_dim: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        temperature: float | None = None,
+    ) -> None:
         super().__init__()
         key_dim = key_dim or dim
-        self.query, self.output = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.key, self.value = nn.Linear(key_dim, dim), nn.Linear(key_dim, dim)
+        self.query, self.output = nn.Linear(dim, dim, bias=bias), nn.Linear(dim, dim, bias=bias)
+        self.key, self.value = nn.Linear(key_dim, dim, bias=bias), nn.Linear(key_dim, dim, bias=bias)
         self.heads, self.dropout = heads, dropout
+        self.temperature = temperature or (dim // heads) ** 0.5
 
     def _projected(self, x: Tensor, context: Tensor | None) -> list[Tensor]:
         context = x if context is None else context
@@ -193,6 +295,7 @@ class FullAttention(nn.Module):
             # Spelt out for every query: onnxruntime's Attention does not broadcast a mask over queries.
             attn_mask=None if mask is None else mask[:, None, None, :].expand(-1, -1, x.shape[1], -1),
             dropout_p=self.dropout if self.training else 0.0,
+            scale=1 / self.temperature,
         )
         return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
 
@@ -201,7 +304,7 @@ class FullAttention(nn.Module):
     ) -> Float[Tensor, "batch heads frames keys"]:
         """The attention weights: rows are queries and sum to one."""
         query, key, _ = self._projected(x, context)
-        scores = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
+        scores = query @ key.transpose(2, 3) / self.temperature
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, None, :], NEGATIVE)
         return scores.softmax(dim=3)

@@ -20,8 +20,6 @@ from affekt.errors import BadConfig
 from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
 from affekt.models.layers import (
     Classifier,
-    FractalAttention,
-    FullAttention,
     Mask,
     Pooling,
     Sequence,
@@ -30,6 +28,25 @@ from affekt.models.layers import (
     sinusoids,
     strided,
 )
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+# What trains on two cores within minutes, on a few thousand utterances: any length, padding changes nothing.
+SMALL: Mapping[str, Any] = {
+    "frames": "any",
+    "masked": True,
+    "norm": "features",
+    "norm_first": True,
+    "dim": 128,
+    "blocks": 2,
+    "heads": 4,
+    "feedforward": 256,
+    "dropout": 0.2,
+    "attention_dropout": 0.2,
+    "input_norm": "standard",
+    "stride": 2,
+    "pooling": "mean+deviation",
+}
 
 
 @dataclass(frozen=True)
@@ -46,11 +63,17 @@ class TransformerConfig:
     heads: int = 16
     feedforward: int = 512  # with the classifier F/2, F/4 the only power of two that Table 2's FLOPs admit
     norm_first: bool = False  # "like the vanilla Transformer": post-norm
+    activation: Literal["relu", "gelu"] = "relu"  # of the feed-forward; not printed, the vanilla Transformer's
+    # Eq. 1 divides by the root of F, for one head; with several the vanilla Transformer takes a head's width.
+    score_width: Literal["head", "model"] = "head"
+    projection_bias: bool = True  # of query, key, value and W^O; eq. 4 and the text print none, nn.Linear has one
+    # Not printed. "xavier": uniform, for the matrices of linear layers and convolutions alone.
+    initialisation: Literal["torch", "xavier"] = "torch"
     dropout: float = 0.1  # on both residual branches; not printed, the laboratory's default
     attention_dropout: float = 0.1  # likewise
     classifier_dropout: float = 0.5  # likewise
     hidden: tuple[int, ...] | None = None  # the classifier's widths; None is F/2 and F/4
-    pooling: Literal["mean", "mean+deviation"] = "mean"
+    pooling: Literal["mean", "max", "mean+max", "mean+deviation"] = "mean"  # not printed; Table 2 excludes flattening
     # Beyond the paper: the pooled input stands beside the pooled output of the last block, each feature of the pooled
     # vector is standardised by running statistics (a BatchNorm without weights), and some are dropped in training.
     pool_input: bool = False
@@ -77,8 +100,11 @@ class TransformerConfig:
 class TemporalTransformer(EmotionModel):
     """MSTR and its baseline but for the attention, which a subclass gives.
 
-    Submodules: `input`, `blocks.N.attention.{query,key,value,output}`, `blocks.N.{norm1,feedforward,norm2}`, `classifier`
-    (linear layers at 0, 3, 6).
+    Submodules, in the order in which they act: `input` (empty unless an option or unequal widths ask for it: `norms`,
+    `weights`, `projection`); `blocks.N` with `attention.{query,key,value,output}`, `norm1`, `feedforward` (linear layers at
+    0 and 2), `norm2`; `norm`, with norm_first, before the pooling; `classifier` (linear layers at 0, 3, 6).
+    Concatenates only where an option asks for it: the pooled vector is mean, then deviation (or maximum), of the last
+    block's output, then, with pool_input, the same of the input.
     """
 
     streams = ("speech",)
@@ -101,6 +127,7 @@ class TemporalTransformer(EmotionModel):
                 norm_shape=norm_shape,
                 norm_first=config.norm_first,
                 dropout=config.dropout,
+                activation=ACTIVATIONS[config.activation],
             )
             for _ in range(config.blocks)
         )
@@ -118,13 +145,35 @@ class TemporalTransformer(EmotionModel):
             hidden=config.hidden or (config.dim // 2, config.dim // 4),
             dropout=config.classifier_dropout,
         )
+        if config.initialisation == "xavier":
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear | nn.Conv1d):
+                    nn.init.xavier_uniform_(layer.weight)
+
+    @classmethod
+    def sized(cls, config: Any, frames: Mapping[str, int]) -> Any:
+        """The settings for so many frames of speech, as they enter: a map norm has weights for every frame."""
+        if config.frames == "any":
+            return config
+        return replace(config, frames=-(-frames["speech"] // config.stride))
 
     @classmethod
     def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> TemporalTransformer:
         return cls(replace(config, input_dim=specs["speech"].dim, input_parts=specs["speech"].parts), emotions)
 
-    def attention(self, config: TransformerConfig) -> FractalAttention | FullAttention:
+    def attention(self, config: TransformerConfig) -> nn.Module:
         raise NotImplementedError
+
+    def attention_flops(self, frames: int) -> int:
+        """Multiply-adds of one block's attention over so many frames, as Table 2 counts them."""
+        raise NotImplementedError
+
+    def paper_flops(self, frames: Mapping[str, int]) -> int:
+        """Table 2's rule: the attention's two products over all frames, and every weight of a linear layer (or convolution)
+        once, however many frames it is applied to. It gives all six of the table's figures."""
+        weights = sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear | nn.Conv1d))
+        length = -(-frames["speech"] // self.config.stride)
+        return self.config.blocks * self.attention_flops(length) + weights
 
     def _start(self, batch: Batch) -> tuple[Tensor, Sequence, Mask | None]:
         """The features and the sequence that enters the first block, and their mask if masks are on."""
@@ -155,10 +204,14 @@ class TemporalTransformer(EmotionModel):
             inert.add(f"blocks.{self.config.blocks - 1}.norm2.bias")  # a constant, which the standardisation takes off
         if self.config.input_mix == "learned" and self.config.input_parts == 1:
             inert.add("input.weights")  # the softmax of one number
+        inert.update(
+            f"blocks.{n}.attention.{name}" for n in range(self.config.blocks) for name in self.inert_attention()
+        )
         return frozenset(inert)
 
-    def key_biases(self) -> frozenset[str]:
-        return frozenset(f"blocks.{n}.attention.key.bias" for n in range(self.config.blocks))
+    def inert_attention(self) -> set[str]:
+        """Names of the attention's parameters that provably get no gradient."""
+        raise NotImplementedError
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self.input.standardise(*statistics["speech"])

@@ -13,9 +13,9 @@ TEMPLATE = """\
 
 `{id}`, made by affekt {version}. {about}
 
-One ONNX file: raw 16 kHz waveform in, probabilities of {emotions} out, any length from 0.1 s.
+One ONNX file: {inputs} in, probabilities of {emotions} out.
 
-    affekt recognize --model {model} hello.wav
+    {use}
 
 ## Scores
 
@@ -78,7 +78,8 @@ def card(bundle: Bundle) -> str:
     return TEMPLATE.format(
         name=bundle.name,
         id=results["model"],
-        model=bundle.name if bundle.name == DEFAULT else "FOLDER_OF_THIS_CARD",
+        inputs=_inputs(config),
+        use=_use(bundle),
         version=config["version"],
         about=recipe["about"],
         emotions=", ".join(bundle.emotions),
@@ -107,6 +108,22 @@ def card(bundle: Bundle) -> str:
     )
 
 
+def _inputs(config: dict[str, Any]) -> str:
+    """What the graph takes, in words."""
+    streams = dict(config.get("streams", {}))
+    text = streams.pop("text", None)
+    sound = ["raw 16 kHz waveform of any length from 0.1 s"] if "encoder" in config or streams else []
+    words = [f"the words as tokens of {text['name']} (batch, tokens, features) with their mask"] if text else []
+    return " and ".join([*sound, *words])
+
+
+def _use(bundle: Bundle) -> str:
+    place = bundle.name if bundle.name == DEFAULT else "FOLDER_OF_THIS_CARD"
+    if "text" in bundle.config.get("streams", {}):
+        return f"affekt evaluate {place} CORPUS ROOT"
+    return f"affekt recognize --model {place} hello.wav"
+
+
 def _untouched(protocol: dict[str, Any]) -> str:
     if protocol["selection"] == "paper":
         return "On people by whose scores the epoch was chosen: these figures are optimistic."
@@ -114,7 +131,7 @@ def _untouched(protocol: dict[str, Any]) -> str:
         return "On utterances that were not trained on. Who speaks is not known of all: new voices will fare worse."
     if protocol["verdict"] != INDEPENDENT:
         return "On utterances whose speakers were also trained on: new voices will fare worse."
-    return "On speakers held out from training and from selection."
+    return "On speakers held out from training and from the choice of the epoch."
 
 
 def _title(entry: dict[str, Any]) -> str:
@@ -210,7 +227,7 @@ def _data(entry: dict[str, Any]) -> str:
 
 
 def _encoder(config: dict[str, Any]) -> str:
-    if config["encoder"]["name"] != "whisper":
+    if config.get("encoder", {}).get("name") != "whisper":
         return ""
     return WHISPER.format(
         weights=f"{config['weights']}: " if config["weights"] else "",

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from affekt.audio import SAMPLE_RATE, SHORTEST, Waveform, blocks
+from affekt.batch import Stream
 from affekt.errors import AffektError, BadAudio, BadConfig, BadCorpus
 from affekt.features.base import Feature
 from affekt.features.store import FeatureStore, Stored, audio_key, file_hash
@@ -60,7 +61,7 @@ def extract(
     Raises `BadCorpus` that counts the utterances that are missing or no sound, once all others are computed: data are not
     dropped in silence. `BadConfig` for a device that is not there.
     """
-    _check_device(device)
+    check_device(device)
     batched = device != "cpu" if batched is None else batched
     store = FeatureStore(name, description(encoder, name, copy, device=device, batched=batched))
     failures: dict[str, str] = {}
@@ -70,29 +71,36 @@ def extract(
         say(f"{name}: {len(keys) - len(missing)} of {len(keys)} utterances in {store.folder}, computing the others")
     limit = round((seconds or SECONDS[device.partition(":")[0]]) * SAMPLE_RATE) if batched else 0
     sounds = ((key, copy(sound, key) if copy else sound) for key, sound in _sounds(missing, failures))
-    with _running(encoder, device), _progress(len(missing), say) as advance:
+    with running(encoder, device), progress_of(len(missing), say) as advance:
         for batch in _batches(sounds, limit):
             for (key, _), values in zip(batch, frames(encoder, [sound for _, sound in batch], device), strict=True):
                 try:
                     store[key] = values
                 except AffektError as error:
-                    failures[_called(missing[key])] = str(error)
+                    failures[called(missing[key])] = str(error)
             advance(len(batch))
     if failures:
-        raise BadCorpus(_told(failures, len(utterances), name))
+        raise BadCorpus(told(failures, len(utterances), name))
     return Stored(store, keys)
 
 
 def frames(encoder: Feature, sounds: Sequence[Waveform], device: str = "cpu") -> list[NDArray[np.floating]]:
-    """The encoder's (frames, dim) of each sound, of all in one run; of one alone without any padding or mask."""
+    """The encoder's (frames, dim), or (dim,), of each sound, of all in one run; of one alone without any padding or mask."""
     lengths = torch.tensor([len(sound) for sound in sounds])
     padded = torch.zeros(len(sounds), int(lengths.max()))
     for row, sound in zip(padded, sounds, strict=True):
         row[: len(sound)] = torch.from_numpy(sound)
     with torch.inference_mode():
         stream = encoder(padded.to(device), lengths.to(device) if len(sounds) > 1 else None)
-    counts, values = stream.lengths().tolist(), stream.values.cpu().numpy()
-    return [one[:count] for one, count in zip(values, counts, strict=True)]
+    return separated(stream)
+
+
+def separated(stream: Stream) -> list[NDArray[np.floating]]:
+    """Each utterance's (frames, dim), its padding cut away; (dim,) of a stream without time."""
+    values = stream.values.cpu().numpy()
+    if not stream.has_time:
+        return list(values)
+    return [one[:count] for one, count in zip(values, stream.lengths().tolist(), strict=True)]
 
 
 def description(
@@ -125,12 +133,12 @@ def weights_hash(network: torch.nn.Module) -> str:
 def waveform(utterance: Utterance) -> Waveform:
     """An utterance's sound, (samples,), mono, at 16 kHz; `BadCorpus` where it cannot be read."""
     if utterance.audio is None:
-        raise BadCorpus(f"{_called(utterance)}: it has no sound")
+        raise BadCorpus(f"{called(utterance)}: it has no sound")
     failures: dict[str, str] = {}
     for _, sound in _sounds({"": utterance}, failures):
         return sound
-    ((called, reason),) = failures.items()
-    raise BadCorpus(f"{called}: {reason}")
+    ((name, reason),) = failures.items()
+    raise BadCorpus(f"{name}: {reason}")
 
 
 def stretches(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, Waveform]]:
@@ -165,12 +173,12 @@ def _keys(utterances: Sequence[Utterance], failures: dict[str, str]) -> list[str
     for utterance in utterances:
         keys.append("")
         if utterance.audio is None:
-            failures[_called(utterance)] = "it has no sound"
+            failures[called(utterance)] = "it has no sound"
             continue
         try:
             keys[-1] = audio_key(utterance, content)
         except OSError as error:
-            failures[_called(utterance)] = f"{utterance.audio} cannot be read: {error.strerror}"
+            failures[called(utterance)] = f"{utterance.audio} cannot be read: {error.strerror}"
     return keys
 
 
@@ -185,11 +193,11 @@ def _sounds(utterances: Mapping[str, Utterance], failures: dict[str, str]) -> It
             for key, sound in stretches(path, {key: _span(utterance) for key, utterance in waiting.items()}):
                 utterance = waiting.pop(key)
                 if problem := _problem(utterance, sound):
-                    failures[_called(utterance)] = problem
+                    failures[called(utterance)] = problem
                 else:
                     yield key, sound
         except BadAudio as error:
-            failures.update({_called(utterance): str(error) for utterance in waiting.values()})
+            failures.update({called(utterance): str(error) for utterance in waiting.values()})
 
 
 def _span(utterance: Utterance) -> Span:
@@ -208,12 +216,12 @@ def _problem(utterance: Utterance, sound: Waveform) -> str:
     return ""
 
 
-def _called(utterance: Utterance) -> str:
+def called(utterance: Utterance) -> str:
     return f"{utterance.corpus} {utterance.id}"
 
 
-def _told(failures: Mapping[str, str], count: int, name: str) -> str:
-    named = "; ".join(f"{called}: {reason}" for called, reason in list(failures.items())[:NAMED])
+def told(failures: Mapping[str, str], count: int, name: str) -> str:
+    named = "; ".join(f"{one}: {reason}" for one, reason in list(failures.items())[:NAMED])
     others = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
     return f"{len(failures)} of {count} utterances have no {name}: {named}{others}"
 
@@ -246,7 +254,7 @@ def _cut(pool: Sequence[tuple[str, Waveform]], limit: int) -> Iterator[list[tupl
         yield batch
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
     if device.partition(":")[0] not in SECONDS:
         raise BadConfig(f"device = {device!r}: expected {' or '.join(SECONDS)}")
     if device != "cpu" and not torch.cuda.is_available():
@@ -254,9 +262,10 @@ def _check_device(device: str) -> None:
 
 
 @contextlib.contextmanager
-def _running(encoder: Feature, device: str) -> Iterator[None]:
+def running(encoder: Feature, device: str) -> Iterator[None]:
     """The encoder on the device, and back where it was; in full precision, for a spectrum's soft parts are lost without."""
-    before = next(itertools.chain(encoder.parameters(), encoder.buffers())).device
+    held = next(itertools.chain(encoder.parameters(), encoder.buffers()), None)  # a table of words has neither
+    before = torch.device("cpu") if held is None else held.device
     if device != "cpu":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS cannot be deterministic
     with torch.backends.cudnn.flags(allow_tf32=False):
@@ -268,7 +277,7 @@ def _running(encoder: Feature, device: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(total: int, say: Say) -> Iterator[Callable[[int], None]]:
+def progress_of(total: int, say: Say) -> Iterator[Callable[[int], None]]:
     """Told how many more are done, it shows how far it is: by a bar on a terminal, else by a line now and then."""
     began = time.monotonic()
     drawn = total > 0 and say is print and sys.stderr.isatty()
@@ -290,14 +299,14 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _lines(total: int, say: Say) -> Callable[[int], None]:
-    began = told = time.monotonic()
+    began = spoken = time.monotonic()
     done = 0
 
     def advance(number: int) -> None:
-        nonlocal done, told
+        nonlocal done, spoken
         done, now = done + number, time.monotonic()
-        if now - told >= EVERY and done < total:
+        if now - spoken >= EVERY and done < total:
             say(f"  {done} of {total}, about {(now - began) / done * (total - done) / 60:.1f} minutes left")
-            told = now
+            spoken = now
 
     return advance

@@ -12,7 +12,7 @@ from affekt.bundle import Bundle
 from affekt.config import decode, decode_named, encode, override, read_toml
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
-from affekt.evaluation.selection import Rule
+from affekt.evaluation.selection import PART, Rule
 from affekt.features import features
 from affekt.features.base import Feature
 from affekt.labels import LabelSet, label_set
@@ -80,7 +80,10 @@ class Recipe:
     training: Training
     encoder: Mapping[str, Any] = field(
         default_factory=dict
-    )  # name of a feature, the folder of its weights, its settings
+    )  # what fills the stream "speech": name of a feature, the folder of its weights, its settings
+    # What fills the others, likewise, by the part they play: "text", "speaker", "spectrogram". Those that the model does not
+    # take with its settings are not computed.
+    streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)  # name of a model and its settings
     start: str = ""  # a bundle to start from, instead of encoder and model: its settings and its weights
     seed: int = 0
@@ -98,23 +101,23 @@ class Recipe:
             label_set(self.labels)
         if self.training.teacher:
             feature_class(self.training.teacher, "training.teacher")
-        if bool(self.start) == bool(self.encoder or self.model):
+        if bool(self.start) == bool(self.encoder or self.streams or self.model):
             raise BadConfig("a recipe needs encoder and model, or start, a bundle that has both")
         protocol = self.build_protocol()
-        self.model_class()
-        _, encoder = self.encoder_class()
+        self._check_streams()
         if not self.sources:
             raise BadConfig("corpora names none")
         if self.repeats < 1:
             raise BadConfig(f"repeats = {self.repeats}: expected at least 1")
         for setting, asked in (
-            ("selection = 'validation'", self.selection == "validation"),
+            (f"selection = {self.selection!r}", PART.get(self.selection) == "validation"),
             ("training.patience", bool(self.training.patience)),
             ("temperature = 'fitted'", self.temperature == "fitted"),
         ):
             if asked and not protocol.has_validation:
                 raise BadConfig(f"{setting} needs a validation part: give the protocol its setting validation")
         for probe in self.probes:
+            _, encoder = self.encoder_class("speech")
             if missing := set(probe.blocks) - set(getattr(encoder, "blocks", ())):
                 raise BadConfig(
                     f"probe {probe.name!r} asks for blocks {sorted(missing)}, which the encoder does not give"
@@ -141,19 +144,56 @@ class Recipe:
         if self.origin:
             section: Mapping[str, Any] = self.origin.section(name)
             return section
-        return {"encoder": self.encoder, "model": self.model}[name]
+        return {"encoder": self.encoder, "streams": self.streams, "model": self.model}[name]
+
+    def _check_streams(self) -> None:
+        """Raise `BadConfig` where a stream that the model takes has no feature, or one that it does not take has one."""
+        if "speech" in self.streams:
+            raise BadConfig("streams.speech: the stream speech is filled by [encoder]")
+        kind, config = self.model_class()
+        taken, known = kind.streams_of(config), set(self.filled)
+        if missing := [name for name in taken if name not in known]:
+            where = "[encoder]" if missing[0] == "speech" else f"[streams.{missing[0]}]"
+            raise BadConfig(f"{self.model_name} takes the stream {missing[0]}, which nothing fills: give {where}")
+        if unknown := sorted(known - set(kind.streams)):
+            raise BadConfig(f"{self.model_name} takes no stream {unknown[0]} (it takes {', '.join(kind.streams)})")
+        for stream in taken:
+            hears = self.encoder_class(stream)[0].hears
+            if (hears == "text") != (stream == "text"):
+                raise BadConfig(
+                    f"the stream {stream} is filled by {self.encoder_name(stream)}, which is made of {hears}"
+                )
+        if self.training.tune == "all" and taken != ("speech",):
+            raise BadConfig(
+                f"tune = 'all' trains a speech encoder alone, and {self.model_name} takes {', '.join(taken)}"
+            )
 
     @property
-    def encoder_name(self) -> str:
-        return str(self._section("encoder")["name"])
+    def filled(self) -> dict[str, Mapping[str, Any]]:
+        """Stream -> the section of the feature that fills it; all that the recipe names."""
+        if self.origin:
+            speech, others = self.origin.config.get("encoder"), self.origin.config.get("streams", {})
+        else:
+            speech, others = self.encoder, self.streams
+        return {**({"speech": speech} if speech else {}), **others}
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The streams that the model takes with its settings, in its order."""
+        kind, config = self.model_class()
+        taken: tuple[str, ...] = kind.streams_of(config)
+        return taken
+
+    def encoder_name(self, stream: str) -> str:
+        return str(self.filled[stream]["name"])
 
     @property
     def model_name(self) -> str:
         return str(self._section("model")["name"])
 
-    def encoder_class(self) -> tuple[Any, Any]:
-        """The encoder's class and its settings."""
-        return feature_class(self._section("encoder"), "encoder")
+    def encoder_class(self, stream: str) -> tuple[Any, Any]:
+        """The class of the feature that fills a stream, and its settings."""
+        return feature_class(self.filled[stream], _where(stream))
 
     @property
     def teacher_dim(self) -> int:
@@ -164,11 +204,14 @@ class Recipe:
         """The model's class and its settings."""
         return decode_named(models, self._section("model"), "model")
 
-    def build_encoder(self) -> Feature:
-        """The encoder with its weights: from a bundle, an absolute folder, or one below AFFEKT_MODELS."""
-        if self.origin:
-            return rebuild(self.origin).encoder
-        return build_feature(self.encoder, "encoder")
+    def build_encoder(self, stream: str = "speech") -> Feature:
+        """The feature that fills a stream, with its weights: from the bundle to start from, or from its folder."""
+        heard = rebuild(self.origin).heard if self.origin else {}
+        return heard[stream] if stream in heard else build_feature(self.filled[stream], _where(stream))
+
+    def build_encoders(self) -> dict[str, Feature]:
+        """Those of all streams that the model takes."""
+        return {stream: self.build_encoder(stream) for stream in self.taken}
 
     def build_teacher(self) -> Feature:
         """The teacher with its weights."""
@@ -193,9 +236,15 @@ class Recipe:
         if self.origin:
             settings["start_id"] = self.origin.id
         else:
-            settings["encoder"] = {**self.encoder, **encode(self.encoder_class()[1])}
+            whole = {one: {**section, **encode(self.encoder_class(one)[1])} for one, section in self.filled.items()}
+            settings["encoder"] = whole.pop("speech", {})
+            settings["streams"] = whole
             settings["model"] = {**self.model, **encode(self.model_class()[1])}
         return settings
+
+
+def _where(stream: str) -> str:
+    return "encoder" if stream == "speech" else f"streams.{stream}"
 
 
 def feature_class(section: Mapping[str, Any], where: str) -> tuple[Any, Any]:

@@ -187,9 +187,9 @@ def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict
 def masked(stream: Stream, masking: Masking) -> Stream:
     """SpecAugment: stretches of time and bands of features set to each feature's mean over the utterance; raised floors.
 
-    Padding stays as it is. Draws from torch's generator.
+    Padding stays as it is, and so do words. Draws from torch's generator.
     """
-    if not (masking.times or masking.bands or masking.floor_share) or not stream.has_time:
+    if not (masking.times or masking.bands or masking.floor_share) or stream.frame_rate is None:
         return stream
     values = stream.values.clone()
     for row, frames in zip(values, stream.lengths().tolist(), strict=True):
