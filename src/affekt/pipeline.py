@@ -100,9 +100,9 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             pipeline,
-            (waveform, given),
+            kwargs={"waveform": waveform, "given": given},
             dynamo=True,
-            dynamic_shapes=(None if waveform is None else {0: free, 1: free}, shapes),
+            dynamic_shapes={"waveform": None if waveform is None else {0: free, 1: free}, "given": shapes},
             input_names=[*([] if waveform is None else ["waveform"]), *given],
             output_names=["probabilities"],
             opset_version=OPSET,
