@@ -15,7 +15,10 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .safetensors file to write.")],
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object: name -> shape.")] = False,
 ) -> None:
-    """Take the tensors out of somebody else's checkpoint, without running what it may carry."""
+    """Take the tensors out of somebody else's checkpoint, without running what it may carry.
+
+    Of fairseq's wav2vec (wav2vec_large.pt) the network's settings too, as config.json beside OUTPUT.
+    """
     from affekt.extras import need
 
     need("torch", extra="train", purpose="reading a checkpoint")

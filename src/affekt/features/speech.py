@@ -8,13 +8,10 @@ is the same Whisper without the padding: many times faster on short utterances, 
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -24,27 +21,10 @@ from torch import Tensor, nn
 from affekt.audio import SAMPLE_RATE
 from affekt.batch import Stream
 from affekt.errors import BadConfig
-from affekt.extras import need
-from affekt.features.base import Feature
-from affekt.features.hub import Checkpoint
+from affekt.features.hub import Checkpoint, Encoder, EncoderConfig
 from affekt.features.whisper import HOP, LogMel, frame_mask
 
 PIECE = 30 * SAMPLE_RATE  # samples that Whisper hears at once
-# Facts about files and about software, which change nothing of what a network computes.
-INCIDENTAL = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id"}
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    # Whose states, counted from 1; 0 is what enters the first block, -1 is the last. They stand one after the other.
-    blocks: tuple[int, ...] = (-1,)
-    checkpoint: str = ""  # a name on the hub, as "facebook/hubert-large-ll60k", where no folder is given
-    revision: str = "main"  # of the checkpoint: a branch, a tag or a commit
-    architecture: Mapping[str, Any] = field(default_factory=dict)  # the checkpoint's config.json; filled in on reading
-
-    def __post_init__(self) -> None:
-        if not self.blocks:
-            raise BadConfig("blocks = []: expected at least one, as [-1] for the last")
 
 
 @dataclass(frozen=True)
@@ -53,109 +33,11 @@ class WaveEncoderConfig(EncoderConfig):
     normalise: bool | None = None
 
 
-class SpeechEncoder(Feature):
-    """What these encoders have in common: the genuine network, read from a checkpoint and watched at its blocks.
+class SpeechEncoder(Encoder):
+    """What these encoders have in common: they hear 16 kHz, and give 50 frames a second."""
 
-    State k is what block k gives: `hidden_states[k]` of transformers 5. Blocks after the last that is asked for are
-    dropped, and so is whatever follows the last block, but for Whisper's final norm.
-    """
-
-    Config = EncoderConfig
     sample_rate = SAMPLE_RATE
     frame_rate = 50.0
-    libraries = ("torch", "transformers")
-
-    model_type: ClassVar[str]  # what config.json calls the network
-    genuine: ClassVar[str]  # transformers' class
-    depth: ClassVar[str] = "num_hidden_layers"  # what config.json calls the number of blocks
-    width: ClassVar[str] = "hidden_size"  # and the features of a state
-    renamed: ClassVar[Mapping[str, str]] = {}  # names in a checkpoint, as patterns -> names in the genuine class
-
-    def __init__(self, config: Any, network: nn.Module | None = None) -> None:
-        """`network` with its weights, or one without them, of the architecture that `config` holds."""
-        super().__init__()
-        if not config.architecture:
-            raise BadConfig(
-                f"{self.model_type} is built from a checkpoint: give folder, or checkpoint, a name on the hub"
-            )
-        count = config.architecture[self.depth]
-        self.blocks = _counted(config.blocks, count, self.model_type)
-        self.config = replace(config, blocks=self.blocks)
-        self.dim, self.parts = config.architecture[self.width] * len(self.blocks), len(self.blocks)
-        self.ends_at_the_last = max(self.blocks) == count
-        self.network: Any = network or self._class()(self._their_config(config.architecture))
-        del self._layers()[max(1, *self.blocks) :]
-
-    @classmethod
-    def from_folder(cls, folder: Path | None, config: Any) -> SpeechEncoder:
-        """Read a checkpoint: config.json, preprocessor_config.json and safetensors, from a folder or from the hub.
-
-        Raises `BadConfig` where there is none, for another kind of network, for weights that are not safetensors or not
-        all there, for blocks that it does not have; `MissingExtra` without transformers.
-        """
-        kind = cls._class()
-        checkpoint = Checkpoint.at(folder, config.checkpoint, config.revision, cls.model_type)
-        config = cls._completed(config, checkpoint)
-        _counted(config.blocks, config.architecture[cls.depth], cls.model_type)
-        network = checkpoint.network(kind, cls._their_config(config.architecture), cls.renamed)
-        return cls(config, network).float().eval().requires_grad_(False)
-
-    @classmethod
-    def _class(cls) -> Any:
-        need("transformers", extra="train", purpose=f"a {cls.model_type} encoder")
-        module, name = cls.genuine.split(":")
-        return getattr(importlib.import_module(module), name)
-
-    @classmethod
-    def _their_config(cls, architecture: Mapping[str, Any]) -> Any:
-        return cls._class().config_class.from_dict(dict(architecture))
-
-    @classmethod
-    def _completed(cls, config: Any, checkpoint: Checkpoint) -> Any:
-        """The settings with what the checkpoint says of itself."""
-        stored = checkpoint.settings()
-        if stored.get("model_type") != cls.model_type:
-            raise BadConfig(
-                f"{checkpoint.source} holds a model of type {stored.get('model_type')!r}; expected {cls.model_type!r}"
-            )
-        whole = {**cls._their_config({}).to_dict(), **stored}
-        architecture = {name: value for name, value in whole.items() if name not in INCIDENTAL and value is not None}
-        return replace(config, architecture=architecture)
-
-    def _layers(self) -> nn.ModuleList:
-        return self.network.encoder.layers
-
-    def _seen(self, *inputs: Any, **options: Any) -> list[Tensor]:
-        """The states of the network's run on these inputs, each (batch, frames, features)."""
-        with _watched(self._layers()) as states:
-            self.network(*inputs, **options)
-        return states
-
-
-def _counted(blocks: tuple[int, ...], count: int, name: str) -> tuple[int, ...]:
-    """Blocks counted from 0, which is what enters the first."""
-    if wrong := [block for block in blocks if not -count - 1 <= block <= count]:
-        raise BadConfig(f"blocks {wrong}: this {name} has 0 to {count}, or from its end -1 to {-count - 1}")
-    return tuple(block % (count + 1) for block in blocks)
-
-
-@contextlib.contextmanager
-def _watched(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
-    """What enters the first layer and what each layer gives, while a network runs."""
-    seen: list[Tensor] = []
-
-    def entered(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        seen.append(arguments[0])
-
-    def left(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-        seen.append(output[0] if isinstance(output, tuple) else output)
-
-    hooks = [layers[0].register_forward_pre_hook(entered), *(layer.register_forward_hook(left) for layer in layers)]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 class WaveEncoder(SpeechEncoder):
