@@ -108,7 +108,7 @@ def test_mean_and_deviation_are_over_seeds_with_their_folds_together(tmp_path, s
 
 def test_choosing_on_the_test_part_never_loses(tmp_path):
     (row,) = results([trained(tmp_path / "runs", settings=APART, skill=0.5)]).rows
-    assert list(row.by_selection) == ["last", "validation", "paper"]
+    assert list(row.by_selection) == ["last", "validation", "validation-wf1", "paper"]
     best = row.by_selection["paper"].mean
     assert row.optimism == pytest.approx(min(best - row.by_selection[rule].mean for rule in ("last", "validation")))
     assert row.optimism > 0

@@ -38,7 +38,9 @@ class Stream:
         """Frames of each utterance, padding not counted; of a stream that has time."""
         if self.mask is not None:
             return self.mask.sum(dim=1)
-        return torch.full((len(self.values),), self.values.shape[1], device=self.values.device)
+        return torch.full(
+            self.values.shape[:1], self.values.shape[1], device=self.values.device
+        )  # len() would fix the size of a graph
 
     def padded(self, to: int) -> Stream:
         """The same stream with padding appended (values 0, mask False) up to `to` frames."""

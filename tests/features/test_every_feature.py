@@ -1,17 +1,23 @@
-"""What is true of every feature in the registry, small ones of random weights where there are weights."""
+"""What is true of every feature in the registry, small ones of random weights where there are weights.
+
+Those of sound here; below, those of words.
+"""
 
 import re
 from dataclasses import fields
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.features import features
+from affekt.features.speaker import ECAPA
 from tests.conftest import ROOT
+from tests.features import test_speaker, test_text, test_wav2vec
 from tests.features.test_speech import FAMILY, padded, saved
 from tests.sounds import noise
 
@@ -24,18 +30,26 @@ TINY = {
     "whisper": [{"blocks": (0, 2)}, {"blocks": (1,), "level": "relative", "span": 40}],
     "whisper-30s": [{"blocks": (0, 2)}],
     **{name: [{"blocks": (1, -1)}, {"blocks": (1, -1), "stable": True}] for name in FAMILY},
+    "wav2vec": [{"output": "context"}, {"output": "latent"}],
+    "ecapa": [{}],
 }
+TEXTS = ["I can't believe it's over...", "Well-known  words,\tnaïve café!", "Yes.", "", "a jacket and a jacket"]
+WORDS = "i ca n't believe it 's over well-known words yes a jacket and".split()
+WITHOUT_WEIGHTS = ("log-mel", "mfcc", "spectrogram")
+OF_WORDS = {"bert": "bert", "minilm": "bert", "roberta": "roberta", "glove": ""}  # which of test_text's folders
 SOUNDS = [noise(samples, seed) for seed, samples in enumerate((9000, 1600, 5001, 9000, 4000))]
 
 
-@pytest.fixture(
-    scope="module", params=[(name, n) for name in features for n in range(len(TINY.get(name, [{}])))], ids=str
-)
+@pytest.fixture(scope="module", params=[(name, n) for name, forms in TINY.items() for n in range(len(forms))], ids=str)
 def feature(request, tmp_path_factory):
     name, number = request.param
     settings = dict(TINY[name][number])
-    folder = tmp_path_factory.mktemp(name) if name.startswith("whisper") or name in FAMILY else None
-    if name.startswith("whisper"):
+    folder = None if name in WITHOUT_WEIGHTS else tmp_path_factory.mktemp(name)
+    if name == "wav2vec":
+        test_wav2vec.written(folder, test_wav2vec.made())
+    elif name == "ecapa":
+        save_file(test_speaker.lived_in(ECAPA(test_speaker.TINY)).network.state_dict(), folder / "model.safetensors")
+    elif name.startswith("whisper"):
         torch.manual_seed(0)
         WhisperEncoder(WhisperConfig(**WHISPER)).save_pretrained(folder)
     elif folder:
@@ -49,13 +63,17 @@ def alone(feature, sound):
 
 
 def test_every_feature_has_a_tiny_form_here():
-    assert set(TINY) == set(features)
+    assert set(TINY) == {name for name in features if features[name].hears == "sound"}
+    assert set(OF_WORDS) == {name for name in features if features[name].hears == "text"}
 
 
 def test_a_batch_equals_one_by_one(feature):
     together = feature(*padded(SOUNDS))
     for row, sound in enumerate(SOUNDS):
         expected = alone(feature, sound).values[0]
+        if not feature.has_time:
+            torch.testing.assert_close(together.values[row], expected, atol=2e-4, rtol=1e-4)
+            continue
         assert together.lengths()[row] == len(expected)
         torch.testing.assert_close(together.values[row, : len(expected)], expected, atol=2e-4, rtol=1e-4)
 
@@ -63,6 +81,9 @@ def test_a_batch_equals_one_by_one(feature):
 def test_more_padding_changes_nothing(feature):
     waveforms, lengths = padded(SOUNDS)
     once, more = feature(waveforms, lengths), feature(torch.nn.functional.pad(waveforms, (0, 3000)), lengths)
+    if not feature.has_time:
+        torch.testing.assert_close(more.values, once.values, atol=2e-4, rtol=1e-4)
+        return
     assert once.lengths().tolist() == more.lengths().tolist()
     frames = int(once.lengths().max())
     torch.testing.assert_close(more.values[:, :frames], once.values[:, :frames], atol=2e-4, rtol=1e-4)
@@ -70,17 +91,18 @@ def test_more_padding_changes_nothing(feature):
 
 def test_frames_stand_first_padding_last_and_all_are_numbers(feature):
     stream = feature(*padded(SOUNDS))
-    assert (stream.mask[:, 1:] <= stream.mask[:, :-1]).all()
+    assert stream.has_time == feature.has_time
+    assert not stream.has_time or (stream.mask[:, 1:] <= stream.mask[:, :-1]).all()
     assert stream.values.isfinite().all()
     assert alone(feature, 0 * SOUNDS[0]).values.isfinite().all()  # silence too
 
 
 def test_it_is_what_it_says_it_is(feature):
     stream = alone(feature, noise(32_000))
-    assert stream.values.shape[2] == feature.dim
+    assert stream.values.shape[-1] == feature.dim
     assert feature.dim % feature.parts == 0
     assert stream.frame_rate == feature.frame_rate
-    assert stream.values.shape[1] == pytest.approx(2 * feature.frame_rate, abs=3)  # 2 s, less a window at the edges
+    assert feature.frame_rate is None or stream.values.shape[1] == pytest.approx(2 * feature.frame_rate, abs=3)  # 2 s, less a window at the edges
     assert feature.sample_rate == 16_000
 
 
@@ -103,6 +125,43 @@ def test_a_folder_too_many_or_too_few_is_said(feature, tmp_path):
         type(feature).from_folder(folder, type(feature).Config())
 
 
+@pytest.fixture(scope="module", params=list(OF_WORDS))
+def reader(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "glove":
+        (folder / "tiny.txt").write_text("".join(f"{word} 0.{n} -1.{n} 0.5\n" for n, word in enumerate(WORDS)))
+    else:
+        test_text.written(OF_WORDS[request.param], folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AFFEKT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield features[request.param].from_folder(folder, features[request.param].Config())
+
+
+def test_texts_together_equal_one_by_one(reader):
+    together = reader(TEXTS)
+    for row, text in enumerate(TEXTS):
+        expected = reader([text])
+        count = int(together.lengths()[row])
+        assert expected.values.shape[1] == count > 0
+        torch.testing.assert_close(together.values[row, :count], expected.values[0], atol=1e-5, rtol=1e-5)
+        assert not together.values[row, count:].any()
+
+
+def test_every_token_knows_its_word_without_the_network(reader):
+    together = reader(TEXTS)
+    for row, (text, words) in enumerate(zip(TEXTS, reader.words(TEXTS), strict=True)):
+        assert together.words[row, : len(words)].tolist() == words.tolist()
+        assert (together.words[row, len(words) :] == -1).all()
+        assert set(words.tolist()) - {-1} == set(range(len(text.split())))
+
+
+def test_a_stream_of_words_is_what_it_says_it_is(reader):
+    stream = reader(TEXTS)
+    assert stream.values.shape[2] == reader.dim
+    assert stream.frame_rate is reader.frame_rate is None
+    assert not stream.values.requires_grad
+
+
 @pytest.mark.parametrize("name", features)
 def test_the_table_in_the_docs_says_what_is_so(name):
     table = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
@@ -110,7 +169,7 @@ def test_the_table_in_the_docs_says_what_is_so(name):
     _, _, _, rate, dim, settings, _ = (cell.strip() for cell in row.split("|"))
     kind = features[name]
     made = kind(kind.Config()) if dim.isdigit() else kind
-    assert float(rate) == made.frame_rate
+    assert (None if rate == "none" else float(rate)) == made.frame_rate
     assert not dim.isdigit() or int(dim) == made.dim
     known = {field.name for field in fields(kind.Config)} | {"folder", "checkpoint"}
     assert set(re.findall(r"`(\w+)`", settings)) <= known

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 Sequence = Float[Tensor, "batch frames dim"]
 Mask = Bool[Tensor, "batch frames"]
+Context = Float[Tensor, "batch keys key_dim"]  # another sequence, which attention may take its keys of
+KeyMask = Bool[Tensor, "batch keys"]
 
 NEGATIVE = -1e9  # stands for minus infinity in a softmax: a window without any key must give numbers, not NaN
 
@@ -159,7 +161,7 @@ def _taken(x: Tensor, source: Tensor) -> Tensor:
     if source.ndim == 1:
         return x[:, source]
     # Beyond an utterance's end the index may run past the scale; what stands there is nobody's.
-    return x.take_along_dim(source.clamp(max=x.shape[1] - 1).unsqueeze(2), dim=1)
+    return x.gather(1, source.clamp(max=x.shape[1] - 1).unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
 class ScaleOperator(nn.Module):
@@ -286,7 +288,7 @@ class FullAttention(nn.Module):
             for projection, source in ((self.query, x), (self.key, context), (self.value, context))
         ]
 
-    def forward(self, x: Sequence, mask: Mask | None = None, context: Sequence | None = None) -> Sequence:
+    def forward(self, x: Sequence, mask: KeyMask | None = None, context: Context | None = None) -> Sequence:
         query, key, value = self._projected(x, context)
         attended = F.scaled_dot_product_attention(
             query,
@@ -300,7 +302,7 @@ class FullAttention(nn.Module):
         return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
 
     def explain(
-        self, x: Sequence, mask: Mask | None = None, context: Sequence | None = None
+        self, x: Sequence, mask: KeyMask | None = None, context: Context | None = None
     ) -> Float[Tensor, "batch heads frames keys"]:
         """The attention weights: rows are queries and sum to one."""
         query, key, _ = self._projected(x, context)
@@ -344,7 +346,7 @@ class TransformerBlock(nn.Module):
     def attention_input(self, x: Sequence) -> Sequence:
         return self.norm1(x) if self.norm_first else x
 
-    def forward(self, x: Sequence, mask: Mask | None = None, context: Sequence | None = None) -> Sequence:
+    def forward(self, x: Sequence, mask: KeyMask | None = None, context: Context | None = None) -> Sequence:
         others = () if context is None else (context,)
         attended = self.dropout(self.attention(self.attention_input(x), mask, *others))
         if self.norm_first:

@@ -9,12 +9,14 @@ from affekt.evaluation.selection import RULES
 from affekt.reports.card import table
 from affekt.reports.results import Pair, Printed, Results, Row, Spread
 
+MEASURES = ("UA", "WA", "WF1")
+
 HEAD = """\
 # Results
 
 Written by `affekt report` from the run folders of finished trainings, never by hand. All figures but p are in percent.
 
-- UA is mean recall, WA accuracy, ECE expected calibration error over 15 bins. "±" is the standard deviation over the seeds,
+- UA is mean recall, WA accuracy, WF1 support-weighted F1, ECE expected calibration error over 15 bins. "±" is the standard deviation over the seeds,
   each a training of its own on the same split.
 - The intervals and ECE count the answers of all seeds together.
 - weights: numbers in the trained network, its stored standardisation too; a frozen encoder is not counted.
@@ -72,8 +74,8 @@ def _protocol_line(row: Row) -> str:
 
 
 def _scores(rows: Sequence[Row]) -> str:
-    printed = any(row.printed for row in rows)
-    header = ["training", "model", "weights", "seeds", "selection", "UA", "WA", "UA, 95 %", "WA, 95 %", "ECE"]
+    printed = [measure for measure in MEASURES if any(row.printed and getattr(row.printed, measure) for row in rows)]
+    header = ["training", "model", "weights", "seeds", "selection", "UA", "WA", "WF1", "UA, 95 %", "WA, 95 %", "ECE"]
     body = [
         [
             row.name,
@@ -83,14 +85,20 @@ def _scores(rows: Sequence[Row]) -> str:
             row.selection,
             spread(row.UA),
             spread(row.WA),
+            spread(row.WF1),
             ends(row.scores.UA.low, row.scores.UA.high),
             ends(row.scores.WA.low, row.scores.WA.high),
             f"{100 * row.scores.ece:.1f}",
-            *([f"{100 * row.printed.UA:.1f}", f"{100 * row.printed.WA:.1f}"] if row.printed else [""] * 2 * printed),
+            *(_of_paper(row, measure) for measure in printed),
         ]
         for row in rows
     ]
-    return table(header + ["paper's UA", "paper's WA"] * printed, body)
+    return table(header + [f"paper's {measure}" for measure in printed], body)
+
+
+def _of_paper(row: Row, measure: str) -> str:
+    value = getattr(row.printed, measure) if row.printed else None
+    return "" if value is None else f"{100 * value:.1f}"
 
 
 def _published(printed: Printed) -> str:
@@ -98,8 +106,14 @@ def _published(printed: Printed) -> str:
 
 
 def _choices(rows: Sequence[Row]) -> str:
-    rules = [rule for rule in RULES if any(rule in row.by_selection for row in rows)]
-    names = {"last": "last epoch", "validation": "best on validation", "paper": "best on TEST"}
+    asked = {"last", "validation", "paper"} | {row.selection for row in rows}
+    rules = [rule for rule in RULES if rule in asked and any(rule in row.by_selection for row in rows)]
+    names = {
+        "last": "last epoch",
+        "validation": "best on validation",
+        "validation-wf1": "best WF1 on validation",
+        "paper": "best on TEST",
+    }
     body = [
         [
             row.name,
