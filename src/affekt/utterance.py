@@ -21,6 +21,7 @@ class Utterance:
     dialogue: str = ""
     language: str = ""  # ISO 639-1
     text: str = ""
+    text_by: str = ""  # who wrote the text down: "" for the corpus itself, "asr:whisper-base" for a recogniser
     start: float = 0.0
     end: float | None = None
     split: str = ""  # the part of the corpus's official split

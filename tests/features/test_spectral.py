@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from affekt.errors import BadConfig
-from affekt.features.spectral import MFCC, MFCCConfig, Spectrogram, SpectrogramConfig, differences
+from affekt.features.spectral import (
+    EMOTIONNAS,
+    MCSAN,
+    MFCC,
+    MFCCConfig,
+    Spectrogram,
+    SpectrogramConfig,
+    differences,
+)
 from affekt.features.whisper import mel_filters
 from tests.conftest import shapes_unchecked
 from tests.sounds import noise, tone
@@ -121,6 +129,107 @@ def test_deltas_of_a_rise_are_its_slope():
     torch.testing.assert_close(differences(rise)[0, 2:-2], torch.tensor([1.0, -3.0]).expand(6, 2))
 
 
+# As the papers print them, against numpy's FFT.
+
+
+def numpy_power(sound, hop, taper, *, centred=False):
+    """(frames, 201): the power of windows of 25 ms."""
+    sound = np.pad(sound.astype(np.float64), 200) if centred else sound.astype(np.float64)
+    window = taper - (1 - taper) * np.cos(2 * np.pi * np.arange(400) / 400)
+    starts = range(0, len(sound) - 400 + 1, hop)
+    return np.array([np.abs(np.fft.rfft(sound[start : start + 400] * window)) ** 2 for start in starts])
+
+
+def numpy_decibels(power):
+    values = 10 * np.log10(np.maximum(power, 1e-10))
+    return np.maximum(values, values.max() - 80)
+
+
+def speechlike(samples, seed=0):
+    """Noise that swells and fades, so that its soft parts are far below its loud ones."""
+    return noise(samples, seed) * np.geomspace(1, 1e-5, samples).astype(np.float32)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 3.0, 8.0, 9.5])
+def test_emotionnas_spectrogram_is_140_means_of_five_frames_of_eight_seconds(seconds):
+    sound = speechlike(round(seconds * 16_000))
+    eight = np.zeros(128_000, np.float32)
+    eight[: len(sound)] = sound[:128_000]
+    decibels = numpy_decibels(numpy_power(eight, 176, 0.54)[:, :140])
+    assert len(decibels) == 726
+    expected = [decibels[5 * i : 5 * i + 5].mean(axis=0) for i in range(140)]
+    feature = Spectrogram(EMOTIONNAS)
+    stream = feature(torch.from_numpy(sound)[None])
+    np.testing.assert_allclose(stream.values[0], expected, atol=2e-2)
+    assert (feature.dim, stream.frame_rate, stream.mask) == (140, 16_000 / 176 / 5, None)
+    assert stream.values.shape == (1, 140, 140)
+
+
+def test_adaptive_means_count_a_frame_on_a_boundary_twice():
+    sound = speechlike(20_000)
+    config = replace(EMOTIONNAS, pool="adaptive")
+    decibels = torch.from_numpy(numpy_decibels(numpy_power(np.pad(sound, (0, 108_000)), 176, 0.54)[:, :140]))
+    expected = torch.nn.functional.adaptive_avg_pool1d(decibels.T[None], 140)[0].T
+    stream = Spectrogram(config)(torch.from_numpy(sound)[None])
+    np.testing.assert_allclose(stream.values[0], expected, atol=2e-2)
+    assert stream.frame_rate == Spectrogram(config).frame_rate == pytest.approx(140 / 7.986, rel=1e-3)
+
+
+def test_fixed_lengths_know_no_neighbours():
+    waveforms = torch.zeros(2, 140_000)
+    waveforms[0], waveforms[1, :5000] = torch.from_numpy(noise(140_000)), torch.from_numpy(noise(5000, 1))
+    for config in (EMOTIONNAS, replace(EMOTIONNAS, pool=1, frames=None), replace(EMOTIONNAS, pool="adaptive")):
+        feature = Spectrogram(config)
+        together = feature(waveforms, torch.tensor([140_000, 5000]))
+        alone = feature(waveforms[1:, :5000])
+        torch.testing.assert_close(together.values[1], alone.values[0], atol=1e-4, rtol=0)
+        assert together.mask.all()
+        assert together.lengths().tolist() == [alone.values.shape[1]] * 2
+
+
+def test_the_first_frames_alone_may_be_kept():
+    waveforms = torch.from_numpy(np.stack([noise(4000), noise(4000, 1)]))
+    whole, cut = (Spectrogram(SpectrogramConfig(frames=frames)) for frames in (None, 10))
+    lengths = torch.tensor([4000, 1500])
+    torch.testing.assert_close(cut(waveforms).values, whole(waveforms).values[:, :10])
+    assert cut(waveforms, lengths).lengths().tolist() == [10, 7]
+
+
+def test_mcsan_mfcc_are_librosas_definition():
+    """Frames centred on every 10 ms, decibels over a range of 80, the orthonormal DCT of 128 of Slaney's mels."""
+    dct = pytest.importorskip("scipy.fft").dct
+    sound = speechlike(20_000)
+    mels = numpy_power(sound, 160, 0.5, centred=True) @ mel_filters(128, 400, 16_000).double().numpy().T
+    expected = dct(numpy_decibels(mels), type=2, norm="ortho", axis=1)[:, :40]
+    stream = MFCC(MCSAN)(torch.from_numpy(sound)[None])
+    np.testing.assert_allclose(stream.values[0], expected, atol=5e-2)
+    assert stream.values.shape == (1, 126, 40)  # 1 + 20000 // 160
+    assert stream.frame_rate == 100.0
+
+
+@pytest.mark.parametrize("feature", [MFCC(MCSAN), Spectrogram(SpectrogramConfig(scale="db", centred=True))])
+def test_centred_decibels_in_a_batch_equal_those_alone(feature):
+    """The loudest value is each utterance's own: a loud neighbour does not lift the floor of a soft one."""
+    samples = (9000, 1600, 5001)
+    waveforms = torch.zeros(3, 9500)
+    for row, count in enumerate(samples):
+        waveforms[row, :count] = torch.from_numpy(speechlike(count, row)) * 10.0**-row
+    together = feature(waveforms, torch.tensor(samples))
+    assert together.lengths().tolist() == [1 + count // 160 for count in samples]
+    for row, count in enumerate(samples):
+        alone = feature(waveforms[row : row + 1, :count]).values[0]
+        torch.testing.assert_close(together.values[row, : len(alone)], alone, atol=1e-3, rtol=1e-4)
+
+
+def test_decibels_end_80_below_the_loudest_and_ten_bels_are_4_343_nepers():
+    sound = torch.from_numpy(speechlike(16_000))[None]
+    natural = Spectrogram(SpectrogramConfig())(sound).values
+    decibels = Spectrogram(SpectrogramConfig(scale="db"))(sound).values
+    assert decibels.max() - decibels.min() == pytest.approx(80.0, abs=1e-4)
+    above = decibels > decibels.min()
+    torch.testing.assert_close(decibels[above], natural[above] * 10 / math.log(10), atol=1e-3, rtol=0)
+
+
 def assert_onnx_equals_torch(feature, path, atol):
     """The feature as an ONNX graph, written to `path`, gives what it gives in torch: for one or many, at any length."""
 
@@ -153,7 +262,16 @@ def assert_onnx_equals_torch(feature, path, atol):
         np.testing.assert_allclose(values, feature(torch.from_numpy(sound)).values.numpy(), atol=atol)
 
 
-@pytest.mark.parametrize("feature", [MFCC(MFCCConfig(deltas=2)), Spectrogram(SpectrogramConfig(hop=0.011, bins=140))])
+@pytest.mark.parametrize(
+    "feature",
+    [
+        MFCC(MFCCConfig(deltas=2)),
+        Spectrogram(SpectrogramConfig(hop=0.011, bins=140)),
+        Spectrogram(EMOTIONNAS),
+        MFCC(MCSAN),
+    ],
+    ids=["deltas", "bins", "emotionnas", "mcsan"],
+)
 def test_the_onnx_graph_equals_torch_at_any_length(feature, tmp_path):
     assert_onnx_equals_torch(feature, tmp_path / "feature.onnx", atol=2e-3)
 
@@ -166,6 +284,17 @@ def test_the_onnx_graph_equals_torch_at_any_length(feature, tmp_path):
         (SpectrogramConfig, {"window": 401 / 16_000}, r"is 401 samples at 16 kHz: expected an even number"),
         (SpectrogramConfig, {"hop": 0.0}, r"hop = 0.0 s: expected up to"),
         (SpectrogramConfig, {"bins": 202}, r"bins = 202: a window of 0.025 s has 201"),
+        (SpectrogramConfig, {"frames": 0}, r"frames = 0: expected 1 or more"),
+        (SpectrogramConfig, {"pool": 0, "seconds": 1.0}, r"pool = 0: expected 1 or more, or .adaptive."),
+        (SpectrogramConfig, {"pool": 5}, r"pool = 5 needs seconds: a short utterance could be left without a frame"),
+        (SpectrogramConfig, {"seconds": 0.02}, r"seconds = 0.02: expected at least a window, 0.025"),
+        (SpectrogramConfig, {"seconds": 1.0, "pool": "adaptive"}, r"needs frames: how many means are made"),
+        (
+            SpectrogramConfig,
+            {"seconds": 1.0, "pool": 5, "frames": 20},
+            r"frames = 20: 1.0 s are 19 frames, pooled by 5",
+        ),
+        (SpectrogramConfig, {"seconds": 1.0, "pool": 99}, r"frames = 1: 1.0 s are 0 frames, pooled by 99"),
         (MFCCConfig, {"coefficients": 81}, r"coefficients = 81: expected 1 to mels = 80"),
         (MFCCConfig, {"mels": 300}, r"mels = 300: a window of 0.025 s is too short to tell them apart"),
     ],

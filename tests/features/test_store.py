@@ -197,7 +197,7 @@ def test_verify_names_what_is_damaged_and_removes_it(store):
     store.path("ab4").write_bytes(content)
     reasons = {path.stem: reason for path, reason in damages(stored_features()[0])}
     assert reasons["ab0"] == ""
-    assert "(3, 5); expected (frames, 4)" in reasons["ab1"]
+    assert "(3, 5); expected (frames, 4), or (4,) without time" in reasons["ab1"]
     assert "(0, 4)" in reasons["ab2"]
     assert "as long as its header says" in reasons["ab3"]
     assert "not finite" in reasons["ab4"]
@@ -269,3 +269,13 @@ def test_the_commands_need_no_torch(store):
     code = "import sys; sys.modules['torch'] = None; from affekt.cli import app; app(['features', 'verify'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "0 files of 1 features, 0 damaged\n"), store.folder
+
+
+def test_vectors_without_time_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
+    store = FeatureStore("voice", {"dim": 4})
+    store["ab1"], store["ab2"] = np.ones(4), np.ones(5)
+    (stored,) = stored_features()
+    reasons = {path.stem: reason for path, reason in damages(stored)}
+    assert not reasons["ab1"]
+    assert "(5,); expected (frames, 4), or (4,) without time" in reasons["ab2"]

@@ -14,6 +14,7 @@ from affekt import __version__
 from affekt.cli import corpus, features
 from affekt.cli.audit import audit
 from affekt.cli.convert import convert
+from affekt.cli.cost import cost
 from affekt.cli.evaluate import evaluate
 from affekt.cli.recognize import recognize
 from affekt.cli.report import report
@@ -60,7 +61,7 @@ def _options(
     pass
 
 
-for command in (recognize, train, evaluate, report, audit, convert):
+for command in (recognize, train, evaluate, report, cost, audit, convert):
     app.command()(command)
-app.add_typer(corpus.app, name="corpus", help="Describe, check and export corpora.")
+app.add_typer(corpus.app, name="corpus", help="Describe, check, export and transcribe corpora.")
 app.add_typer(features.app, name="features", help="List, verify and prune stored features.")

@@ -1,4 +1,4 @@
-"""`affekt corpus describe|check|export`."""
+"""`affekt corpus describe|check|export|transcribe`."""
 
 from __future__ import annotations
 
@@ -100,6 +100,43 @@ def export(
     utterances = _source(name, root, column, emotion).read()
     export(utterances, output, format or None)
     print(f"{output}: {len(utterances)} utterances", file=sys.stderr)
+
+
+@app.command()
+def transcribe(
+    name: Name,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER_OR_NAME",
+            help="A Whisper in CTranslate2's format: a folder, one below AFFEKT_MODELS, or a name on the hub, as small.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(metavar="TABLE", help="A .jsonl or .csv file, which `table` reads.")],
+    root: Root = "",
+    again: Annotated[bool, typer.Option("--again", help="Also what has words already: they are replaced.")] = False,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
+    json: Json = False,
+    column: Columns = None,
+    emotion: Emotions = None,
+) -> None:
+    """Write down what is said where a corpus does not: a table with words, and who wrote them. Goes on where it stopped."""
+    import json as jsonlib
+    from dataclasses import asdict
+
+    from affekt.corpora import transcription
+
+    utterances = _source(name, root, column, emotion).read()
+    transcription.check_output(output, utterances)
+    recogniser = transcription.Whisper(model, device)
+    with _progress() as progress:
+        found = transcription.transcribe(utterances, recogniser, output, again=again, progress=progress)
+    if json:
+        print(jsonlib.dumps({**asdict(found), "output": str(output), "text_by": recogniser.name}))
+        return
+    resumed = f", {found.resumed} of them in an earlier run" if found.resumed else ""
+    print(f"{output}: {found.utterances} utterances, {found.recognised} recognised by {recogniser.name}{resumed}")
+    print(f"{found.given} had words, which stay; in {found.wordless} no word was found")
 
 
 def _source(name: str, root: str, columns: list[str] | None, emotions: list[str] | None) -> Source:

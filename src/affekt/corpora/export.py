@@ -17,7 +17,7 @@ from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
 # The columns of audformat's table after its index; one in which nothing is known is left out.
-COLUMNS = ("id", "emotion", "speaker", "gender", "session", "dialogue", "language", "text", "split")
+COLUMNS = ("id", "emotion", "speaker", "gender", "session", "dialogue", "language", "text", "text_by", "split")
 
 
 def export(utterances: Sequence[Utterance], output: Path, form: str | None = None) -> None:

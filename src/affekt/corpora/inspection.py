@@ -115,7 +115,7 @@ class _Heard:
             return
         for utterance in utterances:
             try:
-                sound = _stretch(utterance, whole)
+                sound = stretch(utterance, whole)
             except BadAudio as error:
                 self.unreadable[utterance.id] = str(error)
                 continue
@@ -133,7 +133,7 @@ class _Heard:
         return [*_missing(self.missing), *_unreadable(self.unreadable), *silent, *same]
 
 
-def _stretch(utterance: Utterance, whole: Waveform) -> Waveform:
+def stretch(utterance: Utterance, whole: Waveform) -> Waveform:
     """An utterance's sound in that of its file; `BadAudio` where the file ends before it does, or there is too little."""
     end = whole.size if utterance.end is None else round(utterance.end * SAMPLE_RATE)
     if end > whole.size + ROUNDING * SAMPLE_RATE:

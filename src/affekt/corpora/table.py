@@ -149,6 +149,7 @@ class _Row:
             dialogue=self.word("dialogue"),
             language=self.word("language") or language,
             text=self.word("text"),
+            text_by=self.word("text_by"),
             start=start,
             end=end,
             split=self.word("split"),

@@ -133,8 +133,8 @@ def damage(path: Path, dim: int | None) -> str:
     shape = shape_of(path)
     if shape is None:
         return "is not an array of 16-bit numbers as long as its header says"
-    if len(shape) != 2 or not shape[0] or (dim is not None and shape[1] != dim):
-        return f"has shape {shape}; expected (frames, {dim or 'dim'})"
+    if len(shape) not in (1, 2) or not shape[0] or (dim is not None and shape[-1] != dim):
+        return f"has shape {shape}; expected (frames, {dim or 'dim'}), or ({dim or 'dim'},) without time"
     values = np.load(path, mmap_mode="r", allow_pickle=False)
     return "" if np.isfinite(values).all() else "holds values that are not finite"
 

@@ -1,0 +1,305 @@
+"""ECAPA-TDNN (Desplanques et al., Interspeech 2020) as a feature: who speaks, as one vector of an utterance.
+
+The paper's network at 1024 channels, with the parameter names of SpeechBrain, whose checkpoint trained on VoxCeleb is
+read as it is. It hears what that checkpoint was trained on: 80 mel filters in decibels, less their mean over the utterance.
+The whole utterance goes in, neither cropped nor repeated, and the vector comes out as it is, its length not set to one.
+
+A batch equals one by one: what looks beyond an utterance's end finds its last frames mirrored there, not the padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from affekt.audio import SAMPLE_RATE
+from affekt.batch import Stream
+from affekt.errors import BadConfig
+from affekt.features.base import Feature
+from affekt.features.spectral import TAPERS, tapered_fourier_basis
+from affekt.features.whisper import frame_mask
+
+WINDOW = 400  # samples, 25 ms
+HOP = 160  # samples, 10 ms
+FLOOR = 1e-10  # power below this, of a full scale of 1, is set to this before the logarithm
+RANGE = 80.0  # dB: what is further below an utterance's loudest value is set to there
+SMALLEST = 1e-12  # variance below this is set to this before its root is taken
+DILATIONS = (2, 3, 4)  # of the three SE-Res2Blocks
+
+
+@dataclass(frozen=True)
+class ECAPAConfig:
+    """The sizes of the network; those of a checkpoint are read from its weights."""
+
+    channels: int = 1024  # of a frame, within the blocks
+    scale: int = 8  # parts into which a Res2Net layer divides the channels
+    squeezed: int = 128  # of the bottleneck between squeeze and excitation
+    pooled: int = 3072  # channels that enter the pooling
+    attention: int = 128  # of the bottleneck within the pooling's attention
+    dim: int = 192  # of the vector
+    mels: int = 80
+
+    def __post_init__(self) -> None:
+        if self.scale < 2 or self.channels % self.scale:
+            raise BadConfig(f"scale = {self.scale}: expected 2 or more, and to divide channels = {self.channels}")
+
+
+class DecibelMel(nn.Module):
+    """Waveform at 16 kHz -> mel filter banks in decibels, frames of 10 ms, less their mean over the utterance."""
+
+    basis: Tensor
+    mel: Tensor
+
+    def __init__(self, mels: int = 80) -> None:
+        super().__init__()
+        basis = tapered_fourier_basis(WINDOW, WINDOW // 2 + 1, TAPERS["hamming"])
+        self.register_buffer("basis", basis, persistent=False)
+        self.register_buffer("mel", htk_mel_filters(mels, WINDOW, SAMPLE_RATE), persistent=False)
+
+    def forward(
+        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch mels frames"]:
+        """`lengths` in samples; frames from `1 + lengths // 160` on are zero. Samples beyond `lengths` must be zero."""
+        # Frame i is centred on sample i * 160; zeros stand before the beginning and after the end.
+        padded = F.pad(waveform, (WINDOW // 2, WINDOW // 2)).unsqueeze(1)
+        real, imaginary = F.conv1d(padded, self.basis, stride=HOP).chunk(2, dim=1)
+        decibels = 10 * (self.mel @ (real.square() + imaginary.square())).clamp(min=FLOOR).log10()
+        if lengths is None:
+            decibels = torch.maximum(decibels, decibels.amax(dim=(1, 2), keepdim=True) - RANGE)
+            return decibels - decibels.mean(dim=2, keepdim=True)
+        mask = frame_mask(frames(lengths), decibels.shape[2]).unsqueeze(1)
+        loudest = decibels.masked_fill(~mask, -torch.inf).amax(dim=(1, 2), keepdim=True)
+        decibels = torch.maximum(decibels, loudest - RANGE)
+        return (decibels - mean_over(decibels, mask)) * mask.to(decibels.dtype)
+
+
+def frames(lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """Frames of utterances of so many samples."""
+    return 1 + lengths // HOP
+
+
+def htk_mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels bins"]:
+    """Triangles of height 1, equally spaced on HTK's mel scale, as SpeechBrain has them.
+
+    Each falls off to both sides over the distance to the centre below it: the upper side is steeper than the next
+    triangle's lower one, so that together they do not sum to one.
+    """
+    points = np.linspace(0, 2595 * np.log10(1 + sample_rate / 2 / 700), mels + 2)
+    hertz = 700 * (10 ** (points / 2595) - 1)
+    bins = np.linspace(0, sample_rate / 2, window // 2 + 1)
+    distance = np.abs(bins - hertz[1:-1, None]) / np.diff(hertz)[:-1, None]
+    return torch.from_numpy(np.maximum(0, 1 - distance)).float()
+
+
+def mean_over(x: Float[Tensor, "batch dim frames"], mask: Bool[Tensor, "batch 1 frames"] | None) -> Tensor:
+    """(batch, dim, 1): the mean over the real frames."""
+    if mask is None:
+        return x.mean(dim=2, keepdim=True)
+    return (x * mask).sum(dim=2, keepdim=True) / mask.sum(dim=2, keepdim=True)
+
+
+def mirrored(
+    x: Float[Tensor, "batch dim frames"], reach: int, counts: Int[Tensor, " batch"] | None
+) -> Float[Tensor, "batch dim longer"]:
+    """`reach` frames more at both ends, those next to each utterance's own first and last frame in reverse.
+
+    counts: frames of each utterance, where the others are padding; each has more than `reach`.
+    """
+    longer = F.pad(x, (reach, reach), mode="reflect")
+    if counts is None:
+        return longer
+    last, steps = counts.view(-1, 1, 1) - 1, torch.arange(1, reach + 1, device=x.device)
+    sources = (last - steps).clamp(min=0).expand(-1, x.shape[1], -1)
+    return longer.scatter(2, (reach + last + steps).expand(-1, x.shape[1], -1), x.gather(2, sources))
+
+
+class Conv(nn.Module):
+    """A convolution over frames that keeps their number."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
+        self.reach = dilation * (kernel - 1) // 2
+
+    def forward(self, x: Tensor, counts: Tensor | None = None) -> Tensor:
+        return self.conv(mirrored(x, self.reach, counts) if self.reach else x)
+
+
+class Norm(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+class TDNN(nn.Module):
+    """Convolution, ReLU, norm, in this order."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.conv, self.norm = Conv(inputs, outputs, kernel, dilation), Norm(outputs)
+
+    def forward(self, x: Tensor, counts: Tensor | None = None) -> Tensor:
+        return self.norm(F.relu(self.conv(x, counts)))
+
+
+class Res2Net(nn.Module):
+    """The channels in equal parts: the first passes, each later one is convolved with the result before it added."""
+
+    def __init__(self, channels: int, scale: int, dilation: int) -> None:
+        super().__init__()
+        width = channels // scale
+        self.blocks = nn.ModuleList(TDNN(width, width, 3, dilation) for _ in range(scale - 1))
+
+    def forward(self, x: Tensor, counts: Tensor | None) -> Tensor:
+        first, second, *others = x.chunk(len(self.blocks) + 1, dim=1)
+        done = [first, self.blocks[0](second, counts)]
+        for block, part in zip(self.blocks[1:], others, strict=True):
+            done.append(block(part + done[-1], counts))
+        return torch.cat(done, dim=1)
+
+
+class SqueezeExcitation(nn.Module):
+    """Each channel times a weight between 0 and 1 that the channels' means over the utterance decide."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = Conv(channels, squeezed), Conv(squeezed, channels)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        return x * self.conv2(F.relu(self.conv1(mean_over(x, mask)))).sigmoid()
+
+
+class SERes2Block(nn.Module):
+    def __init__(self, config: ECAPAConfig, dilation: int) -> None:
+        super().__init__()
+        self.tdnn1 = TDNN(config.channels, config.channels)
+        self.res2net_block = Res2Net(config.channels, config.scale, dilation)
+        self.tdnn2 = TDNN(config.channels, config.channels)
+        self.se_block = SqueezeExcitation(config.channels, config.squeezed)
+
+    def forward(self, x: Tensor, mask: Tensor | None, counts: Tensor | None) -> Tensor:
+        return x + self.se_block(self.tdnn2(self.res2net_block(self.tdnn1(x), counts)), mask)
+
+
+class AttentiveStatistics(nn.Module):
+    """Every channel's mean and deviation over frames, weighed by an attention that also sees the plain ones."""
+
+    def __init__(self, channels: int, attention: int) -> None:
+        super().__init__()
+        self.tdnn, self.conv = TDNN(3 * channels, attention), Conv(attention, channels)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Float[Tensor, "batch channels_twice 1"]:
+        mean = mean_over(x, mask)
+        deviation = mean_over((x - mean).square(), mask).clamp(min=SMALLEST).sqrt()
+        context = torch.cat([x, mean.expand_as(x), deviation.expand_as(x)], dim=1)
+        scores = self.conv(self.tdnn(context).tanh())
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        weights = scores.softmax(dim=2)
+        mean = (weights * x).sum(dim=2, keepdim=True)
+        variance = (weights * (x - mean).square()).sum(dim=2, keepdim=True)
+        return torch.cat([mean, variance.clamp(min=SMALLEST).sqrt()], dim=1)
+
+
+class Network(nn.Module):
+    """Mel frames -> a vector. Its parameters bear the names of SpeechBrain's network."""
+
+    def __init__(self, config: ECAPAConfig) -> None:
+        super().__init__()
+        blocks = (SERes2Block(config, dilation) for dilation in DILATIONS)
+        self.blocks = nn.ModuleList([TDNN(config.mels, config.channels, 5), *blocks])
+        self.mfa = TDNN(len(DILATIONS) * config.channels, config.pooled)
+        self.asp, self.asp_bn = AttentiveStatistics(config.pooled, config.attention), Norm(2 * config.pooled)
+        self.fc = Conv(2 * config.pooled, config.dim)
+
+    def forward(
+        self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """`counts`: frames of each utterance, where the others are padding."""
+        mask = None if counts is None else frame_mask(counts, mel.shape[2]).unsqueeze(1)
+        first, *blocks = self.blocks
+        x, states = first(mel, counts), []
+        for block in blocks:
+            x = block(x, mask, counts)
+            states.append(x)
+        x = self.mfa(torch.cat(states, dim=1))
+        return rearrange(self.fc(self.asp_bn(self.asp(x, mask))), "batch dim 1 -> batch dim")
+
+
+class ECAPA(Feature):
+    """Waveform -> a vector of who speaks. Utterances last at least 0.04 s, five frames."""
+
+    Config = ECAPAConfig
+    has_time = False
+    sample_rate = SAMPLE_RATE
+    frame_rate = None
+
+    def __init__(self, config: ECAPAConfig) -> None:
+        super().__init__()
+        self.config, self.dim = config, config.dim
+        self.mel, self.network = DecibelMel(config.mels), Network(config)
+
+    @classmethod
+    def from_folder(cls, folder: Path | None, config: ECAPAConfig) -> ECAPA:  # noqa: ARG003 (the weights say all of it)
+        """Read model.safetensors with SpeechBrain's parameter names; its sizes replace the config's.
+
+        Raises `BadConfig` for a folder without one, and for weights that are not those of this network, all of them.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if folder is None:
+            raise BadConfig("ecapa needs folder, where the model.safetensors of an ECAPA-TDNN is")
+        if not (folder / "model.safetensors").is_file():
+            raise BadConfig(f"{folder} holds no ECAPA-TDNN: expected model.safetensors")
+        try:
+            weights = load_file(folder / "model.safetensors")
+            network = cls(sizes(weights))
+            network.network.load_state_dict(weights)
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BadConfig(f"{folder} holds no ECAPA-TDNN with SpeechBrain's parameter names: {reason}") from error
+        return network.eval().requires_grad_(False)
+
+    def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
+        """(batch, dim). `lengths` in samples, where the waveforms are padded (with zeros)."""
+        counts = None if lengths is None else frames(lengths)
+        return Stream(self.network(self.mel(waveform, lengths), counts))
+
+
+def sizes(weights: dict[str, Tensor]) -> ECAPAConfig:
+    """The sizes of a network from the shapes of its weights. Raises `KeyError`."""
+    width = len(weights["blocks.1.res2net_block.blocks.0.conv.conv.weight"])
+    channels, mels, _ = weights["blocks.0.conv.conv.weight"].shape
+    return ECAPAConfig(
+        channels=channels,
+        scale=channels // width,
+        squeezed=len(weights["blocks.1.se_block.conv1.conv.weight"]),
+        pooled=len(weights["mfa.conv.conv.weight"]),
+        attention=len(weights["asp.tdnn.conv.conv.weight"]),
+        dim=len(weights["fc.conv.weight"]),
+        mels=mels,
+    )
+
+
+def equal_error_rate(same: NDArray[np.floating], different: NDArray[np.floating]) -> float:
+    """The share of errors at the threshold where as large a share of either kind is mistaken for the other.
+
+    same, different: similarities of pairs by one speaker and by two. Between two thresholds the nearer shares' mean.
+    """
+    thresholds = np.unique(np.concatenate([same, different]))
+    rejected = np.searchsorted(np.sort(same), thresholds, side="left") / len(same)
+    accepted = 1 - np.searchsorted(np.sort(different), thresholds, side="left") / len(different)
+    nearest = int(np.argmin(np.abs(rejected - accepted)))
+    return float(rejected[nearest] + accepted[nearest]) / 2

@@ -1,0 +1,307 @@
+"""ECAPA-TDNN against references that are written as loops, its batches, its checkpoint, and the voices of EmoDB."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from affekt.audio import load
+from affekt.errors import BadConfig
+from affekt.features.speaker import (
+    ECAPA,
+    AttentiveStatistics,
+    Conv,
+    DecibelMel,
+    ECAPAConfig,
+    Network,
+    Res2Net,
+    SqueezeExcitation,
+    equal_error_rate,
+    mirrored,
+)
+from tests.conftest import _folder
+from tests.features.test_spectral import assert_onnx_equals_torch
+from tests.sounds import noise, tone
+
+TINY = ECAPAConfig(channels=8, scale=4, squeezed=3, pooled=10, attention=4, dim=5, mels=6)
+
+
+@pytest.fixture(scope="session")
+def voxceleb():
+    return ECAPA.from_folder(_folder("AFFEKT_MODELS", "ecapa-voxceleb"), ECAPAConfig())
+
+
+def lived_in(module, seed=0):
+    """In float64, with weights and running statistics that no formula can mistake for nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    module = module.double().eval().requires_grad_(False)
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and name.split(".")[-1] not in ("basis", "mel"):
+            random = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+            tensor.copy_(random.abs() + 0.5 if name.endswith("running_var") else 0.5 * random)
+    return module
+
+
+@pytest.fixture
+def tiny():
+    return lived_in(ECAPA(TINY))
+
+
+def sounds(*samples):
+    """Waveforms side by side, zeros behind the shorter ones, and their lengths."""
+    found = [torch.from_numpy(noise(count, seed)).double() for seed, count in enumerate(samples)]
+    return torch.nn.utils.rnn.pad_sequence(found, batch_first=True), torch.tensor(samples)
+
+
+# The same in loops: x is a list of channels, each a list of frames.
+
+
+def loop_conv(x, conv):
+    """A convolution over frames, mirrored at the ends: frame -1 is frame 1, the frame after the last the one before it."""
+    weight, frames = conv.conv.weight.tolist(), len(x[0])
+    (kernel,), (dilation,) = conv.conv.kernel_size, conv.conv.dilation
+    result = []
+    for row, bias in zip(weight, conv.conv.bias.tolist(), strict=True):
+        channel = []
+        for t in range(frames):
+            total = bias
+            for i, taps in enumerate(row):
+                for k, tap in enumerate(taps):
+                    at = abs(t + (k - (kernel - 1) // 2) * dilation)
+                    total += tap * x[i][at if at < frames else 2 * (frames - 1) - at]
+            channel.append(total)
+        result.append(channel)
+    return result
+
+
+def loop_norm(x, norm):
+    n = norm.norm
+    return [
+        [(value - mean) / math.sqrt(variance + n.eps) * scale + shift for value in channel]
+        for channel, mean, variance, scale, shift in zip(
+            x, *(v.tolist() for v in (n.running_mean, n.running_var, n.weight, n.bias)), strict=True
+        )
+    ]
+
+
+def loop_tdnn(x, tdnn):
+    return loop_norm([[max(0.0, value) for value in channel] for channel in loop_conv(x, tdnn.conv)], tdnn.norm)
+
+
+def loop_res2net(x, layer):
+    width = len(x) // (len(layer.blocks) + 1)
+    done, before = x[:width], None
+    for number, block in enumerate(layer.blocks, start=1):
+        part = x[number * width : (number + 1) * width]
+        if before is not None:
+            part = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(part, before, strict=True)]
+        before = loop_tdnn(part, block)
+        done = done + before
+    return done
+
+
+def loop_squeeze_excitation(x, layer):
+    means = [[sum(channel) / len(channel)] for channel in x]
+    hidden = [[max(0.0, value[0])] for value in loop_conv(means, layer.conv1)]
+    weights = [1 / (1 + math.exp(-value[0])) for value in loop_conv(hidden, layer.conv2)]
+    return [[weight * value for value in channel] for weight, channel in zip(weights, x, strict=True)]
+
+
+def loop_moments(channel, weights):
+    mean = sum(w * v for w, v in zip(weights, channel, strict=True))
+    return mean, math.sqrt(max(1e-12, sum(w * (v - mean) ** 2 for w, v in zip(weights, channel, strict=True))))
+
+
+def loop_statistics(x, layer):
+    frames = len(x[0])
+    plain = [loop_moments(channel, [1 / frames] * frames) for channel in x]
+    context = x + [[mean] * frames for mean, _ in plain] + [[deviation] * frames for _, deviation in plain]
+    scores = loop_conv([[math.tanh(v) for v in channel] for channel in loop_tdnn(context, layer.tdnn)], layer.conv)
+    weights = [[math.exp(v) / sum(map(math.exp, channel)) for v in channel] for channel in scores]
+    weighed = [loop_moments(channel, row) for channel, row in zip(x, weights, strict=True)]
+    return [[mean] for mean, _ in weighed] + [[deviation] for _, deviation in weighed]
+
+
+def loop_network(mel, network):
+    first, *blocks = network.blocks
+    x, states = loop_tdnn(mel, first), []
+    for block in blocks:
+        inner = loop_tdnn(loop_res2net(loop_tdnn(x, block.tdnn1), block.res2net_block), block.tdnn2)
+        excited = loop_squeeze_excitation(inner, block.se_block)
+        x = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(x, excited, strict=True)]
+        states = states + x
+    return loop_conv(
+        loop_norm(loop_statistics(loop_tdnn(states, network.mfa), network.asp), network.asp_bn), network.fc
+    )
+
+
+def loop_mel(sound, mels, filters):
+    """(mels, frames): the Fourier sum under a Hamming window centred on every 160th sample, in decibels, less its mean."""
+    columns = []
+    for frame in range(1 + len(sound) // 160):
+        window = np.zeros(400)
+        for n in range(400):
+            if 0 <= (at := frame * 160 - 200 + n) < len(sound):
+                window[n] = sound[at] * (0.54 - 0.46 * math.cos(2 * math.pi * n / 400))
+        power = np.array(
+            [abs(np.sum(window * np.exp(-2j * np.pi * k * np.arange(400) / 400))) ** 2 for k in range(201)]
+        )
+        columns.append([10 * math.log10(max(1e-10, float(filters[m] @ power))) for m in range(mels)])
+    decibels = np.maximum(np.array(columns).T, np.max(columns) - 80)
+    return decibels - decibels.mean(axis=1, keepdims=True)
+
+
+def loop_filters(mels):
+    """HTK's mel scale; a triangle falls off, to both sides, over the distance to the centre below."""
+
+    def hertz(mel):
+        return 700 * (10 ** (mel / 2595) - 1)
+
+    top = 2595 * math.log10(1 + 8000 / 700)
+    rows = np.zeros((mels, 201))
+    for m in range(mels):
+        below, centre = hertz(top * m / (mels + 1)), hertz(top * (m + 1) / (mels + 1))
+        for k in range(201):
+            rows[m, k] = max(0.0, 1 - abs(40 * k - centre) / (centre - below))
+    return rows
+
+
+def test_the_layers_are_what_their_loops_say():
+    x = torch.randn(8, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for layer, reference, arguments in (
+        (Conv(8, 3, 5), loop_conv, ()),
+        (Res2Net(8, 4, 3), loop_res2net, (None,)),
+        (SqueezeExcitation(8, 3), loop_squeeze_excitation, (None,)),
+        (AttentiveStatistics(8, 4), loop_statistics, (None,)),
+    ):
+        layer = lived_in(layer)
+        expected = torch.tensor(reference(x.tolist(), layer), dtype=torch.float64)
+        torch.testing.assert_close(layer(x[None], *arguments)[0], expected, atol=1e-10, rtol=1e-10)
+
+
+def test_the_network_is_what_its_loop_says():
+    network = lived_in(Network(TINY))
+    mel = torch.randn(1, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = torch.tensor(loop_network(mel[0].tolist(), network), dtype=torch.float64)[:, 0]
+    torch.testing.assert_close(network(mel)[0], expected, atol=1e-10, rtol=1e-10)
+
+
+def test_the_mel_frames_are_the_fourier_sum():
+    sound = 0.3 * noise(1700) + tone(seconds=1700 / 16_000, frequency=1000, level=0.6)
+    found = DecibelMel(10)(torch.from_numpy(sound)[None])[0]
+    np.testing.assert_allclose(found, loop_mel(sound, 10, loop_filters(10)), atol=2e-3)
+
+
+def test_what_is_80_decibels_below_the_loudest_is_set_to_there():
+    sound = torch.cat([torch.from_numpy(tone(0.3)), torch.zeros(4800)])[None]
+    decibels = DecibelMel()(sound)[0]
+    # Each filter's mean was taken away; how far it goes up and down remains.
+    assert (decibels.amax(dim=1) - decibels.amin(dim=1)).max() == pytest.approx(80.0, abs=1e-3)
+
+
+def test_a_gain_changes_nothing(tiny):
+    """Decibels less their mean: what multiplies a recording is gone, while it stays above the floor."""
+    waveform = torch.from_numpy(noise(8000)).double()[None]
+    torch.testing.assert_close(tiny(0.1 * waveform).values, tiny(waveform).values, atol=1e-6, rtol=1e-6)
+
+
+def test_frames_are_mirrored_at_each_utterances_own_end():
+    x = torch.arange(1.0, 9.0).expand(1, 2, 8).contiguous()
+    both = mirrored(torch.cat([x, x]), 2, torch.tensor([8, 5]))
+    assert both[0, 0].tolist() == [3, 2, 1, 2, 3, 4, 5, 6, 7, 8, 7, 6]
+    assert both[1, 0, :9].tolist() == [3, 2, 1, 2, 3, 4, 5, 4, 3]
+
+
+def test_a_batch_equals_one_by_one_down_to_the_shortest(tiny):
+    samples = (9000, 1600, 5001, 9000, 4000, 800)
+    waveforms, lengths = sounds(*samples)
+    for padded in (waveforms, torch.nn.functional.pad(waveforms, (0, 3000))):
+        together = tiny(padded, lengths).values
+        for row, count in enumerate(samples):
+            alone = tiny(waveforms[row : row + 1, :count]).values[0]
+            torch.testing.assert_close(together[row], alone, atol=1e-9, rtol=1e-9)
+
+
+def test_it_gives_one_vector_and_says_so(tiny):
+    stream = tiny(*sounds(1600, 3200))
+    assert stream.values.shape == (2, tiny.dim) == (2, 5)
+    assert (stream.has_time, tiny.has_time, stream.mask, stream.frame_rate, tiny.frame_rate) == (
+        False,
+        False,
+        *[None] * 3,
+    )
+    assert tiny(torch.zeros(1, 1600, dtype=torch.float64)).values.isfinite().all()
+
+
+def test_the_default_is_the_published_network():
+    with torch.device("meta"):
+        network = Network(ECAPAConfig())
+    assert sum(parameter.numel() for parameter in network.parameters()) == 20_767_552
+    assert ECAPAConfig().dim == 192
+
+
+def test_a_checkpoints_sizes_are_read_from_its_weights(tiny, tmp_path):
+    save_file({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in
+               tiny.network.state_dict().items()}, tmp_path / "model.safetensors")  # fmt: skip
+    read = ECAPA.from_folder(tmp_path, ECAPAConfig())
+    assert read.config == TINY
+    assert {tensor.dtype for tensor in read.parameters()} == {torch.float32}
+    waveform = torch.from_numpy(noise(4000))[None]
+    torch.testing.assert_close(read(waveform).values.double(), tiny(waveform.double()).values, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("damage", ["missing", "more", "shape", "foreign"])
+def test_weights_that_are_not_all_of_its_own_are_refused(damage, tiny, tmp_path):
+    weights = dict(tiny.network.state_dict())
+    if damage == "missing":
+        del weights["asp.conv.conv.bias"]
+    elif damage == "more":
+        weights["classifier.weight"] = torch.zeros(3)
+    elif damage == "shape":
+        weights["asp_bn.norm.weight"] = torch.zeros(3)
+    else:
+        weights = {"weight": torch.zeros(3)}
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(BadConfig, match="holds no ECAPA-TDNN with SpeechBrain's parameter names"):
+        ECAPA.from_folder(tmp_path, ECAPAConfig())
+
+
+def test_a_place_without_weights_is_refused(tmp_path):
+    with pytest.raises(BadConfig, match="ecapa needs folder"):
+        ECAPA.from_folder(None, ECAPAConfig())
+    with pytest.raises(BadConfig, match=r"expected model\.safetensors"):
+        ECAPA.from_folder(tmp_path, ECAPAConfig())
+    with pytest.raises(BadConfig, match="scale = 3: expected 2 or more, and to divide channels = 1024"):
+        ECAPAConfig(scale=3)
+
+
+def test_the_equal_error_rate_of_scores_that_are_known():
+    assert equal_error_rate(np.array([0.9, 0.8]), np.array([0.1, 0.2, 0.3])) == 0.0
+    assert equal_error_rate(np.array([0.1, 0.2]), np.array([0.8, 0.9])) == 1.0
+    assert equal_error_rate(np.array([0.9, 0.8, 0.7, 0.2]), np.array([0.1, 0.1, 0.1, 0.75])) == 0.25
+    draws = np.random.default_rng(0)
+    assert equal_error_rate(draws.normal(2, 1, 40_000), draws.normal(0, 1, 60_000)) == pytest.approx(0.1587, abs=0.004)
+
+
+def test_the_published_checkpoint_is_read_whole(voxceleb):
+    assert voxceleb.config == ECAPAConfig()
+    folder = _folder("AFFEKT_MODELS", "ecapa-voxceleb")
+    assert set(voxceleb.network.state_dict()) == set(load_file(folder / "model.safetensors"))
+
+
+def test_it_tells_the_voices_of_emodb_apart(voxceleb, emodb):
+    """Three speakers, four clips of each: another speaker's voice is less alike than one's own."""
+    files = [path for who in ("03", "08", "13") for path in sorted((emodb / "wav").glob(f"{who}a0*"))[:8:2]]
+    vectors = np.stack([voxceleb(torch.from_numpy(load(path))[None]).values[0].numpy() for path in files])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    people = np.array([path.name[:2] for path in files])
+    first, second = np.triu_indices(len(vectors), k=1)
+    scores, same = (vectors @ vectors.T)[first, second], people[first] == people[second]
+    assert (len(scores), same.sum()) == (66, 18)
+    assert equal_error_rate(scores[same], scores[~same]) < 0.15
+
+
+def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
+    assert_onnx_equals_torch(lived_in(ECAPA(TINY)).float(), tmp_path / "feature.onnx", atol=1e-3)
