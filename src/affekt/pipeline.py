@@ -49,7 +49,7 @@ class Pipeline(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.others, self.models = encoder, nn.ModuleDict(others), nn.ModuleList(models)
-        self.given = tuple(name for name in models[0].streams if name not in self.heard)
+        self.given = tuple(name for name in self.first.streams if name not in self.heard)
         self.register_buffer("temperature", torch.tensor(temperature))
 
     @property
@@ -57,6 +57,13 @@ class Pipeline(nn.Module):
         """Stream -> the encoder that makes it of the waveform."""
         speech = {} if self.encoder is None else {"speech": self.encoder}
         return {**speech, **self.others}  # type: ignore[dict-item]
+
+    @property
+    def first(self) -> EmotionModel:
+        """One of the models, which are alike but for their weights."""
+        first = self.models[0]
+        assert isinstance(first, EmotionModel)
+        return first
 
     def forward(
         self, waveform: Float[Tensor, "batch samples"] | None = None, given: Mapping[str, Tensor] | None = None
@@ -118,8 +125,7 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
 
 def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
     """What is given beside the waveform, for the exporter to follow: two utterances, the second shorter."""
-    model, examples = pipeline.models[0], dict[str, Tensor]()
-    assert isinstance(model, EmotionModel)
+    model, examples = pipeline.first, dict[str, Tensor]()
     for name in pipeline.given:
         dim, frames = model.dims[name], model.paper.frames[name] and 24
         examples[name] = torch.randn(2, frames, dim) if frames else torch.randn(2, dim)

@@ -6,9 +6,24 @@ import torch
 
 from affekt.batch import Batch, Stream
 from affekt.models import models
+from affekt.models.emotionnas.genotypes import Genotype
+from affekt.models.emotionnas.network import SpectrogramConfig
+from affekt.models.emotionnas.recurrent import RecurrentConfig
 
 EMOTIONS = 3
 DIM = 6
+
+SPECTROGRAM = {
+    "genotype": Genotype(
+        normal=(("sep_conv_3x3", 0), ("skip_connect", 1)), reduce=(("skip_connect", 0), ("dil_conv_3x3", 1))
+    ),
+    "channels": 4,
+    "nodes": 1,
+    "frames": 12,
+    "input_dim": 8,
+    "masked": True,
+}
+RECURRENT = {"layers": 1, "hidden": 12, "frames": 12, "input_dim": DIM, "masked": True, "input_norm": "standard"}
 
 # The settings of a small model that masks its padding; one entry per registered model.
 TINY = {
@@ -32,11 +47,64 @@ TINY = {
         "heads": 2,
         "feedforward": 16,
     },
+    "ks_transformer": {
+        "speech_frames": "any",
+        "text_frames": "any",
+        "speech_dim": DIM,
+        "text_dim": DIM + 2,
+        "speech_width": 16,
+        "speech_feedforward": 12,
+        "text_feedforward": 10,
+        "heads": 2,
+        "extraction_layers": 1,
+        "ccabs": 1,
+        "fusion_layers": 1,
+        "masked": True,
+        "input_norm": "standard",
+    },
+    "mcsan": {
+        "speech_dim": DIM,
+        "text_dim": DIM + 1,
+        "dim": 16,
+        "heads": 2,
+        "feedforward": 16,
+        "hidden": (16,),
+        "pool_stride": 1,  # a ninth of so few frames is one, which leaves attention no choice
+    },
+    "tdfnet": {
+        "speech_frames": "any",
+        "text_tokens": "any",
+        "masked": True,
+        "speech_dim": DIM,
+        "text_dim": DIM + 1,
+        "speaker_dim": 5,
+        "dim": 16,
+        "heads": 2,
+        "feedforward": 12,
+        "layers": 1,
+        "blocks": 1,
+        "speech_stride": 3,
+        "input_norm": "standard",
+    },
+    "emotionnas-spectrogram": SPECTROGRAM,
+    "emotionnas-recurrent": RECURRENT,
+    "emotionnas-fusion": {
+        "spectrogram": SpectrogramConfig(**SPECTROGRAM),
+        "recurrent": RecurrentConfig(**RECURRENT),
+        "frozen": False,
+        "hidden": (16, 8),
+    },
 }
 # What silences every source of chance, by model: the settings' names.
 DROPOUTS = {
     "mstr": ("dropout", "attention_dropout", "classifier_dropout"),
     "vanilla": ("dropout", "attention_dropout", "classifier_dropout"),
+    "ks_transformer": ("dropout", "attention_dropout", "classifier_dropout"),
+    "mcsan": ("dropout", "attention_dropout", "encoder_dropout", "classifier_dropout"),
+    "tdfnet": ("dropout", "attention_dropout", "fused_dropout"),
+    "emotionnas-spectrogram": ("drop_path", "dropout"),
+    "emotionnas-recurrent": ("dropout", "classifier_dropout"),
+    "emotionnas-fusion": ("dropout",),
 }
 # Why a model's padding changes its answer even here; its other tests run on utterances that fill it.
 WITHOUT_MASKS: dict[str, str] = {}

@@ -68,7 +68,8 @@ def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, say: Say =
         "version": affekt.__version__,
         "members": len(pipeline.models),
         **sections(recipe, pipeline),
-        "model": {"name": recipe.model_name, **encode(pipeline.models[0].config)},
+        "model": {"name": recipe.model_name, **encode(pipeline.first.config)},
+        "lengths": dict(pipeline.first.lengths),  # streams that are cut or padded to so many frames
         "labels": {"merge": dict(material.labels.merge), "dialogues": material.labels.dialogues},
         "protocol": {
             "name": split.title,

@@ -1,0 +1,2 @@
+"""The networks of EmotionNAS (Sun et al., "EmotionNAS: Two-stream Architecture Search for Speech Emotion Recognition",
+arXiv 2203.13617 v1): a convolutional branch for spectrograms, a recurrent one for wav2vec, and what fuses their answers."""

@@ -1,0 +1,113 @@
+"""EmotionNAS's decision-level fusion (Sun et al., arXiv 2203.13617 v1, sections 2.3 and 3.3): a perceptron of three layers,
+8-8-4-4 for four emotions, over the probabilities that two finished branches give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from affekt.batch import Batch
+from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
+from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.recurrent import RecurrentBranch, RecurrentConfig
+from affekt.models.layers import Classifier
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """The two branches' settings, and how they are put together."""
+
+    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
+    recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
+    # "We take the output probabilities": the branches are finished, and the perceptron alone is trained. False: all is.
+    frozen: bool = True
+    hidden: tuple[int, ...] | None = None  # the perceptron's widths; None is twice the emotions, then as many: 8 and 4
+    dropout: float = 0.0  # between the perceptron's layers; the paper has none
+
+
+class DecisionFusion(EmotionModel):
+    """Streams: spectrogram and speech, as the branches take them.
+
+    Submodules: `spectrogram` and `recurrent`, the branches; `perceptron` (linear layers at 0, 3, 6), which takes the
+    spectrogram branch's probabilities and then the recurrent one's. Frozen branches stay as they are in every way: they
+    take no gradient, and are not put into training either, so that their normalisations' statistics do not move.
+    """
+
+    Config = FusionConfig
+    streams = ("spectrogram", "speech")
+    paper = PaperSizes(emotions=4, frames={**SpectrogramBranch.paper.frames, **RecurrentBranch.paper.frames})
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"spectrogram": SpectrogramBranch.presets["small"], "recurrent": RecurrentBranch.presets["small"]}
+    }
+
+    def __init__(self, config: FusionConfig, emotions: int) -> None:
+        super().__init__()
+        self.config, self.emotions = config, emotions
+        self.spectrogram = SpectrogramBranch(config.spectrogram, emotions)
+        self.recurrent = RecurrentBranch(config.recurrent, emotions)
+        self.dims = {**self.spectrogram.dims, **self.recurrent.dims}
+        self.lengths = {**self.spectrogram.lengths, **self.recurrent.lengths}
+        hidden = config.hidden or (2 * emotions, emotions)
+        self.perceptron = Classifier(2 * emotions, emotions, hidden=hidden, dropout=config.dropout)
+        if config.frozen:
+            for tensor in [*self._branch_parameters().values(), *self.spectrogram.alphas().values()]:
+                tensor.requires_grad_(False)
+
+    @classmethod
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> DecisionFusion:
+        spectrogram = replace(config.spectrogram, input_dim=specs["spectrogram"].dim)
+        recurrent = replace(config.recurrent, input_dim=specs["speech"].dim)
+        return cls(replace(config, spectrogram=spectrogram, recurrent=recurrent), emotions)
+
+    def load_branches(self, spectrogram: Mapping[str, Tensor], recurrent: Mapping[str, Tensor]) -> None:
+        """Take the weights of two finished branches, as their own `state_dict` names them: all of them, and no others.
+
+        Their statistics come with them: call it after `set_statistics`.
+        """
+        self.spectrogram.load_state_dict(spectrogram)
+        self.recurrent.load_state_dict(recurrent)
+
+    def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        self.spectrogram.set_statistics(statistics)
+        self.recurrent.set_statistics(statistics)
+
+    def train(self, mode: bool = True) -> DecisionFusion:
+        super().train(mode)
+        if self.config.frozen:
+            self.spectrogram.eval()
+            self.recurrent.eval()
+        return self
+
+    def _branch_parameters(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.named_parameters() if not name.startswith("perceptron.")}
+
+    def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
+        """Both branches' probabilities, side by side."""
+        return torch.cat([branch(batch).softmax(dim=1) for branch in (self.spectrogram, self.recurrent)], dim=1)
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
+        return self.perceptron(self.embed(batch))
+
+    def explain(self, batch: Batch) -> Mapping[str, Tensor]:
+        """`embedding` (batch, 2 emotions), what the perceptron takes; its halves `spectrogram_probabilities` and
+        `speech_probabilities` (batch, emotions)."""
+        embedding = self.embed(batch)
+        spectrogram, speech = embedding.chunk(2, dim=1)
+        return {"embedding": embedding, "spectrogram_probabilities": spectrogram, "speech_probabilities": speech}
+
+    def output(self) -> nn.Linear:
+        last = self.perceptron[-1]
+        assert isinstance(last, nn.Linear)
+        return last
+
+    def inert_parameters(self) -> frozenset[str]:
+        """Of frozen branches all; else what is inert in them."""
+        if self.config.frozen:
+            return frozenset(self._branch_parameters())
+        branches = {"spectrogram": self.spectrogram, "recurrent": self.recurrent}
+        return frozenset(f"{part}.{name}" for part, branch in branches.items() for name in branch.inert_parameters())

@@ -1,0 +1,251 @@
+"""The recurrent branch of EmotionNAS (Sun et al., arXiv 2203.13617 v1, section 2.2): layers of a searched cell over the
+frames of wav2vec, attention over frames, fully connected layers. The defaults are what the counts of Table 4 admit."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from affekt.batch import Batch, Stream
+from affekt.errors import BadConfig
+from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
+from affekt.models.emotionnas.inputs import prepared
+from affekt.models.emotionnas.recipes import AFTER, BEFORE, FRAME, Node, compiled, idle, states
+from affekt.models.layers import NEGATIVE, Classifier, Mask, Sequence, StreamInput, strided
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """Defaults are Table 4's better row. Lengths in frames, widths in features."""
+
+    layers: int = 2  # L
+    hidden: int = 256  # h, of a state
+    # A name of `recipes.RECIPES`, or a recipe. The paper's own cell is a picture (Figure 4): this is the best of the
+    # public ones that count as Table 4 does.
+    recipe: str | Mapping[str, Mapping[str, Any]] = "id1010120"
+    bidirectional: bool = True  # from Table 4's counts
+    attention: Literal["vector", "additive"] = "vector"  # "additive" with fully_connected = 1 counts as well
+    fully_connected: Literal[1, 2] = 2  # layers after the attention; "fully-connected layers"
+    frames: int | Literal["any"] = 727
+    input_dim: int = 512  # wav2vec large
+    masked: bool = False  # the paper pads with zeros and has no masks. True: padding changes nothing
+    # Beyond the paper:
+    input_norm: Literal["none", "standard"] = "none"
+    stride: int = 1  # frames of the input that are averaged into one before anything else; `frames` counts what remains
+    dropout: float = 0.0  # of each layer's output
+    classifier_dropout: float = 0.0  # between the fully connected layers
+
+    def __post_init__(self) -> None:
+        compiled(self.recipe)
+        if min(self.layers, self.hidden, self.stride, 1 if self.frames == "any" else self.frames) < 1:
+            raise BadConfig("layers, hidden, stride and frames: expected 1 or more")
+
+
+States = Float[Tensor, "batch frames width"]
+
+# What a node does with its inputs; a linear one has weights, and is the cell's own.
+OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "blend": lambda z, a, b: z * a + (1 - z) * b,
+    "elementwise_prod": lambda *inputs: functools.reduce(operator.mul, inputs),
+    "elementwise_sum": lambda *inputs: functools.reduce(operator.add, inputs),
+    "activation_tanh": torch.tanh,
+    "activation_sigm": torch.sigmoid,
+    "activation_leaky_relu": F.leaky_relu,
+}
+
+
+class RecipeCell(nn.Module):
+    """A cell of a recipe, over a sequence in one direction; states begin at zero.
+
+    `linears.NODE` is the linear layer of a node, which takes its inputs side by side in the recipe's order.
+    """
+
+    def __init__(self, recipe: tuple[Node, ...], input_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.recipe, self.hidden, self.states = recipe, hidden, states(recipe)
+        self.widths = {
+            node.name: [input_dim if name == FRAME else hidden for name in node.inputs]
+            for node in recipe
+            if node.operation == "linear"
+        }
+        self.linears = nn.ModuleDict({name: nn.Linear(sum(widths), hidden) for name, widths in self.widths.items()})
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # as the benchmark does
+
+    def forward(self, x: Sequence, mask: Mask | None = None, *, backward: bool = False) -> States:
+        """The first state after each frame. A frame that is padding leaves the states as they are."""
+        seen = self._seen(x)
+        weights = {node.name: self._columns(node, frame=False).t() for node in self.recipe if self._takes_states(node)}
+        biases = {node.name: self._linear(node).bias for node in self.recipe if node.operation == "linear"}
+        real = None if mask is None else mask.unsqueeze(2).unbind(dim=1)
+        state, outputs = [x.new_zeros(x.shape[0], self.hidden)] * self.states, []
+        for frame in reversed(range(x.shape[1])) if backward else range(x.shape[1]):
+            terms = {**biases, **{name: frames[frame] for name, frames in seen.items()}}
+            new = self._step(state, terms, weights)
+            if real is not None:
+                new = [torch.where(real[frame], now, before) for now, before in zip(new, state, strict=True)]
+            state = new
+            outputs.append(state[0])
+        return torch.stack(outputs[::-1] if backward else outputs, dim=1)
+
+    def _takes_states(self, node: Node) -> bool:
+        return node.operation == "linear" and node.inputs != (FRAME,)
+
+    def _linear(self, node: Node) -> nn.Linear:
+        linear = self.linears[node.name]
+        assert isinstance(linear, nn.Linear)
+        return linear
+
+    def _columns(self, node: Node, *, frame: bool) -> Tensor:
+        """A linear node's weights for the frame, or for all else that it takes."""
+        blocks = self._linear(node).weight.split(self.widths[node.name], dim=1)
+        return torch.cat([b for b, name in zip(blocks, node.inputs, strict=True) if (name == FRAME) == frame], dim=1)
+
+    def _seen(self, x: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """What the linear nodes make of the frames, biases included: one product for all nodes and all frames."""
+        nodes = [node for node in self.recipe if FRAME in node.inputs]
+        weight = torch.cat([self._columns(node, frame=True) for node in nodes])
+        bias = torch.cat([self._linear(node).bias for node in nodes])
+        parts = F.linear(x, weight, bias).split(self.hidden, dim=2)
+        return {node.name: part.unbind(dim=1) for node, part in zip(nodes, parts, strict=True)}
+
+    def _step(self, state: list[Tensor], terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """The states after a frame. `terms`: what each linear node adds to its products with states and nodes: its bias,
+        and what it makes of the frame."""
+        values = {f"{BEFORE}{number}": before for number, before in enumerate(state)}
+        for node in self.recipe:
+            inputs = [values[name] for name in node.inputs if name != FRAME]
+            if node.operation != "linear":
+                values[node.name] = OPERATIONS[node.operation](*inputs)
+            elif inputs:
+                values[node.name] = torch.addmm(terms[node.name], torch.cat(inputs, dim=1), weights[node.name])
+            else:
+                values[node.name] = terms[node.name]
+        return [values[f"{AFTER}{number}"] for number in range(self.states)]
+
+
+class RecurrentLayer(nn.Module):
+    """`forward_cell`, and `backward_cell` from an utterance's last frame to its first; their outputs side by side."""
+
+    def __init__(self, recipe: tuple[Node, ...], input_dim: int, hidden: int, *, bidirectional: bool) -> None:
+        super().__init__()
+        self.forward_cell = RecipeCell(recipe, input_dim, hidden)
+        self.backward_cell = RecipeCell(recipe, input_dim, hidden) if bidirectional else None
+
+    def forward(self, x: Sequence, mask: Mask | None = None) -> States:
+        outputs = self.forward_cell(x, mask)
+        if self.backward_cell is None:
+            return outputs
+        return torch.cat([outputs, self.backward_cell(x, mask, backward=True)], dim=2)
+
+
+class FrameAttention(nn.Module):
+    """The share of each frame: a softmax of `score`, a vector; "additive": of the hyperbolic tangents of `transform`.
+
+    Table 4's counts fit a bias behind the vector, and none behind the additive form's.
+    """
+
+    def __init__(self, kind: str, width: int, hidden: int) -> None:
+        super().__init__()
+        additive = kind == "additive"
+        self.transform = nn.Sequential(nn.Linear(width, hidden), nn.Tanh()) if additive else nn.Identity()
+        self.score = nn.Linear(hidden if additive else width, 1, bias=not additive)
+
+    def forward(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch frames"]:
+        scores = self.score(self.transform(x)).squeeze(2)
+        return (scores if mask is None else scores.masked_fill(~mask, NEGATIVE)).softmax(dim=1)
+
+
+class RecurrentBranch(EmotionModel):
+    """Stream: speech, (batch, 727 frames, 512 features).
+
+    Submodules: `layers.N.{forward_cell,backward_cell}.linears.NODE`; `attention.score` (and `attention.transform.0`);
+    `classifier` (linear layers at 0 and 3; one alone at 0). A layer's output is forward, then backward.
+    """
+
+    Config = RecurrentConfig
+    streams = ("speech",)
+    paper = PaperSizes(emotions=4, frames={"speech": 727})
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "layers": 1,
+            "hidden": 96,
+            "frames": 125,
+            "stride": 4,
+            "masked": True,
+            "input_norm": "standard",
+            "dropout": 0.2,
+            "classifier_dropout": 0.3,
+        }
+    }
+    config: RecurrentConfig
+
+    def __init__(self, config: RecurrentConfig, emotions: int) -> None:
+        super().__init__()
+        self.config, self.emotions = config, emotions
+        self.dims = {"speech": config.input_dim}
+        self.lengths = {} if config.frames == "any" else {"speech": config.frames}
+        self.input = StreamInput(config.input_dim, config.input_dim, norm=config.input_norm)
+        recipe, width = compiled(config.recipe), config.hidden * (2 if config.bidirectional else 1)
+        self.layers = nn.ModuleList(
+            RecurrentLayer(
+                recipe, width if number else config.input_dim, config.hidden, bidirectional=config.bidirectional
+            )
+            for number in range(config.layers)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.attention = FrameAttention(config.attention, width, config.hidden)
+        hidden = (config.hidden,) if config.fully_connected == 2 else ()
+        self.classifier = Classifier(width, emotions, hidden=hidden, dropout=config.classifier_dropout)
+
+    @classmethod
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> RecurrentBranch:
+        return cls(replace(config, input_dim=specs["speech"].dim), emotions)
+
+    def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        self.input.standardise(*statistics["speech"])
+
+    def _states(self, batch: Batch) -> tuple[Sequence, Mask | None]:
+        """The last layer's outputs, and their mask if masks are on."""
+        stream = prepared(batch.streams["speech"], self.input, masked=self.config.masked)
+        if self.config.stride > 1:
+            stream = Stream(*strided(stream.values, stream.mask, self.config.stride))
+        if self.lengths:
+            stream = stream.fitted(self.lengths["speech"])
+        x, mask = stream.values, stream.mask if self.config.masked else None
+        for layer in self.layers:
+            x = self.dropout(layer(x, mask))
+        return x, mask
+
+    def _attended(self, batch: Batch) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch frames"]]:
+        """The utterances' vectors, as the classifier takes them, and the frames' shares in them."""
+        x, mask = self._states(batch)
+        shares = self.attention(x, mask)
+        return (shares.unsqueeze(1) @ x).squeeze(1), shares
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
+        return self.classifier(self._attended(batch)[0])
+
+    def explain(self, batch: Batch) -> Mapping[str, Tensor]:
+        """`embedding` (batch, width); `attention` (batch, frames), each frame's share, which sum to one."""
+        embedding, shares = self._attended(batch)
+        return {"embedding": embedding, "attention": shares}
+
+    def output(self) -> nn.Linear:
+        last = self.classifier[-1]
+        assert isinstance(last, nn.Linear)
+        return last
+
+    def inert_parameters(self) -> frozenset[str]:
+        """A bias common to all frames of a softmax, which cancels; a cell's linear nodes that never reach its output."""
+        alone = {f".linears.{node}." for node in idle(compiled(self.config.recipe))}
+        inert = {name for name, _ in self.named_parameters() if any(node in name for node in alone)}
+        return frozenset(inert | ({"attention.score.bias"} if self.config.attention == "vector" else set()))

@@ -1,0 +1,188 @@
+"""MCSAN's equations in loops, of one utterance at a time: Sun et al., ICASSP 2021, eq. 1 to 19.
+
+Weights come by the names of the model's state. Settings come by the names of its options. Nothing is shared with it.
+"""
+
+import math
+
+import torch
+
+
+def mcsan(weights, streams, settings):
+    """Logits (emotions,) of one utterance, given as name -> (frames, dim)."""
+    states = {}
+    for name, x in streams.items():
+        if f"inputs.{name}.mean" in weights:
+            x = standardised(
+                x, weights[f"inputs.{name}.mean"], weights[f"inputs.{name}.deviation"], settings["frames"][name]
+            )
+        frames = list(x)
+        if name == "speech":
+            for block in range(2):
+                frames = convolution_block(frames, of(weights, f"encoders.speech.convolutions.{block}"), settings)
+        states[name] = averaged_lstm(frames, of(weights, f"encoders.{name}.lstm"))
+    if settings["positions_in"] == "both":
+        states = with_positions(states, weights, settings)
+    outputs = modules(states, weights, settings)
+    pooled = []
+    for module in ("cross", "self"):
+        if module in outputs:
+            for name in ("speech", "text"):
+                if name in outputs[module]:
+                    pooled.append(largest(outputs[module][name]))
+    return classifier(torch.cat(pooled), of(weights, "classifier"))
+
+
+def of(weights, prefix):
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in weights.items() if name.startswith(prefix + ".")}
+
+
+def standardised(x, mean, deviation, real):
+    """Padding, where it is read at all, stays zero."""
+    return torch.stack(
+        [(frame - mean) / deviation if t < real else torch.zeros_like(frame) for t, frame in enumerate(x)]
+    )
+
+
+def convolution_block(frames, weights, settings):
+    """MaxPool(Conv1D(.)), both of three frames."""
+    zero = torch.zeros_like(frames[0])
+    edge = settings["convolution_padding"]
+    frames = [zero] * edge + frames + [zero] * edge
+    while len(frames) < 3:
+        frames = [*frames, zero]
+    convolved = []
+    for t in range(len(frames) - 2):
+        total = weights["bias"]
+        for k in range(3):
+            total = total + weights["weight"][:, :, k] @ frames[t + k]
+        convolved.append(total.clamp(min=0) if settings["convolution_activation"] == "relu" else total)
+    if len(convolved) < 3:
+        return [largest(convolved)]
+    starts = range(0, len(convolved) - 2, settings["pool_stride"])
+    return [largest(convolved[start : start + 3]) for start in starts]
+
+
+def largest(frames):
+    result = frames[0]
+    for frame in frames[1:]:
+        result = torch.where(frame > result, frame, result)
+    return result
+
+
+def averaged_lstm(frames, weights):
+    forward = lstm(frames, weights, "")
+    backward = lstm(frames[::-1], weights, "_reverse")[::-1]
+    return [(a + b) / 2 for a, b in zip(forward, backward, strict=True)]
+
+
+def lstm(frames, weights, suffix):
+    width = len(weights[f"bias_hh_l0{suffix}"]) // 4
+    hidden = cell = torch.zeros(width, dtype=frames[0].dtype)
+    outputs = []
+    for frame in frames:
+        gates = weights[f"weight_ih_l0{suffix}"] @ frame + weights[f"bias_ih_l0{suffix}"]
+        gates = gates + weights[f"weight_hh_l0{suffix}"] @ hidden + weights[f"bias_hh_l0{suffix}"]
+        enter, forget, new, leave = (gates[i * width : (i + 1) * width] for i in range(4))
+        cell = sigmoid(forget) * cell + sigmoid(enter) * torch.tanh(new)
+        hidden = sigmoid(leave) * torch.tanh(cell)
+        outputs.append(hidden)
+    return outputs
+
+
+def sigmoid(x):
+    return 1 / (1 + torch.exp(-x))
+
+
+def with_positions(states, weights, settings):
+    if settings["positions"] == "none":
+        return states
+    result = {}
+    for name, frames in states.items():
+        result[name] = []
+        for t, frame in enumerate(frames):
+            if settings["positions"] == "learned":
+                result[name].append(frame + weights[f"positions.{name}.weight"][t])
+                continue
+            values = []
+            for i in range(len(frame)):
+                angle = t / 10000 ** (i // 2 * 2 / len(frame))
+                values.append(math.sin(angle) if i % 2 == 0 else math.cos(angle))
+            result[name].append(frame + torch.tensor(values, dtype=frame.dtype))
+    return result
+
+
+def modules(states, weights, settings):
+    """What is pooled: module -> stream -> frames."""
+    kind = settings["modules"] if len(states) == 2 else "self"
+    names = {"parallel": ["cross", "self"]}.get(kind, kind.split("+"))
+    outputs = {}
+    for number, module in enumerate(names):
+        entering = outputs[names[0]] if number and kind != "parallel" else states
+        if module == "cross" and settings["positions_in"] == "cross":
+            entering = with_positions(entering, weights, settings)
+        for layer in range(settings["layers"]):
+            entering = attention_layer(module, entering, of(weights, f"attentions.{module}.{layer}"), settings)
+        outputs[module] = entering
+    if "+" in kind and settings["pooled"] == "last":
+        return {names[1]: outputs[names[1]]}
+    return outputs
+
+
+def attention_layer(module, states, weights, settings):
+    """Eq. 9 to 14, or 15 to 17."""
+    result = {}
+    for name, frames in states.items():
+        other = states[name]
+        if module == "cross" and name == "speech":
+            other = states["text"]
+        elif module == "cross":
+            other = result["speech"] if settings["cross_update"] == "sequential" else states["speech"]
+        mine = of(weights, name)
+        change = attention(frames, other, of(mine, "attention"), settings)
+        frames = [layer_norm(frame + delta, of(mine, "norm1")) for frame, delta in zip(frames, change, strict=True)]
+        result[name] = [
+            layer_norm(frame + feed_forward(frame, of(mine, "feedforward")), of(mine, "norm2")) for frame in frames
+        ]
+    return result
+
+
+def linear(x, weights):
+    return weights["weight"] @ x + weights["bias"]
+
+
+def attention(frames, others, weights, settings):
+    queries = [linear(frame, of(weights, "query")) for frame in frames]
+    keys = [linear(frame, of(weights, "key")) for frame in others]
+    values = [linear(frame, of(weights, "value")) for frame in others]
+    width = len(queries[0]) // settings["heads"]
+    scale = len(queries[0]) if settings["attention_scale"] == "dim" else width
+    result = []
+    for query in queries:
+        heads = []
+        for head in range(settings["heads"]):
+            part = slice(head * width, (head + 1) * width)
+            shares = [torch.exp((query[part] * key[part]).sum() / math.sqrt(scale)) for key in keys]
+            heads.append(sum(share * value[part] for share, value in zip(shares, values, strict=True)) / sum(shares))
+        result.append(linear(torch.cat(heads), of(weights, "output")))
+    return result
+
+
+def layer_norm(x, weights):
+    mean = x.sum() / len(x)
+    variance = ((x - mean) ** 2).sum() / len(x)
+    return (x - mean) / torch.sqrt(variance + 1e-5) * weights["weight"] + weights["bias"]
+
+
+def feed_forward(x, weights):
+    return linear(linear(x, of(weights, "0")).clamp(min=0), of(weights, "2"))
+
+
+def classifier(x, weights):
+    """Linear layers with a ReLU between; they stand at 0, 3, 6, ..."""
+    places = sorted({int(name.split(".")[0]) for name in weights})
+    for place in places:
+        x = linear(x, of(weights, str(place)))
+        if place != places[-1]:
+            x = x.clamp(min=0)
+    return x

@@ -1,0 +1,72 @@
+"""MSTR written out one frame, one head and one scale at a time (sections 2.1 to 2.3). Shares no code with the model."""
+
+import torch
+
+from tests.models.references.vanilla import attend, gelu, linear, one, softmax
+
+
+def logits(weights, settings, values, lengths):
+    """(batch, emotions): every utterance by itself. values: (batch, frames, dim); lengths: real frames of each."""
+    return torch.stack([one(weights, settings, x, n, fractal_attention) for x, n in zip(values, lengths, strict=True)])
+
+
+def fractal_attention(weights, settings, prefix, frames):
+    streams = {name: [linear(weights, f"{prefix}{name}.", x) for x in frames] for name in ("query", "key", "value")}
+    levels = []
+    for scale in range(settings.scales):
+        count = len(streams["query"])
+        attended = [windowed(settings, streams, i) for i in range(count)]
+        levels.append(
+            [gelu(attended[source(settings, i, scale, len(frames), count)]) for i in range(len(frames))]
+            if count
+            else None
+        )
+        streams = (
+            {name: coarser(weights, settings, f"{prefix}operators.{scale}.{name}.", x) for name, x in streams.items()}
+            if scale + 1 < settings.scales
+            else streams
+        )
+    mixed = [mix(weights, settings, prefix, [level and level[i] for level in levels]) for i in range(len(frames))]
+    return [linear(weights, prefix + "output.", x) for x in mixed]
+
+
+def windowed(settings, streams, i):
+    """Frame i over the keys of its window of p frames; beyond the last frame stand zeros."""
+    first = i // settings.factor * settings.factor
+    places = [
+        j for j in range(first, first + settings.factor) if j < len(streams["key"]) or not settings.mask_window_padding
+    ]
+    nothing = torch.zeros_like(streams["key"][0])
+    keys, values = (
+        [streams[name][j] if j < len(streams[name]) else nothing for j in places] for name in ("key", "value")
+    )
+    return attend(settings, streams["query"][i], keys, values)
+
+
+def coarser(weights, settings, prefix, frames):
+    """Every p whole frames become one."""
+    p = settings.factor
+    groups = [frames[n * p : n * p + p] for n in range(len(frames) // p)]
+    if settings.scale_operator == "average":
+        return [sum(group) / p for group in groups]
+    taps, bias = weights[prefix + "weight"], weights[prefix + "bias"]
+    if settings.scale_operator == "depthwise":
+        return [bias + sum(taps[:, 0, j] * x for j, x in enumerate(group)) for group in groups]
+    return [bias + sum(taps[:, :, j] @ x for j, x in enumerate(group)) for group in groups]
+
+
+def source(settings, i, scale, frames, count):
+    if settings.upsampling == "repeat":
+        return min(i // settings.factor**scale, count - 1)
+    return i * count // frames
+
+
+def mix(weights, settings, prefix, levels):
+    """One frame of every scale; None for a scale that has none."""
+    there = [x for x in levels if x is not None]
+    if settings.mixer == "concat":
+        return torch.cat([torch.zeros_like(there[0]) if x is None else x for x in levels])
+    if settings.mixer == "attention":
+        shares = softmax([(weights[prefix + "score.weight"][0] * x).sum() for x in there])
+        return sum(share * x for share, x in zip(shares, there, strict=True))
+    return sum(there)

@@ -1,0 +1,135 @@
+"""Genotypes: what the architecture's weights are made into, and how it is written down."""
+
+import pytest
+import torch
+
+from affekt.config import decode, encode, read_toml, to_toml
+from affekt.errors import BadConfig
+from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretise, genotype_of
+from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.operations import OPERATIONS
+
+
+def alphas(nodes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    edges = sum(2 + node for node in range(nodes))
+    return {kind: torch.randn(edges, len(OPERATIONS), generator=generator) for kind in ("normal", "reduce")}
+
+
+def chosen(alpha, nodes):
+    """The two edges of every node whose best operation weighs most, found by trying all pairs of edges."""
+    genes, row = [], 0
+    for node in range(nodes):
+        strength, best = [], []
+        for _ in range(2 + node):
+            exponentials = [float(a.double().exp()) for a in alpha[row]]
+            shares = [e / sum(exponentials) for e in exponentials]
+            place = max(range(1, len(OPERATIONS)), key=lambda number, shares=shares: shares[number])
+            strength.append(shares[place])
+            best.append(OPERATIONS[place])
+            row += 1
+        pairs = [(a, b) for a in range(2 + node) for b in range(2 + node) if strength[a] > strength[b]]
+        first, second = max(pairs, key=lambda pair: strength[pair[0]] + strength[pair[1]])
+        genes += [(best[first], first), (best[second], second)]
+    return tuple(genes)
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_two_strongest_edges_of_each_node_keep_their_strongest_operation(nodes, seed):
+    weights = alphas(nodes, seed)
+    genotype = discretise(weights)
+    assert genotype == Genotype(chosen(weights["normal"], nodes), chosen(weights["reduce"], nodes))
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+def test_a_genotype_that_was_planted_is_found(name):
+    planted = genotype_of(name)
+    weights = {kind: torch.zeros(14, 8) for kind in ("normal", "reduce")}
+    for kind, alpha in weights.items():
+        alpha[:, 0] = 9.0  # no connection is never kept, however strong
+        start = 0
+        for node in range(4):
+            for rank, (operation, source) in enumerate(getattr(planted, kind)[2 * node : 2 * node + 2]):
+                alpha[start + source, 0] = 0.0
+                alpha[start + source, OPERATIONS.index(operation)] = 3.0 - rank
+            start += 2 + node
+    assert discretise(weights) == planted
+
+
+def test_of_equals_the_earlier_is_kept():
+    equal = torch.zeros(5, 8)
+    genes = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * 2
+    assert discretise({"normal": equal, "reduce": equal}) == Genotype(genes, genes)
+
+
+def test_an_edge_is_ranked_by_its_softmax_not_by_its_weights():
+    alpha = torch.zeros(5, 8)
+    alpha[2], alpha[2, 4] = 5.0, 5.5  # large, but hardly larger than its own
+    alpha[3, 5], alpha[4, 6] = 2.0, 3.0
+    assert discretise({"normal": alpha, "reduce": alpha}).normal[2:] == (("dil_conv_3x3", 2), ("sep_conv_5x5", 1))
+
+
+def test_a_network_knows_its_genotype():
+    search = SpectrogramBranch(SpectrogramConfig(channels=2), 3)
+    assert search.genotype() == discretise(search.alphas())
+    derived = SpectrogramBranch(SpectrogramConfig(channels=2, genotype=search.genotype()), 3)
+    assert derived.genotype() == search.genotype()
+    assert derived.alphas() == {}
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+def test_it_is_read_as_it_was_written(name, tmp_path):
+    genotype = genotype_of(name)
+    assert Genotype.from_json(genotype.to_json()) == genotype
+    config = SpectrogramConfig(genotype=genotype)
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(encode(config)), encoding="utf-8")
+    assert decode(SpectrogramConfig, read_toml(path), "model") == config
+
+
+def test_settings_take_a_name_a_genotype_or_what_json_says():
+    written = {
+        "normal": [["skip_connect", 0], ["max_pool_3x3", 1]],
+        "reduce": [["skip_connect", 1], ["max_pool_3x3", 1]],
+    }
+    by_hand = Genotype((("skip_connect", 0), ("max_pool_3x3", 1)), (("skip_connect", 1), ("max_pool_3x3", 1)))
+    assert genotype_of(written) == genotype_of(by_hand) == by_hand
+    assert decode(SpectrogramConfig, {"nodes": 1, "genotype": written}, "model").genotype == by_hand
+    assert decode(SpectrogramConfig, {"genotype": "darts-v2"}, "model").genotype == "darts-v2"
+    with pytest.raises(BadConfig, match="operation 'skip'"):
+        decode(SpectrogramConfig, {"nodes": 1, "genotype": {**written, "normal": [["skip", 0]] * 2}}, "model")
+
+
+PAIR = [["skip_connect", 0], ["skip_connect", 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "a genotype that is not JSON"),
+        ("[1]", "a genotype of list: expected an object with the keys normal and reduce"),
+        ('{"normal": []}', r"a genotype of \['normal'\]: expected an object with the keys normal and reduce"),
+        ('{"normal": 3, "reduce": 3}', r"genotype, normal: expected a list of \[operation, source\] pairs"),
+        ('{"normal": [["skip_connect"]], "reduce": []}', r"normal: expected a list of \[operation, source\] pairs"),
+        ('{"normal": [], "reduce": []}', "normal: 0 pairs; expected two for each intermediate node"),
+        ('{"normal": [["none", 0], ["none", 1]], "reduce": []}', "pair 1: operation 'none'"),
+        (
+            '{"normal": [["sep_conv_3", 0], ["none", 1]], "reduce": []}',
+            "pair 1: operation 'sep_conv_3'; did you mean 'sep_conv_3x3'",
+        ),
+        (
+            '{"normal": [["skip_connect", 0], ["skip_connect", 2]], "reduce": []}',
+            "pair 2: source 2; node 2 takes 0 to 1",
+        ),
+        ('{"normal": [["skip_connect", 0], ["skip_connect", true]], "reduce": []}', "pair 2: source True"),
+    ],
+)
+def test_what_is_no_genotype_is_refused(text, message):
+    with pytest.raises(BadConfig, match=message):
+        Genotype.from_json(text)
+
+
+def test_both_kinds_of_cells_have_as_many_nodes():
+    with pytest.raises(BadConfig, match="2 nodes in normal and 1 in reduce: both kinds of cells have as many"):
+        Genotype.from_dict({"normal": PAIR * 2, "reduce": PAIR})
