@@ -335,9 +335,7 @@ def test_a_folder_that_is_no_bundle_says_what_it_lacks(tiny_bundle, tmp_path, ch
 
 def test_a_graph_of_something_else_is_no_bundle(tmp_path):
     write_tiny_bundle(tmp_path / "other", EMOTIONS, source="picture")
-    with pytest.raises(
-        BadBundle, match=r"model.onnx takes picture; the recogniser gives a waveform alone"
-    ):
+    with pytest.raises(BadBundle, match=r"model.onnx takes picture; the recogniser gives a waveform alone"):
         Recognizer.load(tmp_path / "other")
 
 

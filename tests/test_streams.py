@@ -44,7 +44,7 @@ epochs = 2
 batch_size = 8
 threads = 1
 """
-WORDS = "don't forget a jacket it 's eleven o'clock do n't".split()
+WORDS = ["don't", "forget", "a", "jacket", "it", "'s", "eleven", "o'clock", "do", "n't"]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,9 @@ def test_a_stream_that_the_settings_leave_out_is_said_aloud(place):
 
 
 def test_streams_that_do_not_fit_the_model_are_refused(place):
-    with pytest.raises(BadConfig, match=r"mcsan-small takes the stream text, which nothing fills: give \[streams.text\]"):
+    with pytest.raises(
+        BadConfig, match=r"mcsan-small takes the stream text, which nothing fills: give \[streams.text\]"
+    ):
         recipe(place, "streams={}")
     with pytest.raises(BadConfig, match="mcsan-small takes no stream speaker"):
         recipe(place, "streams.speaker.name=mfcc")
@@ -145,8 +147,14 @@ def test_streams_that_do_not_fit_the_model_are_refused(place):
 def test_utterances_without_words_are_counted(place, tmp_path):
     rows = ["id,audio,emotion,speaker,text"]
     for number, clip in enumerate(sorted((place / "cremad" / "AudioWAV").glob("*.wav"))[:12]):
-        rows.append(f"{number},{clip},{'happy' if number % 2 else 'sad'},{number % 4},{'' if number == 3 else 'a jacket'}")
+        rows.append(
+            f"{number},{clip},{'happy' if number % 2 else 'sad'},{number % 4},{'' if number == 3 else 'a jacket'}"
+        )
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
-    words = recipe(place, f'corpora=["table:{tmp_path / "table.csv"}"]', 'protocol={name="speaker-folds",k=2}', "labels=all")
-    with pytest.raises(BadCorpus, match=r"1 of \d+ utterances have no glove: .* 3: it has no words; affekt corpus trans"):
+    words = recipe(
+        place, f'corpora=["table:{tmp_path / "table.csv"}"]', 'protocol={name="speaker-folds",k=2}', "labels=all"
+    )
+    with pytest.raises(
+        BadCorpus, match=r"1 of \d+ utterances have no glove: .* 3: it has no words; affekt corpus trans"
+    ):
         train(words, tmp_path / "run", say=lambda _: None)

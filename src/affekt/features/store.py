@@ -1,7 +1,7 @@
 """Features on disk: computed once, found again by what they were made of.
 
 ROOT/features/whisper-0123456789ab/description.json    what the feature is: encoder, settings, hash of the weights
-ROOT/features/whisper-0123456789ab/ab/abcdef....npy    (frames, dim), or (dim,), named by the hash of the audio file and the segment
+ROOT/features/whisper-0123456789ab/ab/abcdef....npy    (frames, dim), or (dim,), named by the hash of audio and segment
 
 Many processes may write at once, on a network disk too: a file is made under a name of its own and renamed when it is
 complete, so that under its final name it is whole or not there. What a full disk or a lost server cut off all the same is

@@ -38,13 +38,14 @@ class EmotionModel(nn.Module):
     """
 
     Config: ClassVar[type[Any]]
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # NAME-PRESET in a recipe: these settings, where none is given
+    # NAME-PRESET in a recipe: these settings, where none is given.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     paper: ClassVar[PaperSizes]
 
-    # The parts it must be given, such as "speech", "text", "speaker"; an instance has fewer where its settings leave some out.
+    # The parts it must be given, such as "speech", "text", "speaker"; an instance has fewer where its settings say so.
     streams: tuple[str, ...]
     dims: Mapping[str, int]  # stream -> features of a frame
-    lengths: Mapping[str, int] = {}  # stream -> the one length it is cut or padded to; one not named is taken at any length
+    lengths: Mapping[str, int] = {}  # stream -> the one length it is cut or padded to; others are taken at any
     emotions: int  # how many it tells apart
 
     @classmethod

@@ -16,8 +16,8 @@ HEAD = """\
 
 Written by `affekt report` from the run folders of finished trainings, never by hand. All figures but p are in percent.
 
-- UA is mean recall, WA accuracy, WF1 support-weighted F1, ECE expected calibration error over 15 bins. "±" is the standard deviation over the seeds,
-  each a training of its own on the same split.
+- UA is mean recall, WA accuracy, WF1 support-weighted F1, ECE expected calibration error over 15 bins. "±" is the standard
+  deviation over the seeds, each a training of its own on the same split.
 - The intervals and ECE count the answers of all seeds together.
 - weights: numbers in the trained network, its stored standardisation too; a frozen encoder is not counted.
 - selection: {rules}. Optimism: what UA gains when the epoch is chosen on the test part, over the better of the other rules;
@@ -102,7 +102,7 @@ def _of_paper(row: Row, measure: str) -> str:
 
 
 def _published(printed: Printed) -> str:
-    return f"The paper's figures ({printed.source}) are {printed.differs}"
+    return f"The published figures ({printed.source}) are {printed.differs}"
 
 
 def _choices(rows: Sequence[Row]) -> str:
