@@ -25,6 +25,7 @@ LEVELS = {
     "metrics": 2,
     "bundle": 3,
     "checkpoint": 3,
+    "complexity": 3,
     "data": 3,
     "pipeline": 3,
     "protocols": 3,

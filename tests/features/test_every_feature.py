@@ -102,9 +102,8 @@ def test_it_is_what_it_says_it_is(feature):
     assert stream.values.shape[-1] == feature.dim
     assert feature.dim % feature.parts == 0
     assert stream.frame_rate == feature.frame_rate
-    assert feature.frame_rate is None or stream.values.shape[1] == pytest.approx(
-        2 * feature.frame_rate, abs=3
-    )  # 2 s, less a window at the edges
+    if feature.frame_rate is not None:  # 2 s, less a window at the edges
+        assert stream.values.shape[1] == pytest.approx(2 * feature.frame_rate, abs=3)
     assert feature.sample_rate == 16_000
 
 

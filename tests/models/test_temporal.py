@@ -76,6 +76,9 @@ def test_a_map_norm_is_refused_where_there_is_no_fixed_map(name, changes):
         {"pooling": "mean+deviation"},
         {"pool_input": True, "pooling": "mean+deviation"},
         {"pooled_norm": True},
+        {"activation": "gelu"},
+        {"score_width": "model"},
+        {"pooling": "max"},
         {"stride": 4},
         {"hidden": (12,)},
         {"positions": "sinusoids"},
@@ -89,6 +92,24 @@ def test_options_keep_the_contract(name, changes):
     logits = model(batch)
     assert (logits - tiny(name)(batch)).abs().max() > 1e-6  # the option does something
     torch.testing.assert_close(logits, model(batch.padded(to=20)), atol=1e-12, rtol=0)
+
+
+def test_the_small_preset_is_small_and_keeps_the_contract(name):
+    kind, preset = models.resolve(f"{name}-small")
+    model = kind(kind.Config(**preset), 6).double().eval()
+    assert sum(p.numel() for p in model.parameters()) < 1_000_000
+    batch = synthetic_batch(model, [9, 4])
+    torch.testing.assert_close(model(batch), model(batch.padded(to=20)), atol=1e-12, rtol=0)
+
+
+def test_xaviers_initialisation_leaves_norms_alone(name):
+    config = models[name].Config(frames=7, dim=32, input_dim=32, heads=2, blocks=1, initialisation="xavier")
+    model = models[name](config, 3)
+    assert (model.blocks[0].norm1.weight == 1).all()
+    weight = model.blocks[0].feedforward[0].weight  # 512 x 32
+    bound = (6 / (512 + 32)) ** 0.5
+    assert 0.99 * bound < float(weight.detach().abs().max()) < bound
+    assert float(weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.05)
 
 
 def test_a_stride_averages_frames_and_what_is_left_at_the_end(name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -47,7 +47,7 @@ class MSTR(TemporalTransformer):
 
     Config = MSTRConfig
     config: MSTRConfig
-    presets = {"small": SMALL}  # noqa: RUF012
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": SMALL}
 
     def attention(self, config: TransformerConfig) -> FractalAttention:
         assert isinstance(config, MSTRConfig)

@@ -4,6 +4,7 @@ blocks and head with full attention over all frames in place of fractal attentio
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ class VanillaTransformer(TemporalTransformer):
     """MSTR's baseline. Stream: speech, (batch, frames, input_dim)."""
 
     Config = TransformerConfig
-    presets = {"small": SMALL}  # noqa: RUF012
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": SMALL}
 
     def attention(self, config: TransformerConfig) -> FullAttention:
         return FullAttention(

@@ -93,7 +93,7 @@ def card(bundle: Bundle) -> str:
         data="\n".join(_data(entry) for entry in results["data"]),
         encoder=_encoder(config),
         alterations=alterations,
-        limits="\n".join(f"- {limit}" for limit in _limits(scores, bundle.emotions)),
+        limits="\n".join(f"- {limit}" for limit in _limits(scores, bundle.emotions, config.get("lengths", {}))),
         command=_command(config),
         optimisation=_optimisation(recipe),
         members=f"{config['members']} models, their probabilities averaged" if config["members"] > 1 else "One model",
@@ -236,7 +236,7 @@ def _encoder(config: dict[str, Any]) -> str:
     )
 
 
-def _limits(scores: dict[str, Any], emotions: tuple[str, ...]) -> list[str]:
+def _limits(scores: dict[str, Any], emotions: tuple[str, ...], lengths: dict[str, int]) -> list[str]:
     entries = list(scores.values())
     languages = sorted({LANGUAGES.get(entry["language"], entry["language"]) for entry in entries} - {""})
     limits = []
@@ -251,6 +251,10 @@ def _limits(scores: dict[str, Any], emotions: tuple[str, ...]) -> list[str]:
     limits.append(
         f"{len(emotions)} classes: whatever else a voice holds is pressed into them, and a probability is no certainty."
     )
+    limits += [
+        f"Of the stream {stream} it takes {frames} frames: the tail of more is cut off, and less is filled up."
+        for stream, frames in lengths.items()
+    ]
     limits.append("It does not detect speech: music, tones and noise are given an emotion too, often sad.")
     limits += [
         f"{entry['title']} was heard as {entry['note']}, in training and in the scores."

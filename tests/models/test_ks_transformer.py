@@ -1,0 +1,397 @@
+"""KS-Transformer against a loop-written reference, the authors' counts, and what the paper says of its attention."""
+
+import contextlib
+import io
+import logging
+import warnings
+from dataclasses import asdict, replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from affekt.batch import Batch, Stream
+from affekt.config import decode_named
+from affekt.errors import BadConfig
+from affekt.models import models
+from affekt.models.base import FeatureSpec
+from affekt.models.key_sparse import KeySparseAttention, kept_keys
+from affekt.models.ks_transformer import KSTransformer, KSTransformerConfig
+from tests.conftest import shapes_unchecked
+from tests.contracts.builders import EMOTIONS, synthetic_batch, tiny, with_noise_in_the_padding
+from tests.models.references import ks_transformer as reference
+
+AUTHORS = {"masked": "authors", "speech_frames": 7, "text_frames": 4}
+SPECS = {"speech": FeatureSpec(6, 50.0), "text": FeatureSpec(8, None)}
+
+
+def network(**changes):
+    return tiny("ks_transformer", **changes)
+
+
+def batch_of(model, speech, text, seed=0):
+    """Utterances of these lengths, padded; features far enough from one another that no two keys tie."""
+    generator = torch.Generator().manual_seed(seed)
+    streams = {}
+    for name, lengths in (("speech", speech), ("text", text)):
+        if name in model.streams:
+            mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+            values = torch.randn(*mask.shape, model.dims[name], generator=generator, dtype=torch.float64)
+            streams[name] = Stream(values * mask.unsqueeze(2), mask)
+    return Batch(streams)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ccabs": 2, "extraction_layers": 2, "fusion_layers": 2},
+        {"ccabs": 0},
+        {"extraction_layers": 0},
+        {"fusion_layers": 0},
+        {"modalities": "speech"},
+        {"modalities": "text"},
+        {"skip": "single"},
+        {"positions": "none"},
+        {"positions": "random_frozen", "position_rows": 9},
+        {"positions": "random_frozen", "position_rows": 9, "position_entry": "input"},
+        {"position_entry": "input"},
+        {"value_positions": True},
+        {"stack_norms": False},
+        {"attention_scale": "model"},
+        {"kept_share": 0.3},
+        {"speech_stride": 2},
+        {"hidden": (9, 5)},
+        {"input_norm": "none", "speech_width": None},
+        AUTHORS,
+        {**AUTHORS, "kept_share": 0.8, "skip": "single"},
+        {**AUTHORS, "positions": "random_frozen", "position_rows": 7},
+        {**AUTHORS, "masked": False},
+        {**AUTHORS, "masked": True, "input_norm": "none"},
+    ],
+    ids=str,
+)
+def test_it_equals_the_loops_of_the_reference_and_so_do_its_gradients(changes):
+    model = network(**changes)
+    batch = batch_of(model, [9, 5, 1], [5, 2, 4])
+    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    learned = dict(model.named_parameters())
+    for name in learned:
+        weights[name].requires_grad_()
+    inputs = {name: stream.values.clone().requires_grad_() for name, stream in batch.streams.items()}
+    twins = {name: stream.values.clone().requires_grad_() for name, stream in batch.streams.items()}
+    got = model(Batch({name: replace(stream, values=inputs[name]) for name, stream in batch.streams.items()}))
+    lengths = {name: stream.lengths().tolist() for name, stream in batch.streams.items()}
+    alone = [{name: twins[name][row, : lengths[name][row]] for name in twins} for row in range(3)]
+    expected = reference.logits(weights, asdict(model.config), alone)
+    torch.testing.assert_close(got, expected, atol=1e-10, rtol=0)
+
+    direction = torch.randn(3, EMOTIONS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ours = torch.autograd.grad((got * direction).sum(), [*learned.values(), *inputs.values()])
+    theirs = torch.autograd.grad((expected * direction).sum(), [*(weights[n] for n in learned), *twins.values()])
+    for name, a, b in zip([*learned, *inputs], ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def weights_of(rows):
+    """Attention weights of one utterance and one head."""
+    return torch.tensor(rows, dtype=torch.float64)[None, None]
+
+
+def test_half_of_the_keys_are_kept_by_the_sum_of_their_weights():
+    weights = weights_of([[0.1, 0.2, 0.3, 0.25, 0.15], [0.3, 0.1, 0.2, 0.1, 0.3]])  # sums .4 .3 .5 .35 .45
+    assert kept_keys(weights, 0.5)[0, 0].tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]  # 2 of 5: the half is rounded down
+    assert kept_keys(weights, 0.6)[0, 0].tolist() == [True, False, True, False, True]
+    assert kept_keys(weights, 1.0).all()
+
+
+def test_ties_are_all_kept():
+    assert kept_keys(weights_of([[0.25, 0.5, 0.25]]), 2 / 3)[0, 0].tolist() == [True, True, True]
+    assert kept_keys(weights_of([[0.25, 0.25, 0.25, 0.25]]), 0.5).all()
+
+
+def test_each_head_and_each_utterance_chooses_for_itself():
+    weights = torch.tensor([[[0.9, 0.1]], [[0.2, 0.8]]], dtype=torch.float64)
+    expected = [[True, False], [False, True]]
+    assert kept_keys(weights[None], 0.5)[0].tolist() == expected
+    assert kept_keys(weights[:, None], 0.5)[:, 0].tolist() == expected
+
+
+def test_a_single_key_is_kept():
+    assert kept_keys(weights_of([[1.0], [1.0]]), 0.5).all()
+
+
+def test_without_masks_padded_queries_count_and_padded_keys_are_counted():
+    weights = weights_of([[0.6, 0.4, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    keys, queries = torch.tensor([[True, True, False, False]]), torch.tensor([[True, False]])
+    assert kept_keys(weights[..., :2], 0.5)[0, 0].tolist() == [False, True]
+    assert kept_keys(weights[..., :2], 0.5, queries=queries)[0, 0].tolist() == [True, False]
+    assert kept_keys(weights, 0.75)[0, 0].tolist() == [True, True, True, True]  # the third largest sum is 0
+    assert kept_keys(weights, 0.5, queries=queries, keys=keys)[0, 0].tolist() == [True, False, False, False]
+
+
+def test_nothing_is_kept_where_no_key_is_real():
+    weights, none = weights_of([[0.5, 0.5]]), torch.zeros(1, 2, dtype=torch.bool)
+    assert not kept_keys(weights, 0.5, keys=none).any()
+
+
+@pytest.mark.parametrize("keys", [1, 2, 7, 20, 21])
+def test_the_choice_is_that_of_the_reference(keys):
+    weights = torch.rand(3, 2, 5, keys, generator=torch.Generator().manual_seed(keys), dtype=torch.float64)
+    kept = kept_keys(weights, 0.5)
+    for utterance in range(3):
+        for head in range(2):
+            assert kept[utterance, head].tolist() == reference.kept_of(weights[utterance, head].tolist(), 0.5)
+    assert (kept.sum(dim=2) == max(1, keys // 2)).all()
+
+
+def test_a_share_of_one_is_vanilla_attention():
+    sparse, vanilla = KeySparseAttention(8, 2, share=1.0).double(), KeySparseAttention(8, 2, share=None).double()
+    vanilla.load_state_dict(sparse.state_dict())
+    x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(sparse(x, x, x), vanilla(x, x, x), atol=0, rtol=0)
+
+
+def parameters(**changes):
+    with torch.device("meta"):
+        model = KSTransformer(KSTransformerConfig(**changes), emotions=4)
+    return sum(parameter.numel() for parameter in model.parameters()), model
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        ({}, 85_324_676),
+        ({"ccabs": 0}, 85_324_676 - 9_478_656 - 28_385_280),
+        ({"ccabs": 1}, 85_324_676 - (9_478_656 + 28_385_280) // 3 * 2),
+        ({"ccabs": 2}, 85_324_676 - (9_478_656 + 28_385_280) // 3),
+        ({"extraction_layers": 0}, 85_324_676 - 6_578_944 - 26_265_088),
+        ({"fusion_layers": 0}, 85_324_676 - 2_632_192 - 10_507_264),
+        # The classifier halves and quarters 512.
+        ({"modalities": "speech"}, 6_578_944 + 2_632_192 + 513 * 256 + 257 * 128 + 129 * 4),
+    ],
+    ids=str,
+)
+def test_parameters_of_the_papers_network_and_of_its_ablations(changes, count):
+    assert parameters(**changes)[0] == count
+
+
+def test_the_network_is_the_authors_part_by_part():
+    model = parameters()[1]
+    parts = {
+        "extraction.speech": 6_578_944,
+        "extraction.text": 26_265_088,
+        "interaction.speech": 9_478_656,
+        "interaction.text": 28_385_280,
+        "fusion.speech": 2_632_192,
+        "fusion.text": 10_507_264,
+        "classifier": 1_477_252,
+    }
+    counts = {name: sum(p.numel() for p in model.get_submodule(name).parameters()) for name in parts}
+    assert counts == parts
+
+
+def test_the_authors_tables_of_positions_are_counted_but_not_trained():
+    count, model = parameters(**KSTransformer.presets["authors_code"])
+    assert count == 85_324_676
+    assert count + sum(buffer.numel() for buffer in model.buffers()) == 119_116_676
+
+
+def test_the_preset_paper_is_what_there_is_by_default():
+    assert KSTransformerConfig(**KSTransformer.presets["paper"]) == KSTransformerConfig()
+    assert KSTransformerConfig(**KSTransformer.presets["authors_code"]) == KSTransformerConfig(
+        positions="random_frozen"
+    )
+    assert parameters()[1].lengths == {"speech": 460, "text": 20}
+
+
+@pytest.mark.parametrize("preset", ["paper", "authors_code", "small"])
+def test_the_network_takes_the_streams_sizes(preset):
+    config = KSTransformerConfig(**{"heads": 2, **KSTransformer.presets[preset]})
+    with torch.device("meta"):
+        model = KSTransformer.build(config, SPECS, EMOTIONS)
+    assert model.dims == {"speech": 6, "text": 8}
+    assert model.output().weight.shape[0] == EMOTIONS
+
+
+def test_one_modality_needs_no_other():
+    config = KSTransformerConfig(**{**KSTransformer.presets["small"], "modalities": "text"})
+    model = KSTransformer.build(config, {"text": SPECS["text"]}, EMOTIONS)
+    assert model.streams == KSTransformer.streams_of(config) == ("text",)
+    assert model(Batch({"text": Stream(torch.randn(2, 3, 8))})).shape == (2, EMOTIONS)
+
+
+def test_what_cannot_be_is_said():
+    with pytest.raises(
+        BadConfig, match="heads = 8 does not divide the width of speech, 50: set heads, or speech_width"
+    ):
+        KSTransformerConfig(speech_dim=50)
+    for share in (0.0, 1.5):
+        with pytest.raises(BadConfig, match=r"kept_share = .* above 0 and up to 1"):
+            KSTransformerConfig(kept_share=share)
+    model = network(positions="random_frozen", position_rows=5)
+    with pytest.raises(BadConfig, match="9 frames, but the table of positions ends at 5"):
+        model(batch_of(model, [9], [4]))
+
+
+def test_matrices_begin_as_the_authors():
+    torch.manual_seed(0)
+    attention = tuple(
+        KSTransformer(KSTransformerConfig(**{**KSTransformer.presets["small"], "text_width": 64}), 4)
+        .get_submodule(f"interaction.speech.0.{half}.layers.0.attention")
+        .key.weight.abs()
+        .max()
+        .item()
+        for half in ("own", "cross")
+    )
+    # Xavier's bound, sqrt(6 / (inputs + outputs)): 3 x 128 outputs where query, key and value are one matrix.
+    assert attention == pytest.approx(((6 / 512) ** 0.5, (6 / 192) ** 0.5), rel=2e-3)
+
+
+@pytest.mark.parametrize("masked", ["authors", False])
+def test_at_a_fixed_length_what_stands_in_the_padding_and_behind_the_end_is_nothing(masked):
+    model = network(**{**AUTHORS, "masked": masked})
+    batch = batch_of(model, [9, 5], [5, 2])
+    torch.testing.assert_close(model(batch), model(with_noise_in_the_padding(batch.padded(30))), atol=1e-12, rtol=0)
+    alone = torch.cat([model(batch[0]), model(batch[1])])
+    torch.testing.assert_close(model(batch), alone, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("masked", ["authors", False])
+def test_the_papers_padding_counts(masked):
+    model = network(masked=masked)
+    batch = batch_of(model, [9, 5], [5, 2])
+    assert (model(batch) - model(batch.padded(to=20))).abs().max() > 1e-6
+
+
+def test_padding_may_be_anything_and_words_may_be_missing():
+    model = network()
+    batch = batch_of(model, [9, 5, 1], [5, 2, 0])
+    text = batch.streams["text"]
+    odd = replace(text, values=text.values.masked_fill(~text.mask[:, :, None], float("nan")))
+    other = Batch({"speech": batch.streams["speech"].padded(14), "text": odd.padded(8)})
+    assert model(batch).isfinite().all()
+    torch.testing.assert_close(model(batch), model(other), atol=1e-12, rtol=0)
+
+
+def test_the_text_matters_only_where_modalities_meet():
+    for ccabs, meets in ((0, False), (1, True)):
+        model = network(ccabs=ccabs)
+        batch = batch_of(model, [6, 6], [4, 4])
+        other = Batch({**batch.streams, "text": batch_of(model, [6, 6], [4, 4], seed=1).streams["text"]})
+        half = model.config.width("speech")
+        assert (model.embed(batch) - model.embed(other))[:, :half].abs().max().item() > 1e-6 or not meets
+        assert (model.embed(batch) - model.embed(other))[:, half:].abs().max() > 1e-6
+        same = torch.equal(model.embed(batch)[:, :half], model.embed(other)[:, :half])
+        assert same != meets
+
+
+def test_statistics_standardise_each_stream_and_leave_padding_at_zero():
+    model = network(**AUTHORS)
+    batch = batch_of(model, [7, 5], [4, 2])
+    model.set_statistics({name: (torch.ones(dim), torch.full((dim,), 2.0)) for name, dim in model.dims.items()})
+    plain = network(**AUTHORS, input_norm="none")
+    plain.load_state_dict({key: value for key, value in model.state_dict().items() if key in plain.state_dict()})
+    standard = {
+        name: replace(stream, values=(stream.values - 1) / 2 * stream.mask[:, :, None])
+        for name, stream in batch.streams.items()
+    }
+    torch.testing.assert_close(model(batch), plain(Batch(standard)), atol=1e-12, rtol=0)
+
+
+def test_what_it_explains():
+    model = network(ccabs=2)
+    batch = batch_of(model, [9, 5], [5, 2])
+    found = model.explain(batch)
+    torch.testing.assert_close(model.classifier(found["embedding"]), model(batch), atol=0, rtol=0)
+    assert found["cross_text_vanilla"].shape == (2, 2, 2, 5, 9)  # batch, CCABs, heads, tokens, frames
+    assert found["own_speech_kept"].shape == (2, 2, 2, 9)
+    for name in ("cross_speech", "cross_text", "own_speech", "own_text", "fusion_speech", "fusion_text"):
+        vanilla, kept, sparse = (found[f"{name}_{what}"] for what in ("vanilla", "kept", "sparse"))
+        torch.testing.assert_close(vanilla.sum(dim=4), torch.ones_like(vanilla[..., 0]))
+        torch.testing.assert_close(sparse, torch.where(kept.unsqueeze(3), vanilla, 0.0), atol=0, rtol=0)
+        real = batch.streams[
+            name.split("_")[1] if "cross" not in name else reference.OTHER[name.split("_")[1]]
+        ].lengths()
+        assert (kept.sum(dim=3) == (real // 2).clamp(min=1)[:, None, None]).all()
+    assert found["extraction_text_kept"].all()
+    # An utterance's speech before it met the words does not know them.
+    alone = Batch({**batch.streams, "text": batch_of(model, [9, 5], [5, 2], seed=1).streams["text"]})
+    torch.testing.assert_close(model.explain(alone)["speech_embedding"], found["speech_embedding"], atol=0, rtol=0)
+
+
+def test_dropout_is_on_both_branches_on_weights_and_in_the_classifier_in_training_only():
+    for setting in ("dropout", "attention_dropout", "classifier_dropout"):
+        silent = dict.fromkeys(("dropout", "attention_dropout", "classifier_dropout"), 0.0)
+        model = network(**{**silent, setting: 0.5})
+        batch = batch_of(model, [9, 5], [5, 2])
+        assert torch.equal(model(batch), model(batch))
+        model.train()
+        assert not torch.equal(model(batch), model(batch))
+
+
+class FromTensors(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, speech, speech_mask, text, text_mask):
+        return self.model(Batch({"speech": Stream(speech, speech_mask), "text": Stream(text, text_mask)}))
+
+
+def exported(model, path):
+    example = [
+        tensor for stream in synthetic_batch(model, [9, 6]).streams.values() for tensor in (stream.values, stream.mask)
+    ]
+    example = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in example)
+    dynamic = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), shapes_unchecked(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            FromTensors(model).eval(),
+            example,
+            dynamo=True,
+            dynamic_shapes=tuple({0: dynamic, 1: dynamic} for _ in example),
+            input_names=["speech", "speech_mask", "text", "text_mask"],
+        )
+    program.save(path)
+    return onnxruntime.InferenceSession(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [  # as few layers as show all there is: exporting costs a second for each
+        {"speech_stride": 2, "fusion_layers": 0},
+        {**AUTHORS, "positions": "random_frozen", "position_rows": 9, "extraction_layers": 0, "fusion_layers": 0},
+    ],
+    ids=["any length", "authors"],
+)
+def test_onnx_equals_torch_at_three_lengths(changes, tmp_path):
+    model = network(**changes).float()
+    session = exported(model, tmp_path / "model.onnx")
+    for speech, text in (([12, 9], [7, 3]), ([5], [2]), ([33, 1, 20], [5, 11, 1])):
+        batch = batch_of(model, speech, text).to(torch.float32)
+        feeds = {
+            f"{name}{what}": tensor.numpy()
+            for name, stream in batch.streams.items()
+            for what, tensor in (("", stream.values), ("_mask", stream.mask))
+        }
+        (got,) = session.run(None, feeds)
+        np.testing.assert_allclose(got, model(batch).detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [True, False, "authors"])
+def test_a_recipe_names_it_its_preset_and_its_masks(masked):
+    section = {"name": "ks_transformer-small", "masked": masked, "text_frames": 20}
+    found, config = decode_named(models, section, "[model]")
+    assert found is KSTransformer
+    assert config == KSTransformerConfig(**{**KSTransformer.presets["small"], "masked": masked, "text_frames": 20})
