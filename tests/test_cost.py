@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from affekt.complexity import cost
 from affekt.complexity.counting import count_operations, on_meta
 from affekt.complexity.encoders import ENCODERS, PAPERS, encoders_of
-from affekt.complexity.sizes import at_length, example
+from affekt.complexity.sizes import example
 from affekt.config import decode_named
 from affekt.errors import AffektError, BadConfig, UnknownName
 from affekt.models import models
@@ -124,12 +124,12 @@ def test_settings_presets_and_lengths_are_taken():
 
 def test_a_length_that_is_a_setting_is_set():
     kind = models["ks_transformer"]
-    config = at_length(kind, kind.Config(), {"speech": 230})
+    config = kind.sized(kind.Config(), {"speech": 230})
     assert (config.speech_frames, config.text_frames) == (230, 20)
     kind = models["mstr"]
-    assert at_length(kind, kind.Config(), {"speech": 224}).frames == 224
-    assert at_length(kind, kind.Config(stride=2), {"speech": 225}).frames == 113
-    assert at_length(kind, kind.Config(frames="any", norm="features"), {"speech": 224}).frames == "any"
+    assert kind.sized(kind.Config(), {"speech": 224}).frames == 224
+    assert kind.sized(kind.Config(stride=2), {"speech": 225}).frames == 113
+    assert kind.sized(kind.Config(frames="any", norm="features"), {"speech": 224}).frames == "any"
 
 
 @pytest.mark.parametrize("name", ["hubert-large", "wav2vec-large"])

@@ -13,7 +13,7 @@ from typing import Any
 from affekt.complexity.counting import count_operations, on_meta
 from affekt.complexity.encoders import EncoderCost, encoders_of
 from affekt.complexity.measuring import Measured, measure
-from affekt.complexity.sizes import asked_frames, at_length, example, usual_frames
+from affekt.complexity.sizes import asked_frames, example, usual_frames
 from affekt.config import decode_named, encode, override
 from affekt.errors import BadConfig
 from affekt.models import models
@@ -65,7 +65,7 @@ def cost(
     kind, config = decode_named(models, {**override({}, list(settings)), "name": name}, name)
     emotions = emotions or kind.paper.emotions
     asked = asked_frames(kind, config, frames)
-    config = at_length(kind, config, asked) if asked else config
+    config = kind.sized(config, asked) if asked else config
     model = on_meta(lambda: kind(config, emotions))
     given = {stream: asked.get(stream, usual_frames(model, config, stream)) for stream in model.streams}
     batch = on_meta(lambda: example(model, given))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -34,21 +33,6 @@ def usual_frames(model: EmotionModel, config: Any, stream: str) -> int:
     if stream not in model.lengths:
         return model.paper.frames[stream]
     return model.lengths[stream] * int(getattr(config, "stride", 1))
-
-
-def at_length(kind: type[EmotionModel], config: Any, frames: Mapping[str, int]) -> Any:
-    """The settings for utterances of so many frames, where they name the one length that a stream is brought to.
-
-    A model that knows how says so itself (`sized`). Otherwise the setting is `STREAM_frames`, or `frames` in a model of one
-    stream; one that is no number is left as it is.
-    """
-    own = getattr(kind, "sized", None)
-    if own is not None:
-        return own(config, frames)
-    streams = kind.streams_of(config)
-    names = {f"{stream}_frames": stream for stream in streams} | ({"frames": streams[0]} if len(streams) == 1 else {})
-    numbers = {f.name for f in fields(config) if isinstance(getattr(config, f.name), int)}
-    return replace(config, **{name: frames[names[name]] for name in numbers & set(names) if names[name] in frames})
 
 
 def example(model: EmotionModel, frames: Mapping[str, int]) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -52,6 +52,17 @@ class EmotionModel(nn.Module):
     def streams_of(cls, config: Any) -> tuple[str, ...]:  # noqa: ARG003 (most take the same with any settings)
         """The parts that a model with these settings must be given."""
         return cls.streams
+
+    @classmethod
+    def sized(cls, config: Any, frames: Mapping[str, int]) -> Any:
+        """The settings for utterances of so many frames, where they name the one length that a stream is brought to.
+
+        The setting is `STREAM_frames`, or `frames` in a model of one stream; one that is no number is left as it is.
+        """
+        streams = cls.streams_of(config)
+        names = {f"{one}_frames": one for one in streams} | ({"frames": streams[0]} if len(streams) == 1 else {})
+        numbers = {field.name for field in fields(config) if isinstance(getattr(config, field.name), int)}
+        return replace(config, **{name: frames[names[name]] for name in numbers & set(names) if names[name] in frames})
 
     @classmethod
     def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> EmotionModel:

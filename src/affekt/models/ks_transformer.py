@@ -177,6 +177,14 @@ class KSTransformer(EmotionModel):
         return streams_of(config)
 
     @classmethod
+    def sized(cls, config: KSTransformerConfig, frames: Mapping[str, int]) -> KSTransformerConfig:
+        """The settings for so many frames of either stream, as they enter."""
+        if "speech" in frames:
+            frames = {**frames, "speech": -(-frames["speech"] // config.speech_stride)}
+        sized: KSTransformerConfig = super().sized(config, frames)
+        return sized
+
+    @classmethod
     def build(cls, config: KSTransformerConfig, specs: Mapping[str, FeatureSpec], emotions: int) -> KSTransformer:
         sizes = {f"{stream}_dim": specs[stream].dim for stream in streams_of(config)}
         return cls(replace(config, **sizes), emotions)  # type: ignore[arg-type]

@@ -59,6 +59,16 @@ class DecisionFusion(EmotionModel):
                 tensor.requires_grad_(False)
 
     @classmethod
+    def sized(cls, config: Any, frames: Mapping[str, int]) -> Any:
+        """The settings for so many frames of either stream, as they enter."""
+        image, sound = config.spectrogram, config.recurrent
+        return replace(
+            config,
+            spectrogram=SpectrogramBranch.sized(image, frames) if "spectrogram" in frames else image,
+            recurrent=RecurrentBranch.sized(sound, frames) if "speech" in frames else sound,
+        )
+
+    @classmethod
     def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> DecisionFusion:
         spectrogram = replace(config.spectrogram, input_dim=specs["spectrogram"].dim)
         recurrent = replace(config.recurrent, input_dim=specs["speech"].dim)

@@ -1,0 +1,368 @@
+"""MCSAN against its equations in loops, its sizes, its masks, its options, and its ONNX graph."""
+
+import warnings
+from dataclasses import asdict, replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from affekt.batch import Batch, Stream
+from affekt.config import decode_named
+from affekt.errors import BadConfig
+from affekt.models import models
+from affekt.models.base import FeatureSpec
+from affekt.models.mcsan import MCSAN, MCSANConfig
+from affekt.models.mcsan_encoders import SpeechEncoder, averaged_directions
+from tests.conftest import shapes_unchecked
+from tests.models.references.mcsan import mcsan as reference
+
+TINY = {"speech_dim": 3, "text_dim": 4, "dim": 4, "heads": 2, "feedforward": 5, "hidden": (3,)}
+LENGTHS = {"speech": [29, 10, 2], "text": [5, 1, 3]}
+BOUNDED = {"speech_frames": 31, "text_tokens": 6}
+
+
+def tiny(dtype=torch.float64, **changes):
+    torch.manual_seed(0)
+    model = MCSAN(MCSANConfig(**{**TINY, **changes}), 3).to(dtype).eval()
+    with torch.no_grad():  # away from the zeros and ones of an initialisation, which hide mistakes
+        for tensor in [*model.parameters(), *model.buffers()]:
+            tensor.add_(0.3 * torch.rand_like(tensor))
+    return model
+
+
+def padded_stream(lengths, dim, seed, dtype=torch.float64, extra=0):
+    mask = torch.arange(max(lengths) + extra) < torch.tensor(lengths).unsqueeze(1)
+    values = torch.randn(*mask.shape, dim, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+    return Stream(values * mask.unsqueeze(2), mask)
+
+
+def batch_for(model, lengths=LENGTHS, dtype=torch.float64, extra=0):
+    return Batch(
+        {
+            name: padded_stream(lengths[name], model.dims[name], seed, dtype, extra)
+            for seed, name in enumerate(model.streams)
+        }
+    )
+
+
+def parameters(config, emotions=7):
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in MCSAN(config, emotions).parameters())
+
+
+@pytest.mark.parametrize(("feedforward", "count"), [(512, 1_628_935), (128, 1_234_183), (2048, 3_207_943)])
+def test_parameters_at_the_printed_sizes(feedforward, count):
+    assert parameters(MCSANConfig(feedforward=feedforward)) == count
+
+
+def test_the_rows_of_table_3_are_smaller_or_larger_by_what_they_leave_out_or_add():
+    whole, block, pooled = (
+        parameters(MCSANConfig()),
+        198_272,
+        128 * 128,
+    )  # one of four blocks; a pooled output's weights
+    speech, text = 15_488 + 49_280 + 264_192, 440_320  # convolutions and LSTM; LSTM
+    rows = {name: parameters(MCSANConfig(**preset)) for name, preset in MCSAN.presets.items() if name != "small"}
+    assert rows == {
+        "without_audio": whole - speech - 3 * block - 3 * pooled,
+        "without_text": whole - text - 3 * block - 3 * pooled,
+        "without_self": whole - 2 * block - 2 * pooled,
+        "without_cross": whole - 2 * block - 2 * pooled,
+        "cross_self": whole - 2 * pooled,
+        "self_cross": whole - 2 * pooled,
+        "two_layers": whole + 4 * block,
+        "three_layers": whole + 8 * block,
+    }
+
+
+OPTIONS = [
+    {},
+    {"masked": False},
+    {"input_norm": "none"},
+    {"input_norm": "standard"},
+    {"input_norm": "standard", "masked": False},
+    {"pool_stride": 1},
+    {"pool_stride": 2},
+    {"convolution_padding": 0},
+    {"convolution_padding": 0, "pool_stride": 2, "masked": False},
+    {"convolution_activation": "relu"},
+    {"feedforward": 9, "heads": 4},
+    {"hidden": ()},
+    {"positions": "none"},
+    {"positions": "learned", **BOUNDED},
+    {"positions_in": "cross"},
+    {"positions_in": "cross", "modules": "self+cross", "pool_stride": 1},
+    {"attention_scale": "dim", "pool_stride": 1},
+    {"modalities": "speech", "pool_stride": 1},
+    {"modalities": "text"},
+    {"modalities": "text", "layers": 2, "hidden": ()},
+    {"modules": "cross"},
+    {"modules": "self"},
+    {"modules": "cross+self", "pool_stride": 1},
+    {"modules": "self+cross"},
+    {"modules": "self+cross", "pooled": "all", "layers": 2},
+    {"modules": "cross+self", "pooled": "all", "masked": False},
+    {"layers": 2},
+    {"layers": 3, "pool_stride": 1},
+    {"cross_update": "sequential", "layers": 2, "pool_stride": 1},
+    {"speech_frames": 13, "text_tokens": 2},
+    {"padded_to": "maximum", "masked": False, **BOUNDED},
+    {"padded_to": "maximum", "speech_frames": 17, "text_tokens": 3},
+]
+
+
+def in_loops(model, batch, weights):
+    """The reference's logits: of each utterance alone, at its own length, or with its padding where there are no masks."""
+    settings = asdict(model.config)
+    logits = []
+    for index in range(len(batch)):
+        streams, settings["frames"] = {}, {}
+        for name, stream in batch.streams.items():
+            limit = getattr(model.config, {"speech": "speech_frames", "text": "text_tokens"}[name])
+            most = stream.values.shape[1] if limit == "any" else min(limit, stream.values.shape[1])
+            settings["frames"][name] = min(most, int(stream.mask[index].sum()))
+            x = stream.values[index, : settings["frames"][name]]
+            if not model.config.masked:  # padding is read as frames of zeros
+                x = torch.cat([x, torch.zeros(most - len(x), x.shape[1], dtype=x.dtype)])
+            if model.config.padded_to == "maximum" and not model.config.masked:
+                x = torch.cat([x, torch.zeros(limit - len(x), x.shape[1], dtype=x.dtype)])
+            streams[name] = x
+        logits.append(reference(weights, streams, settings))
+    return torch.stack(logits)
+
+
+@pytest.mark.parametrize("changes", OPTIONS, ids=str)
+def test_outputs_and_gradients_are_those_of_the_equations_in_loops(changes):
+    model = tiny(**changes)
+    batch = batch_for(model)
+    inputs = {name: stream.values.requires_grad_() for name, stream in batch.streams.items()}
+    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    learnt = {name: weights[name].requires_grad_() for name, _ in model.named_parameters()}
+
+    logits, expected = model(batch), in_loops(model, batch, weights)
+    torch.testing.assert_close(logits, expected, atol=1e-10, rtol=0)
+
+    direction = torch.randn(logits.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    found = torch.autograd.grad((logits * direction).sum(), [*model.parameters(), *inputs.values()])
+    plain = torch.autograd.grad(
+        (expected * direction).sum(), [*learnt.values(), *inputs.values()], allow_unused=True, materialize_grads=True
+    )
+    for name, one, other in zip([*learnt, *inputs], found, plain, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_two_directions_are_those_of_torchs_packed_lstm():
+    torch.manual_seed(1)
+    lstm = torch.nn.LSTM(3, 4, batch_first=True, bidirectional=True).double()
+    x, lengths = torch.randn(4, 9, 3).double(), torch.tensor([9, 1, 5, 8])
+    packed, _ = lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+    both, _ = pad_packed_sequence(packed, batch_first=True)
+    mine = averaged_directions(lstm, x, lengths)
+    for index, length in enumerate(lengths):
+        expected = both[index, :length].unflatten(1, (2, 4)).mean(dim=1)
+        torch.testing.assert_close(mine[index, :length], expected, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize(("padding", "left"), [(1, 111), (0, 110)])
+def test_the_convolutions_leave_what_the_paper_does_of_1000_frames_and_always_one(padding, left):
+    encoder = SpeechEncoder(3, 4, padding=padding, pool_stride=3, activation=False)
+    assert encoder.frames_left(1000) == left
+    for frames in range(1, 9):
+        assert encoder.frames_left(frames) == 1
+        assert encoder(torch.zeros(1, frames, 3), torch.tensor([frames]))[0].shape == (1, 1, 4)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_an_utterance_does_not_feel_what_it_is_batched_with(stride, padding):
+    model = tiny(pool_stride=stride, convolution_padding=padding)
+    batch = batch_for(model, {"speech": [*range(1, 12), 40], "text": [*range(1, 13)]})
+    logits = model(batch)
+    torch.testing.assert_close(model(batch.padded(to=55)), logits, atol=1e-12, rtol=0)
+    for index in range(len(batch)):
+        torch.testing.assert_close(model(batch[index]), logits[index : index + 1], atol=1e-12, rtol=0)
+
+
+def test_not_even_what_is_not_a_number_leaks_out_of_the_padding():
+    model = tiny()
+    batch = batch_for(model)
+    spoilt = {
+        name: replace(s, values=s.values.masked_fill(~s.mask.unsqueeze(2), torch.nan))
+        for name, s in batch.streams.items()
+    }
+    torch.testing.assert_close(model(Batch(spoilt)), model(batch), atol=0, rtol=0)
+
+
+def test_an_utterance_without_words_is_read_as_one_word_of_zeros():
+    model = tiny()
+    batch = batch_for(model, {"speech": [12, 9], "text": [0, 3]})
+    alone, zeros = batch[0], batch[0].padded(to=12)
+    assert alone.streams["text"].values.shape[1] == 0
+    torch.testing.assert_close(model(alone), model(batch)[:1], atol=1e-12, rtol=0)
+    torch.testing.assert_close(model(alone), model(zeros), atol=1e-12, rtol=0)
+
+
+def test_without_masks_padding_counts_unless_all_is_padded_to_one_length():
+    model = tiny(masked=False)
+    batch = batch_for(model)
+    assert (model(batch) - model(batch.padded(to=40))).abs().max() > 1e-6
+    fixed = tiny(masked=False, padded_to="maximum", **BOUNDED)
+    assert fixed.lengths == {"speech": 31, "text": 6}
+    torch.testing.assert_close(fixed(batch), fixed(batch.padded(to=40)), atol=1e-12, rtol=0)
+
+
+def test_what_follows_the_greatest_length_is_not_heard():
+    model = tiny(speech_frames=20)
+    batch = batch_for(model)
+    speech = batch.streams["speech"]
+    other = Batch({**batch.streams, "speech": replace(speech, values=speech.values.clone())})
+    other.streams["speech"].values[:, 20:] += 1
+    torch.testing.assert_close(model(batch), model(other), atol=0, rtol=0)
+    other.streams["speech"].values[:, 15:] += 1
+    assert (model(batch) - model(other)).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("norm", "scaled"), [("speech", {"speech"}), ("standard", {"speech", "text"}), ("none", set())]
+)
+def test_standardised_streams_come_in_any_scale(norm, scaled):
+    plain, model = tiny(input_norm="none"), tiny(input_norm=norm)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    batch = batch_for(model)
+    statistics, streams = {}, dict(batch.streams)
+    for name, dim in model.dims.items():
+        mean, deviation = torch.arange(1.0, dim + 1).double(), torch.arange(2.0, dim + 2).double()
+        statistics[name] = (mean, deviation)
+        if name in scaled:
+            streams[name] = replace(streams[name], values=streams[name].values * deviation + mean)
+    model.set_statistics(statistics)
+    torch.testing.assert_close(model(Batch(streams)), plain(batch), atol=1e-12, rtol=0)
+
+
+def test_each_side_explains_itself():
+    model = tiny(layers=2, pool_stride=1)
+    batch = batch_for(model)
+    found = model.explain(batch)
+    frames = {"speech": 25, "text": 5}
+    lengths = {"speech": [25, 6, 1], "text": [5, 1, 3]}
+    assert set(found) == {"embedding", "embedding_speech", "embedding_text"} | {
+        f"{module}_attention_{stream}" for module in ("cross", "self") for stream in frames
+    }
+    for module, stream in (("cross", "speech"), ("cross", "text"), ("self", "speech"), ("self", "text")):
+        keys = stream if module == "self" else next(one for one in frames if one != stream)
+        maps = found[f"{module}_attention_{stream}"]
+        assert maps.shape == (3, 2, 2, frames[stream], frames[keys])
+        for index, length in enumerate(lengths[keys]):
+            torch.testing.assert_close(maps[index, ..., :length].sum(dim=3), torch.ones_like(maps[index, ..., 0]))
+            assert (maps[index, ..., length:] == 0).all()
+
+
+def test_the_embedding_is_what_the_classifier_takes_in_the_order_that_is_documented():
+    model = tiny()
+    batch = batch_for(model)
+    found = model.explain(batch)
+    torch.testing.assert_close(model.classifier(found["embedding"]), model(batch), atol=0, rtol=0)
+    cross_speech, cross_text, self_speech, self_text = found["embedding"].split(4, dim=1)
+    torch.testing.assert_close(found["embedding_speech"], torch.cat([cross_speech, self_speech], dim=1), atol=0, rtol=0)
+    torch.testing.assert_close(found["embedding_text"], torch.cat([cross_text, self_text], dim=1), atol=0, rtol=0)
+
+
+def test_what_is_left_of_one_modality():
+    model = tiny(modalities="text")
+    assert model.streams == MCSAN.streams_of(model.config) == ("text",)
+    assert model.dims == {"text": 4}
+    found = model.explain(batch_for(model))
+    assert set(found) == {"embedding", "embedding_text", "self_attention_text"}
+    torch.testing.assert_close(found["embedding"], found["embedding_text"], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("changes", [{}, *({"pool_stride": 1, **one} for one in OPTIONS if one)], ids=str)
+def test_every_parameter_gets_a_gradient_but_the_biases_of_keys(changes):
+    model = tiny(**{**changes, "pool_stride": 1})
+    model(batch_for(model, {"speech": [29, 24, 20], "text": [6, 5, 4]})).square().sum().backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad.abs().max() > 1e-12}
+    assert set(dict(model.named_parameters())) - reached == model.inert_parameters()
+
+
+def test_it_is_built_for_the_features_that_it_is_given():
+    specs = {"speech": FeatureSpec(11, 50.0), "text": FeatureSpec(13, None), "speaker": FeatureSpec(5, None)}
+    assert MCSAN.build(MCSANConfig(), specs, 4).dims == {"speech": 11, "text": 13}
+    assert MCSAN.build(MCSANConfig(modalities="text"), {"text": specs["text"]}, 4).dims == {"text": 13}
+
+
+@pytest.mark.parametrize("preset", MCSAN.presets)
+def test_presets_are_settings(preset):
+    thing, config = decode_named(models, {"name": f"mcsan-{preset}"}, "here")
+    with torch.device("meta"):
+        assert thing(config, 4).output().weight.shape[0] == 4
+
+
+def test_chance_is_silent_outside_training_and_at_work_within():
+    model = tiny(dropout=0.3, attention_dropout=0.3, encoder_dropout=0.3, classifier_dropout=0.3)
+    batch = batch_for(model)
+    torch.testing.assert_close(model(batch), tiny()(batch), atol=0, rtol=0)
+    assert (model.train()(batch) - model(batch)).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"heads": 3}, r"heads = 3 does not divide dim = 128"),
+        ({"pool_stride": 4}, r"pool_stride = 4: expected 1 to 3"),
+        ({"layers": 0}, r"layers = 0: expected 1 or more; to leave a module out, set modules"),
+        ({"modalities": "text", "modules": "cross"}, r"modules = 'cross' needs both modalities: with text alone"),
+        ({"modules": "self", "positions_in": "cross"}, r"there is no cross-attention: set positions_in = 'both'"),
+        (
+            {"positions": "learned"},
+            r"need a greatest length: set speech_frames to a number and text_tokens to a number",
+        ),
+        ({"padded_to": "maximum", "modalities": "text"}, r"need a greatest length: set text_tokens to a number"),
+    ],
+)
+def test_settings_that_contradict_one_another_are_refused(settings, message):
+    with pytest.raises(BadConfig, match=message):
+        MCSANConfig(**settings)
+
+
+class Values(torch.nn.Module):
+    """The model as a graph's inputs reach it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, speech, speech_mask, text, text_mask):
+        return self.model(Batch({"speech": Stream(speech, speech_mask), "text": Stream(text, text_mask)}))
+
+
+def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
+    model = tiny(dtype=torch.float32, speech_frames=50)
+    names = ["speech", "speech_mask", "text", "text_mask"]
+    batch, path = batch_for(model, dtype=torch.float32), tmp_path / "mcsan.onnx"
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with shapes_unchecked(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        torch.onnx.export(
+            Values(model).eval(),
+            as_arguments(batch),
+            path,
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=dict.fromkeys(names, axes),
+            input_names=names,
+            output_names=["logits"],
+            opset_version=23,
+        )
+    session = onnxruntime.InferenceSession(path)
+    for speech, text in (([7], [1]), ([100, 3], [4, 9]), ([1, 8, 9, 60], [2, 1, 3, 4])):
+        batch = batch_for(model, {"speech": speech, "text": text}, torch.float32, extra=3)
+        given = {name: tensor.numpy() for name, tensor in zip(names, as_arguments(batch), strict=True)}
+        (logits,) = session.run(None, given)
+        np.testing.assert_allclose(logits, model(batch).detach().numpy(), atol=1e-4)
+
+
+def as_arguments(batch):
+    return tuple(tensor for stream in batch.streams.values() for tensor in (stream.values, stream.mask))
