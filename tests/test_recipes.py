@@ -46,7 +46,7 @@ def test_at_the_papers_sizes_it_is_the_papers_model(name):
 
 def test_the_baseline_differs_by_its_attention_alone():
     ours, baseline = (load_recipe(name).resolved() for name in PAIR)
-    attention = {"name", "factor", "scales", "mask_window_padding"}
+    attention = {"name", "factor", "scales", "mask_window_padding", "scale_operator", "mixer", "upsampling"}
     for settings in (ours, baseline):
         settings["model"] = {key: value for key, value in settings["model"].items() if key not in attention}
         del settings["name"]
@@ -61,6 +61,17 @@ def test_the_commands_in_its_comments_work(name):
     assert recipe.name == name
     assert recipe.build_protocol().has_validation
     assert asdict(recipe.training) == asdict(load_recipe(name).training)
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name not in PAIR and commands(name)])
+def test_the_rows_in_its_comments_are_of_the_same_split(name):
+    recipe = load_recipe(name)
+    for words in commands(name):
+        row = load_recipe(words[0], words[1:])
+        assert row.name.startswith(name)
+        assert row.name != name
+        assert (row.protocol, row.folds, row.training) == (recipe.protocol, recipe.folds, recipe.training)
+        assert set(row.taken) <= set(recipe.taken)
 
 
 @pytest.mark.parametrize("name", PAIR)
