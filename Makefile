@@ -1,8 +1,11 @@
 # make run    a virtual environment with the light core, then the main job on the spoken samples
 # make test   a virtual environment with everything, then lint, types and all tests
 # make bench  speed, memory and start-up beside the usual way
+# make extraction  how fast features are computed, beside the usual loop (needs AFFEKT_DATA and AFFEKT_MODELS)
+# make speakers    ECAPA's equal error rate over all pairs of EmoDB (likewise)
+# make cost   what every model costs, into docs/cost.md
 # make shifts what the shipped model keeps in noise, rooms, bands and codecs (needs AFFEKT_DATA)
-# make results  train MSTR and its baseline on CREMA-D, three seeds, two protocols, and write docs/results.md (an hour)
+# make results  train the recipes of the papers on CREMA-D and MELD, several seeds each, and write docs/results.md (three hours)
 # make model  train the shipped model again (needs AFFEKT_DATA and AFFEKT_MODELS)
 
 PYTHON ?= python3
@@ -10,7 +13,7 @@ RUN := .venv-run
 DEV := .venv-dev
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run test bench shifts results model samples clean
+.PHONY: run test bench extraction speakers cost shifts results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -24,17 +27,37 @@ test: $(DEV)/installed
 bench: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/recognize.py
 
+extraction: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/extraction.py --corpus emodb --clips 32
+
+speakers: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/speakers.py emodb
+
+cost: $(DEV)/installed
+	$(DEV)/$(BIN)/affekt cost --output docs/cost.md --measure
+
 shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py
 
 APART := 'protocol={name="speaker-folds",k=5,validation=0.125}' 'folds=[1]'
+RUNS := runs/papers
+AFFEKT := $(DEV)/$(BIN)/affekt
 results: $(DEV)/installed
 	for model in mstr vanilla; do \
-	  $(DEV)/$(BIN)/affekt train $$model-cremad repeats=3 --run runs/$$model-cremad-random && \
-	  $(DEV)/$(BIN)/affekt train $$model-cremad $(APART) repeats=3 --run runs/$$model-cremad-apart || exit 1; \
+	  $(AFFEKT) train $$model-cremad repeats=3 --run $(RUNS)/$$model-cremad-random && \
+	  $(AFFEKT) train $$model-cremad $(APART) repeats=3 --run $(RUNS)/$$model-cremad-apart || exit 1; \
 	done
-	$(DEV)/$(BIN)/affekt report runs/mstr-cremad-random runs/vanilla-cremad-random \
-	  runs/mstr-cremad-apart runs/vanilla-cremad-apart --output docs/results.md
+	for model in mcsan ks_transformer; do \
+	  $(AFFEKT) train $$model-cremad --run $(RUNS)/$$model-cremad && \
+	  $(AFFEKT) train $$model-cremad name=$$model-cremad-speech model.modalities=speech --run $(RUNS)/$$model-cremad-speech || exit 1; \
+	done
+	$(AFFEKT) train tdfnet-cremad --run $(RUNS)/tdfnet-cremad
+	$(AFFEKT) train tdfnet-cremad name=tdfnet-cremad-speech model.path=audio model.mutual=false model.speaker=false \
+	  --run $(RUNS)/tdfnet-cremad-speech
+	$(AFFEKT) train mcsan-meld --run $(RUNS)/mcsan-meld
+	$(AFFEKT) train mcsan-meld name=mcsan-meld-minilm 'streams.text={name="minilm",folder="minilm-l6-v2"}' \
+	  --run $(RUNS)/mcsan-meld-minilm
+	$(AFFEKT) report $(RUNS) --output docs/results.md
 
 model: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt train default --output src/affekt/assets/default

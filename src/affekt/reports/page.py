@@ -75,13 +75,27 @@ def _protocol_line(row: Row) -> str:
 
 def _scores(rows: Sequence[Row]) -> str:
     printed = [measure for measure in MEASURES if any(row.printed and getattr(row.printed, measure) for row in rows)]
-    header = ["training", "model", "weights", "seeds", "selection", "UA", "WA", "WF1", "UA, 95 %", "WA, 95 %", "ECE"]
+    header = [
+        "training",
+        "model",
+        "weights",
+        "seeds",
+        "epochs",
+        "selection",
+        "UA",
+        "WA",
+        "WF1",
+        "UA, 95 %",
+        "WA, 95 %",
+        "ECE",
+    ]
     body = [
         [
             row.name,
             row.model,
             f"{row.weights:,}" if row.weights else "",
             ", ".join(map(str, row.seeds)),
+            str(row.epochs),
             row.selection,
             spread(row.UA),
             spread(row.WA),

@@ -82,6 +82,7 @@ class Row:
     split_hash: str
     verdict: str
     seeds: tuple[int, ...]
+    epochs: int  # trained, at most
     selection: Rule
     UA: Spread
     WA: Spread
@@ -148,6 +149,7 @@ def _row(part: Tested) -> Row:
         split_hash=combined_hash(fold.split for fold in folds),
         verdict=next((fold.split.verdict for fold in folds if not fold.split.speaker_independent), INDEPENDENT),
         seeds=tuple(part.chosen),
+        epochs=config["training"]["epochs"],
         selection=config["selection"],
         UA=_spread(ua, part.labels, part.chosen),
         WA=_spread(wa, part.labels, part.chosen),
