@@ -56,7 +56,7 @@ results: $(DEV)/installed
 	  --run $(RUNS)/tdfnet-cremad-speech
 	$(AFFEKT) train mcsan-meld --run $(RUNS)/mcsan-meld
 	$(AFFEKT) train mcsan-meld name=mcsan-meld-minilm 'streams.text={name="minilm",folder="minilm-l6-v2"}' \
-	  --run $(RUNS)/mcsan-meld-minilm
+	  training.epochs=8 --run $(RUNS)/mcsan-meld-minilm
 	$(AFFEKT) report $(RUNS) --output docs/results.md
 
 model: $(DEV)/installed

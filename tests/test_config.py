@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -113,3 +114,25 @@ def test_a_recipe_with_an_unknown_name_is_refused():
         load_recipe("defalt")
     with pytest.raises(BadConfig, match=r"unknown key 'learning_rat'; did you mean 'learning_rate'\?"):
         load_recipe("default", ["training.optimisation.learning_rat=1.0"])
+
+
+def test_a_wrong_word_is_answered_with_the_right_ones():
+    with pytest.raises(
+        BadConfig, match=r"Invalid enum value 'mean' - at `\$.mixer`: expected 'sum', 'concat', 'attention'"
+    ):
+        decode_named(models, {"name": "mstr", "mixer": "mean"}, "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("mstr", {"heads": 0}, "heads = 0: expected 1 or more"),
+        ("tdfnet", {"blocks": 0}, "blocks = 0: expected 1 or more"),
+        ("mcsan", {"dropout": 1.0}, "dropout = 1.0: expected a share, from 0 to below 1"),
+        ("ks_transformer", {"ccabs": -1}, "ccabs = -1: expected 0 or more"),
+        ("emotionnas-recurrent", {"hidden": 0}, "hidden = 0: expected 1 or more"),
+    ],
+)
+def test_sizes_that_no_network_can_have_are_refused(name, settings, message):
+    with pytest.raises(BadConfig, match=re.escape(message)):
+        decode_named(models, {"name": name, **settings}, "model")

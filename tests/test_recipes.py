@@ -70,7 +70,8 @@ def test_the_rows_in_its_comments_are_of_the_same_split(name):
         row = load_recipe(words[0], words[1:])
         assert row.name.startswith(name)
         assert row.name != name
-        assert (row.protocol, row.folds, row.training) == (recipe.protocol, recipe.folds, recipe.training)
+        assert (row.protocol, row.folds, row.selection) == (recipe.protocol, recipe.folds, recipe.selection)
+        assert row.training.optimisation == recipe.training.optimisation
         assert set(row.taken) <= set(recipe.taken)
 
 

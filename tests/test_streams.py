@@ -158,3 +158,22 @@ def test_utterances_without_words_are_counted(place, tmp_path):
         BadCorpus, match=r"1 of \d+ utterances have no glove: .* 3: it has no words; affekt corpus trans"
     ):
         train(words, tmp_path / "run", say=lambda _: None)
+
+
+def test_whatever_is_made_of_the_waveform_stands_in_the_graph(place):
+    spectrogram = "streams={spectrogram={name='spectrogram',hop=0.02,bins=16}}"
+    both = recipe(
+        place,
+        spectrogram,
+        "model={name='emotionnas-fusion-small',frozen=false}",
+        "model.spectrogram={frames=32,shrink=2,input_dim=16,channels=4,genotype='darts-v1'}",
+        "model.recurrent={frames=4,stride=25,hidden=8,layers=1}",
+    )
+    assert both.taken == ("spectrogram", "speech")
+    (run,) = train(both, place / "both", say=lambda _: None)
+    with shapes_unchecked():
+        bundle = make_bundle(both, [run], place / "both-bundle", say=lambda _: None)
+    assert bundle.config["lengths"] == {"spectrogram": 32, "speech": 4}
+    assert "Of the stream spectrogram it takes 32 frames" in bundle.file("README.md").read_text()
+    row = Recognizer.load(bundle.folder)(next((place / "cremad" / "AudioWAV").glob("*.wav")))
+    assert row.status == "ok"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -52,7 +53,17 @@ def decode(kind: type[Settings], data: Mapping[str, Any], where: str) -> Setting
     try:
         return msgspec.convert(dict(data), kind, strict=True)
     except ValueError as error:  # msgspec's own among them, and what a dataclass says of its values
-        raise BadConfig(f"{where}: {error}") from error
+        raise BadConfig(f"{where}: {error}{_choices(kind, str(error))}") from error
+
+
+def _choices(kind: Any, message: str) -> str:
+    """The words that a setting may be, where an error of msgspec's names one that may be only some."""
+    found = re.search(r"at `\$\.(\w+)`$", message)
+    if not found or not message.startswith("Invalid enum"):
+        return ""
+    hint = get_type_hints(kind)[found[1]]
+    words = [word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)]
+    return f": expected {', '.join(map(repr, words))}" if words else ""
 
 
 def _check_keys(hint: Any, value: Any, where: str) -> None:

@@ -197,7 +197,7 @@ def _print_runs(console: Console, scores: dict[str, Any]) -> None:
     if len(runs) > 1:
         console.print(f"Over {len(runs)} runs, mean and standard deviation:")
         for name, entry in scores["over_runs"].items():
-            console.print(f"  {name}  {100 * entry['mean']:5.1f} %  ± {100 * entry['deviation']:.1f}")
+            console.print(f"  {name:3}  {100 * entry['mean']:5.1f} %  ± {100 * entry['deviation']:.1f}")
     choices = scores.get("by_selection", {})
     if len(choices) < 2:
         return

@@ -165,7 +165,7 @@ def test_settings_survive_being_written_down():
     [
         ({"heads": 5}, "heads = 5 does not divide 768"),
         ({"blocks": 9}, "cannot be halved 9 times"),
-        ({"blocks": 0}, "must be at least 1"),
+        ({"blocks": 0}, "expected 1 or more"),
         ({"kernel": 4}, "kernel = 4: expected an odd number"),
         ({"masked": True, "bidirectional": True}, "bidirectional = true reads the padding"),
         ({"path": "audio"}, "needs speech and text"),

@@ -89,7 +89,7 @@ def _print_table(found: Cost) -> None:
     from affekt.reports.cost import WHY, amount
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", "frames", "parameters", "FLOPs", "paper's FLOPs"):
+    for title in ("", "frames", "parameters", "FLOPs", "printed rule"):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
     frames = " + ".join(f"{count} {stream}" for stream, count in found.frames.items() if count)
     printed = "" if found.paper_flops is None else amount(found.paper_flops)

@@ -19,7 +19,7 @@ from affekt.experiments.answering import answered, answered_by
 from affekt.experiments.bundling import heard_before, people_of, piped, trained_model
 from affekt.experiments.training import Say, fitting, runs_below
 from affekt.labels import LabelSet
-from affekt.metrics import confusion, ua, wa
+from affekt.metrics import confusion, ua, wa, wf1
 from affekt.protocols import INDEPENDENT, Split, key
 from affekt.protocols.split import DEPENDENT, combined_hash
 from affekt.run import Run
@@ -204,6 +204,7 @@ def _scored(labels: LabelSet, parts: Sequence[Sequence[Utterance]], answers: Seq
                 "mean": float(np.mean(values)),
                 "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
             }
-            for name, values in (("UA", [ua(one) for one in counts]), ("WA", [wa(one) for one in counts]))
+            for name, metric in (("UA", ua), ("WA", wa), ("WF1", wf1))
+            for values in [[metric(one) for one in counts]]
         },
     }

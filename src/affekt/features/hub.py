@@ -43,6 +43,7 @@ class Checkpoint:
             raise BadConfig(f"{kind} needs folder, where a checkpoint's files are, or checkpoint, its name on the hub")
         if folder is None:
             return cls(name, revision)
+        folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise BadConfig(f"{folder} holds no checkpoint: expected config.json, {beside} and model.safetensors")
         return cls(str(folder), local=True)

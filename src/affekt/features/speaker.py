@@ -261,6 +261,7 @@ class ECAPA(Feature):
 
         if folder is None:
             raise BadConfig("ecapa needs folder, where the model.safetensors of an ECAPA-TDNN is")
+        folder = Path(folder)
         if not (folder / "model.safetensors").is_file():
             raise BadConfig(f"{folder} holds no ECAPA-TDNN: expected model.safetensors")
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -10,6 +10,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.batch import Batch
+from affekt.errors import BadConfig
+
+
+def check_sizes(config: Any, *, may_be_zero: Collection[str] = ()) -> None:
+    """Raise `BadConfig` for settings that no network can have: sizes below 1, shares that are none."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        least = 0 if field.name in may_be_zero else 1
+        numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if type(one) is int]
+        if any(number < least for number in numbers):
+            raise BadConfig(f"{field.name} = {value}: expected {least} or more")
+        if "drop" in field.name and not 0 <= value < 1:
+            raise BadConfig(f"{field.name} = {value}: expected a share, from 0 to below 1")
 
 
 @dataclass(frozen=True)

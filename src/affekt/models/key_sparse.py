@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from affekt.errors import BadConfig
+from affekt.models.base import check_sizes
 from affekt.models.layers import NEGATIVE, Sequence, sinusoids
 
 Weights = Float[Tensor, "batch heads queries keys"]
@@ -139,6 +140,7 @@ class StackConfig:
     attention_dropout: float = 0.1  # likewise
 
     def __post_init__(self) -> None:
+        check_sizes(self, may_be_zero={"extraction_layers", "ccabs", "fusion_layers"})
         if not 0 < self.kept_share <= 1:
             raise BadConfig(f"kept_share = {self.kept_share}: give a share of the keys, above 0 and up to 1")
 

@@ -236,18 +236,24 @@ class KSTransformer(EmotionModel):
         """What enters the network, by stream, and which of its frames are real."""
         x, masks = {}, {}
         for name in self.streams:
-            stream = _cleared(batch.streams[name])
+            stream = self._without_padding(batch.streams[name])
             if name == "speech" and self.config.speech_stride > 1:
                 stream = Stream(*strided(stream.values, stream.mask, self.config.speech_stride))
             layer = self._input(name)
             # Padding is zero after the standardisation, not before: a zero before would be far from any frame.
-            stream = _cleared(replace(stream, values=layer.standardised(stream.values)))
+            stream = self._without_padding(replace(stream, values=layer.standardised(stream.values)))
             if name in self.lengths:
                 stream = stream.fitted(self.lengths[name])
             x[name] = layer(stream.values)
             everything = torch.ones_like(x[name][:, :, 0], dtype=torch.bool)
             masks[name] = everything if stream.mask is None else stream.mask
         return x, masks
+
+    def _without_padding(self, stream: Stream) -> Stream:
+        """The same stream with zeros in its padding, unless padding is read as frames: then it is what stands there."""
+        if stream.mask is None or (self.config.masked is not True and self.config.input_norm == "none"):
+            return stream
+        return replace(stream, values=stream.values.masked_fill(~stream.mask.unsqueeze(2), 0.0))
 
     def _extracted(self, x: Mapping[str, Tensor], run: Run) -> dict[str, Tensor]:
         """FEM (section 2.3): each stream by itself."""
@@ -293,10 +299,3 @@ class KSTransformer(EmotionModel):
 
 def _at(modules: nn.ModuleDict, stream: str) -> Any:
     return modules[stream]
-
-
-def _cleared(stream: Stream) -> Stream:
-    """The same stream with zeros in its padding, whatever stood there."""
-    if stream.mask is None:
-        return stream
-    return replace(stream, values=stream.values.masked_fill(~stream.mask.unsqueeze(2), 0.0))

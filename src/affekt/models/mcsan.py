@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
+from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
 from affekt.models.layers import (
     Classifier,
     FullAttention,
@@ -71,6 +71,7 @@ class MCSANConfig:
     classifier_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        check_sizes(self, may_be_zero={"convolution_padding", "layers"})
         limits = [getattr(self, LIMITS[stream]) for stream in self.streams]
         if self.dim % self.heads:
             raise BadConfig(f"heads = {self.heads} does not divide dim = {self.dim}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from affekt.errors import BadConfig
+from affekt.models.base import check_sizes
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,11 @@ class TDFNetConfig:
     input_norm: Literal["none", "standard"] = "none"  # of the features, and of the speaker's vector
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         self._check_widths()
         self._check_choices()
 
     def _check_widths(self) -> None:
-        if self.blocks < 1 or self.layers < 1:
-            raise BadConfig(f"blocks = {self.blocks} and layers = {self.layers}: both must be at least 1")
         if self.dim % 2**self.blocks:
             raise BadConfig(
                 f"dim = {self.dim} cannot be halved {self.blocks} times (blocks): give a multiple of 2^blocks"

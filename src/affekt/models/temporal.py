@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
+from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
 from affekt.models.layers import (
     Classifier,
     Mask,
@@ -88,6 +88,7 @@ class TransformerConfig:
     stride: int = 1  # frames of the input that are averaged into one before anything else; `frames` counts what remains
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         if self.dim % self.heads:
             raise BadConfig(f"heads = {self.heads} does not divide dim = {self.dim}")
         if self.norm == "map" and (self.frames == "any" or self.masked):
@@ -142,7 +143,7 @@ class TemporalTransformer(EmotionModel):
         self.classifier = Classifier(
             width,
             emotions,
-            hidden=config.hidden or (config.dim // 2, config.dim // 4),
+            hidden=(config.dim // 2, config.dim // 4) if config.hidden is None else config.hidden,
             dropout=config.classifier_dropout,
         )
         if config.initialisation == "xavier":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
+from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
 from affekt.models.emotionnas.cells import Architecture, DerivedCell, SearchCell
 from affekt.models.emotionnas.genotypes import Genotype, discretise, genotype_of
 from affekt.models.emotionnas.inputs import prepared
@@ -41,8 +41,7 @@ class SpectrogramConfig:
     dropout: float = 0.0  # before the last layer; the paper has none
 
     def __post_init__(self) -> None:
-        if min(self.cells, self.channels, self.nodes, self.shrink, self.input_channels, self.stem_multiplier) < 1:
-            raise BadConfig("cells, channels, nodes, shrink, input_channels and stem_multiplier: expected 1 or more")
+        check_sizes(self)
         if self.genotype is None:
             if self.drop_path:
                 raise BadConfig("drop_path is for a derived network: set genotype, or drop_path = 0")

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
-from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
+from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
 from affekt.models.emotionnas.inputs import prepared
 from affekt.models.emotionnas.recipes import AFTER, BEFORE, FRAME, Node, compiled, idle, states
 from affekt.models.layers import NEGATIVE, Classifier, Mask, Sequence, StreamInput, strided
@@ -45,8 +44,7 @@ class RecurrentConfig:
 
     def __post_init__(self) -> None:
         compiled(self.recipe)
-        if min(self.layers, self.hidden, self.stride, 1 if self.frames == "any" else self.frames) < 1:
-            raise BadConfig("layers, hidden, stride and frames: expected 1 or more")
+        check_sizes(self)
 
 
 States = Float[Tensor, "batch frames width"]
