@@ -90,7 +90,7 @@ def test_recognition_knows_no_training():
         assert not {name.split(".")[1] for name in imports(path) if "." in name} & {"training", "models", "features"}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name == "models"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [p for p in MODULES if top(p) == "models"], ids=lambda path: path.name)
 def test_a_model_sees_only_layers_and_the_batch(path):
     allowed = {"affekt.batch", "affekt.errors", "affekt.registry", "affekt.models"}
     assert all(name in allowed or name.startswith("affekt.models.") for name in imports(path))
