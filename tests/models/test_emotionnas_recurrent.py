@@ -259,5 +259,5 @@ def test_recipes_that_make_no_cell_are_refused(recipe, message):
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(BadConfig, match="layers, hidden, stride and frames: expected 1 or more"):
+    with pytest.raises(BadConfig, match="frames = 0: expected 1 or more"):
         RecurrentConfig(frames=0)

@@ -285,7 +285,7 @@ def test_the_small_preset_is_quick_and_the_default_is_not_small(name):
         ({"nodes": 3, "genotype": "darts-v2"}, "nodes = 3, but the genotype has 4"),
         ({"genotype": "dart-v2"}, "there is no genotype 'dart-v2'; did you mean 'darts-v2'"),
         ({"drop_path": 0.1}, "drop_path is for a derived network: set genotype"),
-        ({"cells": 0}, "cells, channels, .*: expected 1 or more"),
+        ({"cells": 0}, "cells = 0: expected 1 or more"),
     ],
 )
 def test_settings_that_make_no_network_are_refused(settings, message):
