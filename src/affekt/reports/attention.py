@@ -58,7 +58,7 @@ def token_words(text: str, words: Sequence[int]) -> list[str]:
 
 def draw_attention(
     explanation: Mapping[str, Any],
-    path: Path,
+    path: str | Path,
     *,
     queries: Axis,
     keys: Axis | None = None,
@@ -100,7 +100,7 @@ def draw_attention(
     bar.set_label("attention weight", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     figure.suptitle(title or _caption(stack, layer, head), fontsize=10)
-    _save(figure, path)
+    _save(figure, Path(path))
 
 
 def _weights(
