@@ -70,12 +70,15 @@ class EmotionModel(nn.Module):
     def sized(cls, config: Any, frames: Mapping[str, int]) -> Any:
         """The settings for utterances of so many frames, where they name the one length that a stream is brought to.
 
-        The setting is `STREAM_frames`, or `frames` in a model of one stream; one that is no number is left as it is.
+        The setting is `STREAM_frames`, or `frames` in a model of one stream, which counts what a `stride` leaves of them; one
+        that is no number is left as it is.
         """
-        streams = cls.streams_of(config)
-        names = {f"{one}_frames": one for one in streams} | ({"frames": streams[0]} if len(streams) == 1 else {})
+        streams, stride = cls.streams_of(config), getattr(config, "stride", 1)
+        sizes = {f"{stream}_frames": frames.get(stream) for stream in streams}
+        if len(streams) == 1 and streams[0] in frames:
+            sizes["frames"] = -(-frames[streams[0]] // stride)
         numbers = {field.name for field in fields(config) if isinstance(getattr(config, field.name), int)}
-        return replace(config, **{name: frames[names[name]] for name in numbers & set(names) if names[name] in frames})
+        return replace(config, **{name: size for name, size in sizes.items() if size and name in numbers})
 
     @classmethod
     def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> EmotionModel:

@@ -152,13 +152,6 @@ class TemporalTransformer(EmotionModel):
                     nn.init.xavier_uniform_(layer.weight)
 
     @classmethod
-    def sized(cls, config: Any, frames: Mapping[str, int]) -> Any:
-        """The settings for so many frames of speech, as they enter: a map norm has weights for every frame."""
-        if config.frames == "any":
-            return config
-        return replace(config, frames=-(-frames["speech"] // config.stride))
-
-    @classmethod
     def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> TemporalTransformer:
         return cls(replace(config, input_dim=specs["speech"].dim, input_parts=specs["speech"].parts), emotions)
 

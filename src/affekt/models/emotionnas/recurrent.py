@@ -205,13 +205,6 @@ class RecurrentBranch(EmotionModel):
         self.classifier = Classifier(width, emotions, hidden=hidden, dropout=config.classifier_dropout)
 
     @classmethod
-    def sized(cls, config: Any, frames: Mapping[str, int]) -> Any:
-        """The settings for so many frames of speech, as they enter."""
-        if config.frames == "any":
-            return config
-        return replace(config, frames=-(-frames["speech"] // config.stride))
-
-    @classmethod
     def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> RecurrentBranch:
         return cls(replace(config, input_dim=specs["speech"].dim), emotions)
 
