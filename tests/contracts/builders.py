@@ -13,6 +13,16 @@ from affekt.models.emotionnas.recurrent import RecurrentConfig
 EMOTIONS = 3
 DIM = 6
 
+TEMPORAL = {
+    "frames": "any",
+    "masked": True,
+    "norm": "features",
+    "dim": 32,
+    "input_dim": DIM,
+    "blocks": 2,
+    "heads": 2,
+    "feedforward": 16,
+}
 SPECTROGRAM = {
     "genotype": Genotype(
         normal=(("sep_conv_3x3", 0), ("skip_connect", 1)), reduce=(("skip_connect", 0), ("dil_conv_3x3", 1))
@@ -27,26 +37,8 @@ RECURRENT = {"layers": 1, "hidden": 12, "frames": 12, "input_dim": DIM, "masked"
 
 # The settings of a small model that masks its padding; one entry per registered model.
 TINY = {
-    "mstr": {
-        "frames": "any",
-        "masked": True,
-        "norm": "features",
-        "dim": 32,
-        "input_dim": DIM,
-        "blocks": 2,
-        "heads": 2,
-        "feedforward": 16,
-    },
-    "vanilla": {
-        "frames": "any",
-        "masked": True,
-        "norm": "features",
-        "dim": 32,
-        "input_dim": DIM,
-        "blocks": 2,
-        "heads": 2,
-        "feedforward": 16,
-    },
+    "mstr": TEMPORAL,
+    "vanilla": TEMPORAL,
     "ks_transformer": {
         "speech_frames": "any",
         "text_frames": "any",

@@ -190,9 +190,7 @@ class KSTransformer(EmotionModel):
         return cls(replace(config, **sizes), emotions)  # type: ignore[arg-type]
 
     def output(self) -> nn.Linear:
-        last = self.classifier[-1]
-        assert isinstance(last, nn.Linear)
-        return last
+        return self.classifier.last
 
     def inert_parameters(self) -> frozenset[str]:
         # A bias common to all keys of a softmax cancels, and the choice of keys is made of the softmax.

@@ -461,6 +461,13 @@ class Classifier(nn.Sequential):
             width = size
         super().__init__(*layers, nn.Linear(width, emotions))
 
+    @property
+    def last(self) -> nn.Linear:
+        """The layer whose rows are the emotions."""
+        last = self[-1]
+        assert isinstance(last, nn.Linear)
+        return last
+
 
 def sinusoids(frames: int, dim: int, *, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "frames dim"]:
     """Vaswani's position table: sin(position / 10000^(2i / dim)) at feature 2i, its cosine at 2i + 1."""

@@ -224,9 +224,7 @@ class MCSAN(EmotionModel):
         return cls(replace(config, **{f"{stream}_dim": specs[stream].dim for stream in config.streams}), emotions)
 
     def output(self) -> nn.Linear:
-        last = self.classifier[-1]
-        assert isinstance(last, nn.Linear)
-        return last
+        return self.classifier.last
 
     def inert_parameters(self) -> frozenset[str]:
         # A bias common to all keys of a softmax cancels.

@@ -188,9 +188,7 @@ class TemporalTransformer(EmotionModel):
         return features, x, stream.mask if self.config.masked else None
 
     def output(self) -> nn.Linear:
-        last = self.classifier[-1]
-        assert isinstance(last, nn.Linear)
-        return last
+        return self.classifier.last
 
     def inert_parameters(self) -> frozenset[str]:
         inert = set()

@@ -111,9 +111,7 @@ class DecisionFusion(EmotionModel):
         return {"embedding": embedding, "spectrogram_probabilities": spectrogram, "speech_probabilities": speech}
 
     def output(self) -> nn.Linear:
-        last = self.perceptron[-1]
-        assert isinstance(last, nn.Linear)
-        return last
+        return self.perceptron.last
 
     def inert_parameters(self) -> frozenset[str]:
         """Of frozen branches all; else what is inert in them."""

@@ -238,9 +238,7 @@ class RecurrentBranch(EmotionModel):
         return {"embedding": embedding, "attention": shares}
 
     def output(self) -> nn.Linear:
-        last = self.classifier[-1]
-        assert isinstance(last, nn.Linear)
-        return last
+        return self.classifier.last
 
     def inert_parameters(self) -> frozenset[str]:
         """A bias common to all frames of a softmax, which cancels; a cell's linear nodes that never reach its output."""
