@@ -30,6 +30,7 @@ LEVELS = {
     "pipeline": 3,
     "protocols": 3,
     "run": 3,
+    "search": 3,
     "evaluation": 4,
     "inference": 4,
     "reports": 5,
@@ -42,7 +43,7 @@ LEVELS = {
 ORDERED = (
     ("errors", "extras", "registry"),
     ("utterance", "labels", "audio", "config", "batch"),
-    ("protocols", "run", "checkpoint", "data", "bundle", "pipeline"),
+    ("protocols", "run", "search", "checkpoint", "data", "bundle", "pipeline"),
     ("terminal", "experiments"),
 )
 

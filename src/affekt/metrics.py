@@ -39,6 +39,12 @@ def wf1(counts: NDArray[np.int64]) -> float:
     return float((f1 * totals).sum() / totals.sum())
 
 
+def cross_entropy(labels: Labels, probabilities: Probabilities) -> float:
+    """The mean of -log p of what was said, in nats."""
+    said = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(said, np.finfo(np.float32).tiny)).mean())
+
+
 def ece(labels: Labels, probabilities: Probabilities, *, bins: int = 15) -> float:
     """Expected calibration error: |confidence - accuracy| in equally wide bins of confidence, weighted by size."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels

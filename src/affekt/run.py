@@ -29,7 +29,7 @@ from affekt.errors import BadConfig
 from affekt.protocols import Split
 
 
-def _put(path: Path, text: str) -> None:
+def put(path: Path, text: str) -> None:
     """Write a file that others may be reading: they find the old text or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
@@ -57,7 +57,7 @@ class Run:
         run, text = cls(folder), to_toml(config)
         if run.config_file.is_file():
             run.check(config, split)
-            _put(run.config_file, text)
+            put(run.config_file, text)
             return run
         (folder / "predictions").mkdir(parents=True, exist_ok=True)
         (folder / "weights").mkdir(exist_ok=True)
@@ -65,7 +65,7 @@ class Run:
         by_part = {part: [labels[one] for one in ids] for part, ids in split.parts.items()}
         content = {"emotions": list(emotions), "labels": by_part}
         (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-        _put(run.config_file, text)  # last: a folder with it is complete
+        put(run.config_file, text)  # last: a folder with it is complete
         return run
 
     def check(self, config: Mapping[str, Any], split: Split) -> None:
@@ -122,7 +122,12 @@ class Run:
         np.savez(temporary, **dict[str, Any](predictions))
         temporary.replace(path)
         lines = [line for line in self.log() if line["epoch"] < epoch] + [{"epoch": epoch, **entry}]
-        _put(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        put(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    @property
+    def seconds(self) -> float:
+        """What the epochs so far took, scoring included."""
+        return float(sum(line["seconds"] for line in self.log()))
 
     def cut(self, epoch: int) -> None:
         """Forget what a kill left of epochs after this one: predictions that no checkpoint goes with."""

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from affekt.errors import BadConfig
-from affekt.metrics import confusion, ua, wf1
+from affekt.metrics import confusion, cross_entropy, ua, wf1
 from affekt.run import Run
 
-Rule = Literal["last", "validation", "validation-wf1", "paper"]
+Rule = Literal["last", "validation", "validation-wf1", "validation-loss", "paper"]
 
 RULES: dict[Rule, str] = {
     "last": "last epoch, chosen before training",
     "validation": "best UA on the validation part",
     "validation-wf1": "best WF1 on the validation part",
+    "validation-loss": "lowest cross-entropy on the validation part",
     "paper": "best UA on the TEST part, as some published code does: optimistic",
 }
-PART: dict[Rule, str] = {"validation": "validation", "validation-wf1": "validation", "paper": "test"}
+PART: dict[Rule, str] = {
+    "validation": "validation",
+    "validation-wf1": "validation",
+    "validation-loss": "validation",
+    "paper": "test",
+}
+Measure = Callable[[NDArray[np.int64], NDArray[np.float32]], float]
 
 
 def select(run: Run, rule: Rule) -> int:
@@ -31,10 +42,24 @@ def select(run: Run, rule: Rule) -> int:
     part = PART[rule]
     if part not in run.predictions(epochs[0]):
         raise BadConfig(f"selection {rule!r} needs predictions on the part {part!r}, which {run.folder} has not")
-    labels, emotions = run.labels(part), len(run.emotions)
-    measure = wf1 if rule == "validation-wf1" else ua
-    scores = {e: measure(confusion(labels, run.predictions(e)[part].argmax(axis=1), emotions)) for e in epochs}
+    labels, measure = run.labels(part), MEASURES.get(rule, _ua)
+    scores = {epoch: measure(labels, run.predictions(epoch)[part]) for epoch in epochs}
     return max(epochs, key=lambda epoch: (scores[epoch], -epoch))
+
+
+def _ua(labels: NDArray[np.int64], answers: NDArray[np.float32]) -> float:
+    return ua(confusion(labels, answers.argmax(axis=1), answers.shape[1]))
+
+
+def _wf1(labels: NDArray[np.int64], answers: NDArray[np.float32]) -> float:
+    return wf1(confusion(labels, answers.argmax(axis=1), answers.shape[1]))
+
+
+def _closeness(labels: NDArray[np.int64], answers: NDArray[np.float32]) -> float:
+    return -cross_entropy(labels, answers)
+
+
+MEASURES: dict[Rule, Measure] = {"validation-wf1": _wf1, "validation-loss": _closeness}  # UA by the others
 
 
 def out_of_patience(run: Run, patience: int) -> bool:

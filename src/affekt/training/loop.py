@@ -28,6 +28,7 @@ def fit(
     epochs: int,
     batch_size: int,
     seed: int,
+    until: int | None = None,
     patience: int = 0,
     sampling: str = "plain",
     rank: int = 0,
@@ -37,6 +38,7 @@ def fit(
     """Train to `epochs`, going on where the run folder stands; equal to the last bit to a run that was never stopped.
 
     After every epoch the predictions on every part in `scored` are kept in the run folder.
+    until: the epoch after which to stop for now, of a training that is laid out for `epochs`.
     patience: epochs without a better UA on the validation part after which training ends; 0 for never.
     sampling: "plain", every utterance once an epoch; "balanced", every emotion equally often.
     Raises `BadConfig` where the loss is no longer a number, or there are fewer batches than processes.
@@ -45,7 +47,8 @@ def fit(
     if done:
         say(f"going on after epoch {done} of {epochs}")
     started = time.perf_counter()
-    for epoch in range(done + 1, epochs + 1):
+    until = min(until or epochs, epochs)
+    for epoch in range(done + 1, until + 1):
         if out_of_patience(run, patience):
             say(f"no better UA on the validation part for {patience} epochs: ended after epoch {epoch - 1}")
             return
@@ -61,10 +64,10 @@ def fit(
             means["seconds"] = round(time.perf_counter() - began, 2)
             # Weights first: an epoch that has predictions can then be chosen, wherever a kill falls.
             save_state(dict(strategy.weights()), run.weights(epoch))
-            run.record(epoch, predictions, means)
+            run.record(epoch, predictions, {**means, **strategy.notes()})
             save_state({"epoch": epoch, "strategy": strategy.state()}, run.checkpoint)
             _forget(run, epoch)
-            left = (time.perf_counter() - started) / (epoch - done) * (epochs - epoch)
+            left = (time.perf_counter() - started) / (epoch - done) * (until - epoch)
             say(_line(run, epoch, epochs, means, left))
         wait()
 

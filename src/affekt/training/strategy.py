@@ -28,6 +28,9 @@ class Strategy(Protocol):
     def weights(self) -> Mapping[str, Tensor]:
         """The weights that `predict` uses, under the model's names."""
 
+    def notes(self) -> dict[str, Any]:
+        """What else the log should hold after an epoch."""
+
     def state(self) -> dict[str, Any]:
         """Everything that training must have to go on to the very same weights."""
 
@@ -153,6 +156,9 @@ class Supervised:
         with torch.no_grad():
             logits = torch.func.functional_call(self.model, dict(self.weights()), (batch.to(self.device),))
         return logits.softmax(dim=1)
+
+    def notes(self) -> dict[str, Any]:
+        return {}
 
     def weights(self) -> Mapping[str, Tensor]:
         return self.average if self.average is not None else self.model.state_dict()
