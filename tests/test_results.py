@@ -108,7 +108,7 @@ def test_mean_and_deviation_are_over_seeds_with_their_folds_together(tmp_path, s
 
 def test_choosing_on_the_test_part_never_loses(tmp_path):
     (row,) = results([trained(tmp_path / "runs", settings=APART, skill=0.5)]).rows
-    assert list(row.by_selection) == ["last", "validation", "validation-wf1", "paper"]
+    assert list(row.by_selection) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
     best = row.by_selection["paper"].mean
     assert row.optimism == pytest.approx(min(best - row.by_selection[rule].mean for rule in ("last", "validation")))
     assert row.optimism > 0
@@ -120,6 +120,14 @@ def test_the_selection_is_the_recipes(tmp_path):
     (row,) = results([trained(tmp_path / "runs", settings=[*APART, "selection=validation"], skill=0.5)]).rows
     assert row.selection == "validation"
     assert row.UA == row.by_selection["validation"] != row.by_selection["last"]
+
+
+@pytest.mark.parametrize("rule", ["last", "validation", "validation-wf1", "validation-loss", "paper"])
+def test_every_selection_has_its_column(tmp_path, rule):
+    found = results([trained(tmp_path / "runs", settings=[*APART, f"selection={rule}"], skill=0.5)])
+    asked = {"last", "validation", "paper", rule}
+    heads = next(line for line in page(found).splitlines() if line.startswith("| training | last epoch"))
+    assert heads.count("|") == 3 + len(asked)  # the training, the rules, the optimism
 
 
 def test_two_trainings_are_compared_seed_by_seed(tmp_path):

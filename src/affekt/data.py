@@ -46,6 +46,19 @@ class Heard(Sequence[Frames]):
         return values[start : start + size]
 
 
+class Chosen(Sequence[Any]):
+    """Some of a sequence's entries, each still read when it is asked for."""
+
+    def __init__(self, values: Sequence[Any], indices: Sequence[int]) -> None:
+        self.values, self.indices = values, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.values[self.indices[index]]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Utterances with their features; nothing is read before it is asked for.
@@ -95,6 +108,24 @@ class Dataset:
         words = {stream: self.words[stream]} if stream in self.words else {}
         features, specs = {stream: self.features[stream]}, {stream: self.specs[stream]}
         return replace(self, features=features, specs=specs, words=words, copies=())
+
+    def chosen(self, indices: Sequence[int]) -> Dataset:
+        """Some of the utterances, in this order, with all that belongs to them."""
+        places = list(indices)
+
+        def of(values: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+            return {name: Chosen(entries, places) for name, entries in values.items()}
+
+        return replace(
+            self,
+            ids=[self.ids[index] for index in places],
+            labels=self.labels[places],
+            features=of(self.features),
+            soft_labels=None if self.soft_labels is None else self.soft_labels[places],
+            targets=None if self.targets is None else self.targets[places],
+            words=of(self.words),
+            copies=[of(copy) for copy in self.copies],
+        )
 
     def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Stream -> mean and deviation of each feature over all frames, (dim,) each."""

@@ -24,6 +24,12 @@ class BadConfig(AffektError, ValueError):
     code = "bad_config"
 
 
+class Diverged(BadConfig):
+    """A training whose loss is no longer a number."""
+
+    code = "diverged"
+
+
 class BadCorpus(AffektError, ValueError):
     """A corpus folder that is not laid out as published, or lacks files."""
 

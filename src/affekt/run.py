@@ -6,6 +6,7 @@ log.jsonl                      an object per epoch
 labels.json                    the emotions, and each scored utterance's label, by part
 predictions/0007.npz           after epoch 7, per scored part: probabilities (utterances, emotions), in the split's order
 checkpoint.safetensors         all that is needed to go on after a kill
+diverged.txt                   of a search's candidate whose loss ceased to be a number: why it ended
 weights/0007.safetensors       the weights that gave those predictions, for the epochs that are kept
 
 This module needs no torch.
@@ -37,9 +38,13 @@ def put(path: Path, text: str) -> None:
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a training. By which rule an epoch is chosen, and on which device, may change between two calls."""
+    """What decides a training. By which rule an epoch is chosen, and on which device, may change between two calls.
+
+    Where the networks lie that a fusion stands over may change too; which weights they have may not.
+    """
     training = {name: value for name, value in config.get("training", {}).items() if name != "device"}
-    return {**{name: value for name, value in config.items() if name != "selection"}, "training": training}
+    free = ("selection", "branches")
+    return {**{name: value for name, value in config.items() if name not in free}, "training": training}
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,14 @@ class Run:
         temporary.replace(path)
         lines = [line for line in self.log() if line["epoch"] < epoch] + [{"epoch": epoch, **entry}]
         put(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss ceased to be a number, so that it stays as it is."""
+        return (self.folder / "diverged.txt").is_file()
+
+    def mark_diverged(self, why: str) -> None:
+        put(self.folder / "diverged.txt", why + "\n")
 
     @property
     def seconds(self) -> float:

@@ -20,28 +20,48 @@ Runs are as `affekt.run` says; those of a stage that has not ended, or was left 
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from affekt.config import read_toml
+from affekt.config import read_toml, to_toml
 from affekt.errors import BadConfig
 from affekt.run import Run, put
 
 
 @dataclass(frozen=True)
 class Round:
-    """A round of the halving: after so many epochs each candidate's loss on the validation part, and who went on."""
+    """A round of the halving: after so many epochs each candidate's loss on the validation part, and who went on.
+
+    A candidate whose training came apart has no loss.
+    """
 
     epochs: int
-    losses: Mapping[str, float]
+    losses: Mapping[str, float | None]
     kept: tuple[str, ...]  # the best first
 
 
 @dataclass(frozen=True)
 class Search:
     folder: Path
+
+    @classmethod
+    def start(cls, folder: Path, config: Mapping[str, Any]) -> Search:
+        """Begin a search, or take up one that was interrupted. Raises `BadConfig` for one of other settings."""
+        search, text = cls(folder), to_toml(config)
+        if search.config_file.is_file():
+            before, now = search.config, tomllib.loads(text)
+            if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
+                raise BadConfig(
+                    f"{folder} holds a search of other settings ({', '.join(changed)}): "
+                    "give another folder (--run), or remove it"
+                )
+            return search
+        folder.mkdir(parents=True, exist_ok=True)
+        put(search.config_file, text)
+        return search
 
     @property
     def config_file(self) -> Path:

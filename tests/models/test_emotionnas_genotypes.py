@@ -1,11 +1,15 @@
 """Genotypes: what the architecture's weights are made into, and how it is written down."""
 
+from collections import Counter
+
+import numpy as np
 import pytest
 import torch
 
+from affekt.batch import Batch, Stream
 from affekt.config import decode, encode, read_toml, to_toml
 from affekt.errors import BadConfig
-from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretise, genotype_of
+from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretise, drawn_genotype, genotype_of
 from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
 from affekt.models.emotionnas.operations import OPERATIONS
 
@@ -133,3 +137,43 @@ def test_what_is_no_genotype_is_refused(text, message):
 def test_both_kinds_of_cells_have_as_many_nodes():
     with pytest.raises(BadConfig, match="2 nodes in normal and 1 in reduce: both kinds of cells have as many"):
         Genotype.from_dict({"normal": PAIR * 2, "reduce": PAIR})
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 4])
+def test_a_drawn_genotype_takes_two_different_sources_for_each_node(nodes):
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        genotype = drawn_genotype(generator, nodes)
+        assert genotype.nodes == nodes
+        for genes in (genotype.normal, genotype.reduce):
+            assert all(genes[place][1] != genes[place + 1][1] for place in range(0, len(genes), 2))
+        assert Genotype.from_json(genotype.to_json()) == genotype
+
+
+def test_the_same_generator_draws_the_same_genotype():
+    first, again = ([drawn_genotype(np.random.default_rng(seed)) for seed in range(10)] for _ in range(2))
+    assert first == again
+    assert len(set(first)) == 10
+
+
+def test_operations_and_sources_are_drawn_alike_often():
+    generator = np.random.default_rng(0)
+    drawn = [drawn_genotype(generator) for _ in range(1000)]
+    genes = [gene for genotype in drawn for kind in ("normal", "reduce") for gene in getattr(genotype, kind)]
+    operations = Counter(operation for operation, _ in genes)
+    assert set(operations) == set(OPERATIONS[1:])
+    assert all(abs(count - len(genes) / 7) < 4 * (len(genes) / 7) ** 0.5 for count in operations.values())
+    last = Counter(source for genotype in drawn for _, source in genotype.normal[-2:])
+    assert set(last) == set(range(5))
+    assert all(abs(count - 400) < 4 * 400**0.5 for count in last.values())
+
+
+def test_a_drawn_genotype_makes_a_network():
+    genotype = drawn_genotype(np.random.default_rng(3), 2)
+    model = SpectrogramBranch(SpectrogramConfig(channels=2, nodes=2, frames=8, input_dim=8, genotype=genotype), 3)
+    assert model(Batch({"spectrogram": Stream(torch.randn(2, 8, 8))})).shape == (2, 3)
+
+
+def test_a_cell_without_nodes_is_not_drawn():
+    with pytest.raises(BadConfig, match="nodes = 0: expected 1 or more"):
+        drawn_genotype(np.random.default_rng(0), 0)

@@ -8,15 +8,16 @@ from affekt.batch import Batch, Stream
 from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.models import models
-from affekt.models.emotionnas.recipes import INPUTS, RECIPES, compiled, idle, states
-from affekt.models.emotionnas.recurrent import RecipeCell, RecurrentBranch, RecurrentConfig
+from affekt.models.emotionnas import recurrence
+from affekt.models.emotionnas.recipes import INPUTS, RECIPES, compiled, idle, recipe_from_json, recipe_json, states
+from affekt.models.emotionnas.recurrence import Order
+from affekt.models.emotionnas.recurrent import RecipeCell, RecurrentBranch, RecurrentConfig, RecurrentLayer
 from tests.models.emotionnas import assert_agrees, assert_onnx_equals_torch, perturbed, utterances
 from tests.models.references import emotionnas_recurrent as reference
 
 SMALL = {"layers": 2, "hidden": 3, "frames": 6, "input_dim": 4}
 OF_TABLE_4 = [name for name in RECIPES if name.startswith("id")]
-# An LSTM as everybody else writes it, and every operation of the language.
-LSTM = {**RECIPES["lstm_tanh_output_gate"], "o_act": {"op": "activation_sigm", "input": ["o"]}}
+# Every operation of the language.
 EVERYTHING = {
     "a": {"op": "linear", "input": ["h_prev_1", "x", "h_prev_0"]},
     "b": {"op": "linear", "input": ["x"]},
@@ -102,22 +103,120 @@ def test_logits_and_all_gradients_are_as_written_out(changes):
     assert_agrees(model, written_out, {"speech": (values, mask)})
 
 
-def test_an_lstm_of_ours_is_torchs():
+def torchs(kind, layers):
+    """torch's own network with the weights of ours, and by the names of its parameters what ours gives for each."""
+
+    def side_by_side(tensors):
+        cells = [(number, way) for number in range(len(layers)) for way in ("forward", "backward")]
+        return {
+            f"{name}_l{number}{'_reverse' * (way == 'backward')}": tensor
+            for number, way in cells
+            for name, tensor in kind(lambda node, part, n=number, w=way: tensors[f"{n}.{w}_cell.linears.{node}.{part}"])
+        }
+
+    return side_by_side
+
+
+def of_lstm(part):
+    width = part("i", "bias").shape[0]
+    weights = torch.cat([part(node, "weight") for node in "jfio"])  # torch's i, f, g, o
+    biases = torch.cat([part(node, "bias") for node in "jfio"])
+    yield "weight_ih", weights[:, :-width]
+    yield "weight_hh", weights[:, -width:]
+    yield "bias_ih", biases
+    yield "bias_hh", torch.zeros_like(biases)
+
+
+def of_gru(part):
+    width = part("r", "bias").shape[0]
+    gates = torch.cat([part(node, "weight") for node in "rz"])
+    biases = torch.cat([part(node, "bias") for node in "rz"])
+    yield "weight_ih", torch.cat([gates[:, :-width], part("n_x", "weight")])
+    yield "weight_hh", torch.cat([gates[:, -width:], part("n_h", "weight")])
+    yield "bias_ih", torch.cat([biases, part("n_x", "bias")])
+    yield "bias_hh", torch.cat([torch.zeros_like(biases), part("n_h", "bias")])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize(
+    ("recipe", "theirs", "carried"),
+    [("lstm", torch.nn.LSTM, of_lstm), ("gru_reset_after", torch.nn.GRU, of_gru)],
+)
+def test_torchs_own_recurrences_are_recipes_of_ours(recipe, theirs, carried, dtype, tolerance):
     torch.manual_seed(0)
-    cell, theirs = RecipeCell(compiled(LSTM), 4, 3).double(), torch.nn.LSTM(4, 3, batch_first=True).double()
-    with torch.no_grad():
-        for rows, node in zip((slice(n, n + 3) for n in (0, 3, 6, 9)), "jfio", strict=True):  # torch's i, f, g, o
-            linear = cell.linears[node]
-            theirs.weight_ih_l0[rows], theirs.weight_hh_l0[rows] = linear.weight[:, :4], linear.weight[:, 4:]
-            theirs.bias_ih_l0[rows], theirs.bias_hh_l0[rows] = linear.bias, 0
-    values, _ = utterances([7, 7], 4)
-    torch.testing.assert_close(cell(values), theirs(values)[0], atol=1e-12, rtol=0)
+    ours = torch.nn.ModuleList(RecurrentLayer(compiled(recipe), d, 3, bidirectional=True) for d in (4, 6)).to(dtype)
+    theirs = theirs(4, 3, num_layers=2, bidirectional=True, batch_first=True).to(dtype)
+    to_theirs = torchs(carried, ours)
+    theirs.load_state_dict(to_theirs(dict(ours.named_parameters())))
+    values = torch.randn(3, 9, 4, dtype=dtype)
+    mine, others = values.clone().requires_grad_(), values.clone().requires_grad_()
+    answer, expected = ours[1](ours[0](mine)), theirs(others)[0]
+    torch.testing.assert_close(answer, expected, atol=tolerance, rtol=0)
+    projection = torch.randn_like(answer)
+    (answer * projection).mean().backward()
+    (expected * projection).mean().backward()
+    torch.testing.assert_close(mine.grad, others.grad, atol=tolerance, rtol=0)
+    gradients = to_theirs({name: parameter.grad for name, parameter in ours.named_parameters()})
+    for name, parameter in theirs.named_parameters():
+        if not (name.startswith("bias_hh") and recipe == "lstm"):  # one of the two biases that are added
+            rows = slice(-3 if name.startswith("bias_hh") else 0, None)
+            torch.testing.assert_close(gradients[name][rows], parameter.grad[rows], atol=tolerance, rtol=0)
 
 
-def test_the_benchmarks_lstm_is_not_torchs():
+def test_the_benchmarks_recurrences_are_not_torchs():
     assert RECIPES["lstm_tanh_output_gate"]["o_act"]["op"] == "activation_tanh"
-    with pytest.raises(BadConfig, match="there is no recipe 'lstm'"):
-        compiled("lstm")
+    assert RECIPES["lstm"]["o_act"]["op"] == "activation_sigm"
+    assert RECIPES["gru"]["h_tilde"]["input"] == ["x", "rh"]
+
+
+def test_padding_is_not_computed():
+    values, mask = utterances([2, 5, 0, 3], 4, length=7)
+    order = Order.of(values, mask, 2)
+    assert order.counts == [3, 3, 2, 1, 1]
+    assert Order.of(values, None, 1).counts == [4] * 7
+    torch.testing.assert_close(order.followed[order.given], torch.arange(20))
+
+
+def test_without_any_frame_nothing_is_said():
+    values, mask = utterances([0, 0], 4, length=3)
+    layer = RecurrentLayer(compiled("id1010120"), 4, 3, bidirectional=True).double()
+    outputs = layer(values.requires_grad_(), mask)
+    outputs.sum().backward()
+    assert (outputs == 0).all()
+    assert all((p.grad == 0).all() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_gradients_do_not_depend_on_how_many_frames_are_taken_together(rows, monkeypatch):
+    layer = branch(recipe=EVERYTHING, layers=1).layers[0]
+    values, mask = utterances([7, 4, 6], 4)
+    expected = torch.autograd.grad(layer(values, mask).square().sum(), list(layer.parameters()))
+    monkeypatch.setattr(recurrence, "BLOCK", rows)
+    gradients = torch.autograd.grad(layer(values, mask).square().sum(), list(layer.parameters()))
+    torch.testing.assert_close(gradients, expected, atol=1e-12, rtol=0)
+
+
+def test_weights_may_be_others_for_a_call():
+    model = branch(masked=True, recipe="lstm")
+    values, mask = utterances([7, 4], 4)
+    others = {name: tensor + 0.1 for name, tensor in model.state_dict().items()}
+    answer = torch.func.functional_call(model, others, (speech(values, mask),))
+    assert (answer - model(speech(values, mask))).abs().max() > 1e-3
+    model.load_state_dict(others)
+    torch.testing.assert_close(answer, model(speech(values, mask)), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("recipe", ["gru", "lstm", "id1010120"])
+def test_in_half_precision_the_loop_keeps_that_of_its_weights(recipe):
+    model = branch(recipe=recipe, masked=True).float().train()
+    values, mask = utterances([7, 4, 5], 4)
+    batch = speech(values.float(), mask)
+    expected = model(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = model(batch)
+    torch.testing.assert_close(answer.float(), expected, atol=0.05, rtol=0)
+    answer.float().sum().backward()
+    assert all(parameter.grad.dtype == torch.float32 for parameter in model.layers.parameters())
 
 
 def test_an_utterance_backwards_swaps_the_two_directions():
@@ -151,7 +250,7 @@ def test_without_masks_padding_counts():
 @pytest.mark.parametrize("attention", ["vector", "additive"])
 @pytest.mark.parametrize("recipe", [*RECIPES, EVERYTHING], ids=lambda recipe: str(recipe)[:20])
 def test_in_training_every_parameter_gets_a_gradient_but_those_that_provably_cannot(recipe, attention):
-    model = branch(recipe=recipe, attention=attention, masked=True).train()
+    model = branch(recipe=recipe, attention=attention, masked=True, fully_connected=1).train()  # no ReLU to be dead
     values, mask = utterances([6, 6, 5], 4)
     F.cross_entropy(model(speech(values, mask)), torch.arange(3)).backward()
     reached = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 1e-12}
@@ -181,7 +280,7 @@ def test_its_attention_is_shared_among_real_frames():
 
 
 def test_the_onnx_graph_equals_torch_at_its_own_length(tmp_path):
-    model = branch(masked=True, layers=1, frames=4, stride=2, input_norm="standard")
+    model = branch(recipe=EVERYTHING, masked=True, layers=1, frames=4, stride=2, input_norm="standard")
     assert_onnx_equals_torch(model, tmp_path / "model.onnx")
 
 
@@ -209,6 +308,27 @@ def test_recipes_are_ordered_and_all_their_nodes_kept(name):
         assert set(node.inputs) <= before
         before.add(node.name)
     assert {node.operation for node in compiled(EVERYTHING)} == set(INPUTS)
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, EVERYTHING], ids=lambda recipe: str(recipe)[:20])
+def test_a_recipe_is_read_as_it_was_written(recipe):
+    assert recipe_from_json(recipe_json(recipe)) == (RECIPES[recipe] if isinstance(recipe, str) else recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "a recipe that is not JSON"),
+        ("[]", "a recipe of list: expected an object of nodes, each with op and input"),
+        ("{}", "recipe: no node h_new_0"),
+        ('{"h_new_0": ["linear", "x"]}', "recipe, h_new_0: expected op, an operation, and input, a list of names"),
+        ('{"h_new_0": {"op": "linear", "input": [["x"]]}}', "recipe, h_new_0: expected op, an operation"),
+        ('{"h_new_0": {"op": ["linear"], "input": ["x"]}}', "recipe, h_new_0: expected op, an operation"),
+    ],
+)
+def test_what_is_no_recipe_is_not_read(text, message):
+    with pytest.raises(BadConfig, match=message):
+        recipe_from_json(text)
 
 
 def changed(**nodes):

@@ -5,13 +5,16 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from affekt.batch import Batch, Stream
 from affekt.checkpoint import load_state, save_state
 from affekt.config import decode
 from affekt.errors import BadConfig
 from affekt.models import models
-from affekt.models.emotionnas.cells import DerivedCell, MixedOperation
+from affekt.models.emotionnas.cells import DerivedCell, SearchCell
+from affekt.models.emotionnas.convolutions import depthwise, pointwise
+from affekt.models.emotionnas.fans import Fan
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
 from affekt.models.emotionnas.operations import OPERATIONS, FactorizedReduce, operation
@@ -73,26 +76,122 @@ def test_cells_halve_the_image_at_a_third_and_at_two_thirds():
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("searched", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_operations_are_as_written_out(name, stride, searched, training):
+@pytest.mark.parametrize("name", OPERATIONS[1:])
+def test_operations_are_as_written_out(name, stride, training):
     torch.manual_seed(0)
-    one = perturbed(operation(name, 2, stride, searched=searched)).train(training)
+    one = perturbed(operation(name, 2, stride)).train(training)
     tensors = {key: tensor.clone() for key, tensor in one.state_dict().items()}
     x = images(2, 2, 6, 4)
     theirs = reference.operated(
-        reference.NAMES.get(name, "none"), list(x.unbind(1)), reference.Weights(tensors, "", training), stride, searched
+        reference.NAMES[name], list(x.unbind(1)), reference.Weights(tensors, "", training), stride, False
     )
     torch.testing.assert_close(one(x), torch.stack(theirs, dim=1), atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_mixed_operation_is_as_written_out(stride):
+def fan_written_out(tensors, x, alpha, stride, training):
+    """The edges' images side by side."""
+    weights, edges = reference.Weights(tensors, "", training), len(alpha)
+    mixed = [reference.mixed(list(x.unbind(1)), weights, alpha[edge], stride, edge, edges) for edge in range(edges)]
+    return torch.stack([channel for image in mixed for channel in image], dim=1)
+
+
+def fan_of(edges, channels, stride, training=True):
     torch.manual_seed(0)
-    one, alpha, x = perturbed(MixedOperation(2, stride)), images(8), images(2, 2, 4, 4)
-    theirs = reference.mixed(list(x.unbind(1)), reference.Weights(one.state_dict()), alpha, stride)
-    torch.testing.assert_close(one(x, alpha.softmax(dim=0)), torch.stack(theirs, dim=1), atol=1e-10, rtol=0)
+    fan = perturbed(Fan(edges, channels, stride)).train(training)
+    return fan, {name: tensor.clone() for name, tensor in fan.state_dict().items()}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("edges", "channels", "stride"), [(1, 2, 1), (3, 2, 1), (2, 6, 1), (2, 2, 2), (1, 4, 2)])
+def test_a_fan_is_as_written_out(edges, channels, stride, training):
+    fan, tensors = fan_of(edges, channels, stride, training)
+    x, alpha = images(2, channels, 6, 4), images(edges, 8)
+    ours = fan(x, alpha.softmax(dim=1), [[True] * 8] * edges)
+    torch.testing.assert_close(ours, fan_written_out(tensors, x, alpha, stride, training), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_every_edges_statistics_move_as_those_of_the_operation_alone(stride):
+    fan, before = fan_of(2, 4, stride)
+    x = images(3, 4, 6, 8)
+    fan(x, torch.ones(2, 8).double(), [[True] * 8] * 2)
+    after = reference.Weights(fan.state_dict())
+    for name in OPERATIONS[1:]:
+        if name == "skip_connect" and stride == 1:
+            continue
+        alone, short = perturbed(operation(name, 4, stride)), reference.NAMES[name]
+        if name.endswith("pool_3x3"):
+            alone = torch.nn.Sequential(alone, torch.nn.BatchNorm2d(4).double())
+        norms = [key.removesuffix("running_var") for key in alone.state_dict() if key.endswith("running_var")]
+        for edge in range(2):
+            own = reference.of_edge(reference.Weights(before), short, edge, 2).tensors
+            plain = {f"{norm}{key}": value for norm in norms for key, value in (("weight", 1.0), ("bias", 0.0))}
+            alone.load_state_dict(own | {k: torch.full((4,), v) for k, v in plain.items()}, strict=False)
+            alone.train()(x)
+            moved = reference.of_edge(after, short, edge, 2).tensors
+            for key in moved:
+                torch.testing.assert_close(alone.state_dict()[key], moved[key], atol=1e-12, rtol=0, msg=f"{name} {key}")
+
+
+ZEROS = [(0, "sep_conv_3x3"), (1, "sep_conv_3x3"), (0, "skip_connect"), (1, "max_pool_3x3"), (2, "dil_conv_5x5")]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_what_has_no_share_changes_nothing_and_takes_no_gradient(stride, training):
+    fan, tensors = fan_of(3, 2, stride, training)
+    alpha = images(3, 8)
+    for edge, name in ZEROS:
+        alpha[edge, OPERATIONS.index(name)] = -torch.inf
+    alpha.requires_grad_()
+    x, weight = images(2, 2, 6, 4), fan.sep_conv_3x3[0].depthwise.weight
+    shares = alpha.softmax(dim=1)
+    ours = fan(x, shares, (shares != 0).tolist())
+    written = fan_written_out(tensors, x, alpha, stride, training)
+    torch.testing.assert_close(ours, written, atol=1e-10, rtol=0)
+    projection = images(*ours.shape)
+    mine, *others = torch.autograd.grad((ours * projection).sum(), [alpha, weight], retain_graph=True)
+    (theirs,) = torch.autograd.grad((written * projection).sum(), [alpha])
+    torch.testing.assert_close(mine, theirs, atol=1e-10, rtol=0)
+    zero = torch.isinf(alpha.detach())
+    assert (mine[zero] == 0).all()
+    assert (mine[~zero].abs() > 1e-8).all()
+    assert (others[0][:4] == 0).all()
+    assert others[0][4:].abs().min() > 1e-8
+    if training:  # nor do statistics move
+        variance = fan.sep_conv_3x3[1].norm.running_var
+        assert torch.equal(variance[:4], tensors["sep_conv_3x3.1.norm.running_var"][:4])
+        assert (variance[4:] != tensors["sep_conv_3x3.1.norm.running_var"][4:]).all()
+
+
+def test_what_has_no_share_is_not_computed():
+    model = branch(channels=4).train()
+    values, mask = utterances([8] * 3, 4)
+
+    def cost(*names):
+        with torch.no_grad():
+            for alpha in model.alphas().values():
+                alpha.fill_(-torch.inf)
+                alpha[:, [OPERATIONS.index(name) for name in names]] = 0.0
+        with FlopCounterMode(display=False) as counter:
+            model(Batch({"spectrogram": Stream(values, mask)})).sum().backward()
+        return counter.get_total_flops()
+
+    alone = {name: cost(name) for name in OPERATIONS}
+    assert alone["none"] < 0.3 * alone["dil_conv_3x3"]
+    assert alone["none"] < alone["dil_conv_3x3"] < alone["sep_conv_3x3"] < alone["sep_conv_5x5"]
+    whole = cost(*OPERATIONS)
+    halves = cost("none", *OPERATIONS[1::2]), cost("none", *OPERATIONS[2::2])
+    assert sum(halves) - alone["none"] == pytest.approx(whole, rel=0.1)
+
+
+def test_a_cell_of_nothing_gives_zeros():
+    cell = SearchCell((2, 2), 2, 2, reduction=True, halved=False).double()
+    x = images(2, 2, 6, 4)
+    shares = torch.zeros(5, 8).double()
+    shares[:, 0] = 1.0
+    assert torch.equal(cell(x, x, shares, (shares != 0).tolist())[:, :2], torch.zeros(2, 2, 3, 2).double())
 
 
 @pytest.mark.parametrize(
@@ -104,6 +203,9 @@ def test_a_mixed_operation_is_as_written_out(stride):
         {"masked": True, "input_norm": "none", "training": True, "nodes": 1},
         {"input_norm": "none", "nodes": 1},
         {"cells": 4, "nodes": 1},
+        {"cells": 5, "nodes": 1, "channels": 3, "training": True},
+        {"cells": 6, "nodes": 1},
+        {"cells": 1, "nodes": 2, "channels": 5, "training": True, "masked": True},
         {"cells": 1, "nodes": 3},
         {"input_channels": 3, "stem_multiplier": 1, "shrink": 2, "frames": 9, "input_dim": 8, "nodes": 1},
         {"genotype": Genotype(**GENES)},
@@ -259,6 +361,62 @@ def test_it_explains_its_architecture():
         shares = explanation[f"{kind}_shares"]
         assert shares.shape == (5, 8)
         torch.testing.assert_close(shares.sum(dim=1), torch.ones(5).double())
+
+
+def test_weights_from_outside_and_gradients_of_gradients():
+    model, values = branch().train(), utterances([8, 6], 4)
+    given = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    weights = [given[name].mul_(1.5).requires_grad_() for name, _ in model.named_parameters()]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    batch = Batch({"spectrogram": Stream(*values)})
+    loss = torch.func.functional_call(model, given, (batch,)).square().sum()
+    gradients = torch.autograd.grad(loss, weights, create_graph=True)
+    torch.autograd.grad(sum(g.square().sum() for g in gradients), weights, allow_unused=True)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert (given["stem.1.running_var"] != before["stem.1.running_var"]).all()
+    other = branch().train()
+    other.load_state_dict({name: tensor.detach() for name, tensor in given.items()})
+    torch.testing.assert_close(other(batch).square().sum(), loss, atol=1e-12, rtol=0)
+
+
+def test_it_runs_where_only_deterministic_algorithms_may():
+    model, values = branch().train(), utterances([8, 6], 4)
+    batch = Batch({"spectrogram": Stream(*values)})
+    torch.use_deterministic_algorithms(True)
+    try:
+        twice = [
+            torch.autograd.grad(m(batch).square().sum(), list(m.alphas().values()))
+            for m in (model, copy.deepcopy(model))
+        ]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(one, other) for one, other in zip(*twice, strict=True))
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("height", [2, 7, 12])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_depthwise_convolution_is_the_librarys(size, stride, dilation, height, layout):
+    x = images(2, 3, height, 5).contiguous(memory_format=layout).requires_grad_()
+    kernels = images(3, 1, size, size).requires_grad_()
+    theirs = F.conv2d(x, kernels, None, stride, dilation * (size // 2), dilation, groups=3)
+    ours, projection = depthwise(x, kernels, stride, dilation), images(*theirs.shape)
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    first, second = (torch.autograd.grad(y, (x, kernels), projection, create_graph=True) for y in (ours, theirs))
+    torch.testing.assert_close(first, second, atol=1e-12, rtol=0)
+    first, second = (
+        torch.autograd.grad(sum(g.square().sum() for g in gradients), (x, kernels)) for gradients in (first, second)
+    )
+    torch.testing.assert_close(first, second, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("batch", [2, 16])
+def test_a_pointwise_convolution_is_the_librarys(batch):
+    x, weight = images(batch, 6, 3, 5), images(4, 3, 1, 1)
+    for given in (x, x.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(pointwise(given, weight, 2), F.conv2d(x, weight, groups=2), atol=1e-12, rtol=0)
 
 
 def test_the_onnx_graph_of_the_searchs_network_equals_torch_at_any_length(tmp_path):

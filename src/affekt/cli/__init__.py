@@ -18,6 +18,7 @@ from affekt.cli.cost import cost
 from affekt.cli.evaluate import evaluate
 from affekt.cli.recognize import recognize
 from affekt.cli.report import report
+from affekt.cli.search import search
 from affekt.cli.train import train
 from affekt.errors import AffektError
 
@@ -61,7 +62,7 @@ def _options(
     pass
 
 
-for command in (recognize, train, evaluate, report, cost, audit, convert):
+for command in (recognize, train, search, evaluate, report, cost, audit, convert):
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="Describe, check, export and transcribe corpora.")
 app.add_typer(features.app, name="features", help="List, verify and prune stored features.")

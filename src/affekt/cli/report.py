@@ -11,12 +11,15 @@ import typer
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of finished trainings, or folders above such.")
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of finished trainings, of searches, or folders above such."),
     ],
     output: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the page here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of the page.")] = False,
 ) -> None:
     """Put finished trainings side by side: scores over seeds, the three selections, paired comparisons, as Markdown.
+
+    Of an architecture search, its networks side by side; it may still go on.
 
     Neither audio nor models are needed. The corpora, where AFFEKT_DATA or the recipe's own path leads to them, tell who
     speaks and whether the audio is the original.
@@ -26,14 +29,16 @@ def report(
 
     from affekt.reports.page import page
     from affekt.reports.results import results
+    from affekt.reports.searches import search_results
 
-    found = results(runs)
-    for doubt in dict.fromkeys(row.doubt for row in found.rows if row.doubt):
+    found, searches = results(runs), search_results(runs)
+    doubts = [row.doubt for row in found.rows] + [one.doubt for one in searches]
+    for doubt in dict.fromkeys(filter(None, doubts)):
         print(f"who speaks is not known: {doubt}", file=sys.stderr)
     if output is not None:
-        output.write_text(page(found), encoding="utf-8")
-        print(f"{output}: {len(found.rows)} trainings", file=sys.stderr)
+        output.write_text(page(found, searches), encoding="utf-8")
+        print(f"{output}: {len(found.rows)} trainings, {len(searches)} searches", file=sys.stderr)
     if json:
-        print(jsonlib.dumps(dataclasses.asdict(found)))
+        print(jsonlib.dumps({**dataclasses.asdict(found), "searches": [dataclasses.asdict(one) for one in searches]}))
     elif output is None:
-        print(page(found), end="")
+        print(page(found, searches), end="")

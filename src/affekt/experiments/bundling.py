@@ -25,7 +25,7 @@ from affekt.evaluation.probe import linear_probe, pooled
 from affekt.evaluation.scores import compare, score
 from affekt.evaluation.selection import RULES, select
 from affekt.experiments.answering import answered, answered_by, readers
-from affekt.experiments.training import Material, Say, check_one_model
+from affekt.experiments.training import Material, Say, check_one_model, people_of
 from affekt.features.base import Feature
 from affekt.features.whisper import LogMelConfig, LogMelFrames
 from affekt.labels import LabelSet
@@ -230,11 +230,6 @@ def data(recipe: Recipe, material: Material, split: Split) -> list[dict[str, Any
         before = recipe.origin.results.get("data", ())
         entries += [{**entry, "by": entry["by"] or recipe.origin.id} for entry in before]
     return entries
-
-
-def people_of(utterances: Sequence[Utterance]) -> list[str] | None:
-    """Who speaks each utterance; None where that is not known of all."""
-    return [u.person for u in utterances] if all(u.speaker for u in utterances) else None
 
 
 def agreement(made: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance]) -> float:

@@ -10,24 +10,31 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from affekt.bundle import Bundle
+from affekt.checkpoint import load_state
 from affekt.corpora.source import read_all
 from affekt.data import Dataset, scoring_batches
 from affekt.errors import BadConfig, BadCorpus
+from affekt.evaluation.selection import select
 from affekt.features.base import Feature, TextFeature
 from affekt.features.store import Stored
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
+from affekt.models.emotionnas.fusion import DecisionFusion
 from affekt.protocols import Split, key
 from affekt.run import Run, runs_in
-from affekt.training.augment import Copy
+from affekt.training.augment import Augmentation, Copy
+from affekt.training.darts import ArchitectureSearch, halves
 from affekt.training.distributed import processes, shared, wait
 from affekt.training.extraction import extract
+from affekt.training.fusion import Fusing, decided
 from affekt.training.loop import fit
 from affekt.training.reading import read
 from affekt.training.recipe import Recipe
-from affekt.training.strategy import Supervised
+from affekt.training.search_recipe import SearchRecipe
+from affekt.training.strategy import Strategy, Supervised
 from affekt.training.tuning import TEACHER, Imitating, Tuned, initial_statistics, spec
 from affekt.utterance import Utterance
 
@@ -153,37 +160,51 @@ def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = p
         }
         for number, split in folds:  # before hours of extraction
             for repeat, place in enumerate(places[number]):
-                Run(place).check(recipe.resolved(repeat), split)
+                Run(place).check(recipe.resolved(repeat), recorded(recipe, split))
         runs = []
         for number, split in folds:
-            heard, parts = _heard_and_scored(recipe, encoders, material, split, say)
+            heard, parts = heard_and_scored(recipe, encoders, material, split, say)
             for repeat, place in enumerate(places[number]):
-                run = _started(recipe, place, repeat, split, material, rank)
+                run = started(recipe, place, repeat, split, material, rank)
                 say(f"seed {recipe.seed + repeat}: {place}")
-                _fit(recipe, run, recipe.seed + repeat, material.labels, heard, parts, rank, world, say)
+                fit_run(recipe, run, material, heard, parts, rank=rank, world=world, say=say)
                 runs.append(run)
     return runs
 
 
-def _heard_and_scored(
+def recorded(recipe: Recipe, split: Split) -> Split:
+    """The split as a run of the recipe keeps it: those that a fusion of finished networks is trained on were heard too."""
+    if recipe.training.part == "train":
+        return split
+    parts = {part: ids for part, ids in split.parts.items() if part != recipe.training.part}
+    heard = sorted({*split.parts["train"], *split.parts[recipe.training.part]})
+    return replace(split, parts={**parts, "train": tuple(heard)})
+
+
+def heard_and_scored(
     recipe: Recipe, encoders: Mapping[str, Feature], material: Material, split: Split, say: Say
 ) -> tuple[Dataset, dict[str, Dataset]]:
-    """The training part, with its altered copies, and the parts that are scored, by name."""
-    parts = {part: dataset(recipe, encoders, material, ids, say) for part, ids in split.parts.items()}
-    heard = _with_copies(parts.pop("train"), recipe, encoders, material, say)
+    """The part that is trained on, with its altered copies, and the parts that are scored, by name."""
+    kept = recorded(recipe, split)
+    scored = {
+        part: dataset(recipe, encoders, material, ids, say) for part, ids in kept.parts.items() if part != "train"
+    }
+    trained_on = dataset(recipe, encoders, material, split.parts[recipe.training.part], say)
+    heard = _with_copies(trained_on, recipe, encoders, material, say)
     if recipe.training.teacher:
         heard = _with_teacher(heard, recipe, material, say)
-    sizes = ", ".join(f"{part} {len(ids)}" for part, ids in split.parts.items())
-    say(f"{split.title}, {split.verdict}, split {split.hash}")
+    sizes = ", ".join(f"{part} {len(ids)}" for part, ids in kept.parts.items())
+    say(f"{kept.title}, {kept.verdict}, split {kept.hash}")
     say(f"  {sizes} utterances")
     learnt = {material.labels.emotions[index] for index in set(heard.labels.tolist())}
     if unheard := [emotion for emotion in material.labels.emotions if emotion not in learnt]:
         say(f"nothing to learn {', '.join(unheard)} from: no utterance of the training part is so")
-    return heard, parts
+    return heard, scored
 
 
-def _started(recipe: Recipe, place: Path, repeat: int, split: Split, material: Material, rank: int) -> Run:
+def started(recipe: Recipe, place: Path, repeat: int, split: Split, material: Material, rank: int = 0) -> Run:
     """The run folder; where several processes train, the first makes it, and the others find it."""
+    split = recorded(recipe, split)
     index = {one: material.index(one) for ids in split.parts.values() for one in ids}
     if rank:
         wait()
@@ -193,27 +214,23 @@ def _started(recipe: Recipe, place: Path, repeat: int, split: Split, material: M
     return run
 
 
-def _fit(
+def fit_run(
     recipe: Recipe,
     run: Run,
-    seed: int,
-    labels: LabelSet,
+    material: Material,
     heard: Dataset,
     scored: Mapping[str, Dataset],
-    rank: int,
-    world: int,
-    say: Say,
+    *,
+    until: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+    say: Say = print,
 ) -> None:
-    settings = recipe.training
+    """Train a run to its end, or until an epoch. The seed is that of its folder."""
+    settings, seed = recipe.training, int(run.config["seed"])
     torch.manual_seed(seed)
-    model = build(recipe, heard, labels).to(settings.device)
-    strategy = Supervised(
-        model,
-        settings.optimisation,
-        forward=shared(learner(model)),
-        masking=settings.augmentation.masking,
-        counts=np.bincount(heard.labels, minlength=len(labels)).tolist(),
-    )
+    model = build(recipe, heard, material.labels).to(settings.device)
+    strategy, heard, scored = _way(recipe, model, material, heard, scored, seed, say)
     fit(
         strategy,
         heard,
@@ -222,6 +239,7 @@ def _fit(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=seed,
+        until=until,
         patience=settings.patience,
         sampling=settings.sampling,
         rank=rank,
@@ -230,7 +248,61 @@ def _fit(
     )
 
 
-def run_folder(recipe: Recipe, folder: Path, fold: int, repeat: int, folds: int) -> Path:
+def _way(
+    recipe: Recipe,
+    model: EmotionModel,
+    material: Material,
+    heard: Dataset,
+    scored: Mapping[str, Dataset],
+    seed: int,
+    say: Say,
+) -> tuple[Strategy, Dataset, Mapping[str, Dataset]]:
+    """How the model is trained, and on what: as a search, as a fusion of finished networks, or as everything else is."""
+    settings = recipe.training
+    if settings.architecture:
+        return *_searching(recipe, model, material, heard, scored, seed, say), scored
+    if isinstance(model, DecisionFusion) and model.config.frozen and settings.augmentation == Augmentation():
+        answers = {part: decided(model, one, settings.batch_size) for part, one in scored.items()}
+        return Fusing(model, settings.optimisation), decided(model, heard, settings.batch_size), answers
+    strategy = Supervised(
+        model,
+        settings.optimisation,
+        forward=shared(learner(model)),
+        masking=settings.augmentation.masking,
+        counts=np.bincount(heard.labels, minlength=len(material.labels)).tolist(),
+    )
+    return strategy, heard, scored
+
+
+def _searching(
+    recipe: Recipe,
+    model: EmotionModel,
+    material: Material,
+    heard: Dataset,
+    scored: Mapping[str, Dataset],
+    seed: int,
+    say: Say,
+) -> tuple[Strategy, Dataset]:
+    """A search of the architecture, and what its weights are trained on."""
+    settings = recipe.training
+    assert settings.architecture is not None
+    if settings.alphas_on == "validation":
+        say(
+            "the architecture is trained on the validation part, which also chooses the epoch: its scores there flatter"
+        )
+        alphas_on = scored["validation"]
+    else:
+        heard, alphas_on = halves(heard, seed, people_of(material.of(heard.ids)))
+        say(f"weights learn from {len(heard)} utterances of the training part, the architecture from {len(alphas_on)}")
+    return ArchitectureSearch(model, settings.architecture, alphas_on, settings.batch_size), heard
+
+
+def people_of(utterances: Sequence[Utterance]) -> list[str] | None:
+    """Who speaks each utterance; None where that is not known of all."""
+    return [u.person for u in utterances] if all(u.speaker for u in utterances) else None
+
+
+def run_folder(recipe: Recipe | SearchRecipe, folder: Path, fold: int, repeat: int, folds: int) -> Path:
     """Where a run stands: the folder itself for a single one, else a folder per fold and per seed below it."""
     if folds > 1:
         folder = folder / f"fold-{fold:02}"
@@ -257,6 +329,8 @@ def build(recipe: Recipe, train: Dataset, labels: LabelSet) -> EmotionModel:
         model = recipe.build_model(train.specs, labels.emotions)
         if not recipe.start:
             model.set_statistics(train.statistics())
+        if isinstance(model, DecisionFusion) and recipe.branches:
+            model.load_branches(**{branch: run_weights(run) for branch, run in recipe.branch_runs().items()})
         return model
     encoder = recipe.build_encoder()
     head = recipe.build_model({"speech": spec(encoder)}, labels.emotions)
@@ -269,6 +343,12 @@ def build(recipe: Recipe, train: Dataset, labels: LabelSet) -> EmotionModel:
         order = scoring_batches(speech.lengths()[chosen], recipe.training.batch_size)
         head.set_statistics(initial_statistics(tuned, [speech.batch(chosen[batch].tolist()) for batch in order]))
     return tuned
+
+
+def run_weights(run: Run) -> dict[str, Tensor]:
+    """The weights of a run's chosen epoch."""
+    weights: dict[str, Tensor] = load_state(run.weights(select(run, run.config["selection"])))
+    return weights
 
 
 def learner(model: EmotionModel) -> torch.nn.Module:

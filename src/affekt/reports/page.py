@@ -1,13 +1,17 @@
-"""Finished trainings as a Markdown page: a section per split, headed by its protocol line. Never written by hand."""
+"""Finished trainings and searches as a Markdown page: a section per split and per search, headed by its protocol line.
+Never written by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from affekt.evaluation.scores import Comparison
 from affekt.evaluation.selection import RULES
 from affekt.reports.card import table
 from affekt.reports.results import Pair, Printed, Results, Row, Spread
+from affekt.reports.searches import Difference, SearchTable, stage_costs
+from affekt.reports.verdicts import duration, verdicts
 
 MEASURES = ("UA", "WA", "WF1")
 
@@ -29,11 +33,20 @@ Written by `affekt report` from the run folders of finished trainings, never by 
 """
 
 
-def page(results: Results) -> str:
+NETWORKS = """\
+"random search, same budget" is that of the random networks which is best on the validation part; "a random" one is the mean
+of all. parameters: numbers that are learnt, as the paper counts them. epochs, time: of all trainings that a row took, its
+search among them, in one search.
+
+"""
+
+
+def page(results: Results, searches: Sequence[SearchTable] = ()) -> str:
     """The Markdown of all sections."""
-    used = dict.fromkeys(row.selection for row in results.rows)
+    used = dict.fromkeys([row.selection for row in results.rows] + [one.selection for one in searches])
     rules = "; ".join(f'"{rule}", {RULES[rule]}' for rule in used)
-    return "\n".join([HEAD.format(rules=rules), *(_section(rows, results.pairs) for rows in sections(results.rows))])
+    parts = [HEAD.format(rules=rules), *(_section(rows, results.pairs) for rows in sections(results.rows))]
+    return "\n".join([*parts, *map(_search, searches)])
 
 
 def sections(rows: Sequence[Row]) -> list[list[Row]]:
@@ -126,6 +139,7 @@ def _choices(rows: Sequence[Row]) -> str:
         "last": "last epoch",
         "validation": "best on validation",
         "validation-wf1": "best WF1 on validation",
+        "validation-loss": "lowest loss on validation",
         "paper": "best on TEST",
     }
     body = [
@@ -151,6 +165,100 @@ def _pairs(pairs: Sequence[Pair]) -> str:
         for pair in pairs
     ]
     return table(["trainings", *(f"seed {seed}" for seed in seeds), "mean", "95 %"], body)
+
+
+def _search(search: SearchTable) -> str:
+    title = f"{search.title}, {search.note}" if search.note else search.title
+    paragraphs = [
+        f"## Architecture search: {search.name}, {title}: {search.protocol}\n",
+        f"{_search_line(search)}\n",
+        "\n".join(f"- {'**Warning.** ' if one.kind == 'warning' else ''}{one.text}" for one in verdicts(search)) + "\n",
+        NETWORKS + _networks(search) if search.rows else "",
+        "Differences of UA:\n\n" + _differences(search.differences) if search.differences else "",
+        "What the searches cost, all seeds and folds together, workers' times summed:\n\n" + _costs(search),
+        "What each found:\n\n" + _found(search),
+    ]
+    return "\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _search_line(search: SearchTable) -> str:
+    speakers = f" of {search.people} speakers" if search.people else ""
+    line = (
+        f"{search.protocol}, part 'test': {search.utterances} utterances{speakers}; **{search.verdict}**; split "
+        f"{search.split_hash}; labels {search.labels}: {', '.join(search.emotions)}; selection {search.selection}."
+    )
+    if search.rows:
+        line += f" Intervals: {search.rows[0].scores.intervals}."
+    return line + (
+        f" Whether this is the original audio, and who speaks, is not known here: {search.doubt}"
+        if search.doubt
+        else ""
+    )
+
+
+def _networks(search: SearchTable) -> str:
+    header = ["branch", "network", "parameters", "seeds", "trained", "UA", "WA", "WF1", "UA, 95 %", "epochs", "time"]
+    body = [
+        [
+            row.branch,
+            row.what,
+            amounts(row.parameters),
+            ", ".join(map(str, row.seeds)),
+            str(row.networks),
+            *(spread(one) for one in (row.UA, row.WA, row.WF1)),
+            ends(row.scores.UA.low, row.scores.UA.high),
+            f"{row.cost.epochs:.0f}",
+            duration(row.cost.seconds),
+        ]
+        for row in search.rows
+    ]
+    return table(header, body)
+
+
+def amounts(counts: Sequence[int]) -> str:
+    """Numbers of parameters: "4,102", or "4,102 to 5,320" of networks that differ."""
+    return " to ".join(f"{count:,}" for count in dict.fromkeys([*counts[:1], *counts[-1:]]))
+
+
+def _differences(differences: Sequence[Difference]) -> str:
+    seeds = sorted({seed for one in differences for seed in one.by_seed})
+    body = [
+        [
+            f"{one.first} - {one.second}",
+            *(_difference(one.by_seed[seed]) if seed in one.by_seed else "" for seed in seeds),
+            spread(one.difference, signed=True),
+            ends(*one.interval, signed=True) if one.interval else "",
+        ]
+        for one in differences
+    ]
+    return table(["networks", *(f"seed {seed}" for seed in seeds), "mean", "95 %"], body)
+
+
+def _costs(search: SearchTable) -> str:
+    body = [
+        [stage, f"{one.trainings:.0f}", f"{one.epochs:.0f}", duration(one.seconds)]
+        for stage, one in stage_costs(search).items()
+    ]
+    return table(["stage", "trainings", "epochs", "time"], body)
+
+
+def _found(search: SearchTable) -> str:
+    body = [
+        [
+            one.title,
+            *(_genes(one.genotype[kind]) if one.genotype else "" for kind in ("normal", "reduce")),
+            "" if one.skips is None else str(one.skips) + (", collapsed" if one.collapsed else ""),
+            one.recipe_name,
+        ]
+        for one in search.searches
+    ]
+    return table(["search", "normal cell", "reduction cell", "skips", "recipe"], body)
+
+
+def _genes(genes: Sequence[Sequence[Any]]) -> str:
+    """Operation and source, node after node: "sep_conv_3x3 0, skip_connect 1; ..."."""
+    words = [f"{operation} {source}" for operation, source in genes]
+    return "; ".join(", ".join(words[place : place + 2]) for place in range(0, len(words), 2))
 
 
 def _difference(one: Comparison) -> str:

@@ -199,20 +199,24 @@ def _comparable(one: Row, other: Row) -> bool:
 
 
 def _pair(first: Tested, row: Row, second: Tested, other: Row) -> Pair:
-    shared = [seed for seed in first.chosen if seed in second.chosen]
-    by_seed = {seed: compare(first.labels, first.chosen[seed], second.chosen[seed], first.people) for seed in shared}
+    together = paired(first.labels, first.chosen, second.chosen, first.people)
+    return Pair(row.name, other.name, row.corpus, row.split_hash, *together)
+
+
+def paired(
+    labels: NDArray[np.int64],
+    first: Mapping[int, Answers],
+    second: Mapping[int, Answers],
+    people: Sequence[str] | None,
+) -> tuple[Mapping[int, Comparison], Spread, tuple[float, float] | None]:
+    """Two systems' answers to the same utterances, by seed: each shared seed's comparison, the differences of UA, and the
+    interval of their mean, over all shared seeds together."""
+    shared = [seed for seed in first if seed in second]
+    by_seed = {seed: compare(labels, first[seed], second[seed], people) for seed in shared}
     together = compare(
-        np.tile(first.labels, len(shared)),
-        np.concatenate([first.chosen[seed] for seed in shared]),
-        np.concatenate([second.chosen[seed] for seed in shared]),
-        first.people and list(first.people) * len(shared),
+        np.tile(labels, len(shared)),
+        np.concatenate([first[seed] for seed in shared]),
+        np.concatenate([second[seed] for seed in shared]),
+        people and list(people) * len(shared),
     )
-    return Pair(
-        row.name,
-        other.name,
-        row.corpus,
-        row.split_hash,
-        by_seed,
-        spread([one.value for one in by_seed.values()]),
-        together.interval,
-    )
+    return by_seed, spread([one.value for one in by_seed.values()]), together.interval

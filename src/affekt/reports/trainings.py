@@ -21,6 +21,7 @@ from affekt.errors import BadConfig, BadCorpus
 from affekt.evaluation.selection import PART, RULES, Rule, out_of_patience, select
 from affekt.protocols import Split, key
 from affekt.run import Run, runs_in
+from affekt.search import searches_in
 
 Answers = NDArray[np.floating]  # probabilities, (utterances, emotions)
 
@@ -66,13 +67,13 @@ class Tested:
 
 
 def gathered(folders: Sequence[Path]) -> list[Training]:
-    """The trainings whose runs stand below these folders, in the order in which they are met.
+    """The trainings whose runs stand below these folders, in the order in which they are met; none of a search's.
 
     Raises `BadConfig` for a folder without runs, for an unfinished run, and for seeds that have not the same folds once.
     """
     found: dict[str, dict[int, list[Fold]]] = defaultdict(lambda: defaultdict(list))
     configs: dict[str, dict[str, Any]] = {}
-    for run in (run for folder in folders for run in runs_in(folder)):
+    for run in (run for folder in folders for run in _runs_outside_searches(folder)):
         config = run.config
         _check_finished(run, config)
         alike = repr(sorted((name, value) for name, value in config.items() if name != "seed"))
@@ -86,11 +87,26 @@ def gathered(folders: Sequence[Path]) -> list[Training]:
     return trainings
 
 
+def _runs_outside_searches(folder: Path) -> list[Run]:
+    """A search's runs are no trainings of their own: `affekt.reports.searches` puts them together."""
+    searches = {search.folder for search in searches_in(folder)}
+    if searches and not any(folder.rglob("predictions")):  # all are at their very beginning
+        return []
+    return [run for run in runs_in(folder) if not searches.intersection([run.folder, *run.folder.parents])]
+
+
+def finished(run: Run) -> bool:
+    """Whether a run was trained to its end, by its epochs or by its patience."""
+    training, done = run.config["training"], run.epochs[-1] if run.epochs else 0
+    return bool(done >= training["epochs"] or out_of_patience(run, training["patience"]))
+
+
 def _check_finished(run: Run, config: Mapping[str, Any]) -> None:
-    training, done = config["training"], run.epochs[-1] if run.epochs else 0
-    if done < training["epochs"] and not out_of_patience(run, training["patience"]):
+    if not finished(run):
+        done = run.epochs[-1] if run.epochs else 0
         raise BadConfig(
-            f"{run.folder} is unfinished, after epoch {done} of {training['epochs']}: train it to its end, or name the others"
+            f"{run.folder} is unfinished, after epoch {done} of {config['training']['epochs']}: train it to its end, "
+            "or name the others"
         )
 
 
@@ -122,7 +138,7 @@ def tested(training: Training, corpus: str) -> Tested:
     ]
     folds = list(zip(training.folds, places, strict=True))
     ids = [fold.split.parts["test"][n] for fold, place in folds for n in place]
-    source = _source(training.config, corpus)
+    source = source_of(training.config, corpus)
     rules = [rule for rule in RULES if rule not in PART or PART[rule] in training.folds[0].split.parts]
     answers = {
         rule: {
@@ -132,14 +148,14 @@ def tested(training: Training, corpus: str) -> Tested:
         for rule in rules
     }
     labels = np.concatenate([fold.run.labels("test")[place] for fold, place in folds])
-    return Tested(training, corpus, source, ids, labels, answers, *_people(source, ids))
+    return Tested(training, corpus, source, ids, labels, answers, *people_of(source, ids))
 
 
 def _chosen(run: Run, rule: Rule) -> Answers:
     return run.predictions(select(run, rule))["test"]
 
 
-def _source(config: Mapping[str, Any], corpus: str) -> Source:
+def source_of(config: Mapping[str, Any], corpus: str) -> Source:
     """The source of the recipe whose utterances bear a corpus's name."""
     sources = [
         Source.parse(one) if isinstance(one, str) else decode(Source, one, "corpora") for one in config["corpora"]
@@ -147,7 +163,7 @@ def _source(config: Mapping[str, Any], corpus: str) -> Source:
     return next(source for source in sources if source.id == corpus)
 
 
-def _people(source: Source, ids: Sequence[str]) -> tuple[list[str] | None, str]:
+def people_of(source: Source, ids: Sequence[str]) -> tuple[list[str] | None, str]:
     """Who speaks each utterance, None where that is not known of all; and why it cannot be known."""
     try:
         speakers = _speakers(source)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -31,6 +32,19 @@ def processes() -> Iterator[tuple[int, int]]:
 def shared(model: nn.Module) -> nn.Module:
     """The model as training calls it: wrapped where there are several processes, itself where there is one."""
     return DistributedDataParallel(model) if dist.is_initialized() else model
+
+
+def averaged(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """The mean of each over all processes, the same to the last bit in every one, in one exchange.
+
+    For what DDP cannot know of: tensors that are not parameters, and gradients that never reach a `.grad`.
+    """
+    if not dist.is_initialized():
+        return list(gradients)
+    joined = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(joined)
+    means = (joined / dist.get_world_size()).split([gradient.numel() for gradient in gradients])
+    return [mean.view(gradient.shape) for mean, gradient in zip(means, gradients, strict=True)]
 
 
 def wait() -> None:

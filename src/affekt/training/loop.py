@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from affekt.checkpoint import load_state, save_state
 from affekt.data import Dataset, scoring_batches, training_batches
-from affekt.errors import BadConfig
+from affekt.errors import BadConfig, Diverged
 from affekt.evaluation.selection import PART, out_of_patience, select
 from affekt.metrics import confusion, ua
 from affekt.run import Run
@@ -41,7 +41,7 @@ def fit(
     until: the epoch after which to stop for now, of a training that is laid out for `epochs`.
     patience: epochs without a better UA on the validation part after which training ends; 0 for never.
     sampling: "plain", every utterance once an epoch; "balanced", every emotion equally often.
-    Raises `BadConfig` where the loss is no longer a number, or there are fewer batches than processes.
+    Raises `Diverged` where the loss is no longer a number, `BadConfig` where there are fewer batches than processes.
     """
     done = _resumed(strategy, run, rank)
     if done:
@@ -108,7 +108,7 @@ def drawn(
 def _means(entries: list[dict[str, float]], epoch: int) -> dict[str, float]:
     means = {name: float(np.mean([entry[name] for entry in entries])) for name in entries[0]}
     if not all(np.isfinite(value) for value in means.values()):
-        raise BadConfig(f"epoch {epoch} gave {means}: the training has come apart; try a lower learning_rate, or clip")
+        raise Diverged(f"epoch {epoch} gave {means}: the training has come apart; try a lower learning_rate, or clip")
     return means
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from affekt.bundle import Bundle
 from affekt.config import decode, decode_named, encode, override, read_toml
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
-from affekt.evaluation.selection import PART, Rule
+from affekt.evaluation.selection import PART, Rule, select
 from affekt.features import features
 from affekt.features.base import Feature
 from affekt.labels import LabelSet, label_set
@@ -24,10 +25,13 @@ from affekt.protocols.base import Protocol
 from affekt.registry import did_you_mean
 from affekt.run import Run
 from affekt.training.augment import Augmentation
+from affekt.training.darts import ArchitectureSearchConfig
 from affekt.training.strategy import SupervisedConfig
 from affekt.training.tuning import take_over
 from affekt.utterance import Utterance
 
+FUSION = "emotionnas-fusion"
+BRANCHES = {"spectrogram": "emotionnas-spectrogram", "recurrent": "emotionnas-recurrent"}
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
@@ -44,6 +48,9 @@ class Probe:
 class Training:
     epochs: int
     batch_size: int = 32
+    # The part that is trained on. "validation" is for what stands over finished networks, which know their own training part
+    # too well; then no part is left that could choose an epoch.
+    part: Literal["train", "validation"] = "train"
     tune: Literal["head", "all"] = "head"  # the model behind a frozen encoder, or the encoder with it
     patience: int = 0  # epochs without a better UA on the validation part after which training ends; 0 for never
     sampling: Literal["plain", "balanced"] = "plain"  # balanced: an epoch draws every emotion equally often
@@ -57,6 +64,12 @@ class Training:
     threads: int = 0  # of torch; 0 leaves torch's own choice. The result is bit-identical only at an equal number
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimisation: SupervisedConfig = field(default_factory=SupervisedConfig)
+    architecture: ArchitectureSearchConfig | None = (
+        None  # given, the model's architecture is searched; without optimisation
+    )
+    alphas_on: Literal["validation", "half"] = (
+        "validation"  # what the architecture learns from; half of the training part
+    )
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
@@ -65,6 +78,8 @@ class Training:
             )
         if self.teacher and (self.tune != "all" or self.optimisation.mixup):
             raise BadConfig("a teacher needs tune = 'all', and no mixup: mixed speech has no frames of a teacher's")
+        if self.architecture and (self.tune != "head" or self.augmentation != Augmentation() or self.votes):
+            raise BadConfig("a search of the architecture takes tune = 'head', no augmentation and no votes")
         if self.patience < 0 or not 0 <= self.votes <= 1:
             raise BadConfig(
                 f"patience = {self.patience}, votes = {self.votes}: expected no negative number, and a share"
@@ -85,6 +100,9 @@ class Recipe:
     # take with its settings are not computed.
     streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)  # name of a model and its settings
+    # Of emotionnas-fusion: the run folders of the networks that it stands over, `spectrogram` and `recurrent`. Their settings
+    # are the model's; each gives the weights of the epoch that its own selection chooses.
+    branches: Mapping[str, str] = field(default_factory=dict)
     start: str = ""  # a bundle to start from, instead of encoder and model: its settings and its weights
     seed: int = 0
     split_seed: int = 0  # of what the protocol draws; the trainings' seeds leave the split as it is
@@ -105,6 +123,7 @@ class Recipe:
             raise BadConfig("a recipe needs encoder and model, or start, a bundle that has both")
         protocol = self.build_protocol()
         self._check_streams()
+        self._check_branches()
         if not self.sources:
             raise BadConfig("corpora names none")
         if self.repeats < 1:
@@ -114,7 +133,16 @@ class Recipe:
             ("training.patience", bool(self.training.patience)),
             ("temperature = 'fitted'", self.temperature == "fitted"),
         ):
+            if asked and self.training.part == "validation":
+                raise BadConfig(f"{setting} needs a validation part, and training.part = 'validation' trains on it")
             if asked and not protocol.has_validation:
+                raise BadConfig(f"{setting} needs a validation part: give the protocol its setting validation")
+        searched = self.training.architecture and self.training.alphas_on == "validation"
+        for setting, needed in (
+            ("training.part = 'validation'", self.training.part == "validation"),
+            ("training.alphas_on = 'validation'", searched),
+        ):
+            if needed and not protocol.has_validation:
                 raise BadConfig(f"{setting} needs a validation part: give the protocol its setting validation")
         for probe in self.probes:
             _, encoder = self.encoder_class("speech")
@@ -144,7 +172,26 @@ class Recipe:
         if self.origin:
             section: Mapping[str, Any] = self.origin.section(name)
             return section
-        return {"encoder": self.encoder, "streams": self.streams, "model": self.model}[name]
+        if name == "model":
+            missing = {branch: run for branch, run in self.branch_runs().items() if branch not in self.model}
+            return {**{branch: _settings_of(branch, run) for branch, run in missing.items()}, **self.model}
+        return {"encoder": self.encoder, "streams": self.streams}[name]
+
+    def branch_runs(self) -> dict[str, Run]:
+        """The runs of `branches`."""
+        return {branch: Run(Path(folder).expanduser()) for branch, folder in self.branches.items()}
+
+    def _check_branches(self) -> None:
+        """Raise `BadConfig` for branches of what has none, and for a fusion of finished networks without them."""
+        kind, config = self.model_class()
+        fuses = kind is models[FUSION]
+        if self.branches and (not fuses or set(self.branches) != set(BRANCHES)):
+            raise BadConfig(f"branches names {', '.join(self.branches)}: {FUSION} takes both {' and '.join(BRANCHES)}")
+        if fuses and config.frozen and not self.branches and not self.origin:
+            raise BadConfig(
+                f"{FUSION} stands over finished networks: name their run folders in [branches], "
+                f"{' and '.join(BRANCHES)}, or train all together with model.frozen = false"
+            )
 
     def _check_streams(self) -> None:
         """Raise `BadConfig` where a stream that the model takes has no feature, or one that it does not take has one."""
@@ -233,6 +280,8 @@ class Recipe:
         for name in ("temperature", "about", "probes", "repeats"):
             del settings[name]
         settings["seed"] = self.seed + repeat
+        if self.branches:
+            settings["branch_ids"] = {branch: _weights_id(branch, run) for branch, run in self.branch_runs().items()}
         if self.origin:
             settings["start_id"] = self.origin.id
         else:
@@ -241,6 +290,27 @@ class Recipe:
             settings["streams"] = whole
             settings["model"] = {**self.model, **encode(self.model_class()[1])}
         return settings
+
+
+def _settings_of(branch: str, run: Run) -> dict[str, Any]:
+    """The model's settings of a run that a fusion stands over."""
+    _check_run(branch, run)
+    settings = dict(run.config["model"])
+    if models.resolve(settings.pop("name"))[0] is not models[BRANCHES[branch]]:
+        raise BadConfig(f"branches.{branch}: {run.folder} trained another model: expected {BRANCHES[branch]}")
+    return settings
+
+
+def _check_run(branch: str, run: Run) -> None:
+    if not run.config_file.is_file() or not run.epochs:
+        raise BadConfig(f"branches.{branch}: {run.folder} holds no run: give a folder that affekt train filled")
+
+
+def _weights_id(branch: str, run: Run) -> str:
+    """Which weights a run gives to a fusion: by their contents, wherever they lie."""
+    _check_run(branch, run)
+    path = run.weights(select(run, run.config["selection"]))
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def _where(stream: str) -> str:
@@ -273,7 +343,7 @@ def _folder(section: Mapping[str, Any], where: str) -> Path | None:
 
 def recipe_of(run: Run) -> Recipe:
     """The recipe of a training, out of its run folder."""
-    settings = {name: value for name, value in run.config.items() if name != "start_id"}
+    settings = {name: value for name, value in run.config.items() if name not in ("start_id", "branch_ids")}
     return decode(Recipe, settings, f"{run.folder}, config.toml")
 
 

@@ -132,11 +132,34 @@ def softmaxed(row):
     return [entry / sum(exponentials) for entry in exponentials]
 
 
-def mixed(image, weights, alpha, stride):
+PLACES = {"depthwise": 1, "pointwise": 2, "norm": 3}  # of a convolution's parts; four more in the second of two
+
+
+def of_edge(weights, name, edge, edges):
+    """An operation's weights on one edge, by the names they have where the operation stands alone.
+
+    Below `weights` are those of all operations on all edges from one state, edge by edge.
+    """
+    long = next((long for long, short in NAMES.items() if short == name), "none")
+    below, own = weights.below(long), {}
+    for key, tensor in weights.tensors.items():
+        if key.startswith(below.prefix) and tensor.ndim:
+            first, _, rest = key[len(below.prefix) :].partition(".")
+            if name.endswith("pool"):
+                own[f"1.{first}"] = tensor  # of the source: the same for every edge
+            elif name == "skip":
+                own[f"{first}.{rest}"] = tensor.chunk(edges)[edge]
+            else:
+                part, _, rest = rest.partition(".")
+                own[f"{PLACES[part] + 4 * int(first)}.{rest}"] = tensor.chunk(edges)[edge]
+    return Weights(own, "", weights.training)
+
+
+def mixed(image, weights, alpha, stride, edge, edges):
     shares = softmaxed(alpha)
     return summed(
-        [share * channel for channel in operated(name, image, weights.below("operations", number), stride, True)]
-        for number, (name, share) in enumerate(zip(OPERATIONS, shares, strict=True))
+        [share * channel for channel in operated(name, image, of_edge(weights, name, edge, edges), stride, True)]
+        for name, share in zip(OPERATIONS, shares, strict=True)
     )
 
 
@@ -153,10 +176,12 @@ def cell(first, second, weights, *, reduction, after_reduction, nodes, alpha=Non
         arriving = []
         for name, source in [(None, s) for s in range(2 + node)] if genes is None else genes[2 * node : 2 * node + 2]:
             stride = 2 if reduction and source < 2 else 1
-            own = weights.below("edges", edge)
             if genes is None:
-                arriving.append(mixed(states[source], own, alpha[edge], stride))
+                earliest = max(source - 1, 0)  # the first node that the source can reach
+                fan = weights.below("fans", source)
+                arriving.append(mixed(states[source], fan, alpha[edge], stride, node - earliest, nodes - earliest))
             else:
+                own = weights.below("edges", edge)
                 arriving.append(operated(NAMES[name], states[source], own, stride, False))
             edge += 1
         states.append(summed(arriving))

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from affekt.models.emotionnas.convolutions import channels_last, even_gradient
+from affekt.models.emotionnas.fans import Fan, Live
 from affekt.models.emotionnas.genotypes import KINDS, Genes
 from affekt.models.emotionnas.operations import OPERATIONS, ConvNorm, FactorizedReduce, Image, NewImage, operation
 
@@ -18,6 +20,11 @@ Earlier = Float[Tensor, "batch earlier_channels earlier_height earlier_width"]  
 def edges_of(nodes: int) -> int:
     """Edges of a cell: node i has one from each of the 2 + i before it."""
     return sum(2 + node for node in range(nodes))
+
+
+def edges_from(source: int, nodes: int) -> list[int]:
+    """Which of a cell's edges, by target node and then by source, leave one state; by target."""
+    return [edges_of(node) + source for node in range(max(source - 1, 0), nodes)]
 
 
 class Architecture(nn.Module):
@@ -51,18 +58,6 @@ class Architecture(nn.Module):
         return self
 
 
-class MixedOperation(nn.Module):
-    """All operations on one edge, by their shares: eq. 2. `operations.N` is the N-th of `OPERATIONS`."""
-
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.operations = nn.ModuleList(operation(name, channels, stride, searched=True) for name in OPERATIONS)
-
-    def forward(self, x: Image, shares: Float[Tensor, " operations"]) -> NewImage:
-        mixed = [share * one(x) for share, one in zip(shares, self.operations, strict=True)]
-        return sum(mixed[1:], start=mixed[0])
-
-
 class Cell(nn.Module):
     """What both kinds have: their inputs, from the cell before the last (`preprocess0`) and from the last (`preprocess1`),
     are brought to the cell's channels. Where the last one halved the image, the one before it is halved here.
@@ -78,30 +73,33 @@ class Cell(nn.Module):
 
 
 class SearchCell(Cell):
-    """Every node is the sum of all mixed operations on its edges; the output is the nodes side by side.
+    """Every node is the sum of all operations on its edges by their shares, eq. 2; the output is the nodes side by side.
 
-    `edges.E` is the mixed operation on edge E, edges by target node and then by source: 2 -> 0, 1; 3 -> 0, 1, 2; ...
-    In a reduction cell those from the two inputs have stride 2.
+    `fans.S` are the edges from state S: the two inputs are 0 and 1, the first node is 2. In a reduction cell those from the
+    two inputs have stride 2.
     """
 
     def __init__(self, before: tuple[int, int], channels: int, nodes: int, *, reduction: bool, halved: bool) -> None:
         super().__init__(before, channels, halved=halved, affine=False)
-        self.nodes = nodes
-        self.edges = nn.ModuleList(
-            MixedOperation(channels, 2 if reduction and source < 2 else 1)
-            for node in range(nodes)
-            for source in range(2 + node)
+        self.edges = [edges_from(source, nodes) for source in range(1 + nodes)]
+        self.fans = nn.ModuleList(
+            Fan(len(edges), channels, 2 if reduction and source < 2 else 1) for source, edges in enumerate(self.edges)
         )
 
-    def forward(self, first: Earlier, second: Image, shares: Float[Tensor, "edges operations"]) -> NewImage:
+    def forward(self, first: Earlier, second: Image, shares: Float[Tensor, "edges operations"], live: Live) -> NewImage:
         """From the outputs of the cell before the last and of the last."""
-        states = [self.preprocess0(first), self.preprocess1(second)]
-        edge = 0
-        for _ in range(self.nodes):
-            parts = [self.edges[edge + source](state, shares[edge + source]) for source, state in enumerate(states)]
-            edge += len(states)
-            states.append(sum(parts[1:], start=parts[0]))
-        return torch.cat(states[2:], dim=1)
+        given = [
+            fan(preprocess(x), shares[edges], [live[edge] for edge in edges])
+            for fan, edges, preprocess, x in zip(
+                self.fans, self.edges, (self.preprocess0, self.preprocess1), (first, second), strict=False
+            )
+        ]
+        nodes, coming = [], given[0] + given[1]  # what all nodes to come have been given so far, side by side
+        for fan, edges in zip(self.fans[2:], self.edges[2:], strict=True):
+            node, coming = coming.tensor_split([fan.channels], dim=1)
+            nodes.append(channels_last(node))
+            coming = coming + fan(nodes[-1], shares[edges], [live[edge] for edge in edges])
+        return torch.cat([*nodes, coming], dim=1)
 
 
 class DerivedCell(Cell):
@@ -124,14 +122,14 @@ class DerivedCell(Cell):
         super().__init__(before, channels, halved=halved, affine=True)
         self.sources, self.drop_path = [source for _, source in genes], drop_path
         self.edges = nn.ModuleList(
-            operation(name, channels, 2 if reduction and source < 2 else 1, searched=False) for name, source in genes
+            operation(name, channels, 2 if reduction and source < 2 else 1) for name, source in genes
         )
 
     def forward(self, first: Earlier, second: Image) -> NewImage:
         """From the outputs of the cell before the last and of the last."""
         states = [self.preprocess0(first), self.preprocess1(second)]
         for edge in range(0, len(self.edges), 2):
-            states.append(self._along(edge, states) + self._along(edge + 1, states))
+            states.append(even_gradient(self._along(edge, states) + self._along(edge + 1, states)))
         return torch.cat(states[2:], dim=1)
 
     def _along(self, edge: int, states: list[Tensor]) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -131,6 +132,23 @@ def genotype_of(genotype: str | Genotype | Mapping[str, Any]) -> Genotype:
             f"there is no genotype {genotype!r}{did_you_mean(genotype, GENOTYPES)} (known: {', '.join(GENOTYPES)})"
         )
     return GENOTYPES[genotype]
+
+
+def drawn_genotype(generator: np.random.Generator, nodes: int = 4) -> Genotype:
+    """A genotype drawn at random, for what a search is compared with: each node of both kinds of cells takes two different
+    sources, and from each of them any operation but "none", all as likely. The same generator gives the same genotype."""
+    if nodes < 1:
+        raise BadConfig(f"nodes = {nodes}: expected 1 or more")
+    return Genotype(**{kind: _drawn_genes(generator, nodes) for kind in KINDS})
+
+
+def _drawn_genes(generator: np.random.Generator, nodes: int) -> Genes:
+    genes: list[tuple[str, int]] = []
+    for node in range(nodes):
+        sources = generator.choice(2 + node, 2, replace=False).tolist()
+        operations = generator.choice(OPERATIONS[1:], 2).tolist()
+        genes += zip(operations, sources, strict=True)
+    return tuple(genes)
 
 
 def discretise(alphas: Mapping[str, Float[Tensor, "edges operations"]]) -> Genotype:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from affekt.batch import Batch
 from affekt.errors import BadConfig
 from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
 from affekt.models.emotionnas.cells import Architecture, DerivedCell, SearchCell
+from affekt.models.emotionnas.convolutions import channels_last
+from affekt.models.emotionnas.fans import Live
 from affekt.models.emotionnas.genotypes import Genotype, discretise, genotype_of
 from affekt.models.emotionnas.inputs import prepared
 from affekt.models.emotionnas.operations import Image
@@ -136,12 +139,11 @@ class SpectrogramBranch(EmotionModel):
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
         """The last cell's output, averaged over the image."""
-        first = second = self.stem(self._image(batch))
-        shares = {kind: alpha.softmax(dim=1) for kind, alpha in self.alphas().items()}
+        first = second = channels_last(self.stem(self._image(batch)))
+        given = {kind: _weighed(alpha) for kind, alpha in self.alphas().items()}
         for index, cell in enumerate(self.cells):
             kind = "reduce" if index in self.config.reductions else "normal"
-            given = (shares[kind],) if shares else ()
-            first, second = second, cell(first, second, *given)
+            first, second = second, cell(first, second, *given.get(kind, ()))
         return second.mean(dim=(2, 3))
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
@@ -170,3 +172,11 @@ class SpectrogramBranch(EmotionModel):
             used |= {index - 2 + source for source in (0, 1) if source in taken}
             dead += [f"cells.{index}.preprocess{source}." for source in (0, 1) if source not in taken]
         return frozenset(name for name, _ in self.named_parameters() if name.startswith(tuple(dead)))
+
+
+def _weighed(alpha: Tensor) -> tuple[Tensor, Live]:
+    """The operations' shares of every edge, and which of them are not zero. An exported graph computes all."""
+    shares = alpha.softmax(dim=1)
+    if torch.compiler.is_exporting() or shares.is_meta:
+        return shares, [[True] * shares.shape[1]] * len(shares)
+    return shares, (shares.detach() != 0).tolist()

@@ -1,9 +1,6 @@
 """The eight candidate operations of EmotionNAS's spectrogram branch (section 3.3), which are those of DARTS (Liu et al.,
-"DARTS: Differentiable Architecture Search", ICLR 2019). Images are (batch, channels, height, width).
-
-While searching, every normalisation is without weights of its own, and one follows the poolings too: an operation is then
-chosen for what it does, not for the scale of what comes out. In a derived network (`searched=False`) normalisations have
-weights, and poolings none behind them.
+"DARTS: Differentiable Architecture Search", ICLR 2019), as a derived network has them. Images are (batch, channels,
+height, width). The search's network has them in `fans`, many at once.
 """
 
 from __future__ import annotations
@@ -13,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.errors import BadConfig
+from affekt.models.emotionnas.convolutions import Depthwise, Pointwise
 
 Image = Float[Tensor, "batch channels height width"]
 NewImage = Float[Tensor, "batch new_channels new_height new_width"]
@@ -30,71 +28,53 @@ OPERATIONS = (
 )
 
 
-def operation(name: str, channels: int, stride: int, *, searched: bool) -> nn.Module:
-    """The operation of a name, from `channels` channels to as many; `stride` 2 halves height and width."""
-    if name == "none":
-        return Zero(stride)
+def operation(name: str, channels: int, stride: int) -> nn.Module:
+    """The operation of a name, but "none", from `channels` channels to as many; `stride` 2 halves height and width."""
     if name == "skip_connect":
-        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine=not searched)
-    if name.endswith("pool_3x3"):
-        return _pooling(name, channels, stride, searched=searched)
+        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine=True)
+    if name == "max_pool_3x3":
+        return nn.MaxPool2d(3, stride, padding=1)
+    if name == "avg_pool_3x3":  # beyond the image there is nothing: only real pixels count
+        return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
     size = 5 if name.endswith("5x5") else 3
-    if name.startswith("sep_conv"):
-        return SeparableConv(channels, size, stride, affine=not searched)
-    return DilatedConv(channels, size, stride, affine=not searched)
+    return (SeparableConv if name.startswith("sep") else DilatedConv)(channels, size, stride)
 
 
-def _pooling(name: str, channels: int, stride: int, *, searched: bool) -> nn.Module:
-    """Over 3 x 3 pixels; beyond the image there is nothing: an average counts real pixels only."""
-    pool: nn.Module = nn.MaxPool2d(3, stride, padding=1)
-    if name.startswith("avg"):
-        pool = nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
-    return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False)) if searched else pool
-
-
-class Zero(nn.Module):
-    """No connection: zeros of the size that the other operations give."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Image) -> NewImage:
-        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+def check_even(x: Image) -> None:
+    """Raises `BadConfig` for a height or width that is odd."""
+    if x.shape[2] % 2 or x.shape[3] % 2:
+        raise BadConfig(f"an image of {x.shape[2]} x {x.shape[3]} cannot be halved: give even height and width")
 
 
 class ConvNorm(nn.Sequential):
     """ReLU, a 1 x 1 convolution without bias at 1, normalisation at 2: what brings a cell's input to its channels."""
 
     def __init__(self, before: int, channels: int, *, affine: bool) -> None:
-        super().__init__(nn.ReLU(), nn.Conv2d(before, channels, 1, bias=False), nn.BatchNorm2d(channels, affine=affine))
+        super().__init__(nn.ReLU(), Pointwise(before, channels), nn.BatchNorm2d(channels, affine=affine))
 
 
-def _separated(channels: int, size: int, stride: int, dilation: int, *, affine: bool) -> list[nn.Module]:
+def _separated(channels: int, size: int, stride: int, dilation: int) -> list[nn.Module]:
     """ReLU, each channel convolved by itself, channels mixed pixel by pixel, normalisation; no biases."""
-    padding = dilation * (size // 2)
     return [
         nn.ReLU(),
-        nn.Conv2d(channels, channels, size, stride, padding, dilation, groups=channels, bias=False),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        nn.BatchNorm2d(channels, affine=affine),
+        Depthwise(channels, size, stride, dilation),
+        Pointwise(channels, channels),
+        nn.BatchNorm2d(channels),
     ]
 
 
 class SeparableConv(nn.Sequential):
     """A depthwise separable convolution, twice; the second at stride 1. Weights at 1, 2, 3 and 5, 6, 7."""
 
-    def __init__(self, channels: int, size: int, stride: int, *, affine: bool) -> None:
-        super().__init__(
-            *_separated(channels, size, stride, 1, affine=affine), *_separated(channels, size, 1, 1, affine=affine)
-        )
+    def __init__(self, channels: int, size: int, stride: int) -> None:
+        super().__init__(*_separated(channels, size, stride, 1), *_separated(channels, size, 1, 1))
 
 
 class DilatedConv(nn.Sequential):
     """A depthwise separable convolution that takes every other pixel. Weights at 1, 2, 3."""
 
-    def __init__(self, channels: int, size: int, stride: int, *, affine: bool) -> None:
-        super().__init__(*_separated(channels, size, stride, 2, affine=affine))
+    def __init__(self, channels: int, size: int, stride: int) -> None:
+        super().__init__(*_separated(channels, size, stride, 2))
 
 
 class FactorizedReduce(nn.Module):
@@ -111,7 +91,6 @@ class FactorizedReduce(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=affine)
 
     def forward(self, x: Image) -> NewImage:
-        if x.shape[2] % 2 or x.shape[3] % 2:
-            raise BadConfig(f"an image of {x.shape[2]} x {x.shape[3]} cannot be halved: give even height and width")
+        check_even(x)
         x = x.relu()
         return self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))

@@ -8,6 +8,7 @@ other nodes. The nodes `h_new_0`, `h_new_1`, ... are the states after it, and `h
 from __future__ import annotations
 
 import graphlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,35 @@ def _node(operation: str, *inputs: str) -> dict[str, Any]:
 
 
 RECIPES: dict[str, Recipe] = {
+    # As everybody else writes it, torch too; its names are the benchmark's: j and f are torch's i and f, i its g.
+    "lstm": {
+        "i": _node("linear", "x", "h_prev_0"),
+        "i_act": _node("activation_tanh", "i"),
+        "j": _node("linear", "x", "h_prev_0"),
+        "j_act": _node("activation_sigm", "j"),
+        "f": _node("linear", "x", "h_prev_0"),
+        "f_act": _node("activation_sigm", "f"),
+        "o": _node("linear", "x", "h_prev_0"),
+        "o_act": _node("activation_sigm", "o"),
+        "kept": _node("elementwise_prod", "f_act", "h_prev_1"),
+        "added": _node("elementwise_prod", "i_act", "j_act"),
+        "h_new_1": _node("elementwise_sum", "kept", "added"),
+        "h_new_1_act": _node("activation_tanh", "h_new_1"),
+        "h_new_0": _node("elementwise_prod", "h_new_1_act", "o_act"),
+    },
+    # torch's GRU: the reset gate stands behind the recurrent product and its bias, tanh(W x + b + r * (U h + c)).
+    "gru_reset_after": {
+        "r": _node("linear", "x", "h_prev_0"),
+        "r_act": _node("activation_sigm", "r"),
+        "z": _node("linear", "x", "h_prev_0"),
+        "z_act": _node("activation_sigm", "z"),
+        "n_x": _node("linear", "x"),
+        "n_h": _node("linear", "h_prev_0"),
+        "n_reset": _node("elementwise_prod", "r_act", "n_h"),
+        "n": _node("elementwise_sum", "n_x", "n_reset"),
+        "n_act": _node("activation_tanh", "n"),
+        "h_new_0": _node("blend", "z_act", "h_prev_0", "n_act"),
+    },
     # The benchmark's own LSTM: its output gate is a tanh, where everybody else's is a sigmoid.
     "lstm_tanh_output_gate": {
         "i": _node("linear", "x", "h_prev_0"),
@@ -53,7 +83,7 @@ RECIPES: dict[str, Recipe] = {
         "h_new_1_act": _node("activation_tanh", "h_new_1"),
         "h_new_0": _node("elementwise_prod", "h_new_1_act", "o_act"),
     },
-    # Its GRU has one state.
+    # Its GRU has one state, and resets it before the product: tanh(W x + U (r * h) + b).
     "gru": {
         "r": _node("linear", "x", "h_prev_0"),
         "r_act": _node("activation_sigm", "r"),
@@ -112,6 +142,28 @@ class Node:
     inputs: tuple[str, ...]
 
 
+def recipe_json(recipe: str | Recipe) -> str:
+    """A recipe, or the one of a name, as JSON. Raises `BadConfig` for what is no recurrent cell."""
+    compiled(recipe)
+    entries = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    written = {name: {"op": entry["op"], "input": list(entry["input"])} for name, entry in entries.items()}
+    return json.dumps(written, indent=1) + "\n"
+
+
+def recipe_from_json(text: str) -> Recipe:
+    """Raises `BadConfig` for what is not JSON, or no recurrent cell."""
+    try:
+        recipe = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadConfig(f"a recipe that is not JSON: {error}") from error
+    if not isinstance(recipe, dict):
+        raise BadConfig(f"a recipe of {type(recipe).__name__}: expected an object of nodes, each with op and input")
+    for name, entry in recipe.items():
+        _checked(name, entry)
+    compiled(recipe)
+    return recipe
+
+
 def compiled(recipe: str | Recipe) -> tuple[Node, ...]:
     """The nodes of a recipe, or of the one of a name, each after all that it takes. Raises `BadConfig` for what is no
     recurrent cell: an unknown operation or input, a wrong number of inputs, a circle, or something that is of no use."""
@@ -146,7 +198,7 @@ def _checked(name: Any, entry: Any) -> Node:
         raise BadConfig(f"recipe: a node named {name!r}; expected letters, digits and _, and no name of a module's own")
     if name == FRAME or name.startswith(BEFORE):
         raise BadConfig(f"recipe: {name} is given to the cell, and cannot be a node of it")
-    if not isinstance(entry, Mapping) or set(entry) != {"op", "input"} or not isinstance(entry["input"], list | tuple):
+    if not _is_entry(entry):
         raise BadConfig(f"recipe, {name}: expected op, an operation, and input, a list of names")
     operation, inputs = entry["op"], tuple(entry["input"])
     if operation not in INPUTS:
@@ -160,6 +212,12 @@ def _checked(name: Any, entry: Any) -> Node:
     if operation == "linear" and len(set(inputs)) < len(inputs):
         raise BadConfig(f"recipe, {name}: linear of {', '.join(map(str, inputs))}; expected each input once")
     return Node(name, operation, inputs)
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, Mapping) or set(entry) != {"op", "input"} or not isinstance(entry["op"], str):
+        return False
+    return isinstance(entry["input"], list | tuple) and all(isinstance(name, str) for name in entry["input"])
 
 
 def _check_inputs(nodes: Mapping[str, Node], given: set[str]) -> None:

@@ -3,9 +3,7 @@ frames of wav2vec, attention over frames, fully connected layers. The defaults a
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +15,8 @@ from torch import Tensor, nn
 from affekt.batch import Batch, Stream
 from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
 from affekt.models.emotionnas.inputs import prepared
-from affekt.models.emotionnas.recipes import AFTER, BEFORE, FRAME, Node, compiled, idle, states
+from affekt.models.emotionnas.recipes import FRAME, Node, compiled, idle
+from affekt.models.emotionnas.recurrence import Order, Program, recur
 from affekt.models.layers import NEGATIVE, Classifier, Mask, Sequence, StreamInput, strided
 
 
@@ -49,85 +48,39 @@ class RecurrentConfig:
 
 States = Float[Tensor, "batch frames width"]
 
-# What a node does with its inputs; a linear one has weights, and is the cell's own.
-OPERATIONS: dict[str, Callable[..., Tensor]] = {
-    "blend": lambda z, a, b: z * a + (1 - z) * b,
-    "elementwise_prod": lambda *inputs: functools.reduce(operator.mul, inputs),
-    "elementwise_sum": lambda *inputs: functools.reduce(operator.add, inputs),
-    "activation_tanh": torch.tanh,
-    "activation_sigm": torch.sigmoid,
-    "activation_leaky_relu": F.leaky_relu,
-}
-
 
 class RecipeCell(nn.Module):
-    """A cell of a recipe, over a sequence in one direction; states begin at zero.
+    """The weights of a recipe's cell, in one direction.
 
     `linears.NODE` is the linear layer of a node, which takes its inputs side by side in the recipe's order.
     """
 
     def __init__(self, recipe: tuple[Node, ...], input_dim: int, hidden: int) -> None:
         super().__init__()
-        self.recipe, self.hidden, self.states = recipe, hidden, states(recipe)
+        self.inputs = {node.name: node.inputs for node in recipe if node.operation == "linear"}
         self.widths = {
-            node.name: [input_dim if name == FRAME else hidden for name in node.inputs]
-            for node in recipe
-            if node.operation == "linear"
+            name: [input_dim if one == FRAME else hidden for one in inputs] for name, inputs in self.inputs.items()
         }
         self.linears = nn.ModuleDict({name: nn.Linear(sum(widths), hidden) for name, widths in self.widths.items()})
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # as the benchmark does
 
-    def forward(self, x: Sequence, mask: Mask | None = None, *, backward: bool = False) -> States:
-        """The first state after each frame. A frame that is padding leaves the states as they are."""
-        seen = self._seen(x)
-        weights = {node.name: self._columns(node, frame=False).t() for node in self.recipe if self._takes_states(node)}
-        biases = {node.name: self._linear(node).bias for node in self.recipe if node.operation == "linear"}
-        real = None if mask is None else mask.unsqueeze(2).unbind(dim=1)
-        state, outputs = [x.new_zeros(x.shape[0], self.hidden)] * self.states, []
-        for frame in reversed(range(x.shape[1])) if backward else range(x.shape[1]):
-            terms = {**biases, **{name: frames[frame] for name, frames in seen.items()}}
-            new = self._step(state, terms, weights)
-            if real is not None:
-                new = [torch.where(real[frame], now, before) for now, before in zip(new, state, strict=True)]
-            state = new
-            outputs.append(state[0])
-        return torch.stack(outputs[::-1] if backward else outputs, dim=1)
+    def weights(self, nodes: tuple[str, ...], inputs: tuple[str, ...]) -> Float[Tensor, "rows columns"]:
+        """By node and by input, in this order."""
+        rows = []
+        for node in nodes:
+            blocks = self._linear(node).weight.split(self.widths[node], dim=1)
+            by_input = dict(zip(self.inputs[node], blocks, strict=True))
+            rows.append(torch.cat([by_input[name] for name in inputs], dim=1))
+        return torch.cat(rows)
 
-    def _takes_states(self, node: Node) -> bool:
-        return node.operation == "linear" and node.inputs != (FRAME,)
+    def biases(self, nodes: tuple[str, ...]) -> Float[Tensor, " rows"]:
+        return torch.cat([self._linear(node).bias for node in nodes])
 
-    def _linear(self, node: Node) -> nn.Linear:
-        linear = self.linears[node.name]
+    def _linear(self, node: str) -> nn.Linear:
+        linear = self.linears[node]
         assert isinstance(linear, nn.Linear)
         return linear
-
-    def _columns(self, node: Node, *, frame: bool) -> Tensor:
-        """A linear node's weights for the frame, or for all else that it takes."""
-        blocks = self._linear(node).weight.split(self.widths[node.name], dim=1)
-        return torch.cat([b for b, name in zip(blocks, node.inputs, strict=True) if (name == FRAME) == frame], dim=1)
-
-    def _seen(self, x: Tensor) -> dict[str, tuple[Tensor, ...]]:
-        """What the linear nodes make of the frames, biases included: one product for all nodes and all frames."""
-        nodes = [node for node in self.recipe if FRAME in node.inputs]
-        weight = torch.cat([self._columns(node, frame=True) for node in nodes])
-        bias = torch.cat([self._linear(node).bias for node in nodes])
-        parts = F.linear(x, weight, bias).split(self.hidden, dim=2)
-        return {node.name: part.unbind(dim=1) for node, part in zip(nodes, parts, strict=True)}
-
-    def _step(self, state: list[Tensor], terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[Tensor]:
-        """The states after a frame. `terms`: what each linear node adds to its products with states and nodes: its bias,
-        and what it makes of the frame."""
-        values = {f"{BEFORE}{number}": before for number, before in enumerate(state)}
-        for node in self.recipe:
-            inputs = [values[name] for name in node.inputs if name != FRAME]
-            if node.operation != "linear":
-                values[node.name] = OPERATIONS[node.operation](*inputs)
-            elif inputs:
-                values[node.name] = torch.addmm(terms[node.name], torch.cat(inputs, dim=1), weights[node.name])
-            else:
-                values[node.name] = terms[node.name]
-        return [values[f"{AFTER}{number}"] for number in range(self.states)]
 
 
 class RecurrentLayer(nn.Module):
@@ -135,14 +88,42 @@ class RecurrentLayer(nn.Module):
 
     def __init__(self, recipe: tuple[Node, ...], input_dim: int, hidden: int, *, bidirectional: bool) -> None:
         super().__init__()
+        self.program = Program.of(recipe)
         self.forward_cell = RecipeCell(recipe, input_dim, hidden)
         self.backward_cell = RecipeCell(recipe, input_dim, hidden) if bidirectional else None
 
     def forward(self, x: Sequence, mask: Mask | None = None) -> States:
-        outputs = self.forward_cell(x, mask)
-        if self.backward_cell is None:
-            return outputs
-        return torch.cat([outputs, self.backward_cell(x, mask, backward=True)], dim=2)
+        """The first state of each direction after each frame; zero in the padding."""
+        cells = [self.forward_cell] if self.backward_cell is None else [self.forward_cell, self.backward_cell]
+        order, rows = Order.of(x, mask, len(cells)), x.flatten(0, 1)
+        if order.real is not None:
+            rows = rows.index_select(0, order.real)
+        weights = [
+            torch.stack([cell.weights(step.nodes, step.sources).t() for cell in cells])
+            for step in self.program.products
+            if step.sources
+        ]
+        made = recur(self.program, order.counts, self._terms(cells, rows, order), weights)
+        outputs = made.flatten(0, 1).index_select(0, order.given).view(rows.shape[0], len(cells) * made.shape[2])
+        if order.real is not None:
+            outputs = outputs.new_zeros(x.shape[0] * x.shape[1], outputs.shape[1]).index_copy(0, order.real, outputs)
+        outputs = outputs.unflatten(0, x.shape[:2])
+        return outputs if mask is None else outputs.masked_fill(~mask.unsqueeze(2), 0.0)
+
+    def _terms(self, cells: list[RecipeCell], rows: Tensor, order: Order) -> list[Tensor]:
+        """What the linear nodes make of the frames, biases included: one product for all nodes and all frames; the biases
+        alone for those that take no frame."""
+        seeing = [step for step in self.program.products if step.frame]
+        nodes = tuple(name for step in seeing for name in step.nodes)
+        weight = torch.cat([cell.weights(nodes, (FRAME,)) for cell in cells])
+        made = F.linear(rows, weight, torch.cat([cell.biases(nodes) for cell in cells])).to(weight.dtype)
+        made = made.unflatten(1, (len(cells), -1)).flatten(0, 1).index_select(0, order.followed)
+        made, width = made.unflatten(0, (len(cells), rows.shape[0])), made.shape[1] // len(nodes)
+        seen = iter(made.split([len(step.nodes) * width for step in seeing], dim=2))
+        return [
+            next(seen) if step.frame else torch.stack([cell.biases(step.nodes) for cell in cells]).unsqueeze(1)
+            for step in self.program.products
+        ]
 
 
 class FrameAttention(nn.Module):

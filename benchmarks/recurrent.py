@@ -1,0 +1,170 @@
+"""How fast a recurrent recipe is: our cell beside one that follows the recipe node by node, and beside torch's LSTM and GRU.
+
+    make recurrent    prints a table, and writes benchmarks/results/recurrent.json
+
+The plain side is how such cells are usually run: each direction by itself, frame by frame, every node a module of its own
+that takes its inputs, padding computed and masked, gradients by autograd. Both sides hold the same weights, and are checked
+to give the same outputs and gradients before anything is timed. A step is forward and backward over one layer in both
+directions. Sides alternate; what is printed are the medians, in milliseconds of processor time (of wall time on a GPU), and
+their ratios to ours. In "padded" the utterances are half to all of the length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from affekt.models.emotionnas.recipes import RECIPES, compiled
+from affekt.models.emotionnas.recurrent import RecipeCell, RecurrentLayer
+
+RESULTS = Path(__file__).parent / "results" / "recurrent.json"
+NAMES = ("id1010120", "lstm", "gru_reset_after")
+TORCHS = {"lstm": nn.LSTM, "gru_reset_after": nn.GRU}
+# batch, frames, width of the states, width of the frames, repetitions
+SIZES = {"small": (32, 125, 64, 384, 9), "medium": (32, 125, 128, 384, 7), "paper": (4, 727, 256, 512, 3)}
+
+OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "blend": lambda z, a, b: z * a + (1 - z) * b,
+    "elementwise_prod": lambda a, b: a * b,
+    "elementwise_sum": lambda a, b: a + b,
+    "activation_tanh": torch.tanh,
+    "activation_sigm": torch.sigmoid,
+    "activation_leaky_relu": F.leaky_relu,
+}
+
+
+class Plain(nn.Module):
+    """The recipe, followed node by node, with the weights of a layer of ours."""
+
+    def __init__(self, name: str, ours: RecurrentLayer, hidden: int) -> None:
+        super().__init__()
+        self.nodes, self.ours, self.hidden = compiled(name), ours, hidden
+        self.states = sum(node.startswith("h_new_") and node[6:].isdigit() for node in RECIPES[name])
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        forward, backward = self.ours.forward_cell, self.ours.backward_cell
+        assert backward is not None
+        moments = list(range(x.shape[1]))
+        both = [self.walked(forward, x, mask, moments), self.walked(backward, x, mask, moments[::-1])]
+        outputs = torch.cat([torch.stack([one[moment] for moment in moments], dim=1) for one in both], dim=2)
+        return outputs if mask is None else outputs.masked_fill(~mask.unsqueeze(2), 0.0)
+
+    def walked(self, cell: RecipeCell, x: Tensor, mask: Tensor | None, moments: list[int]) -> dict[int, Tensor]:
+        state = [x.new_zeros(x.shape[0], self.hidden)] * self.states
+        outputs = {}
+        for moment in moments:
+            values = {"x": x[:, moment], **{f"h_prev_{number}": one for number, one in enumerate(state)}}
+            for node in self.nodes:
+                inputs = [values[name] for name in node.inputs]
+                if node.operation == "linear":
+                    values[node.name] = cell.linears[node.name](torch.cat(inputs, dim=1))
+                else:
+                    values[node.name] = OPERATIONS[node.operation](*inputs)
+            new = [values[f"h_new_{number}"] for number in range(self.states)]
+            if mask is not None:
+                real = mask[:, moment].unsqueeze(1)
+                new = [torch.where(real, now, before) for now, before in zip(new, state, strict=True)]
+            state = new
+            outputs[moment] = state[0]
+        return outputs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    results = [measured(name, size, torch.device(arguments.device)) for size in arguments.sizes for name in NAMES]
+    RESULTS.parent.mkdir(exist_ok=True)
+    described = {"torch": torch.__version__, "device": arguments.device, "threads": arguments.threads}
+    RESULTS.write_text(json.dumps({**described, "results": results}, indent=1) + "\n", encoding="utf-8")
+    show(results)
+
+
+def measured(name: str, size: str, device: torch.device) -> dict[str, Any]:
+    batch, frames, hidden, dim, runs = SIZES[size]
+    torch.manual_seed(0)
+    ours = RecurrentLayer(compiled(name), dim, hidden, bidirectional=True).to(device)
+    plain, x = Plain(name, ours, hidden), torch.randn(batch, frames, dim, device=device)
+    lengths = torch.linspace(frames / 2, frames, batch, device=device).long()
+    mask = torch.arange(frames, device=device) < lengths.unsqueeze(1)
+    check(ours, plain, x[:, :20], mask[:, -20:])
+    sides = {
+        "ours": lambda: ours(x, None),
+        "plain": lambda: plain(x, None),
+        "ours, padded": lambda: ours(x, mask),
+        "plain, padded": lambda: plain(x, mask),
+    }
+    if name in TORCHS:
+        theirs = TORCHS[name](dim, hidden, batch_first=True, bidirectional=True).to(device)
+        sides["torch"] = lambda: theirs(x)[0]
+    steps = {side: (lambda run=run: run().square().sum().backward()) for side, run in sides.items()}
+    alone = {f"{side}, forward": forward_alone(sides[side]) for side in sides if "padded" not in side}
+    milliseconds = interleaved({**steps, **alone}, runs, device)
+    return {
+        "recipe": name,
+        "size": size,
+        "batch": batch,
+        "frames": frames,
+        "hidden": hidden,
+        "dim": dim,
+        "ms": milliseconds,
+    }
+
+
+def forward_alone(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    return torch.no_grad()(run)
+
+
+def check(ours: RecurrentLayer, plain: Plain, x: Tensor, mask: Tensor) -> None:
+    """Both sides give the same outputs and the same gradients."""
+    for given in (None, mask):
+        outputs = [side(x, given) for side in (ours, plain)]
+        torch.testing.assert_close(*outputs, atol=1e-5, rtol=0)
+        both = [torch.autograd.grad(one.square().mean(), list(ours.parameters())) for one in outputs]
+        torch.testing.assert_close(*both, atol=1e-5, rtol=0)
+
+
+def interleaved(sides: dict[str, Callable[[], object]], runs: int, device: torch.device) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(runs + 1):
+        for name, run in sides.items():
+            began = now(device)
+            run()
+            if turn:  # the first of all warms up
+                times[name].append(1000 * (now(device) - began))
+    return {name: round(statistics.median(one), 2) for name, one in times.items()}
+
+
+def now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time()
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    columns = ("recipe", "batch, frames, states, input", "a step", "plain", "ratio", "torch", "ratio")
+    print("| " + " | ".join([*columns, "padded: plain's ratio", "forward: plain's ratio"]) + " |")
+    print("|" + " --- |" * (len(columns) + 2))
+    for one in results:
+        ms, size = one["ms"], f"{one['batch']}, {one['frames']}, {one['hidden']}, {one['dim']}"
+        torchs = [f"{ms['torch']:.0f}", f"{ms['torch'] / ms['ours']:.2f}"] if "torch" in ms else ["", ""]
+        ratios = [f"{ms[f'plain{kind}'] / ms[f'ours{kind}']:.2f}" for kind in ("", ", padded", ", forward")]
+        cells = [one["recipe"], size, f"{ms['ours']:.0f}", f"{ms['plain']:.0f}", ratios[0], *torchs, *ratios[1:]]
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The two halves of a separable convolution, depthwise and pointwise, quick on a processor in both directions.
+
+The library's own gradient of a depthwise convolution's weights is slow for kernels wider than three pixels, and both
+gradients are for kernels that skip pixels: ten times the cost of the convolution. The same sums can be asked for in forms
+that are quick: the gradient of the image is a convolution again, with the kernel turned round; that of a wide kernel is put
+together from narrow pieces; and an image seen at every other pixel is four small images, each seen at every pixel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torch.nn.grad
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+NARROW = 3  # pixels: kernels as narrow have a quick gradient, however tall they are
+
+Image = Float[Tensor, "batch channels height width"]
+Kernels = Float[Tensor, "channels 1 size size"]
+
+
+def channels_last(x: Image) -> Image:
+    """Laid out pixel by pixel, as everything here is quickest on a processor."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
+def even_gradient(x: Image) -> Image:
+    """The same; its gradient is laid out anew where it comes as a part of another, which the library's norms are slow on."""
+    if x.requires_grad and not torch.compiler.is_exporting():
+        x.register_hook(channels_last)
+    return x
+
+
+class Depthwise(nn.Conv2d):
+    """Each channel convolved by itself, with zeros around the image and no bias; `stride` 2 halves height and width.
+
+    The size is odd. Shapes and weights are those of `torch.nn.Conv2d` with as many groups as channels.
+    """
+
+    def __init__(self, channels: int, size: int, stride: int, dilation: int) -> None:
+        padding = dilation * (size // 2)
+        super().__init__(channels, channels, size, stride, padding, dilation, groups=channels, bias=False)
+
+    def forward(self, input: Image) -> Tensor:
+        return depthwise(input, self.weight, self.stride[0], self.dilation[0])
+
+
+class Pointwise(nn.Conv2d):
+    """Channels mixed pixel by pixel, without a bias."""
+
+    def __init__(self, channels: int, new_channels: int) -> None:
+        super().__init__(channels, new_channels, 1, bias=False)
+
+    def forward(self, input: Image) -> Tensor:
+        return pointwise(input, self.weight)
+
+
+def pointwise(
+    x: Image, weight: Float[Tensor, "new_channels channels_of_a_group 1 1"], groups: int = 1
+) -> Float[Tensor, "batch new_channels height width"]:
+    """As `Pointwise`, with a weight of the caller's, in groups.
+
+    With one thread the library has a quick way for 16 images and more, and a slow one for fewer; rows of pixels do as well.
+    """
+    if torch.compiler.is_exporting() or len(x) >= 16 or not x.is_contiguous(memory_format=torch.channels_last):
+        return F.conv2d(x, weight, groups=groups)
+    rows = rearrange(x, "batch channels height width -> (batch height) channels 1 width")
+    return rearrange(F.conv2d(rows, weight, groups=groups), "(b height) c 1 width -> b c height width", b=len(x))
+
+
+def depthwise(x: Image, kernels: Kernels, stride: int, dilation: int) -> Float[Tensor, "batch channels new_h new_w"]:
+    """As `Depthwise`, with kernels of the caller's."""
+    if stride == dilation == 2:  # only every other pixel is ever seen
+        x, stride, dilation = x[:, :, ::2, ::2], 1, 1
+    if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_exporting():
+        return _Depthwise.apply(x, kernels, stride, dilation)  # type: ignore[no-untyped-call]
+    return _convolved(x, kernels, stride, dilation)
+
+
+def _convolved(x: Tensor, kernels: Tensor, stride: int, dilation: int) -> Tensor:
+    padding = dilation * (kernels.shape[-1] // 2)
+    return F.conv2d(x, kernels, None, stride, padding, dilation, groups=len(kernels))
+
+
+class _Depthwise(torch.autograd.Function):
+    """The backward pass is made of differentiable functions, so that gradients of gradients are right too."""
+
+    @staticmethod
+    def forward(x: Tensor, kernels: Tensor, stride: int, dilation: int) -> Tensor:
+        return _convolved(x, kernels, stride, dilation)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        x, kernels, ctx.stride, ctx.dilation = inputs
+        ctx.save_for_backward(x, kernels)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,), (x, kernels) = gradients, ctx.saved_tensors
+        to_image, to_kernels = ctx.needs_input_grad[:2]
+        return (
+            _gradient_of_image(gradient, kernels, ctx.stride, ctx.dilation, x.shape) if to_image else None,
+            _gradient_of_kernels(x, gradient, kernels.shape[-1], ctx.stride, ctx.dilation) if to_kernels else None,
+            None,
+            None,
+        )
+
+
+def _gradient_of_image(gradient: Tensor, kernels: Tensor, stride: int, dilation: int, shape: torch.Size) -> Tensor:
+    if stride == 1:
+        return _convolved(gradient, kernels.flip(2, 3), 1, dilation)
+    reach = kernels.shape[-1] // 2
+    missing = [shape[d] - (stride * (gradient.shape[d] - 1) + 1) for d in (2, 3)]  # rows and columns past the last one
+    return F.conv_transpose2d(gradient, kernels, None, stride, reach, missing, groups=len(kernels))
+
+
+def _gradient_of_kernels(x: Tensor, gradient: Tensor, size: int, stride: int, dilation: int) -> Tensor:
+    if stride == 1:
+        x, gradient = _filled(x, size, dilation), _filled(gradient, size, dilation)
+    if dilation == 2:
+        x, gradient = _quarters(x), _quarters(gradient)
+    channels, columns, reach = x.shape[1], gradient.shape[3], size // 2
+    padding = (reach, reach)
+    if size > NARROW:  # the pieces take their columns from an image that has its zeros around it already
+        x, padding = F.pad(x, (reach, reach)), (reach, 0)
+    pieces = []
+    for left in range(0, size, NARROW):
+        width = min(NARROW, size - left)
+        seen = x if size <= NARROW else x[..., left : left + stride * (columns - 1) + width]
+        form = (channels, 1, size, width)
+        pieces.append(torch.nn.grad.conv2d_weight(seen, form, gradient, stride, padding, groups=channels))
+    return torch.cat(pieces, dim=3) if len(pieces) > 1 else pieces[0]
+
+
+def _filled(x: Tensor, size: int, dilation: int) -> Tensor:
+    """With zeros at the end, so that the image is as high as the kernel reaches, and can be cut into `_quarters`.
+
+    Images that are lower than the kernel have no quick gradient either.
+    """
+    height, width = x.shape[2:]
+    below, right = max(-height % dilation, dilation * size - height), -width % dilation
+    return F.pad(x, (0, right, 0, below)) if below or right else x
+
+
+def _quarters(x: Tensor) -> Tensor:
+    """The four images of every other pixel, one after another in the batch."""
+    return torch.cat([x[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)])

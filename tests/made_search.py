@@ -1,0 +1,63 @@
+"""A search that takes seconds: made tones, MFCC in wav2vec's place, networks of a few channels."""
+
+SEARCH = """
+name = "sought"
+labels = "six"
+corpora = ["cremad"]
+seed = 1
+
+[protocol]
+name = "held-out-people"
+test = ["cremad/1005", "cremad/1010"]
+validation = ["cremad/1002"]
+
+[encoder]
+name = "mfcc"
+coefficients = 8
+
+[streams.spectrogram]
+name = "spectrogram"
+bins = 16
+hop = 0.02
+seconds = 0.64
+frames = 16
+pool = "adaptive"
+
+[spectrogram]
+model = {channels = 2, nodes = 2, frames = 16, cells = 2}
+derived = {channels = 4}
+random = 1
+known = []
+
+[spectrogram.search]
+epochs = 2
+batch_size = 16
+threads = 1
+architecture = {alpha_rate = 0.01}
+
+[spectrogram.training]
+epochs = 2
+batch_size = 16
+threads = 1
+optimisation = {learning_rate = 0.01}
+
+[recurrent]
+model = {layers = 1, hidden = 4, frames = 8, stride = 4, masked = true, input_norm = "standard"}
+candidates = ["id1010120"]
+drawn = 2
+halving = {first = 1, factor = 2}
+random = 1
+known = ["gru"]
+
+[recurrent.training]
+epochs = 3
+batch_size = 16
+threads = 1
+optimisation = {learning_rate = 0.01, clip = 1.0}
+
+[fusion.training]
+epochs = 3
+batch_size = 16
+threads = 1
+optimisation = {learning_rate = 0.01}
+"""
