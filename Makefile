@@ -3,6 +3,8 @@
 # make bench  speed, memory and start-up beside the usual way
 # make extraction  how fast features are computed, beside the usual loop (needs AFFEKT_DATA and AFFEKT_MODELS)
 # make speakers    ECAPA's equal error rate over all pairs of EmoDB (likewise)
+# make recurrent  how fast a recurrent recipe is, beside the plain way and torch's own
+# make supernet   how fast the network of the search is, and what memory it takes, beside the plain way
 # make cost   what every model costs, into docs/cost.md
 # make shifts what the shipped model keeps in noise, rooms, bands and codecs (needs AFFEKT_DATA)
 # make results  train the recipes of the papers on CREMA-D and MELD, several seeds each, and write docs/results.md (three hours)
@@ -13,7 +15,7 @@ RUN := .venv-run
 DEV := .venv-dev
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run test bench extraction speakers cost shifts results model samples clean
+.PHONY: run test bench extraction speakers recurrent supernet cost shifts results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -32,6 +34,12 @@ extraction: $(DEV)/installed
 
 speakers: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/speakers.py emodb
+
+recurrent: $(DEV)/installed
+	OMP_NUM_THREADS=1 $(DEV)/$(BIN)/python benchmarks/recurrent.py
+
+supernet: $(DEV)/installed
+	OMP_NUM_THREADS=1 $(DEV)/$(BIN)/python benchmarks/search.py
 
 cost: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt cost --output docs/cost.md --measure
@@ -57,6 +65,9 @@ results: $(DEV)/installed
 	$(AFFEKT) train mcsan-meld --run $(RUNS)/mcsan-meld
 	$(AFFEKT) train mcsan-meld name=mcsan-meld-minilm 'streams.text={name="minilm",folder="minilm-l6-v2"}' \
 	  training.epochs=8 --run $(RUNS)/mcsan-meld-minilm
+	for corpus in cremad emodb; do \
+	  $(AFFEKT) search emotionnas-$$corpus --workers 2 --no-bundles --run $(RUNS)/emotionnas-$$corpus || exit 1; \
+	done
 	$(AFFEKT) report $(RUNS) --output docs/results.md
 
 model: $(DEV)/installed

@@ -1,6 +1,6 @@
 """What a step of EmotionNAS's spectrogram search costs: its network beside a plain one of the same function.
 
-    make search-cost     prints a table, and writes benchmarks/results/search.json
+    make supernet     prints a table, and writes benchmarks/results/search.json
 
 The plain network is built as DARTS builds it: one module for every operation of every edge, each computed and multiplied
 by its share. Both have the same weights, and give the same logits, which is checked first. A step is forward and

@@ -330,6 +330,14 @@ def test_a_path_is_dropped_for_a_whole_utterance_and_the_identity_never():
     )
 
 
+def test_paths_are_dropped_the_more_often_the_further_training_is():
+    model = branch(genotype="darts-v2", nodes=4, drop_path=0.4)
+    assert {cell.drop_path for cell in model.cells} == {0.4}
+    for progress in (0.0, 0.25, 1.0):
+        model.proceed(progress)
+        assert {cell.drop_path for cell in model.cells} == {0.4 * progress}
+
+
 def test_frames_stand_along_the_height():
     model = branch(input_norm="none")
     shapes = []

@@ -40,6 +40,15 @@ def test_class_weights_make_every_emotion_count_alike():
     assert loss_of_a_step(one, batch) == pytest.approx(float(sum(per_emotion) / 3), rel=1e-5)
 
 
+def test_a_model_is_told_how_far_training_is_before_every_step(monkeypatch):
+    told = []
+    one = strategy()
+    monkeypatch.setattr(one.model, "proceed", told.append)
+    for progress in (0.0, 0.5):
+        one.step(corpus(6).batch(range(6)), progress)
+    assert told == [0.0, 0.5]
+
+
 def test_an_emotion_that_nobody_speaks_weighs_nothing_and_breaks_nothing():
     one = strategy(class_weights=True, counts=[6, 6, 0])
     assert one.class_weights.tolist() == [1.0, 1.0, 0.0]

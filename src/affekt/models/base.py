@@ -100,6 +100,9 @@ class EmotionModel(nn.Module):
         """The last layer, whose rows are the emotions."""
         raise NotImplementedError
 
+    def proceed(self, progress: float) -> None:
+        """Told before every step of a training how far it is, from 0 to 1: for what grows stricter as training goes on."""
+
     def depth(self, parameter: str) -> int | None:  # noqa: ARG002 (a model of features has no encoder's blocks)
         """How many blocks below the last a pretrained encoder's parameter lies; None for what is trained from the start."""
         return None

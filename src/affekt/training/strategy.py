@@ -96,6 +96,7 @@ class Supervised:
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
         self.forward.train()
+        self.model.proceed(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * group["share"] * self.rate(progress)
         batch = self._augmented(batch.to(self.device))

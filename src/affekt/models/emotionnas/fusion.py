@@ -86,6 +86,10 @@ class DecisionFusion(EmotionModel):
         self.spectrogram.set_statistics(statistics)
         self.recurrent.set_statistics(statistics)
 
+    def proceed(self, progress: float) -> None:
+        self.spectrogram.proceed(progress)
+        self.recurrent.proceed(progress)
+
     def train(self, mode: bool = True) -> DecisionFusion:
         super().train(mode)
         if self.config.frozen:

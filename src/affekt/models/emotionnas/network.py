@@ -40,7 +40,8 @@ class SpectrogramConfig:
     input_channels: int = 1  # or 3, the picture repeated, as for photographs: Table 3's rounding leaves it open
     stem_multiplier: int = 3  # channels of the stem, in multiples of C; 1 would do for Table 3's rounding too
     shrink: int = 1  # beyond the paper: the image is first averaged over squares of so many frames and bins
-    drop_path: float = 0.0  # of a derived network; DARTS trains its own with up to 0.2
+    # Of a derived network: in training it rises from nothing to this, as DARTS trains its own, to 0.2.
+    drop_path: float = 0.0
     dropout: float = 0.0  # before the last layer; the paper has none
 
     def __post_init__(self) -> None:
@@ -131,6 +132,12 @@ class SpectrogramBranch(EmotionModel):
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self.input.standardise(*statistics["spectrogram"])
+
+    def proceed(self, progress: float) -> None:
+        """Paths of a derived network are dropped the more often, the further training is."""
+        for cell in self.cells:
+            if isinstance(cell, DerivedCell):
+                cell.drop_path = self.config.drop_path * progress
 
     def _image(self, batch: Batch) -> Image:
         stream = prepared(batch.streams["spectrogram"], self.input, masked=self.config.masked)
