@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, log_loss
 
 from affekt.errors import BadConfig
 from affekt.evaluation.scores import compare, mcnemar, score
-from affekt.metrics import confusion, ece, recalls, ua, wa, wf1
+from affekt.metrics import confusion, cross_entropy, ece, recalls, ua, wa, wf1
 
 EMOTIONS = ("angry", "happy", "sad")
 
@@ -25,6 +25,13 @@ def test_the_metrics_are_scikit_learns():
     assert wa(counts) == pytest.approx(accuracy_score(labels, predicted))
     assert ua(counts) == pytest.approx(balanced_accuracy_score(labels, predicted))
     assert wf1(counts) == pytest.approx(f1_score(labels, predicted, average="weighted"))
+
+
+def test_cross_entropy_is_scikit_learns_and_finite_where_nothing_was_given_to_the_truth():
+    generator = np.random.default_rng(3)
+    labels, answers = generator.integers(4, size=60), generator.dirichlet(np.ones(4), size=60)
+    assert cross_entropy(labels, answers) == pytest.approx(log_loss(labels, answers, labels=range(4)))
+    assert 80 < cross_entropy(np.array([0]), np.array([[0.0, 1.0]])) < np.inf
 
 
 def test_ua_of_a_constant_guess_is_one_over_the_emotions():

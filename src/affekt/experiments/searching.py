@@ -140,9 +140,8 @@ def _random_cells(recipe: SearchRecipe, place: Place, say: Say) -> int:
         return recipe.spectrogram.random
     searched, trained = (place.search.run("spectrogram", what).seconds for what in ("search", "found"))
     number = max(1, round((searched + trained) / trained))
-    say(
-        f"{place.search.folder}: search and found cells took {searched + trained:.0f} s, which pays for {number} trainings of random cells"
-    )
+    took = f"search and found cells took {searched + trained:.0f} s"
+    say(f"{place.search.folder}: {took}, which pays for {number} trainings of random cells")
     return number
 
 
