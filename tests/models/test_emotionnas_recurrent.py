@@ -219,6 +219,22 @@ def test_in_half_precision_the_loop_keeps_that_of_its_weights(recipe):
     assert all(parameter.grad.dtype == torch.float32 for parameter in model.layers.parameters())
 
 
+@pytest.mark.parametrize("mask", [[1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
+def test_padding_that_is_not_behind_the_frames_is_refused(mask):
+    model, (values, _) = branch(masked=True), utterances([6], 4)
+    with pytest.raises(BadConfig, match="frames stand first, and padding last"):
+        model(speech(values, torch.tensor([mask], dtype=torch.bool)))
+
+
+def test_a_second_way_back_is_refused_and_never_wrong():
+    layer, (values, _) = branch(layers=1).layers[0], utterances([6], 4)
+    plain = torch.autograd.grad(layer(values).sum(), list(layer.parameters()))
+    kept = torch.autograd.grad(layer(values).sum(), list(layer.parameters()), create_graph=True)
+    torch.testing.assert_close(kept, plain, atol=0, rtol=0)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        sum(gradient.square().sum() for gradient in kept).backward()
+
+
 def test_an_utterance_backwards_swaps_the_two_directions():
     torch.manual_seed(0)
     layer = branch(layers=1, masked=True).layers[0]
@@ -360,6 +376,7 @@ def changed(**nodes):
             r"a circle, node_\d+ -> .*a node may not take what comes of it",
         ),
         (changed(extra=("activation_tanh", "node_2")), "recipe: extra unused: no new state comes of it"),
+        (changed(h_new_more=("activation_tanh", "node_2")), "recipe: h_new_more unused: no new state comes of it"),
         (changed(node_2=("linear", "h_prev_0", "h_prev_1")), "recipe: x unused"),
         (changed(node_11=("linear", "node_3"), node_2=("linear", "h_prev_0", "x")), "recipe: h_prev_1 unused"),
         (

@@ -387,6 +387,20 @@ def test_weights_from_outside_and_gradients_of_gradients():
     torch.testing.assert_close(other(batch).square().sum(), loss, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("changes", [{}, {"genotype": "darts-v2", "nodes": 4}])
+def test_in_half_precision_the_way_back_may_be_outside(changes):
+    """As training has it: the network under autocast, the loss and its gradients not."""
+    model = branch(**changes).float().train()
+    values, mask = utterances([8, 8, 8, 8], SMALL["input_dim"])
+    batch = Batch({"spectrogram": Stream(values.float(), mask)})
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = model(batch)
+    torch.testing.assert_close(answer.float(), model(batch), atol=0.2, rtol=0)
+    answer.float().square().sum().backward()
+    trained = {name: one for name, one in model.named_parameters() if name not in model.inert_parameters()}
+    assert all(one.grad.dtype == torch.float32 and one.grad.isfinite().all() for one in trained.values())
+
+
 def test_it_runs_where_only_deterministic_algorithms_may():
     model, values = branch().train(), utterances([8, 6], 4)
     batch = Batch({"spectrogram": Stream(*values)})

@@ -36,6 +36,7 @@ from tests.training.searching import (
     batches,
     by_differences,
     corpus,
+    double,
     doubled,
     exact,
     furthest,
@@ -235,6 +236,30 @@ def test_an_operation_that_is_ruled_out_stays_so_and_disturbs_nothing(order):
         others = [0, 1, 2, 3, 4, 6, 7]
         assert alpha[:, others].isfinite().all()
         assert not torch.equal(alpha[:, others], before[name][:, others])
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_alphas_of_a_network_of_nothing_take_no_step_and_break_nothing(order):
+    model = supernet()
+    with torch.no_grad():
+        for alpha in model.alphas().values():
+            alpha[:, 1:] = -math.inf
+    one = ArchitectureSearch(model, ArchitectureSearchConfig(order=order), doubled(corpus()), 6)
+    assert math.isfinite(one.step(double(corpus().batch(range(6))), 0.0)["alpha_loss"])
+    assert all(alpha[:, 1:].isneginf().all() and alpha[:, 0].isfinite().all() for alpha in model.alphas().values())
+
+
+def test_where_no_weight_can_gain_the_second_order_is_the_first():
+    """Of one emotion alone the loss is zero, and so is every gradient."""
+    losses = {}
+    for order in ("first", "second"):
+        torch.manual_seed(0)
+        config = SpectrogramConfig(cells=3, channels=2, nodes=1, frames=8, input_dim=8)
+        data = corpus()
+        data = replace(data, labels=np.zeros_like(data.labels))
+        one = ArchitectureSearch(SpectrogramBranch(config, 1), ArchitectureSearchConfig(order=order), data, 6)
+        losses[order] = one.step(data.batch(range(6)), 0.0)
+    assert losses["first"] == losses["second"] == {"loss": 0.0, "alpha_loss": 0.0}
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

@@ -140,7 +140,10 @@ class ArchitectureSearch:
         _, downhill = self._trial(batch, now, self.parameters)
         loss, found = self._trial(others, {**now, **self._ahead(downhill, rate)}, [*self.alphas, *self.parameters])
         v = {name: found[name] for name in self.parameters}
-        radius = RADIUS / float(torch.cat([one.flatten() for one in v.values()]).norm())
+        length = float(torch.cat([one.flatten() for one in v.values()]).norm())
+        if not length:  # nothing is to be gained by any weight: the second term is zero
+            return loss, {name: found[name] for name in self.alphas}
+        radius = RADIUS / length
         above, below = (
             self._trial(batch, {**now, **{name: now[name] + shift * v[name] for name in v}}, self.alphas)[1]
             for shift in (radius, -radius)
@@ -178,6 +181,8 @@ class ArchitectureSearch:
         loss = F.cross_entropy(logits, truth)
         if not wanted:
             return float(loss), {}
+        if not loss.requires_grad:  # every operation of an edge but none is ruled out: nothing of what is wanted is used
+            return float(loss), {name: torch.zeros_like(placed[name]) for name in wanted}
         # What no operation uses has a gradient of zero; the weights' step and the look ahead treat it alike.
         found = torch.autograd.grad(loss, [placed[name] for name in wanted], materialize_grads=True)
         return float(loss.detach()), dict(zip(wanted, averaged(found), strict=True))

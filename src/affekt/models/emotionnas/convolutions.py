@@ -77,6 +77,9 @@ def depthwise(x: Image, kernels: Kernels, stride: int, dilation: int) -> Float[T
     if stride == dilation == 2:  # only every other pixel is ever seen
         x, stride, dilation = x[:, :, ::2, ::2], 1, 1
     if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_exporting():
+        if torch.is_autocast_enabled("cpu"):  # here, for the way back is outside, and would find two precisions
+            dtype = torch.get_autocast_dtype("cpu")
+            x, kernels = x.to(dtype), kernels.to(dtype)
         return _Depthwise.apply(x, kernels, stride, dilation)  # type: ignore[no-untyped-call]
     return _convolved(x, kernels, stride, dilation)
 

@@ -246,7 +246,7 @@ def _ordered(nodes: Mapping[str, Node]) -> tuple[Node, ...]:
 
 
 def _check_use(nodes: Mapping[str, Node], given: set[str]) -> None:
-    reached = _reached(nodes, [name for name in nodes if name.startswith(AFTER)])
+    reached = _reached(nodes, [f"{AFTER}{state}" for state in range(states(tuple(nodes.values())))])
     unused = [name for name in [*sorted(given), *nodes] if name not in reached]
     if unused:
         raise BadConfig(f"recipe: {', '.join(unused)} unused: no new state comes of it")

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from affekt.errors import BadConfig
 from affekt.models.emotionnas.recipes import AFTER, BEFORE, FRAME, Node, states
 from affekt.models.layers import Mask
 
@@ -149,6 +150,8 @@ class Order:
             grid = torch.zeros_like(row).t()
             moment, utterance = (moments.unsqueeze(1) + grid).flatten(), (utterances + grid).flatten()
         else:
+            if not torch.equal(mask, moments < lengths.unsqueeze(1)):
+                raise BadConfig("a mask with padding before or between frames: frames stand first, and padding last")
             longest = lengths.argsort(descending=True, stable=True)
             moment, place = (moments.unsqueeze(1) < lengths[longest]).nonzero(as_tuple=True)
             counts, utterance = moment.bincount().tolist(), longest[place]
@@ -252,8 +255,13 @@ class _Recurrence(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        # With create_graph a constant gradient would make of the way back, which is not differentiable, a constant too.
+        return _Recurrence._way_back(ctx, gradient.detach().requires_grad_() if torch.is_grad_enabled() else gradient)
+
+    @staticmethod
+    @once_differentiable
+    def _way_back(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weights, kept = ctx.saved_tensors[: ctx.weights], ctx.saved_tensors[ctx.weights :]
         way = _WayBack(ctx.program, weights, gradient)
         way.follow(ctx.counts, kept, gradient)
