@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,10 @@ from affekt.errors import AffektError, BadConfig, Diverged
 from affekt.evaluation.selection import select
 from affekt.experiments import evaluate, search, train
 from affekt.experiments.jobs import Here, Job, Workers
-from affekt.experiments.searching import bundles_of
+from affekt.experiments.searching import Place, _cells_job, bundles_of
 from affekt.inference.recognizer import Recognizer
 from affekt.models.emotionnas.genotypes import Genotype
-from affekt.search import searches_in
+from affekt.search import Search, searches_in
 from affekt.training.recipe import load_recipe, recipe_of
 from affekt.training.search_recipe import load_search, shipped_searches
 from tests.conftest import ROOT, shapes_unchecked
@@ -152,12 +153,38 @@ def test_it_says_that_the_architecture_learns_from_the_part_that_selects(found, 
 
 def test_a_second_call_does_nothing_again(found, place):
     files = {path: path.stat().st_mtime_ns for path in found.folder.rglob("*.npz")}
+    rounds = found.rounds
     search(recipe(place), place / "run", say=lambda _: None)
     assert {path: path.stat().st_mtime_ns for path in found.folder.rglob("*.npz")} == files
+    assert found.rounds == rounds
+
+
+def test_the_cards_say_how_it_was_found_and_by_which_command(found):
+    cells, cell, fusion = (
+        (found.folder / "bundles" / branch / "README.md").read_text().replace("\n", " ")
+        for branch in ("spectrogram", "recurrent", "fusion")
+    )
+    assert all("`affekt search sought`" in card for card in (cells, cell, fusion))
+    assert "whose architecture learnt from the validation part" in cells
+    assert f"Recurrent cell {found.chosen}: of 3 candidates the lowest cross-entropy" in cell
+    assert "the perceptron over them, which learnt from the training part" in fusion
+    assert "branches" not in Bundle.open(found.folder / "bundles" / "fusion").section("recipe")
+
+
+def test_the_device_may_change_between_two_calls(found, place):
+    settings = recipe(place, "spectrogram.search.device=cuda", "fusion.training.device=cuda").resolved(1, 0)
+    assert Search.start(found.folder, settings).folder == found.folder
+    with pytest.raises(BadConfig, match=r"other settings \(spectrogram\.search\.epochs\)"):
+        Search.start(found.folder, recipe(place, "spectrogram.search.epochs=9").resolved(1, 0))
+
+
+def test_another_number_of_seeds_in_the_same_folder_is_refused(found, place):  # noqa: ARG001
+    with pytest.raises(BadConfig, match=r"with this number of folds and seeds it would stand in .*seed-1"):
+        search(recipe(place, "repeats=2"), place / "run", say=lambda _: None)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(found, place):  # noqa: ARG001
-    with pytest.raises(BadConfig, match=r"holds a search of other settings \(recurrent\)"):
+    with pytest.raises(BadConfig, match=r"holds a search of other settings \(recurrent\.drawn\)"):
         search(recipe(place, "recurrent.drawn=3"), place / "run", say=lambda _: None)
 
 
@@ -188,6 +215,21 @@ def test_a_killed_search_goes_on_to_the_same(found, place):
             time.sleep(1.0)
     (other,) = search(recipe(place), place / "killed", bundles=False, say=lambda _: None)
     assert_equal_searches(other, found)
+    assert other.rounds == found.rounds
+    assert [len(run.log()) for run in other.runs("recurrent", "candidates").values()] == [
+        len(run.log()) for run in found.runs("recurrent", "candidates").values()
+    ]
+
+
+def test_a_candidate_that_comes_apart_later_keeps_its_earlier_rounds(place, found):
+    """What was kept after a round stays so, whatever happens to it afterwards."""
+    folder = place / "later"
+    shutil.copytree(found.folder, folder)
+    again = Search(folder)
+    dropped = next(iter(set(again.rounds[1].losses) - set(again.rounds[1].kept)))
+    again.run("recurrent", "candidates", dropped).mark_diverged("in a later round")
+    search(recipe(place), folder, bundles=False, say=lambda _: None)
+    assert again.rounds == found.rounds
 
 
 def test_seeds_and_stages_can_be_chosen(place):
@@ -285,6 +327,23 @@ def test_an_error_in_a_worker_is_the_callers(place):
     assert job.run.diverged
 
 
+def test_an_encoder_that_is_not_there_is_noticed_first(place):
+    lacking = replace(recipe(place), encoder={"name": "whisper", "folder": "nowhere"})
+    with pytest.raises(AffektError, match="nowhere"):
+        search(lacking, place / "lacking", say=lambda _: None)
+    assert not list((place / "lacking").rglob("*.npz"))
+
+
+def test_random_cells_that_come_apart_are_marked_and_end_nothing(place):
+    apart = recipe(place, "spectrogram.training.optimisation.learning_rate=1e30")
+    place_of = Place(Search(place / "random-apart"), 1, 0)
+    job = _cells_job(apart, place_of, "random", apart.random_cells(0, 1), "01")
+    Here().run([job], lambda _: None)
+    assert job.run.diverged
+    Here().run([job], lambda _: None)  # and is not tried again
+    assert job.run.epochs == []
+
+
 def test_a_worker_that_dies_is_reported(place):
     with Workers(1) as launcher:
         launcher.processes[0].kill()
@@ -310,6 +369,12 @@ def test_a_job_travels_as_json(place):
         ("protocol={name='random-hold-out'}", "needs a validation part"),
         ("spectrogram.model.channel=3", "unknown key 'channel'"),
         ("repeats=0", "expected at least 1"),
+        ("fusion.model={hiden=[3]}", "unknown key 'hiden'"),
+        ("fusion.training={epochs=1,part='validation',patience=2}", "training.part = 'validation' trains on it"),
+        ("fusion.training.architecture={}", "only cells of the spectrogram branch are searched so"),
+        ("spectrogram.known=['darts-v2']", "nodes = 2, but the genotype has 4"),
+        ("spectrogram.search.part='validation'", "only the fusion can be trained on another part"),
+        ("recurrent.candidates=['gru','gru']", "recurrent.candidates names gru twice"),
     ],
 )
 def test_a_bad_search_recipe_is_refused_before_anything_is_computed(place, change, message):

@@ -122,12 +122,13 @@ class Run:
 
     def record(self, epoch: int, predictions: Mapping[str, NDArray[np.float32]], entry: Mapping[str, Any]) -> None:
         """Keep an epoch's predictions and its line in the log; a repeated epoch replaces what a kill left of it."""
+        lines = [line for line in self.log() if line["epoch"] < epoch] + [{"epoch": epoch, **entry}]
+        put(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        # Predictions last: an epoch that has them has its line and its weights, wherever a kill falls.
         path = self.folder / "predictions" / f"{epoch:04}.npz"
         temporary = path.with_name(f".{epoch:04}.temporary.npz")
         np.savez(temporary, **dict[str, Any](predictions))
         temporary.replace(path)
-        lines = [line for line in self.log() if line["epoch"] < epoch] + [{"epoch": epoch, **entry}]
-        put(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
     @property
     def diverged(self) -> bool:

@@ -52,7 +52,7 @@ class Search:
         """Begin a search, or take up one that was interrupted. Raises `BadConfig` for one of other settings."""
         search, text = cls(folder), to_toml(config)
         if search.config_file.is_file():
-            before, now = search.config, tomllib.loads(text)
+            before, now = _settings(search.config), _settings(tomllib.loads(text))
             if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
                 raise BadConfig(
                     f"{folder} holds a search of other settings ({', '.join(changed)}): "
@@ -113,6 +113,17 @@ class Search:
         if not rounds or len(rounds[-1].kept) != 1:
             raise BadConfig(f"{self.folder}: the search among recurrent recipes has not ended")
         return rounds[-1].kept[0]
+
+
+def _settings(section: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """What decides a search, by dotted names; on which device it runs may change between two calls."""
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            found.update(_settings(value, f"{where}{name}."))
+        elif name != "device":
+            found[f"{where}{name}"] = value
+    return found
 
 
 def searches_in(folder: Path) -> list[Search]:

@@ -302,3 +302,21 @@ def test_two_processes_train_one_model(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert Run(tmp_path / "run").epochs == [1, 2]
+
+
+def test_an_epoch_that_has_predictions_has_its_line_in_the_log(tmp_path, monkeypatch):
+    """Wherever a kill falls: predictions come last."""
+    train, test = corpus(), corpus(6, 1)
+    run = start(tmp_path / "run", train, test)
+    answers = {"test": np.full((6, 3), 1 / 3, np.float32)}
+
+    def killed(*_):
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("affekt.run.put", killed)
+        with pytest.raises(InterruptedError):
+            run.record(1, answers, {"loss": 1.0})
+    assert run.epochs == []
+    run.record(1, answers, {"loss": 1.0})
+    assert (run.epochs, len(run.log())) == ([1], 1)

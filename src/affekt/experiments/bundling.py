@@ -40,8 +40,10 @@ from affekt.training.tuning import Tuned, spec
 from affekt.utterance import Utterance
 
 
-def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, say: Say = print) -> Bundle:
+def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, command: str = "", say: Say = print) -> Bundle:
     """Make a bundle of a recipe's finished runs of one fold.
+
+    command: what makes it again, where that is not the training of the recipe alone.
 
     It is built beside its place and moved there whole: an interrupted bundle never stands where a bundle is expected.
     Raises `BadConfig` for runs that do not make one model, `BadOutput` where something else stands in its place.
@@ -80,8 +82,11 @@ def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, say: Say =
         },
         "temperature": float(pipeline.temperature),
         "weights": weights_name(recipe),
-        "recipe": encode(recipe),
+        # Where the networks lay that a fusion was trained over is of no use elsewhere: the bundle holds them.
+        "recipe": {name: value for name, value in encode(recipe).items() if name != "branches"},
     }
+    if command:
+        config["command"] = command
     if recipe.origin:
         config["start"] = {"id": recipe.origin.id, "name": recipe.origin.name}
     (building / "config.toml").write_text(to_toml(config), encoding="utf-8")

@@ -81,11 +81,11 @@ class Workshop:
     materials: dict[str, Material] = field(default_factory=dict)
     datasets: dict[str, tuple[Dataset, dict[str, Dataset]]] = field(default_factory=dict)
     encoders: dict[str, dict[str, Feature]] = field(default_factory=dict)
+    threads: int = field(default_factory=torch.get_num_threads)  # for recipes that ask for none
 
     def fulfil(self, job: Job, say: Say) -> None:
         recipe = job.recipe
-        if recipe.training.threads:
-            torch.set_num_threads(recipe.training.threads)
+        torch.set_num_threads(recipe.training.threads or self.threads)
         torch.use_deterministic_algorithms(True)
         material = self._material(recipe)
         ((_, split),) = material.folds(recipe)

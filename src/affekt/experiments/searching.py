@@ -21,7 +21,7 @@ from affekt.models.emotionnas.genotypes import Genotype
 from affekt.models.emotionnas.recipes import RECIPES
 from affekt.reports.search_page import search_page
 from affekt.run import Run, put
-from affekt.search import Search
+from affekt.search import Search, searches_in
 from affekt.training.halving import judged
 from affekt.training.recipe import Recipe
 from affekt.training.search_recipe import Cell, SearchRecipe
@@ -62,9 +62,10 @@ def search(
         _search_cells(recipe, places, launcher, say)
         _write_page(folder)
         _train_cells(recipe, places, launcher, say)
-    if recipe.recurrent:
         _write_page(folder)
+    if recipe.recurrent:
         _search_recipes(recipe, places, launcher, say)
+        _write_page(folder)
         _train_recipes(recipe, places, launcher, say)
     if recipe.fusion:
         launcher.run([place.job(_fusion(recipe, place), "fusion") for place in places], say)
@@ -78,13 +79,34 @@ def _begun(recipe: SearchRecipe, folder: Path, say: Say) -> list[Place]:
     """The searches' folders, each with its settings."""
     some = recipe.of_supernet(1, 0) if recipe.spectrogram else recipe.of_recipe("candidate", "gru", 1, 0)
     material = Material.read(some, say)
-    asked = [number for number, _ in material.folds(replace(some, folds=recipe.folds))]
-    places = []
-    for fold in asked:
-        for repeat in range(recipe.repeats):
-            own = run_folder(recipe, folder, fold, repeat, len(asked))
-            places.append(Place(Search.start(own, recipe.resolved(fold, repeat)), fold, repeat))
-    return places
+    splits = material.folds(replace(some, folds=recipe.folds))
+    if lacking := [number for number, split in splits if recipe.needs_validation and not split.parts.get("validation")]:
+        raise BadConfig(
+            f"fold {lacking[0]} of {some.build_protocol().title} has no validation part, by which a search chooses: "
+            "take another protocol, or a corpus whose own split has one"
+        )
+    for one in recipe.branches:  # before hours of training
+        one.build_encoders()
+    own = {
+        (fold, repeat): run_folder(recipe, folder, fold, repeat, len(splits))
+        for fold, _ in splits
+        for repeat in range(recipe.repeats)
+    }
+    _check_layout(folder, next(iter(own.values())))
+    return [Place(Search.start(one, recipe.resolved(*which)), *which) for which, one in own.items()]
+
+
+def _check_layout(folder: Path, own: Path) -> None:
+    """Raise `BadConfig` where searches of another number of folds or seeds lie: the page would take both for one."""
+
+    def kinds(place: Path) -> list[str]:
+        return [part.partition("-")[0] for part in place.relative_to(folder).parts]
+
+    if other := [one.folder for one in searches_in(folder) if kinds(one.folder) != kinds(own)]:
+        raise BadConfig(
+            f"{other[0]} holds a search, and with this number of folds and seeds it would stand in {own}: "
+            "give another folder (--run), or remove it"
+        )
 
 
 def _search_cells(recipe: SearchRecipe, places: Sequence[Place], launcher: Launcher, say: Say) -> None:
@@ -130,7 +152,7 @@ def _train_cells(recipe: SearchRecipe, places: Sequence[Place], launcher: Launch
 
 def _cells_job(recipe: SearchRecipe, place: Place, what: str, cells: str | Genotype, *names: str) -> Job:
     made = recipe.of_cells(what, cells, place.fold, place.repeat)
-    return place.job(made, "spectrogram", what, *names)
+    return place.job(made, "spectrogram", what, *names, may_diverge=what != "found")
 
 
 def _random_cells(recipe: SearchRecipe, place: Place, say: Say) -> int:
@@ -139,7 +161,7 @@ def _random_cells(recipe: SearchRecipe, place: Place, say: Say) -> int:
     if recipe.spectrogram.random != "budget":
         return recipe.spectrogram.random
     searched, trained = (place.search.run("spectrogram", what).seconds for what in ("search", "found"))
-    number = max(1, round((searched + trained) / trained))
+    number = math.ceil((searched + trained) / trained)
     took = f"search and found cells took {searched + trained:.0f} s"
     say(f"{place.search.folder}: {took}, which pays for {number} trainings of random cells")
     return number
@@ -158,7 +180,7 @@ def _search_recipes(recipe: SearchRecipe, places: Sequence[Place], launcher: Lau
             }
         launcher.run([job for mine in jobs.values() for job in mine.values()], say)
         for place in places:
-            losses = {name: _loss(job.run) for name, job in jobs[place.search.folder].items()}
+            losses = {name: _loss(job.run, until) for name, job in jobs[place.search.folder].items()}
             ended = judged(until, losses, keep)
             place.search.keep_rounds([*place.search.rounds[:number], ended])
             best = f"{ended.kept[0]} {losses[ended.kept[0]]:.3f}"
@@ -170,12 +192,14 @@ def _search_recipes(recipe: SearchRecipe, places: Sequence[Place], launcher: Lau
         put(place.search.recipe_file, json.dumps(content, indent=1) + "\n")
 
 
-def _loss(run: Run) -> float | None:
-    """The lowest cross-entropy on the validation part; None where training came apart."""
-    if run.diverged:
+def _loss(run: Run, until: int) -> float | None:
+    """The lowest cross-entropy on the validation part up to an epoch, whatever a later round has added; None where
+    training came apart before."""
+    epochs = [epoch for epoch in run.epochs if epoch <= until]
+    if not epochs or (run.diverged and epochs[-1] < until):
         return None
-    best = select(run, "validation-loss")
-    return -MEASURES["validation-loss"](run.labels("validation"), run.predictions(best)["validation"])
+    labels, measure = run.labels("validation"), MEASURES["validation-loss"]
+    return -max(measure(labels, run.predictions(epoch)["validation"]) for epoch in epochs)
 
 
 def _train_recipes(recipe: SearchRecipe, places: Sequence[Place], launcher: Launcher, say: Say) -> None:
@@ -193,7 +217,7 @@ def _train_recipes(recipe: SearchRecipe, places: Sequence[Place], launcher: Laun
 
 def _recipe_job(recipe: SearchRecipe, place: Place, what: str, name: str, cell: Cell, until: int | None) -> Job:
     made = recipe.of_recipe({"candidates": "candidate"}.get(what, what), cell, place.fold, place.repeat)
-    return place.job(made, "recurrent", what, name, until=until, may_diverge=what != "known")
+    return place.job(made, "recurrent", what, name, until=until, may_diverge=True)
 
 
 def _fusion(recipe: SearchRecipe, place: Place) -> Recipe:
@@ -211,22 +235,37 @@ def _found(found: Search) -> dict[str, Path]:
 def _bundle(recipe: SearchRecipe, place: Place, say: Say) -> None:
     """A bundle of each found network, where there is none yet."""
     made: list[tuple[str, Recipe, Run]] = []
+    fold, repeat, cells, cell = place.fold, place.repeat, "", ""
     if recipe.spectrogram:
-        cells = _found_cells(recipe, place)
-        its_recipe = recipe.of_cells("found", cells, place.fold, place.repeat)
-        made.append(("spectrogram", its_recipe, place.search.run("spectrogram", "found")))
+        half = recipe.spectrogram.search.alphas_on == "half"
+        heard = "half of the training part" if half else "the validation part"
+        cells = f" Cells found by differentiable search, whose architecture learnt from {heard}."
+        one = recipe.of_cells("found", _found_cells(recipe, place), fold, repeat)
+        made.append(("spectrogram", _told(one, cells), place.search.run("spectrogram", "found")))
     if recipe.recurrent:
-        name = place.search.chosen
-        cell = recipe.candidates(place.repeat)[name]
-        its_recipe = recipe.of_recipe("candidate", cell, place.fold, place.repeat)
-        made.append(("recurrent", its_recipe, place.search.run("recurrent", "candidates", name)))
+        name, candidates = place.search.chosen, recipe.candidates(repeat)
+        cell = (
+            f" Recurrent cell {name}: of {len(candidates)} candidates the lowest cross-entropy on the validation part."
+        )
+        one = recipe.of_recipe("candidate", candidates[name], fold, repeat)
+        made.append(("recurrent", _told(one, cell), place.search.run("recurrent", "candidates", name)))
     if recipe.fusion:
-        made.append(("fusion", _fusion(recipe, place), place.search.run("fusion")))
+        part = "training" if recipe.fusion.training.part == "train" else "validation"
+        below = (
+            f" The fused networks learnt from the training part, their epochs chosen by the rule {recipe.selection!r};"
+        )
+        above = f" what is said below of training is of the perceptron over them, which learnt from the {part} part."
+        made.append(("fusion", _told(_fusion(recipe, place), cells + cell + below + above), place.search.run("fusion")))
     for branch, its_recipe, run in made:
         folder = place.search.folder / "bundles" / branch
         if not (folder / "README.md").is_file():
             say(f"bundle: {folder}")
-            make_bundle(its_recipe, [run], folder, say=say)
+            make_bundle(its_recipe, [run], folder, command=f"affekt search {recipe.name}", say=say)
+
+
+def _told(recipe: Recipe, what: str) -> Recipe:
+    """The recipe with what its card should say of the search."""
+    return replace(recipe, about=recipe.about + what)
 
 
 def bundles_of(found: Search) -> list[Bundle]:

@@ -279,6 +279,8 @@ def _limits(scores: dict[str, Any], emotions: tuple[str, ...], lengths: dict[str
 def _command(config: dict[str, Any]) -> str:
     """How the model can be made again."""
     recipe = config["recipe"]
+    if "command" in config:
+        return f"`{config['command']}` with AFFEKT_DATA and AFFEKT_MODELS set"
     if not recipe["start"]:
         return f"`affekt train {recipe['name']} --output FOLDER` with AFFEKT_DATA and AFFEKT_MODELS set"
     names = [one if isinstance(one, str) else one["name"] for one in recipe["corpora"]]

@@ -212,12 +212,14 @@ def _answered(group: Group, kind: Kind) -> Answered | None:
 
 
 def _answers(splits: Sequence[Split], folds: Sequence[Runs]) -> list[Answers]:
-    """A seed's answers on all folds. Of several networks the first of each fold stand together, then the second, ..."""
+    """A seed's answers on all folds. Of several networks the first of each fold stand together, then the second, ...; a fold
+    that has fewer begins again with its first."""
     for split, runs in zip(splits, folds, strict=True):
         for run in runs:
             if run.split.parts["test"] != split.parts["test"]:
                 raise BadConfig(f"{run.folder} was scored on other utterances than the rest of its search")
-    return [np.concatenate([_chosen(run) for run in runs]) for runs in zip(*folds, strict=False)]
+    answers = [[_chosen(run) for run in runs] for runs in folds]
+    return [np.concatenate([each[n % len(each)] for each in answers]) for n in range(max(map(len, folds)))]
 
 
 def _chosen(run: Run) -> Answers:

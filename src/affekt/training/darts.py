@@ -181,7 +181,9 @@ class ArchitectureSearch:
         loss = F.cross_entropy(logits, truth)
         if not wanted:
             return float(loss), {}
-        if not loss.requires_grad:  # every operation of an edge but none is ruled out: nothing of what is wanted is used
+        if (
+            not loss.requires_grad
+        ):  # every operation of an edge but none is ruled out: nothing of what is wanted is used
             return float(loss), {name: torch.zeros_like(placed[name]) for name in wanted}
         # What no operation uses has a gradient of zero; the weights' step and the look ahead treat it alike.
         found = torch.autograd.grad(loss, [placed[name] for name in wanted], materialize_grads=True)

@@ -78,6 +78,8 @@ class RecurrentStage:
             raise BadConfig(f"recurrent.drawn = {self.drawn}, random = {self.random}: expected no negative number")
         if len(self.candidates) + self.drawn < 1:
             raise BadConfig("recurrent has no candidate: name some, or draw some")
+        if twice := [name for name in self.candidates if self.candidates.count(name) > 1]:
+            raise BadConfig(f"recurrent.candidates names {twice[0]} twice")
         for name in (*self.candidates, *self.known):
             compiled(name)
 
@@ -130,17 +132,72 @@ class SearchRecipe:
             raise BadConfig("fusion stands over both branches: give spectrogram and recurrent")
         if self.repeats < 1:
             raise BadConfig(f"repeats = {self.repeats}: expected at least 1")
+        self._check_parts()
         if self.spectrogram:
             self.of_supernet(1, 0)
-            self.of_cells(
-                "found", "darts-v2" if self._nodes == 4 else drawn_genotype(_drawing(0, 0), self._nodes), 1, 0
-            )
+            self.of_cells("found", self.random_cells(0, 1), 1, 0)
+            for known in self.spectrogram.known:
+                self.of_cells("known", known, 1, 0)
         if self.recurrent:
             self.of_recipe("candidate", "gru", 1, 0)
             if not self.of_recipe("candidate", "gru", 1, 0).build_protocol().has_validation:
                 raise BadConfig(
                     "a recurrent cell is chosen on the validation part: give the protocol its setting validation"
                 )
+        if self.spectrogram and self.spectrogram.random and not self.of_supernet(1, 0).build_protocol().has_validation:
+            raise BadConfig(
+                "a random search picks its best on the validation part: give the protocol its setting validation, or "
+                "set spectrogram.random = 0"
+            )
+        if self.fusion:
+            self._check_fusion()
+
+    def _check_parts(self) -> None:
+        """Raise `BadConfig` for a stage that trains on the part by which it is chosen."""
+        stages = {
+            "spectrogram.search": self.spectrogram and self.spectrogram.search,
+            "spectrogram.training": self.spectrogram and self.spectrogram.training,
+            "recurrent.training": self.recurrent and self.recurrent.training,
+        }
+        for name, training in stages.items():
+            if training and training.part != "train":
+                raise BadConfig(f"{name}.part = {training.part!r}: only the fusion can be trained on another part")
+        for name in ("recurrent", "fusion"):
+            stage = getattr(self, name)
+            if stage and stage.training.architecture:
+                raise BadConfig(
+                    f"{name}.training.architecture: only cells of the spectrogram branch are searched so: leave it out"
+                )
+
+    def _check_fusion(self) -> None:
+        """Raise `BadConfig` for settings of the fusion that its recipe, which needs finished branches, would refuse."""
+        assert self.fusion
+        branches = {
+            "spectrogram": self.of_cells("found", self.random_cells(0, 1), 1, 0),
+            "recurrent": self.of_recipe("candidate", "gru", 1, 0),
+        }
+        settings = {
+            branch: {name: value for name, value in one.model.items() if name != "name"}
+            for branch, one in branches.items()
+        }
+        model = {**settings, **self.fusion.model, "name": FUSION, "frozen": False}
+        self._recipe("fusion", model, self.fusion.training, 1, 0)
+
+    @property
+    def branches(self) -> list[Recipe]:
+        """A recipe of each branch that is searched."""
+        cells = [self.of_supernet(1, 0)] if self.spectrogram else []
+        return cells + ([self.of_recipe("candidate", "gru", 1, 0)] if self.recurrent else [])
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether anything in the search is chosen, or trained, on the validation part."""
+        cells = self.spectrogram
+        return bool(
+            self.recurrent
+            or self.selection.startswith("validation")
+            or (cells and (cells.random or cells.search.alphas_on == "validation"))
+        )
 
     @property
     def _nodes(self) -> int:
