@@ -295,7 +295,7 @@ def test_a_random_search_of_a_smaller_budget_is_no_rival(tmp_path, table):
     maker.up_to("found")
     maker.derived("spectrogram", "random", "01", genotype=GENOTYPE, skill=1.0)
     (poor,) = search_results([tmp_path])
-    assert any("50 % of the budget at most: no fair rival yet" in one.text for one in verdicts(poor))
+    assert any("50 % of its seconds: no fair rival yet" in one.text for one in verdicts(poor))
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path, whole):
