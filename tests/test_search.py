@@ -27,6 +27,7 @@ from affekt.search import Search, searches_in
 from affekt.training.recipe import load_recipe, recipe_of
 from affekt.training.search_recipe import load_search, shipped_searches
 from tests.conftest import ROOT, shapes_unchecked
+from tests.corpora.trees import iemocap_turn, sound
 from tests.made import environment, make_cremad
 from tests.made_search import SEARCH
 
@@ -390,6 +391,34 @@ def test_shipped_searches_are_in_order(name):
 def test_an_unknown_search_names_those_that_there_are():
     with pytest.raises(BadConfig, match="there is no search 'emotionnas-cremat'; did you mean 'emotionnas-cremad'"):
         load_search("emotionnas-cremat")
+
+
+def test_the_papers_search_runs_on_iemocaps_layout(place):
+    """The shipped recipe, its networks and epochs made small, on improvised turns of two sessions that are made here."""
+    corpus = place / "iemocap"
+    for session in (1, 2):
+        for speaker in "FM":
+            for number, emotion in enumerate(("ang", "hap", "neu", "sad") * 2):
+                turn = f"Ses{session:02}F_impro01_{speaker}{number:03}"
+                iemocap_turn(corpus, turn, emotion)
+                folder = corpus / f"Session{session}" / "sentences" / "wav" / turn.rpartition("_")[0]
+                sound(folder / f"{turn}.wav", seed=10 * session + number)
+    small = [
+        *("encoder={name='mfcc',coefficients=8}", "folds=[2]", "spectrogram.random=0", "spectrogram.known=[]"),
+        *("spectrogram.model={cells=3,channels=2,nodes=4,shrink=5}", "spectrogram.search.epochs=1"),
+        *(
+            "spectrogram.training.epochs=1",
+            "recurrent.model={layers=1,hidden=4,frames=8}",
+            "recurrent.training.epochs=1",
+        ),
+        *("recurrent.candidates=['id1008530']", "recurrent.random=0", "recurrent.known=[]", "fusion.training.epochs=1"),
+    ]
+    paper = replace(load_search("emotionnas-iemocap", small), corpora=(Source("iemocap", str(corpus)),))
+    (one,) = search(paper, place / "paper", bundles=False, say=lambda _: None)
+    split = one.run("fusion").split
+    assert {part: len(ids) for part, ids in split.parts.items()} == {"train": 16, "validation": 8, "test": 8}
+    assert {key.split("_")[-1][0] for key in split.parts["validation"]} == {"F"}
+    assert one.run("fusion").predictions(1)["test"].shape == (8, 4)
 
 
 def test_torchrun_is_refused(place, monkeypatch):
