@@ -7,7 +7,7 @@
 # make supernet   how fast the network of the search is, and what memory it takes, beside the plain way
 # make cost   what every model costs, into docs/cost.md
 # make shifts what the shipped model keeps in noise, rooms, bands and codecs (needs AFFEKT_DATA)
-# make results  train the recipes of the papers on CREMA-D and MELD, several seeds each, and write docs/results.md (three hours)
+# make results  train the recipes of the papers on CREMA-D and MELD, several seeds each, and search on CREMA-D and EmoDB, and write docs/results.md (five hours)
 # make model  train the shipped model again (needs AFFEKT_DATA and AFFEKT_MODELS)
 
 PYTHON ?= python3

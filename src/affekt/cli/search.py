@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    recipe: Annotated[str, typer.Argument(help="A search recipe: a TOML file, or a shipped name.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A search recipe: a TOML file, or a shipped name.")],
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")] = None,
     corpus: Annotated[
         str | None,
