@@ -107,7 +107,7 @@ def test_the_json_has_the_keys_that_are_documented(place):
 
 def test_each_rule_would_have_printed_what_it_did(place, runs):
     choices = scored(place / "runs")["by_selection"]
-    assert list(choices) == ["last", "validation", "validation-wf1", "paper"]
+    assert list(choices) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
     for rule, entry in choices.items():
         each = [
             balanced_accuracy_score(run.labels("test"), run.predictions(select(run, rule))["test"].argmax(axis=1))

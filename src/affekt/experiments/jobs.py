@@ -178,7 +178,7 @@ class Workers:
 
 
 def _worker() -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "affekt.experiments.jobs"]
+    command = [sys.executable, "-c", "from affekt.experiments.jobs import work; work()"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
 
 
@@ -240,7 +240,8 @@ def _listen(jobs: TextIO, coming: queue.SimpleQueue[str]) -> None:
     os._exit(0)
 
 
-if __name__ == "__main__":
+def work() -> None:
+    """What a worker's process runs."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what anybody prints goes where warnings go, and not between the answers
     serve(sys.stdin, answers)
