@@ -115,6 +115,10 @@ class Run:
         """The epochs that have predictions, counted from 1."""
         return sorted(int(path.stem) for path in (self.folder / "predictions").glob("[0-9]*.npz"))
 
+    def written(self, epoch: int) -> int:
+        """When an epoch's predictions were written, in nanoseconds."""
+        return (self.folder / "predictions" / f"{epoch:04}.npz").stat().st_mtime_ns
+
     def predictions(self, epoch: int) -> dict[str, NDArray[np.float32]]:
         """Part -> (utterances, emotions)."""
         with np.load(self.folder / "predictions" / f"{epoch:04}.npz", allow_pickle=False) as stored:

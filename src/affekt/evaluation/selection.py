@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -42,9 +43,15 @@ def select(run: Run, rule: Rule) -> int:
     part = PART[rule]
     if part not in run.predictions(epochs[0]):
         raise BadConfig(f"selection {rule!r} needs predictions on the part {part!r}, which {run.folder} has not")
-    labels, measure = run.labels(part), MEASURES.get(rule, _ua)
-    scores = {epoch: measure(labels, run.predictions(epoch)[part]) for epoch in epochs}
+    scores = {epoch: _score(run, epoch, rule, run.written(epoch)) for epoch in epochs}
     return max(epochs, key=lambda epoch: (scores[epoch], -epoch))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _score(run: Run, epoch: int, rule: Rule, written: int) -> float:  # noqa: ARG001 (what is written anew is read anew)
+    """By what a rule chooses. A run of many epochs asks for it after each of them, of all before."""
+    part = PART[rule]
+    return MEASURES.get(rule, _ua)(run.labels(part), run.predictions(epoch)[part])
 
 
 def _ua(labels: NDArray[np.int64], answers: NDArray[np.float32]) -> float:
