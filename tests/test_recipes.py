@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from affekt.experiments.training import Material
+from affekt.experiments.material import Material
 from affekt.models.base import FeatureSpec
 from affekt.training.recipe import RECIPES, load_recipe, shipped_recipes
 

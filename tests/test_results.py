@@ -15,7 +15,7 @@ from affekt.checkpoint import save_state
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
 from affekt.experiments import evaluate
-from affekt.experiments.training import Material
+from affekt.experiments.material import Material
 from affekt.reports.page import page
 from affekt.reports.results import results
 from affekt.reports.trainings import _speakers

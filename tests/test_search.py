@@ -315,6 +315,12 @@ def test_frozen_answers_computed_once_train_the_same_perceptron(found, place):
     np.testing.assert_allclose(quick.predictions(2)["test"], whole.predictions(2)["test"], atol=1e-5)
 
 
+def test_a_fusion_can_weigh_every_emotion_alike(found, place):
+    settings = load_recipe_text(place, found, "optimisation = {class_weights = true}", 'selection = "last"')
+    (run,) = train(settings, place / "weighed", say=lambda _: None)
+    assert run.predictions(2)["test"].shape == (24, 6)
+
+
 def test_an_error_in_a_worker_is_the_callers(place):
     bad = recipe(place, "spectrogram.training.optimisation.learning_rate=1e30")
     cells = bad.random_cells(0, 1)

@@ -7,7 +7,7 @@ from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.experiments import evaluate, make_bundle, train
 from affekt.experiments.answering import answered, answered_by, readers
-from affekt.experiments.training import Material, dataset
+from affekt.experiments.material import Material, dataset
 from affekt.inference.recognizer import Recognizer
 from affekt.pipeline import rebuild
 from affekt.reports.card import card

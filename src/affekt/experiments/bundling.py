@@ -25,7 +25,8 @@ from affekt.evaluation.probe import linear_probe, pooled
 from affekt.evaluation.scores import compare, score
 from affekt.evaluation.selection import RULES, select
 from affekt.experiments.answering import answered, answered_by, readers
-from affekt.experiments.training import Material, Say, check_one_model, people_of
+from affekt.experiments.material import Material, Say, people_of
+from affekt.experiments.training import check_one_model
 from affekt.features.base import Feature
 from affekt.features.whisper import LogMelConfig, LogMelFrames
 from affekt.labels import LabelSet

@@ -25,7 +25,8 @@ from affekt import errors
 from affekt.config import decode, encode
 from affekt.data import Dataset
 from affekt.errors import AffektError, Diverged
-from affekt.experiments.training import Material, Say, fit_run, heard_and_scored, started
+from affekt.experiments.material import Material, Say, heard_and_scored
+from affekt.experiments.training import fit_run, started
 from affekt.features.base import Feature
 from affekt.protocols import Split
 from affekt.run import Run

@@ -17,7 +17,8 @@ from affekt.evaluation.scores import score
 from affekt.evaluation.selection import PART, RULES, Rule, select
 from affekt.experiments.answering import answered, answered_by
 from affekt.experiments.bundling import heard_before, piped, trained_model
-from affekt.experiments.training import Say, fitting, people_of, runs_below
+from affekt.experiments.material import Say, fitting, people_of
+from affekt.experiments.training import runs_below
 from affekt.labels import LabelSet
 from affekt.metrics import confusion, ua, wa, wf1
 from affekt.protocols import INDEPENDENT, Split, key

@@ -16,7 +16,8 @@ from affekt.errors import BadConfig
 from affekt.evaluation.selection import MEASURES, select
 from affekt.experiments.bundling import make_bundle
 from affekt.experiments.jobs import Here, Job, Launcher
-from affekt.experiments.training import Material, Say, run_folder
+from affekt.experiments.material import Material, Say
+from affekt.experiments.training import run_folder
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.models.emotionnas.recipes import RECIPES
 from affekt.reports.search_page import search_page
