@@ -108,11 +108,9 @@ class Search:
 
     @property
     def chosen(self) -> str:
-        """The candidate that the last round kept. Raises `BadConfig` before there is one."""
+        """The candidate that the last round kept; "" while the halving goes on."""
         rounds = self.rounds
-        if not rounds or len(rounds[-1].kept) != 1:
-            raise BadConfig(f"{self.folder}: the search among recurrent recipes has not ended")
-        return rounds[-1].kept[0]
+        return rounds[-1].kept[0] if rounds and len(rounds[-1].kept) == 1 else ""
 
 
 def _settings(section: Mapping[str, Any], where: str = "") -> dict[str, Any]:

@@ -156,14 +156,8 @@ def _known(branch: str, stage: str, searches: Sequence[Search]) -> list[Kind]:
     return [Kind(branch, name, named(name), named(name)) for name in names]
 
 
-def chosen_recipe(search: Search) -> str:
-    """The candidate that the halving left; "" while it goes on."""
-    rounds = search.rounds
-    return rounds[-1].kept[0] if rounds and len(rounds[-1].kept) == 1 else ""
-
-
 def _chosen_recipe(search: Search) -> Runs:
-    run = runs_of(search, "candidate recipes").get(chosen_recipe(search))
+    run = runs_of(search, "candidate recipes").get(search.chosen)
     return [run] if run is not None and finished(run) else []
 
 

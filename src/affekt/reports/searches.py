@@ -33,7 +33,6 @@ from affekt.reports.networks import (
     Group,
     Row,
     answered,
-    chosen_recipe,
     cost,
     runs_of,
 )
@@ -277,7 +276,7 @@ def _unfinished(search: Search, stage: str, runs: Mapping[str, Run]) -> list[str
     """Candidates that a round left behind have ended."""
     place = "/".join(STAGES[stage])
     if stage == "candidate recipes":
-        ended = not runs or chosen_recipe(search)
+        ended = not runs or search.chosen
         return [] if ended else [f"{place}: {len(runs)} candidates, {len(search.rounds)} rounds ended"]
     return [
         f"{place if name == STAGES[stage][-1] else f'{place}/{name}'}: epoch {len(run.epochs)} of "
