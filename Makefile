@@ -1,10 +1,11 @@
 # make run    a virtual environment with the light core, then the main job on the spoken samples
 # make test   a virtual environment with everything, then lint, types and all tests
-# make bench  speed, memory and start-up beside the usual way
+# make bench  every pair side by side: recognising, attention, models by length, export, training, recurrence, search
 # make extraction  how fast features are computed, beside the usual loop (needs AFFEKT_DATA and AFFEKT_MODELS)
 # make speakers    ECAPA's equal error rate over all pairs of EmoDB (likewise)
 # make recurrent  how fast a recurrent recipe is, beside the plain way and torch's own
 # make supernet   how fast the network of the search is, and what memory it takes, beside the plain way
+# make lengths  mstr and vanilla over 1 s to 20 min of speech, which make cost puts on its page (an hour, 16 GB)
 # make cost   what every model costs, into docs/cost.md
 # make shifts what the shipped model keeps in noise, rooms, bands and codecs (needs AFFEKT_DATA)
 # make results  train the recipes of the papers on CREMA-D and MELD, several seeds each, and search on CREMA-D and EmoDB, and write docs/results.md (five hours)
@@ -15,7 +16,7 @@ RUN := .venv-run
 DEV := .venv-dev
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run test bench extraction speakers recurrent supernet cost shifts results model samples clean
+.PHONY: run test bench extraction speakers recurrent supernet lengths cost shifts results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -27,7 +28,7 @@ test: $(DEV)/installed
 	$(DEV)/$(BIN)/pytest
 
 bench: $(DEV)/installed
-	$(DEV)/$(BIN)/python benchmarks/recognize.py
+	$(DEV)/$(BIN)/python benchmarks
 
 extraction: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/extraction.py --corpus emodb --clips 32
@@ -41,8 +42,11 @@ recurrent: $(DEV)/installed
 supernet: $(DEV)/installed
 	OMP_NUM_THREADS=1 $(DEV)/$(BIN)/python benchmarks/search.py
 
+lengths: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/lengths.py --threads 2 --longest 3600 --resume
+
 cost: $(DEV)/installed
-	$(DEV)/$(BIN)/affekt cost --output docs/cost.md --measure
+	$(DEV)/$(BIN)/affekt cost --output docs/cost.md --measure --lengths benchmarks/results/lengths.json
 
 shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py

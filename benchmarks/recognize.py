@@ -1,6 +1,6 @@
 """How fast, how large and how soon: `affekt recognize` beside transformers' audio-classification pipeline.
 
-    make bench        prints a table, and writes benchmarks/results/recognize.json
+    python benchmarks/recognize.py    prints a table, and writes benchmarks/results/recognize.json
 
 The other side is the usual way to classify a clip: transformers' pipeline with a Whisper-tiny classifier (random weights:
 its speed does not depend on them), which pads every clip to 30 s. Both sides read the same WAV files. Runs alternate
@@ -9,9 +9,9 @@ between the sides; what is printed is the median. CPU seconds are of one core, u
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sides
 import soundfile
 
 SECONDS = (1.0, 2.5, 10.0, 30.0)
-COLD_RUNS = 5
-RESULTS = Path(__file__).parent / "results" / "recognize.json"
 
 WARM = """
 import json, resource, sys, time
@@ -57,42 +56,60 @@ def answer(file):
     samples, rate = soundfile.read(file, dtype="float32")
     return classify({"raw": samples, "sampling_rate": rate})
 """
+SETUPS = {"affekt": AFFEKT, "transformers": PIPELINE}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="of each side, every one a new process")
+    runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         files = [noise(root / f"{seconds}.wav", seconds) for seconds in SECONDS]
         environment = {**os.environ, "BENCH_CLASSIFIER": str(classifier(root / "classifier"))}
         result = {
-            "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
-            "help": median([cold(["-m", "affekt", "--help"], environment) for _ in range(COLD_RUNS)]),
-            "cold": {},
-            "warm": {},
-            "peak_mb": {},
+            "help": median([cold(["-m", "affekt", "--help"], environment) for _ in range(runs)]),
+            "cold": starts(files[1], environment, runs),
+            "warm": warm(files, environment, runs),
+            "peak_mb": {
+                name: {
+                    str(seconds): peak(name, file, environment) for seconds, file in zip(SECONDS, files, strict=True)
+                }
+                for name in SETUPS
+            },
         }
-        clip = str(files[1])
-        sides = {"affekt": AFFEKT, "transformers": PIPELINE}
-        starts: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-        cold(["-m", "affekt", "recognize", clip], environment)  # the first of all reads from disk
-        for _ in range(COLD_RUNS):
-            starts["affekt"].append(cold(["-m", "affekt", "recognize", clip], environment))
-            starts["transformers"].append(cold(["-c", f"{PIPELINE}\nprint(answer({clip!r}))"], environment))
-        for name, setup in sides.items():
-            result["cold"][name] = median(starts[name])
-            script = WARM.format(setup=setup, runs=9 if name == "affekt" else 3)
-            output = run(["-c", script, *map(str, files)], environment)
-            warm = json.loads(output.stdout)
-            result["warm"][name] = {
-                str(seconds): warm[str(file)] / seconds for seconds, file in zip(SECONDS, files, strict=True)
-            }
-        result["peak_mb"] = {
-            name: {str(seconds): peak(name, file, environment) for seconds, file in zip(SECONDS, files, strict=True)}
-            for name in sides
-        }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     show(result)
+    print(f"\nwrote {sides.write('recognize', result)}")
+
+
+def starts(clip: Path, environment: dict[str, str], runs: int) -> dict[str, dict[str, float]]:
+    """Seconds of a new process that answers once."""
+    commands = {
+        "affekt": ["-m", "affekt", "recognize", str(clip)],
+        "transformers": ["-c", f"{PIPELINE}\nprint(answer({str(clip)!r}))"],
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    cold(commands["affekt"], environment)  # the first of all reads from disk
+    for _ in range(runs):
+        for name, command in commands.items():
+            taken[name].append(cold(command, environment))
+    return {name: median(one) for name, one in taken.items()}
+
+
+def warm(files: list[Path], environment: dict[str, str], runs: int) -> dict[str, dict[str, float]]:
+    """CPU seconds per second of sound, of a process that has answered before: medians of processes of three answers each."""
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in SETUPS}
+    for _ in range(runs):
+        for name, setup in SETUPS.items():
+            script = WARM.format(setup=setup, runs=3)
+            taken[name].append(json.loads(run(["-c", script, *map(str, files)], environment).stdout))
+    return {
+        name: {
+            str(seconds): statistics.median(one[str(file)] for one in each) / seconds
+            for seconds, file in zip(SECONDS, files, strict=True)
+        }
+        for name, each in taken.items()
+    }
 
 
 def noise(path: Path, seconds: float) -> Path:
@@ -147,17 +164,9 @@ def median(runs: list[tuple[float, float]]) -> dict[str, float]:
     return {"seconds": statistics.median(elapsed), "cpu_seconds": statistics.median(cpu)}
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor()
-
-
 def show(result: dict[str, Any]) -> None:
-    machine = result["machine"]
-    print(f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}\n")
+    print("{processor}, {cores} cores, Python {python}\n".format(**sides.machine()))
     print(f"affekt --help: {result['help']['seconds']:.2f} s\n")
-    print(f"{'':<44}{'affekt':>10}{'transformers':>14}{'ratio':>8}")
     rows = [("cold answer to a clip of 2.5 s, s", {name: entry["seconds"] for name, entry in result["cold"].items()})]
     for seconds in map(str, SECONDS):
         rows.append(
@@ -165,9 +174,11 @@ def show(result: dict[str, Any]) -> None:
         )
     for seconds in map(str, SECONDS):
         rows.append((f"peak memory, MB, clip of {seconds} s", {n: p[seconds] for n, p in result["peak_mb"].items()}))
-    for name, entry in rows:
-        one, other = entry["affekt"], entry["transformers"]
-        print(f"{name:<44}{one:>10.4g}{other:>14.4g}{other / one:>8.1f}")
+    cells = [
+        [name, f"{one['affekt']:.4g}", f"{one['transformers']:.4g}", f"{one['transformers'] / one['affekt']:.1f}"]
+        for name, one in rows
+    ]
+    sides.table(["", "affekt", "transformers", "ratio"], cells)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ their ratios to ours. In "padded" the utterances are half to all of the length.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import sides
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +25,6 @@ from torch import Tensor, nn
 from affekt.models.emotionnas.recipes import RECIPES, compiled
 from affekt.models.emotionnas.recurrent import RecipeCell, RecurrentLayer
 
-RESULTS = Path(__file__).parent / "results" / "recurrent.json"
 NAMES = ("id1010120", "lstm", "gru_reset_after")
 TORCHS = {"lstm": nn.LSTM, "gru_reset_after": nn.GRU}
 # batch, frames, width of the states, width of the frames, repetitions
@@ -82,25 +80,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=int, help="of each side; else 9, 7 or 3, by size")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    results = [measured(name, size, torch.device(arguments.device)) for size in arguments.sizes for name in NAMES]
-    RESULTS.parent.mkdir(exist_ok=True)
-    described = {"torch": torch.__version__, "device": arguments.device, "threads": arguments.threads}
-    RESULTS.write_text(json.dumps({**described, "results": results}, indent=1) + "\n", encoding="utf-8")
+    device = torch.device(arguments.device)
+    results = [measured(name, size, device, arguments.runs) for size in arguments.sizes for name in NAMES]
     show(results)
+    print(f"\nwrote {sides.write('recurrent', {'device': arguments.device, 'results': results})}")
 
 
-def measured(name: str, size: str, device: torch.device) -> dict[str, Any]:
-    batch, frames, hidden, dim, runs = SIZES[size]
+def measured(name: str, size: str, device: torch.device, runs: int | None) -> dict[str, Any]:
+    batch, frames, hidden, dim, usual = SIZES[size]
     torch.manual_seed(0)
     ours = RecurrentLayer(compiled(name), dim, hidden, bidirectional=True).to(device)
     plain, x = Plain(name, ours, hidden), torch.randn(batch, frames, dim, device=device)
     lengths = torch.linspace(frames / 2, frames, batch, device=device).long()
     mask = torch.arange(frames, device=device) < lengths.unsqueeze(1)
     check(ours, plain, x[:, :20], mask[:, -20:])
-    sides = {
+    runners = {
         "ours": lambda: ours(x, None),
         "plain": lambda: plain(x, None),
         "ours, padded": lambda: ours(x, mask),
@@ -108,10 +106,10 @@ def measured(name: str, size: str, device: torch.device) -> dict[str, Any]:
     }
     if name in TORCHS:
         theirs = TORCHS[name](dim, hidden, batch_first=True, bidirectional=True).to(device)
-        sides["torch"] = lambda: theirs(x)[0]
-    steps = {side: (lambda run=run: run().square().sum().backward()) for side, run in sides.items()}
-    alone = {f"{side}, forward": forward_alone(sides[side]) for side in sides if "padded" not in side}
-    milliseconds = interleaved({**steps, **alone}, runs, device)
+        runners["torch"] = lambda: theirs(x)[0]
+    steps = {side: (lambda run=run: run().square().sum().backward()) for side, run in runners.items()}
+    alone = {f"{side}, forward": forward_alone(run) for side, run in runners.items() if "padded" not in side}
+    milliseconds = sides.interleaved({**steps, **alone}, runs or usual, clock=partial(now, device))
     return {
         "recipe": name,
         "size": size,
@@ -136,17 +134,6 @@ def check(ours: RecurrentLayer, plain: Plain, x: Tensor, mask: Tensor) -> None:
         torch.testing.assert_close(*both, atol=1e-5, rtol=0)
 
 
-def interleaved(sides: dict[str, Callable[[], object]], runs: int, device: torch.device) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(runs + 1):
-        for name, run in sides.items():
-            began = now(device)
-            run()
-            if turn:  # the first of all warms up
-                times[name].append(1000 * (now(device) - began))
-    return {name: round(statistics.median(one), 2) for name, one in times.items()}
-
-
 def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -156,14 +143,14 @@ def now(device: torch.device) -> float:
 
 def show(results: list[dict[str, Any]]) -> None:
     columns = ("recipe", "batch, frames, states, input", "a step", "plain", "ratio", "torch", "ratio")
-    print("| " + " | ".join([*columns, "padded: plain's ratio", "forward: plain's ratio"]) + " |")
-    print("|" + " --- |" * (len(columns) + 2))
+    rows = []
     for one in results:
         ms, size = one["ms"], f"{one['batch']}, {one['frames']}, {one['hidden']}, {one['dim']}"
         torchs = [f"{ms['torch']:.0f}", f"{ms['torch'] / ms['ours']:.2f}"] if "torch" in ms else ["", ""]
         ratios = [f"{ms[f'plain{kind}'] / ms[f'ours{kind}']:.2f}" for kind in ("", ", padded", ", forward")]
         cells = [one["recipe"], size, f"{ms['ours']:.0f}", f"{ms['plain']:.0f}", ratios[0], *torchs, *ratios[1:]]
-        print("| " + " | ".join(cells) + " |")
+        rows.append(cells)
+    sides.table([*columns, "padded: plain's ratio", "forward: plain's ratio"], rows)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import os
-import platform
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import sides
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,7 +29,6 @@ from affekt.models.emotionnas.fans import Convolution, Fan, Halving
 from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
 from affekt.models.emotionnas.operations import OPERATIONS
 
-RESULTS = Path(__file__).parent / "results" / "search.json"
 # Name, settings, batch, operations without a share.
 ROWS: tuple[tuple[str, dict[str, int], int, tuple[str, ...]], ...] = (
     ("the paper's: L = 3, C = 6, 140 x 140", {}, 4, ()),
@@ -161,17 +157,15 @@ def saved(work: Callable[[], None]) -> float:
     return sum(pieces.values()) / 1e6
 
 
-def timed(work: Callable[[], None], device: str) -> float:
-    """Milliseconds: of the processor, or of waiting for a GPU."""
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    began = clock()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return 1e3 * (clock() - began)
+def now(device: str) -> float:
+    """Seconds: of the processor, or of waiting for a GPU."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
-def measured(settings: dict[str, int], size: int, zero: tuple[str, ...], device: str, rounds: int) -> dict[str, Any]:
+def measured(settings: dict[str, int], size: int, zero: tuple[str, ...], device: str, runs: int) -> dict[str, Any]:
     torch.manual_seed(0)
     ours = SpectrogramBranch(SpectrogramConfig(**settings), 4).to(device).train()
     with torch.no_grad():
@@ -183,7 +177,6 @@ def measured(settings: dict[str, int], size: int, zero: tuple[str, ...], device:
     labels = torch.arange(size, device=device) % 4
     with torch.no_grad():
         torch.testing.assert_close(models["plain"](batch), ours(batch), atol=1e-3, rtol=1e-3)
-    times: dict[str, list[float]] = {name: [] for name in models}
     memory: dict[str, float] = {}
     for name, model in models.items():
         memory[name] = saved(lambda model=model: step(model, batch, labels)) / size
@@ -191,10 +184,9 @@ def measured(settings: dict[str, int], size: int, zero: tuple[str, ...], device:
             torch.cuda.reset_peak_memory_stats()
             step(model, batch, labels)
             memory[name] = torch.cuda.max_memory_allocated() / 1e6 / size
-    for _ in range(rounds):
-        for name, model in models.items():
-            times[name].append(timed(lambda model=model: step(model, batch, labels), device) / size)
-    medians = {name: statistics.median(runs) for name, runs in times.items()}
+    turns = {name: partial(step, model, batch, labels) for name, model in models.items()}
+    times = sides.interleaved(turns, runs, clock=partial(now, device))
+    medians = {name: one / size for name, one in times.items()}
     return {
         "cells": ours.config.cells,
         "batch": size,
@@ -210,31 +202,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5, help="steps of each network, of which the median is taken")
+    parser.add_argument("--runs", type=int, default=5, help="steps of each network, of which the median is taken")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    machine = {
-        "device": options.device if options.device == "cpu" else torch.cuda.get_device_name(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": options.threads,
-        "torch": torch.__version__,
-    }
-    result: dict[str, Any] = {"machine": machine, "rows": {}}
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    print(
-        f"\n{'per utterance':<48}{'plain ms':>10}{'ours ms':>9}{'faster':>8}{'per cell':>10}{'plain MB':>10}{'ours MB':>9}"
-    )
+    rows = {}
     for name, settings, size, zero in ROWS:
-        row = result["rows"][name] = measured(settings, size, zero, options.device, options.rounds)
+        rows[name] = measured(settings, size, zero, options.device, options.runs)
+        print(f"{name}: {rows[name]['faster']:.2f} times as fast", flush=True)
+    show(rows)
+    card = {} if options.device == "cpu" else {"card": torch.cuda.get_device_name()}
+    print(f"\nwrote {sides.write('search', {'device': options.device, **card, 'rows': rows})}")
+
+
+def show(rows: dict[str, dict[str, Any]]) -> None:
+    columns = ("per utterance", "plain ms", "ours ms", "faster", "ms per cell", "plain MB", "ours MB")
+    cells = []
+    for name, row in rows.items():
         times, memory = row["milliseconds"], row["memory_mb"]
-        print(
-            f"{name:<48}{times['plain']:>10.1f}{times['ours']:>9.1f}{row['faster']:>8.2f}"
-            f"{row['milliseconds_per_cell']:>10.2f}{memory['plain']:>10.1f}{memory['ours']:>9.1f}",
-            flush=True,
-        )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        numbers = [f"{times['plain']:.1f}", f"{times['ours']:.1f}", f"{row['faster']:.2f}"]
+        numbers += [f"{row['milliseconds_per_cell']:.2f}", f"{memory['plain']:.1f}", f"{memory['ours']:.1f}"]
+        cells.append([name, *numbers])
+    print()
+    sides.table(columns, cells)
 
 
 if __name__ == "__main__":

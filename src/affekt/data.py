@@ -171,7 +171,7 @@ def collate(
     counts = torch.tensor([len(one) for one in values])
     padded = torch.zeros(len(values), int(counts.max()), values[0].shape[1])
     for row, one in zip(padded, values, strict=True):
-        row[: len(one)] = torch.from_numpy(one.astype(np.float32))
+        row[: len(one)] = torch.from_numpy(np.array(one))  # torch widens 16 bits several times faster than numpy
     mask = torch.arange(padded.shape[1]) < counts.unsqueeze(1)
     if words is None:
         return Stream(padded, mask, frame_rate)

@@ -1,6 +1,7 @@
 """Every model in the registry answers the same as ONNX, by the export that bundles are made with."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -25,3 +26,20 @@ def test_onnx_equals_torch_at_three_lengths(name, tmp_path):
             expected = pipeline(None, given).numpy()
         (found,) = session.run(None, {key: tensor.numpy() for key, tensor in given.items()})
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("window_padding", [False, True])
+def test_fractal_attention_is_one_operator_for_all_scales(window_padding, tmp_path):
+    pipeline = Pipeline(None, [tiny("mstr", blocks=1, mask_window_padding=window_padding).float()]).eval()
+    with shapes_unchecked():
+        export_onnx(pipeline, tmp_path / "model.onnx", [f"emotion {n}" for n in range(EMOTIONS)])
+    nodes = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert nodes.count("Attention") == 1
+    assert "GatherND" not in nodes
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    speech = synthetic_batch(pipeline.models[0], [61, 1, 2, 26, 27, 28]).to(torch.float32).streams["speech"]
+    whole = {"speech": speech.values.numpy(), "speech_mask": speech.mask.numpy()}
+    (together,) = session.run(None, whole)
+    for index, length in enumerate(speech.lengths().tolist()):
+        (alone,) = session.run(None, {name: x[index : index + 1, :length] for name, x in whole.items()})
+        np.testing.assert_allclose(together[index], alone[0], atol=1e-6)

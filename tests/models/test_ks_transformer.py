@@ -15,8 +15,9 @@ from torch import nn
 from affekt.batch import Batch, Stream
 from affekt.config import decode_named
 from affekt.errors import BadConfig
-from affekt.models import models
+from affekt.models import key_sparse, models
 from affekt.models.base import FeatureSpec
+from affekt.models.kept_keys import Choice, attend_to_kept
 from affekt.models.key_sparse import KeySparseAttention, kept_keys
 from affekt.models.ks_transformer import KSTransformer, KSTransformerConfig
 from tests.conftest import shapes_unchecked
@@ -158,6 +159,118 @@ def test_a_share_of_one_is_vanilla_attention():
     vanilla.load_state_dict(sparse.state_dict())
     x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(sparse(x, x, x), vanilla(x, x, x), atol=0, rtol=0)
+
+
+@pytest.fixture
+def always_dropping(monkeypatch):
+    """The products with the kept keys alone, at whatever size."""
+    monkeypatch.setattr(key_sparse, "WORTH_DROPPING", 0)
+
+
+def both_ways(monkeypatch, attention, *given):
+    """Outputs and all gradients: with all keys, the dropped ones times zero; and with the kept keys alone."""
+    found = []
+    for threshold in (10**9, 0):
+        monkeypatch.setattr(key_sparse, "WORTH_DROPPING", threshold)
+        answer = attention(*given)
+        learned = [*(x for x in given[:2]), *attention.parameters()]
+        found.append([answer, *torch.autograd.grad(answer.sin().sum(), learned)])
+    return found
+
+
+@pytest.mark.parametrize("masks", ["none", "keys", "keys and queries"])
+@pytest.mark.parametrize("share", [0.5, 0.3, 1.0, None])
+@pytest.mark.parametrize("sizes", [(1, 1), (7, 4), (4, 9), (12, 12)])
+def test_without_the_dropped_keys_everything_is_as_with_them(monkeypatch, share, masks, sizes):
+    """Of the utterances one is whole, one is padded, and one has no key and no query at all."""
+    torch.manual_seed(0)
+    attention = KeySparseAttention(8, 2, key_dim=5, share=share).double()
+    x, context = (torch.randn(3, size, dim, dtype=torch.float64) for size, dim in zip(sizes, (8, 5), strict=True))
+    queries, keys = (torch.arange(size) < torch.tensor([size, (size + 1) // 2, 0])[:, None] for size in sizes)
+    masks = {"none": (), "keys": (keys,), "keys and queries": (keys, queries)}[masks]
+    dense, sparse = both_ways(monkeypatch, attention, x.requires_grad_(), context.requires_grad_(), context, *masks)
+    for one, other in zip(dense, sparse, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
+@pytest.mark.usefixtures("always_dropping")
+@pytest.mark.parametrize("changes", [{"ccabs": 2}, AUTHORS, {**AUTHORS, "masked": False}], ids=str)
+def test_without_the_dropped_keys_the_network_equals_the_reference(changes):
+    test_it_equals_the_loops_of_the_reference_and_so_do_its_gradients(changes)
+
+
+@pytest.mark.usefixtures("always_dropping")
+def test_without_the_dropped_keys_ties_are_all_kept():
+    attention = KeySparseAttention(8, 2).double()
+    nn.init.zeros_(attention.key.weight)  # all keys alike: every weight is 1 / 6
+    x = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = attention.output(attention.value(x).mean(dim=1, keepdim=True).expand(-1, 6, -1))
+    torch.testing.assert_close(attention(x, x, x), expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.usefixtures("always_dropping")
+def test_the_record_is_of_the_same_attention():
+    attention, record = KeySparseAttention(8, 2).double(), []
+    x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(attention(x, x, x, record=record), attention(x, x, x), atol=1e-12, rtol=0)
+    assert record[0].kept.sum(dim=2).eq(4).all()
+
+
+def projected(**settings):
+    """Attention to kept keys, given projections: 40 queries, 60 keys, values of one."""
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(2, size, 8, generator=generator, dtype=torch.float64) for size in (40, 60))
+    return attend_to_kept(query, key, torch.ones_like(key), Choice(0.5), heads=2, scale=0.5, **settings)
+
+
+def test_dropout_drops_kept_weights_with_its_chance_and_raises_the_others():
+    torch.manual_seed(0)
+    whole = projected()
+    mean = torch.stack([projected(dropout=0.3) for _ in range(200)]).mean(dim=0)
+    torch.testing.assert_close(mean, whole, atol=0, rtol=0.1)
+    torch.testing.assert_close(mean.mean(), whole.mean(), atol=0, rtol=0.003)
+    assert projected(dropout=1.0).eq(0).all()
+    # Of a query whose keys are all alike, the answer counts the weights that were dropped.
+    alike = torch.zeros(1, 400, 2)
+    counted = attend_to_kept(alike, alike, torch.ones(1, 400, 2), Choice(0.5), heads=1, scale=1.0, dropout=0.25)
+    dropped = (1 - counted[..., 0] * 0.75) * 400
+    assert dropped.mean().item() == pytest.approx(100, abs=1)
+    assert dropped.std().item() == pytest.approx((400 * 0.25 * 0.75) ** 0.5, rel=0.15)
+
+
+def test_draws_are_of_torchs_generator():
+    draws = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        draws.append(projected(dropout=0.3))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_gradients_are_those_of_what_was_drawn(dropout):
+    def attend(*given):
+        torch.manual_seed(1)
+        return attend_to_kept(*given, Choice(0.5), heads=2, scale=0.7, dropout=dropout)
+
+    generator = torch.Generator().manual_seed(0)
+    given = [
+        torch.randn(2, size, 4, generator=generator, dtype=torch.float64, requires_grad=True) for size in (3, 5, 5)
+    ]
+    assert torch.autograd.gradcheck(attend, given)
+
+
+@pytest.mark.usefixtures("always_dropping")
+def test_16_bits_choose_by_sums_of_32():
+    """Half of the keys are kept, as the paper says: sums of 16 bits would tie by the dozen."""
+    weights = torch.randn(1, 2, 400, 100, generator=torch.Generator().manual_seed(0)).softmax(dim=3).bfloat16()
+    assert (kept_keys(weights, 0.5).sum(dim=2) - 50).abs().max() <= 1
+    attention, x = KeySparseAttention(16, 2), torch.randn(2, 50, 16, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = attention(x.requires_grad_(), x, x)
+    answer.float().sum().backward()
+    assert (answer - attention(x, x, x)).abs().max() < 0.05
+    assert x.grad.isfinite().all()
 
 
 def parameters(**changes):
@@ -375,6 +488,7 @@ def exported(model, path):
     ],
     ids=["any length", "authors"],
 )
+@pytest.mark.usefixtures("always_dropping")  # which a graph does not: it is one for all lengths
 def test_onnx_equals_torch_at_three_lengths(changes, tmp_path):
     model = network(**changes).float()
     session = exported(model, tmp_path / "model.onnx")

@@ -8,9 +8,15 @@ import torch
 import torch.nn.functional as F
 
 from affekt.batch import Batch, Stream
-from affekt.data import balanced
+from affekt.data import balanced, collate
 from affekt.training.augment import Masking
-from affekt.training.strategy import Supervised, SupervisedConfig, masked, parameter_groups
+from affekt.training.strategy import (
+    Supervised,
+    SupervisedConfig,
+    masked,
+    multiplies_in_bfloat16,
+    parameter_groups,
+)
 from tests.training.test_loop import corpus, small_model
 
 
@@ -151,6 +157,60 @@ def test_bfloat16_trains_nearly_alike_and_keeps_32_bit_weights():
         assert one.predict(batch).dtype == torch.float32
     assert losses["bfloat16"] != losses["float32"]
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("has", "precision"),
+    [
+        ({"avx512_bf16": True, "avx512_f": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"bf16": True, "neon": True}, "bfloat16"),
+        ({"avx512_bf16": False, "avx512_f": True}, "float32"),
+        ({}, "float32"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_multiplies_in_it_and_the_log_says_so(monkeypatch, has, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    batch, seen = corpus(6).batch(range(6)), []
+    one, plain = strategy(precision="auto"), strategy(precision=precision)
+    assert one.notes() == {"precision": precision}
+    assert plain.notes() == {}
+    one.model.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    assert loss_of_a_step(one, batch) == loss_of_a_step(plain, batch)
+    one.predict(batch)
+    assert seen == [precision == "bfloat16", False]
+
+
+def test_a_card_is_asked_what_it_does_itself_not_what_it_emulates(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **how: asked.append(how) or False)
+    assert not multiplies_in_bfloat16(torch.device("cuda"))
+    assert asked == [{"including_emulation": False}]
+
+
+def test_a_step_is_adams():
+    """AdamW as its paper (Loshchilov and Hutter, 2019) writes it, for three steps."""
+    one, batch = strategy(weight_decay=0.1), corpus(6).batch(range(6))
+    name, parameter = next((name, p) for name, p in one.model.named_parameters() if p.ndim == 2)
+    first = second = 0.0
+    for step in (1, 2, 3):
+        before = parameter.detach().double().clone()
+        one.step(batch, 0.0)
+        gradient = parameter.grad.double()
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        moved = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+        expected = before - 1e-2 * (moved + 0.1 * before)
+        torch.testing.assert_close(parameter.detach().double(), expected, atol=1e-6, rtol=0, msg=name)
+
+
+def test_features_of_16_bits_are_widened_exactly_and_a_store_may_be_read_only():
+    values = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float16)
+    values.setflags(write=False)
+    stream = collate([values, values[3:5]], 50.0)
+    assert stream.values.dtype == torch.float32
+    assert np.array_equal(stream.values[0].numpy(), values.astype(np.float32))
+    assert np.array_equal(stream.values[1, :2].numpy(), values[3:5].astype(np.float32))
+    assert stream.values[1, 2:].eq(0).all()
 
 
 def test_the_rate_rises_and_then_falls_to_nothing():

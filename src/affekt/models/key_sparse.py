@@ -15,35 +15,14 @@ from torch import Tensor, nn
 
 from affekt.errors import BadConfig
 from affekt.models.base import check_sizes
-from affekt.models.layers import NEGATIVE, Sequence, sinusoids
+from affekt.models.kept_keys import Choice, Kept, Weights, attend_to_kept, kept_keys
+from affekt.models.layers import NEGATIVE, KeyMask, Sequence, sinusoids
 
-Weights = Float[Tensor, "batch heads queries keys"]
-Kept = Bool[Tensor, "batch heads keys"]
 Context = Float[Tensor, "batch keys key_dim"]  # the sequence that keys and values are of
-KeyMask = Bool[Tensor, "batch keys"]
 QueryMask = Bool[Tensor, "batch frames"]
-
-
-def kept_keys(
-    weights: Weights, share: float, *, queries: Bool[Tensor, "batch queries"] | None = None, keys: KeyMask | None = None
-) -> Kept:
-    """The keys that keep their weights, of every utterance and head: eq. 4.
-
-    A key's importance is the sum of its weights over the queries. Of T keys the n = floor(share * T) most important are
-    kept, and whatever ties with the last of them; of a single key there is nothing to choose: n is never below one.
-    The masks say which queries are summed and which keys are counted: without them padding is both, as in the authors'
-    code, where T is the padded length. If fewer than n keys have any weight, the n-th largest sum is 0 and all are kept.
-    """
-    weights = weights.detach()  # the choice is a constant for the gradient
-    if queries is not None:
-        weights = weights * queries[:, None, :, None].to(weights.dtype)
-    importance = weights.sum(dim=2)
-    counted = torch.ones_like(importance[:, 0], dtype=torch.bool) if keys is None else keys
-    importance = importance.masked_fill(~counted[:, None], -1.0)  # below any sum
-    number = (counted.sum(dim=1).double() * share).floor().long().clamp(min=1)
-    ranked = importance.sort(dim=2, descending=True).values
-    threshold = ranked.gather(2, (number - 1)[:, None, None].expand(-1, ranked.shape[1], 1))
-    return (importance >= threshold) & counted[:, None]
+# From so many scores of a head on, the products with the kept keys alone are faster, forward and in training; at 100 x 100
+# a training step takes as long either way, below that dense products win ("benchmarks/key_sparse.py --sizes short").
+WORTH_DROPPING = 150 * 150
 
 
 class Attended(NamedTuple):
@@ -103,11 +82,22 @@ class KeySparseAttention(nn.Module):
     ) -> Sequence:
         """`key_mask`: the keys that may be attended to. `query_mask`, where padding shall change nothing: the queries that
         are summed, and a share of the real keys is then kept. What was done is appended to `record`."""
+        keys = None if query_mask is None else key_mask
+        if record is None and self._worth_dropping(query, key):
+            attended = attend_to_kept(
+                self.query(query),
+                self.key(key),
+                self.value(value),
+                Choice(self.share, key_mask, query_mask, keys),
+                heads=self.heads,
+                scale=self.scale,
+                dropout=self.dropout if self.training else 0.0,
+            )
+            return self.output(attended)
         weights = self.weights(query, key, key_mask)
         if self.share is None:
             kept = torch.ones_like(weights[:, :, 0], dtype=torch.bool)
         else:
-            keys = None if query_mask is None else key_mask
             kept = kept_keys(weights, self.share, queries=query_mask, keys=keys)
         if record is not None:
             record.append(Attended(weights, kept))
@@ -115,6 +105,12 @@ class KeySparseAttention(nn.Module):
             weights = weights * kept.unsqueeze(2).to(weights.dtype)
         attended = F.dropout(weights, self.dropout, self.training) @ self._by_head(self.value(value))
         return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
+
+    def _worth_dropping(self, query: Tensor, key: Tensor) -> bool:
+        """Whether to compute with the kept keys alone: not in a graph, which is one for all lengths, nor off the CPU."""
+        if torch.compiler.is_compiling() or query.device.type != "cpu":
+            return False
+        return query.shape[1] * key.shape[1] >= WORTH_DROPPING
 
     def _by_head(self, x: Tensor) -> Tensor:
         return rearrange(x, "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)

@@ -17,6 +17,8 @@ from affekt.batch import Batch, Stream
 from affekt.models.base import EmotionModel
 from affekt.training.augment import Masking
 
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # of x86 and of ARM, as torch calls them
+
 
 class Strategy(Protocol):
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
@@ -53,9 +55,9 @@ class SupervisedConfig:
     averaging: float = 0.0  # decay of a running average of the weights, which then predicts; 0 for none
     imitation: float = 1.0  # how much a teacher's frames weigh beside the labels, where there is a teacher
     class_weights: bool = False  # every emotion weighs as much as every other, however often it occurs
-    precision: Literal["float32", "bfloat16"] = (
-        "float32"  # of matrix products in training; sums and weights stay 32-bit
-    )
+    # Of matrix products in training; sums, weights and all predictions stay 32-bit. "auto": bfloat16 where the processor
+    # or the card multiplies in it. Two machines may then train differently; the log says which it was.
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
 
 
 class Supervised:
@@ -77,8 +79,13 @@ class Supervised:
         self.model, self.config, self.masking = model, config, masking or Masking()
         self.forward = forward or model
         self.device = next(model.parameters()).device
+        chosen = config.precision
+        if chosen == "auto":
+            chosen = "bfloat16" if multiplies_in_bfloat16(self.device) else "float32"
+        self.precision = chosen
+        # Fused: one pass over weights, gradients and moments, where torch's default makes a dozen.
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, config), lr=config.learning_rate, weight_decay=config.weight_decay
+            parameter_groups(model, config), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.average = {name: value.clone() for name, value in model.state_dict().items()} if config.averaging else None
         self.steps = 0  # that the average has followed
@@ -101,7 +108,7 @@ class Supervised:
             group["lr"] = self.config.learning_rate * group["share"] * self.rate(progress)
         batch = self._augmented(batch.to(self.device))
         assert batch.soft_labels is not None
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             answer = self.forward(batch)
         logits, penalty = answer if isinstance(answer, tuple) else (answer, None)
         loss = F.cross_entropy(
@@ -159,7 +166,7 @@ class Supervised:
         return logits.softmax(dim=1)
 
     def notes(self) -> dict[str, Any]:
-        return {}
+        return {"precision": self.precision} if self.config.precision == "auto" else {}
 
     def weights(self) -> Mapping[str, Tensor]:
         return self.average if self.average is not None else self.model.state_dict()
@@ -177,7 +184,18 @@ class Supervised:
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
         average = state["average"]
-        self.average = None if average is None else {name: value.to(self.device) for name, value in average.items()}
+        # Copied: as read they lie anywhere in the file's bytes, and products of unaligned numbers may end in another bit.
+        copies = {name: value.to(self.device, copy=True) for name, value in (average or {}).items()}
+        self.average = None if average is None else copies
+
+
+def multiplies_in_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are the hardware's own there: one without them computes them all the same, by detours
+    that take longer than 32 bits. A torch too old to tell a processor's capabilities counts as one without."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return device.type == "cpu" and any(capabilities.get(name) for name in NATIVE_BFLOAT16)
 
 
 def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from affekt.models.layers.projection import projected
 from affekt.models.layers.shapes import NEGATIVE, Context, KeyMask, Sequence
 
 
@@ -35,10 +36,13 @@ class FullAttention(nn.Module):
         self.temperature = temperature or (dim // heads) ** 0.5
 
     def _projected(self, x: Tensor, context: Tensor | None) -> list[Tensor]:
-        context = x if context is None else context
+        if context is None:
+            streams = projected(x, self.query, self.key, self.value)
+        else:
+            streams = [self.query(x), *projected(context, self.key, self.value)]
         return [
-            rearrange(projection(source), "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
-            for projection, source in ((self.query, x), (self.key, context), (self.value, context))
+            rearrange(stream, "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
+            for stream in streams
         ]
 
     def forward(self, x: Sequence, mask: KeyMask | None = None, context: Context | None = None) -> Sequence:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from affekt.models.layers import fractal_cpu, fractal_gpu
 from affekt.models.layers.levels import ScaleOperator, fractal_levels
+from affekt.models.layers.projection import projected
+from affekt.models.layers.rules import FractalRules
 from affekt.models.layers.shapes import NEGATIVE, Mask, Sequence
 
 
@@ -34,21 +40,16 @@ def fractal_attention(
         operation count includes them and its text is silent, so the default leaves them in.
     dropout: share of the attention weights that are dropped; the caller passes 0 outside training.
     """
-    levels = fractal_levels(
-        query,
-        key,
-        value,
-        heads=heads,
-        factor=factor,
-        scales=scales,
-        mask=mask,
-        mask_window_padding=mask_window_padding,
-        dropout=dropout,
-    )
-    total = levels[0]
-    for level in levels[1:]:
-        total = total + level
-    return total
+    return _attend(query, key, value, FractalRules(heads, factor, scales, mask_window_padding, dropout), mask)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, rules: FractalRules, mask: Tensor | None) -> Tensor:
+    """By the fastest way that there is for such tensors; in a graph that is traced, in torch's own operations."""
+    for way in () if torch.compiler.is_compiling() else (fractal_cpu, fractal_gpu):
+        if way.supports(query, rules):
+            return way.attend(query, key, value, rules, None if mask is None else mask.sum(dim=1))
+    levels = fractal_levels(query, key, value, mask=mask, **asdict(rules))
+    return sum(levels[1:], start=levels[0])
 
 
 class FractalAttention(nn.Module):
@@ -73,7 +74,7 @@ class FractalAttention(nn.Module):
         temperature: float | None = None,
         operator: str = "average",
         mixer: str = "sum",
-        upsampling: str = "interpolate",
+        upsampling: Literal["interpolate", "repeat"] = "interpolate",
     ) -> None:
         super().__init__()
         self.query, self.key, self.value = (nn.Linear(dim, dim, bias=bias) for _ in range(3))
@@ -81,11 +82,13 @@ class FractalAttention(nn.Module):
         steps = range(0 if operator == "average" else scales - 1)
         self.operators = nn.ModuleList(ScaleOperator(dim, factor, depthwise=operator == "depthwise") for _ in steps)
         self.score = nn.Linear(dim, 1, bias=False) if mixer == "attention" else None
-        self.heads, self.factor, self.scales, self.mixer = heads, factor, scales, mixer
-        self.mask_window_padding, self.dropout = mask_window_padding, dropout
-        self.temperature, self.upsampling = temperature, upsampling
+        self.rules = FractalRules(heads, factor, scales, mask_window_padding, dropout, temperature, upsampling)
+        self.mixer = mixer
 
     def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
+        if self.mixer == "sum" and not len(self.operators):
+            query, key, value = projected(x, self.query, self.key, self.value)
+            return self.output(_attend(query, key, value, self._rules_now(), mask))
         levels = self._levels(x, mask)
         return self.output(torch.cat(levels, dim=2) if self.mixer == "concat" else sum(levels[1:], start=levels[0]))
 
@@ -94,22 +97,14 @@ class FractalAttention(nn.Module):
         norms = torch.stack([level.norm(dim=2) for level in self._levels(x, mask)], dim=1)
         return norms / norms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)
 
+    def _rules_now(self) -> FractalRules:
+        return self.rules if self.training else replace(self.rules, dropout=0.0)
+
     def _levels(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
         """What each scale contributes, finest first, weighted already where the mixer weighs."""
-        levels = fractal_levels(
-            self.query(x),
-            self.key(x),
-            self.value(x),
-            heads=self.heads,
-            factor=self.factor,
-            scales=self.scales,
-            mask=mask,
-            mask_window_padding=self.mask_window_padding,
-            dropout=self.dropout if self.training else 0.0,
-            temperature=self.temperature,
-            upsampling=self.upsampling,
-            operators=self.operators if len(self.operators) else None,
-        )
+        operators = self.operators if len(self.operators) else None
+        streams = projected(x, self.query, self.key, self.value)
+        levels = fractal_levels(*streams, mask=mask, operators=operators, **asdict(self._rules_now()))
         if self.score is None:
             return levels
         scores = torch.cat([self.score(level) for level in levels], dim=2)
@@ -119,5 +114,5 @@ class FractalAttention(nn.Module):
     def _filled(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(batch or 1, scales): True for the scales that have a frame."""
         lengths = torch.ones_like(x[:1, :, 0], dtype=torch.bool) if mask is None else mask
-        sizes = self.factor ** torch.arange(self.scales, device=x.device)
+        sizes = self.rules.factor ** torch.arange(self.rules.scales, device=x.device)
         return lengths.sum(dim=1, keepdim=True) >= sizes

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affekt.models.layers.shapes import NEGATIVE, Mask, Sequence
+from affekt.models.layers.shapes import Mask, Sequence
 
 
 def fractal_levels(
@@ -34,28 +34,34 @@ def fractal_levels(
     frames = query.shape[1]
     lengths = None if mask is None else mask.sum(dim=1)
     counts, count = lengths, frames  # frames left at this scale: per utterance, and in the longest
-    streams = [query, key, value]
-    levels = []
+    streams, start = [query, key, value], 0
+    windows: list[list[Tensor]] = []
+    sources: list[Tensor] = []
+    real: list[Tensor] = []
     for scale in range(scales):
         # There is always at least one zero frame after the last: a scale without frames is then one window of zeros,
         # whose output is zero, and needs no case of its own (nor a size of zero in an exported graph).
-        padding = factor * (count // factor + 1) - count
-        streams = [F.pad(_cleared(x[:, :count], counts), (0, 0, 0, padding)) for x in streams]
-        windows = [x.unflatten(1, (-1, factor)) for x in streams]
-        real = _real_frames(count + padding, count, counts, query.device).unflatten(1, (-1, factor))
-        attended = _window_attention(
-            *windows, heads=heads, keys=real if mask_window_padding else None, dropout=dropout, temperature=temperature
-        )
+        size = factor * (count // factor + 1)
+        streams = [F.pad(_cleared(x[:, :count], counts), (0, 0, 0, size - count)) for x in streams]
+        windows.append([x.unflatten(1, (-1, factor)) for x in streams])
+        real.append(_real_frames(size, count, counts, query.device).unflatten(1, (-1, factor)))
         if upsampling == "repeat":
             source = _repeated(frames, factor**scale, count, counts, query.device)
         else:
             source = _interpolated(frames, count, lengths, counts, query.device)
-        levels.append(_taken(F.gelu(attended.flatten(1, 2)), source))
+        sources.append(start + source)
+        start = start + size
         if scale + 1 < scales:
             # Iterated averages over `factor` frames equal one average over `factor**k`: every group is complete.
-            streams = [x.mean(dim=2) for x in windows] if operators is None else operators[scale](windows)
+            streams = [x.mean(dim=2) for x in windows[-1]] if operators is None else operators[scale](windows[-1])
             counts, count = None if counts is None else counts // factor, count // factor
-    return levels
+    # A window knows nothing of its scale, so all scales' windows are attended to at once: onnxruntime has less to load
+    # and to start, and no formulation that benchmarks/exported.py compares is faster at all lengths.
+    query, key, value = (torch.cat(of_all, dim=1) for of_all in zip(*windows, strict=True))
+    keys = torch.cat(real, dim=1) if mask_window_padding else None
+    attended = _window_attention(query, key, value, heads=heads, keys=keys, dropout=dropout, temperature=temperature)
+    attended = F.gelu(attended)
+    return [attended[:, :frames], *(_taken(attended, source) for source in sources[1:])]  # the finest is where it was
 
 
 def _real_frames(size: int, count: int, counts: Tensor | None, device: torch.device) -> Tensor:
@@ -81,12 +87,24 @@ def _window_attention(
     dropout: float,
     temperature: float | None,
 ) -> Tensor:
-    """Attention inside windows, (batch, windows, factor, dim); `keys` is True for the keys that may be attended to."""
-    query, key, value = (x.unflatten(3, (heads, -1)).transpose(2, 3) for x in (query, key, value))
-    scores = query @ key.transpose(3, 4) / (temperature or query.shape[4] ** 0.5)
+    """Attention inside windows of query, key and value, (batch, windows, factor, dim) each, to (batch, frames, dim); `keys`,
+    (batch or 1, windows, factor), is True for the keys that may be attended to."""
+    batch, _, factor, dim = query.shape
     if keys is not None:
-        scores = scores.masked_fill(~keys[:, :, None, None, :], NEGATIVE)
-    return (F.dropout(scores.softmax(dim=4), dropout) @ value).transpose(2, 3).flatten(3)
+        # Spelt out for every query: onnxruntime's Attention does not broadcast a mask over queries.
+        keys = keys.expand(batch, -1, -1).flatten(0, 1)[:, None, None, :].expand(-1, -1, factor, -1)
+    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+    scale = 1 / (temperature or (dim // heads) ** 0.5)
+    if torch.onnx.is_in_onnx_export():
+        # ONNX's operator divides widths into heads itself, a tenth faster than with transposes around it.
+        attended = torch.onnx.ops.attention(
+            query, key, value, keys, scale=scale, q_num_heads=heads, kv_num_heads=heads
+        )[0]
+    else:
+        query, key, value = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+        attended = F.scaled_dot_product_attention(query, key, value, keys, dropout, scale=scale)
+        attended = attended.transpose(1, 2).flatten(2)
+    return attended.unflatten(0, (batch, -1)).flatten(1, 2)
 
 
 def _interpolated(
@@ -109,10 +127,10 @@ def _repeated(frames: int, size: int, count: int, counts: Tensor | None, device:
 
 
 def _taken(x: Tensor, source: Tensor) -> Tensor:
-    """x at the frames of `source`."""
+    """x, all scales one after the other, at the frames of `source`."""
     if source.ndim == 1:
-        return x[:, source]
-    # Beyond an utterance's end the index may run past the scale; what stands there is nobody's.
+        return x.index_select(1, source)
+    # Beyond an utterance's end the index may run past its scale, or all; what stands there is nobody's.
     return x.gather(1, source.clamp(max=x.shape[1] - 1).unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 

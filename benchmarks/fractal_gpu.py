@@ -1,0 +1,156 @@
+"""How fast fractal attention is on a GPU: against full attention, and against a copy of as many bytes.
+
+    python benchmarks/fractal_gpu.py      prints a table, and writes benchmarks/results/fractal_gpu.json
+
+Our kernels are checked against the plain formulation in 64 bits. Then sides alternate, forward alone and forward with
+backward: our kernels; the plain formulation scale by scale; torch's scaled_dot_product_attention, its reshapes to heads and
+back included. Query, key and value are the thirds of one fused projection's output, as a model has them. What is printed are
+medians in milliseconds, and for our kernels the share of the card's copy bandwidth: what `Tensor.copy_` takes in the same run
+for the bytes that must cross the card's memory (`bytes_moved`), over what we take. Where the plain formulation's memory
+would not do, it is left out.
+
+`--sweep` times the settings beside those in `fractal_gpu.THERE` and `BACK`; what is best there belongs there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sides import interleaved, table, write
+from torch import Tensor
+
+from affekt.models.layers import fractal_gpu
+from affekt.models.layers.fractal_gpu_form import bytes_moved
+from affekt.models.layers.levels import fractal_levels
+from affekt.models.layers.rules import FractalRules
+
+HEADS, DIM = 16, 1024
+SIZES = ((8, 326), (4, 1024), (2, 4096), (32, 1024), (32, 4096), (2, 65536))  # batch, frames
+PRECISIONS = {"32-bit": torch.float32, "bfloat16": torch.bfloat16}
+PLAIN_MOST = 2**17  # frames in all that the plain formulation gets
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=25)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sweep", action="store_true")
+    arguments = parser.parse_args()
+    rules = FractalRules(HEADS)
+    if not torch.cuda.is_available():
+        sys.exit("no CUDA device: fractal attention's kernels can only be measured on one")
+    if not fractal_gpu.supports(torch.empty(1, 1, DIM, device="cuda"), rules):
+        sys.exit("the kernels need triton, and a card of compute capability 8.0 or more")
+    torch.set_num_threads(arguments.threads)
+    if arguments.sweep:
+        sweep(rules, arguments.runs)
+        return
+    results = [measured(name, batch, frames, rules, arguments.runs) for name in PRECISIONS for batch, frames in SIZES]
+    write("fractal_gpu", {"device": torch.cuda.get_device_name(), "heads": HEADS, "dim": DIM, "results": results})
+    show(results)
+
+
+def measured(precision: str, batch: int, frames: int, rules: FractalRules, runs: int) -> dict[str, Any]:
+    inputs = thirds(batch, frames, PRECISIONS[precision])
+    check(inputs, rules)
+    sides = {"ours": lambda q, k, v: fractal_gpu.attend(q, k, v, rules), "full": full}
+    if batch * frames <= PLAIN_MOST:
+        sides["plain"] = lambda q, k, v: plain(q, k, v, rules)
+    steps: dict[str, Callable[[], object]] = {}
+    for name, side in sides.items():
+        steps[f"{name}, forward"] = lambda side=side: forward(side, inputs)
+        steps[f"{name}, step"] = lambda side=side: step(side, inputs)
+    needed = [bytes_moved(batch, frames, DIM, itemsize=inputs[0].itemsize, back=back) for back in (False, True)]
+    steps["copy, forward"], steps["copy, step"] = copy_of(needed[0]), copy_of(sum(needed))
+    milliseconds = interleaved(steps, runs, clock=clock)
+    return {"precision": precision, "batch": batch, "frames": frames, "bytes": needed, "ms": milliseconds}
+
+
+def check(inputs: list[Tensor], rules: FractalRules) -> None:
+    """Output and gradients are those of the plain formulation in 64 bits, on the first 2,000 frames of an utterance."""
+    ours = [x[:1, :2000].detach().requires_grad_() for x in inputs]
+    exact = [x.detach().double().requires_grad_() for x in ours]
+    outputs = [fractal_gpu.attend(*ours, rules), plain(*exact, rules)]
+    gradients = [torch.autograd.grad(outputs[0], ours, outputs[0].detach())]
+    gradients.append(torch.autograd.grad(outputs[1], exact, outputs[1].detach()))
+    tolerance = 1e-4 if ours[0].dtype == torch.float32 else 0.1
+    for one, other in zip((outputs[0], *gradients[0]), (outputs[1], *gradients[1]), strict=True):
+        torch.testing.assert_close(one.double(), other, atol=tolerance, rtol=tolerance)
+
+
+def thirds(batch: int, frames: int, dtype: torch.dtype) -> list[Tensor]:
+    projected = torch.randn(batch, frames, 3 * DIM, device="cuda", dtype=dtype)
+    return [x.requires_grad_() for x in projected.chunk(3, dim=2)]
+
+
+def full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    heads = [x.unflatten(2, (HEADS, -1)).transpose(1, 2) for x in (query, key, value)]
+    return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+
+
+def plain(query: Tensor, key: Tensor, value: Tensor, rules: FractalRules) -> Tensor:
+    levels = fractal_levels(query, key, value, heads=rules.heads, factor=rules.factor, scales=rules.scales)
+    return sum(levels[1:], start=levels[0])
+
+
+@torch.no_grad()
+def forward(side: Callable[..., Tensor], inputs: list[Tensor]) -> Tensor:
+    return side(*inputs)
+
+
+def step(side: Callable[..., Tensor], inputs: list[Tensor]) -> object:
+    output = side(*inputs)
+    return torch.autograd.grad(output, inputs, output.detach())
+
+
+def copy_of(moved: int) -> Callable[[], object]:
+    """A copy that reads half of so many bytes and writes the other half."""
+    source = torch.empty(moved // 2, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def clock() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    columns = ("precision, batch x frames", "", "ours", "of a copy's bandwidth", "full", "ratio", "plain", "ratio")
+    table(columns, (row for one in results for row in rows(one)))
+
+
+def rows(one: dict[str, Any]) -> Iterator[list[str]]:
+    for kind in ("forward", "step"):
+        ms = {name.partition(",")[0]: taken for name, taken in one["ms"].items() if name.endswith(kind)}
+        cells = [f"{one['precision']}, {one['batch']} x {one['frames']}", kind, f"{ms['ours']:.3f}"]
+        cells.append(f"{100 * ms['copy'] / ms['ours']:.0f} %")
+        for other in ("full", "plain"):
+            cells += [f"{ms[other]:.3f}", f"{ms[other] / ms['ours']:.1f}"] if other in ms else ["", ""]
+        yield cells
+
+
+def sweep(rules: FractalRules, runs: int) -> None:
+    """Our step at a size that fills the card, setting by setting; forward alone for those of the way there."""
+    inputs = thirds(32, 4096, torch.float32)
+    rows = []
+    for name, run in (("THERE", forward), ("BACK", step)):
+        usual = getattr(fractal_gpu, name)
+        for elements in (256, 512, 1024, 2048):
+            for registers, programs in ((96, 5), (128, 4), (168, 3), (255, 2)):
+                launch = fractal_gpu.Launch(elements, registers, programs)
+                setattr(fractal_gpu, name, launch)
+                side = lambda: run(lambda q, k, v: fractal_gpu.attend(q, k, v, rules), inputs)  # noqa: B023, E731
+                rows.append([name, *launch, interleaved({"ours": side}, runs, clock=clock)["ours"]])
+        setattr(fractal_gpu, name, usual)
+    table(("way", "elements", "registers", "programs", "ms"), rows)
+
+
+if __name__ == "__main__":
+    main()

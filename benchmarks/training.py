@@ -1,0 +1,199 @@
+"""Training throughput: utterances per second of real steps, here and, side by side, in an earlier state of the code.
+
+    git archive COMMIT | tar -x -C FOLDER
+    python benchmarks/training.py --before FOLDER [--runs 9] [--threads 1] [--cases mstr-small ...]
+
+A step is `Supervised.step`, and making its batch of stored 16-bit features is part of it. Features and labels are made up;
+"paper" is 32 utterances of 150 frames at the papers' 1024 features, "small" the preset at those lengths, "shipped" the
+default recipe's network and optimisation on utterances as long as EmoDB's. Either side is a process of its own, which runs
+this file with that state's `affekt` and does a turn of steps when it is told to, so that turns alternate; what is printed
+are medians, by processor time at one thread and elapsed time at more; results/training.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sides import clock_for, table, write
+
+HERE = Path(__file__).parents[1]
+EMOTIONS, BATCH = 6, 32
+
+
+@dataclass(frozen=True)
+class Case:
+    model: str  # with its preset
+    utterances: int  # of one turn
+    dims: dict[str, int]  # features of a frame of each stream
+    frames: int | None  # of an utterance's speech at 50 frames/s; None: as long as EmoDB's utterances
+    shipped: bool = False  # the default recipe's settings
+    precision: str = "float32"
+
+
+MSTR = Case("mstr", BATCH, {"speech": 1024}, 150)
+SMALL = Case("mstr-small", 4 * BATCH, {"speech": 1024}, 150)
+CASES = {
+    "mstr-paper": MSTR,
+    "vanilla-paper": replace(MSTR, model="vanilla"),
+    "mstr-paper-bfloat16": replace(MSTR, precision="bfloat16"),
+    "vanilla-paper-bfloat16": replace(MSTR, model="vanilla", precision="bfloat16"),
+    "mstr-small": SMALL,
+    "vanilla-small": replace(SMALL, model="vanilla-small"),
+    "ks_transformer-small": replace(SMALL, model="ks_transformer-small", dims={"speech": 512, "text": 1024}),
+    "ks_transformer-paper": Case("ks_transformer-paper", 8, {"speech": 512, "text": 1024}, 460),
+    "shipped": Case("mstr", 8 * BATCH, {"speech": 1152}, None, shipped=True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, help="a checkout of the state to compare with")
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.serve:
+        serve()
+    else:
+        compare(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    roots = {"now": HERE} | ({"before": arguments.before.resolve()} if arguments.before else {})
+    results = {}
+    for name in arguments.cases:
+        with sides_of(roots, arguments.threads) as sides:
+            results[name] = throughput(name, sides, arguments.runs)
+    table(["case", *roots, *(["ratio"] if arguments.before else [])], [shown(name, results[name]) for name in results])
+    print(write("training", {"clock": clock_for(arguments.threads).__name__, "utterances_per_second": results}))
+
+
+@contextmanager
+def sides_of(roots: dict[str, Path], threads: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    command = [sys.executable, __file__, "--serve", "--threads", str(threads)]
+    sides = {
+        side: subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": str(threads)},
+        )
+        for side, root in roots.items()
+    }
+    for side, process in sides.items():
+        loaded = Path(answer(process))
+        assert loaded.is_relative_to(roots[side]), f"{side}: affekt is {loaded}, not the one below {roots[side]}"
+    yield sides
+    for process in sides.values():
+        process.communicate()
+
+
+def throughput(name: str, sides: dict[str, subprocess.Popen[str]], runs: int) -> dict[str, float]:
+    """Utterances per second by side. One turn warms up; the side that begins changes with every turn."""
+    taken: dict[str, list[float]] = {side: [] for side in sides}
+    order = list(sides)
+    for turn in range(runs + 1):
+        for side in order[turn % len(order) :] + order[: turn % len(order)]:
+            process = sides[side]
+            assert process.stdin is not None
+            process.stdin.write(name + "\n")
+            process.stdin.flush()
+            seconds = float(answer(process))
+            if turn:
+                taken[side].append(seconds)
+    return {side: round(CASES[name].utterances / statistics.median(seconds), 2) for side, seconds in taken.items()}
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, "the process ended; what it said stands above"
+    return line.strip()
+
+
+def shown(name: str, speeds: dict[str, float]) -> list[str]:
+    cells = [f"{speed:.1f} utterances/s" for speed in speeds.values()]
+    return [name, *cells, *([f"{speeds['now'] / speeds['before']:.2f}"] if "before" in speeds else [])]
+
+
+def serve() -> None:
+    """One side: a turn for every line that names a case, and its seconds."""
+    import affekt
+
+    clock = clock_for(torch.get_num_threads())
+    print(affekt.__file__, flush=True)
+    for line in sys.stdin:
+        strategy, dataset = training(line.strip())
+        began = clock()
+        turn(strategy, dataset)
+        print(clock() - began, flush=True)
+
+
+def turn(strategy: Any, dataset: Any) -> None:
+    from affekt.data import training_batches
+
+    for indices in training_batches(dataset.lengths(), BATCH, np.random.default_rng(0)):
+        strategy.step(dataset.batch(indices), 0.5)
+
+
+@cache
+def training(name: str) -> tuple[Any, Any]:
+    from affekt.models import models
+    from affekt.training.strategy import Supervised, SupervisedConfig
+
+    case, dataset = CASES[name], made(CASES[name])
+    model, preset = models.resolve(case.model)
+    recipe = shipped() if case.shipped else {"model": {}, "optimisation": {"precision": case.precision}}
+    torch.manual_seed(0)
+    network = model.build(model.Config(**{**preset, **recipe["model"]}), dataset.specs, EMOTIONS)
+    if network.config.input_norm == "standard":
+        network.set_statistics(dataset.statistics())
+    return Supervised(network, SupervisedConfig(**recipe["optimisation"])), dataset
+
+
+def shipped() -> dict[str, dict[str, Any]]:
+    import tomllib
+
+    import affekt
+
+    recipe = tomllib.loads((Path(affekt.__file__).parent / "recipes" / "default.toml").read_text(encoding="utf-8"))
+    settings = {name: value for name, value in recipe["model"].items() if name != "name"}
+    settings["hidden"] = tuple(settings["hidden"])
+    return {"model": settings, "optimisation": recipe["training"]["optimisation"]}
+
+
+def made(case: Case) -> Any:
+    """Utterances of noise. EmoDB's last 1.2 to 9 s, half of them less than 2.6."""
+    from affekt.data import Dataset
+    from affekt.models.base import FeatureSpec
+
+    generator = np.random.default_rng(0)
+    seconds = np.clip(generator.lognormal(np.log(2.6), 0.36, case.utterances), 1.2, 9.0)
+    lengths = {"speech": (50 * seconds).astype(int) if case.frames is None else [case.frames] * case.utterances}
+    lengths["text"] = generator.integers(5, 21, case.utterances)
+    features = {
+        name: [generator.normal(size=(frames, dim)).astype(np.float16) for frames in lengths[name]]
+        for name, dim in case.dims.items()
+    }
+    specs = {name: FeatureSpec(dim, 50.0 if name == "speech" else None) for name, dim in case.dims.items()}
+    ids = [f"made/{index}" for index in range(case.utterances)]
+    return Dataset(ids, np.arange(case.utterances) % EMOTIONS, features, specs)
+
+
+if __name__ == "__main__":
+    main()

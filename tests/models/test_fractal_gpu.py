@@ -1,0 +1,266 @@
+"""The kernels for a GPU, in Triton's interpreter on the processor, against the plain formulation scale by scale.
+
+Triton asks whether to interpret when it is imported, so that everything interpreted runs in a process of its own, which one
+test starts: `TestInterpreted` is collected there and nowhere else.
+"""
+
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from affekt.models.layers import fractal_gpu
+from affekt.models.layers.fractal_gpu_form import bytes_moved, form_for, walk_for
+from affekt.models.layers.levels import fractal_levels
+from affekt.models.layers.rules import FractalRules
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="needs triton, which CUDA's torch has"
+)
+
+
+def fused(frames, dim=6, batch=2, dtype=torch.float64, seed=0):
+    """Query, key and value as thirds of one projection: views whose rows are three times as far apart."""
+    projected = torch.randn(batch, frames, 3 * dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return [x.requires_grad_() for x in projected.to(dtype).chunk(3, dim=2)]
+
+
+def plain(query, key, value, rules, lengths=None):
+    mask = None if lengths is None else torch.arange(query.shape[1], device=query.device) < lengths.unsqueeze(1)
+    levels = fractal_levels(
+        query,
+        key,
+        value,
+        heads=rules.heads,
+        factor=rules.factor,
+        scales=rules.scales,
+        mask=mask,
+        mask_window_padding=rules.mask_window_padding,
+        temperature=rules.temperature,
+        upsampling=rules.upsampling,
+    )
+    return sum(levels) if mask is None else sum(levels) * mask.unsqueeze(2)
+
+
+def agree(inputs, rules, lengths=None):
+    """Output within 1e-12, gradients within 1e-10."""
+    expected, output = plain(*inputs, rules, lengths), fractal_gpu.attend(*inputs, rules, lengths)
+    torch.testing.assert_close(output, expected, atol=1e-12, rtol=0)
+    slope = torch.randn_like(expected)
+    both = [torch.autograd.grad(one, inputs, slope) for one in (output, expected)]
+    torch.testing.assert_close(*both, atol=1e-10, rtol=0)
+
+
+def small_launches(monkeypatch, elements):
+    for name in ("THERE", "BACK"):
+        monkeypatch.setattr(fractal_gpu, name, fractal_gpu.Launch(elements, registers=128, programs=1))
+
+
+class TestInterpreted:
+    __test__ = INTERPRETED
+
+    @pytest.mark.parametrize(
+        ("frames", "rules"),
+        [
+            (1, FractalRules(1)),
+            (2, FractalRules(3, factor=2, scales=2)),
+            (3, FractalRules(1, scales=2, mask_window_padding=True)),
+            (7, FractalRules(1, scales=2, upsampling="repeat")),
+            (26, FractalRules(1, scales=2, temperature=0.5)),
+            (27, FractalRules(1, factor=3, scales=3, mask_window_padding=True)),
+            (80, FractalRules(1, factor=4, scales=2, upsampling="repeat")),
+            (81, FractalRules(1, factor=2, scales=4)),
+            (82, FractalRules(1, factor=3, scales=5)),
+            (163, FractalRules(1, factor=3, scales=1, temperature=2.0)),
+            (163, FractalRules(1, factor=2, scales=2, mask_window_padding=True)),
+            (163, FractalRules(1)),
+        ],
+    )
+    def test_the_kernels_equal_the_plain_formulation(self, frames, rules):
+        agree(fused(frames, batch=1), rules)
+
+    @pytest.mark.parametrize(
+        "rules",
+        [
+            FractalRules(1, scales=3),
+            FractalRules(1, factor=2, scales=2, upsampling="repeat"),
+            FractalRules(1, scales=2, mask_window_padding=True),
+        ],
+    )
+    def test_each_utterance_has_its_own_length(self, rules):
+        agree(fused(41, batch=2), rules, torch.tensor([41, 16]))
+
+    def test_what_stands_in_the_padding_is_not_even_read(self):
+        rules, lengths = FractalRules(1, scales=2), torch.tensor([28, 10, 0])
+        mask = torch.arange(28) < lengths.unsqueeze(1)
+        clean = fused(28, batch=3)
+        dirty = [x.detach().masked_fill(~mask.unsqueeze(2), float("nan")).requires_grad_() for x in clean]
+        outputs = [fractal_gpu.attend(*inputs, rules, lengths) for inputs in (clean, dirty)]
+        assert torch.equal(*outputs)
+        assert not outputs[0][~mask].any()
+        outputs[1].sum().backward()
+        assert all(not x.grad[~mask].any() and x.grad[mask].isfinite().all() for x in dirty)
+
+    def test_blocks_may_be_smaller_than_tiles_and_a_head_may_have_any_width(self, monkeypatch):
+        small_launches(monkeypatch, elements=32)  # two windows of 64-bit numbers
+        agree(fused(22, dim=5, batch=1), FractalRules(1, scales=2))
+        agree(fused(17, dim=3, batch=1), FractalRules(1, factor=4, scales=2))
+
+    def test_who_does_what_changes_no_bit(self, monkeypatch):
+        inputs, rules = fused(26, batch=1), FractalRules(1, scales=2, dropout=0.3)
+        small_launches(monkeypatch, elements=64)
+        results = []
+        for processors in (1, 100):
+            monkeypatch.setattr(fractal_gpu, "MULTIPROCESSORS", processors)
+            torch.manual_seed(5)
+            output = fractal_gpu.attend(*inputs, rules)
+            results.append([output, *torch.autograd.grad(output.square().sum(), inputs)])
+        assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+    @pytest.mark.parametrize(
+        ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 0.01), (torch.bfloat16, 0.05)]
+    )
+    def test_lower_precisions(self, dtype, tolerance):
+        inputs, rules = fused(20, batch=1, dtype=dtype), FractalRules(1, scales=2)
+        exact = [x.detach().double().requires_grad_() for x in inputs]
+        output, expected = fractal_gpu.attend(*inputs, rules), plain(*exact, rules)
+        assert output.dtype == dtype
+        torch.testing.assert_close(output.double(), expected, atol=tolerance, rtol=0)
+        gradients = torch.autograd.grad(output.float().sum(), inputs)
+        for ours, theirs in zip(gradients, torch.autograd.grad(expected.sum(), exact), strict=True):
+            assert ours.dtype == dtype
+            torch.testing.assert_close(ours.double(), theirs, atol=tolerance, rtol=0)
+
+    def test_dropout_keeps_the_mean_and_drops_everywhere_alike(self):
+        # Scores are equal and values are one: GELU's input is the number of kept weights over 3 * 0.75.
+        inputs = [torch.zeros(3, 240, 3), torch.zeros(3, 240, 3), torch.ones(3, 240, 3)]
+        torch.manual_seed(1)
+        output = fractal_gpu.attend(*inputs, FractalRules(3, scales=1, dropout=0.25))
+        levels = torch.nn.functional.gelu(torch.arange(4) / 2.25)
+        kept = (output.unsqueeze(3) - levels).abs().argmin(dim=3)
+        torch.testing.assert_close(output, levels[kept], atol=1e-6, rtol=0)
+        shares = kept.flatten().bincount(minlength=4) / kept.numel()
+        torch.testing.assert_close(shares, torch.tensor([0.25**3, 9 / 64, 27 / 64, 27 / 64]), atol=0.04, rtol=0)
+        for other in (kept.roll(1, dims=0), kept.roll(1, dims=1), kept.roll(1, dims=2)):
+            assert (kept == other).float().mean() < 0.5  # by chance 0.376
+
+    def test_dropout_of_nothing_and_of_all(self):
+        inputs = fused(20, batch=1)
+        state = torch.get_rng_state()
+        fractal_gpu.attend(*inputs, FractalRules(1, scales=2, dropout=0.0))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert not fractal_gpu.attend(*inputs, FractalRules(1, scales=2, dropout=1.0)).any()
+
+    @pytest.mark.parametrize(("factor", "scales"), [(3, 2), (5, 1)])
+    def test_what_was_dropped_on_the_way_there_is_dropped_on_the_way_back(self, factor, scales):
+        inputs, rules = fused(31, batch=1, dim=4), FractalRules(1, factor=factor, scales=scales, dropout=0.4)
+        ways = [torch.randn_like(x) for x in inputs]
+
+        def along(step):
+            torch.manual_seed(7)
+            moved = [(x + step * way).detach().requires_grad_() for x, way in zip(inputs, ways, strict=True)]
+            return fractal_gpu.attend(*moved, rules).square().sum(), moved
+
+        slope = (along(1e-5)[0] - along(-1e-5)[0]) / 2e-5
+        loss, moved = along(0.0)
+        gradients = torch.autograd.grad(loss, moved)
+        expected = sum((gradient * way).sum() for gradient, way in zip(gradients, ways, strict=True))
+        torch.testing.assert_close(slope, expected, atol=1e-6, rtol=1e-7)
+
+    def test_no_copies_are_kept_for_the_way_back(self):
+        inputs = fused(12)
+        saved = fractal_gpu.attend(*inputs, FractalRules(1, scales=1)).grad_fn.saved_tensors
+        assert [x.data_ptr() for x in saved[:3]] == [x.data_ptr() for x in inputs]
+
+    def test_it_is_supported(self):
+        assert fractal_gpu.supports(torch.zeros(1, 2, 4), FractalRules(1))
+        assert not fractal_gpu.supports(torch.zeros(1, 2, 4, dtype=torch.complex64), FractalRules(1))
+        assert not fractal_gpu.supports(torch.zeros(1, 2, 4), FractalRules(1, factor=17))
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is that process")
+@needs_triton
+def test_in_the_interpreter():
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider", "-k", "TestInterpreted"]
+    done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+
+
+@pytest.mark.skipif(INTERPRETED, reason="compiled kernels and interpreted ones do not mix")
+@needs_triton
+@pytest.mark.parametrize("way", ["attend_kernel", "differentiate_kernel"])
+def test_the_kernels_compile_for_a_card_that_is_not_here(way, monkeypatch, tmp_path):
+    """The interpreter lets pass what the compiler does not."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    compiler, targets = (importlib.import_module(f"triton.{name}") for name in ("compiler", "backends.compiler"))
+    if "nvidia" not in importlib.import_module("triton.backends").backends:
+        pytest.skip("this triton makes no code for NVIDIA's cards")
+    kernel = getattr(importlib.import_module("affekt.models.layers.fractal_gpu_kernels"), way)
+    rules = FractalRules(2, factor=2, scales=2, dropout=0.1)
+    form = form_for(rules, width=16, frames=99, elements=512, ragged=True, double=False)
+    pair, numbers = ("i32", "i32"), "*fp32"
+    streams = [(numbers,) * 3, (pair,) * 3, numbers, pair]
+    if way == "differentiate_kernel":
+        streams += [(numbers,) * 3, pair]
+    kinds = [*streams, "*i64", numbers, *["i32"] * 6, "constexpr"]
+    source = compiler.ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), {(len(kinds) - 1,): form})
+    card = targets.GPUTarget("cuda", 90, 32)
+    compiled = compiler.compile(source, target=card, options=fractal_gpu._options(fractal_gpu.BACK))
+    # Between what is written to a program's memory and what reads it: after pooling, and after the coarse scale.
+    assert compiled.asm["ptx"].count("bar.sync") >= 2
+
+
+@pytest.mark.skipif(INTERPRETED, reason="here it is supported")
+def test_a_processor_is_not_a_gpu():
+    assert not fractal_gpu.supports(torch.zeros(1, 2, 4), FractalRules(1))
+
+
+def test_bytes_are_those_of_the_tensors():
+    inputs = [torch.zeros(2, 5, 8) for _ in range(3)]
+    output = torch.zeros(2, 5, 8)
+    there = sum(x.nbytes for x in (*inputs, output))
+    assert bytes_moved(2, 5, 8, itemsize=4) == there
+    assert bytes_moved(2, 5, 8, itemsize=4, back=True) == there + sum(x.nbytes for x in inputs)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 16])
+@pytest.mark.parametrize("frames", [1, 26, 27, 1000, 65536])
+def test_tiles_are_whole_windows_of_the_coarsest_scale(factor, frames):
+    form = form_for(
+        FractalRules(4, factor=factor, scales=5), width=48, frames=frames, elements=1024, ragged=False, double=False
+    )
+    assert form.tile % factor**form.scales == 0
+    assert form.scales == 5 or factor**form.scales > frames >= factor ** (form.scales - 1)
+    rows = [form.tile // factor**scale for scale in range(1, form.scales)]
+    assert [*form.starts[1:], form.rows] == ([sum(rows[:k]) for k in range(len(rows) + 1)] if rows else [0])
+    assert form.lanes == 64
+
+
+@pytest.mark.parametrize("programs", [1, 8, 264])
+@pytest.mark.parametrize("frames", [1, 100, 9000])
+def test_every_item_has_one_program(programs, frames):
+    form = form_for(FractalRules(4), width=64, frames=frames, elements=1024, ragged=True, double=False)
+    walk = walk_for(form, heads=12, frames=frames, programs=programs)
+    assert walk.programs <= programs
+    assert walk.tiles * form.tile >= frames > (walk.tiles - 1) * form.tile
+    assert (walk.programs - 1) * walk.share < walk.items == 12 * walk.tiles <= walk.programs * walk.share
+
+
+@pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("factor", [2, 3])
+def test_on_a_gpu(factor):
+    for frames, width in ((163, 6), (5000, 64)):
+        inputs = [x.detach().cuda().requires_grad_() for x in fused(frames, dim=2 * width)]
+        agree(inputs, FractalRules(2, factor=factor))
+        agree(inputs, FractalRules(2, factor=factor), torch.tensor([frames, frames // 3], device="cuda"))
+        single = [x.detach().float() for x in inputs]
+        torch.testing.assert_close(
+            fractal_gpu.attend(*single, FractalRules(2)).double(), plain(*inputs, FractalRules(2)), atol=1e-5, rtol=0
+        )

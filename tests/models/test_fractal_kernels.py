@@ -1,0 +1,210 @@
+"""The compiled way of fractal attention beside the plain one, over whatever its kernels treat as a case of its own."""
+
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from affekt.models.layers import fractal_attention, fractal_cpu
+from affekt.models.layers.fractal_cpu import attend
+from affekt.models.layers.levels import fractal_levels
+from affekt.models.layers.rules import FractalRules
+
+pytest.importorskip("numba")
+from affekt.models.layers import fractal_kernels
+
+
+def streams(frames, dim=16, batch=2, dtype=torch.float64, gradient=False):
+    generator = torch.Generator().manual_seed(frames)
+    made = [torch.randn(batch, frames, dim, generator=generator, dtype=dtype) for _ in range(3)]
+    return [x.requires_grad_(gradient) for x in made]
+
+
+def plain(query, key, value, rules, mask=None):
+    return sum(fractal_levels(query, key, value, mask=mask, **asdict(rules)))
+
+
+LENGTHS = (1, 2, 3, 5, 26, 27, 80, 81, 82, 100, 163, 326)
+
+
+@pytest.mark.parametrize("upsampling", ["interpolate", "repeat"])
+@pytest.mark.parametrize("mask_window_padding", [False, True])
+@pytest.mark.parametrize(("factor", "scales"), [(3, 4), (3, 1), (3, 5), (2, 5), (4, 2)])
+def test_answers_and_gradients_are_those_of_the_plain_way(factor, scales, mask_window_padding, upsampling):
+    rules = FractalRules(4, factor, scales, mask_window_padding, temperature=1.5, upsampling=upsampling)
+    for frames in LENGTHS:
+        inputs = streams(frames, gradient=True)
+        outputs = [way(*inputs, rules) for way in (attend, plain)]
+        torch.testing.assert_close(*outputs, atol=1e-12, rtol=0)
+        owed = torch.randn(2, frames, 16, dtype=torch.float64)
+        gradients = [torch.autograd.grad(output, inputs, owed) for output in outputs]
+        torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [81, 326, 1024])
+def test_in_32_bits_it_is_as_near_as_promised_at_the_paper_s_width(frames):
+    exact = streams(frames, 1024, 1, gradient=True)
+    single = [x.detach().float().requires_grad_() for x in exact]
+    outputs = [plain(*exact, FractalRules(16)), attend(*single, FractalRules(16))]
+    torch.testing.assert_close(outputs[1].double(), outputs[0], atol=1e-5, rtol=0)
+    owed = torch.randn(1, frames, 1024)
+    gradients = torch.autograd.grad(outputs[0], exact, owed.double()), torch.autograd.grad(outputs[1], single, owed)
+    torch.testing.assert_close([x.double() for x in gradients[1]], list(gradients[0]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fewer_bits_stay_near_and_keep_their_type(dtype):
+    inputs = streams(50, dtype=dtype, gradient=True)
+    output = fractal_attention(*inputs, heads=2)
+    assert output.dtype == dtype
+    output.sum().backward()
+    exact = fractal_attention(*(x.detach().double() for x in inputs), heads=2)
+    torch.testing.assert_close(output.double(), exact, atol=1e-5 if dtype == torch.float32 else 0.05, rtol=0)
+    assert all(x.grad.dtype == dtype for x in inputs)
+
+
+def test_an_utterance_with_padding_is_as_if_alone_and_its_padding_is_zero():
+    inputs, lengths = streams(90, batch=5, gradient=True), torch.tensor([90, 27, 4, 1, 0])
+    mask = torch.arange(90) < lengths.unsqueeze(1)
+    output = fractal_attention(*inputs, heads=4, mask=mask)
+    torch.testing.assert_close(
+        output * mask.unsqueeze(2), plain(*inputs, FractalRules(4), mask) * mask.unsqueeze(2), atol=1e-12, rtol=0
+    )
+    assert not output[~mask].any()
+    output.sum().backward()
+    assert all(not x.grad[~mask].any() and x.grad[:4].flatten(1).any(dim=1).all() for x in inputs)
+
+
+def test_thirds_of_one_projection_and_other_views_give_the_same():
+    together = torch.randn(3, 40, 48, dtype=torch.float64)
+    thirds = together.split(16, dim=2)
+    expected = attend(*(x.contiguous() for x in thirds), FractalRules(4))
+    assert fractal_cpu._rows(*thirds)[1][0].ctypes.data == together.data_ptr()  # no copy
+    turned = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in thirds]
+    longer = [torch.cat([x, x], dim=1)[:, :40] for x in thirds]
+    for views in (thirds, turned, longer):
+        torch.testing.assert_close(attend(*views, FractalRules(4)), expected, atol=0, rtol=0)
+    one = [x[1:2] for x in thirds]
+    torch.testing.assert_close(attend(*one, FractalRules(4)), expected[1:2], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_threads_change_nothing(monkeypatch, batch):
+    monkeypatch.setattr(fractal_cpu, "SMALL", 0)
+    inputs = streams(30, batch=batch, gradient=True)
+    results = []
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        torch.manual_seed(0)
+        output = attend(*inputs, FractalRules(4, dropout=0.3))
+        results.append([output, *torch.autograd.grad(output.sum(), inputs)])
+    for other in results[1:]:
+        torch.testing.assert_close(results[0], other, atol=1e-15, rtol=0)
+
+
+@pytest.mark.parametrize("lengths", [[5], [5, 5, 5], [9, 1, 1], [0, 3], [7] * 8])
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_every_head_of_every_utterance_is_done_once(monkeypatch, lengths, threads):
+    monkeypatch.setattr(fractal_cpu, "SMALL", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    shares = fractal_cpu._shared(np.array(lengths), 8, heads=4)
+    assert 1 <= len(shares) <= threads
+    done = sorted((u, h) for share in shares for u, first, end in share.tolist() for h in range(first, end))
+    assert done == [(u, h) for u in range(len(lengths)) for h in range(4)]
+
+
+def test_dropout_keeps_the_mean_and_draws_anew():
+    inputs = [x * 0.5 for x in streams(27, 4, batch=1)]
+    rules = FractalRules(2, scales=1, dropout=0.4)
+    torch.manual_seed(0)
+    draws = torch.stack([attend(*inputs, rules) for _ in range(300)])
+    assert len({float(draw.sum()) for draw in draws}) == 300
+    torch.manual_seed(0)
+    torch.testing.assert_close(draws[0], attend(*inputs, rules), atol=0, rtol=0)
+
+
+def test_dropout_drops_the_share_that_it_says_and_lets_the_others_grow():
+    # With values of ones an attended frame is the sum of its weights; GELU is undone where it is monotone.
+    weights = torch.full((3, 3 * 4096), 1 / 3).numpy()
+    dropped = np.empty_like(weights)
+    rules = fractal_kernels.Rules(
+        4096, 3, 1, False, False, 1.0, np.float32(1 / 0.7), np.uint32(0.3 * 2**32), np.uint64(7)
+    )
+    fractal_kernels._drop(weights, dropped, 4096, rules, 0)
+    assert abs((dropped == 0).mean() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / dropped.size)
+    np.testing.assert_allclose(dropped[dropped != 0], 1 / 3 / 0.7, rtol=1e-6)
+    other = np.empty_like(weights)
+    fractal_kernels._drop(weights, other, 4096, rules._replace(seed=np.uint64(8)), 0)
+    both = ((dropped == 0) & (other == 0)).mean()
+    assert abs(both - 0.09) < 4 * math.sqrt(0.09 * 0.91 / dropped.size)
+
+
+def test_the_way_back_draws_the_same_weights():
+    inputs = streams(31, 8, batch=1, gradient=True)
+
+    def seeded(query, key, value):
+        torch.manual_seed(3)
+        return attend(query, key, value, FractalRules(2, scales=3, dropout=0.3))
+
+    assert torch.autograd.gradcheck(seeded, inputs)
+
+
+def test_numbers_that_are_none_stay_none():
+    inputs = streams(81, 8, batch=1, dtype=torch.float32)
+    inputs[2][0, 40, 3] = math.nan
+    output = attend(*inputs, FractalRules(2))
+    assert output[0, 40].isnan().any()
+    assert output[0, :, 5:].isfinite().all()
+
+
+@pytest.mark.parametrize("limit", [6.0, 30.0])
+def test_polynomials_are_as_near_as_32_bits(limit):
+    from numba import njit
+
+    @njit
+    def over(x, normal, slope):
+        for place in range(x.shape[0]):
+            normal[place] = fractal_kernels.gelu(x[place])
+            slope[place] = fractal_kernels.gelu_slope(x[place])
+
+    x = np.linspace(-limit, limit, 200_001).astype(np.float32)
+    normal, slope = np.empty_like(x), np.empty_like(x)
+    over(x, normal, slope)
+    exact = torch.from_numpy(x).double().requires_grad_()
+    expected = torch.nn.functional.gelu(exact)
+    (derivative,) = torch.autograd.grad(expected.sum(), exact)
+    assert np.max(np.abs(normal - expected.detach().numpy()) / np.maximum(1, np.abs(x))) < 3e-7
+    assert np.max(np.abs(slope - derivative.numpy())) < 5e-7
+
+
+def test_without_numba_and_in_an_export_the_plain_way_is_taken(monkeypatch):
+    inputs = streams(30)
+    compiled = fractal_attention(*inputs, heads=4)
+    assert fractal_cpu.supports(inputs[0], FractalRules(4))
+    assert not fractal_cpu.supports(inputs[0].to("meta"), FractalRules(4))
+    assert not fractal_cpu.supports(inputs[0].half(), FractalRules(4))
+    monkeypatch.setattr(fractal_cpu, "_has_numba", lambda: False)
+    assert not fractal_cpu.supports(inputs[0], FractalRules(4))
+    torch.testing.assert_close(fractal_attention(*inputs, heads=4), compiled, atol=1e-12, rtol=0)
+
+
+def test_an_exported_network_has_the_plain_way_within():
+    class Network(torch.nn.Module):
+        def forward(self, x):
+            return fractal_attention(x, x, x, heads=2)
+
+    x = torch.randn(2, 30, 8)
+    exported = torch.export.export(Network(), (x,)).module()
+    torch.testing.assert_close(exported(x), Network()(x), atol=1e-6, rtol=0)
+
+
+def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypatch):
+    def njit(function, *, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return function, options
+
+    monkeypatch.setattr(fractal_kernels, "njit", njit)
+    assert fractal_kernels.kept(len) == (len, {"nogil": True})
