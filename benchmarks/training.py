@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -135,6 +135,10 @@ def serve() -> None:
     """One side: a turn for every line that names a case, and its seconds."""
     import affekt
 
+    with suppress(ImportError):  # an earlier state has none
+        from affekt.training.memory import keep_freed_memory
+
+        keep_freed_memory()
     clock = clock_for(torch.get_num_threads())
     print(affekt.__file__, flush=True)
     for line in sys.stdin:

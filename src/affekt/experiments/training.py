@@ -26,6 +26,7 @@ from affekt.training.darts import ArchitectureSearch, ArchitectureSearchConfig, 
 from affekt.training.distributed import processes, shared, wait
 from affekt.training.fusion import Fusing, decided
 from affekt.training.loop import fit
+from affekt.training.memory import keep_freed_memory
 from affekt.training.recipe import Recipe
 from affekt.training.search_recipe import SearchRecipe
 from affekt.training.strategy import Strategy, Supervised
@@ -107,6 +108,7 @@ def fit_run(
     say: Say = print,
 ) -> None:
     """Train a run to its end, or until an epoch. The seed is that of its folder."""
+    keep_freed_memory()
     settings, seed = recipe.training, int(run.config["seed"])
     torch.manual_seed(seed)
     model = build(recipe, heard, material.labels).to(settings.device)
