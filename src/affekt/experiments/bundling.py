@@ -32,7 +32,7 @@ from affekt.features.whisper import LogMelConfig, LogMelFrames
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.pipeline import Pipeline, export_onnx, round_to_half, save_weights
-from affekt.protocols import Split
+from affekt.protocols import Split, key
 from affekt.reports.card import card
 from affekt.run import Run
 from affekt.training.extraction import extract
@@ -180,18 +180,18 @@ def describe(
             continue
         corpus = source.corpus
         heard = [u for u in test if u.corpus == source.id]
-        people = people_of(heard)
+        people, names = people_of(heard), [key(utterance) for utterance in heard]
         scores[source.id] = {
             "title": source.title,
             "language": source.language or corpus.language,
             "style": corpus.style,
             "note": source.note,
             "people": len(set(people)) if people else None,
-            "model": asdict(score(truth[chosen], answers[chosen], labels.emotions, people)),
+            "model": asdict(score(truth[chosen], answers[chosen], labels.emotions, people, units=names)),
             "counts": dict(Counter(labels.emotions[label] for label in truth[chosen])),
             "probes": {
                 probe: {
-                    **asdict(score(truth[chosen], probabilities[chosen], labels.emotions, people)),
+                    **asdict(score(truth[chosen], probabilities[chosen], labels.emotions, people, units=names)),
                     "against": asdict(compare(truth[chosen], answers[chosen], probabilities[chosen], people)),
                 }
                 for probe, probabilities in probes.items()
