@@ -18,10 +18,12 @@ Writes results/lengths.json, which `affekt cost --output docs/cost.md --lengths`
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 import sides
 import torch
@@ -29,6 +31,7 @@ from attention import STEPS as ATTENTION_STEPS
 from attention import fractal, full, made
 from limits import bandwidth, product_rate
 
+import affekt
 from affekt.batch import Batch, Stream
 from affekt.complexity import cost
 from affekt.models import models
@@ -40,6 +43,7 @@ SPEECH = (1, 2, 5, 6.52, 10, 30, 60, 120, 300, 600, 1200)  # s; 6.52 are the pap
 FRAME_RATE, EMOTIONS = 50, 4
 ANY_LENGTH = {"frames": "any", "masked": True, "norm": "features"}
 OPERATIONS = {OURS: fractal, OTHER: full}
+ALONE = 300  # seconds of speech from which on a training step's attention is not timed alone: it would double the hour
 GROWTH = {OURS: 1, OTHER: 2}  # the power of the length with which time grows at most
 
 
@@ -55,6 +59,7 @@ def main() -> None:
             options.attention_dropout,
             times=(),
             floors=(),
+            code=code(),
         )
     for speech in [one for one in SPEECH if one <= options.up_to]:
         known = {(one.model, one.speech) for one in found.floors}
@@ -88,14 +93,22 @@ def resumed(options: argparse.Namespace) -> Lengths | None:
     path = sides.RESULTS / f"{options.name}.json"
     if not path.exists():
         return None
-    found = read(path)
+    found = read(path, whole=False)
     for what, before, now in (
         ("machine", found.machine, sides.machine()),
         ("attention dropout", found.attention_dropout, options.attention_dropout),
+        ("the networks' code", found.code, code()),
     ):
         if before != now:
             sys.exit(f"{path} was made with {what} {before}, and this would be {now}: leave out --resume to begin anew")
     return found
+
+
+def code() -> str:
+    """What the times depend on, of ours: a hash of the networks and of the training step."""
+    package = Path(affekt.__file__).parent
+    files = [*sorted((package / "models").rglob("*.py")), package / "training" / "strategy.py"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def due(found: Lengths, model: str, step: Step, speech: float, longest: float) -> bool:
@@ -115,17 +128,24 @@ def measured(wanted: list[str], step: Step, speech: float, options: argparse.Nam
     frames = round(speech * FRAME_RATE)
     given, gradient = made(1, frames)
     attend = ATTENTION_STEPS["forward" if step == "forward" else "both"]
-    batch = Batch({"speech": Stream(torch.randn(1, frames, 1024))}, labels=torch.zeros(1, dtype=torch.long))
+    second, batch = (
+        Batch({"speech": Stream(torch.randn(1, size, 1024))}, labels=torch.zeros(1, dtype=torch.long))
+        for size in (FRAME_RATE, frames)
+    )
     turns: dict[str, Callable[[], object]] = {}
     for model in wanted:
-        turns[model] = runner(built(model, options.attention_dropout), batch, step)
-        turns[f"{model}'s attention"] = partial(attend, OPERATIONS[model], given, gradient)
+        run = runner(built(model, options.attention_dropout), step)
+        run(second)  # kernels are loaded, and the optimiser has its moments
+        turns[model] = partial(run, batch)
+        if step == "forward" or speech < ALONE:
+            turns[f"{model}'s attention"] = partial(attend, OPERATIONS[model], given, gradient)
     runs = options.runs if speech <= 60 else min(options.runs, 3 if speech < 300 else 1)
     # Where a run takes minutes, a first one to warm up changes less than it costs.
     times = sides.interleaved(turns, runs, clock=sides.clock_for(options.threads), warm=speech < 300)
     for model in wanted:
         blocks = models[model].Config().blocks
-        attention = blocks * times[f"{model}'s attention"] / 1000
+        alone = times.get(f"{model}'s attention")
+        attention = None if alone is None else blocks * alone / 1000
         yield Time(model, step, speech, frames, runs, times[model] / 1000, attention)
 
 
@@ -134,11 +154,10 @@ def built(model: str, dropout: float) -> EmotionModel:
     return models[model](models[model].Config(**ANY_LENGTH, attention_dropout=dropout), EMOTIONS)
 
 
-def runner(model: EmotionModel, batch: Batch, step: Step) -> Callable[[], object]:
+def runner(model: EmotionModel, step: Step) -> Callable[[Batch], object]:
     if step == "forward":
-        model.eval()
-        return torch.no_grad()(partial(model, batch))
-    return partial(Supervised(model, SupervisedConfig()).step, batch, 0.5)
+        return torch.no_grad()(model.eval())
+    return partial(Supervised(model, SupervisedConfig()).step, progress=0.5)
 
 
 def floor(model: str, speech: float) -> Floor:
@@ -155,7 +174,9 @@ def floor(model: str, speech: float) -> Floor:
 
 def show(found: Lengths, step: Step, speech: float) -> None:
     both = [found.of(model, step).get(speech) for model in (OURS, OTHER)]
-    told = [f"{one.model} {one.took:.4g} s, attention {one.share:.0%}" for one in both if one]
+    told = [
+        f"{one.model} {one.took:.4g} s" + (f", attention {one.share:.0%}" if one.share else "") for one in both if one
+    ]
     ratio = found.ratios(step).get(speech)
     print(f"{span(speech)}, {step}: {'; '.join(told)}" + (f"; ratio {ratio:.2f}" if ratio else ""), flush=True)
 

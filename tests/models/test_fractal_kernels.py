@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from affekt.errors import BadConfig
 from affekt.models.layers import fractal_attention, fractal_cpu
 from affekt.models.layers.fractal_cpu import attend
 from affekt.models.layers.levels import fractal_levels
 from affekt.models.layers.rules import FractalRules
+from tests.conftest import shapes_unchecked
 
 pytest.importorskip("numba")
 from affekt.models.layers import fractal_kernels
@@ -183,7 +185,6 @@ def test_without_numba_and_in_an_export_the_plain_way_is_taken(monkeypatch):
     inputs = streams(30)
     compiled = fractal_attention(*inputs, heads=4)
     assert fractal_cpu.supports(inputs[0], FractalRules(4))
-    assert not fractal_cpu.supports(inputs[0].to("meta"), FractalRules(4))
     assert not fractal_cpu.supports(inputs[0].half(), FractalRules(4))
     monkeypatch.setattr(fractal_cpu, "_has_numba", lambda: False)
     assert not fractal_cpu.supports(inputs[0], FractalRules(4))
@@ -208,3 +209,59 @@ def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypat
 
     monkeypatch.setattr(fractal_kernels, "njit", njit)
     assert fractal_kernels.kept(len) == (len, {"nogil": True})
+
+
+@pytest.mark.parametrize(
+    ("shapes", "settings", "message"),
+    [
+        ([(1, 6, 4), (1, 3, 4), (1, 6, 4)], {}, r"a key of \(1, 3, 4\)"),
+        ([(2, 9, 4), (2, 9, 4), (1, 9, 4)], {}, r"a value of \(1, 9, 4\)"),
+        ([(9, 4)] * 3, {}, r"a query of \(9, 4\) and 2 heads"),
+        ([(1, 9, 5)] * 3, {}, "multiple of the heads"),
+        ([(1, 9, 4)] * 3, {"heads": 0}, "heads = 0: expected a whole number, 1 or more"),
+        ([(1, 9, 4)] * 3, {"factor": 1}, "factor = 1"),
+        ([(1, 9, 4)] * 3, {"scales": 0}, "scales = 0"),
+        ([(1, 9, 4)] * 3, {"scales": 2.0}, r"scales = 2\.0"),
+        ([(1, 9, 4)] * 3, {"dropout": 1.0}, r"dropout = 1\.0"),
+        ([(1, 9, 4)] * 3, {"mask": torch.ones(1, 10, dtype=torch.bool)}, r"a mask of \(1, 10\)"),
+        ([(2, 9, 4)] * 3, {"mask": torch.ones(1, 9, dtype=torch.bool)}, r"a mask of \(1, 9\)"),
+        ([(1, 9, 4)] * 3, {"mask": torch.ones(1, 9)}, r"torch\.float32: expected"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(shapes, settings, message):
+    with shapes_unchecked(), pytest.raises(BadConfig, match=message):
+        fractal_attention(*(torch.zeros(shape) for shape in shapes), **{"heads": 2, **settings})
+
+
+def test_types_that_differ_are_refused():
+    query, key, value = streams(9)
+    with pytest.raises(BadConfig, match=r"a key of \(2, 9, 16\), torch\.float32 on cpu"):
+        fractal_attention(query, key.float(), value, heads=2)
+
+
+def test_scales_without_frames_are_no_work():
+    inputs = streams(30)
+    torch.testing.assert_close(
+        fractal_attention(*inputs, heads=2, scales=60), fractal_attention(*inputs, heads=2, scales=4), atol=0, rtol=0
+    )
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's, of its own attention under vmap
+def test_a_transform_takes_the_plain_way():
+    inputs = streams(20, batch=3)
+    each = torch.func.vmap(lambda q, k, v: fractal_attention(q[None], k[None], v[None], heads=2)[0])(*inputs)
+    torch.testing.assert_close(each, fractal_attention(*inputs, heads=2), atol=1e-12, rtol=0)
+
+
+def test_padding_that_is_no_number_reaches_no_frame():
+    for way in (plain, lambda q, k, v, rules, mask: attend(q, k, v, rules, mask.sum(dim=1))):
+        inputs, mask = streams(30, batch=1), torch.arange(30).unsqueeze(0) < 11
+        expected = way(*inputs, FractalRules(2), mask)
+        for x in inputs:
+            x[:, 11:] = math.nan
+        torch.testing.assert_close(way(*inputs, FractalRules(2), mask)[:, :11], expected[:, :11], atol=0, rtol=0)
+
+
+def test_what_is_far_below_zero_is_zero_after_gelu():
+    inputs = [torch.full((1, 81, 4), -1e6) for _ in range(3)]
+    assert not fractal_attention(*inputs, heads=1).any()

@@ -55,3 +55,10 @@ def test_a_child_process_does_not_wait_for_threads_that_it_has_not():
         threads.side_by_side(done.append, [0, 1, 2])
         os._exit(0 if done == [0, 1, 2] else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.usefixtures("way")
+def test_a_share_that_a_signal_kept_from_being_done_is_not_taken_for_done(monkeypatch):
+    monkeypatch.setattr(threads, "_team", lambda: lambda _work, _threads: None)
+    with pytest.raises(KeyboardInterrupt):
+        threads.side_by_side(print, [0, 1])

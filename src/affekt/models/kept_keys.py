@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from affekt.errors import BadConfig
 from affekt.models.layers import NEGATIVE, KeyMask, Sequence
 
 Weights = Float[Tensor, "batch heads queries keys"]
@@ -53,7 +54,7 @@ def _most_important(importance: Float[Tensor, "batch heads keys"], share: float,
     number = (counted.sum(dim=1).double() * share).floor().long().clamp(min=1)
     ranked = importance.sort(dim=2, descending=True).values
     threshold = ranked.gather(2, (number - 1)[:, None, None].expand(-1, ranked.shape[1], 1))
-    return (importance >= threshold) & counted[:, None]
+    return ~(importance < threshold) & counted[:, None]  # what is no number is kept, and so seen
 
 
 class Choice(NamedTuple):
@@ -89,6 +90,10 @@ def attend_to_kept(
     """Attention's output before its last projection, given projected queries, keys and values; head h has the features
     from h * dim / heads on. Scores are multiplied by `scale`; a kept weight is dropped with the chance `dropout`, to
     the nearest 1/65,536, the draws being of torch's generator. On a CPU."""
+    if key.shape != value.shape:
+        raise BadConfig(
+            f"keys of {tuple(key.shape)} and values of {tuple(value.shape)}: expected one value for each key"
+        )
     attended: Tensor = _AttentionToKept.apply(query, key, value, choice, heads, scale, dropout)  # type: ignore[no-untyped-call]
     return attended
 
@@ -139,9 +144,7 @@ class _AttentionToKept(torch.autograd.Function):
             for head in range(heads):
                 given = (weights[head], values[head], incoming[head], means[utterance, head])
                 _go_back(*given, *next(by_head), ctx.chance, for_scores[head], back[head])
-            if (
-                attendable is not None
-            ):  # where no key is attendable, the weights are not zero, and the scores are constants
+            if attendable is not None:  # where no key is attendable, weights are not zero, and scores are constants
                 for_scores.masked_fill_(~attendable[utterance, :, None], 0.0)
             torch.bmm(for_scores, _by_head(scaled, heads, utterance), out=_by_head(for_key, heads, utterance))
             queries = _by_head(for_query, heads, utterance)

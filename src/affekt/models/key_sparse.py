@@ -17,12 +17,13 @@ from affekt.errors import BadConfig
 from affekt.models.base import check_sizes
 from affekt.models.kept_keys import Choice, Kept, Weights, attend_to_kept, kept_keys
 from affekt.models.layers import NEGATIVE, KeyMask, Sequence, sinusoids
+from affekt.models.layers.tracing import traced
 
 Context = Float[Tensor, "batch keys key_dim"]  # the sequence that keys and values are of
 QueryMask = Bool[Tensor, "batch frames"]
 # From so many scores of a head on, the products with the kept keys alone are faster, forward and in training; at 100 x 100
 # a training step takes as long either way, below that dense products win ("benchmarks/key_sparse.py --sizes short").
-WORTH_DROPPING = 150 * 150
+WORTH_DROPPING = 200 * 200
 
 
 class Attended(NamedTuple):
@@ -108,7 +109,7 @@ class KeySparseAttention(nn.Module):
 
     def _worth_dropping(self, query: Tensor, key: Tensor) -> bool:
         """Whether to compute with the kept keys alone: not in a graph, which is one for all lengths, nor off the CPU."""
-        if torch.compiler.is_compiling() or query.device.type != "cpu":
+        if traced(query) or query.device.type != "cpu":
             return False
         return query.shape[1] * key.shape[1] >= WORTH_DROPPING
 

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from affekt.errors import BadConfig
 from affekt.models.layers import fractal_cpu, fractal_gpu
 from affekt.models.layers.levels import ScaleOperator, fractal_levels
 from affekt.models.layers.projection import projected
 from affekt.models.layers.rules import FractalRules
 from affekt.models.layers.shapes import NEGATIVE, Mask, Sequence
+from affekt.models.layers.tracing import traced
 
 
 def fractal_attention(
@@ -35,7 +37,10 @@ def fractal_attention(
     appended up to a multiple of `factor`; attention runs inside windows of `factor` frames; GELU; nearest up-sampling to
     all frames, frame i taking `floor(i * n / frames)`. A scale that has no frame left contributes nothing.
 
-    mask: True where there is a frame; the result is then that of each utterance alone at its own length.
+    Differentiable once. Raises `BadConfig` for tensors that do not fit together and settings that cannot be.
+
+    mask: True where there is a frame, and frames stand first; the result is then that of each utterance alone at its own
+        length. What stands behind its end is nobody's.
     mask_window_padding: whether the zero frames that fill up the last window are kept out of its softmax. The paper's
         operation count includes them and its text is silent, so the default leaves them in.
     dropout: share of the attention weights that are dropped; the caller passes 0 outside training.
@@ -44,12 +49,40 @@ def fractal_attention(
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, rules: FractalRules, mask: Tensor | None) -> Tensor:
-    """By the fastest way that there is for such tensors; in a graph that is traced, in torch's own operations."""
-    for way in () if torch.compiler.is_compiling() else (fractal_cpu, fractal_gpu):
+    """By the fastest way that there is for such tensors; where they are traced, in torch's own operations."""
+    _check(query, key, value, rules, mask)
+    rules = replace(rules, scales=_scales_with_frames(query, rules))
+    for way in () if traced(query) else (fractal_cpu, fractal_gpu):
         if way.supports(query, rules):
             return way.attend(query, key, value, rules, None if mask is None else mask.sum(dim=1))
     levels = fractal_levels(query, key, value, mask=mask, **asdict(rules))
     return sum(levels[1:], start=levels[0])
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor, rules: FractalRules, mask: Tensor | None) -> None:
+    """Raise `BadConfig` for tensors that do not belong together: compiled code would read past their ends."""
+    if query.ndim != 3 or query.shape[2] % rules.heads:
+        raise BadConfig(
+            f"a query of {tuple(query.shape)} and {rules.heads} heads: expected (batch, frames, dim), "
+            "with a dim that is a multiple of the heads"
+        )
+    for name, x in (("key", key), ("value", value)):
+        if (x.shape, x.dtype, x.device) != (query.shape, query.dtype, query.device):
+            raise BadConfig(
+                f"a {name} of {tuple(x.shape)}, {x.dtype} on {x.device}: expected the query's shape, type and device, "
+                f"{tuple(query.shape)}, {query.dtype} on {query.device}"
+            )
+    if mask is not None and (mask.shape != query.shape[:2] or mask.dtype != torch.bool):
+        raise BadConfig(
+            f"a mask of {tuple(mask.shape)}, {mask.dtype}: expected (batch, frames), {tuple(query.shape[:2])}, of torch.bool"
+        )
+
+
+def _scales_with_frames(query: Tensor, rules: FractalRules) -> int:
+    """How many scales are worth a look: those beyond have no frame, and contribute nothing."""
+    if traced(query):  # the length may be a symbol
+        return rules.scales
+    return next((k for k in range(1, rules.scales) if rules.factor**k > query.shape[1]), rules.scales)
 
 
 class FractalAttention(nn.Module):

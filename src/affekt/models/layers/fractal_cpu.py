@@ -1,7 +1,7 @@
 """Fractal attention on a processor: the kernels of `fractal_kernels`, as torch sees them.
 
-They are compiled by numba when they are first called, for 32 or for 64 bits, and kept on disk: a machine waits once. As many
-threads take part as torch is set to use.
+They are compiled by numba when they are first called, for 32 or for 64 bits, and kept on disk: a machine waits once, half a
+minute for both ways. As many threads take part as torch is set to use, where there is enough to do.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ HUGE = 2**21  # bytes of a huge page
 
 
 def supports(query: Tensor, rules: FractalRules) -> bool:  # noqa: ARG001 (all rules are computed)
-    """Whether `attend` can do this: numba, and tensors on a processor that hold numbers, not shapes alone."""
-    plain = type(query) in (Tensor, torch.nn.Parameter) and query.device.type == "cpu"
-    return plain and query.dtype in COMPUTED and _has_numba()
+    """Whether `attend` can do this: numba, and tensors on a processor."""
+    return query.device.type == "cpu" and query.dtype in COMPUTED and _has_numba()
 
 
 @functools.cache

@@ -29,7 +29,7 @@ def load(stream, row, real, form: tl.constexpr):
     base, stride = stream
     feature = tl.arange(0, form.lanes)
     mask = real[:, None] & (feature < form.width)[None, :]
-    x = tl.load(base + row[:, None] * stride + feature[None, :], mask=mask, other=0.0)
+    x = tl.load(base + row[:, None].to(tl.int64) * stride + feature[None, :], mask=mask, other=0.0)
     return x.to(tl.float64 if form.double else tl.float32)
 
 
@@ -39,7 +39,7 @@ def store(stream, row, real, x, form: tl.constexpr):
     base, stride = stream
     feature = tl.arange(0, form.lanes)
     mask = real[:, None] & (feature < form.width)[None, :]
-    tl.store(base + row[:, None] * stride + feature[None, :], x.to(base.dtype.element_ty), mask=mask)
+    tl.store(base + row[:, None].to(tl.int64) * stride + feature[None, :], x.to(base.dtype.element_ty), mask=mask)
 
 
 @triton.jit

@@ -74,7 +74,7 @@ def _cleared(x: Tensor, counts: Tensor | None) -> Tensor:
     """x with zeros beyond each utterance's own frames."""
     if counts is None:
         return x
-    return x * _real_frames(x.shape[1], 0, counts, x.device).unsqueeze(2).to(x.dtype)
+    return x.masked_fill(~_real_frames(x.shape[1], 0, counts, x.device).unsqueeze(2), 0.0)  # NaN too
 
 
 def _window_attention(

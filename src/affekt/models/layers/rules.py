@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from affekt.errors import BadConfig
+
 
 @dataclass(frozen=True)
 class FractalRules:
@@ -26,3 +28,14 @@ class FractalRules:
     dropout: float = 0.0
     temperature: float | None = None
     upsampling: Literal["interpolate", "repeat"] = "interpolate"
+
+    def __post_init__(self) -> None:
+        least = {"heads": 1, "factor": 2, "scales": 1}
+        for name, number in least.items():
+            given = getattr(self, name)
+            if not isinstance(given, int) or given < number:
+                raise BadConfig(f"{name} = {given}: expected a whole number, {number} or more")
+        if not 0 <= self.dropout < 1:
+            raise BadConfig(f"dropout = {self.dropout}: expected a share, from 0 to below 1")
+        if self.temperature is not None and not self.temperature > 0:
+            raise BadConfig(f"temperature = {self.temperature}: expected a number above 0")

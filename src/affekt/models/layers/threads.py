@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -24,47 +24,45 @@ def side_by_side(run: Callable[[Share], object], shares: Sequence[Share]) -> Non
         for share in shares:
             run(share)
         return
-    faults: list[BaseException] = []
+    waiting, done, faults = list(shares), list[Share](), list[BaseException]()
 
-    def one(number: int) -> None:
+    def work() -> None:
+        """One share; more, where there are fewer threads than shares."""
         try:
-            run(shares[number])
+            while waiting:
+                try:
+                    share = waiting.pop()
+                except IndexError:  # another thread was sooner
+                    return
+                run(share)
+                done.append(share)
         except BaseException as fault:
             faults.append(fault)
 
-    team = _team()
-    if team is not None:
-        team(one, len(shares))
-    else:
-        others = [_pool(len(shares) - 1).submit(one, number) for number in range(1, len(shares))]
-        one(0)
-        for other in others:
-            other.result()
+    (_team() or _in_pool)(work, len(shares))
     if faults:
         raise faults[0]
+    if len(done) < len(shares):  # a signal's, that came before `work` could take it: callbacks cannot raise
+        raise KeyboardInterrupt
+
+
+def _in_pool(work: Callable[[], None], threads: int) -> None:
+    others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
 
 
 @functools.cache
-def _team() -> Callable[[Callable[[int], None], int], None] | None:
+def _team() -> Callable[[Callable[[], None], int], None] | None:
     """torch's OpenMP threads, by the function that compilers themselves call; None where torch brings another library."""
     found = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
     if not found or not torch.backends.openmp.is_available():
         return None
-    library = ctypes.CDLL(str(found[0]))
-    body_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    library, body = ctypes.CDLL(str(found[0])), ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
-    def run(one: Callable[[int], None], threads: int) -> None:
-        left = list(range(threads))
-
-        def body(_: Any) -> None:
-            while left:  # one each; where a busy process is given fewer threads, more
-                try:
-                    number = left.pop()
-                except IndexError:
-                    return
-                one(number)
-
-        library.GOMP_parallel(body_type(body), None, ctypes.c_uint(threads), ctypes.c_uint(0))
+    def run(work: Callable[[], None], threads: int) -> None:
+        library.GOMP_parallel(body(lambda _: work()), None, ctypes.c_uint(threads), ctypes.c_uint(0))
 
     return run
 
