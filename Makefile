@@ -5,6 +5,7 @@
 # make speakers    ECAPA's equal error rate over all pairs of EmoDB (likewise)
 # make recurrent  how fast a recurrent recipe is, beside the plain way and torch's own
 # make supernet   how fast the network of the search is, and what memory it takes, beside the plain way
+# make throughput  utterances per second in training, beside the state before fractal attention had kernels
 # make lengths  mstr and vanilla over 1 s to 20 min of speech, which make cost puts on its page (an hour, 16 GB)
 # make cost   what every model costs, into docs/cost.md
 # make shifts what the shipped model keeps in noise, rooms, bands and codecs (needs AFFEKT_DATA)
@@ -16,7 +17,7 @@ RUN := .venv-run
 DEV := .venv-dev
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run test bench extraction speakers recurrent supernet lengths cost shifts results model samples clean
+.PHONY: run test bench extraction speakers recurrent supernet throughput lengths cost shifts results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -41,6 +42,12 @@ recurrent: $(DEV)/installed
 
 supernet: $(DEV)/installed
 	OMP_NUM_THREADS=1 $(DEV)/$(BIN)/python benchmarks/search.py
+
+BEFORE := 42a95e4
+throughput: $(DEV)/installed
+	rm -rf .before.building && mkdir .before.building && git archive $(BEFORE) | tar -x -C .before.building
+	OMP_NUM_THREADS=1 $(DEV)/$(BIN)/python benchmarks/training.py --before .before.building $(BEFORE)
+	rm -rf .before.building
 
 lengths: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/lengths.py --threads 2 --longest 3600 --resume

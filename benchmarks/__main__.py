@@ -4,8 +4,8 @@
     python benchmarks [--only NAME ...] [--quick]     some of them; --quick is to see that all work, and keeps no results
 
 Of `lengths.py` the first minute alone, under another name: its own results, to 20 min of speech, take an hour (make
-lengths). What compares on a GPU (`fractal_gpu.py`) or needs corpora (`extraction.py`, `shifts.py`, `speakers.py`) is
-started by itself.
+lengths). What compares on a GPU (`fractal_gpu.py`), needs an earlier state of the code (`training.py`, by make throughput) or
+corpora (`extraction.py`, `shifts.py`, `speakers.py`) is started by itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ ALL: dict[str, tuple[list[str], list[str]]] = {
     ),
     "exported": ([], ["--runs", "1"]),
     "key_sparse": ([], ["--runs", "1"]),
-    "training": ([], ["--runs", "1"]),
     "recurrent": ([], ["--runs", "1", "--sizes", "small"]),
     "search": ([], ["--runs", "1"]),
 }

@@ -1,7 +1,8 @@
 """Training throughput: utterances per second of real steps, here and, side by side, in an earlier state of the code.
 
+    make throughput
     git archive COMMIT | tar -x -C FOLDER
-    python benchmarks/training.py --before FOLDER [--runs 9] [--threads 1] [--cases mstr-small ...]
+    python benchmarks/training.py --before FOLDER COMMIT [--runs 9] [--threads 1] [--cases mstr-small ...]
 
 A step is `Supervised.step`, and making its batch of stored 16-bit features is part of it. Features and labels are made up;
 "paper" is 32 utterances of 150 frames at the papers' 1024 features, "small" the preset at those lengths, "shipped" the
@@ -59,7 +60,9 @@ CASES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", type=Path, help="a checkout of the state to compare with")
+    parser.add_argument(
+        "--before", nargs=2, metavar=("FOLDER", "COMMIT"), help="what to compare with, and where it lies"
+    )
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
@@ -73,13 +76,15 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    roots = {"now": HERE} | ({"before": arguments.before.resolve()} if arguments.before else {})
+    roots = {"now": HERE} | ({"before": Path(arguments.before[0]).resolve()} if arguments.before else {})
     results = {}
     for name in arguments.cases:
         with sides_of(roots, arguments.threads) as sides:
             results[name] = throughput(name, sides, arguments.runs)
     table(["case", *roots, *(["ratio"] if arguments.before else [])], [shown(name, results[name]) for name in results])
-    print(write("training", {"clock": clock_for(arguments.threads).__name__, "utterances_per_second": results}))
+    before = arguments.before[1] if arguments.before else None
+    clock = clock_for(arguments.threads).__name__
+    print(write("training", {"clock": clock, "before": before, "utterances_per_second": results}))
 
 
 @contextmanager

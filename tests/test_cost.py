@@ -263,6 +263,8 @@ def test_measurements_are_read_as_written(tmp_path):
         (json.dumps(asdict(made()) | {"bandwidth": "fast"}), "Expected `float`"),
         (json.dumps(asdict(made()) | {"floors": []}), "no floors of mstr"),
         (json.dumps(asdict(made())).replace("0.04,", "0.0,"), r"mstr over 1.0 s took 0.0 s: expected more than 0"),
+        (json.dumps(asdict(made()) | {"bandwidth": 0.0}), r"bandwidth 0\.0, products 1e\+11: expected more than 0"),
+        (json.dumps(asdict(made())).replace('"runs": 9', '"runs": 0'), "in 0 runs: expected more than 0"),
         (json.dumps(asdict(made()) | {"times": []}), "no length at which both models' forward was measured"),
     ],
 )
@@ -300,7 +302,12 @@ def test_the_page_says_what_the_times_say(pair):
     assert "13.699G FLOPs and 15.416G: 11% fewer" in text
     assert "At 326 frames (6.5 s) mstr takes 10% more time than vanilla, and 10% more for a training step" in text
     assert "Attention's own work, which alone differs, is 18% of vanilla's forward time and 10% of mstr's" in text
-    assert "Forward: mstr is the faster from 8.2 s on; below, vanilla is, by up to 22% (at 1 s)." in text
+    assert (
+        "Forward: vanilla is the faster up to 6.5 s, by up to 22% (at 1 s); mstr from 1 min on, and the two lines"
+        in text
+    )
+    assert "lines cross at 8.2 s. It saves a tenth of the time or more from" in text
+    assert "Medians of 9 turns." in text
     assert "Forward over 20 min: mstr takes 48 s, vanilla 1476 s, 30.8 times as long." in text
     assert "| 6.5 s | 326 | 0.261 | 0.238 | 0.91 |" in text
     assert 'srcset="prices-dark.svg"' in text
@@ -309,13 +316,45 @@ def test_the_page_says_what_the_times_say(pair):
 
 def test_the_page_invents_no_crossover_and_leaves_open_what_was_not_measured():
     faster = section(made(ours=lambda speech: 0.01 * speech), "", 326, "cost")
-    assert "Forward: mstr is the faster at every length measured, from 1 s on." in faster
+    assert "Forward: mstr is nowhere slower by more than 2%, and the faster from 1 s on." in faster
     slower = section(made(ours=lambda speech: 9.0 * speech), "", 326, "cost")
-    assert "Forward: vanilla is the faster up to the longest measured, 20 min, by up to" in slower
+    assert "Forward: mstr is nowhere the faster by more than 2%; vanilla is, by up to" in slower
     gone = tuple(one for one in made().times if (one.model, one.speech) != ("vanilla", 1200.0))
     short = section(replace(made(), times=gone), "", 326, "cost")
     assert "Forward over 1 min: mstr takes 2.4 s" in short
+    assert "Over 20 min mstr alone was timed." in short
     assert "| 20 min | 60000 | 48 |  |  | 144 |  |  |" in short
+
+
+@pytest.mark.parametrize(
+    ("ratios", "said"),
+    [
+        ((1.0, 1.01, 0.99, 1.0), "Forward: neither model is the faster by more than 2% at any length measured."),
+        (
+            (1.2, 0.9, 1.1, 3.0),
+            "mstr is the faster at 3 of 4 lengths, vanilla at 1 of 4 lengths, by up to 10% (at 6.5 s).",
+        ),
+        ((1.1, 1.0, 1.1, 1.2), "Forward: mstr is nowhere slower by more than 2%, and the faster at 3 of 4 lengths."),
+        (
+            (0.9, 1.2, 1.1, 0.95),
+            "mstr is the faster at 2 of 4 lengths, vanilla at 2 of 4 lengths, by up to 10% (at 1 s).",
+        ),
+    ],
+)
+def test_lines_that_cross_twice_or_lie_together_are_said_so(ratios, said):
+    by_speech = dict(zip(SPEECH, ratios, strict=True))
+    text = section(made(ours=lambda speech: speech, other=lambda speech: speech * by_speech[speech]), "", 326, "cost")
+    assert said in text
+
+
+def test_runs_are_counted_as_they_were():
+    alone = tuple(replace(one, runs=1 if one.speech == 1200 else 5 if one.speech == 60 else 9) for one in made().times)
+    text = section(replace(made(), times=alone), "", 326, "cost")
+    assert "Medians of 9 turns, of 5 from 1 min on; from 20 min on single runs." in text
+    unknown = tuple(replace(one, attention=None) for one in made().times if one.step != "forward")
+    assert section(
+        replace(made(), times=(*[t for t in made().times if t.step == "forward"], *unknown)), "", 326, "cost"
+    )
 
 
 def words_of(picture):

@@ -93,8 +93,8 @@ class Lengths:
 
 
 def read(path: Path, *, whole: bool = True) -> Lengths:
-    """Raises `BadConfig` where the file is missing, is not JSON, or does not hold such measurements. whole: they must hold one
-    length at least of both models in both steps."""
+    """Raises `BadConfig` where the file is missing, is not JSON, or does not hold such measurements. whole: at one length at
+    least both models in both steps."""
     cure = "write it by `python benchmarks/lengths.py`"
     try:
         held = msgspec.json.decode(path.read_bytes())
