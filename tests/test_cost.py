@@ -262,7 +262,7 @@ def test_measurements_are_read_as_written(tmp_path):
         (json.dumps(asdict(made()) | {"speed": 1}), "unknown key 'speed'"),
         (json.dumps(asdict(made()) | {"bandwidth": "fast"}), "Expected `float`"),
         (json.dumps(asdict(made()) | {"floors": []}), "no floors of mstr"),
-        (json.dumps(asdict(made())).replace("0.04,", "0.0,"), r"mstr over 1\.0 s took 0\.0 s in 9 runs: expected more than 0"),
+        (json.dumps(asdict(made())).replace("0.04,", "0.0,"), r"mstr over 1\.0 s took 0\.0 s in 9 runs"),
         (json.dumps(asdict(made()) | {"bandwidth": 0.0}), r"bandwidth 0\.0, products 1\d+\.0: expected more than 0"),
         (json.dumps(asdict(made())).replace('"runs": 9', '"runs": 0'), "in 0 runs: expected more than 0"),
         (json.dumps(asdict(made()) | {"times": []}), "no length at which both models' forward was measured"),
