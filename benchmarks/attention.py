@@ -94,7 +94,7 @@ def main() -> None:
         return
     ways = {**WAYS, "compiled": torch.compile(products, dynamic=False)} if options.compile and compiler() else WAYS
     check(ways)
-    result = kept() | {"dim": DIM, "heads": HEADS, "runs": options.runs}
+    result = kept() | {"dim": DIM, "heads": HEADS}
     for threads in options.threads:
         torch.set_num_threads(threads)
         limits = bandwidth(threads)
@@ -104,7 +104,8 @@ def main() -> None:
         for name, part in (("sizes", SIZES), ("lengths", LENGTHS), ("flatness", FLAT)):
             if name in options.only:
                 timed = level if name == "flatness" else measured
-                found[name] = list(timed(ways, part, options.runs, threads, max(limits.values())))
+                rows = timed(ways, part, options.runs, threads, max(limits.values()))
+                found[name] = [{**row, "runs": options.runs} for row in rows]
                 show(name, found[name])
     if "memory" in options.only:
         result["memory"] = list(memory())
