@@ -32,9 +32,9 @@ import torch.nn.functional as F
 from limits import bandwidth
 from torch import Tensor
 
-from affekt.complexity.measuring import _peak_resident
+from affekt.cost.measure import _peak_resident
 from affekt.models.layers import fractal_attention
-from affekt.models.layers.levels import fractal_levels
+from affekt.models.layers.fractal.torch_ops import fractal_levels
 
 DIM, HEADS = 1024, 16
 SIZES = ((8, 326), (4, 1024), (2, 4096))

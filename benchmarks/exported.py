@@ -30,10 +30,11 @@ import torch.nn.functional as F
 from sides import clock_for, interleaved, table, write
 from torch import Tensor, nn
 
-from affekt.audio import load
-from affekt.bundle import Bundle
-from affekt.models.layers.levels import fractal_levels
-from affekt.pipeline import OPSET, export_onnx, rebuild
+from affekt.audio.read import load
+from affekt.bundle.export import OPSET, export_onnx
+from affekt.bundle.folder import Bundle
+from affekt.bundle.pipeline import rebuild
+from affekt.models.layers.fractal.torch_ops import fractal_levels
 
 FACTOR, SCALES = 3, 4
 SIZES = {"shipped": (256, 4, (13, 31, 63, 125, 375)), "paper": (1024, 16, (81, 326, 1024))}  # width, heads, frames
@@ -197,7 +198,7 @@ def exported(network: nn.Module, dim: int, folder: Path, threads: int) -> onnxru
 
 
 def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """As `affekt.inference.graph` opens a bundle's file."""
+    """As `affekt.inference.onnx` opens a bundle's file."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3

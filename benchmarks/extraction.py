@@ -3,7 +3,7 @@
     python benchmarks/extraction.py [--corpus emodb] [--clips 32] [--threads 2] [--device cpu] [--json]
 
 The usual loop is that of tutorials: read a file, call transformers' feature extractor, run transformers' model, save the
-last hidden state, a file at a time. The other side is `affekt.training.extraction.extract` into an empty store, reading,
+last hidden state, a file at a time. The other side is `affekt.features.extract.extract` into an empty store, reading,
 hashing and storing included: in batches of like length, and one by one. All use the same weights, clips and threads. (The
 weights too are hashed, once a call, which costs as much as a second or two of speech: take 32 clips or more.)
 
@@ -36,11 +36,11 @@ import numpy as np
 import soundfile
 import torch
 
-from affekt.audio import load
+from affekt.audio.read import load
 from affekt.corpora.source import Source
 from affekt.features import features
-from affekt.training.extraction import extract
-from affekt.training.reading import read
+from affekt.features.extract import extract
+from affekt.features.extract_text import read
 from affekt.utterance import Utterance
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}

@@ -1,6 +1,6 @@
 """How fast fractal attention is on a GPU: against full attention, and against a copy of as many bytes.
 
-    python benchmarks/fractal_gpu.py      prints a table, and writes benchmarks/results/fractal_gpu.json
+    python benchmarks/fractal_gpu.py      prints a table, and writes benchmarks/results/gpu.json
 
 Our kernels are checked against the plain formulation in 64 bits. Then sides alternate, forward alone and forward with
 backward: our kernels; the plain formulation scale by scale; torch's scaled_dot_product_attention, its reshapes to heads and
@@ -9,7 +9,7 @@ medians in milliseconds, and for our kernels the share of the card's copy bandwi
 for the bytes that must cross the card's memory (`bytes_moved`), over what we take. Where the plain formulation's memory
 would not do, it is left out.
 
-`--sweep` times the settings beside those in `fractal_gpu.THERE` and `BACK`; what is best there belongs there.
+`--sweep` times the settings beside those in `gpu.THERE` and `BACK`; what is best there belongs there.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from sides import interleaved, table, write
 from torch import Tensor
 
-from affekt.models.layers import fractal_gpu
-from affekt.models.layers.fractal_gpu_form import bytes_moved
-from affekt.models.layers.levels import fractal_levels
-from affekt.models.layers.rules import FractalRules
+from affekt.models.layers.fractal import gpu
+from affekt.models.layers.fractal.gpu_plan import bytes_moved
+from affekt.models.layers.fractal.options import FractalRules
+from affekt.models.layers.fractal.torch_ops import fractal_levels
 
 HEADS, DIM = 16, 1024
 SIZES = ((8, 326), (4, 1024), (2, 4096), (32, 1024), (32, 4096), (2, 65536))  # batch, frames
@@ -45,7 +45,7 @@ def main() -> None:
     rules = FractalRules(HEADS)
     if not torch.cuda.is_available():
         sys.exit("no CUDA device: fractal attention's kernels can only be measured on one")
-    if not fractal_gpu.supports(torch.empty(1, 1, DIM, device="cuda"), rules):
+    if not gpu.supports(torch.empty(1, 1, DIM, device="cuda"), rules):
         sys.exit("the kernels need triton, and a card of compute capability 8.0 or more")
     torch.set_num_threads(arguments.threads)
     if arguments.sweep:
@@ -59,7 +59,7 @@ def main() -> None:
 def measured(precision: str, batch: int, frames: int, rules: FractalRules, runs: int) -> dict[str, Any]:
     inputs = thirds(batch, frames, PRECISIONS[precision])
     check(inputs, rules)
-    sides = {"ours": lambda q, k, v: fractal_gpu.attend(q, k, v, rules), "full": full}
+    sides = {"ours": lambda q, k, v: gpu.attend(q, k, v, rules), "full": full}
     if batch * frames <= PLAIN_MOST:
         sides["plain"] = lambda q, k, v: plain(q, k, v, rules)
     steps: dict[str, Callable[[], object]] = {}
@@ -76,7 +76,7 @@ def check(inputs: list[Tensor], rules: FractalRules) -> None:
     """Output and gradients are those of the plain formulation in 64 bits, on the first 2,000 frames of an utterance."""
     ours = [x[:1, :2000].detach().requires_grad_() for x in inputs]
     exact = [x.detach().double().requires_grad_() for x in ours]
-    outputs = [fractal_gpu.attend(*ours, rules), plain(*exact, rules)]
+    outputs = [gpu.attend(*ours, rules), plain(*exact, rules)]
     gradients = [torch.autograd.grad(outputs[0], ours, outputs[0].detach())]
     gradients.append(torch.autograd.grad(outputs[1], exact, outputs[1].detach()))
     tolerance = 1e-4 if ours[0].dtype == torch.float32 else 0.1
@@ -141,14 +141,14 @@ def sweep(rules: FractalRules, runs: int) -> None:
     inputs = thirds(32, 4096, torch.float32)
     rows = []
     for name, run in (("THERE", forward), ("BACK", step)):
-        usual = getattr(fractal_gpu, name)
+        usual = getattr(gpu, name)
         for elements in (256, 512, 1024, 2048):
             for registers, programs in ((96, 5), (128, 4), (168, 3), (255, 2)):
-                launch = fractal_gpu.Launch(elements, registers, programs)
-                setattr(fractal_gpu, name, launch)
-                side = lambda: run(lambda q, k, v: fractal_gpu.attend(q, k, v, rules), inputs)  # noqa: B023, E731
+                launch = gpu.Launch(elements, registers, programs)
+                setattr(gpu, name, launch)
+                side = lambda: run(lambda q, k, v: gpu.attend(q, k, v, rules), inputs)  # noqa: B023, E731
                 rows.append([name, *launch, interleaved({"ours": side}, runs, clock=clock)["ours"]])
-        setattr(fractal_gpu, name, usual)
+        setattr(gpu, name, usual)
     table(("way", "elements", "registers", "programs", "ms"), rows)
 
 

@@ -3,12 +3,12 @@
     python benchmarks/key_sparse.py [--runs 9] [--threads 1] [--sizes layer|short|model ...] [--precision bfloat16]
 
 Before: all weights are made for all utterances at once, dropped ones are multiplied by zero, and all keys are multiplied.
-Now: what `affekt.models.key_sparse` does; `kept_keys.attend_to_kept` from `WORTH_DROPPING` scores of a head on. In "layer" it
-is one attention layer with its four projections, at the paper's 460 frames of speech, at the widths of its streams and at
+Now: what `affekt.models.ks_transformer.attention` does; `kernel.attend_to_kept` from `WORTH_DROPPING`
+scores of a head on. In "layer" it is one attention layer with its four projections, at the paper's 460 frames of speech, at the widths of its streams and at
 other lengths. "short" forces the new way at sizes below the threshold too: it is where the threshold was read off. "model"
 is `ks_transformer` at the paper's sizes and its small preset. A step is forward and backward, with dropout of
 0.1; forward is without gradient and dropout. Both sides hold the same weights and are checked to answer alike before
-anything is timed. Medians in milliseconds of turns that alternate; results/key_sparse.json.
+anything is timed. Medians in milliseconds of turns that alternate; results/attention.json.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sides import clock_for, interleaved, table, write
 from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
-from affekt.models import key_sparse
-from affekt.models.key_sparse import KeySparseAttention, kept_keys
-from affekt.models.ks_transformer import KSTransformer
+from affekt.models.ks_transformer import attention
+from affekt.models.ks_transformer.attention import KeySparseAttention, kept_keys
+from affekt.models.ks_transformer.model import KSTransformer
 
 # utterances, queries, keys, width, heads, share of the keys that is kept
 LAYERS = [
@@ -128,10 +128,10 @@ def measured(
 
 @contextmanager
 def dropping_always(force: bool) -> Iterator[None]:
-    threshold = key_sparse.WORTH_DROPPING
-    key_sparse.WORTH_DROPPING = 0 if force else threshold
+    threshold = attention.WORTH_DROPPING
+    attention.WORTH_DROPPING = 0 if force else threshold
     yield
-    key_sparse.WORTH_DROPPING = threshold
+    attention.WORTH_DROPPING = threshold
 
 
 def check(sides: dict[str, nn.Module], inputs: tuple[Any, ...]) -> None:

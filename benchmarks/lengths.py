@@ -33,11 +33,11 @@ from limits import bandwidth, product_rate
 
 import affekt
 from affekt.batch import Batch, Stream
-from affekt.complexity import cost
+from affekt.cost import cost
 from affekt.models import models
 from affekt.models.base import EmotionModel
 from affekt.reports.lengths import OTHER, OURS, STEPS, Floor, Lengths, Step, Time, reached, read, span
-from affekt.training.strategy import Supervised, SupervisedConfig
+from affekt.training.supervised import Supervised, SupervisedConfig
 
 SPEECH = (1, 2, 5, 6.52, 10, 30, 60, 120, 300, 600, 1200)  # s; 6.52 are the paper's 326 frames
 FRAME_RATE, EMOTIONS = 50, 4

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affekt.models.emotionnas.recipes import RECIPES, compiled
+from affekt.models.emotionnas.cell_graphs import RECIPES, compiled
 from affekt.models.emotionnas.recurrent import RecipeCell, RecurrentLayer
 
 NAMES = ("id1010120", "lstm", "gru_reset_after")

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.models.emotionnas.cells import SearchCell
-from affekt.models.emotionnas.fans import Convolution, Fan, Halving
-from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.mixed_ops import Convolution, Fan, Halving
 from affekt.models.emotionnas.operations import OPERATIONS
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
 
 # Name, settings, batch, operations without a share.
 ROWS: tuple[tuple[str, dict[str, int], int, tuple[str, ...]], ...] = (

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from affekt.bundle import DEFAULT, Bundle
+from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.corpora.source import Source
+from affekt.evaluation.metrics import confusion, ua
+from affekt.features.augment import coded, echoed, narrowed, noise
+from affekt.features.extract import waveform
 from affekt.inference.recognizer import Recognizer
-from affekt.metrics import confusion, ua
 from affekt.protocols import Split, key
-from affekt.training.augment import coded, echoed, narrowed, noise
-from affekt.training.extraction import waveform
 
 Shift = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from affekt.corpora.source import Source
+from affekt.features.extract import extract
 from affekt.features.speaker import ECAPA, ECAPAConfig, equal_error_rate
-from affekt.training.extraction import extract
 
 
 def main() -> None:

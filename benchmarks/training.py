@@ -154,7 +154,7 @@ def serve() -> None:
 
 
 def turn(strategy: Any, dataset: Any) -> None:
-    from affekt.data import training_batches
+    from affekt.training.dataset import training_batches
 
     for indices in training_batches(dataset.lengths(), BATCH, np.random.default_rng(0)):
         strategy.step(dataset.batch(indices), 0.5)
@@ -163,7 +163,7 @@ def turn(strategy: Any, dataset: Any) -> None:
 @cache
 def training(name: str) -> tuple[Any, Any]:
     from affekt.models import models
-    from affekt.training.strategy import Supervised, SupervisedConfig
+    from affekt.training.supervised import Supervised, SupervisedConfig
 
     case, dataset = CASES[name], made(CASES[name])
     model, preset = models.resolve(case.model)
@@ -188,8 +188,8 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 def made(case: Case) -> Any:
     """Utterances of noise. EmoDB's last 1.2 to 9 s, half of them less than 2.6."""
-    from affekt.data import Dataset
     from affekt.models.base import FeatureSpec
+    from affekt.training.dataset import Dataset
 
     generator = np.random.default_rng(0)
     seconds = np.clip(generator.lognormal(np.log(2.6), 0.36, case.utterances), 1.2, 9.0)

@@ -12,9 +12,11 @@ import pytest
 from jaxtyping import install_import_hook
 from onnx import TensorProto, helper, numpy_helper
 
-from affekt.bundle import write_labels
+from affekt.bundle.folder import write_labels
 
-hook = install_import_hook(["affekt.batch", "affekt.models", "affekt.features", "affekt.pipeline"], "beartype.beartype")
+hook = install_import_hook(
+    ["affekt.batch", "affekt.models", "affekt.features", "affekt.bundle.pipeline"], "beartype.beartype"
+)
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = sorted((ROOT / "samples").glob("*.wav"))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from affekt.audio import CODES
+from affekt.audio.read import CODES
 from tests.conftest import ROOT
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

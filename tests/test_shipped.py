@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from affekt.audio import load
-from affekt.bundle import DEFAULT, Bundle, shipped
+from affekt.audio.read import load
+from affekt.bundle.folder import DEFAULT, Bundle, shipped
+from affekt.bundle.pipeline import rebuild
 from affekt.corpora.source import Source
-from affekt.experiments import evaluate
 from affekt.inference.recognizer import Recognizer
-from affekt.pipeline import rebuild
 from affekt.protocols import Split, key
 from affekt.protocols.holdout import HeldOutPeople
 from affekt.reports.card import card
 from affekt.training.recipe import load_recipe
+from affekt.workflows.evaluate import evaluate
 from tests.conftest import SAMPLES, shapes_unchecked
 
 HELD_OUT = {f"cremad/{actor}" for actor in range(1005, 1095, 5)} | {"emodb/03", "emodb/10"}

@@ -5,11 +5,13 @@ import shutil
 import pytest
 import torch
 
+from affekt.bundle.pipeline import rebuild
 from affekt.corpora.source import Source
-from affekt.experiments import make_bundle, own_recipe, train
-from affekt.pipeline import rebuild
-from affekt.training.extraction import waveform
-from tests.made import quick_export
+from affekt.features.extract import waveform
+from affekt.workflows.finetune import own_recipe
+from affekt.workflows.make_bundle import make_bundle
+from affekt.workflows.train import train
+from tests.synthetic import quick_export
 
 LETTERS = {"W": "anger", "L": "boredom", "T": "sadness"}
 
@@ -27,7 +29,7 @@ def clips(emodb, tmp_path):
 
 def test_a_new_emotion_is_learnt_from_a_few_clips(clips, tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("affekt.experiments.bundling.export_onnx", quick_export)
+    monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
     settings = ["training.threads=1", "training.epochs=6"]
     recipe = own_recipe("default", [clips], "mine", settings)
     (run,) = train(recipe, tmp_path / "run", say=lambda _: None)

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from affekt.bundle import Bundle as Bundle
+    from affekt.bundle.folder import Bundle as Bundle
     from affekt.errors import AffektError as AffektError
     from affekt.inference.recognizer import Recognizer as Recognizer
     from affekt.inference.row import Row as Row
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 # Imported when first asked for: `import affekt` loads neither numpy nor onnxruntime nor torch.
 _LAZY = {
     "AffektError": "affekt.errors",
-    "Bundle": "affekt.bundle",
+    "Bundle": "affekt.bundle.folder",
     "Recognizer": "affekt.inference.recognizer",
     "Row": "affekt.inference.row",
 }

@@ -13,7 +13,7 @@ class AffektError(Exception):
 
 
 class BadAudio(AffektError, ValueError):
-    """A waveform or file that cannot be recognised. Codes: see `affekt.audio.CODES`."""
+    """A waveform or file that cannot be recognised. Codes: see `affekt.audio.read.CODES`."""
 
     code = "bad_audio"
 

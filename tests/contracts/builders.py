@@ -7,8 +7,8 @@ import torch
 from affekt.batch import Batch, Stream
 from affekt.models import models
 from affekt.models.emotionnas.genotypes import Genotype
-from affekt.models.emotionnas.network import SpectrogramConfig
 from affekt.models.emotionnas.recurrent import RecurrentConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramConfig
 
 EMOTIONS = 3
 DIM = 6

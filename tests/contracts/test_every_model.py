@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from affekt.checkpoint import load_state, save_state
 from affekt.models import models
+from affekt.training.checkpoint import load_state, save_state
 from tests.contracts.builders import (
     EMOTIONS,
     TINY,

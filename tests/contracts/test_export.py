@@ -6,8 +6,9 @@ import onnxruntime
 import pytest
 import torch
 
+from affekt.bundle.export import export_onnx
+from affekt.bundle.pipeline import Pipeline
 from affekt.models import models
-from affekt.pipeline import Pipeline, export_onnx
 from tests.conftest import shapes_unchecked
 from tests.contracts.builders import EMOTIONS, synthetic_batch, tiny
 

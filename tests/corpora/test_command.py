@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from tests.cli.test_cli import affekt
 from tests.corpora.trees import hum, sound, touch, write
-from tests.test_cli import affekt
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from affekt.audio import load
+from affekt.audio.read import load
 from affekt.corpora.source import Source
 from affekt.corpora.transcription import Whisper, transcribe
 from affekt.errors import BadConfig, BadCorpus, BadOutput, MissingExtra
+from tests.cli.test_cli import affekt
 from tests.conftest import _folder
 from tests.corpora.trees import sound, touch, write
-from tests.test_cli import affekt
 
 
 class Ear:

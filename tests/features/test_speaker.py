@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from affekt.audio import load
+from affekt.audio.read import load
 from affekt.errors import BadConfig
 from affekt.features.speaker import (
     ECAPA,

@@ -20,10 +20,10 @@ from transformers import (
     WhisperModel,
 )
 
-from affekt.checkpoint import convert_checkpoint
 from affekt.config import decode, encode, to_toml
 from affekt.errors import BadConfig, MissingExtra
 from affekt.features import features
+from affekt.features.convert import convert_checkpoint
 from tests.features.test_spectral import assert_onnx_equals_torch
 from tests.sounds import noise
 

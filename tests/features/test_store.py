@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from affekt.errors import AffektError, BadConfig, UnknownName
-from affekt.features.maintenance import damages, plan, stored_features
 from affekt.features.store import FeatureStore, audio_key, cache_root, shape_of
+from affekt.features.store_maintenance import damages, plan, stored_features
 from affekt.utterance import Utterance
 
 DESCRIPTION = {"feature": "made", "dim": 4, "settings": {"blocks": [1, 2], "empty": "", "architecture": {"deep": 1}}}

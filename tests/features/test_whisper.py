@@ -7,7 +7,7 @@ from transformers import WhisperConfig as TheirConfig
 from transformers import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from affekt.audio import load
+from affekt.audio.read import load
 from affekt.errors import BadConfig
 from affekt.features.whisper import LogMel, WhisperConfig, WhisperStates
 from tests.conftest import SAMPLES

@@ -10,11 +10,11 @@ from affekt.batch import Batch, Stream
 from affekt.config import decode, encode
 from affekt.models import models
 from affekt.models.base import FeatureSpec
+from affekt.models.emotionnas.cell_graphs import RECIPES
 from affekt.models.emotionnas.fusion import DecisionFusion, FusionConfig
 from affekt.models.emotionnas.genotypes import Genotype
-from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
-from affekt.models.emotionnas.recipes import RECIPES
 from affekt.models.emotionnas.recurrent import RecurrentBranch, RecurrentConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
 from tests.models.emotionnas import assert_agrees, assert_onnx_equals_torch, perturbed, utterances
 from tests.models.references import emotionnas_recurrent, emotionnas_spectrogram
 

@@ -10,8 +10,8 @@ from affekt.batch import Batch, Stream
 from affekt.config import decode, encode, read_toml, to_toml
 from affekt.errors import BadConfig
 from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretise, drawn_genotype, genotype_of
-from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
 from affekt.models.emotionnas.operations import OPERATIONS
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
 
 
 def alphas(nodes, seed):

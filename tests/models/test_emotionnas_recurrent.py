@@ -9,7 +9,7 @@ from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.models import models
 from affekt.models.emotionnas import recurrence
-from affekt.models.emotionnas.recipes import INPUTS, RECIPES, compiled, idle, recipe_from_json, recipe_json, states
+from affekt.models.emotionnas.cell_graphs import INPUTS, RECIPES, compiled, idle, recipe_from_json, recipe_json, states
 from affekt.models.emotionnas.recurrence import Order
 from affekt.models.emotionnas.recurrent import RecipeCell, RecurrentBranch, RecurrentConfig, RecurrentLayer
 from tests.models.emotionnas import assert_agrees, assert_onnx_equals_torch, perturbed, utterances

@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from affekt.batch import Batch, Stream
-from affekt.checkpoint import load_state, save_state
 from affekt.config import decode
 from affekt.errors import BadConfig
 from affekt.models import models
 from affekt.models.emotionnas.cells import DerivedCell, SearchCell
 from affekt.models.emotionnas.convolutions import depthwise, pointwise
-from affekt.models.emotionnas.fans import Fan
 from affekt.models.emotionnas.genotypes import Genotype
-from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.mixed_ops import Fan
 from affekt.models.emotionnas.operations import OPERATIONS, FactorizedReduce, operation
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
+from affekt.training.checkpoint import load_state, save_state
 from tests.models.emotionnas import assert_agrees, assert_onnx_equals_torch, perturbed, utterances
 from tests.models.references import emotionnas_spectrogram as reference
 

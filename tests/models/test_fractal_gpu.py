@@ -13,10 +13,10 @@ import sys
 import pytest
 import torch
 
-from affekt.models.layers import fractal_gpu
-from affekt.models.layers.fractal_gpu_form import bytes_moved, form_for, walk_for
-from affekt.models.layers.levels import fractal_levels
-from affekt.models.layers.rules import FractalRules
+from affekt.models.layers.fractal import gpu
+from affekt.models.layers.fractal.gpu_plan import bytes_moved, form_for, walk_for
+from affekt.models.layers.fractal.options import FractalRules
+from affekt.models.layers.fractal.torch_ops import fractal_levels
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 needs_triton = pytest.mark.skipif(
@@ -49,7 +49,7 @@ def plain(query, key, value, rules, lengths=None):
 
 def agree(inputs, rules, lengths=None):
     """Output within 1e-12, gradients within 1e-10."""
-    expected, output = plain(*inputs, rules, lengths), fractal_gpu.attend(*inputs, rules, lengths)
+    expected, output = plain(*inputs, rules, lengths), gpu.attend(*inputs, rules, lengths)
     torch.testing.assert_close(output, expected, atol=1e-12, rtol=0)
     slope = torch.randn_like(expected)
     both = [torch.autograd.grad(one, inputs, slope) for one in (output, expected)]
@@ -58,7 +58,7 @@ def agree(inputs, rules, lengths=None):
 
 def small_launches(monkeypatch, elements):
     for name in ("THERE", "BACK"):
-        monkeypatch.setattr(fractal_gpu, name, fractal_gpu.Launch(elements, registers=128, programs=1))
+        monkeypatch.setattr(gpu, name, gpu.Launch(elements, registers=128, programs=1))
 
 
 class TestInterpreted:
@@ -100,7 +100,7 @@ class TestInterpreted:
         mask = torch.arange(28) < lengths.unsqueeze(1)
         clean = fused(28, batch=3)
         dirty = [x.detach().masked_fill(~mask.unsqueeze(2), float("nan")).requires_grad_() for x in clean]
-        outputs = [fractal_gpu.attend(*inputs, rules, lengths) for inputs in (clean, dirty)]
+        outputs = [gpu.attend(*inputs, rules, lengths) for inputs in (clean, dirty)]
         assert torch.equal(*outputs)
         assert not outputs[0][~mask].any()
         outputs[1].sum().backward()
@@ -116,9 +116,9 @@ class TestInterpreted:
         small_launches(monkeypatch, elements=64)
         results = []
         for processors in (1, 100):
-            monkeypatch.setattr(fractal_gpu, "MULTIPROCESSORS", processors)
+            monkeypatch.setattr(gpu, "MULTIPROCESSORS", processors)
             torch.manual_seed(5)
-            output = fractal_gpu.attend(*inputs, rules)
+            output = gpu.attend(*inputs, rules)
             results.append([output, *torch.autograd.grad(output.square().sum(), inputs)])
         assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
@@ -128,7 +128,7 @@ class TestInterpreted:
     def test_lower_precisions(self, dtype, tolerance):
         inputs, rules = fused(20, batch=1, dtype=dtype), FractalRules(1, scales=2)
         exact = [x.detach().double().requires_grad_() for x in inputs]
-        output, expected = fractal_gpu.attend(*inputs, rules), plain(*exact, rules)
+        output, expected = gpu.attend(*inputs, rules), plain(*exact, rules)
         assert output.dtype == dtype
         torch.testing.assert_close(output.double(), expected, atol=tolerance, rtol=0)
         gradients = torch.autograd.grad(output.float().sum(), inputs)
@@ -140,7 +140,7 @@ class TestInterpreted:
         # Scores are equal and values are one: GELU's input is the number of kept weights over 3 * 0.75.
         inputs = [torch.zeros(3, 240, 3), torch.zeros(3, 240, 3), torch.ones(3, 240, 3)]
         torch.manual_seed(1)
-        output = fractal_gpu.attend(*inputs, FractalRules(3, scales=1, dropout=0.25))
+        output = gpu.attend(*inputs, FractalRules(3, scales=1, dropout=0.25))
         levels = torch.nn.functional.gelu(torch.arange(4) / 2.25)
         kept = (output.unsqueeze(3) - levels).abs().argmin(dim=3)
         torch.testing.assert_close(output, levels[kept], atol=1e-6, rtol=0)
@@ -152,7 +152,7 @@ class TestInterpreted:
     def test_dropout_of_nothing_draws_nothing(self):
         inputs = fused(20, batch=1)
         state = torch.get_rng_state()
-        fractal_gpu.attend(*inputs, FractalRules(1, scales=2, dropout=0.0))
+        gpu.attend(*inputs, FractalRules(1, scales=2, dropout=0.0))
         assert torch.equal(torch.get_rng_state(), state)
 
     @pytest.mark.parametrize(("factor", "scales"), [(3, 2), (5, 1)])
@@ -163,7 +163,7 @@ class TestInterpreted:
         def along(step):
             torch.manual_seed(7)
             moved = [(x + step * way).detach().requires_grad_() for x, way in zip(inputs, ways, strict=True)]
-            return fractal_gpu.attend(*moved, rules).square().sum(), moved
+            return gpu.attend(*moved, rules).square().sum(), moved
 
         slope = (along(1e-5)[0] - along(-1e-5)[0]) / 2e-5
         loss, moved = along(0.0)
@@ -173,13 +173,13 @@ class TestInterpreted:
 
     def test_no_copies_are_kept_for_the_way_back(self):
         inputs = fused(12)
-        saved = fractal_gpu.attend(*inputs, FractalRules(1, scales=1)).grad_fn.saved_tensors
+        saved = gpu.attend(*inputs, FractalRules(1, scales=1)).grad_fn.saved_tensors
         assert [x.data_ptr() for x in saved[:3]] == [x.data_ptr() for x in inputs]
 
     def test_it_is_supported(self):
-        assert fractal_gpu.supports(torch.zeros(1, 2, 4), FractalRules(1))
-        assert not fractal_gpu.supports(torch.zeros(1, 2, 4, dtype=torch.complex64), FractalRules(1))
-        assert not fractal_gpu.supports(torch.zeros(1, 2, 4), FractalRules(1, factor=17))
+        assert gpu.supports(torch.zeros(1, 2, 4), FractalRules(1))
+        assert not gpu.supports(torch.zeros(1, 2, 4, dtype=torch.complex64), FractalRules(1))
+        assert not gpu.supports(torch.zeros(1, 2, 4), FractalRules(1, factor=17))
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
@@ -201,7 +201,7 @@ def test_the_kernels_compile_for_a_card_that_is_not_here(way, monkeypatch, tmp_p
     compiler, targets = (importlib.import_module(f"triton.{name}") for name in ("compiler", "backends.compiler"))
     if "nvidia" not in importlib.import_module("triton.backends").backends:
         pytest.skip("this triton makes no code for NVIDIA's cards")
-    kernel = getattr(importlib.import_module("affekt.models.layers.fractal_gpu_kernels"), way)
+    kernel = getattr(importlib.import_module("affekt.models.layers.fractal.gpu_kernels"), way)
     rules = FractalRules(2, factor=2, scales=2, dropout=0.1)
     form = form_for(rules, width=16, frames=99, elements=512, ragged=True, double=False)
     pair, numbers = ("i32", "i32"), "*fp32"
@@ -211,14 +211,14 @@ def test_the_kernels_compile_for_a_card_that_is_not_here(way, monkeypatch, tmp_p
     kinds = [*streams, "*i64", numbers, *["i32"] * 6, "constexpr"]
     source = compiler.ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), {(len(kinds) - 1,): form})
     card = targets.GPUTarget("cuda", 90, 32)
-    compiled = compiler.compile(source, target=card, options=fractal_gpu._options(fractal_gpu.BACK))
+    compiled = compiler.compile(source, target=card, options=gpu._options(gpu.BACK))
     # Between what is written to a program's memory and what reads it: after pooling, and after the coarse scale.
     assert compiled.asm["ptx"].count("bar.sync") >= 2
 
 
 @pytest.mark.skipif(INTERPRETED, reason="here it is supported")
 def test_a_processor_is_not_a_gpu():
-    assert not fractal_gpu.supports(torch.zeros(1, 2, 4), FractalRules(1))
+    assert not gpu.supports(torch.zeros(1, 2, 4), FractalRules(1))
 
 
 def test_bytes_are_those_of_the_tensors():
@@ -261,5 +261,5 @@ def test_on_a_gpu(factor):
         agree(inputs, FractalRules(2, factor=factor), torch.tensor([frames, frames // 3], device="cuda"))
         single = [x.detach().float() for x in inputs]
         torch.testing.assert_close(
-            fractal_gpu.attend(*single, FractalRules(2)).double(), plain(*inputs, FractalRules(2)), atol=1e-5, rtol=0
+            gpu.attend(*single, FractalRules(2)).double(), plain(*inputs, FractalRules(2)), atol=1e-5, rtol=0
         )

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from affekt.errors import BadConfig
-from affekt.models.layers import fractal_attention, fractal_cpu
-from affekt.models.layers.fractal_cpu import attend
-from affekt.models.layers.levels import fractal_levels
-from affekt.models.layers.rules import FractalRules
+from affekt.models.layers import fractal_attention
+from affekt.models.layers.fractal import cpu
+from affekt.models.layers.fractal.cpu import attend
+from affekt.models.layers.fractal.options import FractalRules
+from affekt.models.layers.fractal.torch_ops import fractal_levels
 from tests.conftest import shapes_unchecked
 
 pytest.importorskip("numba")
-from affekt.models.layers import fractal_kernels
+from affekt.models.layers.fractal import cpu_kernels
 
 
 def streams(frames, dim=16, batch=2, dtype=torch.float64, gradient=False):
@@ -83,7 +84,7 @@ def test_thirds_of_one_projection_and_other_views_give_the_same():
     together = torch.randn(3, 40, 48, dtype=torch.float64)
     thirds = together.split(16, dim=2)
     expected = attend(*(x.contiguous() for x in thirds), FractalRules(4))
-    assert fractal_cpu._rows(*thirds)[1][0].ctypes.data == together.data_ptr()  # no copy
+    assert cpu._rows(*thirds)[1][0].ctypes.data == together.data_ptr()  # no copy
     turned = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in thirds]
     longer = [torch.cat([x, x], dim=1)[:, :40] for x in thirds]
     for views in (thirds, turned, longer):
@@ -94,7 +95,7 @@ def test_thirds_of_one_projection_and_other_views_give_the_same():
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_threads_change_nothing(monkeypatch, batch):
-    monkeypatch.setattr(fractal_cpu, "SMALL", 0)
+    monkeypatch.setattr(cpu, "SMALL", 0)
     inputs = streams(30, batch=batch, gradient=True)
     results = []
     for threads in (1, 2, 3, 7):
@@ -109,9 +110,9 @@ def test_threads_change_nothing(monkeypatch, batch):
 @pytest.mark.parametrize("lengths", [[5], [5, 5, 5], [9, 1, 1], [0, 3], [7] * 8])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_every_head_of_every_utterance_is_done_once(monkeypatch, lengths, threads):
-    monkeypatch.setattr(fractal_cpu, "SMALL", 0)
+    monkeypatch.setattr(cpu, "SMALL", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    shares = fractal_cpu._shared(np.array(lengths), 8, heads=4)
+    shares = cpu._shared(np.array(lengths), 8, heads=4)
     assert 1 <= len(shares) <= threads
     done = sorted((u, h) for share in shares for u, first, end in share.tolist() for h in range(first, end))
     assert done == [(u, h) for u in range(len(lengths)) for h in range(4)]
@@ -131,14 +132,12 @@ def test_dropout_drops_the_share_that_it_says_and_lets_the_others_grow():
     # With values of ones an attended frame is the sum of its weights; GELU is undone where it is monotone.
     weights = torch.full((3, 3 * 4096), 1 / 3).numpy()
     dropped = np.empty_like(weights)
-    rules = fractal_kernels.Rules(
-        4096, 3, 1, False, False, 1.0, np.float32(1 / 0.7), np.uint32(0.3 * 2**32), np.uint64(7)
-    )
-    fractal_kernels._drop(weights, dropped, 4096, rules, 0)
+    rules = cpu_kernels.Rules(4096, 3, 1, False, False, 1.0, np.float32(1 / 0.7), np.uint32(0.3 * 2**32), np.uint64(7))
+    cpu_kernels._drop(weights, dropped, 4096, rules, 0)
     assert abs((dropped == 0).mean() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / dropped.size)
     np.testing.assert_allclose(dropped[dropped != 0], 1 / 3 / 0.7, rtol=1e-6)
     other = np.empty_like(weights)
-    fractal_kernels._drop(weights, other, 4096, rules._replace(seed=np.uint64(8)), 0)
+    cpu_kernels._drop(weights, other, 4096, rules._replace(seed=np.uint64(8)), 0)
     both = ((dropped == 0) & (other == 0)).mean()
     assert abs(both - 0.09) < 4 * math.sqrt(0.09 * 0.91 / dropped.size)
 
@@ -168,8 +167,8 @@ def test_polynomials_are_as_near_as_32_bits(limit):
     @njit
     def over(x, normal, slope):
         for place in range(x.shape[0]):
-            normal[place] = fractal_kernels.gelu(x[place])
-            slope[place] = fractal_kernels.gelu_slope(x[place])
+            normal[place] = cpu_kernels.gelu(x[place])
+            slope[place] = cpu_kernels.gelu_slope(x[place])
 
     x = np.linspace(-limit, limit, 200_001).astype(np.float32)
     normal, slope = np.empty_like(x), np.empty_like(x)
@@ -184,10 +183,10 @@ def test_polynomials_are_as_near_as_32_bits(limit):
 def test_without_numba_and_in_an_export_the_plain_way_is_taken(monkeypatch):
     inputs = streams(30)
     compiled = fractal_attention(*inputs, heads=4)
-    assert fractal_cpu.supports(inputs[0], FractalRules(4))
-    assert not fractal_cpu.supports(inputs[0].half(), FractalRules(4))
-    monkeypatch.setattr(fractal_cpu, "_has_numba", lambda: False)
-    assert not fractal_cpu.supports(inputs[0], FractalRules(4))
+    assert cpu.supports(inputs[0], FractalRules(4))
+    assert not cpu.supports(inputs[0].half(), FractalRules(4))
+    monkeypatch.setattr(cpu, "_has_numba", lambda: False)
+    assert not cpu.supports(inputs[0], FractalRules(4))
     torch.testing.assert_close(fractal_attention(*inputs, heads=4), compiled, atol=1e-12, rtol=0)
 
 
@@ -207,8 +206,8 @@ def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypat
             raise RuntimeError("cannot cache function: no locator available")
         return function, options
 
-    monkeypatch.setattr(fractal_kernels, "njit", njit)
-    assert fractal_kernels.kept(len) == (len, {"nogil": True})
+    monkeypatch.setattr(cpu_kernels, "njit", njit)
+    assert cpu_kernels.kept(len) == (len, {"nogil": True})
 
 
 @pytest.mark.parametrize(

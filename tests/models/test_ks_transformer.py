@@ -15,11 +15,12 @@ from torch import nn
 from affekt.batch import Batch, Stream
 from affekt.config import decode_named
 from affekt.errors import BadConfig
-from affekt.models import key_sparse, models
+from affekt.models import models
 from affekt.models.base import FeatureSpec
-from affekt.models.kept_keys import Choice, attend_to_kept
-from affekt.models.key_sparse import KeySparseAttention, kept_keys
-from affekt.models.ks_transformer import KSTransformer, KSTransformerConfig
+from affekt.models.ks_transformer import attention
+from affekt.models.ks_transformer.attention import KeySparseAttention, kept_keys
+from affekt.models.ks_transformer.kernel import Choice, attend_to_kept
+from affekt.models.ks_transformer.model import KSTransformer, KSTransformerConfig
 from tests.conftest import shapes_unchecked
 from tests.contracts.builders import EMOTIONS, synthetic_batch, tiny, with_noise_in_the_padding
 from tests.models.references import ks_transformer as reference
@@ -164,14 +165,14 @@ def test_a_share_of_one_is_vanilla_attention():
 @pytest.fixture
 def always_dropping(monkeypatch):
     """The products with the kept keys alone, at whatever size."""
-    monkeypatch.setattr(key_sparse, "WORTH_DROPPING", 0)
+    monkeypatch.setattr(attention, "WORTH_DROPPING", 0)
 
 
 def both_ways(monkeypatch, attention, *given):
     """Outputs and all gradients: with all keys, the dropped ones times zero; and with the kept keys alone."""
     found = []
     for threshold in (10**9, 0):
-        monkeypatch.setattr(key_sparse, "WORTH_DROPPING", threshold)
+        monkeypatch.setattr(attention, "WORTH_DROPPING", threshold)
         answer = attention(*given)
         learned = [*(x for x in given[:2]), *attention.parameters()]
         found.append([answer, *torch.autograd.grad(answer.sin().sum(), learned)])

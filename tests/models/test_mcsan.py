@@ -14,8 +14,8 @@ from affekt.config import decode_named
 from affekt.errors import BadConfig
 from affekt.models import models
 from affekt.models.base import FeatureSpec
-from affekt.models.mcsan import MCSAN, MCSANConfig
-from affekt.models.mcsan_encoders import SpeechEncoder, averaged_directions
+from affekt.models.mcsan.encoders import SpeechEncoder, averaged_directions
+from affekt.models.mcsan.model import MCSAN, MCSANConfig
 from tests.conftest import shapes_unchecked
 from tests.models.references.mcsan import mcsan as reference
 

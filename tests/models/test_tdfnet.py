@@ -16,8 +16,8 @@ from affekt.config import decode, decode_named, encode
 from affekt.errors import BadConfig
 from affekt.models import models
 from affekt.models.base import FeatureSpec
-from affekt.models.tdfnet import TDFNet
-from affekt.models.tdfnet_config import TDFNetConfig
+from affekt.models.tdfnet.config import TDFNetConfig
+from affekt.models.tdfnet.model import TDFNet
 from tests.conftest import shapes_unchecked
 from tests.models.references import tdfnet as reference
 

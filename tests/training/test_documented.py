@@ -7,9 +7,9 @@ import tomllib
 import pytest
 
 from affekt.config import decode
-from affekt.training.augment import Alteration, Augmentation, Masking
+from affekt.features.augment import Alteration, Augmentation, Masking
 from affekt.training.recipe import Recipe, Training
-from affekt.training.strategy import SupervisedConfig
+from affekt.training.supervised import SupervisedConfig
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from affekt.data import Dataset
 from affekt.errors import BadConfig
-from affekt.evaluation.selection import select
 from affekt.models import models
 from affekt.models.base import FeatureSpec
 from affekt.protocols import Split
-from affekt.run import Run
+from affekt.runs.folder import Run
+from affekt.runs.selection import select
+from affekt.training.dataset import Dataset
 from affekt.training.loop import drawn, fit
-from affekt.training.strategy import Supervised, SupervisedConfig
+from affekt.training.supervised import Supervised, SupervisedConfig
 
 EMOTIONS = ("angry", "happy", "sad")
 BUSY = SupervisedConfig(
@@ -265,7 +265,7 @@ import torch, sys
 from pathlib import Path
 from affekt.training.distributed import processes, shared
 from affekt.training.loop import fit
-from affekt.training.strategy import Supervised, SupervisedConfig
+from affekt.training.supervised import Supervised, SupervisedConfig
 from tests.training.test_loop import corpus, small_model, start
 
 torch.set_num_threads(1)
@@ -314,7 +314,7 @@ def test_an_epoch_that_has_predictions_has_its_line_in_the_log(tmp_path, monkeyp
         raise InterruptedError
 
     with monkeypatch.context() as patch:
-        patch.setattr("affekt.run.put", killed)
+        patch.setattr("affekt.runs.folder.put", killed)
         with pytest.raises(InterruptedError):
             run.record(1, answers, {"loss": 1.0})
     assert run.epochs == []

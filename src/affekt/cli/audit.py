@@ -118,7 +118,7 @@ def _made(name: str, settings: list[str], seed: int, utterances: Sequence[Uttera
 
 def _found(source: str, utterances: Sequence[Utterance]) -> list[Split]:
     """The split that a word means: a path, or a shipped bundle's name."""
-    from affekt.bundle import Bundle, shipped
+    from affekt.bundle.folder import Bundle, shipped
     from affekt.protocols.files import read_splits
     from affekt.registry import did_you_mean
 

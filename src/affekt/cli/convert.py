@@ -24,7 +24,7 @@ def convert(
     need("torch", extra="train", purpose="reading a checkpoint")
     import json as jsonlib
 
-    from affekt.checkpoint import convert_checkpoint
+    from affekt.features.convert import convert_checkpoint
 
     shapes = convert_checkpoint(source, target)
     print(jsonlib.dumps(shapes) if json else f"{target}: {len(shapes)} tensors")

@@ -185,7 +185,7 @@ def _print_description(source: Source, found: Description, labels: str) -> None:
 
 
 def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False) -> None:
-    from affekt.terminal import bar, fitted
+    from affekt.cli.display import bar, fitted
 
     if not counts:
         return

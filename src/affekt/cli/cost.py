@@ -10,7 +10,7 @@ import typer
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
-    from affekt.complexity import Cost
+    from affekt.cost import Cost
 
 
 def cost(
@@ -54,13 +54,13 @@ def cost(
     if lengths is not None and output is None:
         raise BadConfig("--lengths is for the page on all models: give --output docs/cost.md too, and no model")
     need("torch", extra="train", purpose="counting what a model costs")
-    from affekt import complexity
+    from affekt.cost import cost as count_cost
 
     if output is not None:
         _write_page(output, lengths, measure, threads)
         return
     assert model is not None
-    found = complexity.cost(
+    found = count_cost(
         model, frames=asked, emotions=classes, settings=settings or (), measured=measure, threads=threads
     )
     if json:
@@ -70,7 +70,7 @@ def cost(
 
 
 def _write_page(output: Path, lengths: Path | None, measure: bool, threads: int) -> None:
-    from affekt.reports.cost import page, published
+    from affekt.cost.page import page, published
     from affekt.reports.lengths import read
     from affekt.reports.lengths_plot import drawn
 
@@ -107,7 +107,7 @@ def _print_table(found: Cost) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from affekt.reports.cost import WHY, amount
+    from affekt.cost.page import WHY, amount
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "frames", "parameters", "FLOPs", "printed rule"):

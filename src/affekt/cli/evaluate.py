@@ -31,8 +31,8 @@ def evaluate(
     import json as jsonlib
 
     from affekt.corpora.source import Source
-    from affekt.evaluation.selection import RULES
     from affekt.extras import need
+    from affekt.runs.selection import RULES
 
     # What is misspelt is said before anything is asked to be installed.
     chosen = Source(corpus, str(root)) if root else Source.parse(corpus)
@@ -44,13 +44,13 @@ def evaluate(
     if not any(Path(source).rglob("predictions")):
         _check_bundle(source)
     need("torch", extra="train", purpose="evaluation")
-    from affekt import experiments
-    from affekt.terminal import print_scores
+    from affekt.cli.display import print_scores
+    from affekt.workflows.evaluate import evaluate as evaluate_on
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    scores = experiments.evaluate(source, chosen, selection=selection, say=say)
+    scores = evaluate_on(source, chosen, selection=selection, say=say)
     if json:
         print(jsonlib.dumps(scores))
     else:
@@ -58,7 +58,7 @@ def evaluate(
 
 
 def _check_bundle(source: str) -> None:
-    from affekt.bundle import Bundle, shipped
+    from affekt.bundle.folder import Bundle, shipped
 
     if source not in shipped() and not Path(source).is_dir():
         raise BadConfig(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from affekt.features.maintenance import StoredFeature
+    from affekt.features.store_maintenance import StoredFeature
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -24,8 +24,8 @@ Names = Annotated[
 @app.command()
 def ls(json: Json = False) -> None:
     """List what is stored: settings, files, size, and when it was last used."""
-    from affekt.features.maintenance import stored_features
     from affekt.features.store import cache_root
+    from affekt.features.store_maintenance import stored_features
 
     found = stored_features()
     if json:
@@ -43,7 +43,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Open every file: is it whole, of the shape that its description says, and all numbers? Exit status 2 if not."""
-    from affekt.features.maintenance import stored_features
+    from affekt.features.store_maintenance import stored_features
 
     found = stored_features(names or ())
     damaged = {str(path): reason for path, reason in _checked(found) if reason}
@@ -72,7 +72,7 @@ def prune(
     json: Json = False,
 ) -> None:
     """Delete stored features by name or by age, and always what killed processes left unfinished."""
-    from affekt.features.maintenance import plan
+    from affekt.features.store_maintenance import plan
 
     pruning = plan(names or (), older_than=older_than, everything=everything)
     facts = [_facts(one) for one in pruning.stored]
@@ -110,7 +110,7 @@ def _checked(found: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from affekt.features.maintenance import damages
+    from affekt.features.store_maintenance import damages
 
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:

@@ -33,10 +33,10 @@ def recognize(
     """
     from contextlib import ExitStack
 
-    from affekt.audio import name_of
-    from affekt.inference.output import ResultsFile
+    from affekt.audio.read import name_of
+    from affekt.cli.display import Display
     from affekt.inference.recognizer import Recognizer, expand
-    from affekt.terminal import Display
+    from affekt.inference.results_file import ResultsFile
 
     if "" in inputs:
         raise BadAudio("an empty name stands among the files: is a variable of the shell not set?", code="missing")

@@ -27,9 +27,9 @@ def report(
     import dataclasses
     import json as jsonlib
 
-    from affekt.reports.page import page
+    from affekt.reports.markdown import page
     from affekt.reports.results import results
-    from affekt.reports.searches import search_results
+    from affekt.search.report.tables import search_results
 
     found, searches = results(runs), search_results(runs)
     doubts = [row.doubt for row in found.rows] + [one.doubt for one in searches]

@@ -15,7 +15,7 @@ from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
     from affekt.corpora.source import Source
-    from affekt.training.search_recipe import SearchRecipe
+    from affekt.search.recipe import SearchRecipe
 
 
 def search(
@@ -41,10 +41,10 @@ def search(
     from affekt.extras import need
 
     need("torch", extra="train", purpose="searching")
-    from affekt import experiments
-    from affekt.experiments.jobs import Here, Workers
-    from affekt.experiments.searching import PAGE, bundles_of
-    from affekt.training.search_recipe import load_search
+    from affekt.search.recipe import load_search
+    from affekt.search.search import PAGE, bundles_of
+    from affekt.search.search import search as search_architecture
+    from affekt.workflows.jobs import Here, Workers
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log that is watched grows with the search
@@ -54,7 +54,7 @@ def search(
     folder = run or Path("runs") / chosen.name
     with contextlib.ExitStack() as stack:
         launcher = stack.enter_context(Workers(workers)) if workers > 1 else Here()
-        found = experiments.search(chosen, folder, launcher=launcher, bundles=bundles)
+        found = search_architecture(chosen, folder, launcher=launcher, bundles=bundles)
     for bundle in (one for each in found for one in bundles_of(each)):
         print(f"found: {bundle.folder}; affekt recognize FILE --model {bundle.folder}")
     print(f"what was found, and beside what: {folder / PAGE}")

@@ -15,7 +15,7 @@ from affekt.cli.corpus import Columns, Emotions, pairs
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
-    from affekt.bundle import Bundle
+    from affekt.bundle.folder import Bundle
     from affekt.corpora.source import Source
 
 OWN = "affekt train --from default --corpus folder:PATH --output BUNDLE"
@@ -62,27 +62,29 @@ def train(
             "--corpus, --column and --emotion go with --from; a recipe names its corpora itself: corpora=[...]"
         )
     need("torch", extra="train", purpose="training")
-    from affekt import experiments
     from affekt.training.recipe import load_recipe
+    from affekt.workflows.finetune import own_recipe
+    from affekt.workflows.make_bundle import check_place, make_bundle
+    from affekt.workflows.train import train as train_recipe
 
     if output is not None:
-        experiments.check_place(output)
+        check_place(output)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log that is watched grows with the training
     if start is not None:
         sources = [_source(one, column, emotion) for one in corpus or ()]
         named = output.resolve().name if output else sources[0].id
-        chosen = experiments.own_recipe(start, sources, named, given)
+        chosen = own_recipe(start, sources, named, given)
     else:
         chosen = load_recipe(str(name), given)
     folder = run or Path("runs") / chosen.name
-    runs = experiments.train(chosen, folder, one_model=output is not None)
+    runs = train_recipe(chosen, folder, one_model=output is not None)
     if os.environ.get("RANK", "0") != "0":  # under torchrun, the first process alone
         return
     if output is None:
         print(f"trained: {folder}; affekt evaluate {folder} CORPUS ROOT scores it")
     else:
-        _print_made(experiments.make_bundle(chosen, runs, output), output)
+        _print_made(make_bundle(chosen, runs, output), output)
 
 
 def _print_made(made: Bundle, output: Path) -> None:

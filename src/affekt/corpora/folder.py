@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from affekt.audio import find_files
+from affekt.audio.read import find_files
 from affekt.corpora.base import Corpus
-from affekt.corpora.words import Words
+from affekt.corpora.emotion_names import Words
 from affekt.errors import BadCorpus
 from affekt.labels import EMOTIONS, canonical
 from affekt.utterance import Utterance

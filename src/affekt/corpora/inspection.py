@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from affekt.audio import MEDIA_SUFFIXES, SAMPLE_RATE, Waveform, check_length, load
+from affekt.audio.read import MEDIA_SUFFIXES, SAMPLE_RATE, Waveform, check_length, load
 from affekt.corpora.base import Published, some
 from affekt.corpora.source import Source
 from affekt.errors import BadAudio

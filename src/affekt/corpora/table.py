@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from affekt.corpora.base import Corpus, rows_of, text_of
-from affekt.corpora.words import Words
+from affekt.corpora.emotion_names import Words
 from affekt.errors import BadCorpus
 from affekt.extras import need
 from affekt.registry import did_you_mean

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from affekt.audio import Waveform, load
+from affekt.audio.read import Waveform, load
 from affekt.corpora.base import some
 from affekt.corpora.export import export
 from affekt.corpora.inspection import stretch

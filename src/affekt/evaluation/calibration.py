@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.metrics import Labels, Probabilities
+from affekt.evaluation.metrics import Labels, Probabilities
 
 LOWEST, HIGHEST, STEPS = 0.2, 5.0, 400
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.errors import BadConfig
-from affekt.metrics import Labels, Probabilities, confusion, ece, recalls, ua, wa, wf1
+from affekt.evaluation.metrics import Labels, Probabilities, confusion, ece, recalls, ua, wa, wf1
 
 DRAWS = 2000
 PEOPLE = 10  # from so many speakers on, the bootstrap draws speakers

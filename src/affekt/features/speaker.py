@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from affekt.audio import SAMPLE_RATE
+from affekt.audio.read import SAMPLE_RATE
 from affekt.batch import Stream
 from affekt.errors import BadConfig
 from affekt.features.base import Feature

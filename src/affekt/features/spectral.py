@@ -23,7 +23,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from affekt.audio import SAMPLE_RATE
+from affekt.audio.read import SAMPLE_RATE
 from affekt.batch import Stream
 from affekt.errors import BadConfig
 from affekt.features.base import Feature

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from affekt.audio import SAMPLE_RATE
+from affekt.audio.read import SAMPLE_RATE
 from affekt.batch import Stream
 from affekt.errors import BadConfig
-from affekt.features.hub import Checkpoint, Encoder, EncoderConfig
+from affekt.features.transformers_encoder import Checkpoint, Encoder, EncoderConfig
 from affekt.features.whisper import HOP, LogMel, frame_mask
 
 PIECE = 30 * SAMPLE_RATE  # samples that Whisper hears at once

@@ -21,7 +21,7 @@ from affekt.batch import Stream
 from affekt.errors import BadConfig
 from affekt.extras import need
 from affekt.features.base import TextFeature
-from affekt.features.hub import Checkpoint, Encoder, EncoderConfig
+from affekt.features.transformers_encoder import Checkpoint, Encoder, EncoderConfig
 from affekt.features.whisper import frame_mask
 
 SHORTEST = 3  # tokens: one between the two special ones

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from affekt.audio import SAMPLE_RATE
+from affekt.audio.read import SAMPLE_RATE
 from affekt.batch import Stream
 from affekt.config import decode, encode
 from affekt.errors import BadConfig

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from affekt.audio import SAMPLE_RATE, Source, Waveform, blocks, check_length, find_files, is_folder, name_of
-from affekt.bundle import DEFAULT, Bundle
+from affekt.audio.read import SAMPLE_RATE, Source, Waveform, blocks, check_length, find_files, is_folder, name_of
+from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.errors import AffektError, BadBundle
-from affekt.inference.graph import Graph
+from affekt.inference.onnx import Graph
 from affekt.inference.row import AGGREGATION, Row, row
 
 LONGEST = 30 * SAMPLE_RATE  # samples; more is cut into windows
@@ -51,7 +51,7 @@ class Recognizer:
         """The row of one source: a path, bytes, a binary file object, or an array with its rate in Hz.
 
         A source of over 30 s is read and recognised in windows of 5 to 10 s, in bounded memory.
-        Raises `BadAudio` (codes: `affekt.audio.CODES`) and `MissingExtra`.
+        Raises `BadAudio` (codes: `affekt.audio.read.CODES`) and `MissingExtra`.
         """
         name, rows, total = name_of(source), [], 0
         for waveform in windows(blocks(source, sample_rate)):

@@ -8,12 +8,12 @@ from affekt.registry import Registry
 models = Registry(
     "model",
     {
-        "mstr": "affekt.models.mstr:MSTR",
-        "vanilla": "affekt.models.vanilla:VanillaTransformer",
-        "tdfnet": "affekt.models.tdfnet:TDFNet",
-        "mcsan": "affekt.models.mcsan:MCSAN",
-        "ks_transformer": "affekt.models.ks_transformer:KSTransformer",
-        "emotionnas-spectrogram": "affekt.models.emotionnas.network:SpectrogramBranch",
+        "mstr": "affekt.models.mstr.model:MSTR",
+        "vanilla": "affekt.models.mstr.vanilla:VanillaTransformer",
+        "tdfnet": "affekt.models.tdfnet.model:TDFNet",
+        "mcsan": "affekt.models.mcsan.model:MCSAN",
+        "ks_transformer": "affekt.models.ks_transformer.model:KSTransformer",
+        "emotionnas-spectrogram": "affekt.models.emotionnas.spectrogram:SpectrogramBranch",
         "emotionnas-recurrent": "affekt.models.emotionnas.recurrent:RecurrentBranch",
         "emotionnas-fusion": "affekt.models.emotionnas.fusion:DecisionFusion",
     },

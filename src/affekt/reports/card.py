@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from affekt.bundle import DEFAULT, Bundle
+from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.protocols import INDEPENDENT
 from affekt.protocols.split import UNKNOWN
+from affekt.tables import table
 
 TEMPLATE = """\
 # {name}: the emotion in a voice
@@ -140,11 +141,6 @@ def _title(entry: dict[str, Any]) -> str:
 
 def percent(interval: dict[str, float]) -> str:
     return f"{100 * interval['value']:.1f} ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows), ""])
 
 
 def _scores(scores: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from affekt.config import decode
 from affekt.errors import BadConfig
-from affekt.reports.card import table
+from affekt.tables import table
 
 OURS, OTHER = "mstr", "vanilla"
 Step = Literal["forward", "training step"]

@@ -1,7 +1,7 @@
 """Finished trainings side by side: scores over seeds, what each selection would have printed, and paired comparisons.
 
 Everything derives from run folders. The corpora, where they are found, tell who speaks, which the intervals go by, and
-whether the audio is the original. `affekt.reports.page` makes Markdown of it.
+whether the audio is the original. `affekt.reports.markdown` makes Markdown of it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.corpora.source import OWN
+from affekt.evaluation.metrics import confusion, ua, wa, wf1
 from affekt.evaluation.scores import Comparison, Scores, compare, score
-from affekt.evaluation.selection import Rule
 from affekt.extras import need
-from affekt.metrics import confusion, ua, wa, wf1
 from affekt.protocols import INDEPENDENT, Split
 from affekt.protocols.split import combined_hash
-from affekt.reports.trainings import Answers, Tested, corpora_of, gathered, tested
-from affekt.run import Run
+from affekt.runs.folder import Run
+from affekt.runs.groups import Answers, Tested, corpora_of, gathered, tested
+from affekt.runs.selection import Rule
 
 
 @dataclass(frozen=True)

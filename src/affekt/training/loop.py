@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from affekt.checkpoint import load_state, save_state
-from affekt.data import Dataset, scoring_batches, training_batches
 from affekt.errors import BadConfig, Diverged
-from affekt.evaluation.selection import PART, out_of_patience, select
-from affekt.metrics import confusion, ua
-from affekt.run import Run
+from affekt.evaluation.metrics import confusion, ua
+from affekt.runs.folder import Run
+from affekt.runs.selection import PART, out_of_patience, select
+from affekt.training.checkpoint import load_state, save_state
+from affekt.training.dataset import Dataset, scoring_batches, training_batches
 from affekt.training.distributed import wait
-from affekt.training.strategy import Strategy
+from affekt.training.supervised import Strategy
 
 
 def fit(

@@ -9,25 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from affekt.bundle import Bundle
+from affekt.bundle.folder import Bundle
+from affekt.bundle.pipeline import rebuild
 from affekt.config import decode, decode_named, encode, override, read_toml
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
-from affekt.evaluation.selection import PART, Rule, select
 from affekt.features import features
+from affekt.features.augment import Augmentation
 from affekt.features.base import Feature
 from affekt.labels import LabelSet, label_set
 from affekt.models import models
 from affekt.models.base import EmotionModel, FeatureSpec
-from affekt.pipeline import rebuild
 from affekt.protocols import protocols
 from affekt.protocols.base import Protocol
 from affekt.registry import did_you_mean
-from affekt.run import Run
-from affekt.training.augment import Augmentation
-from affekt.training.darts import ArchitectureSearchConfig
-from affekt.training.strategy import SupervisedConfig
-from affekt.training.tuning import take_over
+from affekt.runs.folder import Run
+from affekt.runs.selection import PART, Rule, select
+from affekt.search.darts import ArchitectureSearchConfig
+from affekt.training.finetuning import take_over
+from affekt.training.supervised import SupervisedConfig
 from affekt.utterance import Utterance
 
 FUSION = "emotionnas-fusion"

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.models.emotionnas.convolutions import channels_last, even_gradient
-from affekt.models.emotionnas.fans import Fan, Live
 from affekt.models.emotionnas.genotypes import KINDS, Genes
+from affekt.models.emotionnas.mixed_ops import Fan, Live
 from affekt.models.emotionnas.operations import OPERATIONS, ConvNorm, FactorizedReduce, Image, NewImage, operation
 
 Earlier = Float[Tensor, "batch earlier_channels earlier_height earlier_width"]  # what the cell before the last gave

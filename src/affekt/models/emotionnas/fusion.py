@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch
 from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
-from affekt.models.emotionnas.network import SpectrogramBranch, SpectrogramConfig
 from affekt.models.emotionnas.recurrent import RecurrentBranch, RecurrentConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
 from affekt.models.layers import Classifier
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from affekt.errors import BadConfig
-from affekt.models.emotionnas.recipes import AFTER, BEFORE, FRAME, Node, states
+from affekt.models.emotionnas.cell_graphs import AFTER, BEFORE, FRAME, Node, states
 from affekt.models.layers import Mask
 
 SLOPE = 0.01  # of the leaky ReLU

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
+from affekt.models.emotionnas.cell_graphs import FRAME, Node, compiled, idle
 from affekt.models.emotionnas.inputs import prepared
-from affekt.models.emotionnas.recipes import FRAME, Node, compiled, idle
 from affekt.models.emotionnas.recurrence import Order, Program, recur
 from affekt.models.layers import NEGATIVE, Classifier, Mask, Sequence, StreamInput, strided
 

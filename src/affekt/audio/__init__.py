@@ -1,0 +1,1 @@
+"""Audio files and arrays as mono 16 kHz samples."""

@@ -1,0 +1,120 @@
+"""What stands before the models in their papers: frozen encoders at their published sizes, counted without their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from affekt.audio.read import SAMPLE_RATE
+from affekt.cost.count import count_operations, on_meta
+from affekt.extras import need
+from affekt.models import models
+from affekt.models.base import EmotionModel
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """frames: what it gives, or for a vector of the whole utterance what it hears, for the utterance that the model is given.
+    A fixed computation (MFCC, a spectrogram) or a table (GloVe) has no network: 0 of both."""
+
+    stream: str
+    encoder: str
+    frames: int
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A published encoder. make: its network, or None where there is none. given: what it is given for so many frames."""
+
+    title: str
+    make: Callable[[], nn.Module] | None = None
+    given: Callable[[int], Tensor] = lambda frames: torch.zeros(1, frames, dtype=torch.long)  # tokens
+
+
+def _transformers(kind: str, **settings: Any) -> nn.Module:
+    transformers = need("transformers", extra="train", purpose="counting an encoder")
+    options = {} if kind == "Hubert" else {"add_pooling_layer": False}  # it stands after the last block
+    config = getattr(transformers, f"{kind}Config")(attn_implementation="eager", **settings)
+    return getattr(transformers, f"{kind}Model")(config, **options)
+
+
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
+
+def _hubert_large() -> nn.Module:
+    return _transformers("Hubert", **LARGE, do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True)
+
+
+def _bert_base() -> nn.Module:
+    return _transformers("Bert")
+
+
+def _roberta_large() -> nn.Module:
+    return _transformers("Roberta", **LARGE, vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1)
+
+
+def _wav2vec_large() -> nn.Module:
+    from affekt.features.wav2vec import Wav2Vec, Wav2VecConfig
+
+    return Wav2Vec(Wav2VecConfig())
+
+
+def _ecapa() -> nn.Module:
+    from affekt.features.speaker import ECAPA, ECAPAConfig
+
+    return ECAPA(ECAPAConfig())
+
+
+ENCODERS = {
+    # A frame of 25 ms every 20 ms: 400 samples, and 320 more for each further one.
+    "hubert-large": Encoder("HuBERT large", _hubert_large, lambda frames: torch.zeros(1, 320 * frames + 80)),
+    # A frame of 29 ms every 10 ms, before the aggregator.
+    "wav2vec-large": Encoder("wav2vec large", _wav2vec_large, lambda frames: torch.zeros(1, 160 * frames + 305)),
+    "ecapa": Encoder("ECAPA-TDNN", _ecapa, lambda frames: torch.zeros(1, 160 * frames)),
+    "bert-base": Encoder("BERT base", _bert_base),
+    "roberta-large": Encoder("RoBERTa large", _roberta_large),
+    "mfcc": Encoder("MFCC"),
+    "spectrogram": Encoder("spectrogram"),
+    "glove": Encoder("GloVe"),
+}
+# Model -> stream -> its paper's encoder, and how many of the encoder's frames make one of the stream's.
+PAPERS: Mapping[str, Mapping[str, tuple[str, int]]] = {
+    "mstr": {"speech": ("hubert-large", 1)},
+    "vanilla": {"speech": ("hubert-large", 1)},
+    "tdfnet": {"speech": ("hubert-large", 1), "text": ("bert-base", 1), "speaker": ("ecapa", 1)},
+    "mcsan": {"speech": ("mfcc", 1), "text": ("glove", 1)},
+    "ks_transformer": {"speech": ("wav2vec-large", 1), "text": ("roberta-large", 1)},
+    "emotionnas-spectrogram": {"spectrogram": ("spectrogram", 1)},
+    "emotionnas-recurrent": {"speech": ("wav2vec-large", 4)},  # the mean of every four
+    "emotionnas-fusion": {"spectrogram": ("spectrogram", 1), "speech": ("wav2vec-large", 4)},
+}
+SPEAKER_FRAMES = 2  # of ECAPA, 10 ms, in one of HuBERT, 20 ms, beside which TDFNet's paper puts it
+
+
+def encoders_of(kind: type[EmotionModel], frames: Mapping[str, int]) -> tuple[EncoderCost, ...]:
+    """Those of a model's paper, for the utterance of which it is given so many frames. A model without a paper has none."""
+    name_of = {target: name for name, target in models.table.items()}
+    costs = []
+    for stream, (name, share) in PAPERS.get(name_of[f"{kind.__module__}:{kind.__qualname__}"], {}).items():
+        if stream in frames:
+            count = frames[stream] * share or frames.get("speech", 0) * SPEAKER_FRAMES
+            costs.append(_cost(stream, ENCODERS[name], count))
+    return tuple(costs)
+
+
+def _cost(stream: str, encoder: Encoder, frames: int) -> EncoderCost:
+    if encoder.make is None:
+        return EncoderCost(stream, encoder.title, frames, 0, 0)
+    network = on_meta(encoder.make)
+    given = on_meta(lambda: encoder.given(frames))
+    parameters = sum(p.numel() for p in network.parameters())
+    return EncoderCost(stream, encoder.title, frames, parameters, count_operations(lambda: network(given)))
+
+
+assert SAMPLE_RATE == 16_000  # what the lengths above are written for

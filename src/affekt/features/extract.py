@@ -1,0 +1,312 @@
+"""Features of utterances, from the store where they are, computed and stored where they are not."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from affekt.audio.read import SAMPLE_RATE, SHORTEST, Waveform, blocks
+from affekt.batch import Stream
+from affekt.errors import AffektError, BadAudio, BadConfig, BadCorpus
+from affekt.features.augment import Copy
+from affekt.features.base import Feature
+from affekt.features.store import FeatureStore, Stored, audio_key, file_hash
+from affekt.utterance import Utterance
+
+Say = Callable[[str], None]
+Key = TypeVar("Key", bound=Hashable)
+Span = tuple[int, int | None]  # samples at 16 kHz: the first, and the one after the last; None for the end
+
+SECONDS = {"cpu": 60.0, "cuda": 300.0}  # of sound in a batch, padding counted
+POOL = 8  # batches whose utterances are sorted by length together
+TOLERANCE = 0.1  # s that a file may end before the utterance does: times in a corpus are rounded
+EVERY = 30.0  # s between lines that say how far it is
+NAMED = 3  # failures that an error names; it counts the others
+
+
+def extract(
+    encoder: Feature,
+    name: str,
+    utterances: Sequence[Utterance],
+    *,
+    copy: Copy | None = None,
+    say: Say = print,
+    device: str = "cpu",
+    batched: bool | None = None,
+    seconds: float | None = None,
+) -> Stored:
+    """The encoder's frames of every utterance, (frames, dim) each, memory-mapped from the store.
+
+    copy: which altered copy of the utterances is meant, where not the original.
+    say: where lines about progress go. Where it is `print` and there is a terminal, a bar is drawn instead.
+    device: where the encoder runs, "cpu" or "cuda".
+    batched: several utterances at once, or one by one; by default batched on an accelerator alone, which one utterance does
+        not fill. In a batch the last bits of an utterance's features depend on its neighbours, so that a training which
+        found part of them in the store is not bit-identical to one that found none.
+    seconds: of sound in a batch, padding counted; by default 60 on the CPU and 300 on an accelerator.
+    Raises `BadCorpus` that counts the utterances that are missing or no sound, once all others are computed: data are not
+    dropped in silence. `BadConfig` for a device that is not there.
+    """
+    check_device(device)
+    batched = device != "cpu" if batched is None else batched
+    store = FeatureStore(name, description(encoder, name, copy, device=device, batched=batched))
+    failures: dict[str, str] = {}
+    keys = _keys(utterances, failures)
+    missing = {key: one for key, one in zip(keys, utterances, strict=True) if key and key not in store}
+    if missing:
+        say(f"{name}: {len(keys) - len(missing)} of {len(keys)} utterances in {store.folder}, computing the others")
+    limit = round((seconds or SECONDS[device.partition(":")[0]]) * SAMPLE_RATE) if batched else 0
+    sounds = ((key, copy(sound, key) if copy else sound) for key, sound in _sounds(missing, failures))
+    with running(encoder, device), progress_of(len(missing), say) as advance:
+        for batch in _batches(sounds, limit):
+            for (key, _), values in zip(batch, frames(encoder, [sound for _, sound in batch], device), strict=True):
+                try:
+                    store[key] = values
+                except AffektError as error:
+                    failures[called(missing[key])] = str(error)
+            advance(len(batch))
+    if failures:
+        raise BadCorpus(told(failures, len(utterances), name))
+    return Stored(store, keys)
+
+
+def frames(encoder: Feature, sounds: Sequence[Waveform], device: str = "cpu") -> list[NDArray[np.floating]]:
+    """The encoder's (frames, dim), or (dim,), of each sound, of all in one run; of one alone without any padding or mask."""
+    lengths = torch.tensor([len(sound) for sound in sounds])
+    padded = torch.zeros(len(sounds), int(lengths.max()))
+    for row, sound in zip(padded, sounds, strict=True):
+        row[: len(sound)] = torch.from_numpy(sound)
+    with torch.inference_mode():
+        stream = encoder(padded.to(device), lengths.to(device) if len(sounds) > 1 else None)
+    return separated(stream)
+
+
+def separated(stream: Stream) -> list[NDArray[np.floating]]:
+    """Each utterance's (frames, dim), its padding cut away; (dim,) of a stream without time."""
+    values = stream.values.cpu().numpy()
+    if not stream.has_time:
+        return list(values)
+    return [one[:count] for one, count in zip(values, stream.lengths().tolist(), strict=True)]
+
+
+def description(
+    encoder: Feature, name: str, copy: Copy | None, *, device: str = "cpu", batched: bool = False
+) -> dict[str, object]:
+    """All that decides a feature's bits; what differs in any of it stands apart in the store."""
+    on_cpu = device == "cpu"
+    made: dict[str, object] = {
+        "feature": name,
+        "version": encoder.version,
+        "settings": asdict(encoder.config),
+        "dim": encoder.dim,
+        "weights": weights_hash(encoder),
+        **{library: importlib.import_module(library).__version__ for library in encoder.libraries},
+        "device": "cpu" if on_cpu else torch.cuda.get_device_name(device),
+        "batched": batched,
+    }
+    if on_cpu:
+        made["threads"] = torch.get_num_threads()
+    return {**made, "copy": asdict(copy)} if copy else made
+
+
+def weights_hash(network: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def waveform(utterance: Utterance) -> Waveform:
+    """An utterance's sound, (samples,), mono, at 16 kHz; `BadCorpus` where it cannot be read."""
+    if utterance.audio is None:
+        raise BadCorpus(f"{called(utterance)}: it has no sound")
+    failures: dict[str, str] = {}
+    for _, sound in _sounds({"": utterance}, failures):
+        return sound
+    ((name, reason),) = failures.items()
+    raise BadCorpus(f"{name}: {reason}")
+
+
+def stretches(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, Waveform]]:
+    """Stretches of one file, (samples,) each, in the order of their ends, in one pass that stops after the last of them.
+
+    Memory holds the stretches that are being read, not the file. A stretch that goes beyond the file's end is what there
+    is of it. Raises `BadAudio`.
+    """
+    waiting = dict(sorted(spans.items(), key=lambda item: item[1][0]))
+    pieces: dict[Key, list[Waveform]] = {key: [] for key in waiting}
+    position = 0
+    for block in blocks(path):
+        after = position + len(block)
+        for key, (first, last) in list(waiting.items()):
+            if first >= after:
+                break
+            pieces[key].append(block[max(0, first - position) : None if last is None else max(0, last - position)])
+            if last is not None and last <= after:
+                del waiting[key]
+                yield key, np.concatenate(pieces.pop(key))
+        if not waiting:
+            return
+        position = after
+    for key in waiting:
+        yield key, np.concatenate([np.zeros(0, np.float32), *pieces[key]])
+
+
+def _keys(utterances: Sequence[Utterance], failures: dict[str, str]) -> list[str]:
+    """The utterances' keys in the store, each file read once; "" for those whose file cannot be read."""
+    content = functools.cache(file_hash)
+    keys = []
+    for utterance in utterances:
+        keys.append("")
+        if utterance.audio is None:
+            failures[called(utterance)] = "it has no sound"
+            continue
+        try:
+            keys[-1] = audio_key(utterance, content)
+        except OSError as error:
+            failures[called(utterance)] = f"{utterance.audio} cannot be read: {error.strerror}"
+    return keys
+
+
+def _sounds(utterances: Mapping[str, Utterance], failures: dict[str, str]) -> Iterator[tuple[str, Waveform]]:
+    """Every utterance's sound, each file read once; in `failures` why there is none, where it cannot be had."""
+    files: dict[Path, dict[str, Utterance]] = {}
+    for key, utterance in utterances.items():
+        assert utterance.audio is not None
+        files.setdefault(utterance.audio, {})[key] = utterance
+    for path, waiting in files.items():
+        try:
+            for key, sound in stretches(path, {key: _span(utterance) for key, utterance in waiting.items()}):
+                utterance = waiting.pop(key)
+                if problem := _problem(utterance, sound):
+                    failures[called(utterance)] = problem
+                else:
+                    yield key, sound
+        except BadAudio as error:
+            failures.update({called(utterance): str(error) for utterance in waiting.values()})
+
+
+def _span(utterance: Utterance) -> Span:
+    end = None if utterance.end is None else round(utterance.end * SAMPLE_RATE)
+    return round(utterance.start * SAMPLE_RATE), end
+
+
+def _problem(utterance: Utterance, sound: Waveform) -> str:
+    """What speaks against a stretch as it was read; "" for nothing."""
+    first, last = _span(utterance)
+    found = (first + len(sound)) / SAMPLE_RATE
+    if last is not None and (last - first) / SAMPLE_RATE > len(sound) / SAMPLE_RATE + TOLERANCE:
+        return f"{utterance.audio} ends at {found:.2f} s, and the utterance at {utterance.end} s"
+    if len(sound) < SHORTEST * SAMPLE_RATE:
+        return f"{utterance.audio}: {len(sound) / SAMPLE_RATE:.3f} s of sound; at least {SHORTEST} s are needed"
+    return ""
+
+
+def called(utterance: Utterance) -> str:
+    return f"{utterance.corpus} {utterance.id}"
+
+
+def told(failures: Mapping[str, str], count: int, name: str) -> str:
+    named = "; ".join(f"{one}: {reason}" for one, reason in list(failures.items())[:NAMED])
+    others = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+    return f"{len(failures)} of {count} utterances have no {name}: {named}{others}"
+
+
+def _batches(sounds: Iterator[tuple[str, Waveform]], limit: int) -> Iterator[list[tuple[str, Waveform]]]:
+    """Sounds of like length together, at most `limit` samples of them, padding counted; one by one where it is 0."""
+    if not limit:
+        yield from ([one] for one in sounds)
+        return
+    pool: list[tuple[str, Waveform]] = []
+    held = 0
+    for one in itertools.chain(sounds, [None]):
+        if one is not None:
+            pool.append(one)
+            held += len(one[1])
+        if one is None or held >= POOL * limit:
+            yield from _cut(sorted(pool, key=lambda entry: len(entry[1])), limit)
+            pool, held = [], 0
+
+
+def _cut(pool: Sequence[tuple[str, Waveform]], limit: int) -> Iterator[list[tuple[str, Waveform]]]:
+    """Batches of a pool that is sorted by length."""
+    batch: list[tuple[str, Waveform]] = []
+    for one in pool:
+        if batch and (len(batch) + 1) * len(one[1]) > limit:
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def check_device(device: str) -> None:
+    if device.partition(":")[0] not in SECONDS:
+        raise BadConfig(f"device = {device!r}: expected {' or '.join(SECONDS)}")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise BadConfig(f"device = {device!r}: torch finds no such device here; expected cpu")
+
+
+@contextlib.contextmanager
+def running(encoder: Feature, device: str) -> Iterator[None]:
+    """The encoder on the device, and back where it was; in full precision, for a spectrum's soft parts are lost without."""
+    held = next(itertools.chain(encoder.parameters(), encoder.buffers()), None)  # a table of words has neither
+    before = torch.device("cpu") if held is None else held.device
+    if device != "cpu":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS cannot be deterministic
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        try:
+            encoder.to(device)
+            yield
+        finally:
+            encoder.to(before)
+
+
+@contextlib.contextmanager
+def progress_of(total: int, say: Say) -> Iterator[Callable[[int], None]]:
+    """Told how many more are done, it shows how far it is: by a bar on a terminal, else by a line now and then."""
+    began = time.monotonic()
+    drawn = total > 0 and say is print and sys.stderr.isatty()
+    with _bar(total) if drawn else contextlib.nullcontext(_lines(total, say)) as advance:
+        yield advance
+    if total:
+        say(f"  {total} done in {time.monotonic() - began:.1f} s")
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("computing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda number: progress.advance(task, number)
+
+
+def _lines(total: int, say: Say) -> Callable[[int], None]:
+    began = spoken = time.monotonic()
+    done = 0
+
+    def advance(number: int) -> None:
+        nonlocal done, spoken
+        done, now = done + number, time.monotonic()
+        if now - spoken >= EVERY and done < total:
+            say(f"  {done} of {total}, about {(now - began) / done * (total - done) / 60:.1f} minutes left")
+            spoken = now
+
+    return advance

@@ -1,0 +1,189 @@
+"""The spectrogram branch of EmotionNAS (Sun et al., arXiv 2203.13617 v1, section 2.1): a stem, L cells, the average over
+the image, one linear layer. Without a genotype it is the network of the search, which holds all candidate operations and
+which Table 3 counts; with one, the network that a search arrives at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from affekt.batch import Batch
+from affekt.errors import BadConfig
+from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
+from affekt.models.emotionnas.cells import Architecture, DerivedCell, SearchCell
+from affekt.models.emotionnas.convolutions import channels_last
+from affekt.models.emotionnas.genotypes import Genotype, discretise, genotype_of
+from affekt.models.emotionnas.inputs import prepared
+from affekt.models.emotionnas.mixed_ops import Live
+from affekt.models.emotionnas.operations import Image
+from affekt.models.layers import StreamInput
+
+
+@dataclass(frozen=True)
+class SpectrogramConfig:
+    """Defaults are those of section 3.3. The row of Table 3 that is printed as L = 8, C = 16 counts L = 6, C = 16."""
+
+    cells: int = 3  # L
+    channels: int = 6  # C, of the first cell's nodes; twice as many after each reduction
+    nodes: int = 4  # N, a cell's intermediate nodes: two or three do not give Table 3's counts
+    genotype: str | Genotype | None = None  # None: the search's network. Else a derived one: a name, or a genotype
+    frames: int = 140
+    input_dim: int = 140  # bins of the spectrogram
+    masked: bool = False  # the paper has no masks. True: what stands in the padding is read as zero
+    input_norm: Literal["none", "standard"] = "standard"  # not printed; each bin by the training part's statistics
+    input_channels: int = 1  # or 3, the picture repeated, as for photographs: Table 3's rounding leaves it open
+    stem_multiplier: int = 3  # channels of the stem, in multiples of C; 1 would do for Table 3's rounding too
+    shrink: int = 1  # beyond the paper: the image is first averaged over squares of so many frames and bins
+    # Of a derived network: in training it rises from nothing to this, as DARTS trains its own, to 0.2.
+    drop_path: float = 0.0
+    dropout: float = 0.0  # before the last layer; the paper has none
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        if self.genotype is None:
+            if self.drop_path:
+                raise BadConfig("drop_path is for a derived network: set genotype, or drop_path = 0")
+        elif genotype_of(self.genotype).nodes != self.nodes:
+            raise BadConfig(f"nodes = {self.nodes}, but the genotype has {genotype_of(self.genotype).nodes}")
+        divisor = 2 ** len(self.reductions)
+        for name, size in (("frames", self.frames), ("input_dim", self.input_dim)):
+            if size // self.shrink < 1 or size // self.shrink % divisor:
+                raise BadConfig(
+                    f"{name} = {size} with shrink = {self.shrink} gives an image side of {size // self.shrink}, which "
+                    f"{len(self.reductions)} reduction cells must halve each: give a multiple of {divisor * self.shrink}"
+                )
+
+    @property
+    def reductions(self) -> frozenset[int]:
+        """Which cells halve the image: those at a third and two thirds."""
+        return frozenset({self.cells // 3, 2 * self.cells // 3})
+
+
+class SpectrogramBranch(EmotionModel):
+    """Stream: spectrogram, (batch, 140 frames, 140 bins), laid out as an image (batch, 1, height = frames, width = bins).
+
+    Submodules: `stem` (convolution 0, norm 1); `cells.K` with `preprocess0` (input k-2), `preprocess1` (input k-1) and
+    `edges`; `classifier`; of the search's network, `architecture`. Cells put their nodes side by side, the first first.
+    """
+
+    Config = SpectrogramConfig
+    streams = ("spectrogram",)
+    paper = PaperSizes(emotions=4, frames={"spectrogram": 140})
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "genotype": "darts-v2",
+            "channels": 12,
+            "shrink": 5,
+            "masked": True,
+            "drop_path": 0.1,
+            "dropout": 0.3,
+        }
+    }
+    config: SpectrogramConfig
+
+    def __init__(self, config: SpectrogramConfig, emotions: int) -> None:
+        super().__init__()
+        self.config, self.emotions = config, emotions
+        self.dims, self.lengths = {"spectrogram": config.input_dim}, {"spectrogram": config.frames}
+        self.derived = None if config.genotype is None else genotype_of(config.genotype)
+        self.architecture = Architecture(config.nodes) if self.derived is None else None
+        self.input = StreamInput(config.input_dim, config.input_dim, norm=config.input_norm)
+        width = config.stem_multiplier * config.channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(config.input_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        )
+        self.cells = nn.ModuleList()
+        before, channels, halved = (width, width), config.channels, False
+        for index in range(config.cells):
+            reduction = index in config.reductions
+            channels *= 2 if reduction else 1
+            self.cells.append(self._cell(before, channels, reduction=reduction, halved=halved))
+            before, halved = (before[1], config.nodes * channels), reduction
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(before[1], emotions)
+
+    def _cell(self, before: tuple[int, int], channels: int, *, reduction: bool, halved: bool) -> nn.Module:
+        if self.derived is None:
+            return SearchCell(before, channels, self.config.nodes, reduction=reduction, halved=halved)
+        genes = self.derived.reduce if reduction else self.derived.normal
+        drop_path = self.config.drop_path
+        return DerivedCell(before, channels, genes, reduction=reduction, halved=halved, drop_path=drop_path)
+
+    @classmethod
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> SpectrogramBranch:
+        return cls(replace(config, input_dim=specs["spectrogram"].dim), emotions)
+
+    def alphas(self) -> dict[str, Float[Tensor, "edges operations"]]:
+        """What a search trains beside the weights, by kind of cell: leaves that take a gradient; none in a derived one.
+
+        `model.zero_grad()` leaves them alone: their own optimiser, or they themselves, clear their gradients.
+        """
+        return {} if self.architecture is None else dict(self.architecture.named_buffers())
+
+    def genotype(self) -> Genotype:
+        """What it is derived from, or what its architecture's weights would be made into now."""
+        return self.derived or discretise(self.alphas())
+
+    def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        self.input.standardise(*statistics["spectrogram"])
+
+    def proceed(self, progress: float) -> None:
+        """Paths of a derived network are dropped the more often, the further training is."""
+        for cell in self.cells:
+            if isinstance(cell, DerivedCell):
+                cell.drop_path = self.config.drop_path * progress
+
+    def _image(self, batch: Batch) -> Image:
+        stream = prepared(batch.streams["spectrogram"], self.input, masked=self.config.masked)
+        image = stream.fitted(self.config.frames).values.unsqueeze(1).expand(-1, self.config.input_channels, -1, -1)
+        return F.avg_pool2d(image, self.config.shrink) if self.config.shrink > 1 else image
+
+    def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
+        """The last cell's output, averaged over the image."""
+        first = second = channels_last(self.stem(self._image(batch)))
+        given = {kind: _weighed(alpha) for kind, alpha in self.alphas().items()}
+        for index, cell in enumerate(self.cells):
+            kind = "reduce" if index in self.config.reductions else "normal"
+            first, second = second, cell(first, second, *given.get(kind, ()))
+        return second.mean(dim=(2, 3))
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
+        return self.classifier(self.dropout(self.embed(batch)))
+
+    def explain(self, batch: Batch) -> Mapping[str, Tensor]:
+        """`embedding` (batch, width); of the search's network also `normal_shares` and `reduce_shares`, (edges,
+        operations), which sum to one on every edge."""
+        shares = {f"{kind}_shares": alpha.softmax(dim=1) for kind, alpha in self.alphas().items()}
+        return {"embedding": self.embed(batch), **shares}
+
+    def output(self) -> nn.Linear:
+        return self.classifier
+
+    def inert_parameters(self) -> frozenset[str]:
+        """Of a derived network: inputs that no node of a cell takes, and cells whose output nothing takes."""
+        if self.derived is None:
+            return frozenset()
+        used, dead = {len(self.cells) - 1}, []
+        for index in reversed(range(len(self.cells))):
+            if index not in used:
+                dead.append(f"cells.{index}.")
+                continue
+            genes = self.derived.reduce if index in self.config.reductions else self.derived.normal
+            taken = {source for _, source in genes}
+            used |= {index - 2 + source for source in (0, 1) if source in taken}
+            dead += [f"cells.{index}.preprocess{source}." for source in (0, 1) if source not in taken]
+        return frozenset(name for name, _ in self.named_parameters() if name.startswith(tuple(dead)))
+
+
+def _weighed(alpha: Tensor) -> tuple[Tensor, Live]:
+    """The operations' shares of every edge, and which of them are not zero. An exported graph computes all."""
+    shares = alpha.softmax(dim=1)
+    if torch.compiler.is_exporting() or shares.is_meta:
+        return shares, [[True] * shares.shape[1]] * len(shares)
+    return shares, (shares.detach() != 0).tolist()

@@ -1,0 +1,1 @@
+"""Fractal attention: as torch operations, as numba kernels and as Triton kernels."""

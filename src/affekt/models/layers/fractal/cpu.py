@@ -1,0 +1,180 @@
+"""Fractal attention on a processor: the kernels of `cpu_kernels`, as torch sees them.
+
+They are compiled by numba when they are first called, for 32 or for 64 bits, and kept on disk: a machine waits once, half a
+minute for both ways. As many threads take part as torch is set to use, where there is enough to do.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import itertools
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from affekt.models.layers.fractal.options import FractalRules
+from affekt.models.layers.shapes import Sequence
+from affekt.models.layers.threads import side_by_side
+
+if TYPE_CHECKING:
+    from affekt.models.layers.fractal.cpu_kernels import Rules
+
+COMPUTED = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
+SMALL = 2**19  # features of all frames up to which a second thread takes longer to start than it saves
+UNEVEN = 1.15  # share of the mean that the busiest thread may have before utterances are divided by heads
+HUGE = 2**21  # bytes of a huge page
+
+
+def supports(query: Tensor, rules: FractalRules) -> bool:  # noqa: ARG001 (all rules are computed)
+    """Whether `attend` can do this: numba, and tensors on a processor."""
+    return query.device.type == "cpu" and query.dtype in COMPUTED and _has_numba()
+
+
+@functools.cache
+def _has_numba() -> bool:
+    if importlib.util.find_spec("numba") is None:
+        return False
+    from numba import config
+
+    return not getattr(config, "DISABLE_JIT", False)
+
+
+def attend(
+    query: Sequence,
+    key: Sequence,
+    value: Sequence,
+    rules: FractalRules,
+    lengths: Int[Tensor, " batch"] | None = None,
+) -> Sequence:
+    """The sum over all scales of `torch_ops.fractal_levels`, with zeros behind an utterance's own frames.
+
+    lengths: of each utterance, that many frames are its own. 16-bit tensors are computed in 32 bits.
+    """
+    precision = COMPUTED[query.dtype]
+    streams = [x.to(precision) for x in (query, key, value)]
+    return _Attention.apply(*streams, rules, lengths).to(query.dtype)  # type: ignore[no-untyped-call]
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, rules: FractalRules, lengths: Tensor | None
+    ) -> Tensor:
+        from affekt.models.layers.fractal import cpu_kernels
+
+        batch, frames, dim = query.shape
+        counts = np.full(batch, frames) if lengths is None else lengths.numpy().astype(np.int64)
+        settings = _compiled_rules(rules, query)
+        out = _empty(query)
+        columns, streams = _rows(query, key, value)
+        side_by_side(
+            lambda tasks: cpu_kernels.forward(*streams, columns, _flat(out), frames, tasks, counts, settings),
+            _shared(counts, dim, rules.heads),
+        )
+        ctx.save_for_backward(query, key, value)
+        ctx.counts, ctx.settings = counts, settings
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        from affekt.models.layers.fractal import cpu_kernels
+
+        query, key, value = ctx.saved_tensors
+        _, frames, dim = query.shape
+        gradients = [_empty(query) for _ in range(3)]
+        owed, out = _flat(gradient.contiguous()), [_flat(x) for x in gradients]
+        columns, streams = _rows(query, key, value)
+        side_by_side(
+            lambda tasks: cpu_kernels.backward(*streams, columns, owed, *out, frames, tasks, ctx.counts, ctx.settings),
+            _shared(ctx.counts, dim, ctx.settings.heads),
+        )
+        return *gradients, None, None
+
+
+def _compiled_rules(rules: FractalRules, query: Tensor) -> Rules:
+    from affekt.models.layers.fractal.cpu_kernels import Rules
+
+    number = np.float64 if query.dtype == torch.float64 else np.float32
+    temperature = rules.temperature or (query.shape[2] / rules.heads) ** 0.5
+    return Rules(
+        rules.heads,
+        rules.factor,
+        rules.scales,
+        rules.mask_window_padding,
+        rules.upsampling == "repeat",
+        number(1 / temperature),
+        number(1 / (1 - rules.dropout)),
+        np.uint32(min(int(rules.dropout * 2**32), 2**32 - 1)),
+        np.uint64(int(torch.randint(2**63 - 1, (), device="cpu")) if rules.dropout else 0),
+    )
+
+
+def _rows(*streams: Tensor) -> tuple[tuple[int, ...], list[NDArray[Any]]]:
+    """Streams as rows of frames, (batch * frames, row), and the column that each begins at: views where that can be."""
+    columns, arrays = list[int](), []
+    for x in streams:
+        (batch, frames, dim), row, offset = x.shape, x.stride(1), int(x.storage_offset())
+        first = offset % row if row else 0
+        end = (offset - first + batch * frames * row) * x.element_size()
+        regular = x.stride(2) == 1 and (batch == 1 or x.stride(0) == frames * row)
+        if not regular or first + dim > row or end > x.untyped_storage().nbytes():
+            x, row, first = x.clone(memory_format=torch.contiguous_format), dim, 0
+            offset = 0
+        columns.append(first)
+        arrays.append(x.detach().as_strided((batch * frames, row), (row, 1), offset - first).numpy())
+    return tuple(columns), arrays
+
+
+def _flat(x: Tensor) -> NDArray[Any]:
+    return x.detach().view(-1, x.shape[2]).numpy()
+
+
+def _empty(like: Tensor) -> Tensor:
+    """Contiguous memory that nothing was written to. Linux is asked for huge pages: of large results most of the time would
+    otherwise go to the system handing out small ones."""
+    made = torch.empty(like.shape, dtype=like.dtype)
+    start = -(-made.data_ptr() // HUGE) * HUGE
+    size = (made.data_ptr() + made.nbytes) // HUGE * HUGE - start
+    advise = _advise()
+    if size > 0 and advise:
+        advise(start, size)
+    return made
+
+
+@functools.cache
+def _advise() -> Callable[[int, int], object] | None:
+    import ctypes
+
+    if sys.platform != "linux":
+        return None
+    huge_pages = 14  # MADV_HUGEPAGE
+    advise = ctypes.CDLL(None).madvise
+    return lambda start, size: advise(ctypes.c_void_p(start), ctypes.c_size_t(size), huge_pages)
+
+
+def _shared(lengths: NDArray[np.int64], dim: int, heads: int) -> list[NDArray[np.int64]]:
+    """What each thread does: rows of (utterance, first head, end). Whole utterances, longest first, unless that leaves some
+    threads with much less than others: then every thread takes some heads of all."""
+    threads = torch.get_num_threads() if int(lengths.sum()) * dim > SMALL else 1
+    shares: list[list[tuple[int, int, int]]] = [[] for _ in range(threads)]
+    loads = [0] * threads
+    for utterance in np.argsort(-lengths, kind="stable").tolist():
+        lightest = loads.index(min(loads))
+        loads[lightest] += int(lengths[utterance])
+        shares[lightest].append((utterance, 0, heads))
+    if max(loads) * threads > UNEVEN * sum(loads):
+        edges = [heads * thread // threads for thread in range(threads + 1)]
+        shares = [
+            [(utterance, head, end) for utterance in range(len(lengths)) if head < end]
+            for head, end in itertools.pairwise(edges)
+        ]
+    return [np.array(share, np.int64) for share in shares if share]

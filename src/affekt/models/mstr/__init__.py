@@ -1,0 +1,1 @@
+"""MSTR, and the vanilla transformer that it is compared with."""

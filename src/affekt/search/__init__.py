@@ -1,0 +1,1 @@
+"""All of EmotionNAS's architecture search that is not a model."""

@@ -1,0 +1,1 @@
+"""A search's page: tables, verdicts and drawings."""

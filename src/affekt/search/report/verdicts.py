@@ -1,0 +1,144 @@
+"""What an architecture search has shown, in plain words: better, worse, or not shown, and what a reader must know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from affekt.protocols import INDEPENDENT
+from affekt.runs.selection import PART
+from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, Row
+from affekt.search.report.tables import Difference, Found, SearchTable
+
+SAID = {
+    PICKED: "a random search of the same budget",
+    FOUND_CELL: "the found cell",
+    FOUND_RECIPE: "the found recipe",
+    SEARCHED: "the network of its search",
+}
+ENOUGH = 0.75  # of the search's cost, by its epochs or its seconds: with less, a random search is no fair rival
+
+
+@dataclass(frozen=True)
+class Verdict:
+    kind: Literal["better", "worse", "open", "early", "warning", "note"]
+    text: str
+
+
+def verdicts(table: SearchTable) -> list[Verdict]:
+    """First what must not be missed, then the comparisons, then what is good to know."""
+    return [*_warnings(table), *_comparisons(table), *_notes(table)]
+
+
+def _warnings(table: SearchTable) -> Iterator[Verdict]:
+    if collapsed := [one for one in table.searches if one.collapsed]:
+        yield Verdict("warning", _collapse(collapsed, len(table.searches)))
+    if table.verdict != INDEPENDENT:
+        yield Verdict("warning", f"The test part is {table.verdict}: the scores are of voices that may be known.")
+    if table.selection == "paper":
+        yield Verdict("warning", "The epoch was chosen on the TEST part: all scores here are optimistic.")
+
+
+def _collapse(collapsed: Sequence[Found], searches: int) -> str:
+    kept = "; ".join(
+        f"{one.title}: {one.skips} of {len(one.genotype['normal']) if one.genotype else 0}" for one in collapsed
+    )
+    return (
+        f"COLLAPSE to skip connections in {len(collapsed)} of {searches} searches. Operations of the normal cell that only "
+        f"hand on what they are given: {kept}. A search by gradients is known to drift there (Zela et al., ICLR 2020; Chen "
+        "et al., ICCV 2019): do not take such a cell for a result."
+    )
+
+
+def _comparisons(table: SearchTable) -> Iterator[Verdict]:
+    for branch, found in (("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECIPE)):
+        difference = next(
+            (one for one in table.differences if (one.branch, one.first, one.second) == (branch, found, PICKED)), None
+        )
+        rival, row = table.row(branch, PICKED), table.row(branch, found)
+        if difference is None or rival is None or row is None:
+            yield Verdict("early", f"The {found} has nothing to be measured by yet: {_lacking(table, branch, found)}.")
+            continue
+        yield Verdict(judged(difference), f"{sentence(difference)} {_budget(row, rival)}")
+    for difference in table.differences:
+        if difference.first == FUSION:
+            yield Verdict(judged(difference), sentence(difference))
+
+
+def _lacking(table: SearchTable, branch: str, found: str) -> str:
+    if table.row(branch, found) is None:
+        return "its search and its training have not ended, or were left out"
+    return "no random search of its budget has ended"
+
+
+def judged(difference: Difference) -> Literal["better", "worse", "open"]:
+    """Better, or worse, where both the interval over speakers and every seed say so; either alone may be chance."""
+    low, high = difference.interval or (0.0, 0.0)
+    seeds = difference.difference.seeds
+    if low > 0 and min(seeds) > 0:
+        return "better"
+    return "worse" if high < 0 and max(seeds) < 0 else "open"
+
+
+def sentence(difference: Difference) -> str:
+    """Such as: The found cell is better than darts-v2: +2.1 points of UA (95 % +0.4 to +3.9; ahead in 3 of 3 seeds)."""
+    seeds = difference.difference.seeds
+    ahead = f"ahead in {sum(one > 0 for one in seeds)} of {len(seeds)} seeds"
+    second = SAID.get(difference.second, difference.second)
+    points = f"{100 * difference.difference.mean:+.1f} points of UA"
+    if difference.interval is None:
+        return (
+            f"Whether the {difference.first} is better than {second} cannot be told: {points}, {ahead}; with fewer than 10 "
+            "known speakers there is no interval."
+        )
+    low, high = (f"{100 * end:+.1f}" for end in difference.interval)
+    said = {
+        "better": f"The {difference.first} is better than {second}",
+        "worse": f"The {difference.first} is worse than {second}",
+        "open": f"The {difference.first} is not shown to be better or worse than {second}",
+    }[judged(difference)]
+    return f"{said}: {points} (95 % {low} to {high}; {ahead})."
+
+
+def _budget(row: Row, rival: Row) -> str:
+    spent = (
+        f"The search and its training took {row.cost.epochs:.0f} epochs and {duration(row.cost.seconds)}, the random search "
+        f"{rival.cost.epochs:.0f} epochs of {rival.cost.trainings:.0f} networks and {duration(rival.cost.seconds)}."
+    )
+    # A cell's search is paid in time, for its network costs many times what a derived one does; a recipe's in epochs.
+    what: Literal["seconds", "epochs"] = "seconds" if row.branch == "spectrogram" else "epochs"
+    ours, theirs = getattr(row.cost, what), getattr(rival.cost, what)
+    if ours and theirs / ours < ENOUGH:
+        spent += f" That is {100 * theirs / ours:.0f} % of its {what}: no fair rival yet."
+    return spent
+
+
+def _notes(table: SearchTable) -> Iterator[Verdict]:
+    if table.alphas_on == "validation":
+        also = "which also chooses the epoch" if PART.get(table.selection) == "validation" else "as the paper does"
+        yield Verdict(
+            "note",
+            f"The architecture's weights (alphas) were trained on the validation part, {also}: scores on that part are "
+            "optimistic, and the choice of the epoch too. The test part had no say in either. alphas_on = 'half' keeps "
+            "them apart.",
+        )
+    seeds = sorted({one.seed for one in table.searches})
+    if len(seeds) == 1:
+        yield Verdict("note", "One seed: another may find another network. The intervals know nothing of other seeds.")
+    for kept, what in (
+        ("unfinished", "Begun and not at their end, so in no row"),
+        ("missing", "Not there, yet or by choice"),
+    ):
+        told: dict[str, list[str]] = {}
+        for one in table.searches:
+            told.setdefault("; ".join(getattr(one, kept)), []).append(one.title)
+        yield from (Verdict("note", f"{what}, {'; '.join(titles)}: {text}.") for text, titles in told.items() if text)
+
+
+def duration(seconds: float) -> str:
+    """Such as "45 s", "4 min 24 s", "1 h 03 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s" if rest else f"{seconds:.1f} s"

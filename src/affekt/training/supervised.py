@@ -1,0 +1,247 @@
+"""What the loop asks of a way to train. The loop knows epochs, order, records and resumption; a strategy knows networks,
+optimisers and losses, so that one that alternates two optimisers (an architecture search) needs no other loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from affekt.batch import Batch, Stream
+from affekt.features.augment import Masking
+from affekt.models.base import EmotionModel
+
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # of x86 and of ARM, as torch calls them
+
+
+class Strategy(Protocol):
+    def step(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Train on a batch; `progress` through the whole training, from 0 to 1. Returns what the log should hold."""
+
+    def predict(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
+        """Probabilities, by the weights that would be used after training."""
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights that `predict` uses, under the model's names."""
+
+    def notes(self) -> dict[str, Any]:
+        """What else the log should hold after an epoch."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training must have to go on to the very same weights."""
+
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """How a model is fitted to labels. The defaults are Adam with nothing else, as the papers print it."""
+
+    learning_rate: float = 1e-4
+    encoder_rate: float = 0.1  # where the encoder is trained too: its last block's rate, as a share of learning_rate
+    encoder_decay: float = 1.0  # each block's rate as a share of the next one's: the first hear, the last understand
+    weight_decay: float = 0.0  # AdamW's: decoupled
+    warmup: float = 0.0  # share of the training in which the rate rises from 0
+    cosine: bool = False  # whether the rate then falls to 0 along a cosine
+    clip: float = 0.0  # largest norm of the gradient; 0 for none
+    label_smoothing: float = 0.0
+    mixup: float = 0.0  # alpha of the beta distribution that two utterances are mixed by; 0 for none
+    averaging: float = 0.0  # decay of a running average of the weights, which then predicts; 0 for none
+    imitation: float = 1.0  # how much a teacher's frames weigh beside the labels, where there is a teacher
+    class_weights: bool = False  # every emotion weighs as much as every other, however often it occurs
+    # Of matrix products in training; sums, weights and all predictions stay 32-bit. "auto": bfloat16 where the processor
+    # or the card multiplies in it. Two machines may then train differently; the log says which it was.
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+
+
+class Supervised:
+    """Cross-entropy on labels, or on soft labels where the batch has them, with AdamW."""
+
+    def __init__(
+        self,
+        model: EmotionModel,
+        config: SupervisedConfig,
+        *,
+        forward: nn.Module | None = None,
+        masking: Masking | None = None,
+        counts: Sequence[int] | None = None,
+    ) -> None:
+        """forward: what is called in training, where it is not the model itself (its DDP wrapper).
+        masking: SpecAugment on the streams, in training.
+        counts: utterances of each emotion in the training part, which class weights need.
+        """
+        self.model, self.config, self.masking = model, config, masking or Masking()
+        self.forward = forward or model
+        self.device = next(model.parameters()).device
+        chosen = config.precision
+        if chosen == "auto":
+            chosen = "bfloat16" if multiplies_in_bfloat16(self.device) else "float32"
+        self.precision = chosen
+        # Fused: one pass over weights, gradients and moments, where torch's default makes a dozen.
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model, config), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.average = {name: value.clone() for name, value in model.state_dict().items()} if config.averaging else None
+        self.steps = 0  # that the average has followed
+        self.class_weights = None
+        if config.class_weights:
+            assert counts is not None
+            present = torch.tensor(counts, dtype=torch.float32)
+            weights = torch.where(present > 0, present.sum() / (present > 0).sum() / present.clamp(min=1), 0.0)
+            self.class_weights = weights.to(self.device)
+
+    def rate(self, progress: float) -> float:
+        """The learning rate's factor."""
+        rising = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
+        return rising * (0.5 * (1 + math.cos(math.pi * progress)) if self.config.cosine else 1.0)
+
+    def step(self, batch: Batch, progress: float) -> dict[str, float]:
+        self.forward.train()
+        self.model.proceed(progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * group["share"] * self.rate(progress)
+        batch = self._augmented(batch.to(self.device))
+        assert batch.soft_labels is not None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            answer = self.forward(batch)
+        logits, penalty = answer if isinstance(answer, tuple) else (answer, None)
+        loss = F.cross_entropy(
+            logits.float(),
+            batch.soft_labels,
+            weight=self.class_weights,
+            label_smoothing=self.config.label_smoothing,
+        )
+        losses = {"loss": float(loss.detach())}
+        if penalty is not None:
+            losses["imitation"] = float(penalty.detach())
+            loss = loss + self.config.imitation * penalty
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.config.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self._follow(self.average)
+        return losses
+
+    def _augmented(self, batch: Batch) -> Batch:
+        """The batch with soft labels, mixed as the settings say."""
+        soft = batch.soft_labels
+        if soft is None:
+            assert batch.labels is not None
+            soft = F.one_hot(batch.labels, self.model.emotions).to(next(self.model.parameters()).dtype)
+        streams = {
+            name: masked(stream, self.masking) if name in self.model.streams else stream
+            for name, stream in batch.streams.items()
+        }
+        if self.config.mixup:
+            alpha = torch.tensor(self.config.mixup)
+            share = float(torch.distributions.Beta(alpha, alpha).sample())
+            other = torch.randperm(len(batch)).to(self.device)
+            streams = {name: _mixed(stream, share, other) for name, stream in streams.items()}
+            soft = share * soft + (1 - share) * soft[other]
+        return replace(batch, streams=streams, soft_labels=soft)
+
+    def _follow(self, average: dict[str, Tensor]) -> None:
+        """Move the running average towards the weights; faster at first, so that it soon forgets where they began."""
+        self.steps += 1
+        pace = max(1 - self.config.averaging, 9 / (9 + self.steps))
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                if value.is_floating_point():
+                    average[name].lerp_(value, pace)
+                else:
+                    average[name].copy_(value)
+
+    def predict(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
+        self.model.eval()
+        with torch.no_grad():
+            logits = torch.func.functional_call(self.model, dict(self.weights()), (batch.to(self.device),))
+        return logits.softmax(dim=1)
+
+    def notes(self) -> dict[str, Any]:
+        return {"precision": self.precision} if self.config.precision == "auto" else {}
+
+    def weights(self) -> Mapping[str, Tensor]:
+        return self.average if self.average is not None else self.model.state_dict()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "steps": self.steps,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+        average = state["average"]
+        # Copied: as read they lie anywhere in the file's bytes, and products of unaligned numbers may end in another bit.
+        copies = {name: value.to(self.device, copy=True) for name, value in (average or {}).items()}
+        self.average = None if average is None else copies
+
+
+def multiplies_in_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are the hardware's own there: one without them computes them all the same, by detours
+    that take longer than 32 bits. A torch too old to tell a processor's capabilities counts as one without."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return device.type == "cpu" and any(capabilities.get(name) for name in NATIVE_BFLOAT16)
+
+
+def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict[str, Any]]:
+    """The parameters that are trained, by the share of the learning rate that they get."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            depth = model.depth(name)
+            share = 1.0 if depth is None else config.encoder_rate * config.encoder_decay**depth
+            groups.setdefault(share, []).append(parameter)
+    return [{"params": parameters, "share": share} for share, parameters in groups.items()]
+
+
+def masked(stream: Stream, masking: Masking) -> Stream:
+    """SpecAugment: stretches of time and bands of features set to each feature's mean over the utterance; raised floors.
+
+    Padding stays as it is, and so do words. Draws from torch's generator.
+    """
+    if not (masking.times or masking.bands or masking.floor_share) or stream.frame_rate is None:
+        return stream
+    values = stream.values.clone()
+    for row, frames in zip(values, stream.lengths().tolist(), strict=True):
+        chance, depth = torch.rand(2).tolist() if masking.floor_share else (1.0, 0.0)
+        if chance < masking.floor_share:
+            low, high = masking.floor
+            row[:frames] = row[:frames].clamp(min=float(row[:frames].max()) - (low + depth * (high - low)))
+        mean = row[:frames].mean(dim=0)
+        for _ in range(masking.times):
+            start, end = _stretch(frames, masking.time_share)
+            row[start:end] = mean
+        for _ in range(masking.bands):
+            start, end = _stretch(row.shape[1], masking.band_share)
+            row[:frames, start:end] = mean[start:end]
+    return replace(stream, values=values)
+
+
+def _stretch(size: int, share: float) -> tuple[int, int]:
+    """A stretch of 0 to `share * size`, anywhere in `size`."""
+    length, place = torch.rand(2).tolist()
+    length = int(length * (share * size + 1))
+    start = int(place * (size - length + 1))
+    return start, start + length
+
+
+def _mixed(stream: Stream, share: float, other: Tensor) -> Stream:
+    """Each utterance with another laid under it; a frame is real where either has one."""
+    values = share * stream.values + (1 - share) * stream.values[other]
+    mask = None if stream.mask is None else stream.mask | stream.mask[other]
+    return replace(stream, values=values, mask=mask)

@@ -1,0 +1,233 @@
+"""From a recipe to finished runs: read, split, extract, train, for every fold and every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affekt.errors import BadConfig
+from affekt.features.augment import Augmentation
+from affekt.labels import LabelSet
+from affekt.models.base import EmotionModel
+from affekt.models.emotionnas.fusion import DecisionFusion
+from affekt.protocols import Split
+from affekt.runs.folder import Run, runs_in
+from affekt.runs.selection import select
+from affekt.search.darts import ArchitectureSearch, ArchitectureSearchConfig, halves
+from affekt.search.fusion import Fusing, decided
+from affekt.search.recipe import SearchRecipe
+from affekt.training.checkpoint import load_state
+from affekt.training.dataset import Dataset, scoring_batches
+from affekt.training.distributed import processes, shared, wait
+from affekt.training.finetuning import TEACHER, Imitating, Tuned, initial_statistics, spec
+from affekt.training.loop import fit
+from affekt.training.memory import keep_freed_memory
+from affekt.training.recipe import Recipe
+from affekt.training.supervised import Strategy, Supervised
+from affekt.workflows.training_data import Material, Say, heard_and_scored, people_of, recorded
+
+SAMPLE = 600  # training utterances that tell what an encoder gives before it is trained
+
+
+def check_one_model(recipe: Recipe, folds: int) -> None:
+    """Raise `BadConfig` for trainings of which no one bundle can be made."""
+    if folds > 1:
+        raise BadConfig(
+            f"{recipe.name} has {folds} folds, of which no one model comes: choose one, such as folds=[1], or make no bundle"
+        )
+    if recipe.training.tune == "all" and recipe.repeats > 1:
+        raise BadConfig(f"{recipe.name} trains an encoder per seed, and a bundle has one: set repeats = 1")
+
+
+def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = print) -> list[Run]:
+    """Train a recipe, a run folder per fold and seed; go on where an interrupted training in the same folder stopped.
+
+    one_model: refuse at once what no bundle could be made of.
+    Under torchrun several processes train one model (DDP). Raises `BadConfig` and `BadCorpus`.
+    """
+    if recipe.training.threads:
+        torch.set_num_threads(recipe.training.threads)
+    torch.use_deterministic_algorithms(True)
+    with processes() as (rank, world):
+        say = say if rank == 0 else _silent
+        encoders = recipe.build_encoders()
+        material = Material.read(recipe, say)
+        if recipe.training.tune == "all":
+            encoders = {stream: encoder.front_end() for stream, encoder in encoders.items()}
+        if unused := [stream for stream in recipe.filled if stream not in encoders]:
+            say(f"{recipe.model_name} does without {', '.join(unused)} with these settings")
+        folds = material.folds(recipe)
+        if one_model:
+            check_one_model(recipe, len(folds))
+        places = {
+            number: [run_folder(recipe, folder, number, repeat, len(folds)) for repeat in range(recipe.repeats)]
+            for number, _ in folds
+        }
+        for number, split in folds:  # before hours of extraction
+            for repeat, place in enumerate(places[number]):
+                Run(place).check(recipe.resolved(repeat), recorded(recipe, split))
+        runs = []
+        for number, split in folds:
+            heard, parts = heard_and_scored(recipe, encoders, material, split, say)
+            for repeat, place in enumerate(places[number]):
+                run = started(recipe, place, repeat, split, material, rank)
+                say(f"seed {recipe.seed + repeat}: {place}")
+                fit_run(recipe, run, material, heard, parts, rank=rank, world=world, say=say)
+                runs.append(run)
+    return runs
+
+
+def started(recipe: Recipe, place: Path, repeat: int, split: Split, material: Material, rank: int = 0) -> Run:
+    """The run folder; where several processes train, the first makes it, and the others find it."""
+    split = recorded(recipe, split)
+    index = {one: material.index(one) for ids in split.parts.values() for one in ids}
+    if rank:
+        wait()
+    run = Run.start(place, recipe.resolved(repeat), split, material.labels.emotions, index)
+    if not rank:
+        wait()
+    return run
+
+
+def fit_run(
+    recipe: Recipe,
+    run: Run,
+    material: Material,
+    heard: Dataset,
+    scored: Mapping[str, Dataset],
+    *,
+    until: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+    say: Say = print,
+) -> None:
+    """Train a run to its end, or until an epoch. The seed is that of its folder."""
+    keep_freed_memory()
+    settings, seed = recipe.training, int(run.config["seed"])
+    torch.manual_seed(seed)
+    model = build(recipe, heard, material.labels).to(settings.device)
+    counts = np.bincount(heard.labels, minlength=len(material.labels)).tolist()
+    speakers = people_of(material.of(heard.ids))
+    strategy, lesson = _way(Lesson(recipe, model, heard, scored, counts), speakers, seed, say)
+    fit(
+        strategy,
+        lesson.heard,
+        lesson.scored,
+        run,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=seed,
+        until=until,
+        patience=settings.patience,
+        sampling=settings.sampling,
+        rank=rank,
+        world=world,
+        say=say,
+    )
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A model, and what it is trained and scored on."""
+
+    recipe: Recipe
+    model: EmotionModel
+    heard: Dataset
+    scored: Mapping[str, Dataset]
+    counts: Sequence[int]  # utterances of each emotion in what is heard
+
+
+def _way(lesson: Lesson, speakers: Sequence[str] | None, seed: int, say: Say) -> tuple[Strategy, Lesson]:
+    """How the model is trained: as a search, as a fusion of finished networks, or as everything else is."""
+    settings, model = lesson.recipe.training, lesson.model
+    if settings.architecture:
+        return _searching(lesson, settings.architecture, speakers, seed, say)
+    if isinstance(model, DecisionFusion) and model.config.frozen and settings.augmentation == Augmentation():
+        scored = {part: decided(model, one, settings.batch_size) for part, one in lesson.scored.items()}
+        heard = decided(model, lesson.heard, settings.batch_size)
+        strategy = Fusing(model, settings.optimisation, counts=lesson.counts)
+        return strategy, replace(lesson, heard=heard, scored=scored)
+    masking = settings.augmentation.masking
+    called = shared(learner(model))
+    return Supervised(model, settings.optimisation, forward=called, masking=masking, counts=lesson.counts), lesson
+
+
+def _searching(
+    lesson: Lesson, settings: ArchitectureSearchConfig, speakers: Sequence[str] | None, seed: int, say: Say
+) -> tuple[Strategy, Lesson]:
+    """A search of the architecture; in the lesson is left what its weights are trained on."""
+    training = lesson.recipe.training
+    if training.alphas_on == "validation":
+        say(
+            "the architecture is trained on the validation part, which also chooses the epoch: its scores there flatter"
+        )
+        alphas_on = lesson.scored["validation"]
+    else:
+        heard, alphas_on = halves(lesson.heard, seed, speakers)
+        lesson = replace(lesson, heard=heard)
+        say(f"weights learn from {len(heard)} utterances of the training part, the architecture from {len(alphas_on)}")
+    return ArchitectureSearch(lesson.model, settings, alphas_on, training.batch_size), lesson
+
+
+def run_folder(recipe: Recipe | SearchRecipe, folder: Path, fold: int, repeat: int, folds: int) -> Path:
+    """Where a run stands: the folder itself for a single one, else a folder per fold and per seed below it."""
+    if folds > 1:
+        folder = folder / f"fold-{fold:02}"
+    return folder / f"seed-{recipe.seed + repeat}" if recipe.repeats > 1 else folder
+
+
+def runs_below(folder: Path) -> list[Run]:
+    """The runs of one training. Raises `BadConfig` where there is none, or where they are of several."""
+    found = runs_in(folder)
+    first, *others = (_but_for_seeds(run.config) for run in found)
+    for run, other in zip(found[1:], others, strict=True):
+        if other != first:
+            raise BadConfig(f"{found[0].folder} and {run.folder} are of different trainings: name the folder of one")
+    return found
+
+
+def _but_for_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "seed"}
+
+
+def build(recipe: Recipe, train: Dataset, labels: LabelSet) -> EmotionModel:
+    """The model as training begins: the head alone, or with its encoder."""
+    if recipe.training.tune == "head":
+        model = recipe.build_model(train.specs, labels.emotions)
+        if not recipe.start:
+            model.set_statistics(train.statistics())
+        if isinstance(model, DecisionFusion) and recipe.branches:
+            model.load_branches(**{branch: run_weights(run) for branch, run in recipe.branch_runs().items()})
+        return model
+    encoder = recipe.build_encoder()
+    head = recipe.build_model({"speech": spec(encoder)}, labels.emotions)
+    tuned = Tuned(encoder, head, imitates=recipe.teacher_dim)
+    if recipe.training.teacher:
+        tuned.set_teacher(*train.only(TEACHER).statistics()[TEACHER])
+    if not recipe.start:
+        speech = train.only("speech")
+        chosen = np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(int)
+        order = scoring_batches(speech.lengths()[chosen], recipe.training.batch_size)
+        head.set_statistics(initial_statistics(tuned, [speech.batch(chosen[batch].tolist()) for batch in order]))
+    return tuned
+
+
+def run_weights(run: Run) -> dict[str, Tensor]:
+    """The weights of a run's chosen epoch."""
+    weights: dict[str, Tensor] = load_state(run.weights(select(run, run.config["selection"])))
+    return weights
+
+
+def learner(model: EmotionModel) -> torch.nn.Module:
+    """What training calls."""
+    return Imitating(model) if isinstance(model, Tuned) and model.imitation is not None else model
+
+
+def _silent(_: str) -> None:
+    pass

@@ -1,0 +1,113 @@
+"""`affekt convert`: fairseq's wav2vec becomes a folder that the feature reads; what others wrote, plain safetensors."""
+
+import json
+import sys
+from argparse import Namespace
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from affekt.cli import app
+from affekt.errors import BadConfig
+from affekt.features.convert import convert_checkpoint
+from affekt.features.wav2vec import Architecture, Wav2Vec, Wav2VecConfig
+from tests.sounds import noise
+
+TINY = Architecture(
+    encoder=((6, 10, 5), (6, 8, 4), (6, 4, 2)), aggregator=((6, 2, 1), (4, 3, 1)), log_compression=False, bias=False
+)
+ARGUMENTS = Namespace(
+    arch="wav2vec",
+    conv_feature_layers="[(6, 10, 5), (6, 8, 4), (6, 4, 2)]",
+    conv_aggregator_layers="[(6, 2, 1), (4, 3, 1)]",
+    skip_connections_agg=True,
+    residual_scale=0.5,
+    log_compression=False,
+    no_conv_bias=True,
+    lr=[1e-07],
+    save_dir="/checkpoints",
+)
+
+
+def network():
+    torch.manual_seed(0)
+    return Wav2Vec(Wav2VecConfig(architecture=TINY)).eval().requires_grad_(False)
+
+
+def checkpoint(**changes):
+    """As fairseq writes it: the model with the part that predicts, arguments, the state of the training."""
+    model = {**network().state_dict(), "wav2vec_predictions.project_to_steps.bias": torch.zeros(6)}
+    return {
+        "args": ARGUMENTS,
+        "model": {name: tensor.half() for name, tensor in model.items()},
+        "optimizer_history": [{"criterion_name": "BinaryCrossEntropyCriterion", "num_updates": 7}],
+        "extra_state": {"epoch": 3},
+        "last_optimizer_state": {"state": {0: {"exp_avg": torch.zeros(5)}}},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("changes", [{}, {"args": None, "cfg": {"model": vars(ARGUMENTS)}}], ids=["args", "cfg"])
+def test_fairseqs_wav2vec_becomes_a_folder_that_is_read(tmp_path, changes):
+    torch.save(checkpoint(**changes), tmp_path / "wav2vec.pt")
+    target = tmp_path / "wav2vec" / "model.safetensors"
+    target.parent.mkdir()
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "wav2vec.pt"), str(target), "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.output)["feature_extractor.conv_layers.0.0.weight"] == [6, 1, 10]
+    ours = Wav2Vec.from_folder(target.parent, Wav2VecConfig())
+    assert ours.config.architecture == TINY
+    sound = torch.from_numpy(noise(3000))[None]
+    torch.testing.assert_close(ours(sound).values, network().half().float()(sound).values, atol=0, rtol=0)
+    assert not any("optimizer" in name for name in load_file(target))
+
+
+def test_the_meters_of_an_old_training_are_no_hindrance(tmp_path, monkeypatch):
+    """fairseq is not installed, and what stands in its place runs nothing."""
+    meters = ModuleType("fairseq.meters")
+    meters.AverageMeter = type("AverageMeter", (), {"__module__": "fairseq.meters"})
+    meter = meters.AverageMeter()
+    meter.avg, meter.sum = 1.5, torch.ones(2)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "fairseq", ModuleType("fairseq"))
+        patch.setitem(sys.modules, "fairseq.meters", meters)
+        torch.save(checkpoint(extra_state={"train_meters": {"train_loss": meter}}), tmp_path / "wav2vec.pt")
+    shapes = convert_checkpoint(tmp_path / "wav2vec.pt", tmp_path / "model.safetensors")
+    assert "feature_aggregator.conv_layers.1.1.weight" in shapes
+    assert "fairseq" not in sys.modules
+
+
+def test_another_networks_settings_are_not_overwritten(tmp_path):
+    torch.save(checkpoint(), tmp_path / "wav2vec.pt")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadConfig, match=r"config\.json is another network's: write to a folder of its own"):
+        convert_checkpoint(tmp_path / "wav2vec.pt", tmp_path / "model.safetensors")
+    assert (tmp_path / "config.json").read_text() == "{}"
+    assert not (tmp_path / "model.safetensors").exists()
+    (tmp_path / "config.json").unlink()
+    for _ in range(2):  # the same once more is no harm
+        convert_checkpoint(tmp_path / "wav2vec.pt", tmp_path / "model.safetensors")
+
+
+def test_a_wav2vec_that_does_not_say_how_it_is_built_is_refused(tmp_path):
+    torch.save(checkpoint(args=None), tmp_path / "wav2vec.pt")
+    with pytest.raises(BadConfig, match="does not say how its network is built: expected fairseq's args or cfg"):
+        convert_checkpoint(tmp_path / "wav2vec.pt", tmp_path / "model.safetensors")
+
+
+def test_other_checkpoints_keep_the_paths_of_their_tensors(tmp_path):
+    content = {"args": Namespace(arch="other"), "model": {"layer.weight": torch.ones(2)}}
+    torch.save(content, tmp_path / "other.pt")
+    assert convert_checkpoint(tmp_path / "other.pt", tmp_path / "other.safetensors") == {"model/layer.weight": [2]}
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_transformers_finds_its_mark(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    convert_checkpoint(tmp_path / "pytorch_model.bin", tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}

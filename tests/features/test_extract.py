@@ -1,0 +1,268 @@
+"""From a corpus's files to stored features: which samples are read, how often, in which batches, and what fails aloud."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from affekt.audio.read import blocks, load
+from affekt.errors import BadConfig, BadCorpus
+from affekt.features import extract as extraction
+from affekt.features.augment import Alteration, Copy
+from affekt.features.extract import extract, frames, stretches, waveform
+from affekt.features.spectral import MFCC, MFCCConfig
+from affekt.features.store import file_hash
+from affekt.utterance import Utterance
+from tests.sounds import noise
+
+CONFIG = MFCCConfig(coefficients=13, deltas=1)
+
+
+class Watched(MFCC):
+    """MFCC that keep the shapes of what they were given."""
+
+    def __init__(self):
+        super().__init__(CONFIG)
+        self.given = []
+
+    def forward(self, waveform, lengths=None):
+        self.given.append(tuple(waveform.shape))
+        return super().forward(waveform, lengths)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Twelve utterances of 0.2 to 1.3 s, a file each."""
+    utterances = []
+    for number in range(12):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, noise(3200 + (number * 7 % 12) * 1600, number), 16_000)
+        utterances.append(Utterance(str(number), "made", path, "angry"))
+    return utterances
+
+
+@pytest.fixture
+def dialogue(tmp_path):
+    """One file of 20 s at another rate, and its utterances, some of which overlap."""
+    path = tmp_path / "dialogue.flac"
+    soundfile.write(path, noise(20 * 22_050), 22_050)
+    times = [(0.0, 1.0), (0.5, 2.5), (12.3457, 13.1), (3.0, 3.7), (19.0, None), (2.0, 12.0)]
+    return [
+        Utterance(f"{start}", "made", path, "angry", start=start, end=end, dialogue="dialogue") for start, end in times
+    ]
+
+
+def silent(_):
+    pass
+
+
+def test_stretches_are_cut_to_the_sample_in_one_pass(dialogue, monkeypatch):
+    calls = []
+    monkeypatch.setattr(extraction, "blocks", lambda path: calls.append(path) or blocks(path))
+    whole = load(dialogue[0].audio)
+    spans = {"a": (0, 1), "b": (70_000, 200_001), "c": (65_535, 65_537), "d": (5, None), "e": (300_000, 320_000)}
+    found = dict(stretches(dialogue[0].audio, spans))
+    assert set(found) == set(spans)
+    assert len(calls) == 1
+    for key, (first, last) in spans.items():
+        np.testing.assert_array_equal(found[key], whole[first:last])
+
+
+def test_reading_stops_after_the_last_stretch(dialogue, monkeypatch):
+    read = []
+
+    def counted(path):
+        for block in blocks(path):
+            read.append(len(block))
+            yield block
+
+    monkeypatch.setattr(extraction, "blocks", counted)
+    assert len(waveform(dialogue[0])) == 16_000
+    assert sum(read) < 160_000  # of 320,000
+
+
+def test_a_waveform_is_its_stretch(dialogue, corpus):
+    whole = load(dialogue[0].audio)
+    np.testing.assert_array_equal(waveform(dialogue[2]), whole[round(12.3457 * 16_000) : round(13.1 * 16_000)])
+    np.testing.assert_array_equal(waveform(dialogue[4]), whole[19 * 16_000 :])
+    np.testing.assert_array_equal(waveform(corpus[3]), load(corpus[3].audio))
+
+
+def test_many_utterances_of_a_file_read_it_twice(dialogue, monkeypatch):
+    decoded, hashed = [], []
+    monkeypatch.setattr(extraction, "blocks", lambda path: decoded.append(path) or blocks(path))
+    monkeypatch.setattr(extraction, "file_hash", lambda path: hashed.append(path) or file_hash(path))
+    stored = extract(MFCC(CONFIG), "mfcc", dialogue, say=silent)
+    assert (len(decoded), len(hashed)) == (1, 1)  # once for its hash, once for its sound
+    for values, utterance in zip(stored, dialogue, strict=True):
+        np.testing.assert_array_equal(values, frames(MFCC(CONFIG), [waveform(utterance)])[0].astype(np.float16))
+
+
+def test_stored_equals_computed_and_is_computed_once(corpus):
+    encoder, lines = Watched(), []
+    stored = extract(encoder, "mfcc", corpus, say=lines.append)
+    for values, utterance in zip(stored, corpus, strict=True):
+        expected = MFCC(CONFIG)(torch.from_numpy(load(utterance.audio))[None]).values[0].numpy()
+        np.testing.assert_array_equal(values, expected.astype(np.float16))
+    assert "0 of 12 utterances" in lines[0]
+    assert [shape[0] for shape in encoder.given] == 12 * [1]
+    again = extract(encoder, "mfcc", corpus, say=lines.append)
+    assert len(encoder.given) == 12
+    assert len(lines) == 2
+    np.testing.assert_array_equal(again[5], stored[5])
+
+
+def test_what_was_there_before_changes_no_bit(corpus, tmp_path, monkeypatch):
+    whole = extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
+    monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "other"))
+    extract(MFCC(CONFIG), "mfcc", corpus[::3], say=silent)
+    parts = extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_batches_are_of_like_length_and_within_the_limit(corpus):
+    encoder, alone = Watched(), extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
+    stored = extract(encoder, "mfcc", corpus, batched=True, seconds=3.0, say=silent)
+    assert sum(count for count, _ in encoder.given) == 12
+    assert all(count * samples <= 48_000 for count, samples in encoder.given)
+    assert len(encoder.given) < 7
+    padding = sum(count * samples for count, samples in encoder.given) - sum(len(waveform(u)) for u in corpus)
+    assert padding < 0.2 * sum(len(waveform(u)) for u in corpus)
+    for values, expected in zip(stored, alone, strict=True):
+        np.testing.assert_allclose(values, expected, atol=0.05)
+    assert stored.store.folder != alone.store.folder  # the last bits may differ
+
+
+def test_an_utterance_beyond_the_limit_goes_by_itself(corpus):
+    encoder = Watched()
+    extract(encoder, "mfcc", corpus, batched=True, seconds=0.1, say=silent)
+    assert [count for count, _ in encoder.given] == 12 * [1]
+
+
+def test_all_are_tried_and_one_error_names_the_first_failures(corpus, dialogue, tmp_path):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(corpus[0].audio.read_bytes()[:1000])
+    bad = [
+        Utterance("gone", "made", tmp_path / "gone.wav", "angry"),
+        Utterance("cut", "made", broken, "angry"),
+        Utterance("mute", "made", None, "angry"),
+        replace(dialogue[0], id="short", start=1.0, end=1.05),
+        replace(dialogue[0], id="beyond", start=18.0, end=25.0),
+    ]
+    with pytest.raises(BadCorpus, match="utterances have no mfcc") as caught:
+        extract(MFCC(CONFIG), "mfcc", [*bad, *corpus, *dialogue], say=silent)
+    message = str(caught.value)
+    assert message.startswith("5 of 23 utterances have no mfcc: made gone: ")
+    assert message.endswith("; and 2 more")
+    assert "gone.wav cannot be read: No such file or directory" in message
+    encoder = Watched()
+    extract(encoder, "mfcc", [*corpus, *dialogue], say=silent)
+    assert not encoder.given  # what could be computed was
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"end": 1.05, "start": 1.0}, r"0\.050 s of sound; at least 0\.1 s are needed"),
+        ({"start": 30.0}, r"0\.000 s of sound"),
+        ({"start": 18.0, "end": 25.0}, r"ends at 20\.00 s, and the utterance at 25\.0 s"),
+        ({"audio": None}, "it has no sound"),
+    ],
+)
+def test_a_waveform_that_is_not_there_is_said(dialogue, change, message):
+    with pytest.raises(BadCorpus, match=f"made 0.0: .*{message}"):
+        waveform(replace(dialogue[0], **change))
+
+
+def test_an_end_that_was_rounded_up_is_no_failure(dialogue):
+    assert len(waveform(replace(dialogue[0], start=19.0, end=20.05))) == 16_000
+
+
+def test_values_that_cannot_be_stored_fail_aloud(corpus):
+    class Huge(MFCC):
+        def features(self, power, counts):
+            return 1e6 * super().features(power, counts)
+
+    with pytest.raises(BadCorpus, match=r"12 of 12 utterances have no mfcc: made 0: its features .* beyond 65504"):
+        extract(Huge(CONFIG), "mfcc", corpus, say=silent)
+
+
+def test_a_damaged_file_is_computed_again(corpus):
+    stored = extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
+    path, whole = stored.store.path(stored.keys[4]), np.array(stored[4])
+    path.write_bytes(path.read_bytes()[:-10])
+    encoder = Watched()
+    np.testing.assert_array_equal(extract(encoder, "mfcc", corpus, say=silent)[4], whole)
+    assert len(encoder.given) == 1
+
+
+def test_the_description_says_all_that_decides_the_bits(corpus):
+    stored = extract(MFCC(CONFIG), "mfcc", corpus[:1], say=silent)
+    written = json.loads((stored.store.folder / "description.json").read_text())
+    assert written["dim"] == 26
+    assert written["settings"]["coefficients"] == 13
+    assert written["torch"] == torch.__version__
+    assert (written["device"], written["batched"], written["threads"]) == ("cpu", False, torch.get_num_threads())
+    copy = extract(MFCC(CONFIG), "mfcc", corpus[:1], copy=Copy(0, 0, Alteration()), say=silent)
+    assert copy.store.folder != stored.store.folder
+    assert json.loads((copy.store.folder / "description.json").read_text())["copy"]["number"] == 0
+
+
+def test_lines_say_how_far_it_is(corpus, monkeypatch):
+    monkeypatch.setattr(extraction, "EVERY", 0.0)
+    lines = []
+    extract(MFCC(CONFIG), "mfcc", corpus, say=lines.append)
+    assert len(lines) == 13
+    assert lines[1].startswith("  1 of 12, about ")
+    assert lines[-1].startswith("  12 done in ")
+
+
+def test_a_terminal_sees_a_bar_and_no_lines(corpus, monkeypatch, capsys):
+    monkeypatch.setattr(extraction, "EVERY", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    extract(MFCC(CONFIG), "mfcc", corpus)
+    printed = capsys.readouterr()
+    assert "computing" in printed.err
+    assert len(printed.out.splitlines()) == 2  # what was there, and how long the others took
+
+
+def test_devices_are_known_and_there(corpus, monkeypatch):
+    with pytest.raises(BadConfig, match=r"device = 'gpu': expected cpu or cuda"):
+        extract(MFCC(CONFIG), "mfcc", corpus, device="gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadConfig, match=r"device = 'cuda': torch finds no such device here; expected cpu"):
+        extract(MFCC(CONFIG), "mfcc", corpus, device="cuda")
+
+
+def test_on_an_accelerator_it_is_batched_and_equal_but_for_rounding(corpus):
+    if not torch.cuda.is_available():
+        pytest.skip("needs an accelerator")
+    encoder = Watched()
+    alone = extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
+    stored = extract(encoder, "mfcc", corpus, device="cuda", say=silent)
+    assert len(encoder.given) == 1
+    assert encoder.mel.device.type == "cpu"  # where it was
+    for values, expected in zip(stored, alone, strict=True):
+        np.testing.assert_allclose(values, expected, atol=0.05)
+
+
+def test_real_speech_is_the_same_in_batches(whisper, emodb):
+    from affekt.corpora import corpora
+    from affekt.features.whisper import WhisperConfig, WhisperStates
+
+    encoder = WhisperStates.from_folder(whisper, WhisperConfig(blocks=(1,)))
+    utterances = corpora["emodb"].read(emodb)[:12]
+    alone = extract(encoder, "whisper", utterances, say=silent)
+    together = extract(encoder, "whisper", utterances, batched=True, say=silent)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=0.02)

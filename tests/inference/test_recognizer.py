@@ -1,0 +1,358 @@
+"""The row is a contract: the same fields, in the same order, of the same types, whatever was asked or went wrong."""
+
+import io
+import itertools
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from affekt import Recognizer, Row
+from affekt.audio.read import SAMPLE_RATE
+from affekt.bundle.folder import Bundle
+from affekt.errors import BadAudio, BadBundle
+from affekt.inference.recognizer import LONGEST, WINDOW, expand, windows
+from affekt.inference.row import AGGREGATION
+from tests.conftest import write_tiny_bundle
+from tests.sounds import encoded, noise, tone
+
+KEYS = ["schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error"]
+EMOTIONS = ["angry", "disgust", "fear", "happy", "neutral", "sad"]
+
+
+@pytest.fixture(scope="module")
+def recognizer(tiny_bundle):
+    return Recognizer.load(tiny_bundle)
+
+
+def speechlike(seconds, seed=0):
+    """Noise whose loudness changes every second: no two windows are alike."""
+    levels = np.random.default_rng(seed).uniform(0.05, 1, int(np.ceil(seconds)))
+    return (
+        noise(round(seconds * SAMPLE_RATE), seed) * np.repeat(levels, SAMPLE_RATE)[: round(seconds * SAMPLE_RATE)]
+    ).astype(np.float32)
+
+
+# One row
+
+
+def test_a_row_has_exactly_the_fields_of_the_contract(recognizer, tmp_path):
+    path = tmp_path / "tone.wav"
+    path.write_bytes(encoded(tone(2.5)))
+    row = recognizer(path)
+    assert list(row) == KEYS
+    assert list(row["probabilities"]) == EMOTIONS
+    assert {key: type(value) for key, value in row.items()} == {
+        "schema": int,
+        "file": str,
+        "start": float,
+        "end": float,
+        "duration": float,
+        "status": str,
+        "emotion": str,
+        "probabilities": dict,
+        "model": str,
+        "error": type(None),
+    }
+    assert {type(p) for p in row["probabilities"].values()} == {float}
+    assert (row["schema"], row["file"], row["status"]) == (1, str(path), "ok")
+    assert (row["start"], row["end"], row["duration"]) == (0.0, 2.5, 2.5)
+
+
+def test_the_emotion_is_the_likeliest_and_the_probabilities_are_one_together(recognizer):
+    rows = [recognizer(speechlike(2, seed), SAMPLE_RATE) for seed in range(10)]
+    for row in rows:
+        assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert row.probabilities[row.emotion] == max(row.probabilities.values())
+    assert len({row.probabilities["sad"] for row in rows}) == 10
+
+
+def test_a_row_is_json_and_its_fields_are_attributes(recognizer):
+    row = recognizer(speechlike(31), SAMPLE_RATE)
+    assert json.loads(json.dumps(row)) == row
+    for key in KEYS[1:]:
+        assert getattr(row, key) == row[key]
+    assert row.windows == row["windows"]
+    assert all(isinstance(part, Row) for part in row.windows)
+
+
+def test_the_model_is_the_bundles_name_and_hash(recognizer, tiny_bundle):
+    row = recognizer(tone(), SAMPLE_RATE)
+    assert re.fullmatch(r"tiny@[0-9a-f]{8}", row.model)
+    assert row.model == recognizer.model == Bundle.open(tiny_bundle).id
+
+
+def test_a_row_and_a_recognizer_print_as_what_they_are(recognizer):
+    row = recognizer(tone(), SAMPLE_RATE)
+    assert re.fullmatch(r"<array>  0.00-1.00 s(  [a-z]+ \d+%){6}", str(row))
+    assert str(row).split()[3] == row.emotion
+    assert repr(recognizer) == f"Recognizer({recognizer.model}: angry, disgust, fear, happy, neutral, sad)"
+
+
+def test_the_kind_of_source_changes_nothing_but_the_name(recognizer, tmp_path):
+    samples = speechlike(3)
+    data = encoded(samples, subtype="FLOAT")
+    path = tmp_path / "speech.wav"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        rows = [recognizer(source) for source in (path, str(path), data, io.BytesIO(data), file)]
+    rows.append(recognizer(samples, SAMPLE_RATE))
+    assert [row.pop("file") for row in rows] == [str(path), str(path), "<bytes>", "<stream>", str(path), "<array>"]
+    assert all(row == rows[0] for row in rows)
+
+
+def test_the_same_sound_gives_the_same_answer_today_and_tomorrow(tiny_bundle):
+    answers = [Recognizer.load(tiny_bundle, threads=threads)(speechlike(40), SAMPLE_RATE) for threads in (1, 1, 2)]
+    assert answers[0] == answers[1] == answers[2]
+
+
+# Silence
+
+
+@pytest.mark.parametrize("level", [0.0, 0.25, -1.0])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_what_never_moves_is_silence(recognizer, level, rate):
+    row = recognizer(np.full(2 * rate, level), rate)
+    assert list(row) == KEYS
+    assert (row.status, row.emotion, row.probabilities, row.error) == ("silence", None, None, None)
+    assert (row.start, row.end, row.duration) == (0.0, 2.0, 2.0)
+    assert str(row) == "<array>  0.00-2.00 s  silence"
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("MP3", None), ("OGG", "VORBIS")])
+def test_silence_is_silence_in_any_format(recognizer, name, subtype):
+    assert recognizer(encoded(np.zeros(32_000), 16_000, name, subtype)).status == "silence"
+
+
+def test_one_step_of_sixteen_bits_is_no_silence(recognizer):
+    samples = np.zeros(16_000, np.int16)
+    samples[8_000] = 1
+    assert recognizer(samples, SAMPLE_RATE).status == "ok"
+
+
+# Windows
+
+
+def cut(samples, block=16_000):
+    """The sizes of the windows of a waveform that comes in blocks."""
+    waveform = np.arange(samples, dtype=np.float32)
+    parts = list(windows(waveform[start : start + block] for start in range(0, samples, block)))
+    np.testing.assert_array_equal(np.concatenate(parts), waveform)  # consecutive, and nothing lost
+    return [part.size for part in parts]
+
+
+@pytest.mark.parametrize("samples", [0, 1, 1600, WINDOW, LONGEST - 1, LONGEST])
+def test_up_to_thirty_seconds_there_is_one_window(samples):
+    assert cut(samples) == [samples]
+
+
+@pytest.mark.parametrize("block", [160, 16_000, 65_536, 1_000_000])
+@pytest.mark.parametrize("samples", [LONGEST + 1, LONGEST + 7_999, 4 * WINDOW, 4 * WINDOW + 1, 5 * WINDOW - 1, 987_654])
+def test_beyond_every_window_lasts_five_to_ten_seconds(samples, block):
+    sizes = cut(samples, block)
+    assert all(WINDOW // 2 <= size <= WINDOW for size in sizes)
+    assert all(size == WINDOW for size in sizes[:-2])
+
+
+def test_the_windows_do_not_depend_on_the_blocks():
+    assert len({tuple(cut(1_234_567, block)) for block in (1_000, 16_000, 65_536, 1_234_567)}) == 1
+
+
+def test_windows_hold_no_more_than_thirty_seconds():
+    block, given, taken = 16_000, 0, 0
+
+    def endless():
+        nonlocal given
+        while True:
+            given += block
+            yield np.zeros(block, np.float32)
+
+    for window in itertools.islice(windows(endless()), 200):
+        assert given - taken <= LONGEST + block
+        taken += window.size
+    assert taken == 200 * WINDOW
+
+
+def test_exactly_thirty_seconds_have_no_windows(recognizer):
+    row = recognizer(speechlike(30), SAMPLE_RATE)
+    assert list(row) == KEYS
+    assert row.windows == []
+    assert list(recognizer(np.append(speechlike(30), np.float32(0.1)), SAMPLE_RATE)) == [
+        *KEYS,
+        "aggregation",
+        "windows",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "rate"), [(30.01, 16_000), (47.3, 44_100), (100, 8_000)])
+def test_the_windows_of_a_row_cover_the_file(recognizer, seconds, rate):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * rate))
+    row = recognizer(samples, rate)
+    assert row.duration == row.end == pytest.approx(seconds, abs=1e-3)
+    assert (row.windows[0].start, row.windows[-1].end) == (0.0, row.end)
+    assert [part.end for part in row.windows[:-1]] == [part.start for part in row.windows[1:]]
+    for part in row.windows:
+        assert list(part) == KEYS
+        assert (part.file, part.model) == (row.file, row.model)
+        assert 5 <= part.duration <= 10
+        assert part.duration == pytest.approx(part.end - part.start, abs=1e-9)
+
+
+def test_a_window_is_recognised_as_if_it_were_alone(recognizer):
+    samples = speechlike(42)
+    for part in recognizer(samples, SAMPLE_RATE).windows:
+        alone = recognizer(samples[round(part.start * SAMPLE_RATE) : round(part.end * SAMPLE_RATE)], SAMPLE_RATE)
+        assert part.probabilities == alone.probabilities
+
+
+def test_the_whole_is_the_mean_of_its_windows_by_duration(recognizer):
+    row = recognizer(speechlike(47.3), SAMPLE_RATE)
+    assert row["aggregation"] == AGGREGATION
+    assert len({part.duration for part in row.windows}) > 1
+    shares = np.array([[part.probabilities[emotion] for emotion in EMOTIONS] for part in row.windows])
+    mean = np.average(shares, axis=0, weights=[part.duration for part in row.windows])
+    np.testing.assert_allclose([row.probabilities[emotion] for emotion in EMOTIONS], mean, atol=2e-6)
+    assert row.emotion == EMOTIONS[int(np.argmax(mean))]
+
+
+def test_silent_windows_have_no_say(recognizer):
+    samples = speechlike(40)
+    samples[WINDOW : 3 * WINDOW] = 0
+    row = recognizer(samples, SAMPLE_RATE)
+    assert [part.status for part in row.windows] == ["ok", "silence", "silence", "ok"]
+    first, last = row.windows[0].probabilities, row.windows[3].probabilities
+    for emotion in EMOTIONS:
+        assert row.probabilities[emotion] == pytest.approx((first[emotion] + last[emotion]) / 2, abs=2e-6)
+
+
+def test_a_long_silence_is_silence(recognizer):
+    row = recognizer(np.zeros(35 * SAMPLE_RATE, np.int16), SAMPLE_RATE)
+    assert (row.status, row.emotion, row.probabilities, row.duration) == ("silence", None, None, 35.0)
+    assert {part.status for part in row.windows} == {"silence"}
+
+
+# Errors
+
+
+def test_a_call_raises_and_rows_go_on(recognizer, tmp_path):
+    good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
+    good.write_bytes(encoded(tone()))
+    with pytest.raises(BadAudio, match=r"bad.wav does not exist"):
+        recognizer(bad)
+    rows = list(recognizer.rows([bad, good, b"", good]))
+    assert [row.status for row in rows] == ["error", "ok", "error", "ok"]
+    assert [row.file for row in rows] == [str(bad), str(good), "<bytes>", str(good)]
+    failed = rows[0]
+    assert list(failed) == KEYS
+    assert failed.error == {"code": "missing", "message": f"{bad} does not exist"}
+    assert (failed.emotion, failed.probabilities, failed.duration) == (None, None, 0.0)
+    assert str(failed) == f"{bad}  error missing: {bad} does not exist"
+
+
+def test_rows_are_made_one_at_a_time(recognizer):
+    asked = []
+    rows = recognizer.rows(asked.append(n) or encoded(tone()) for n in itertools.count())
+    next(rows), next(rows)
+    assert asked == [0, 1]
+
+
+@pytest.mark.parametrize("samples", [1, 1599])
+def test_a_sound_too_short_is_told_so(recognizer, samples):
+    with pytest.raises(BadAudio, match=r"<array> lasts 0\.\d+ s; at least 0.1 s"):
+        recognizer(noise(samples), SAMPLE_RATE)
+
+
+def test_an_error_in_the_middle_of_a_long_file_is_an_error_of_the_file(recognizer):
+    samples = speechlike(60)
+    samples[50 * SAMPLE_RATE] = np.nan
+    with pytest.raises(BadAudio, match=r"<array> holds NaN, .* the first at 50.000 s"):
+        recognizer(samples, SAMPLE_RATE)
+
+
+def test_what_is_loudest_still_gives_probabilities(recognizer):
+    row = recognizer(noise(16_000) * np.float32(1e11), SAMPLE_RATE)
+    assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+# What is recognised
+
+
+def test_folders_give_their_files_and_each_file_comes_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clips/a.wav", "clips/deep/b.wav", "clips/notes.txt", "empty/notes.txt", "c.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    names = [
+        path.as_posix() for path in expand(["c.wav", "clips", "./clips/a.wav", "empty", "no.wav", "clips/notes.txt"])
+    ]
+    assert names == ["c.wav", "clips/a.wav", "clips/deep/b.wav", "empty", "no.wav", "clips/notes.txt"]
+
+
+def test_a_name_too_long_for_the_system_is_left_to_fail_later(recognizer):
+    (row,) = recognizer.rows(expand(["n" * 300 + ".wav"]))
+    assert row.error["code"] == "unreadable"
+
+
+# Bundles
+
+
+def copied(bundle, tmp_path, **changes):
+    folder = shutil.copytree(bundle, tmp_path / "copy")
+    for name, content in changes.items():
+        path = folder / name.replace("_", ".")
+        path.unlink() if content is None else path.write_text(content, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"labels_json": None},
+            r"copy is no bundle: expected a folder with labels.json and model.onnx, or the name of",
+        ),
+        ({"labels_json": "{}"}, r"labels.json does not hold schema, name and emotions: KeyError\('schema'\)"),
+        ({"labels_json": "words"}, r"labels.json does not hold schema, name and emotions"),
+        (
+            {"labels_json": '{"schema": 2, "name": "x", "emotions": []}'},
+            r"copy has schema 2; this version of affekt reads",
+        ),
+        (
+            {"labels_json": '{"schema": 1, "name": "x", "emotions": ["sad"]}'},
+            r"tells 6 emotions apart, and labels.json names 1",
+        ),
+        ({"model_onnx": None}, r"copy lacks model.onnx; export it again"),
+        ({"config_toml": None}, r"copy lacks config.toml; export it again"),
+        ({"model_onnx": "no graph"}, r"model.onnx cannot be loaded: "),
+    ],
+)
+def test_a_folder_that_is_no_bundle_says_what_it_lacks(tiny_bundle, tmp_path, changes, message):
+    with pytest.raises(BadBundle, match=message):
+        Recognizer.load(copied(tiny_bundle, tmp_path, **changes))
+
+
+def test_a_graph_of_something_else_is_no_bundle(tmp_path):
+    write_tiny_bundle(tmp_path / "other", EMOTIONS, source="picture")
+    with pytest.raises(BadBundle, match=r"model.onnx takes picture; the recogniser gives a waveform alone"):
+        Recognizer.load(tmp_path / "other")
+
+
+def test_the_hash_changes_with_anything_that_decides_an_answer(tiny_bundle, tmp_path):
+    ids = {Bundle.open(tiny_bundle).id}
+    ids.add(Bundle.open(copied(tiny_bundle, tmp_path, config_toml="seed = 2\n")).id)
+    write_tiny_bundle(tmp_path / "tiny", EMOTIONS, seed=1)
+    ids.add(Bundle.open(tmp_path / "tiny").id)
+    write_tiny_bundle(tmp_path / "reversed", EMOTIONS[::-1])
+    ids.add("tiny@" + Bundle.open(tmp_path / "reversed").id.split("@")[1])
+    assert len(ids) == 4
+    copy = tmp_path / "again"
+    shutil.copytree(tiny_bundle, copy)
+    (copy / "README.md").write_text("a card decides nothing")
+    assert Bundle.open(copy).id in ids
+
+
+def test_one_name_is_not_a_list_of_names(tiny_bundle):
+    with pytest.raises(TypeError, match="rows takes a list of sources"):
+        next(Recognizer.load(tiny_bundle).rows("hello.wav"))

@@ -1,0 +1,288 @@
+"""What is written is read back to the last digit, and an interrupted run repeats nothing and loses nothing."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from affekt import Recognizer, Row
+from affekt.errors import BadOutput, MissingExtra
+from affekt.inference.results_file import ResultsFile
+from tests.sounds import encoded, noise, tone
+
+MODEL = "tiny@01234567"
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+ODD_NAMES = [
+    "a,b.wav",
+    'she said "no".wav',
+    "two\nlines.wav",
+    "carriage\rreturn.wav",
+    "=SUM(A1:A9).wav",
+    "-1.wav",
+    " spaces around ",
+    "grüß dich 日本 🎙.wav",
+    "tab\there.wav",
+    "'quoted'.wav",
+    "null",
+    "1.0",
+    "\u2028.wav",
+]
+
+
+def row(file, status="ok", **changes):
+    """A made row: of `status`, and the rest by the contract."""
+    probabilities = {"angry": 0.1, "happy": 0.123457, "sad": 0.776543}
+    fields = {
+        "schema": 1,
+        "file": file,
+        "start": 0.0,
+        "end": 2.5001,
+        "duration": 2.5001,
+        "status": status,
+        "emotion": "sad" if status == "ok" else None,
+        "probabilities": probabilities if status == "ok" else None,
+        "model": MODEL,
+        "error": {"code": "empty", "message": f"{file} is empty"} if status == "error" else None,
+    }
+    return Row(fields | changes)
+
+
+def long_row(file, statuses=("ok", "silence", "ok", "ok")):
+    parts = [row(file, status, start=10.0 * i, end=10.0 * i + 10) for i, status in enumerate(statuses)]
+    return row(file, "ok" if "ok" in statuses else "silence", aggregation="mean", windows=parts)
+
+
+def write(path, rows, model=MODEL):
+    with ResultsFile(path, model) as results:
+        for entry in rows:
+            results.append(entry)
+
+
+def read(path, model=MODEL):
+    with ResultsFile(path, model) as results:
+        return list(results.done.values())
+
+
+@pytest.fixture(params=SUFFIXES)
+def path(request, tmp_path):
+    if request.param == ".parquet":
+        pytest.importorskip("pyarrow")
+    return tmp_path / f"results{request.param}"
+
+
+# There and back
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([], id="nothing"),
+        pytest.param([row("a.wav")], id="one"),
+        pytest.param([row("a.wav", "error")], id="only errors"),
+        pytest.param([row("a.wav", "silence")], id="only silence"),
+        pytest.param([row("a.wav", "error"), row("b.wav"), row("c.wav", "silence"), row("d.wav")], id="some of each"),
+        pytest.param([row("a.wav", "error"), long_row("b.wav"), row("c.wav")], id="windows"),
+        pytest.param([long_row("b.wav", ("silence", "silence"))], id="silent windows"),
+        pytest.param(
+            [row(name) for name in ODD_NAMES] + [row(name + "!", "error") for name in ODD_NAMES], id="odd names"
+        ),
+    ],
+)
+def test_rows_come_back_as_they_were(path, rows):
+    write(path, rows)
+    again = read(path)
+    assert again == rows
+    assert [list(entry) for entry in again] == [list(entry) for entry in rows]
+    assert all(isinstance(part, Row) for entry in again for part in entry.windows)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_recognizer_says_comes_back_as_it_was(path, tiny_bundle):
+    recognizer = Recognizer.load(tiny_bundle)
+    sources = [encoded(noise(n, n)) for n in (16_000, 33_333, 31 * 16_000)] + [b"words", encoded(np.zeros(16_000))]
+    rows = [Row(entry | {"file": f"{n}.wav"}) for n, entry in enumerate(recognizer.rows(sources))]
+    write(path, rows, recognizer.model)
+    assert read(path, recognizer.model) == rows
+
+
+def test_json_lines_are_a_row_a_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    rows = [row(name) for name in ODD_NAMES] + [long_row("long.wav")]
+    write(path, rows)
+    lines = path.read_bytes().decode("utf-8").split("\n")
+    assert lines.pop() == ""
+    assert [json.loads(line) for line in lines] == rows
+
+
+def test_a_csv_is_a_table_that_others_read(tmp_path):
+    path = tmp_path / "results.csv"
+    write(path, [row(name) for name in ODD_NAMES] + [row("bad.wav", "error")])
+    with path.open(encoding="utf-8", newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [record["file"] for record in table] == [*ODD_NAMES, "bad.wav"]
+    assert list(table[0])[6:11] == [
+        "emotion",
+        "probabilities.angry",
+        "probabilities.happy",
+        "probabilities.sad",
+        "model",
+    ]
+    assert float(table[0]["probabilities.happy"]) == 0.123457
+    assert (table[-1]["emotion"], table[-1]["probabilities.sad"], table[-1]["error.code"]) == ("", "", "empty")
+
+
+def test_a_parquet_is_typed(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "results.parquet"
+    write(path, [row("a.wav"), long_row("b.wav")])
+    schema = parquet.read_schema(path)
+    assert schema.field("duration").type == "double"
+    assert schema.field("probabilities").type.field("sad").type == "double"
+    assert parquet.read_table(path, columns=["file"]).to_pylist() == [{"file": "a.wav"}, {"file": "b.wav"}]
+
+
+# Interrupted
+
+
+def interrupted(path, rows):
+    """The journal of a run that is stopped after these rows."""
+    results = ResultsFile(path, MODEL)
+
+    def run():
+        with results:
+            for entry in rows:
+                results.append(entry)
+            raise KeyboardInterrupt("the plug is pulled")
+
+    with pytest.raises(KeyboardInterrupt, match="the plug is pulled"):
+        run()
+    return results.journal
+
+
+def test_an_interrupted_run_goes_on_where_it_was(path):
+    rows = [row("a.wav"), row("b.wav", "error"), long_row("c.wav"), row("d.wav")]
+    interrupted(path, rows[:2])
+    with ResultsFile(path, MODEL) as results:
+        assert list(results.done.values()) == rows[:2]
+        results.append(rows[2])
+        results.append(rows[3])
+    assert read(path) == rows
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_finished_file_takes_further_rows(path):
+    write(path, [row("a.wav")])
+    write(path, [row("b.wav"), row("c.wav", "error")])
+    assert read(path) == [row("a.wav"), row("b.wav"), row("c.wav", "error")]
+
+
+def test_a_finished_file_survives_an_interrupted_addition(path):
+    write(path, [row("a.wav")])
+    interrupted(path, [row("b.wav")])
+    assert read(path) == [row("a.wav"), row("b.wav")]
+
+
+@pytest.mark.parametrize("left", [1, 12, 40, -2, -1])
+def test_a_line_that_a_kill_cut_short_is_done_again(path, left):
+    journal = interrupted(path, [row("ä.wav"), row("b.wav")])
+    first, second, _ = journal.read_bytes().split(b"\n")
+    journal.write_bytes(first + b"\n" + (second + b"\n")[:left])
+    with ResultsFile(path, MODEL) as results:
+        assert list(results.done) == ["ä.wav"]
+        results.append(row("b.wav"))
+    assert read(path) == [row("ä.wav"), row("b.wav")]
+
+
+def test_each_row_is_on_disk_as_soon_as_it_is_appended(path):
+    with ResultsFile(path, MODEL) as results:
+        for count, name in enumerate(["a.wav", "b.wav", "c.wav"], start=1):
+            results.append(row(name))
+            assert results.journal.read_bytes().count(b"\n") == count
+
+
+# Refused
+
+
+def test_rows_of_another_model_are_not_mixed(path):
+    write(path, [row("a.wav")])
+    before = path.read_bytes()
+    with pytest.raises(
+        BadOutput, match=r"holds rows of model 'tiny@01234567', and this run uses 'other@89abcdef': give another"
+    ):
+        ResultsFile(path, "other@89abcdef")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"my only copy of a poem", id="a text without a line's end"),
+        pytest.param(b"dear diary\n", id="a text"),
+        pytest.param(b"a,b,c\n", id="a table's header"),
+        pytest.param(b"a,b,c\n1,2,3\n", id="a table"),
+        pytest.param(b'{"file": "a.wav"}\n', id="other JSON"),
+        pytest.param(b'{"file": "a.wav"}', id="other JSON without a line's end"),
+        pytest.param(b'{"schema": 2, "file": "a.wav"}\n', id="another schema"),
+        pytest.param(b"[1, 2]\n", id="a list"),
+        pytest.param(b"\xff\xfe\x00 not text\n", id="bytes"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_refused_and_left_alone(path, content):
+    path.write_bytes(content)
+    with pytest.raises(
+        BadOutput, match=r"results\.\w+(, line 1,)? is not a (row|file) of results: give another --output"
+    ):
+        ResultsFile(path, MODEL)
+    assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_another_parquet_is_refused_and_left_alone(tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "results.parquet"
+    parquet.write_table(pa.table({"file": ["a.wav"], "age": [3]}), path)
+    before = path.read_bytes()
+    with pytest.raises(BadOutput, match=r"results.parquet is not a file of results: give another --output"):
+        ResultsFile(path, MODEL)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["results.txt", "results", "results.json", "results.jsonl.gz"])
+def test_an_unknown_suffix_is_refused_with_those_that_are_known(tmp_path, name):
+    with pytest.raises(BadOutput, match=rf"--output .*{name}: expected a name ending in .jsonl, .csv, .parquet"):
+        ResultsFile(tmp_path / name, MODEL)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_suffix_may_be_upper_case(tmp_path):
+    write(tmp_path / "RESULTS.CSV", [row("a.wav")])
+    assert read(tmp_path / "RESULTS.CSV") == [row("a.wav")]
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtra, match=r"writing results.parquet needs pyarrow: pip install 'affekt\[parquet\]'"):
+        ResultsFile(tmp_path / "results.parquet", MODEL)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_our_error(path):
+    path.mkdir()
+    with pytest.raises(BadOutput, match=r"--output .*results\.\w+ is a folder: name a file in it"):
+        ResultsFile(path, MODEL)
+    inside_a_file = path.parent / "file" / path.name
+    (path.parent / "file").touch()
+    with pytest.raises(BadOutput, match=r"--output .*results\.\w+ cannot be written: .+"):
+        ResultsFile(inside_a_file, MODEL)
+
+
+def test_missing_folders_are_made(path):
+    deep = path.parent / "a" / "b" / path.name
+    write(deep, [row("a.wav")])
+    assert read(deep) == [row("a.wav")]
+
+
+def test_the_samples_of_this_file_follow_the_contract(tiny_bundle):
+    assert list(row("a.wav")) == list(Recognizer.load(tiny_bundle)(tone(), 16_000))

@@ -1,0 +1,213 @@
+"""Recipes drawn at random: they are cells, drawn as often as the benchmark says, and known again under other names."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from affekt.errors import BadConfig
+from affekt.models.emotionnas.cell_graphs import RECIPES, compiled, recipe_from_json, recipe_json, states
+from affekt.models.emotionnas.random_cells import DrawConfig, _draft, drawn_recipe, fingerprint
+from affekt.models.emotionnas.recurrent import RecurrentBranch, RecurrentConfig
+from tests.models.emotionnas import assert_agrees, perturbed, utterances
+from tests.models.references import emotionnas_recurrent as reference
+
+DRAWS = 500
+
+
+@pytest.fixture(scope="module")
+def recipes():
+    generator = np.random.default_rng(0)
+    return [drawn_recipe(generator) for _ in range(DRAWS)]
+
+
+@pytest.fixture(scope="module")
+def drafts():
+    generator = np.random.default_rng(1)
+    return [_draft(generator, DrawConfig()) for _ in range(2000)]
+
+
+def test_every_draw_is_a_cell_of_two_states_that_uses_all_it_is_given(recipes):
+    for recipe in recipes:
+        nodes = compiled(recipe)
+        assert states(nodes) == 2
+        assert 3 <= len(nodes) <= 10  # nine, and an activation that may be one more
+        taken = {name for node in nodes for name in node.inputs}
+        assert {"x", "h_prev_0", "h_prev_1"} <= taken
+        for node in nodes:
+            assert len(set(node.inputs)) == len(node.inputs)
+            if node.name.startswith("h_new_"):
+                assert not {"h_prev_0", "h_prev_1"} & set(node.inputs)
+            if node.operation == "linear":
+                assert len(node.inputs) in (2, 3)
+                assert all(_kind(recipe, name) in ("given", "activation") for name in node.inputs)
+            else:
+                assert "x" not in node.inputs
+
+
+def _kind(recipe, name):
+    return recipe[name]["op"].split("_")[0] if name in recipe else "given"
+
+
+def test_the_same_generator_gives_the_same_recipes():
+    first, again = ([drawn_recipe(np.random.default_rng(seed)) for seed in range(20)] for _ in range(2))
+    assert first == again
+    assert len({fingerprint(recipe) for recipe in first}) > 15
+
+
+def near(counts, weights, nodes):
+    """Shares are as their weights within four standard deviations."""
+    for name, weight in weights.items():
+        share = weight / sum(weights.values())
+        assert abs(counts[name] - nodes * share) < 4 * (nodes * share * (1 - share)) ** 0.5, name
+    assert sum(counts[name] for name in weights) == nodes
+
+
+def test_drafts_have_the_published_shares(drafts):
+    later = Counter(node["op"] for draft in drafts for name, node in list(draft.items())[2:7])
+    activations = {name: later[name] for name in later if name.startswith("activation_")}
+    near(activations, DrawConfig().activations, sum(activations.values()))
+    # The second draw: at the first there are two states alone, too few for a blend, which is drawn again.
+    second = Counter()
+    for draft in drafts:
+        drawn = [node["op"] for node in draft.values() if not node["op"].startswith("activation_")]
+        second[drawn[1]] += 1
+    near(second, DrawConfig().operations, len(drafts))
+    inputs = Counter(len(node["input"]) for draft in drafts for node in draft.values() if node["op"] == "linear")
+    near(inputs, DrawConfig().linear_inputs, sum(inputs.values()))
+
+
+def test_every_linear_node_is_followed_by_its_activation(drafts):
+    for draft in drafts:
+        for number in range(len(draft)):
+            if draft[f"node_{number}"]["op"] == "linear":
+                after = draft[f"node_{number + 1}"]
+                assert after["op"].startswith("activation_")
+                assert after["input"] == [f"node_{number}"]
+        assert len(draft) in (9, 10)
+
+
+def test_new_states_are_drawn_among_all_nodes(recipes):
+    operations = Counter(recipe["h_new_0"]["op"] for recipe in recipes)
+    assert len(operations) == 7
+    outputs = Counter(recipe["h_new_1"]["op"] for recipe in recipes)
+    assert all(abs(operations[name] - outputs[name]) < 4 * DRAWS**0.5 for name in operations)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_drawn_recipe_is_followed_as_it_is_written(seed):
+    recipe = drawn_recipe(np.random.default_rng(seed))
+    torch.manual_seed(seed)
+    config = RecurrentConfig(
+        layers=1, hidden=3, frames="any", input_dim=4, recipe=recipe, masked=True, fully_connected=1
+    )
+    values, mask = utterances([4, 2, 3], 4)
+
+    def written_out(weights, given):
+        return reference.logits(
+            weights,
+            given["speech"],
+            mask,
+            recipe=recipe,
+            layers=1,
+            hidden=3,
+            frames=None,
+            masked=True,
+            fully_connected=1,
+        )
+
+    assert_agrees(perturbed(RecurrentBranch(config, 3)), written_out, {"speech": (values, mask)})
+
+
+def test_a_drawn_recipe_can_be_written_down(recipes):
+    for recipe in recipes[:50]:
+        assert recipe_from_json(recipe_json(recipe)) == recipe
+
+
+def respelt(recipe, generator):
+    """Inner nodes under other names, entries and interchangeable inputs in another order."""
+    inner = [name for name in recipe if not name.startswith("h_new_")]
+    names = dict(zip(inner, [f"n{place}" for place in generator.permutation(len(inner))], strict=True))
+    entries = []
+    for name, node in recipe.items():
+        inputs = [names.get(one, one) for one in node["input"]]
+        if node["op"] != "blend":
+            inputs = generator.permutation(inputs).tolist()
+        entries.append((names.get(name, name), {"op": node["op"], "input": inputs}))
+    return {entries[place][0]: entries[place][1] for place in generator.permutation(len(entries))}
+
+
+def test_one_cell_has_one_name_however_it_is_spelt(recipes):
+    generator = np.random.default_rng(2)
+    for recipe in [*recipes[:100], *RECIPES.values()]:
+        assert fingerprint(respelt(recipe, generator)) == fingerprint(recipe)
+
+
+def test_the_name_is_stable():
+    assert fingerprint("id1010120") == fingerprint(RECIPES["id1010120"]) == "6bcb3e73"
+
+
+def test_other_cells_have_other_names(recipes):
+    names = {name: fingerprint(name) for name in RECIPES}
+    assert len(set(names.values())) == len(RECIPES)
+    assert len({fingerprint(recipe) for recipe in recipes}) > 0.9 * DRAWS
+    changed = 0
+    for recipe in recipes[:100]:
+        for name, node in recipe.items():
+            if node["op"] == "blend":
+                z, a, b = node["input"]
+                for other in ([a, z, b], [z, b, a]):
+                    changed += 1
+                    assert fingerprint({**recipe, name: {"op": "blend", "input": other}}) != fingerprint(recipe)
+            if node["op"] == "activation_tanh":
+                changed += 1
+                assert fingerprint({**recipe, name: {**node, "op": "activation_sigm"}}) != fingerprint(recipe)
+    assert changed > 50
+
+
+def test_states_that_are_exchanged_make_another_cell():
+    swap = {"h_new_0": "h_new_1", "h_new_1": "h_new_0"}
+    recipe = {swap.get(name, name): node for name, node in RECIPES["id1010120"].items()}
+    assert fingerprint(recipe) != fingerprint("id1010120")
+
+
+def test_twins_are_not_one_node():
+    apart = {
+        "a": {"op": "linear", "input": ["x", "h_prev_0"]},
+        "b": {"op": "linear", "input": ["x", "h_prev_0"]},
+        "h_new_0": {"op": "elementwise_prod", "input": ["a", "b"]},
+    }
+    once = {"a": apart["a"], "h_new_0": {"op": "elementwise_prod", "input": ["a", "a"]}}
+    assert fingerprint(apart) != fingerprint(once)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"states": 0}, "states = 0, nodes = 7: expected 1 or more states, 0 or more nodes"),
+        ({"operations": {"linear": 1.0, "sum": 1.0}}, "operations: 'sum' is none of linear, blend"),
+        ({"activations": {"activation_tanh": -1.0}}, "activations: activation_tanh weighs -1.0; expected 0 or more"),
+        ({"operations": {"linear": 0.0}}, "operations: nothing weighs more than 0"),
+        ({"linear_inputs": {0: 1.0}}, r"linear_inputs of \[0\]: expected numbers of inputs, 1 or more"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(BadConfig, match=message):
+        DrawConfig(**settings)
+
+
+def test_what_never_makes_a_cell_is_said():
+    with pytest.raises(
+        BadConfig, match=r"no cell among 10000 drafts .*; allow more nodes, or let more of them be linear"
+    ):
+        drawn_recipe(np.random.default_rng(0), DrawConfig(nodes=0, operations={"elementwise_sum": 1.0}))
+
+
+def test_other_settings_are_followed():
+    generator = np.random.default_rng(0)
+    config = DrawConfig(states=1, nodes=4, operations={"linear": 1.0}, activations={"activation_tanh": 1.0})
+    for _ in range(20):
+        recipe = drawn_recipe(generator, config)
+        assert states(compiled(recipe)) == 1
+        assert {node["op"] for node in recipe.values()} <= {"linear", "activation_tanh"}

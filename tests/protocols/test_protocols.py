@@ -1,0 +1,510 @@
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from dataclasses import replace
+from fractions import Fraction
+from itertools import combinations
+
+import pytest
+
+from affekt.config import decode_named, encode
+from affekt.errors import BadConfig, BadOutput
+from affekt.protocols import Split, key, protocols
+from affekt.protocols.base import part_name
+from affekt.protocols.files import read_splits
+from affekt.protocols.grouped import LeaveOneSessionOut, LeaveOneSpeakerOut, RandomFolds, SpeakerFolds
+from affekt.protocols.holdout import HeldOutPeople, Official, RandomHoldOut
+from affekt.protocols.papers import EightOneOne, EmotionNAS, MSTRRandom, TDFNetRandomTen
+from affekt.protocols.split import save_folds
+from affekt.utterance import Utterance
+
+EMOTIONS = ("angry", "happy", "neutral", "neutral", "neutral", "sad", "sad")  # neutral is frequent, as it is
+# IEMOCAP's 5,531 utterances by speaker, as published.
+IEMOCAP = {
+    "Ses01F": 528, "Ses01M": 557, "Ses02F": 481, "Ses02M": 542, "Ses03F": 522,
+    "Ses03M": 629, "Ses04F": 528, "Ses04M": 503, "Ses05F": 590, "Ses05M": 651,
+}  # fmt: skip
+MADE = {
+    "Ses01F": 100, "Ses01M": 100, "Ses02F": 110, "Ses02M": 110,
+    "Ses03F": 100, "Ses03M": 120, "Ses04F": 80, "Ses04M": 70,
+}  # fmt: skip
+
+
+def held_out_people(given, people):
+    return HeldOutPeople(**{part: tuple(names) for part, names in people.items()}).folds(given)[0]
+
+
+def utterances(speakers=("1", "2", "3"), each=2):
+    return [Utterance(f"{s}-{n}", "made", None, "happy", speaker=s) for s in speakers for n in range(each)]
+
+
+def conversations(counts=MADE):
+    """Sessions of a woman and a man, as IEMOCAP has them; 790 utterances unless told, so that every protocol fits."""
+    return [
+        Utterance(
+            f"{speaker}_{n:03}",
+            "made",
+            None,
+            EMOTIONS[n % 7],
+            speaker=speaker,
+            gender={"F": "female", "M": "male"}[speaker[-1]],
+            session=speaker[:-1],
+            split=("train", "train", "dev", "test")[n % 4],
+        )
+        for speaker, count in counts.items()
+        for n in range(count)
+    ]
+
+
+def default(name):
+    """A protocol as it is without settings; held-out people have to be named."""
+    return protocols[name](**({"test": ("made/Ses01F",)} if name == "held-out-people" else {}))
+
+
+def chosen(split, part, heard):
+    by_key = {key(utterance): utterance for utterance in heard}
+    return [by_key[one] for one in split.parts[part]]
+
+
+# Every protocol
+
+
+@pytest.mark.parametrize("name", protocols)
+def test_a_fold_places_every_utterance_once(name):
+    heard = conversations()
+    for fold in default(name).folds(heard):
+        assert sorted(one for ids in fold.parts.values() for one in ids) == sorted(map(key, heard))
+        assert {"train", "test"} <= set(fold.parts) <= {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("name", protocols)
+def test_the_order_of_the_utterances_changes_nothing(name):
+    heard = conversations()
+    assert default(name).folds(heard) == default(name).folds(heard[::-1])
+
+
+@pytest.mark.parametrize("name", protocols)
+def test_the_seed_changes_what_is_drawn_and_nothing_else(name):
+    one, other = (default(name).folds(conversations(), seed) for seed in (0, 1))
+    assert default(name).drawn == ([fold.hash for fold in one] != [fold.hash for fold in other])
+    assert {fold.seed for fold in other} == {1 if default(name).drawn else None}
+
+
+@pytest.mark.parametrize("name", protocols)
+def test_no_two_folds_are_alike(name):
+    folds = default(name).folds(conversations())
+    assert len({fold.hash for fold in folds}) == len({fold.title for fold in folds}) == len(folds)
+
+
+@pytest.mark.parametrize("name", protocols)
+def test_what_is_called_speaker_independent_shares_no_speaker(name):
+    heard = conversations()
+    for fold in default(name).folds(heard):
+        people = [{u.person for u in chosen(fold, part, heard)} for part in fold.parts]
+        assert fold.speaker_independent == all(not one & other for one, other in combinations(people, 2))
+
+
+def test_these_protocols_keep_speakers_apart():
+    independent = {n for n in protocols if all(fold.speaker_independent for fold in default(n).folds(conversations()))}
+    assert independent == {
+        "held-out-people",
+        "leave-one-session-out",
+        "leave-one-speaker-out",
+        "speaker-folds",
+        "emotionnas",
+    }
+
+
+@pytest.mark.parametrize("name", protocols)
+def test_settings_are_written_down_and_read_back(name):
+    protocol = default(name)
+    assert decode_named(protocols, {"name": name, **encode(protocol)}, "protocol")[1] == protocol
+
+
+@pytest.mark.parametrize("name", protocols)
+def test_a_protocol_knows_whether_it_validates(name):
+    assert default(name).has_validation == ("validation" in default(name).folds(conversations())[0].parts)
+
+
+@pytest.mark.parametrize("name", protocols)
+def test_an_utterance_given_twice_is_refused(name):
+    with pytest.raises(BadConfig, match="1 utterances are given more than once, first made/Ses01F_000"):
+        default(name).folds([*conversations(), conversations()[0]])
+
+
+# Of the hashes of all folds, one after another; the same on every machine, Python and operating system.
+HASHES = {
+    "held-out-people": "c861316da3d0",
+    "leave-one-session-out": "c0e2f725e685",
+    "leave-one-speaker-out": "e337ff314e50",
+    "speaker-folds": "2a56c44e4c72",
+    "random-folds": "05b5bfb499de",
+    "random-hold-out": "36783fc3fc30",
+    "official": "6a60690d7776",
+    "mstr-random": "47f3cec14848",
+    "tdfnet-random-ten": "dc0214260c17",
+    "eight-one-one": "56d4897bdd89",
+    "emotionnas": "fe21f471773a",
+}
+
+
+@pytest.mark.parametrize("name", protocols)
+def test_folds_are_the_same_on_every_machine(name):
+    hashes = " ".join(fold.hash for fold in default(name).folds(conversations(), seed=7))
+    assert hashlib.sha256(hashes.encode()).hexdigest()[:12] == HASHES[name]
+
+
+def test_the_hash_of_strings_has_no_part_in_it():
+    program = (
+        "from tests.protocols.test_protocols import *\n"
+        "print([fold.hash for name in protocols for fold in default(name).folds(conversations(), seed=7)])"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+
+
+# Groups
+
+
+def test_every_session_is_tested_once_and_alone():
+    heard = conversations(IEMOCAP)
+    folds = LeaveOneSessionOut().folds(heard)
+    assert {fold.fold: len(fold.parts["test"]) for fold in folds} == {
+        "made/Ses01": 1085, "made/Ses02": 1023, "made/Ses03": 1151, "made/Ses04": 1031, "made/Ses05": 1241,
+    }  # fmt: skip
+    assert all({f"made/{u.session}" for u in chosen(fold, "test", heard)} == {fold.fold} for fold in folds)
+
+
+def test_every_speaker_is_tested_once_and_alone():
+    folds = LeaveOneSpeakerOut().folds(conversations(IEMOCAP))
+    assert {fold.fold.removeprefix("made/"): len(fold.parts["test"]) for fold in folds} == IEMOCAP
+
+
+def test_the_next_group_validates_and_after_the_last_the_first():
+    folds = LeaveOneSessionOut(validation="next").folds(conversations())
+    assert [fold.parts["validation"] for fold in folds] == [folds[(n + 1) % 4].parts["test"] for n in range(4)]
+
+
+def test_a_share_by_speakers_is_whole_speakers_and_as_near_as_they_come():
+    heard = conversations(IEMOCAP)
+    for share, people in ((0.01, 1), (0.12, 1), (0.25, 2), (0.5, 4)):
+        for fold in LeaveOneSessionOut(validation=share).folds(heard, seed=3):
+            assert len({u.person for u in chosen(fold, "validation", heard)}) == people
+            assert fold.speaker_independent
+
+
+def test_a_share_by_utterances_is_exact_and_keeps_the_emotions_in_proportion():
+    heard = conversations(IEMOCAP)
+    for fold in LeaveOneSessionOut(validation=0.1, validation_by="utterances").folds(heard):
+        everyone = chosen(fold, "train", heard) + chosen(fold, "validation", heard)
+        assert len(fold.parts["validation"]) == len(everyone) // 10
+        found = Counter(u.emotion for u in chosen(fold, "validation", heard))
+        for emotion, number in Counter(u.emotion for u in everyone).items():
+            assert abs(found[emotion] - len(fold.parts["validation"]) * number / len(everyone)) < 1
+        assert not fold.speaker_independent
+
+
+def test_somebody_is_left_to_train_on():
+    fold = LeaveOneSpeakerOut(validation=0.99).folds(utterances(each=200))[0]
+    assert len(fold.parts["train"]) == 200
+
+
+def test_speaker_folds_are_even():
+    sizes = [len(fold.parts["test"]) for fold in SpeakerFolds(k=5).folds(conversations(IEMOCAP))]
+    assert sum(sizes) == 5531
+    assert max(sizes) - min(sizes) < 100
+    equal = [
+        len(fold.parts["test"]) for fold in SpeakerFolds(k=5).folds(utterances([str(n) for n in range(91)], each=1))
+    ]
+    assert sorted(equal) == [18, 18, 18, 18, 19]
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+def test_random_folds_test_every_utterance_once_in_even_hands(stratified):
+    heard = conversations()
+    folds = RandomFolds(k=7, stratified=stratified).folds(heard)
+    tested = [chosen(fold, "test", heard) for fold in folds]
+    assert sorted(key(u) for hand in tested for u in hand) == sorted(map(key, heard))
+    assert max(map(len, tested)) - min(map(len, tested)) <= 1
+    spread = defaultdict(list)
+    for hand in tested:
+        for emotion in set(EMOTIONS):
+            spread[emotion].append(sum(u.emotion == emotion for u in hand))
+    assert stratified == all(max(numbers) - min(numbers) <= 1 for numbers in spread.values())
+
+
+def test_a_label_of_ones_own_is_what_is_kept_in_proportion():
+    heard = conversations()
+    for fold in RandomFolds(k=2).folds(heard, label=lambda u: u.speaker):
+        counts = Counter(u.speaker for u in chosen(fold, "test", heard))
+        assert all(abs(counts[name] - number / 2) <= 0.5 for name, number in Counter(u.speaker for u in heard).items())
+
+
+# Held out
+
+
+def test_everybody_stands_in_one_part():
+    split = held_out_people(utterances(), {"test": ["made/3"], "validation": ["made/1"]})
+    assert split.parts == {
+        "train": ("made/2-0", "made/2-1"),
+        "test": ("made/3-0", "made/3-1"),
+        "validation": ("made/1-0", "made/1-1"),
+    }
+    assert split.speaker_independent
+    assert sorted(id for part in split.parts.values() for id in part) == sorted(map(key, utterances()))
+
+
+def test_people_may_be_held_out_in_parts_of_any_name():
+    (split,) = HeldOutPeople(test=("made/3",), others={"far": ("made/2",)}).folds(utterances())
+    assert split.parts["far"] == ("made/2-0", "made/2-1")
+    assert split.description == "far 1 people, test 1 people"
+    with pytest.raises(BadConfig, match=r"others holds \['test'\]: name the people of these parts directly"):
+        HeldOutPeople(others={"test": ("made/2",)})
+    with pytest.raises(BadConfig, match=r"nobody is held out: expected test = \['CORPUS/SPEAKER', ...\]"):
+        HeldOutPeople()
+
+
+def test_who_is_named_must_exist_and_stand_once():
+    with pytest.raises(BadConfig, match="names made/9, of whom there is no utterance; did you mean 'made/"):
+        held_out_people(utterances(), {"test": ["made/9"]})
+    with pytest.raises(BadConfig, match="made/1 stands in 'validation' and in 'test'"):
+        held_out_people(utterances(), {"validation": ["made/1"], "test": ["made/1"]})
+    with pytest.raises(BadConfig, match="held-out people: part 'train' of 6 utterances would be empty"):
+        held_out_people(utterances(), {"test": ["made/1", "made/2", "made/3"]})
+
+
+@pytest.mark.parametrize(
+    ("share", "total", "number"), [(0.2, 7442, 1488), (0.1, 5531, 553), (0.29, 100, 29), (0.7, 10, 7), (553, 5531, 553)]
+)
+def test_a_share_is_rounded_down_exactly(share, total, number):
+    # 0.29 * 100 is 28.999999999999996 in floating point: the fraction that is written is meant.
+    (split,) = RandomHoldOut(test=share).folds(utterances(["1"], each=total))
+    assert len(split.parts["test"]) == number
+
+
+def test_a_stratified_draw_is_within_one_of_the_proportion():
+    heard = conversations()
+    sizes = Counter(u.emotion for u in heard)
+    for fold in RandomHoldOut(test=0.23, repeats=3).folds(heard):
+        found = Counter(u.emotion for u in chosen(fold, "test", heard))
+        assert found.total() == math.floor(Fraction("0.23") * len(heard))
+        assert all(abs(found[name] - found.total() * size / len(heard)) < 1 for name, size in sizes.items())
+
+
+def test_repeats_are_drawn_independently_and_more_of_them_change_none():
+    few, many = (RandomHoldOut(repeats=repeats).folds(conversations()) for repeats in (2, 4))
+    assert [fold.hash for fold in few] == [fold.hash for fold in many[:2]]
+    shared = set(many[0].parts["test"]) & set(many[1].parts["test"])
+    assert 0 < len(shared) < len(many[0].parts["test"]) / 2
+
+
+@pytest.mark.parametrize("test", [0.001, 790, 800, 1.5])
+def test_a_part_that_would_be_empty_or_everything_is_refused(test):
+    with pytest.raises(
+        BadConfig, match=r"test part 1 would have \d+ of 790 utterances .*: expected a share below 1 or a whole number"
+    ):
+        RandomHoldOut(test=test).folds(conversations())
+
+
+def test_the_corpus_s_own_words_for_its_parts():
+    (split,) = Official().folds(conversations())
+    assert set(split.parts) == {"train", "validation", "test"}
+    assert [part_name(word) for word in ("Dev", " val ", "TRAINING", "test2")] == [
+        "validation",
+        "validation",
+        "train",
+        "test2",
+    ]
+    with pytest.raises(BadConfig, match=r"no part is test: the corpus says \['dev', 'train'\]"):
+        Official().folds([u for u in conversations() if u.split != "test"])
+
+
+# Papers
+
+
+def test_mstr_draws_a_fifth_and_not_by_emotion():
+    (split,) = MSTRRandom().folds(conversations())
+    assert len(split.parts["test"]) == 790 // 5
+    assert split.hash == RandomHoldOut(test=0.2, stratified=False).folds(conversations())[0].hash
+
+
+def test_tdfnet_has_ten_tests_of_exactly_553():
+    folds = TDFNetRandomTen().folds(conversations(IEMOCAP))
+    assert [len(fold.parts["test"]) for fold in folds] == [553] * 10
+    assert [len(fold.parts["validation"]) for fold in folds] == [497] * 10  # a tenth of the 4,978 others
+    assert len({one for fold in folds for one in fold.parts["test"]}) < 5531  # ten draws, not a partition
+
+
+def test_mcsan_trains_on_eight_tenths_validates_on_one_and_tests_on_one():
+    heard = conversations()
+    folds = EightOneOne().folds(heard)
+    assert [[len(fold.parts[part]) for part in ("train", "validation", "test")] for fold in folds] == [
+        [632, 79, 79]
+    ] * 10
+    assert sorted(one for fold in folds for one in fold.parts["test"]) == sorted(map(key, heard))
+
+
+def test_emotionnas_has_one_speaker_of_the_session_validate_and_the_other_tested():
+    heard = conversations(IEMOCAP)
+    folds = EmotionNAS().folds(heard)
+    assert len(folds) == 5
+    for fold in folds:
+        (validates,), (tested,) = ({u.speaker for u in chosen(fold, part, heard)} for part in ("validation", "test"))
+        assert (validates[:-1], validates[-1], tested[-1]) == (tested[:-1], "F", "M")
+        assert len({u.speaker for u in chosen(fold, "train", heard)}) == 8
+
+
+def test_emotionnas_swapped_is_there_in_both_directions():
+    folds = EmotionNAS(swap=True).folds(conversations())
+    assert len(folds) == 8
+    for one, other in zip(folds[::2], folds[1::2], strict=True):
+        assert (one.parts["validation"], one.parts["test"]) == (other.parts["test"], other.parts["validation"])
+    men = EmotionNAS(validates="male").folds(conversations())
+    assert [fold.hash for fold in men] == [fold.hash for fold in folds[1::2]]
+
+
+def test_emotionnas_needs_two_speakers_a_session_who_can_be_told_apart():
+    heard = conversations()
+    with pytest.raises(BadConfig, match="made/Ses01 has not one female speaker: set validates = 'drawn'"):
+        EmotionNAS().folds([replace(u, gender="male") for u in heard])
+    with pytest.raises(BadConfig, match="200 of 200 have none, first made/Ses01F_000; set validates = 'drawn'"):
+        EmotionNAS().folds([replace(u, gender="") for u in heard])
+    assert len(EmotionNAS(validates="drawn").folds([replace(u, gender="") for u in heard])) == 4
+    with pytest.raises(BadConfig, match="needs two speakers in every session: made/Ses01 has made/Ses01F"):
+        EmotionNAS().folds([u for u in heard if u.speaker != "Ses01M"])
+
+
+# What is missing, wrong or unknown
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("leave-one-session-out", "session"),
+        ("leave-one-speaker-out", "speaker"),
+        ("speaker-folds", "speaker"),
+        ("official", "split"),
+        ("emotionnas", "session"),
+        ("emotionnas", "speaker"),
+    ],
+)
+def test_utterances_that_lack_what_a_protocol_goes_by_are_counted_and_named(name, what):
+    heard = [replace(u, **{what: ""}) if u.id in ("Ses02F_003", "Ses02F_001") else u for u in conversations()]
+    with pytest.raises(BadConfig, match=f"needs every utterance's {what}: 2 of 790 have none, first made/Ses02F_001"):
+        default(name).folds(heard)
+
+
+def test_a_validation_by_speakers_needs_them():
+    heard = [replace(u, speaker="") for u in conversations()]
+    with pytest.raises(BadConfig, match="first made/Ses02F_000; set validation_by = 'utterances'"):
+        LeaveOneSessionOut(validation=0.1).folds(heard)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        (LeaveOneSpeakerOut(validation="next"), "expected 3 groups or more, got made/1, made/2"),
+        (SpeakerFolds(k=3), "k = 3: expected 2 to 2, as many as there are speakers"),
+        (RandomFolds(k=5), "k = 5: expected 2 to 4, as many as there are utterances"),
+    ],
+)
+def test_more_groups_than_there_are_is_refused(protocol, message):
+    with pytest.raises(BadConfig, match=message):
+        protocol.folds(utterances(["1", "2"]))
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(BadConfig, match="validation = -1: expected 'next', a share, or 0 for none"):
+        RandomFolds(validation=-1)
+    with pytest.raises(BadConfig, match="repeats = 0: expected a share or number to test"):
+        RandomHoldOut(repeats=0)
+    with pytest.raises(BadConfig, match="protocol: unknown key 'fold'"):
+        decode_named(protocols, {"name": "random-folds", "fold": 3}, "protocol")
+
+
+def test_unknown_speakers_are_not_called_independent():
+    people = [*utterances(), replace(utterances()[0], id="x", speaker="")]
+    split = held_out_people(people, {"test": ["made/3"]})
+    assert not split.speaker_independent
+    assert split.line("test") == f"held-out people, part 'test': 2 utterances, speakers unknown, split {split.hash}"
+
+
+# The split itself
+
+
+def test_the_hash_is_of_who_stands_where_and_of_nothing_else():
+    one = held_out_people(utterances(), {"test": ["made/3"]})
+    same = held_out_people(utterances()[::-1], {"test": ["made/3"]})
+    other = held_out_people(utterances(), {"test": ["made/2"]})
+    assert one.hash == same.hash != other.hash
+    assert one.hash == replace(one, name="x", fold="y", seed=1, description="z").hash
+    assert one.hash == "01d1c07d1ba5"  # the same on every machine
+
+
+def test_the_line_names_protocol_fold_seed_verdict_and_hash():
+    split = RandomFolds(k=2).folds(conversations(), seed=5)[1]
+    assert split.line("test") == (
+        f"random folds, fold 2 of 2, seed 5, part 'test': 395 utterances, NOT speaker-independent, split {split.hash}"
+    )
+    assert split.description == "stratified, k 2"
+
+
+def test_a_saved_split_is_read_back_and_a_changed_one_refused(tmp_path):
+    split = TDFNetRandomTen().folds(conversations(), seed=2)[3]
+    split.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == split
+    content = json.loads((tmp_path / "split.json").read_text())
+    content["parts"]["train"].pop()
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    with pytest.raises(BadConfig, match="was changed"):
+        Split.load(tmp_path / "split.json")
+
+
+def test_a_split_of_an_earlier_version_is_read(tmp_path):
+    split = held_out_people(utterances(), {"test": ["made/3"]})
+    earlier = {"name": split.name, "hash": split.hash, "speaker_independent": True, "parts": dict(split.parts)}
+    (tmp_path / "split.json").write_text(json.dumps(earlier))
+    assert Split.load(tmp_path / "split.json") == replace(split, description="")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing", "is no split: it is not JSON"),
+        ("[1]", "is no split: expected an object with name, hash, parts and speaker_independent"),
+        ('{"a": 1}', "is no split: expected an object with name, hash"),
+        ('{"hash": "x", "name": "a", "part": {}}', "unknown key 'part'; did you mean 'parts'"),
+        ('{"hash": "x", "name": "a", "speaker_independent": true}', "missing required field `parts`"),
+        (
+            '{"hash": "x", "name": "a", "parts": {"train": [1]}, "speaker_independent": true}',
+            "Expected `str`, got `int`",
+        ),
+    ],
+)
+def test_what_is_no_split_is_named_as_such(tmp_path, text, message):
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(BadConfig, match=message):
+        Split.load(tmp_path / "split.json")
+
+
+def test_a_split_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BadConfig, match=r"none.json does not exist: expected a split"):
+        Split.load(tmp_path / "none.json")
+
+
+def test_folds_are_saved_as_files_and_read_back_in_order(tmp_path):
+    folds = LeaveOneSpeakerOut().folds(utterances([str(n) for n in range(12)]))
+    paths = save_folds(folds, tmp_path / "folds")
+    assert [path.name for path in paths][:2] == ["fold-01.json", "fold-02.json"]
+    assert read_splits(tmp_path / "folds", []) == folds
+    with pytest.raises(BadOutput, match=r"holds fold-04.json, which is none of these folds: give an empty folder"):
+        save_folds(folds[:3], tmp_path / "folds")

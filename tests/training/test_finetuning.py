@@ -1,0 +1,204 @@
+"""An encoder that is trained with the model behind it, and weights that are taken over from another model."""
+
+import numpy as np
+import pytest
+import torch
+
+from affekt.batch import Batch, Stream
+from affekt.errors import BadConfig
+from affekt.features.whisper import WhisperConfig, WhisperStates
+from affekt.models import models
+from affekt.models.base import FeatureSpec
+from affekt.protocols import Split
+from affekt.runs.folder import Run
+from affekt.training.dataset import Dataset
+from affekt.training.finetuning import TEACHER, Imitating, Tuned, initial_statistics, spec, take_over
+from affekt.training.loop import fit
+from affekt.training.supervised import Supervised, SupervisedConfig, parameter_groups
+
+EMOTIONS = ("angry", "happy", "sad")
+TINY = WhisperConfig(blocks=(1, 2, 3), level="relative", span=40, dim=16, heads=2, width=16, mels=8)
+
+
+def encoder():
+    torch.manual_seed(0)
+    return WhisperStates(TINY)
+
+
+def head(dim=48, emotions=3, **settings):
+    sizes = {"frames": "any", "masked": True, "norm": "features", "dim": 16, "blocks": 1, "heads": 2, "feedforward": 16}
+    return models["mstr"](models["mstr"].Config(input_dim=dim, **{**sizes, **settings}), emotions)
+
+
+def tuned(**settings):
+    return Tuned(encoder(), head(), **settings)
+
+
+def log_mel(count=12, seed=0, teacher=0):
+    """Front-end frames whose emotion is a raised band, and a teacher's that foretell it."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % len(EMOTIONS)
+    sizes = [int(generator.integers(20, 60)) for _ in labels]
+    frames = [generator.normal(size=(size, 8)).astype(np.float16) for size in sizes]
+    for values, label in zip(frames, labels, strict=True):
+        values[:, 2 * label : 2 * label + 2] += 2
+    features, specs = {"speech": frames}, {"speech": FeatureSpec(8, 100.0)}
+    if teacher:
+        features[TEACHER] = [generator.normal(size=(size // 2, teacher)).astype(np.float16) + 3 for size in sizes]
+        specs[TEACHER] = FeatureSpec(teacher, 50.0)
+    return Dataset([f"made/{n:02}" for n in range(count)], labels, features, specs)
+
+
+def trained(folder, *, stop=0, epochs=3, dataset=None, **settings):
+    """Tune on the made frames; with `stop`, in two processes' worth of fits."""
+    train = dataset or log_mel()
+    parts = {"train": tuple(train.ids), "test": ("t/0", "t/1", "t/2")}
+    labels = {one: n % 3 for ids in parts.values() for n, one in enumerate(ids)}
+    run = Run.start(folder, {"name": "made"}, Split("made", parts, True), EMOTIONS, labels)
+    for end in filter(None, (stop, epochs)):
+        model = tuned()
+        strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2, averaging=0.9, **settings))
+        test = log_mel(3, seed=1)
+        fit(strategy, train, {"test": test}, run, epochs=end, batch_size=4, seed=3, say=lambda _: None)
+    return run, strategy
+
+
+def test_the_encoder_moves_but_for_what_is_fixed(tmp_path):
+    before = tuned().state_dict()
+    _, strategy = trained(tmp_path)
+    moved = {name for name, value in strategy.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert "encoder.embed_positions.weight" not in moved
+    assert "encoder.mel.basis" not in moved
+    encoders = {f"encoder.{name}" for name, _ in encoder().named_parameters()} - {"encoder.embed_positions.weight"}
+    assert encoders <= moved
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_killed_tuning_goes_on_to_the_same_weights(tmp_path, precision):
+    whole, first = trained(tmp_path / "whole", precision=precision, encoder_rate=0.5)
+    broken, second = trained(tmp_path / "broken", stop=1, precision=precision, encoder_rate=0.5)
+    for name, value in first.weights().items():
+        assert torch.equal(value, second.weights()[name]), name
+    np.testing.assert_array_equal(whole.predictions(3)["test"], broken.predictions(3)["test"])
+
+
+def test_a_model_that_is_tuned_answers_as_encoder_and_head_one_after_the_other():
+    model, batch = tuned().eval(), log_mel(3).batch(range(3))
+    with torch.no_grad():
+        states = model.encoder.encode(batch.streams["speech"])
+        torch.testing.assert_close(model(batch), model.head(Batch({"speech": states})))
+
+
+def test_each_block_learns_more_slowly_than_the_next_and_the_head_fastest():
+    model = tuned()
+    config = SupervisedConfig(encoder_rate=0.2, encoder_decay=0.5)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    shares = {
+        names[id(parameter)]: group["share"]
+        for group in parameter_groups(model, config)
+        for parameter in group["params"]
+    }
+    assert "encoder.embed_positions.weight" not in shares
+    for part, share in (("head.", 1.0), ("encoder.layers.2.", 0.2), ("encoder.layers.1.", 0.1)):
+        assert {value for name, value in shares.items() if name.startswith(part)} == {share}
+    assert {value for name, value in shares.items() if name.startswith("encoder.layers.0.")} == {0.05}
+    assert {value for name, value in shares.items() if name.startswith("encoder.conv")} == {0.025}
+    assert shares.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_a_rate_of_nothing_leaves_the_encoder_as_it_is(tmp_path):
+    before = encoder().state_dict()
+    _, strategy = trained(tmp_path, encoder_rate=0.0, weight_decay=0.1)
+    for name, value in strategy.model.encoder.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_the_first_statistics_are_those_of_all_frames():
+    model, data = tuned().eval(), log_mel(6)
+    batches = [data.batch([0, 1, 2]), data.batch([3, 4, 5])]
+    mean, deviation = initial_statistics(model, batches)["speech"]
+    with torch.no_grad():
+        each = [model.encoder.encode(data.batch([n])[0].streams["speech"]).values[0] for n in range(6)]
+    together = torch.cat(each)
+    torch.testing.assert_close(mean, together.mean(dim=0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(deviation, together.std(dim=0, correction=0), atol=1e-4, rtol=1e-3)
+
+
+def test_a_teacher_is_imitated_and_then_left_behind():
+    data = log_mel(teacher=5)
+    model = tuned(imitates=5)
+    model.set_teacher(*data.only(TEACHER).statistics()[TEACHER])
+    strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2), forward=Imitating(model))
+    losses = [strategy.step(data.batch(range(12)), 0.0)["imitation"] for _ in range(30)]
+    assert losses[-1] < losses[0]
+    plain = tuned()
+    plain.load(strategy.weights())
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, strategy.weights()[name]), name
+    assert "imitation.weight" in strategy.weights()
+
+
+def test_who_foretells_the_teacher_pays_nothing():
+    model = tuned(imitates=4).eval()
+    with torch.no_grad():
+        model.imitation.weight.zero_()
+        model.imitation.bias.copy_(torch.tensor([1.0, -1.0, 0.0, 2.0]))
+    model.set_teacher(torch.full((4,), 3.0), torch.full((4,), 2.0))
+    batch = log_mel(3, teacher=4).batch(range(3))
+    teacher = batch.streams[TEACHER]
+    aim = (3.0 + 2.0 * model.imitation.bias).detach().expand_as(teacher.values)
+    streams = {**batch.streams, TEACHER: Stream(aim, teacher.mask, 50.0)}
+    logits, penalty = model.forward_with_penalty(Batch(streams, batch.ids, batch.labels))
+    assert penalty.item() == pytest.approx(0, abs=1e-10)
+    torch.testing.assert_close(logits, model(batch))
+
+
+# Taking over
+
+
+def test_the_rows_of_emotions_that_both_have_are_copied():
+    torch.manual_seed(1)
+    theirs = head(emotions=4)
+    torch.manual_seed(2)
+    ours, fresh = head(emotions=3), head(emotions=3)
+    ours.load_state_dict(fresh.state_dict())
+    take_over(ours, theirs.state_dict(), ("bored", "sad", "angry"), ("angry", "fear", "happy", "sad"))
+    for name in ("weight", "bias"):
+        mine, before, other = (getattr(model.output(), name) for model in (ours, fresh, theirs))
+        assert torch.equal(mine[0], before[0])
+        assert torch.equal(mine[1], other[3])
+        assert torch.equal(mine[2], other[0])
+    last = {id(parameter) for parameter in ours.output().parameters()}
+    for name, parameter in ours.named_parameters():
+        if id(parameter) not in last:
+            assert torch.equal(parameter, theirs.state_dict()[name]), name
+
+
+def test_the_same_emotions_in_any_order_give_the_same_answers():
+    torch.manual_seed(1)
+    theirs, ours = head().eval(), head().eval()
+    take_over(ours, theirs.state_dict(), ("sad", "angry", "happy"), ("angry", "happy", "sad"))
+    batch = Batch({"speech": Stream(torch.randn(2, 9, 48), None, 50.0)})
+    with torch.no_grad():
+        torch.testing.assert_close(ours(batch), theirs(batch)[:, [2, 0, 1]])
+
+
+def test_a_temperature_goes_into_the_output_layer():
+    torch.manual_seed(1)
+    theirs, ours = head().eval(), head().eval()
+    take_over(ours, theirs.state_dict(), EMOTIONS, EMOTIONS, temperature=0.5)
+    batch = Batch({"speech": Stream(torch.randn(2, 9, 48), None, 50.0)})
+    with torch.no_grad():
+        torch.testing.assert_close(ours(batch), theirs(batch) / 0.5)
+
+
+def test_a_model_of_another_size_is_refused():
+    with pytest.raises(BadConfig, match=r"is \(.*\), the weights to start from have \(.*\)"):
+        take_over(head(feedforward=32), head().state_dict(), EMOTIONS, EMOTIONS)
+    with pytest.raises(BadConfig, match="have none of that name"):
+        take_over(head(hidden=(8,)), {}, EMOTIONS, EMOTIONS)
+
+
+def test_what_the_encoder_gives_is_said_to_the_head():
+    one = encoder()
+    assert spec(one) == FeatureSpec(48, 50.0, 3)

@@ -1,0 +1,208 @@
+"""What `affekt evaluate` says of runs over folds and seeds: by hand from their predictions, and of other corpora."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+
+from affekt.cli.display import print_scores
+from affekt.corpora.source import Source
+from affekt.errors import BadConfig, BadCorpus
+from affekt.evaluation.metrics import ece
+from affekt.runs.selection import RULES, select
+from affekt.training.recipe import load_recipe
+from affekt.workflows.evaluate import evaluate
+from affekt.workflows.train import train
+from tests.synthetic import ACTORS, environment, make_folder, make_place
+
+SETTINGS = [
+    'protocol={name="speaker-folds",k=3,validation="next"}',
+    "training.epochs=5",
+    "training.augmentation.copies=0",
+    "repeats=2",
+    "probes=[]",
+]
+KEYS = {
+    "corpus",
+    "classes",
+    "utterances",
+    "protocol",
+    "split_hash",
+    "speaker_independent",
+    "selection",
+    "WA",
+    "UA",
+    "WF1",
+    "recall",
+    "ece",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("place")
+    make_place(root)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in environment(root).items():
+            patch.setenv(variable, value)
+        yield root
+
+
+@pytest.fixture(scope="module")
+def runs(place):
+    """Three folds, each with two seeds."""
+    return train(load_recipe(str(place / "made.toml"), SETTINGS), place / "runs", say=lambda _: None)
+
+
+def scored(folder, corpus="cremad", **settings):
+    return evaluate(folder, Source.parse(corpus), say=lambda _: None, **settings)
+
+
+def pooled(runs, rule):
+    """Labels and probabilities of the test parts of all runs, at the epochs that a rule chooses."""
+    labels = np.concatenate([run.labels("test") for run in runs])
+    return labels, np.concatenate([run.predictions(select(run, rule))["test"] for run in runs])
+
+
+@pytest.mark.parametrize("rule", ["last", "validation", "paper"])
+def test_the_scores_of_many_runs_are_those_of_their_predictions_together(place, runs, rule):
+    scores = scored(place / "runs", selection=rule)
+    labels, probabilities = pooled(runs, rule)
+    predicted = probabilities.argmax(axis=1)
+    assert scores["WA"]["value"] == pytest.approx(accuracy_score(labels, predicted))
+    assert scores["UA"]["value"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert scores["WF1"]["value"] == pytest.approx(f1_score(labels, predicted, average="weighted"))
+    assert scores["ece"] == pytest.approx(ece(labels, probabilities))
+    for index, emotion in enumerate(scores["classes"]):
+        assert scores["recall"][emotion]["value"] == pytest.approx((predicted == index)[labels == index].mean())
+    assert scores["selection"] == RULES[rule]
+    assert ("TEST" in scores["selection"]) == (rule == "paper")
+
+
+def test_over_the_runs_mean_and_deviation_are_those_of_each_by_itself(place, runs):
+    each = [balanced_accuracy_score(run.labels("test"), run.predictions(5)["test"].argmax(axis=1)) for run in runs]
+    over = scored(place / "runs")["over_runs"]["UA"]
+    assert over["mean"] == pytest.approx(np.mean(each))
+    assert over["deviation"] == pytest.approx(np.std(each, ddof=1))
+    one = scored(runs[0].folder)
+    assert one["over_runs"]["UA"] == {"mean": pytest.approx(each[0]), "deviation": None}
+
+
+def test_the_json_has_the_keys_that_are_documented(place):
+    scores = scored(place / "runs")
+    assert scores.keys() >= KEYS
+    assert json.loads(json.dumps(scores)) == scores
+    assert scores["UA"].keys() == {"value", "low", "high"}
+    assert scores["UA"]["low"] <= scores["UA"]["value"] <= scores["UA"]["high"]
+    assert scores["utterances"] == 72  # each once, though two seeds answered it
+    assert scores["people"] == len(ACTORS)
+    assert scores["speaker_independent"]
+    assert scores["protocol"] == "speaker folds (validation next, k 3), 3 folds"
+    assert {(run["fold"], run["seed"]) for run in scores["runs"]} == {
+        (f"{n} of 3", s) for n in (1, 2, 3) for s in (1, 2)
+    }
+
+
+def test_each_rule_would_have_printed_what_it_did(place, runs):
+    choices = scored(place / "runs")["by_selection"]
+    assert list(choices) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
+    for rule, entry in choices.items():
+        each = [
+            balanced_accuracy_score(run.labels("test"), run.predictions(select(run, rule))["test"].argmax(axis=1))
+            for run in runs
+        ]
+        assert entry["UA"] == pytest.approx(np.mean(each))
+        assert entry["epochs"] == [select(run, rule) for run in runs]
+    assert choices["paper"]["UA"] >= max(choices["last"]["UA"], choices["validation"]["UA"])
+
+
+def test_a_person_sees_the_protocol_the_rule_and_its_optimism(place, capsys):
+    scores = scored(place / "runs", selection="paper")
+    print_scores(scores)
+    said = capsys.readouterr().out
+    gain = 100 * (scores["by_selection"]["paper"]["UA"] - scores["by_selection"]["validation"]["UA"])
+    assert f"Choosing on the test part prints {gain:.1f} points more than 'validation'" in said
+    assert "speaker-independent, 6 scored" in said
+    assert "best UA on the TEST part, as some published code does: optimistic" in said
+    assert "Over 6 runs, mean and standard deviation:" in said
+    assert scores["split_hash"] in said
+    assert all(len(line) <= 126 for line in said.splitlines())
+
+
+def test_columns_stand_below_one_another_whatever_the_emotions_are_called(place, capsys):
+    scores = scored(place / "runs")
+    scores["recall"] = {"unfathomably frustrated": scores["UA"], **scores["recall"]}
+    print_scores(scores)
+    lines = [line for line in capsys.readouterr().out.splitlines() if " to " in line and line.startswith("  ")]
+    assert len({line.index("%") for line in lines if "bootstrap" not in line}) == 1
+
+
+def test_a_corpus_that_was_not_trained_on_is_scored_by_the_runs_weights(place, runs):
+    """The same clips under another name are no corpus of the training, but must be answered as the training did."""
+    words = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+    run = runs[0]
+    for one in run.split.parts["test"]:
+        stem = one.removeprefix("cremad/")
+        target = place / "elsewhere" / stem[:4] / words[stem.split("_")[2]] / f"{stem}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(place / "cremad" / "AudioWAV" / f"{stem}.wav", target)
+    told = scored(run.folder, f"folder:{place / 'elsewhere'}")
+    assert told["protocol"] == f"a corpus not trained on: all {len(run.split.parts['test'])} utterances"
+    assert told["UA"]["value"] == pytest.approx(scored(run.folder)["UA"]["value"], abs=0.09)
+    assert told["ece"] == pytest.approx(scored(run.folder)["ece"], abs=0.05)
+    assert "by_selection" not in told  # every rule needs the training's own test part
+
+
+def test_emotions_that_the_model_does_not_know_are_left_out_aloud(place, runs):
+    make_folder(place / "more", [f"anna/{emotion}/{n}.wav" for emotion in ("happy", "bored", "sad") for n in range(2)])
+    said = []
+    scores = evaluate(runs[0].folder, Source("folder", str(place / "more")), say=said.append)
+    assert said[0] == "more: 4 utterances of 1 speaker; 2 of other emotions (bored) left out"
+    assert scores["utterances"] == 4
+    assert set(scores["recall"]) == {"happy", "sad"}
+
+
+def test_runs_of_different_trainings_are_not_thrown_together(place, runs, tmp_path):
+    shutil.copytree(runs[0].folder, tmp_path / "both" / "one")
+    other = load_recipe(str(place / "made.toml"), [*SETTINGS, "folds=[1]", "repeats=1", "training.epochs=1"])
+    train(other, tmp_path / "both" / "two", say=lambda _: None)
+    with pytest.raises(BadConfig, match=r"one and .*two are of different trainings: name the folder of one"):
+        scored(tmp_path / "both")
+
+
+def test_a_part_may_not_be_smaller_than_it_was(runs, tmp_path):
+    folder = tmp_path / "cremad" / "AudioWAV"
+    folder.mkdir(parents=True)
+    stem = runs[0].split.parts["train"][0].removeprefix("cremad/")
+    (folder / f"{stem}.wav").touch()
+    with pytest.raises(BadCorpus, match=r"lacks 24 of the 24 utterances of the test part, first cremad/1.*: give"):
+        evaluate(runs[0].folder, Source("cremad", str(tmp_path / "cremad")), say=lambda _: None)
+
+
+def test_what_cannot_be_selected_is_said(place, tmp_path):
+    recipe = load_recipe(str(place / "made.toml"), ["protocol.validation=[]", "training.epochs=1", "probes=[]"])
+    (run,) = train(recipe, tmp_path / "run", say=lambda _: None)
+    with pytest.raises(BadConfig, match="selection 'validation' needs predictions on the part 'validation'"):
+        scored(run.folder, selection="validation")
+    assert list(scored(run.folder)["by_selection"]) == ["last", "paper"]
+    with pytest.raises(BadConfig, match="is no training's folder: a bundle's epoch was chosen when it was made"):
+        scored("default", selection="last")
+
+
+def test_a_training_can_be_scored_while_it_goes_on(place, tmp_path):
+    recipe = load_recipe(str(place / "made.toml"), ["training.epochs=1", "probes=[]"])
+    (run,) = train(recipe, tmp_path / "run", say=lambda _: None)
+    run.checkpoint.unlink()
+    (run.folder / "predictions" / ".0002.temporary.npz").write_bytes(b"half")
+    assert scored(run.folder)["utterances"] == 24
+
+
+def test_seeds_differ_and_folds_test_everybody_once(runs):
+    assert not torch.equal(
+        torch.from_numpy(runs[0].predictions(5)["test"]), torch.from_numpy(runs[1].predictions(5)["test"])
+    )
+    tested = [one for run in runs[::2] for one in run.split.parts["test"]]
+    assert len(tested) == len(set(tested)) == 72

@@ -1,0 +1,343 @@
+"""Anyone's own data in one command: from a folder, or a table, to a bundle that recognises."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from affekt.bundle.folder import Bundle
+from affekt.bundle.pipeline import rebuild
+from affekt.cli.train import train as command
+from affekt.corpora.source import Source
+from affekt.errors import BadConfig, BadCorpus, BadOutput
+from affekt.evaluation.calibration import fitted_temperature, tempered
+from affekt.features.extract import waveform
+from affekt.inference.recognizer import Recognizer
+from affekt.reports.card import card
+from affekt.runs.folder import Run
+from affekt.training.recipe import load_recipe
+from affekt.workflows.evaluate import evaluate
+from affekt.workflows.finetune import own_recipe
+from affekt.workflows.make_bundle import make_bundle
+from affekt.workflows.train import train
+from tests.conftest import shapes_unchecked
+from tests.synthetic import environment, make_folder, make_place, quick_export
+
+SMALL = ["training.threads=1", "training.epochs=2"]
+TUNED = [*SMALL, "training.tune=all", "training.optimisation.encoder_rate=0.5"]
+EMOTIONS = ("angry", "bored", "happy", "sad")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """AFFEKT_DATA, AFFEKT_MODELS and AFFEKT_CACHE; a folder of one's own, `calls`, of four people."""
+    root = tmp_path_factory.mktemp("place")
+    make_place(root)
+    people = ("anna", "ben", "cem", "dora")
+    make_folder(root / "calls", [f"{p}/{e}/{n}.wav" for p in people for e in EMOTIONS for n in range(2)])
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in environment(root).items():
+            patch.setenv(variable, value)
+        yield root
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
+
+
+@pytest.fixture(scope="module")
+def start(place):
+    """A bundle to start from, trained on the made CREMA-D."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
+        recipe = load_recipe(str(place / "made.toml"), ["probes=[]", "temperature=fitted"])
+        return make_bundle(recipe, train(recipe, place / "start-run", say=lambda _: None), place / "start")
+
+
+def fine_tuned(start, place, settings=SMALL, source="", name="mine"):
+    """Recipe, runs and bundle of a fine-tuning, with the quick export."""
+    sources = [Source.parse(source or f"folder:{place / 'calls'}")]
+    recipe = own_recipe(str(start.folder), sources, name, list(settings))
+    folder = place / f"run-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    runs = train(recipe, folder, say=lambda _: None)
+    return recipe, runs, make_bundle(recipe, runs, place / name, say=lambda _: None)
+
+
+def probabilities(bundle, utterances):
+    pipeline = rebuild(bundle)
+    with torch.inference_mode():
+        return np.stack([pipeline(torch.from_numpy(waveform(one))[None])[0].numpy() for one in utterances])
+
+
+# The one command
+
+
+def test_one_command_makes_a_bundle_that_recognises(start, place, capsys):
+    output = place / "one-command"
+    with shapes_unchecked():
+        command(SMALL, str(start.folder), [f"folder:{place / 'calls'}"], run=place / "run-one", output=output)
+    said = capsys.readouterr().out
+    bundle = Bundle.open(output)
+    assert bundle.emotions == EMOTIONS
+    row = Recognizer.load(output)(place / "calls" / "anna" / "bored" / "0.wav")
+    assert set(row.probabilities) == set(EMOTIONS)
+    assert said.splitlines()[-1] == f"{bundle.id} in {output}; its card: {output / 'README.md'}"
+    assert "8 utterances held out, speaker-independent" in said
+    text = bundle.file("README.md").read_text(encoding="utf-8")
+    assert text == card(bundle)
+    assert "On speakers held out from training" in text
+    assert "probabilities of angry, bored, happy, sad out" in text
+    assert f"Fine-tuned from {start.id} on calls" in text
+    assert bundle.results["agreement"] < 1e-4
+    assert {path.name for path in output.iterdir()} >= {"split.json", "results.json", "LICENSE.whisper"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_encoder_can_be_trained_too_and_the_bundle_answers_as_the_run(start, place):
+    recipe, (run,), bundle = fine_tuned(start, place, TUNED, name="tuned")
+    before, after = rebuild(start).encoder.state_dict(), rebuild(bundle).encoder.state_dict()
+    assert torch.equal(before["embed_positions.weight"], after["embed_positions.weight"])
+    assert not torch.equal(before["layers.1.fc1.weight"], after["layers.1.fc1.weight"])
+    utterances = {f"calls/{u.id}": u for u in recipe.sources[0].read()}
+    told = probabilities(bundle, [utterances[one] for one in run.split.parts["test"]])
+    expected = tempered([run.predictions(2)["test"]], float(rebuild(bundle).temperature))
+    # The run's front-end frames are kept in 16 bits, its weights in 32; the bundle's the other way round.
+    np.testing.assert_allclose(told, expected, atol=0.02)
+    assert "trained further" in bundle.file("README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("quick")
+def test_where_nobody_says_who_speaks_the_card_says_so(start, place):
+    make_folder(place / "anybody", [f"{emotion}/{n}.wav" for emotion in ("happy", "content") for n in range(8)])
+    _, (run,), bundle = fine_tuned(start, place, source=f"folder:{place / 'anybody'}", name="unknown")
+    assert run.split.verdict == "speakers unknown"
+    assert len(run.split.parts["test"]) == 3
+    text = bundle.file("README.md").read_text(encoding="utf-8")
+    assert "Who speaks is not known of all: new voices will fare worse" in text
+    assert "random hold-out" in text
+    assert "0 people" not in text
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_table_is_ones_own_data_too(start, place):
+    lines = [
+        f"calls/{p}/{e}/{n}.wav,{p},{e}" for p in ("anna", "ben", "cem") for e in ("angry", "sad") for n in range(2)
+    ]
+    (place / "rows.csv").write_text("clip,who,feeling\n" + "\n".join(lines).replace(",sad", ",gloomy") + "\n")
+    columns = ["audio=clip", "speaker=who", "emotion=feeling"]
+    output = place / "of-a-table"
+    command(
+        SMALL,
+        str(start.folder),
+        [f"table:{place / 'rows.csv'}"],
+        columns,
+        ["gloomy=sad"],
+        run=place / "run-table",
+        output=output,
+    )
+    bundle = Bundle.open(output)
+    assert bundle.emotions == ("angry", "sad")
+    assert bundle.config["protocol"]["verdict"] == "speaker-independent"
+    assert bundle.config["recipe"]["corpora"][0]["emotions"] == {"gloomy": "sad"}
+
+
+# What it starts from
+
+
+@pytest.mark.usefixtures("quick")
+def test_with_the_same_emotions_and_no_rate_it_is_the_model_it_started_from(start, place):
+    words = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+    for path in (place / "cremad" / "AudioWAV").iterdir():
+        speaker, _, letters, _ = path.stem.split("_")
+        target = place / "same" / speaker / words[letters] / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    settings = [*SMALL, "training.optimisation.learning_rate=0.0"]
+    _, _, bundle = fine_tuned(start, place, settings, f"folder:{place / 'same'}", "still")
+    assert float(rebuild(start).temperature) != 1.0  # which went into the output layer
+    utterances = Source("folder", str(place / "same")).read()[:6]
+    np.testing.assert_allclose(probabilities(bundle, utterances), probabilities(start, utterances), atol=1e-3)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_licences_of_what_was_heard_before_go_along(start, place):
+    _, _, bundle = fine_tuned(start, place)
+    data = bundle.results["data"]
+    assert [(entry["corpus"], entry["by"]) for entry in data] == [("calls", ""), ("cremad", start.id)]
+    text = bundle.file("README.md").read_text(encoding="utf-8")
+    assert "Open Database License" in text
+    assert f"by {start.id}, from which this model was fine-tuned" in text
+    assert "Whisper's (tiny-whisper: front end" in text
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_was_heard_before_is_no_new_speaker(start, place):
+    _, (run,), bundle = fine_tuned(start, place, source="cremad", name="heard")
+    assert run.split.verdict == "NOT speaker-independent"
+    assert "whose speakers were also trained on" in bundle.file("README.md").read_text(encoding="utf-8")
+    settings = [*SMALL, 'protocol={name="held-out-people",test=["cremad/1005","cremad/1010"]}', "folds=[]"]
+    _, (run,), _ = fine_tuned(start, place, settings, "cremad", "not-heard")
+    assert run.split.verdict == "speaker-independent"
+    merged = [*SMALL, "labels=six"]
+    _, _, again = fine_tuned(start, place, merged, f"folder:{make_six(place)}", "again")
+    scores = evaluate(again.folder, Source("cremad"), say=lambda _: None)
+    assert scores["protocol"].startswith("a corpus that was heard before fine-tuning: all 72")
+    assert not scores["speaker_independent"]
+
+
+def make_six(place):
+    emotions = ("angry", "disgust", "fear", "happy", "neutral", "sad")
+    return make_folder(place / "six", [f"{p}/{e}/1.wav" for p in ("anna", "ben", "cem") for e in emotions])
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_fitted_temperature_is_that_of_the_validation_part(start, place):
+    run = Run(place / "start-run")
+    labels, predicted = run.labels("validation"), run.predictions(3)["validation"]
+    assert start.config["temperature"] == pytest.approx(fitted_temperature(labels, [predicted]), rel=1e-3)
+    utterances = {f"cremad/{u.id}": u for u in Source("cremad").read()}
+    ids = run.split.parts["test"][:4]
+    expected = tempered([run.predictions(3)["test"][:4]], start.config["temperature"])
+    np.testing.assert_allclose(probabilities(start, [utterances[one] for one in ids]), expected, atol=0.02)
+
+
+# What is refused, and what is said
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(start, place, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "wedding.jpg").write_text("dear")
+    for output in (tmp_path / "photos", tmp_path / "photos" / "wedding.jpg"):
+        with pytest.raises(BadOutput, match="is there, is no bundle, and would be replaced"):
+            command(SMALL, str(start.folder), [f"folder:{place / 'calls'}"], run=tmp_path / "run", output=output)
+    assert (tmp_path / "photos" / "wedding.jpg").read_text() == "dear"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        (["happy/1.wav", "sad/1.wav", "angry/1.wav"], "3 utterances are too few to learn from .*: expected 10 or more"),
+        ([f"anna/happy/{n}.wav" for n in range(12)], "all 12 utterances are happy: expected .* two emotions"),
+        ([], r"holds no utterance of a folder of recordings"),
+    ],
+)
+def test_data_that_teach_nothing_are_refused(start, tmp_path, clips, message):
+    (tmp_path / "data").mkdir()
+    make_folder(tmp_path / "data", clips)
+    with pytest.raises(BadCorpus, match=message):
+        train(own_recipe(str(start.folder), [Source("folder", str(tmp_path / "data"))], "x", SMALL), tmp_path / "run")
+
+
+def test_a_file_that_cannot_be_read_is_named_before_training(start, place, tmp_path):
+    shutil.copytree(place / "calls", tmp_path / "calls")
+    (tmp_path / "calls" / "ben" / "sad" / "1.wav").write_bytes(b"no sound at all")
+    recipe = own_recipe(str(start.folder), [Source("folder", str(tmp_path / "calls"))], "x", SMALL)
+    with pytest.raises(BadCorpus, match=r"1 of \d+ utterances have no whisper: calls ben/sad/1\.wav"):
+        train(recipe, tmp_path / "run", say=lambda _: None)
+
+
+def test_the_fold_is_one_in_which_every_emotion_is_learnt_and_scored(tmp_path):
+    """Only anna and ben are ever bored: one of them must be trained on and the other scored."""
+    people = ("anna", "ben", "cem", "dora", "emil")
+    clips = [f"{p}/{e}/{n}.wav" for p in people for e in ("happy", "sad") for n in range(3)]
+    clips += [f"{p}/bored/{n}.wav" for p in ("dora", "emil") for n in range(3)]
+    make_folder(tmp_path / "data", clips)
+    recipe = own_recipe("default", [Source("folder", str(tmp_path / "data"))], "x")
+    utterances = recipe.sources[0].read()
+    split = recipe.build_protocol().folds(utterances)[recipe.folds[0] - 1]
+    bored = [{one.split("/")[1] for one in split.parts[part] if "/bored/" in one} for part in ("train", "test")]
+    assert all(bored)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_emotion_that_cannot_be_learnt_or_scored_is_said(start, tmp_path):
+    clips = [f"{p}/{e}/{n}.wav" for p in ("anna", "ben", "cem") for e in ("happy", "sad") for n in range(3)]
+    make_folder(tmp_path / "data", [*clips, "anna/bored/1.wav"])
+    said = []
+    for person, name in (("anna", "unlearnt"), ("ben", "unscored")):
+        settings = [*SMALL, f'protocol={{name="held-out-people",test=["data/{person}"]}}', "folds=[]"]
+        recipe = own_recipe(str(start.folder), [Source("folder", str(tmp_path / "data"))], name, settings)
+        runs = train(recipe, tmp_path / name, say=said.append)
+    assert sum("nothing to learn bored from" in line for line in said) == 1
+    bundle = make_bundle(recipe, runs, tmp_path / "unscored-bundle", say=lambda _: None)
+    assert "data: no utterance that was scored is bored" in bundle.file("README.md").read_text(encoding="utf-8")
+
+
+def test_an_encoder_per_seed_makes_no_bundle(start, place, tmp_path):
+    recipe = own_recipe(str(start.folder), [Source("folder", str(place / "calls"))], "x", [*TUNED, "repeats=2"])
+    message = "trains an encoder per seed, and a bundle has one: set repeats = 1"
+    with pytest.raises(BadConfig, match=message):
+        train(recipe, tmp_path / "run", one_model=True, say=lambda _: None)
+    assert not (tmp_path / "run").exists()
+    runs = train(recipe, tmp_path / "run", say=lambda _: None)
+    with pytest.raises(BadConfig, match=message):
+        make_bundle(recipe, runs, tmp_path / "bundle", say=lambda _: None)
+
+
+def test_folds_are_scored_together_and_make_no_bundle(start, place, tmp_path):
+    words = ["training.threads=1", "training.epochs=1", "folds=[]"]
+    corpus = f"folder:{place / 'calls'}"
+    with pytest.raises(BadConfig, match=r"has 4 folds, of which no one model comes: choose one, such as folds=\[1\]"):
+        command(words, str(start.folder), [corpus], run=tmp_path / "run", output=tmp_path / "bundle")
+    command(words, str(start.folder), [corpus], run=tmp_path / "run")
+    scores = evaluate(tmp_path / "run", Source.parse(corpus), say=lambda _: None)
+    assert scores["utterances"] == 32
+    assert [run["fold"] for run in scores["runs"]] == ["1 of 4", "2 of 4", "3 of 4", "4 of 4"]
+
+
+# Killed
+
+KILLED = [sys.executable, "-W", "error", "-m", "affekt", "train"]
+
+
+def killed_when(words, folder, ready):
+    """Run the command until something is there, and kill it."""
+    with subprocess.Popen([*KILLED, *words], cwd=folder, stdout=subprocess.DEVNULL) as process:
+        for _ in range(6000):
+            if ready() or process.poll() is not None:
+                break
+            time.sleep(0.005)
+        process.kill()
+    return process.returncode
+
+
+def test_a_command_that_is_killed_anywhere_goes_on_to_the_same_weights(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
+    words = [str(place / "made.toml"), "training.epochs=6", "training.augmentation.copies=0", "--run", "run"]
+
+    def stored():
+        return len(list((tmp_path / "cache").rglob("*.npy")))
+
+    assert killed_when(words, tmp_path, lambda: stored() > 3) == -signal.SIGKILL
+    assert 0 < stored() < 72
+    first = tmp_path / "run" / "predictions" / "0001.npz"
+    assert killed_when(words, tmp_path, first.is_file) == -signal.SIGKILL
+    assert Run(tmp_path / "run").epochs[-1] < 6
+    environ = {**os.environ, "COLUMNS": "80"}
+    last = subprocess.run([*KILLED, *words], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    assert "computing" not in last.stdout
+    assert all(len(line) <= 100 for line in last.stdout.splitlines() if line.startswith("epoch"))
+    (whole,) = train(load_recipe(words[0], words[1:3]), tmp_path / "whole", say=lambda _: None)
+    broken = Run(tmp_path / "run")
+    assert broken.epochs == whole.epochs
+    np.testing.assert_array_equal(broken.predictions(6)["test"], whole.predictions(6)["test"])
+    assert Path(broken.weights(6)).read_bytes() == Path(whole.weights(6)).read_bytes()
+
+
+def test_a_recipe_reads_back_from_the_bundle_that_it_made(start):
+    from affekt.config import decode
+    from affekt.training.recipe import Recipe
+
+    config = json.loads(json.dumps(start.config["recipe"]))
+    assert decode(Recipe, config, "config.toml").name == "made"

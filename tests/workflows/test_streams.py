@@ -1,0 +1,181 @@
+"""From a corpus to a bundle with more than one stream: sound and words, words alone. All of it real and small."""
+
+import numpy as np
+import pytest
+
+from affekt.bundle.pipeline import rebuild
+from affekt.corpora.source import Source
+from affekt.errors import BadBundle, BadConfig, BadCorpus
+from affekt.inference.recognizer import Recognizer
+from affekt.reports.card import card
+from affekt.training.recipe import load_recipe
+from affekt.workflows.evaluate import evaluate
+from affekt.workflows.make_bundle import make_bundle
+from affekt.workflows.predict import answered, answered_by, readers
+from affekt.workflows.train import train
+from affekt.workflows.training_data import Material, dataset
+from tests.conftest import shapes_unchecked
+from tests.synthetic import environment, make_cremad
+
+RECIPE = """
+name = "streams"
+labels = "six"
+corpora = ["cremad"]
+seed = 1
+
+[protocol]
+name = "held-out-people"
+test = ["cremad/1005", "cremad/1010"]
+
+[encoder]
+name = "mfcc"
+coefficients = 8
+
+[streams.text]
+name = "glove"
+folder = "words"
+
+[model]
+name = "mcsan-small"
+dim = 16
+heads = 2
+feedforward = 16
+
+[training]
+epochs = 2
+batch_size = 8
+threads = 1
+"""
+WORDS = ["don't", "forget", "a", "jacket", "it", "'s", "eleven", "o'clock", "do", "n't"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("streams")
+    make_cremad(root)
+    generator = np.random.default_rng(0)
+    lines = [f"{word} {' '.join(f'{x:.4f}' for x in generator.normal(size=5))}\n" for word in WORDS]
+    (root / "words").mkdir()
+    (root / "words" / "tiny.txt").write_text("".join(lines))
+    (root / "streams.toml").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in environment(root).items():
+            patch.setenv(variable, value)
+        yield root
+
+
+def recipe(place, *assignments):
+    return load_recipe(str(place / "streams.toml"), list(assignments))
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    (run,) = train(recipe(place), place / "run", say=lambda _: None)
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(place, run):
+    with shapes_unchecked():
+        return make_bundle(recipe(place), [run], place / "bundle", say=lambda _: None)
+
+
+def test_words_know_their_tokens_in_a_batch(place):
+    chosen = recipe(place)
+    material = Material.read(chosen, lambda _: None)
+    data = dataset(chosen, chosen.build_encoders(), material, list(material.utterances)[:6], lambda _: None)
+    batch = data.batch([0, 1])
+    words = batch.streams["text"].words
+    for one, place_of in zip(data.ids[:2], words, strict=True):
+        text = material.utterances[one].text.split()
+        assert sorted(set(place_of.tolist()) - {-1}) == list(range(len(text)))
+    assert data.only("text").batch([0]).streams.keys() == {"text"}
+
+
+def test_a_bundle_of_sound_and_words_answers_as_torch(place, run, made):
+    material = Material.read(recipe(place), lambda _: None)
+    utterances = material.of(run.split.parts["test"])
+    theirs = answered(made, utterances)
+    np.testing.assert_allclose(answered_by(rebuild(made), readers(made), utterances), theirs, atol=1e-4)
+    # Weights are rounded to 16 bits in a bundle, so that it differs from its run a little.
+    np.testing.assert_allclose(theirs, run.predictions(2)["test"], atol=0.02)
+    assert made.config["streams"]["text"] == {"name": "glove", "folder": "words"}
+
+
+def test_it_is_scored_like_any_other_and_its_card_says_what_it_takes(made):
+    scores = evaluate(made.folder, Source.parse("cremad"), say=lambda _: None)
+    assert scores["utterances"] == 24
+    text = made.file("README.md").read_text()
+    assert text == card(made)
+    assert "16 kHz waveform of any length from 0.1 s and the words as tokens of glove" in text
+
+
+def test_the_recogniser_says_that_it_has_no_words(made):
+    with pytest.raises(BadBundle, match=r"takes waveform, text, text_mask; the recogniser gives a waveform alone"):
+        Recognizer.load(made.folder)
+
+
+def test_words_alone_need_no_sound(place):
+    alone = recipe(place, "model.modalities=text", "encoder={}")
+    assert alone.taken == ("text",)
+    (run,) = train(alone, place / "alone", say=lambda _: None)
+    assert run.predictions(2)["test"].shape == (24, 6)
+    with shapes_unchecked():
+        bundle = make_bundle(alone, [run], place / "alone-bundle", say=lambda _: None)
+    assert evaluate(bundle.folder, Source.parse("cremad"), say=lambda _: None)["utterances"] == 24
+
+
+def test_a_stream_that_the_settings_leave_out_is_said_aloud(place):
+    lines = []
+    train(recipe(place, "model.modalities=speech", "training.epochs=1"), place / "speech", say=lines.append)
+    assert "mcsan-small does without text with these settings" in lines
+
+
+def test_streams_that_do_not_fit_the_model_are_refused(place):
+    with pytest.raises(
+        BadConfig, match=r"mcsan-small takes the stream text, which nothing fills: give \[streams.text\]"
+    ):
+        recipe(place, "streams={}")
+    with pytest.raises(BadConfig, match="mcsan-small takes no stream speaker"):
+        recipe(place, "streams.speaker.name=mfcc")
+    with pytest.raises(BadConfig, match="the stream speech is filled by glove, which is made of text"):
+        recipe(place, "encoder={name='glove', folder='words'}")
+    with pytest.raises(BadConfig, match=r"streams.speech: the stream speech is filled by \[encoder\]"):
+        recipe(place, "streams.speech.name=mfcc")
+    with pytest.raises(BadConfig, match="no preset 'smal'; did you mean 'small'"):
+        recipe(place, "model.name=mcsan-smal")
+
+
+def test_utterances_without_words_are_counted(place, tmp_path):
+    rows = ["id,audio,emotion,speaker,text"]
+    for number, clip in enumerate(sorted((place / "cremad" / "AudioWAV").glob("*.wav"))[:12]):
+        rows.append(
+            f"{number},{clip},{'happy' if number % 2 else 'sad'},{number % 4},{'' if number == 3 else 'a jacket'}"
+        )
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    words = recipe(
+        place, f'corpora=["table:{tmp_path / "table.csv"}"]', 'protocol={name="speaker-folds",k=2}', "labels=all"
+    )
+    with pytest.raises(
+        BadCorpus, match=r"1 of \d+ utterances have no glove: .* 3: it has no words; affekt corpus trans"
+    ):
+        train(words, tmp_path / "run", say=lambda _: None)
+
+
+def test_whatever_is_made_of_the_waveform_stands_in_the_graph(place):
+    spectrogram = "streams={spectrogram={name='spectrogram',hop=0.02,bins=16}}"
+    both = recipe(
+        place,
+        spectrogram,
+        "model={name='emotionnas-fusion-small',frozen=false}",
+        "model.spectrogram={frames=32,shrink=2,input_dim=16,channels=4,genotype='darts-v1'}",
+        "model.recurrent={frames=4,stride=25,hidden=8,layers=1}",
+    )
+    assert both.taken == ("spectrogram", "speech")
+    (run,) = train(both, place / "both", say=lambda _: None)
+    with shapes_unchecked():
+        bundle = make_bundle(both, [run], place / "both-bundle", say=lambda _: None)
+    assert bundle.config["lengths"] == {"spectrogram": 32, "speech": 4}
+    assert "Of the stream spectrogram it takes 32 frames" in bundle.file("README.md").read_text()
+    row = Recognizer.load(bundle.folder)(next((place / "cremad" / "AudioWAV").glob("*.wav")))
+    assert row.status == "ok"
