@@ -34,7 +34,7 @@ from torch import Tensor
 
 from affekt.cost.measure import _peak_resident
 from affekt.models.layers import fractal_attention
-from affekt.models.layers.fractal.torch_ops import fractal_levels
+from affekt.models.layers.fractal.torch_ops import fractal_scales
 
 DIM, HEADS = 1024, 16
 SIZES = ((8, 326), (4, 1024), (2, 4096))
@@ -52,7 +52,7 @@ def fractal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    levels = fractal_levels(query, key, value, heads=HEADS)
+    levels = fractal_scales(query, key, value, heads=HEADS)
     return sum(levels[1:], start=levels[0])
 
 

@@ -34,7 +34,7 @@ from affekt.audio.read import load
 from affekt.bundle.export import OPSET, export_onnx
 from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import rebuild
-from affekt.models.layers.fractal.torch_ops import fractal_levels
+from affekt.models.layers.fractal.torch_ops import fractal_scales
 
 FACTOR, SCALES = 3, 4
 SIZES = {"shipped": (256, 4, (13, 31, 63, 125, 375)), "paper": (1024, 16, (81, 326, 1024))}  # width, heads, frames
@@ -127,7 +127,7 @@ def split(streams: list[Tensor], count: int) -> tuple[list[Tensor], Tensor]:
 
 
 def ours(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    levels = fractal_levels(query, key, value, heads=heads, mask_window_padding=True)
+    levels = fractal_scales(query, key, value, heads=heads, mask_window_padding=True)
     return sum(levels[1:], start=levels[0])
 
 

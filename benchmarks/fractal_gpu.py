@@ -27,8 +27,8 @@ from torch import Tensor
 
 from affekt.models.layers.fractal import gpu
 from affekt.models.layers.fractal.gpu_plan import bytes_moved
-from affekt.models.layers.fractal.options import FractalRules
-from affekt.models.layers.fractal.torch_ops import fractal_levels
+from affekt.models.layers.fractal.options import FractalOptions
+from affekt.models.layers.fractal.torch_ops import fractal_scales
 
 HEADS, DIM = 16, 1024
 SIZES = ((8, 326), (4, 1024), (2, 4096), (32, 1024), (32, 4096), (2, 65536))  # batch, frames
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sweep", action="store_true")
     arguments = parser.parse_args()
-    rules = FractalRules(HEADS)
+    rules = FractalOptions(HEADS)
     if not torch.cuda.is_available():
         sys.exit("no CUDA device: fractal attention's kernels can only be measured on one")
     if not gpu.supports(torch.empty(1, 1, DIM, device="cuda"), rules):
@@ -56,7 +56,7 @@ def main() -> None:
     show(results)
 
 
-def measured(precision: str, batch: int, frames: int, rules: FractalRules, runs: int) -> dict[str, Any]:
+def measured(precision: str, batch: int, frames: int, rules: FractalOptions, runs: int) -> dict[str, Any]:
     inputs = thirds(batch, frames, PRECISIONS[precision])
     check(inputs, rules)
     sides = {"ours": lambda q, k, v: gpu.attend(q, k, v, rules), "full": full}
@@ -72,7 +72,7 @@ def measured(precision: str, batch: int, frames: int, rules: FractalRules, runs:
     return {"precision": precision, "batch": batch, "frames": frames, "bytes": needed, "ms": milliseconds}
 
 
-def check(inputs: list[Tensor], rules: FractalRules) -> None:
+def check(inputs: list[Tensor], rules: FractalOptions) -> None:
     """Output and gradients are those of the plain formulation in 64 bits, on the first 2,000 frames of an utterance."""
     ours = [x[:1, :2000].detach().requires_grad_() for x in inputs]
     exact = [x.detach().double().requires_grad_() for x in ours]
@@ -94,8 +94,8 @@ def full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
 
 
-def plain(query: Tensor, key: Tensor, value: Tensor, rules: FractalRules) -> Tensor:
-    levels = fractal_levels(query, key, value, heads=rules.heads, factor=rules.factor, scales=rules.scales)
+def plain(query: Tensor, key: Tensor, value: Tensor, rules: FractalOptions) -> Tensor:
+    levels = fractal_scales(query, key, value, heads=rules.heads, factor=rules.factor, scales=rules.scales)
     return sum(levels[1:], start=levels[0])
 
 
@@ -136,7 +136,7 @@ def rows(one: dict[str, Any]) -> Iterator[list[str]]:
         yield cells
 
 
-def sweep(rules: FractalRules, runs: int) -> None:
+def sweep(rules: FractalOptions, runs: int) -> None:
     """Our step at a size that fills the card, setting by setting; forward alone for those of the way there."""
     inputs = thirds(32, 4096, torch.float32)
     rows = []

@@ -3,9 +3,10 @@
     python benchmarks/key_sparse.py [--runs 9] [--threads 1] [--sizes layer|short|model ...] [--precision bfloat16]
 
 Before: all weights are made for all utterances at once, dropped ones are multiplied by zero, and all keys are multiplied.
-Now: what `affekt.models.ks_transformer.attention` does; `kernel.attend_to_kept` from `WORTH_DROPPING`
-scores of a head on. In "layer" it is one attention layer with its four projections, at the paper's 460 frames of speech, at the widths of its streams and at
-other lengths. "short" forces the new way at sizes below the threshold too: it is where the threshold was read off. "model"
+Now: what `affekt.models.ks_transformer.attention` does; `kernel.attend_to_selected` from `WORTH_DROPPING`
+scores of a head on. In "layer" it is one attention layer with its four projections, at the paper's 460 frames of speech,
+at the widths of its streams and at other lengths. "short" forces the new way at sizes below the threshold too: it is where
+the threshold was read off. "model"
 is `ks_transformer` at the paper's sizes and its small preset. A step is forward and backward, with dropout of
 0.1; forward is without gradient and dropout. Both sides hold the same weights and are checked to answer alike before
 anything is timed. Medians in milliseconds of turns that alternate; results/attention.json.

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.models.emotionnas.cells import SearchCell
-from affekt.models.emotionnas.mixed_ops import Convolution, Fan, Halving
+from affekt.models.emotionnas.mixed_ops import Convolution, FactorizedReduce, MixedEdges
 from affekt.models.emotionnas.operations import OPERATIONS
-from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 
 # Name, settings, batch, operations without a share.
 ROWS: tuple[tuple[str, dict[str, int], int, tuple[str, ...]], ...] = (
@@ -113,11 +113,11 @@ class PlainCell(nn.Module):
         return torch.cat(states[2:], dim=1)
 
 
-def carried(fan: Fan, name: str, place: int) -> nn.Module:
+def carried(fan: MixedEdges, name: str, place: int) -> nn.Module:
     """The plain operation, with the weights of one edge of a fan."""
     one, plain = getattr(fan, name, None), plain_operation(name, fan.channels, fan.stride)
     parts: list[tuple[Tensor, Tensor]] = []
-    if isinstance(one, Halving):
+    if isinstance(one, FactorizedReduce):
         parts = [(plain.even.weight, one.even.weight), (plain.odd.weight, one.odd.weight)]
     elif isinstance(one, Convolution):
         for number, part in enumerate(one):
@@ -167,7 +167,7 @@ def now(device: str) -> float:
 
 def measured(settings: dict[str, int], size: int, zero: tuple[str, ...], device: str, runs: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    ours = SpectrogramBranch(SpectrogramConfig(**settings), 4).to(device).train()
+    ours = SpectrogramBranch(SpectrogramBranchConfig(**settings), 4).to(device).train()
     with torch.no_grad():
         for alpha in ours.alphas().values():
             alpha[:, [OPERATIONS.index(name) for name in zero]] = -torch.inf

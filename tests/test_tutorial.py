@@ -8,7 +8,7 @@ import torch
 from affekt.bundle.pipeline import rebuild
 from affekt.corpora.source import Source
 from affekt.features.extract import waveform
-from affekt.workflows.finetune import own_recipe
+from affekt.workflows.finetune import finetuning_recipe
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.synthetic import quick_export
@@ -31,7 +31,7 @@ def test_a_new_emotion_is_learnt_from_a_few_clips(clips, tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
     settings = ["training.threads=1", "training.epochs=6"]
-    recipe = own_recipe("default", [clips], "mine", settings)
+    recipe = finetuning_recipe("default", [clips], "mine", settings)
     (run,) = train(recipe, tmp_path / "run", say=lambda _: None)
     assert run.emotions == ("angry", "bored", "sad")
     assert run.split.speaker_independent

@@ -8,7 +8,7 @@ from affekt.batch import Batch, Stream
 from affekt.models import models
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.models.emotionnas.recurrent import RecurrentConfig
-from affekt.models.emotionnas.spectrogram import SpectrogramConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranchConfig
 
 EMOTIONS = 3
 DIM = 6
@@ -81,7 +81,7 @@ TINY = {
     "emotionnas-spectrogram": SPECTROGRAM,
     "emotionnas-recurrent": RECURRENT,
     "emotionnas-fusion": {
-        "spectrogram": SpectrogramConfig(**SPECTROGRAM),
+        "spectrogram": SpectrogramBranchConfig(**SPECTROGRAM),
         "recurrent": RecurrentConfig(**RECURRENT),
         "frozen": False,
         "hidden": (16, 8),

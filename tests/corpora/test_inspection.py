@@ -158,9 +158,9 @@ def test_duplicates_say_whether_bytes_and_labels_agree(tmp_path):
 def test_stretches_of_one_file_are_heard_apart(tmp_path):
     samples = np.concatenate([noise(16_000), np.zeros(16_000), noise(16_000)])
     (tmp_path / "a.wav").write_bytes(encoded(samples))
-    stretches = (("a.wav", 0, 1), ("a.wav", 1, 2), ("a.wav", 2, 3.004), ("a.wav", 2.5, 4))
+    read_segments = (("a.wav", 0, 1), ("a.wav", 1, 2), ("a.wav", 2, 3.004), ("a.wav", 2.5, 4))
     calls = []
-    found = check(made(tmp_path, *stretches), lambda done, files: calls.append((done, files)))
+    found = check(made(tmp_path, *read_segments), lambda done, files: calls.append((done, files)))
     assert found.files == 1
     assert calls == [(1, 1)]
     assert found.silent == ("a.wav#1-2",)

@@ -129,12 +129,12 @@ def test_settings_presets_and_lengths_are_taken():
 
 def test_a_length_that_is_a_setting_is_set():
     kind = models["ks_transformer"]
-    config = kind.sized(kind.Config(), {"speech": 230})
+    config = kind.for_lengths(kind.Config(), {"speech": 230})
     assert (config.speech_frames, config.text_frames) == (230, 20)
     kind = models["mstr"]
-    assert kind.sized(kind.Config(), {"speech": 224}).frames == 224
-    assert kind.sized(kind.Config(stride=2), {"speech": 225}).frames == 113
-    assert kind.sized(kind.Config(frames="any", norm="features"), {"speech": 224}).frames == "any"
+    assert kind.for_lengths(kind.Config(), {"speech": 224}).frames == 224
+    assert kind.for_lengths(kind.Config(stride=2), {"speech": 225}).frames == 113
+    assert kind.for_lengths(kind.Config(frames="any", norm="features"), {"speech": 224}).frames == "any"
 
 
 @pytest.mark.parametrize("name", ["hubert-large", "wav2vec-large"])

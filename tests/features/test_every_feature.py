@@ -63,8 +63,8 @@ def alone(feature, sound):
 
 
 def test_every_feature_has_a_tiny_form_here():
-    assert set(TINY) == {name for name in features if features[name].hears == "sound"}
-    assert set(OF_WORDS) == {name for name in features if features[name].hears == "text"}
+    assert set(TINY) == {name for name in features if features[name].input == "sound"}
+    assert set(OF_WORDS) == {name for name in features if features[name].input == "text"}
 
 
 def test_a_batch_equals_one_by_one(feature):

@@ -13,7 +13,7 @@ from affekt.audio.read import blocks, load
 from affekt.errors import BadConfig, BadCorpus
 from affekt.features import extract as extraction
 from affekt.features.augment import Alteration, Copy
-from affekt.features.extract import extract, frames, stretches, waveform
+from affekt.features.extract import extract, frames, read_segments, waveform
 from affekt.features.spectral import MFCC, MFCCConfig
 from affekt.features.store import file_hash
 from affekt.utterance import Utterance
@@ -70,7 +70,7 @@ def test_stretches_are_cut_to_the_sample_in_one_pass(dialogue, monkeypatch):
     monkeypatch.setattr(extraction, "blocks", lambda path: calls.append(path) or blocks(path))
     whole = load(dialogue[0].audio)
     spans = {"a": (0, 1), "b": (70_000, 200_001), "c": (65_535, 65_537), "d": (5, None), "e": (300_000, 320_000)}
-    found = dict(stretches(dialogue[0].audio, spans))
+    found = dict(read_segments(dialogue[0].audio, spans))
     assert set(found) == set(spans)
     assert len(calls) == 1
     for key, (first, last) in spans.items():

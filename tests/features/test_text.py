@@ -196,7 +196,7 @@ def test_it_is_frozen_and_reads_words(pair):
     encoder = opened(name, folder)
     assert not encoder.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
-    assert encoder.hears == "text"
+    assert encoder.input == "text"
 
 
 def test_letters_are_lowered_as_the_tokenizer_says(tmp_path):

@@ -14,12 +14,14 @@ from affekt.models.emotionnas.cell_graphs import RECIPES
 from affekt.models.emotionnas.fusion import DecisionFusion, FusionConfig
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.models.emotionnas.recurrent import RecurrentBranch, RecurrentConfig
-from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 from tests.models.emotionnas import assert_agrees, assert_onnx_equals_torch, perturbed, utterances
 from tests.models.references import emotionnas_recurrent, emotionnas_spectrogram
 
 GENES = {"normal": (("skip_connect", 0), ("sep_conv_3x3", 1)), "reduce": (("max_pool_3x3", 1), ("dil_conv_3x3", 0))}
-SPECTROGRAM = SpectrogramConfig(genotype=Genotype(**GENES), nodes=1, channels=2, frames=8, input_dim=4, masked=True)
+SPECTROGRAM = SpectrogramBranchConfig(
+    genotype=Genotype(**GENES), nodes=1, channels=2, frames=8, input_dim=4, masked=True
+)
 RECURRENT = RecurrentConfig(layers=1, hidden=3, frames=6, input_dim=4, masked=True)
 
 
@@ -81,7 +83,7 @@ def test_logits_and_gradients_are_as_written_out(frozen):
 
 @pytest.mark.parametrize("genotype", [None, Genotype(**GENES)])
 def test_frozen_branches_stay_as_they_are_in_every_way(genotype):
-    config = SpectrogramConfig(genotype=genotype, nodes=1, channels=2, frames=8, input_dim=4, masked=True)
+    config = SpectrogramBranchConfig(genotype=genotype, nodes=1, channels=2, frames=8, input_dim=4, masked=True)
     model = fusion(spectrogram=config).train()
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)

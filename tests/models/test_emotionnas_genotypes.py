@@ -9,9 +9,9 @@ import torch
 from affekt.batch import Batch, Stream
 from affekt.config import decode, encode, read_toml, to_toml
 from affekt.errors import BadConfig
-from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretise, drawn_genotype, genotype_of
+from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretise, draw_genotype, genotype_of
 from affekt.models.emotionnas.operations import OPERATIONS
-from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 
 
 def alphas(nodes, seed):
@@ -75,9 +75,9 @@ def test_an_edge_is_ranked_by_its_softmax_not_by_its_weights():
 
 
 def test_a_network_knows_its_genotype():
-    search = SpectrogramBranch(SpectrogramConfig(channels=2), 3)
+    search = SpectrogramBranch(SpectrogramBranchConfig(channels=2), 3)
     assert search.genotype() == discretise(search.alphas())
-    derived = SpectrogramBranch(SpectrogramConfig(channels=2, genotype=search.genotype()), 3)
+    derived = SpectrogramBranch(SpectrogramBranchConfig(channels=2, genotype=search.genotype()), 3)
     assert derived.genotype() == search.genotype()
     assert derived.alphas() == {}
 
@@ -86,10 +86,10 @@ def test_a_network_knows_its_genotype():
 def test_it_is_read_as_it_was_written(name, tmp_path):
     genotype = genotype_of(name)
     assert Genotype.from_json(genotype.to_json()) == genotype
-    config = SpectrogramConfig(genotype=genotype)
+    config = SpectrogramBranchConfig(genotype=genotype)
     path = tmp_path / "config.toml"
     path.write_text(to_toml(encode(config)), encoding="utf-8")
-    assert decode(SpectrogramConfig, read_toml(path), "model") == config
+    assert decode(SpectrogramBranchConfig, read_toml(path), "model") == config
 
 
 def test_settings_take_a_name_a_genotype_or_what_json_says():
@@ -99,10 +99,10 @@ def test_settings_take_a_name_a_genotype_or_what_json_says():
     }
     by_hand = Genotype((("skip_connect", 0), ("max_pool_3x3", 1)), (("skip_connect", 1), ("max_pool_3x3", 1)))
     assert genotype_of(written) == genotype_of(by_hand) == by_hand
-    assert decode(SpectrogramConfig, {"nodes": 1, "genotype": written}, "model").genotype == by_hand
-    assert decode(SpectrogramConfig, {"genotype": "darts-v2"}, "model").genotype == "darts-v2"
+    assert decode(SpectrogramBranchConfig, {"nodes": 1, "genotype": written}, "model").genotype == by_hand
+    assert decode(SpectrogramBranchConfig, {"genotype": "darts-v2"}, "model").genotype == "darts-v2"
     with pytest.raises(BadConfig, match="operation 'skip'"):
-        decode(SpectrogramConfig, {"nodes": 1, "genotype": {**written, "normal": [["skip", 0]] * 2}}, "model")
+        decode(SpectrogramBranchConfig, {"nodes": 1, "genotype": {**written, "normal": [["skip", 0]] * 2}}, "model")
 
 
 PAIR = [["skip_connect", 0], ["skip_connect", 1]]
@@ -143,7 +143,7 @@ def test_both_kinds_of_cells_have_as_many_nodes():
 def test_a_drawn_genotype_takes_two_different_sources_for_each_node(nodes):
     generator = np.random.default_rng(0)
     for _ in range(100):
-        genotype = drawn_genotype(generator, nodes)
+        genotype = draw_genotype(generator, nodes)
         assert genotype.nodes == nodes
         for genes in (genotype.normal, genotype.reduce):
             assert all(genes[place][1] != genes[place + 1][1] for place in range(0, len(genes), 2))
@@ -151,14 +151,14 @@ def test_a_drawn_genotype_takes_two_different_sources_for_each_node(nodes):
 
 
 def test_the_same_generator_draws_the_same_genotype():
-    first, again = ([drawn_genotype(np.random.default_rng(seed)) for seed in range(10)] for _ in range(2))
+    first, again = ([draw_genotype(np.random.default_rng(seed)) for seed in range(10)] for _ in range(2))
     assert first == again
     assert len(set(first)) == 10
 
 
 def test_operations_and_sources_are_drawn_alike_often():
     generator = np.random.default_rng(0)
-    drawn = [drawn_genotype(generator) for _ in range(1000)]
+    drawn = [draw_genotype(generator) for _ in range(1000)]
     genes = [gene for genotype in drawn for kind in ("normal", "reduce") for gene in getattr(genotype, kind)]
     operations = Counter(operation for operation, _ in genes)
     assert set(operations) == set(OPERATIONS[1:])
@@ -169,11 +169,11 @@ def test_operations_and_sources_are_drawn_alike_often():
 
 
 def test_a_drawn_genotype_makes_a_network():
-    genotype = drawn_genotype(np.random.default_rng(3), 2)
-    model = SpectrogramBranch(SpectrogramConfig(channels=2, nodes=2, frames=8, input_dim=8, genotype=genotype), 3)
+    genotype = draw_genotype(np.random.default_rng(3), 2)
+    model = SpectrogramBranch(SpectrogramBranchConfig(channels=2, nodes=2, frames=8, input_dim=8, genotype=genotype), 3)
     assert model(Batch({"spectrogram": Stream(torch.randn(2, 8, 8))})).shape == (2, 3)
 
 
 def test_a_cell_without_nodes_is_not_drawn():
     with pytest.raises(BadConfig, match="nodes = 0: expected 1 or more"):
-        drawn_genotype(np.random.default_rng(0), 0)
+        draw_genotype(np.random.default_rng(0), 0)

@@ -8,7 +8,7 @@ import torch
 
 from affekt.errors import BadConfig
 from affekt.models.emotionnas.cell_graphs import RECIPES, compiled, recipe_from_json, recipe_json, states
-from affekt.models.emotionnas.random_cells import DrawConfig, _draft, drawn_recipe, fingerprint
+from affekt.models.emotionnas.random_cells import DrawConfig, _draft, draw_cell_graph, fingerprint
 from affekt.models.emotionnas.recurrent import RecurrentBranch, RecurrentConfig
 from tests.models.emotionnas import assert_agrees, perturbed, utterances
 from tests.models.references import emotionnas_recurrent as reference
@@ -19,7 +19,7 @@ DRAWS = 500
 @pytest.fixture(scope="module")
 def recipes():
     generator = np.random.default_rng(0)
-    return [drawn_recipe(generator) for _ in range(DRAWS)]
+    return [draw_cell_graph(generator) for _ in range(DRAWS)]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def _kind(recipe, name):
 
 
 def test_the_same_generator_gives_the_same_recipes():
-    first, again = ([drawn_recipe(np.random.default_rng(seed)) for seed in range(20)] for _ in range(2))
+    first, again = ([draw_cell_graph(np.random.default_rng(seed)) for seed in range(20)] for _ in range(2))
     assert first == again
     assert len({fingerprint(recipe) for recipe in first}) > 15
 
@@ -97,7 +97,7 @@ def test_new_states_are_drawn_among_all_nodes(recipes):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_drawn_recipe_is_followed_as_it_is_written(seed):
-    recipe = drawn_recipe(np.random.default_rng(seed))
+    recipe = draw_cell_graph(np.random.default_rng(seed))
     torch.manual_seed(seed)
     config = RecurrentConfig(
         layers=1, hidden=3, frames="any", input_dim=4, recipe=recipe, masked=True, fully_connected=1
@@ -201,13 +201,13 @@ def test_what_never_makes_a_cell_is_said():
     with pytest.raises(
         BadConfig, match=r"no cell among 10000 drafts .*; allow more nodes, or let more of them be linear"
     ):
-        drawn_recipe(np.random.default_rng(0), DrawConfig(nodes=0, operations={"elementwise_sum": 1.0}))
+        draw_cell_graph(np.random.default_rng(0), DrawConfig(nodes=0, operations={"elementwise_sum": 1.0}))
 
 
 def test_other_settings_are_followed():
     generator = np.random.default_rng(0)
     config = DrawConfig(states=1, nodes=4, operations={"linear": 1.0}, activations={"activation_tanh": 1.0})
     for _ in range(20):
-        recipe = drawn_recipe(generator, config)
+        recipe = draw_cell_graph(generator, config)
         assert states(compiled(recipe)) == 1
         assert {node["op"] for node in recipe.values()} <= {"linear", "activation_tanh"}

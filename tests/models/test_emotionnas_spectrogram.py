@@ -14,9 +14,9 @@ from affekt.models import models
 from affekt.models.emotionnas.cells import DerivedCell, SearchCell
 from affekt.models.emotionnas.convolutions import depthwise, pointwise
 from affekt.models.emotionnas.genotypes import Genotype
-from affekt.models.emotionnas.mixed_ops import Fan
+from affekt.models.emotionnas.mixed_ops import MixedEdges
 from affekt.models.emotionnas.operations import OPERATIONS, FactorizedReduce, operation
-from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 from affekt.training.checkpoint import load_state, save_state
 from tests.models.emotionnas import assert_agrees, assert_onnx_equals_torch, perturbed, utterances
 from tests.models.references import emotionnas_spectrogram as reference
@@ -31,7 +31,7 @@ GENES = {
 
 def branch(seed=0, **changes):
     torch.manual_seed(seed)
-    return perturbed(SpectrogramBranch(SpectrogramConfig(**{**SMALL, **changes}), 3))
+    return perturbed(SpectrogramBranch(SpectrogramBranchConfig(**{**SMALL, **changes}), 3))
 
 
 def images(*shape):
@@ -44,7 +44,7 @@ def images(*shape):
 )
 def test_the_searchs_network_counts_as_table_3(cells, channels, parameters):
     with torch.device("meta"):
-        model = models["emotionnas-spectrogram"](SpectrogramConfig(cells=cells, channels=channels), 4)
+        model = models["emotionnas-spectrogram"](SpectrogramBranchConfig(cells=cells, channels=channels), 4)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
@@ -54,19 +54,19 @@ def test_the_searchs_network_counts_as_table_3(cells, channels, parameters):
 )
 def test_other_networks_of_the_papers_size_count(changes, parameters):
     with torch.device("meta"):
-        model = SpectrogramBranch(SpectrogramConfig(**changes), 4)
+        model = SpectrogramBranch(SpectrogramBranchConfig(**changes), 4)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_a_genotype_of_the_heaviest_operation_counts():
     genes = (("sep_conv_5x5", 0), ("sep_conv_5x5", 1)) * 4
     with torch.device("meta"):
-        model = SpectrogramBranch(SpectrogramConfig(genotype=Genotype(genes, genes)), 4)
+        model = SpectrogramBranch(SpectrogramBranchConfig(genotype=Genotype(genes, genes)), 4)
     assert sum(p.numel() for p in model.parameters()) == 33_442
 
 
 def test_cells_halve_the_image_at_a_third_and_at_two_thirds():
-    model = SpectrogramBranch(SpectrogramConfig(genotype="darts-v2"), 4).eval()
+    model = SpectrogramBranch(SpectrogramBranchConfig(genotype="darts-v2"), 4).eval()
     shapes = []
     for cell in model.cells:
         cell.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape[1:])))
@@ -98,7 +98,7 @@ def fan_written_out(tensors, x, alpha, stride, training):
 
 def fan_of(edges, channels, stride, training=True):
     torch.manual_seed(0)
-    fan = perturbed(Fan(edges, channels, stride)).train(training)
+    fan = perturbed(MixedEdges(edges, channels, stride)).train(training)
     return fan, {name: tensor.clone() for name, tensor in fan.state_dict().items()}
 
 
@@ -254,7 +254,7 @@ def test_the_architectures_weights_are_no_parameters_but_take_a_gradient_and_are
 
 
 def test_the_architectures_weights_stay_the_same_tensors_when_moved():
-    model = SpectrogramBranch(SpectrogramConfig(**SMALL), 3)
+    model = SpectrogramBranch(SpectrogramBranchConfig(**SMALL), 3)
     optimizer = torch.optim.SGD(model.alphas().values(), lr=1.0)
     before = model.alphas()["normal"].detach().clone()
     model.double().to("cpu")
@@ -269,9 +269,9 @@ def test_the_architectures_weights_stay_the_same_tensors_when_moved():
 
 def test_a_network_without_memory_comes_to_life():
     with torch.device("meta"):
-        model = SpectrogramBranch(SpectrogramConfig(**SMALL), 3)
+        model = SpectrogramBranch(SpectrogramBranchConfig(**SMALL), 3)
     model = model.to_empty(device="cpu")
-    model.load_state_dict(SpectrogramBranch(SpectrogramConfig(**SMALL), 3).state_dict())
+    model.load_state_dict(SpectrogramBranch(SpectrogramBranchConfig(**SMALL), 3).state_dict())
     values, mask = utterances([8], 4)
     model(Batch({"spectrogram": Stream(values.float(), mask)})).sum().backward()
     assert model.alphas()["reduce"].grad is not None
@@ -334,7 +334,7 @@ def test_paths_are_dropped_the_more_often_the_further_training_is():
     model = branch(genotype="darts-v2", nodes=4, drop_path=0.4)
     assert {cell.drop_path for cell in model.cells} == {0.4}
     for progress in (0.0, 0.25, 1.0):
-        model.proceed(progress)
+        model.set_progress(progress)
         assert {cell.drop_path for cell in model.cells} == {0.4 * progress}
 
 
@@ -470,7 +470,7 @@ def test_the_small_preset_is_quick_and_the_default_is_not_small(name):
 )
 def test_settings_that_make_no_network_are_refused(settings, message):
     with pytest.raises(BadConfig, match=message):
-        SpectrogramConfig(**settings)
+        SpectrogramBranchConfig(**settings)
 
 
 def test_an_odd_image_cannot_be_halved():

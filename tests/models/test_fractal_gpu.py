@@ -15,8 +15,8 @@ import torch
 
 from affekt.models.layers.fractal import gpu
 from affekt.models.layers.fractal.gpu_plan import bytes_moved, form_for, walk_for
-from affekt.models.layers.fractal.options import FractalRules
-from affekt.models.layers.fractal.torch_ops import fractal_levels
+from affekt.models.layers.fractal.options import FractalOptions
+from affekt.models.layers.fractal.torch_ops import fractal_scales
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 needs_triton = pytest.mark.skipif(
@@ -32,7 +32,7 @@ def fused(frames, dim=6, batch=2, dtype=torch.float64, seed=0):
 
 def plain(query, key, value, rules, lengths=None):
     mask = None if lengths is None else torch.arange(query.shape[1], device=query.device) < lengths.unsqueeze(1)
-    levels = fractal_levels(
+    levels = fractal_scales(
         query,
         key,
         value,
@@ -67,18 +67,18 @@ class TestInterpreted:
     @pytest.mark.parametrize(
         ("frames", "rules"),
         [
-            (1, FractalRules(1)),
-            (2, FractalRules(3, factor=2, scales=2)),
-            (3, FractalRules(1, scales=2, mask_window_padding=True)),
-            (7, FractalRules(1, scales=2, upsampling="repeat")),
-            (26, FractalRules(1, scales=2, temperature=0.5)),
-            (27, FractalRules(1, factor=3, scales=3, mask_window_padding=True)),
-            (80, FractalRules(1, factor=4, scales=2, upsampling="repeat")),
-            (81, FractalRules(1, factor=2, scales=4)),
-            (82, FractalRules(1, factor=3, scales=5)),
-            (163, FractalRules(1, factor=3, scales=1, temperature=2.0)),
-            (163, FractalRules(1, factor=2, scales=2, mask_window_padding=True)),
-            (163, FractalRules(1)),
+            (1, FractalOptions(1)),
+            (2, FractalOptions(3, factor=2, scales=2)),
+            (3, FractalOptions(1, scales=2, mask_window_padding=True)),
+            (7, FractalOptions(1, scales=2, upsampling="repeat")),
+            (26, FractalOptions(1, scales=2, temperature=0.5)),
+            (27, FractalOptions(1, factor=3, scales=3, mask_window_padding=True)),
+            (80, FractalOptions(1, factor=4, scales=2, upsampling="repeat")),
+            (81, FractalOptions(1, factor=2, scales=4)),
+            (82, FractalOptions(1, factor=3, scales=5)),
+            (163, FractalOptions(1, factor=3, scales=1, temperature=2.0)),
+            (163, FractalOptions(1, factor=2, scales=2, mask_window_padding=True)),
+            (163, FractalOptions(1)),
         ],
     )
     def test_the_kernels_equal_the_plain_formulation(self, frames, rules):
@@ -87,16 +87,16 @@ class TestInterpreted:
     @pytest.mark.parametrize(
         "rules",
         [
-            FractalRules(1, scales=3),
-            FractalRules(1, factor=2, scales=2, upsampling="repeat"),
-            FractalRules(1, scales=2, mask_window_padding=True),
+            FractalOptions(1, scales=3),
+            FractalOptions(1, factor=2, scales=2, upsampling="repeat"),
+            FractalOptions(1, scales=2, mask_window_padding=True),
         ],
     )
     def test_each_utterance_has_its_own_length(self, rules):
         agree(fused(41, batch=2), rules, torch.tensor([41, 16]))
 
     def test_what_stands_in_the_padding_is_not_even_read(self):
-        rules, lengths = FractalRules(1, scales=2), torch.tensor([28, 10, 0])
+        rules, lengths = FractalOptions(1, scales=2), torch.tensor([28, 10, 0])
         mask = torch.arange(28) < lengths.unsqueeze(1)
         clean = fused(28, batch=3)
         dirty = [x.detach().masked_fill(~mask.unsqueeze(2), float("nan")).requires_grad_() for x in clean]
@@ -108,11 +108,11 @@ class TestInterpreted:
 
     def test_blocks_may_be_smaller_than_tiles_and_a_head_may_have_any_width(self, monkeypatch):
         small_launches(monkeypatch, elements=32)  # two windows of 64-bit numbers
-        agree(fused(22, dim=5, batch=1), FractalRules(1, scales=2))
-        agree(fused(17, dim=3, batch=1), FractalRules(1, factor=4, scales=2))
+        agree(fused(22, dim=5, batch=1), FractalOptions(1, scales=2))
+        agree(fused(17, dim=3, batch=1), FractalOptions(1, factor=4, scales=2))
 
     def test_who_does_what_changes_no_bit(self, monkeypatch):
-        inputs, rules = fused(26, batch=1), FractalRules(1, scales=2, dropout=0.3)
+        inputs, rules = fused(26, batch=1), FractalOptions(1, scales=2, dropout=0.3)
         small_launches(monkeypatch, elements=64)
         results = []
         for processors in (1, 100):
@@ -126,7 +126,7 @@ class TestInterpreted:
         ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 0.01), (torch.bfloat16, 0.05)]
     )
     def test_lower_precisions(self, dtype, tolerance):
-        inputs, rules = fused(20, batch=1, dtype=dtype), FractalRules(1, scales=2)
+        inputs, rules = fused(20, batch=1, dtype=dtype), FractalOptions(1, scales=2)
         exact = [x.detach().double().requires_grad_() for x in inputs]
         output, expected = gpu.attend(*inputs, rules), plain(*exact, rules)
         assert output.dtype == dtype
@@ -140,7 +140,7 @@ class TestInterpreted:
         # Scores are equal and values are one: GELU's input is the number of kept weights over 3 * 0.75.
         inputs = [torch.zeros(3, 240, 3), torch.zeros(3, 240, 3), torch.ones(3, 240, 3)]
         torch.manual_seed(1)
-        output = gpu.attend(*inputs, FractalRules(3, scales=1, dropout=0.25))
+        output = gpu.attend(*inputs, FractalOptions(3, scales=1, dropout=0.25))
         levels = torch.nn.functional.gelu(torch.arange(4) / 2.25)
         kept = (output.unsqueeze(3) - levels).abs().argmin(dim=3)
         torch.testing.assert_close(output, levels[kept], atol=1e-6, rtol=0)
@@ -152,12 +152,12 @@ class TestInterpreted:
     def test_dropout_of_nothing_draws_nothing(self):
         inputs = fused(20, batch=1)
         state = torch.get_rng_state()
-        gpu.attend(*inputs, FractalRules(1, scales=2, dropout=0.0))
+        gpu.attend(*inputs, FractalOptions(1, scales=2, dropout=0.0))
         assert torch.equal(torch.get_rng_state(), state)
 
     @pytest.mark.parametrize(("factor", "scales"), [(3, 2), (5, 1)])
     def test_what_was_dropped_on_the_way_there_is_dropped_on_the_way_back(self, factor, scales):
-        inputs, rules = fused(31, batch=1, dim=4), FractalRules(1, factor=factor, scales=scales, dropout=0.4)
+        inputs, rules = fused(31, batch=1, dim=4), FractalOptions(1, factor=factor, scales=scales, dropout=0.4)
         ways = [torch.randn_like(x) for x in inputs]
 
         def along(step):
@@ -173,13 +173,13 @@ class TestInterpreted:
 
     def test_no_copies_are_kept_for_the_way_back(self):
         inputs = fused(12)
-        saved = gpu.attend(*inputs, FractalRules(1, scales=1)).grad_fn.saved_tensors
+        saved = gpu.attend(*inputs, FractalOptions(1, scales=1)).grad_fn.saved_tensors
         assert [x.data_ptr() for x in saved[:3]] == [x.data_ptr() for x in inputs]
 
     def test_it_is_supported(self):
-        assert gpu.supports(torch.zeros(1, 2, 4), FractalRules(1))
-        assert not gpu.supports(torch.zeros(1, 2, 4, dtype=torch.complex64), FractalRules(1))
-        assert not gpu.supports(torch.zeros(1, 2, 4), FractalRules(1, factor=17))
+        assert gpu.supports(torch.zeros(1, 2, 4), FractalOptions(1))
+        assert not gpu.supports(torch.zeros(1, 2, 4, dtype=torch.complex64), FractalOptions(1))
+        assert not gpu.supports(torch.zeros(1, 2, 4), FractalOptions(1, factor=17))
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
@@ -202,7 +202,7 @@ def test_the_kernels_compile_for_a_card_that_is_not_here(way, monkeypatch, tmp_p
     if "nvidia" not in importlib.import_module("triton.backends").backends:
         pytest.skip("this triton makes no code for NVIDIA's cards")
     kernel = getattr(importlib.import_module("affekt.models.layers.fractal.gpu_kernels"), way)
-    rules = FractalRules(2, factor=2, scales=2, dropout=0.1)
+    rules = FractalOptions(2, factor=2, scales=2, dropout=0.1)
     form = form_for(rules, width=16, frames=99, elements=512, ragged=True, double=False)
     pair, numbers = ("i32", "i32"), "*fp32"
     streams = [(numbers,) * 3, (pair,) * 3, numbers, pair]
@@ -218,7 +218,7 @@ def test_the_kernels_compile_for_a_card_that_is_not_here(way, monkeypatch, tmp_p
 
 @pytest.mark.skipif(INTERPRETED, reason="here it is supported")
 def test_a_processor_is_not_a_gpu():
-    assert not gpu.supports(torch.zeros(1, 2, 4), FractalRules(1))
+    assert not gpu.supports(torch.zeros(1, 2, 4), FractalOptions(1))
 
 
 def test_bytes_are_those_of_the_tensors():
@@ -233,7 +233,7 @@ def test_bytes_are_those_of_the_tensors():
 @pytest.mark.parametrize("frames", [1, 26, 27, 1000, 65536])
 def test_tiles_are_whole_windows_of_the_coarsest_scale(factor, frames):
     form = form_for(
-        FractalRules(4, factor=factor, scales=5), width=48, frames=frames, elements=1024, ragged=False, double=False
+        FractalOptions(4, factor=factor, scales=5), width=48, frames=frames, elements=1024, ragged=False, double=False
     )
     assert form.tile % factor**form.scales == 0
     assert form.scales == 5 or factor**form.scales > frames >= factor ** (form.scales - 1)
@@ -245,7 +245,7 @@ def test_tiles_are_whole_windows_of_the_coarsest_scale(factor, frames):
 @pytest.mark.parametrize("programs", [1, 8, 264])
 @pytest.mark.parametrize("frames", [1, 100, 9000])
 def test_every_item_has_one_program(programs, frames):
-    form = form_for(FractalRules(4), width=64, frames=frames, elements=1024, ragged=True, double=False)
+    form = form_for(FractalOptions(4), width=64, frames=frames, elements=1024, ragged=True, double=False)
     walk = walk_for(form, heads=12, frames=frames, programs=programs)
     assert walk.programs <= programs
     assert walk.tiles * form.tile >= frames > (walk.tiles - 1) * form.tile
@@ -257,9 +257,9 @@ def test_every_item_has_one_program(programs, frames):
 def test_on_a_gpu(factor):
     for frames, width in ((163, 6), (5000, 64)):
         inputs = [x.detach().cuda().requires_grad_() for x in fused(frames, dim=2 * width)]
-        agree(inputs, FractalRules(2, factor=factor))
-        agree(inputs, FractalRules(2, factor=factor), torch.tensor([frames, frames // 3], device="cuda"))
+        agree(inputs, FractalOptions(2, factor=factor))
+        agree(inputs, FractalOptions(2, factor=factor), torch.tensor([frames, frames // 3], device="cuda"))
         single = [x.detach().float() for x in inputs]
         torch.testing.assert_close(
-            gpu.attend(*single, FractalRules(2)).double(), plain(*inputs, FractalRules(2)), atol=1e-5, rtol=0
+            gpu.attend(*single, FractalOptions(2)).double(), plain(*inputs, FractalOptions(2)), atol=1e-5, rtol=0
         )

@@ -11,8 +11,8 @@ from affekt.errors import BadConfig
 from affekt.models.layers import fractal_attention
 from affekt.models.layers.fractal import cpu
 from affekt.models.layers.fractal.cpu import attend
-from affekt.models.layers.fractal.options import FractalRules
-from affekt.models.layers.fractal.torch_ops import fractal_levels
+from affekt.models.layers.fractal.options import FractalOptions
+from affekt.models.layers.fractal.torch_ops import fractal_scales
 from tests.conftest import shapes_unchecked
 
 pytest.importorskip("numba")
@@ -26,7 +26,7 @@ def streams(frames, dim=16, batch=2, dtype=torch.float64, gradient=False):
 
 
 def plain(query, key, value, rules, mask=None):
-    return sum(fractal_levels(query, key, value, mask=mask, **asdict(rules)))
+    return sum(fractal_scales(query, key, value, mask=mask, **asdict(rules)))
 
 
 LENGTHS = (1, 2, 3, 5, 26, 27, 80, 81, 82, 100, 163, 326)
@@ -36,7 +36,7 @@ LENGTHS = (1, 2, 3, 5, 26, 27, 80, 81, 82, 100, 163, 326)
 @pytest.mark.parametrize("mask_window_padding", [False, True])
 @pytest.mark.parametrize(("factor", "scales"), [(3, 4), (3, 1), (3, 5), (2, 5), (4, 2)])
 def test_answers_and_gradients_are_those_of_the_plain_way(factor, scales, mask_window_padding, upsampling):
-    rules = FractalRules(4, factor, scales, mask_window_padding, temperature=1.5, upsampling=upsampling)
+    rules = FractalOptions(4, factor, scales, mask_window_padding, temperature=1.5, upsampling=upsampling)
     for frames in LENGTHS:
         inputs = streams(frames, gradient=True)
         outputs = [way(*inputs, rules) for way in (attend, plain)]
@@ -50,7 +50,7 @@ def test_answers_and_gradients_are_those_of_the_plain_way(factor, scales, mask_w
 def test_in_32_bits_it_is_as_near_as_promised_at_the_paper_s_width(frames):
     exact = streams(frames, 1024, 1, gradient=True)
     single = [x.detach().float().requires_grad_() for x in exact]
-    outputs = [plain(*exact, FractalRules(16)), attend(*single, FractalRules(16))]
+    outputs = [plain(*exact, FractalOptions(16)), attend(*single, FractalOptions(16))]
     torch.testing.assert_close(outputs[1].double(), outputs[0], atol=1e-5, rtol=0)
     owed = torch.randn(1, frames, 1024)
     gradients = torch.autograd.grad(outputs[0], exact, owed.double()), torch.autograd.grad(outputs[1], single, owed)
@@ -73,7 +73,7 @@ def test_an_utterance_with_padding_is_as_if_alone_and_its_padding_is_zero():
     mask = torch.arange(90) < lengths.unsqueeze(1)
     output = fractal_attention(*inputs, heads=4, mask=mask)
     torch.testing.assert_close(
-        output * mask.unsqueeze(2), plain(*inputs, FractalRules(4), mask) * mask.unsqueeze(2), atol=1e-12, rtol=0
+        output * mask.unsqueeze(2), plain(*inputs, FractalOptions(4), mask) * mask.unsqueeze(2), atol=1e-12, rtol=0
     )
     assert not output[~mask].any()
     output.sum().backward()
@@ -83,14 +83,14 @@ def test_an_utterance_with_padding_is_as_if_alone_and_its_padding_is_zero():
 def test_thirds_of_one_projection_and_other_views_give_the_same():
     together = torch.randn(3, 40, 48, dtype=torch.float64)
     thirds = together.split(16, dim=2)
-    expected = attend(*(x.contiguous() for x in thirds), FractalRules(4))
+    expected = attend(*(x.contiguous() for x in thirds), FractalOptions(4))
     assert cpu._rows(*thirds)[1][0].ctypes.data == together.data_ptr()  # no copy
     turned = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in thirds]
     longer = [torch.cat([x, x], dim=1)[:, :40] for x in thirds]
     for views in (thirds, turned, longer):
-        torch.testing.assert_close(attend(*views, FractalRules(4)), expected, atol=0, rtol=0)
+        torch.testing.assert_close(attend(*views, FractalOptions(4)), expected, atol=0, rtol=0)
     one = [x[1:2] for x in thirds]
-    torch.testing.assert_close(attend(*one, FractalRules(4)), expected[1:2], atol=0, rtol=0)
+    torch.testing.assert_close(attend(*one, FractalOptions(4)), expected[1:2], atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -101,7 +101,7 @@ def test_threads_change_nothing(monkeypatch, batch):
     for threads in (1, 2, 3, 7):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         torch.manual_seed(0)
-        output = attend(*inputs, FractalRules(4, dropout=0.3))
+        output = attend(*inputs, FractalOptions(4, dropout=0.3))
         results.append([output, *torch.autograd.grad(output.sum(), inputs)])
     for other in results[1:]:
         torch.testing.assert_close(results[0], other, atol=1e-15, rtol=0)
@@ -120,7 +120,7 @@ def test_every_head_of_every_utterance_is_done_once(monkeypatch, lengths, thread
 
 def test_dropout_keeps_the_mean_and_draws_anew():
     inputs = [x * 0.5 for x in streams(27, 4, batch=1)]
-    rules = FractalRules(2, scales=1, dropout=0.4)
+    rules = FractalOptions(2, scales=1, dropout=0.4)
     torch.manual_seed(0)
     draws = torch.stack([attend(*inputs, rules) for _ in range(300)])
     assert len({float(draw.sum()) for draw in draws}) == 300
@@ -147,7 +147,7 @@ def test_the_way_back_draws_the_same_weights():
 
     def seeded(query, key, value):
         torch.manual_seed(3)
-        return attend(query, key, value, FractalRules(2, scales=3, dropout=0.3))
+        return attend(query, key, value, FractalOptions(2, scales=3, dropout=0.3))
 
     assert torch.autograd.gradcheck(seeded, inputs)
 
@@ -155,7 +155,7 @@ def test_the_way_back_draws_the_same_weights():
 def test_numbers_that_are_none_stay_none():
     inputs = streams(81, 8, batch=1, dtype=torch.float32)
     inputs[2][0, 40, 3] = math.nan
-    output = attend(*inputs, FractalRules(2))
+    output = attend(*inputs, FractalOptions(2))
     assert output[0, 40].isnan().any()
     assert output[0, :, 5:].isfinite().all()
 
@@ -183,10 +183,10 @@ def test_polynomials_are_as_near_as_32_bits(limit):
 def test_without_numba_and_in_an_export_the_plain_way_is_taken(monkeypatch):
     inputs = streams(30)
     compiled = fractal_attention(*inputs, heads=4)
-    assert cpu.supports(inputs[0], FractalRules(4))
-    assert not cpu.supports(inputs[0].half(), FractalRules(4))
+    assert cpu.supports(inputs[0], FractalOptions(4))
+    assert not cpu.supports(inputs[0].half(), FractalOptions(4))
     monkeypatch.setattr(cpu, "_has_numba", lambda: False)
-    assert not cpu.supports(inputs[0], FractalRules(4))
+    assert not cpu.supports(inputs[0], FractalOptions(4))
     torch.testing.assert_close(fractal_attention(*inputs, heads=4), compiled, atol=1e-12, rtol=0)
 
 
@@ -255,10 +255,10 @@ def test_a_transform_takes_the_plain_way():
 def test_padding_that_is_no_number_reaches_no_frame():
     for way in (plain, lambda q, k, v, rules, mask: attend(q, k, v, rules, mask.sum(dim=1))):
         inputs, mask = streams(30, batch=1), torch.arange(30).unsqueeze(0) < 11
-        expected = way(*inputs, FractalRules(2), mask)
+        expected = way(*inputs, FractalOptions(2), mask)
         for x in inputs:
             x[:, 11:] = math.nan
-        torch.testing.assert_close(way(*inputs, FractalRules(2), mask)[:, :11], expected[:, :11], atol=0, rtol=0)
+        torch.testing.assert_close(way(*inputs, FractalOptions(2), mask)[:, :11], expected[:, :11], atol=0, rtol=0)
 
 
 def test_what_is_far_below_zero_is_zero_after_gelu():

@@ -19,7 +19,7 @@ from affekt.models import models
 from affekt.models.base import FeatureSpec
 from affekt.models.ks_transformer import attention
 from affekt.models.ks_transformer.attention import KeySparseAttention, kept_keys
-from affekt.models.ks_transformer.kernel import Choice, attend_to_kept
+from affekt.models.ks_transformer.kernel import KeySelection, attend_to_selected
 from affekt.models.ks_transformer.model import KSTransformer, KSTransformerConfig
 from tests.conftest import shapes_unchecked
 from tests.contracts.builders import EMOTIONS, synthetic_batch, tiny, with_noise_in_the_padding
@@ -221,7 +221,7 @@ def projected(**settings):
     """Attention to kept keys, given projections: 40 queries, 60 keys, values of one."""
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(2, size, 8, generator=generator, dtype=torch.float64) for size in (40, 60))
-    return attend_to_kept(query, key, torch.ones_like(key), Choice(0.5), heads=2, scale=0.5, **settings)
+    return attend_to_selected(query, key, torch.ones_like(key), KeySelection(0.5), heads=2, scale=0.5, **settings)
 
 
 def test_dropout_drops_kept_weights_with_its_chance_and_raises_the_others():
@@ -233,7 +233,9 @@ def test_dropout_drops_kept_weights_with_its_chance_and_raises_the_others():
     assert projected(dropout=1.0).eq(0).all()
     # Of a query whose keys are all alike, the answer counts the weights that were dropped.
     alike = torch.zeros(1, 400, 2)
-    counted = attend_to_kept(alike, alike, torch.ones(1, 400, 2), Choice(0.5), heads=1, scale=1.0, dropout=0.25)
+    counted = attend_to_selected(
+        alike, alike, torch.ones(1, 400, 2), KeySelection(0.5), heads=1, scale=1.0, dropout=0.25
+    )
     dropped = (1 - counted[..., 0] * 0.75) * 400
     assert dropped.mean().item() == pytest.approx(100, abs=1)
     assert dropped.std().item() == pytest.approx((400 * 0.25 * 0.75) ** 0.5, rel=0.15)
@@ -252,7 +254,7 @@ def test_draws_are_of_torchs_generator():
 def test_gradients_are_those_of_what_was_drawn(dropout):
     def attend(*given):
         torch.manual_seed(1)
-        return attend_to_kept(*given, Choice(0.5), heads=2, scale=0.7, dropout=dropout)
+        return attend_to_selected(*given, KeySelection(0.5), heads=2, scale=0.7, dropout=dropout)
 
     generator = torch.Generator().manual_seed(0)
     given = [

@@ -20,7 +20,7 @@ from affekt.runs.groups import _speakers
 from affekt.training.checkpoint import save_state
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
-from affekt.workflows.training_data import Material
+from affekt.workflows.training_data import TrainingData
 
 EPOCHS = 3
 APART = ['protocol={name="speaker-folds",k=3,validation=0.2}', "folds=[1,2]"]
@@ -43,7 +43,7 @@ def data(tmp_path, monkeypatch):
 def trained(folder, name="mstr-cremad", settings=(), *, seeds=2, skill=1.5, epochs=EPOCHS):
     """A training's run folders, with probabilities that know the label as far as `skill` goes."""
     recipe = load_recipe(name, [f"training.epochs={EPOCHS}", f"repeats={seeds}", *settings])
-    material = Material.read(recipe, lambda _: None)
+    material = TrainingData.read(recipe, lambda _: None)
     for number, split in material.folds(recipe):
         index = {one: material.index(one) for ids in split.parts.values() for one in ids}
         for repeat in range(seeds):
@@ -225,9 +225,9 @@ def test_weights_are_counted_without_reading_them(tmp_path):
 def test_what_is_not_finished_or_not_whole_is_refused(tmp_path):
     with pytest.raises(BadConfig, match=r"holds no run: expected config\.toml and predictions"):
         results([tmp_path / "nothing"])
-    started = trained(tmp_path / "started", epochs=2)
+    start_run = trained(tmp_path / "started", epochs=2)
     with pytest.raises(BadConfig, match=r"seed-0 is unfinished, after epoch 2 of 3: train it to its end"):
-        results([started])
+        results([start_run])
     whole = trained(tmp_path / "whole", settings=APART)
     with pytest.raises(BadConfig, match=r"seed 0 of mstr-cremad is there twice: .*whole.*whole.*; give one of them"):
         results([whole, whole])

@@ -11,7 +11,7 @@ from torch import nn
 
 from affekt.models.base import FeatureSpec
 from affekt.models.emotionnas.cells import Architecture
-from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 from affekt.search.darts import ArchitectureSearch, ArchitectureSearchConfig
 from affekt.training.dataset import Dataset
 
@@ -49,7 +49,7 @@ def supernet(dropout=0.0, **settings):
     """A small network of the search, of both kinds of cells, its alphas far from equal."""
     torch.manual_seed(0)
     config = {"cells": 3, "channels": 2, "nodes": 1, "frames": SIZE, "input_dim": SIZE, **settings}
-    model = SpectrogramBranch(SpectrogramConfig(dropout=dropout, **config), 3).double()
+    model = SpectrogramBranch(SpectrogramBranchConfig(dropout=dropout, **config), 3).double()
     with torch.no_grad():
         for alpha in model.alphas().values():
             alpha.add_(torch.randn_like(alpha))

@@ -21,7 +21,7 @@ from affekt.models.base import FeatureSpec
 from affekt.models.emotionnas.collapse import collapsed, skips
 from affekt.models.emotionnas.genotypes import Genotype, genotype_of
 from affekt.models.emotionnas.operations import OPERATIONS
-from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 from affekt.runs.folder import Run
 from affekt.search import darts
 from affekt.search.darts import ArchitectureSearch, ArchitectureSearchConfig, halves
@@ -254,7 +254,7 @@ def test_where_no_weight_can_gain_the_second_order_is_the_first():
     losses = {}
     for order in ("first", "second"):
         torch.manual_seed(0)
-        config = SpectrogramConfig(cells=3, channels=2, nodes=1, frames=8, input_dim=8)
+        config = SpectrogramBranchConfig(cells=3, channels=2, nodes=1, frames=8, input_dim=8)
         data = corpus()
         data = replace(data, labels=np.zeros_like(data.labels))
         one = ArchitectureSearch(SpectrogramBranch(config, 1), ArchitectureSearchConfig(order=order), data, 6)
@@ -277,7 +277,7 @@ def test_the_alphas_hear_all_their_utterances_and_others_each_time():
 
 
 def test_a_model_without_alphas_is_refused():
-    derived = SpectrogramBranch(SpectrogramConfig(genotype="darts-v2"), 3)
+    derived = SpectrogramBranch(SpectrogramBranchConfig(genotype="darts-v2"), 3)
     for model in (derived, small_model()):
         with pytest.raises(BadConfig, match=r"no architecture to search for: .* and leave its genotype out"):
             ArchitectureSearch(model, ArchitectureSearchConfig(), corpus(), 4)
@@ -365,7 +365,7 @@ def test_notes_say_what_was_found():
 
 
 def test_entropy_begins_at_that_of_eight_equals():
-    model = SpectrogramBranch(SpectrogramConfig(channels=2), 3)
+    model = SpectrogramBranch(SpectrogramBranchConfig(channels=2), 3)
     notes = ArchitectureSearch(model, ArchitectureSearchConfig(), corpus(), 4).notes()
     assert notes["entropy"] == pytest.approx(math.log(8), abs=1e-4)
     assert [len(rows) for rows in notes["alphas"].values()] == [14, 14]

@@ -3,7 +3,7 @@
 import pytest
 
 from affekt.errors import BadConfig
-from affekt.search.halving import Halving, judged
+from affekt.search.halving import Halving, select_survivors
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 5, 8, 20])
@@ -36,15 +36,15 @@ def test_a_first_round_to_the_end_is_the_papers_search():
 
 
 def test_the_lowest_losses_go_on_and_equals_by_name():
-    ended = judged(2, {"d": 0.5, "c": None, "b": 0.7, "a": 0.5}, 2)
+    ended = select_survivors(2, {"d": 0.5, "c": None, "b": 0.7, "a": 0.5}, 2)
     assert ended.kept == ("a", "d")
     assert ended.losses["c"] is None
 
 
 def test_no_candidate_without_a_loss_goes_on():
-    assert judged(1, {"a": None, "b": 3.0}, 2).kept == ("b",)
+    assert select_survivors(1, {"a": None, "b": 3.0}, 2).kept == ("b",)
     with pytest.raises(BadConfig, match="after 1 epochs no candidate's loss is a number"):
-        judged(1, {"a": None, "b": None}, 1)
+        select_survivors(1, {"a": None, "b": None}, 1)
 
 
 @pytest.mark.parametrize(("first", "factor"), [(0, 2), (1, 1)])

@@ -21,11 +21,11 @@ from affekt.models.emotionnas.genotypes import Genotype
 from affekt.runs.selection import select
 from affekt.search.folder import Search, searches_in
 from affekt.search.recipe import load_search, shipped_searches
-from affekt.search.search import Place, _cells_job, bundles_of, search
+from affekt.search.search import SearchUnit, _cells_job, bundles_of, search
 from affekt.training.checkpoint import load_state
 from affekt.training.recipe import load_recipe, recipe_of
 from affekt.workflows.evaluate import evaluate
-from affekt.workflows.jobs import Here, Job, Workers
+from affekt.workflows.jobs import Job, LocalLauncher, Workers
 from affekt.workflows.train import train
 from tests.conftest import ROOT, shapes_unchecked
 from tests.corpora.trees import iemocap_turn, sound
@@ -327,7 +327,7 @@ def test_an_error_in_a_worker_is_the_callers(place):
     cells = bad.random_cells(0, 1)
     job = Job(bad.of_cells("found", cells, 1, 0), place / "apart")
     with pytest.raises(Diverged, match="the training has come apart"):
-        Here().run([job], lambda _: None)
+        LocalLauncher().run([job], lambda _: None)
     with Workers(1) as launcher:
         with pytest.raises(Diverged, match="the training has come apart"):
             launcher.run([job], lambda _: None)
@@ -344,11 +344,11 @@ def test_an_encoder_that_is_not_there_is_noticed_first(place):
 
 def test_random_cells_that_come_apart_are_marked_and_end_nothing(place):
     apart = recipe(place, "spectrogram.training.optimisation.learning_rate=1e30")
-    place_of = Place(Search(place / "random-apart"), 1, 0)
+    place_of = SearchUnit(Search(place / "random-apart"), 1, 0)
     job = _cells_job(apart, place_of, "random", apart.random_cells(0, 1), "01")
-    Here().run([job], lambda _: None)
+    LocalLauncher().run([job], lambda _: None)
     assert job.run.diverged
-    Here().run([job], lambda _: None)  # and is not tried again
+    LocalLauncher().run([job], lambda _: None)  # and is not tried again
     assert job.run.epochs == []
 
 

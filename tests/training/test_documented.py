@@ -8,7 +8,7 @@ import pytest
 
 from affekt.config import decode
 from affekt.features.augment import Alteration, Augmentation, Masking
-from affekt.training.recipe import Recipe, Training
+from affekt.training.recipe import Recipe, TrainingConfig
 from affekt.training.supervised import SupervisedConfig
 from tests.conftest import ROOT
 
@@ -33,7 +33,7 @@ def documented(after):
     ("kind", "after"),
     [
         (Recipe, "## A recipe"),
-        (Training, "### `[training]`"),
+        (TrainingConfig, "### `[training]`"),
         (SupervisedConfig, "### `[training.optimisation]`"),
         (Augmentation, "### `[training.augmentation]`"),
         (Alteration, "`[training.augmentation.alteration]`"),

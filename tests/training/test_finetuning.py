@@ -12,7 +12,14 @@ from affekt.models.base import FeatureSpec
 from affekt.protocols import Split
 from affekt.runs.folder import Run
 from affekt.training.dataset import Dataset
-from affekt.training.finetuning import TEACHER, Imitating, Tuned, initial_statistics, spec, take_over
+from affekt.training.finetuning import (
+    TEACHER,
+    Distilling,
+    FineTuned,
+    feature_spec,
+    initial_statistics,
+    load_matching_weights,
+)
 from affekt.training.loop import fit
 from affekt.training.supervised import Supervised, SupervisedConfig, parameter_groups
 
@@ -31,7 +38,7 @@ def head(dim=48, emotions=3, **settings):
 
 
 def tuned(**settings):
-    return Tuned(encoder(), head(), **settings)
+    return FineTuned(encoder(), head(), **settings)
 
 
 def log_mel(count=12, seed=0, teacher=0):
@@ -128,7 +135,7 @@ def test_a_teacher_is_imitated_and_then_left_behind():
     data = log_mel(teacher=5)
     model = tuned(imitates=5)
     model.set_teacher(*data.only(TEACHER).statistics()[TEACHER])
-    strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2), forward=Imitating(model))
+    strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2), forward=Distilling(model))
     losses = [strategy.step(data.batch(range(12)), 0.0)["imitation"] for _ in range(30)]
     assert losses[-1] < losses[0]
     plain = tuned()
@@ -141,12 +148,12 @@ def test_a_teacher_is_imitated_and_then_left_behind():
 def test_who_foretells_the_teacher_pays_nothing():
     model = tuned(imitates=4).eval()
     with torch.no_grad():
-        model.imitation.weight.zero_()
-        model.imitation.bias.copy_(torch.tensor([1.0, -1.0, 0.0, 2.0]))
+        model.distillation.weight.zero_()
+        model.distillation.bias.copy_(torch.tensor([1.0, -1.0, 0.0, 2.0]))
     model.set_teacher(torch.full((4,), 3.0), torch.full((4,), 2.0))
     batch = log_mel(3, teacher=4).batch(range(3))
     teacher = batch.streams[TEACHER]
-    aim = (3.0 + 2.0 * model.imitation.bias).detach().expand_as(teacher.values)
+    aim = (3.0 + 2.0 * model.distillation.bias).detach().expand_as(teacher.values)
     streams = {**batch.streams, TEACHER: Stream(aim, teacher.mask, 50.0)}
     logits, penalty = model.forward_with_penalty(Batch(streams, batch.ids, batch.labels))
     assert penalty.item() == pytest.approx(0, abs=1e-10)
@@ -162,7 +169,7 @@ def test_the_rows_of_emotions_that_both_have_are_copied():
     torch.manual_seed(2)
     ours, fresh = head(emotions=3), head(emotions=3)
     ours.load_state_dict(fresh.state_dict())
-    take_over(ours, theirs.state_dict(), ("bored", "sad", "angry"), ("angry", "fear", "happy", "sad"))
+    load_matching_weights(ours, theirs.state_dict(), ("bored", "sad", "angry"), ("angry", "fear", "happy", "sad"))
     for name in ("weight", "bias"):
         mine, before, other = (getattr(model.output(), name) for model in (ours, fresh, theirs))
         assert torch.equal(mine[0], before[0])
@@ -177,7 +184,7 @@ def test_the_rows_of_emotions_that_both_have_are_copied():
 def test_the_same_emotions_in_any_order_give_the_same_answers():
     torch.manual_seed(1)
     theirs, ours = head().eval(), head().eval()
-    take_over(ours, theirs.state_dict(), ("sad", "angry", "happy"), ("angry", "happy", "sad"))
+    load_matching_weights(ours, theirs.state_dict(), ("sad", "angry", "happy"), ("angry", "happy", "sad"))
     batch = Batch({"speech": Stream(torch.randn(2, 9, 48), None, 50.0)})
     with torch.no_grad():
         torch.testing.assert_close(ours(batch), theirs(batch)[:, [2, 0, 1]])
@@ -186,7 +193,7 @@ def test_the_same_emotions_in_any_order_give_the_same_answers():
 def test_a_temperature_goes_into_the_output_layer():
     torch.manual_seed(1)
     theirs, ours = head().eval(), head().eval()
-    take_over(ours, theirs.state_dict(), EMOTIONS, EMOTIONS, temperature=0.5)
+    load_matching_weights(ours, theirs.state_dict(), EMOTIONS, EMOTIONS, temperature=0.5)
     batch = Batch({"speech": Stream(torch.randn(2, 9, 48), None, 50.0)})
     with torch.no_grad():
         torch.testing.assert_close(ours(batch), theirs(batch) / 0.5)
@@ -194,11 +201,11 @@ def test_a_temperature_goes_into_the_output_layer():
 
 def test_a_model_of_another_size_is_refused():
     with pytest.raises(BadConfig, match=r"is \(.*\), the weights to start from have \(.*\)"):
-        take_over(head(feedforward=32), head().state_dict(), EMOTIONS, EMOTIONS)
+        load_matching_weights(head(feedforward=32), head().state_dict(), EMOTIONS, EMOTIONS)
     with pytest.raises(BadConfig, match="have none of that name"):
-        take_over(head(hidden=(8,)), {}, EMOTIONS, EMOTIONS)
+        load_matching_weights(head(hidden=(8,)), {}, EMOTIONS, EMOTIONS)
 
 
 def test_what_the_encoder_gives_is_said_to_the_head():
     one = encoder()
-    assert spec(one) == FeatureSpec(48, 50.0, 3)
+    assert feature_spec(one) == FeatureSpec(48, 50.0, 3)

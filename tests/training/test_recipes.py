@@ -8,7 +8,7 @@ import pytest
 
 from affekt.models.base import FeatureSpec
 from affekt.training.recipe import RECIPES, load_recipe, shipped_recipes
-from affekt.workflows.training_data import Material
+from affekt.workflows.training_data import TrainingData
 
 PAIR = ("mstr-cremad", "vanilla-cremad")
 # What stands between the recipes' sizes and the paper's.
@@ -80,7 +80,7 @@ def test_its_protocols_on_the_corpus_itself(name, cremad, monkeypatch):
     monkeypatch.setenv("AFFEKT_DATA", str(cremad.parent))
     (words,) = commands(name)
     recipe, apart = load_recipe(name), load_recipe(words[0], words[1:])
-    material = Material.read(recipe, lambda _: None)
+    material = TrainingData.read(recipe, lambda _: None)
     ((_, random),) = material.folds(recipe)
     assert not random.speaker_independent
     assert len(random.parts["test"]) == len(material.utterances) // 5

@@ -25,7 +25,7 @@ from affekt.reports.card import card
 from affekt.runs.folder import Run
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
-from affekt.workflows.finetune import own_recipe
+from affekt.workflows.finetune import finetuning_recipe
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.conftest import shapes_unchecked
@@ -66,7 +66,7 @@ def start(place):
 def fine_tuned(start, place, settings=SMALL, source="", name="mine"):
     """Recipe, runs and bundle of a fine-tuning, with the quick export."""
     sources = [Source.parse(source or f"folder:{place / 'calls'}")]
-    recipe = own_recipe(str(start.folder), sources, name, list(settings))
+    recipe = finetuning_recipe(str(start.folder), sources, name, list(settings))
     folder = place / f"run-{name}"
     shutil.rmtree(folder, ignore_errors=True)
     runs = train(recipe, folder, say=lambda _: None)
@@ -236,13 +236,16 @@ def test_data_that_teach_nothing_are_refused(start, tmp_path, clips, message):
     (tmp_path / "data").mkdir()
     make_folder(tmp_path / "data", clips)
     with pytest.raises(BadCorpus, match=message):
-        train(own_recipe(str(start.folder), [Source("folder", str(tmp_path / "data"))], "x", SMALL), tmp_path / "run")
+        train(
+            finetuning_recipe(str(start.folder), [Source("folder", str(tmp_path / "data"))], "x", SMALL),
+            tmp_path / "run",
+        )
 
 
 def test_a_file_that_cannot_be_read_is_named_before_training(start, place, tmp_path):
     shutil.copytree(place / "calls", tmp_path / "calls")
     (tmp_path / "calls" / "ben" / "sad" / "1.wav").write_bytes(b"no sound at all")
-    recipe = own_recipe(str(start.folder), [Source("folder", str(tmp_path / "calls"))], "x", SMALL)
+    recipe = finetuning_recipe(str(start.folder), [Source("folder", str(tmp_path / "calls"))], "x", SMALL)
     with pytest.raises(BadCorpus, match=r"1 of \d+ utterances have no whisper: calls ben/sad/1\.wav"):
         train(recipe, tmp_path / "run", say=lambda _: None)
 
@@ -253,7 +256,7 @@ def test_the_fold_is_one_in_which_every_emotion_is_learnt_and_scored(tmp_path):
     clips = [f"{p}/{e}/{n}.wav" for p in people for e in ("happy", "sad") for n in range(3)]
     clips += [f"{p}/bored/{n}.wav" for p in ("dora", "emil") for n in range(3)]
     make_folder(tmp_path / "data", clips)
-    recipe = own_recipe("default", [Source("folder", str(tmp_path / "data"))], "x")
+    recipe = finetuning_recipe("default", [Source("folder", str(tmp_path / "data"))], "x")
     utterances = recipe.sources[0].read()
     split = recipe.build_protocol().folds(utterances)[recipe.folds[0] - 1]
     bored = [{one.split("/")[1] for one in split.parts[part] if "/bored/" in one} for part in ("train", "test")]
@@ -267,7 +270,7 @@ def test_an_emotion_that_cannot_be_learnt_or_scored_is_said(start, tmp_path):
     said = []
     for person, name in (("anna", "unlearnt"), ("ben", "unscored")):
         settings = [*SMALL, f'protocol={{name="held-out-people",test=["data/{person}"]}}', "folds=[]"]
-        recipe = own_recipe(str(start.folder), [Source("folder", str(tmp_path / "data"))], name, settings)
+        recipe = finetuning_recipe(str(start.folder), [Source("folder", str(tmp_path / "data"))], name, settings)
         runs = train(recipe, tmp_path / name, say=said.append)
     assert sum("nothing to learn bored from" in line for line in said) == 1
     bundle = make_bundle(recipe, runs, tmp_path / "unscored-bundle", say=lambda _: None)
@@ -275,7 +278,7 @@ def test_an_emotion_that_cannot_be_learnt_or_scored_is_said(start, tmp_path):
 
 
 def test_an_encoder_per_seed_makes_no_bundle(start, place, tmp_path):
-    recipe = own_recipe(str(start.folder), [Source("folder", str(place / "calls"))], "x", [*TUNED, "repeats=2"])
+    recipe = finetuning_recipe(str(start.folder), [Source("folder", str(place / "calls"))], "x", [*TUNED, "repeats=2"])
     message = "trains an encoder per seed, and a bundle has one: set repeats = 1"
     with pytest.raises(BadConfig, match=message):
         train(recipe, tmp_path / "run", one_model=True, say=lambda _: None)

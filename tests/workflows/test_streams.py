@@ -11,9 +11,9 @@ from affekt.reports.card import card
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.make_bundle import make_bundle
-from affekt.workflows.predict import answered, answered_by, readers
+from affekt.workflows.predict import answered, predict_torch, text_encoders
 from affekt.workflows.train import train
-from affekt.workflows.training_data import Material, dataset
+from affekt.workflows.training_data import TrainingData, dataset
 from tests.conftest import shapes_unchecked
 from tests.synthetic import environment, make_cremad
 
@@ -82,7 +82,7 @@ def made(place, run):
 
 def test_words_know_their_tokens_in_a_batch(place):
     chosen = recipe(place)
-    material = Material.read(chosen, lambda _: None)
+    material = TrainingData.read(chosen, lambda _: None)
     data = dataset(chosen, chosen.build_encoders(), material, list(material.utterances)[:6], lambda _: None)
     batch = data.batch([0, 1])
     words = batch.streams["text"].words
@@ -93,10 +93,10 @@ def test_words_know_their_tokens_in_a_batch(place):
 
 
 def test_a_bundle_of_sound_and_words_answers_as_torch(place, run, made):
-    material = Material.read(recipe(place), lambda _: None)
+    material = TrainingData.read(recipe(place), lambda _: None)
     utterances = material.of(run.split.parts["test"])
     theirs = answered(made, utterances)
-    np.testing.assert_allclose(answered_by(rebuild(made), readers(made), utterances), theirs, atol=1e-4)
+    np.testing.assert_allclose(predict_torch(rebuild(made), text_encoders(made), utterances), theirs, atol=1e-4)
     # Weights are rounded to 16 bits in a bundle, so that it differs from its run a little.
     np.testing.assert_allclose(theirs, run.predictions(2)["test"], atol=0.02)
     assert made.config["streams"]["text"] == {"name": "glove", "folder": "words"}

@@ -63,7 +63,7 @@ def train(
         )
     need("torch", extra="train", purpose="training")
     from affekt.training.recipe import load_recipe
-    from affekt.workflows.finetune import own_recipe
+    from affekt.workflows.finetune import finetuning_recipe
     from affekt.workflows.make_bundle import check_place, make_bundle
     from affekt.workflows.train import train as train_recipe
 
@@ -74,7 +74,7 @@ def train(
     if start is not None:
         sources = [_source(one, column, emotion) for one in corpus or ()]
         named = output.resolve().name if output else sources[0].id
-        chosen = own_recipe(start, sources, named, given)
+        chosen = finetuning_recipe(start, sources, named, given)
     else:
         chosen = load_recipe(str(name), given)
     folder = run or Path("runs") / chosen.name

@@ -10,7 +10,7 @@ from affekt.labels import canonical
 from affekt.registry import did_you_mean
 
 
-class Words:
+class EmotionNames:
     """`words(word)` is our emotion for a word of the data's. given: word -> emotion, before any other rule."""
 
     def __init__(self, given: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from affekt.audio.read import find_files
 from affekt.corpora.base import Corpus
-from affekt.corpora.emotion_names import Words
+from affekt.corpora.emotion_names import EmotionNames
 from affekt.errors import BadCorpus
 from affekt.labels import EMOTIONS, canonical
 from affekt.utterance import Utterance
@@ -21,14 +21,14 @@ LAYOUTS = "EMOTION/FILE or SPEAKER/EMOTION/FILE"
 
 
 def read(root: Path, emotions: Mapping[str, str] | None = None, language: str = "") -> list[Utterance]:
-    words = Words(emotions or {})
+    words = EmotionNames(emotions or {})
     utterances = [_utterance(root, path, words, language) for path in find_files(root)]
     words.check_used(root)
     _check_order(root, utterances)
     return utterances
 
 
-def _utterance(root: Path, path: Path, words: Words, language: str) -> Utterance:
+def _utterance(root: Path, path: Path, words: EmotionNames, language: str) -> Utterance:
     place = path.relative_to(root)
     *folders, _ = place.parts
     split = folders.pop(0) if folders and folders[0].lower() in SPLITS else ""

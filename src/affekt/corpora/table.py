@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from affekt.corpora.base import Corpus, rows_of, text_of
-from affekt.corpora.emotion_names import Words
+from affekt.corpora.emotion_names import EmotionNames
 from affekt.errors import BadCorpus
 from affekt.extras import need
 from affekt.registry import did_you_mean
@@ -39,7 +39,7 @@ def read(
     if not rows:
         return []
     chosen = _columns(root, rows, columns or {})
-    words, seen = Words(emotions or {}), dict[tuple[object, ...], int]()
+    words, seen = EmotionNames(emotions or {}), dict[tuple[object, ...], int]()
     utterances = []
     for number, row in enumerate(rows, start=1):
         values = {field: row.get(column) for field, column in chosen.items()}
@@ -131,7 +131,7 @@ class _Row:
     def __init__(self, table: Path, number: int, values: Mapping[str, Any]) -> None:
         self.table, self.number, self.values = table, number, values
 
-    def utterance(self, words: Words, language: str) -> Utterance:
+    def utterance(self, words: EmotionNames, language: str) -> Utterance:
         audio, start, end = self.word("audio"), self.seconds("start") or 0.0, self.seconds("end")
         if end is not None and end <= start:
             raise self.bad(f"start {start} s, end {end} s: expected an end after the start")

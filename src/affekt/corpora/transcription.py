@@ -28,7 +28,7 @@ SUFFIXES = (".jsonl", ".csv")
 NAMED = 3  # failures that an error names; it counts the others
 
 
-class Recogniser(Protocol):
+class SpeechRecognizer(Protocol):
     """What writes words down. Any object with these two will do."""
 
     name: str  # what `text_by` says: "asr:whisper-base"
@@ -59,8 +59,8 @@ class Whisper:
         except (ValueError, OSError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadConfig(f"the recogniser {model!r} cannot be loaded: {reason}") from error
-        called = Path(model).name
-        self.name = f"asr:{called if 'whisper' in called else f'whisper-{called}'}"
+        name = Path(model).name
+        self.name = f"asr:{name if 'whisper' in name else f'whisper-{name}'}"
 
     def __call__(self, waveform: Waveform, language: str) -> str:
         segments, _ = self._network.transcribe(
@@ -105,7 +105,7 @@ class Transcription:
 
 def transcribe(
     utterances: Sequence[Utterance],
-    recogniser: Recogniser,
+    recogniser: SpeechRecognizer,
     output: Path,
     *,
     again: bool = False,

@@ -65,7 +65,7 @@ def cost(
     kind, config = decode_named(models, {**override({}, list(settings)), "name": name}, name)
     emotions = emotions or kind.paper.emotions
     asked = asked_frames(kind, config, frames)
-    config = kind.sized(config, asked) if asked else config
+    config = kind.for_lengths(config, asked) if asked else config
     model = on_meta(lambda: kind(config, emotions))
     given = {stream: asked.get(stream, usual_frames(model, config, stream)) for stream in model.streams}
     batch = on_meta(lambda: example(model, given))

@@ -25,7 +25,7 @@ class Feature(nn.Module):
     version: ClassVar[int] = 1  # raised when the code changes what comes out: stored features are then made anew
     notice: ClassVar[Path | None] = None  # a licence that goes wherever the weights go
     fixed: ClassVar[frozenset[str]] = frozenset()  # parameters that stay as they are when it is trained
-    hears: ClassVar[Literal["sound", "text"]] = "sound"
+    input: ClassVar[Literal["audio", "text"]] = "audio"
     has_time: ClassVar[bool] = True  # False: one vector per utterance, (batch, dim)
     sample_rate: ClassVar[int]  # Hz, of the waveform
     libraries: ClassVar[tuple[str, ...]] = ("torch",)  # whose versions decide the last bits of what comes out
@@ -56,7 +56,7 @@ class Feature(nn.Module):
 class TextFeature(Feature):
     """What every text encoder is: from utterances' words to a stream of tokens, which knows each token's word."""
 
-    hears = "text"
+    input = "text"
     frame_rate = None
 
     def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]

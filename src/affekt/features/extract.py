@@ -71,16 +71,16 @@ def extract(
         say(f"{name}: {len(keys) - len(missing)} of {len(keys)} utterances in {store.folder}, computing the others")
     limit = round((seconds or SECONDS[device.partition(":")[0]]) * SAMPLE_RATE) if batched else 0
     sounds = ((key, copy(sound, key) if copy else sound) for key, sound in _sounds(missing, failures))
-    with running(encoder, device), progress_of(len(missing), say) as advance:
+    with on_device(encoder, device), progress_of(len(missing), say) as advance:
         for batch in _batches(sounds, limit):
             for (key, _), values in zip(batch, frames(encoder, [sound for _, sound in batch], device), strict=True):
                 try:
                     store[key] = values
                 except AffektError as error:
-                    failures[called(missing[key])] = str(error)
+                    failures[utterance_name(missing[key])] = str(error)
             advance(len(batch))
     if failures:
-        raise BadCorpus(told(failures, len(utterances), name))
+        raise BadCorpus(failure_message(failures, len(utterances), name))
     return Stored(store, keys)
 
 
@@ -92,10 +92,10 @@ def frames(encoder: Feature, sounds: Sequence[Waveform], device: str = "cpu") ->
         row[: len(sound)] = torch.from_numpy(sound)
     with torch.inference_mode():
         stream = encoder(padded.to(device), lengths.to(device) if len(sounds) > 1 else None)
-    return separated(stream)
+    return unpad(stream)
 
 
-def separated(stream: Stream) -> list[NDArray[np.floating]]:
+def unpad(stream: Stream) -> list[NDArray[np.floating]]:
     """Each utterance's (frames, dim), its padding cut away; (dim,) of a stream without time."""
     values = stream.values.cpu().numpy()
     if not stream.has_time:
@@ -133,7 +133,7 @@ def weights_hash(network: torch.nn.Module) -> str:
 def waveform(utterance: Utterance) -> Waveform:
     """An utterance's sound, (samples,), mono, at 16 kHz; `BadCorpus` where it cannot be read."""
     if utterance.audio is None:
-        raise BadCorpus(f"{called(utterance)}: it has no sound")
+        raise BadCorpus(f"{utterance_name(utterance)}: it has no sound")
     failures: dict[str, str] = {}
     for _, sound in _sounds({"": utterance}, failures):
         return sound
@@ -141,7 +141,7 @@ def waveform(utterance: Utterance) -> Waveform:
     raise BadCorpus(f"{name}: {reason}")
 
 
-def stretches(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, Waveform]]:
+def read_segments(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, Waveform]]:
     """Stretches of one file, (samples,) each, in the order of their ends, in one pass that stops after the last of them.
 
     Memory holds the stretches that are being read, not the file. A stretch that goes beyond the file's end is what there
@@ -173,12 +173,12 @@ def _keys(utterances: Sequence[Utterance], failures: dict[str, str]) -> list[str
     for utterance in utterances:
         keys.append("")
         if utterance.audio is None:
-            failures[called(utterance)] = "it has no sound"
+            failures[utterance_name(utterance)] = "it has no sound"
             continue
         try:
             keys[-1] = audio_key(utterance, content)
         except OSError as error:
-            failures[called(utterance)] = f"{utterance.audio} cannot be read: {error.strerror}"
+            failures[utterance_name(utterance)] = f"{utterance.audio} cannot be read: {error.strerror}"
     return keys
 
 
@@ -190,14 +190,14 @@ def _sounds(utterances: Mapping[str, Utterance], failures: dict[str, str]) -> It
         files.setdefault(utterance.audio, {})[key] = utterance
     for path, waiting in files.items():
         try:
-            for key, sound in stretches(path, {key: _span(utterance) for key, utterance in waiting.items()}):
+            for key, sound in read_segments(path, {key: _span(utterance) for key, utterance in waiting.items()}):
                 utterance = waiting.pop(key)
                 if problem := _problem(utterance, sound):
-                    failures[called(utterance)] = problem
+                    failures[utterance_name(utterance)] = problem
                 else:
                     yield key, sound
         except BadAudio as error:
-            failures.update({called(utterance): str(error) for utterance in waiting.values()})
+            failures.update({utterance_name(utterance): str(error) for utterance in waiting.values()})
 
 
 def _span(utterance: Utterance) -> Span:
@@ -216,11 +216,11 @@ def _problem(utterance: Utterance, sound: Waveform) -> str:
     return ""
 
 
-def called(utterance: Utterance) -> str:
+def utterance_name(utterance: Utterance) -> str:
     return f"{utterance.corpus} {utterance.id}"
 
 
-def told(failures: Mapping[str, str], count: int, name: str) -> str:
+def failure_message(failures: Mapping[str, str], count: int, name: str) -> str:
     named = "; ".join(f"{one}: {reason}" for one, reason in list(failures.items())[:NAMED])
     others = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
     return f"{len(failures)} of {count} utterances have no {name}: {named}{others}"
@@ -262,7 +262,7 @@ def check_device(device: str) -> None:
 
 
 @contextlib.contextmanager
-def running(encoder: Feature, device: str) -> Iterator[None]:
+def on_device(encoder: Feature, device: str) -> Iterator[None]:
     """The encoder on the device, and back where it was; in full precision, for a spectrum's soft parts are lost without."""
     held = next(itertools.chain(encoder.parameters(), encoder.buffers()), None)  # a table of words has neither
     before = torch.device("cpu") if held is None else held.device

@@ -16,13 +16,13 @@ from affekt.errors import BadCorpus
 from affekt.features.base import TextFeature
 from affekt.features.extract import (
     Say,
-    called,
     check_device,
     description,
+    failure_message,
+    on_device,
     progress_of,
-    running,
-    separated,
-    told,
+    unpad,
+    utterance_name,
 )
 from affekt.features.store import FeatureStore, Stored
 from affekt.utterance import Utterance
@@ -47,17 +47,17 @@ def read(
     check_device(device)
     batched = device != "cpu" if batched is None else batched
     store = FeatureStore(name, description(encoder, name, None, device=device, batched=batched))
-    if silent := {called(one): WORDLESS for one in utterances if not one.text}:
-        raise BadCorpus(told(silent, len(utterances), name))
+    if silent := {utterance_name(one): WORDLESS for one in utterances if not one.text}:
+        raise BadCorpus(failure_message(silent, len(utterances), name))
     texts = list(dict.fromkeys(utterance.text for utterance in utterances))
     words = dict(zip(texts, encoder.words(texts), strict=True))
     missing = [text for text in texts if text_key(text) not in store]
     if missing:
         say(f"{name}: {len(texts) - len(missing)} of {len(texts)} texts in {store.folder}, computing the others")
-    with running(encoder, device), progress_of(len(missing), say) as advance:
+    with on_device(encoder, device), progress_of(len(missing), say) as advance:
         for batch in _batches(missing, [len(words[text]) for text in missing], TOKENS if batched else 0):
             with torch.inference_mode():
-                values = separated(encoder(batch))
+                values = unpad(encoder(batch))
             for text, one in zip(batch, values, strict=True):
                 store[text_key(text)] = one
             advance(len(batch))

@@ -67,7 +67,7 @@ class EmotionModel(nn.Module):
         return cls.streams
 
     @classmethod
-    def sized(cls, config: Any, frames: Mapping[str, int]) -> Any:
+    def for_lengths(cls, config: Any, frames: Mapping[str, int]) -> Any:
         """The settings for utterances of so many frames, where they name the one length that a stream is brought to.
 
         The setting is `STREAM_frames`, or `frames` in a model of one stream, which counts what a `stride` leaves of them; one
@@ -100,7 +100,7 @@ class EmotionModel(nn.Module):
         """The last layer, whose rows are the emotions."""
         raise NotImplementedError
 
-    def proceed(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         """Told before every step of a training how far it is, from 0 to 1: for what grows stricter as training goes on."""
 
     def depth(self, parameter: str) -> int | None:  # noqa: ARG002 (a model of features has no encoder's blocks)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from affekt.evaluation.scores import Comparison
-from affekt.reports.results import Pair, Printed, Results, Row, Spread
+from affekt.reports.results import Pair, Printed, ResultRow, Results, Spread
 from affekt.runs.selection import RULES
 from affekt.search.report.tables import Difference, SearchTable, stage_costs
 from affekt.search.report.verdicts import duration, verdicts
@@ -49,15 +49,15 @@ def page(results: Results, searches: Sequence[SearchTable] = ()) -> str:
     return "\n".join([*parts, *map(_search, searches)])
 
 
-def sections(rows: Sequence[Row]) -> list[list[Row]]:
+def sections(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
     """The rows by split, corpus and labels, in the order in which these are met."""
-    found: dict[tuple[str, ...], list[Row]] = {}
+    found: dict[tuple[str, ...], list[ResultRow]] = {}
     for row in rows:
         found.setdefault((row.split_hash, row.corpus, row.labels), []).append(row)
     return list(found.values())
 
 
-def _section(rows: Sequence[Row], pairs: Sequence[Pair]) -> str:
+def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair]) -> str:
     first = rows[0]
     here = [pair for pair in pairs if (pair.split_hash, pair.corpus) == (first.split_hash, first.corpus)]
     paragraphs = [
@@ -71,11 +71,11 @@ def _section(rows: Sequence[Row], pairs: Sequence[Pair]) -> str:
     return "\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
-def _corpus(row: Row) -> str:
+def _corpus(row: ResultRow) -> str:
     return f"{row.title}, {row.note}" if row.note else row.title
 
 
-def _protocol_line(row: Row) -> str:
+def _protocol_line(row: ResultRow) -> str:
     speakers = f" of {row.people} speakers" if row.people else ""
     line = (
         f"{row.protocol}, part 'test': {row.utterances} utterances{speakers}; **{row.verdict}**; split {row.split_hash}; "
@@ -86,7 +86,7 @@ def _protocol_line(row: Row) -> str:
     )
 
 
-def _scores(rows: Sequence[Row]) -> str:
+def _scores(rows: Sequence[ResultRow]) -> str:
     printed = [measure for measure in MEASURES if any(row.printed and getattr(row.printed, measure) for row in rows)]
     header = [
         "training",
@@ -123,7 +123,7 @@ def _scores(rows: Sequence[Row]) -> str:
     return table(header + [f"paper's {measure}" for measure in printed], body)
 
 
-def _of_paper(row: Row, measure: str) -> str:
+def _of_paper(row: ResultRow, measure: str) -> str:
     value = getattr(row.printed, measure) if row.printed else None
     return "" if value is None else f"{100 * value:.1f}"
 
@@ -132,7 +132,7 @@ def _published(printed: Printed) -> str:
     return f"The published figures ({printed.source}) are {printed.differs}"
 
 
-def _choices(rows: Sequence[Row]) -> str:
+def _choices(rows: Sequence[ResultRow]) -> str:
     asked = {"last", "validation", "paper"} | {row.selection for row in rows}
     rules = [rule for rule in RULES if rule in asked and any(rule in row.by_selection for row in rows)]
     names = {

@@ -22,7 +22,7 @@ from affekt.extras import need
 from affekt.protocols import INDEPENDENT, Split
 from affekt.protocols.split import combined_hash
 from affekt.runs.folder import Run
-from affekt.runs.groups import Answers, Tested, corpora_of, gathered, tested
+from affekt.runs.groups import Predictions, TestPredictions, collect_predictions, group_runs, test_corpora
 from affekt.runs.selection import Rule
 
 
@@ -65,7 +65,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """A training's scores on the test part of one corpus. `scores` counts the answers of all its seeds together."""
 
     name: str
@@ -109,7 +109,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Results:
-    rows: Sequence[Row]
+    rows: Sequence[ResultRow]
     pairs: Sequence[Pair]
 
 
@@ -118,7 +118,7 @@ def results(folders: Sequence[Path]) -> Results:
 
     Raises `BadConfig` for a folder without runs, for an unfinished run, and for one that is there twice.
     """
-    parts = [tested(one, corpus) for one in gathered(folders) for corpus in corpora_of(one)]
+    parts = [collect_predictions(one, corpus) for one in group_runs(folders) for corpus in test_corpora(one)]
     rows = [_row(part) for part in parts]
     pairs = [
         _pair(*one, *other)
@@ -128,13 +128,13 @@ def results(folders: Sequence[Path]) -> Results:
     return Results(rows, pairs)
 
 
-def _row(part: Tested) -> Row:
+def _row(part: TestPredictions) -> ResultRow:
     config, folds = part.training.config, part.training.folds
     emotions, seeds = folds[0].run.emotions, len(part.chosen)
     by_selection = {rule: _spread(ua, part.labels, answers) for rule, answers in part.answers.items()}
     honest = max(by_selection[rule].mean for rule in ("last", "validation") if rule in by_selection)
     title = part.corpus if part.source.name in OWN else part.source.title
-    return Row(
+    return ResultRow(
         name=config["name"],
         model=config["model"].get("name", f"from {config.get('start')}"),
         weights=_weights(folds[0].run),
@@ -169,7 +169,7 @@ def _row(part: Tested) -> Row:
 
 
 def _spread(
-    metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], answers: Mapping[int, Answers]
+    metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], answers: Mapping[int, Predictions]
 ) -> Spread:
     return spread([metric(confusion(labels, one.argmax(axis=1), one.shape[1])) for one in answers.values()])
 
@@ -193,20 +193,20 @@ def _weights(run: Run) -> int | None:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
 
 
-def _comparable(one: Row, other: Row) -> bool:
+def _comparable(one: ResultRow, other: ResultRow) -> bool:
     same = all(getattr(one, what) == getattr(other, what) for what in ("corpus", "split_hash", "emotions"))
     return same and bool(set(one.seeds) & set(other.seeds))
 
 
-def _pair(first: Tested, row: Row, second: Tested, other: Row) -> Pair:
+def _pair(first: TestPredictions, row: ResultRow, second: TestPredictions, other: ResultRow) -> Pair:
     together = paired(first.labels, first.chosen, second.chosen, first.people)
     return Pair(row.name, other.name, row.corpus, row.split_hash, *together)
 
 
 def paired(
     labels: NDArray[np.int64],
-    first: Mapping[int, Answers],
-    second: Mapping[int, Answers],
+    first: Mapping[int, Predictions],
+    second: Mapping[int, Predictions],
     people: Sequence[str] | None,
 ) -> tuple[Mapping[int, Comparison], Spread, tuple[float, float] | None]:
     """Two systems' answers to the same utterances, by seed: each shared seed's comparison, the differences of UA, and the

@@ -23,7 +23,7 @@ from affekt.protocols import Split, key
 from affekt.runs.folder import Run, runs_in
 from affekt.search.folder import searches_in
 
-Answers = NDArray[np.floating]  # probabilities, (utterances, emotions)
+Predictions = NDArray[np.floating]  # probabilities, (utterances, emotions)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Training:
+class RunGroup:
     """Runs that are alike but for their seed and fold."""
 
     config: Mapping[str, Any]
@@ -48,25 +48,25 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestPredictions:
     """What a training answered on its test parts of one corpus, fold after fold."""
 
-    training: Training
+    training: RunGroup
     corpus: str  # its id
     source: Source
     ids: Sequence[str]
     labels: NDArray[np.int64]  # (utterances,)
-    answers: Mapping[Rule, Mapping[int, Answers]]  # by rule and seed: probabilities, (utterances, emotions)
+    answers: Mapping[Rule, Mapping[int, Predictions]]  # by rule and seed: probabilities, (utterances, emotions)
     people: Sequence[str] | None  # who speaks each utterance, where that is known of all
     doubt: str  # why nobody knows
 
     @property
-    def chosen(self) -> Mapping[int, Answers]:
+    def chosen(self) -> Mapping[int, Predictions]:
         """By the recipe's own selection."""
         return self.answers[self.training.config["selection"]]
 
 
-def gathered(folders: Sequence[Path]) -> list[Training]:
+def group_runs(folders: Sequence[Path]) -> list[RunGroup]:
     """The trainings whose runs stand below these folders, in the order in which they are met; none of a search's.
 
     Raises `BadConfig` for a folder without runs, for an unfinished run, and for seeds that have not the same folds once.
@@ -83,7 +83,7 @@ def gathered(folders: Sequence[Path]) -> list[Training]:
     for alike, seeds in found.items():
         ordered = {seed: sorted(seeds[seed], key=lambda fold: fold.split.fold) for seed in sorted(seeds)}
         _check_whole(configs[alike]["name"], ordered)
-        trainings.append(Training(configs[alike], ordered))
+        trainings.append(RunGroup(configs[alike], ordered))
     return trainings
 
 
@@ -126,12 +126,12 @@ def _check_whole(name: str, seeds: Mapping[int, Sequence[Fold]]) -> None:
             )
 
 
-def corpora_of(training: Training) -> list[str]:
+def test_corpora(training: RunGroup) -> list[str]:
     """The corpora of the test parts."""
     return sorted({one.partition("/")[0] for fold in training.folds for one in fold.split.parts["test"]})
 
 
-def tested(training: Training, corpus: str) -> Tested:
+def collect_predictions(training: RunGroup, corpus: str) -> TestPredictions:
     """The training's answers on one corpus of its test parts, by every rule that can choose an epoch."""
     places = [
         [n for n, one in enumerate(fold.split.parts["test"]) if one.startswith(f"{corpus}/")] for fold in training.folds
@@ -148,10 +148,10 @@ def tested(training: Training, corpus: str) -> Tested:
         for rule in rules
     }
     labels = np.concatenate([fold.run.labels("test")[place] for fold, place in folds])
-    return Tested(training, corpus, source, ids, labels, answers, *people_of(source, ids))
+    return TestPredictions(training, corpus, source, ids, labels, answers, *speakers_of(source, ids))
 
 
-def _chosen(run: Run, rule: Rule) -> Answers:
+def _chosen(run: Run, rule: Rule) -> Predictions:
     return run.predictions(select(run, rule))["test"]
 
 
@@ -163,7 +163,7 @@ def source_of(config: Mapping[str, Any], corpus: str) -> Source:
     return next(source for source in sources if source.id == corpus)
 
 
-def people_of(source: Source, ids: Sequence[str]) -> tuple[list[str] | None, str]:
+def speakers_of(source: Source, ids: Sequence[str]) -> tuple[list[str] | None, str]:
     """Who speaks each utterance, None where that is not known of all; and why it cannot be known."""
     try:
         speakers = _speakers(source)

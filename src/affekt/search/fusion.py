@@ -57,7 +57,7 @@ class Decided(nn.Module):
         return logits
 
 
-class Fusing(Supervised):
+class FusionStrategy(Supervised):
     """Cross-entropy on labels, of a fusion whose datasets are `decided`. Its weights are those of the whole model."""
 
     def __init__(self, model: DecisionFusion, config: SupervisedConfig, **options: Any) -> None:

@@ -43,7 +43,7 @@ class Halving:
         return total
 
 
-def judged(epochs: int, losses: Mapping[str, float | None], keep: int) -> Round:
+def select_survivors(epochs: int, losses: Mapping[str, float | None], keep: int) -> Round:
     """A round's end: the candidates of the lowest losses go on; of equals, the first by name. Those without one do not.
 
     Raises `BadConfig` where no candidate has one.

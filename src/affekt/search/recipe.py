@@ -17,25 +17,24 @@ from affekt.config import decode, encode, override, read_toml
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
 from affekt.models import models
-from affekt.models.emotionnas.cell_graphs import Recipe as CellRecipe
-from affekt.models.emotionnas.cell_graphs import compiled
-from affekt.models.emotionnas.genotypes import Genotype, drawn_genotype, genotype_of
-from affekt.models.emotionnas.random_cells import drawn_recipe, fingerprint
+from affekt.models.emotionnas.cell_graphs import CellGraph, compiled
+from affekt.models.emotionnas.genotypes import Genotype, draw_genotype, genotype_of
+from affekt.models.emotionnas.random_cells import draw_cell_graph, fingerprint
 from affekt.registry import did_you_mean
 from affekt.runs.selection import Rule
 from affekt.search.halving import Halving
-from affekt.training.recipe import BRANCHES, FUSION, RECIPES, Recipe, Training
+from affekt.training.recipe import BRANCHES, FUSION, RECIPES, Recipe, TrainingConfig
 
 SEARCHES = RECIPES / "searches"
-Cell = str | CellRecipe  # a recurrent recipe's name, or itself
+Cell = str | CellGraph  # a recurrent recipe's name, or itself
 
 
 @dataclass(frozen=True)
 class SpectrogramStage:
     """Cells by differentiable search (section 2.1)."""
 
-    search: Training  # of the search's network; its `architecture` says how
-    training: Training  # of the derived network, of those of random cells and of known ones
+    search: TrainingConfig  # of the search's network; its `architecture` says how
+    training: TrainingConfig  # of the derived network, of those of random cells and of known ones
     model: Mapping[str, Any] = field(default_factory=dict)  # the search's network's settings
     derived: Mapping[str, Any] = field(default_factory=dict)  # settings in which a derived network differs from it
     # After which of the search's epochs the cells are read off: DARTS takes the last.
@@ -62,7 +61,7 @@ class SpectrogramStage:
 class RecurrentStage:
     """A cell among candidate recipes: the one of the lowest loss on the validation part (section 2.2)."""
 
-    training: Training
+    training: TrainingConfig
     model: Mapping[str, Any] = field(default_factory=dict)
     # Published candidates by name. The paper takes cells that others searched on the Penn Tree Bank: which, it does not say.
     candidates: tuple[str, ...] = ("id1010120", "id1008530", "id1006491", "id1010355")
@@ -100,7 +99,7 @@ class RecurrentStage:
 class FusionStage:
     """The perceptron over the two found networks (section 2.3). `training.part` says on whose answers it is trained."""
 
-    training: Training
+    training: TrainingConfig
     model: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -233,7 +232,7 @@ class SearchRecipe:
         self,
         what: str,
         model: Mapping[str, Any],
-        training: Training,
+        training: TrainingConfig,
         fold: int,
         repeat: int,
         branches: Mapping[str, Path] | None = None,
@@ -263,7 +262,7 @@ class SearchRecipe:
 
     def random_cells(self, repeat: int, number: int) -> Genotype:
         """The random cell of a number, from 1: the same however many are asked for."""
-        return drawn_genotype(_drawing(self.seed + repeat, 1, number), self._nodes)
+        return draw_genotype(_drawing(self.seed + repeat, 1, number), self._nodes)
 
     def candidates(self, repeat: int) -> dict[str, Cell]:
         """The candidate recipes by name: published ones, then drawn ones, each once."""
@@ -283,7 +282,7 @@ def _drawing(*numbers: int) -> np.random.Generator:
 def _drawn(generator: np.random.Generator, count: int) -> dict[str, Cell]:
     recipes: dict[str, Cell] = {}
     while len(recipes) < count:
-        recipe = drawn_recipe(generator)
+        recipe = draw_cell_graph(generator)
         recipes.setdefault(f"drawn-{fingerprint(recipe)}", recipe)
     return recipes
 

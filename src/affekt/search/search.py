@@ -18,20 +18,20 @@ from affekt.models.emotionnas.genotypes import Genotype
 from affekt.runs.folder import Run, put
 from affekt.runs.selection import MEASURES, select
 from affekt.search.folder import Search, searches_in
-from affekt.search.halving import judged
+from affekt.search.halving import select_survivors
 from affekt.search.recipe import Cell, SearchRecipe
 from affekt.search.report.page import search_page
 from affekt.training.recipe import Recipe
-from affekt.workflows.jobs import Here, Job, Launcher
+from affekt.workflows.jobs import Job, Launcher, LocalLauncher
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import run_folder
-from affekt.workflows.training_data import Material, Say
+from affekt.workflows.training_data import Say, TrainingData
 
 PAGE = "page.html"
 
 
 @dataclass(frozen=True)
-class Place:
+class SearchUnit:
     """A search, and which of the recipe's it is."""
 
     search: Search
@@ -57,7 +57,7 @@ def search(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise BadConfig("a search makes its own processes: start it once, without torchrun, and with --workers")
-    launcher = launcher or Here()
+    launcher = launcher or LocalLauncher()
     places = _begun(recipe, folder, say)
     if recipe.spectrogram:
         _search_cells(recipe, places, launcher, say)
@@ -76,10 +76,10 @@ def search(
     return [place.search for place in places]
 
 
-def _begun(recipe: SearchRecipe, folder: Path, say: Say) -> list[Place]:
+def _begun(recipe: SearchRecipe, folder: Path, say: Say) -> list[SearchUnit]:
     """The searches' folders, each with its settings."""
     some = recipe.of_supernet(1, 0) if recipe.spectrogram else recipe.of_recipe("candidate", "gru", 1, 0)
-    material = Material.read(some, say)
+    material = TrainingData.read(some, say)
     splits = material.folds(replace(some, folds=recipe.folds))
     if lacking := [number for number, split in splits if recipe.needs_validation and not split.parts.get("validation")]:
         raise BadConfig(
@@ -94,7 +94,7 @@ def _begun(recipe: SearchRecipe, folder: Path, say: Say) -> list[Place]:
         for repeat in range(recipe.repeats)
     }
     _check_layout(folder, next(iter(own.values())))
-    return [Place(Search.start(one, recipe.resolved(*which)), *which) for which, one in own.items()]
+    return [SearchUnit(Search.start(one, recipe.resolved(*which)), *which) for which, one in own.items()]
 
 
 def _check_layout(folder: Path, own: Path) -> None:
@@ -110,7 +110,7 @@ def _check_layout(folder: Path, own: Path) -> None:
         )
 
 
-def _search_cells(recipe: SearchRecipe, places: Sequence[Place], launcher: Launcher, say: Say) -> None:
+def _search_cells(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher: Launcher, say: Say) -> None:
     launcher.run(
         [place.job(recipe.of_supernet(place.fold, place.repeat), "spectrogram", "search") for place in places], say
     )
@@ -125,7 +125,7 @@ def _search_cells(recipe: SearchRecipe, places: Sequence[Place], launcher: Launc
             )
 
 
-def _noted(recipe: SearchRecipe, place: Place) -> Mapping[str, Any]:
+def _noted(recipe: SearchRecipe, place: SearchUnit) -> Mapping[str, Any]:
     """The line of the search's log that the cells are read off."""
     assert recipe.spectrogram
     run = place.search.run("spectrogram", "search")
@@ -133,11 +133,11 @@ def _noted(recipe: SearchRecipe, place: Place) -> Mapping[str, Any]:
     return next(line for line in run.log() if line["epoch"] == epoch)
 
 
-def _found_cells(recipe: SearchRecipe, place: Place) -> Genotype:
+def _found_cells(recipe: SearchRecipe, place: SearchUnit) -> Genotype:
     return Genotype.from_dict(_noted(recipe, place)["genotype"])
 
 
-def _train_cells(recipe: SearchRecipe, places: Sequence[Place], launcher: Launcher, say: Say) -> None:
+def _train_cells(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher: Launcher, say: Say) -> None:
     """The found cells, then random and known ones, all trained alike."""
     stage = recipe.spectrogram
     assert stage
@@ -151,12 +151,12 @@ def _train_cells(recipe: SearchRecipe, places: Sequence[Place], launcher: Launch
     launcher.run(jobs, say)
 
 
-def _cells_job(recipe: SearchRecipe, place: Place, what: str, cells: str | Genotype, *names: str) -> Job:
+def _cells_job(recipe: SearchRecipe, place: SearchUnit, what: str, cells: str | Genotype, *names: str) -> Job:
     made = recipe.of_cells(what, cells, place.fold, place.repeat)
     return place.job(made, "spectrogram", what, *names, may_diverge=what != "found")
 
 
-def _random_cells(recipe: SearchRecipe, place: Place, say: Say) -> int:
+def _random_cells(recipe: SearchRecipe, place: SearchUnit, say: Say) -> int:
     """How many random cells stand beside the found one: as many trainings as the search's time pays for, at least one."""
     assert recipe.spectrogram
     if recipe.spectrogram.random != "budget":
@@ -168,7 +168,7 @@ def _random_cells(recipe: SearchRecipe, place: Place, say: Say) -> int:
     return number
 
 
-def _search_recipes(recipe: SearchRecipe, places: Sequence[Place], launcher: Launcher, say: Say) -> None:
+def _search_recipes(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher: Launcher, say: Say) -> None:
     """Round after round for all searches together; at the end of each the candidates of the lowest losses go on."""
     assert recipe.recurrent
     for number, (until, keep) in enumerate(recipe.recurrent.rounds):
@@ -182,7 +182,7 @@ def _search_recipes(recipe: SearchRecipe, places: Sequence[Place], launcher: Lau
         launcher.run([job for mine in jobs.values() for job in mine.values()], say)
         for place in places:
             losses = {name: _loss(job.run, until) for name, job in jobs[place.search.folder].items()}
-            ended = judged(until, losses, keep)
+            ended = select_survivors(until, losses, keep)
             place.search.keep_rounds([*place.search.rounds[:number], ended])
             best = f"{ended.kept[0]} {losses[ended.kept[0]]:.3f}"
             say(f"{place.search.folder}: {len(losses)} candidates after {until} epochs, {keep} kept, best {best}")
@@ -203,7 +203,7 @@ def _loss(run: Run, until: int) -> float | None:
     return -max(measure(labels, run.predictions(epoch)["validation"]) for epoch in epochs)
 
 
-def _train_recipes(recipe: SearchRecipe, places: Sequence[Place], launcher: Launcher, say: Say) -> None:
+def _train_recipes(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher: Launcher, say: Say) -> None:
     """Recipes drawn without a search, and published ones, all to their end."""
     stage = recipe.recurrent
     assert stage
@@ -216,12 +216,12 @@ def _train_recipes(recipe: SearchRecipe, places: Sequence[Place], launcher: Laun
     launcher.run(jobs, say)
 
 
-def _recipe_job(recipe: SearchRecipe, place: Place, what: str, name: str, cell: Cell, until: int | None) -> Job:
+def _recipe_job(recipe: SearchRecipe, place: SearchUnit, what: str, name: str, cell: Cell, until: int | None) -> Job:
     made = recipe.of_recipe({"candidates": "candidate"}.get(what, what), cell, place.fold, place.repeat)
     return place.job(made, "recurrent", what, name, until=until, may_diverge=True)
 
 
-def _fusion(recipe: SearchRecipe, place: Place) -> Recipe:
+def _fusion(recipe: SearchRecipe, place: SearchUnit) -> Recipe:
     return recipe.of_fusion(_found(place.search), place.fold, place.repeat)
 
 
@@ -233,7 +233,7 @@ def _found(found: Search) -> dict[str, Path]:
     }
 
 
-def _bundle(recipe: SearchRecipe, place: Place, say: Say) -> None:
+def _bundle(recipe: SearchRecipe, place: SearchUnit, say: Say) -> None:
     """A bundle of each found network, where there is none yet."""
     made: list[tuple[str, Recipe, Run]] = []
     fold, repeat, cells, cell = place.fold, place.repeat, "", ""

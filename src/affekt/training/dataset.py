@@ -19,7 +19,7 @@ Frames = NDArray[np.floating]  # (frames, dim), or (dim,) without time
 POOL = 16  # batches whose utterances are sorted by length together
 
 
-class Heard(Sequence[Frames]):
+class EpochView(Sequence[Frames]):
     """Of every utterance the version that one epoch hears, read when it is asked for.
 
     chosen: which version, by utterance; kept: which share of its frames; place: where these begin, from 0 to 1.
@@ -46,7 +46,7 @@ class Heard(Sequence[Frames]):
         return values[start : start + size]
 
 
-class Chosen(Sequence[Any]):
+class Subset(Sequence[Any]):
     """Some of a sequence's entries, each still read when it is asked for."""
 
     def __init__(self, values: Sequence[Any], indices: Sequence[int]) -> None:
@@ -86,9 +86,9 @@ class Dataset:
         chosen = np.where(generator.random(len(self)) < self.copy_share * bool(self.copies), numbers, 0)
         kept, place = 1 - self.crop * generator.random(len(self)), generator.random(len(self))
         features = {
-            name: Heard([self.features[name], *(copy[name] for copy in self.copies)], chosen)
+            name: EpochView([self.features[name], *(copy[name] for copy in self.copies)], chosen)
             if spec.frame_rate is None
-            else Heard([self.features[name], *(copy[name] for copy in self.copies)], chosen, kept, place)
+            else EpochView([self.features[name], *(copy[name] for copy in self.copies)], chosen, kept, place)
             for name, spec in self.specs.items()
         }
         return replace(self, features=features, copies=(), copy_share=0.0, crop=0.0)
@@ -114,7 +114,7 @@ class Dataset:
         places = list(indices)
 
         def of(values: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-            return {name: Chosen(entries, places) for name, entries in values.items()}
+            return {name: Subset(entries, places) for name, entries in values.items()}
 
         return replace(
             self,

@@ -18,11 +18,11 @@ from affekt.models.base import EmotionModel, FeatureSpec
 TEACHER = "teacher"  # the stream of a teacher's frames, in training
 
 
-class Tuned(EmotionModel):
+class FineTuned(EmotionModel):
     """An encoder and a head as one model. Stream: speech, the frames of the encoder's front end.
 
     Submodules: `encoder`, `head`. Afterwards both go their ways again: into a pipeline, an ONNX file, a bundle.
-    imitates: features of a teacher's frames, which the encoder's last state then learns to foretell, through `imitation`,
+    imitates: features of a teacher's frames, which the encoder's last state then learns to foretell, through `distillation`,
         a linear layer that nothing else uses; 0 for no teacher.
     """
 
@@ -33,7 +33,7 @@ class Tuned(EmotionModel):
     def __init__(self, encoder: Feature, head: EmotionModel, *, imitates: int = 0) -> None:
         super().__init__()
         self.encoder, self.head, self.emotions = encoder, head, head.emotions
-        self.imitation = nn.Linear(encoder.dim // encoder.parts, imitates) if imitates else None
+        self.distillation = nn.Linear(encoder.dim // encoder.parts, imitates) if imitates else None
         if imitates:
             self.register_buffer("teacher_mean", torch.zeros(imitates))
             self.register_buffer("teacher_deviation", torch.ones(imitates))
@@ -51,7 +51,7 @@ class Tuned(EmotionModel):
         """The logits, and how far the last state's frames are from foretelling the teacher's: Huber's loss on standardised
         features, the mean over frames. A teacher's frame belongs to the frame at the same share of the utterance.
         """
-        assert self.imitation is not None
+        assert self.distillation is not None
         encoded = self._encoded(batch)
         states, teacher = encoded.streams["speech"], batch.streams[TEACHER]
         counts, theirs = states.lengths(), teacher.lengths()
@@ -63,7 +63,7 @@ class Tuned(EmotionModel):
         aim = (teacher.values - self.teacher_mean) / self.teacher_deviation
         aim = aim.take_along_dim(source.unsqueeze(2), dim=1)[real]
         width = self.encoder.dim // self.encoder.parts
-        foretold = self.imitation(states.values[..., -width:][real])
+        foretold = self.distillation(states.values[..., -width:][real])
         return self.head(encoded), F.smooth_l1_loss(foretold.float(), aim.float())
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -92,10 +92,10 @@ class Tuned(EmotionModel):
         return frozenset(f"head.{name}" for name in self.head.inert_parameters())
 
 
-class Imitating(nn.Module):
+class Distilling(nn.Module):
     """A tuned model as training calls it where it has a teacher: logits and the penalty, in one forward for DDP."""
 
-    def __init__(self, model: Tuned) -> None:
+    def __init__(self, model: FineTuned) -> None:
         super().__init__()
         self.model = model
 
@@ -109,12 +109,12 @@ def _block(parameter: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def spec(feature: Feature) -> FeatureSpec:
+def feature_spec(feature: Feature) -> FeatureSpec:
     return FeatureSpec(feature.dim, feature.frame_rate, feature.parts, feature.has_time)
 
 
 @torch.no_grad()
-def initial_statistics(model: Tuned, batches: list[Batch]) -> dict[str, tuple[Tensor, Tensor]]:
+def initial_statistics(model: FineTuned, batches: list[Batch]) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and deviation of each feature that the untrained encoder gives the head, over all frames, (dim,) each."""
     total = squares = torch.zeros(model.encoder.dim, dtype=torch.float64)
     count = 0
@@ -128,7 +128,7 @@ def initial_statistics(model: Tuned, batches: list[Batch]) -> dict[str, tuple[Te
     return {"speech": (mean.float(), deviation.float())}
 
 
-def take_over(
+def load_matching_weights(
     model: EmotionModel,
     weights: Mapping[str, Tensor],
     ours: Sequence[str],

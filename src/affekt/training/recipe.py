@@ -26,7 +26,7 @@ from affekt.registry import did_you_mean
 from affekt.runs.folder import Run
 from affekt.runs.selection import PART, Rule, select
 from affekt.search.darts import ArchitectureSearchConfig
-from affekt.training.finetuning import take_over
+from affekt.training.finetuning import load_matching_weights
 from affekt.training.supervised import SupervisedConfig
 from affekt.utterance import Utterance
 
@@ -45,7 +45,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingConfig:
     epochs: int
     batch_size: int = 32
     # The part that is trained on. "validation" is for what stands over finished networks, which know their own training part
@@ -92,7 +92,7 @@ class Recipe:
     labels: str  # a label set of affekt.labels, or "all": the emotions that occur
     corpora: tuple[str | Source, ...]  # "cremad", "folder:PATH", or a table of a source's settings
     protocol: Mapping[str, Any]  # name of a protocol and its settings
-    training: Training
+    training: TrainingConfig
     encoder: Mapping[str, Any] = field(
         default_factory=dict
     )  # what fills the stream "speech": name of a feature, the folder of its weights, its settings
@@ -205,10 +205,10 @@ class Recipe:
         if unknown := sorted(known - set(kind.streams)):
             raise BadConfig(f"{self.model_name} takes no stream {unknown[0]} (it takes {', '.join(kind.streams)})")
         for stream in taken:
-            hears = self.encoder_class(stream)[0].hears
-            if (hears == "text") != (stream == "text"):
+            input = self.encoder_class(stream)[0].input
+            if (input == "text") != (stream == "text"):
                 raise BadConfig(
-                    f"the stream {stream} is filled by {self.encoder_name(stream)}, which is made of {hears}"
+                    f"the stream {stream} is filled by {self.encoder_name(stream)}, which is made of {input}"
                 )
         if self.training.tune == "all" and taken != ("speech",):
             raise BadConfig(
@@ -271,7 +271,7 @@ class Recipe:
         if self.origin:
             start = rebuild(self.origin)
             weights, temperature = start.models[0].state_dict(), float(start.temperature)
-            take_over(model, weights, emotions, self.origin.emotions, temperature=temperature)
+            load_matching_weights(model, weights, emotions, self.origin.emotions, temperature=temperature)
         return model
 
     def resolved(self, repeat: int = 0) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class SupervisedConfig:
     label_smoothing: float = 0.0
     mixup: float = 0.0  # alpha of the beta distribution that two utterances are mixed by; 0 for none
     averaging: float = 0.0  # decay of a running average of the weights, which then predicts; 0 for none
-    imitation: float = 1.0  # how much a teacher's frames weigh beside the labels, where there is a teacher
+    distillation: float = 1.0  # how much a teacher's frames weigh beside the labels, where there is a teacher
     class_weights: bool = False  # every emotion weighs as much as every other, however often it occurs
     # Of matrix products in training; sums, weights and all predictions stay 32-bit. "auto": bfloat16 where the processor
     # or the card multiplies in it. Two machines may then train differently; the log says which it was.
@@ -103,7 +103,7 @@ class Supervised:
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
         self.forward.train()
-        self.model.proceed(progress)
+        self.model.set_progress(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * group["share"] * self.rate(progress)
         batch = self._augmented(batch.to(self.device))
@@ -120,7 +120,7 @@ class Supervised:
         losses = {"loss": float(loss.detach())}
         if penalty is not None:
             losses["imitation"] = float(penalty.detach())
-            loss = loss + self.config.imitation * penalty
+            loss = loss + self.config.distillation * penalty
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.clip:

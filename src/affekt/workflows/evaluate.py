@@ -23,11 +23,11 @@ from affekt.runs.selection import PART, RULES, Rule, select
 from affekt.training.recipe import Recipe, recipe_of
 from affekt.utterance import Utterance
 from affekt.workflows.make_bundle import heard_before, piped, trained_model
-from affekt.workflows.predict import answered, answered_by
+from affekt.workflows.predict import answered, predict_torch
 from affekt.workflows.train import runs_below
-from affekt.workflows.training_data import Say, fitting, people_of
+from affekt.workflows.training_data import Say, select_utterances, speakers_of
 
-Answers = NDArray[np.floating]
+Predictions = NDArray[np.floating]
 
 
 def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = None, say: Say = print) -> dict[str, Any]:
@@ -54,9 +54,9 @@ def evaluate_bundle(made: Bundle, corpus: Source, *, say: Say = print) -> dict[s
         raise BadBundle(
             f"{made.folder}: config.toml does not say {error}, so nobody knows whom it was trained on"
         ) from error
-    utterances = fitting(corpus.read(), own, corpus.id, say)
+    utterances = select_utterances(corpus.read(), own, corpus.id, say)
     verdict, title = _elsewhere(corpus, heard_before(made), utterances)
-    if corpus.id in corpora_of(split):
+    if corpus.id in training_corpora(split):
         present = {key(utterance): utterance for utterance in utterances}
         asked = sorted(one for one in split.parts["test"] if one.startswith(f"{corpus.id}/"))
         utterances = _all_there(asked, present, corpus)
@@ -104,8 +104,8 @@ def evaluate_runs(
     if recipe.labels != "all":
         known = recipe.label_set([])
         labels = LabelSet(recipe.labels, runs[0].emotions, known.merge, known.dialogues)
-    utterances = fitting(corpus.read(), labels, corpus.id, say)
-    if not any(corpus.id in corpora_of(run.split) for run in runs):
+    utterances = select_utterances(corpus.read(), labels, corpus.id, say)
+    if not any(corpus.id in training_corpora(run.split) for run in runs):
         chosen = [_by_model(recipe, run, rule, labels, utterances, say) for run in runs]
         verdict, title = _elsewhere(corpus, _heard_by(recipe.origin), utterances)
         result = _scored(labels, [utterances] * len(runs), chosen)
@@ -135,7 +135,7 @@ def evaluate_runs(
     }
 
 
-def corpora_of(split: Split) -> set[str]:
+def training_corpora(split: Split) -> set[str]:
     """The corpora that were trained on."""
     return {one.partition("/")[0] for one in split.parts["train"]}
 
@@ -165,13 +165,13 @@ def _mean_ua(runs: Sequence[Run], rule: Rule, corpus: Source, present: dict[str,
 
 def _by_model(
     recipe: Recipe, run: Run, rule: Rule, labels: LabelSet, utterances: Sequence[Utterance], say: Say
-) -> Answers:
+) -> Predictions:
     """Probabilities by the weights of a run's chosen epoch, utterance by utterance, on whatever corpus."""
     epoch = select(run, rule)
     say(f"{run.folder}: epoch {epoch} on {len(utterances)} utterances")
     encoders = recipe.build_encoders()
     pipeline = piped(encoders, [trained_model(recipe, run, epoch, encoders, labels.emotions)])
-    return answered_by(pipeline, {stream: encoders[stream] for stream in pipeline.given}, utterances)
+    return predict_torch(pipeline, {stream: encoders[stream] for stream in pipeline.given}, utterances)
 
 
 def _head(corpus: Source, labels: LabelSet, protocol: str, split: str, verdict: str) -> dict[str, Any]:
@@ -186,11 +186,11 @@ def _head(corpus: Source, labels: LabelSet, protocol: str, split: str, verdict: 
     }
 
 
-def _scored(labels: LabelSet, parts: Sequence[Sequence[Utterance]], answers: Sequence[Answers]) -> dict[str, Any]:
+def _scored(labels: LabelSet, parts: Sequence[Sequence[Utterance]], answers: Sequence[Predictions]) -> dict[str, Any]:
     """The scores of all runs together. Runs that scored the same utterances are averaged by counting them all."""
     flat = [utterance for part in parts for utterance in part]
     truth = np.array([labels.index_of(utterance) for utterance in flat], np.int64)
-    people = people_of(flat)
+    people = speakers_of(flat)
     together = score(truth, np.concatenate(answers), labels.emotions, people, units=[key(u) for u in flat])
     counts = [
         confusion(np.array([labels.index_of(u) for u in part], np.int64), one.argmax(axis=1), len(labels))

@@ -19,7 +19,7 @@ LEAST = 10  # utterances
 FEW = 3  # people; with fewer, none can be kept apart
 
 
-def own_recipe(start: str, sources: Sequence[Source], name: str, assignments: Sequence[str] = ()) -> Recipe:
+def finetuning_recipe(start: str, sources: Sequence[Source], name: str, assignments: Sequence[str] = ()) -> Recipe:
     """The recipe that fine-tunes a bundle on one's own sources, with `key=value` assignments applied.
 
     Whole people are held out where the sources say who speaks, and there are three or more; else a fifth of the

@@ -29,8 +29,8 @@ from affekt.protocols import Split
 from affekt.runs.folder import Run
 from affekt.training.dataset import Dataset
 from affekt.training.recipe import Recipe
-from affekt.workflows.train import fit_run, started
-from affekt.workflows.training_data import Material, Say, heard_and_scored
+from affekt.workflows.train import fit_run, start_run
+from affekt.workflows.training_data import Say, TrainingData, build_datasets
 
 KEPT = 4  # datasets that a workshop keeps open
 
@@ -76,10 +76,10 @@ class Launcher(Protocol):
 
 
 @dataclass
-class Workshop:
+class JobRunner:
     """Does jobs one after another, and keeps what they share: utterances, splits and datasets."""
 
-    materials: dict[str, Material] = field(default_factory=dict)
+    materials: dict[str, TrainingData] = field(default_factory=dict)
     datasets: dict[str, tuple[Dataset, dict[str, Dataset]]] = field(default_factory=dict)
     encoders: dict[str, dict[str, Feature]] = field(default_factory=dict)
     threads: int = field(default_factory=torch.get_num_threads)  # for recipes that ask for none
@@ -90,7 +90,7 @@ class Workshop:
         torch.use_deterministic_algorithms(True)
         material = self._material(recipe)
         ((_, split),) = material.folds(recipe)
-        run = started(recipe, job.folder, 0, split, material)
+        run = start_run(recipe, job.folder, 0, split, material)
         if run.diverged or (run.checkpoint.is_file() and run.epochs[-1:] >= [job.until or recipe.training.epochs]):
             return
         heard, scored = self._data(recipe, material, split, say)
@@ -102,14 +102,16 @@ class Workshop:
             run.mark_diverged(str(error))
             say(str(error))
 
-    def _material(self, recipe: Recipe) -> Material:
+    def _material(self, recipe: Recipe) -> TrainingData:
         mark = _mark(recipe, "labels", "corpora")
         if mark not in self.materials:
-            self.materials[mark] = Material.read(recipe, lambda _: None)
+            self.materials[mark] = TrainingData.read(recipe, lambda _: None)
         return self.materials[mark]
 
-    def _data(self, recipe: Recipe, material: Material, split: Split, say: Say) -> tuple[Dataset, dict[str, Dataset]]:
-        """What `heard_and_scored` gives, once for all recipes that hear the same."""
+    def _data(
+        self, recipe: Recipe, material: TrainingData, split: Split, say: Say
+    ) -> tuple[Dataset, dict[str, Dataset]]:
+        """What `build_datasets` gives, once for all recipes that hear the same."""
         kinds = _mark(recipe, "encoder", "streams")
         altered = [encode(recipe.training.augmentation), recipe.training.votes, recipe.training.part]
         mark = json.dumps([_mark(recipe, "labels", "corpora"), split.hash, kinds, recipe.taken, altered, recipe.seed])
@@ -118,7 +120,7 @@ class Workshop:
                 self.encoders[kinds] = recipe.build_encoders()
             while len(self.datasets) >= KEPT:
                 self.datasets.pop(next(iter(self.datasets)))
-            self.datasets[mark] = heard_and_scored(recipe, self.encoders[kinds], material, split, say)
+            self.datasets[mark] = build_datasets(recipe, self.encoders[kinds], material, split, say)
         return self.datasets[mark]
 
 
@@ -128,10 +130,10 @@ def _mark(recipe: Recipe, *names: str) -> str:
 
 
 @dataclass
-class Here:
+class LocalLauncher:
     """Does jobs in this process."""
 
-    workshop: Workshop = field(default_factory=Workshop)
+    workshop: JobRunner = field(default_factory=JobRunner)
 
     def run(self, jobs: Sequence[Job], say: Say) -> None:
         for job in jobs:
@@ -221,7 +223,7 @@ def serve(jobs: TextIO, answers: TextIO) -> None:
     """A worker's life: jobs in, answers out, until there are no more."""
     coming: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs, coming), daemon=True).start()
-    workshop = Workshop()
+    workshop = JobRunner()
 
     def answer(**content: Any) -> None:
         print(json.dumps(content), file=answers, flush=True)

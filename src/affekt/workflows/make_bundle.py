@@ -34,12 +34,12 @@ from affekt.reports.card import card
 from affekt.runs.folder import Run
 from affekt.runs.selection import RULES, select
 from affekt.training.checkpoint import load_state
-from affekt.training.finetuning import Tuned, spec
+from affekt.training.finetuning import FineTuned, feature_spec
 from affekt.training.recipe import Probe, Recipe
 from affekt.utterance import Utterance
-from affekt.workflows.predict import answered, answered_by, readers
+from affekt.workflows.predict import answered, predict_torch, text_encoders
 from affekt.workflows.train import check_one_model
-from affekt.workflows.training_data import Material, Say, people_of
+from affekt.workflows.training_data import Say, TrainingData, speakers_of
 
 
 def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, command: str = "", say: Say = print) -> Bundle:
@@ -52,7 +52,7 @@ def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, command: s
     """
     check_place(folder)
     folder = folder.resolve()
-    material = Material.read(recipe, _silent)
+    material = TrainingData.read(recipe, _silent)
     pipeline, epochs = assembled(recipe, runs, material.labels)
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
@@ -147,7 +147,7 @@ def assembled(recipe: Recipe, runs: Sequence[Run], labels: LabelSet) -> tuple[Pi
 
 def piped(encoders: Mapping[str, Feature], members: Sequence[EmotionModel], temperature: float = 1.0) -> Pipeline:
     """The models behind those of the encoders that hear; words are given to them."""
-    heard = {stream: encoder for stream, encoder in encoders.items() if encoder.hears == "sound"}
+    heard = {stream: encoder for stream, encoder in encoders.items() if encoder.input == "audio"}
     return Pipeline(heard.pop("speech", None), members, others=heard, temperature=temperature).eval()
 
 
@@ -155,17 +155,17 @@ def trained_model(
     recipe: Recipe, run: Run, epoch: int, encoders: Mapping[str, Feature], emotions: Sequence[str]
 ) -> EmotionModel:
     """The model of a run's epoch; where the encoder was trained too, its weights are put into that of speech."""
-    specs = {stream: spec(encoder) for stream, encoder in encoders.items()}
+    specs = {stream: feature_spec(encoder) for stream, encoder in encoders.items()}
     model, weights = recipe.build_model(specs, emotions), load_state(run.weights(epoch))
     if recipe.training.tune == "all":
-        Tuned(encoders["speech"], model).load(weights)
+        FineTuned(encoders["speech"], model).load(weights)
     else:
         model.load_state_dict(weights)
     return model
 
 
 def describe(
-    recipe: Recipe, made: Bundle, pipeline: Pipeline, material: Material, split: Split, *, say: Say = print
+    recipe: Recipe, made: Bundle, pipeline: Pipeline, material: TrainingData, split: Split, *, say: Say = print
 ) -> dict[str, Any]:
     """All figures of a card: the ONNX file's scores on the test part, the probes' beside it, and how they came."""
     labels = material.labels
@@ -181,7 +181,7 @@ def describe(
             continue
         corpus = source.corpus
         heard = [u for u in test if u.corpus == source.id]
-        people, names = people_of(heard), [key(utterance) for utterance in heard]
+        people, names = speakers_of(heard), [key(utterance) for utterance in heard]
         scores[source.id] = {
             "title": source.title,
             "language": source.language or corpus.language,
@@ -214,12 +214,12 @@ def describe(
     }
 
 
-def data(recipe: Recipe, material: Material, split: Split) -> list[dict[str, Any]]:
+def data(recipe: Recipe, material: TrainingData, split: Split) -> list[dict[str, Any]]:
     """What was trained on, corpus by corpus; then what the bundle heard that training started from."""
     entries = []
     for source in recipe.sources:
         heard = [u for u in material.of(split.parts["train"]) if u.corpus == source.id]
-        people = people_of(heard)
+        people = speakers_of(heard)
         entries.append(
             {
                 "corpus": source.id,
@@ -241,10 +241,10 @@ def data(recipe: Recipe, material: Material, split: Split) -> list[dict[str, Any
 
 def agreement(made: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance]) -> float:
     """The largest difference of a probability between torch and the ONNX file."""
-    return float(np.abs(answered_by(pipeline, readers(made), utterances) - answered(made, utterances)).max())
+    return float(np.abs(predict_torch(pipeline, text_encoders(made), utterances) - answered(made, utterances)).max())
 
 
-def _probe(recipe: Recipe, probe: Probe, material: Material, split: Split, say: Say) -> NDArray[np.float64]:
+def _probe(recipe: Recipe, probe: Probe, material: TrainingData, split: Split, say: Say) -> NDArray[np.float64]:
     """A probe's probabilities on the test part; on states of the encoder as it was before any training."""
     say(f"probe: {probe.name}")
     device = recipe.training.device

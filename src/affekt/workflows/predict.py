@@ -20,7 +20,7 @@ from affekt.training.recipe import build_feature
 from affekt.utterance import Utterance
 
 
-def readers(bundle: Bundle) -> dict[str, Feature]:
+def text_encoders(bundle: Bundle) -> dict[str, Feature]:
     """The encoders that a bundle's graph does not hold: of its words. They are found as when it was trained."""
     streams = bundle.config.get("streams", {})
     return {
@@ -28,12 +28,12 @@ def readers(bundle: Bundle) -> dict[str, Feature]:
     }
 
 
-def given(utterance: Utterance, hears: bool, encoders: Mapping[str, Feature]) -> dict[str, NDArray[Any]]:
+def given(utterance: Utterance, input: bool, encoders: Mapping[str, Feature]) -> dict[str, NDArray[Any]]:
     """By the names of a graph's inputs: waveform (1, samples) where it `hears`, and of every encoder values and mask.
 
     Raises `BadCorpus` where the utterance lacks its sound or its words.
     """
-    inputs: dict[str, NDArray[Any]] = {"waveform": waveform(utterance)[np.newaxis]} if hears else {}
+    inputs: dict[str, NDArray[Any]] = {"waveform": waveform(utterance)[np.newaxis]} if input else {}
     for name, encoder in encoders.items():
         assert isinstance(encoder, TextFeature)
         if not utterance.text:
@@ -46,12 +46,12 @@ def given(utterance: Utterance, hears: bool, encoders: Mapping[str, Feature]) ->
 
 def answered(bundle: Bundle, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
     """The ONNX file's probabilities, (utterances, emotions)."""
-    graph, encoders = Graph.load(bundle), readers(bundle)
-    hears = "waveform" in graph.inputs
-    return np.array([graph(given(one, hears, encoders))[0] for one in utterances], np.float64)
+    graph, encoders = Graph.load(bundle), text_encoders(bundle)
+    input = "waveform" in graph.inputs
+    return np.array([graph(given(one, input, encoders))[0] for one in utterances], np.float64)
 
 
-def answered_by(
+def predict_torch(
     pipeline: Pipeline, encoders: Mapping[str, Feature], utterances: Sequence[Utterance]
 ) -> NDArray[np.float64]:
     """Torch's probabilities, (utterances, emotions), one by one. encoders: of the streams that it is given."""

@@ -20,17 +20,17 @@ from affekt.protocols import Split
 from affekt.runs.folder import Run, runs_in
 from affekt.runs.selection import select
 from affekt.search.darts import ArchitectureSearch, ArchitectureSearchConfig, halves
-from affekt.search.fusion import Fusing, decided
+from affekt.search.fusion import FusionStrategy, decided
 from affekt.search.recipe import SearchRecipe
 from affekt.training.checkpoint import load_state
 from affekt.training.dataset import Dataset, scoring_batches
 from affekt.training.distributed import processes, shared, wait
-from affekt.training.finetuning import TEACHER, Imitating, Tuned, initial_statistics, spec
+from affekt.training.finetuning import TEACHER, Distilling, FineTuned, feature_spec, initial_statistics
 from affekt.training.loop import fit
 from affekt.training.memory import keep_freed_memory
 from affekt.training.recipe import Recipe
 from affekt.training.supervised import Strategy, Supervised
-from affekt.workflows.training_data import Material, Say, heard_and_scored, people_of, recorded
+from affekt.workflows.training_data import Say, TrainingData, build_datasets, recorded_split, speakers_of
 
 SAMPLE = 600  # training utterances that tell what an encoder gives before it is trained
 
@@ -57,7 +57,7 @@ def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = p
     with processes() as (rank, world):
         say = say if rank == 0 else _silent
         encoders = recipe.build_encoders()
-        material = Material.read(recipe, say)
+        material = TrainingData.read(recipe, say)
         if recipe.training.tune == "all":
             encoders = {stream: encoder.front_end() for stream, encoder in encoders.items()}
         if unused := [stream for stream in recipe.filled if stream not in encoders]:
@@ -71,21 +71,21 @@ def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = p
         }
         for number, split in folds:  # before hours of extraction
             for repeat, place in enumerate(places[number]):
-                Run(place).check(recipe.resolved(repeat), recorded(recipe, split))
+                Run(place).check(recipe.resolved(repeat), recorded_split(recipe, split))
         runs = []
         for number, split in folds:
-            heard, parts = heard_and_scored(recipe, encoders, material, split, say)
+            heard, parts = build_datasets(recipe, encoders, material, split, say)
             for repeat, place in enumerate(places[number]):
-                run = started(recipe, place, repeat, split, material, rank)
+                run = start_run(recipe, place, repeat, split, material, rank)
                 say(f"seed {recipe.seed + repeat}: {place}")
                 fit_run(recipe, run, material, heard, parts, rank=rank, world=world, say=say)
                 runs.append(run)
     return runs
 
 
-def started(recipe: Recipe, place: Path, repeat: int, split: Split, material: Material, rank: int = 0) -> Run:
+def start_run(recipe: Recipe, place: Path, repeat: int, split: Split, material: TrainingData, rank: int = 0) -> Run:
     """The run folder; where several processes train, the first makes it, and the others find it."""
-    split = recorded(recipe, split)
+    split = recorded_split(recipe, split)
     index = {one: material.index(one) for ids in split.parts.values() for one in ids}
     if rank:
         wait()
@@ -98,7 +98,7 @@ def started(recipe: Recipe, place: Path, repeat: int, split: Split, material: Ma
 def fit_run(
     recipe: Recipe,
     run: Run,
-    material: Material,
+    material: TrainingData,
     heard: Dataset,
     scored: Mapping[str, Dataset],
     *,
@@ -113,8 +113,8 @@ def fit_run(
     torch.manual_seed(seed)
     model = build(recipe, heard, material.labels).to(settings.device)
     counts = np.bincount(heard.labels, minlength=len(material.labels)).tolist()
-    speakers = people_of(material.of(heard.ids))
-    strategy, lesson = _way(Lesson(recipe, model, heard, scored, counts), speakers, seed, say)
+    speakers = speakers_of(material.of(heard.ids))
+    strategy, lesson = _choose_strategy(TrainingTask(recipe, model, heard, scored, counts), speakers, seed, say)
     fit(
         strategy,
         lesson.heard,
@@ -133,7 +133,7 @@ def fit_run(
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingTask:
     """A model, and what it is trained and scored on."""
 
     recipe: Recipe
@@ -143,7 +143,9 @@ class Lesson:
     counts: Sequence[int]  # utterances of each emotion in what is heard
 
 
-def _way(lesson: Lesson, speakers: Sequence[str] | None, seed: int, say: Say) -> tuple[Strategy, Lesson]:
+def _choose_strategy(
+    lesson: TrainingTask, speakers: Sequence[str] | None, seed: int, say: Say
+) -> tuple[Strategy, TrainingTask]:
     """How the model is trained: as a search, as a fusion of finished networks, or as everything else is."""
     settings, model = lesson.recipe.training, lesson.model
     if settings.architecture:
@@ -151,16 +153,18 @@ def _way(lesson: Lesson, speakers: Sequence[str] | None, seed: int, say: Say) ->
     if isinstance(model, DecisionFusion) and model.config.frozen and settings.augmentation == Augmentation():
         scored = {part: decided(model, one, settings.batch_size) for part, one in lesson.scored.items()}
         heard = decided(model, lesson.heard, settings.batch_size)
-        strategy = Fusing(model, settings.optimisation, counts=lesson.counts)
+        strategy = FusionStrategy(model, settings.optimisation, counts=lesson.counts)
         return strategy, replace(lesson, heard=heard, scored=scored)
     masking = settings.augmentation.masking
-    called = shared(learner(model))
-    return Supervised(model, settings.optimisation, forward=called, masking=masking, counts=lesson.counts), lesson
+    utterance_name = shared(learner(model))
+    return Supervised(
+        model, settings.optimisation, forward=utterance_name, masking=masking, counts=lesson.counts
+    ), lesson
 
 
 def _searching(
-    lesson: Lesson, settings: ArchitectureSearchConfig, speakers: Sequence[str] | None, seed: int, say: Say
-) -> tuple[Strategy, Lesson]:
+    lesson: TrainingTask, settings: ArchitectureSearchConfig, speakers: Sequence[str] | None, seed: int, say: Say
+) -> tuple[Strategy, TrainingTask]:
     """A search of the architecture; in the lesson is left what its weights are trained on."""
     training = lesson.recipe.training
     if training.alphas_on == "validation":
@@ -206,8 +210,8 @@ def build(recipe: Recipe, train: Dataset, labels: LabelSet) -> EmotionModel:
             model.load_branches(**{branch: run_weights(run) for branch, run in recipe.branch_runs().items()})
         return model
     encoder = recipe.build_encoder()
-    head = recipe.build_model({"speech": spec(encoder)}, labels.emotions)
-    tuned = Tuned(encoder, head, imitates=recipe.teacher_dim)
+    head = recipe.build_model({"speech": feature_spec(encoder)}, labels.emotions)
+    tuned = FineTuned(encoder, head, imitates=recipe.teacher_dim)
     if recipe.training.teacher:
         tuned.set_teacher(*train.only(TEACHER).statistics()[TEACHER])
     if not recipe.start:
@@ -226,7 +230,7 @@ def run_weights(run: Run) -> dict[str, Tensor]:
 
 def learner(model: EmotionModel) -> torch.nn.Module:
     """What training calls."""
-    return Imitating(model) if isinstance(model, Tuned) and model.imitation is not None else model
+    return Distilling(model) if isinstance(model, FineTuned) and model.distillation is not None else model
 
 
 def _silent(_: str) -> None:

@@ -19,7 +19,7 @@ from affekt.features.store import Stored
 from affekt.labels import LabelSet
 from affekt.protocols import Split, key
 from affekt.training.dataset import Dataset
-from affekt.training.finetuning import TEACHER, spec
+from affekt.training.finetuning import TEACHER, feature_spec
 from affekt.training.recipe import Recipe
 from affekt.utterance import Utterance
 
@@ -27,18 +27,18 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """What a recipe trains on: its utterances, by their keys, and the emotions that it tells apart."""
 
     utterances: Mapping[str, Utterance]
     labels: LabelSet
 
     @classmethod
-    def read(cls, recipe: Recipe, say: Say = print) -> Material:
+    def read(cls, recipe: Recipe, say: Say = print) -> TrainingData:
         """The utterances of a recipe's corpora whose emotion is in its label set; those left out are counted aloud."""
         everything = read_all(recipe.sources)
         labels = recipe.label_set(everything)
-        kept = [u for source in recipe.sources for u in fitting(everything, labels, source.id, say)]
+        kept = [u for source in recipe.sources for u in select_utterances(everything, labels, source.id, say)]
         found = sorted({labels.emotions[index] for u in kept if (index := labels.index_of(u)) is not None})
         if len(found) < 2:
             what = f"all {len(kept)} utterances are {found[0]}" if found else "no utterance is of the label set"
@@ -90,7 +90,7 @@ class Material:
         return targets
 
 
-def fitting(utterances: Sequence[Utterance], labels: LabelSet, corpus: str, say: Say) -> list[Utterance]:
+def select_utterances(utterances: Sequence[Utterance], labels: LabelSet, corpus: str, say: Say) -> list[Utterance]:
     """A corpus's utterances that belong to the label set; those left out are counted aloud."""
     mine = [utterance for utterance in utterances if utterance.corpus == corpus]
     kept = [utterance for utterance in mine if labels.index_of(utterance) is not None]
@@ -108,12 +108,12 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def people_of(utterances: Sequence[Utterance]) -> list[str] | None:
+def speakers_of(utterances: Sequence[Utterance]) -> list[str] | None:
     """Who speaks each utterance; None where that is not known of all."""
     return [u.person for u in utterances] if all(u.speaker for u in utterances) else None
 
 
-def recorded(recipe: Recipe, split: Split) -> Split:
+def recorded_split(recipe: Recipe, split: Split) -> Split:
     """The split as a run of the recipe keeps it: those that a fusion of finished networks is trained on were heard too."""
     if recipe.training.part == "train":
         return split
@@ -122,11 +122,11 @@ def recorded(recipe: Recipe, split: Split) -> Split:
     return replace(split, parts={**parts, "train": tuple(heard)})
 
 
-def heard_and_scored(
-    recipe: Recipe, encoders: Mapping[str, Feature], material: Material, split: Split, say: Say
+def build_datasets(
+    recipe: Recipe, encoders: Mapping[str, Feature], material: TrainingData, split: Split, say: Say
 ) -> tuple[Dataset, dict[str, Dataset]]:
     """The part that is trained on, with its altered copies, and the parts that are scored, by name."""
-    kept = recorded(recipe, split)
+    kept = recorded_split(recipe, split)
     scored = {
         part: dataset(recipe, encoders, material, ids, say) for part, ids in kept.parts.items() if part != "train"
     }
@@ -143,19 +143,19 @@ def heard_and_scored(
     return heard, scored
 
 
-def _with_teacher(train: Dataset, recipe: Recipe, material: Material, say: Say) -> Dataset:
+def _with_teacher(train: Dataset, recipe: Recipe, material: TrainingData, say: Say) -> Dataset:
     """The training part with the teacher's frames of the unaltered speech; its copies have the same."""
     teacher = recipe.build_teacher()
     say("the teacher's frames")
     name, device = str(recipe.training.teacher["name"]), recipe.training.device
     frames = {TEACHER: extract(teacher, name, material.of(train.ids), say=say, device=device)}
     copies = [{**copy, **frames} for copy in train.copies]
-    specs = {**train.specs, TEACHER: spec(teacher)}
+    specs = {**train.specs, TEACHER: feature_spec(teacher)}
     return replace(train, features={**train.features, **frames}, specs=specs, copies=copies)
 
 
 def dataset(
-    recipe: Recipe, encoders: Mapping[str, Feature], material: Material, ids: Sequence[str], say: Say
+    recipe: Recipe, encoders: Mapping[str, Feature], material: TrainingData, ids: Sequence[str], say: Say
 ) -> Dataset:
     """Utterances with their features, by stream, from the store or computed."""
     soft = material.votes(ids, recipe.training.votes) if recipe.training.votes else None
@@ -167,7 +167,7 @@ def dataset(
             features[stream], words[stream] = read(encoder, name, material.of(ids), say=say, device=device)
         else:
             features[stream] = extract(encoder, name, material.of(ids), say=say, device=device)
-    specs = {stream: spec(encoder) for stream, encoder in encoders.items()}
+    specs = {stream: feature_spec(encoder) for stream, encoder in encoders.items()}
     return Dataset(ids, material.truth(ids), features, specs, soft, words=words)
 
 
@@ -178,7 +178,7 @@ def feature_name(recipe: Recipe, stream: str) -> str:
 
 
 def _with_copies(
-    train: Dataset, recipe: Recipe, encoders: Mapping[str, Feature], material: Material, say: Say
+    train: Dataset, recipe: Recipe, encoders: Mapping[str, Feature], material: TrainingData, say: Say
 ) -> Dataset:
     """The training part with its altered copies: of the sound, for the words stay. Nobody else is altered."""
     settings = recipe.training.augmentation
@@ -188,7 +188,7 @@ def _with_copies(
         copy = Copy(number, recipe.seed, settings.alteration)
         altered = dict(train.features)
         for stream, encoder in encoders.items():
-            if encoder.hears == "sound":
+            if encoder.input == "audio":
                 name, device = feature_name(recipe, stream), recipe.training.device
                 altered[stream] = extract(encoder, name, material.of(train.ids), copy=copy, say=say, device=device)
         copies.append(altered)

@@ -18,7 +18,7 @@ from torch import nn
 from affekt.errors import BadConfig
 from affekt.registry import did_you_mean
 
-Recipe = Mapping[str, Mapping[str, Any]]
+CellGraph = Mapping[str, Mapping[str, Any]]
 FRAME, BEFORE, AFTER = "x", "h_prev_", "h_new_"
 
 # Operation -> fewest and most inputs.
@@ -37,7 +37,7 @@ def _node(operation: str, *inputs: str) -> dict[str, Any]:
     return {"op": operation, "input": list(inputs)}
 
 
-RECIPES: dict[str, Recipe] = {
+RECIPES: dict[str, CellGraph] = {
     # As everybody else writes it, torch too; its names are the benchmark's: j and f are torch's i and f, i its g.
     "lstm": {
         "i": _node("linear", "x", "h_prev_0"),
@@ -142,7 +142,7 @@ class Node:
     inputs: tuple[str, ...]
 
 
-def recipe_json(recipe: str | Recipe) -> str:
+def recipe_json(recipe: str | CellGraph) -> str:
     """A recipe, or the one of a name, as JSON. Raises `BadConfig` for what is no recurrent cell."""
     compiled(recipe)
     entries = RECIPES[recipe] if isinstance(recipe, str) else recipe
@@ -150,7 +150,7 @@ def recipe_json(recipe: str | Recipe) -> str:
     return json.dumps(written, indent=1) + "\n"
 
 
-def recipe_from_json(text: str) -> Recipe:
+def recipe_from_json(text: str) -> CellGraph:
     """Raises `BadConfig` for what is not JSON, or no recurrent cell."""
     try:
         recipe = json.loads(text)
@@ -164,7 +164,7 @@ def recipe_from_json(text: str) -> Recipe:
     return recipe
 
 
-def compiled(recipe: str | Recipe) -> tuple[Node, ...]:
+def compiled(recipe: str | CellGraph) -> tuple[Node, ...]:
     """The nodes of a recipe, or of the one of a name, each after all that it takes. Raises `BadConfig` for what is no
     recurrent cell: an unknown operation or input, a wrong number of inputs, a circle, or something that is of no use."""
     if isinstance(recipe, str):

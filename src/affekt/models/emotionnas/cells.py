@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from affekt.models.emotionnas.convolutions import channels_last, even_gradient
 from affekt.models.emotionnas.genotypes import KINDS, Genes
-from affekt.models.emotionnas.mixed_ops import Fan, Live
+from affekt.models.emotionnas.mixed_ops import ActiveOps, MixedEdges
 from affekt.models.emotionnas.operations import OPERATIONS, ConvNorm, FactorizedReduce, Image, NewImage, operation
 
 Earlier = Float[Tensor, "batch earlier_channels earlier_height earlier_width"]  # what the cell before the last gave
@@ -83,10 +83,13 @@ class SearchCell(Cell):
         super().__init__(before, channels, halved=halved, affine=False)
         self.edges = [edges_from(source, nodes) for source in range(1 + nodes)]
         self.fans = nn.ModuleList(
-            Fan(len(edges), channels, 2 if reduction and source < 2 else 1) for source, edges in enumerate(self.edges)
+            MixedEdges(len(edges), channels, 2 if reduction and source < 2 else 1)
+            for source, edges in enumerate(self.edges)
         )
 
-    def forward(self, first: Earlier, second: Image, shares: Float[Tensor, "edges operations"], live: Live) -> NewImage:
+    def forward(
+        self, first: Earlier, second: Image, shares: Float[Tensor, "edges operations"], live: ActiveOps
+    ) -> NewImage:
         """From the outputs of the cell before the last and of the last."""
         given = [
             fan(preprocess(x), shares[edges], [live[edge] for edge in edges])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from affekt.batch import Batch
 from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes
 from affekt.models.emotionnas.recurrent import RecurrentBranch, RecurrentConfig
-from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramConfig
+from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 from affekt.models.layers import Classifier
 
 
@@ -22,7 +22,7 @@ from affekt.models.layers import Classifier
 class FusionConfig:
     """The two branches' settings, and how they are put together."""
 
-    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
+    spectrogram: SpectrogramBranchConfig = field(default_factory=SpectrogramBranchConfig)
     recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
     # "We take the output probabilities": the branches are finished, and the perceptron alone is trained. False: all is.
     frozen: bool = True
@@ -59,13 +59,13 @@ class DecisionFusion(EmotionModel):
                 tensor.requires_grad_(False)
 
     @classmethod
-    def sized(cls, config: Any, frames: Mapping[str, int]) -> Any:
+    def for_lengths(cls, config: Any, frames: Mapping[str, int]) -> Any:
         """The settings for so many frames of either stream, as they enter."""
         image, sound = config.spectrogram, config.recurrent
         return replace(
             config,
-            spectrogram=SpectrogramBranch.sized(image, frames) if "spectrogram" in frames else image,
-            recurrent=RecurrentBranch.sized(sound, frames) if "speech" in frames else sound,
+            spectrogram=SpectrogramBranch.for_lengths(image, frames) if "spectrogram" in frames else image,
+            recurrent=RecurrentBranch.for_lengths(sound, frames) if "speech" in frames else sound,
         )
 
     @classmethod
@@ -86,9 +86,9 @@ class DecisionFusion(EmotionModel):
         self.spectrogram.set_statistics(statistics)
         self.recurrent.set_statistics(statistics)
 
-    def proceed(self, progress: float) -> None:
-        self.spectrogram.proceed(progress)
-        self.recurrent.proceed(progress)
+    def set_progress(self, progress: float) -> None:
+        self.spectrogram.set_progress(progress)
+        self.recurrent.set_progress(progress)
 
     def train(self, mode: bool = True) -> DecisionFusion:
         super().train(mode)

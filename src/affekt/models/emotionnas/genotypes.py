@@ -134,7 +134,7 @@ def genotype_of(genotype: str | Genotype | Mapping[str, Any]) -> Genotype:
     return GENOTYPES[genotype]
 
 
-def drawn_genotype(generator: np.random.Generator, nodes: int = 4) -> Genotype:
+def draw_genotype(generator: np.random.Generator, nodes: int = 4) -> Genotype:
     """A genotype drawn at random, for what a search is compared with: each node of both kinds of cells takes two different
     sources, and from each of them any operation but "none", all as likely. The same generator gives the same genotype."""
     if nodes < 1:

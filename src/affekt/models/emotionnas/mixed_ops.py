@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from affekt.models.emotionnas.convolutions import channels_last, depthwise, even_gradient, pointwise
 from affekt.models.emotionnas.operations import OPERATIONS, Image, NewImage, check_even
 
-Live = Sequence[Sequence[bool]]  # of each edge, which of `OPERATIONS` is computed
+ActiveOps = Sequence[Sequence[bool]]  # of each edge, which of `OPERATIONS` is computed
 
 
 @dataclass(frozen=True)
-class Kept:
+class ActiveEdges:
     """Those of `edges` edges that are computed. A tensor of all edges has as many rows, or channels, for each in turn."""
 
     places: tuple[int, ...]
@@ -65,7 +65,7 @@ class EdgeNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(edges * channels))
         self.register_buffer("running_var", torch.ones(edges * channels))
 
-    def forward(self, kept: Kept, x: Image, shares: Float[Tensor, " edges"] | None) -> Image:
+    def forward(self, kept: ActiveEdges, x: Image, shares: Float[Tensor, " edges"] | None) -> Image:
         mean, variance = kept.of(self.running_mean), kept.of(self.running_var)
         # A row of its own for each channel: the library's norm reads weights that share their memory wrongly.
         weight = None if shares is None else kept.of(shares.repeat_interleave(self.channels))
@@ -90,7 +90,7 @@ class Separated(nn.Module):
         self.pointwise = nn.Conv2d(width, width, 1, groups=edges, bias=False)
         self.norm = EdgeNorm(edges, channels)
 
-    def forward(self, kept: Kept, x: Image, shares: Float[Tensor, " edges"] | None) -> NewImage:
+    def forward(self, kept: ActiveEdges, x: Image, shares: Float[Tensor, " edges"] | None) -> NewImage:
         x = depthwise(x, kept.of(self.depthwise.weight), self.stride, self.dilation)
         return self.norm(kept, pointwise(x, kept.of(self.pointwise.weight), len(kept.places)), shares)
 
@@ -106,14 +106,14 @@ class Convolution(nn.ModuleList):
         else:
             super().__init__(Separated(edges, channels, size, step, 1) for step in (stride, 1))
 
-    def forward(self, kept: Kept, x: Image, shares: Float[Tensor, " edges"]) -> NewImage:
+    def forward(self, kept: ActiveEdges, x: Image, shares: Float[Tensor, " edges"]) -> NewImage:
         *before, last = self
         for one in before:
             x = one(kept, x, None).relu_()
         return last(kept, x, shares)
 
 
-class Halving(nn.Module):
+class FactorizedReduce(nn.Module):
     """`skip_connect` at stride 2: half of an edge's channels from the pixels at even places, half from those at odd ones.
 
     `even` and `odd` are (edges * channels / 2, channels, 1, 1), edge by edge.
@@ -125,13 +125,13 @@ class Halving(nn.Module):
         self.odd = nn.Conv2d(channels, edges * (channels // 2), 1, bias=False)
         self.norm = EdgeNorm(edges, 2 * (channels // 2))
 
-    def forward(self, kept: Kept, even: Image, odd: Image, shares: Float[Tensor, " edges"]) -> NewImage:
+    def forward(self, kept: ActiveEdges, even: Image, odd: Image, shares: Float[Tensor, " edges"]) -> NewImage:
         halves = [pointwise(x, kept.of(one.weight)) for x, one in ((even, self.even), (odd, self.odd))]
         both = torch.stack([half.unflatten(1, (len(kept.places), -1)) for half in halves], dim=2)
         return self.norm(kept, channels_last(both.flatten(1, 3)), shares)
 
 
-class Fan(nn.Module):
+class MixedEdges(nn.Module):
     """All edges from one state to `edges` nodes. The nodes' images come out side by side.
 
     Submodules are named after the operations that have weights or statistics. The poolings are norms of the one source.
@@ -142,11 +142,11 @@ class Fan(nn.Module):
         self.edges, self.channels, self.stride = edges, channels, stride
         self.max_pool_3x3, self.avg_pool_3x3 = EdgeNorm(1, channels), EdgeNorm(1, channels)
         if stride == 2:
-            self.skip_connect = Halving(edges, channels)
+            self.skip_connect = FactorizedReduce(edges, channels)
         for name in OPERATIONS[4:]:
             self.add_module(name, Convolution(name, edges, channels, stride))
 
-    def forward(self, state: Image, shares: Float[Tensor, "edges operations"], live: Live) -> NewImage:
+    def forward(self, state: Image, shares: Float[Tensor, "edges operations"], live: ActiveOps) -> NewImage:
         parts = [
             part
             for part in (self._weightless(state, shares, live), self._weighted(state, shares, live))
@@ -157,10 +157,10 @@ class Fan(nn.Module):
             return state.new_zeros(len(state), self.edges * self.channels, rows, columns)
         return even_gradient(sum(parts[1:], start=parts[0]))
 
-    def _kept(self, name: str, live: Live) -> Kept:
-        return Kept(tuple(edge for edge, row in enumerate(live) if row[OPERATIONS.index(name)]), self.edges)
+    def _kept(self, name: str, live: ActiveOps) -> ActiveEdges:
+        return ActiveEdges(tuple(edge for edge, row in enumerate(live) if row[OPERATIONS.index(name)]), self.edges)
 
-    def _weightless(self, state: Image, shares: Tensor, live: Live) -> NewImage | None:
+    def _weightless(self, state: Image, shares: Tensor, live: ActiveOps) -> NewImage | None:
         """Once for all edges, which a product of matrices then gives their shares."""
         images, rows = [], []
         for name in ("max_pool_3x3", "avg_pool_3x3", "skip_connect")[: 4 - self.stride]:
@@ -180,18 +180,18 @@ class Fan(nn.Module):
             pooled = F.max_pool2d(state, 3, self.stride, padding=1)
         else:  # beyond the image there is nothing: only real pixels count
             pooled = F.avg_pool2d(state, 3, self.stride, padding=1, count_include_pad=False)
-        return even_gradient(getattr(self, name)(Kept((0,), 1), pooled, None))
+        return even_gradient(getattr(self, name)(ActiveEdges((0,), 1), pooled, None))
 
-    def _weighted(self, state: Image, shares: Tensor, live: Live) -> NewImage | None:
+    def _weighted(self, state: Image, shares: Tensor, live: ActiveOps) -> NewImage | None:
         """What has weights of its own on every edge; the sum of all operations."""
         seen = self._seen(state.relu())
         beside = cache(lambda pixels, copies: torch.cat([seen[pixels]] * copies, dim=1))
         total: Tensor | None = None
         for column, name in enumerate(OPERATIONS):
             one, kept = getattr(self, name, None), self._kept(name, live)
-            if not kept.places or not isinstance(one, Halving | Convolution):
+            if not kept.places or not isinstance(one, FactorizedReduce | Convolution):
                 continue
-            if isinstance(one, Halving):
+            if isinstance(one, FactorizedReduce):
                 x = one(kept, seen["even"], seen["odd"], shares[:, column])
             else:
                 pixels = "even" if self.stride == 2 and one.dilated else "all"

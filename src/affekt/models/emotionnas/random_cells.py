@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from affekt.errors import BadConfig
-from affekt.models.emotionnas.cell_graphs import AFTER, BEFORE, FRAME, INPUTS, Node, Recipe, compiled, states
+from affekt.models.emotionnas.cell_graphs import AFTER, BEFORE, FRAME, INPUTS, CellGraph, Node, compiled, states
 
 TRIES = 10_000  # by the published settings about one draft in six is a cell
 
@@ -55,7 +55,7 @@ def _check(weights: Mapping[Any, float], known: Sequence[Any], name: str) -> Non
         raise BadConfig(f"{name}: nothing weighs more than 0, so that nothing can be drawn")
 
 
-def drawn_recipe(generator: np.random.Generator, config: DrawConfig | None = None) -> Recipe:
+def draw_cell_graph(generator: np.random.Generator, config: DrawConfig | None = None) -> CellGraph:
     """A recipe that `compiled` takes. The same generator gives the same recipe.
 
     Drafts are drawn until one uses the frame and every state before it, and has no new state that takes one of those
@@ -132,7 +132,7 @@ def _in_order(draft: dict[str, dict[str, Any]], states: int) -> bool:
     return {FRAME, *before} <= taken and not direct
 
 
-def fingerprint(recipe: str | Recipe) -> str:
+def fingerprint(recipe: str | CellGraph) -> str:
     """Eight hexadecimal digits, of SHA-256: the same for recipes that differ in the names of their inner nodes, in the
     order of entries, or in that of inputs where it makes no difference. States keep their numbers. Raises `BadConfig`."""
     nodes = compiled(recipe)

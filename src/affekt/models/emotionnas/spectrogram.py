@@ -20,13 +20,13 @@ from affekt.models.emotionnas.cells import Architecture, DerivedCell, SearchCell
 from affekt.models.emotionnas.convolutions import channels_last
 from affekt.models.emotionnas.genotypes import Genotype, discretise, genotype_of
 from affekt.models.emotionnas.inputs import prepared
-from affekt.models.emotionnas.mixed_ops import Live
+from affekt.models.emotionnas.mixed_ops import ActiveOps
 from affekt.models.emotionnas.operations import Image
 from affekt.models.layers import StreamInput
 
 
 @dataclass(frozen=True)
-class SpectrogramConfig:
+class SpectrogramBranchConfig:
     """Defaults are those of section 3.3. The row of Table 3 that is printed as L = 8, C = 16 counts L = 6, C = 16."""
 
     cells: int = 3  # L
@@ -72,7 +72,7 @@ class SpectrogramBranch(EmotionModel):
     `edges`; `classifier`; of the search's network, `architecture`. Cells put their nodes side by side, the first first.
     """
 
-    Config = SpectrogramConfig
+    Config = SpectrogramBranchConfig
     streams = ("spectrogram",)
     paper = PaperSizes(emotions=4, frames={"spectrogram": 140})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -85,9 +85,9 @@ class SpectrogramBranch(EmotionModel):
             "dropout": 0.3,
         }
     }
-    config: SpectrogramConfig
+    config: SpectrogramBranchConfig
 
-    def __init__(self, config: SpectrogramConfig, emotions: int) -> None:
+    def __init__(self, config: SpectrogramBranchConfig, emotions: int) -> None:
         super().__init__()
         self.config, self.emotions = config, emotions
         self.dims, self.lengths = {"spectrogram": config.input_dim}, {"spectrogram": config.frames}
@@ -133,7 +133,7 @@ class SpectrogramBranch(EmotionModel):
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self.input.standardise(*statistics["spectrogram"])
 
-    def proceed(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         """Paths of a derived network are dropped the more often, the further training is."""
         for cell in self.cells:
             if isinstance(cell, DerivedCell):
@@ -181,7 +181,7 @@ class SpectrogramBranch(EmotionModel):
         return frozenset(name for name, _ in self.named_parameters() if name.startswith(tuple(dead)))
 
 
-def _weighed(alpha: Tensor) -> tuple[Tensor, Live]:
+def _weighed(alpha: Tensor) -> tuple[Tensor, ActiveOps]:
     """The operations' shares of every edge, and which of them are not zero. An exported graph computes all."""
     shares = alpha.softmax(dim=1)
     if torch.compiler.is_exporting() or shares.is_meta:

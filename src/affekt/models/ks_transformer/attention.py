@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from affekt.errors import BadConfig
 from affekt.models.base import check_sizes
-from affekt.models.ks_transformer.kernel import Choice, Kept, Weights, attend_to_kept, kept_keys
+from affekt.models.ks_transformer.kernel import Kept, KeySelection, Weights, attend_to_selected, kept_keys
 from affekt.models.layers import NEGATIVE, KeyMask, Sequence, sinusoids
 from affekt.models.layers.tracing import traced
 
@@ -85,11 +85,11 @@ class KeySparseAttention(nn.Module):
         are summed, and a share of the real keys is then kept. What was done is appended to `record`."""
         keys = None if query_mask is None else key_mask
         if record is None and self._worth_dropping(query, key):
-            attended = attend_to_kept(
+            attended = attend_to_selected(
                 self.query(query),
                 self.key(key),
                 self.value(value),
-                Choice(self.share, key_mask, query_mask, keys),
+                KeySelection(self.share, key_mask, query_mask, keys),
                 heads=self.heads,
                 scale=self.scale,
                 dropout=self.dropout if self.training else 0.0,

@@ -2,9 +2,9 @@
 section 2.1, eq. 4).
 
 The choice needs every weight, for a key's importance is the sum of its weights over the queries; what comes after it needs
-those of the kept keys alone. `attend_to_kept` works an utterance at a time, so that its weights are still in the cache when
-the next step reads them, and has keys as rows, so that the kept ones are rows to copy. Of the six products with a weight for
-every query and key, three (the values' own, and on the way back those that give the values' and the weights' gradients) then
+those of the kept keys alone. `attend_to_selected` works an utterance at a time, so that its weights are still in the cache
+when the next step reads them, and has keys as rows, so that the kept ones are rows to copy. Of the six products with a
+weight for every query and key, three (the values' own, and on the way back those that give the values' and the weights' gradients) then
 take half the keys, and dropout is drawn for half the weights. Adding up the scores' gradient still takes all: a softmax's
 gradient reaches the dropped keys too.
 """
@@ -57,7 +57,7 @@ def _most_important(importance: Float[Tensor, "batch heads keys"], share: float,
     return ~(importance < threshold) & counted[:, None]  # what is no number is kept, and so seen
 
 
-class Choice(NamedTuple):
+class KeySelection(NamedTuple):
     """How keys are chosen. share: None keeps them all. attendable: keys that get weight. queries, counted: those that
     are summed, and the keys that n is a share of; None for all."""
 
@@ -77,11 +77,11 @@ class Choice(NamedTuple):
         return [one.nonzero().squeeze(1) for one in _most_important(importance[None], self.share, counted)[0]]
 
 
-def attend_to_kept(
+def attend_to_selected(
     query: Sequence,
     key: Float[Tensor, "batch keys dim"],
     value: Float[Tensor, "batch keys dim"],
-    choice: Choice,
+    choice: KeySelection,
     *,
     heads: int,
     scale: float,
@@ -105,7 +105,7 @@ class _AttentionToKept(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        choice: Choice,
+        choice: KeySelection,
         heads: int,
         scale: float,
         dropout: float,

@@ -90,7 +90,7 @@ class CCAB(nn.Module):
 
 
 @dataclass(frozen=True)
-class Run:
+class ForwardState:
     """A batch on its way through the network: its masks by stream, and what the layers did, where that is asked for."""
 
     masks: Mapping[str, Mask]
@@ -177,12 +177,12 @@ class KSTransformer(EmotionModel):
         return streams_of(config)
 
     @classmethod
-    def sized(cls, config: KSTransformerConfig, frames: Mapping[str, int]) -> KSTransformerConfig:
+    def for_lengths(cls, config: KSTransformerConfig, frames: Mapping[str, int]) -> KSTransformerConfig:
         """The settings for so many frames of either stream, as they enter."""
         if "speech" in frames:
             frames = {**frames, "speech": -(-frames["speech"] // config.speech_stride)}
-        sized: KSTransformerConfig = super().sized(config, frames)
-        return sized
+        for_lengths: KSTransformerConfig = super().for_lengths(config, frames)
+        return for_lengths
 
     @classmethod
     def build(cls, config: KSTransformerConfig, specs: Mapping[str, FeatureSpec], emotions: int) -> KSTransformer:
@@ -206,7 +206,7 @@ class KSTransformer(EmotionModel):
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
         """The utterances' vectors, as the classifier takes them: speech, then text."""
         x, masks = self._start(batch)
-        run = Run(masks, None)
+        run = ForwardState(masks, None)
         return self._pooled(self._mixed(self._extracted(x, run), run), run)
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -219,7 +219,7 @@ class KSTransformer(EmotionModel):
         """
         x, masks = self._start(batch)
         record: dict[str, list[Attended]] = {}
-        run = Run(masks, record)
+        run = ForwardState(masks, record)
         extracted = self._extracted(x, run)
         found = {"embedding": self._pooled(self._mixed(extracted, run), run)}
         found |= {f"{stream}_embedding": self._pooled({stream: extracted[stream]}, run) for stream in self.streams}
@@ -253,11 +253,11 @@ class KSTransformer(EmotionModel):
             return stream
         return replace(stream, values=stream.values.masked_fill(~stream.mask.unsqueeze(2), 0.0))
 
-    def _extracted(self, x: Mapping[str, Tensor], run: Run) -> dict[str, Tensor]:
+    def _extracted(self, x: Mapping[str, Tensor], run: ForwardState) -> dict[str, Tensor]:
         """FEM (section 2.3): each stream by itself."""
         return {s: self._through("extraction", s, _at(self.extraction, s), x[s], run) for s in x}
 
-    def _mixed(self, extracted: Mapping[str, Tensor], run: Run) -> dict[str, Tensor]:
+    def _mixed(self, extracted: Mapping[str, Tensor], run: ForwardState) -> dict[str, Tensor]:
         """MIM and DFM (sections 2.4 and 2.5): keys of the cross halves are always what was extracted of the other."""
         mixed = {}
         for stream, x in extracted.items():
@@ -271,7 +271,7 @@ class KSTransformer(EmotionModel):
         return mixed
 
     def _through(
-        self, part: str, stream: str, stack: nn.Module, x: Sequence, run: Run, context: Context | None = None
+        self, part: str, stream: str, stack: nn.Module, x: Sequence, run: ForwardState, context: Context | None = None
     ) -> Sequence:
         """A stack's output, with the masks that its part of the network is told of."""
         keys = run.masks[stream if context is None else OTHER[stream]]
@@ -285,7 +285,7 @@ class KSTransformer(EmotionModel):
             record=None if run.record is None or not stack.layers else run.record.setdefault(f"{part}_{stream}", []),
         )
 
-    def _pooled(self, x: Mapping[str, Tensor], run: Run) -> Float[Tensor, "batch width"]:
+    def _pooled(self, x: Mapping[str, Tensor], run: ForwardState) -> Float[Tensor, "batch width"]:
         masked = self.config.masked is True
         return torch.cat([self.pooling(x[name], run.masks[name] if masked else None) for name in x], dim=1)
 

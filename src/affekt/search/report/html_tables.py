@@ -10,7 +10,7 @@ from html import escape
 from affekt.evaluation.scores import Comparison
 from affekt.reports.markdown import amounts, ends, spread
 from affekt.search.folder import Round
-from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, Row
+from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, NetworkRow
 from affekt.search.report.tables import Found, SearchTable, stage_costs
 from affekt.search.report.verdicts import duration
 
@@ -56,7 +56,7 @@ def branches(table: SearchTable) -> str:
     return _table(header, body, f"As Table 2. UA in percent, mean and standard deviation over the seeds. {APART}")
 
 
-def _name(row: Row) -> str:
+def _name(row: NetworkRow) -> str:
     return row.what if row.what == FUSION else f"{row.branch}: {row.what}"
 
 
@@ -64,7 +64,7 @@ def _heads(seeds: Sequence[int]) -> list[str]:
     return [f"seed {seed}" for seed in seeds]
 
 
-def _scored(row: Row, seeds: Sequence[int]) -> list[str]:
+def _scored(row: NetworkRow, seeds: Sequence[int]) -> list[str]:
     values = dict(zip(row.seeds, row.UA.seeds, strict=True))
     by_seed = [f"{100 * values[seed]:.1f}" if seed in values else "" for seed in seeds]
     return [_bold(spread(row.UA)), ends(row.scores.UA.low, row.scores.UA.high), *by_seed]
@@ -174,7 +174,7 @@ def _loss(one: Round, name: str) -> str:
     return _bold(text) if name in one.kept else text
 
 
-def _seeds(rows: Iterable[Row]) -> list[int]:
+def _seeds(rows: Iterable[NetworkRow]) -> list[int]:
     return sorted({seed for row in rows for seed in row.seeds})
 
 

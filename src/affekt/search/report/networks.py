@@ -18,7 +18,7 @@ from affekt.extras import need
 from affekt.protocols import Split
 from affekt.reports.results import Spread, spread
 from affekt.runs.folder import Run
-from affekt.runs.groups import Answers, finished
+from affekt.runs.groups import Predictions, finished
 from affekt.runs.selection import MEASURES, PART, select
 from affekt.search.folder import Search
 
@@ -44,7 +44,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
-class Cost:
+class NetworkCost:
     """Of trainings. Seconds are of training and scoring, summed over workers."""
 
     trainings: float
@@ -53,7 +53,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Row:
+class NetworkRow:
     """Networks of one kind on the test part. `scores` counts the answers of all of them together."""
 
     branch: str  # "spectrogram", "recurrent" or "fusion"
@@ -68,7 +68,7 @@ class Row:
     WA: Spread
     WF1: Spread
     scores: Scores
-    cost: Cost  # of all that was trained to have this, mean over the searches
+    cost: NetworkCost  # of all that was trained to have this, mean over the searches
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Group:
 class Answered:
     """A row, and what it was counted from: by seed, what each network answers, (utterances, emotions)."""
 
-    row: Row
-    answers: Mapping[int, Sequence[Answers]]
+    row: NetworkRow
+    answers: Mapping[int, Sequence[Predictions]]
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def runs_of(search: Search, stage: str) -> dict[str, Run]:
     return {place[-1]: one} if one.config_file.is_file() else search.runs(*place)
 
 
-def cost(runs: Runs) -> Cost:
+def cost(runs: Runs) -> NetworkCost:
     logs = [run.log() for run in runs]
-    return Cost(len(runs), sum(map(len, logs)), float(sum(line["seconds"] for log in logs for line in log)))
+    return NetworkCost(len(runs), sum(map(len, logs)), float(sum(line["seconds"] for log in logs for line in log)))
 
 
 def answered(group: Group) -> list[Answered]:
@@ -129,11 +129,11 @@ def _kinds(searches: Sequence[Search]) -> list[Kind]:
     return [
         Kind("spectrogram", SEARCHED, _ended("search of the cell"), _ended("search of the cell")),
         Kind("spectrogram", FOUND_CELL, _ended("found cell"), _begun(*TO_FIND[FOUND_CELL])),
-        Kind("spectrogram", PICKED, lambda search: picked(cells(search)), cells),
+        Kind("spectrogram", PICKED, lambda search: best_on_validation(cells(search)), cells),
         Kind("spectrogram", A_CELL, cells, cells),
         *_known("spectrogram", "known cells", searches),
         Kind("recurrent", FOUND_RECIPE, _chosen_recipe, _begun(*TO_FIND[FOUND_RECIPE])),
-        Kind("recurrent", PICKED, lambda search: picked(recipes(search)), recipes),
+        Kind("recurrent", PICKED, lambda search: best_on_validation(recipes(search)), recipes),
         Kind("recurrent", A_RECIPE, recipes, recipes),
         *_known("recurrent", "known recipes", searches),
         Kind("fusion", FUSION, _ended("fusion"), _begun(*TO_FIND[FOUND_CELL], *TO_FIND[FOUND_RECIPE], "fusion")),
@@ -161,7 +161,7 @@ def _chosen_recipe(search: Search) -> Runs:
     return [run] if run is not None and finished(run) else []
 
 
-def picked(runs: Runs) -> Runs:
+def best_on_validation(runs: Runs) -> Runs:
     """What a random search finds: the network that is best on the validation part, by the rule that chooses its epoch, or
     by UA where that rule does not look there. The first of equals; none of none."""
     return [max(runs, key=_on_validation)] if runs else []
@@ -178,7 +178,7 @@ def _on_validation(run: Run) -> float:
     return _metric(ua, labels, answers)
 
 
-def _metric(metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], answers: Answers) -> float:
+def _metric(metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], answers: Predictions) -> float:
     return metric(confusion(labels, answers.argmax(axis=1), answers.shape[1]))
 
 
@@ -189,7 +189,7 @@ def _answered(group: Group, kind: Kind) -> Answered | None:
         return None
     answers = {seed: _answers(group.splits, folds) for seed, folds in runs.items()}
     networks = [run for folds in runs.values() for fold in folds for run in fold]
-    row = Row(
+    row = NetworkRow(
         branch=kind.branch,
         what=kind.what,
         settings=_settings(networks[0].config["model"]),
@@ -205,7 +205,7 @@ def _answered(group: Group, kind: Kind) -> Answered | None:
     return Answered(row, answers)
 
 
-def _answers(splits: Sequence[Split], folds: Sequence[Runs]) -> list[Answers]:
+def _answers(splits: Sequence[Split], folds: Sequence[Runs]) -> list[Predictions]:
     """A seed's answers on all folds. Of several networks the first of each fold stand together, then the second, ...; a fold
     that has fewer begins again with its first."""
     for split, runs in zip(splits, folds, strict=True):
@@ -216,31 +216,35 @@ def _answers(splits: Sequence[Split], folds: Sequence[Runs]) -> list[Answers]:
     return [np.concatenate([each[n % len(each)] for each in answers]) for n in range(max(map(len, folds)))]
 
 
-def _chosen(run: Run) -> Answers:
+def _chosen(run: Run) -> Predictions:
     return run.predictions(select(run, run.config["selection"]))["test"]
 
 
 def _spread(
-    metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], answers: Mapping[int, Sequence[Answers]]
+    metric: Callable[[NDArray[np.int64]], float],
+    labels: NDArray[np.int64],
+    answers: Mapping[int, Sequence[Predictions]],
 ) -> Spread:
     """Over seeds; of several networks of a seed, their mean."""
     return spread([float(np.mean([_metric(metric, labels, one) for one in several])) for several in answers.values()])
 
 
-def _scores(group: Group, answers: Sequence[Answers]) -> Scores:
+def _scores(group: Group, answers: Sequence[Predictions]) -> Scores:
     times = len(answers)
     people = group.people and list(group.people) * times
     return score(np.tile(group.labels, times), np.concatenate(answers), group.emotions, people, units=group.ids * times)
 
 
-def _paid(kind: Kind, search: Search) -> Cost:
+def _paid(kind: Kind, search: Search) -> NetworkCost:
     """Of one random network, the mean over those of the search."""
     runs = kind.paid(search)
     return _mean([cost([run]) for run in runs]) if kind.what in (A_CELL, A_RECIPE) else cost(runs)
 
 
-def _mean(costs: Sequence[Cost]) -> Cost:
-    return Cost(*(float(np.mean([getattr(one, what) for one in costs])) for what in ("trainings", "epochs", "seconds")))
+def _mean(costs: Sequence[NetworkCost]) -> NetworkCost:
+    return NetworkCost(
+        *(float(np.mean([getattr(one, what) for one in costs])) for what in ("trainings", "epochs", "seconds"))
+    )
 
 
 def _settings(model: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from affekt.protocols import INDEPENDENT
 from affekt.protocols.split import combined_hash
 from affekt.reports.results import Spread, paired
 from affekt.runs.folder import Run
-from affekt.runs.groups import finished, people_of, source_of
+from affekt.runs.groups import finished, source_of, speakers_of
 from affekt.runs.selection import Rule
 from affekt.search.folder import Round, Search, searches_in
 from affekt.search.report.networks import (
@@ -33,9 +33,9 @@ from affekt.search.report.networks import (
     SEARCHED,
     STAGES,
     Answered,
-    Cost,
     Group,
-    Row,
+    NetworkCost,
+    NetworkRow,
     answered,
     cost,
     runs_of,
@@ -68,7 +68,7 @@ class Found:
     recipe_name: str
     recipe: Mapping[str, Any] | None  # None, too, where only a published recipe's name was written down
     rounds: Sequence[Round]
-    stages: Mapping[str, Cost]
+    stages: Mapping[str, NetworkCost]
     unfinished: tuple[str, ...]  # trainings that have begun and are not at their end: they go on, or came apart
     missing: tuple[str, ...]  # stages of which there is nothing: not yet, or they were left out
 
@@ -94,24 +94,24 @@ class SearchTable:
         str  # what the architecture's weights learnt from: "validation", "half" of the training part, or "" if unknown
     )
     doubt: str  # why nobody knows who speaks; "" where it is known
-    rows: Sequence[Row]
+    rows: Sequence[NetworkRow]
     differences: Sequence[Difference]
     searches: Sequence[Found]
 
-    def row(self, branch: str, what: str) -> Row | None:
+    def row(self, branch: str, what: str) -> NetworkRow | None:
         return next((row for row in self.rows if (row.branch, row.what) == (branch, what)), None)
 
     def difference(self, first: str, second: str) -> Difference | None:
         return next((one for one in self.differences if (one.first, one.second) == (first, second)), None)
 
 
-def stage_costs(table: SearchTable) -> dict[str, Cost]:
+def stage_costs(table: SearchTable) -> dict[str, NetworkCost]:
     """What each stage that has begun cost, over all seeds and folds."""
-    found: dict[str, Cost] = {}
+    found: dict[str, NetworkCost] = {}
     for stage in STAGES:
         if costs := [one.stages[stage] for one in table.searches if stage in one.stages]:
             amounts = (sum(getattr(one, what) for one in costs) for what in ("trainings", "epochs", "seconds"))
-            found[stage] = Cost(*amounts)
+            found[stage] = NetworkCost(*amounts)
     return found
 
 
@@ -207,7 +207,7 @@ def _people(config: Mapping[str, Any], ids: Sequence[str]) -> tuple[list[str] | 
     known: dict[str, str] = {}
     for corpus, source in _sources(config, ids).items():
         its = [one for one in ids if one.startswith(f"{corpus}/")]
-        people, doubt = people_of(source, its)
+        people, doubt = speakers_of(source, its)
         if people is None:
             return None, doubt
         known.update(zip(its, people, strict=True))

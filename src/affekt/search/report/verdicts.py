@@ -8,7 +8,7 @@ from typing import Literal
 
 from affekt.protocols import INDEPENDENT
 from affekt.runs.selection import PART
-from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, Row
+from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, NetworkRow
 from affekt.search.report.tables import Difference, Found, SearchTable
 
 SAID = {
@@ -101,7 +101,7 @@ def sentence(difference: Difference) -> str:
     return f"{said}: {points} (95 % {low} to {high}; {ahead})."
 
 
-def _budget(row: Row, rival: Row) -> str:
+def _budget(row: NetworkRow, rival: NetworkRow) -> str:
     spent = (
         f"The search and its training took {row.cost.epochs:.0f} epochs and {duration(row.cost.seconds)}, the random search "
         f"{rival.cost.epochs:.0f} epochs of {rival.cost.trainings:.0f} networks and {duration(rival.cost.seconds)}."

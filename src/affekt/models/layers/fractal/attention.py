@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from affekt.errors import BadConfig
 from affekt.models.layers.fractal import cpu, gpu
-from affekt.models.layers.fractal.options import FractalRules
-from affekt.models.layers.fractal.torch_ops import ScaleOperator, fractal_levels
+from affekt.models.layers.fractal.options import FractalOptions
+from affekt.models.layers.fractal.torch_ops import ScaleOperator, fractal_scales
 from affekt.models.layers.projection import projected
 from affekt.models.layers.shapes import NEGATIVE, Mask, Sequence
 from affekt.models.layers.tracing import traced
@@ -45,21 +45,21 @@ def fractal_attention(
         operation count includes them and its text is silent, so the default leaves them in.
     dropout: share of the attention weights that are dropped; the caller passes 0 outside training.
     """
-    return _attend(query, key, value, FractalRules(heads, factor, scales, mask_window_padding, dropout), mask)
+    return _attend(query, key, value, FractalOptions(heads, factor, scales, mask_window_padding, dropout), mask)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, rules: FractalRules, mask: Tensor | None) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, rules: FractalOptions, mask: Tensor | None) -> Tensor:
     """By the fastest way that there is for such tensors; where they are traced, in torch's own operations."""
     _check(query, key, value, rules, mask)
     rules = replace(rules, scales=_scales_with_frames(query, rules))
     for way in () if traced(query) else (cpu, gpu):
         if way.supports(query, rules):
             return way.attend(query, key, value, rules, None if mask is None else mask.sum(dim=1))
-    levels = fractal_levels(query, key, value, mask=mask, **asdict(rules))
+    levels = fractal_scales(query, key, value, mask=mask, **asdict(rules))
     return sum(levels[1:], start=levels[0])
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor, rules: FractalRules, mask: Tensor | None) -> None:
+def _check(query: Tensor, key: Tensor, value: Tensor, rules: FractalOptions, mask: Tensor | None) -> None:
     """Raise `BadConfig` for tensors that do not belong together: compiled code would read past their ends."""
     if query.ndim != 3 or query.shape[2] % rules.heads:
         raise BadConfig(
@@ -78,7 +78,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor, rules: FractalRules, mask:
         )
 
 
-def _scales_with_frames(query: Tensor, rules: FractalRules) -> int:
+def _scales_with_frames(query: Tensor, rules: FractalOptions) -> int:
     """How many scales are worth a look: those beyond have no frame, and contribute nothing."""
     if traced(query):  # the length may be a symbol
         return rules.scales
@@ -115,7 +115,7 @@ class FractalAttention(nn.Module):
         steps = range(0 if operator == "average" else scales - 1)
         self.operators = nn.ModuleList(ScaleOperator(dim, factor, depthwise=operator == "depthwise") for _ in steps)
         self.score = nn.Linear(dim, 1, bias=False) if mixer == "attention" else None
-        self.rules = FractalRules(heads, factor, scales, mask_window_padding, dropout, temperature, upsampling)
+        self.rules = FractalOptions(heads, factor, scales, mask_window_padding, dropout, temperature, upsampling)
         self.mixer = mixer
 
     def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
@@ -130,14 +130,14 @@ class FractalAttention(nn.Module):
         norms = torch.stack([level.norm(dim=2) for level in self._levels(x, mask)], dim=1)
         return norms / norms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)
 
-    def _rules_now(self) -> FractalRules:
+    def _rules_now(self) -> FractalOptions:
         return self.rules if self.training else replace(self.rules, dropout=0.0)
 
     def _levels(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
         """What each scale contributes, finest first, weighted already where the mixer weighs."""
         operators = self.operators if len(self.operators) else None
         streams = projected(x, self.query, self.key, self.value)
-        levels = fractal_levels(*streams, mask=mask, operators=operators, **asdict(self._rules_now()))
+        levels = fractal_scales(*streams, mask=mask, operators=operators, **asdict(self._rules_now()))
         if self.score is None:
             return levels
         scores = torch.cat([self.score(level) for level in levels], dim=2)

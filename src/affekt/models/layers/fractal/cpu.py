@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from affekt.models.layers.fractal.options import FractalRules
+from affekt.models.layers.fractal.options import FractalOptions
 from affekt.models.layers.shapes import Sequence
 from affekt.models.layers.threads import side_by_side
 
@@ -33,7 +33,7 @@ UNEVEN = 1.15  # share of the mean that the busiest thread may have before utter
 HUGE = 2**21  # bytes of a huge page
 
 
-def supports(query: Tensor, rules: FractalRules) -> bool:  # noqa: ARG001 (all rules are computed)
+def supports(query: Tensor, rules: FractalOptions) -> bool:  # noqa: ARG001 (all rules are computed)
     """Whether `attend` can do this: numba, and tensors on a processor."""
     return query.device.type == "cpu" and query.dtype in COMPUTED and _has_numba()
 
@@ -51,10 +51,10 @@ def attend(
     query: Sequence,
     key: Sequence,
     value: Sequence,
-    rules: FractalRules,
+    rules: FractalOptions,
     lengths: Int[Tensor, " batch"] | None = None,
 ) -> Sequence:
-    """The sum over all scales of `torch_ops.fractal_levels`, with zeros behind an utterance's own frames.
+    """The sum over all scales of `torch_ops.fractal_scales`, with zeros behind an utterance's own frames.
 
     lengths: of each utterance, that many frames are its own. 16-bit tensors are computed in 32 bits.
     """
@@ -66,7 +66,7 @@ def attend(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, rules: FractalRules, lengths: Tensor | None
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, rules: FractalOptions, lengths: Tensor | None
     ) -> Tensor:
         from affekt.models.layers.fractal import cpu_kernels
 
@@ -100,7 +100,7 @@ class _Attention(torch.autograd.Function):
         return *gradients, None, None
 
 
-def _compiled_rules(rules: FractalRules, query: Tensor) -> Rules:
+def _compiled_rules(rules: FractalOptions, query: Tensor) -> Rules:
     from affekt.models.layers.fractal.cpu_kernels import Rules
 
     number = np.float64 if query.dtype == torch.float64 else np.float32

@@ -1,4 +1,4 @@
-"""Fractal attention on a GPU, all scales in one kernel each way: the sum of `torch_ops.fractal_levels`, differentiable.
+"""Fractal attention on a GPU, all scales in one kernel each way: the sum of `torch_ops.fractal_scales`, differentiable.
 
 What costs here is memory, not arithmetic: at each scale a frame meets `factor` others. With N = batch * frames * dim numbers
 
@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from affekt.models.layers.fractal.gpu_plan import Form, Walk, form_for, walk_for
-from affekt.models.layers.fractal.options import FractalRules
+from affekt.models.layers.fractal.options import FractalOptions
 from affekt.models.layers.shapes import Sequence
 
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -57,7 +57,7 @@ class Launch(NamedTuple):
 THERE, BACK = Launch(1024, 128, 4), Launch(512, 168, 3)
 
 
-def supports(query: Tensor, rules: FractalRules) -> bool:
+def supports(query: Tensor, rules: FractalOptions) -> bool:
     """Whether `attend` can do this: Triton, a card that it makes code for (or its interpreter), and a factor up to 16."""
     able = torch.cuda.get_device_capability(query.device) >= CAPABILITY if query.is_cuda else _interpreted()
     return (
@@ -72,7 +72,7 @@ def attend(
     query: Sequence,
     key: Sequence,
     value: Sequence,
-    rules: FractalRules,
+    rules: FractalOptions,
     lengths: Int[Tensor, " batch"] | None = None,
 ) -> Sequence:
     """The sum over scales that `fractal_attention` gives, (batch, frames, dim) in and out, without W^O.
@@ -91,7 +91,7 @@ def attend(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None, rules: FractalRules, seed: int
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None, rules: FractalOptions, seed: int
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, lengths)
         ctx.rules, ctx.seed = rules, seed
@@ -107,7 +107,7 @@ class _Attention(torch.autograd.Function):
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
-def _attended(inputs: Inputs, lengths: Tensor | None, rules: FractalRules, seed: int) -> Tensor:
+def _attended(inputs: Inputs, lengths: Tensor | None, rules: FractalOptions, seed: int) -> Tensor:
     from affekt.models.layers.fractal.gpu_kernels import attend_kernel
 
     query = inputs[0]
@@ -128,7 +128,7 @@ def _attended(inputs: Inputs, lengths: Tensor | None, rules: FractalRules, seed:
     return output
 
 
-def _gradients(inputs: Inputs, slope: Tensor, lengths: Tensor | None, rules: FractalRules, seed: int) -> Inputs:
+def _gradients(inputs: Inputs, slope: Tensor, lengths: Tensor | None, rules: FractalOptions, seed: int) -> Inputs:
     from affekt.models.layers.fractal.gpu_kernels import differentiate_kernel
 
     query, slope = inputs[0], _with_rows(slope)
@@ -149,7 +149,7 @@ def _gradients(inputs: Inputs, slope: Tensor, lengths: Tensor | None, rules: Fra
     return outputs
 
 
-def _cut(query: Tensor, rules: FractalRules, lengths: Tensor | None, launch: Launch) -> tuple[Form, Walk]:
+def _cut(query: Tensor, rules: FractalOptions, lengths: Tensor | None, launch: Launch) -> tuple[Form, Walk]:
     batch, frames, dim = query.shape
     form = form_for(
         rules,
@@ -165,7 +165,7 @@ def _cut(query: Tensor, rules: FractalRules, lengths: Tensor | None, launch: Lau
     return form, walk_for(form, heads=batch * rules.heads, frames=frames, programs=launch.programs * processors)
 
 
-def _sizes(query: Tensor, rules: FractalRules, walk: Walk) -> tuple[int, ...]:
+def _sizes(query: Tensor, rules: FractalOptions, walk: Walk) -> tuple[int, ...]:
     return rules.heads, query.shape[1], walk.tiles, walk.items, walk.share
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from affekt.models.layers.fractal.options import FractalRules
+from affekt.models.layers.fractal.options import FractalOptions
 
 # Elements of a block, four for each of 128 threads: with fewer, a row's sums would cross from warp to warp.
 FEWEST = 512
@@ -46,7 +46,7 @@ class Walk(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def form_for(rules: FractalRules, *, width: int, frames: int, elements: int, ragged: bool, double: bool) -> Form:
+def form_for(rules: FractalOptions, *, width: int, frames: int, elements: int, ragged: bool, double: bool) -> Form:
     """elements: of one block of one stream, for windows of three frames of 32 bits; fewer where either is more."""
     factor = rules.factor
     scales = 1

@@ -9,7 +9,7 @@ from affekt.errors import BadConfig
 
 
 @dataclass(frozen=True)
-class FractalRules:
+class FractalOptions:
     """How windows, scales and heads lie. Sections are of MSTR's paper; what it leaves open says so.
 
     factor: p, frames of a window and ratio between scales. scales: L.

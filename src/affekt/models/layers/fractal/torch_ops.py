@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from affekt.models.layers.shapes import Mask, Sequence
 
 
-def fractal_levels(
+def fractal_scales(
     query: Sequence,
     key: Sequence,
     value: Sequence,
