@@ -76,7 +76,7 @@ def check(name: Name, root: Root = "", json: Json = False, column: Columns = Non
     from affekt.corpora import inspection
 
     source = _source(name, root, column, emotion)
-    with _progress() as progress:
+    with _progress("checking") as progress:
         found = inspection.check(source, progress)
     if json:
         print(jsonlib.dumps(asdict(found)))
@@ -129,7 +129,7 @@ def transcribe(
     utterances = _source(name, root, column, emotion).read()
     transcription.check_output(output, utterances)
     recogniser = transcription.Whisper(model, device)
-    with _progress() as progress:
+    with _progress("transcribing") as progress:
         found = transcription.transcribe(utterances, recogniser, output, again=again, progress=progress)
     if json:
         print(jsonlib.dumps({**asdict(found), "output": str(output), "text_by": recogniser.name}))
@@ -156,18 +156,12 @@ def pairs(option: str, values: list[str] | None) -> dict[str, str]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _progress(task: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Draw a progress bar on a terminal; yield None elsewhere."""
+    from affekt.cli.display import progress_bar
 
-    columns = (TextColumn("listening"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
-        yield lambda done, files: bar.update(task, completed=done, total=files)
+    with progress_bar() as progress:
+        yield progress and (lambda done, total: progress(task, done, total))
 
 
 def _print_description(source: Source, found: Description, labels: str) -> None:

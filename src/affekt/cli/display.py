@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBars
 from rich.text import Text
 
 from affekt.inference.row import Row
+from affekt.progress import Progress
 
 COLOURS = {
     "angry": "red",
@@ -34,6 +38,44 @@ WINDOWS = 12  # of a long recording, so many windows are shown
 LAYOUTS = ((20, True, 32), (10, True, 28), (10, False, 20), (0, False, 0))
 
 
+class _PlainHandler(logging.Handler):
+    """Prints messages to standard error as it is at the time, since a progress bar replaces it while it is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def show_log() -> None:
+    """Print the package's log, from level INFO on, to standard error: one message per line and nothing else."""
+    logger = logging.getLogger("affekt")
+    if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
+        logger.addHandler(_PlainHandler())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """Draw a bar for each unfinished task on standard error. Yields None where standard error is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with _bars(Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def update(task: str, done: int, total: int) -> None:
+            if task not in tasks:
+                tasks[task] = bars.add_task(task, total=total)
+            bars.update(tasks[task], completed=done, total=total, visible=done < total)
+
+        yield update
+
+
+def _bars(console: Console) -> ProgressBars:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return ProgressBars(*columns, console=console, transient=True)
+
+
 class Display:
     """Shows rows as they come. Data goes to standard output, progress and the summary to standard error."""
 
@@ -41,7 +83,7 @@ class Display:
         self.names, self.json, self.output = names, json, output
         self.failed = self.earlier = 0
         self.console = Console(highlight=False, soft_wrap=True)
-        self.progress: Progress | None = None
+        self.progress: ProgressBars | None = None
         self.emotion = max(map(len, emotions))
         self.name = max(map(cell_len, names), default=0)
         self.bar, self.second, _ = LAYOUTS[0]
@@ -63,10 +105,9 @@ class Display:
         if len(self.names) > FEW and sys.stderr.isatty():
             # Rows pass above the bar where both go to one terminal.
             together = self.console if self.console.is_terminal else Console(stderr=True)
-            columns = (TextColumn("recognising"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.progress = Progress(*columns, console=together, transient=True)
+            self.progress = _bars(together)
             self.progress.start()
-            self.task = self.progress.add_task("", total=len(self.names))
+            self.task = self.progress.add_task("recognizing", total=len(self.names))
         return self
 
     def __exit__(

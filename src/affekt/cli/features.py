@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -105,19 +104,18 @@ def _facts(one: StoredFeature) -> dict[str, object]:
     }
 
 
-def _checked(found: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
-    """Every file with what is wrong with it; a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def _checked(features: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
+    """Yield every file with the reason why it is damaged, "" where it is not; draw a bar on a terminal."""
+    from affekt.cli.display import progress_bar
     from affekt.features.store_maintenance import damages
 
-    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("", total=sum(len(one.files) for one in found))
-        for one in found:
-            for path, reason in damages(one):
-                progress.advance(task)
+    done, total = 0, sum(len(feature.files) for feature in features)
+    with progress_bar() as progress:
+        for feature in features:
+            for path, reason in damages(feature):
+                done += 1
+                if progress:
+                    progress("verifying", done, total)
                 yield path, reason
 
 

@@ -1,0 +1,8 @@
+"""The callback that long work reports its progress to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(task, done, total)`: the task's name, how many of its steps are done, and how many there are."""
