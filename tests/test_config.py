@@ -1,6 +1,7 @@
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -15,6 +16,8 @@ from affekt.training.recipe import load_recipe, shipped_recipes
 
 @dataclass(frozen=True)
 class Inner:
+    renamed: ClassVar[Mapping[str, str]] = {"speed": "rate"}
+
     rate: float = 0.1
 
 
@@ -26,6 +29,7 @@ class Settings:
     names: tuple[str, ...] = ()
     several: tuple[Inner, ...] = ()
     perhaps: Inner | None = None
+    by_name: Mapping[str, Inner] = field(default_factory=dict)
 
 
 def test_settings_survive_toml(tmp_path):
@@ -50,6 +54,27 @@ def test_settings_survive_toml(tmp_path):
 def test_what_is_wrong_is_named(data, message):
     with pytest.raises(BadConfig, match=message):
         decode(Settings, data, "here")
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        ({"inner": {"speed": 1.0}}, "here, inner"),
+        ({"several": [{}, {"speed": 1.0}]}, "here, several, entry 2"),
+        ({"perhaps": {"speed": 1.0}}, "here, perhaps"),
+        ({"by_name": {"a": {"speed": 1.0}}}, "here, by_name, a"),
+        (override({}, ["inner.speed=1.0"]), "here, inner"),
+    ],
+)
+def test_an_old_key_is_refused_with_its_new_name(data, place):
+    with pytest.raises(BadConfig, match=f"^{place}: 'speed' was renamed to 'rate'$"):
+        decode(Settings, {"epochs": 1, **data}, "here")
+
+
+def test_an_old_key_of_a_named_section_is_refused():
+    registry = Registry("thing", {"inner": "tests.test_config:Inner"})
+    with pytest.raises(BadConfig, match="'speed' was renamed to 'rate'"):
+        decode_named(registry, {"name": "inner", "speed": 1.0}, "here")
 
 
 def test_assignments_reach_into_sections():

@@ -17,6 +17,7 @@ LEVELS = {
     "audio": 1,
     "batch": 1,
     "config": 1,
+    "files": 1,
     "labels": 1,
     "tables": 1,
     "utterance": 1,
@@ -38,7 +39,7 @@ LEVELS = {
 # Within these levels modules build on one another: each may import what stands before it.
 ORDERED = (
     ("errors", "extras", "registry"),
-    ("utterance", "labels", "audio", "config", "batch"),
+    ("utterance", "files", "labels", "audio", "config", "batch"),
     ("evaluation", "runs"),
     ("workflows", "search"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -48,11 +48,22 @@ def encode(settings: Any) -> dict[str, Any]:
 
 
 def decode(kind: type[Settings], data: Mapping[str, Any], where: str) -> Settings:
-    """A dataclass from a mapping: unknown keys, missing keys and wrong types raise `BadConfig` that names them."""
+    """Build a dataclass from a mapping.
+
+    A dataclass may declare `renamed: ClassVar[Mapping[str, str]]`, its former keys and their present names.
+
+    Args:
+        kind: The dataclass.
+        data: Its settings, as read from TOML or JSON.
+        where: What the settings belong to, for error messages: a file's name, for example.
+
+    Raises:
+        BadConfig: A key is unknown, missing or was renamed, or a value has the wrong type. The message names it.
+    """
     _check_keys(kind, data, where)
     try:
         return msgspec.convert(dict(data), kind, strict=True)
-    except ValueError as error:  # msgspec's own among them, and what a dataclass says of its values
+    except ValueError as error:  # msgspec's own errors are ValueErrors, and so are those of a dataclass's own checks
         raise BadConfig(f"{where}: {error}{_choices(kind, str(error))}") from error
 
 
@@ -67,23 +78,30 @@ def _choices(kind: Any, message: str) -> str:
 
 
 def _check_keys(hint: Any, value: Any, where: str) -> None:
-    """Look for unknown keys in a dataclass, and in those within it, within lists and within unions."""
+    """Raise `BadConfig` for an unknown key of a dataclass, or of one nested in it, in a list, a table or a union."""
     if isinstance(value, list):
-        for part in get_args(hint):
+        for argument in get_args(hint):
             for number, entry in enumerate(value, start=1):
-                _check_keys(part, entry, f"{where}, entry {number}")
+                _check_keys(argument, entry, f"{where}, entry {number}")
     elif isinstance(value, Mapping) and dataclasses.is_dataclass(hint):
         known = {field.name for field in dataclasses.fields(hint)}
         hints = get_type_hints(hint)
         for key, entry in value.items():
             if key not in known:
-                raise BadConfig(
-                    f"{where}: unknown key {key!r}{did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
-                )
+                raise BadConfig(f"{where}: {_unknown_key(key, known, getattr(hint, 'renamed', {}))}")
             _check_keys(hints[key], entry, f"{where}, {key}")
+    elif isinstance(value, Mapping) and get_origin(hint) in (dict, Mapping):
+        for key, entry in value.items():
+            _check_keys(get_args(hint)[1], entry, f"{where}, {key}")
     elif isinstance(value, Mapping):
-        for part in get_args(hint):
-            _check_keys(part, value, where)
+        for argument in get_args(hint):
+            _check_keys(argument, value, where)
+
+
+def _unknown_key(key: str, known: Collection[str], renamed: Mapping[str, str]) -> str:
+    if key in renamed:
+        return f"{key!r} was renamed to {renamed[key]!r}"
+    return f"unknown key {key!r}{did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
 
 
 def decode_named(registry: Registry, section: Mapping[str, Any], where: str) -> tuple[Any, Any]:

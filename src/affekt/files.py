@@ -1,0 +1,54 @@
+"""Write files and folders atomically: under their final name they are complete, or absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; rename it to `path` on success, delete it on failure.
+
+    A reader finds the old file or the new one, never a partial one; many processes may write the same path, on a network
+    disk too. The temporary file exists already, is empty and has the mode of a file that the user creates, which the
+    result keeps even where a library would make it readable by its owner alone (safetensors' `save_file`).
+
+    Raises:
+        OSError: The folder does not exist or cannot be written.
+    """
+    temporary = _temporary_path(path)
+    try:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+        yield temporary
+        if temporary.stat().st_mode != mode:
+            temporary.chmod(mode)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; rename it to `path` on success, delete it on failure.
+
+    Raises:
+        OSError: `path` is a folder that is not empty, or its parent cannot be written.
+    """
+    temporary = _temporary_path(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_path(path: Path) -> Path:
+    """Return a hidden name in the same folder, of this process; the random part tells threads and machines apart."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")

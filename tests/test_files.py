@@ -1,0 +1,81 @@
+import os
+import stat
+
+import pytest
+
+from affekt.files import atomic_folder, atomic_write
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_half(path):
+    with atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("stop")
+
+
+def fill_half(path):
+    with atomic_folder(path) as temporary:
+        (temporary / "file").touch()
+        raise RuntimeError("stop")
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".result.txt.")
+        assert str(os.getpid()) in temporary.name
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["result.txt"]
+
+
+def test_a_failure_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="stop"):
+        write_half(path)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["result.txt"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "result.txt"
+    with atomic_write(path) as first, atomic_write(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # the outer one is the last to finish
+    assert names(tmp_path) == ["result.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_a_file_has_the_users_mode(tmp_path):
+    (tmp_path / "plain").touch()
+    with atomic_write(tmp_path / "private") as temporary:
+        temporary.unlink()
+        temporary.touch(mode=0o600)  # as safetensors' save_file does
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "private")]
+    assert modes[0] == modes[1]
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "none" / "result.txt"):
+        pass
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "folder"
+    with pytest.raises(RuntimeError, match="stop"):
+        fill_half(path)
+    assert names(tmp_path) == []
+    with atomic_folder(path) as temporary:
+        (temporary / "file").touch()
+        assert not path.exists()
+    assert names(path) == ["file"]
+    assert names(tmp_path) == ["folder"]
