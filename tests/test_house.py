@@ -46,8 +46,6 @@ ORDERED = (
 # Imports that still go upward, module by module.
 UPWARD = {
     ("cost", "reports"),
-    ("reports", "search"),
-    ("runs", "search"),
     ("training", "search"),
     ("workflows", "search"),
 }

@@ -13,7 +13,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
-from affekt.reports.markdown import page
+from affekt.reports import sections
+from affekt.reports.markdown import to_section
 from affekt.reports.results import results
 from affekt.runs.folder import Run
 from affekt.runs.groups import _speakers
@@ -38,6 +39,10 @@ def data(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path / "data"))
     _speakers.cache_clear()  # what another test's corpus of the same name said
     return tmp_path / "data"
+
+
+def page(found):
+    return sections.page([to_section(found)])
 
 
 def trained(folder, name="mstr-cremad", settings=(), *, seeds=2, skill=1.5, epochs=EPOCHS):

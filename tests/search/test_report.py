@@ -17,15 +17,16 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from affekt.errors import BadConfig
-from affekt.reports.markdown import page
+from affekt.reports import markdown, sections
 from affekt.reports.results import Results, Spread, results
-from affekt.runs.folder import Run
+from affekt.runs.folder import COMPOSITE_MARKERS, Run
 from affekt.runs.groups import _speakers
 from affekt.runs.selection import select
-from affekt.search.folder import Round
+from affekt.search.folder import Round, Search
 from affekt.search.report.draw_alphas import draw_mean_shares, shares_of
 from affekt.search.report.draw_cells import cell_graph, draw_genotype, draw_recipe, recipe_graph
 from affekt.search.report.graph_layout import HEIGHT, lay_out, monotone
+from affekt.search.report.markdown import to_section
 from affekt.search.report.networks import A_CELL, FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED
 from affekt.search.report.page import search_page
 from affekt.search.report.tables import Difference, search_results
@@ -33,6 +34,10 @@ from affekt.search.report.verdicts import duration, judged, verdicts
 from tests.search.finished import GENOTYPE, GRU, LSTM, OPERATIONS, RECIPE, STAGES, Maker, made_corpus, made_searches
 
 NOTHING = Results([], [])
+
+
+def page(runs, searches):
+    return sections.page([markdown.to_section(runs), to_section(searches)])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -350,6 +355,10 @@ def test_a_searchs_runs_are_no_trainings(whole, table):
     # One of its runs, asked for by itself, is a training as any other.
     (row,) = results([whole / "fold-1" / "seed-0" / "spectrogram" / "found"]).rows
     assert row.name == "spectrogram/found"
+
+
+def test_the_marker_of_a_search_is_known_to_the_runs():
+    assert Search(Path()).config_file.name in COMPOSITE_MARKERS
 
 
 def test_a_training_beside_a_search_is_one(whole, tmp_path):

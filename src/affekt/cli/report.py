@@ -24,21 +24,17 @@ def report(
     Neither audio nor models are needed. The corpora, where AFFEKT_DATA or the recipe's own path leads to them, tell who
     speaks and whether the audio is the original.
     """
-    import dataclasses
     import json as jsonlib
 
-    from affekt.reports.markdown import page
-    from affekt.reports.results import results
-    from affekt.search.report.tables import search_results
+    from affekt.reports.sections import page, sections
 
-    found, searches = results(runs), search_results(runs)
-    doubts = [row.doubt for row in found.rows] + [one.doubt for one in searches]
-    for doubt in dict.fromkeys(filter(None, doubts)):
-        print(f"who speaks is not known: {doubt}", file=sys.stderr)
+    parts = [sections[name](runs) for name in sections]
+    for reason in dict.fromkeys(reason for part in parts for reason in part.unknown_speakers):
+        print(f"speakers unknown: {reason}", file=sys.stderr)
     if output is not None:
-        output.write_text(page(found, searches), encoding="utf-8")
-        print(f"{output}: {len(found.rows)} trainings, {len(searches)} searches", file=sys.stderr)
+        output.write_text(page(parts), encoding="utf-8")
+        print(f"{output}: {', '.join(part.count for part in parts)}", file=sys.stderr)
     if json:
-        print(jsonlib.dumps({**dataclasses.asdict(found), "searches": [dataclasses.asdict(one) for one in searches]}))
+        print(jsonlib.dumps({name: value for part in parts for name, value in part.facts.items()}))
     elif output is None:
-        print(page(found, searches), end="")
+        print(page(parts), end="")

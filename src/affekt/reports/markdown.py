@@ -1,55 +1,36 @@
-"""Finished trainings and searches as a Markdown page: a section per split and per search, headed by its protocol line.
-Never written by hand."""
+"""Finished runs as sections of the Markdown page that `affekt report` writes: one per split, headed by its protocol line."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 from affekt.evaluation.scores import Comparison
-from affekt.reports.results import Pair, Printed, ResultRow, Results, Spread
+from affekt.reports.results import Pair, Printed, ResultRow, Results, Spread, results
+from affekt.reports.sections import Section
 from affekt.runs.selection import RULES
-from affekt.search.report.tables import Difference, SearchTable, stage_costs
-from affekt.search.report.verdicts import duration, verdicts
 from affekt.tables import table
 
 MEASURES = ("UA", "WA", "WF1")
 
-HEAD = """\
-# Results
 
-Written by `affekt report` from the run folders of finished trainings, never by hand. All figures but p are in percent.
-
-- UA is mean recall, WA accuracy, WF1 support-weighted F1, ECE expected calibration error over 15 bins. "±" is the standard
-  deviation over the seeds, each a training of its own on the same split.
-- The intervals and ECE count the answers of all seeds together.
-- weights: numbers in the trained network, its stored standardisation too; a frozen encoder is not counted.
-- selection: {rules}. Optimism: what UA gains when the epoch is chosen on the test part, over the better of the other rules;
-  new data would not give it.
-- Differences are in points of UA, first training minus second, on the same utterances. p is McNemar's exact two-sided test
-  of the two trainings of a seed, which takes utterances as independent; the interval of the mean draws the same speakers for
-  both, all seeds together, and knows nothing of other seeds.
-- The seed in a protocol's line is that of its draw, not of a training.
-"""
+def runs_section(folders: Sequence[Path]) -> Section:
+    """Read all finished runs below the folders and return them as sections of the page."""
+    return to_section(results(folders))
 
 
-NETWORKS = """\
-"random search, same budget" is that of the random networks which is best on the validation part; "a random" one is the mean
-of all. parameters: numbers that are learnt, as the paper counts them. epochs, time: of all trainings that a row took, its
-search among them, in one search.
-
-"""
-
-
-def page(results: Results, searches: Sequence[SearchTable] = ()) -> str:
-    """The Markdown of all sections."""
-    used = dict.fromkeys([row.selection for row in results.rows] + [one.selection for one in searches])
-    rules = "; ".join(f'"{rule}", {RULES[rule]}' for rule in used)
-    parts = [HEAD.format(rules=rules), *(_section(rows, results.pairs) for rows in sections(results.rows))]
-    return "\n".join([*parts, *map(_search, searches)])
+def to_section(results: Results) -> Section:
+    return Section(
+        markdown=[_section(rows, results.pairs) for rows in group_rows(results.rows)],
+        rules=[row.selection for row in results.rows],
+        unknown_speakers=[row.doubt for row in results.rows if row.doubt],
+        facts=dataclasses.asdict(results),
+        count=f"{len(results.rows)} trainings",
+    )
 
 
-def sections(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
+def group_rows(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
     """The rows by split, corpus and labels, in the order in which these are met."""
     found: dict[tuple[str, ...], list[ResultRow]] = {}
     for row in rows:
@@ -158,7 +139,7 @@ def _pairs(pairs: Sequence[Pair]) -> str:
     body = [
         [
             f"{pair.first} - {pair.second}",
-            *(_difference(pair.by_seed[seed]) if seed in pair.by_seed else "" for seed in seeds),
+            *(difference_cell(pair.by_seed[seed]) if seed in pair.by_seed else "" for seed in seeds),
             spread(pair.difference, signed=True),
             ends(*pair.interval, signed=True) if pair.interval else "",
         ]
@@ -167,101 +148,7 @@ def _pairs(pairs: Sequence[Pair]) -> str:
     return table(["trainings", *(f"seed {seed}" for seed in seeds), "mean", "95 %"], body)
 
 
-def _search(search: SearchTable) -> str:
-    title = f"{search.title}, {search.note}" if search.note else search.title
-    paragraphs = [
-        f"## Architecture search: {search.name}, {title}: {search.protocol}\n",
-        f"{_search_line(search)}\n",
-        "\n".join(f"- {'**Warning.** ' if one.kind == 'warning' else ''}{one.text}" for one in verdicts(search)) + "\n",
-        NETWORKS + _networks(search) if search.rows else "",
-        "Differences of UA:\n\n" + _differences(search.differences) if search.differences else "",
-        "What the searches cost, all seeds and folds together, workers' times summed:\n\n" + _costs(search),
-        "What each found:\n\n" + _found(search),
-    ]
-    return "\n".join(paragraph for paragraph in paragraphs if paragraph)
-
-
-def _search_line(search: SearchTable) -> str:
-    speakers = f" of {search.people} speakers" if search.people else ""
-    line = (
-        f"{search.protocol}, part 'test': {search.utterances} utterances{speakers}; **{search.verdict}**; split "
-        f"{search.split_hash}; labels {search.labels}: {', '.join(search.emotions)}; selection {search.selection}."
-    )
-    if search.rows:
-        line += f" Intervals: {search.rows[0].scores.intervals}."
-    return line + (
-        f" Whether this is the original audio, and who speaks, is not known here: {search.doubt}"
-        if search.doubt
-        else ""
-    )
-
-
-def _networks(search: SearchTable) -> str:
-    header = ["branch", "network", "parameters", "seeds", "trained", "UA", "WA", "WF1", "UA, 95 %", "epochs", "time"]
-    body = [
-        [
-            row.branch,
-            row.what,
-            amounts(row.parameters),
-            ", ".join(map(str, row.seeds)),
-            str(row.networks),
-            *(spread(one) for one in (row.UA, row.WA, row.WF1)),
-            ends(row.scores.UA.low, row.scores.UA.high),
-            f"{row.cost.epochs:.0f}",
-            duration(row.cost.seconds),
-        ]
-        for row in search.rows
-    ]
-    return table(header, body)
-
-
-def amounts(counts: Sequence[int]) -> str:
-    """Numbers of parameters: "4,102", or "4,102 to 5,320" of networks that differ."""
-    return " to ".join(f"{count:,}" for count in dict.fromkeys([*counts[:1], *counts[-1:]]))
-
-
-def _differences(differences: Sequence[Difference]) -> str:
-    seeds = sorted({seed for one in differences for seed in one.by_seed})
-    body = [
-        [
-            f"{one.first} - {one.second}",
-            *(_difference(one.by_seed[seed]) if seed in one.by_seed else "" for seed in seeds),
-            spread(one.difference, signed=True),
-            ends(*one.interval, signed=True) if one.interval else "",
-        ]
-        for one in differences
-    ]
-    return table(["networks", *(f"seed {seed}" for seed in seeds), "mean", "95 %"], body)
-
-
-def _costs(search: SearchTable) -> str:
-    body = [
-        [stage, f"{one.trainings:.0f}", f"{one.epochs:.0f}", duration(one.seconds)]
-        for stage, one in stage_costs(search).items()
-    ]
-    return table(["stage", "trainings", "epochs", "time"], body)
-
-
-def _found(search: SearchTable) -> str:
-    body = [
-        [
-            one.title,
-            *(_genes(one.genotype[kind]) if one.genotype else "" for kind in ("normal", "reduce")),
-            "" if one.skips is None else str(one.skips) + (", collapsed" if one.collapsed else ""),
-            one.recipe_name,
-        ]
-        for one in search.searches
-    ]
-    return table(["search", "normal cell", "reduction cell", "skips", "recipe"], body)
-
-
-def _genes(genes: Sequence[Sequence[Any]]) -> str:
-    """Operation and source, node after node: "sep_conv_3x3 0, skip_connect 1; ..."."""
-    words = [f"{operation} {source}" for operation, source in genes]
-    return "; ".join(", ".join(words[place : place + 2]) for place in range(0, len(words), 2))
-
-
-def _difference(one: Comparison) -> str:
+def difference_cell(one: Comparison) -> str:
     return f"{100 * one.value:+.1f}, p = {one.p:.2g}"
 
 
@@ -275,3 +162,8 @@ def ends(low: float, high: float, *, signed: bool = False) -> str:
     """The ends of an interval in percent: "68.0 to 72.1"."""
     sign = "+" if signed else ""
     return f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}"
+
+
+def amounts(counts: Sequence[int]) -> str:
+    """Numbers of parameters: "4,102", or "4,102 to 5,320" of networks that differ."""
+    return " to ".join(f"{count:,}" for count in dict.fromkeys([*counts[:1], *counts[-1:]]))

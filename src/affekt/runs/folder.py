@@ -30,6 +30,10 @@ from affekt.errors import BadConfig
 from affekt.protocols import Split
 
 
+COMPOSITE_MARKERS = ("search.toml",)
+"""Files that mark the folder of a composite experiment: its runs are steps of it, and it reports them itself."""
+
+
 def put(path: Path, text: str) -> None:
     """Write a file that others may be reading: they find the old text or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -168,3 +172,17 @@ def runs_in(folder: Path) -> list[Run]:
     if not found:
         raise BadConfig(f"{folder} holds no run: expected config.toml and predictions/, as affekt train writes them")
     return found
+
+
+def standalone_runs(folder: Path) -> list[Run]:
+    """Return the runs of a folder except those that are steps of a composite experiment below it.
+
+    A run or a folder that lies inside a composite experiment is read as it is: only markers at or below `folder` count.
+
+    Raises:
+        BadConfig: The folder holds neither a run nor a composite experiment.
+    """
+    composites = {path.parent for marker in COMPOSITE_MARKERS for path in folder.rglob(marker)}
+    if composites and not any(folder.rglob("predictions")):  # none of them has finished an epoch yet
+        return []
+    return [run for run in runs_in(folder) if not composites.intersection([run.folder, *run.folder.parents])]

@@ -20,8 +20,7 @@ from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
 from affekt.runs.selection import PART, RULES, Rule, out_of_patience, select
 from affekt.protocols import Split, key
-from affekt.runs.folder import Run, runs_in
-from affekt.search.folder import searches_in
+from affekt.runs.folder import Run, standalone_runs
 
 Predictions = NDArray[np.floating]  # probabilities, (utterances, emotions)
 
@@ -73,7 +72,7 @@ def group_runs(folders: Sequence[Path]) -> list[RunGroup]:
     """
     found: dict[str, dict[int, list[Fold]]] = defaultdict(lambda: defaultdict(list))
     configs: dict[str, dict[str, Any]] = {}
-    for run in (run for folder in folders for run in _runs_outside_searches(folder)):
+    for run in (run for folder in folders for run in standalone_runs(folder)):
         config = run.config
         _check_finished(run, config)
         alike = repr(sorted((name, value) for name, value in config.items() if name != "seed"))
@@ -85,14 +84,6 @@ def group_runs(folders: Sequence[Path]) -> list[RunGroup]:
         _check_whole(configs[alike]["name"], ordered)
         trainings.append(RunGroup(configs[alike], ordered))
     return trainings
-
-
-def _runs_outside_searches(folder: Path) -> list[Run]:
-    """A search's runs are no trainings of their own: `affekt.search.report.tables` puts them together."""
-    searches = {search.folder for search in searches_in(folder)}
-    if searches and not any(folder.rglob("predictions")):  # all are at their very beginning
-        return []
-    return [run for run in runs_in(folder) if not searches.intersection([run.folder, *run.folder.parents])]
 
 
 def finished(run: Run) -> bool:
