@@ -314,7 +314,7 @@ def test_an_epoch_that_has_predictions_has_its_line_in_the_log(tmp_path, monkeyp
         raise InterruptedError
 
     with monkeypatch.context() as patch:
-        patch.setattr("affekt.runs.folder.put", killed)
+        patch.setattr("affekt.runs.folder.atomic_write_text", killed)
         with pytest.raises(InterruptedError):
             run.record(1, answers, {"loss": 1.0})
     assert run.epochs == []

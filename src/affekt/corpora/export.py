@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from affekt.errors import BadOutput
+from affekt.files import atomic_write
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
@@ -33,9 +34,8 @@ def export(utterances: Sequence[Utterance], output: Path, form: str | None = Non
         raise BadOutput(f"there is no format {form!r}{did_you_mean(form, FORMS)} (known: {', '.join(FORMS)})")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(output.name + ".temporary")
-        FORMS[form](utterances, temporary)
-        temporary.replace(output)
+        with atomic_write(output) as temporary:
+            FORMS[form](utterances, temporary)
     except OSError as error:
         raise BadOutput(f"{output} cannot be written: {error.strerror or error}") from error
 

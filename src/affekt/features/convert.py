@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from affekt.errors import BadConfig
+from affekt.files import atomic_write
 
 
 def convert_checkpoint(source: Path, target: Path) -> dict[str, list[int]]:
@@ -35,9 +35,8 @@ def convert_checkpoint(source: Path, target: Path) -> dict[str, list[int]]:
     _gathered(content["model"] if wav2vec else content, "", found)
     if not found:
         raise BadConfig(f"{source} holds no tensor")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_bytes(save(found, metadata={"format": "pt"}))  # without which transformers refuses it
-    temporary.replace(target)
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(save(found, metadata={"format": "pt"}))  # without which transformers refuses it
     return {name: list(tensor.shape) for name, tensor in found.items()}
 
 
@@ -81,9 +80,8 @@ def _keep_settings(arguments: Mapping[str, Any], place: Path) -> None:
     content = json.dumps(settings_of(arguments), indent=1).encode()
     if place.is_file() and place.read_bytes() != content:
         raise BadConfig(f"{place} is another network's: write to a folder of its own")
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(place)
+    with atomic_write(place) as temporary:
+        temporary.write_bytes(content)
 
 
 def _gathered(value: Any, name: str, found: dict[str, Tensor]) -> None:

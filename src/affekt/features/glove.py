@@ -11,11 +11,10 @@ import hashlib
 import itertools
 import json
 import re
-import shutil
 import unicodedata
-import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -31,6 +30,7 @@ from affekt.errors import BadConfig
 from affekt.features.base import TextFeature
 from affekt.features.store import HEXADECIMAL, cache_root, file_hash
 from affekt.features.whisper import frame_mask
+from affekt.files import atomic_folder, atomic_write_text
 
 SUFFIXES = (".txt", ".vec")
 
@@ -222,9 +222,12 @@ class WordVectors:
         digest = source.read_text() if source.is_file() else file_hash(path).hexdigest()
         folder = root / _short(digest)
         if not folder.is_dir():
-            _in_place(folder, lambda temporary: _convert(path, temporary))
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _tolerate_race(folder), atomic_folder(folder) as temporary:
+                _convert(path, temporary)
         if not source.is_file():
-            _in_place(source, lambda temporary: temporary.write_text(digest))
+            source.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(source, digest)
         return cls._opened(folder, digest)
 
     @classmethod
@@ -259,25 +262,18 @@ def _short(digest: str) -> str:
     return digest[:HEXADECIMAL]
 
 
-def _in_place(path: Path, make: Callable[[Path], object]) -> None:
-    """Make a file or a folder under a name of its own, then give it its place, unless another process was first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
+@contextmanager
+def _tolerate_race(folder: Path) -> Iterator[None]:
+    """Ignore an `OSError` if the folder exists afterwards: another process created it first."""
     try:
-        make(temporary)
-        temporary.replace(path)
+        yield
     except OSError:
-        if not path.exists():
+        if not folder.is_dir():
             raise
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
 
 
 def _convert(path: Path, folder: Path) -> None:
-    """The arrays of `WordVectors`, from a text file."""
-    folder.mkdir()
+    """Write the arrays of `WordVectors` from a text file."""
     words, values = _parsed(path, folder / "values.npy")
     order = sorted(range(len(words)), key=words.__getitem__)
     arrays = {

@@ -14,16 +14,16 @@ import contextlib
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from affekt.errors import AffektError
+from affekt.files import atomic_write
 from affekt.utterance import Utterance
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class FeatureStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         place = self.folder / DESCRIPTION
         if not place.is_file() or place.read_bytes() != content:
-            _write(place, lambda file: file.write(content))
+            with atomic_write(place) as temporary:
+                temporary.write_bytes(content)
         with contextlib.suppress(OSError):  # somebody else's store, which may only be read
             os.utime(place)  # when it was last used
 
@@ -82,19 +83,8 @@ class FeatureStore:
             )
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, lambda file: np.save(file, stored, allow_pickle=False))
-
-
-def _write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
-    """Make a file under a name of its own, then give it its place: there it is whole, or not at all."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            fill(file)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.save(file, stored, allow_pickle=False)
 
 
 def shape_of(path: Path) -> tuple[int, ...] | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from affekt.errors import BadOutput
 from affekt.extras import need
+from affekt.files import atomic_write
 from affekt.inference.row import Row
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -81,11 +82,10 @@ class ResultsFile:
     ) -> None:
         self._lines.close()
         if kind is None and (self._replaced or self.path != self.journal):
-            temporary = self.path.with_name(self.path.name + ".temporary")
             write = {".jsonl": _write_lines, ".csv": _write_csv, ".parquet": _write_parquet}[self.path.suffix.lower()]
             with _ours(self.path):
-                write(temporary, list(self.done.values()))
-                temporary.replace(self.path)
+                with atomic_write(self.path) as temporary:
+                    write(temporary, list(self.done.values()))
                 if self.path != self.journal:
                     self.journal.unlink()
 

@@ -15,7 +15,6 @@ This module needs no torch.
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,18 +26,12 @@ from numpy.typing import NDArray
 
 from affekt.config import read_toml, to_toml
 from affekt.errors import BadConfig
+from affekt.files import atomic_write, atomic_write_text
 from affekt.protocols import Split
 
 
 COMPOSITE_MARKERS = ("search.toml",)
 """Files that mark the folder of a composite experiment: its runs are steps of it, and it reports them itself."""
-
-
-def put(path: Path, text: str) -> None:
-    """Write a file that others may be reading: they find the old text or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +59,7 @@ class Run:
         run, text = cls(folder), to_toml(config)
         if run.config_file.is_file():
             run.check(config, split)
-            put(run.config_file, text)
+            atomic_write_text(run.config_file, text)
             return run
         (folder / "predictions").mkdir(parents=True, exist_ok=True)
         (folder / "weights").mkdir(exist_ok=True)
@@ -74,7 +67,7 @@ class Run:
         by_part = {part: [labels[one] for one in ids] for part, ids in split.parts.items()}
         content = {"emotions": list(emotions), "labels": by_part}
         (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-        put(run.config_file, text)  # last: a folder with it is complete
+        atomic_write_text(run.config_file, text)  # last: a folder with it is complete
         return run
 
     def check(self, config: Mapping[str, Any], split: Split) -> None:
@@ -131,12 +124,11 @@ class Run:
     def record(self, epoch: int, predictions: Mapping[str, NDArray[np.float32]], entry: Mapping[str, Any]) -> None:
         """Keep an epoch's predictions and its line in the log; a repeated epoch replaces what a kill left of it."""
         lines = [line for line in self.log() if line["epoch"] < epoch] + [{"epoch": epoch, **entry}]
-        put(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        atomic_write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         # Predictions last: an epoch that has them has its line and its weights, wherever a kill falls.
         path = self.folder / "predictions" / f"{epoch:04}.npz"
-        temporary = path.with_name(f".{epoch:04}.temporary.npz")
-        np.savez(temporary, **dict[str, Any](predictions))
-        temporary.replace(path)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **dict[str, Any](predictions))
 
     @property
     def diverged(self) -> bool:
@@ -144,7 +136,7 @@ class Run:
         return (self.folder / "diverged.txt").is_file()
 
     def mark_diverged(self, why: str) -> None:
-        put(self.folder / "diverged.txt", why + "\n")
+        atomic_write_text(self.folder / "diverged.txt", why + "\n")
 
     @property
     def seconds(self) -> float:

@@ -29,7 +29,8 @@ from typing import Any
 
 from affekt.config import read_toml, to_toml
 from affekt.errors import BadConfig
-from affekt.runs.folder import Run, put
+from affekt.files import atomic_write_text
+from affekt.runs.folder import Run
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Search:
                 )
             return search
         folder.mkdir(parents=True, exist_ok=True)
-        put(search.config_file, text)
+        atomic_write_text(search.config_file, text)
         return search
 
     @property
@@ -105,7 +106,7 @@ class Search:
     def keep_rounds(self, rounds: Sequence[Round]) -> None:
         path = self._below("recurrent", "rounds.json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        put(path, json.dumps([asdict(one) for one in rounds], indent=1) + "\n")
+        atomic_write_text(path, json.dumps([asdict(one) for one in rounds], indent=1) + "\n")
 
     @property
     def chosen(self) -> str:

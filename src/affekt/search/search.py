@@ -13,9 +13,10 @@ from typing import Any
 
 from affekt.bundle.folder import Bundle
 from affekt.errors import BadConfig
+from affekt.files import atomic_write_text
 from affekt.models.emotionnas.cell_graphs import RECIPES
 from affekt.models.emotionnas.genotypes import Genotype
-from affekt.runs.folder import Run, put
+from affekt.runs.folder import Run
 from affekt.runs.selection import MEASURES, select
 from affekt.search.folder import Search, searches_in
 from affekt.search.halving import select_survivors
@@ -116,7 +117,7 @@ def _search_cells(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher: 
     )
     for place in places:
         found = _found_cells(recipe, place)
-        put(place.search.genotype_file, found.to_json())
+        atomic_write_text(place.search.genotype_file, found.to_json())
         noted = _noted(recipe, place)
         if noted["collapsed"]:
             say(
@@ -190,7 +191,7 @@ def _search_recipes(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher
         name = place.search.chosen
         cell = recipe.candidates(place.repeat)[name]
         content = {"name": name, "recipe": RECIPES[cell] if isinstance(cell, str) else cell}
-        put(place.search.recipe_file, json.dumps(content, indent=1) + "\n")
+        atomic_write_text(place.search.recipe_file, json.dumps(content, indent=1) + "\n")
 
 
 def _loss(run: Run, until: int) -> float | None:
@@ -275,4 +276,4 @@ def bundles_of(found: Search) -> list[Bundle]:
 
 
 def _write_page(folder: Path) -> None:
-    put(folder / PAGE, search_page(folder))
+    atomic_write_text(folder / PAGE, search_page(folder))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from affekt.files import atomic_write
 
 
 def save_state(state: Any, path: Path) -> None:
@@ -16,9 +17,8 @@ def save_state(state: Any, path: Path) -> None:
 
     tensors: dict[str, Tensor] = {}
     skeleton = _taken_apart(state, "", tensors)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata={"state": json.dumps(skeleton)})
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={"state": json.dumps(skeleton)})
 
 
 def load_state(path: Path) -> Any:
