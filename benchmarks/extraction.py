@@ -40,7 +40,7 @@ from affekt.audio.read import load
 from affekt.corpora.source import Source
 from affekt.features import features
 from affekt.features.extract import extract
-from affekt.features.extract_text import read
+from affekt.features.extract_text import extract_text
 from affekt.utterance import Utterance
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -192,7 +192,7 @@ def made(name: str, folder: Path, block: int = -1) -> Any:
 
 def extraction(encoder: Any, name: str, device: str, batched: bool) -> Side:
     def side(utterances: Sequence[Utterance]) -> None:
-        extract(encoder, name, utterances, say=lambda _: None, device=device, batched=batched)
+        extract(encoder, name, utterances, device=device, batched=batched)
 
     return side
 
@@ -252,7 +252,7 @@ def minilm(_: Path, utterances: Sequence[Utterance], device: str) -> Contest:
 
 def reading(encoder: Any, device: str, batched: bool) -> Side:
     def side(utterances: Sequence[Utterance]) -> None:
-        read(encoder, "minilm", utterances, say=lambda _: None, device=device, batched=batched)
+        extract_text(encoder, "minilm", utterances, device=device, batched=batched)
 
     return side
 

@@ -36,7 +36,7 @@ def main() -> None:
 
 def errors(source: Source, encoder: ECAPA) -> dict[str, object]:
     utterances = [one for one in source.read() if one.speaker]
-    stored = extract(encoder, "ecapa", utterances, say=lambda _: None)
+    stored = extract(encoder, "ecapa", utterances)
     vectors = np.stack([np.asarray(one, np.float64).reshape(-1) for one in stored])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     people = np.array([one.person for one in utterances])

@@ -1,7 +1,6 @@
 """From a corpus's files to stored features: which samples are read, how often, in which batches, and what fails aloud."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -61,10 +60,6 @@ def dialogue(tmp_path):
     ]
 
 
-def silent(_):
-    pass
-
-
 def test_stretches_are_cut_to_the_sample_in_one_pass(dialogue, monkeypatch):
     calls = []
     monkeypatch.setattr(extraction, "blocks", lambda path: calls.append(path) or blocks(path))
@@ -101,38 +96,39 @@ def test_many_utterances_of_a_file_read_it_twice(dialogue, monkeypatch):
     decoded, hashed = [], []
     monkeypatch.setattr(extraction, "blocks", lambda path: decoded.append(path) or blocks(path))
     monkeypatch.setattr(extraction, "file_hash", lambda path: hashed.append(path) or file_hash(path))
-    stored = extract(MFCC(CONFIG), "mfcc", dialogue, say=silent)
+    stored = extract(MFCC(CONFIG), "mfcc", dialogue)
     assert (len(decoded), len(hashed)) == (1, 1)  # once for its hash, once for its sound
     for values, utterance in zip(stored, dialogue, strict=True):
         np.testing.assert_array_equal(values, frames(MFCC(CONFIG), [waveform(utterance)])[0].astype(np.float16))
 
 
-def test_stored_equals_computed_and_is_computed_once(corpus):
-    encoder, lines = Watched(), []
-    stored = extract(encoder, "mfcc", corpus, say=lines.append)
+def test_stored_equals_computed_and_is_computed_once(corpus, caplog):
+    caplog.set_level("INFO", "affekt")
+    encoder = Watched()
+    stored = extract(encoder, "mfcc", corpus)
     for values, utterance in zip(stored, corpus, strict=True):
         expected = MFCC(CONFIG)(torch.from_numpy(load(utterance.audio))[None]).values[0].numpy()
         np.testing.assert_array_equal(values, expected.astype(np.float16))
-    assert "0 of 12 utterances" in lines[0]
+    assert "0 of 12 utterances" in caplog.messages[0]
     assert [shape[0] for shape in encoder.given] == 12 * [1]
-    again = extract(encoder, "mfcc", corpus, say=lines.append)
+    again = extract(encoder, "mfcc", corpus)
     assert len(encoder.given) == 12
-    assert len(lines) == 2
+    assert len(caplog.messages) == 2
     np.testing.assert_array_equal(again[5], stored[5])
 
 
 def test_what_was_there_before_changes_no_bit(corpus, tmp_path, monkeypatch):
-    whole = extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
+    whole = extract(MFCC(CONFIG), "mfcc", corpus)
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "other"))
-    extract(MFCC(CONFIG), "mfcc", corpus[::3], say=silent)
-    parts = extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
+    extract(MFCC(CONFIG), "mfcc", corpus[::3])
+    parts = extract(MFCC(CONFIG), "mfcc", corpus)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_batches_are_of_like_length_and_within_the_limit(corpus):
-    encoder, alone = Watched(), extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
-    stored = extract(encoder, "mfcc", corpus, batched=True, seconds=3.0, say=silent)
+    encoder, alone = Watched(), extract(MFCC(CONFIG), "mfcc", corpus)
+    stored = extract(encoder, "mfcc", corpus, batched=True, seconds=3.0)
     assert sum(count for count, _ in encoder.given) == 12
     assert all(count * samples <= 48_000 for count, samples in encoder.given)
     assert len(encoder.given) < 7
@@ -145,7 +141,7 @@ def test_batches_are_of_like_length_and_within_the_limit(corpus):
 
 def test_an_utterance_beyond_the_limit_goes_by_itself(corpus):
     encoder = Watched()
-    extract(encoder, "mfcc", corpus, batched=True, seconds=0.1, say=silent)
+    extract(encoder, "mfcc", corpus, batched=True, seconds=0.1)
     assert [count for count, _ in encoder.given] == 12 * [1]
 
 
@@ -160,13 +156,13 @@ def test_all_are_tried_and_one_error_names_the_first_failures(corpus, dialogue, 
         replace(dialogue[0], id="beyond", start=18.0, end=25.0),
     ]
     with pytest.raises(BadCorpus, match="utterances have no mfcc") as caught:
-        extract(MFCC(CONFIG), "mfcc", [*bad, *corpus, *dialogue], say=silent)
+        extract(MFCC(CONFIG), "mfcc", [*bad, *corpus, *dialogue])
     message = str(caught.value)
     assert message.startswith("5 of 23 utterances have no mfcc: made gone: ")
     assert message.endswith("; and 2 more")
     assert "gone.wav cannot be read: No such file or directory" in message
     encoder = Watched()
-    extract(encoder, "mfcc", [*corpus, *dialogue], say=silent)
+    extract(encoder, "mfcc", [*corpus, *dialogue])
     assert not encoder.given  # what could be computed was
 
 
@@ -194,46 +190,54 @@ def test_values_that_cannot_be_stored_fail_aloud(corpus):
             return 1e6 * super().features(power, counts)
 
     with pytest.raises(BadCorpus, match=r"12 of 12 utterances have no mfcc: made 0: its features .* beyond 65504"):
-        extract(Huge(CONFIG), "mfcc", corpus, say=silent)
+        extract(Huge(CONFIG), "mfcc", corpus)
 
 
 def test_a_damaged_file_is_computed_again(corpus):
-    stored = extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
+    stored = extract(MFCC(CONFIG), "mfcc", corpus)
     path, whole = stored.store.path(stored.keys[4]), np.array(stored[4])
     path.write_bytes(path.read_bytes()[:-10])
     encoder = Watched()
-    np.testing.assert_array_equal(extract(encoder, "mfcc", corpus, say=silent)[4], whole)
+    np.testing.assert_array_equal(extract(encoder, "mfcc", corpus)[4], whole)
     assert len(encoder.given) == 1
 
 
 def test_the_description_says_all_that_decides_the_bits(corpus):
-    stored = extract(MFCC(CONFIG), "mfcc", corpus[:1], say=silent)
+    stored = extract(MFCC(CONFIG), "mfcc", corpus[:1])
     written = json.loads((stored.store.folder / "description.json").read_text())
     assert written["dim"] == 26
     assert written["settings"]["coefficients"] == 13
     assert written["torch"] == torch.__version__
     assert (written["device"], written["batched"], written["threads"]) == ("cpu", False, torch.get_num_threads())
-    copy = extract(MFCC(CONFIG), "mfcc", corpus[:1], copy=Copy(0, 0, Alteration()), say=silent)
+    copy = extract(MFCC(CONFIG), "mfcc", corpus[:1], copy=Copy(0, 0, Alteration()))
     assert copy.store.folder != stored.store.folder
     assert json.loads((copy.store.folder / "description.json").read_text())["copy"]["number"] == 0
 
 
-def test_lines_say_how_far_it_is(corpus, monkeypatch):
-    monkeypatch.setattr(extraction, "EVERY", 0.0)
-    lines = []
-    extract(MFCC(CONFIG), "mfcc", corpus, say=lines.append)
-    assert len(lines) == 13
-    assert lines[1].startswith("  1 of 12, about ")
-    assert lines[-1].startswith("  12 done in ")
+def test_progress_is_reported_after_every_batch(corpus, caplog):
+    caplog.set_level("INFO", "affekt")
+    calls = []
+    extract(MFCC(CONFIG), "mfcc", corpus, progress=lambda *call: calls.append(call))
+    assert calls == [("mfcc", done, 12) for done in range(13)]
+    assert len(caplog.messages) == 2  # what was there, and how long the others took
 
 
-def test_a_terminal_sees_a_bar_and_no_lines(corpus, monkeypatch, capsys):
-    monkeypatch.setattr(extraction, "EVERY", 0.0)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+def test_failed_utterances_do_not_leave_the_progress_unfinished(corpus, tmp_path):
+    empty = tmp_path / "empty.wav"
+    empty.write_bytes(b"")
+    utterances, calls = [*corpus[:2], replace(corpus[2], audio=empty)], []
+    with pytest.raises(BadCorpus, match="1 of 3"):
+        extract(MFCC(CONFIG), "mfcc", utterances, progress=lambda *call: calls.append(call))
+    assert calls == [("mfcc", done, 3) for done in range(4)]
+
+
+def test_without_a_callback_progress_is_logged(corpus, monkeypatch, caplog):
+    monkeypatch.setattr(extraction, "LOG_INTERVAL", 0.0)
+    caplog.set_level("INFO", "affekt")
     extract(MFCC(CONFIG), "mfcc", corpus)
-    printed = capsys.readouterr()
-    assert "computing" in printed.err
-    assert len(printed.out.splitlines()) == 2  # what was there, and how long the others took
+    assert len(caplog.messages) == 13
+    assert caplog.messages[1].startswith("  1 of 12, about ")
+    assert caplog.messages[-1].startswith("  12 done in ")
 
 
 def test_devices_are_known_and_there(corpus, monkeypatch):
@@ -248,8 +252,8 @@ def test_on_an_accelerator_it_is_batched_and_equal_but_for_rounding(corpus):
     if not torch.cuda.is_available():
         pytest.skip("needs an accelerator")
     encoder = Watched()
-    alone = extract(MFCC(CONFIG), "mfcc", corpus, say=silent)
-    stored = extract(encoder, "mfcc", corpus, device="cuda", say=silent)
+    alone = extract(MFCC(CONFIG), "mfcc", corpus)
+    stored = extract(encoder, "mfcc", corpus, device="cuda")
     assert len(encoder.given) == 1
     assert encoder.mel.device.type == "cpu"  # where it was
     for values, expected in zip(stored, alone, strict=True):
@@ -262,7 +266,7 @@ def test_real_speech_is_the_same_in_batches(whisper, emodb):
 
     encoder = WhisperStates.from_folder(whisper, WhisperConfig(blocks=(1,)))
     utterances = corpora["emodb"].read(emodb)[:12]
-    alone = extract(encoder, "whisper", utterances, say=silent)
-    together = extract(encoder, "whisper", utterances, batched=True, say=silent)
+    alone = extract(encoder, "whisper", utterances)
+    together = extract(encoder, "whisper", utterances, batched=True)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=0.02)

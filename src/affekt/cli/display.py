@@ -51,7 +51,6 @@ def show_log() -> None:
     if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
         logger.addHandler(_PlainHandler())
     logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 @contextmanager
@@ -73,7 +72,8 @@ def progress_bar() -> Iterator[Progress | None]:
 
 def _bars(console: Console) -> ProgressBars:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return ProgressBars(*columns, console=console, transient=True)
+    # Output that goes to a file stays there: rich would print it on the console.
+    return ProgressBars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
 
 
 class Display:

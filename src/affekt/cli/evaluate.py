@@ -44,12 +44,13 @@ def evaluate(
     if not any(Path(source).rglob("predictions")):
         _check_bundle(source)
     need("torch", extra="train", purpose="evaluation")
-    from affekt.cli.display import print_scores
+    from affekt.cli.display import print_scores, show_log
     from affekt.workflows.evaluate import evaluate as evaluate_on
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
+    show_log()
     scores = evaluate_on(source, chosen, selection=selection, say=say)
     if json:
         print(jsonlib.dumps(scores))

@@ -41,10 +41,11 @@ def search(
     from affekt.extras import need
 
     need("torch", extra="train", purpose="searching")
+    from affekt.cli.display import progress_bar, show_log
     from affekt.search.recipe import load_search
     from affekt.search.search import PAGE, bundles_of
     from affekt.search.search import search as search_architecture
-    from affekt.workflows.jobs import LocalLauncher, Workers
+    from affekt.workflows.jobs import JobRunner, LocalLauncher, Workers
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log that is watched grows with the search
@@ -53,7 +54,10 @@ def search(
         chosen = replace(chosen, corpora=(_source(corpus, chosen),))
     folder = run or Path("runs") / chosen.name
     with contextlib.ExitStack() as stack:
-        launcher = stack.enter_context(Workers(workers)) if workers > 1 else LocalLauncher()
+        show_log()
+        progress = stack.enter_context(progress_bar())
+        workshop = JobRunner(progress=progress)
+        launcher = stack.enter_context(Workers(workers)) if workers > 1 else LocalLauncher(workshop)
         found = search_architecture(chosen, folder, launcher=launcher, bundles=bundles)
     for bundle in (one for each in found for one in bundles_of(each)):
         print(f"found: {bundle.folder}; affekt recognize FILE --model {bundle.folder}")

@@ -62,6 +62,7 @@ def train(
             "--corpus, --column and --emotion go with --from; a recipe names its corpora itself: corpora=[...]"
         )
     need("torch", extra="train", purpose="training")
+    from affekt.cli.display import progress_bar, show_log
     from affekt.training.recipe import load_recipe
     from affekt.workflows.finetune import finetuning_recipe
     from affekt.workflows.make_bundle import check_place, make_bundle
@@ -78,8 +79,12 @@ def train(
     else:
         chosen = load_recipe(str(name), given)
     folder = run or Path("runs") / chosen.name
-    runs = train_recipe(chosen, folder, one_model=output is not None)
-    if os.environ.get("RANK", "0") != "0":  # under torchrun, the first process alone
+    first = os.environ.get("RANK", "0") == "0"  # under torchrun, only the first process prints
+    if first:
+        show_log()
+    with progress_bar() as progress:
+        runs = train_recipe(chosen, folder, one_model=output is not None, progress=progress)
+    if not first:
         return
     if output is None:
         print(f"trained: {folder}; affekt evaluate {folder} CORPUS ROOT scores it")

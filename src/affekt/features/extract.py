@@ -7,10 +7,10 @@ import functools
 import hashlib
 import importlib
 import itertools
+import logging
 import os
-import sys
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -25,16 +25,19 @@ from affekt.errors import AffektError, BadAudio, BadConfig, BadCorpus
 from affekt.features.augment import Copy
 from affekt.features.base import Feature
 from affekt.features.store import FeatureStore, Stored, audio_key, file_hash
+from affekt.progress import Progress
 from affekt.utterance import Utterance
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 Key = TypeVar("Key", bound=Hashable)
+T = TypeVar("T")
 Span = tuple[int, int | None]  # samples at 16 kHz: the first, and the one after the last; None for the end
 
 SECONDS = {"cpu": 60.0, "cuda": 300.0}  # of sound in a batch, padding counted
 POOL = 8  # batches whose utterances are sorted by length together
 TOLERANCE = 0.1  # s that a file may end before the utterance does: times in a corpus are rounded
-EVERY = 30.0  # s between lines that say how far it is
+LOG_INTERVAL = 30.0  # s between log lines about progress
 NAMED = 3  # failures that an error names; it counts the others
 
 
@@ -44,7 +47,7 @@ def extract(
     utterances: Sequence[Utterance],
     *,
     copy: Copy | None = None,
-    say: Say = print,
+    progress: Progress | None = None,
     device: str = "cpu",
     batched: bool | None = None,
     seconds: float | None = None,
@@ -52,7 +55,8 @@ def extract(
     """The encoder's frames of every utterance, (frames, dim) each, memory-mapped from the store.
 
     copy: which altered copy of the utterances is meant, where not the original.
-    say: where lines about progress go. Where it is `print` and there is a terminal, a bar is drawn instead.
+    progress: called with the feature's name, the number of utterances computed and the number that were missing; without
+        it, progress is logged every 30 s.
     device: where the encoder runs, "cpu" or "cuda".
     batched: several utterances at once, or one by one; by default batched on an accelerator alone, which one utterance does
         not fill. In a batch the last bits of an utterance's features depend on its neighbours, so that a training which
@@ -68,17 +72,17 @@ def extract(
     keys = _keys(utterances, failures)
     missing = {key: one for key, one in zip(keys, utterances, strict=True) if key and key not in store}
     if missing:
-        say(f"{name}: {len(keys) - len(missing)} of {len(keys)} utterances in {store.folder}, computing the others")
+        present = len(keys) - len(missing)
+        logger.info("%s: %d of %d utterances in %s, computing the others", name, present, len(keys), store.folder)
     limit = round((seconds or SECONDS[device.partition(":")[0]]) * SAMPLE_RATE) if batched else 0
     sounds = ((key, copy(sound, key) if copy else sound) for key, sound in _sounds(missing, failures))
-    with on_device(encoder, device), progress_of(len(missing), say) as advance:
-        for batch in _batches(sounds, limit):
+    with on_device(encoder, device):
+        for batch in track(_batches(sounds, limit), name, len(missing), progress):
             for (key, _), values in zip(batch, frames(encoder, [sound for _, sound in batch], device), strict=True):
                 try:
                     store[key] = values
                 except AffektError as error:
                     failures[utterance_name(missing[key])] = str(error)
-            advance(len(batch))
     if failures:
         raise BadCorpus(failure_message(failures, len(utterances), name))
     return Stored(store, keys)
@@ -276,37 +280,23 @@ def on_device(encoder: Feature, device: str) -> Iterator[None]:
             encoder.to(before)
 
 
-@contextlib.contextmanager
-def progress_of(total: int, say: Say) -> Iterator[Callable[[int], None]]:
-    """Told how many more are done, it shows how far it is: by a bar on a terminal, else by a line now and then."""
-    began = time.monotonic()
-    drawn = total > 0 and say is print and sys.stderr.isatty()
-    with _bar(total) if drawn else contextlib.nullcontext(_lines(total, say)) as advance:
-        yield advance
-    if total:
-        say(f"  {total} done in {time.monotonic() - began:.1f} s")
-
-
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("computing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda number: progress.advance(task, number)
-
-
-def _lines(total: int, say: Say) -> Callable[[int], None]:
-    began = spoken = time.monotonic()
+def track(batches: Iterable[list[T]], name: str, total: int, progress: Progress | None) -> Iterator[list[T]]:
+    """Yield the batches and report how many of their items are done: to `progress`, else in the log now and then."""
+    if not total:
+        return
+    start = logged = time.monotonic()
     done = 0
-
-    def advance(number: int) -> None:
-        nonlocal done, spoken
-        done, now = done + number, time.monotonic()
-        if now - spoken >= EVERY and done < total:
-            say(f"  {done} of {total}, about {(now - began) / done * (total - done) / 60:.1f} minutes left")
-            spoken = now
-
-    return advance
+    if progress:
+        progress(name, done, total)
+    for batch in batches:
+        yield batch
+        done, now = done + len(batch), time.monotonic()
+        if progress:
+            progress(name, done, total)
+        elif now - logged >= LOG_INTERVAL and done < total:
+            minutes = (now - start) / done * (total - done) / 60
+            logger.info("  %d of %d, about %.1f minutes left", done, total, minutes)
+            logged = now
+    if progress and done < total:  # the others have failed
+        progress(name, total, total)
+    logger.info("  %d done in %.1f s", total, time.monotonic() - start)

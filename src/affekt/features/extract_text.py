@@ -6,6 +6,7 @@ What is said decides them, so that equal words are read once, whoever speaks the
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,28 +16,30 @@ from numpy.typing import NDArray
 from affekt.errors import BadCorpus
 from affekt.features.base import TextFeature
 from affekt.features.extract import (
-    Say,
     check_device,
     description,
     failure_message,
     on_device,
-    progress_of,
+    track,
     unpad,
     utterance_name,
 )
 from affekt.features.store import FeatureStore, Stored
+from affekt.progress import Progress
 from affekt.utterance import Utterance
+
+logger = logging.getLogger(__name__)
 
 WORDLESS = "it has no words; affekt corpus transcribe can write them down"
 TOKENS = 2048  # of a batch, padding counted
 
 
-def read(
+def extract_text(
     encoder: TextFeature,
     name: str,
     utterances: Sequence[Utterance],
     *,
-    say: Say = print,
+    progress: Progress | None = None,
     device: str = "cpu",
     batched: bool | None = None,
 ) -> tuple[Stored, list[NDArray[np.int64]]]:
@@ -53,14 +56,15 @@ def read(
     words = dict(zip(texts, encoder.words(texts), strict=True))
     missing = [text for text in texts if text_key(text) not in store]
     if missing:
-        say(f"{name}: {len(texts) - len(missing)} of {len(texts)} texts in {store.folder}, computing the others")
-    with on_device(encoder, device), progress_of(len(missing), say) as advance:
-        for batch in _batches(missing, [len(words[text]) for text in missing], TOKENS if batched else 0):
+        present = len(texts) - len(missing)
+        logger.info("%s: %d of %d texts in %s, computing the others", name, present, len(texts), store.folder)
+    batches = _batches(missing, [len(words[text]) for text in missing], TOKENS if batched else 0)
+    with on_device(encoder, device):
+        for batch in track(batches, name, len(missing), progress):
             with torch.inference_mode():
                 values = unpad(encoder(batch))
             for text, one in zip(batch, values, strict=True):
                 store[text_key(text)] = one
-            advance(len(batch))
     return Stored(store, [text_key(u.text) for u in utterances]), [words[u.text] for u in utterances]
 
 

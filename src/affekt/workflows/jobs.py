@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -25,6 +26,7 @@ from affekt import errors
 from affekt.config import decode, encode
 from affekt.errors import AffektError, Diverged
 from affekt.features.base import Feature
+from affekt.progress import Progress
 from affekt.protocols import Split
 from affekt.runs.folder import Run
 from affekt.training.dataset import Dataset
@@ -83,6 +85,7 @@ class JobRunner:
     datasets: dict[str, tuple[Dataset, dict[str, Dataset]]] = field(default_factory=dict)
     encoders: dict[str, dict[str, Feature]] = field(default_factory=dict)
     threads: int = field(default_factory=torch.get_num_threads)  # for recipes that ask for none
+    progress: Progress | None = None
 
     def fulfil(self, job: Job, say: Say) -> None:
         recipe = job.recipe
@@ -120,7 +123,7 @@ class JobRunner:
                 self.encoders[kinds] = recipe.build_encoders()
             while len(self.datasets) >= KEPT:
                 self.datasets.pop(next(iter(self.datasets)))
-            self.datasets[mark] = build_datasets(recipe, self.encoders[kinds], material, split, say)
+            self.datasets[mark] = build_datasets(recipe, self.encoders[kinds], material, split, say, self.progress)
         return self.datasets[mark]
 
 
@@ -228,12 +231,25 @@ def serve(jobs: TextIO, answers: TextIO) -> None:
     def answer(**content: Any) -> None:
         print(json.dumps(content), file=answers, flush=True)
 
+    logging.getLogger("affekt").setLevel(logging.INFO)
+    logging.getLogger("affekt").addHandler(_AnswerHandler(answer))
     while line := coming.get():
         try:
             workshop.fulfil(Job.from_json(line), lambda text: answer(say=text))
             answer(done=True)
         except AffektError as error:
             answer(error=str(error), kind=type(error).__name__, code=error.code)
+
+
+class _AnswerHandler(logging.Handler):
+    """Sends log messages to the process that gives the jobs."""
+
+    def __init__(self, answer: Callable[..., None]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.answer(say=record.getMessage())
 
 
 def _listen(jobs: TextIO, coming: queue.SimpleQueue[str]) -> None:

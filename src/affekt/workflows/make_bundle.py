@@ -256,14 +256,13 @@ def _probe(recipe: Recipe, probe: Probe, material: TrainingData, split: Split, s
         columns = np.concatenate(places)
         first, second = (
             pooled(
-                values[:, columns]
-                for values in extract(encoder, recipe.encoder_name("speech"), part, say=_silent, device=device)
+                values[:, columns] for values in extract(encoder, recipe.encoder_name("speech"), part, device=device)
             )
             for part in parts
         )
     else:
         log_mel = LogMelFrames(LogMelConfig())
-        first, second = (pooled(extract(log_mel, "log-mel", part, say=_silent, device=device)) for part in parts)
+        first, second = (pooled(extract(log_mel, "log-mel", part, device=device)) for part in parts)
     truth = material.truth(split.parts["train"])
     return linear_probe(first, truth, second, emotions=len(material.labels), strength=probe.strength)
 

@@ -16,6 +16,7 @@ from affekt.features.augment import Augmentation
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.models.emotionnas.fusion import DecisionFusion
+from affekt.progress import Progress
 from affekt.protocols import Split
 from affekt.runs.folder import Run, runs_in
 from affekt.runs.selection import select
@@ -45,7 +46,9 @@ def check_one_model(recipe: Recipe, folds: int) -> None:
         raise BadConfig(f"{recipe.name} trains an encoder per seed, and a bundle has one: set repeats = 1")
 
 
-def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = print) -> list[Run]:
+def train(
+    recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = print, progress: Progress | None = None
+) -> list[Run]:
     """Train a recipe, a run folder per fold and seed; go on where an interrupted training in the same folder stopped.
 
     one_model: refuse at once what no bundle could be made of.
@@ -74,7 +77,7 @@ def train(recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = p
                 Run(place).check(recipe.resolved(repeat), recorded_split(recipe, split))
         runs = []
         for number, split in folds:
-            heard, parts = build_datasets(recipe, encoders, material, split, say)
+            heard, parts = build_datasets(recipe, encoders, material, split, say, progress if rank == 0 else None)
             for repeat, place in enumerate(places[number]):
                 run = start_run(recipe, place, repeat, split, material, rank)
                 say(f"seed {recipe.seed + repeat}: {place}")

@@ -14,9 +14,10 @@ from affekt.errors import BadConfig, BadCorpus
 from affekt.features.augment import Copy
 from affekt.features.base import Feature, TextFeature
 from affekt.features.extract import extract
-from affekt.features.extract_text import read
+from affekt.features.extract_text import extract_text
 from affekt.features.store import Stored
 from affekt.labels import LabelSet
+from affekt.progress import Progress
 from affekt.protocols import Split, key
 from affekt.training.dataset import Dataset
 from affekt.training.finetuning import TEACHER, feature_spec
@@ -123,17 +124,22 @@ def recorded_split(recipe: Recipe, split: Split) -> Split:
 
 
 def build_datasets(
-    recipe: Recipe, encoders: Mapping[str, Feature], material: TrainingData, split: Split, say: Say
+    recipe: Recipe,
+    encoders: Mapping[str, Feature],
+    material: TrainingData,
+    split: Split,
+    say: Say,
+    progress: Progress | None = None,
 ) -> tuple[Dataset, dict[str, Dataset]]:
     """The part that is trained on, with its altered copies, and the parts that are scored, by name."""
     kept = recorded_split(recipe, split)
     scored = {
-        part: dataset(recipe, encoders, material, ids, say) for part, ids in kept.parts.items() if part != "train"
+        part: dataset(recipe, encoders, material, ids, progress) for part, ids in kept.parts.items() if part != "train"
     }
-    trained_on = dataset(recipe, encoders, material, split.parts[recipe.training.part], say)
-    heard = _with_copies(trained_on, recipe, encoders, material, say)
+    trained_on = dataset(recipe, encoders, material, split.parts[recipe.training.part], progress)
+    heard = _with_copies(trained_on, recipe, encoders, material, say, progress)
     if recipe.training.teacher:
-        heard = _with_teacher(heard, recipe, material, say)
+        heard = _with_teacher(heard, recipe, material, say, progress)
     sizes = ", ".join(f"{part} {len(ids)}" for part, ids in kept.parts.items())
     say(f"{kept.title}, {kept.verdict}, split {kept.hash}")
     say(f"  {sizes} utterances")
@@ -143,19 +149,25 @@ def build_datasets(
     return heard, scored
 
 
-def _with_teacher(train: Dataset, recipe: Recipe, material: TrainingData, say: Say) -> Dataset:
+def _with_teacher(
+    train: Dataset, recipe: Recipe, material: TrainingData, say: Say, progress: Progress | None
+) -> Dataset:
     """The training part with the teacher's frames of the unaltered speech; its copies have the same."""
     teacher = recipe.build_teacher()
     say("the teacher's frames")
     name, device = str(recipe.training.teacher["name"]), recipe.training.device
-    frames = {TEACHER: extract(teacher, name, material.of(train.ids), say=say, device=device)}
+    frames = {TEACHER: extract(teacher, name, material.of(train.ids), progress=progress, device=device)}
     copies = [{**copy, **frames} for copy in train.copies]
     specs = {**train.specs, TEACHER: feature_spec(teacher)}
     return replace(train, features={**train.features, **frames}, specs=specs, copies=copies)
 
 
 def dataset(
-    recipe: Recipe, encoders: Mapping[str, Feature], material: TrainingData, ids: Sequence[str], say: Say
+    recipe: Recipe,
+    encoders: Mapping[str, Feature],
+    material: TrainingData,
+    ids: Sequence[str],
+    progress: Progress | None,
 ) -> Dataset:
     """Utterances with their features, by stream, from the store or computed."""
     soft = material.votes(ids, recipe.training.votes) if recipe.training.votes else None
@@ -164,9 +176,11 @@ def dataset(
     for stream, encoder in encoders.items():
         name, device = feature_name(recipe, stream), recipe.training.device
         if isinstance(encoder, TextFeature):
-            features[stream], words[stream] = read(encoder, name, material.of(ids), say=say, device=device)
+            features[stream], words[stream] = extract_text(
+                encoder, name, material.of(ids), progress=progress, device=device
+            )
         else:
-            features[stream] = extract(encoder, name, material.of(ids), say=say, device=device)
+            features[stream] = extract(encoder, name, material.of(ids), progress=progress, device=device)
     specs = {stream: feature_spec(encoder) for stream, encoder in encoders.items()}
     return Dataset(ids, material.truth(ids), features, specs, soft, words=words)
 
@@ -178,7 +192,12 @@ def feature_name(recipe: Recipe, stream: str) -> str:
 
 
 def _with_copies(
-    train: Dataset, recipe: Recipe, encoders: Mapping[str, Feature], material: TrainingData, say: Say
+    train: Dataset,
+    recipe: Recipe,
+    encoders: Mapping[str, Feature],
+    material: TrainingData,
+    say: Say,
+    progress: Progress | None,
 ) -> Dataset:
     """The training part with its altered copies: of the sound, for the words stay. Nobody else is altered."""
     settings = recipe.training.augmentation
@@ -190,6 +209,8 @@ def _with_copies(
         for stream, encoder in encoders.items():
             if encoder.input == "audio":
                 name, device = feature_name(recipe, stream), recipe.training.device
-                altered[stream] = extract(encoder, name, material.of(train.ids), copy=copy, say=say, device=device)
+                altered[stream] = extract(
+                    encoder, name, material.of(train.ids), copy=copy, progress=progress, device=device
+                )
         copies.append(altered)
     return replace(train, copies=copies, copy_share=settings.share, crop=settings.crop)
