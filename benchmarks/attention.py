@@ -90,7 +90,8 @@ def main() -> None:
     parser.add_argument("--rise", nargs=3, metavar=("WAY", "STEP", "FRAMES"), help="print a rise of memory, in bytes")
     options = parser.parse_args()
     if options.rise:
-        print(rise(*options.rise[:2], int(options.rise[2])))
+        way, step, frames = options.rise
+        print(rise(way, step, int(frames)))
         return
     ways = {**WAYS, "compiled": torch.compile(products, dynamic=False)} if options.compile and compiler() else WAYS
     check(ways)
@@ -175,7 +176,7 @@ def level(
     for step, run in STEPS.items():
         turns = {f"{batch} x {frames}": partial(run, fractal, *inputs[batch, frames]) for batch, frames in sizes}
         times = sides.interleaved(turns, runs, clock=sides.clock_for(threads))
-        for (batch, frames), (_, gradient) in inputs.items():
+        for (batch, frames), (__, gradient) in inputs.items():
             floor = round(1000 * TENSORS[step] * gradient.nbytes / rate, 4)
             taken = {"fractal": times[f"{batch} x {frames}"]}
             yield {"batch": batch, "frames": frames, "step": step, "ms": taken, "floor_ms": floor}

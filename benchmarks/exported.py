@@ -80,8 +80,8 @@ def operator(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int
     """ONNX's Attention on whole widths: it divides them into heads itself."""
     batch = query.shape[0]
     keys = real.expand(batch, -1, -1).flatten(0, 1)[:, None, None, :].expand(-1, -1, FACTOR, -1)
-    streams = (x.flatten(0, 1) for x in (query, key, value))
-    attended = torch.onnx.ops.attention(*streams, keys, q_num_heads=heads, kv_num_heads=heads)[0]
+    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+    attended = torch.onnx.ops.attention(query, key, value, keys, q_num_heads=heads, kv_num_heads=heads)[0]
     return attended.unflatten(0, (batch, -1))
 
 
@@ -91,7 +91,7 @@ def by_scale(windows: Windows, query: Tensor, key: Tensor, value: Tensor, heads:
     streams, levels = [query, key, value], []
     for _ in range(SCALES):
         parts, real = split(streams, count)
-        attended = F.gelu(windows(*parts, real, heads).flatten(1, 2))  # type: ignore[call-arg]
+        attended = F.gelu(windows(parts[0], parts[1], parts[2], real, heads).flatten(1, 2))
         levels.append(attended[:, torch.arange(frames) * count // frames])
         count = count // FACTOR
         streams = [x.mean(dim=2)[:, :count] for x in parts]
@@ -208,7 +208,7 @@ def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 def measured(sessions: dict[str, Any], frames: int, dim: int, heads: int, runs: int, threads: int) -> dict[str, float]:
     streams = {name: torch.randn(1, frames, dim) for name in ("query", "key", "value")}
-    given, expected = {name: x.numpy() for name, x in streams.items()}, ours(*streams.values(), heads).numpy()
+    given, expected = {name: x.numpy() for name, x in streams.items()}, ours(**streams, heads=heads).numpy()
     for one in sessions.values():
         np.testing.assert_allclose(one.run(None, given)[0], expected, atol=1e-5)
     turns = max(1, 500_000 // (frames * dim))  # short ones several times over

@@ -43,7 +43,12 @@ from affekt.features.extract import extract
 from affekt.features.extract_text import extract_text
 from affekt.utterance import Utterance
 
-BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+BASE: dict[str, Any] = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
 SENTENCE = "maybe tomorrow it will be cold and the airplane is almost full so we stop in a couple of minutes"
 HOW = {"in batches of like length": True, "one by one": False}
 Side = Callable[[Sequence[Utterance]], None]
@@ -115,7 +120,7 @@ def measured(contest: Contest, rounds: int, seconds: float) -> dict[str, Any]:
     """Medians over the rounds of every side; one more round goes before them and does not count."""
     sides: dict[str, Callable[[], None]] = {
         "the usual loop": lambda: in_empty_folder(lambda folder: contest.usual(contest.utterances, folder)),
-        **{name: lambda side=side: in_empty_store(side, contest.utterances) for name, side in contest.sides.items()},
+        **{name: partial(in_empty_store, side, contest.utterances) for name, side in contest.sides.items()},
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for number in range(rounds + 1):
@@ -204,8 +209,8 @@ def whisper(folder: Path, utterances: Sequence[Utterance], device: str) -> Conte
     place, title = Path(os.environ.get("AFFEKT_MODELS", "")) / "whisper-tiny.en-encoder", "Whisper tiny.en"
     if not place.is_dir():
         place, title = folder / "whisper", "Whisper tiny, random weights"
-        sizes = {"d_model": 384, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536}
-        WhisperEncoder(WhisperConfig(**sizes)).save_pretrained(place)
+        config = WhisperConfig(d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536)
+        WhisperEncoder(config).save_pretrained(place)
         WhisperFeatureExtractor().save_pretrained(place)
     return speech("whisper-30s", title, place, WhisperEncoder.from_pretrained(place), utterances, device)
 

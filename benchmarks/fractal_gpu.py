@@ -18,6 +18,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,13 +60,13 @@ def main() -> None:
 def measured(precision: str, batch: int, frames: int, rules: FractalOptions, runs: int) -> dict[str, Any]:
     inputs = thirds(batch, frames, PRECISIONS[precision])
     check(inputs, rules)
-    sides = {"ours": lambda q, k, v: gpu.attend(q, k, v, rules), "full": full}
+    sides: dict[str, Callable[..., Tensor]] = {"ours": partial(gpu.attend, rules=rules), "full": full}
     if batch * frames <= PLAIN_MOST:
-        sides["plain"] = lambda q, k, v: plain(q, k, v, rules)
+        sides["plain"] = partial(plain, rules=rules)
     steps: dict[str, Callable[[], object]] = {}
     for name, side in sides.items():
-        steps[f"{name}, forward"] = lambda side=side: forward(side, inputs)
-        steps[f"{name}, step"] = lambda side=side: step(side, inputs)
+        steps[f"{name}, forward"] = partial(forward, side, inputs)
+        steps[f"{name}, step"] = partial(step, side, inputs)
     needed = [bytes_moved(batch, frames, DIM, itemsize=inputs[0].itemsize, back=back) for back in (False, True)]
     steps["copy, forward"], steps["copy, step"] = copy_of(needed[0]), copy_of(sum(needed))
     milliseconds = interleaved(steps, runs, clock=clock)
@@ -76,7 +77,7 @@ def check(inputs: list[Tensor], rules: FractalOptions) -> None:
     """Output and gradients are those of the plain formulation in 64 bits, on the first 2,000 frames of an utterance."""
     ours = [x[:1, :2000].detach().requires_grad_() for x in inputs]
     exact = [x.detach().double().requires_grad_() for x in ours]
-    outputs = [gpu.attend(*ours, rules), plain(*exact, rules)]
+    outputs = [gpu.attend(ours[0], ours[1], ours[2], rules), plain(exact[0], exact[1], exact[2], rules)]
     gradients = [torch.autograd.grad(outputs[0], ours, outputs[0].detach())]
     gradients.append(torch.autograd.grad(outputs[1], exact, outputs[1].detach()))
     tolerance = 1e-4 if ours[0].dtype == torch.float32 else 0.1

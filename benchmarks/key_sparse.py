@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,8 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.models.ks_transformer import attention
-from affekt.models.ks_transformer.attention import KeySparseAttention, kept_keys
+from affekt.models.ks_transformer.attention import KeySparseAttention
+from affekt.models.ks_transformer.kernel import kept_keys
 from affekt.models.ks_transformer.model import KSTransformer
 
 # utterances, queries, keys, width, heads, share of the keys that is kept
@@ -87,9 +89,7 @@ Case = tuple[dict[str, Any], dict[str, nn.Module], tuple[Any, ...], bool]  # wha
 def layer_cases(kind: str) -> Iterator[Case]:
     for batch, queries, keys, width, heads, share in LAYERS if kind == "layer" else SHORT:
         what = {"batch": batch, "queries": queries, "keys": keys, "width": width, "heads": heads, "share": share}
-        sides = twins(
-            lambda width=width, heads=heads, share=share: KeySparseAttention(width, heads, share=share, dropout=0.1)
-        )
+        sides = twins(partial(KeySparseAttention, width, heads, share=share, dropout=0.1))
         torch.manual_seed(0)
         seen, other = torch.randn(batch, queries, width), torch.randn(batch, keys, width)
         yield what, sides, (seen, other, other), kind == "short"

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import sides
 import torch
@@ -41,8 +42,9 @@ from affekt.training.supervised import Supervised, SupervisedConfig
 
 SPEECH = (1, 2, 5, 6.52, 10, 30, 60, 120, 300, 600, 1200)  # s; 6.52 are the paper's 326 frames
 FRAME_RATE, EMOTIONS = 50, 4
+ModelName = Literal["mstr", "vanilla"]
 ANY_LENGTH = {"frames": "any", "masked": True, "norm": "features"}
-OPERATIONS = {OURS: fractal, OTHER: full}
+OPERATIONS: dict[ModelName, Any] = {"mstr": fractal, "vanilla": full}
 ALONE = 300  # seconds of speech from which on a training step's attention is not timed alone: it would double the hour
 GROWTH = {OURS: 1, OTHER: 2}  # the power of the length with which time grows at most
 
@@ -123,7 +125,7 @@ def due(found: Lengths, model: str, step: Step, speech: float, longest: float) -
     return expected <= longest
 
 
-def measured(wanted: list[str], step: Step, speech: float, options: argparse.Namespace) -> Iterator[Time]:
+def measured(wanted: list[ModelName], step: Step, speech: float, options: argparse.Namespace) -> Iterator[Time]:
     """Each model and its attention alone, in turns."""
     frames = round(speech * FRAME_RATE)
     given, gradient = made(1, frames)
@@ -149,7 +151,7 @@ def measured(wanted: list[str], step: Step, speech: float, options: argparse.Nam
         yield Time(model, step, speech, frames, runs, times[model] / 1000, attention)
 
 
-def built(model: str, dropout: float) -> EmotionModel:
+def built(model: ModelName, dropout: float) -> EmotionModel:
     torch.manual_seed(0)
     return models[model](models[model].Config(**ANY_LENGTH, attention_dropout=dropout), EMOTIONS)
 
@@ -160,7 +162,7 @@ def runner(model: EmotionModel, step: Step) -> Callable[[Batch], object]:
     return partial(Supervised(model, SupervisedConfig()).step, progress=0.5)
 
 
-def floor(model: str, speech: float) -> Floor:
+def floor(model: ModelName, speech: float) -> Floor:
     """Of a forward pass. Bytes: per frame and block, in numbers read and written: 1 + 3 widths for the projections, 3 + 1
     for attention, 1 + 1 for its output, 2 + 1 for each residual with its norm, 1 + 1 and twice the inner width for the
     feed-forward; and every weight once."""

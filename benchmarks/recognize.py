@@ -123,8 +123,9 @@ def classifier(folder: Path) -> Path:
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForAudioClassification
 
     config = WhisperConfig(
-        d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_labels=6, vocab_size=51864
+        d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, vocab_size=51864
     )
+    config.num_labels = 6
     WhisperForAudioClassification(config).save_pretrained(folder)
     WhisperFeatureExtractor().save_pretrained(folder)
     return folder

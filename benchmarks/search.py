@@ -16,7 +16,7 @@ import copy
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import sides
 import torch
@@ -64,7 +64,7 @@ class PlainZero(nn.Module):
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
-def plain_operation(name: str, channels: int, stride: int) -> nn.Module:
+def plain_operation(name: str, channels: int, stride: int) -> Any:
     norm = nn.BatchNorm2d(channels, affine=False)
     if name == "none":
         return PlainZero(stride)
@@ -94,12 +94,12 @@ class PlainCell(nn.Module):
         super().__init__()
         self.preprocess0, self.preprocess1 = copy.deepcopy(cell.preprocess0), copy.deepcopy(cell.preprocess1)
         self.nodes = len(cell.edges) - 1
-        self.edges = nn.ModuleList()
+        self.edges: Any = nn.ModuleList()  # of lists, which a ModuleList does not say
         for node in range(self.nodes):
             for source in range(2 + node):
                 fan = cell.fans[source]
                 place = cell.edges[source].index(len(self.edges))
-                self.edges.append(nn.ModuleList(carried(fan, name, place) for name in OPERATIONS))
+                self.edges.append(nn.ModuleList(carried(cast(MixedEdges, fan), name, place) for name in OPERATIONS))
 
     def forward(self, first: Tensor, second: Tensor, shares: Tensor, live: Any) -> Tensor:  # noqa: ARG002
         states = [self.preprocess0(first.contiguous()), self.preprocess1(second.contiguous())]
@@ -115,12 +115,13 @@ class PlainCell(nn.Module):
 
 def carried(fan: MixedEdges, name: str, place: int) -> nn.Module:
     """The plain operation, with the weights of one edge of a fan."""
-    one, plain = getattr(fan, name, None), plain_operation(name, fan.channels, fan.stride)
+    one: nn.Module | None = getattr(fan, name, None)
+    plain = plain_operation(name, fan.channels, fan.stride)
     parts: list[tuple[Tensor, Tensor]] = []
     if isinstance(one, FactorizedReduce):
         parts = [(plain.even.weight, one.even.weight), (plain.odd.weight, one.odd.weight)]
     elif isinstance(one, Convolution):
-        for number, part in enumerate(one):
+        for number, part in enumerate(cast(Any, one)):
             parts += [
                 (plain[4 * number + 1].weight, part.depthwise.weight),
                 (plain[4 * number + 2].weight, part.pointwise.weight),
@@ -133,7 +134,7 @@ def carried(fan: MixedEdges, name: str, place: int) -> nn.Module:
 
 def plain_of(model: SpectrogramBranch) -> SpectrogramBranch:
     plain = copy.deepcopy(model)
-    plain.cells = nn.ModuleList(PlainCell(cell) for cell in plain.cells)
+    plain.cells = nn.ModuleList(PlainCell(cast(SearchCell, cell)) for cell in plain.cells)
     return plain
 
 
@@ -165,7 +166,7 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
-def measured(settings: dict[str, int], size: int, zero: tuple[str, ...], device: str, runs: int) -> dict[str, Any]:
+def measured(settings: dict[str, Any], size: int, zero: tuple[str, ...], device: str, runs: int) -> dict[str, Any]:
     torch.manual_seed(0)
     ours = SpectrogramBranch(SpectrogramBranchConfig(**settings), 4).to(device).train()
     with torch.no_grad():
@@ -179,7 +180,7 @@ def measured(settings: dict[str, int], size: int, zero: tuple[str, ...], device:
         torch.testing.assert_close(models["plain"](batch), ours(batch), atol=1e-3, rtol=1e-3)
     memory: dict[str, float] = {}
     for name, model in models.items():
-        memory[name] = saved(lambda model=model: step(model, batch, labels)) / size
+        memory[name] = saved(partial(step, model, batch, labels)) / size
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats()
             step(model, batch, labels)

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def main() -> None:
         print("equal error rate {equal_error_rate:.2%} (cosine, all pairs)".format(**result))
 
 
-def errors(source: Source, encoder: ECAPA) -> dict[str, object]:
+def errors(source: Source, encoder: ECAPA) -> dict[str, Any]:
     utterances = [one for one in source.read() if one.speaker]
     stored = extract(encoder, "ecapa", utterances)
     vectors = np.stack([np.asarray(one, np.float64).reshape(-1) for one in stored])

@@ -69,8 +69,8 @@ def test_fairseqs_wav2vec_becomes_a_folder_that_is_read(tmp_path, changes):
 def test_the_meters_of_an_old_training_are_no_hindrance(tmp_path, monkeypatch):
     """fairseq is not installed, and what stands in its place runs nothing."""
     meters = ModuleType("fairseq.meters")
-    meters.AverageMeter = type("AverageMeter", (), {"__module__": "fairseq.meters"})
-    meter = meters.AverageMeter()
+    kind = type("AverageMeter", (), {"__module__": "fairseq.meters"})
+    vars(meters)["AverageMeter"], meter = kind, kind()
     meter.avg, meter.sum = 1.5, torch.ones(2)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "fairseq", ModuleType("fairseq"))

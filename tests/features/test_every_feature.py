@@ -5,6 +5,7 @@ Those of sound here; below, those of words.
 
 import re
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from tests.sounds import noise
 
 WHISPER = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
 # The settings of a small one; for the encoders of a family both ways in which they are built.
-TINY = {
+TINY: dict[str, list[dict[str, Any]]] = {
     "log-mel": [{}],
     "mfcc": [{"deltas": 2}, {"window": 0.032, "hop": 0.011}],
     "spectrogram": [{"taper": "hamming", "hop": 0.011, "bins": 140}],

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import (
+from transformers import (  # type: ignore[attr-defined]
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,

@@ -27,8 +27,8 @@ def reference(query, key, value, *, heads, factor, scales, mask_window_padding):
             q, k, v = ([*x, [0.0] * dim] for x in (q, k, v))
         attended = []
         for i in range(len(q)):
-            window = range(i // factor * factor, i // factor * factor + factor)
-            window = [j for j in window if j < count or not mask_window_padding]
+            places = range(i // factor * factor, i // factor * factor + factor)
+            window = [j for j in places if j < count or not mask_window_padding]
             row = []
             for head in range(heads):
                 columns = range(head * width, head * width + width)

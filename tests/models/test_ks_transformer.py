@@ -18,8 +18,8 @@ from affekt.errors import BadConfig
 from affekt.models import models
 from affekt.models.base import FeatureSpec
 from affekt.models.ks_transformer import attention
-from affekt.models.ks_transformer.attention import KeySparseAttention, kept_keys
-from affekt.models.ks_transformer.kernel import KeySelection, attend_to_selected
+from affekt.models.ks_transformer.attention import KeySparseAttention
+from affekt.models.ks_transformer.kernel import KeySelection, attend_to_selected, kept_keys
 from affekt.models.ks_transformer.model import KSTransformer, KSTransformerConfig
 from tests.conftest import shapes_unchecked
 from tests.contracts.builders import EMOTIONS, synthetic_batch, tiny, with_noise_in_the_padding
@@ -464,10 +464,10 @@ class FromTensors(nn.Module):
 
 
 def exported(model, path):
-    example = [
+    tensors = [
         tensor for stream in synthetic_batch(model, [9, 6]).streams.values() for tensor in (stream.values, stream.mask)
     ]
-    example = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in example)
+    example = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors)
     dynamic = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), shapes_unchecked(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own, about itself

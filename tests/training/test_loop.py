@@ -68,7 +68,7 @@ def trained(folder, epochs, *, stop=None, config=BUSY):
     train, test = corpus(), corpus(9, seed=1)
     for end in [stop, epochs] if stop else [epochs]:
         run = start(folder, train, test)
-        strategy = Supervised(small_model(), config)
+        strategy: Supervised | Killed = Supervised(small_model(), config)
         if end == stop:
             strategy = Killed(strategy, after=stop * 3 + 1)
         try:
