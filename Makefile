@@ -1,5 +1,6 @@
 # make run    a virtual environment with the light core, then the main job on the spoken samples
 # make test   a virtual environment with everything, then lint, types and all tests
+# make docs   the documentation as a site, in site/; fails on a dead link or anchor
 # make bench  every pair side by side: recognising, attention, models by length, export, training, recurrence, search
 # make extraction  how fast features are computed, beside the usual loop (needs AFFEKT_DATA and AFFEKT_MODELS)
 # make speakers    ECAPA's equal error rate over all pairs of EmoDB (likewise)
@@ -15,9 +16,10 @@
 PYTHON ?= python3
 RUN := .venv-run
 DEV := .venv-dev
+DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run test bench extraction speakers recurrent supernet throughput lengths cost shifts results model samples clean
+.PHONY: run test docs bench extraction speakers recurrent supernet throughput lengths cost shifts results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -27,6 +29,9 @@ test: $(DEV)/installed
 	$(DEV)/$(BIN)/ruff format --check
 	$(DEV)/$(BIN)/mypy
 	$(DEV)/$(BIN)/pytest
+
+docs: $(DOCS)/installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/$(BIN)/mkdocs build --strict
 
 bench: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks
@@ -100,5 +105,10 @@ $(DEV)/installed: pyproject.toml constraints.txt
 	$(DEV)/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(DOCS)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(RUN) $(DEV)
+	rm -rf $(RUN) $(DEV) $(DOCS) site

@@ -1,4 +1,4 @@
-"""docs/own-data.md on a few clips of EmoDB: three speakers, and an emotion that the shipped model does not know."""
+"""docs/tutorials/own-data.md on a few clips of EmoDB: three speakers, and an emotion that the shipped model does not know."""
 
 import shutil
 

@@ -24,7 +24,7 @@ def finetuning_recipe(start: str, sources: Sequence[Source], name: str, assignme
 
     Whole people are held out where the sources say who speaks, and there are three or more; else a fifth of the
     utterances, of which the scores then say that they are not speaker-independent. How the settings were found stands in
-    docs/own-data.md. Raises `BadBundle`, `BadConfig` and `BadCorpus`.
+    docs/tutorials/own-data.md. Raises `BadBundle`, `BadConfig` and `BadCorpus`.
     """
     bundle = Bundle.open(start)
     settings: dict[str, Any] = {
