@@ -101,7 +101,7 @@ def test_frames_stand_first_padding_last_and_all_are_numbers(feature):
 def test_it_is_what_it_says_it_is(feature):
     stream = alone(feature, noise(32_000))
     assert stream.values.shape[-1] == feature.dim
-    assert feature.dim % feature.parts == 0
+    assert feature.dim % feature.num_states == 0
     assert stream.frame_rate == feature.frame_rate
     if feature.frame_rate is not None:  # 2 s, less a window at the edges
         assert stream.values.shape[1] == pytest.approx(2 * feature.frame_rate, abs=3)

@@ -121,7 +121,7 @@ def test_blocks_are_counted_from_either_end_and_later_ones_are_dropped(tmp_path)
     assert second.config == from_the_end.config  # so that the store does not tell them apart
     assert len(second.network.encoder.layers) == 2
     several = opened("hubert", tmp_path, blocks=(2, 0))
-    assert (several.dim, several.parts) == (32, 2)
+    assert (several.dim, several.num_states) == (32, 2)
     torch.testing.assert_close(several(sound).values[..., :16], second(sound).values, atol=1e-6, rtol=0)
 
 

@@ -102,7 +102,7 @@ def test_states_are_transformers_of_one_text_and_of_a_batch(pair):
         expected = torch.cat([states[block] for block in (0, 1, 3)], dim=2)
         torch.testing.assert_close(ours.values[ours.mask], expected[ours.mask], atol=1e-5, rtol=0)
     assert ours.frame_rate is None
-    assert (encoder.dim, encoder.parts) == (48, 3)
+    assert (encoder.dim, encoder.num_states) == (48, 3)
 
 
 def test_a_batch_equals_one_by_one(pair):

@@ -40,8 +40,8 @@ NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.
         {"masked": False, "frames": 9, "norm": "map"},
         {"mask_window_padding": True},
         {"masked": False, "frames": 81, "norm": "map"},
-        {"input_mix": "learned", "input_parts": 2},
-        {"input_mix": "learned", "input_parts": 1},
+        {"input_mix": "learned", "num_states": 2},
+        {"input_mix": "learned", "num_states": 1},
         {"pooled_norm": True},
         {"pooled_norm": True, "norm_first": True, "pooling": "mean+deviation", "pool_input": True},
     ],
@@ -82,8 +82,8 @@ def test_a_map_norm_is_refused_where_there_is_no_fixed_map(name, changes):
         {"stride": 4},
         {"hidden": (12,)},
         {"positions": "sinusoids"},
-        {"input_norm": "layer", "input_parts": 2},
-        {"input_mix": "learned", "input_parts": 2},
+        {"input_norm": "layer", "num_states": 2},
+        {"input_mix": "learned", "num_states": 2},
     ],
 )
 def test_options_keep_the_contract(name, changes):

@@ -35,7 +35,7 @@ OPTIONS = [
     {"mixer": "attention", "scale_operator": "convolution", "upsampling": "repeat", "factor": 2},
     {"score_width": "model", "activation": "gelu", "projection_bias": False},
     {"pooling": "mean+deviation", "pool_input": True, "pooled_norm": True, "norm_first": True, "stride": 2},
-    {"input_norm": "layer", "input_parts": 2, "input_mix": "learned", "positions": "sinusoids"},
+    {"input_norm": "layer", "num_states": 2, "input_mix": "learned", "positions": "sinusoids"},
 ]
 
 

@@ -25,8 +25,8 @@ OPTIONS = [
     {"pooling": "mean+max"},
     {"pooling": "mean+deviation", "pool_input": True, "pooled_norm": True, "norm_first": True},
     {"positions": "sinusoids"},
-    {"input_norm": "layer", "input_parts": 2},
-    {"input_norm": "layer", "input_parts": 2, "input_mix": "learned", "stride": 2},
+    {"input_norm": "layer", "num_states": 2},
+    {"input_norm": "layer", "num_states": 2, "input_mix": "learned", "stride": 2},
     {"input_norm": "standard", "stride": 3},
     {**PAPER, "input_norm": "standard", "stride": 2, "frames": 5},
 ]

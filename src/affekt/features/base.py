@@ -33,7 +33,7 @@ class Feature(nn.Module):
     config: Any
     frame_rate: float | None  # frames per second, of the stream; None for words, and for a stream without time
     dim: int  # features of a frame
-    parts: int = 1  # states of the encoder among them, one after the other
+    num_states: int = 1  # states of the encoder, concatenated along dim
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: Any) -> Feature:

@@ -191,7 +191,7 @@ class Encoder(Feature):
         count = config.architecture[self.depth]
         self.blocks = _counted(config.blocks, count, self.model_type)
         self.config = replace(config, blocks=self.blocks)
-        self.dim, self.parts = config.architecture[self.width] * len(self.blocks), len(self.blocks)
+        self.dim, self.num_states = config.architecture[self.width] * len(self.blocks), len(self.blocks)
         self.ends_at_the_last = max(self.blocks) == count
         self.network: Any = network or self._class()(self._their_config(config.architecture), **self.options)
         del self._layers()[max(1, *self.blocks) :]

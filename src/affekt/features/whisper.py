@@ -186,7 +186,7 @@ class WhisperStates(Feature):
     def __init__(self, config: WhisperConfig) -> None:
         super().__init__()
         self.config = config
-        self.dim, self.parts = config.dim * len(config.blocks), len(config.blocks)
+        self.dim, self.num_states = config.dim * len(config.blocks), len(config.blocks)
         self.mel = LogMel(config.mels, level=config.level)
         self.conv1 = nn.Conv1d(config.mels, config.dim, 3, padding=1)
         self.conv2 = nn.Conv1d(config.dim, config.dim, 3, stride=2, padding=1)

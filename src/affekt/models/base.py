@@ -31,7 +31,7 @@ class FeatureSpec:
 
     dim: int
     frame_rate: float | None  # frames per second; None for words, and for a stream without time
-    parts: int = 1  # states of the encoder, one after the other along dim
+    num_states: int = 1  # states of the encoder, concatenated along dim
     has_time: bool = True
 
 

@@ -33,7 +33,7 @@ class FineTuned(EmotionModel):
     def __init__(self, encoder: Feature, head: EmotionModel, *, imitates: int = 0) -> None:
         super().__init__()
         self.encoder, self.head, self.emotions = encoder, head, head.emotions
-        self.distillation = nn.Linear(encoder.dim // encoder.parts, imitates) if imitates else None
+        self.distillation = nn.Linear(encoder.dim // encoder.num_states, imitates) if imitates else None
         if imitates:
             self.register_buffer("teacher_mean", torch.zeros(imitates))
             self.register_buffer("teacher_deviation", torch.ones(imitates))
@@ -62,7 +62,7 @@ class FineTuned(EmotionModel):
         real = place < counts.unsqueeze(1)
         aim = (teacher.values - self.teacher_mean) / self.teacher_deviation
         aim = aim.take_along_dim(source.unsqueeze(2), dim=1)[real]
-        width = self.encoder.dim // self.encoder.parts
+        width = self.encoder.dim // self.encoder.num_states
         foretold = self.distillation(states.values[..., -width:][real])
         return self.head(encoded), F.smooth_l1_loss(foretold.float(), aim.float())
 
@@ -110,7 +110,7 @@ def _block(parameter: str) -> int | None:
 
 
 def feature_spec(feature: Feature) -> FeatureSpec:
-    return FeatureSpec(feature.dim, feature.frame_rate, feature.parts, feature.has_time)
+    return FeatureSpec(feature.dim, feature.frame_rate, feature.num_states, feature.has_time)
 
 
 @torch.no_grad()

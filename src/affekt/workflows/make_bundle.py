@@ -251,7 +251,7 @@ def _probe(recipe: Recipe, probe: Probe, material: TrainingData, split: Split, s
     parts = [material.of(split.parts[part]) for part in ("train", "test")]
     if probe.blocks:
         encoder = recipe.build_encoder()
-        width = encoder.dim // encoder.parts
+        width = encoder.dim // encoder.num_states
         places = [encoder.config.blocks.index(block) * width + np.arange(width) for block in probe.blocks]
         columns = np.concatenate(places)
         first, second = (

@@ -55,7 +55,7 @@ def entered(weights, settings, x):
     """A frame at the width of the blocks."""
     states = [x]
     if settings.input_norm == "layer" or settings.input_mix == "learned":
-        states = list(x.split(len(x) // settings.input_parts))
+        states = list(x.split(len(x) // settings.num_states))
     if settings.input_norm == "layer":
         states = [
             layer_norm(s, weights[f"input.norms.{i}.weight"], weights[f"input.norms.{i}.bias"])

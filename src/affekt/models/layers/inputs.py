@@ -13,7 +13,7 @@ from affekt.models.layers.shapes import Mask, Sequence
 class StreamInput(nn.Module):
     """From a stream's features to the width that a model works in.
 
-    parts: the features are that many states of an encoder, set one after the other along dim.
+    num_states: number of an encoder's states that the features consist of, concatenated along dim.
     mix: "concat", one linear layer sees all states together; "learned", it sees their softmax-weighted sum.
     norm: "layer", a LayerNorm over each state; "standard", every feature less its mean and over its deviation in the
         training part, which `standardise` sets. Some of an encoder's features are many times as large as others: a
@@ -24,16 +24,18 @@ class StreamInput(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, input_dim: int, dim: int, *, parts: int = 1, mix: str = "concat", norm: str = "none") -> None:
+    def __init__(
+        self, input_dim: int, dim: int, *, num_states: int = 1, mix: str = "concat", norm: str = "none"
+    ) -> None:
         super().__init__()
-        part = input_dim // parts
-        width = part if mix == "learned" else input_dim
-        self.parts, self.standard = parts, norm == "standard"
+        state_dim = input_dim // num_states
+        width = state_dim if mix == "learned" else input_dim
+        self.num_states, self.standard = num_states, norm == "standard"
         if self.standard:
             self.register_buffer("mean", torch.zeros(input_dim))
             self.register_buffer("deviation", torch.ones(input_dim))
-        self.norms = nn.ModuleList(nn.LayerNorm(part) for _ in range(parts)) if norm == "layer" else None
-        self.weights = nn.Parameter(torch.zeros(parts)) if mix == "learned" else None
+        self.norms = nn.ModuleList(nn.LayerNorm(state_dim) for _ in range(num_states)) if norm == "layer" else None
+        self.weights = nn.Parameter(torch.zeros(num_states)) if mix == "learned" else None
         self.projection = nn.Identity() if width == dim else nn.Linear(width, dim)
 
     def standardise(self, mean: Float[Tensor, " features"], deviation: Float[Tensor, " features"]) -> None:
@@ -48,7 +50,7 @@ class StreamInput(nn.Module):
         """From features, standardised already."""
         if self.norms is None and self.weights is None:
             return self.projection(x)
-        states = list(x.chunk(self.parts, dim=2))
+        states = list(x.chunk(self.num_states, dim=2))
         if self.norms is not None:
             states = [norm(state) for norm, state in zip(self.norms, states, strict=True)]
         if self.weights is None:

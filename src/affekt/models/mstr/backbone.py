@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -53,6 +53,8 @@ SMALL: Mapping[str, Any] = {
 class TransformerConfig:
     """What MSTR and its baseline, the vanilla Transformer, have in common. Lengths in frames, widths in features."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"input_parts": "num_states"}
+
     frames: int | Literal["any"] = 326  # 326 IEMOCAP, 224 MELD, 150 CREMA-D (from Table 2's counts)
     masked: bool = False  # the paper has no masks: padding is read as frames. True: padding changes nothing
     # Table 2's parameter counts only fit norms that are affine over the whole (frames, features) map.
@@ -83,7 +85,7 @@ class TransformerConfig:
         "none"  # "pooling keeps the timing"; a learned table would show in Table 2
     )
     input_norm: Literal["none", "layer", "standard"] = "none"  # of the features, before the first block
-    input_parts: int = 1  # states of the encoder that the features hold, one after the other
+    num_states: int = 1  # states of the encoder that the features hold, concatenated along dim
     input_mix: Literal["concat", "learned"] = "concat"
     stride: int = 1  # frames of the input that are averaged into one before anything else; `frames` counts what remains
 
@@ -118,7 +120,7 @@ class TemporalTransformer(EmotionModel):
         self.lengths = {} if config.frames == "any" else {"speech": config.frames}
         norm_shape = (*self.lengths.values(), config.dim) if config.norm == "map" else (config.dim,)
         self.input = StreamInput(
-            config.input_dim, config.dim, parts=config.input_parts, mix=config.input_mix, norm=config.input_norm
+            config.input_dim, config.dim, num_states=config.num_states, mix=config.input_mix, norm=config.input_norm
         )
         self.blocks = nn.ModuleList(
             TransformerBlock(
@@ -153,7 +155,7 @@ class TemporalTransformer(EmotionModel):
 
     @classmethod
     def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> TemporalTransformer:
-        return cls(replace(config, input_dim=specs["speech"].dim, input_parts=specs["speech"].parts), emotions)
+        return cls(replace(config, input_dim=specs["speech"].dim, num_states=specs["speech"].num_states), emotions)
 
     def attention(self, config: TransformerConfig) -> nn.Module:
         raise NotImplementedError
@@ -194,7 +196,7 @@ class TemporalTransformer(EmotionModel):
         inert = set()
         if self.config.pooled_norm and not self.config.norm_first and self.config.norm == "features":
             inert.add(f"blocks.{self.config.blocks - 1}.norm2.bias")  # a constant, which the standardisation takes off
-        if self.config.input_mix == "learned" and self.config.input_parts == 1:
+        if self.config.input_mix == "learned" and self.config.num_states == 1:
             inert.add("input.weights")  # the softmax of one number
         inert.update(
             f"blocks.{n}.attention.{name}" for n in range(self.config.blocks) for name in self.inert_attention()
