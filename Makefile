@@ -1,5 +1,8 @@
 # make run    a virtual environment with the light core, then the main job on the spoken samples
-# make test   a virtual environment with everything, then lint, types and all tests
+# make check  ruff, mypy and the fast tests: two minutes on two cores
+# make test   ruff, mypy and all tests: ten minutes on two cores
+# make golden the generated pages in tests/golden, written again
+# make coverage  all tests, and the part of the source that they reach
 # make docs   the documentation as a site, in site/; fails on a dead link or anchor
 # make bench  every pair side by side: recognising, attention, models by length, export, training, recurrence, search
 # make extraction  how fast features are computed, beside the usual loop (needs AFFEKT_DATA and AFFEKT_MODELS)
@@ -19,16 +22,30 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run test docs bench extraction speakers recurrent supernet throughput lengths cost shifts results model samples clean
+.PHONY: run static check test golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost shifts results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
 
-test: $(DEV)/installed
+PYTEST := $(DEV)/$(BIN)/pytest --numprocesses auto --dist worksteal
+
+static: $(DEV)/installed
 	$(DEV)/$(BIN)/ruff check
 	$(DEV)/$(BIN)/ruff format --check
 	$(DEV)/$(BIN)/mypy
-	$(DEV)/$(BIN)/pytest
+
+check: static
+	$(PYTEST) -m "not slow and not data"
+
+test: static
+	$(PYTEST)
+
+golden: $(DEV)/installed
+	$(DEV)/$(BIN)/pytest -m golden --refresh-golden
+	git status --short tests/golden
+
+coverage: $(DEV)/installed
+	$(PYTEST) --cov --cov-report term:skip-covered
 
 docs: $(DOCS)/installed
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/$(BIN)/mkdocs build --strict

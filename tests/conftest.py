@@ -1,10 +1,16 @@
-"""Shapes in signatures are checked while the tests run; real data and encoders are found through the environment."""
+"""Fixtures, markers and options of the test suite.
+
+Shapes in signatures are checked while tests run. Tests on real corpora and encoders carry the marker `data`; they find
+their files through AFFEKT_DATA and AFFEKT_MODELS and are skipped without them. Tests that take seconds carry `slow`.
+`make check` runs neither, `make test` runs all.
+"""
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
 import numpy as np
 import onnx
@@ -20,11 +26,46 @@ hook = install_import_hook(
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = sorted((ROOT / "samples").glob("*.wav"))
+GOLDEN = Path(__file__).parent / "golden"
+# A test that requests one of these, directly or through another fixture, gets the marker `data`.
+DATA_FIXTURES = {"cremad", "emodb", "meld", "whisper", "whisper_base", "ecapa_folder", "glove_folder", "minilm_folder"}
+
+# The same examples in every run and no time limit, since the tests share the cores with one another.
+hypothesis.settings.register_profile("affekt", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("affekt")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--refresh-golden", action="store_true", help="write generated pages to tests/golden")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & DATA_FIXTURES:
+            item.add_marker("data")
+        if "golden" in fixtures:
+            item.add_marker("golden")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a generated page with its file in tests/golden, or write that file with `make golden`."""
+
+    def check(name: str, page: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--refresh-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(page, encoding="utf-8")
+        assert page == path.read_text(encoding="utf-8"), f"{name} differs: run `make golden` and review the diff"
+
+    return check
 
 
 @contextlib.contextmanager
-def shapes_unchecked():
-    """For what traces our code: a tracer's symbols are neither tensors nor numbers to a type checker."""
+def shapes_unchecked() -> Iterator[None]:
+    """Switch shape checks off while code is traced: a tracer's symbols are neither tensors nor numbers to a type checker."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         yield
@@ -32,7 +73,8 @@ def shapes_unchecked():
         jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def _folder(variable: str, name: str) -> Path:
+def data_folder(variable: str, name: str) -> Path:
+    """Return a folder inside the one that an environment variable names; skip the test if there is none."""
     root = os.environ.get(variable)
     if not root:
         pytest.skip(f"{variable} is not set: needs {name}")
@@ -44,28 +86,44 @@ def _folder(variable: str, name: str) -> Path:
 
 @pytest.fixture
 def cremad() -> Path:
-    return _folder("AFFEKT_DATA", "cremad")
+    return data_folder("AFFEKT_DATA", "cremad")
 
 
 @pytest.fixture
 def emodb() -> Path:
-    return _folder("AFFEKT_DATA", "emodb")
+    return data_folder("AFFEKT_DATA", "emodb")
 
 
 @pytest.fixture
 def whisper() -> Path:
-    return _folder("AFFEKT_MODELS", "whisper-tiny.en-encoder")
+    return data_folder("AFFEKT_MODELS", "whisper-tiny.en-encoder")
+
+
+@pytest.fixture(scope="session")
+def ecapa_folder() -> Path:
+    return data_folder("AFFEKT_MODELS", "ecapa-voxceleb")
+
+
+@pytest.fixture(scope="session")
+def glove_folder() -> Path:
+    return data_folder("AFFEKT_MODELS", "glove.6B.50d")
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    return data_folder("AFFEKT_MODELS", "minilm-l6-v2")
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that answers by the loudness, the energy and the liveliness of a waveform: quick, and nobody's model."""
+    """A bundle whose untrained model scores emotions by three statistics of the waveform; it runs in microseconds."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     write_tiny_bundle(folder, ("angry", "disgust", "fear", "happy", "neutral", "sad"))
     return folder
 
 
 def write_tiny_bundle(folder: Path, emotions: Sequence[str], source: str = "waveform", seed: int = 0) -> None:
+    """Write a bundle whose logits are a random linear map of a waveform's mean amplitude, norm and mean step."""
     folder.mkdir()
     nodes = [
         helper.make_node("Abs", [source], ["absolute"]),

@@ -8,7 +8,7 @@ from affekt.corpora import corpora
 from affekt.corpora.source import OWN, Source
 from affekt.errors import BadCorpus
 from affekt.labels import EMOTIONS, LABEL_SETS
-from tests.conftest import ROOT, _folder
+from tests.conftest import ROOT, data_folder
 from tests.corpora.trees import touch
 
 PUBLISHED = [name for name in corpora if name not in OWN]
@@ -16,7 +16,7 @@ PUBLISHED = [name for name in corpora if name not in OWN]
 
 @pytest.fixture
 def meld():
-    return _folder("AFFEKT_DATA", "meld")
+    return data_folder("AFFEKT_DATA", "meld")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -9,7 +9,7 @@ from affekt.corpora.source import Source
 from affekt.corpora.transcription import Whisper, transcribe
 from affekt.errors import BadConfig, BadCorpus, BadOutput, MissingExtra
 from tests.cli.test_cli import affekt
-from tests.conftest import _folder
+from tests.conftest import data_folder
 from tests.corpora.trees import sound, touch, write
 
 
@@ -183,7 +183,7 @@ def test_the_command_refuses_before_it_loads_anything(tmp_path):
 @pytest.fixture
 def whisper_base():
     pytest.importorskip("faster_whisper", reason="needs the extra asr")
-    return _folder("AFFEKT_MODELS", "whisper-base-ct2")
+    return data_folder("AFFEKT_MODELS", "whisper-base-ct2")
 
 
 def test_whisper_writes_down_a_german_and_an_english_sentence(whisper_base, emodb, cremad):

@@ -21,7 +21,6 @@ from affekt.features.speaker import (
     equal_error_rate,
     mirrored,
 )
-from tests.conftest import _folder
 from tests.features.test_spectral import assert_onnx_equals_torch
 from tests.sounds import noise, tone
 
@@ -29,8 +28,8 @@ TINY = ECAPAConfig(channels=8, scale=4, squeezed=3, pooled=10, attention=4, dim=
 
 
 @pytest.fixture(scope="session")
-def voxceleb():
-    return ECAPA.from_folder(_folder("AFFEKT_MODELS", "ecapa-voxceleb"), ECAPAConfig())
+def voxceleb(ecapa_folder):
+    return ECAPA.from_folder(ecapa_folder, ECAPAConfig())
 
 
 def lived_in(module, seed=0):
@@ -285,10 +284,9 @@ def test_the_equal_error_rate_of_scores_that_are_known():
     assert equal_error_rate(draws.normal(2, 1, 40_000), draws.normal(0, 1, 60_000)) == pytest.approx(0.1587, abs=0.004)
 
 
-def test_the_published_checkpoint_is_read_whole(voxceleb):
+def test_the_published_checkpoint_is_read_whole(voxceleb, ecapa_folder):
     assert voxceleb.config == ECAPAConfig()
-    folder = _folder("AFFEKT_MODELS", "ecapa-voxceleb")
-    assert set(voxceleb.network.state_dict()) == set(load_file(folder / "model.safetensors"))
+    assert set(voxceleb.network.state_dict()) == set(load_file(ecapa_folder / "model.safetensors"))
 
 
 def test_it_tells_the_voices_of_emodb_apart(voxceleb, emodb):

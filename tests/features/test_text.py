@@ -1,8 +1,6 @@
 """Text encoders against transformers itself: small ones of random weights, with tokenizers that are trained here."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,11 +286,8 @@ def test_another_networks_tokenizer_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def minilm():
-    root = os.environ.get("AFFEKT_MODELS")
-    if not root or not (Path(root) / "minilm-l6-v2").is_dir():
-        pytest.skip("AFFEKT_MODELS is not set, or has no minilm-l6-v2/")
-    return features["minilm"].from_folder(Path(root) / "minilm-l6-v2", features["minilm"].Config())
+def minilm(minilm_folder):
+    return features["minilm"].from_folder(minilm_folder, features["minilm"].Config())
 
 
 def test_the_real_minilm_maps_tokens_to_words(minilm):
