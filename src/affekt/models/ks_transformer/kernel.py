@@ -4,7 +4,7 @@ section 2.1, eq. 4).
 The choice needs every weight, for a key's importance is the sum of its weights over the queries; what comes after it needs
 those of the kept keys alone. `attend_to_selected` works an utterance at a time, so that its weights are still in the cache
 when the next step reads them, and has keys as rows, so that the kept ones are rows to copy. Of the six products with a
-weight for every query and key, three (the values' own, and on the way back those that give the values' and the weights' gradients) then
+weight for every query and key, three (the values' own, and in the backward pass those of the values and the weights) then
 take half the keys, and dropout is drawn for half the weights. Adding up the scores' gradient still takes all: a softmax's
 gradient reaches the dropped keys too.
 """
