@@ -21,6 +21,7 @@ def blocks(language):
             yield pytest.param(code, id=f"{path.stem}-{number}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", list(blocks("python")))
 def test_python_examples_run(code):
     result = subprocess.run(
@@ -30,6 +31,7 @@ def test_python_examples_run(code):
     assert result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", list(blocks("sh")))
 def test_shell_examples_run(code, tmp_path):
     for line in code.splitlines():

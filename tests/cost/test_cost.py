@@ -178,6 +178,7 @@ def test_what_is_not_there_is_said(arguments, error, message):
         cost(**arguments)
 
 
+@pytest.mark.slow
 def test_measured_in_a_process_of_its_own():
     found = cost("mstr", frames=20, settings=["dim=64", "blocks=1"], measured=True)
     assert found.latency_ms > 0
@@ -191,6 +192,7 @@ def test_a_measurement_that_fails_says_so(monkeypatch):
         cost("mstr-small", measured=True)
 
 
+@pytest.mark.slow
 def test_the_command_prints_json_and_a_table():
     run = affekt("cost", "mstr", "--frames", "224", "--classes", "7", "--json")
     facts = json.loads(run.stdout)
@@ -221,6 +223,7 @@ def test_the_command_says_what_is_wrong(arguments, message):
     assert run.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_page_is_what_is_counted_now():
     written = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
     assert written.split("\n## Measured")[0].strip() == page(published()).strip()

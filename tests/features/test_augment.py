@@ -124,6 +124,7 @@ def test_a_codec_keeps_time_and_length_and_loses_more_the_more_is_asked(codec):
     assert 0 < errors[0] < errors[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec[1])
 def test_a_codec_takes_a_long_recording_in_its_stride(codec):
     minutes = np.tile(speechlike(4.0), 30)

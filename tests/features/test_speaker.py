@@ -301,5 +301,6 @@ def test_it_tells_the_voices_of_emodb_apart(voxceleb, emodb):
     assert equal_error_rate(scores[same], scores[~same]) < 0.15
 
 
+@pytest.mark.slow
 def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
     assert_onnx_equals_torch(lived_in(ECAPA(TINY)).float(), tmp_path / "feature.onnx", atol=1e-3)

@@ -262,6 +262,7 @@ def assert_onnx_equals_torch(feature, path, atol):
         np.testing.assert_allclose(values, feature(torch.from_numpy(sound)).values.numpy(), atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "feature",
     [

@@ -156,6 +156,7 @@ def test_a_network_is_rebuilt_from_its_settings_and_its_state(pair):
     torch.testing.assert_close(again(sound).values, encoder(sound).values, atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
     saved("hubert", tmp_path)
     assert_onnx_equals_torch(opened("hubert", tmp_path, blocks=(1, 2)), tmp_path / "feature.onnx", atol=1e-4)

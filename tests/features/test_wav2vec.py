@@ -175,6 +175,7 @@ def test_settings_and_state_rebuild_it():
     assert again.config == network.config
 
 
+@pytest.mark.slow
 def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
     assert_onnx_equals_torch(made().float(), tmp_path / "feature.onnx", atol=1e-4)
 

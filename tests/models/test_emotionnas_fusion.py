@@ -135,5 +135,6 @@ def test_the_small_preset_reads_as_settings():
     assert decode(kind.Config, encode(config), "model") == config
 
 
+@pytest.mark.slow
 def test_the_onnx_graph_equals_torch_at_any_length_of_its_streams(tmp_path):
     assert_onnx_equals_torch(fusion(), tmp_path / "model.onnx")

@@ -295,6 +295,7 @@ def test_its_attention_is_shared_among_real_frames():
     torch.testing.assert_close(model.classifier(explanation["embedding"]), model(batch))
 
 
+@pytest.mark.slow
 def test_the_onnx_graph_equals_torch_at_its_own_length(tmp_path):
     model = branch(recipe=EVERYTHING, masked=True, layers=1, frames=4, stride=2, input_norm="standard")
     assert_onnx_equals_torch(model, tmp_path / "model.onnx")

@@ -441,6 +441,7 @@ def test_a_pointwise_convolution_is_the_librarys(batch):
         torch.testing.assert_close(pointwise(given, weight, 2), F.conv2d(x, weight, groups=2), atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_onnx_graph_of_the_searchs_network_equals_torch_at_any_length(tmp_path):
     assert_onnx_equals_torch(branch(nodes=1, cells=1), tmp_path / "model.onnx")
 

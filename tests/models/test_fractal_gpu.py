@@ -182,6 +182,7 @@ class TestInterpreted:
         assert not gpu.supports(torch.zeros(1, 2, 4), FractalOptions(1, factor=17))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
 @needs_triton
 def test_in_the_interpreter():
@@ -192,6 +193,7 @@ def test_in_the_interpreter():
     assert "skipped" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="compiled kernels and interpreted ones do not mix")
 @needs_triton
 @pytest.mark.parametrize("way", ["attend_kernel", "differentiate_kernel"])

@@ -483,6 +483,7 @@ def exported(model, path):
     return onnxruntime.InferenceSession(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [  # as few layers as show all there is: exporting costs a second for each

@@ -338,6 +338,7 @@ class Values(torch.nn.Module):
         return self.model(Batch({"speech": Stream(speech, speech_mask), "text": Stream(text, text_mask)}))
 
 
+@pytest.mark.slow
 def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
     model = tiny(dtype=torch.float32, speech_frames=50)
     names = ["speech", "speech_mask", "text", "text_mask"]

@@ -128,6 +128,7 @@ def test_what_gets_no_gradient_is_what_is_said(changes):
     assert set(dict(model.named_parameters())) - reached == model.inert_parameters()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

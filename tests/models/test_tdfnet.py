@@ -377,6 +377,7 @@ class OfTensors(nn.Module):
 AUDIO = {"path": "audio", "mutual": False, "speaker": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

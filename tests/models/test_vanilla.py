@@ -45,6 +45,7 @@ def test_operations_are_those_of_table_2(frames, emotions, flops):
     assert round(model.paper_flops({"speech": frames}) / 1000) == flops
 
 
+@pytest.mark.slow
 def test_it_exports_at_any_length(tmp_path):
     assert_exports(
         tiny("vanilla", blocks=1, score_width="model", stride=2, input_norm="standard"), tmp_path / "model.onnx"

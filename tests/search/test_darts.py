@@ -404,6 +404,7 @@ def trained(folder, epochs, *, stop=None):
     return run, search
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_same_architecture(tmp_path):
     whole, first = trained(tmp_path / "whole", 2)
     broken, second = trained(tmp_path / "broken", 2, stop=1)
@@ -468,6 +469,7 @@ with processes() as (rank, world):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_search_one_network(tmp_path):
     """Their alphas' gradient is that of both batches together, in either order, and they stay one network."""
     script = tmp_path / "together.py"

@@ -78,6 +78,7 @@ def assert_equal_searches(first, second):
             assert tensor.equal(theirs[run][name]), f"{run}: {name}"
 
 
+@pytest.mark.slow
 def test_all_three_stages_leave_their_runs(found):
     for run in (("spectrogram", "search"), ("spectrogram", "found"), ("fusion",)):
         assert set(found.run(*run).predictions(2)) == {"test", "validation"}
@@ -190,12 +191,14 @@ def test_another_recipe_in_the_same_folder_is_refused(found, place):  # noqa: AR
         search(recipe(place, "recurrent.drawn=3"), place / "run", say=lambda _: None)
 
 
+@pytest.mark.slow
 def test_workers_find_the_same(found, place):
     with Workers(2) as launcher:
         (other,) = search(recipe(place), place / "workers", launcher=launcher, bundles=False, say=lambda _: None)
     assert_equal_searches(other, found)
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_same(found, place):
     """Killed three times, each time somewhere else, with its workers; then run to its end."""
     command = [sys.executable, "-m", "affekt", "search", str(place / "sought.toml"), "--run", str(place / "killed")]
@@ -322,6 +325,7 @@ def test_a_fusion_can_weigh_every_emotion_alike(found, place):
     assert run.predictions(2)["test"].shape == (24, 6)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_is_the_callers(place):
     bad = recipe(place, "spectrogram.training.optimisation.learning_rate=1e30")
     cells = bad.random_cells(0, 1)
@@ -434,6 +438,7 @@ def test_torchrun_is_refused(place, monkeypatch):
         search(recipe(place), place / "none", say=lambda _: None)
 
 
+@pytest.mark.slow
 def test_the_command_searches_a_corpus_elsewhere(place):
     command = [sys.executable, "-m", "affekt", "search", str(place / "sought.toml"), "spectrogram.random=0"]
     command += ["recurrent.drawn=0", "recurrent.random=0", "recurrent.known=[]", "--no-bundles"]

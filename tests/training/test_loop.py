@@ -287,6 +287,7 @@ with processes() as (rank, world):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
     script = tmp_path / "ddp.py"
     script.write_text(DDP)

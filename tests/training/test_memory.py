@@ -33,6 +33,7 @@ def run(keep, **environment):
     return kept == "True", int(faults) * int(page) / 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU's C library is asked, on Linux")
 def test_what_is_freed_is_not_asked_of_the_system_again():
     kept, megabytes = run(True)
@@ -42,5 +43,6 @@ def test_what_is_freed_is_not_asked_of_the_system_again():
     assert run(False)[1] > megabytes
 
 
+@pytest.mark.slow
 def test_settings_of_the_user_stay():
     assert run(True, MALLOC_TRIM_THRESHOLD_="1000000")[0] is False

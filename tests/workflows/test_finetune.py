@@ -82,6 +82,7 @@ def probabilities(bundle, utterances):
 # The one command
 
 
+@pytest.mark.slow
 def test_one_command_makes_a_bundle_that_recognises(start, place, capsys):
     output = place / "one-command"
     with shapes_unchecked():
@@ -315,6 +316,7 @@ def killed_when(words, folder, ready):
     return process.returncode
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_anywhere_goes_on_to_the_same_weights(place, tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
     words = [str(place / "made.toml"), "training.epochs=6", "training.augmentation.copies=0", "--run", "run"]

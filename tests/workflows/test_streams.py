@@ -92,6 +92,7 @@ def test_words_know_their_tokens_in_a_batch(place):
     assert data.only("text").batch([0]).streams.keys() == {"text"}
 
 
+@pytest.mark.slow
 def test_a_bundle_of_sound_and_words_answers_as_torch(place, run, made):
     material = TrainingData.read(recipe(place), lambda _: None)
     utterances = material.of(run.split.parts["test"])
@@ -115,6 +116,7 @@ def test_the_recogniser_says_that_it_has_no_words(made):
         Recognizer.load(made.folder)
 
 
+@pytest.mark.slow
 def test_words_alone_need_no_sound(place):
     alone = recipe(place, "model.modalities=text", "encoder={}")
     assert alone.taken == ("text",)
@@ -162,6 +164,7 @@ def test_utterances_without_words_are_counted(place, tmp_path):
         train(words, tmp_path / "run", say=lambda _: None)
 
 
+@pytest.mark.slow
 def test_whatever_is_made_of_the_waveform_stands_in_the_graph(place):
     spectrogram = "streams={spectrogram={name='spectrogram',hop=0.02,bins=16}}"
     both = recipe(

@@ -79,6 +79,7 @@ def test_training_is_bit_identical(place, run):
     assert (run.predictions(3)["test"] != other.predictions(3)["test"]).any()
 
 
+@pytest.mark.slow
 def test_the_onnx_file_equals_torch_at_any_length(made):
     pipeline, recognizer = rebuild(made), Recognizer.load(made.folder)
     generator = np.random.default_rng(0)
