@@ -16,7 +16,7 @@ import numpy as np
 from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.corpora.source import Source
 from affekt.evaluation.metrics import confusion, ua
-from affekt.features.augment import coded, echoed, narrowed, noise
+from affekt.features.augment import add_reverb, apply_codec, apply_lowpass, make_noise
 from affekt.features.extract import waveform
 from affekt.inference.recognizer import Recognizer
 from affekt.protocols import Split, key
@@ -27,12 +27,12 @@ SHIFTS: dict[str, Shift] = {
     "as it is": lambda x, _: x,
     "40 dB softer": lambda x, _: x / 100,
     "12 dB louder, clipped": lambda x, _: np.clip(4 * x, -1, 1),
-    "noise, 20 dB below": lambda x, draw: x + noise(x, 20.0, draw),
-    "noise, 10 dB below": lambda x, draw: x + noise(x, 10.0, draw),
-    "a room, 0.5 s": lambda x, draw: echoed(x, 0.5, draw),
-    "band to 3.4 kHz": lambda x, _: narrowed(x, 3400.0),
-    "telephone: band, Opus at its lowest": lambda x, _: coded(narrowed(x, 3400.0), ("OGG", "OPUS"), 1.0),
-    "MP3 at its lowest": lambda x, _: coded(x, ("MP3", "MPEG_LAYER_III"), 1.0),
+    "noise, 20 dB below": lambda x, draw: x + make_noise(x, 20.0, draw),
+    "noise, 10 dB below": lambda x, draw: x + make_noise(x, 10.0, draw),
+    "a room, 0.5 s": lambda x, draw: add_reverb(x, 0.5, draw),
+    "band to 3.4 kHz": lambda x, _: apply_lowpass(x, 3400.0),
+    "telephone: band, Opus at its lowest": lambda x, _: apply_codec(apply_lowpass(x, 3400.0), ("OGG", "OPUS"), 1.0),
+    "MP3 at its lowest": lambda x, _: apply_codec(x, ("MP3", "MPEG_LAYER_III"), 1.0),
 }
 RESULTS = Path(__file__).parent / "results" / "shifts.json"
 

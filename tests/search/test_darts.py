@@ -497,7 +497,7 @@ def test_a_choice_of_utterances_takes_all_that_belongs_to_them():
     votes, targets = np.eye(6, 3, dtype=np.float32), np.arange(12, dtype=np.float32).reshape(6, 2)
     places = {"spectrogram": [np.arange(SIZE) + index for index in range(6)]}
     louder = [{"spectrogram": [values + 100 for values in data.features["spectrogram"]]}]
-    data = replace(data, soft_labels=votes, targets=targets, words=places, copies=louder, copy_share=1.0)
+    data = replace(data, soft_labels=votes, targets=targets, words=places, copies=louder, copy_probability=1.0)
     chosen = data.chosen([4, 1])
     assert (len(chosen), chosen.ids) == (2, ["made/04", "made/01"])
     mine, theirs = chosen.batch([0, 1]), data.batch([4, 1])

@@ -95,7 +95,9 @@ def padded_stream():
 def test_specaugment_sets_stretches_and_bands_to_each_features_mean():
     stream = padded_stream()
     torch.manual_seed(0)
-    result = masked(stream, Masking(times=2, time_share=0.5, bands=1, band_share=0.5))
+    result = masked(
+        stream, Masking(num_time_masks=2, max_time_fraction=0.5, num_feature_masks=1, max_feature_fraction=0.5)
+    )
     seen = 0
     for before, after, frames in zip(stream.values, result.values, [40, 25, 3], strict=True):
         assert (after[frames:] == 99.0).all(), "padding is never touched"
@@ -112,11 +114,11 @@ def test_specaugment_is_drawn_from_the_seed_and_is_nothing_by_default():
     stream = padded_stream()
     assert masked(stream, Masking()) is stream
     flat = Stream(torch.randn(3, 8))
-    assert masked(flat, Masking(times=2)) is flat
+    assert masked(flat, Masking(num_time_masks=2)) is flat
     draws = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        draws.append(masked(stream, Masking(times=1, time_share=0.9)).values)
+        draws.append(masked(stream, Masking(num_time_masks=1, max_time_fraction=0.9)).values)
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
@@ -124,7 +126,7 @@ def test_specaugment_is_drawn_from_the_seed_and_is_nothing_by_default():
 def test_a_raised_floor_lifts_what_is_soft_and_nothing_else():
     stream = padded_stream()
     torch.manual_seed(0)
-    result = masked(stream, Masking(floor=(1.0, 2.0), floor_share=1.0))
+    result = masked(stream, Masking(floor=(1.0, 2.0), floor_probability=1.0))
     for before, after, frames in zip(stream.values, result.values, [40, 25, 3], strict=True):
         assert (after[frames:] == 99.0).all()
         floor = float(after[:frames].min())
@@ -136,13 +138,15 @@ def test_no_stretch_is_longer_than_its_share():
     values = torch.randn(1, 100, 10)
     for seed in range(50):
         torch.manual_seed(seed)
-        result = masked(Stream(values, None, 50.0), Masking(times=1, time_share=0.2, bands=0))
+        result = masked(
+            Stream(values, None, 50.0), Masking(num_time_masks=1, max_time_fraction=0.2, num_feature_masks=0)
+        )
         assert (result.values != values).any(dim=2).sum() <= 20
 
 
 def test_only_training_hears_masks_and_mixtures():
     batch = corpus(6).batch(range(6))
-    plain, busy = strategy(), strategy(mixup=1.0, masking=Masking(times=3, time_share=1.0))
+    plain, busy = strategy(), strategy(mixup=1.0, masking=Masking(num_time_masks=3, max_time_fraction=1.0))
     torch.testing.assert_close(plain.predict(batch), busy.predict(batch))
     assert loss_of_a_step(busy, batch) != pytest.approx(loss_of_a_step(plain, batch))
 

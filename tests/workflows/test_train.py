@@ -198,7 +198,7 @@ def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeyp
         ("encoder.name=wisper", "no feature 'wisper'; did you mean 'whisper'"),
         ('corpora=["cremadd"]', "no corpus 'cremadd'; did you mean 'cremad'"),
         ("training.epochs=0", "expected at least 1 epoch"),
-        ("training.augmentation.share=7.0", "shares between 0 and 1"),
+        ("training.augmentation.copy_probability=7.0", "copy_probability = 7.0"),
         ("model.heads=5", "heads = 5 does not divide dim = 16"),
         ("repeats=0", "expected at least 1"),
         ("protocol.name=loso", "no protocol 'loso'"),

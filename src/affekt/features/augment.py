@@ -1,14 +1,17 @@
-"""Other voices, rooms, microphones and lines from the same recordings: copies whose features are computed once and stored.
+"""Data augmentation: altered copies of every training utterance, whose features are computed once and stored.
 
-A copy changes speed and pitch together (another vocal tract), the colour (another microphone), adds a room's echoes and
-noise, cuts the band and passes a lossy codec (another line). Which copy of an utterance is heard changes from epoch to epoch.
+A copy changes speed and pitch together (like another vocal tract) and the frequency response (another microphone), adds
+reverberation and noise, applies a low-pass filter and passes through a lossy codec (another transmission line). Which
+version of an utterance is trained on changes from epoch to epoch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +19,8 @@ from numpy.typing import NDArray
 from affekt.audio.read import SAMPLE_RATE, Waveform
 from affekt.errors import BadConfig
 
-KERNEL = 64  # samples of the filter that colours: 4 ms
-CODED = SAMPLE_RATE  # samples that a codec is given at a time: in one go, Vorbis runs out of stack after some minutes
+EQUALIZER_SIZE = 64  # samples of the equalizer's filter: 4 ms
+CODEC_BLOCK = SAMPLE_RATE  # samples passed to a codec at a time: in one go, Vorbis runs out of stack after some minutes
 CODECS = (("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"))  # as libsndfile names them
 
 Signal = NDArray[np.floating]
@@ -25,154 +28,203 @@ Signal = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Alteration:
-    """How a copy differs from its original. A share says how many of the copies are altered in this way."""
+    """How a copy differs from its original. Each probability is that of a copy being altered in this way."""
 
-    speed: float = 0.16  # speeds are drawn evenly between exp(-speed) and exp(speed); pitch goes along
-    colour: float = 4.0  # dB: deviation of the filter's gain at five frequencies
-    colour_share: float = 0.6
-    room: tuple[float, float] = (0.1, 0.6)  # s: times in which the echoes fall by 60 dB are drawn between these
-    room_share: float = 0.0
-    noise: tuple[float, float] = (12.0, 40.0)  # dB: signal-to-noise ratios are drawn between these
-    noise_share: float = 0.4
-    band: tuple[float, float] = (3000.0, 7000.0)  # Hz: what lies above a frequency drawn between these is cut away
-    band_share: float = 0.0
-    codec_share: float = 0.0  # through Vorbis, Opus or MP3, at a quality drawn from all that the codec has
-    level: tuple[float, float] = (0.0, 0.0)  # dB: gains are drawn between these; what exceeds full scale is clipped
+    renamed: ClassVar[Mapping[str, str]] = {
+        "colour": "equalizer",
+        "colour_share": "equalizer_probability",
+        "room": "reverb",
+        "room_share": "reverb_probability",
+        "noise_share": "noise_probability",
+        "band": "lowpass",
+        "band_share": "lowpass_probability",
+        "codec_share": "codec_probability",
+        "level": "gain",
+    }
+
+    speed: float = 0.16
+    """Speed factors are drawn uniformly between exp(-speed) and exp(speed). Pitch changes with the speed."""
+    equalizer: float = 4.0
+    """Standard deviation of the filter's gain at five frequencies, in dB."""
+    equalizer_probability: float = 0.6
+    reverb: tuple[float, float] = (0.1, 0.6)
+    """Range of the reverberation time, in which echoes fall by 60 dB, in seconds."""
+    reverb_probability: float = 0.0
+    noise: tuple[float, float] = (12.0, 40.0)
+    """Range of the signal-to-noise ratio, in dB."""
+    noise_probability: float = 0.4
+    lowpass: tuple[float, float] = (3000.0, 7000.0)
+    """Range of the low-pass filter's cut-off frequency, in Hz."""
+    lowpass_probability: float = 0.0
+    codec_probability: float = 0.0
+    """Probability of passing through Vorbis, Opus or MP3, at a quality drawn from the codec's whole range."""
+    gain: tuple[float, float] = (0.0, 0.0)
+    """Range of the gain, in dB. Samples beyond full scale are clipped."""
 
     def __post_init__(self) -> None:
-        for name in ("colour_share", "room_share", "noise_share", "band_share", "codec_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadConfig(f"alteration: {name} = {getattr(self, name)}, expected a share between 0 and 1")
-        for name in ("room", "noise", "band", "level"):
+        for name in ("equalizer", "reverb", "noise", "lowpass", "codec"):
+            probability = getattr(self, f"{name}_probability")
+            if not 0 <= probability <= 1:
+                raise BadConfig(f"alteration: {name}_probability = {probability}, expected a number from 0 to 1")
+        for name in ("reverb", "noise", "lowpass", "gain"):
             low, high = getattr(self, name)
             if low > high:
-                raise BadConfig(f"alteration: {name} = [{low}, {high}], expected the lower first")
+                raise BadConfig(f"alteration: {name} = [{low}, {high}], expected the lower value first")
 
 
 @dataclass(frozen=True)
 class Masking:
-    """SpecAugment (Park et al., 2019) on a stream: stretches of time, and bands of features, set to their means.
+    """SpecAugment (Park et al., 2019) on a stream: intervals of time and bands of features are set to the feature's mean.
 
-    The mean is each feature's own over the utterance: features of an encoder differ in height and spread, so that one mean
-    of all of them would be no silence but an outlier.
+    The mean is each feature's own over the utterance: an encoder's features differ in mean and variance, so a single mean
+    over all of them would be an outlier, not silence.
     """
 
-    times: int = 0  # stretches of an utterance
-    time_share: float = 0.1  # the longest stretch, as a share of the utterance
-    bands: int = 0
-    band_share: float = 0.1  # the widest band, as a share of the features
-    # Not of the paper. Of a log-mel: what lies more than a depth below its loudest value is raised to there, as another
-    # recording's background would hide it. Depths are drawn between these, in the stream's units (Whisper's are 40 dB).
+    renamed: ClassVar[Mapping[str, str]] = {
+        "times": "num_time_masks",
+        "time_share": "max_time_fraction",
+        "bands": "num_feature_masks",
+        "band_share": "max_feature_fraction",
+        "floor_share": "floor_probability",
+    }
+
+    num_time_masks: int = 0
+    """Number of masked intervals of time per utterance."""
+    max_time_fraction: float = 0.1
+    """Longest masked interval, as a fraction of the utterance."""
+    num_feature_masks: int = 0
+    """Number of masked bands of features per utterance."""
+    max_feature_fraction: float = 0.1
+    """Widest masked band, as a fraction of the features."""
     floor: tuple[float, float] = (0.9, 2.0)
-    floor_share: float = 0.0  # of the utterances
+    """Range of the dynamic range to which a log-mel is cut, in the stream's units (one is 40 dB in Whisper's log-mel).
+
+    Not in the paper. Values further below the utterance's maximum are raised, as the background noise of another recording
+    would mask them.
+    """
+    floor_probability: float = 0.0
+    """Probability that an utterance's floor is raised."""
 
     def __post_init__(self) -> None:
-        shares = (self.time_share, self.band_share, self.floor_share)
-        if self.times < 0 or self.bands < 0 or not all(0 <= share <= 1 for share in shares):
-            raise BadConfig(f"{self}: expected no negative number, and shares between 0 and 1")
+        fractions = (self.max_time_fraction, self.max_feature_fraction, self.floor_probability)
+        if min(self.num_time_masks, self.num_feature_masks) < 0 or not all(0 <= value <= 1 for value in fractions):
+            raise BadConfig(f"{self}: expected counts of 0 or more, and fractions and probabilities from 0 to 1")
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    copies: int = 0  # altered copies of every training utterance, beside the original
-    share: float = 0.5  # of the utterances of an epoch, how many are heard as a copy
-    crop: float = 0.0  # largest share of an utterance's frames that is cut away, at a place drawn anew every epoch
+    """How training data are augmented: by altered copies, which are stored, and by masks and crops drawn in every epoch."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"share": "copy_probability"}
+
+    copies: int = 0
+    """Number of altered copies of every training utterance, in addition to the original."""
+    copy_probability: float = 0.5
+    """Probability that an epoch uses one of an utterance's copies instead of the original."""
+    crop: float = 0.0
+    """Largest fraction of an utterance's frames that is cut away, at a position drawn in every epoch."""
     alteration: Alteration = field(default_factory=Alteration)
     masking: Masking = field(default_factory=Masking)
 
     def __post_init__(self) -> None:
-        if self.copies < 0 or not 0 <= self.share <= 1 or not 0 <= self.crop < 1:
+        if self.copies < 0 or not 0 <= self.copy_probability <= 1 or not 0 <= self.crop < 1:
             raise BadConfig(
-                f"copies = {self.copies}, share = {self.share}, crop = {self.crop}: "
-                "expected no negative number, and shares between 0 and 1"
+                f"copies = {self.copies}, copy_probability = {self.copy_probability}, crop = {self.crop}: "
+                "expected 0 or more copies, a probability from 0 to 1 and a fraction from 0 to below 1"
             )
 
 
 @dataclass(frozen=True)
 class Copy:
-    """One altered copy of everything: which number it is, and under which seed."""
+    """One altered copy of all utterances, identified by its number and seed."""
 
     number: int
     seed: int
     alteration: Alteration
 
     def __call__(self, waveform: Waveform, key: str) -> Waveform:
-        """The altered waveform; `key` names the utterance, and decides the draw with seed and number."""
+        """Return the altered waveform. The random draw depends on the seed, the number and `key`, the utterance's name."""
         digest = hashlib.sha256(f"{self.seed}/{self.number}/{key}".encode()).digest()
-        return altered(waveform, self.alteration, np.random.default_rng(list(digest)))
+        return alter(waveform, self.alteration, np.random.default_rng(list(digest)))
 
 
-def altered(waveform: Waveform, settings: Alteration, generator: np.random.Generator) -> Waveform:
-    """(samples,) at 16 kHz -> (other samples,) at 16 kHz: from the voice to the line, in the order of nature."""
+def alter(waveform: Waveform, alteration: Alteration, generator: np.random.Generator) -> Waveform:
+    """Alter a waveform at 16 kHz, (samples,) -> (other samples,), in the order in which sound travels: speaker to line."""
     import soxr
 
-    speed = np.exp(generator.uniform(-settings.speed, settings.speed))
-    result = soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE) if settings.speed else waveform
-    if generator.random() < settings.room_share:
-        result = echoed(result, generator.uniform(*settings.room), generator)
-    if generator.random() < settings.colour_share:
-        result = np.convolve(result, _filter(settings.colour, generator), mode="same")
-    if generator.random() < settings.noise_share:
-        result = result + noise(result, generator.uniform(*settings.noise), generator)
-    if generator.random() < settings.band_share:
-        result = narrowed(result, generator.uniform(*settings.band))
-    if settings.level != (0.0, 0.0):
-        result = np.clip(result * 10 ** (generator.uniform(*settings.level) / 20), -1, 1)
-    if generator.random() < settings.codec_share:
-        result = coded(result, CODECS[generator.integers(len(CODECS))], generator.random())
+    speed = np.exp(generator.uniform(-alteration.speed, alteration.speed))
+    result = soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE) if alteration.speed else waveform
+    if generator.random() < alteration.reverb_probability:
+        result = add_reverb(result, generator.uniform(*alteration.reverb), generator)
+    if generator.random() < alteration.equalizer_probability:
+        result = np.convolve(result, _equalizer_filter(alteration.equalizer, generator), mode="same")
+    if generator.random() < alteration.noise_probability:
+        result = result + make_noise(result, generator.uniform(*alteration.noise), generator)
+    if generator.random() < alteration.lowpass_probability:
+        result = apply_lowpass(result, generator.uniform(*alteration.lowpass))
+    if alteration.gain != (0.0, 0.0):
+        result = np.clip(result * 10 ** (generator.uniform(*alteration.gain) / 20), -1, 1)
+    if generator.random() < alteration.codec_probability:
+        result = apply_codec(result, CODECS[generator.integers(len(CODECS))], generator.random())
     return np.asarray(result, np.float32)
 
 
-def _filter(deviation: float, generator: np.random.Generator) -> Signal:
-    """A short linear-phase filter, smooth in frequency."""
-    bins = KERNEL // 2 + 1
-    gains = np.interp(np.arange(bins), np.linspace(0, bins - 1, 5), generator.normal(0, deviation, 5))
+def _equalizer_filter(std: float, generator: np.random.Generator) -> Signal:
+    """Return a short linear-phase filter whose gain is smooth in frequency. `std` is the gain's, in dB."""
+    bins = EQUALIZER_SIZE // 2 + 1
+    gains = np.interp(np.arange(bins), np.linspace(0, bins - 1, 5), generator.normal(0, std, 5))
     response = 10 ** (gains / 20) * np.exp(-1j * np.pi * np.arange(bins))  # the delay that centres the kernel
-    return np.fft.irfft(response, KERNEL) * np.hanning(KERNEL)
+    return np.fft.irfft(response, EQUALIZER_SIZE) * np.hanning(EQUALIZER_SIZE)
 
 
-def noise(signal: Signal, ratio: float, generator: np.random.Generator) -> Signal:
-    """White noise, or noise that falls with frequency as rooms' does, `ratio` dB below the signal."""
-    drawn = generator.normal(size=signal.size)
+def make_noise(signal: Signal, ratio: float, generator: np.random.Generator) -> Signal:
+    """Return noise `ratio` dB below the signal: white, or falling with frequency as background noise in rooms does."""
+    noise = generator.normal(size=signal.size)
     if generator.random() < 0.5:
-        spectrum = np.fft.rfft(drawn)
-        drawn = np.fft.irfft(spectrum / (1 + np.arange(spectrum.size) * SAMPLE_RATE / signal.size / 130), signal.size)
-    power = np.mean(drawn**2) + 1e-12
-    return drawn * np.sqrt(np.mean(signal**2) / power * 10 ** (-ratio / 10))
+        spectrum = np.fft.rfft(noise)
+        noise = np.fft.irfft(spectrum / (1 + np.arange(spectrum.size) * SAMPLE_RATE / signal.size / 130), signal.size)
+    power = np.mean(noise**2) + 1e-12
+    return noise * np.sqrt(np.mean(signal**2) / power * 10 ** (-ratio / 10))
 
 
-def echoed(signal: Signal, time: float, generator: np.random.Generator) -> Signal:
-    """The signal in a room: itself and a tail of noise that falls by 60 dB within `time` seconds; as long as it was."""
+def add_reverb(signal: Signal, time: float, generator: np.random.Generator) -> Signal:
+    """Convolve the signal with an impulse response whose tail of noise falls by 60 dB in `time` seconds; same length."""
     length = max(2, int(time * SAMPLE_RATE))
     tail = generator.normal(size=length) * 10 ** (-3 * np.arange(length) / length)
     tail[: SAMPLE_RATE // 500] = 0  # the first reflection arrives after 2 ms
-    direct = generator.uniform(0.5, 4.0)  # energy of the direct sound over that of the room
+    direct = generator.uniform(0.5, 4.0)  # ratio of the direct sound's energy to that of the reverberation
     response = tail / np.sqrt(np.sum(tail**2) * direct + 1e-12)
     response[0] = 1.0
     size = signal.size + length
     return np.fft.irfft(np.fft.rfft(signal, size) * np.fft.rfft(response, size), size)[: signal.size]
 
 
-def narrowed(signal: Signal, frequency: float) -> Signal:
-    """Without what lies above `frequency` (Hz), falling over 10 % of it."""
+def apply_lowpass(signal: Signal, frequency: float) -> Signal:
+    """Remove what lies above a frequency in Hz; the transition band is 10 % of it wide."""
     spectrum = np.fft.rfft(signal)
     hertz = np.arange(spectrum.size) * SAMPLE_RATE / signal.size
     return np.fft.irfft(spectrum * np.clip((1.1 * frequency - hertz) / (0.1 * frequency), 0, 1), signal.size)
 
 
-def coded(signal: Signal, codec: tuple[str, str], loss: float) -> Signal:
-    """The signal out of a lossy codec, aligned with what went in and as long; `loss` from 0 (best quality) to 1."""
+def apply_codec(signal: Signal, codec: tuple[str, str], loss: float) -> Signal:
+    """Encode and decode the signal with a lossy codec; the result is aligned with the signal and has its length.
+
+    Args:
+        signal: (samples,) at 16 kHz.
+        codec: One of `CODECS`.
+        loss: From 0 (best quality) to 1.
+    """
     import soundfile
 
     buffer = io.BytesIO()
     container, subtype = codec
-    sound = np.clip(signal, -1, 1).astype(np.float32)
+    clipped = np.clip(signal, -1, 1).astype(np.float32)
     level = min(0.99, max(0.0, loss))  # libsndfile refuses a level of exactly 1 for some codecs
     with soundfile.SoundFile(
         buffer, "w", SAMPLE_RATE, 1, format=container, subtype=subtype, compression_level=level
     ) as file:
-        for start in range(0, sound.size, CODED):
-            file.write(sound[start : start + CODED])
+        for start in range(0, clipped.size, CODEC_BLOCK):
+            file.write(clipped[start : start + CODEC_BLOCK])
     buffer.seek(0)
     decoded, _ = soundfile.read(buffer, dtype="float32")
     return np.pad(decoded, (0, max(0, signal.size - decoded.size)))[: signal.size]

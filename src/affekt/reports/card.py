@@ -306,7 +306,7 @@ def _optimisation(recipe: dict[str, Any]) -> str:
         words.append(f"Taught by {training['teacher'].get('folder', 'a larger encoder')}, heard in training alone.")
     if augmentation["copies"]:
         words.append(
-            f"In an epoch each utterance is heard, with probability {augmentation['share']}, as one of its "
+            f"In an epoch each utterance is heard, with probability {augmentation['copy_probability']}, as one of its "
             f"{augmentation['copies']} altered copies ({_alterations(augmentation['alteration'])})."
         )
     if augmentation["crop"]:
@@ -317,5 +317,7 @@ def _optimisation(recipe: dict[str, Any]) -> str:
 def _alterations(settings: dict[str, Any]) -> str:
     """What the copies differ in."""
     kinds = ["speed"] if settings["speed"] else []
-    kinds += [kind for kind in ("colour", "room", "noise", "band", "codec") if settings.get(f"{kind}_share")]
-    return ", ".join(kinds + (["level"] if any(settings.get("level", ())) else []))
+    kinds += [
+        kind for kind in ("equalizer", "reverb", "noise", "lowpass", "codec") if settings.get(f"{kind}_probability")
+    ]
+    return ", ".join(kinds + (["gain"] if any(settings.get("gain", ())) else []))

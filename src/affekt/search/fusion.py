@@ -40,7 +40,7 @@ def decided(model: DecisionFusion, dataset: Dataset, batch_size: int) -> Dataset
         specs={DECISIONS: FeatureSpec(2 * model.emotions, None, has_time=False)},
         words={},
         copies=(),
-        copy_share=0.0,
+        copy_probability=0.0,
         crop=0.0,
     )
 

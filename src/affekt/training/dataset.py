@@ -75,7 +75,7 @@ class Dataset:
     targets: NDArray[np.float32] | None = None  # (utterances, dimensions)
     words: Mapping[str, Sequence[NDArray[np.int64]]] = field(default_factory=dict)
     copies: Sequence[Mapping[str, Sequence[Frames]]] = ()  # of `features`, for training
-    copy_share: float = 0.0  # of the utterances of an epoch, how many are heard as a copy
+    copy_probability: float = 0.0  # of using a copy of an utterance instead of the original in an epoch
     crop: float = 0.0  # largest share of an utterance's frames that an epoch leaves out
 
     def drawn(self, generator: np.random.Generator) -> Dataset:
@@ -83,7 +83,7 @@ class Dataset:
         if not self.copies and not self.crop:
             return self
         numbers = 1 + generator.integers(max(len(self.copies), 1), size=len(self))
-        chosen = np.where(generator.random(len(self)) < self.copy_share * bool(self.copies), numbers, 0)
+        chosen = np.where(generator.random(len(self)) < self.copy_probability * bool(self.copies), numbers, 0)
         kept, place = 1 - self.crop * generator.random(len(self)), generator.random(len(self))
         features = {
             name: EpochView([self.features[name], *(copy[name] for copy in self.copies)], chosen)
@@ -91,7 +91,7 @@ class Dataset:
             else EpochView([self.features[name], *(copy[name] for copy in self.copies)], chosen, kept, place)
             for name, spec in self.specs.items()
         }
-        return replace(self, features=features, copies=(), copy_share=0.0, crop=0.0)
+        return replace(self, features=features, copies=(), copy_probability=0.0, crop=0.0)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -214,20 +214,23 @@ def masked(stream: Stream, masking: Masking) -> Stream:
 
     Padding stays as it is, and so do words. Draws from torch's generator.
     """
-    if not (masking.times or masking.bands or masking.floor_share) or stream.frame_rate is None:
+    if (
+        not (masking.num_time_masks or masking.num_feature_masks or masking.floor_probability)
+        or stream.frame_rate is None
+    ):
         return stream
     values = stream.values.clone()
     for row, frames in zip(values, stream.lengths().tolist(), strict=True):
-        chance, depth = torch.rand(2).tolist() if masking.floor_share else (1.0, 0.0)
-        if chance < masking.floor_share:
+        chance, depth = torch.rand(2).tolist() if masking.floor_probability else (1.0, 0.0)
+        if chance < masking.floor_probability:
             low, high = masking.floor
             row[:frames] = row[:frames].clamp(min=float(row[:frames].max()) - (low + depth * (high - low)))
         mean = row[:frames].mean(dim=0)
-        for _ in range(masking.times):
-            start, end = _stretch(frames, masking.time_share)
+        for _ in range(masking.num_time_masks):
+            start, end = _stretch(frames, masking.max_time_fraction)
             row[start:end] = mean
-        for _ in range(masking.bands):
-            start, end = _stretch(row.shape[1], masking.band_share)
+        for _ in range(masking.num_feature_masks):
+            start, end = _stretch(row.shape[1], masking.max_feature_fraction)
             row[:frames, start:end] = mean[start:end]
     return replace(stream, values=values)
 

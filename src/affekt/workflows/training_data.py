@@ -213,4 +213,4 @@ def _with_copies(
                     encoder, name, material.of(train.ids), copy=copy, progress=progress, device=device
                 )
         copies.append(altered)
-    return replace(train, copies=copies, copy_share=settings.share, crop=settings.crop)
+    return replace(train, copies=copies, copy_probability=settings.copy_probability, crop=settings.crop)
