@@ -167,12 +167,12 @@ def training(name: str) -> tuple[Any, Any]:
 
     case, dataset = CASES[name], made(CASES[name])
     model, preset = models.resolve(case.model)
-    recipe = shipped() if case.shipped else {"model": {}, "optimisation": {"precision": case.precision}}
+    recipe = shipped() if case.shipped else {"model": {}, "strategy": {"precision": case.precision}}
     torch.manual_seed(0)
     network = model.build(model.Config(**{**preset, **recipe["model"]}), dataset.specs, EMOTIONS)
     if network.config.input_norm == "standard":
         network.set_statistics(dataset.statistics())
-    return Supervised(network, SupervisedConfig(**recipe["optimisation"])), dataset
+    return Supervised(network, SupervisedConfig(**recipe["strategy"])), dataset
 
 
 def shipped() -> dict[str, dict[str, Any]]:
@@ -183,7 +183,7 @@ def shipped() -> dict[str, dict[str, Any]]:
     recipe = tomllib.loads((Path(affekt.__file__).parent / "recipes" / "default.toml").read_text(encoding="utf-8"))
     settings = {name: value for name, value in recipe["model"].items() if name != "name"}
     settings["hidden"] = tuple(settings["hidden"])
-    return {"model": settings, "optimisation": recipe["training"]["optimisation"]}
+    return {"model": settings, "strategy": recipe["training"]["strategy"]}
 
 
 def made(case: Case) -> Any:

@@ -47,7 +47,7 @@ threads = 1
 copies = 1
 crop = 0.2
 
-[training.optimisation]
+[training.strategy]
 learning_rate = 3e-3
 
 [[probes]]

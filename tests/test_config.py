@@ -138,7 +138,7 @@ def test_a_recipe_with_an_unknown_name_is_refused():
     with pytest.raises(BadConfig, match=r"no recipe 'defalt'; did you mean 'default'\?"):
         load_recipe("defalt")
     with pytest.raises(BadConfig, match=r"unknown key 'learning_rat'; did you mean 'learning_rate'\?"):
-        load_recipe("default", ["training.optimisation.learning_rat=1.0"])
+        load_recipe("default", ["training.strategy.learning_rat=1.0"])
 
 
 def test_a_wrong_word_is_answered_with_the_right_ones():

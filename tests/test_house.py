@@ -46,8 +46,6 @@ ORDERED = (
 # Imports that still go upward, module by module.
 UPWARD = {
     ("cost", "reports"),
-    ("training", "search"),
-    ("workflows", "search"),
 }
 
 

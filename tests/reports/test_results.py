@@ -149,7 +149,7 @@ def test_two_trainings_are_compared_seed_by_seed(tmp_path):
 
 
 def test_a_training_is_no_better_than_one_that_answers_the_same(tmp_path):
-    folders = [trained(tmp_path / "one"), trained(tmp_path / "other", settings=["training.optimisation.clip=1.0"])]
+    folders = [trained(tmp_path / "one"), trained(tmp_path / "other", settings=["training.strategy.clip=1.0"])]
     (pair,) = results(folders).pairs
     assert pair.difference.seeds == (0.0, 0.0)
     assert pair.interval == (0.0, 0.0)

@@ -113,7 +113,7 @@ class Maker:
         if split is not self.split:
             config["selection"] = "last"  # no part is left that could choose
         elif place == ("spectrogram", "search"):
-            config["training"] = {**self.training, "alphas_on": self.alphas_on}
+            config["training"] = {**self.training, "strategy": {"name": "darts", "learn_alphas_on": self.alphas_on}}
         index = {one: EMOTIONS.index(one[-6:-3]) for ids in split.parts.values() for one in ids}
         emotions = ("angry", "disgust", "fear", "happy", "neutral", "sad")
         run = Run.start(self.search.folder.joinpath(*place), config, split, emotions, index)

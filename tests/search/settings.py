@@ -33,13 +33,13 @@ known = []
 epochs = 2
 batch_size = 16
 threads = 1
-architecture = {alpha_rate = 0.01}
+strategy = {alpha_rate = 0.01}
 
 [spectrogram.training]
 epochs = 2
 batch_size = 16
 threads = 1
-optimisation = {learning_rate = 0.01}
+strategy = {learning_rate = 0.01}
 
 [recurrent]
 model = {layers = 1, hidden = 4, frames = 8, stride = 4, masked = true, input_norm = "standard"}
@@ -53,11 +53,11 @@ known = ["gru"]
 epochs = 3
 batch_size = 16
 threads = 1
-optimisation = {learning_rate = 0.01, clip = 1.0}
+strategy = {learning_rate = 0.01, clip = 1.0}
 
 [fusion.training]
 epochs = 3
 batch_size = 16
 threads = 1
-optimisation = {learning_rate = 0.01}
+strategy = {learning_rate = 0.01}
 """

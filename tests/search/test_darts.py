@@ -279,7 +279,7 @@ def test_the_alphas_hear_all_their_utterances_and_others_each_time():
 def test_a_model_without_alphas_is_refused():
     derived = SpectrogramBranch(SpectrogramBranchConfig(genotype="darts-v2"), 3)
     for model in (derived, small_model()):
-        with pytest.raises(BadConfig, match=r"no architecture to search for: .* and leave its genotype out"):
+        with pytest.raises(BadConfig, match=r"no architecture to search for: .* without a genotype"):
             ArchitectureSearch(model, ArchitectureSearchConfig(), corpus(), 4)
     with pytest.raises(
         BadConfig, match="no utterances for the alphas to learn from: give the search a validation part"
@@ -542,5 +542,5 @@ def test_speakers_are_in_one_half_only():
 
 
 def test_one_utterance_has_no_halves():
-    with pytest.raises(BadConfig, match="1 utterances cannot be halved: search with alphas_on = 'validation'"):
+    with pytest.raises(BadConfig, match="1 utterances cannot be halved: set learn_alphas_on = 'validation'"):
         halves(corpus(1), 0)

@@ -1,6 +1,7 @@
 """A search from its recipe to what it finds, all of it real and small; killed and gone on with; by one process and by two."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -50,14 +51,25 @@ def recipe(place, *assignments):
 
 
 @pytest.fixture(scope="module")
-def said():
-    return []
+def log():
+    """The messages that the search of `found` logs."""
+    messages = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            messages.append(record.getMessage())
+
+    logger, handler = logging.getLogger("affekt"), Handler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield messages
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="module")
-def found(place, said):
+def found(place, log):  # noqa: ARG001 (logged)
     with shapes_unchecked():
-        (one,) = search(recipe(place), place / "run", say=said.append)
+        (one,) = search(recipe(place), place / "run", say=lambda _: None)
     return one
 
 
@@ -150,8 +162,8 @@ def test_a_page_is_written(found):
     assert not re.findall(r'(?:src|href)="http', page)
 
 
-def test_it_says_that_the_architecture_learns_from_the_part_that_selects(found, said):  # noqa: ARG001
-    assert any("validation part, which also chooses the epoch" in line for line in said)
+def test_it_says_that_the_architecture_learns_from_the_part_that_selects(found, log):  # noqa: ARG001
+    assert any("validation subset, which also selects the epoch" in line for line in log)
 
 
 def test_a_second_call_does_nothing_again(found, place):
@@ -248,19 +260,21 @@ def test_seeds_and_stages_can_be_chosen(place):
     assert "spectrogram" not in {path.name for path in found[0].folder.iterdir()}
 
 
-def test_half_of_the_training_part_can_train_the_architecture(place):
-    only = recipe(place, "spectrogram.search.alphas_on=half", "spectrogram.search.epochs=1", "spectrogram.random=0")
-    said = []
-    search(replace(only, recurrent=None, fusion=None), place / "half", bundles=False, say=said.append)
-    (line,) = (line for line in said if "weights learn from" in line)
+def test_half_of_the_training_part_can_train_the_architecture(place, caplog):
+    only = recipe(
+        place, "spectrogram.search.strategy.learn_alphas_on=half", "spectrogram.search.epochs=1", "spectrogram.random=0"
+    )
+    caplog.set_level(logging.INFO, "affekt")
+    search(replace(only, recurrent=None, fusion=None), place / "half", bundles=False, say=lambda _: None)
+    (line,) = (line for line in caplog.messages if "weights learn from" in line)
     weights, alphas = map(int, re.findall(r"from (\d+)", line))
     assert weights + alphas == 36
-    assert not any("also chooses the epoch" in line for line in said)
+    assert not any("also selects the epoch" in line for line in caplog.messages)
 
 
 def test_the_fusion_can_be_trained_on_what_the_branches_did_not_hear(found, place):
     made = recipe_of(found.run("fusion"))
-    settings = load_recipe_text(place, found, 'part = "validation"', 'selection = "last"')
+    settings = load_recipe_text(place, found, 'subset = "validation"', 'selection = "last"')
     (run,) = train(settings, place / "unheard", say=lambda _: None)
     assert set(run.predictions(1)) == {"test"}
     assert set(run.split.parts["train"]) == {
@@ -290,8 +304,8 @@ epochs = 2
 
 
 def test_training_the_fusion_on_validation_leaves_none_to_choose_by(found, place):
-    with pytest.raises(BadConfig, match=r"training\.part = 'validation' trains on it"):
-        load_recipe_text(place, found, 'part = "validation"', 'selection = "validation"')
+    with pytest.raises(BadConfig, match=r"training\.subset = 'validation' trains on it"):
+        load_recipe_text(place, found, 'subset = "validation"', 'selection = "validation"')
 
 
 def test_a_fusion_needs_its_branches(place):
@@ -311,23 +325,22 @@ def test_a_branch_must_be_what_it_is_taken_for(found, place):
 
 def test_frozen_answers_computed_once_train_the_same_perceptron(found, place):
     """The shortcut over finished branches gives what going through them in every epoch gives."""
-    settings = load_recipe_text(place, found, "", 'selection = "last"')
+    settings = load_recipe_text(place, found, 'strategy = {name = "frozen-fusion"}', 'selection = "last"')
     (quick,) = train(settings, place / "quick", say=lambda _: None)
-    # A share of copies that is not there switches the shortcut off, and alters nothing.
-    slow = load_recipe_text(place, found, "augmentation = {share = 0.25}", 'selection = "last"')
+    slow = load_recipe_text(place, found, "", 'selection = "last"')
     (whole,) = train(slow, place / "slow", say=lambda _: None)
     np.testing.assert_allclose(quick.predictions(2)["test"], whole.predictions(2)["test"], atol=1e-5)
 
 
 def test_a_fusion_can_weigh_every_emotion_alike(found, place):
-    settings = load_recipe_text(place, found, "optimisation = {class_weights = true}", 'selection = "last"')
+    settings = load_recipe_text(place, found, "strategy = {class_weights = true}", 'selection = "last"')
     (run,) = train(settings, place / "weighed", say=lambda _: None)
     assert run.predictions(2)["test"].shape == (24, 6)
 
 
 @pytest.mark.slow
 def test_an_error_in_a_worker_is_the_callers(place):
-    bad = recipe(place, "spectrogram.training.optimisation.learning_rate=1e30")
+    bad = recipe(place, "spectrogram.training.strategy.learning_rate=1e30")
     cells = bad.random_cells(0, 1)
     job = Job(bad.of_cells("found", cells, 1, 0), place / "apart")
     with pytest.raises(Diverged, match="the training has come apart"):
@@ -347,7 +360,7 @@ def test_an_encoder_that_is_not_there_is_noticed_first(place):
 
 
 def test_random_cells_that_come_apart_are_marked_and_end_nothing(place):
-    apart = recipe(place, "spectrogram.training.optimisation.learning_rate=1e30")
+    apart = recipe(place, "spectrogram.training.strategy.learning_rate=1e30")
     place_of = SearchUnit(Search(place / "random-apart"), 1, 0)
     job = _cells_job(apart, place_of, "random", apart.random_cells(0, 1), "01")
     LocalLauncher().run([job], lambda _: None)
@@ -377,15 +390,15 @@ def test_a_job_travels_as_json(place):
         ("spectrogram.known=['darts-v3']", "there is no genotype 'darts-v3'; did you mean"),
         ("recurrent.known=['lsmt']", "there is no recipe 'lsmt'; did you mean"),
         ("recurrent.halving={factor=1}", "expected at least 1 and 2"),
-        ("spectrogram.training.architecture={order='first'}", "whose architecture is found: leave it out"),
+        ("spectrogram.training.strategy.name=darts", "only spectrogram.search can be such a search"),
         ("protocol={name='random-hold-out'}", "needs a validation part"),
         ("spectrogram.model.channel=3", "unknown key 'channel'"),
         ("repeats=0", "expected at least 1"),
         ("fusion.model={hiden=[3]}", "unknown key 'hiden'"),
-        ("fusion.training={epochs=1,part='validation',patience=2}", "training.part = 'validation' trains on it"),
-        ("fusion.training.architecture={}", "only cells of the spectrogram branch are searched so"),
+        ("fusion.training={epochs=1,subset='validation',patience=2}", "training.subset = 'validation' trains on it"),
+        ("fusion.training.strategy.name=darts", "only spectrogram.search can be such a search"),
         ("spectrogram.known=['darts-v2']", "nodes = 2, but the genotype has 4"),
-        ("spectrogram.search.part='validation'", "only the fusion can be trained on another part"),
+        ("spectrogram.search.subset='validation'", "only the fusion can be trained on another subset"),
         ("recurrent.candidates=['gru','gru']", "recurrent.candidates names gru twice"),
     ],
 )

@@ -13,7 +13,7 @@ from affekt.training.supervised import SupervisedConfig
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-SECTIONS = {"augmentation", "optimisation", "alteration", "masking"}
+SECTIONS = {"augmentation", "alteration", "masking"}
 
 
 def default(field):
@@ -34,7 +34,7 @@ def documented(after):
     [
         (Recipe, "## A recipe"),
         (TrainingConfig, "### `[training]`"),
-        (SupervisedConfig, "### `[training.optimisation]`"),
+        (SupervisedConfig, "### `[training.strategy]`"),
         (Augmentation, "### `[training.augmentation]`"),
         (Alteration, "`[training.augmentation.alteration]`"),
         (Masking, "`[training.augmentation.masking]`"),

@@ -142,7 +142,7 @@ def test_a_teacher_is_imitated_and_then_left_behind():
     plain.load(strategy.weights())
     for name, value in plain.state_dict().items():
         assert torch.equal(value, strategy.weights()[name]), name
-    assert "imitation.weight" in strategy.weights()
+    assert "distillation.weight" in strategy.weights()
 
 
 def test_who_foretells_the_teacher_pays_nothing():

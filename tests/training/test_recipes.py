@@ -71,7 +71,7 @@ def test_the_rows_in_its_comments_are_of_the_same_split(name):
         assert row.name.startswith(name)
         assert row.name != name
         assert (row.protocol, row.folds, row.selection) == (recipe.protocol, recipe.folds, recipe.selection)
-        assert row.training.optimisation == recipe.training.optimisation
+        assert row.training.strategy == recipe.training.strategy
         assert set(row.taken) <= set(recipe.taken)
 
 

@@ -49,7 +49,7 @@ def test_class_weights_make_every_emotion_count_alike():
 def test_a_model_is_told_how_far_training_is_before_every_step(monkeypatch):
     told = []
     one = strategy()
-    monkeypatch.setattr(one.model, "proceed", told.append)
+    monkeypatch.setattr(one.model, "set_progress", told.append)
     for progress in (0.0, 0.5):
         one.step(corpus(6).batch(range(6)), progress)
     assert told == [0.0, 0.5]

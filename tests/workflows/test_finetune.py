@@ -32,7 +32,7 @@ from tests.conftest import shapes_unchecked
 from tests.synthetic import environment, make_folder, make_place, quick_export
 
 SMALL = ["training.threads=1", "training.epochs=2"]
-TUNED = [*SMALL, "training.tune=all", "training.optimisation.encoder_rate=0.5"]
+TUNED = [*SMALL, "training.tune=all", "training.strategy.encoder_rate=0.5"]
 EMOTIONS = ("angry", "bored", "happy", "sad")
 
 
@@ -163,7 +163,7 @@ def test_with_the_same_emotions_and_no_rate_it_is_the_model_it_started_from(star
         target = place / "same" / speaker / words[letters] / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    settings = [*SMALL, "training.optimisation.learning_rate=0.0"]
+    settings = [*SMALL, "training.strategy.learning_rate=0.0"]
     _, _, bundle = fine_tuned(start, place, settings, f"folder:{place / 'same'}", "still")
     assert float(rebuild(start).temperature) != 1.0  # which went into the output layer
     utterances = Source("folder", str(place / "same")).read()[:6]

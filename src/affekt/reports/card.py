@@ -294,7 +294,11 @@ def _epochs(config: dict[str, Any]) -> str:
 
 def _optimisation(recipe: dict[str, Any]) -> str:
     training = recipe["training"]
-    settings = {name: value for name, value in training["optimisation"].items() if value}
+    settings = {
+        name: value
+        for name, value in training.get("strategy", training.get("optimisation", {})).items()
+        if value and name != "name"
+    }
     if training["tune"] == "head":
         settings = {name: value for name, value in settings.items() if not name.startswith("encoder_")}
     if not training.get("teacher"):

@@ -6,11 +6,12 @@ in turn, as in DARTS (Liu et al., "DARTS: Differentiable Architecture Search", I
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,11 +22,18 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch
 from affekt.errors import BadConfig
+from affekt.features.augment import Augmentation
 from affekt.models.base import EmotionModel
 from affekt.models.emotionnas.collapse import collapsed, skips
 from affekt.models.emotionnas.spectrogram import SpectrogramBranch
 from affekt.training.dataset import Dataset
 from affekt.training.distributed import averaged
+from affekt.training.strategies import Datasets, TrainingContext
+
+if TYPE_CHECKING:
+    from affekt.training.recipe import TrainingConfig
+
+logger = logging.getLogger(__name__)
 
 Tensors = Mapping[str, Tensor]  # by the names of the model's state
 
@@ -48,6 +56,8 @@ class ArchitectureSearchConfig:
     alpha_betas: tuple[float, float] = (0.5, 0.999)
     alpha_decay: float = 1e-3  # added to the gradient, as Adam does it, not AdamW
     alpha_start: float = 0.0  # share of the training in which the alphas rest: beyond the paper, against collapse
+    learn_alphas_on: Literal["validation", "half"] = "validation"
+    """The utterances that the alphas learn from: the validation subset, as in the paper, or half of the training subset."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha_start < 1:
@@ -62,6 +72,33 @@ class ArchitectureSearch:
     An alpha that is minus infinity rules its operation out of the search, and stays so.
     """
 
+    Config: ClassVar[type[ArchitectureSearchConfig]] = ArchitectureSearchConfig
+
+    @classmethod
+    def check(cls, config: ArchitectureSearchConfig, training: TrainingConfig) -> None:  # noqa: ARG003
+        if training.tune != "head" or training.augmentation != Augmentation() or training.votes:
+            raise BadConfig("an architecture search needs tune = 'head', no augmentation and no votes")
+
+    @classmethod
+    def validation_setting(cls, config: ArchitectureSearchConfig) -> str:
+        return "learn_alphas_on = 'validation'" if config.learn_alphas_on == "validation" else ""
+
+    @classmethod
+    def prepare(
+        cls, config: ArchitectureSearchConfig, model: EmotionModel, datasets: Datasets, context: TrainingContext
+    ) -> tuple[ArchitectureSearch, Datasets]:
+        """Return the search and its datasets; of a halved training subset, the weights' half is left to train on."""
+        if config.learn_alphas_on == "validation":
+            logger.info(
+                "the alphas learn from the validation subset, which also selects the epoch: scores on it are optimistic"
+            )
+            return cls(model, config, datasets.scored["validation"], context.batch_size), datasets
+        train, alphas_on = halves(datasets.train, context.seed, context.speakers)
+        logger.info(
+            "weights learn from %d utterances of the training subset, the alphas from %d", len(train), len(alphas_on)
+        )
+        return cls(model, config, alphas_on, context.batch_size), replace(datasets, train=train)
+
     def __init__(
         self, model: EmotionModel, config: ArchitectureSearchConfig, alphas_on: Dataset, batch_size: int
     ) -> None:
@@ -71,8 +108,8 @@ class ArchitectureSearch:
         """
         if not isinstance(model, SpectrogramBranch) or not model.alphas():
             raise BadConfig(
-                "this model has no architecture to search for: give a recipe with training.architecture the model "
-                "'emotionnas-spectrogram', and leave its genotype out"
+                "this model has no architecture to search for: the strategy 'darts' needs the model "
+                "'emotionnas-spectrogram' without a genotype"
             )
         if not len(alphas_on):
             raise BadConfig("there are no utterances for the alphas to learn from: give the search a validation part")
@@ -247,9 +284,7 @@ def halves(dataset: Dataset, seed: int, speakers: Sequence[str] | None = None) -
     every emotion is halved. Raises `BadConfig` for fewer than two utterances.
     """
     if len(dataset) < 2:
-        raise BadConfig(
-            f"{len(dataset)} utterances cannot be halved: search with alphas_on = 'validation', or use more"
-        )
+        raise BadConfig(f"{len(dataset)} utterances cannot be halved: set learn_alphas_on = 'validation', or use more")
     generator = np.random.default_rng(seed)
     if speakers is not None and len(set(speakers)) > 1:
         first, second = _by_speakers(speakers, generator)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,15 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affekt.batch import Batch
-from affekt.models.base import FeatureSpec
+from affekt.errors import BadConfig
+from affekt.features.augment import Augmentation
+from affekt.models.base import EmotionModel, FeatureSpec
 from affekt.models.emotionnas.fusion import DecisionFusion
 from affekt.training.dataset import Dataset, scoring_batches
-from affekt.training.supervised import Supervised, SupervisedConfig
+from affekt.training.strategies import Datasets, TrainingContext
+from affekt.training.supervised import Supervised, SupervisedConfig, class_counts
 
-DECISIONS = "decisions"  # the stream of both networks' probabilities, (utterances, 2 emotions)
+if TYPE_CHECKING:
+    from affekt.training.recipe import TrainingConfig
+
+BRANCH_OUTPUTS = "branch_outputs"  # the stream of both networks' probabilities, (utterances, 2 emotions)
 
 
-def decided(model: DecisionFusion, dataset: Dataset, batch_size: int) -> Dataset:
+def precompute_branch_outputs(model: DecisionFusion, dataset: Dataset, batch_size: int) -> Dataset:
     """The same utterances, with what the model's networks answer in the place of what they hear."""
     model.eval()
     device = next(model.parameters()).device
@@ -36,8 +42,8 @@ def decided(model: DecisionFusion, dataset: Dataset, batch_size: int) -> Dataset
     stream = [answers[index] for index in range(len(dataset))]
     return replace(
         dataset,
-        features={DECISIONS: stream},
-        specs={DECISIONS: FeatureSpec(2 * model.emotions, None, has_time=False)},
+        features={BRANCH_OUTPUTS: stream},
+        specs={BRANCH_OUTPUTS: FeatureSpec(2 * model.emotions, None, has_time=False)},
         words={},
         copies=(),
         copy_probability=0.0,
@@ -45,7 +51,7 @@ def decided(model: DecisionFusion, dataset: Dataset, batch_size: int) -> Dataset
     )
 
 
-class Decided(nn.Module):
+class PerceptronOnOutputs(nn.Module):
     """The fusion as it is trained: from a batch of decisions to logits."""
 
     def __init__(self, model: DecisionFusion) -> None:
@@ -53,20 +59,44 @@ class Decided(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        logits: Tensor = self.model.perceptron(batch.streams[DECISIONS].values)
+        logits: Tensor = self.model.perceptron(batch.streams[BRANCH_OUTPUTS].values)
         return logits
 
 
 class FusionStrategy(Supervised):
-    """Cross-entropy on labels, of a fusion whose datasets are `decided`. Its weights are those of the whole model."""
+    """Cross-entropy on labels for a fusion whose branches' outputs are precomputed. Its weights are the whole model's."""
+
+    @classmethod
+    def check(cls, config: SupervisedConfig, training: TrainingConfig) -> None:
+        super().check(config, training)
+        if training.augmentation != Augmentation():
+            raise BadConfig(
+                "the strategy 'frozen-fusion' computes the branches' outputs once, so it allows no augmentation: "
+                "set strategy.name = 'supervised'"
+            )
+
+    @classmethod
+    def prepare(
+        cls, config: SupervisedConfig, model: EmotionModel, datasets: Datasets, context: TrainingContext
+    ) -> tuple[FusionStrategy, Datasets]:
+        """Return the strategy and datasets of the branches' outputs. Raises `BadConfig` for a model without such branches."""
+        if not isinstance(model, DecisionFusion) or not model.config.frozen:
+            raise BadConfig("the strategy 'frozen-fusion' needs the model 'emotionnas-fusion' with frozen = true")
+        counts = class_counts(datasets.train, model)
+        scored = {
+            subset: precompute_branch_outputs(model, dataset, context.batch_size)
+            for subset, dataset in datasets.scored.items()
+        }
+        train = precompute_branch_outputs(model, datasets.train, context.batch_size)
+        return cls(model, config, counts=counts), Datasets(train, scored)
 
     def __init__(self, model: DecisionFusion, config: SupervisedConfig, **options: Any) -> None:
-        self.decided = Decided(model)
-        super().__init__(model, config, forward=self.decided, **options)
+        self.perceptron = PerceptronOnOutputs(model)
+        super().__init__(model, config, forward=self.perceptron, **options)
 
     def predict(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        self.decided.eval()
+        self.perceptron.eval()
         weights: Mapping[str, Tensor] = {f"model.{name}": value for name, value in self.weights().items()}
         with torch.no_grad():
-            logits = torch.func.functional_call(self.decided, dict(weights), (batch.to(self.device),))
+            logits = torch.func.functional_call(self.perceptron, dict(weights), (batch.to(self.device),))
         return logits.softmax(dim=1)

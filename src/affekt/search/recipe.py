@@ -16,16 +16,19 @@ import numpy as np
 from affekt.config import decode, encode, override, read_toml
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
+from affekt.features.augment import Augmentation
 from affekt.models import models
 from affekt.models.emotionnas.cell_graphs import CellGraph, compiled
 from affekt.models.emotionnas.genotypes import Genotype, draw_genotype, genotype_of
 from affekt.models.emotionnas.random_cells import draw_cell_graph, fingerprint
 from affekt.registry import did_you_mean
 from affekt.runs.selection import Rule
+from affekt.search.darts import ArchitectureSearchConfig
 from affekt.search.halving import Halving
 from affekt.training.recipe import BRANCHES, FUSION, RECIPES, Recipe, TrainingConfig
 
 SEARCHES = RECIPES / "searches"
+DARTS = "darts"  # the strategy of spectrogram.search
 Cell = str | CellGraph  # a recurrent recipe's name, or itself
 
 
@@ -33,7 +36,8 @@ Cell = str | CellGraph  # a recurrent recipe's name, or itself
 class SpectrogramStage:
     """Cells by differentiable search (section 2.1)."""
 
-    search: TrainingConfig  # of the search's network; its `architecture` says how
+    search: TrainingConfig
+    """The training of the supernet. Its strategy is "darts"."""
     training: TrainingConfig  # of the derived network, of those of random cells and of known ones
     model: Mapping[str, Any] = field(default_factory=dict)  # the search's network's settings
     derived: Mapping[str, Any] = field(default_factory=dict)  # settings in which a derived network differs from it
@@ -45,16 +49,17 @@ class SpectrogramStage:
     known: tuple[str, ...] = ("darts-v2",)  # published cells beside it
 
     def __post_init__(self) -> None:
-        if self.search.architecture is None:
-            raise BadConfig(
-                "spectrogram.search needs architecture: how the search is made; {} for the paper's settings"
-            )
-        if self.training.architecture:
-            raise BadConfig("spectrogram.training is of the derived network, whose architecture is found: leave it out")
+        if self.search.strategy.get("name", DARTS) != DARTS:
+            raise BadConfig(f"spectrogram.search.strategy.name: expected {DARTS!r}, the only search of cells")
         if self.random != "budget" and self.random < 0:
             raise BadConfig(f"spectrogram.random = {self.random}: expected 'budget', or a number of random cells")
         for name in self.known:
             genotype_of(name)
+
+    @property
+    def learn_alphas_on(self) -> str:
+        """The utterances that the alphas learn from: "validation" or "half"."""
+        return str(self.search.strategy.get("learn_alphas_on", ArchitectureSearchConfig.learn_alphas_on))
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class RecurrentStage:
 
 @dataclass(frozen=True)
 class FusionStage:
-    """The perceptron over the two found networks (section 2.3). `training.part` says on whose answers it is trained."""
+    """The perceptron over the two found networks (section 2.3). `training.subset` says on whose answers it is trained."""
 
     training: TrainingConfig
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -159,13 +164,15 @@ class SearchRecipe:
             "recurrent.training": self.recurrent and self.recurrent.training,
         }
         for name, training in stages.items():
-            if training and training.part != "train":
-                raise BadConfig(f"{name}.part = {training.part!r}: only the fusion can be trained on another part")
-        for name in ("recurrent", "fusion"):
-            stage = getattr(self, name)
-            if stage and stage.training.architecture:
+            if training and training.subset != "train":
                 raise BadConfig(
-                    f"{name}.training.architecture: only cells of the spectrogram branch are searched so: leave it out"
+                    f"{name}.subset = {training.subset!r}: only the fusion can be trained on another subset"
+                )
+        for name in ("spectrogram", "recurrent", "fusion"):
+            stage = getattr(self, name)
+            if stage and stage.training.strategy.get("name") == DARTS:
+                raise BadConfig(
+                    f"{name}.training.strategy.name = {DARTS!r}: only spectrogram.search can be such a search"
                 )
 
     def _check_fusion(self) -> None:
@@ -195,7 +202,7 @@ class SearchRecipe:
         return bool(
             self.recurrent
             or self.selection.startswith("validation")
-            or (cells and (cells.random or cells.search.alphas_on == "validation"))
+            or (cells and (cells.random or cells.learn_alphas_on == "validation"))
         )
 
     @property
@@ -206,7 +213,9 @@ class SearchRecipe:
         """The recipe of the search's network."""
         assert self.spectrogram
         model = {**self.spectrogram.model, "name": BRANCHES["spectrogram"]}
-        return self._recipe("spectrogram-search", model, self.spectrogram.search, fold, repeat)
+        search = self.spectrogram.search
+        training = replace(search, strategy={"name": DARTS, **search.strategy})
+        return self._recipe("spectrogram-search", model, training, fold, repeat)
 
     def of_cells(self, what: str, genotype: str | Genotype, fold: int, repeat: int) -> Recipe:
         """The recipe of a network of these cells."""
@@ -225,8 +234,16 @@ class SearchRecipe:
     def of_fusion(self, branches: Mapping[str, Path], fold: int, repeat: int) -> Recipe:
         """The recipe of the perceptron over two finished runs."""
         assert self.fusion
-        made = self._recipe("fusion", {"name": FUSION}, self.fusion.training, fold, repeat, branches)
+        made = self._recipe("fusion", {"name": FUSION}, self._fusion_training, fold, repeat, branches)
         return replace(made, model={**made.model, **self.fusion.model})
+
+    @property
+    def _fusion_training(self) -> TrainingConfig:
+        """The fusion's training; branches that stay as they are are run once, not in every epoch."""
+        assert self.fusion
+        training = self.fusion.training
+        frozen = self.fusion.model.get("frozen", True) and training.augmentation == Augmentation()
+        return replace(training, strategy={"name": "frozen-fusion" if frozen else "supervised", **training.strategy})
 
     def _recipe(
         self,
@@ -251,7 +268,7 @@ class SearchRecipe:
             seed=self.seed + repeat,
             split_seed=self.split_seed,
             folds=(fold,),
-            selection="last" if training.part == "validation" else self.selection,
+            selection="last" if training.subset == "validation" else self.selection,
             about=self.about,
         )
 

@@ -239,7 +239,7 @@ def _bundle(recipe: SearchRecipe, place: SearchUnit, say: Say) -> None:
     made: list[tuple[str, Recipe, Run]] = []
     fold, repeat, cells, cell = place.fold, place.repeat, "", ""
     if recipe.spectrogram:
-        half = recipe.spectrogram.search.alphas_on == "half"
+        half = recipe.spectrogram.learn_alphas_on == "half"
         heard = "half of the training part" if half else "the validation part"
         cells = f" Cells found by differentiable search, whose architecture learnt from {heard}."
         one = recipe.of_cells("found", _found_cells(recipe, place), fold, repeat)
@@ -252,7 +252,7 @@ def _bundle(recipe: SearchRecipe, place: SearchUnit, say: Say) -> None:
         one = recipe.of_recipe("candidate", candidates[name], fold, repeat)
         made.append(("recurrent", _told(one, cell), place.search.run("recurrent", "candidates", name)))
     if recipe.fusion:
-        part = "training" if recipe.fusion.training.part == "train" else "validation"
+        part = "training" if recipe.fusion.training.subset == "train" else "validation"
         below = (
             f" The fused networks learnt from the training part, their epochs chosen by the rule {recipe.selection!r};"
         )

@@ -103,6 +103,11 @@ class Distilling(nn.Module):
         return self.model.forward_with_penalty(batch)
 
 
+def training_module(model: EmotionModel) -> nn.Module:
+    """Return the module that training calls: the model itself, or its wrapper that also returns the distillation loss."""
+    return Distilling(model) if isinstance(model, FineTuned) and model.distillation is not None else model
+
+
 def _block(parameter: str) -> int | None:
     """The number of the block that a parameter of an encoder belongs to; None for what stands before the first."""
     found = re.search(r"layers\.(\d+)\.", parameter)

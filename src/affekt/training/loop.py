@@ -16,7 +16,7 @@ from affekt.runs.selection import PART, out_of_patience, select
 from affekt.training.checkpoint import load_state, save_state
 from affekt.training.dataset import Dataset, scoring_batches, training_batches
 from affekt.training.distributed import wait
-from affekt.training.supervised import Strategy
+from affekt.training.strategies import Strategy
 
 
 def fit(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import rebuild
@@ -25,9 +25,8 @@ from affekt.protocols.base import Protocol
 from affekt.registry import did_you_mean
 from affekt.runs.folder import Run
 from affekt.runs.selection import PART, Rule, select
-from affekt.search.darts import ArchitectureSearchConfig
 from affekt.training.finetuning import load_matching_weights
-from affekt.training.supervised import SupervisedConfig
+from affekt.training.strategies import DEFAULT, strategies
 from affekt.utterance import Utterance
 
 FUSION = "emotionnas-fusion"
@@ -48,9 +47,9 @@ class Probe:
 class TrainingConfig:
     epochs: int
     batch_size: int = 32
-    # The part that is trained on. "validation" is for what stands over finished networks, which know their own training part
-    # too well; then no part is left that could choose an epoch.
-    part: Literal["train", "validation"] = "train"
+    subset: Literal["train", "validation"] = "train"
+    """The subset that is trained on. "validation" is for models over finished networks, which know their own training
+    subset too well; no subset is then left that could select an epoch."""
     tune: Literal["head", "all"] = "head"  # the model behind a frozen encoder, or the encoder with it
     patience: int = 0  # epochs without a better UA on the validation part after which training ends; 0 for never
     sampling: Literal["plain", "balanced"] = "plain"  # balanced: an epoch draws every emotion equally often
@@ -63,23 +62,23 @@ class TrainingConfig:
     device: str = "cpu"  # or "cuda": as torch calls it
     threads: int = 0  # of torch; 0 leaves torch's own choice. The result is bit-identical only at an equal number
     augmentation: Augmentation = field(default_factory=Augmentation)
-    optimisation: SupervisedConfig = field(default_factory=SupervisedConfig)
-    architecture: ArchitectureSearchConfig | None = (
-        None  # given, the model's architecture is searched; without optimisation
-    )
-    alphas_on: Literal["validation", "half"] = (
-        "validation"  # what the architecture learns from; half of the training part
-    )
+    strategy: Mapping[str, Any] = field(default_factory=dict)
+    """How the model is trained: the `name` of a strategy, "supervised" where none is given, and its settings."""
+
+    renamed: ClassVar[Mapping[str, str]] = {
+        "part": "subset",
+        "optimisation": "strategy",
+        "architecture": "strategy",
+        "alphas_on": "strategy.learn_alphas_on",
+    }
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
             raise BadConfig(
                 f"epochs = {self.epochs}, batch_size = {self.batch_size}: expected at least 1 epoch and 2 utterances"
             )
-        if self.teacher and (self.tune != "all" or self.optimisation.mixup):
-            raise BadConfig("a teacher needs tune = 'all', and no mixup: mixed speech has no frames of a teacher's")
-        if self.architecture and (self.tune != "head" or self.augmentation != Augmentation() or self.votes):
-            raise BadConfig("a search of the architecture takes tune = 'head', no augmentation and no votes")
+        if self.teacher and self.tune != "all":
+            raise BadConfig("a teacher needs tune = 'all'")
         if self.patience < 0 or not 0 <= self.votes <= 1:
             raise BadConfig(
                 f"patience = {self.patience}, votes = {self.votes}: expected no negative number, and a share"
@@ -133,14 +132,16 @@ class Recipe:
             ("training.patience", bool(self.training.patience)),
             ("temperature = 'fitted'", self.temperature == "fitted"),
         ):
-            if asked and self.training.part == "validation":
-                raise BadConfig(f"{setting} needs a validation part, and training.part = 'validation' trains on it")
+            if asked and self.training.subset == "validation":
+                raise BadConfig(f"{setting} needs a validation part, and training.subset = 'validation' trains on it")
             if asked and not protocol.has_validation:
                 raise BadConfig(f"{setting} needs a validation part: give the protocol its setting validation")
-        searched = self.training.architecture and self.training.alphas_on == "validation"
+        strategy, strategy_config = self.strategy_class()
+        strategy.check(strategy_config, self.training)
+        strategy_setting = strategy.validation_setting(strategy_config)
         for setting, needed in (
-            ("training.part = 'validation'", self.training.part == "validation"),
-            ("training.alphas_on = 'validation'", searched),
+            ("training.subset = 'validation'", self.training.subset == "validation"),
+            (f"training.strategy.{strategy_setting}", bool(strategy_setting)),
         ):
             if needed and not protocol.has_validation:
                 raise BadConfig(f"{setting} needs a validation part: give the protocol its setting validation")
@@ -251,6 +252,10 @@ class Recipe:
         """The model's class and its settings."""
         return decode_named(models, self._section("model"), "model")
 
+    def strategy_class(self) -> tuple[Any, Any]:
+        """The strategy's class and its settings."""
+        return decode_named(strategies, {"name": DEFAULT, **self.training.strategy}, "training.strategy")
+
     def build_encoder(self, stream: str = "speech") -> Feature:
         """The feature that fills a stream, with its weights: from the bundle to start from, or from its folder."""
         heard = rebuild(self.origin).heard if self.origin else {}
@@ -280,6 +285,11 @@ class Recipe:
         for name in ("temperature", "about", "probes", "repeats"):
             del settings[name]
         settings["seed"] = self.seed + repeat
+        settings["training"]["strategy"] = {
+            "name": DEFAULT,
+            **self.training.strategy,
+            **encode(self.strategy_class()[1]),
+        }
         if self.branches:
             settings["branch_ids"] = {branch: _weights_id(branch, run) for branch, run in self.branch_runs().items()}
         if self.origin:

@@ -1,42 +1,31 @@
-"""What the loop asks of a way to train. The loop knows epochs, order, records and resumption; a strategy knows networks,
-optimisers and losses, so that one that alternates two optimisers (an architecture search) needs no other loop."""
+"""The usual way to train: cross-entropy on labels with AdamW."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
+from affekt.errors import BadConfig
 from affekt.features.augment import Masking
 from affekt.models.base import EmotionModel
+from affekt.training.dataset import Dataset
+from affekt.training.distributed import shared
+from affekt.training.finetuning import training_module
+from affekt.training.strategies import Datasets, TrainingContext
+
+if TYPE_CHECKING:
+    from affekt.training.recipe import TrainingConfig
 
 NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # of x86 and of ARM, as torch calls them
-
-
-class Strategy(Protocol):
-    def step(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Train on a batch; `progress` through the whole training, from 0 to 1. Returns what the log should hold."""
-
-    def predict(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        """Probabilities, by the weights that would be used after training."""
-
-    def weights(self) -> Mapping[str, Tensor]:
-        """The weights that `predict` uses, under the model's names."""
-
-    def notes(self) -> dict[str, Any]:
-        """What else the log should hold after an epoch."""
-
-    def state(self) -> dict[str, Any]:
-        """Everything that training must have to go on to the very same weights."""
-
-    def restore(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +51,26 @@ class SupervisedConfig:
 
 class Supervised:
     """Cross-entropy on labels, or on soft labels where the batch has them, with AdamW."""
+
+    Config: ClassVar[type[SupervisedConfig]] = SupervisedConfig
+
+    @classmethod
+    def check(cls, config: SupervisedConfig, training: TrainingConfig) -> None:
+        """Raise `BadConfig` for mixup with a teacher: mixed speech has no frames of the teacher's."""
+        if training.teacher and config.mixup:
+            raise BadConfig("mixup cannot be combined with a teacher, which has no frames for mixed speech")
+
+    @classmethod
+    def validation_setting(cls, config: SupervisedConfig) -> str:  # noqa: ARG003 (no setting needs one)
+        return ""
+
+    @classmethod
+    def prepare(
+        cls, config: SupervisedConfig, model: EmotionModel, datasets: Datasets, context: TrainingContext
+    ) -> tuple[Supervised, Datasets]:
+        counts = class_counts(datasets.train, model)
+        forward = shared(training_module(model))
+        return cls(model, config, forward=forward, masking=context.masking, counts=counts), datasets
 
     def __init__(
         self,
@@ -187,6 +196,12 @@ class Supervised:
         # Copied: as read they lie anywhere in the file's bytes, and products of unaligned numbers may end in another bit.
         copies = {name: value.to(self.device, copy=True) for name, value in (average or {}).items()}
         self.average = None if average is None else copies
+
+
+def class_counts(dataset: Dataset, model: EmotionModel) -> list[int]:
+    """Return the number of utterances of each emotion."""
+    counts: list[int] = np.bincount(dataset.labels, minlength=model.emotions).tolist()
+    return counts
 
 
 def multiplies_in_bfloat16(device: torch.device) -> bool:

@@ -38,7 +38,7 @@ def finetuning_recipe(start: str, sources: Sequence[Source], name: str, assignme
             "epochs": 15,
             "batch_size": 16,
             "augmentation": {"crop": 0.3},
-            "optimisation": {
+            "strategy": {
                 "learning_rate": 5e-4,
                 "weight_decay": 0.05,
                 "warmup": 0.1,

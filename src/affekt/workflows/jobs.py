@@ -29,8 +29,8 @@ from affekt.features.base import Feature
 from affekt.progress import Progress
 from affekt.protocols import Split
 from affekt.runs.folder import Run
-from affekt.training.dataset import Dataset
 from affekt.training.recipe import Recipe
+from affekt.training.strategies import Datasets
 from affekt.workflows.train import fit_run, start_run
 from affekt.workflows.training_data import Say, TrainingData, build_datasets
 
@@ -82,7 +82,7 @@ class JobRunner:
     """Does jobs one after another, and keeps what they share: utterances, splits and datasets."""
 
     materials: dict[str, TrainingData] = field(default_factory=dict)
-    datasets: dict[str, tuple[Dataset, dict[str, Dataset]]] = field(default_factory=dict)
+    datasets: dict[str, Datasets] = field(default_factory=dict)
     encoders: dict[str, dict[str, Feature]] = field(default_factory=dict)
     threads: int = field(default_factory=torch.get_num_threads)  # for recipes that ask for none
     progress: Progress | None = None
@@ -96,9 +96,9 @@ class JobRunner:
         run = start_run(recipe, job.folder, 0, split, material)
         if run.diverged or (run.checkpoint.is_file() and run.epochs[-1:] >= [job.until or recipe.training.epochs]):
             return
-        heard, scored = self._data(recipe, material, split, say)
+        datasets = self._data(recipe, material, split, say)
         try:
-            fit_run(recipe, run, material, heard, scored, until=job.until, say=say)
+            fit_run(recipe, run, material, datasets, until=job.until, say=say)
         except Diverged as error:
             if not job.may_diverge:
                 raise
@@ -111,12 +111,10 @@ class JobRunner:
             self.materials[mark] = TrainingData.read(recipe, lambda _: None)
         return self.materials[mark]
 
-    def _data(
-        self, recipe: Recipe, material: TrainingData, split: Split, say: Say
-    ) -> tuple[Dataset, dict[str, Dataset]]:
+    def _data(self, recipe: Recipe, material: TrainingData, split: Split, say: Say) -> Datasets:
         """What `build_datasets` gives, once for all recipes that hear the same."""
         kinds = _mark(recipe, "encoder", "streams")
-        altered = [encode(recipe.training.augmentation), recipe.training.votes, recipe.training.part]
+        altered = [encode(recipe.training.augmentation), recipe.training.votes, recipe.training.subset]
         mark = json.dumps([_mark(recipe, "labels", "corpora"), split.hash, kinds, recipe.taken, altered, recipe.seed])
         if mark not in self.datasets:
             if kinds not in self.encoders:

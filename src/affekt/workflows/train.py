@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from affekt.errors import BadConfig
-from affekt.features.augment import Augmentation
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.models.emotionnas.fusion import DecisionFusion
@@ -20,17 +18,14 @@ from affekt.progress import Progress
 from affekt.protocols import Split
 from affekt.runs.folder import Run, runs_in
 from affekt.runs.selection import select
-from affekt.search.darts import ArchitectureSearch, ArchitectureSearchConfig, halves
-from affekt.search.fusion import FusionStrategy, decided
-from affekt.search.recipe import SearchRecipe
 from affekt.training.checkpoint import load_state
 from affekt.training.dataset import Dataset, scoring_batches
-from affekt.training.distributed import processes, shared, wait
-from affekt.training.finetuning import TEACHER, Distilling, FineTuned, feature_spec, initial_statistics
+from affekt.training.distributed import processes, wait
+from affekt.training.finetuning import TEACHER, FineTuned, feature_spec, initial_statistics
 from affekt.training.loop import fit
 from affekt.training.memory import keep_freed_memory
 from affekt.training.recipe import Recipe
-from affekt.training.supervised import Strategy, Supervised
+from affekt.training.strategies import Datasets, TrainingContext
 from affekt.workflows.training_data import Say, TrainingData, build_datasets, recorded_split, speakers_of
 
 SAMPLE = 600  # training utterances that tell what an encoder gives before it is trained
@@ -77,11 +72,11 @@ def train(
                 Run(place).check(recipe.resolved(repeat), recorded_split(recipe, split))
         runs = []
         for number, split in folds:
-            heard, parts = build_datasets(recipe, encoders, material, split, say, progress if rank == 0 else None)
+            datasets = build_datasets(recipe, encoders, material, split, say, progress if rank == 0 else None)
             for repeat, place in enumerate(places[number]):
                 run = start_run(recipe, place, repeat, split, material, rank)
                 say(f"seed {recipe.seed + repeat}: {place}")
-                fit_run(recipe, run, material, heard, parts, rank=rank, world=world, say=say)
+                fit_run(recipe, run, material, datasets, rank=rank, world=world, say=say)
                 runs.append(run)
     return runs
 
@@ -102,8 +97,7 @@ def fit_run(
     recipe: Recipe,
     run: Run,
     material: TrainingData,
-    heard: Dataset,
-    scored: Mapping[str, Dataset],
+    datasets: Datasets,
     *,
     until: int | None = None,
     rank: int = 0,
@@ -114,14 +108,19 @@ def fit_run(
     keep_freed_memory()
     settings, seed = recipe.training, int(run.config["seed"])
     torch.manual_seed(seed)
-    model = build(recipe, heard, material.labels).to(settings.device)
-    counts = np.bincount(heard.labels, minlength=len(material.labels)).tolist()
-    speakers = speakers_of(material.of(heard.ids))
-    strategy, lesson = _choose_strategy(TrainingTask(recipe, model, heard, scored, counts), speakers, seed, say)
+    model = build(recipe, datasets.train, material.labels).to(settings.device)
+    strategy_class, config = recipe.strategy_class()
+    context = TrainingContext(
+        batch_size=settings.batch_size,
+        seed=seed,
+        masking=settings.augmentation.masking,
+        speakers=speakers_of(material.of(datasets.train.ids)),
+    )
+    strategy, datasets = strategy_class.prepare(config, model, datasets, context)
     fit(
         strategy,
-        lesson.heard,
-        lesson.scored,
+        datasets.train,
+        datasets.scored,
         run,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -135,54 +134,17 @@ def fit_run(
     )
 
 
-@dataclass(frozen=True)
-class TrainingTask:
-    """A model, and what it is trained and scored on."""
+class Repeated(Protocol):
+    """A recipe, of a training or of a search, that is repeated with consecutive seeds."""
 
-    recipe: Recipe
-    model: EmotionModel
-    heard: Dataset
-    scored: Mapping[str, Dataset]
-    counts: Sequence[int]  # utterances of each emotion in what is heard
+    @property
+    def seed(self) -> int: ...
 
-
-def _choose_strategy(
-    lesson: TrainingTask, speakers: Sequence[str] | None, seed: int, say: Say
-) -> tuple[Strategy, TrainingTask]:
-    """How the model is trained: as a search, as a fusion of finished networks, or as everything else is."""
-    settings, model = lesson.recipe.training, lesson.model
-    if settings.architecture:
-        return _searching(lesson, settings.architecture, speakers, seed, say)
-    if isinstance(model, DecisionFusion) and model.config.frozen and settings.augmentation == Augmentation():
-        scored = {part: decided(model, one, settings.batch_size) for part, one in lesson.scored.items()}
-        heard = decided(model, lesson.heard, settings.batch_size)
-        strategy = FusionStrategy(model, settings.optimisation, counts=lesson.counts)
-        return strategy, replace(lesson, heard=heard, scored=scored)
-    masking = settings.augmentation.masking
-    utterance_name = shared(learner(model))
-    return Supervised(
-        model, settings.optimisation, forward=utterance_name, masking=masking, counts=lesson.counts
-    ), lesson
+    @property
+    def repeats(self) -> int: ...
 
 
-def _searching(
-    lesson: TrainingTask, settings: ArchitectureSearchConfig, speakers: Sequence[str] | None, seed: int, say: Say
-) -> tuple[Strategy, TrainingTask]:
-    """A search of the architecture; in the lesson is left what its weights are trained on."""
-    training = lesson.recipe.training
-    if training.alphas_on == "validation":
-        say(
-            "the architecture is trained on the validation part, which also chooses the epoch: its scores there flatter"
-        )
-        alphas_on = lesson.scored["validation"]
-    else:
-        heard, alphas_on = halves(lesson.heard, seed, speakers)
-        lesson = replace(lesson, heard=heard)
-        say(f"weights learn from {len(heard)} utterances of the training part, the architecture from {len(alphas_on)}")
-    return ArchitectureSearch(lesson.model, settings, alphas_on, training.batch_size), lesson
-
-
-def run_folder(recipe: Recipe | SearchRecipe, folder: Path, fold: int, repeat: int, folds: int) -> Path:
+def run_folder(recipe: Repeated, folder: Path, fold: int, repeat: int, folds: int) -> Path:
     """Where a run stands: the folder itself for a single one, else a folder per fold and per seed below it."""
     if folds > 1:
         folder = folder / f"fold-{fold:02}"
@@ -229,11 +191,6 @@ def run_weights(run: Run) -> dict[str, Tensor]:
     """The weights of a run's chosen epoch."""
     weights: dict[str, Tensor] = load_state(run.weights(select(run, run.config["selection"])))
     return weights
-
-
-def learner(model: EmotionModel) -> torch.nn.Module:
-    """What training calls."""
-    return Distilling(model) if isinstance(model, FineTuned) and model.distillation is not None else model
 
 
 def _silent(_: str) -> None:

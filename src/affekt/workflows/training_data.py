@@ -22,6 +22,7 @@ from affekt.protocols import Split, key
 from affekt.training.dataset import Dataset
 from affekt.training.finetuning import TEACHER, feature_spec
 from affekt.training.recipe import Recipe
+from affekt.training.strategies import Datasets
 from affekt.utterance import Utterance
 
 Say = Callable[[str], None]
@@ -116,10 +117,10 @@ def speakers_of(utterances: Sequence[Utterance]) -> list[str] | None:
 
 def recorded_split(recipe: Recipe, split: Split) -> Split:
     """The split as a run of the recipe keeps it: those that a fusion of finished networks is trained on were heard too."""
-    if recipe.training.part == "train":
+    if recipe.training.subset == "train":
         return split
-    parts = {part: ids for part, ids in split.parts.items() if part != recipe.training.part}
-    heard = sorted({*split.parts["train"], *split.parts[recipe.training.part]})
+    parts = {part: ids for part, ids in split.parts.items() if part != recipe.training.subset}
+    heard = sorted({*split.parts["train"], *split.parts[recipe.training.subset]})
     return replace(split, parts={**parts, "train": tuple(heard)})
 
 
@@ -130,13 +131,13 @@ def build_datasets(
     split: Split,
     say: Say,
     progress: Progress | None = None,
-) -> tuple[Dataset, dict[str, Dataset]]:
+) -> Datasets:
     """The part that is trained on, with its altered copies, and the parts that are scored, by name."""
     kept = recorded_split(recipe, split)
     scored = {
         part: dataset(recipe, encoders, material, ids, progress) for part, ids in kept.parts.items() if part != "train"
     }
-    trained_on = dataset(recipe, encoders, material, split.parts[recipe.training.part], progress)
+    trained_on = dataset(recipe, encoders, material, split.parts[recipe.training.subset], progress)
     heard = _with_copies(trained_on, recipe, encoders, material, say, progress)
     if recipe.training.teacher:
         heard = _with_teacher(heard, recipe, material, say, progress)
@@ -146,7 +147,7 @@ def build_datasets(
     learnt = {material.labels.emotions[index] for index in set(heard.labels.tolist())}
     if unheard := [emotion for emotion in material.labels.emotions if emotion not in learnt]:
         say(f"nothing to learn {', '.join(unheard)} from: no utterance of the training part is so")
-    return heard, scored
+    return Datasets(heard, scored)
 
 
 def _with_teacher(

@@ -175,7 +175,7 @@ def _table(searches: Sequence[Search]) -> SearchTable:
 
 def _alphas_on(searches: Sequence[Search]) -> str:
     runs = (run for search in searches for run in runs_of(search, "search of the cell").values())
-    return next((str(run.config["training"].get("alphas_on", "")) for run in runs), "")
+    return next((str(run.config["training"].get("strategy", {}).get("learn_alphas_on", "")) for run in runs), "")
 
 
 def _group(runs: Mapping[Search, Run]) -> tuple[Group, str]:

@@ -120,7 +120,7 @@ def _notes(table: SearchTable) -> Iterator[Verdict]:
         yield Verdict(
             "note",
             f"The architecture's weights (alphas) were trained on the validation part, {also}: scores on that part are "
-            "optimistic, and the choice of the epoch too. The test part had no say in either. alphas_on = 'half' keeps "
+            "optimistic, and the choice of the epoch too. The test part had no say in either. learn_alphas_on = 'half' keeps "
             "them apart.",
         )
     seeds = sorted({one.seed for one in table.searches})
