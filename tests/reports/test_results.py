@@ -15,9 +15,9 @@ from affekt.corpora.source import Source
 from affekt.errors import BadConfig
 from affekt.reports import sections
 from affekt.reports.markdown import to_section
-from affekt.reports.results import results
+from affekt.reports.results import collect_results
 from affekt.runs.folder import Run
-from affekt.runs.groups import _speakers
+from affekt.runs.groups import _read_speakers_by_id
 from affekt.training.checkpoint import save_state
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
@@ -37,7 +37,7 @@ def data(tmp_path, monkeypatch):
             for sentence in ("DFA", "ITS", "TSI", "IWL"):
                 (folder / f"{actor}_{sentence}_{emotion}_XX.wav").touch()
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path / "data"))
-    _speakers.cache_clear()  # what another test's corpus of the same name said
+    _read_speakers_by_id.cache_clear()  # what another test's corpus of the same name said
     return tmp_path / "data"
 
 
@@ -73,7 +73,7 @@ def softmax(logits):
 @pytest.mark.parametrize("settings", [[], APART], ids=["paper", "apart"])
 def test_the_figures_are_those_of_evaluate(tmp_path, settings):
     folder = trained(tmp_path / "runs", settings=settings, seeds=3)
-    (row,) = results([folder]).rows
+    (row,) = collect_results([folder]).rows
     scores = evaluate(folder, Source("cremad"), say=lambda _: None)
     assert dataclasses.asdict(row.scores.UA) == scores["UA"]
     assert dataclasses.asdict(row.scores.WA) == scores["WA"]
@@ -83,11 +83,11 @@ def test_the_figures_are_those_of_evaluate(tmp_path, settings):
         scores["verdict"],
         scores["utterances"],
     )
-    assert row.people == scores["people"]
+    assert row.speakers == scores["speakers"]
     assert set(row.by_selection) == set(scores["by_selection"])
     if not settings:  # evaluate's mean is over runs, which are as many as seeds in one fold
         assert row.UA.mean == pytest.approx(scores["over_runs"]["UA"]["mean"])
-        assert row.WA.deviation == pytest.approx(scores["over_runs"]["WA"]["deviation"])
+        assert row.WA.std == pytest.approx(scores["over_runs"]["WA"]["std"])
         for rule, spread in row.by_selection.items():
             assert spread.mean == pytest.approx(scores["by_selection"][rule]["UA"])
 
@@ -95,7 +95,7 @@ def test_the_figures_are_those_of_evaluate(tmp_path, settings):
 @pytest.mark.parametrize("settings", [[], APART], ids=["paper", "apart"])
 def test_mean_and_deviation_are_over_seeds_with_their_folds_together(tmp_path, settings):
     folder = trained(tmp_path / "runs", settings=settings, seeds=3)
-    (row,) = results([folder]).rows
+    (row,) = collect_results([folder]).rows
     by_seed = []
     for seed in range(3):
         runs = [Run(path) for path in sorted(folder.glob(f"fold-*/seed-{seed}"))]
@@ -105,31 +105,31 @@ def test_mean_and_deviation_are_over_seeds_with_their_folds_together(tmp_path, s
     for spread, values in zip((row.UA, row.WA), np.array(by_seed).T, strict=True):
         assert spread.seeds == pytest.approx(values)
         assert spread.mean == pytest.approx(values.mean())
-        assert spread.deviation == pytest.approx(values.std(ddof=1))
+        assert spread.std == pytest.approx(values.std(ddof=1))
     # All seeds scored the same utterances, so that counting their answers together is averaging them.
     assert row.scores.UA.value == pytest.approx(row.UA.mean)
     assert row.scores.UA.low < row.UA.mean < row.scores.UA.high
 
 
 def test_choosing_on_the_test_part_never_loses(tmp_path):
-    (row,) = results([trained(tmp_path / "runs", settings=APART, skill=0.5)]).rows
+    (row,) = collect_results([trained(tmp_path / "runs", settings=APART, skill=0.5)]).rows
     assert list(row.by_selection) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
     best = row.by_selection["paper"].mean
     assert row.optimism == pytest.approx(min(best - row.by_selection[rule].mean for rule in ("last", "validation")))
     assert row.optimism > 0
-    (row,) = results([trained(tmp_path / "other")]).rows
+    (row,) = collect_results([trained(tmp_path / "other")]).rows
     assert list(row.by_selection) == ["last", "paper"]  # the paper's split has no validation part
 
 
 def test_the_selection_is_the_recipes(tmp_path):
-    (row,) = results([trained(tmp_path / "runs", settings=[*APART, "selection=validation"], skill=0.5)]).rows
+    (row,) = collect_results([trained(tmp_path / "runs", settings=[*APART, "selection=validation"], skill=0.5)]).rows
     assert row.selection == "validation"
     assert row.UA == row.by_selection["validation"] != row.by_selection["last"]
 
 
 @pytest.mark.parametrize("rule", ["last", "validation", "validation-wf1", "validation-loss", "paper"])
 def test_every_selection_has_its_column(tmp_path, rule):
-    found = results([trained(tmp_path / "runs", settings=[*APART, f"selection={rule}"], skill=0.5)])
+    found = collect_results([trained(tmp_path / "runs", settings=[*APART, f"selection={rule}"], skill=0.5)])
     asked = {"last", "validation", "paper", rule}
     heads = next(line for line in page(found).splitlines() if line.startswith("| training | last epoch"))
     assert heads.count("|") == 3 + len(asked)  # the training, the rules, the optimism
@@ -137,20 +137,20 @@ def test_every_selection_has_its_column(tmp_path, rule):
 
 def test_two_trainings_are_compared_seed_by_seed(tmp_path):
     good, poor = trained(tmp_path / "good", skill=2.0), trained(tmp_path / "poor", "vanilla-cremad", skill=1.0)
-    found = results([good, poor])
+    found = collect_results([good, poor])
     (pair,) = found.pairs
     assert (pair.first, pair.second) == ("mstr-cremad", "vanilla-cremad")
     assert pair.difference.mean == pytest.approx(found.rows[0].UA.mean - found.rows[1].UA.mean)
     assert 0 < pair.interval[0] < pair.difference.mean < pair.interval[1]
     assert set(pair.by_seed) == {0, 1}
-    (back,) = results([poor, good]).pairs
+    (back,) = collect_results([poor, good]).pairs
     assert back.difference.mean == pytest.approx(-pair.difference.mean)
     assert back.by_seed[0].p == pair.by_seed[0].p
 
 
 def test_a_training_is_no_better_than_one_that_answers_the_same(tmp_path):
     folders = [trained(tmp_path / "one"), trained(tmp_path / "other", settings=["training.strategy.clip=1.0"])]
-    (pair,) = results(folders).pairs
+    (pair,) = collect_results(folders).pairs
     assert pair.difference.seeds == (0.0, 0.0)
     assert pair.interval == (0.0, 0.0)
     assert [one.p for one in pair.by_seed.values()] == [1.0, 1.0]
@@ -158,7 +158,7 @@ def test_a_training_is_no_better_than_one_that_answers_the_same(tmp_path):
 
 def test_what_was_not_scored_on_the_same_split_is_not_compared(tmp_path):
     random, apart = trained(tmp_path / "random"), trained(tmp_path / "apart", settings=APART)
-    found = results([random, apart])
+    found = collect_results([random, apart])
     assert [row.verdict for row in found.rows] == ["NOT speaker-independent", "speaker-independent"]
     assert not found.pairs
     text = page(found)
@@ -168,21 +168,21 @@ def test_what_was_not_scored_on_the_same_split_is_not_compared(tmp_path):
 
 def test_the_papers_figures_stand_beside_its_own_protocol_alone(tmp_path):
     random, apart = (trained(tmp_path / name, settings=s) for name, s in (("random", []), ("apart", APART)))
-    assert "| 79.9 | 79.7 |" in page(results([random]))
-    assert "not comparable one to one" in page(results([random]))
-    assert "paper's" not in page(results([apart]))
+    assert "| 79.9 | 79.7 |" in page(collect_results([random]))
+    assert "not comparable one to one" in page(collect_results([random]))
+    assert "paper's" not in page(collect_results([apart]))
 
 
 def test_the_page_says_what_stands_behind_a_figure(tmp_path, data):
     (data / "cremad" / "REBUILT.md").touch()
     folder = trained(tmp_path / "runs")
-    text, split = page(results([folder])), Run(folder / "fold-1" / "seed-0").split
+    text, split = page(collect_results([folder])), Run(folder / "fold-1" / "seed-0").split
     assert "## CREMA-D, rebuilt audio: MSTR's random 80/20, seed 0" in text
     assert (
         f"{len(split.parts['test'])} utterances of 12 speakers; **NOT speaker-independent**; split {split.hash}" in text
     )
     assert "bootstrap over 12 speakers" in text
-    assert '"last", last epoch, chosen before training' in text
+    assert '"last", last epoch' in text
     assert str(tmp_path) not in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 2
@@ -191,55 +191,53 @@ def test_the_page_says_what_stands_behind_a_figure(tmp_path, data):
 
 
 def test_one_seed_has_no_deviation(tmp_path):
-    (row,) = results([trained(tmp_path / "runs", seeds=1)]).rows
-    assert row.UA.deviation is None
-    assert "±" not in page(results([tmp_path / "runs"])).partition("\n## ")[2]
+    (row,) = collect_results([trained(tmp_path / "runs", seeds=1)]).rows
+    assert row.UA.std is None
+    assert "±" not in page(collect_results([tmp_path / "runs"])).partition("\n## ")[2]
 
 
 def test_without_the_corpus_it_says_what_it_does_not_know(tmp_path, monkeypatch):
     folders = [trained(tmp_path / "one"), trained(tmp_path / "other", "vanilla-cremad")]
-    known = results(folders)
-    _speakers.cache_clear()
+    known = collect_results(folders)
+    _read_speakers_by_id.cache_clear()
     monkeypatch.delenv("AFFEKT_DATA")
-    unknown = results(folders)
+    unknown = collect_results(folders)
     assert unknown.rows[0].UA == known.rows[0].UA
-    assert unknown.rows[0].people is None
+    assert unknown.rows[0].speakers is None
     assert unknown.pairs[0].interval is None
     assert "valid for these speakers only" in unknown.rows[0].scores.intervals
-    assert "not known here: corpus 'cremad' is looked for in AFFEKT_DATA, which is not set" in page(unknown)
+    assert "AFFEKT_DATA" in page(unknown)
 
 
 def test_a_corpus_that_lacks_test_utterances_is_not_asked_who_speaks(tmp_path, data):
     folder = trained(tmp_path / "runs")
     lost = Run(folder / "fold-1" / "seed-0").split.parts["test"][0]
     (data / f"cremad/audio/{lost.partition('/')[2]}.wav").unlink()
-    _speakers.cache_clear()
-    (row,) = results([folder]).rows
-    assert row.doubt == f"CREMA-D as it is here lacks 1 of {row.utterances} test utterances, first {lost}"
-    assert row.people is None
+    _read_speakers_by_id.cache_clear()
+    (row,) = collect_results([folder]).rows
+    assert row.speakers_unknown == f"this copy of CREMA-D lacks 1 of {row.utterances} test utterances, first {lost}"
+    assert row.speakers is None
 
 
 def test_weights_are_counted_without_reading_them(tmp_path):
     folder = trained(tmp_path / "runs", seeds=1)
     weights = {"a.weight": torch.zeros(3, 5), "a.bias": torch.zeros(5), "scale": torch.zeros(())}
-    assert results([folder]).rows[0].weights is None
-    save_state(weights, Run(folder / "fold-1" / "seed-0").weights(EPOCHS))
-    assert results([folder]).rows[0].weights == 21
+    assert collect_results([folder]).rows[0].weights is None
+    save_state(weights, Run(folder / "fold-1" / "seed-0").weights_path(EPOCHS))
+    assert collect_results([folder]).rows[0].weights == 21
 
 
 def test_what_is_not_finished_or_not_whole_is_refused(tmp_path):
-    with pytest.raises(BadConfig, match=r"holds no run: expected config\.toml and predictions"):
-        results([tmp_path / "nothing"])
+    with pytest.raises(BadConfig, match=r"contains no run"):
+        collect_results([tmp_path / "nothing"])
     start_run = trained(tmp_path / "started", epochs=2)
-    with pytest.raises(BadConfig, match=r"seed-0 is unfinished, after epoch 2 of 3: train it to its end"):
-        results([start_run])
+    with pytest.raises(BadConfig, match=r"seed-0 is unfinished, after epoch 2 of 3"):
+        collect_results([start_run])
     whole = trained(tmp_path / "whole", settings=APART)
-    with pytest.raises(BadConfig, match=r"seed 0 of mstr-cremad is there twice: .*whole.*whole.*; give one of them"):
-        results([whole, whole])
-    with pytest.raises(
-        BadConfig, match=r"seed 1 has 1 folds, other than the 2 of seed 0: give those that all seeds have"
-    ):
-        results([whole / "fold-1", whole / "fold-2" / "seed-0"])
+    with pytest.raises(BadConfig, match=r"seed 0 of mstr-cremad occurs twice: .*whole.*whole"):
+        collect_results([whole, whole])
+    with pytest.raises(BadConfig, match=r"seed 1 has 1 folds, not the 2 of seed 0"):
+        collect_results([whole / "fold-1", whole / "fold-2" / "seed-0"])
 
 
 def test_training_that_patience_ended_is_finished(tmp_path):
@@ -247,7 +245,7 @@ def test_training_that_patience_ended_is_finished(tmp_path):
     for path in folder.glob("fold-*/seed-0"):
         run = Run(path)
         run.record(1, {part: np.eye(6, dtype=np.float32)[run.labels(part)] for part in ("validation", "test")}, {})
-    (row,) = results([folder]).rows
+    (row,) = collect_results([folder]).rows
     assert row.by_selection["validation"].mean == 1.0
 
 
@@ -262,6 +260,6 @@ def test_the_command_writes_page_and_json_without_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]
-    found = results([folder])
+    found = collect_results([folder])
     assert row["UA"]["mean"] == found.rows[0].UA.mean
     assert Path(tmp_path / "results.md").read_text(encoding="utf-8") == page(found)

@@ -126,7 +126,7 @@ class Maker:
             extra = notes(epoch) if notes else {}
             run.record(epoch, predictions, {"loss": 1.0, "seconds": seconds, **extra})
         if weights:
-            save_file({name: np.zeros(shape, np.float32) for name, shape in weights}, run.weights(1))
+            save_file({name: np.zeros(shape, np.float32) for name, shape in weights}, run.weights_path(1))
         return run
 
     def alphas(self, epoch):

@@ -18,10 +18,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from affekt.errors import BadConfig
 from affekt.reports import markdown, sections
-from affekt.reports.results import Results, Spread, results
+from affekt.reports.results import Results, Spread, collect_results
 from affekt.runs.folder import COMPOSITE_MARKERS, Run
-from affekt.runs.groups import _speakers
-from affekt.runs.selection import select
+from affekt.runs.groups import _read_speakers_by_id
+from affekt.runs.selection import select_epoch
 from affekt.search.folder import Round, Search
 from affekt.search.report.draw_alphas import draw_mean_shares, shares_of
 from affekt.search.report.draw_cells import cell_graph, draw_genotype, draw_recipe, recipe_graph
@@ -45,10 +45,10 @@ def data(tmp_path_factory):
     """Twenty-four actors, and few draws for the intervals."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AFFEKT_DATA", str(made_corpus(tmp_path_factory.mktemp("data"))))
-        patch.setattr("affekt.evaluation.scores.DRAWS", 200)
-        _speakers.cache_clear()
+        patch.setattr("affekt.evaluation.bootstrap.DRAWS", 200)
+        _read_speakers_by_id.cache_clear()
         yield
-    _speakers.cache_clear()
+    _read_speakers_by_id.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def runs(folder, place, seed):
 def answered(several):
     """Labels and answers of a seed's folds together."""
     truth = np.concatenate([run.labels("test") for run in several])
-    chosen = [run.predictions(select(run, "validation"))["test"].argmax(axis=1) for run in several]
+    chosen = [run.predictions(select_epoch(run, "validation"))["test"].argmax(axis=1) for run in several]
     return truth, np.concatenate(chosen)
 
 
@@ -89,7 +89,7 @@ def test_scores_are_over_seeds_with_their_folds_together(whole, table):
     for spread, values in zip((row.UA, row.WA, row.WF1), np.array(by_seed).T, strict=True):
         assert spread.seeds == pytest.approx(values)
         assert spread.mean == pytest.approx(values.mean())
-        assert spread.deviation == pytest.approx(values.std(ddof=1))
+        assert spread.std == pytest.approx(values.std(ddof=1))
     assert row.scores.UA.value == pytest.approx(row.UA.mean)
     assert row.scores.UA.low < row.UA.mean < row.scores.UA.high
     assert (row.seeds, row.networks, row.settings) == ((0, 1), 4, "L = 3, C = 6")
@@ -99,7 +99,7 @@ def test_scores_are_over_seeds_with_their_folds_together(whole, table):
 
 def test_a_random_search_gives_its_best_on_the_validation_part(whole, table):
     def on_validation(run):
-        heard = run.predictions(select(run, "validation"))["validation"].argmax(axis=1)
+        heard = run.predictions(select_epoch(run, "validation"))["validation"].argmax(axis=1)
         return balanced_accuracy_score(run.labels("validation"), heard)
 
     expected = []
@@ -330,7 +330,7 @@ def test_a_seed_without_all_folds_waits(whole):
 
 
 def test_without_the_corpus_it_says_what_it_does_not_know(whole, table, monkeypatch):
-    _speakers.cache_clear()
+    _read_speakers_by_id.cache_clear()
     monkeypatch.delenv("AFFEKT_DATA")
     (unknown,) = search_results([whole])
     assert unknown.people is None
@@ -338,12 +338,12 @@ def test_without_the_corpus_it_says_what_it_does_not_know(whole, table, monkeypa
     assert unknown.differences[0].interval is None
     assert "cannot be told" in verdicts(unknown)[0].text
     assert "AFFEKT_DATA, which is not set" in search_page(whole)
-    _speakers.cache_clear()
+    _read_speakers_by_id.cache_clear()
 
 
 def test_a_searchs_runs_are_no_trainings(whole, table):
-    assert results([whole]) == NOTHING
-    text = page(results([whole]), search_results([whole]))
+    assert collect_results([whole]) == NOTHING
+    text = page(collect_results([whole]), search_results([whole]))
     assert text.count("\n## ") == 1
     assert "## Architecture search: emotionnas-cremad, CREMA-D: folds of speakers, 2 folds" in text
     assert f"{table.utterances} utterances of 24 speakers; **speaker-independent**; split {table.split_hash}" in text
@@ -353,7 +353,7 @@ def test_a_searchs_runs_are_no_trainings(whole, table):
     for lines in blocks:
         assert len({line.count("|") for line in lines}) == 1
     # One of its runs, asked for by itself, is a training as any other.
-    (row,) = results([whole / "fold-1" / "seed-0" / "spectrogram" / "found"]).rows
+    (row,) = collect_results([whole / "fold-1" / "seed-0" / "spectrogram" / "found"]).rows
     assert row.name == "spectrogram/found"
 
 
@@ -364,7 +364,7 @@ def test_the_marker_of_a_search_is_known_to_the_runs():
 def test_a_training_beside_a_search_is_one(whole, tmp_path):
     shutil.copytree(whole / "fold-1" / "seed-0", tmp_path / "search")
     shutil.copytree(whole / "fold-1" / "seed-0" / "recurrent" / "known" / "lstm", tmp_path / "training")
-    found, searches = results([tmp_path]), search_results([tmp_path])
+    found, searches = collect_results([tmp_path]), search_results([tmp_path])
     assert [row.name for row in found.rows] == ["recurrent/known/lstm"]
     assert found.rows[0].UA.mean == searches[0].row("recurrent", "lstm").UA.mean
     assert page(found, searches).count("\n## ") == 2

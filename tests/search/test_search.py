@@ -19,7 +19,7 @@ from affekt.corpora.source import Source
 from affekt.errors import AffektError, BadConfig, Diverged
 from affekt.inference.recognizer import Recognizer
 from affekt.models.emotionnas.genotypes import Genotype
-from affekt.runs.selection import select
+from affekt.runs.selection import select_epoch
 from affekt.search.folder import Search, searches_in
 from affekt.search.recipe import load_search, shipped_searches
 from affekt.search.search import SearchUnit, _cells_job, bundles_of, search
@@ -42,7 +42,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in environment(root).items():
             patch.setenv(variable, value)
-        patch.setattr("affekt.evaluation.scores.DRAWS", 50)  # of the page, which is written four times in a search
+        patch.setattr("affekt.evaluation.bootstrap.DRAWS", 50)  # of the page, which is written four times in a search
         yield root
 
 
@@ -130,12 +130,12 @@ def test_halving_keeps_the_candidates_of_the_lowest_loss(found):
 
 def test_the_fusion_stands_over_the_chosen_epochs_of_what_was_found(found):
     run = found.run("fusion")
-    weights = load_state(run.weights(run.epochs[-1]))
+    weights = load_state(run.weights_path(run.epochs[-1]))
     for branch, its_run in (
         ("spectrogram", found.run("spectrogram", "found")),
         ("recurrent", found.run("recurrent", "candidates", found.chosen)),
     ):
-        for name, tensor in load_state(its_run.weights(select(its_run, "validation"))).items():
+        for name, tensor in load_state(its_run.weights_path(select_epoch(its_run, "validation"))).items():
             assert tensor.equal(weights[f"{branch}.{name}"]), name
 
 
@@ -150,7 +150,7 @@ def test_what_is_found_recognises(found, place):
 def test_what_is_found_scores_as_its_run_did(found):
     bundle = Bundle.open(found.folder / "bundles" / "fusion")
     run = found.run("fusion")
-    answers = run.predictions(select(run, run.config["selection"]))["test"]
+    answers = run.predictions(select_epoch(run, run.config["selection"]))["test"]
     right = (answers.argmax(axis=1) == run.labels("test")).mean()
     assert evaluate(bundle.folder, Source.parse("cremad"))["WA"]["value"] == pytest.approx(right, abs=0.05)
 

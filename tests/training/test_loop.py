@@ -16,7 +16,7 @@ from affekt.models import models
 from affekt.models.base import FeatureSpec
 from affekt.protocols import Split
 from affekt.runs.folder import Run
-from affekt.runs.selection import select
+from affekt.runs.selection import select_epoch
 from affekt.training.dataset import Dataset
 from affekt.training.loop import drawn, fit
 from affekt.training.supervised import Supervised, SupervisedConfig
@@ -121,15 +121,15 @@ def test_predictions_stand_in_the_order_of_the_split(tmp_path):
 def test_only_weights_that_a_rule_can_choose_are_kept(tmp_path):
     run, _ = trained(tmp_path, 5)
     kept = {int(path.stem) for path in (run.folder / "weights").glob("*.safetensors")}
-    assert kept == {select(run, "last"), select(run, "paper")}
+    assert kept == {select_epoch(run, "last"), select_epoch(run, "paper")}
 
 
 def test_a_run_folder_is_not_taken_up_by_another_recipe(tmp_path):
     run, _ = trained(tmp_path, 1)
-    with pytest.raises(BadConfig, match=r"holds a run of other settings \(name\): give another run folder"):
+    with pytest.raises(BadConfig, match=r"holds a run with other settings \(name\)"):
         Run.start(tmp_path, {"name": "other"}, run.split, EMOTIONS, {})
     other = replace(run.split, parts={"train": ("a",), "test": ("b",)})
-    with pytest.raises(BadConfig, match="holds a run of other utterances or another split"):
+    with pytest.raises(BadConfig, match="holds a run with other utterances or another split"):
         Run.start(tmp_path, {"name": "made"}, other, EMOTIONS, {})
 
 
@@ -193,7 +193,7 @@ def test_a_kill_between_predictions_and_checkpoint_leaves_no_ghost(tmp_path):
     ghost.write_bytes((run.folder / "predictions" / "0001.npz").read_bytes())
     broken, _, _ = stopped(tmp_path / "broken")
     assert broken.epochs == whole.epochs == [1, 2, 3]
-    assert all(run.weights(select(run, rule)).is_file() for rule in ("last", "validation", "paper"))
+    assert all(run.weights_path(select_epoch(run, rule)).is_file() for rule in ("last", "validation", "paper"))
 
 
 # The test part
@@ -209,7 +209,7 @@ def test_the_test_parts_labels_decide_nothing_but_the_papers_rule(tmp_path):
         strategy = Supervised(small_model(), SupervisedConfig(learning_rate=1e-2))
         scored = {"test": test, "validation": validation}
         fit(strategy, train, scored, run, epochs=12, batch_size=8, seed=3, patience=8, say=lambda _: None)
-        chosen[name] = {rule: select(run, rule) for rule in ("last", "validation", "paper")}
+        chosen[name] = {rule: select_epoch(run, rule) for rule in ("last", "validation", "paper")}
         weights[name] = strategy.weights()
     assert all(torch.equal(value, weights["wrong"][name]) for name, value in weights["right"].items())
     assert chosen["right"]["last"] == chosen["wrong"]["last"]

@@ -12,7 +12,7 @@ from affekt.cli.display import print_scores
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
 from affekt.evaluation.metrics import ece
-from affekt.runs.selection import RULES, select
+from affekt.runs.selection import RULES, select_epoch
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.train import train
@@ -64,7 +64,7 @@ def scored(folder, corpus="cremad", **settings):
 def pooled(runs, rule):
     """Labels and probabilities of the test parts of all runs, at the epochs that a rule chooses."""
     labels = np.concatenate([run.labels("test") for run in runs])
-    return labels, np.concatenate([run.predictions(select(run, rule))["test"] for run in runs])
+    return labels, np.concatenate([run.predictions(select_epoch(run, rule))["test"] for run in runs])
 
 
 @pytest.mark.parametrize("rule", ["last", "validation", "paper"])
@@ -86,9 +86,9 @@ def test_over_the_runs_mean_and_deviation_are_those_of_each_by_itself(place, run
     each = [balanced_accuracy_score(run.labels("test"), run.predictions(5)["test"].argmax(axis=1)) for run in runs]
     over = scored(place / "runs")["over_runs"]["UA"]
     assert over["mean"] == pytest.approx(np.mean(each))
-    assert over["deviation"] == pytest.approx(np.std(each, ddof=1))
+    assert over["std"] == pytest.approx(np.std(each, ddof=1))
     one = scored(runs[0].folder)
-    assert one["over_runs"]["UA"] == {"mean": pytest.approx(each[0]), "deviation": None}
+    assert one["over_runs"]["UA"] == {"mean": pytest.approx(each[0]), "std": None}
 
 
 def test_the_json_has_the_keys_that_are_documented(place):
@@ -98,7 +98,7 @@ def test_the_json_has_the_keys_that_are_documented(place):
     assert scores["UA"].keys() == {"value", "low", "high"}
     assert scores["UA"]["low"] <= scores["UA"]["value"] <= scores["UA"]["high"]
     assert scores["utterances"] == 72  # each once, though two seeds answered it
-    assert scores["people"] == len(ACTORS)
+    assert scores["speakers"] == len(ACTORS)
     assert scores["speaker_independent"]
     assert scores["protocol"] == "speaker folds (validation next, k 3), 3 folds"
     assert {(run["fold"], run["seed"]) for run in scores["runs"]} == {
@@ -111,11 +111,11 @@ def test_each_rule_would_have_printed_what_it_did(place, runs):
     assert list(choices) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
     for rule, entry in choices.items():
         each = [
-            balanced_accuracy_score(run.labels("test"), run.predictions(select(run, rule))["test"].argmax(axis=1))
+            balanced_accuracy_score(run.labels("test"), run.predictions(select_epoch(run, rule))["test"].argmax(axis=1))
             for run in runs
         ]
         assert entry["UA"] == pytest.approx(np.mean(each))
-        assert entry["epochs"] == [select(run, rule) for run in runs]
+        assert entry["epochs"] == [select_epoch(run, rule) for run in runs]
     assert choices["paper"]["UA"] >= max(choices["last"]["UA"], choices["validation"]["UA"])
 
 
@@ -126,7 +126,7 @@ def test_a_person_sees_the_protocol_the_rule_and_its_optimism(place, capsys):
     gain = 100 * (scores["by_selection"]["paper"]["UA"] - scores["by_selection"]["validation"]["UA"])
     assert f"Choosing on the test part prints {gain:.1f} points more than 'validation'" in said
     assert "speaker-independent, 6 scored" in said
-    assert "best UA on the TEST part, as some published code does: optimistic" in said
+    assert "best UA on the TEST set, as some published code does: optimistic" in said
     assert "Over 6 runs, mean and standard deviation:" in said
     assert scores["split_hash"] in said
     assert all(len(line) <= 126 for line in said.splitlines())
@@ -185,7 +185,7 @@ def test_a_part_may_not_be_smaller_than_it_was(runs, tmp_path):
 def test_what_cannot_be_selected_is_said(place, tmp_path):
     recipe = load_recipe(str(place / "made.toml"), ["protocol.validation=[]", "training.epochs=1", "probes=[]"])
     (run,) = train(recipe, tmp_path / "run", say=lambda _: None)
-    with pytest.raises(BadConfig, match="selection 'validation' needs predictions on the part 'validation'"):
+    with pytest.raises(BadConfig, match="needs predictions on the validation set"):
         scored(run.folder, selection="validation")
     assert list(scored(run.folder)["by_selection"]) == ["last", "paper"]
     with pytest.raises(BadConfig, match="is no training's folder: a bundle's epoch was chosen when it was made"):
@@ -195,7 +195,7 @@ def test_what_cannot_be_selected_is_said(place, tmp_path):
 def test_a_training_can_be_scored_while_it_goes_on(place, tmp_path):
     recipe = load_recipe(str(place / "made.toml"), ["training.epochs=1", "probes=[]"])
     (run,) = train(recipe, tmp_path / "run", say=lambda _: None)
-    run.checkpoint.unlink()
+    run.checkpoint_path.unlink()
     (run.folder / "predictions" / ".0002.temporary.npz").write_bytes(b"half")
     assert scored(run.folder)["utterances"] == 24
 

@@ -18,7 +18,7 @@ from affekt.bundle.pipeline import rebuild
 from affekt.cli.train import train as command
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus, BadOutput
-from affekt.evaluation.calibration import fitted_temperature, tempered
+from affekt.evaluation.calibration import average_at_temperature, fit_temperature
 from affekt.features.extract import waveform
 from affekt.inference.recognizer import Recognizer
 from affekt.reports.card import card
@@ -111,7 +111,7 @@ def test_the_encoder_can_be_trained_too_and_the_bundle_answers_as_the_run(start,
     assert not torch.equal(before["layers.1.fc1.weight"], after["layers.1.fc1.weight"])
     utterances = {f"calls/{u.id}": u for u in recipe.sources[0].read()}
     told = probabilities(bundle, [utterances[one] for one in run.split.parts["test"]])
-    expected = tempered([run.predictions(2)["test"]], float(rebuild(bundle).temperature))
+    expected = average_at_temperature([run.predictions(2)["test"]], float(rebuild(bundle).temperature))
     # The run's front-end frames are kept in 16 bits, its weights in 32; the bundle's the other way round.
     np.testing.assert_allclose(told, expected, atol=0.02)
     assert "trained further" in bundle.file("README.md").read_text(encoding="utf-8")
@@ -205,10 +205,10 @@ def make_six(place):
 def test_a_fitted_temperature_is_that_of_the_validation_part(start, place):
     run = Run(place / "start-run")
     labels, predicted = run.labels("validation"), run.predictions(3)["validation"]
-    assert start.config["temperature"] == pytest.approx(fitted_temperature(labels, [predicted]), rel=1e-3)
+    assert start.config["temperature"] == pytest.approx(fit_temperature(labels, [predicted]), rel=1e-3)
     utterances = {f"cremad/{u.id}": u for u in Source("cremad").read()}
     ids = run.split.parts["test"][:4]
-    expected = tempered([run.predictions(3)["test"][:4]], start.config["temperature"])
+    expected = average_at_temperature([run.predictions(3)["test"][:4]], start.config["temperature"])
     np.testing.assert_allclose(probabilities(start, [utterances[one] for one in ids]), expected, atol=0.02)
 
 
@@ -337,7 +337,7 @@ def test_a_command_that_is_killed_anywhere_goes_on_to_the_same_weights(place, tm
     broken = Run(tmp_path / "run")
     assert broken.epochs == whole.epochs
     np.testing.assert_array_equal(broken.predictions(6)["test"], whole.predictions(6)["test"])
-    assert Path(broken.weights(6)).read_bytes() == Path(whole.weights(6)).read_bytes()
+    assert Path(broken.weights_path(6)).read_bytes() == Path(whole.weights_path(6)).read_bytes()
 
 
 def test_a_recipe_reads_back_from_the_bundle_that_it_made(start):

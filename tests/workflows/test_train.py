@@ -145,7 +145,7 @@ def test_the_card_is_written_from_config_and_results(made):
     assert set(scores["probes"]) == {"log-mel", "block 2"}
     assert made.id in text
     assert made.results["agreement"] < 1e-4
-    assert scores["people"] == 2
+    assert scores["speakers"] == 2
     assert "OpenAI" in (made.folder / "LICENSE.whisper").read_text()
 
 

@@ -216,7 +216,7 @@ def print_scores(scores: dict[str, Any]) -> None:
     console.print(Text(f"{scores['model']} on {scores['corpus']}{note}: {scores['utterances']} utterances", "bold"))
     for name, text in (
         ("protocol", f"{scores['protocol']}, split {scores['split_hash']}"),
-        ("speakers", scores["verdict"] + (f", {scores['people']} scored" if scores["people"] else "")),
+        ("speakers", scores["verdict"] + (f", {scores['speakers']} scored" if scores["speakers"] else "")),
         ("selection", scores["selection"]),
         ("intervals", scores["intervals"]),
     ):
@@ -238,7 +238,7 @@ def _print_runs(console: Console, scores: dict[str, Any]) -> None:
     if len(runs) > 1:
         console.print(f"Over {len(runs)} runs, mean and standard deviation:")
         for name, entry in scores["over_runs"].items():
-            console.print(f"  {name:3}  {100 * entry['mean']:5.1f} %  ± {100 * entry['deviation']:.1f}")
+            console.print(f"  {name:3}  {100 * entry['mean']:5.1f} %  ± {100 * entry['std']:.1f}")
     choices = scores.get("by_selection", {})
     if len(choices) < 2:
         return

@@ -1,0 +1,1 @@
+"""Metrics, scores with intervals, paired comparisons, calibration and linear probes, from arrays alone."""

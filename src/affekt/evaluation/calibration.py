@@ -1,4 +1,4 @@
-"""Confidence that means what it says: a temperature fitted on utterances that nobody trained on (Guo et al., ICML 2017)."""
+"""Temperature scaling, fitted on utterances that no model was trained on (Guo et al., ICML 2017)."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.evaluation.metrics import Labels, Probabilities
+from affekt.evaluation.metrics import Labels, Probabilities, cross_entropy
 
 LOWEST, HIGHEST, STEPS = 0.2, 5.0, 400
 
 
-def fitted_temperature(labels: Labels, predictions: Sequence[Probabilities]) -> float:
-    """The temperature at which the mean of the members' probabilities makes the labels likeliest.
+def fit_temperature(labels: Labels, predictions: Sequence[Probabilities]) -> float:
+    """Return the temperature at which the members' mean probabilities have the lowest cross-entropy.
 
-    predictions: per member (utterances, emotions), at temperature 1.
+    Args:
+        labels: (utterances,).
+        predictions: the probabilities of each member of an ensemble at temperature 1, (utterances, emotions) each.
     """
     grid = np.geomspace(LOWEST, HIGHEST, STEPS)
-    return float(grid[np.argmin([unlikelihood(labels, tempered(predictions, one)) for one in grid])])
+    losses = [cross_entropy(labels, average_at_temperature(predictions, temperature)) for temperature in grid]
+    return float(grid[np.argmin(losses)])
 
 
-def tempered(predictions: Sequence[Probabilities], temperature: float) -> NDArray[np.float64]:
-    """The mean of the members' probabilities, (utterances, emotions), with their logits divided by a temperature."""
-    return np.mean([_softened(one, temperature) for one in predictions], axis=0)
+def average_at_temperature(predictions: Sequence[Probabilities], temperature: float) -> NDArray[np.float64]:
+    """Return the members' mean probabilities, (utterances, emotions), after dividing their logits by a temperature."""
+    return np.mean([_scale(probabilities, temperature) for probabilities in predictions], axis=0)
 
 
-def _softened(probabilities: Probabilities, temperature: float) -> NDArray[np.float64]:
+def _scale(probabilities: Probabilities, temperature: float) -> NDArray[np.float64]:
     logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-12)) / temperature
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
-
-
-def unlikelihood(labels: Labels, probabilities: Probabilities) -> float:
-    """The mean negative logarithm of the probability of what is so."""
-    return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

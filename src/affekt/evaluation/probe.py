@@ -1,5 +1,7 @@
-"""Linear probes: what a logistic regression makes of features, mean and deviation over time. A head that does not beat
-them adds nothing."""
+"""Linear probes: logistic regression on the mean and standard deviation of features over time.
+
+A model's head that does not beat the probe on the same features adds nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,31 @@ from numpy.typing import NDArray
 from affekt.extras import need
 
 
-def pooled(values: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """(utterances, 2 dim): mean and standard deviation of each utterance's frames, (frames, dim) each."""
-    return np.stack([np.r_[x.mean(axis=0), x.std(axis=0)] for x in (one.astype(np.float64) for one in values)])
+def mean_and_std(values: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Return mean and standard deviation over each utterance's frames, (utterances, 2 dim), from (frames, dim) each."""
+    doubles = (frames.astype(np.float64) for frames in values)
+    return np.stack([np.r_[frames.mean(axis=0), frames.std(axis=0)] for frames in doubles])
 
 
 def linear_probe(
-    train: NDArray[np.float64], labels: NDArray[np.int64], test: NDArray[np.float64], *, emotions: int, strength: float
+    train: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    test: NDArray[np.float64],
+    *,
+    num_emotions: int,
+    strength: float,
 ) -> NDArray[np.float64]:
-    """Probabilities on `test`, (utterances, emotions), of a logistic regression on standardised features.
+    """Fit a logistic regression on standardised features; return its probabilities on `test`, (utterances, emotions).
 
-    strength: C, the inverse of the L2 penalty's weight. An emotion that `labels` lacks gets no probability.
+    Args:
+        train: features to fit on, (utterances, features).
+        labels: their emotions. An emotion that is missing here gets probability 0.
+        test: features to predict on.
+        strength: C, the inverse of the L2 penalty's weight.
     """
     linear = need("sklearn.linear_model", extra="train", purpose="a linear probe")
-    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-9
-    model = linear.LogisticRegression(C=strength, max_iter=500).fit((train - mean) / deviation, labels)
-    probabilities = np.zeros((len(test), emotions))
-    probabilities[:, model.classes_] = model.predict_proba((test - mean) / deviation)
+    mean, std = train.mean(axis=0), train.std(axis=0) + 1e-9
+    model = linear.LogisticRegression(C=strength, max_iter=500).fit((train - mean) / std, labels)
+    probabilities = np.zeros((len(test), num_emotions))
+    probabilities[:, model.classes_] = model.predict_proba((test - mean) / std)
     return probabilities

@@ -1,0 +1,1 @@
+"""Documents generated from results: the model card, the results page and the attention plot."""

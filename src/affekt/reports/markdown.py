@@ -1,4 +1,4 @@
-"""Finished runs as sections of the Markdown page that `affekt report` writes: one per split, headed by its protocol line."""
+"""Finished runs as sections of the page that `affekt report` writes: one section per split, headed by its protocol."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from affekt.evaluation.scores import Comparison
-from affekt.reports.results import Pair, Printed, ResultRow, Results, Spread, results
+from affekt.evaluation.comparison import Comparison
+from affekt.reports.results import Pair, PublishedScores, ResultRow, Results, Spread, collect_results
 from affekt.reports.sections import Section
 from affekt.runs.selection import RULES
 from affekt.tables import table
 
-MEASURES = ("UA", "WA", "WF1")
+METRICS = ("UA", "WA", "WF1")
 
 
 def runs_section(folders: Sequence[Path]) -> Section:
     """Read all finished runs below the folders and return them as sections of the page."""
-    return to_section(results(folders))
+    return to_section(collect_results(folders))
 
 
 def to_section(results: Results) -> Section:
+    """Render results as sections of the page."""
     return Section(
         markdown=[_section(rows, results.pairs) for rows in group_rows(results.rows)],
         rules=[row.selection for row in results.rows],
-        unknown_speakers=[row.doubt for row in results.rows if row.doubt],
+        unknown_speakers=[row.speakers_unknown for row in results.rows if row.speakers_unknown],
         facts=dataclasses.asdict(results),
         count=f"{len(results.rows)} trainings",
     )
 
 
 def group_rows(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
-    """The rows by split, corpus and labels, in the order in which these are met."""
-    found: dict[tuple[str, ...], list[ResultRow]] = {}
+    """Group the rows by split, corpus and labels, in the order in which these occur."""
+    groups: dict[tuple[str, ...], list[ResultRow]] = {}
     for row in rows:
-        found.setdefault((row.split_hash, row.corpus, row.labels), []).append(row)
-    return list(found.values())
+        groups.setdefault((row.split_hash, row.corpus, row.labels), []).append(row)
+    return list(groups.values())
 
 
 def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair]) -> str:
@@ -45,8 +46,8 @@ def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair]) -> str:
         f"## {_corpus(first)}: {first.protocol}\n",
         f"{_protocol_line(first)}\n",
         _scores(rows),
-        *(f"{text}.\n" for text in dict.fromkeys(_published(row.printed) for row in rows if row.printed)),
-        "UA by the rule that chooses the epoch:\n\n" + _choices(rows),
+        *(f"{text}.\n" for text in dict.fromkeys(_published(row.published) for row in rows if row.published)),
+        "UA by selection rule:\n\n" + _selections(rows),
         "Differences of UA:\n\n" + _pairs(here) if here else "",
     ]
     return "\n".join(paragraph for paragraph in paragraphs if paragraph)
@@ -57,18 +58,17 @@ def _corpus(row: ResultRow) -> str:
 
 
 def _protocol_line(row: ResultRow) -> str:
-    speakers = f" of {row.people} speakers" if row.people else ""
+    speakers = f" of {row.speakers} speakers" if row.speakers else ""
     line = (
-        f"{row.protocol}, part 'test': {row.utterances} utterances{speakers}; **{row.verdict}**; split {row.split_hash}; "
+        f"{row.protocol}, test set: {row.utterances} utterances{speakers}; **{row.verdict}**; split {row.split_hash}; "
         f"labels {row.labels}: {', '.join(row.emotions)}. Intervals: {row.scores.intervals}."
     )
-    return line + (
-        f" Whether this is the original audio, and who speaks, is not known here: {row.doubt}" if row.doubt else ""
-    )
+    unknown = row.speakers_unknown
+    return line + (f" The speakers, and whether the audio is the original, are unknown: {unknown}" if unknown else "")
 
 
 def _scores(rows: Sequence[ResultRow]) -> str:
-    printed = [measure for measure in MEASURES if any(row.printed and getattr(row.printed, measure) for row in rows)]
+    published = [metric for metric in METRICS if any(row.published and getattr(row.published, metric) for row in rows)]
     header = [
         "training",
         "model",
@@ -91,31 +91,31 @@ def _scores(rows: Sequence[ResultRow]) -> str:
             ", ".join(map(str, row.seeds)),
             str(row.epochs),
             row.selection,
-            spread(row.UA),
-            spread(row.WA),
-            spread(row.WF1),
-            ends(row.scores.UA.low, row.scores.UA.high),
-            ends(row.scores.WA.low, row.scores.WA.high),
+            format_spread(row.UA),
+            format_spread(row.WA),
+            format_spread(row.WF1),
+            format_interval(row.scores.UA.low, row.scores.UA.high),
+            format_interval(row.scores.WA.low, row.scores.WA.high),
             f"{100 * row.scores.ece:.1f}",
-            *(_of_paper(row, measure) for measure in printed),
+            *(_published_score(row, metric) for metric in published),
         ]
         for row in rows
     ]
-    return table(header + [f"paper's {measure}" for measure in printed], body)
+    return table(header + [f"paper's {metric}" for metric in published], body)
 
 
-def _of_paper(row: ResultRow, measure: str) -> str:
-    value = getattr(row.printed, measure) if row.printed else None
+def _published_score(row: ResultRow, metric: str) -> str:
+    value = getattr(row.published, metric) if row.published else None
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def _published(printed: Printed) -> str:
-    return f"The published figures ({printed.source}) are {printed.differs}"
+def _published(scores: PublishedScores) -> str:
+    return f"The published figures ({scores.source}) are {scores.differs}"
 
 
-def _choices(rows: Sequence[ResultRow]) -> str:
-    asked = {"last", "validation", "paper"} | {row.selection for row in rows}
-    rules = [rule for rule in RULES if rule in asked and any(rule in row.by_selection for row in rows)]
+def _selections(rows: Sequence[ResultRow]) -> str:
+    shown = {"last", "validation", "paper"} | {row.selection for row in rows}
+    rules = [rule for rule in RULES if rule in shown and any(rule in row.by_selection for row in rows)]
     names = {
         "last": "last epoch",
         "validation": "best on validation",
@@ -126,7 +126,7 @@ def _choices(rows: Sequence[ResultRow]) -> str:
     body = [
         [
             row.name,
-            *(spread(row.by_selection[rule]) if rule in row.by_selection else "" for rule in rules),
+            *(format_spread(row.by_selection[rule]) if rule in row.by_selection else "" for rule in rules),
             f"{100 * row.optimism:+.1f}",
         ]
         for row in rows
@@ -140,30 +140,31 @@ def _pairs(pairs: Sequence[Pair]) -> str:
         [
             f"{pair.first} - {pair.second}",
             *(difference_cell(pair.by_seed[seed]) if seed in pair.by_seed else "" for seed in seeds),
-            spread(pair.difference, signed=True),
-            ends(*pair.interval, signed=True) if pair.interval else "",
+            format_spread(pair.difference, signed=True),
+            format_interval(*pair.interval, signed=True) if pair.interval else "",
         ]
         for pair in pairs
     ]
     return table(["trainings", *(f"seed {seed}" for seed in seeds), "mean", "95 %"], body)
 
 
-def difference_cell(one: Comparison) -> str:
-    return f"{100 * one.value:+.1f}, p = {one.p:.2g}"
+def difference_cell(comparison: Comparison) -> str:
+    """Format a comparison: the difference in points of UA, and its p-value."""
+    return f"{100 * comparison.value:+.1f}, p = {comparison.p:.2g}"
 
 
-def spread(one: Spread, *, signed: bool = False) -> str:
-    """In percent: "70.1 ± 0.6", or the mean alone where there is one seed."""
-    mean = f"{100 * one.mean:{'+' if signed else ''}.1f}"
-    return mean if one.deviation is None else f"{mean} ± {100 * one.deviation:.1f}"
+def format_spread(spread: Spread, *, signed: bool = False) -> str:
+    """Format a score in percent: "70.1 ± 0.6", or the mean alone for a single seed."""
+    mean = f"{100 * spread.mean:{'+' if signed else ''}.1f}"
+    return mean if spread.std is None else f"{mean} ± {100 * spread.std:.1f}"
 
 
-def ends(low: float, high: float, *, signed: bool = False) -> str:
-    """The ends of an interval in percent: "68.0 to 72.1"."""
+def format_interval(low: float, high: float, *, signed: bool = False) -> str:
+    """Format an interval in percent: "68.0 to 72.1"."""
     sign = "+" if signed else ""
     return f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}"
 
 
-def amounts(counts: Sequence[int]) -> str:
-    """Numbers of parameters: "4,102", or "4,102 to 5,320" of networks that differ."""
+def format_counts(counts: Sequence[int]) -> str:
+    """Format numbers of parameters in ascending order: "4,102", or "4,102 to 5,320" where networks differ."""
     return " to ".join(f"{count:,}" for count in dict.fromkeys([*counts[:1], *counts[-1:]]))

@@ -1,7 +1,7 @@
-"""Finished trainings side by side: scores over seeds, what each selection would have printed, and paired comparisons.
+"""Finished trainings compared: scores over seeds, scores under each selection rule, and paired comparisons.
 
-Everything derives from run folders. The corpora, where they are found, tell who speaks, which the intervals go by, and
-whether the audio is the original. `affekt.reports.markdown` makes Markdown of it.
+Everything is derived from run folders. The corpora, where they are available, add the speakers, over which the
+intervals are drawn, and whether the audio is the original. `affekt.reports.markdown` renders the results.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.corpora.source import OWN
+from affekt.evaluation.comparison import Comparison, compare
 from affekt.evaluation.metrics import confusion, ua, wa, wf1
-from affekt.evaluation.scores import Comparison, Scores, compare, score
+from affekt.evaluation.scores import Scores, score
 from affekt.extras import need
 from affekt.protocols import INDEPENDENT, Split
 from affekt.protocols.split import combined_hash
@@ -27,11 +28,12 @@ from affekt.runs.selection import Rule
 
 
 @dataclass(frozen=True)
-class Printed:
-    """What a paper prints, as shares, and why ours beside it is no reproduction of it. None: it does not print that."""
+class PublishedScores:
+    """The scores that a paper prints, as fractions; None for a metric that it does not print."""
 
     source: str
     differs: str
+    """Why our scores beside these are not a reproduction."""
     UA: float | None = None
     WA: float | None = None
     WF1: float | None = None
@@ -39,154 +41,173 @@ class Printed:
 
 MSTR_TABLE = "Li et al., Interspeech 2023, Table 2"
 MSTR_DIFFERS = (
-    "not comparable one to one: the paper hears the original audio through HuBERT large and draws an 80/20 that it does not "
-    "publish, ours hears one block of Whisper tiny.en through a narrower model; compare the two models with one another"
+    "not comparable one to one: the paper feeds the original audio through HuBERT large and draws an 80/20 split that it "
+    "does not publish; ours feeds one block of Whisper tiny.en to a narrower model; compare the two models with one another"
 )
-MELD_TEXT = Printed(
-    "Poria et al., ACL 2019, words alone, the same test part: text-CNN 55.0, bcLSTM 56.4 WF1",
-    "baselines by MELD's makers: MCSAN's paper prints its row without audio for IEMOCAP alone",
+MELD_TEXT = PublishedScores(
+    "Poria et al., ACL 2019, text alone, the same test set: text-CNN 55.0, bcLSTM 56.4 WF1",
+    "baselines by MELD's authors: MCSAN's paper prints its row without audio for IEMOCAP only",
 )
-# By the recipe's and the protocol's names.
-PRINTED = {
+PUBLISHED = {
     ("mcsan-meld", "official"): MELD_TEXT,
     ("mcsan-meld-minilm", "official"): MELD_TEXT,
-    ("vanilla-cremad", "mstr-random"): Printed(MSTR_TABLE, MSTR_DIFFERS, UA=0.779, WA=0.777),
-    ("mstr-cremad", "mstr-random"): Printed(MSTR_TABLE, MSTR_DIFFERS, UA=0.7992, WA=0.797),
+    ("vanilla-cremad", "mstr-random"): PublishedScores(MSTR_TABLE, MSTR_DIFFERS, UA=0.779, WA=0.777),
+    ("mstr-cremad", "mstr-random"): PublishedScores(MSTR_TABLE, MSTR_DIFFERS, UA=0.7992, WA=0.797),
 }
+"""By the names of the recipe and the protocol."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Over seeds, as shares; each seed's folds counted together."""
+    """A score over seeds, as fractions; the folds of a seed are counted together."""
 
     mean: float
-    deviation: float | None  # of a sample; None for one seed
+    std: float | None
+    """The sample standard deviation; None for a single seed."""
     seeds: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A training's scores on the test part of one corpus. `scores` counts the answers of all its seeds together."""
+    """A training's scores on its test set of one corpus."""
 
     name: str
     model: str
-    weights: int | None  # numbers in the trained network's file: a frozen encoder is not among them
-    corpus: str  # its id
+    weights: int | None
+    """The number of weights in the trained network's file, which does not include a frozen encoder."""
+    corpus: str
+    """The corpus's id."""
     title: str
-    note: str  # what has to be said of the copy of the corpus, such as "rebuilt audio"
+    note: str
+    """A remark on this copy of the corpus, such as "rebuilt audio"."""
     labels: str
     emotions: tuple[str, ...]
     protocol: str
     utterances: int
-    people: int | None
+    speakers: int | None
     split_hash: str
     verdict: str
     seeds: tuple[int, ...]
-    epochs: int  # trained, at most
+    epochs: int
+    """The number of epochs in the recipe; patience may have ended training earlier."""
     selection: Rule
     UA: Spread
     WA: Spread
     WF1: Spread
     scores: Scores
-    by_selection: Mapping[Rule, Spread]  # UA
-    optimism: float  # UA that choosing the epoch on the test part gains over the better of the honest rules
-    printed: Printed | None
-    doubt: str  # why nobody knows who speaks; "" where it is known
+    """The scores of all seeds' predictions together."""
+    by_selection: Mapping[Rule, Spread]
+    """UA under each selection rule."""
+    optimism: float
+    """The UA gained by selecting the epoch on the test set, over the better of the honest rules."""
+    published: PublishedScores | None
+    speakers_unknown: str
+    """Why the speakers could not be read; "" where they could."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two trainings on the same split, seed by seed and over all seeds that they share, by each one's own selection."""
+    """Two trainings compared on the same split, for each seed that they share, each under its own selection rule."""
 
     first: str
     second: str
     corpus: str
     split_hash: str
     by_seed: Mapping[int, Comparison]
-    difference: Spread  # of UA, first minus second
-    interval: tuple[float, float] | None  # 95 %, of the mean, from drawing the same speakers for both; None below 10
+    difference: Spread
+    """The difference of UA, first minus second."""
+    interval: tuple[float, float] | None
+    """The 95 % interval of the mean, from drawing the same speakers for both; None below 10 speakers."""
 
 
 @dataclass(frozen=True)
 class Results:
+    """The scores of all trainings, and the comparisons of those that share a split."""
+
     rows: Sequence[ResultRow]
     pairs: Sequence[Pair]
 
 
-def results(folders: Sequence[Path]) -> Results:
-    """The scores of all trainings below these folders, and the comparisons of those that share a split.
+def collect_results(folders: Sequence[Path]) -> Results:
+    """Score all trainings below folders, and compare those that share a split.
 
-    Raises `BadConfig` for a folder without runs, for an unfinished run, and for one that is there twice.
+    Raises:
+        BadConfig: a folder contains no run, a run is unfinished, or one occurs twice.
     """
-    parts = [collect_predictions(one, corpus) for one in group_runs(folders) for corpus in test_corpora(one)]
-    rows = [_row(part) for part in parts]
+    predictions = [
+        collect_predictions(group, corpus) for group in group_runs(folders) for corpus in test_corpora(group)
+    ]
+    rows = [_row(entry) for entry in predictions]
     pairs = [
         _pair(*one, *other)
-        for one, other in combinations(zip(parts, rows, strict=True), 2)
+        for one, other in combinations(zip(predictions, rows, strict=True), 2)
         if _comparable(one[1], other[1])
     ]
     return Results(rows, pairs)
 
 
-def _row(part: TestPredictions) -> ResultRow:
-    config, folds = part.training.config, part.training.folds
-    emotions, seeds = folds[0].run.emotions, len(part.chosen)
-    by_selection = {rule: _spread(ua, part.labels, answers) for rule, answers in part.answers.items()}
+def _row(test: TestPredictions) -> ResultRow:
+    config, folds = test.group.config, test.group.folds
+    emotions, num_seeds = folds[0].run.emotions, len(test.selected)
+    by_selection = {rule: _spread(ua, test.labels, by_seed) for rule, by_seed in test.predictions.items()}
     honest = max(by_selection[rule].mean for rule in ("last", "validation") if rule in by_selection)
-    title = part.corpus if part.source.name in OWN else part.source.title
     return ResultRow(
         name=config["name"],
         model=config["model"].get("name", f"from {config.get('start')}"),
-        weights=_weights(folds[0].run),
-        corpus=part.corpus,
-        title=title,
-        note="" if part.doubt else part.source.note,
+        weights=_count_weights(folds[0].run),
+        corpus=test.corpus,
+        title=test.corpus if test.source.name in OWN else test.source.title,
+        note="" if test.speakers_unknown else test.source.note,
         labels=config["labels"],
         emotions=emotions,
         protocol=_protocol([fold.split for fold in folds]),
-        utterances=len(set(part.ids)),
-        people=len(set(part.people)) if part.people else None,
+        utterances=len(set(test.ids)),
+        speakers=len(set(test.speakers)) if test.speakers else None,
         split_hash=combined_hash(fold.split for fold in folds),
         verdict=next((fold.split.verdict for fold in folds if not fold.split.speaker_independent), INDEPENDENT),
-        seeds=tuple(part.chosen),
+        seeds=tuple(test.selected),
         epochs=config["training"]["epochs"],
         selection=config["selection"],
-        UA=_spread(ua, part.labels, part.chosen),
-        WA=_spread(wa, part.labels, part.chosen),
-        WF1=_spread(wf1, part.labels, part.chosen),
+        UA=_spread(ua, test.labels, test.selected),
+        WA=_spread(wa, test.labels, test.selected),
+        WF1=_spread(wf1, test.labels, test.selected),
         scores=score(
-            np.tile(part.labels, seeds),
-            np.concatenate(list(part.chosen.values())),
+            np.tile(test.labels, num_seeds),
+            np.concatenate(list(test.selected.values())),
             emotions,
-            part.people and list(part.people) * seeds,
-            units=list(part.ids) * seeds,
+            test.speakers and list(test.speakers) * num_seeds,
+            units=list(test.ids) * num_seeds,
         ),
         by_selection=by_selection,
         optimism=by_selection["paper"].mean - honest,
-        printed=PRINTED.get((config["name"], config["protocol"]["name"])),
-        doubt=part.doubt,
+        published=PUBLISHED.get((config["name"], config["protocol"]["name"])),
+        speakers_unknown=test.speakers_unknown,
     )
 
 
 def _spread(
-    metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], answers: Mapping[int, Predictions]
+    metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], by_seed: Mapping[int, Predictions]
 ) -> Spread:
-    return spread([metric(confusion(labels, one.argmax(axis=1), one.shape[1])) for one in answers.values()])
+    matrices = [
+        confusion(labels, probabilities.argmax(axis=1), probabilities.shape[1]) for probabilities in by_seed.values()
+    ]
+    return spread_of([metric(counts) for counts in matrices])
 
 
-def spread(values: Sequence[float]) -> Spread:
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(float(np.mean(values)), deviation, tuple(values))
+def spread_of(values: Sequence[float]) -> Spread:
+    """Return mean and standard deviation of one value per seed."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Spread(float(np.mean(values)), std, tuple(values))
 
 
 def _protocol(splits: Sequence[Split]) -> str:
     first = splits[0]
-    described = f" ({first.description})" if first.description else ""
-    return first.title if len(splits) == 1 else f"{first.name}{described}, {len(splits)} folds"
+    description = f" ({first.description})" if first.description else ""
+    return first.title if len(splits) == 1 else f"{first.name}{description}, {len(splits)} folds"
 
 
-def _weights(run: Run) -> int | None:
-    path = run.weights(run.epochs[-1])
+def _count_weights(run: Run) -> int | None:
+    path = run.weights_path(run.epochs[-1])
     if not path.is_file():
         return None
     with need("safetensors", extra="train", purpose="counting weights").safe_open(path, framework="numpy") as file:
@@ -194,29 +215,33 @@ def _weights(run: Run) -> int | None:
 
 
 def _comparable(one: ResultRow, other: ResultRow) -> bool:
-    same = all(getattr(one, what) == getattr(other, what) for what in ("corpus", "split_hash", "emotions"))
+    same = all(getattr(one, name) == getattr(other, name) for name in ("corpus", "split_hash", "emotions"))
     return same and bool(set(one.seeds) & set(other.seeds))
 
 
-def _pair(first: TestPredictions, row: ResultRow, second: TestPredictions, other: ResultRow) -> Pair:
-    together = paired(first.labels, first.chosen, second.chosen, first.people)
-    return Pair(row.name, other.name, row.corpus, row.split_hash, *together)
+def _pair(first: TestPredictions, first_row: ResultRow, second: TestPredictions, second_row: ResultRow) -> Pair:
+    comparison = compare_by_seed(first.labels, first.selected, second.selected, first.speakers)
+    return Pair(first_row.name, second_row.name, first_row.corpus, first_row.split_hash, *comparison)
 
 
-def paired(
+def compare_by_seed(
     labels: NDArray[np.int64],
     first: Mapping[int, Predictions],
     second: Mapping[int, Predictions],
-    people: Sequence[str] | None,
+    speakers: Sequence[str] | None,
 ) -> tuple[Mapping[int, Comparison], Spread, tuple[float, float] | None]:
-    """Two systems' answers to the same utterances, by seed: each shared seed's comparison, the differences of UA, and the
-    interval of their mean, over all shared seeds together."""
+    """Compare two systems' predictions on the same utterances, by seed.
+
+    Returns:
+        The comparison of each shared seed, the differences of UA, and the 95 % interval of their mean, over all shared
+        seeds together.
+    """
     shared = [seed for seed in first if seed in second]
-    by_seed = {seed: compare(labels, first[seed], second[seed], people) for seed in shared}
+    by_seed = {seed: compare(labels, first[seed], second[seed], speakers) for seed in shared}
     together = compare(
         np.tile(labels, len(shared)),
         np.concatenate([first[seed] for seed in shared]),
         np.concatenate([second[seed] for seed in shared]),
-        people and list(people) * len(shared),
+        speakers and list(speakers) * len(shared),
     )
-    return by_seed, spread([one.value for one in by_seed.values()]), together.interval
+    return by_seed, spread_of([comparison.value for comparison in by_seed.values()]), together.interval

@@ -1,15 +1,15 @@
-"""A run folder: what a training leaves behind. All scores, selections and reports derive from it, none is stored apart.
+"""The run folder: everything that one training writes. Scores, selections and reports are derived from it.
 
 config.toml                    the resolved recipe
-split.json                     who was trained on, who is scored, with the split's hash
-log.jsonl                      an object per epoch
-labels.json                    the emotions, and each scored utterance's label, by part
-predictions/0007.npz           after epoch 7, per scored part: probabilities (utterances, emotions), in the split's order
-checkpoint.safetensors         all that is needed to go on after a kill
-diverged.txt                   of a search's candidate whose loss ceased to be a number: why it ended
-weights/0007.safetensors       the weights that gave those predictions, for the epochs that are kept
+split.json                     the utterances of each subset, with the split's hash
+log.jsonl                      one object per epoch
+labels.json                    the emotions, and each scored utterance's label, by subset
+predictions/0007.npz           probabilities after epoch 7, by scored subset: (utterances, emotions), in the split's order
+checkpoint.safetensors         everything needed to resume after a kill
+diverged.txt                   why training stopped, for a candidate of a search whose loss became NaN
+weights/0007.safetensors       the weights behind those predictions, for the epochs that are kept
 
-This module needs no torch.
+This module does not need torch.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ COMPOSITE_MARKERS = ("search.toml",)
 """Files that mark the folder of a composite experiment: its runs are steps of it, and it reports them itself."""
 
 
-def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a training. By which rule an epoch is chosen, and on which device, may change between two calls.
+def _fixed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that must stay the same when a run is resumed.
 
-    Where the networks lie that a fusion stands over may change too; which weights they have may not.
+    The selection rule and the device may change between two calls. So may the folders of a fusion's branches, but not
+    the weights in them.
     """
     training = {name: value for name, value in config.get("training", {}).items() if name != "device"}
     free = ("selection", "branches")
@@ -46,47 +47,56 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Run:
+    """One training on disk, finished or not."""
+
     folder: Path
 
     @classmethod
     def start(
         cls, folder: Path, config: Mapping[str, Any], split: Split, emotions: tuple[str, ...], labels: Mapping[str, int]
     ) -> Run:
-        """Begin a run, or take up one that was interrupted. `labels`: of every utterance that is trained on or scored.
+        """Start a run, or resume one that was interrupted.
 
-        Raises `BadConfig` if the folder holds a run of another configuration or split.
+        Args:
+            labels: the label of every utterance in the split, by the utterance's key.
+
+        Raises:
+            BadConfig: the folder holds a run with other settings or another split.
         """
         run, text = cls(folder), to_toml(config)
-        if run.config_file.is_file():
+        if run.config_path.is_file():
             run.check(config, split)
-            atomic_write_text(run.config_file, text)
+            atomic_write_text(run.config_path, text)
             return run
         (folder / "predictions").mkdir(parents=True, exist_ok=True)
         (folder / "weights").mkdir(exist_ok=True)
         split.save(folder / "split.json")
-        by_part = {part: [labels[one] for one in ids] for part, ids in split.parts.items()}
-        content = {"emotions": list(emotions), "labels": by_part}
+        by_subset = {subset: [labels[name] for name in ids] for subset, ids in split.parts.items()}
+        content = {"emotions": list(emotions), "labels": by_subset}
         (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-        atomic_write_text(run.config_file, text)  # last: a folder with it is complete
+        atomic_write_text(run.config_path, text)  # last: a folder that has it is complete
         return run
 
     def check(self, config: Mapping[str, Any], split: Split) -> None:
-        """Raise `BadConfig` if the folder holds a run of another configuration or split."""
-        if not self.config_file.is_file():
+        """Raise `BadConfig` if the folder holds a run with other settings or another split."""
+        if not self.config_path.is_file():
             return
-        before, now = _deciding(self.config), _deciding(tomllib.loads(to_toml(config)))
+        before, now = _fixed_settings(self.config), _fixed_settings(tomllib.loads(to_toml(config)))
         changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
         if changed or self.split.hash != split.hash:
-            what = f"other settings ({', '.join(changed)})" if changed else "other utterances or another split"
-            raise BadConfig(f"{self.folder} holds a run of {what}: give another run folder (--run), or remove it")
+            difference = f"other settings ({', '.join(changed)})" if changed else "other utterances or another split"
+            raise BadConfig(
+                f"{self.folder} holds a run with {difference}: choose another run folder (--run), or delete it"
+            )
 
     @property
-    def config_file(self) -> Path:
+    def config_path(self) -> Path:
         return self.folder / "config.toml"
 
     @property
     def config(self) -> dict[str, Any]:
-        return read_toml(self.config_file)
+        """The resolved recipe."""
+        return read_toml(self.config_path)
 
     @property
     def split(self) -> Split:
@@ -96,15 +106,17 @@ class Run:
     def emotions(self) -> tuple[str, ...]:
         return tuple(json.loads((self.folder / "labels.json").read_text(encoding="utf-8"))["emotions"])
 
-    def labels(self, part: str) -> NDArray[np.int64]:
-        """(utterances,), in the order of the split's part."""
-        return np.array(json.loads((self.folder / "labels.json").read_text(encoding="utf-8"))["labels"][part], np.int64)
+    def labels(self, subset: str) -> NDArray[np.int64]:
+        """Return the labels of a subset, (utterances,), in the split's order."""
+        content = json.loads((self.folder / "labels.json").read_text(encoding="utf-8"))
+        return np.array(content["labels"][subset], np.int64)
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint_path(self) -> Path:
         return self.folder / "checkpoint.safetensors"
 
-    def weights(self, epoch: int) -> Path:
+    def weights_path(self, epoch: int) -> Path:
+        """Return the path of an epoch's weights, whether they were kept or not."""
         return self.folder / "weights" / f"{epoch:04}.safetensors"
 
     @property
@@ -112,58 +124,65 @@ class Run:
         """The epochs that have predictions, counted from 1."""
         return sorted(int(path.stem) for path in (self.folder / "predictions").glob("[0-9]*.npz"))
 
-    def written(self, epoch: int) -> int:
-        """When an epoch's predictions were written, in nanoseconds."""
-        return (self.folder / "predictions" / f"{epoch:04}.npz").stat().st_mtime_ns
+    def modified_at(self, epoch: int) -> int:
+        """Return when an epoch's predictions were written, in nanoseconds since 1970."""
+        return self._predictions_path(epoch).stat().st_mtime_ns
 
     def predictions(self, epoch: int) -> dict[str, NDArray[np.float32]]:
-        """Part -> (utterances, emotions)."""
-        with np.load(self.folder / "predictions" / f"{epoch:04}.npz", allow_pickle=False) as stored:
-            return {part: stored[part] for part in stored.files}
+        """Return the probabilities after an epoch by subset, (utterances, emotions) each."""
+        with np.load(self._predictions_path(epoch), allow_pickle=False) as stored:
+            return {subset: stored[subset] for subset in stored.files}
+
+    def _predictions_path(self, epoch: int) -> Path:
+        return self.folder / "predictions" / f"{epoch:04}.npz"
 
     def record(self, epoch: int, predictions: Mapping[str, NDArray[np.float32]], entry: Mapping[str, Any]) -> None:
-        """Keep an epoch's predictions and its line in the log; a repeated epoch replaces what a kill left of it."""
+        """Store an epoch's predictions and its line in the log, replacing what an interrupted attempt left of it."""
         lines = [line for line in self.log() if line["epoch"] < epoch] + [{"epoch": epoch, **entry}]
         atomic_write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        # Predictions last: an epoch that has them has its line and its weights, wherever a kill falls.
-        path = self.folder / "predictions" / f"{epoch:04}.npz"
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
+        # Predictions last: an epoch that has them also has its log line and its weights, whenever the process is killed.
+        with atomic_write(self._predictions_path(epoch)) as temporary, temporary.open("wb") as file:
             np.savez(file, **dict[str, Any](predictions))
 
     @property
     def diverged(self) -> bool:
-        """Whether its loss ceased to be a number, so that it stays as it is."""
+        """True if the loss became NaN or infinite, so that the run is not continued."""
         return (self.folder / "diverged.txt").is_file()
 
-    def mark_diverged(self, why: str) -> None:
-        atomic_write_text(self.folder / "diverged.txt", why + "\n")
+    def mark_diverged(self, reason: str) -> None:
+        atomic_write_text(self.folder / "diverged.txt", reason + "\n")
 
     @property
     def seconds(self) -> float:
-        """What the epochs so far took, scoring included."""
+        """The duration of all epochs so far in seconds, including scoring."""
         return float(sum(line["seconds"] for line in self.log()))
 
-    def cut(self, epoch: int) -> None:
-        """Forget what a kill left of epochs after this one: predictions that no checkpoint goes with."""
+    def discard_after(self, epoch: int) -> None:
+        """Delete the predictions of later epochs, which have no checkpoint because the process was killed."""
         for later in self.epochs:
             if later > epoch:
-                (self.folder / "predictions" / f"{later:04}.npz").unlink()
+                self._predictions_path(later).unlink()
 
     def log(self) -> list[dict[str, Any]]:
+        """Return the log's entries, one per epoch."""
         path = self.folder / "log.jsonl"
         if not path.is_file():
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def runs_in(folder: Path) -> list[Run]:
-    """The runs of a folder: itself, or those below it, in order. Raises `BadConfig` where there is none."""
-    found = [
+def find_runs(folder: Path) -> list[Run]:
+    """Return the runs in a folder: the folder itself or those below it, in order.
+
+    Raises:
+        BadConfig: there is none.
+    """
+    runs = [
         Run(path.parent) for path in sorted(folder.rglob("predictions")) if (path.parent / "config.toml").is_file()
     ]
-    if not found:
-        raise BadConfig(f"{folder} holds no run: expected config.toml and predictions/, as affekt train writes them")
-    return found
+    if not runs:
+        raise BadConfig(f"{folder} contains no run: expected config.toml and predictions/, as affekt train writes them")
+    return runs
 
 
 def standalone_runs(folder: Path) -> list[Run]:
@@ -177,4 +196,4 @@ def standalone_runs(folder: Path) -> list[Run]:
     composites = {path.parent for marker in COMPOSITE_MARKERS for path in folder.rglob(marker)}
     if composites and not any(folder.rglob("predictions")):  # none of them has finished an epoch yet
         return []
-    return [run for run in runs_in(folder) if not composites.intersection([run.folder, *run.folder.parents])]
+    return [run for run in find_runs(folder) if not composites.intersection([run.folder, *run.folder.parents])]

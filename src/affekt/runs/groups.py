@@ -1,6 +1,6 @@
-"""Finished runs put together: trainings with their seeds and folds, and what they answered on their test parts.
+"""Finished runs grouped into trainings, over seeds and folds, with their predictions on the test sets.
 
-No audio and no model is needed. The corpora, where they are found, tell who speaks.
+Neither audio nor models are needed. The speakers are read from the corpora, where these are available.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 from affekt.config import decode
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
-from affekt.runs.selection import PART, RULES, Rule, out_of_patience, select
 from affekt.protocols import Split, key
 from affekt.runs.folder import Run, standalone_runs
+from affekt.runs.selection import RULES, SELECTION_SUBSET, Rule, out_of_patience, select_epoch
 
-Predictions = NDArray[np.floating]  # probabilities, (utterances, emotions)
+Predictions = NDArray[np.floating]
+"""Probabilities, (utterances, emotions)."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A finished run, its split read once."""
+    """A finished run with its split, read once."""
 
     run: Run
     split: Split
@@ -35,140 +36,150 @@ class Fold:
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs that are alike but for their seed and fold."""
+    """A training: runs that differ in seed and fold only."""
 
     config: Mapping[str, Any]
-    seeds: Mapping[int, Sequence[Fold]]  # by seed: every fold, in order
+    seeds: Mapping[int, Sequence[Fold]]
+    """By seed: every fold, in order."""
 
     @property
     def folds(self) -> Sequence[Fold]:
-        """Those of the first seed; other seeds have the same splits."""
+        """The folds of the first seed; other seeds have the same splits."""
         return next(iter(self.seeds.values()))
 
 
 @dataclass(frozen=True)
 class TestPredictions:
-    """What a training answered on its test parts of one corpus, fold after fold."""
+    """A training's predictions on its test sets of one corpus, fold after fold."""
 
-    training: RunGroup
-    corpus: str  # its id
+    group: RunGroup
+    corpus: str
+    """The corpus's id."""
     source: Source
     ids: Sequence[str]
-    labels: NDArray[np.int64]  # (utterances,)
-    answers: Mapping[Rule, Mapping[int, Predictions]]  # by rule and seed: probabilities, (utterances, emotions)
-    people: Sequence[str] | None  # who speaks each utterance, where that is known of all
-    doubt: str  # why nobody knows
+    labels: NDArray[np.int64]
+    """(utterances,)"""
+    predictions: Mapping[Rule, Mapping[int, Predictions]]
+    """By selection rule and seed: probabilities, (utterances, emotions)."""
+    speakers: Sequence[str] | None
+    """The speaker of each utterance; None unless all are known."""
+    speakers_unknown: str
+    """Why the speakers could not be read; "" where they could."""
 
     @property
-    def chosen(self) -> Mapping[int, Predictions]:
-        """By the recipe's own selection."""
-        return self.answers[self.training.config["selection"]]
+    def selected(self) -> Mapping[int, Predictions]:
+        """The predictions under the recipe's own selection rule, by seed."""
+        return self.predictions[self.group.config["selection"]]
 
 
 def group_runs(folders: Sequence[Path]) -> list[RunGroup]:
-    """The trainings whose runs stand below these folders, in the order in which they are met; none of a search's.
+    """Group the runs below folders into trainings, in the order in which they occur, leaving out those of a search.
 
-    Raises `BadConfig` for a folder without runs, for an unfinished run, and for seeds that have not the same folds once.
+    Raises:
+        BadConfig: a folder contains no run, a run is unfinished, or the seeds do not all have the same folds, once each.
     """
-    found: dict[str, dict[int, list[Fold]]] = defaultdict(lambda: defaultdict(list))
+    by_settings: dict[str, dict[int, list[Fold]]] = defaultdict(lambda: defaultdict(list))
     configs: dict[str, dict[str, Any]] = {}
     for run in (run for folder in folders for run in standalone_runs(folder)):
         config = run.config
         _check_finished(run, config)
-        alike = repr(sorted((name, value) for name, value in config.items() if name != "seed"))
-        configs.setdefault(alike, config)
-        found[alike][config["seed"]].append(Fold(run, run.split))
-    trainings = []
-    for alike, seeds in found.items():
+        settings = repr(sorted((name, value) for name, value in config.items() if name != "seed"))
+        configs.setdefault(settings, config)
+        by_settings[settings][config["seed"]].append(Fold(run, run.split))
+    groups = []
+    for settings, seeds in by_settings.items():
         ordered = {seed: sorted(seeds[seed], key=lambda fold: fold.split.fold) for seed in sorted(seeds)}
-        _check_whole(configs[alike]["name"], ordered)
-        trainings.append(RunGroup(configs[alike], ordered))
-    return trainings
+        _check_folds(configs[settings]["name"], ordered)
+        groups.append(RunGroup(configs[settings], ordered))
+    return groups
 
 
-def finished(run: Run) -> bool:
-    """Whether a run was trained to its end, by its epochs or by its patience."""
-    training, done = run.config["training"], run.epochs[-1] if run.epochs else 0
-    return bool(done >= training["epochs"] or out_of_patience(run, training["patience"]))
+def is_finished(run: Run) -> bool:
+    """Return True if a run reached its last epoch or ran out of patience."""
+    training, epoch = run.config["training"], run.epochs[-1] if run.epochs else 0
+    return bool(epoch >= training["epochs"] or out_of_patience(run, training["patience"]))
 
 
 def _check_finished(run: Run, config: Mapping[str, Any]) -> None:
-    if not finished(run):
-        done = run.epochs[-1] if run.epochs else 0
+    if not is_finished(run):
+        epoch = run.epochs[-1] if run.epochs else 0
         raise BadConfig(
-            f"{run.folder} is unfinished, after epoch {done} of {config['training']['epochs']}: train it to its end, "
-            "or name the others"
+            f"{run.folder} is unfinished, after epoch {epoch} of {config['training']['epochs']}: "
+            "finish its training, or leave it out"
         )
 
 
-def _check_whole(name: str, seeds: Mapping[int, Sequence[Fold]]) -> None:
-    """Every seed has every fold, once."""
+def _check_folds(name: str, seeds: Mapping[int, Sequence[Fold]]) -> None:
+    """Check that every seed has every fold, once."""
     hashes = {seed: [fold.split.hash for fold in folds] for seed, folds in seeds.items()}
-    first, expected = next(iter(hashes.items()))
-    for seed, found in hashes.items():
-        if twice := [fold for fold, one in zip(seeds[seed], found, strict=True) if found.count(one) > 1]:
+    first_seed, expected = next(iter(hashes.items()))
+    for seed, present in hashes.items():
+        folds = zip(seeds[seed], present, strict=True)
+        if repeated := [fold.run.folder for fold, split_hash in folds if present.count(split_hash) > 1]:
+            raise BadConfig(f"seed {seed} of {name} occurs twice: {repeated[0]} and {repeated[1]}; leave one of them out")
+        if present != expected:
             raise BadConfig(
-                f"seed {seed} of {name} is there twice: {twice[0].run.folder} and {twice[1].run.folder}; give one of them"
-            )
-        if found != expected:
-            raise BadConfig(
-                f"{name}: seed {seed} has {len(found)} folds, other than the {len(expected)} of seed {first}: give those "
-                "that all seeds have"
+                f"{name}: seed {seed} has {len(present)} folds, not the {len(expected)} of seed {first_seed}: "
+                "name only folds that every seed has"
             )
 
 
-def test_corpora(training: RunGroup) -> list[str]:
-    """The corpora of the test parts."""
-    return sorted({one.partition("/")[0] for fold in training.folds for one in fold.split.parts["test"]})
+def test_corpora(group: RunGroup) -> list[str]:
+    """Return the ids of the corpora in a training's test sets."""
+    return sorted({name.partition("/")[0] for fold in group.folds for name in fold.split.parts["test"]})
 
 
-def collect_predictions(training: RunGroup, corpus: str) -> TestPredictions:
-    """The training's answers on one corpus of its test parts, by every rule that can choose an epoch."""
-    places = [
-        [n for n, one in enumerate(fold.split.parts["test"]) if one.startswith(f"{corpus}/")] for fold in training.folds
+def collect_predictions(group: RunGroup, corpus: str) -> TestPredictions:
+    """Collect a training's predictions on one corpus of its test sets, under every selection rule that applies."""
+    positions = [
+        [index for index, name in enumerate(fold.split.parts["test"]) if name.startswith(f"{corpus}/")]
+        for fold in group.folds
     ]
-    folds = list(zip(training.folds, places, strict=True))
-    ids = [fold.split.parts["test"][n] for fold, place in folds for n in place]
-    source = source_of(training.config, corpus)
-    rules = [rule for rule in RULES if rule not in PART or PART[rule] in training.folds[0].split.parts]
-    answers = {
+    folds = list(zip(group.folds, positions, strict=True))
+    ids = [fold.split.parts["test"][index] for fold, indices in folds for index in indices]
+    source = find_source(group.config, corpus)
+    subsets = group.folds[0].split.parts
+    rules = [rule for rule in RULES if rule not in SELECTION_SUBSET or SELECTION_SUBSET[rule] in subsets]
+    predictions = {
         rule: {
-            seed: np.concatenate([_chosen(fold.run, rule)[place] for fold, place in zip(runs, places, strict=True)])
-            for seed, runs in training.seeds.items()
+            seed: np.concatenate([_predictions(fold.run, rule)[at] for fold, at in zip(runs, positions, strict=True)])
+            for seed, runs in group.seeds.items()
         }
         for rule in rules
     }
-    labels = np.concatenate([fold.run.labels("test")[place] for fold, place in folds])
-    return TestPredictions(training, corpus, source, ids, labels, answers, *speakers_of(source, ids))
+    labels = np.concatenate([fold.run.labels("test")[indices] for fold, indices in folds])
+    return TestPredictions(group, corpus, source, ids, labels, predictions, *read_speakers(source, ids))
 
 
-def _chosen(run: Run, rule: Rule) -> Predictions:
-    return run.predictions(select(run, rule))["test"]
+def _predictions(run: Run, rule: Rule) -> Predictions:
+    return run.predictions(select_epoch(run, rule))["test"]
 
 
-def source_of(config: Mapping[str, Any], corpus: str) -> Source:
-    """The source of the recipe whose utterances bear a corpus's name."""
+def find_source(config: Mapping[str, Any], corpus: str) -> Source:
+    """Return the source in a resolved recipe that has the given corpus id."""
     sources = [
-        Source.parse(one) if isinstance(one, str) else decode(Source, one, "corpora") for one in config["corpora"]
+        Source.parse(entry) if isinstance(entry, str) else decode(Source, entry, "corpora")
+        for entry in config["corpora"]
     ]
     return next(source for source in sources if source.id == corpus)
 
 
-def speakers_of(source: Source, ids: Sequence[str]) -> tuple[list[str] | None, str]:
-    """Who speaks each utterance, None where that is not known of all; and why it cannot be known."""
+def read_speakers(source: Source, ids: Sequence[str]) -> tuple[list[str] | None, str]:
+    """Read the speaker of each utterance from its corpus.
+
+    Returns:
+        The speakers, or None unless all are known; and why they could not be read, or "".
+    """
     try:
-        speakers = _speakers(source)
+        by_id = _read_speakers_by_id(source)
     except BadCorpus as error:
         return None, str(error)
-    if missing := [one for one in ids if one not in speakers]:
-        return (
-            None,
-            f"{source.title} as it is here lacks {len(missing)} of {len(ids)} test utterances, first {missing[0]}",
-        )
-    people = [speakers[one] for one in ids]
-    return (people if all(people) else None), ""
+    if missing := [name for name in ids if name not in by_id]:
+        return None, f"this copy of {source.title} lacks {len(missing)} of {len(ids)} test utterances, first {missing[0]}"
+    speakers = [by_id[name] for name in ids]
+    return (speakers if all(speakers) else None), ""
 
 
 @functools.cache
-def _speakers(source: Source) -> dict[str, str]:
+def _read_speakers_by_id(source: Source) -> dict[str, str]:
     return {key(utterance): utterance.person if utterance.speaker else "" for utterance in source.read()}

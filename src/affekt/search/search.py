@@ -17,7 +17,7 @@ from affekt.files import atomic_write_text
 from affekt.models.emotionnas.cell_graphs import RECIPES
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.runs.folder import Run
-from affekt.runs.selection import MEASURES, select
+from affekt.runs.selection import SELECTION_METRICS, select_epoch
 from affekt.search.folder import Search, searches_in
 from affekt.search.halving import select_survivors
 from affekt.search.recipe import Cell, SearchRecipe
@@ -130,7 +130,7 @@ def _noted(recipe: SearchRecipe, place: SearchUnit) -> Mapping[str, Any]:
     """The line of the search's log that the cells are read off."""
     assert recipe.spectrogram
     run = place.search.run("spectrogram", "search")
-    epoch = run.epochs[-1] if recipe.spectrogram.genotype_from == "last" else select(run, recipe.selection)
+    epoch = run.epochs[-1] if recipe.spectrogram.genotype_from == "last" else select_epoch(run, recipe.selection)
     return next(line for line in run.log() if line["epoch"] == epoch)
 
 
@@ -200,7 +200,7 @@ def _loss(run: Run, until: int) -> float | None:
     epochs = [epoch for epoch in run.epochs if epoch <= until]
     if not epochs or (run.diverged and epochs[-1] < until):
         return None
-    labels, measure = run.labels("validation"), MEASURES["validation-loss"]
+    labels, measure = run.labels("validation"), SELECTION_METRICS["validation-loss"]
     return -max(measure(labels, run.predictions(epoch)["validation"]) for epoch in epochs)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from affekt.errors import BadConfig, Diverged
 from affekt.evaluation.metrics import confusion, ua
 from affekt.runs.folder import Run
-from affekt.runs.selection import PART, out_of_patience, select
+from affekt.runs.selection import SELECTION_SUBSET, out_of_patience, select_epoch
 from affekt.training.checkpoint import load_state, save_state
 from affekt.training.dataset import Dataset, scoring_batches, training_batches
 from affekt.training.distributed import wait
@@ -63,9 +63,9 @@ def fit(
             predictions = {part: predict(strategy, dataset, batch_size) for part, dataset in scored.items()}
             means["seconds"] = round(time.perf_counter() - began, 2)
             # Weights first: an epoch that has predictions can then be chosen, wherever a kill falls.
-            save_state(dict(strategy.weights()), run.weights(epoch))
+            save_state(dict(strategy.weights()), run.weights_path(epoch))
             run.record(epoch, predictions, {**means, **strategy.notes()})
-            save_state({"epoch": epoch, "strategy": strategy.state()}, run.checkpoint)
+            save_state({"epoch": epoch, "strategy": strategy.state()}, run.checkpoint_path)
             _forget(run, epoch)
             left = (time.perf_counter() - started) / (epoch - done) * (until - epoch)
             say(_line(run, epoch, epochs, means, left))
@@ -75,12 +75,12 @@ def fit(
 def _resumed(strategy: Strategy, run: Run, rank: int) -> int:
     """The last finished epoch, its state given to the strategy; 0 where there is none."""
     done = 0
-    if run.checkpoint.is_file():
-        state = load_state(run.checkpoint)
+    if run.checkpoint_path.is_file():
+        state = load_state(run.checkpoint_path)
         strategy.restore(state["strategy"])
         done = state["epoch"]
     if rank == 0:
-        run.cut(done)
+        run.discard_after(done)
     wait()
     return done
 
@@ -115,7 +115,7 @@ def _means(entries: list[dict[str, float]], epoch: int) -> dict[str, float]:
 def _forget(run: Run, epoch: int) -> None:
     """Keep the weights of the last epoch, and of the best by every rule that the run's parts allow."""
     parts = run.predictions(epoch)
-    kept = {epoch, *(select(run, rule) for rule, part in PART.items() if part in parts)}
+    kept = {epoch, *(select_epoch(run, rule) for rule, part in SELECTION_SUBSET.items() if part in parts)}
     for path in (run.folder / "weights").glob("[0-9]*.safetensors"):
         if int(path.stem) not in kept:
             path.unlink()

@@ -24,7 +24,7 @@ from affekt.protocols import protocols
 from affekt.protocols.base import Protocol
 from affekt.registry import did_you_mean
 from affekt.runs.folder import Run
-from affekt.runs.selection import PART, Rule, select
+from affekt.runs.selection import SELECTION_SUBSET, Rule, select_epoch
 from affekt.training.finetuning import load_matching_weights
 from affekt.training.strategies import DEFAULT, strategies
 from affekt.utterance import Utterance
@@ -128,7 +128,7 @@ class Recipe:
         if self.repeats < 1:
             raise BadConfig(f"repeats = {self.repeats}: expected at least 1")
         for setting, asked in (
-            (f"selection = {self.selection!r}", PART.get(self.selection) == "validation"),
+            (f"selection = {self.selection!r}", SELECTION_SUBSET.get(self.selection) == "validation"),
             ("training.patience", bool(self.training.patience)),
             ("temperature = 'fitted'", self.temperature == "fitted"),
         ):
@@ -312,14 +312,14 @@ def _settings_of(branch: str, run: Run) -> dict[str, Any]:
 
 
 def _check_run(branch: str, run: Run) -> None:
-    if not run.config_file.is_file() or not run.epochs:
+    if not run.config_path.is_file() or not run.epochs:
         raise BadConfig(f"branches.{branch}: {run.folder} holds no run: give a folder that affekt train filled")
 
 
 def _weights_id(branch: str, run: Run) -> str:
     """Which weights a run gives to a fusion: by their contents, wherever they lie."""
     _check_run(branch, run)
-    path = run.weights(select(run, run.config["selection"]))
+    path = run.weights_path(select_epoch(run, run.config["selection"]))
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 

@@ -19,7 +19,7 @@ from affekt.labels import LabelSet
 from affekt.protocols import INDEPENDENT, Split, key
 from affekt.protocols.split import DEPENDENT, combined_hash
 from affekt.runs.folder import Run
-from affekt.runs.selection import PART, RULES, Rule, select
+from affekt.runs.selection import RULES, SELECTION_SUBSET, Rule, select_epoch
 from affekt.training.recipe import Recipe, recipe_of
 from affekt.utterance import Utterance
 from affekt.workflows.make_bundle import heard_before, piped, trained_model
@@ -113,7 +113,7 @@ def evaluate_runs(
         present = {key(utterance): utterance for utterance in utterances}
         tests = [_test_part(run, corpus, present) for run in runs]
         chosen = [
-            run.predictions(select(run, rule))["test"][where] for run, (where, _) in zip(runs, tests, strict=True)
+            run.predictions(select_epoch(run, rule))["test"][where] for run, (where, _) in zip(runs, tests, strict=True)
         ]
         verdict = next((run.split.verdict for run in runs if not run.split.speaker_independent), INDEPENDENT)
         splits = {run.split.hash: run.split for run in runs}
@@ -149,7 +149,7 @@ def _test_part(run: Run, corpus: Source, present: dict[str, Utterance]) -> tuple
 
 def _possible(runs: Sequence[Run], rule: Rule) -> bool:
     """Whether a rule can be applied: to the parts that there are, and to the same one in all runs."""
-    return rule not in PART or all(PART[rule] in run.split.parts for run in runs)
+    return rule not in SELECTION_SUBSET or all(SELECTION_SUBSET[rule] in run.split.parts for run in runs)
 
 
 def _mean_ua(runs: Sequence[Run], rule: Rule, corpus: Source, present: dict[str, Utterance]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _mean_ua(runs: Sequence[Run], rule: Rule, corpus: Source, present: dict[str,
     values, epochs = [], []
     for run in runs:
         where, _ = _test_part(run, corpus, present)
-        epochs.append(select(run, rule))
+        epochs.append(select_epoch(run, rule))
         predicted = run.predictions(epochs[-1])["test"][where].argmax(axis=1)
         values.append(ua(confusion(run.labels("test")[where], predicted, len(run.emotions))))
     return {"rule": RULES[rule], "UA": float(np.mean(values)), "epochs": epochs}
@@ -167,7 +167,7 @@ def _by_model(
     recipe: Recipe, run: Run, rule: Rule, labels: LabelSet, utterances: Sequence[Utterance], say: Say
 ) -> Predictions:
     """Probabilities by the weights of a run's chosen epoch, utterance by utterance, on whatever corpus."""
-    epoch = select(run, rule)
+    epoch = select_epoch(run, rule)
     say(f"{run.folder}: epoch {epoch} on {len(utterances)} utterances")
     encoders = recipe.build_encoders()
     pipeline = piped(encoders, [trained_model(recipe, run, epoch, encoders, labels.emotions)])
@@ -197,13 +197,13 @@ def _scored(labels: LabelSet, parts: Sequence[Sequence[Utterance]], answers: Seq
         for part, one in zip(parts, answers, strict=True)
     ]
     return {
-        "people": len(set(people)) if people else None,
+        "speakers": len(set(people)) if people else None,
         **asdict(together),
         "utterances": len({key(utterance) for utterance in flat}),
         "over_runs": {
             name: {
                 "mean": float(np.mean(values)),
-                "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
             }
             for name, metric in (("UA", ua), ("WA", wa), ("WF1", wf1))
             for values in [[metric(one) for one in counts]]

@@ -94,7 +94,7 @@ class JobRunner:
         material = self._material(recipe)
         ((_, split),) = material.folds(recipe)
         run = start_run(recipe, job.folder, 0, split, material)
-        if run.diverged or (run.checkpoint.is_file() and run.epochs[-1:] >= [job.until or recipe.training.epochs]):
+        if run.diverged or (run.checkpoint_path.is_file() and run.epochs[-1:] >= [job.until or recipe.training.epochs]):
             return
         datasets = self._data(recipe, material, split, say)
         try:

@@ -21,9 +21,10 @@ from affekt.bundle.folder import Bundle, write_labels
 from affekt.bundle.pipeline import Pipeline, round_to_half, save_weights
 from affekt.config import encode, to_toml
 from affekt.errors import BadOutput
-from affekt.evaluation.calibration import fitted_temperature
-from affekt.evaluation.probe import linear_probe, pooled
-from affekt.evaluation.scores import compare, score
+from affekt.evaluation.calibration import fit_temperature
+from affekt.evaluation.comparison import compare
+from affekt.evaluation.probe import linear_probe, mean_and_std
+from affekt.evaluation.scores import score
 from affekt.features.base import Feature
 from affekt.features.extract import extract
 from affekt.features.whisper import LogMelConfig, LogMelFrames
@@ -32,7 +33,7 @@ from affekt.models.base import EmotionModel
 from affekt.protocols import Split, key
 from affekt.reports.card import card
 from affekt.runs.folder import Run
-from affekt.runs.selection import RULES, select
+from affekt.runs.selection import RULES, select_epoch
 from affekt.training.checkpoint import load_state
 from affekt.training.finetuning import FineTuned, feature_spec
 from affekt.training.recipe import Probe, Recipe
@@ -136,12 +137,12 @@ def assembled(recipe: Recipe, runs: Sequence[Run], labels: LabelSet) -> tuple[Pi
     check_one_model(recipe, len({run.split.hash for run in runs}))
     encoders, members, epochs = recipe.build_encoders(), list[EmotionModel](), []
     for run in runs:
-        epochs.append(select(run, recipe.selection))
+        epochs.append(select_epoch(run, recipe.selection))
         members.append(trained_model(recipe, run, epochs[-1], encoders, labels.emotions))
     temperature = recipe.temperature
     if temperature == "fitted":
         predictions = [run.predictions(epoch)["validation"] for run, epoch in zip(runs, epochs, strict=True)]
-        temperature = fitted_temperature(runs[0].labels("validation"), predictions)
+        temperature = fit_temperature(runs[0].labels("validation"), predictions)
     return piped(encoders, members, temperature), epochs
 
 
@@ -156,7 +157,7 @@ def trained_model(
 ) -> EmotionModel:
     """The model of a run's epoch; where the encoder was trained too, its weights are put into that of speech."""
     specs = {stream: feature_spec(encoder) for stream, encoder in encoders.items()}
-    model, weights = recipe.build_model(specs, emotions), load_state(run.weights(epoch))
+    model, weights = recipe.build_model(specs, emotions), load_state(run.weights_path(epoch))
     if recipe.training.tune == "all":
         FineTuned(encoders["speech"], model).load(weights)
     else:
@@ -255,16 +256,16 @@ def _probe(recipe: Recipe, probe: Probe, material: TrainingData, split: Split, s
         places = [encoder.config.blocks.index(block) * width + np.arange(width) for block in probe.blocks]
         columns = np.concatenate(places)
         first, second = (
-            pooled(
+            mean_and_std(
                 values[:, columns] for values in extract(encoder, recipe.encoder_name("speech"), part, device=device)
             )
             for part in parts
         )
     else:
         log_mel = LogMelFrames(LogMelConfig())
-        first, second = (pooled(extract(log_mel, "log-mel", part, device=device)) for part in parts)
+        first, second = (mean_and_std(extract(log_mel, "log-mel", part, device=device)) for part in parts)
     truth = material.truth(split.parts["train"])
-    return linear_probe(first, truth, second, emotions=len(material.labels), strength=probe.strength)
+    return linear_probe(first, truth, second, num_emotions=len(material.labels), strength=probe.strength)
 
 
 def _processor() -> str:

@@ -16,8 +16,8 @@ from affekt.models.base import EmotionModel
 from affekt.models.emotionnas.fusion import DecisionFusion
 from affekt.progress import Progress
 from affekt.protocols import Split
-from affekt.runs.folder import Run, runs_in
-from affekt.runs.selection import select
+from affekt.runs.folder import Run, find_runs
+from affekt.runs.selection import select_epoch
 from affekt.training.checkpoint import load_state
 from affekt.training.dataset import Dataset, scoring_batches
 from affekt.training.distributed import processes, wait
@@ -153,7 +153,7 @@ def run_folder(recipe: Repeated, folder: Path, fold: int, repeat: int, folds: in
 
 def runs_below(folder: Path) -> list[Run]:
     """The runs of one training. Raises `BadConfig` where there is none, or where they are of several."""
-    found = runs_in(folder)
+    found = find_runs(folder)
     first, *others = (_but_for_seeds(run.config) for run in found)
     for run, other in zip(found[1:], others, strict=True):
         if other != first:
@@ -189,7 +189,7 @@ def build(recipe: Recipe, train: Dataset, labels: LabelSet) -> EmotionModel:
 
 def run_weights(run: Run) -> dict[str, Tensor]:
     """The weights of a run's chosen epoch."""
-    weights: dict[str, Tensor] = load_state(run.weights(select(run, run.config["selection"])))
+    weights: dict[str, Tensor] = load_state(run.weights_path(select_epoch(run, run.config["selection"])))
     return weights
 
 

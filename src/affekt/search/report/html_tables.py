@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from affekt.evaluation.scores import Comparison
-from affekt.reports.markdown import amounts, ends, spread
+from affekt.evaluation.comparison import Comparison
+from affekt.reports.markdown import format_counts, format_interval, format_spread
 from affekt.search.folder import Round
 from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, NetworkRow
 from affekt.search.report.tables import Found, SearchTable, stage_costs
@@ -50,7 +50,7 @@ def branches(table: SearchTable) -> str:
     seeds = _seeds(rows)
     header = ["network", "UA", "95 %", *_heads(seeds), "parameters", "paper's UA", "paper's parameters"]
     body = [
-        [_name(row), *_scored(row, seeds), amounts(row.parameters), *reversed(_printed(printed.get(row.what)))]
+        [_name(row), *_scored(row, seeds), format_counts(row.parameters), *reversed(_printed(printed.get(row.what)))]
         for row in rows
     ]
     return _table(header, body, f"As Table 2. UA in percent, mean and standard deviation over the seeds. {APART}")
@@ -67,7 +67,7 @@ def _heads(seeds: Sequence[int]) -> list[str]:
 def _scored(row: NetworkRow, seeds: Sequence[int]) -> list[str]:
     values = dict(zip(row.seeds, row.UA.seeds, strict=True))
     by_seed = [f"{100 * values[seed]:.1f}" if seed in values else "" for seed in seeds]
-    return [_bold(spread(row.UA)), ends(row.scores.UA.low, row.scores.UA.high), *by_seed]
+    return [_bold(format_spread(row.UA)), format_interval(row.scores.UA.low, row.scores.UA.high), *by_seed]
 
 
 def networks(table: SearchTable, branch: str, number: int) -> str:
@@ -81,9 +81,9 @@ def networks(table: SearchTable, branch: str, number: int) -> str:
         [
             escape(row.what),
             *_scored(row, seeds),
-            spread(row.WA),
-            spread(row.WF1),
-            amounts(row.parameters),
+            format_spread(row.WA),
+            format_spread(row.WF1),
+            format_counts(row.parameters),
             row.settings,
             str(row.networks),
         ]
@@ -105,8 +105,8 @@ def differences(table: SearchTable) -> str:
         [
             one.first,
             escape(one.second) + (f" ({one.branch})" if one.second == PICKED else ""),
-            _bold(spread(one.difference, signed=True)),
-            ends(*one.interval, signed=True) if one.interval else "",
+            _bold(format_spread(one.difference, signed=True)),
+            format_interval(*one.interval, signed=True) if one.interval else "",
             *(_difference(one.by_seed[seed]) if seed in one.by_seed else "" for seed in seeds),
         ]
         for one in table.differences
@@ -130,7 +130,7 @@ def beside(table: SearchTable) -> str:
     if row is None:
         return ""
     body = [[name, f"{ua:.1f}", "IEMOCAP, as printed"] for name, _, ua in PRINTED[1]]
-    body.append([_bold("this search, fusion"), _bold(spread(row.UA)), _bold(escape(table.title))])
+    body.append([_bold("this search, fusion"), _bold(format_spread(row.UA)), _bold(escape(table.title))])
     return _table(["method", "UA", "corpus"], body, f"As Table 1. {APART}")
 
 

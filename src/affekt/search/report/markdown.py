@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from affekt.reports.markdown import amounts, difference_cell, ends, spread
+from affekt.reports.markdown import difference_cell, format_counts, format_interval, format_spread
 from affekt.reports.sections import Section
 from affekt.search.report.tables import Difference, SearchTable, search_results, stage_costs
 from affekt.search.report.verdicts import duration, verdicts
@@ -71,11 +71,11 @@ def _networks(search: SearchTable) -> str:
         [
             row.branch,
             row.what,
-            amounts(row.parameters),
+            format_counts(row.parameters),
             ", ".join(map(str, row.seeds)),
             str(row.networks),
-            *(spread(one) for one in (row.UA, row.WA, row.WF1)),
-            ends(row.scores.UA.low, row.scores.UA.high),
+            *(format_spread(one) for one in (row.UA, row.WA, row.WF1)),
+            format_interval(row.scores.UA.low, row.scores.UA.high),
             f"{row.cost.epochs:.0f}",
             duration(row.cost.seconds),
         ]
@@ -90,8 +90,8 @@ def _differences(differences: Sequence[Difference]) -> str:
         [
             f"{one.first} - {one.second}",
             *(difference_cell(one.by_seed[seed]) if seed in one.by_seed else "" for seed in seeds),
-            spread(one.difference, signed=True),
-            ends(*one.interval, signed=True) if one.interval else "",
+            format_spread(one.difference, signed=True),
+            format_interval(*one.interval, signed=True) if one.interval else "",
         ]
         for one in differences
     ]

@@ -16,10 +16,10 @@ from affekt.evaluation.metrics import confusion, ua, wa, wf1
 from affekt.evaluation.scores import Scores, score
 from affekt.extras import need
 from affekt.protocols import Split
-from affekt.reports.results import Spread, spread
+from affekt.reports.results import Spread, spread_of
 from affekt.runs.folder import Run
-from affekt.runs.groups import Predictions, finished
-from affekt.runs.selection import MEASURES, PART, select
+from affekt.runs.groups import Predictions, is_finished
+from affekt.runs.selection import SELECTION_METRICS, SELECTION_SUBSET, select_epoch
 from affekt.search.folder import Search
 
 SEARCHED, FOUND_CELL, FOUND_RECIPE = "network of the search", "found cell", "found recipe"
@@ -110,7 +110,7 @@ def runs_of(search: Search, stage: str) -> dict[str, Run]:
     """The runs of a stage by their names: the one that it is, or those that it has."""
     place = STAGES[stage]
     one = search.run(*place)
-    return {place[-1]: one} if one.config_file.is_file() else search.runs(*place)
+    return {place[-1]: one} if one.config_path.is_file() else search.runs(*place)
 
 
 def cost(runs: Runs) -> NetworkCost:
@@ -145,12 +145,12 @@ def _begun(*stages: str) -> Picker:
 
 
 def _ended(stage: str) -> Picker:
-    return lambda search: [run for run in runs_of(search, stage).values() if finished(run)]
+    return lambda search: [run for run in runs_of(search, stage).values() if is_finished(run)]
 
 
 def _known(branch: str, stage: str, searches: Sequence[Search]) -> list[Kind]:
     def named(name: str) -> Picker:
-        return lambda search: [run for one, run in runs_of(search, stage).items() if one == name and finished(run)]
+        return lambda search: [run for one, run in runs_of(search, stage).items() if one == name and is_finished(run)]
 
     names = sorted({name for search in searches for name in runs_of(search, stage)})
     return [Kind(branch, name, named(name), named(name)) for name in names]
@@ -158,7 +158,7 @@ def _known(branch: str, stage: str, searches: Sequence[Search]) -> list[Kind]:
 
 def _chosen_recipe(search: Search) -> Runs:
     run = runs_of(search, "candidate recipes").get(search.chosen)
-    return [run] if run is not None and finished(run) else []
+    return [run] if run is not None and is_finished(run) else []
 
 
 def best_on_validation(runs: Runs) -> Runs:
@@ -169,12 +169,12 @@ def best_on_validation(runs: Runs) -> Runs:
 
 def _on_validation(run: Run) -> float:
     rule = run.config["selection"]
-    answers = run.predictions(select(run, rule)).get("validation")
+    answers = run.predictions(select_epoch(run, rule)).get("validation")
     if answers is None:
         raise BadConfig(f"{run.folder} has no answers on a validation part, by which a random search picks its best")
     labels = run.labels("validation")
-    if rule in MEASURES and PART[rule] == "validation":
-        return MEASURES[rule](labels, answers)
+    if rule in SELECTION_METRICS and SELECTION_SUBSET[rule] == "validation":
+        return SELECTION_METRICS[rule](labels, answers)
     return _metric(ua, labels, answers)
 
 
@@ -217,7 +217,7 @@ def _answers(splits: Sequence[Split], folds: Sequence[Runs]) -> list[Predictions
 
 
 def _chosen(run: Run) -> Predictions:
-    return run.predictions(select(run, run.config["selection"]))["test"]
+    return run.predictions(select_epoch(run, run.config["selection"]))["test"]
 
 
 def _spread(
@@ -226,7 +226,9 @@ def _spread(
     answers: Mapping[int, Sequence[Predictions]],
 ) -> Spread:
     """Over seeds; of several networks of a seed, their mean."""
-    return spread([float(np.mean([_metric(metric, labels, one) for one in several])) for several in answers.values()])
+    return spread_of(
+        [float(np.mean([_metric(metric, labels, one) for one in several])) for several in answers.values()]
+    )
 
 
 def _scores(group: Group, answers: Sequence[Predictions]) -> Scores:

@@ -17,12 +17,12 @@ import numpy as np
 
 from affekt.corpora.source import OWN, Source
 from affekt.errors import BadConfig
-from affekt.evaluation.scores import Comparison
+from affekt.evaluation.comparison import Comparison
 from affekt.protocols import INDEPENDENT
 from affekt.protocols.split import combined_hash
-from affekt.reports.results import Spread, paired
+from affekt.reports.results import Spread, compare_by_seed
 from affekt.runs.folder import Run
-from affekt.runs.groups import finished, source_of, speakers_of
+from affekt.runs.groups import find_source, is_finished, read_speakers
 from affekt.runs.selection import Rule
 from affekt.search.folder import Round, Search, searches_in
 from affekt.search.report.networks import (
@@ -199,7 +199,7 @@ def _group(runs: Mapping[Search, Run]) -> tuple[Group, str]:
 
 
 def _sources(config: Mapping[str, Any], ids: Iterable[str]) -> dict[str, Source]:
-    return {corpus: source_of(config, corpus) for corpus in sorted({one.partition("/")[0] for one in ids})}
+    return {corpus: find_source(config, corpus) for corpus in sorted({one.partition("/")[0] for one in ids})}
 
 
 def _people(config: Mapping[str, Any], ids: Sequence[str]) -> tuple[list[str] | None, str]:
@@ -207,7 +207,7 @@ def _people(config: Mapping[str, Any], ids: Sequence[str]) -> tuple[list[str] | 
     known: dict[str, str] = {}
     for corpus, source in _sources(config, ids).items():
         its = [one for one in ids if one.startswith(f"{corpus}/")]
-        people, doubt = speakers_of(source, its)
+        people, doubt = read_speakers(source, its)
         if people is None:
             return None, doubt
         known.update(zip(its, people, strict=True))
@@ -241,7 +241,7 @@ def _difference(group: Group, first: Answered, second: Answered) -> Difference:
     if not shared:
         return Difference(first.row.branch, first.row.what, second.row.what, {}, Spread(0.0, None, ()), None)
     return Difference(
-        first.row.branch, first.row.what, second.row.what, *paired(group.labels, mine, theirs, group.people)
+        first.row.branch, first.row.what, second.row.what, *compare_by_seed(group.labels, mine, theirs, group.people)
     )
 
 
@@ -282,7 +282,7 @@ def _unfinished(search: Search, stage: str, runs: Mapping[str, Run]) -> list[str
         f"{place if name == STAGES[stage][-1] else f'{place}/{name}'}: epoch {len(run.epochs)} of "
         f"{run.config['training']['epochs']}{', its loss no longer a number' if run.diverged else ''}"
         for name, run in runs.items()
-        if not finished(run)
+        if not is_finished(run)
     ]
 
 

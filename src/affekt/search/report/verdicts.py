@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from affekt.protocols import INDEPENDENT
-from affekt.runs.selection import PART
+from affekt.runs.selection import SELECTION_SUBSET
 from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, NetworkRow
 from affekt.search.report.tables import Difference, Found, SearchTable
 
@@ -116,7 +116,11 @@ def _budget(row: NetworkRow, rival: NetworkRow) -> str:
 
 def _notes(table: SearchTable) -> Iterator[Verdict]:
     if table.alphas_on == "validation":
-        also = "which also chooses the epoch" if PART.get(table.selection) == "validation" else "as the paper does"
+        also = (
+            "which also chooses the epoch"
+            if SELECTION_SUBSET.get(table.selection) == "validation"
+            else "as the paper does"
+        )
         yield Verdict(
             "note",
             f"The architecture's weights (alphas) were trained on the validation part, {also}: scores on that part are "

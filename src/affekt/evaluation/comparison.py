@@ -1,0 +1,58 @@
+"""Paired comparisons of two systems on the same utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from affekt.evaluation.bootstrap import MIN_SPEAKERS, confusion_by_group, resample_groups
+from affekt.evaluation.metrics import Labels, Probabilities, ua
+from affekt.extras import need
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems compared on the same utterances."""
+
+    value: float
+    """The difference of UA, first minus second."""
+    interval: tuple[float, float] | None
+    """The 95 % interval of the difference, from drawing the same speakers for both; None below 10 speakers."""
+    better: int
+    """The number of utterances that only the first system classifies correctly."""
+    worse: int
+    """The number of utterances that only the second system classifies correctly."""
+    p: float
+    """The p-value of McNemar's exact test, two-sided, that both are equally often correct; it takes utterances as
+    independent."""
+
+
+def compare(
+    labels: Labels, first: Probabilities, second: Probabilities, speakers: Sequence[str] | None = None
+) -> Comparison:
+    """Compare two systems' probabilities, (utterances, emotions) each.
+
+    Args:
+        speakers: the speaker of each utterance; None where they are unknown, and then there is no interval.
+    """
+    predictions = [first.argmax(axis=1), second.argmax(axis=1)]
+    groups = speakers if speakers is not None else [""] * len(labels)
+    one, other = (confusion_by_group(labels, predicted, groups, first.shape[1]) for predicted in predictions)
+    interval = None
+    if len(one) >= MIN_SPEAKERS:
+        pairs = zip(resample_groups(one), resample_groups(other), strict=True)
+        low, high = np.percentile([ua(a) - ua(b) for a, b in pairs], [2.5, 97.5])
+        interval = (float(low), float(high))
+    correct, other_correct = (predicted == labels for predicted in predictions)
+    better, worse = int((correct & ~other_correct).sum()), int((other_correct & ~correct).sum())
+    return Comparison(ua(one.sum(axis=0)) - ua(other.sum(axis=0)), interval, better, worse, mcnemar(better, worse))
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test; 1 where the two systems never differ."""
+    if better + worse == 0:
+        return 1.0
+    stats = need("scipy.stats", extra="train", purpose="McNemar's test")
+    return float(stats.binomtest(better, better + worse).pvalue)
