@@ -14,6 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+def frame_mask(lengths: Int[Tensor, " batch"], num_frames: int) -> Bool[Tensor, "batch frames"]:
+    """Return the mask of a batch padded to `num_frames`: True for the first `lengths` frames of each utterance."""
+    return torch.arange(num_frames, device=lengths.device) < lengths.unsqueeze(1)
+
+
 @dataclass(frozen=True)
 class Stream:
     """One input of a batch.

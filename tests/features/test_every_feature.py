@@ -64,7 +64,7 @@ def alone(feature, sound):
 
 
 def test_every_feature_has_a_tiny_form_here():
-    assert set(TINY) == {name for name in features if features[name].input == "sound"}
+    assert set(TINY) == {name for name in features if features[name].input == "audio"}
     assert set(OF_WORDS) == {name for name in features if features[name].input == "text"}
 
 

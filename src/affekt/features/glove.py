@@ -25,11 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from affekt.batch import Stream
+from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.features.base import TextFeature
 from affekt.features.store import HEXADECIMAL, cache_root, file_hash
-from affekt.features.whisper import frame_mask
 from affekt.files import atomic_folder, atomic_write_text
 
 SUFFIXES = (".txt", ".vec")

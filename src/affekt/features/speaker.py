@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affekt.audio.read import SAMPLE_RATE
-from affekt.batch import Stream
+from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.features.base import Feature
 from affekt.features.spectral import TAPERS, tapered_fourier_basis
-from affekt.features.whisper import frame_mask
 
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms

@@ -24,10 +24,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from affekt.audio.read import SAMPLE_RATE
-from affekt.batch import Stream
+from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.features.base import Feature
-from affekt.features.whisper import frame_mask, mel_filters
+from affekt.features.whisper import mel_filters
 
 FLOOR = 1e-10  # power below this, of a full scale of 1, is set to this before the logarithm
 RANGE = 80.0  # dB: what is further below an utterance's loudest value is set to there, as librosa does it by default

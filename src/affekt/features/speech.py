@@ -19,10 +19,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from affekt.audio.read import SAMPLE_RATE
-from affekt.batch import Stream
+from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.features.transformers_encoder import Checkpoint, Encoder, EncoderConfig
-from affekt.features.whisper import HOP, LogMel, frame_mask
+from affekt.features.whisper import HOP, LogMel
 
 PIECE = 30 * SAMPLE_RATE  # samples that Whisper hears at once
 

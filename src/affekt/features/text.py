@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from affekt.batch import Stream
+from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.extras import need
 from affekt.features.base import TextFeature
 from affekt.features.transformers_encoder import Checkpoint, Encoder, EncoderConfig
-from affekt.features.whisper import frame_mask
 
 SHORTEST = 3  # tokens: one between the two special ones
 

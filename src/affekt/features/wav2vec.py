@@ -23,11 +23,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from affekt.audio.read import SAMPLE_RATE
-from affekt.batch import Stream
+from affekt.batch import Stream, frame_mask
 from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.features.base import Feature
-from affekt.features.whisper import frame_mask
 
 MODEL_TYPE = "wav2vec"
 EPSILON = 1e-5  # of the norms

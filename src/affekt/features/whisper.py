@@ -17,10 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from affekt.batch import Stream
+from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.features.base import Feature
 
@@ -106,10 +106,6 @@ def mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels
     falling = (hertz[2:, None] - bins) / np.diff(hertz)[1:, None]
     triangles = np.maximum(0, np.minimum(rising, falling)) * (2 / (hertz[2:] - hertz[:-2]))[:, None]
     return torch.from_numpy(triangles).float()
-
-
-def frame_mask(counts: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:
-    return torch.arange(frames, device=counts.device) < counts.unsqueeze(1)
 
 
 @dataclass(frozen=True)

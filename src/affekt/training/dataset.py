@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affekt.batch import Batch, Stream
+from affekt.batch import Batch, Stream, frame_mask
 from affekt.models.base import FeatureSpec
 
 Frames = NDArray[np.floating]  # (frames, dim), or (dim,) without time
@@ -172,7 +172,7 @@ def collate(
     padded = torch.zeros(len(values), int(counts.max()), values[0].shape[1])
     for row, one in zip(padded, values, strict=True):
         row[: len(one)] = torch.from_numpy(np.array(one))  # torch widens 16 bits several times faster than numpy
-    mask = torch.arange(padded.shape[1]) < counts.unsqueeze(1)
+    mask = frame_mask(counts, padded.shape[1])
     if words is None:
         return Stream(padded, mask, frame_rate)
     places = torch.full(mask.shape, -1)

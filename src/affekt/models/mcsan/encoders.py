@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from affekt.batch import frame_mask
 from affekt.models.layers import NEGATIVE, Sequence
 
 Counts = Int[Tensor, " batch"]  # frames of each utterance, padding not counted
@@ -127,11 +128,6 @@ def _averaged_in_onnx(lstm: nn.LSTM, x: Tensor, counts: Tensor) -> Tensor:
     return states.mean(dim=1).transpose(0, 1)
 
 
-def real_frames(frames: int, counts: Counts) -> Bool[Tensor, "batch frames"]:
-    """True for an utterance's own frames."""
-    return torch.arange(frames, device=counts.device).unsqueeze(0) < counts.unsqueeze(1)
-
-
 def _filled(x: Tensor, counts: Tensor, value: float) -> Tensor:
     """x with `value` beyond each utterance's own frames."""
-    return x.masked_fill(~real_frames(x.shape[1], counts).unsqueeze(2), value)
+    return x.masked_fill(~frame_mask(counts, x.shape[1]).unsqueeze(2), value)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affekt.batch import Batch
+from affekt.batch import Batch, frame_mask
 from affekt.errors import BadConfig
 from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
 from affekt.models.layers import (
@@ -24,7 +24,7 @@ from affekt.models.layers import (
     TransformerBlock,
     sinusoids,
 )
-from affekt.models.mcsan.encoders import KERNEL, Counts, SpeechEncoder, TextEncoder, real_frames
+from affekt.models.mcsan.encoders import KERNEL, Counts, SpeechEncoder, TextEncoder
 
 LIMITS = {"speech": "speech_frames", "text": "text_tokens"}
 MODULES = {
@@ -262,7 +262,7 @@ class MCSAN(EmotionModel):
         for stream in self.streams:
             x, counts = self.encoders[stream](*self._features(stream, batch))
             states[stream] = self.encoder_dropout(x)
-            masks[stream] = real_frames(x.shape[1], counts) if self.config.masked else None
+            masks[stream] = frame_mask(counts, x.shape[1]) if self.config.masked else None
         if self.config.positions_in == "both":
             states = self._with_positions(states)
         outputs: dict[str, dict[str, Tensor]] = {}

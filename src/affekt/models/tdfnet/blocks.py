@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from affekt.batch import frame_mask
 from affekt.models.layers import FeedForward, FullAttention, Mask, Sequence
 from affekt.models.tdfnet.config import TDFNetConfig
 
@@ -75,7 +76,7 @@ def downscaled(
     if mask is None:
         return result[:, : torch.sym_max((x.shape[1] + 2 * edge - size) // stride + 1, 1)], None
     lengths = ((mask.sum(dim=1) + 2 * edge - size) // stride + 1).clamp(min=1)
-    return result, torch.arange(result.shape[1], device=x.device) < lengths.unsqueeze(1)
+    return result, frame_mask(lengths, result.shape[1])
 
 
 def recurrent(gru: nn.GRU, x: Sequence) -> Float[Tensor, "batch frames states"]:
