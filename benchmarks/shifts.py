@@ -15,9 +15,9 @@ import numpy as np
 
 from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.corpora.source import Source
+from affekt.corpora.waveforms import read_waveform
 from affekt.evaluation.metrics import confusion, ua
 from affekt.features.augment import add_reverb, apply_codec, apply_lowpass, make_noise
-from affekt.features.extract import waveform
 from affekt.inference.recognizer import Recognizer
 from affekt.protocols import Split, key
 
@@ -57,7 +57,7 @@ def scores(bundle: Bundle, corpus: Source) -> dict[str, float]:
     test = set(Split.load(bundle.file("split.json")).parts["test"])
     heard = [one for one in corpus.read() if key(one) in test]
     truth = np.array([bundle.emotions.index(one.emotion) for one in heard])
-    sounds, recognizer = [waveform(one) for one in heard], Recognizer.load(bundle.folder)
+    sounds, recognizer = [read_waveform(one) for one in heard], Recognizer.load(bundle.folder)
     result = {}
     for name, shift in SHIFTS.items():
         draw = np.random.default_rng(0)

@@ -40,6 +40,7 @@ LEVELS = {
 ORDERED = (
     ("errors", "extras", "registry"),
     ("utterance", "files", "labels", "audio", "config", "batch"),
+    ("corpora", "features"),
     ("evaluation", "runs"),
     ("workflows", "search"),
 )

@@ -7,7 +7,7 @@ import torch
 
 from affekt.bundle.pipeline import rebuild
 from affekt.corpora.source import Source
-from affekt.features.extract import waveform
+from affekt.corpora.waveforms import read_waveform
 from affekt.workflows.finetune import finetuning_recipe
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
@@ -41,4 +41,4 @@ def test_a_new_emotion_is_learnt_from_a_few_clips(clips, tmp_path, monkeypatch):
     bundle = make_bundle(recipe, [run], tmp_path / "mine", say=lambda _: None)
     pipeline, angry = rebuild(bundle), next(u for u in clips.read() if u.emotion == "angry")
     with torch.inference_mode():
-        assert pipeline(torch.from_numpy(waveform(angry))[None]).argmax().item() == 0
+        assert pipeline(torch.from_numpy(read_waveform(angry))[None]).argmax().item() == 0

@@ -24,7 +24,7 @@ def iemocap(tmp_path_factory):
     return Source("iemocap", str(root))
 
 
-NO_SOUND = ("no audio is there: the corpus is read as text",)
+NO_SOUND = ("no audio: the corpus is read as text",)
 
 
 def test_iemocap_as_published_has_its_counts(iemocap):
@@ -71,7 +71,7 @@ def test_a_published_clip_that_is_missing_or_foreign_is_named(tmp_path):
     missing, extra, *_ = describe(Source("ravdess", str(tmp_path))).problems
     assert missing.startswith("1440 of 1440 published utterances are missing: 03-01-01-01-01-01-01,")
     assert missing.endswith("and 1420 more")
-    assert extra == "1 utterances are not among the published: 03-01-01-01-01-01-25"
+    assert extra == "1 utterances are not in the published corpus: 03-01-01-01-01-01-25"
 
 
 def test_what_the_user_leaves_out_is_no_fault_of_the_corpus(iemocap):
@@ -114,7 +114,7 @@ def test_files_that_do_not_open_are_named_by_both(name, tmp_path):
     source = made(tmp_path, (name, None, None), ("gone.wav", None, None))
     for found in (describe(source), check(source)):
         assert any(problem == "1 audio files are missing: gone.wav" for problem in found.problems)
-        assert any(problem.startswith(f"1 cannot be read: {name}; the first: ") for problem in found.problems)
+        assert any(problem.startswith(f"1 cannot be read: {name}; the first one: ") for problem in found.problems)
 
 
 def test_a_whole_corpus_has_no_problem(tmp_path):
@@ -148,11 +148,11 @@ def test_duplicates_say_whether_bytes_and_labels_agree(tmp_path):
     (tmp_path / "happy/1.wav").write_bytes(encoded(samples))
     (tmp_path / "happy/2.wav").write_bytes(encoded(samples))
     (problem,) = check(Source("folder", str(tmp_path))).problems
-    assert problem == "the same sound and bytes: happy/1.wav, happy/2.wav"
+    assert problem == "the same audio and bytes: happy/1.wav, happy/2.wav"
     (tmp_path / "happy/2.wav").unlink()
     (tmp_path / "sad/1.flac").write_bytes(encoded(samples, format="FLAC"))
     (problem,) = check(Source("folder", str(tmp_path))).problems
-    assert problem == "the same sound, labelled happy and sad: happy/1.wav, sad/1.flac"
+    assert problem == "the same audio, labelled happy and sad: happy/1.wav, sad/1.flac"
 
 
 def test_stretches_of_one_file_are_heard_apart(tmp_path):
@@ -160,12 +160,12 @@ def test_stretches_of_one_file_are_heard_apart(tmp_path):
     (tmp_path / "a.wav").write_bytes(encoded(samples))
     read_segments = (("a.wav", 0, 1), ("a.wav", 1, 2), ("a.wav", 2, 3.004), ("a.wav", 2.5, 4))
     calls = []
-    found = check(made(tmp_path, *read_segments), lambda done, files: calls.append((done, files)))
+    found = check(made(tmp_path, *read_segments), lambda *call: calls.append(call))
     assert found.files == 1
-    assert calls == [(1, 1)]
+    assert calls == [("checking", 1, 1)]
     assert found.silent == ("a.wav#1-2",)
     assert found.duplicates == (("a.wav#0-1", "a.wav#2-3.004"),)
-    assert "lasts 3.00 s; the utterance ends at 4.0 s" in found.unreadable["a.wav#2.5-4"]
+    assert "ends at 3.00 s, the utterance at 4.0 s" in found.unreadable["a.wav#2.5-4"]
 
 
 # Export

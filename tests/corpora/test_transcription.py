@@ -1,4 +1,4 @@
-"""A corpus gets words from a recogniser: what is written, what stays, and how a killed run goes on."""
+"""Transcription of a corpus: what is written, what is kept, and how an interrupted run resumes."""
 
 import json
 
@@ -13,24 +13,24 @@ from tests.conftest import data_folder
 from tests.corpora.trees import sound, touch, write
 
 
-class Ear:
-    """A recogniser that says how long it heard, and in which language; it may be killed at its n-th utterance."""
+class FakeRecognizer:
+    """Returns the waveform's length and the language; may be interrupted at its n-th utterance."""
 
-    name = "asr:ear"
+    name = "asr:fake"
 
     def __init__(self, killed_at=None):
-        self.heard, self.killed_at = [], killed_at
+        self.lengths, self.killed_at = [], killed_at
 
     def __call__(self, waveform, language):
-        if len(self.heard) == self.killed_at:
+        if len(self.lengths) == self.killed_at:
             raise KeyboardInterrupt
-        self.heard.append(len(waveform))
-        return f"  {len(waveform)} samples\n in {language or 'any tongue'} "
+        self.lengths.append(len(waveform))
+        return f"  {len(waveform)} samples\n in {language or 'any language'} "
 
 
 @pytest.fixture
 def calls(tmp_path):
-    """Four utterances: two stretches of one file, a whole file, and one whose words are known."""
+    """Four utterances: two segments of one file, a whole file, and one with text."""
     sound(tmp_path / "one.wav", 1, seconds=1.0)
     sound(tmp_path / "two.wav", 2, seconds=0.5)
     rows = [
@@ -43,119 +43,121 @@ def calls(tmp_path):
     return Source("table", str(tmp_path / "calls.jsonl")).read()
 
 
-def words(path):
-    return {one.id: (one.text, one.text_by) for one in Source("table", str(path)).read()}
+def texts(path):
+    return {utterance.id: (utterance.text, utterance.text_by) for utterance in Source("table", str(path)).read()}
 
 
 RECOGNISED = {
-    "a": ("4000 samples in any tongue", "asr:ear"),
-    "b": ("8000 samples in de", "asr:ear"),
-    "c": ("8000 samples in any tongue", "asr:ear"),
+    "a": ("4000 samples in any language", "asr:fake"),
+    "b": ("8000 samples in de", "asr:fake"),
+    "c": ("8000 samples in any language", "asr:fake"),
     "d": ("Well, yes", ""),
 }
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_the_words_are_marked_and_given_ones_stay(suffix, calls, tmp_path):
+def test_recognised_text_is_marked_and_existing_text_is_kept(suffix, calls, tmp_path):
     output = tmp_path / "new" / f"worded{suffix}"
-    found = transcribe(calls, Ear(), output)
-    assert words(output) == RECOGNISED
-    assert (found.utterances, found.given, found.recognised, found.resumed, found.wordless) == (4, 1, 3, 0, 0)
+    result = transcribe(calls, FakeRecognizer(), output)
+    assert texts(output) == RECOGNISED
+    assert (result.utterances, result.given, result.recognised, result.resumed, result.wordless) == (4, 1, 3, 0, 0)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
-def test_all_else_stays_as_it_was(calls, tmp_path):
+def test_all_other_fields_are_kept(calls, tmp_path):
     output = tmp_path / "worded.jsonl"
-    transcribe(calls, Ear(), output)
+    transcribe(calls, FakeRecognizer(), output)
     silent = {"corpus": "", "text": "", "text_by": ""}
     for before, after in zip(calls, Source("table", str(output)).read(), strict=True):
         assert {**vars(before), **silent} == {**vars(after), **silent}
 
 
-def test_all_are_heard_again_only_when_that_is_asked_for(calls, tmp_path):
+def test_existing_text_is_replaced_only_on_request(calls, tmp_path):
     first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
-    transcribe(calls, Ear(), first)
-    ear = Ear()
-    ear.name = "asr:other"
-    found = transcribe(Source("table", str(first)).read(), ear, tmp_path / "kept.jsonl")
-    assert (found.recognised, ear.heard) == (0, [])
-    assert words(tmp_path / "kept.jsonl") == RECOGNISED
-    transcribe(calls, ear, second, again=True)
-    assert {by for _, by in words(second).values()} == {"asr:other"}
-    assert words(second)["d"][0] == "6400 samples in any tongue"
+    transcribe(calls, FakeRecognizer(), first)
+    recognizer = FakeRecognizer()
+    recognizer.name = "asr:other"
+    result = transcribe(Source("table", str(first)).read(), recognizer, tmp_path / "kept.jsonl")
+    assert (result.recognised, recognizer.lengths) == (0, [])
+    assert texts(tmp_path / "kept.jsonl") == RECOGNISED
+    transcribe(calls, recognizer, second, again=True)
+    assert {by for _, by in texts(second).values()} == {"asr:other"}
+    assert texts(second)["d"][0] == "6400 samples in any language"
 
 
-def test_a_killed_run_goes_on_and_repeats_nothing(calls, tmp_path):
+def test_an_interrupted_run_resumes_without_repeating(calls, tmp_path):
     output, journal = tmp_path / "worded.jsonl", tmp_path / "worded.jsonl.partial.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        transcribe(calls, Ear(killed_at=2), output)
+        transcribe(calls, FakeRecognizer(killed_at=2), output)
     assert not output.exists()
     with journal.open("a") as lines:
-        lines.write('{"by": "asr:ear", "id": "c", "te')  # killed within a line
-    ear, told = Ear(), []
-    found = transcribe(calls, ear, output, progress=lambda done, of: told.append((done, of)))
-    assert (ear.heard, told) == ([8000], [(3, 3)])
-    assert (found.recognised, found.resumed) == (3, 2)
-    assert words(output) == RECOGNISED
+        lines.write('{"by": "asr:fake", "id": "c", "te')  # interrupted within a line
+    recognizer, calls_of_progress = FakeRecognizer(), []
+    result = transcribe(calls, recognizer, output, progress=lambda *call: calls_of_progress.append(call))
+    assert (recognizer.lengths, calls_of_progress) == ([8000], [("transcribing", 3, 3)])
+    assert (result.recognised, result.resumed) == (3, 2)
+    assert texts(output) == RECOGNISED
     assert not journal.exists()
 
 
-def test_a_journal_of_another_run_is_not_mixed_in(calls, tmp_path):
+def test_a_journal_of_another_run_is_refused(calls, tmp_path):
     output, journal = tmp_path / "worded.jsonl", tmp_path / "worded.jsonl.partial.jsonl"
     for line, message in (
-        ('{"by": "asr:other", "id": "a", "text": "x"}', "belongs to another run .it holds 'a' by asr:other"),
-        ('{"by": "asr:ear", "id": "z", "text": "x"}', "belongs to another run .it holds 'z' by asr:ear"),
-        ('{"my": "diary"}', "holds something else than recognised words"),
-        ("Dear diary", "holds something else than recognised words"),
+        ('{"by": "asr:other", "id": "a", "text": "x"}', "belongs to another run .it has 'a' by asr:other"),
+        ('{"by": "asr:fake", "id": "z", "text": "x"}', "belongs to another run .it has 'z' by asr:fake"),
+        ('{"my": "diary"}', "not a journal"),
+        ("Dear diary", "not a journal"),
     ):
         write(journal, line + "\n")
         with pytest.raises(BadOutput, match=message):
-            transcribe(calls, Ear(), output)
+            transcribe(calls, FakeRecognizer(), output)
         assert journal.read_text() == line + "\n"
 
 
-def test_nothing_is_written_over_and_bad_outputs_are_refused_at_once(calls, tmp_path):
-    ear = Ear()
-    with pytest.raises(BadOutput, match=r"calls\.jsonl exists, and is not written over"):
-        transcribe(calls, ear, tmp_path / "calls.jsonl")
+def test_an_output_that_cannot_be_written_is_refused_at_once(calls, tmp_path):
+    recognizer = FakeRecognizer()
+    with pytest.raises(BadOutput, match=r"calls\.jsonl exists"):
+        transcribe(calls, recognizer, tmp_path / "calls.jsonl")
     with pytest.raises(BadOutput, match=r"worded\.txt: expected a name ending in \.jsonl or \.csv"):
-        transcribe(calls, ear, tmp_path / "worded.txt")
+        transcribe(calls, recognizer, tmp_path / "worded.txt")
     write(tmp_path / "mute.csv", "id,text,emotion\nx,Well,sad\n")
-    with pytest.raises(BadOutput, match="1 utterances have no sound, first x"):
-        transcribe(Source("table", str(tmp_path / "mute.csv")).read(), ear, tmp_path / "worded.csv")
-    assert ear.heard == []
+    with pytest.raises(BadOutput, match="1 utterances have no audio, first x"):
+        transcribe(Source("table", str(tmp_path / "mute.csv")).read(), recognizer, tmp_path / "worded.csv")
+    assert recognizer.lengths == []
 
 
-def test_what_cannot_be_heard_is_counted_when_the_others_are_done(tmp_path):
+def test_unreadable_utterances_are_reported_once_the_others_are_done(tmp_path):
     sound(tmp_path / "good.wav")
     touch(tmp_path, "empty.wav")
     rows = ["id,audio,emotion,start,end", "a,empty.wav,sad,,", "b,gone.wav,sad,,", "c,good.wav,sad,,",
             "d,good.wav,sad,0.1,9", "e,good.wav,sad,0.1,0.15"]  # fmt: skip
     write(tmp_path / "t.csv", "\n".join(rows) + "\n")
-    output, ear = tmp_path / "worded.csv", Ear()
+    output, recognizer = tmp_path / "worded.csv", FakeRecognizer()
     utterances = Source("table", str(tmp_path / "t.csv")).read()
-    with pytest.raises(BadCorpus, match=r"4 of 5 utterances cannot be heard: a: .*; b: .*; d: .* and e\. The words"):
-        transcribe(utterances, ear, output)
-    assert ear.heard == [8000]
+    with pytest.raises(BadCorpus, match=r"4 of 5 utterances cannot be read: a: .*; b: .*; e: .* and d\."):
+        transcribe(utterances, recognizer, output)
+    assert recognizer.lengths == [8000]
     assert not output.exists()
-    found = transcribe([one for one in utterances if one.id == "c"], ear, output)
-    assert (found.resumed, ear.heard) == (1, [8000])
+    result = transcribe([one for one in utterances if one.id == "c"], recognizer, output)
+    assert (result.resumed, recognizer.lengths) == (1, [8000])
 
 
-def test_silence_has_no_words_and_is_marked_all_the_same(calls, tmp_path):
-    ear = Ear()
-    found = transcribe(calls, type("Deaf", (), {"name": ear.name, "__call__": lambda *_: " "})(), tmp_path / "w.jsonl")
-    assert found.wordless == 3
-    assert words(tmp_path / "w.jsonl")["a"] == ("", "asr:ear")
+def test_an_utterance_without_words_is_marked_too(calls, tmp_path):
+    recognizer = FakeRecognizer()
+    result = transcribe(
+        calls, type("Wordless", (), {"name": recognizer.name, "__call__": lambda *_: " "})(), tmp_path / "w.jsonl"
+    )
+    assert result.wordless == 3
+    assert texts(tmp_path / "w.jsonl")["a"] == ("", "asr:fake")
 
 
-def test_a_recogniser_that_is_not_there_is_said(tmp_path, monkeypatch):
+def test_a_missing_model_is_an_error(tmp_path, monkeypatch):
     monkeypatch.delenv("AFFEKT_MODELS", raising=False)
     with_library = pytest.importorskip("faster_whisper", reason="needs the extra asr")
     assert with_library.WhisperModel
-    with pytest.raises(BadConfig, match="holds no Whisper in CTranslate2's format: expected model"):
+    with pytest.raises(BadConfig, match="has no Whisper in CTranslate2's format: expected model"):
         Whisper(str(tmp_path))
-    with pytest.raises(BadConfig, match="is no folder; expected one with a Whisper"):
+    with pytest.raises(BadConfig, match="is not a folder; expected one with a Whisper"):
         Whisper(str(tmp_path / "nowhere"))
     with pytest.raises(BadConfig, match="device 'tpu': expected cpu or cuda"):
         Whisper(str(tmp_path), "tpu")
@@ -164,19 +166,19 @@ def test_a_recogniser_that_is_not_there_is_said(tmp_path, monkeypatch):
         Whisper(str(tmp_path))
 
 
-def test_without_the_extra_the_cure_is_named(monkeypatch):
+def test_a_missing_extra_is_an_error_that_names_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faster_whisper", None)
-    with pytest.raises(MissingExtra, match=r"recognising words needs faster_whisper: pip install 'affekt\[asr\]'"):
+    with pytest.raises(MissingExtra, match=r"speech recognition needs faster_whisper: pip install 'affekt\[asr\]'"):
         Whisper("small")
 
 
-def test_the_command_refuses_before_it_loads_anything(tmp_path):
+def test_the_command_checks_its_output_before_it_loads_a_model(tmp_path):
     sound(tmp_path / "calls" / "sad" / "1.wav")
     write(tmp_path / "there.csv", "")
     command = ("corpus", "transcribe", "folder", tmp_path / "calls", "--model", "/nowhere/at/all")
     run = affekt(*command, "--output", tmp_path / "there.csv")
     assert (run.returncode, run.stdout) == (2, "")
-    assert "exists, and is not written over" in run.stderr
+    assert "there.csv exists" in run.stderr
     assert len(run.stderr.splitlines()) == 1
 
 
@@ -186,12 +188,12 @@ def whisper_base():
     return data_folder("AFFEKT_MODELS", "whisper-base-ct2")
 
 
-def test_whisper_writes_down_a_german_and_an_english_sentence(whisper_base, emodb, cremad):
-    recogniser = Whisper(str(whisper_base))
-    assert recogniser.name == "asr:whisper-base-ct2"
-    assert "Eisschrank" in recogniser(load(emodb / "wav" / "03a01Fa.flac"), "de")
+def test_whisper_transcribes_a_german_and_an_english_sentence(whisper_base, emodb, cremad):
+    recognizer = Whisper(str(whisper_base))
+    assert recognizer.name == "asr:whisper-base-ct2"
+    assert "Eisschrank" in recognizer(load(emodb / "wav" / "03a01Fa.flac"), "de")
     (clip,) = (cremad / "audio").glob("1001_DFA_ANG_XX.*")
-    assert "jacket" in recogniser(load(clip), "")
+    assert "jacket" in recognizer(load(clip), "")
 
 
 def test_the_command_transcribes_a_folder(whisper_base, emodb, tmp_path):
@@ -201,6 +203,6 @@ def test_the_command_transcribes_a_folder(whisper_base, emodb, tmp_path):
     run = affekt(*command, "--output", tmp_path / "worded.csv", "--json")
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["recognised"] == 1
-    ((text, by),) = words(tmp_path / "worded.csv").values()
+    ((text, by),) = texts(tmp_path / "worded.csv").values()
     assert "Eisschrank" in text
     assert by == "asr:whisper-base-ct2"

@@ -9,10 +9,12 @@ import soundfile
 import torch
 
 from affekt.audio.read import blocks, load
+from affekt.corpora import waveforms
+from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadConfig, BadCorpus
 from affekt.features import extract as extraction
 from affekt.features.augment import Alteration, Copy
-from affekt.features.extract import extract, frames, read_segments, waveform
+from affekt.features.extract import extract, frames
 from affekt.features.spectral import MFCC, MFCCConfig
 from affekt.features.store import file_hash
 from affekt.utterance import Utterance
@@ -60,46 +62,14 @@ def dialogue(tmp_path):
     ]
 
 
-def test_stretches_are_cut_to_the_sample_in_one_pass(dialogue, monkeypatch):
-    calls = []
-    monkeypatch.setattr(extraction, "blocks", lambda path: calls.append(path) or blocks(path))
-    whole = load(dialogue[0].audio)
-    spans = {"a": (0, 1), "b": (70_000, 200_001), "c": (65_535, 65_537), "d": (5, None), "e": (300_000, 320_000)}
-    found = dict(read_segments(dialogue[0].audio, spans))
-    assert set(found) == set(spans)
-    assert len(calls) == 1
-    for key, (first, last) in spans.items():
-        np.testing.assert_array_equal(found[key], whole[first:last])
-
-
-def test_reading_stops_after_the_last_stretch(dialogue, monkeypatch):
-    read = []
-
-    def counted(path):
-        for block in blocks(path):
-            read.append(len(block))
-            yield block
-
-    monkeypatch.setattr(extraction, "blocks", counted)
-    assert len(waveform(dialogue[0])) == 16_000
-    assert sum(read) < 160_000  # of 320,000
-
-
-def test_a_waveform_is_its_stretch(dialogue, corpus):
-    whole = load(dialogue[0].audio)
-    np.testing.assert_array_equal(waveform(dialogue[2]), whole[round(12.3457 * 16_000) : round(13.1 * 16_000)])
-    np.testing.assert_array_equal(waveform(dialogue[4]), whole[19 * 16_000 :])
-    np.testing.assert_array_equal(waveform(corpus[3]), load(corpus[3].audio))
-
-
 def test_many_utterances_of_a_file_read_it_twice(dialogue, monkeypatch):
     decoded, hashed = [], []
-    monkeypatch.setattr(extraction, "blocks", lambda path: decoded.append(path) or blocks(path))
+    monkeypatch.setattr(waveforms, "blocks", lambda path: decoded.append(path) or blocks(path))
     monkeypatch.setattr(extraction, "file_hash", lambda path: hashed.append(path) or file_hash(path))
     stored = extract(MFCC(CONFIG), "mfcc", dialogue)
     assert (len(decoded), len(hashed)) == (1, 1)  # once for its hash, once for its sound
     for values, utterance in zip(stored, dialogue, strict=True):
-        np.testing.assert_array_equal(values, frames(MFCC(CONFIG), [waveform(utterance)])[0].astype(np.float16))
+        np.testing.assert_array_equal(values, frames(MFCC(CONFIG), [read_waveform(utterance)])[0].astype(np.float16))
 
 
 def test_stored_equals_computed_and_is_computed_once(corpus, caplog):
@@ -132,8 +102,8 @@ def test_batches_are_of_like_length_and_within_the_limit(corpus):
     assert sum(count for count, _ in encoder.given) == 12
     assert all(count * samples <= 48_000 for count, samples in encoder.given)
     assert len(encoder.given) < 7
-    padding = sum(count * samples for count, samples in encoder.given) - sum(len(waveform(u)) for u in corpus)
-    assert padding < 0.2 * sum(len(waveform(u)) for u in corpus)
+    padding = sum(count * samples for count, samples in encoder.given) - sum(len(read_waveform(u)) for u in corpus)
+    assert padding < 0.2 * sum(len(read_waveform(u)) for u in corpus)
     for values, expected in zip(stored, alone, strict=True):
         np.testing.assert_allclose(values, expected, atol=0.05)
     assert stored.store.folder != alone.store.folder  # the last bits may differ
@@ -164,24 +134,6 @@ def test_all_are_tried_and_one_error_names_the_first_failures(corpus, dialogue, 
     encoder = Watched()
     extract(encoder, "mfcc", [*corpus, *dialogue])
     assert not encoder.given  # what could be computed was
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"end": 1.05, "start": 1.0}, r"0\.050 s of sound; at least 0\.1 s are needed"),
-        ({"start": 30.0}, r"0\.000 s of sound"),
-        ({"start": 18.0, "end": 25.0}, r"ends at 20\.00 s, and the utterance at 25\.0 s"),
-        ({"audio": None}, "it has no sound"),
-    ],
-)
-def test_a_waveform_that_is_not_there_is_said(dialogue, change, message):
-    with pytest.raises(BadCorpus, match=f"made 0.0: .*{message}"):
-        waveform(replace(dialogue[0], **change))
-
-
-def test_an_end_that_was_rounded_up_is_no_failure(dialogue):
-    assert len(waveform(replace(dialogue[0], start=19.0, end=20.05))) == 16_000
 
 
 def test_values_that_cannot_be_stored_fail_aloud(corpus):

@@ -17,9 +17,9 @@ from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import rebuild
 from affekt.cli.train import train as command
 from affekt.corpora.source import Source
+from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadConfig, BadCorpus, BadOutput
 from affekt.evaluation.calibration import average_at_temperature, fit_temperature
-from affekt.features.extract import waveform
 from affekt.inference.recognizer import Recognizer
 from affekt.reports.card import card
 from affekt.runs.folder import Run
@@ -76,7 +76,7 @@ def fine_tuned(start, place, settings=SMALL, source="", name="mine"):
 def probabilities(bundle, utterances):
     pipeline = rebuild(bundle)
     with torch.inference_mode():
-        return np.stack([pipeline(torch.from_numpy(waveform(one))[None])[0].numpy() for one in utterances])
+        return np.stack([pipeline(torch.from_numpy(read_waveform(one))[None])[0].numpy() for one in utterances])
 
 
 # The one command

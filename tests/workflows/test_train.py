@@ -10,8 +10,8 @@ from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import rebuild
 from affekt.corpora import corpora
 from affekt.corpora.source import Source
+from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadBundle, BadConfig, BadCorpus
-from affekt.features.extract import waveform
 from affekt.features.store import FeatureStore
 from affekt.inference.recognizer import Recognizer
 from affekt.reports.card import card
@@ -125,7 +125,7 @@ def answers(bundle, ids, place):
     utterances = {f"cremad/{u.id}": u for u in corpora["cremad"].read(place / "cremad")}
     pipeline = rebuild(bundle)
     with torch.inference_mode():
-        return np.stack([pipeline(torch.from_numpy(waveform(utterances[one]))[None])[0].numpy() for one in ids])
+        return np.stack([pipeline(torch.from_numpy(read_waveform(utterances[one]))[None])[0].numpy() for one in ids])
 
 
 def test_the_answer_of_the_bundle_is_that_of_the_run(made, run, place):

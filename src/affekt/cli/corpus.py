@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,10 +72,11 @@ def check(name: Name, root: Root = "", json: Json = False, column: Columns = Non
     import json as jsonlib
     from dataclasses import asdict
 
+    from affekt.cli.display import progress_bar
     from affekt.corpora import inspection
 
     source = _source(name, root, column, emotion)
-    with _progress("checking") as progress:
+    with progress_bar() as progress:
         found = inspection.check(source, progress)
     if json:
         print(jsonlib.dumps(asdict(found)))
@@ -124,12 +124,13 @@ def transcribe(
     import json as jsonlib
     from dataclasses import asdict
 
+    from affekt.cli.display import progress_bar
     from affekt.corpora import transcription
 
     utterances = _source(name, root, column, emotion).read()
     transcription.check_output(output, utterances)
     recogniser = transcription.Whisper(model, device)
-    with _progress("transcribing") as progress:
+    with progress_bar() as progress:
         found = transcription.transcribe(utterances, recogniser, output, again=again, progress=progress)
     if json:
         print(jsonlib.dumps({**asdict(found), "output": str(output), "text_by": recogniser.name}))
@@ -153,15 +154,6 @@ def pairs(option: str, values: list[str] | None) -> dict[str, str]:
             raise BadConfig(f"{option} {value!r}: expected two words with = between them")
         pairs[left] = right
     return pairs
-
-
-@contextmanager
-def _progress(task: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Draw a progress bar on a terminal; yield None elsewhere."""
-    from affekt.cli.display import progress_bar
-
-    with progress_bar() as progress:
-        yield progress and (lambda done, total: progress(task, done, total))
 
 
 def _print_description(source: Source, found: Description, labels: str) -> None:
@@ -198,6 +190,8 @@ def _print_check(source: Source, found: Check) -> None:
     print(f"{source.title}{note}: {found.utterances} utterances, {found.files} files heard")
     if not found.problems:
         print("nothing is wrong: every file is there, can be read, is not silent, and stands only once")
+    for note in found.notes:
+        print(f"note: {note}")
     _print_problems(found.problems)
 
 

@@ -1,11 +1,11 @@
-"""What a corpus holds, and whether it is whole: `describe` reads headers only, `check` hears every file."""
+"""What a corpus contains, and whether it is complete: `describe` reads headers only, `check` decodes every file."""
 
 from __future__ import annotations
 
 import filecmp
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,26 +13,29 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from affekt.audio.read import MEDIA_SUFFIXES, SAMPLE_RATE, Waveform, check_length, load
+from affekt.audio.read import MEDIA_SUFFIXES
 from affekt.corpora.base import Published, some
 from affekt.corpora.source import Source
+from affekt.corpora.waveforms import read_waveforms, seconds_cut
 from affekt.errors import BadAudio
 from affekt.extras import need
 from affekt.labels import LabelSet, label_set
+from affekt.progress import Progress
 from affekt.utterance import Utterance
 
-STEP = 2.0**-15  # one step of 16-bit audio: what never moves by as much is digital silence
-ROUNDING = 0.01  # seconds, to which tables round their times
-POINTER = b"version https://git-lfs"
+STEP = 2.0**-15
+"""One step of 16-bit audio. A waveform that varies by less is digital silence."""
+LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a corpus holds. Counts are of utterances, by name, sorted; hours are of sound."""
+    """What a corpus contains. Counts are numbers of utterances by name, sorted."""
 
     corpus: str
     utterances: int
     hours: float
+    """Duration of the audio."""
     emotions: Mapping[str, int]
     sessions: Mapping[str, int]
     speakers: Mapping[str, int]
@@ -47,19 +50,25 @@ class Check:
     utterances: int
     files: int
     missing: tuple[str, ...]
-    unreadable: Mapping[str, str]  # id -> why
+    unreadable: Mapping[str, str]
+    """Id -> reason, for every utterance that training would refuse."""
     silent: tuple[str, ...]
-    duplicates: tuple[tuple[str, ...], ...]  # groups of utterances with the same sound
+    duplicates: tuple[tuple[str, ...], ...]
+    """Groups of utterances with the same samples."""
+    cut: Mapping[str, float]
+    """Id -> seconds that lie after the end of the file, for every utterance that is cut within the tolerance."""
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What is worth knowing but is not a fault."""
 
 
 def describe(source: Source, labels: LabelSet | None = None) -> Description:
-    """Count a corpus, or those of its utterances that are in a label set, and compare it with what was published."""
+    """Count a corpus, or its utterances in a label set, and compare the counts with the published ones."""
     everything = source.read()
     utterances = everything if labels is None else _labelled(everything, labels)
     seconds, unread = _seconds(utterances)
     missing = [utterance.id for utterance in utterances if unread.get(utterance.id) == "missing"]
-    faults = {name: reason for name, reason in unread.items() if reason != "missing"}
+    unreadable = {name: reason for name, reason in unread.items() if reason != "missing"}
     return Description(
         source.id,
         len(utterances),
@@ -67,98 +76,105 @@ def describe(source: Source, labels: LabelSet | None = None) -> Description:
         _counts(utterance.emotion for utterance in utterances),
         _counts(utterance.session for utterance in utterances),
         _counts(utterance.speaker for utterance in utterances),
-        (*differences(source, everything), *_missing(missing), *_unreadable(faults)),
+        (*differences(source, everything), *_missing(missing), *_unreadable(unreadable)),
     )
 
 
-def check(source: Source, progress: Callable[[int, int], None] | None = None) -> Check:
-    """Hear every file of a corpus. progress: called after each file with how many are done, of how many."""
+def check(source: Source, progress: Progress | None = None) -> Check:
+    """Decode all audio of a corpus, as training would, and compare its counts with the published ones.
+
+    Args:
+        source: The corpus.
+        progress: Called after each file.
+    """
     utterances = source.read()
     by_file: dict[Path, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         if utterance.audio:
             by_file[utterance.audio].append(utterance)
-    heard = _Heard()
-    for done, (path, within) in enumerate(by_file.items(), start=1):
-        heard.add(path, within)
+    findings = _Findings()
+    for done, (path, group) in enumerate(by_file.items(), start=1):
+        findings.add(path, group)
         if progress:
-            progress(done, len(by_file))
+            progress("checking", done, len(by_file))
     return Check(
         source.id,
         len(utterances),
         len(by_file),
-        tuple(heard.missing),
-        heard.unreadable,
-        tuple(heard.silent),
-        tuple(tuple(utterance.id for utterance in group) for group in heard.duplicates()),
-        (*differences(source, utterances), *heard.problems()),
+        tuple(findings.missing),
+        findings.unreadable,
+        tuple(findings.silent),
+        tuple(tuple(utterance.id for utterance in group) for group in findings.duplicates()),
+        findings.cut,
+        (*differences(source, utterances), *findings.problems()),
+        tuple(findings.notes()),
     )
 
 
-class _Heard:
-    """What was found by hearing files."""
+class _Findings:
+    """What was found in the files so far, in the order of the utterances."""
 
     def __init__(self) -> None:
         self.missing: list[str] = []
         self.unreadable: dict[str, str] = {}
         self.silent: list[str] = []
-        self.same: dict[str, list[Utterance]] = defaultdict(list)  # by the hash of the samples
+        self.cut: dict[str, float] = {}
+        self.by_hash: dict[str, list[Utterance]] = defaultdict(list)  # by the hash of the samples
 
     def add(self, path: Path, utterances: Sequence[Utterance]) -> None:
         if not path.is_file():
             self.missing += [utterance.id for utterance in utterances]
             return
-        try:
-            whole = load(path)
-        except BadAudio as error:
-            self.unreadable.update({utterance.id: _reason(path, error) for utterance in utterances})
-            return
-        for utterance in utterances:
-            try:
-                sound = stretch(utterance, whole)
-            except BadAudio as error:
-                self.unreadable[utterance.id] = str(error)
-                continue
-            if np.ptp(sound) < STEP:
-                self.silent.append(utterance.id)
+        results: dict[int, tuple[str, float] | BadAudio] = {}  # hash of the samples, "" for silence; seconds cut
+        for index, waveform in read_waveforms(dict(enumerate(utterances))):
+            if isinstance(waveform, BadAudio):
+                results[index] = waveform
             else:
-                self.same[hashlib.sha256(sound.tobytes()).hexdigest()].append(utterance)
+                digest = "" if np.ptp(waveform) < STEP else hashlib.sha256(waveform.tobytes()).hexdigest()
+                results[index] = digest, seconds_cut(utterances[index], waveform)
+        for index, utterance in enumerate(utterances):
+            result = results[index]
+            if isinstance(result, BadAudio):
+                self.unreadable[utterance.id] = _reason(path, result)
+                continue
+            digest, seconds = result
+            if digest:
+                self.by_hash[digest].append(utterance)
+            else:
+                self.silent.append(utterance.id)
+            if seconds > 0:
+                self.cut[utterance.id] = seconds
 
     def duplicates(self) -> list[list[Utterance]]:
-        return [group for group in self.same.values() if len(group) > 1]
+        return [group for group in self.by_hash.values() if len(group) > 1]
 
     def problems(self) -> list[str]:
         silent = [f"{len(self.silent)} silent: {some(self.silent)}"] if self.silent else []
-        same = [_duplicate(group) for group in self.duplicates()]
-        return [*_missing(self.missing), *_unreadable(self.unreadable), *silent, *same]
+        duplicates = [_duplicate(group) for group in self.duplicates()]
+        return [*_missing(self.missing), *_unreadable(self.unreadable), *silent, *duplicates]
 
-
-def stretch(utterance: Utterance, whole: Waveform) -> Waveform:
-    """An utterance's sound in that of its file; `BadAudio` where the file ends before it does, or there is too little."""
-    end = whole.size if utterance.end is None else round(utterance.end * SAMPLE_RATE)
-    if end > whole.size + ROUNDING * SAMPLE_RATE:
-        length = whole.size / SAMPLE_RATE
-        raise BadAudio(f"{utterance.audio} lasts {length:.2f} s; the utterance ends at {utterance.end} s")
-    part = whole[round(utterance.start * SAMPLE_RATE) : end]
-    check_length(part.size, utterance.id)
-    return part
+    def notes(self) -> list[str]:
+        if not self.cut:
+            return []
+        ids, most = list(self.cut), max(self.cut.values())
+        return [f"{len(ids)} cut, since they end after their file (by at most {most:.3f} s): {some(ids)}"]
 
 
 def differences(source: Source, utterances: Sequence[Utterance]) -> list[str]:
-    """Where a source's utterances are not what was published of their corpus, in sentences that name what differs."""
-    corpus, found = source.corpus, []
-    if source.without:  # what the user leaves out is no fault of the corpus
+    """Return a sentence for each difference between a source's utterances and the published corpus."""
+    corpus, problems = source.corpus, []
+    if source.without:  # utterances that the user excludes are not missing from the corpus
         utterances = replace(source, without=()).read()
     if corpus.names:
-        names, there = set(corpus.names()), {utterance.id for utterance in utterances}
-        if missing := sorted(names - there):
-            found.append(f"{len(missing)} of {len(names)} published utterances are missing: {some(missing)}")
-        if extra := sorted(there - names):
-            found.append(f"{len(extra)} utterances are not among the published: {some(extra)}")
+        published, present = set(corpus.names()), {utterance.id for utterance in utterances}
+        if missing := sorted(published - present):
+            problems.append(f"{len(missing)} of {len(published)} published utterances are missing: {some(missing)}")
+        if extra := sorted(present - published):
+            problems.append(f"{len(extra)} utterances are not in the published corpus: {some(extra)}")
     if corpus.published and not any(utterance.audio for utterance in utterances):
-        found.append("no audio is there: the corpus is read as text")
-    found += [text for published in corpus.published if (text := _difference(published, utterances))]
-    return found + (corpus.remarks(source.path, utterances) if corpus.remarks else [])
+        problems.append("no audio: the corpus is read as text")
+    problems += [text for counts in corpus.published if (text := _difference(counts, utterances))]
+    return problems + (corpus.remarks(source.path, utterances) if corpus.remarks else [])
 
 
 def _difference(published: Published, utterances: Sequence[Utterance]) -> str:
@@ -179,14 +195,14 @@ def _difference(published: Published, utterances: Sequence[Utterance]) -> str:
 
 
 def _unequal(kind: str, counted: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
-    """Every count that is not the published one, "angry 1268 of 1271"; nothing where nothing was published."""
+    """Return each count that differs from the published one, as "angry 1268 of 1271"; [] if none was published."""
     names = sorted({*counted, *published}) if published else []
-    both = ((name, counted.get(name, 0), published.get(name, 0)) for name in names)
-    return [f"{kind}{name} {here} of {there}" for name, here, there in both if here != there]
+    counts = ((name, counted.get(name, 0), published.get(name, 0)) for name in names)
+    return [f"{kind}{name} {count} of {expected}" for name, count, expected in counts if count != expected]
 
 
 def _labelled(utterances: Sequence[Utterance], labels: LabelSet) -> list[Utterance]:
-    """The utterances of a label set, with its emotions."""
+    """Return the utterances of a label set, with its emotions."""
     indices = ((utterance, labels.index_of(utterance)) for utterance in utterances)
     return [replace(u, emotion=labels.emotions[index]) for u, index in indices if index is not None]
 
@@ -196,7 +212,7 @@ def _counts(names: Iterator[str]) -> dict[str, int]:
 
 
 def _seconds(utterances: Sequence[Utterance]) -> tuple[float, dict[str, str]]:
-    """How long the utterances last together, by their files' headers, and why those that do not count could not."""
+    """Return the utterances' total duration by their files' headers, and the reason (by id) for each one not counted."""
     lengths: dict[Path, float | str] = {}
     total, unread = 0.0, dict[str, str]()
     for utterance in utterances:
@@ -213,7 +229,7 @@ def _seconds(utterances: Sequence[Utterance]) -> tuple[float, dict[str, str]]:
 
 
 def _length(path: Path) -> float | str:
-    """Seconds, or what is wrong with the file."""
+    """Return the duration in seconds, or what is wrong with the file."""
     if not path.is_file():
         return "missing"
     try:
@@ -223,10 +239,10 @@ def _length(path: Path) -> float | str:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What is wrong with a file; CREMA-D above all is often had as pointers in the place of its files."""
+    """Return what is wrong with a file. Copies of CREMA-D, above all, often hold Git LFS pointers instead of audio."""
     with suppress(OSError), path.open("rb") as stream:
-        if stream.read(len(POINTER)) == POINTER:
-            return f"{path} is a Git LFS pointer in the place of the sound: run git lfs pull"
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            return f"{path} is a Git LFS pointer instead of audio: run git lfs pull"
     return str(error)
 
 
@@ -236,7 +252,7 @@ def _media_length(path: Path) -> float:
         with av.open(str(path)) as container:
             return float((container.duration or 0) / av.time_base)
     except av.FFmpegError as error:
-        raise BadAudio(f"{path} is not audio that can be read: {error.strerror}", code="not_audio") from error
+        raise BadAudio(f"{path} is not readable audio: {error.strerror}", code="not_audio") from error
 
 
 def _missing(names: Sequence[str]) -> list[str]:
@@ -245,7 +261,7 @@ def _missing(names: Sequence[str]) -> list[str]:
 
 def _unreadable(reasons: Mapping[str, str]) -> list[str]:
     names = sorted(reasons)
-    return [f"{len(names)} cannot be read: {some(names)}; the first: {reasons[names[0]]}"] if names else []
+    return [f"{len(names)} cannot be read: {some(names)}; the first one: {reasons[names[0]]}"] if names else []
 
 
 def _duplicate(group: Sequence[Utterance]) -> str:
@@ -253,4 +269,4 @@ def _duplicate(group: Sequence[Utterance]) -> str:
     equal = all(filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
     labels = {utterance.emotion for utterance in group}
     differ = f", labelled {' and '.join(sorted(labels))}" if len(labels) > 1 else ""
-    return f"the same sound{' and bytes' if equal else ''}{differ}: {some([utterance.id for utterance in group])}"
+    return f"the same audio{' and bytes' if equal else ''}{differ}: {some([utterance.id for utterance in group])}"

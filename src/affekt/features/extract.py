@@ -10,17 +10,17 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from affekt.audio.read import SAMPLE_RATE, SHORTEST, Waveform, blocks
+from affekt.audio.read import SAMPLE_RATE, Waveform
 from affekt.batch import Stream
+from affekt.corpora.waveforms import read_waveforms
 from affekt.errors import AffektError, BadAudio, BadConfig, BadCorpus
 from affekt.features.augment import Copy
 from affekt.features.base import Feature
@@ -30,13 +30,10 @@ from affekt.utterance import Utterance
 
 logger = logging.getLogger(__name__)
 
-Key = TypeVar("Key", bound=Hashable)
 T = TypeVar("T")
-Span = tuple[int, int | None]  # samples at 16 kHz: the first, and the one after the last; None for the end
 
 SECONDS = {"cpu": 60.0, "cuda": 300.0}  # of sound in a batch, padding counted
 POOL = 8  # batches whose utterances are sorted by length together
-TOLERANCE = 0.1  # s that a file may end before the utterance does: times in a corpus are rounded
 LOG_INTERVAL = 30.0  # s between log lines about progress
 NAMED = 3  # failures that an error names; it counts the others
 
@@ -75,7 +72,7 @@ def extract(
         present = len(keys) - len(missing)
         logger.info("%s: %d of %d utterances in %s, computing the others", name, present, len(keys), store.folder)
     limit = round((seconds or SECONDS[device.partition(":")[0]]) * SAMPLE_RATE) if batched else 0
-    sounds = ((key, copy(sound, key) if copy else sound) for key, sound in _sounds(missing, failures))
+    sounds = ((key, copy(sound, key) if copy else sound) for key, sound in _waveforms(missing, failures))
     with on_device(encoder, device):
         for batch in track(_batches(sounds, limit), name, len(missing), progress):
             for (key, _), values in zip(batch, frames(encoder, [sound for _, sound in batch], device), strict=True):
@@ -134,42 +131,6 @@ def weights_hash(network: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def waveform(utterance: Utterance) -> Waveform:
-    """An utterance's sound, (samples,), mono, at 16 kHz; `BadCorpus` where it cannot be read."""
-    if utterance.audio is None:
-        raise BadCorpus(f"{utterance_name(utterance)}: it has no sound")
-    failures: dict[str, str] = {}
-    for _, sound in _sounds({"": utterance}, failures):
-        return sound
-    ((name, reason),) = failures.items()
-    raise BadCorpus(f"{name}: {reason}")
-
-
-def read_segments(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, Waveform]]:
-    """Stretches of one file, (samples,) each, in the order of their ends, in one pass that stops after the last of them.
-
-    Memory holds the stretches that are being read, not the file. A stretch that goes beyond the file's end is what there
-    is of it. Raises `BadAudio`.
-    """
-    waiting = dict(sorted(spans.items(), key=lambda item: item[1][0]))
-    pieces: dict[Key, list[Waveform]] = {key: [] for key in waiting}
-    position = 0
-    for block in blocks(path):
-        after = position + len(block)
-        for key, (first, last) in list(waiting.items()):
-            if first >= after:
-                break
-            pieces[key].append(block[max(0, first - position) : None if last is None else max(0, last - position)])
-            if last is not None and last <= after:
-                del waiting[key]
-                yield key, np.concatenate(pieces.pop(key))
-        if not waiting:
-            return
-        position = after
-    for key in waiting:
-        yield key, np.concatenate([np.zeros(0, np.float32), *pieces[key]])
-
-
 def _keys(utterances: Sequence[Utterance], failures: dict[str, str]) -> list[str]:
     """The utterances' keys in the store, each file read once; "" for those whose file cannot be read."""
     content = functools.cache(file_hash)
@@ -177,7 +138,7 @@ def _keys(utterances: Sequence[Utterance], failures: dict[str, str]) -> list[str
     for utterance in utterances:
         keys.append("")
         if utterance.audio is None:
-            failures[utterance_name(utterance)] = "it has no sound"
+            failures[utterance_name(utterance)] = "it has no audio"
             continue
         try:
             keys[-1] = audio_key(utterance, content)
@@ -186,38 +147,13 @@ def _keys(utterances: Sequence[Utterance], failures: dict[str, str]) -> list[str
     return keys
 
 
-def _sounds(utterances: Mapping[str, Utterance], failures: dict[str, str]) -> Iterator[tuple[str, Waveform]]:
-    """Every utterance's sound, each file read once; in `failures` why there is none, where it cannot be had."""
-    files: dict[Path, dict[str, Utterance]] = {}
-    for key, utterance in utterances.items():
-        assert utterance.audio is not None
-        files.setdefault(utterance.audio, {})[key] = utterance
-    for path, waiting in files.items():
-        try:
-            for key, sound in read_segments(path, {key: _span(utterance) for key, utterance in waiting.items()}):
-                utterance = waiting.pop(key)
-                if problem := _problem(utterance, sound):
-                    failures[utterance_name(utterance)] = problem
-                else:
-                    yield key, sound
-        except BadAudio as error:
-            failures.update({utterance_name(utterance): str(error) for utterance in waiting.values()})
-
-
-def _span(utterance: Utterance) -> Span:
-    end = None if utterance.end is None else round(utterance.end * SAMPLE_RATE)
-    return round(utterance.start * SAMPLE_RATE), end
-
-
-def _problem(utterance: Utterance, sound: Waveform) -> str:
-    """What speaks against a stretch as it was read; "" for nothing."""
-    first, last = _span(utterance)
-    found = (first + len(sound)) / SAMPLE_RATE
-    if last is not None and (last - first) / SAMPLE_RATE > len(sound) / SAMPLE_RATE + TOLERANCE:
-        return f"{utterance.audio} ends at {found:.2f} s, and the utterance at {utterance.end} s"
-    if len(sound) < SHORTEST * SAMPLE_RATE:
-        return f"{utterance.audio}: {len(sound) / SAMPLE_RATE:.3f} s of sound; at least {SHORTEST} s are needed"
-    return ""
+def _waveforms(utterances: Mapping[str, Utterance], failures: dict[str, str]) -> Iterator[tuple[str, Waveform]]:
+    """Yield the waveforms that can be read; add the reasons for the others to `failures`, by the utterance's name."""
+    for key, waveform in read_waveforms(utterances):
+        if isinstance(waveform, BadAudio):
+            failures[utterance_name(utterances[key])] = str(waveform)
+        else:
+            yield key, waveform
 
 
 def utterance_name(utterance: Utterance) -> str:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import Pipeline
+from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadCorpus
 from affekt.features.base import Feature, TextFeature
-from affekt.features.extract import waveform
 from affekt.features.extract_text import WORDLESS
 from affekt.inference.onnx import Graph
 from affekt.training.recipe import build_feature
@@ -33,7 +33,7 @@ def given(utterance: Utterance, input: bool, encoders: Mapping[str, Feature]) ->
 
     Raises `BadCorpus` where the utterance lacks its sound or its words.
     """
-    inputs: dict[str, NDArray[Any]] = {"waveform": waveform(utterance)[np.newaxis]} if input else {}
+    inputs: dict[str, NDArray[Any]] = {"waveform": read_waveform(utterance)[np.newaxis]} if input else {}
     for name, encoder in encoders.items():
         assert isinstance(encoder, TextFeature)
         if not utterance.text:

@@ -1,0 +1,110 @@
+"""The one place that turns an utterance into samples: feature extraction, `corpus check` and transcription all use it.
+
+An utterance that ends at most `TOLERANCE` after its file is cut to the samples that exist, since corpora round their
+times; one that ends later, or has less than `SHORTEST` of audio, is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from affekt.audio.read import SAMPLE_RATE, SHORTEST, Waveform, blocks
+from affekt.errors import BadAudio, BadCorpus
+from affekt.utterance import Utterance
+
+Key = TypeVar("Key", bound=Hashable)
+Span = tuple[int, int | None]
+"""First sample and the one after the last, at 16 kHz; None for the end of the file."""
+
+TOLERANCE = 0.1
+"""Seconds by which an utterance may end after its file."""
+
+
+def read_waveform(utterance: Utterance) -> Waveform:
+    """Read an utterance's waveform, (samples,) mono float32 at 16 kHz.
+
+    Raises:
+        BadCorpus: It cannot be read, ends too long after its file, or is too short.
+    """
+    ((_, waveform),) = read_waveforms({utterance.id: utterance})
+    if isinstance(waveform, BadAudio):
+        raise BadCorpus(f"{utterance.corpus} {utterance.id}: {waveform}") from waveform
+    return waveform
+
+
+def read_waveforms(utterances: Mapping[Key, Utterance]) -> Iterator[tuple[Key, Waveform | BadAudio]]:
+    """Yield each utterance's key with its waveform, or with the error that says why it has none.
+
+    Each file is read once, and only up to the end of its last utterance. Utterances of one file come in the order of their
+    ends.
+    """
+    files: dict[Path, dict[Key, Utterance]] = {}
+    for key, utterance in utterances.items():
+        if utterance.audio is None:
+            yield key, BadAudio("it has no audio", code="missing")
+        else:
+            files.setdefault(utterance.audio, {})[key] = utterance
+    for path, waiting in files.items():
+        try:
+            for key, waveform in read_segments(path, {key: _span(utterance) for key, utterance in waiting.items()}):
+                yield key, _check(waiting.pop(key), waveform) or waveform
+        except BadAudio as error:
+            yield from ((key, error) for key in waiting)
+
+
+def read_segments(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, Waveform]]:
+    """Yield segments of one file, (samples,) each, in the order of their ends.
+
+    The file is read in one pass that stops after the last segment; memory holds the segments being read, not the file. A
+    segment that extends beyond the end of the file is cut to the samples that exist.
+
+    Raises:
+        BadAudio: The file cannot be read.
+    """
+    waiting = dict(sorted(spans.items(), key=lambda item: item[1][0]))
+    pieces: dict[Key, list[Waveform]] = {key: [] for key in waiting}
+    position = 0
+    for block in blocks(path):
+        after = position + len(block)
+        for key, (first, last) in list(waiting.items()):
+            if first >= after:
+                break
+            pieces[key].append(block[max(0, first - position) : None if last is None else max(0, last - position)])
+            if last is not None and last <= after:
+                del waiting[key]
+                yield key, np.concatenate(pieces.pop(key))
+        if not waiting:
+            return
+        position = after
+    for key in waiting:
+        yield key, np.concatenate([np.zeros(0, np.float32), *pieces[key]])
+
+
+def seconds_cut(utterance: Utterance, waveform: Waveform) -> float:
+    """Return how many seconds of an utterance lie after the end of its file."""
+    first, last = _span(utterance)
+    return 0.0 if last is None else (last - first - len(waveform)) / SAMPLE_RATE
+
+
+def _span(utterance: Utterance) -> Span:
+    end = None if utterance.end is None else round(utterance.end * SAMPLE_RATE)
+    return round(utterance.start * SAMPLE_RATE), end
+
+
+def _check(utterance: Utterance, waveform: Waveform) -> BadAudio | None:
+    """Return the error of a segment that is cut by more than the tolerance or too short; None for a good one."""
+    length = len(waveform) / SAMPLE_RATE
+    if not length:
+        return BadAudio(f"{utterance.audio} ends before the utterance starts, at {utterance.start} s", code="too_short")
+    if seconds_cut(utterance, waveform) > TOLERANCE:
+        end = utterance.start + length
+        return BadAudio(f"{utterance.audio} ends at {end:.2f} s, the utterance at {utterance.end} s", code="truncated")
+    if length < SHORTEST:
+        return BadAudio(
+            f"{utterance.audio} has {length:.3f} s of the utterance; at least {SHORTEST} s are needed", code="too_short"
+        )
+    return None
