@@ -43,26 +43,26 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sweep", action="store_true")
     arguments = parser.parse_args()
-    rules = FractalOptions(HEADS)
+    options = FractalOptions(HEADS)
     if not torch.cuda.is_available():
         sys.exit("no CUDA device: fractal attention's kernels can only be measured on one")
-    if not gpu.supports(torch.empty(1, 1, DIM, device="cuda"), rules):
+    if not gpu.supports(torch.empty(1, 1, DIM, device="cuda"), options):
         sys.exit("the kernels need triton, and a card of compute capability 8.0 or more")
     torch.set_num_threads(arguments.threads)
     if arguments.sweep:
-        sweep(rules, arguments.runs)
+        sweep(options, arguments.runs)
         return
-    results = [measured(name, batch, frames, rules, arguments.runs) for name in PRECISIONS for batch, frames in SIZES]
+    results = [measured(name, batch, frames, options, arguments.runs) for name in PRECISIONS for batch, frames in SIZES]
     write("fractal_gpu", {"device": torch.cuda.get_device_name(), "heads": HEADS, "dim": DIM, "results": results})
     show(results)
 
 
-def measured(precision: str, batch: int, frames: int, rules: FractalOptions, runs: int) -> dict[str, Any]:
+def measured(precision: str, batch: int, frames: int, options: FractalOptions, runs: int) -> dict[str, Any]:
     inputs = thirds(batch, frames, PRECISIONS[precision])
-    check(inputs, rules)
-    sides: dict[str, Callable[..., Tensor]] = {"ours": partial(gpu.attend, rules=rules), "full": full}
+    check(inputs, options)
+    sides: dict[str, Callable[..., Tensor]] = {"ours": partial(gpu.attend, options=options), "full": full}
     if batch * frames <= PLAIN_MOST:
-        sides["plain"] = partial(plain, rules=rules)
+        sides["plain"] = partial(plain, options=options)
     steps: dict[str, Callable[[], object]] = {}
     for name, side in sides.items():
         steps[f"{name}, forward"] = partial(forward, side, inputs)
@@ -73,11 +73,11 @@ def measured(precision: str, batch: int, frames: int, rules: FractalOptions, run
     return {"precision": precision, "batch": batch, "frames": frames, "bytes": needed, "ms": milliseconds}
 
 
-def check(inputs: list[Tensor], rules: FractalOptions) -> None:
+def check(inputs: list[Tensor], options: FractalOptions) -> None:
     """Output and gradients are those of the plain formulation in 64 bits, on the first 2,000 frames of an utterance."""
     ours = [x[:1, :2000].detach().requires_grad_() for x in inputs]
     exact = [x.detach().double().requires_grad_() for x in ours]
-    outputs = [gpu.attend(ours[0], ours[1], ours[2], rules), plain(exact[0], exact[1], exact[2], rules)]
+    outputs = [gpu.attend(ours[0], ours[1], ours[2], options), plain(exact[0], exact[1], exact[2], options)]
     gradients = [torch.autograd.grad(outputs[0], ours, outputs[0].detach())]
     gradients.append(torch.autograd.grad(outputs[1], exact, outputs[1].detach()))
     tolerance = 1e-4 if ours[0].dtype == torch.float32 else 0.1
@@ -95,8 +95,8 @@ def full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
 
 
-def plain(query: Tensor, key: Tensor, value: Tensor, rules: FractalOptions) -> Tensor:
-    levels = fractal_scales(query, key, value, heads=rules.heads, factor=rules.factor, scales=rules.scales)
+def plain(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions) -> Tensor:
+    levels = fractal_scales(query, key, value, heads=options.heads, factor=options.factor, scales=options.scales)
     return sum(levels[1:], start=levels[0])
 
 
@@ -137,7 +137,7 @@ def rows(one: dict[str, Any]) -> Iterator[list[str]]:
         yield cells
 
 
-def sweep(rules: FractalOptions, runs: int) -> None:
+def sweep(options: FractalOptions, runs: int) -> None:
     """Our step at a size that fills the card, setting by setting; forward alone for those of the way there."""
     inputs = thirds(32, 4096, torch.float32)
     rows = []
@@ -147,7 +147,7 @@ def sweep(rules: FractalOptions, runs: int) -> None:
             for registers, programs in ((96, 5), (128, 4), (168, 3), (255, 2)):
                 launch = gpu.Launch(elements, registers, programs)
                 setattr(gpu, name, launch)
-                side = lambda: run(lambda q, k, v: gpu.attend(q, k, v, rules), inputs)  # noqa: B023, E731
+                side = lambda: run(lambda q, k, v: gpu.attend(q, k, v, options), inputs)  # noqa: B023, E731
                 rows.append([name, *launch, interleaved({"ours": side}, runs, clock=clock)["ours"]])
         setattr(gpu, name, usual)
     table(("way", "elements", "registers", "programs", "ms"), rows)

@@ -3,7 +3,7 @@
     python benchmarks/key_sparse.py [--runs 9] [--threads 1] [--sizes layer|short|model ...] [--precision bfloat16]
 
 Before: all weights are made for all utterances at once, dropped ones are multiplied by zero, and all keys are multiplied.
-Now: what `affekt.models.ks_transformer.attention` does; `kernel.attend_to_selected` from `WORTH_DROPPING`
+Now: what `affekt.models.ks_transformer.attention` does; `kernel.attend_to_selected` from `MIN_SCORES`
 scores of a head on. In "layer" it is one attention layer with its four projections, at the paper's 460 frames of speech,
 at the widths of its streams and at other lengths. "short" forces the new way at sizes below the threshold too: it is where
 the threshold was read off. "model"
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from affekt.batch import Batch, Stream
 from affekt.models.ks_transformer import attention
 from affekt.models.ks_transformer.attention import KeySparseAttention
-from affekt.models.ks_transformer.kernel import kept_keys
+from affekt.models.ks_transformer.kernel import select_keys
 from affekt.models.ks_transformer.model import KSTransformer
 
 # utterances, queries, keys, width, heads, share of the keys that is kept
@@ -45,9 +45,9 @@ LAYERS = [
     (1, 2000, 2000, 512, 8, 0.5),
 ]
 SHORT = [
-    (batch, frames, frames, width, heads, share)
+    (batch, frames, frames, width, heads, fraction)
     for frames in (20, 50, 75, 100, 125, 150, 200)
-    for batch, width, heads, share in ((8, 512, 8, 0.5), (32, 128, 4, 0.5), (32, 128, 4, None))
+    for batch, width, heads, fraction in ((8, 512, 8, 0.5), (32, 128, 4, 0.5), (32, 128, 4, None))
 ]
 MODELS = {"paper": (8, 460, 20), "small": (32, 150, 20)}  # utterances, frames of speech, tokens
 
@@ -58,9 +58,9 @@ class Before(KeySparseAttention):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *masks: Any) -> Tensor:
         key_mask, query_mask = (*masks, None, None)[:2]  # a third is the record, which nobody times
         weights = self.weights(query, key, key_mask)
-        if self.share is not None:
+        if self.fraction is not None:
             keys = None if query_mask is None else key_mask
-            kept = kept_keys(weights, self.share, queries=query_mask, keys=keys)
+            kept = select_keys(weights, self.fraction, queries=query_mask, keys=keys)
             weights = weights * kept.unsqueeze(2).to(weights.dtype)
         attended = F.dropout(weights, self.dropout, self.training) @ self._by_head(self.value(value))
         return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
@@ -87,9 +87,9 @@ Case = tuple[dict[str, Any], dict[str, nn.Module], tuple[Any, ...], bool]  # wha
 
 
 def layer_cases(kind: str) -> Iterator[Case]:
-    for batch, queries, keys, width, heads, share in LAYERS if kind == "layer" else SHORT:
-        what = {"batch": batch, "queries": queries, "keys": keys, "width": width, "heads": heads, "share": share}
-        sides = twins(partial(KeySparseAttention, width, heads, share=share, dropout=0.1))
+    for batch, queries, keys, width, heads, fraction in LAYERS if kind == "layer" else SHORT:
+        what = {"batch": batch, "queries": queries, "keys": keys, "width": width, "heads": heads, "share": fraction}
+        sides = twins(partial(KeySparseAttention, width, heads, fraction=fraction, dropout=0.1))
         torch.manual_seed(0)
         seen, other = torch.randn(batch, queries, width), torch.randn(batch, keys, width)
         yield what, sides, (seen, other, other), kind == "short"
@@ -129,10 +129,10 @@ def measured(
 
 @contextmanager
 def dropping_always(force: bool) -> Iterator[None]:
-    threshold = attention.WORTH_DROPPING
-    attention.WORTH_DROPPING = 0 if force else threshold
+    threshold = attention.MIN_SCORES
+    attention.MIN_SCORES = 0 if force else threshold
     yield
-    attention.WORTH_DROPPING = threshold
+    attention.MIN_SCORES = threshold
 
 
 def check(sides: dict[str, nn.Module], inputs: tuple[Any, ...]) -> None:

@@ -89,6 +89,9 @@ def _check_keys(hint: Any, value: Any, where: str) -> None:
         for key, entry in value.items():
             if key not in known:
                 raise BadConfig(f"{where}: {_unknown_key(key, known, getattr(hint, 'renamed', {}))}")
+            new_value = getattr(hint, "renamed_values", {}).get(key, {}).get(entry) if isinstance(entry, str) else None
+            if new_value is not None:
+                raise BadConfig(f"{where}: the value {entry!r} of {key} was renamed to {new_value!r}")
             _check_keys(hints[key], entry, f"{where}, {key}")
     elif isinstance(value, Mapping) and get_origin(hint) in (dict, Mapping):
         for key, entry in value.items():

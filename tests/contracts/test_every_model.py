@@ -1,26 +1,26 @@
-"""What is true of every model in the registry."""
+"""Properties of every model in the registry."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from affekt.batch import Batch
 from affekt.models import models
+from affekt.models.base import FeatureSpec
 from affekt.training.checkpoint import load_state, save_state
 from tests.contracts.builders import (
-    EMOTIONS,
-    TINY,
+    NUM_EMOTIONS,
     WITHOUT_MASKS,
     synthetic_batch,
     tiny,
+    tiny_config,
     with_noise_in_the_padding,
-    without_chance,
+    without_dropout,
 )
 
 pytestmark = pytest.mark.parametrize("name", models)
-
-
-def test_it_has_a_tiny_form_here(name):
-    assert name in TINY
 
 
 def test_padding_changes_nothing(name):
@@ -39,7 +39,7 @@ def test_a_batch_equals_one_by_one(name):
     torch.testing.assert_close(model(batch), alone, atol=1e-12, rtol=0)
 
 
-def test_every_parameter_gets_a_gradient_but_those_that_provably_cannot(name):
+def test_every_parameter_gets_a_gradient_except_inert_ones(name):
     model = tiny(name)
     batch = synthetic_batch(model, [10, 10, 7])
     F.cross_entropy(model(batch), batch.labels).backward()
@@ -47,7 +47,7 @@ def test_every_parameter_gets_a_gradient_but_those_that_provably_cannot(name):
     assert set(dict(model.named_parameters())) - reached == model.inert_parameters()
 
 
-def test_saved_and_loaded_it_answers_the_same(name, tmp_path):
+def test_saved_and_loaded_weights_give_the_same_logits(name, tmp_path):
     model, other = tiny(name), tiny(name)
     with torch.no_grad():
         for parameter in other.parameters():
@@ -58,16 +58,44 @@ def test_saved_and_loaded_it_answers_the_same(name, tmp_path):
     torch.testing.assert_close(model(batch), other(batch), atol=0, rtol=0)
 
 
-def test_it_explains_itself(name):
+def test_explanations_belong_to_their_utterances(name):
     model = tiny(name)
     batch = synthetic_batch(model, [9, 4])
     explanation = model.explain(batch)
-    assert explanation["embedding"].shape[0] == 2
+    assert explanation["embedding"].ndim == 2
+    alone = torch.cat([model.explain(batch[index])["embedding"] for index in range(2)])
+    torch.testing.assert_close(explanation["embedding"], alone, atol=1e-12, rtol=0)
+    assert (alone[0] - alone[1]).abs().max() > 1e-6
+    assert set(model.cross_attention.values()) <= set(explanation)
     assert all(value.isfinite().all() for value in explanation.values())
 
 
+def test_the_output_layer_gives_the_logits(name):
+    model = tiny(name)
+    batch = synthetic_batch(model, [9, 4])
+    assert model.output_layer.weight.shape[0] == model.num_emotions == NUM_EMOTIONS
+    before = model(batch)
+    with torch.no_grad():
+        model.output_layer.bias[1] += 1.0
+    changed = (model(batch) - before).abs() > 1e-6
+    assert changed.tolist() == 2 * [[False, True, False]]
+
+
+def test_sizes_of_streams_replace_those_in_the_settings(name):
+    model = tiny(name)
+    specs = {stream: FeatureSpec(2 * dim, 50.0) for stream, dim in model.dims.items()}
+    built = models[name].build(model.config, specs, 5).double()
+    streams = {
+        key: replace(stream, values=torch.cat([stream.values, stream.values], dim=-1))
+        for key, stream in synthetic_batch(model, [9, 4]).streams.items()
+    }
+    assert dict(built.dims) == {stream: spec.dim for stream, spec in specs.items()}
+    assert built(Batch(streams)).shape == (2, 5)
+
+
 def test_it_overfits_twelve_utterances(name):
-    model = tiny(name, **without_chance(name)).train()
+    torch.manual_seed(0)
+    model = models[name](without_dropout(tiny_config(name)), NUM_EMOTIONS).double().train()
     batch = synthetic_batch(model, [5, 9, 12, 20, 7, 8, 6, 11, 4, 3, 15, 10])
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(300):
@@ -76,4 +104,4 @@ def test_it_overfits_twelve_utterances(name):
         loss.backward()
         optimizer.step()
     assert (model(batch).argmax(dim=1) == batch.labels).all()
-    assert model(batch).shape == (12, EMOTIONS)
+    assert model(batch).shape == (12, NUM_EMOTIONS)

@@ -1,4 +1,4 @@
-"""Every model in the registry answers the same as ONNX, by the export that bundles are made with."""
+"""Every model in the registry computes the same as ONNX, through the export that bundles use."""
 
 import numpy as np
 import onnx
@@ -10,30 +10,30 @@ from affekt.bundle.export import export_onnx
 from affekt.bundle.pipeline import Pipeline
 from affekt.models import models
 from tests.conftest import shapes_unchecked
-from tests.contracts.builders import EMOTIONS, synthetic_batch, tiny
+from tests.contracts.builders import NUM_EMOTIONS, synthetic_batch, tiny
 
 
 @pytest.mark.parametrize("name", models)
 def test_onnx_equals_torch_at_three_lengths(name, tmp_path):
     pipeline = Pipeline(None, [tiny(name).float()]).eval()
     with shapes_unchecked():
-        export_onnx(pipeline, tmp_path / "model.onnx", [f"emotion {n}" for n in range(EMOTIONS)])
+        export_onnx(pipeline, tmp_path / "model.onnx", [f"emotion {n}" for n in range(NUM_EMOTIONS)])
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for lengths in ([40, 7], [1, 2, 3], [61]):
         batch = synthetic_batch(pipeline.models[0], lengths).to(torch.float32)
-        given = {key: stream.values for key, stream in batch.streams.items()}
-        given |= {f"{key}_mask": stream.mask for key, stream in batch.streams.items() if stream.has_time}
+        inputs = {key: stream.values for key, stream in batch.streams.items()}
+        inputs |= {f"{key}_mask": stream.mask for key, stream in batch.streams.items() if stream.has_time}
         with torch.inference_mode():
-            expected = pipeline(None, given).numpy()
-        (found,) = session.run(None, {key: tensor.numpy() for key, tensor in given.items()})
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+            expected = pipeline(None, inputs).numpy()
+        (logits,) = session.run(None, {key: tensor.numpy() for key, tensor in inputs.items()})
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("window_padding", [False, True])
 def test_fractal_attention_is_one_operator_for_all_scales(window_padding, tmp_path):
     pipeline = Pipeline(None, [tiny("mstr", blocks=1, mask_window_padding=window_padding).float()]).eval()
     with shapes_unchecked():
-        export_onnx(pipeline, tmp_path / "model.onnx", [f"emotion {n}" for n in range(EMOTIONS)])
+        export_onnx(pipeline, tmp_path / "model.onnx", [f"emotion {n}" for n in range(NUM_EMOTIONS)])
     nodes = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert nodes.count("Attention") == 1
     assert "GatherND" not in nodes

@@ -14,7 +14,7 @@ from affekt.cli.cost import cost as command
 from affekt.config import decode_named
 from affekt.cost import cost
 from affekt.cost.count import count_operations, on_meta
-from affekt.cost.encoders import ENCODERS, PAPERS, encoders_of
+from affekt.cost.encoders import ENCODERS, encoders_of
 from affekt.cost.page import page, published
 from affekt.cost.sizes import example
 from affekt.errors import AffektError, BadConfig, UnknownName
@@ -157,8 +157,11 @@ def test_encoders_have_their_published_sizes():
     assert {one.stream: one.frames for one in found if one.encoder == "ECAPA-TDNN"} == {"speaker": 1024}  # 10.24 s
 
 
-def test_every_model_of_a_paper_names_its_encoders():
-    assert {name: set(PAPERS[name]) for name in models} == {name: set(models[name].paper.frames) for name in models}
+@pytest.mark.parametrize("name", models)
+def test_every_paper_names_the_encoder_of_each_stream(name):
+    paper = models[name].paper
+    assert set(paper.encoders) == set(paper.frames)
+    assert {encoder.name for encoder in paper.encoders.values()} <= set(ENCODERS)
 
 
 @pytest.mark.parametrize(

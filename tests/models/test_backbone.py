@@ -43,7 +43,7 @@ NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.
         {"input_mix": "learned", "num_states": 2},
         {"input_mix": "learned", "num_states": 1},
         {"pooled_norm": True},
-        {"pooled_norm": True, "norm_first": True, "pooling": "mean+deviation", "pool_input": True},
+        {"pooled_norm": True, "norm_first": True, "pooling": "mean+std", "pool_input": True},
     ],
 )
 def test_in_training_every_parameter_gets_a_gradient_but_those_that_provably_cannot(name, changes):
@@ -73,8 +73,8 @@ def test_a_map_norm_is_refused_where_there_is_no_fixed_map(name, changes):
     "changes",
     [
         {"norm_first": True},
-        {"pooling": "mean+deviation"},
-        {"pool_input": True, "pooling": "mean+deviation"},
+        {"pooling": "mean+std"},
+        {"pool_input": True, "pooling": "mean+std"},
         {"pooled_norm": True},
         {"activation": "gelu"},
         {"score_width": "model"},

@@ -30,26 +30,26 @@ def fused(frames, dim=6, batch=2, dtype=torch.float64, seed=0):
     return [x.requires_grad_() for x in projected.to(dtype).chunk(3, dim=2)]
 
 
-def plain(query, key, value, rules, lengths=None):
+def plain(query, key, value, options, lengths=None):
     mask = None if lengths is None else torch.arange(query.shape[1], device=query.device) < lengths.unsqueeze(1)
     levels = fractal_scales(
         query,
         key,
         value,
-        heads=rules.heads,
-        factor=rules.factor,
-        scales=rules.scales,
+        heads=options.heads,
+        factor=options.factor,
+        scales=options.scales,
         mask=mask,
-        mask_window_padding=rules.mask_window_padding,
-        temperature=rules.temperature,
-        upsampling=rules.upsampling,
+        mask_window_padding=options.mask_window_padding,
+        temperature=options.temperature,
+        upsampling=options.upsampling,
     )
     return sum(levels) if mask is None else sum(levels) * mask.unsqueeze(2)
 
 
-def agree(inputs, rules, lengths=None):
+def agree(inputs, options, lengths=None):
     """Output within 1e-12, gradients within 1e-10."""
-    expected, output = plain(*inputs, rules, lengths), gpu.attend(*inputs, rules, lengths)
+    expected, output = plain(*inputs, options, lengths), gpu.attend(*inputs, options, lengths)
     torch.testing.assert_close(output, expected, atol=1e-12, rtol=0)
     slope = torch.randn_like(expected)
     both = [torch.autograd.grad(one, inputs, slope) for one in (output, expected)]
@@ -65,7 +65,7 @@ class TestInterpreted:
     __test__ = INTERPRETED
 
     @pytest.mark.parametrize(
-        ("frames", "rules"),
+        ("frames", "options"),
         [
             (1, FractalOptions(1)),
             (2, FractalOptions(3, factor=2, scales=2)),
@@ -81,26 +81,26 @@ class TestInterpreted:
             (163, FractalOptions(1)),
         ],
     )
-    def test_the_kernels_equal_the_plain_formulation(self, frames, rules):
-        agree(fused(frames, batch=1), rules)
+    def test_the_kernels_equal_the_plain_formulation(self, frames, options):
+        agree(fused(frames, batch=1), options)
 
     @pytest.mark.parametrize(
-        "rules",
+        "options",
         [
             FractalOptions(1, scales=3),
             FractalOptions(1, factor=2, scales=2, upsampling="repeat"),
             FractalOptions(1, scales=2, mask_window_padding=True),
         ],
     )
-    def test_each_utterance_has_its_own_length(self, rules):
-        agree(fused(41, batch=2), rules, torch.tensor([41, 16]))
+    def test_each_utterance_has_its_own_length(self, options):
+        agree(fused(41, batch=2), options, torch.tensor([41, 16]))
 
     def test_what_stands_in_the_padding_is_not_even_read(self):
-        rules, lengths = FractalOptions(1, scales=2), torch.tensor([28, 10, 0])
+        options, lengths = FractalOptions(1, scales=2), torch.tensor([28, 10, 0])
         mask = torch.arange(28) < lengths.unsqueeze(1)
         clean = fused(28, batch=3)
         dirty = [x.detach().masked_fill(~mask.unsqueeze(2), float("nan")).requires_grad_() for x in clean]
-        outputs = [gpu.attend(*inputs, rules, lengths) for inputs in (clean, dirty)]
+        outputs = [gpu.attend(*inputs, options, lengths) for inputs in (clean, dirty)]
         assert torch.equal(*outputs)
         assert not outputs[0][~mask].any()
         outputs[1].sum().backward()
@@ -112,13 +112,13 @@ class TestInterpreted:
         agree(fused(17, dim=3, batch=1), FractalOptions(1, factor=4, scales=2))
 
     def test_who_does_what_changes_no_bit(self, monkeypatch):
-        inputs, rules = fused(26, batch=1), FractalOptions(1, scales=2, dropout=0.3)
+        inputs, options = fused(26, batch=1), FractalOptions(1, scales=2, dropout=0.3)
         small_launches(monkeypatch, elements=64)
         results = []
         for processors in (1, 100):
             monkeypatch.setattr(gpu, "MULTIPROCESSORS", processors)
             torch.manual_seed(5)
-            output = gpu.attend(*inputs, rules)
+            output = gpu.attend(*inputs, options)
             results.append([output, *torch.autograd.grad(output.square().sum(), inputs)])
         assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
@@ -126,9 +126,9 @@ class TestInterpreted:
         ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 0.01), (torch.bfloat16, 0.05)]
     )
     def test_lower_precisions(self, dtype, tolerance):
-        inputs, rules = fused(20, batch=1, dtype=dtype), FractalOptions(1, scales=2)
+        inputs, options = fused(20, batch=1, dtype=dtype), FractalOptions(1, scales=2)
         exact = [x.detach().double().requires_grad_() for x in inputs]
-        output, expected = gpu.attend(*inputs, rules), plain(*exact, rules)
+        output, expected = gpu.attend(*inputs, options), plain(*exact, options)
         assert output.dtype == dtype
         torch.testing.assert_close(output.double(), expected, atol=tolerance, rtol=0)
         gradients = torch.autograd.grad(output.float().sum(), inputs)
@@ -157,13 +157,13 @@ class TestInterpreted:
 
     @pytest.mark.parametrize(("factor", "scales"), [(3, 2), (5, 1)])
     def test_what_was_dropped_on_the_way_there_is_dropped_on_the_way_back(self, factor, scales):
-        inputs, rules = fused(31, batch=1, dim=4), FractalOptions(1, factor=factor, scales=scales, dropout=0.4)
+        inputs, options = fused(31, batch=1, dim=4), FractalOptions(1, factor=factor, scales=scales, dropout=0.4)
         ways = [torch.randn_like(x) for x in inputs]
 
         def along(step):
             torch.manual_seed(7)
             moved = [(x + step * way).detach().requires_grad_() for x, way in zip(inputs, ways, strict=True)]
-            return gpu.attend(*moved, rules).square().sum(), moved
+            return gpu.attend(*moved, options).square().sum(), moved
 
         slope = (along(1e-5)[0] - along(-1e-5)[0]) / 2e-5
         loss, moved = along(0.0)
@@ -204,8 +204,8 @@ def test_the_kernels_compile_for_a_card_that_is_not_here(way, monkeypatch, tmp_p
     if "nvidia" not in importlib.import_module("triton.backends").backends:
         pytest.skip("this triton makes no code for NVIDIA's cards")
     kernel = getattr(importlib.import_module("affekt.models.layers.fractal.gpu_kernels"), way)
-    rules = FractalOptions(2, factor=2, scales=2, dropout=0.1)
-    form = form_for(rules, width=16, frames=99, elements=512, ragged=True, double=False)
+    options = FractalOptions(2, factor=2, scales=2, dropout=0.1)
+    form = form_for(options, width=16, frames=99, elements=512, ragged=True, double=False)
     pair, numbers = ("i32", "i32"), "*fp32"
     streams = [(numbers,) * 3, (pair,) * 3, numbers, pair]
     if way == "differentiate_kernel":

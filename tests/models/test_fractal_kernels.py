@@ -25,8 +25,8 @@ def streams(frames, dim=16, batch=2, dtype=torch.float64, gradient=False):
     return [x.requires_grad_(gradient) for x in made]
 
 
-def plain(query, key, value, rules, mask=None):
-    return sum(fractal_scales(query, key, value, mask=mask, **asdict(rules)))
+def plain(query, key, value, options, mask=None):
+    return sum(fractal_scales(query, key, value, mask=mask, **asdict(options)))
 
 
 LENGTHS = (1, 2, 3, 5, 26, 27, 80, 81, 82, 100, 163, 326)
@@ -36,10 +36,10 @@ LENGTHS = (1, 2, 3, 5, 26, 27, 80, 81, 82, 100, 163, 326)
 @pytest.mark.parametrize("mask_window_padding", [False, True])
 @pytest.mark.parametrize(("factor", "scales"), [(3, 4), (3, 1), (3, 5), (2, 5), (4, 2)])
 def test_answers_and_gradients_are_those_of_the_plain_way(factor, scales, mask_window_padding, upsampling):
-    rules = FractalOptions(4, factor, scales, mask_window_padding, temperature=1.5, upsampling=upsampling)
+    options = FractalOptions(4, factor, scales, mask_window_padding, temperature=1.5, upsampling=upsampling)
     for frames in LENGTHS:
         inputs = streams(frames, gradient=True)
-        outputs = [way(*inputs, rules) for way in (attend, plain)]
+        outputs = [way(*inputs, options) for way in (attend, plain)]
         torch.testing.assert_close(*outputs, atol=1e-12, rtol=0)
         owed = torch.randn(2, frames, 16, dtype=torch.float64)
         gradients = [torch.autograd.grad(output, inputs, owed) for output in outputs]
@@ -120,24 +120,26 @@ def test_every_head_of_every_utterance_is_done_once(monkeypatch, lengths, thread
 
 def test_dropout_keeps_the_mean_and_draws_anew():
     inputs = [x * 0.5 for x in streams(27, 4, batch=1)]
-    rules = FractalOptions(2, scales=1, dropout=0.4)
+    options = FractalOptions(2, scales=1, dropout=0.4)
     torch.manual_seed(0)
-    draws = torch.stack([attend(*inputs, rules) for _ in range(300)])
+    draws = torch.stack([attend(*inputs, options) for _ in range(300)])
     assert len({float(draw.sum()) for draw in draws}) == 300
     torch.manual_seed(0)
-    torch.testing.assert_close(draws[0], attend(*inputs, rules), atol=0, rtol=0)
+    torch.testing.assert_close(draws[0], attend(*inputs, options), atol=0, rtol=0)
 
 
 def test_dropout_drops_the_share_that_it_says_and_lets_the_others_grow():
     # With values of ones an attended frame is the sum of its weights; GELU is undone where it is monotone.
     weights = torch.full((3, 3 * 4096), 1 / 3).numpy()
     dropped = np.empty_like(weights)
-    rules = cpu_kernels.Rules(4096, 3, 1, False, False, 1.0, np.float32(1 / 0.7), np.uint32(0.3 * 2**32), np.uint64(7))
-    cpu_kernels._drop(weights, dropped, 4096, rules, 0)
+    options = cpu_kernels.KernelOptions(
+        4096, 3, 1, False, False, 1.0, np.float32(1 / 0.7), np.uint32(0.3 * 2**32), np.uint64(7)
+    )
+    cpu_kernels._drop(weights, dropped, 4096, options, 0)
     assert abs((dropped == 0).mean() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / dropped.size)
     np.testing.assert_allclose(dropped[dropped != 0], 1 / 3 / 0.7, rtol=1e-6)
     other = np.empty_like(weights)
-    cpu_kernels._drop(weights, other, 4096, rules._replace(seed=np.uint64(8)), 0)
+    cpu_kernels._drop(weights, other, 4096, options._replace(seed=np.uint64(8)), 0)
     both = ((dropped == 0) & (other == 0)).mean()
     assert abs(both - 0.09) < 4 * math.sqrt(0.09 * 0.91 / dropped.size)
 
@@ -253,7 +255,7 @@ def test_a_transform_takes_the_plain_way():
 
 
 def test_padding_that_is_no_number_reaches_no_frame():
-    for way in (plain, lambda q, k, v, rules, mask: attend(q, k, v, rules, mask.sum(dim=1))):
+    for way in (plain, lambda q, k, v, options, mask: attend(q, k, v, options, mask.sum(dim=1))):
         inputs, mask = streams(30, batch=1), torch.arange(30).unsqueeze(0) < 11
         expected = way(*inputs, FractalOptions(2), mask)
         for x in inputs:

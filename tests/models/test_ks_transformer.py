@@ -19,10 +19,10 @@ from affekt.models import models
 from affekt.models.base import FeatureSpec
 from affekt.models.ks_transformer import attention
 from affekt.models.ks_transformer.attention import KeySparseAttention
-from affekt.models.ks_transformer.kernel import KeySelection, attend_to_selected, kept_keys
+from affekt.models.ks_transformer.kernel import KeySelection, attend_to_selected, select_keys
 from affekt.models.ks_transformer.model import KSTransformer, KSTransformerConfig
 from tests.conftest import shapes_unchecked
-from tests.contracts.builders import EMOTIONS, synthetic_batch, tiny, with_noise_in_the_padding
+from tests.contracts.builders import NUM_EMOTIONS, synthetic_batch, tiny, with_noise_in_the_padding
 from tests.models.references import ks_transformer as reference
 
 AUTHORS = {"masked": "authors", "speech_frames": 7, "text_frames": 4}
@@ -63,12 +63,12 @@ def batch_of(model, speech, text, seed=0):
         {"value_positions": True},
         {"stack_norms": False},
         {"attention_scale": "model"},
-        {"kept_share": 0.3},
+        {"kept_fraction": 0.3},
         {"speech_stride": 2},
         {"hidden": (9, 5)},
         {"input_norm": "none", "speech_width": None},
         AUTHORS,
-        {**AUTHORS, "kept_share": 0.8, "skip": "single"},
+        {**AUTHORS, "kept_fraction": 0.8, "skip": "single"},
         {**AUTHORS, "positions": "random_frozen", "position_rows": 7},
         {**AUTHORS, "masked": False},
         {**AUTHORS, "masked": True, "input_norm": "none"},
@@ -90,7 +90,7 @@ def test_it_equals_the_loops_of_the_reference_and_so_do_its_gradients(changes):
     expected = reference.logits(weights, asdict(model.config), alone)
     torch.testing.assert_close(got, expected, atol=1e-10, rtol=0)
 
-    direction = torch.randn(3, EMOTIONS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    direction = torch.randn(3, NUM_EMOTIONS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     ours = torch.autograd.grad((got * direction).sum(), [*learned.values(), *inputs.values()])
     theirs = torch.autograd.grad((expected * direction).sum(), [*(weights[n] for n in learned), *twins.values()])
     for name, a, b in zip([*learned, *inputs], ours, theirs, strict=True):
@@ -104,51 +104,51 @@ def weights_of(rows):
 
 def test_half_of_the_keys_are_kept_by_the_sum_of_their_weights():
     weights = weights_of([[0.1, 0.2, 0.3, 0.25, 0.15], [0.3, 0.1, 0.2, 0.1, 0.3]])  # sums .4 .3 .5 .35 .45
-    assert kept_keys(weights, 0.5)[0, 0].tolist() == [
+    assert select_keys(weights, 0.5)[0, 0].tolist() == [
         False,
         False,
         True,
         False,
         True,
     ]  # 2 of 5: the half is rounded down
-    assert kept_keys(weights, 0.6)[0, 0].tolist() == [True, False, True, False, True]
-    assert kept_keys(weights, 1.0).all()
+    assert select_keys(weights, 0.6)[0, 0].tolist() == [True, False, True, False, True]
+    assert select_keys(weights, 1.0).all()
 
 
 def test_ties_are_all_kept():
-    assert kept_keys(weights_of([[0.25, 0.5, 0.25]]), 2 / 3)[0, 0].tolist() == [True, True, True]
-    assert kept_keys(weights_of([[0.25, 0.25, 0.25, 0.25]]), 0.5).all()
+    assert select_keys(weights_of([[0.25, 0.5, 0.25]]), 2 / 3)[0, 0].tolist() == [True, True, True]
+    assert select_keys(weights_of([[0.25, 0.25, 0.25, 0.25]]), 0.5).all()
 
 
 def test_each_head_and_each_utterance_chooses_for_itself():
     weights = torch.tensor([[[0.9, 0.1]], [[0.2, 0.8]]], dtype=torch.float64)
     expected = [[True, False], [False, True]]
-    assert kept_keys(weights[None], 0.5)[0].tolist() == expected
-    assert kept_keys(weights[:, None], 0.5)[:, 0].tolist() == expected
+    assert select_keys(weights[None], 0.5)[0].tolist() == expected
+    assert select_keys(weights[:, None], 0.5)[:, 0].tolist() == expected
 
 
 def test_a_single_key_is_kept():
-    assert kept_keys(weights_of([[1.0], [1.0]]), 0.5).all()
+    assert select_keys(weights_of([[1.0], [1.0]]), 0.5).all()
 
 
 def test_without_masks_padded_queries_count_and_padded_keys_are_counted():
     weights = weights_of([[0.6, 0.4, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
     keys, queries = torch.tensor([[True, True, False, False]]), torch.tensor([[True, False]])
-    assert kept_keys(weights[..., :2], 0.5)[0, 0].tolist() == [False, True]
-    assert kept_keys(weights[..., :2], 0.5, queries=queries)[0, 0].tolist() == [True, False]
-    assert kept_keys(weights, 0.75)[0, 0].tolist() == [True, True, True, True]  # the third largest sum is 0
-    assert kept_keys(weights, 0.5, queries=queries, keys=keys)[0, 0].tolist() == [True, False, False, False]
+    assert select_keys(weights[..., :2], 0.5)[0, 0].tolist() == [False, True]
+    assert select_keys(weights[..., :2], 0.5, queries=queries)[0, 0].tolist() == [True, False]
+    assert select_keys(weights, 0.75)[0, 0].tolist() == [True, True, True, True]  # the third largest sum is 0
+    assert select_keys(weights, 0.5, queries=queries, keys=keys)[0, 0].tolist() == [True, False, False, False]
 
 
 def test_nothing_is_kept_where_no_key_is_real():
     weights, none = weights_of([[0.5, 0.5]]), torch.zeros(1, 2, dtype=torch.bool)
-    assert not kept_keys(weights, 0.5, keys=none).any()
+    assert not select_keys(weights, 0.5, keys=none).any()
 
 
 @pytest.mark.parametrize("keys", [1, 2, 7, 20, 21])
 def test_the_choice_is_that_of_the_reference(keys):
     weights = torch.rand(3, 2, 5, keys, generator=torch.Generator().manual_seed(keys), dtype=torch.float64)
-    kept = kept_keys(weights, 0.5)
+    kept = select_keys(weights, 0.5)
     for utterance in range(3):
         for head in range(2):
             assert kept[utterance, head].tolist() == reference.kept_of(weights[utterance, head].tolist(), 0.5)
@@ -156,7 +156,7 @@ def test_the_choice_is_that_of_the_reference(keys):
 
 
 def test_a_share_of_one_is_vanilla_attention():
-    sparse, vanilla = KeySparseAttention(8, 2, share=1.0).double(), KeySparseAttention(8, 2, share=None).double()
+    sparse, vanilla = KeySparseAttention(8, 2, fraction=1.0).double(), KeySparseAttention(8, 2, fraction=None).double()
     vanilla.load_state_dict(sparse.state_dict())
     x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(sparse(x, x, x), vanilla(x, x, x), atol=0, rtol=0)
@@ -165,14 +165,14 @@ def test_a_share_of_one_is_vanilla_attention():
 @pytest.fixture
 def always_dropping(monkeypatch):
     """The products with the kept keys alone, at whatever size."""
-    monkeypatch.setattr(attention, "WORTH_DROPPING", 0)
+    monkeypatch.setattr(attention, "MIN_SCORES", 0)
 
 
 def both_ways(monkeypatch, attention, *given):
     """Outputs and all gradients: with all keys, the dropped ones times zero; and with the kept keys alone."""
     found = []
     for threshold in (10**9, 0):
-        monkeypatch.setattr(attention, "WORTH_DROPPING", threshold)
+        monkeypatch.setattr(attention, "MIN_SCORES", threshold)
         answer = attention(*given)
         learned = [*(x for x in given[:2]), *attention.parameters()]
         found.append([answer, *torch.autograd.grad(answer.sin().sum(), learned)])
@@ -182,10 +182,10 @@ def both_ways(monkeypatch, attention, *given):
 @pytest.mark.parametrize("masks", ["none", "keys", "keys and queries"])
 @pytest.mark.parametrize("share", [0.5, 0.3, 1.0, None])
 @pytest.mark.parametrize("sizes", [(1, 1), (7, 4), (4, 9), (12, 12)])
-def test_without_the_dropped_keys_everything_is_as_with_them(monkeypatch, share, masks, sizes):
+def test_without_the_dropped_keys_everything_is_as_with_them(monkeypatch, fraction, masks, sizes):
     """Of the utterances one is whole, one is padded, and one has no key and no query at all."""
     torch.manual_seed(0)
-    attention = KeySparseAttention(8, 2, key_dim=5, share=share).double()
+    attention = KeySparseAttention(8, 2, key_dim=5, fraction=fraction).double()
     x, context = (torch.randn(3, size, dim, dtype=torch.float64) for size, dim in zip(sizes, (8, 5), strict=True))
     queries, keys = (torch.arange(size) < torch.tensor([size, (size + 1) // 2, 0])[:, None] for size in sizes)
     masks = {"none": (), "keys": (keys,), "keys and queries": (keys, queries)}[masks]
@@ -267,7 +267,7 @@ def test_gradients_are_those_of_what_was_drawn(dropout):
 def test_16_bits_choose_by_sums_of_32():
     """Half of the keys are kept, as the paper says: sums of 16 bits would tie by the dozen."""
     weights = torch.randn(1, 2, 400, 100, generator=torch.Generator().manual_seed(0)).softmax(dim=3).bfloat16()
-    assert (kept_keys(weights, 0.5).sum(dim=2) - 50).abs().max() <= 1
+    assert (select_keys(weights, 0.5).sum(dim=2) - 50).abs().max() <= 1
     attention, x = KeySparseAttention(16, 2), torch.randn(2, 50, 16, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         answer = attention(x.requires_grad_(), x, x)
@@ -278,7 +278,7 @@ def test_16_bits_choose_by_sums_of_32():
 
 def parameters(**changes):
     with torch.device("meta"):
-        model = KSTransformer(KSTransformerConfig(**changes), emotions=4)
+        model = KSTransformer(KSTransformerConfig(**changes), num_emotions=4)
     return sum(parameter.numel() for parameter in model.parameters()), model
 
 
@@ -333,16 +333,16 @@ def test_the_preset_paper_is_what_there_is_by_default():
 def test_the_network_takes_the_streams_sizes(preset):
     config = KSTransformerConfig(**{"heads": 2, **KSTransformer.presets[preset]})
     with torch.device("meta"):
-        model = KSTransformer.build(config, SPECS, EMOTIONS)
+        model = KSTransformer.build(config, SPECS, NUM_EMOTIONS)
     assert model.dims == {"speech": 6, "text": 8}
-    assert model.output().weight.shape[0] == EMOTIONS
+    assert model.output_layer.weight.shape[0] == NUM_EMOTIONS
 
 
 def test_one_modality_needs_no_other():
     config = KSTransformerConfig(**{**KSTransformer.presets["small"], "modalities": "text"})
-    model = KSTransformer.build(config, {"text": SPECS["text"]}, EMOTIONS)
+    model = KSTransformer.build(config, {"text": SPECS["text"]}, NUM_EMOTIONS)
     assert model.streams == KSTransformer.streams_of(config) == ("text",)
-    assert model(Batch({"text": Stream(torch.randn(2, 3, 8))})).shape == (2, EMOTIONS)
+    assert model(Batch({"text": Stream(torch.randn(2, 3, 8))})).shape == (2, NUM_EMOTIONS)
 
 
 def test_what_cannot_be_is_said():
@@ -350,9 +350,9 @@ def test_what_cannot_be_is_said():
         BadConfig, match="heads = 8 does not divide the width of speech, 50: set heads, or speech_width"
     ):
         KSTransformerConfig(speech_dim=50)
-    for share in (0.0, 1.5):
-        with pytest.raises(BadConfig, match=r"kept_share = .* above 0 and up to 1"):
-            KSTransformerConfig(kept_share=share)
+    for fraction in (0.0, 1.5):
+        with pytest.raises(BadConfig, match=r"kept_fraction = .* above 0 and up to 1"):
+            KSTransformerConfig(kept_fraction=fraction)
     model = network(positions="random_frozen", position_rows=5)
     with pytest.raises(BadConfig, match="9 frames, but the table of positions ends at 5"):
         model(batch_of(model, [9], [4]))

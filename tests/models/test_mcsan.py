@@ -297,7 +297,7 @@ def test_it_is_built_for_the_features_that_it_is_given():
 def test_presets_are_settings(preset):
     thing, config = decode_named(models, {"name": f"mcsan-{preset}"}, "here")
     with torch.device("meta"):
-        assert thing(config, 4).output().weight.shape[0] == 4
+        assert thing(config, 4).output_layer.weight.shape[0] == 4
 
 
 def test_chance_is_silent_outside_training_and_at_work_within():

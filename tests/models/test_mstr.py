@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from affekt.errors import BadConfig
 from affekt.models import models
-from tests.contracts.builders import TINY, synthetic_batch, tiny, without_chance
+from tests.contracts.builders import synthetic_batch, tiny, tiny_config, without_dropout
 from tests.models.agreement import assert_exports, assert_reference_agrees
 from tests.models.references import mstr
 
@@ -34,7 +34,7 @@ OPTIONS = [
     {**PAPER, "mixer": "attention", "scales": 5},
     {"mixer": "attention", "scale_operator": "convolution", "upsampling": "repeat", "factor": 2},
     {"score_width": "model", "activation": "gelu", "projection_bias": False},
-    {"pooling": "mean+deviation", "pool_input": True, "pooled_norm": True, "norm_first": True, "stride": 2},
+    {"pooling": "mean+std", "pool_input": True, "pooled_norm": True, "norm_first": True, "stride": 2},
     {"input_norm": "layer", "num_states": 2, "input_mix": "learned", "positions": "sinusoids"},
 ]
 
@@ -94,7 +94,7 @@ def test_a_depthwise_convolution_of_equal_taps_is_the_average():
 
 def test_attention_over_scales_weighs_none_without_frames():
     model = tiny("mstr", mixer="attention", scales=5)
-    shares = model.explain(synthetic_batch(model, [8, 2]))["scale_share"]
+    shares = model.explain(synthetic_batch(model, [8, 2]))["scale_fraction"]
     torch.testing.assert_close(shares.sum(dim=2)[0], torch.ones(2, 8).double())
     assert not shares[0, :, 2:].any()  # eight frames make two of three, and none of nine
     assert not shares[1, :, 1:].any()
@@ -118,7 +118,7 @@ def test_attention_over_scales_weighs_none_without_frames():
 )
 def test_what_gets_no_gradient_is_what_is_said(changes):
     torch.manual_seed(0)
-    model = models["mstr"](models["mstr"].Config(**{**TINY["mstr"], **without_chance("mstr"), **changes}), 3).double()
+    model = models["mstr"](without_dropout(tiny_config("mstr", **changes)), 3).double()
     batch = synthetic_batch(model, [90, 85, 60, 81])
     F.cross_entropy(model(batch), batch.labels).backward()
     largest = max(p.grad.abs().max() for p in model.parameters() if p.grad is not None)

@@ -13,8 +13,8 @@ def test_together_or_one_by_one_is_the_same(monkeypatch, bias):
     x = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
     results = []
     for many in (10, 11):
-        monkeypatch.setattr(projection, "MANY", many)
-        outputs = projection.projected(x, *layers)
+        monkeypatch.setattr(projection, "MIN_FRAMES", many)
+        outputs = projection.project(x, *layers)
         weights = [p for layer in layers for p in layer.parameters()]
         results.append([*outputs, *torch.autograd.grad(sum(one.square().sum() for one in outputs), [x, *weights])])
     assert [tuple(one.shape) for one in results[0][:3]] == [(2, 5, 4), (2, 5, 8), (2, 5, 2)]
@@ -27,6 +27,6 @@ def test_attention_is_the_same_either_way(monkeypatch, attention):
     x, mask = torch.randn(2, 30, 8, dtype=torch.float64), torch.arange(30) < torch.tensor([[30], [11]])
     results = []
     for many in (1, 1000):
-        monkeypatch.setattr(projection, "MANY", many)
+        monkeypatch.setattr(projection, "MIN_FRAMES", many)
         results.append(layer(x, mask) * mask.unsqueeze(2))
     torch.testing.assert_close(*results, atol=1e-12, rtol=0)

@@ -20,14 +20,14 @@ def way(request, monkeypatch):
 @pytest.mark.parametrize("shares", [0, 1, 2, 5])
 def test_every_share_is_done_once(shares):
     done = []
-    threads.side_by_side(done.append, list(range(shares)))
+    threads.run_in_parallel(done.append, list(range(shares)))
     assert sorted(done) == list(range(shares))
 
 
 @pytest.mark.usefixtures("way")
 def test_shares_are_done_at_the_same_time():
     meeting = threading.Barrier(2, timeout=20)
-    threads.side_by_side(lambda _: meeting.wait(), [0, 1])
+    threads.run_in_parallel(lambda _: meeting.wait(), [0, 1])
 
 
 @pytest.mark.usefixtures("way")
@@ -40,7 +40,7 @@ def test_a_fault_in_any_share_is_raised_and_the_others_are_done():
         done.append(share)
 
     with pytest.raises(ValueError, match="share 1"):
-        threads.side_by_side(run, [0, 1, 2])
+        threads.run_in_parallel(run, [0, 1, 2])
     assert sorted(done) == [0, 2]
 
 
@@ -48,11 +48,11 @@ def test_a_fault_in_any_share_is_raised_and_the_others_are_done():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of a fork beside threads: the very case
 def test_a_child_process_does_not_wait_for_threads_that_it_has_not():
-    threads.side_by_side(lambda _: None, [0, 1])
+    threads.run_in_parallel(lambda _: None, [0, 1])
     child = os.fork()
     if child == 0:
         done = []
-        threads.side_by_side(done.append, [0, 1, 2])
+        threads.run_in_parallel(done.append, [0, 1, 2])
         os._exit(0 if done == [0, 1, 2] else 1)
     assert os.waitpid(child, 0)[1] == 0
 
@@ -61,4 +61,4 @@ def test_a_child_process_does_not_wait_for_threads_that_it_has_not():
 def test_a_share_that_a_signal_kept_from_being_done_is_not_taken_for_done(monkeypatch):
     monkeypatch.setattr(threads, "_team", lambda: lambda _work, _threads: None)
     with pytest.raises(KeyboardInterrupt):
-        threads.side_by_side(print, [0, 1])
+        threads.run_in_parallel(print, [0, 1])

@@ -23,7 +23,7 @@ OPTIONS = [
     {"hidden": (5,)},
     {"pooling": "max"},
     {"pooling": "mean+max"},
-    {"pooling": "mean+deviation", "pool_input": True, "pooled_norm": True, "norm_first": True},
+    {"pooling": "mean+std", "pool_input": True, "pooled_norm": True, "norm_first": True},
     {"positions": "sinusoids"},
     {"input_norm": "layer", "num_states": 2},
     {"input_norm": "layer", "num_states": 2, "input_mix": "learned", "stride": 2},

@@ -61,7 +61,7 @@ class Smooth(SpectrogramBranch):
 
     def __init__(self, dropout=0.0):
         nn.Module.__init__(self)
-        self.emotions = 3
+        self.num_emotions = 3
         self.layers = nn.ModuleList(nn.Linear(SIZE, SIZE) for _ in range(3))
         self.norm = nn.BatchNorm1d(SIZE)
         self.dropout = nn.Dropout(dropout)

@@ -171,11 +171,11 @@ def test_the_rows_of_emotions_that_both_have_are_copied():
     ours.load_state_dict(fresh.state_dict())
     load_matching_weights(ours, theirs.state_dict(), ("bored", "sad", "angry"), ("angry", "fear", "happy", "sad"))
     for name in ("weight", "bias"):
-        mine, before, other = (getattr(model.output(), name) for model in (ours, fresh, theirs))
+        mine, before, other = (getattr(model.output_layer, name) for model in (ours, fresh, theirs))
         assert torch.equal(mine[0], before[0])
         assert torch.equal(mine[1], other[3])
         assert torch.equal(mine[2], other[0])
-    last = {id(parameter) for parameter in ours.output().parameters()}
+    last = {id(parameter) for parameter in ours.output_layer.parameters()}
     for name, parameter in ours.named_parameters():
         if id(parameter) not in last:
             assert torch.equal(parameter, theirs.state_dict()[name]), name

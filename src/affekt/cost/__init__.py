@@ -63,7 +63,7 @@ def cost(
         raise BadConfig(f"{emotions} classes: expected 2 or more")
     models.resolve(name)  # a misspelt name is said as such, not as a section's
     kind, config = decode_named(models, {**override({}, list(settings)), "name": name}, name)
-    emotions = emotions or kind.paper.emotions
+    emotions = emotions or kind.paper.num_emotions
     asked = asked_frames(kind, config, frames)
     config = kind.for_lengths(config, asked) if asked else config
     model = on_meta(lambda: kind(config, emotions))

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from affekt.audio.read import SAMPLE_RATE
 from affekt.cost.count import count_operations, on_meta
 from affekt.extras import need
-from affekt.models import models
 from affekt.models.base import EmotionModel
 
 
@@ -83,28 +82,16 @@ ENCODERS = {
     "spectrogram": Encoder("spectrogram"),
     "glove": Encoder("GloVe"),
 }
-# Model -> stream -> its paper's encoder, and how many of the encoder's frames make one of the stream's.
-PAPERS: Mapping[str, Mapping[str, tuple[str, int]]] = {
-    "mstr": {"speech": ("hubert-large", 1)},
-    "vanilla": {"speech": ("hubert-large", 1)},
-    "tdfnet": {"speech": ("hubert-large", 1), "text": ("bert-base", 1), "speaker": ("ecapa", 1)},
-    "mcsan": {"speech": ("mfcc", 1), "text": ("glove", 1)},
-    "ks_transformer": {"speech": ("wav2vec-large", 1), "text": ("roberta-large", 1)},
-    "emotionnas-spectrogram": {"spectrogram": ("spectrogram", 1)},
-    "emotionnas-recurrent": {"speech": ("wav2vec-large", 4)},  # the mean of every four
-    "emotionnas-fusion": {"spectrogram": ("spectrogram", 1), "speech": ("wav2vec-large", 4)},
-}
 SPEAKER_FRAMES = 2  # of ECAPA, 10 ms, in one of HuBERT, 20 ms, beside which TDFNet's paper puts it
 
 
 def encoders_of(kind: type[EmotionModel], frames: Mapping[str, int]) -> tuple[EncoderCost, ...]:
-    """Those of a model's paper, for the utterance of which it is given so many frames. A model without a paper has none."""
-    name_of = {target: name for name, target in models.table.items()}
+    """Return the costs of the encoders in a model's paper, for an utterance with these frames of each stream."""
     costs = []
-    for stream, (name, share) in PAPERS.get(name_of[f"{kind.__module__}:{kind.__qualname__}"], {}).items():
+    for stream, encoder in kind.paper.encoders.items():
         if stream in frames:
-            count = frames[stream] * share or frames.get("speech", 0) * SPEAKER_FRAMES
-            costs.append(_cost(stream, ENCODERS[name], count))
+            count = frames[stream] * encoder.frames or frames.get("speech", 0) * SPEAKER_FRAMES
+            costs.append(_cost(stream, ENCODERS[encoder.name], count))
     return tuple(costs)
 
 

@@ -1,6 +1,6 @@
-"""The models, by name. A new one is a file beside these and a line here; the tests come free.
+"""The registry of models. To add one, write a file beside these and add a line here; the contract tests run on it unchanged.
 
-A model's presets are named behind it: "tdfnet-small" is `tdfnet` with the settings of its preset "small".
+A preset is named after its model: "tdfnet-small" is `tdfnet` with the settings of its preset "small".
 """
 
 from affekt.registry import Registry

@@ -1,9 +1,9 @@
-"""What every model is: a module that turns a batch into logits, says which streams it needs, and can explain itself."""
+"""The interface of every model: a module that turns a batch into logits, names the streams it needs, and explains itself."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -14,103 +14,133 @@ from affekt.errors import BadConfig
 
 
 def check_sizes(config: Any, *, may_be_zero: Collection[str] = ()) -> None:
-    """Raise `BadConfig` for settings that no network can have: sizes below 1, shares that are none."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        least = 0 if field.name in may_be_zero else 1
-        numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if type(one) is int]
-        if any(number < least for number in numbers):
-            raise BadConfig(f"{field.name} = {value}: expected {least} or more")
-        if "drop" in field.name and not 0 <= value < 1:
-            raise BadConfig(f"{field.name} = {value}: expected a share, from 0 to below 1")
+    """Check a model's settings: whole numbers are at least 1, dropout probabilities lie in [0, 1).
+
+    Args:
+        config: a dataclass of settings.
+        may_be_zero: names of the fields that may also be 0.
+
+    Raises:
+        BadConfig: a value is out of range.
+    """
+    for setting in fields(config):
+        value = getattr(config, setting.name)
+        minimum = 0 if setting.name in may_be_zero else 1
+        numbers = [number for number in (value if isinstance(value, tuple) else (value,)) if type(number) is int]
+        if any(number < minimum for number in numbers):
+            raise BadConfig(f"{setting.name} = {value}: expected {minimum} or more")
+        if "drop" in setting.name and not 0 <= value < 1:
+            raise BadConfig(f"{setting.name} = {value}: expected a probability, from 0 to below 1")
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What is known of a stream's features before one is read."""
+    """The properties of a stream's features that are known before any are read."""
 
     dim: int
-    frame_rate: float | None  # frames per second; None for words, and for a stream without time
-    num_states: int = 1  # states of the encoder, concatenated along dim
+    frame_rate: float | None
+    """Frames per second; None for tokens, and for a stream without time."""
+    num_states: int = 1
+    """Hidden states of the encoder, concatenated along dim."""
     has_time: bool = True
 
 
 @dataclass(frozen=True)
-class PaperSizes:
-    """What a paper feeds its model."""
+class PaperEncoder:
+    """The encoder that a paper puts before a stream."""
 
-    emotions: int
-    frames: Mapping[str, int]  # stream -> frames; 0 for a stream without time
+    name: str
+    """A key of `affekt.cost.encoders.ENCODERS`."""
+    frames: int = 1
+    """Encoder frames that make one frame of the stream."""
+
+
+@dataclass(frozen=True)
+class PaperSizes:
+    """The sizes at which a paper uses its model."""
+
+    num_emotions: int
+    frames: Mapping[str, int]
+    """Stream -> frames; 0 for a stream without time."""
+    encoders: Mapping[str, PaperEncoder] = field(default_factory=dict)
+    """Stream -> encoder; empty for a model without a paper."""
 
 
 class EmotionModel(nn.Module):
-    """The contract of the registry `affekt.models.models`.
+    """The base class of everything in the registry `affekt.models.models`.
 
-    A subclass names its parts' streams in `streams` and its frozen dataclass of settings in `Config`, takes
-    `(config, emotions)`, and is built from a recipe without further code.
+    A subclass names its streams in `streams` and its frozen dataclass of settings in `Config`, and its constructor takes
+    `(config, num_emotions)`. Recipes, exports, costs and the contract tests then work without further code.
     """
 
     Config: ClassVar[type[Any]]
-    # NAME-PRESET in a recipe: these settings, where none is given.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Preset -> settings: NAME-PRESET in a recipe uses these as defaults."""
+    tiny: ClassVar[Mapping[str, Any]]
+    """Settings of a network small enough for tests, which ignores padding and takes up to 61 frames of each stream."""
     paper: ClassVar[PaperSizes]
+    cross_attention: ClassVar[Mapping[str, str]] = {}
+    """Stream -> key in `explain` of the weights with which the stream attends to the other one; rows sum to one."""
 
-    # The parts it must be given, such as "speech", "text", "speaker"; an instance has fewer where its settings say so.
     streams: tuple[str, ...]
-    dims: Mapping[str, int]  # stream -> features of a frame
-    lengths: Mapping[str, int] = {}  # stream -> the one length it is cut or padded to; others are taken at any
-    emotions: int  # how many it tells apart
+    """Streams that a batch must have, such as "speech", "text" or "speaker". An instance may need fewer than its class."""
+    dims: Mapping[str, int]
+    """Stream -> features of a frame."""
+    lengths: Mapping[str, int] = {}
+    """Stream -> the fixed length that it is cut or padded to; streams that are not listed may have any length."""
+    num_emotions: int
 
     @classmethod
-    def streams_of(cls, config: Any) -> tuple[str, ...]:  # noqa: ARG003 (most take the same with any settings)
-        """The parts that a model with these settings must be given."""
+    def streams_of(cls, config: Any) -> tuple[str, ...]:  # noqa: ARG003 (most models need the same with any settings)
+        """Return the streams that a model with these settings needs."""
         return cls.streams
 
     @classmethod
     def for_lengths(cls, config: Any, frames: Mapping[str, int]) -> Any:
-        """The settings for utterances of so many frames, where they name the one length that a stream is brought to.
+        """Return the settings for utterances of these lengths.
 
-        The setting is `STREAM_frames`, or `frames` in a model of one stream, which counts what a `stride` leaves of them; one
-        that is no number is left as it is.
+        A stream's fixed length is the setting `STREAM_frames`, or `frames` in a model of one stream, which counts frames
+        after averaging over `stride`. Settings that are not numbers ("any") stay.
         """
         streams, stride = cls.streams_of(config), getattr(config, "stride", 1)
         sizes = {f"{stream}_frames": frames.get(stream) for stream in streams}
         if len(streams) == 1 and streams[0] in frames:
             sizes["frames"] = -(-frames[streams[0]] // stride)
-        numbers = {field.name for field in fields(config) if isinstance(getattr(config, field.name), int)}
+        numbers = {setting.name for setting in fields(config) if isinstance(getattr(config, setting.name), int)}
         return replace(config, **{name: size for name, size in sizes.items() if size and name in numbers})
 
     @classmethod
-    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> EmotionModel:
-        """The model for streams of these sizes, which replace what the settings say of sizes."""
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], num_emotions: int) -> EmotionModel:
+        """Build the model for streams of these sizes, which replace the sizes in `config`."""
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        """Logits."""
+        """Return logits."""
         raise NotImplementedError
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
-        """What the model can name of its inner life, by name; always `embedding`, (batch, width): the utterance's vector."""
+        """Return intermediate results by name; always `embedding`, (batch, width), the utterances' vectors."""
         raise NotImplementedError
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Told once, before training: stream -> mean and deviation of each feature over the training part, (dim,) each."""
+        """Store each stream's mean and standard deviation over the training set, (dim,) each, before training."""
 
-    def output(self) -> nn.Linear:
-        """The last layer, whose rows are the emotions."""
+    @property
+    def output_layer(self) -> nn.Linear:
+        """The last layer, which has one row per emotion."""
         raise NotImplementedError
 
     def set_progress(self, progress: float) -> None:
-        """Told before every step of a training how far it is, from 0 to 1: for what grows stricter as training goes on."""
+        """Set how much of the training is done, from 0 to 1, for schedules inside the model. Called before every step."""
 
-    def depth(self, parameter: str) -> int | None:  # noqa: ARG002 (a model of features has no encoder's blocks)
-        """How many blocks below the last a pretrained encoder's parameter lies; None for what is trained from the start."""
+    def depth(self, parameter: str) -> int | None:  # noqa: ARG002 (only fine-tuned models hold an encoder)
+        """Return how many blocks below the last one a pretrained encoder's parameter lies; None for any other parameter."""
         return None
 
     def paper_flops(self, frames: Mapping[str, int]) -> int | None:  # noqa: ARG002 (most papers print no operations)
-        """Operations for so many frames of each stream, by the rule behind the paper's table; None where it prints none."""
+        """Return the operations for these frames by the rule behind the paper's table; None if the paper prints none."""
         return None
 
     def inert_parameters(self) -> frozenset[str]:
-        """Names of parameters that provably never get a gradient (a key's bias under a softmax over all keys)."""
+        """Return the names of parameters that provably get no gradient, such as the bias of an attention's keys."""
         return frozenset()

@@ -43,7 +43,7 @@ def precompute_branch_outputs(model: DecisionFusion, dataset: Dataset, batch_siz
     return replace(
         dataset,
         features={BRANCH_OUTPUTS: stream},
-        specs={BRANCH_OUTPUTS: FeatureSpec(2 * model.emotions, None, has_time=False)},
+        specs={BRANCH_OUTPUTS: FeatureSpec(2 * model.num_emotions, None, has_time=False)},
         words={},
         copies=(),
         copy_probability=0.0,

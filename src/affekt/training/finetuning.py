@@ -32,7 +32,7 @@ class FineTuned(EmotionModel):
 
     def __init__(self, encoder: Feature, head: EmotionModel, *, imitates: int = 0) -> None:
         super().__init__()
-        self.encoder, self.head, self.emotions = encoder, head, head.emotions
+        self.encoder, self.head, self.num_emotions = encoder, head, head.num_emotions
         self.distillation = nn.Linear(encoder.dim // encoder.num_states, imitates) if imitates else None
         if imitates:
             self.register_buffer("teacher_mean", torch.zeros(imitates))
@@ -85,8 +85,9 @@ class FineTuned(EmotionModel):
         block = _block(parameter)
         return self.blocks if block is None else self.blocks - 1 - block
 
-    def output(self) -> nn.Linear:
-        return self.head.output()
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.head.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
         return frozenset(f"head.{name}" for name in self.head.inert_parameters())
@@ -148,7 +149,7 @@ def load_matching_weights(
     temperature: what divided the other model's logits; its rows are divided by it, so that training goes on from what it
         answered. Raises `BadConfig` where the models are of different sizes.
     """
-    output = model.output()
+    output = model.output_layer
     rows = {id(parameter) for parameter in output.parameters()}
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     for name, tensor in own.items():

@@ -144,7 +144,7 @@ class Supervised:
         soft = batch.soft_labels
         if soft is None:
             assert batch.labels is not None
-            soft = F.one_hot(batch.labels, self.model.emotions).to(next(self.model.parameters()).dtype)
+            soft = F.one_hot(batch.labels, self.model.num_emotions).to(next(self.model.parameters()).dtype)
         streams = {
             name: masked(stream, self.masking) if name in self.model.streams else stream
             for name, stream in batch.streams.items()
@@ -200,7 +200,7 @@ class Supervised:
 
 def class_counts(dataset: Dataset, model: EmotionModel) -> list[int]:
     """Return the number of utterances of each emotion."""
-    counts: list[int] = np.bincount(dataset.labels, minlength=model.emotions).tolist()
+    counts: list[int] = np.bincount(dataset.labels, minlength=model.num_emotions).tolist()
     return counts
 
 

@@ -117,7 +117,7 @@ def _attention(weights, settings, name, queries, keys, values, *, real, sparse):
             for query in queries
         ]
         if sparse:
-            kept = kept_of([[weight.item() for weight in row] for row in matrix], settings["kept_share"])
+            kept = kept_of([[weight.item() for weight in row] for row in matrix], settings["kept_fraction"])
             matrix = [
                 [weight if keep else 0 * weight for weight, keep in zip(row, kept, strict=True)] for row in matrix
             ]

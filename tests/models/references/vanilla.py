@@ -129,7 +129,7 @@ def pooled(kind, frames):
     for x in frames[1:]:
         largest = torch.maximum(largest, x)
     variance = sum((x - mean) ** 2 for x in frames) / len(frames)
-    kinds = {"mean": mean, "max": largest, "deviation": (variance + 1e-6).sqrt()}
+    kinds = {"mean": mean, "max": largest, "std": (variance + 1e-6).sqrt()}
     return torch.cat([kinds[part] for part in kind.split("+")])
 
 

@@ -40,20 +40,30 @@ class DecisionFusion(EmotionModel):
 
     Config = FusionConfig
     streams = ("spectrogram", "speech")
-    paper = PaperSizes(emotions=4, frames={**SpectrogramBranch.paper.frames, **RecurrentBranch.paper.frames})
+    paper = PaperSizes(
+        num_emotions=4,
+        frames={**SpectrogramBranch.paper.frames, **RecurrentBranch.paper.frames},
+        encoders={**SpectrogramBranch.paper.encoders, **RecurrentBranch.paper.encoders},
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"spectrogram": SpectrogramBranch.presets["small"], "recurrent": RecurrentBranch.presets["small"]}
     }
+    tiny: ClassVar[Mapping[str, Any]] = {
+        "spectrogram": SpectrogramBranchConfig(**SpectrogramBranch.tiny),
+        "recurrent": RecurrentConfig(**RecurrentBranch.tiny),
+        "frozen": False,
+        "hidden": (16, 8),
+    }
 
-    def __init__(self, config: FusionConfig, emotions: int) -> None:
+    def __init__(self, config: FusionConfig, num_emotions: int) -> None:
         super().__init__()
-        self.config, self.emotions = config, emotions
-        self.spectrogram = SpectrogramBranch(config.spectrogram, emotions)
-        self.recurrent = RecurrentBranch(config.recurrent, emotions)
+        self.config, self.num_emotions = config, num_emotions
+        self.spectrogram = SpectrogramBranch(config.spectrogram, num_emotions)
+        self.recurrent = RecurrentBranch(config.recurrent, num_emotions)
         self.dims = {**self.spectrogram.dims, **self.recurrent.dims}
         self.lengths = {**self.spectrogram.lengths, **self.recurrent.lengths}
-        hidden = config.hidden or (2 * emotions, emotions)
-        self.perceptron = Classifier(2 * emotions, emotions, hidden=hidden, dropout=config.dropout)
+        hidden = config.hidden or (2 * num_emotions, num_emotions)
+        self.perceptron = Classifier(2 * num_emotions, num_emotions, hidden=hidden, dropout=config.dropout)
         if config.frozen:
             for tensor in [*self._branch_parameters().values(), *self.spectrogram.alphas().values()]:
                 tensor.requires_grad_(False)
@@ -69,10 +79,10 @@ class DecisionFusion(EmotionModel):
         )
 
     @classmethod
-    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> DecisionFusion:
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], num_emotions: int) -> DecisionFusion:
         spectrogram = replace(config.spectrogram, input_dim=specs["spectrogram"].dim)
         recurrent = replace(config.recurrent, input_dim=specs["speech"].dim)
-        return cls(replace(config, spectrogram=spectrogram, recurrent=recurrent), emotions)
+        return cls(replace(config, spectrogram=spectrogram, recurrent=recurrent), num_emotions)
 
     def load_branches(self, spectrogram: Mapping[str, Tensor], recurrent: Mapping[str, Tensor]) -> None:
         """Take the weights of two finished branches, as their own `state_dict` names them: all of them, and no others.
@@ -114,8 +124,9 @@ class DecisionFusion(EmotionModel):
         spectrogram, speech = embedding.chunk(2, dim=1)
         return {"embedding": embedding, "spectrogram_probabilities": spectrogram, "speech_probabilities": speech}
 
-    def output(self) -> nn.Linear:
-        return self.perceptron.last
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.perceptron.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
         """Of frozen branches all; else what is inert in them."""

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from affekt.errors import BadConfig
 from affekt.models.emotionnas.cell_graphs import AFTER, BEFORE, FRAME, Node, states
-from affekt.models.layers import Mask
+from affekt.models.layers import FrameMask
 
 SLOPE = 0.01  # of the leaky ReLU
 BLOCK = 1024  # rows over which the weights' gradients are one product: many, but still in the processor's cache
@@ -139,7 +139,7 @@ class Order:
     given: Int[Tensor, " all"]
 
     @classmethod
-    def of(cls, x: Float[Tensor, "batch frames dim"], mask: Mask | None, directions: int) -> Order:
+    def of(cls, x: Float[Tensor, "batch frames dim"], mask: FrameMask | None, directions: int) -> Order:
         """Of utterances whose padding, if any, stands behind their frames."""
         batch, frames = x.shape[:2]
         utterances, moments = torch.arange(batch, device=x.device), torch.arange(frames, device=x.device)

@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affekt.batch import Batch, Stream
-from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
+from affekt.batch import Batch
+from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
 from affekt.models.emotionnas.cell_graphs import FRAME, Node, compiled, idle
-from affekt.models.emotionnas.inputs import prepared
 from affekt.models.emotionnas.recurrence import Order, Program, recur
-from affekt.models.layers import NEGATIVE, Classifier, Mask, Sequence, StreamInput, strided
+from affekt.models.layers import NEGATIVE, Classifier, FrameMask, Frames, StreamInput, average_frames
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class RecurrentLayer(nn.Module):
         self.forward_cell = RecipeCell(recipe, input_dim, hidden)
         self.backward_cell = RecipeCell(recipe, input_dim, hidden) if bidirectional else None
 
-    def forward(self, x: Sequence, mask: Mask | None = None) -> States:
+    def forward(self, x: Frames, mask: FrameMask | None = None) -> States:
         """The first state of each direction after each frame; zero in the padding."""
         cells = [self.forward_cell] if self.backward_cell is None else [self.forward_cell, self.backward_cell]
         order, rows = Order.of(x, mask, len(cells)), x.flatten(0, 1)
@@ -138,7 +137,7 @@ class FrameAttention(nn.Module):
         self.transform = nn.Sequential(nn.Linear(width, hidden), nn.Tanh()) if additive else nn.Identity()
         self.score = nn.Linear(hidden if additive else width, 1, bias=not additive)
 
-    def forward(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch frames"]:
+    def forward(self, x: Frames, mask: FrameMask | None = None) -> Float[Tensor, "batch frames"]:
         scores = self.score(self.transform(x)).squeeze(2)
         return (scores if mask is None else scores.masked_fill(~mask, NEGATIVE)).softmax(dim=1)
 
@@ -152,7 +151,11 @@ class RecurrentBranch(EmotionModel):
 
     Config = RecurrentConfig
     streams = ("speech",)
-    paper = PaperSizes(emotions=4, frames={"speech": 727})
+    paper = PaperSizes(
+        num_emotions=4,
+        frames={"speech": 727},
+        encoders={"speech": PaperEncoder("wav2vec-large", frames=4)},  # the mean of every four
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {
             "layers": 1,
@@ -165,11 +168,19 @@ class RecurrentBranch(EmotionModel):
             "classifier_dropout": 0.3,
         }
     }
+    tiny: ClassVar[Mapping[str, Any]] = {
+        "layers": 1,
+        "hidden": 12,
+        "frames": 12,
+        "input_dim": 6,
+        "masked": True,
+        "input_norm": "standard",
+    }
     config: RecurrentConfig
 
-    def __init__(self, config: RecurrentConfig, emotions: int) -> None:
+    def __init__(self, config: RecurrentConfig, num_emotions: int) -> None:
         super().__init__()
-        self.config, self.emotions = config, emotions
+        self.config, self.num_emotions = config, num_emotions
         self.dims = {"speech": config.input_dim}
         self.lengths = {} if config.frames == "any" else {"speech": config.frames}
         self.input = StreamInput(config.input_dim, config.input_dim, norm=config.input_norm)
@@ -183,20 +194,19 @@ class RecurrentBranch(EmotionModel):
         self.dropout = nn.Dropout(config.dropout)
         self.attention = FrameAttention(config.attention, width, config.hidden)
         hidden = (config.hidden,) if config.fully_connected == 2 else ()
-        self.classifier = Classifier(width, emotions, hidden=hidden, dropout=config.classifier_dropout)
+        self.classifier = Classifier(width, num_emotions, hidden=hidden, dropout=config.classifier_dropout)
 
     @classmethod
-    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> RecurrentBranch:
-        return cls(replace(config, input_dim=specs["speech"].dim), emotions)
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], num_emotions: int) -> RecurrentBranch:
+        return cls(replace(config, input_dim=specs["speech"].dim), num_emotions)
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        self.input.standardise(*statistics["speech"])
+        self.input.set_statistics(*statistics["speech"])
 
-    def _states(self, batch: Batch) -> tuple[Sequence, Mask | None]:
+    def _states(self, batch: Batch) -> tuple[Frames, FrameMask | None]:
         """The last layer's outputs, and their mask if masks are on."""
-        stream = prepared(batch.streams["speech"], self.input, masked=self.config.masked)
-        if self.config.stride > 1:
-            stream = Stream(*strided(stream.values, stream.mask, self.config.stride))
+        stream = self.input.prepare(batch.streams["speech"], masked=self.config.masked)
+        stream = average_frames(stream, self.config.stride)
         if self.lengths:
             stream = stream.fitted(self.lengths["speech"])
         x, mask = stream.values, stream.mask if self.config.masked else None
@@ -218,8 +228,9 @@ class RecurrentBranch(EmotionModel):
         embedding, shares = self._attended(batch)
         return {"embedding": embedding, "attention": shares}
 
-    def output(self) -> nn.Linear:
-        return self.classifier.last
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.classifier.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
         """A bias common to all frames of a softmax, which cancels; a cell's linear nodes that never reach its output."""

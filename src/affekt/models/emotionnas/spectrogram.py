@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
+from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
 from affekt.models.emotionnas.cells import Architecture, DerivedCell, SearchCell
 from affekt.models.emotionnas.convolutions import channels_last
 from affekt.models.emotionnas.genotypes import Genotype, discretise, genotype_of
-from affekt.models.emotionnas.inputs import prepared
 from affekt.models.emotionnas.mixed_ops import ActiveOps
 from affekt.models.emotionnas.operations import Image
 from affekt.models.layers import StreamInput
@@ -74,7 +73,9 @@ class SpectrogramBranch(EmotionModel):
 
     Config = SpectrogramBranchConfig
     streams = ("spectrogram",)
-    paper = PaperSizes(emotions=4, frames={"spectrogram": 140})
+    paper = PaperSizes(
+        num_emotions=4, frames={"spectrogram": 140}, encoders={"spectrogram": PaperEncoder("spectrogram")}
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {
             "genotype": "darts-v2",
@@ -85,11 +86,21 @@ class SpectrogramBranch(EmotionModel):
             "dropout": 0.3,
         }
     }
+    tiny: ClassVar[Mapping[str, Any]] = {
+        "genotype": Genotype(
+            normal=(("sep_conv_3x3", 0), ("skip_connect", 1)), reduce=(("skip_connect", 0), ("dil_conv_3x3", 1))
+        ),
+        "channels": 4,
+        "nodes": 1,
+        "frames": 12,
+        "input_dim": 8,
+        "masked": True,
+    }
     config: SpectrogramBranchConfig
 
-    def __init__(self, config: SpectrogramBranchConfig, emotions: int) -> None:
+    def __init__(self, config: SpectrogramBranchConfig, num_emotions: int) -> None:
         super().__init__()
-        self.config, self.emotions = config, emotions
+        self.config, self.num_emotions = config, num_emotions
         self.dims, self.lengths = {"spectrogram": config.input_dim}, {"spectrogram": config.frames}
         self.derived = None if config.genotype is None else genotype_of(config.genotype)
         self.architecture = Architecture(config.nodes) if self.derived is None else None
@@ -106,7 +117,7 @@ class SpectrogramBranch(EmotionModel):
             self.cells.append(self._cell(before, channels, reduction=reduction, halved=halved))
             before, halved = (before[1], config.nodes * channels), reduction
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(before[1], emotions)
+        self.classifier = nn.Linear(before[1], num_emotions)
 
     def _cell(self, before: tuple[int, int], channels: int, *, reduction: bool, halved: bool) -> nn.Module:
         if self.derived is None:
@@ -116,8 +127,8 @@ class SpectrogramBranch(EmotionModel):
         return DerivedCell(before, channels, genes, reduction=reduction, halved=halved, drop_path=drop_path)
 
     @classmethod
-    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> SpectrogramBranch:
-        return cls(replace(config, input_dim=specs["spectrogram"].dim), emotions)
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], num_emotions: int) -> SpectrogramBranch:
+        return cls(replace(config, input_dim=specs["spectrogram"].dim), num_emotions)
 
     def alphas(self) -> dict[str, Float[Tensor, "edges operations"]]:
         """What a search trains beside the weights, by kind of cell: leaves that take a gradient; none in a derived one.
@@ -131,7 +142,7 @@ class SpectrogramBranch(EmotionModel):
         return self.derived or discretise(self.alphas())
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        self.input.standardise(*statistics["spectrogram"])
+        self.input.set_statistics(*statistics["spectrogram"])
 
     def set_progress(self, progress: float) -> None:
         """Paths of a derived network are dropped the more often, the further training is."""
@@ -140,8 +151,9 @@ class SpectrogramBranch(EmotionModel):
                 cell.drop_path = self.config.drop_path * progress
 
     def _image(self, batch: Batch) -> Image:
-        stream = prepared(batch.streams["spectrogram"], self.input, masked=self.config.masked)
-        image = stream.fitted(self.config.frames).values.unsqueeze(1).expand(-1, self.config.input_channels, -1, -1)
+        stream = batch.streams["spectrogram"]
+        stream = self.input.prepare(stream, masked=self.config.masked, length=self.config.frames)
+        image = stream.values.unsqueeze(1).expand(-1, self.config.input_channels, -1, -1)
         return F.avg_pool2d(image, self.config.shrink) if self.config.shrink > 1 else image
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
@@ -162,7 +174,8 @@ class SpectrogramBranch(EmotionModel):
         shares = {f"{kind}_shares": alpha.softmax(dim=1) for kind, alpha in self.alphas().items()}
         return {"embedding": self.embed(batch), **shares}
 
-    def output(self) -> nn.Linear:
+    @property
+    def output_layer(self) -> nn.Linear:
         return self.classifier
 
     def inert_parameters(self) -> frozenset[str]:

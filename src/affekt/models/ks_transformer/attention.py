@@ -1,11 +1,11 @@
-"""Key-sparse attention and the stacks that are made of it (Chen et al., "Key-Sparse Transformer with Cascaded
+"""Key-sparse attention, and stacks of layers with it (Chen et al., "Key-Sparse Transformer with Cascaded
 Cross-Attention Block for Multimodal Speech Emotion Recognition", arXiv 2106.11532, sections 2.1 and 2.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Several
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,29 +15,36 @@ from torch import Tensor, nn
 
 from affekt.errors import BadConfig
 from affekt.models.base import check_sizes
-from affekt.models.ks_transformer.kernel import Kept, KeySelection, Weights, attend_to_selected, kept_keys
-from affekt.models.layers import NEGATIVE, KeyMask, Sequence, sinusoids
-from affekt.models.layers.tracing import traced
+from affekt.models.ks_transformer.kernel import KeptKeys, KeySelection, Weights, attend_to_selected, select_keys
+from affekt.models.layers import NEGATIVE, ContextFrames, Frames, KeyMask, add_sinusoids
+from affekt.models.layers.tracing import is_traced
 
-Context = Float[Tensor, "batch keys key_dim"]  # the sequence that keys and values are of
 QueryMask = Bool[Tensor, "batch frames"]
-# From so many scores of a head on, the products with the kept keys alone are faster, forward and in training; at 100 x 100
-# a training step takes as long either way, below that dense products win ("benchmarks/key_sparse.py --sizes short").
-WORTH_DROPPING = 200 * 200
+# From this many scores of a head on, products with only the kept keys are faster, forward and in training; at 100 x 100 a
+# training step takes equally long, and below that dense products win ("benchmarks/key_sparse.py --sizes short").
+MIN_SCORES = 200 * 200
 
 
-class Attended(NamedTuple):
-    """What one attention layer did: a query's softmax over the keys, and which keys kept their weights."""
+class AttentionRecord(NamedTuple):
+    """The attention of one layer: each query's softmax over the keys, and which keys kept their weights."""
 
     vanilla: Weights
-    kept: Kept
+    kept: KeptKeys
 
 
 class KeySparseAttention(nn.Module):
-    """Multi-head attention (eq. 1 to 3) that keeps the weights of `share` of the keys, the others' being set to zero.
+    """Multi-head attention (eq. 1 to 3) that keeps the weights of some keys and sets those of the others to zero.
 
-    Kept weights stay as they are: rows no longer sum to one. A share of None keeps them all: vanilla attention.
-    Submodules: `query`, `key`, `value`, `output`; head h has the features from h * dim / heads on.
+    Kept weights are not rescaled: rows no longer sum to one. Submodules: `query`, `key`, `value`, `output`; head h has the
+    features from h * dim / heads on.
+
+    Args:
+        dim: width of the queries and of the output.
+        heads: number of heads.
+        key_dim: width of the keys and values; None is `dim`.
+        fraction: fraction of the keys that is kept; None keeps all, which is vanilla attention.
+        scale: scores are divided by the square root of a head's or the model's width.
+        dropout: probability with which an attention weight is dropped in training.
     """
 
     def __init__(
@@ -46,7 +53,7 @@ class KeySparseAttention(nn.Module):
         heads: int,
         *,
         key_dim: int | None = None,
-        share: float | None = 0.5,
+        fraction: float | None = 0.5,
         scale: Literal["head", "model"] = "head",
         dropout: float = 0.0,
     ) -> None:
@@ -54,64 +61,74 @@ class KeySparseAttention(nn.Module):
         key_dim = key_dim or dim
         self.query, self.output = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.key, self.value = nn.Linear(key_dim, dim), nn.Linear(key_dim, dim)
-        self.heads, self.share, self.dropout = heads, share, dropout
+        self.heads, self.fraction, self.dropout = heads, fraction, dropout
         self.scale = (dim // heads if scale == "head" else dim) ** -0.5
 
     def initialise(self, *, stacked: bool) -> None:
-        """Xavier's uniform weights; `stacked`: as wide as if query, key and value were one matrix, the authors' way."""
+        """Draw Xavier's uniform weights; `stacked`: with the limits of one matrix for all three, as the authors do."""
         for projection in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(projection.weight, gain=0.5**0.5 if stacked else 1.0)
 
     def weights(
-        self, query: Sequence, key: Context, key_mask: KeyMask | None = None
+        self, query: Frames, key: ContextFrames, key_mask: KeyMask | None = None
     ) -> Float[Tensor, "batch heads frames keys"]:
-        """Vanilla attention's weights: rows are queries and sum to one."""
-        projected = (self._by_head(self.query(query)), self._by_head(self.key(key)))
-        scores = projected[0] @ projected[1].transpose(2, 3) * self.scale
+        """Return vanilla attention's weights: rows are queries and sum to one."""
+        queries, keys = self._by_head(self.query(query)), self._by_head(self.key(key))
+        scores = queries @ keys.transpose(2, 3) * self.scale
         if key_mask is not None:
             scores = scores.masked_fill(~key_mask[:, None, None, :], NEGATIVE)
         return scores.softmax(dim=3)
 
     def forward(
         self,
-        query: Sequence,
-        key: Context,
-        value: Context,
+        query: Frames,
+        key: ContextFrames,
+        value: ContextFrames,
         key_mask: KeyMask | None = None,
         query_mask: QueryMask | None = None,
-        record: list[Attended] | None = None,
-    ) -> Sequence:
-        """`key_mask`: the keys that may be attended to. `query_mask`, where padding shall change nothing: the queries that
-        are summed, and a share of the real keys is then kept. What was done is appended to `record`."""
+        record: list[AttentionRecord] | None = None,
+    ) -> Frames:
+        """Attend from `query` to `key`, with the values `value`.
+
+        Args:
+            query: (batch, frames, dim).
+            key: (batch, keys, key_dim).
+            value: of the same shape.
+            key_mask: keys that may be attended to.
+            query_mask: real queries, if padding must change nothing: only these determine which keys are kept, and the
+                fraction is then one of the real keys.
+            record: a list to which the attention weights are appended.
+        """
         keys = None if query_mask is None else key_mask
-        if record is None and self._worth_dropping(query, key):
+        if record is None and self._attends_to_selected(query, key):
             attended = attend_to_selected(
                 self.query(query),
                 self.key(key),
                 self.value(value),
-                KeySelection(self.share, key_mask, query_mask, keys),
+                KeySelection(self.fraction, key_mask, query_mask, keys),
                 heads=self.heads,
                 scale=self.scale,
                 dropout=self.dropout if self.training else 0.0,
             )
             return self.output(attended)
         weights = self.weights(query, key, key_mask)
-        if self.share is None:
+        if self.fraction is None:
             kept = torch.ones_like(weights[:, :, 0], dtype=torch.bool)
         else:
-            kept = kept_keys(weights, self.share, queries=query_mask, keys=keys)
+            kept = select_keys(weights, self.fraction, queries=query_mask, keys=keys)
         if record is not None:
-            record.append(Attended(weights, kept))
-        if self.share is not None:
+            record.append(AttentionRecord(weights, kept))
+        if self.fraction is not None:
             weights = weights * kept.unsqueeze(2).to(weights.dtype)
         attended = F.dropout(weights, self.dropout, self.training) @ self._by_head(self.value(value))
         return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
 
-    def _worth_dropping(self, query: Tensor, key: Tensor) -> bool:
-        """Whether to compute with the kept keys alone: not in a graph, which is one for all lengths, nor off the CPU."""
-        if traced(query) or query.device.type != "cpu":
+    def _attends_to_selected(self, query: Tensor, key: Tensor) -> bool:
+        """Return whether to compute with only the kept keys: not in a traced graph, which serves all lengths, and only on a
+        CPU."""
+        if is_traced(query) or query.device.type != "cpu":
             return False
-        return query.shape[1] * key.shape[1] >= WORTH_DROPPING
+        return query.shape[1] * key.shape[1] >= MIN_SCORES
 
     def _by_head(self, x: Tensor) -> Tensor:
         return rearrange(x, "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
@@ -119,31 +136,43 @@ class KeySparseAttention(nn.Module):
 
 @dataclass(frozen=True)
 class StackConfig:
-    """What all stacks of the network have in common."""
+    """The settings that all stacks of the network share."""
 
     heads: int = 8
-    kept_share: float = 0.5  # of the keys, in every key-sparse layer: "50% attention weights are forced to zero"
-    # "sinusoids" is what the paper says. The authors' code overwrites that table by noise that is never trained
-    # ("random_frozen"), 2000 positions of it for every stack.
+    kept_fraction: float = 0.5
+    """Fraction of the keys that every key-sparse layer keeps: "50% attention weights are forced to zero"."""
     positions: Literal["sinusoids", "random_frozen", "none"] = "sinusoids"
-    position_rows: int = 2000  # of a random table
-    # Where positions enter is not said. The authors add them at every layer to what attention sees, not to the residual;
-    # "input" adds them once, where a stack begins.
+    """"sinusoids" is what the paper says. The authors' code overwrites that table with noise that is never trained
+    ("random_frozen"), 2000 positions of it for every stack."""
+    position_rows: int = 2000
+    """Of a random table."""
     position_entry: Literal["attention", "input"] = "attention"
-    value_positions: bool = False  # in cross-attention values see none in the code; True: "K and V are always the same"
-    stack_norms: bool = True  # a LayerNorm of what enters a stack, and of a cross half's keys: the authors' code only
-    attention_scale: Literal["head", "model"] = "head"  # eq. 1 divides by the root of "the Query vector's dimension"
-    dropout: float = 0.1  # of both residual branches, and inside the feed-forward: the authors' code
-    attention_dropout: float = 0.1  # likewise
+    """Where positions are added; not printed. The authors add them in every layer to the attention's input, not to the
+    residual; "input" adds them once, to the input of a stack."""
+    value_positions: bool = False
+    """Whether cross-attention adds positions to the values, not only to the keys. The paper: "K and V are always the same";
+    the authors' code does not."""
+    stack_norms: bool = True
+    """A LayerNorm of a stack's input, and of a cross half's keys. In the authors' code only."""
+    attention_scale: Literal["head", "model"] = "head"
+    """Eq. 1 divides by the root of "the Query vector's dimension"."""
+    dropout: float = 0.1
+    """Of both residual branches, and inside the feed-forward; from the authors' code."""
+    attention_dropout: float = 0.1
+    """Likewise."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"kept_share": "kept_fraction"}
 
     def __post_init__(self) -> None:
         check_sizes(self, may_be_zero={"extraction_layers", "ccabs", "fusion_layers"})
-        if not 0 < self.kept_share <= 1:
-            raise BadConfig(f"kept_share = {self.kept_share}: give a share of the keys, above 0 and up to 1")
+        if not 0 < self.kept_fraction <= 1:
+            raise BadConfig(
+                f"kept_fraction = {self.kept_fraction}: expected a fraction of the keys, above 0 and up to 1"
+            )
 
 
 class Positions(nn.Module):
-    """Adds to each frame what tells its position. `table` (rows, width) where it is random; it is never trained."""
+    """Addition of position encodings. A random `table`, (rows, width), is never trained."""
 
     table: Tensor
 
@@ -153,21 +182,21 @@ class Positions(nn.Module):
         if self.kind == "random_frozen":
             self.register_buffer("table", nn.init.xavier_uniform_(torch.empty(config.position_rows, width)))
 
-    def forward(self, x: Sequence) -> Sequence:
+    def forward(self, x: Frames) -> Frames:
         if self.kind == "none":
             return x
         if self.kind == "sinusoids":
-            return x + sinusoids(x.shape[1], x.shape[2], device=x.device, dtype=x.dtype)
+            return add_sinusoids(x)
         if x.shape[1] > len(self.table):
             raise BadConfig(
-                f"{x.shape[1]} frames, but the table of positions ends at {len(self.table)}: "
-                "set position_rows higher, or a fixed number of frames, or positions = 'sinusoids'"
+                f"{x.shape[1]} frames, but the table of positions has {len(self.table)} rows: "
+                "raise position_rows, set a fixed number of frames, or set positions = 'sinusoids'"
             )
         return x + self.table[: x.shape[1]]
 
 
 class StackLayer(nn.Module):
-    """Attention and feed-forward, each with dropout, residual and then norm (sections 2.1.1 and 2.2).
+    """Attention and feed-forward, each with dropout, residual and post-norm (sections 2.1.1 and 2.2).
 
     Submodules: `attention`, `norm1`, `feedforward` (linear layers at 0 and 3), `norm2`.
     """
@@ -178,7 +207,7 @@ class StackLayer(nn.Module):
             width,
             config.heads,
             key_dim=key_width,
-            share=config.kept_share if sparse else None,
+            fraction=config.kept_fraction if sparse else None,
             scale=config.attention_scale,
             dropout=config.attention_dropout,
         )
@@ -190,22 +219,22 @@ class StackLayer(nn.Module):
 
     def forward(
         self,
-        x: Sequence,
-        seen: Several[Tensor],
+        x: Frames,
+        attention_inputs: Sequence[Tensor],
         key_mask: Tensor | None,
         query_mask: QueryMask | None,
-        record: list[Attended] | None,
-    ) -> Sequence:
-        """`seen`: what queries, keys and values are projections of."""
-        x = self.norm1(x + self.dropout(self.attention(*seen, key_mask, query_mask, record)))
+        record: list[AttentionRecord] | None,
+    ) -> Frames:
+        """Run the layer; `attention_inputs` are projected to queries, keys and values."""
+        x = self.norm1(x + self.dropout(self.attention(*attention_inputs, key_mask, query_mask, record)))
         return self.norm2(x + self.dropout(self.feedforward(x)))
 
 
 class Stack(nn.Module):
-    """Layers that follow one another: Transformers, or `sparse` KS-Transformers. Of no layers, it changes nothing.
+    """A stack of Transformer layers, or of KS-Transformer layers if `sparse`. Without layers it is the identity.
 
-    Submodules: `norm` of what enters, `layers.N`, and `positions`. With a `key_width` the keys and values are of another
-    sequence, of that width: `key_norm` and `key_positions` are its.
+    Submodules: `norm` of the input, `layers.N`, and `positions`. With a `key_width`, another sequence of that width
+    supplies keys and values, with `key_norm` and `key_positions`.
     """
 
     def __init__(
@@ -232,13 +261,13 @@ class Stack(nn.Module):
 
     def forward(
         self,
-        x: Sequence,
-        context: Context | None = None,
+        x: Frames,
+        context: ContextFrames | None = None,
         *,
         key_mask: KeyMask | None = None,
         query_mask: QueryMask | None = None,
-        record: list[Attended] | None = None,
-    ) -> Sequence:
+        record: list[AttentionRecord] | None = None,
+    ) -> Frames:
         if not self.layers:
             return x
         x = self.norm(x)
@@ -248,16 +277,16 @@ class Stack(nn.Module):
             x = self.positions(x)
             context = None if context is None else self.key_positions(context)
         for layer in self.layers:
-            x = layer(x, self._seen(x, context), key_mask, query_mask, record)
+            x = layer(x, self._attention_inputs(x, context), key_mask, query_mask, record)
         return x
 
-    def _seen(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """What queries, keys and values are projections of."""
+    def _attention_inputs(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sequences that are projected to queries, keys and values."""
         if self.at_input:
-            other = x if context is None else context
-            return x, other, other
-        placed = self.positions(x)
+            source = x if context is None else context
+            return x, source, source
+        positioned = self.positions(x)
         if context is None:
-            return placed, placed, placed
+            return positioned, positioned, positioned
         key = self.key_positions(context)
-        return placed, key, key if self.value_positions else context
+        return positioned, key, key if self.value_positions else context

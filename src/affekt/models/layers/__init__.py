@@ -1,26 +1,27 @@
-"""The layers that models share."""
+"""Layers that several models use."""
 
-from affekt.models.layers.attention import FullAttention
+from affekt.models.layers.attention import FullAttention, key_biases
 from affekt.models.layers.fractal.attention import FractalAttention, fractal_attention
-from affekt.models.layers.inputs import StreamInput, strided
+from affekt.models.layers.inputs import StreamInput, average_frames
 from affekt.models.layers.outputs import Classifier, Pooling
-from affekt.models.layers.shapes import NEGATIVE, Context, KeyMask, Mask, Sequence
-from affekt.models.layers.transformer import FeedForward, TransformerBlock, sinusoids
+from affekt.models.layers.shapes import NEGATIVE, ContextFrames, FrameMask, Frames, KeyMask
+from affekt.models.layers.transformer import FeedForward, TransformerBlock, add_sinusoids
 
 __all__ = [
     "NEGATIVE",
     "Classifier",
-    "Context",
+    "ContextFrames",
     "FeedForward",
     "FractalAttention",
+    "FrameMask",
+    "Frames",
     "FullAttention",
     "KeyMask",
-    "Mask",
     "Pooling",
-    "Sequence",
     "StreamInput",
     "TransformerBlock",
+    "add_sinusoids",
+    "average_frames",
     "fractal_attention",
-    "sinusoids",
-    "strided",
+    "key_biases",
 ]

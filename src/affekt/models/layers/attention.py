@@ -7,15 +7,20 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affekt.models.layers.projection import projected
-from affekt.models.layers.shapes import NEGATIVE, Context, KeyMask, Sequence
+from affekt.models.layers.projection import project
+from affekt.models.layers.shapes import NEGATIVE, ContextFrames, Frames, KeyMask
 
 
 class FullAttention(nn.Module):
     """Multi-head attention over all frames (Vaswani et al., 2017), with its projections.
 
-    Queries are of `x`; keys and values too, or of `context`, (batch, keys, key_dim), another sequence. `mask`, (batch, keys),
-    is True for the keys that may be attended to. Scores are divided by `temperature`, a head's width to the half if None.
+    Args:
+        dim: width of the queries and of the output.
+        heads: number of heads.
+        key_dim: width of the context, if keys and values come from another sequence.
+        dropout: probability with which an attention weight is dropped in training.
+        bias: whether the projections have biases.
+        temperature: divisor of the scores; None is the square root of a head's width.
     """
 
     def __init__(
@@ -35,23 +40,24 @@ class FullAttention(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.temperature = temperature or (dim // heads) ** 0.5
 
-    def _projected(self, x: Tensor, context: Tensor | None) -> list[Tensor]:
+    def _project(self, x: Tensor, context: Tensor | None) -> list[Tensor]:
         if context is None:
-            streams = projected(x, self.query, self.key, self.value)
+            projections = project(x, self.query, self.key, self.value)
         else:
-            streams = [self.query(x), *projected(context, self.key, self.value)]
+            projections = [self.query(x), *project(context, self.key, self.value)]
         return [
-            rearrange(stream, "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
-            for stream in streams
+            rearrange(projection, "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
+            for projection in projections
         ]
 
-    def forward(self, x: Sequence, mask: KeyMask | None = None, context: Context | None = None) -> Sequence:
-        query, key, value = self._projected(x, context)
+    def forward(self, x: Frames, mask: KeyMask | None = None, context: ContextFrames | None = None) -> Frames:
+        """Attend from x to `context`, or to x itself; `mask` is True for the keys that may be attended to."""
+        query, key, value = self._project(x, context)
         attended = F.scaled_dot_product_attention(
             query,
             key,
             value,
-            # Spelt out for every query: onnxruntime's Attention does not broadcast a mask over queries.
+            # Expanded for every query: onnxruntime's Attention does not broadcast a mask over queries.
             attn_mask=None if mask is None else mask[:, None, None, :].expand(-1, -1, x.shape[1], -1),
             dropout_p=self.dropout if self.training else 0.0,
             scale=1 / self.temperature,
@@ -59,11 +65,17 @@ class FullAttention(nn.Module):
         return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
 
     def explain(
-        self, x: Sequence, mask: KeyMask | None = None, context: Context | None = None
+        self, x: Frames, mask: KeyMask | None = None, context: ContextFrames | None = None
     ) -> Float[Tensor, "batch heads frames keys"]:
-        """The attention weights: rows are queries and sum to one."""
-        query, key, _ = self._projected(x, context)
+        """Return the attention weights: rows are queries and sum to one."""
+        query, key, _ = self._project(x, context)
         scores = query @ key.transpose(2, 3) / self.temperature
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, None, :], NEGATIVE)
         return scores.softmax(dim=3)
+
+
+def key_biases(model: nn.Module) -> frozenset[str]:
+    """Return the names of the biases of all `attention.key`. They get no gradient: a bias common to all keys cancels in a
+    softmax over them."""
+    return frozenset(name for name, _ in model.named_parameters() if name.endswith("attention.key.bias"))

@@ -1,28 +1,36 @@
-"""From an encoder's features to what a model works on."""
+"""From an encoder's features to the input of a model's first block."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from affekt.models.layers.shapes import Mask, Sequence
+from affekt.batch import Stream
+from affekt.models.layers.shapes import Frames
 
 
 class StreamInput(nn.Module):
-    """From a stream's features to the width that a model works in.
+    """The standardisation of a stream's features, and their projection to a model's width.
 
-    num_states: number of an encoder's states that the features consist of, concatenated along dim.
-    mix: "concat", one linear layer sees all states together; "learned", it sees their softmax-weighted sum.
-    norm: "layer", a LayerNorm over each state; "standard", every feature less its mean and over its deviation in the
-        training part, which `standardise` sets. Some of an encoder's features are many times as large as others: a
-        LayerNorm leaves them so, and an optimiser that moves all weights alike then learns from those few.
-    Without any of this, and with equal widths, nothing is added: the papers' reading.
+    Nothing is computed if no option is set and the widths are equal: this is how the papers read.
+
+    Args:
+        input_dim: features of a frame.
+        dim: width of the model.
+        num_states: hidden states of the encoder that the features hold, concatenated along dim.
+        mix: "concat": one linear layer takes all states; "learned": it takes their softmax-weighted sum.
+        norm: "layer": a LayerNorm over each state; "standard": each feature minus its mean and divided by its standard
+            deviation over the training set, which `set_statistics` stores. Some features of an encoder are many times as
+            large as others. A LayerNorm keeps these ratios, and an optimiser with equal steps for all weights then learns
+            from the few large features only.
     """
 
     mean: Tensor
-    deviation: Tensor
+    deviation: Tensor  # standard deviation; the name is part of saved weights
 
     def __init__(
         self, input_dim: int, dim: int, *, num_states: int = 1, mix: str = "concat", norm: str = "none"
@@ -30,24 +38,42 @@ class StreamInput(nn.Module):
         super().__init__()
         state_dim = input_dim // num_states
         width = state_dim if mix == "learned" else input_dim
-        self.num_states, self.standard = num_states, norm == "standard"
-        if self.standard:
+        self.num_states, self.standardises = num_states, norm == "standard"
+        if self.standardises:
             self.register_buffer("mean", torch.zeros(input_dim))
             self.register_buffer("deviation", torch.ones(input_dim))
         self.norms = nn.ModuleList(nn.LayerNorm(state_dim) for _ in range(num_states)) if norm == "layer" else None
         self.weights = nn.Parameter(torch.zeros(num_states)) if mix == "learned" else None
         self.projection = nn.Identity() if width == dim else nn.Linear(width, dim)
 
-    def standardise(self, mean: Float[Tensor, " features"], deviation: Float[Tensor, " features"]) -> None:
-        if self.standard:
+    def set_statistics(self, mean: Float[Tensor, " features"], std: Float[Tensor, " features"]) -> None:
+        """Store the mean and the standard deviation of every feature; without effect unless norm = "standard"."""
+        if self.standardises:
             self.mean.copy_(mean)
-            self.deviation.copy_(deviation.clamp(min=1e-3))
+            self.deviation.copy_(std.clamp(min=1e-3))
 
-    def standardised(self, x: Float[Tensor, "batch frames features"]) -> Float[Tensor, "batch frames features"]:
-        return (x - self.mean) / self.deviation if self.standard else x
+    def standardise(self, x: Float[Tensor, "batch *frames features"]) -> Float[Tensor, "batch *frames features"]:
+        """Return the standardised features; x itself unless norm = "standard"."""
+        return (x - self.mean) / self.deviation if self.standardises else x
 
-    def forward(self, x: Float[Tensor, "batch frames features"]) -> Sequence:
-        """From features, standardised already."""
+    def prepare(self, stream: Stream, *, masked: bool, length: int | torch.SymInt | None = None) -> Stream:
+        """Return the stream standardised, with zeros in its padding, cut or padded to `length` frames.
+
+        Padding is set to zero after the standardisation: a zero before it would be far from any frame.
+
+        Args:
+            stream: a stream that has time.
+            masked: set padding to zero even if nothing is standardised.
+            length: frames of the result; None keeps them.
+        """
+        values = self.standardise(stream.values)
+        if stream.mask is not None and (masked or self.standardises):
+            values = values.masked_fill(~stream.mask.unsqueeze(2), 0.0)
+        stream = replace(stream, values=values)
+        return stream if length is None else stream.fitted(length)
+
+    def forward(self, x: Float[Tensor, "batch frames features"]) -> Frames:
+        """Project standardised features to the model's width."""
         if self.norms is None and self.weights is None:
             return self.projection(x)
         states = list(x.chunk(self.num_states, dim=2))
@@ -55,17 +81,17 @@ class StreamInput(nn.Module):
             states = [norm(state) for norm, state in zip(self.norms, states, strict=True)]
         if self.weights is None:
             return self.projection(torch.cat(states, dim=2))
-        shares = self.weights.softmax(dim=0)
-        return self.projection(sum(share * state for share, state in zip(shares, states, strict=True)))
+        weights = self.weights.softmax(dim=0)
+        return self.projection(sum(weight * state for weight, state in zip(weights, states, strict=True)))
 
 
-def strided(
-    x: Float[Tensor, "batch frames dim"], mask: Mask | None, stride: int
-) -> tuple[Float[Tensor, "batch fewer dim"], Bool[Tensor, "batch fewer"] | None]:
-    """The mean of every `stride` frames, and of what is left at an utterance's end; with the mask that goes with it."""
-    frames = x.shape[1]
+def average_frames(stream: Stream, stride: int) -> Stream:
+    """Return the means of every `stride` frames, and of the fewer that an utterance ends with; padding does not count."""
+    if stride == 1:
+        return stream
+    x, frames = stream.values, stream.values.shape[1]
     padding = stride * ((frames + stride - 1) // stride) - frames
-    real = torch.ones_like(x[:, :, 0]) if mask is None else mask.to(x.dtype)
-    groups = F.pad(x * real.unsqueeze(2), (0, 0, 0, padding)).unflatten(1, (-1, stride)).sum(dim=2)
+    real = torch.ones_like(x[:, :, 0]) if stream.mask is None else stream.mask.to(x.dtype)
+    sums = F.pad(x * real.unsqueeze(2), (0, 0, 0, padding)).unflatten(1, (-1, stride)).sum(dim=2)
     counts = F.pad(real, (0, padding)).unflatten(1, (-1, stride)).sum(dim=2)
-    return groups / counts.clamp(min=1).unsqueeze(2), None if mask is None else counts > 0
+    return Stream(sums / counts.clamp(min=1).unsqueeze(2), None if stream.mask is None else counts > 0)

@@ -1,4 +1,4 @@
-"""From frames to one vector per utterance, and from that to the emotions."""
+"""From frames to one vector per utterance, and from there to the logits."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affekt.models.layers.shapes import NEGATIVE, Mask, Sequence
+from affekt.models.layers.shapes import NEGATIVE, FrameMask, Frames
 
 
 class Pooling(nn.Module):
-    """(batch, frames, dim) -> one vector per utterance, over time: `mean`, `max`, or two of them side by side."""
+    """Pooling over time, (batch, frames, dim) -> (batch, width): `mean`, `max`, or two statistics side by side."""
 
-    KINDS = ("mean", "max", "mean+max", "mean+deviation")
+    KINDS = ("mean", "max", "mean+max", "mean+std")
 
     def __init__(self, kind: str = "mean") -> None:
         super().__init__()
@@ -20,9 +20,10 @@ class Pooling(nn.Module):
         self.kind = kind
 
     def width(self, dim: int) -> int:
+        """Return the width of the pooled vector of frames with `dim` features."""
         return dim * (1 + self.kind.count("+"))
 
-    def forward(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch width"]:
+    def forward(self, x: Frames, mask: FrameMask | None = None) -> Float[Tensor, "batch width"]:
         if self.kind == "max":
             return _masked_max(x, mask)
         mean = _masked_mean(x, mask)
@@ -46,18 +47,18 @@ def _masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class Classifier(nn.Sequential):
-    """Fully connected layers down to the emotions, with ReLU and dropout between; MSTR's are F -> F/2 -> F/4 -> emotions."""
+    """Linear layers down to the emotions, with ReLU and dropout in between; MSTR's are F -> F/2 -> F/4 -> emotions."""
 
-    def __init__(self, width: int, emotions: int, *, hidden: tuple[int, ...], dropout: float = 0.5) -> None:
+    def __init__(self, width: int, num_emotions: int, *, hidden: tuple[int, ...], dropout: float = 0.5) -> None:
         layers: list[nn.Module] = []
         for size in hidden:
             layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
             width = size
-        super().__init__(*layers, nn.Linear(width, emotions))
+        super().__init__(*layers, nn.Linear(width, num_emotions))
 
     @property
-    def last(self) -> nn.Linear:
-        """The layer whose rows are the emotions."""
+    def output_layer(self) -> nn.Linear:
+        """The last layer, which has one row per emotion."""
         last = self[-1]
         assert isinstance(last, nn.Linear)
         return last

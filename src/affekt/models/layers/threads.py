@@ -1,5 +1,7 @@
-"""Work of ours on as many threads as torch uses: on torch's own where they can be had, which are awake between its operations
-and would otherwise be in the way of others."""
+"""Parallel execution of compiled code on torch's own threads, if they can be used.
+
+Between torch's operations its threads spin for a while; threads of our own would compete with them.
+"""
 
 from __future__ import annotations
 
@@ -13,53 +15,56 @@ from typing import TypeVar
 
 import torch
 
-Share = TypeVar("Share")
+Task = TypeVar("Task")
 _forked = False  # a child process has none of its parent's threads, and OpenMP would wait for them
 
 
-def side_by_side(run: Callable[[Share], object], shares: Sequence[Share]) -> None:
-    """Run all shares, each on a thread of its own, and raise what any of them raises. They should leave the interpreter alone
-    while they work, as compiled code can."""
-    if len(shares) < 2 or _forked:
-        for share in shares:
-            run(share)
+def run_in_parallel(run: Callable[[Task], object], tasks: Sequence[Task]) -> None:
+    """Call `run` on every task, each on a thread of its own, and raise what any of them raises.
+
+    This is only faster if `run` releases the interpreter's lock while it works, as compiled code can.
+    """
+    if len(tasks) < 2 or _forked:
+        for task in tasks:
+            run(task)
         return
-    waiting, done, faults = list(shares), list[Share](), list[BaseException]()
+    waiting, done, errors = list(tasks), list[Task](), list[BaseException]()
 
     def work() -> None:
-        """One share; more, where there are fewer threads than shares."""
+        """Run one task, or more if there are fewer threads than tasks."""
         try:
             while waiting:
                 try:
-                    share = waiting.pop()
-                except IndexError:  # another thread was sooner
+                    task = waiting.pop()
+                except IndexError:  # another thread took the last one
                     return
-                run(share)
-                done.append(share)
-        except BaseException as fault:
-            faults.append(fault)
+                run(task)
+                done.append(task)
+        except BaseException as error:
+            errors.append(error)
 
-    (_team() or _in_pool)(work, len(shares))
-    if faults:
-        raise faults[0]
-    if len(done) < len(shares):  # a signal's, that came before `work` could take it: callbacks cannot raise
+    (_openmp() or _run_in_pool)(work, len(tasks))
+    if errors:
+        raise errors[0]
+    if len(done) < len(tasks):  # a signal arrived outside `work`'s try block: callbacks cannot raise
         raise KeyboardInterrupt
 
 
-def _in_pool(work: Callable[[], None], threads: int) -> None:
-    others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+def _run_in_pool(work: Callable[[], None], threads: int) -> None:
+    futures = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
     work()
-    for other in others:
-        other.result()
+    for future in futures:
+        future.result()
 
 
 @functools.cache
-def _team() -> Callable[[Callable[[], None], int], None] | None:
-    """torch's OpenMP threads, by the function that compilers themselves call; None where torch brings another library."""
-    found = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
-    if not found or not torch.backends.openmp.is_available():
+def _openmp() -> Callable[[Callable[[], None], int], None] | None:
+    """Return a function that runs work on torch's OpenMP threads, through the entry point that compilers call; None if torch
+    ships another library."""
+    libraries = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+    if not libraries or not torch.backends.openmp.is_available():
         return None
-    library, body = ctypes.CDLL(str(found[0])), ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    library, body = ctypes.CDLL(str(libraries[0])), ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
     def run(work: Callable[[], None], threads: int) -> None:
         library.GOMP_parallel(body(lambda _: work()), None, ctypes.c_uint(threads), ctypes.c_uint(0))
@@ -72,10 +77,10 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "affekt")
 
 
-def _in_child() -> None:
+def _mark_forked() -> None:
     global _forked
     _forked = True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_mark_forked)

@@ -1,4 +1,4 @@
-"""Whether a computation can be done outside of torch's own operations."""
+"""A test for tensors that only torch's own operations can handle."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 
-def traced(x: Tensor) -> bool:
-    """Whether x holds no numbers to compute with at once: a graph is being made, a transform follows (`torch.func`), or there
-    is a shape alone."""
-    graph = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    followed = graph or torch._C._are_functorch_transforms_active()
-    return followed or x.is_meta or type(x) not in (Tensor, nn.Parameter)
+def is_traced(x: Tensor) -> bool:
+    """Return whether x holds no numbers to compute with now: a graph is being traced, a `torch.func` transform is active, or
+    x has only a shape."""
+    tracing = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    transformed = tracing or torch._C._are_functorch_transforms_active()
+    return transformed or x.is_meta or type(x) not in (Tensor, nn.Parameter)

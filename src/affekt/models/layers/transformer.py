@@ -1,25 +1,24 @@
-"""The Transformer's block, around any attention, and its position table."""
+"""The Transformer's block, around any attention, and its position encoding."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from affekt.models.layers.shapes import Context, KeyMask, Sequence
+from affekt.models.layers.shapes import ContextFrames, Frames, KeyMask
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with an activation between; a ReLU is the vanilla Transformer's."""
+    """Two linear layers with an activation in between: a ReLU in the vanilla Transformer."""
 
     def __init__(self, dim: int, width: int, *, activation: type[nn.Module] = nn.ReLU) -> None:
         super().__init__(nn.Linear(dim, width), activation(), nn.Linear(width, dim))
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward, each with its residual, dropout and norm; post-norm unless `norm_first`.
+    """Attention and feed-forward, each with residual, dropout and norm; post-norm unless `norm_first`.
 
-    `context`, where the attention takes one, is another sequence that keys and values are of; `mask` is the keys'.
+    `context` is another sequence that supplies keys and values, if the attention takes one; `mask` is the mask of the keys.
     """
 
     def __init__(
@@ -40,12 +39,13 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norm_first = norm_first
 
-    def attention_input(self, x: Sequence) -> Sequence:
+    def attention_input(self, x: Frames) -> Frames:
+        """Return what the attention sees of the block's input."""
         return self.norm1(x) if self.norm_first else x
 
-    def forward(self, x: Sequence, mask: KeyMask | None = None, context: Context | None = None) -> Sequence:
-        others = () if context is None else (context,)
-        attended = self.dropout(self.attention(self.attention_input(x), mask, *others))
+    def forward(self, x: Frames, mask: KeyMask | None = None, context: ContextFrames | None = None) -> Frames:
+        contexts = () if context is None else (context,)
+        attended = self.dropout(self.attention(self.attention_input(x), mask, *contexts))
         if self.norm_first:
             x = x + attended
             return x + self.dropout(self.feedforward(self.norm2(x)))
@@ -53,8 +53,9 @@ class TransformerBlock(nn.Module):
         return self.norm2(x + self.dropout(self.feedforward(x)))
 
 
-def sinusoids(frames: int, dim: int, *, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "frames dim"]:
-    """Vaswani's position table: sin(position / 10000^(2i / dim)) at feature 2i, its cosine at 2i + 1."""
-    rate = 10000.0 ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float64) / dim)
-    angle = torch.arange(frames, device=device, dtype=torch.float64).unsqueeze(1) * rate
-    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :dim].to(dtype)
+def add_sinusoids(x: Frames) -> Frames:
+    """Add Vaswani's position table: sin(position / 10000^(2i / dim)) to feature 2i, the cosine to feature 2i + 1."""
+    _, frames, dim = x.shape
+    rate = 10000.0 ** (-torch.arange(0, dim, 2, device=x.device, dtype=torch.float64) / dim)
+    angle = torch.arange(frames, device=x.device, dtype=torch.float64).unsqueeze(1) * rate
+    return x + torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :dim].to(x.dtype)

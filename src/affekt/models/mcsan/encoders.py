@@ -1,5 +1,5 @@
-"""MCSAN's encoders of speech and of words (Sun et al., ICASSP 2021, sections 2.1 and 2.2): recurrent networks whose two
-directions are averaged, over utterances of different lengths, and before the speech's, two convolutions with pooling."""
+"""MCSAN's encoders of speech and text (Sun et al., ICASSP 2021, sections 2.1 and 2.2): bidirectional LSTMs whose directions
+are averaged, each utterance at its own length; for speech two convolutions with pooling come first."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from affekt.batch import frame_mask
-from affekt.models.layers import NEGATIVE, Sequence
+from affekt.models.layers import NEGATIVE, Frames
 
 Counts = Int[Tensor, " batch"]  # frames of each utterance, padding not counted
-KERNEL = 3  # frames, of convolutions and pooling (section 3.2)
+KERNEL = 3  # frames; convolutions and pooling (section 3.2)
 
 
 class SpeechEncoder(nn.Module):
-    """Twice a convolution and max-pooling, then a bidirectional LSTM whose directions are averaged (eq. 1-3).
+    """Two times convolution and max-pooling, then a bidirectional LSTM whose directions are averaged (eq. 1-3).
 
-    padding: frames of zeros at either end of every convolution, 0 or 1. pool_stride: frames from one pooling to the next.
-    activation: whether a ReLU stands between convolution and pooling.
+    Args:
+        input_dim: features of a frame.
+        dim: width of the convolutions and of the LSTM.
+        padding: zero frames at either end of every convolution, 0 or 1.
+        pool_stride: frames from one pooling window to the next.
+        activation: whether a ReLU follows each convolution.
     """
 
     def __init__(self, input_dim: int, dim: int, *, padding: int, pool_stride: int, activation: bool) -> None:
@@ -30,37 +34,38 @@ class SpeechEncoder(nn.Module):
         self.lstm = nn.LSTM(dim, dim, batch_first=True, bidirectional=True)
         self.padding, self.pool_stride, self.activation = padding, pool_stride, activation
 
-    def frames_left(self, frames: int) -> int:
-        """What it makes of so many frames: at least one."""
+    def num_output_frames(self, frames: int) -> int:
+        """Return the output frames for this many input frames: at least one."""
         for _ in self.convolutions:
-            frames = self._left(frames)
+            frames = self._block_frames(frames)
         return frames
 
-    def forward(self, x: Sequence, counts: Counts) -> tuple[Float[Tensor, "batch fewer width"], Counts]:
+    def forward(self, x: Frames, counts: Counts) -> tuple[Float[Tensor, "batch fewer width"], Counts]:
         for convolution in self.convolutions:
             x, counts = self._block(convolution, x, counts)
-        return averaged_directions(self.lstm, x, counts), counts
+        return run_bidirectional_lstm(self.lstm, x, counts), counts
 
     def _block(self, convolution: nn.Module, x: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Zeros stand around an utterance, and nothing behind it is pooled: it does not feel what it is batched with."""
-        left = self._left(x.shape[1])
-        x = _filled(x, counts, 0.0)
+        """Apply a convolution and pooling. Zeros surround each utterance and nothing behind it is pooled, so the rest of the
+        batch has no effect on it."""
+        frames = self._block_frames(x.shape[1])
+        x = _fill_padding(x, counts, 0.0)
         if self.padding == 0:
-            x = F.pad(x, (0, 0, 0, KERNEL - 1))  # so that one frame gives one; what is too much is not pooled
+            x = F.pad(x, (0, 0, 0, KERNEL - 1))  # one input frame gives one output frame; the surplus is not pooled
         y = convolution(x.transpose(1, 2)).transpose(1, 2)
         if self.activation:
             y = F.relu(y)
-        y = _filled(y, self._convolved(counts).clamp(min=1), NEGATIVE)
-        # A pooling over the end of a short utterance takes the largest of the frames that are there.
+        y = _fill_padding(y, self._convolved(counts).clamp(min=1), NEGATIVE)
+        # A pooling window beyond the end of a short utterance takes the maximum of the existing frames.
         y = F.pad(y, (0, 0, 0, KERNEL - 1), value=NEGATIVE)
         y = F.max_pool1d(y.transpose(1, 2), KERNEL, self.pool_stride).transpose(1, 2)
-        return y[:, :left], self._left(counts)
+        return y[:, :frames], self._block_frames(counts)
 
     def _convolved(self, frames: Any) -> Any:
         return frames - (KERNEL - 1) + 2 * self.padding
 
-    def _left(self, frames: Any) -> Any:
-        """What convolution and pooling leave of so many frames, a number or a tensor of them: at least one."""
+    def _block_frames(self, frames: Any) -> Any:
+        """Return the frames after convolution and pooling, at least one; for a number or a tensor of numbers."""
         convolved = self._convolved(frames)
         whole = convolved.clamp(min=KERNEL) if isinstance(frames, Tensor) else torch.sym_max(convolved, KERNEL)
         return (whole - KERNEL) // self.pool_stride + 1
@@ -73,50 +78,50 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(input_dim, dim, batch_first=True, bidirectional=True)
 
-    def frames_left(self, frames: int) -> int:
+    def num_output_frames(self, frames: int) -> int:
         return frames
 
-    def forward(self, x: Sequence, counts: Counts) -> tuple[Float[Tensor, "batch frames width"], Counts]:
-        return averaged_directions(self.lstm, x, counts), counts
+    def forward(self, x: Frames, counts: Counts) -> tuple[Float[Tensor, "batch frames width"], Counts]:
+        return run_bidirectional_lstm(self.lstm, x, counts), counts
 
 
-def averaged_directions(lstm: nn.LSTM, x: Sequence, counts: Counts) -> Float[Tensor, "batch frames hidden"]:
-    """The mean of a bidirectional LSTM's two directions, each utterance at its own length.
+def run_bidirectional_lstm(lstm: nn.LSTM, x: Frames, counts: Counts) -> Float[Tensor, "batch frames hidden"]:
+    """Return the mean of a bidirectional LSTM's two directions, each utterance at its own length.
 
-    What torch gives for packed sequences: the backward direction reads every utterance turned round within its length.
-    What stands beyond that length is nobody's.
+    The result equals torch's for packed sequences: the backward direction reads every utterance in reverse within its
+    length. Frames beyond that length are undefined.
     """
     if torch.onnx.is_in_onnx_export():
-        return _averaged_in_onnx(lstm, x, counts)
+        return _onnx_lstm(lstm, x, counts)
     position = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
     mirrored = counts.unsqueeze(1) - 1 - position
     source = torch.where(mirrored >= 0, mirrored, position)
-    forward = _one_direction(lstm, x, "")
-    backward = _turned(_one_direction(lstm, _turned(x, source), "_reverse"), source)
+    forward = _run_direction(lstm, x, "")
+    backward = _gather_frames(_run_direction(lstm, _gather_frames(x, source), "_reverse"), source)
     return (forward + backward) / 2
 
 
-def _turned(x: Tensor, source: Tensor) -> Tensor:
-    """x at the frames of `source`, (batch, frames)."""
+def _gather_frames(x: Tensor, source: Tensor) -> Tensor:
+    """Return the frames of x with the indices `source`, (batch, frames)."""
     return x.gather(1, source.unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
-def _one_direction(lstm: nn.LSTM, x: Tensor, suffix: str) -> Tensor:
+def _run_direction(lstm: nn.LSTM, x: Tensor, suffix: str) -> Tensor:
     weights = [getattr(lstm, f"{kind}_l0{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     start = x.new_zeros(1, x.shape[0], lstm.hidden_size)
     return torch.lstm(x, (start, start), weights, True, 1, 0.0, lstm.training, False, True)[0]
 
 
-def _averaged_in_onnx(lstm: nn.LSTM, x: Tensor, counts: Tensor) -> Tensor:
-    """The same by ONNX's own operator, which knows lengths.
+def _onnx_lstm(lstm: nn.LSTM, x: Tensor, counts: Tensor) -> Tensor:
+    """Compute the same with ONNX's own operator, which takes lengths.
 
-    Torch (2.13) exports its LSTM for any length only the first time in a process; after that it unrolls it at one length.
+    Torch (2.13) exports its LSTM for any length only the first time in a process; later it unrolls it at one length.
     """
     weights = []
     for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-        both = torch.stack([getattr(lstm, f"{kind}_l0{suffix}") for suffix in ("", "_reverse")])
-        enter, forget, new, leave = both.chunk(4, dim=1)
-        weights.append(torch.cat([enter, leave, forget, new], dim=1))  # ONNX has another order of gates
+        directions = torch.stack([getattr(lstm, f"{kind}_l0{suffix}") for suffix in ("", "_reverse")])
+        input_gate, forget_gate, cell_gate, output_gate = directions.chunk(4, dim=1)
+        weights.append(torch.cat([input_gate, output_gate, forget_gate, cell_gate], dim=1))  # ONNX's order
     states = torch.onnx.ops.symbolic(
         "LSTM",
         [x.transpose(0, 1), *weights[:2], torch.cat(weights[2:], dim=1), counts.to(torch.int32)],
@@ -128,6 +133,6 @@ def _averaged_in_onnx(lstm: nn.LSTM, x: Tensor, counts: Tensor) -> Tensor:
     return states.mean(dim=1).transpose(0, 1)
 
 
-def _filled(x: Tensor, counts: Tensor, value: float) -> Tensor:
-    """x with `value` beyond each utterance's own frames."""
+def _fill_padding(x: Tensor, counts: Tensor, value: float) -> Tensor:
+    """Return x with `value` beyond each utterance's own frames."""
     return x.masked_fill(~frame_mask(counts, x.shape[1]).unsqueeze(2), value)

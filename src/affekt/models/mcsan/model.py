@@ -1,6 +1,6 @@
 """MCSAN: the multimodal cross- and self-attention network of Sun et al., "Multimodal Cross- and Self-Attention Network for
-Speech Emotion Recognition", ICASSP 2021. Speech and words are encoded by recurrent networks; a module in which each attends
-to the other stands beside one in which each attends to itself; what both give is pooled over time and classified."""
+Speech Emotion Recognition", ICASSP 2021. Recurrent networks encode speech and text. In one module each attends to the other,
+in a parallel one each attends to itself; the outputs of both are pooled over time and classified."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, frame_mask
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
+from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
 from affekt.models.layers import (
     Classifier,
+    Frames,
     FullAttention,
     Pooling,
-    Sequence,
     StreamInput,
     TransformerBlock,
-    sinusoids,
+    add_sinusoids,
+    key_biases,
 )
 from affekt.models.mcsan.encoders import KERNEL, Counts, SpeechEncoder, TextEncoder
 
@@ -38,36 +39,57 @@ MODULES = {
 
 @dataclass(frozen=True)
 class MCSANConfig:
-    """Lengths in frames or tokens, widths in features. What section 3.2 prints is not marked; what it leaves open is."""
+    """The settings of MCSAN. Lengths in frames or tokens, widths in features. Defaults without a remark are printed in
+    section 3.2."""
 
-    # Table 3: "w/o audio" is modalities = "text", and "w/o text" is "speech"; self-attention is then all that is left.
     modalities: Literal["speech+text", "speech", "text"] = "speech+text"
-    # Table 3: "w/o self" is "cross", "w/o cross" is "self"; in "cross+self" self-attention reads what cross-attention gave.
+    """Table 3: "w/o audio" is "text", and "w/o text" is "speech"; only self-attention remains then."""
     modules: Literal["parallel", "cross", "self", "cross+self", "self+cross"] = "parallel"
-    layers: int = 1  # N, in each module
-    speech_dim: int = 40  # MFCC
-    text_dim: int = 300  # GloVe
-    speech_frames: int | Literal["any"] = 1000  # at most: what follows is cut off
-    text_tokens: int | Literal["any"] = "any"  # likewise; not printed, the data's forerunners take 128
-    padded_to: Literal["batch", "maximum"] = "batch"  # not printed; its longest, or the two lengths above
-    masked: bool = True  # not printed; False: padding is read as frames of zeros
-    # "We perform z-normalization" of the speech; by the training part's statistics is our reading. "standard": words too.
+    """Table 3: "w/o self" is "cross", "w/o cross" is "self"; in "cross+self" self-attention follows cross-attention."""
+    layers: int = 1
+    """N, in each module."""
+    speech_dim: int = 40
+    """Features of a frame: MFCC."""
+    text_dim: int = 300
+    """Features of a token: GloVe."""
+    speech_frames: int | Literal["any"] = 1000
+    """The maximum; later frames are cut off."""
+    text_tokens: int | Literal["any"] = "any"
+    """Likewise. Not printed; earlier work on the same data takes 128."""
+    padded_to: Literal["batch", "maximum"] = "batch"
+    """The batch's longest utterance, or the two lengths above. Not printed."""
+    masked: bool = True
+    """Whether padding is masked; otherwise it is read as zero frames. Not printed."""
     input_norm: Literal["none", "speech", "standard"] = "speech"
+    """"We perform z-normalization" of the speech; using the training set's statistics is our reading. "standard": text
+    too."""
     dim: int = 128
     heads: int = 8
-    feedforward: int = 512  # not printed; 4 dim as in the cited Transformer, or the "hidden neurons", 128
-    hidden: tuple[int, ...] = (128,)  # widths within the "fully connected network"; () is one linear layer
-    convolution_padding: Literal[0, 1] = 1  # frames of zeros at either end; not printed
-    convolution_activation: Literal["none", "relu"] = "none"  # ConvBlock is printed as MaxPool(Conv1D)
-    pool_stride: int = 3  # not printed; the usual default, the kernel
-    positions: Literal["sinusoids", "learned", "none"] = "sinusoids"  # as cited; learned needs both lengths as numbers
-    positions_in: Literal["both", "cross"] = "both"  # printed of the cross module, to which the other is "similar"
-    attention_scale: Literal["head", "dim"] = "head"  # sqrt(d / heads) as cited; sqrt(d) as eq. 9 prints for one head
-    cross_update: Literal["parallel", "sequential"] = "parallel"  # sequential: the words read speech as already updated
-    pooled: Literal["last", "all"] = "last"  # where one module follows the other: what is pooled of the two
-    dropout: float = 0.0  # on the blocks' residual branches; none is printed, here and below
+    feedforward: int = 512
+    """Not printed: 4 dim as in the cited Transformer, or the "hidden neurons", 128."""
+    hidden: tuple[int, ...] = (128,)
+    """Widths of the hidden layers of the "fully connected network"; () is one linear layer."""
+    convolution_padding: Literal[0, 1] = 1
+    """Zero frames at either end. Not printed."""
+    convolution_activation: Literal["none", "relu"] = "none"
+    """ConvBlock is printed as MaxPool(Conv1D)."""
+    pool_stride: int = 3
+    """Not printed; by default usually the kernel."""
+    positions: Literal["sinusoids", "learned", "none"] = "sinusoids"
+    """As cited. "learned" needs both lengths as numbers."""
+    positions_in: Literal["both", "cross"] = "both"
+    """Printed for the cross module only, to which the other is "similar"."""
+    attention_scale: Literal["head", "dim"] = "head"
+    """Divisor of the scores: sqrt(d / heads) as cited; sqrt(d) as eq. 9 prints for one head."""
+    cross_update: Literal["parallel", "sequential"] = "parallel"
+    """Whether text attends to speech before or after the update of speech."""
+    pooled: Literal["last", "all"] = "last"
+    """Which modules are pooled if one follows the other."""
+    dropout: float = 0.0
+    """On the blocks' residual branches. No dropout is printed, here and below."""
     attention_dropout: float = 0.0
-    encoder_dropout: float = 0.0  # of the features that enter the encoders, and of what comes out
+    encoder_dropout: float = 0.0
+    """Of the encoders' inputs and outputs."""
     classifier_dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,21 +98,18 @@ class MCSANConfig:
         if self.dim % self.heads:
             raise BadConfig(f"heads = {self.heads} does not divide dim = {self.dim}")
         if self.pool_stride not in range(1, KERNEL + 1):
-            raise BadConfig(
-                f"pool_stride = {self.pool_stride}: expected 1 to {KERNEL}, so that no frame is passed over"
-            )
+            raise BadConfig(f"pool_stride = {self.pool_stride}: expected 1 to {KERNEL}, so that no frame is skipped")
         if self.layers < 1:
-            raise BadConfig(f"layers = {self.layers}: expected 1 or more; to leave a module out, set modules")
+            raise BadConfig(f"layers = {self.layers}: expected 1 or more; set modules to omit a module")
         if len(self.streams) == 1 and self.modules not in ("parallel", "self"):
             raise BadConfig(
-                f"modules = {self.modules!r} needs both modalities: with {self.modalities} alone only self-attention is "
-                "left, set modules = 'self'"
+                f"modules = {self.modules!r} needs both modalities: with {self.modalities} alone set modules = 'self'"
             )
         if self.positions_in == "cross" and "cross" not in self.order:
             raise BadConfig("positions_in = 'cross', but there is no cross-attention: set positions_in = 'both'")
         if "any" in limits and (self.positions == "learned" or self.padded_to == "maximum"):
             raise BadConfig(
-                "positions = 'learned' and padded_to = 'maximum' need a greatest length: set "
+                "positions = 'learned' and padded_to = 'maximum' need a maximum length: set "
                 + " and ".join(f"{LIMITS[stream]} to a number" for stream in self.streams)
             )
 
@@ -104,7 +123,7 @@ class MCSANConfig:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The modules, in the order in which one may follow the other."""
+        """The modules, in the order of execution."""
         return MODULES[self.modules] if len(self.streams) == 2 else ("self",)
 
     @property
@@ -113,17 +132,17 @@ class MCSANConfig:
 
     @property
     def pooled_modules(self) -> tuple[str, ...]:
-        """The modules whose outputs are pooled, in the order in which they are concatenated."""
-        kept = self.order[-1:] if self.sequential and self.pooled == "last" else self.order
-        return tuple(sorted(kept))
+        """The modules whose outputs are pooled, in the order of concatenation."""
+        modules = self.order[-1:] if self.sequential and self.pooled == "last" else self.order
+        return tuple(sorted(modules))
 
 
-def _input(config: MCSANConfig, stream: str) -> StreamInput:
+def _build_input(config: MCSANConfig, stream: str) -> StreamInput:
     dim = config.dims[stream]
     return StreamInput(dim, dim, norm="standard" if config.input_norm in (stream, "standard") else "none")
 
 
-def _encoder(config: MCSANConfig, stream: str) -> SpeechEncoder | TextEncoder:
+def _build_encoder(config: MCSANConfig, stream: str) -> SpeechEncoder | TextEncoder:
     if stream == "text":
         return TextEncoder(config.text_dim, config.dim)
     return SpeechEncoder(
@@ -135,7 +154,7 @@ def _encoder(config: MCSANConfig, stream: str) -> SpeechEncoder | TextEncoder:
     )
 
 
-def _block(config: MCSANConfig) -> TransformerBlock:
+def _build_block(config: MCSANConfig) -> TransformerBlock:
     attention = FullAttention(
         config.dim,
         config.heads,
@@ -148,23 +167,27 @@ def _block(config: MCSANConfig) -> TransformerBlock:
 
 
 class MCSAN(EmotionModel):
-    """Cross- and self-attention over speech and words.
+    """Cross- and self-attention over speech and text.
 
-    Streams: speech, (batch, frames, speech_dim), and text, (batch, tokens, text_dim); one of them where `modalities` says so.
+    Streams: speech, (batch, frames, speech_dim), and text, (batch, tokens, text_dim), or one of them, by `modalities`.
 
     Submodules: `encoders.speech.{convolutions.0,convolutions.1,lstm}`, `encoders.text.lstm` (of every stream in use);
     `attentions.MODULE.N.STREAM.{attention.{query,key,value,output},norm1,feedforward.0,feedforward.2,norm2}`, where MODULE
-    is cross or self and STREAM, speech or text, is the one that is updated: queries are of it, and in the cross module keys
-    and values of the other; `classifier` (linear layers at 0 and 3); `inputs.STREAM` holds a mean and a deviation where
-    `input_norm` asks for them, and `positions.STREAM.weight` a learned table.
+    is cross or self and STREAM, speech or text, is the stream that is updated: it supplies the queries, and in the cross
+    module the other one supplies keys and values; `classifier` (linear layers at 0 and 3); `inputs.STREAM` with buffers
+    `mean` and `deviation`, if `input_norm` needs them; `positions.STREAM.weight`, a learned table.
 
-    Order of concatenation: cross speech, cross text, self speech, self text; what is left out leaves no gap.
+    Order of concatenation: cross speech, cross text, self speech, self text, without those that are omitted.
     """
 
     Config = MCSANConfig
     streams: tuple[str, ...] = ("speech", "text")
-    # The words' number is not printed; 128 is the limit of the work whose data it follows (its reference 20).
-    paper = PaperSizes(emotions=7, frames={"speech": 1000, "text": 128})
+    paper = PaperSizes(
+        num_emotions=7,
+        # The number of tokens is not printed; 128 is the limit in the work whose data it uses (its reference 20).
+        frames={"speech": 1000, "text": 128},
+        encoders={"speech": PaperEncoder("mfcc"), "text": PaperEncoder("glove")},
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {
             "input_norm": "standard",
@@ -186,32 +209,49 @@ class MCSAN(EmotionModel):
         "two_layers": {"layers": 2},
         "three_layers": {"layers": 3},
     }
+    tiny: ClassVar[Mapping[str, Any]] = {
+        "speech_dim": 6,
+        "text_dim": 7,
+        "dim": 16,
+        "heads": 2,
+        "feedforward": 16,
+        "hidden": (16,),
+        "pool_stride": 1,  # the default leaves a ninth of the frames: a single one would give attention no choice
+    }
+    cross_attention: ClassVar[Mapping[str, str]] = {
+        "speech": "cross_attention_speech",
+        "text": "cross_attention_text",
+    }
 
-    def __init__(self, config: MCSANConfig, emotions: int) -> None:
+    def __init__(self, config: MCSANConfig, num_emotions: int) -> None:
         super().__init__()
-        self.config, self.emotions = config, emotions
+        self.config, self.num_emotions = config, num_emotions
         self.streams = config.streams
         self.dims = config.dims
         self.limits = {stream: getattr(config, LIMITS[stream]) for stream in self.streams}
         self.lengths = self.limits if config.padded_to == "maximum" else {}
-        self.inputs = nn.ModuleDict({stream: _input(config, stream) for stream in self.streams})
-        self.encoders = nn.ModuleDict({stream: _encoder(config, stream) for stream in self.streams})
+        self.inputs = nn.ModuleDict({stream: _build_input(config, stream) for stream in self.streams})
+        self.encoders = nn.ModuleDict({stream: _build_encoder(config, stream) for stream in self.streams})
         self.positions = nn.ModuleDict(
-            {name: nn.Embedding(one.frames_left(self.limits[name]), config.dim) for name, one in self.encoders.items()}  # type: ignore[operator]
+            {
+                stream: nn.Embedding(encoder.num_output_frames(self.limits[stream]), config.dim)  # type: ignore[operator]
+                for stream, encoder in self.encoders.items()
+            }
             if config.positions == "learned"
             else {}
         )
         self.attentions = nn.ModuleDict(
             {
                 module: nn.ModuleList(
-                    nn.ModuleDict({stream: _block(config) for stream in self.streams}) for _ in range(config.layers)
+                    nn.ModuleDict({stream: _build_block(config) for stream in self.streams})
+                    for _ in range(config.layers)
                 )
                 for module in config.order
             }
         )
         self.pooling = Pooling("max")
         width = config.dim * len(self.streams) * len(config.pooled_modules)
-        self.classifier = Classifier(width, emotions, hidden=config.hidden, dropout=config.classifier_dropout)
+        self.classifier = Classifier(width, num_emotions, hidden=config.hidden, dropout=config.classifier_dropout)
         self.encoder_dropout = nn.Dropout(config.encoder_dropout)
         self.classifier_dropout = nn.Dropout(config.classifier_dropout)
 
@@ -220,96 +260,95 @@ class MCSAN(EmotionModel):
         return config.streams
 
     @classmethod
-    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> MCSAN:
-        return cls(replace(config, **{f"{stream}_dim": specs[stream].dim for stream in config.streams}), emotions)
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], num_emotions: int) -> MCSAN:
+        return cls(replace(config, **{f"{stream}_dim": specs[stream].dim for stream in config.streams}), num_emotions)
 
-    def output(self) -> nn.Linear:
-        return self.classifier.last
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.classifier.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
-        # A bias common to all keys of a softmax cancels.
-        return frozenset(name for name, _ in self.named_parameters() if name.endswith("attention.key.bias"))
+        return key_biases(self)
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        for stream, one in self.inputs.items():
-            one.standardise(*statistics[stream])  # type: ignore[operator]
+        for stream, module in self.inputs.items():
+            module.set_statistics(*statistics[stream])  # type: ignore[operator]
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
         return self.classifier(self.classifier_dropout(self.embed(batch)))
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
-        """The utterances' vectors, as the classifier takes them (eq. 18)."""
-        return torch.cat(list(self._pooled(batch).values()), dim=1)
+        """Return the utterances' vectors, as the classifier takes them (eq. 18)."""
+        return torch.cat(list(self._pool(batch).values()), dim=1)
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
-        """`embedding` (batch, width), and of each stream what is its own: `embedding_speech` and `embedding_text`.
+        """Return embeddings and attention weights.
 
-        `cross_attention_speech` (batch, layers, heads, speech frames, tokens) is how speech attends to the words, and
-        `cross_attention_text` how the words attend to speech; `self_attention_speech` and `self_attention_text` stay within
-        a stream. Rows are queries and sum to one. Speech frames are those that the encoder leaves, a ninth of the input's.
+        `embedding` (batch, width) is the classifier's input; `embedding_speech` and `embedding_text` are its two streams.
+        `cross_attention_speech` (batch, layers, heads, speech frames, tokens) has speech as queries and text as keys,
+        `cross_attention_text` the reverse; `self_attention_speech` and `self_attention_text` stay within a stream. Rows
+        are queries and sum to one. Speech frames are the encoder's output frames, a ninth of the input's.
         """
         maps: dict[str, list[Tensor]] = {}
-        pooled = self._pooled(batch, maps)
-        found = {"embedding": torch.cat(list(pooled.values()), dim=1)}
+        pooled = self._pool(batch, maps)
+        explanation = {"embedding": torch.cat(list(pooled.values()), dim=1)}
         for stream in self.streams:
-            found[f"embedding_{stream}"] = torch.cat([x for (_, one), x in pooled.items() if one == stream], dim=1)
-        return found | {name: torch.stack(layers, dim=1) for name, layers in maps.items()}
+            explanation[f"embedding_{stream}"] = torch.cat(
+                [x for (_, name), x in pooled.items() if name == stream], dim=1
+            )
+        return explanation | {name: torch.stack(layers, dim=1) for name, layers in maps.items()}
 
-    def _pooled(self, batch: Batch, maps: dict[str, list[Tensor]] | None = None) -> dict[tuple[str, str], Tensor]:
-        """(module, stream) -> (batch, dim), in the order of concatenation; attention maps are put into `maps`."""
+    def _pool(self, batch: Batch, maps: dict[str, list[Tensor]] | None = None) -> dict[tuple[str, str], Tensor]:
+        """Return (module, stream) -> (batch, dim), in the order of concatenation; attention maps are stored in `maps`."""
         states: dict[str, Tensor] = {}
         masks: dict[str, Tensor | None] = {}
         for stream in self.streams:
-            x, counts = self.encoders[stream](*self._features(stream, batch))
+            x, counts = self.encoders[stream](*self._prepare(stream, batch))
             states[stream] = self.encoder_dropout(x)
             masks[stream] = frame_mask(counts, x.shape[1]) if self.config.masked else None
         if self.config.positions_in == "both":
-            states = self._with_positions(states)
+            states = self._add_positions(states)
         outputs: dict[str, dict[str, Tensor]] = {}
         for module in self.config.order:
-            entering = list(outputs.values())[-1] if outputs and self.config.sequential else states
+            inputs = list(outputs.values())[-1] if outputs and self.config.sequential else states
             if module == self.config.positions_in:
-                entering = self._with_positions(entering)
-            outputs[module] = self._attended(module, entering, masks, maps)
+                inputs = self._add_positions(inputs)
+            outputs[module] = self._attend(module, inputs, masks, maps)
         return {
             (module, stream): self.pooling(outputs[module][stream], masks[stream])
             for module in self.config.pooled_modules
             for stream in self.streams
         }
 
-    def _features(self, name: str, batch: Batch) -> tuple[Sequence, Counts]:
-        """A stream as its encoder takes it: no longer than it may be, standardised, zero where there is no frame."""
+    def _prepare(self, name: str, batch: Batch) -> tuple[Frames, Counts]:
+        """Return a stream as its encoder takes it: shortened to its limit, standardised, with zeros in the padding."""
         stream, limit = batch.streams[name], self.limits[name]
         if stream.values.shape[1] == 0:
-            stream = stream.padded(to=1)  # an utterance without any frame or word is read as one of zeros
-        if limit != "any":
-            as_batch = self.config.padded_to == "batch"
-            stream = stream.fitted(torch.sym_min(stream.values.shape[1], limit) if as_batch else limit)
-        x = self.inputs[name].standardised(stream.values)  # type: ignore[operator]
-        real = torch.ones_like(x[:, :, 0], dtype=torch.bool)
-        if stream.mask is not None:
-            x = x.masked_fill(~stream.mask.unsqueeze(2), 0.0)
-            real = stream.mask if self.config.masked else real
-        return self.encoder_dropout(x), real.sum(dim=1).clamp(min=1)
+            stream = stream.padded(to=1)  # an utterance without any frame or token is read as a single zero frame
+        length = None if limit == "any" else limit
+        if length is not None and self.config.padded_to == "batch":
+            length = torch.sym_min(stream.values.shape[1], length)
+        stream = self.inputs[name].prepare(stream, masked=True, length=length)  # type: ignore[operator]
+        real = torch.ones_like(stream.values[:, :, 0], dtype=torch.bool)
+        if stream.mask is not None and self.config.masked:
+            real = stream.mask
+        return self.encoder_dropout(stream.values), real.sum(dim=1).clamp(min=1)
 
-    def _with_positions(self, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _add_positions(self, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.config.positions == "none":
             return dict(states)
         if self.config.positions == "learned":
             return {stream: x + self.positions[stream].weight[: x.shape[1]] for stream, x in states.items()}  # type: ignore[index]
-        return {
-            stream: x + sinusoids(x.shape[1], x.shape[2], device=x.device, dtype=x.dtype)
-            for stream, x in states.items()
-        }
+        return {stream: add_sinusoids(x) for stream, x in states.items()}
 
-    def _attended(
+    def _attend(
         self,
         module: str,
         states: Mapping[str, Tensor],
         masks: Mapping[str, Tensor | None],
         maps: dict[str, list[Tensor]] | None,
     ) -> dict[str, Tensor]:
-        """The states after all layers of the cross (eq. 9-14) or the self module (eq. 15-17)."""
+        """Return the states after all layers of the cross (eq. 9-14) or the self module (eq. 15-17)."""
         for layer in self.attentions[module]:  # type: ignore[attr-defined]
             updated = dict(states)
             for stream, block in layer.items():
@@ -323,4 +362,4 @@ class MCSAN(EmotionModel):
         return dict(states)
 
     def _other(self, stream: str) -> str:
-        return next(one for one in self.streams if one != stream)
+        return next(name for name in self.streams if name != stream)

@@ -1,1 +1,1 @@
-"""MSTR, and the vanilla transformer that it is compared with."""
+"""MSTR and the vanilla transformer that its paper compares it with."""

@@ -1,8 +1,8 @@
-"""What MSTR and its baseline share (Li et al., Interspeech 2023): speech frames -> blocks of attention -> pooled over
-time -> three linear layers. `mstr.py` and `vanilla.py` give the attention.
+"""The backbone of MSTR and its baseline (Li et al., Interspeech 2023): speech frames -> attention blocks -> pooling over time
+-> three linear layers. `model.py` and `vanilla.py` supply the attention.
 
-The defaults are the paper's reading, resolved where it is silent; every option names its alternative. What we ship sets
-`frames="any", masked=True, norm="features"`: any length, padding changes nothing.
+The defaults follow the paper, with a choice where it is silent; every option lists its alternatives. The models we ship set
+`frames="any", masked=True, norm="features"`: any length, and padding changes nothing.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affekt.batch import Batch, Stream
+from affekt.batch import Batch
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec, PaperSizes, check_sizes
+from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
 from affekt.models.layers import (
     Classifier,
-    Mask,
+    FrameMask,
+    Frames,
     Pooling,
-    Sequence,
     StreamInput,
     TransformerBlock,
-    sinusoids,
-    strided,
+    add_sinusoids,
+    average_frames,
 )
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
-# What trains on two cores within minutes, on a few thousand utterances: any length, padding changes nothing.
+# For training on two cores within minutes, on a few thousand utterances of any length; padding changes nothing.
 SMALL: Mapping[str, Any] = {
     "frames": "any",
     "masked": True,
@@ -45,49 +45,66 @@ SMALL: Mapping[str, Any] = {
     "attention_dropout": 0.2,
     "input_norm": "standard",
     "stride": 2,
-    "pooling": "mean+deviation",
+    "pooling": "mean+std",
 }
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """What MSTR and its baseline, the vanilla Transformer, have in common. Lengths in frames, widths in features."""
+    """The settings that MSTR and its baseline, the vanilla Transformer, share. Lengths in frames, widths in features."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"input_parts": "num_states"}
-
-    frames: int | Literal["any"] = 326  # 326 IEMOCAP, 224 MELD, 150 CREMA-D (from Table 2's counts)
-    masked: bool = False  # the paper has no masks: padding is read as frames. True: padding changes nothing
-    # Table 2's parameter counts only fit norms that are affine over the whole (frames, features) map.
+    frames: int | Literal["any"] = 326
+    """The fixed length: 326 for IEMOCAP, 224 for MELD, 150 for CREMA-D (from Table 2's counts)."""
+    masked: bool = False
+    """Whether padding is masked, so that it changes nothing. The paper has no masks: padding is read as frames."""
     norm: Literal["map", "features"] = "map"
-    input_dim: int = 1024  # HuBERT large
+    """What a LayerNorm normalises. Table 2's parameter counts only fit norms over the whole (frames, features) map."""
+    input_dim: int = 1024
+    """Features of a frame: HuBERT large."""
     dim: int = 1024
     blocks: int = 4
     heads: int = 16
-    feedforward: int = 512  # with the classifier F/2, F/4 the only power of two that Table 2's FLOPs admit
-    norm_first: bool = False  # "like the vanilla Transformer": post-norm
-    activation: Literal["relu", "gelu"] = "relu"  # of the feed-forward; not printed, the vanilla Transformer's
-    # Eq. 1 divides by the root of F, for one head; with several the vanilla Transformer takes a head's width.
+    feedforward: int = 512
+    """With the classifier's F/2 and F/4 the only power of two that fits Table 2's FLOPs."""
+    norm_first: bool = False
+    """Pre-norm. The paper: "like the vanilla Transformer", post-norm."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Of the feed-forward layers. Not printed; the vanilla Transformer's."""
     score_width: Literal["head", "model"] = "head"
-    projection_bias: bool = True  # of query, key, value and W^O; eq. 4 and the text print none, nn.Linear has one
-    # Not printed. "xavier": uniform, for the matrices of linear layers and convolutions alone.
+    """Scores are divided by the root of this width. Eq. 1 has F, for one head; the vanilla Transformer has a head's width."""
+    projection_bias: bool = True
+    """Biases of query, key, value and W^O. Eq. 4 and the text print none; nn.Linear has one."""
     initialisation: Literal["torch", "xavier"] = "torch"
-    dropout: float = 0.1  # on both residual branches; not printed, the laboratory's default
-    attention_dropout: float = 0.1  # likewise
-    classifier_dropout: float = 0.5  # likewise
-    hidden: tuple[int, ...] | None = None  # the classifier's widths; None is F/2 and F/4
-    pooling: Literal["mean", "max", "mean+max", "mean+deviation"] = "mean"  # not printed; Table 2 excludes flattening
-    # Beyond the paper: the pooled input stands beside the pooled output of the last block, each feature of the pooled
-    # vector is standardised by running statistics (a BatchNorm without weights), and some are dropped in training.
+    """Not printed. "xavier": uniform, for the matrices of linear layers and convolutions only."""
+    dropout: float = 0.1
+    """On both residual branches. Not printed; the authors' group's default."""
+    attention_dropout: float = 0.1
+    """Not printed; likewise."""
+    classifier_dropout: float = 0.5
+    """Not printed; likewise."""
+    hidden: tuple[int, ...] | None = None
+    """Widths of the classifier's hidden layers; None is F/2 and F/4."""
+    pooling: Literal["mean", "max", "mean+max", "mean+std"] = "mean"
+    """Over time. Not printed; Table 2 excludes flattening."""
     pool_input: bool = False
+    """Whether the pooled input is appended to the pooled output of the last block. Ours."""
     pooled_norm: bool = False
+    """Whether running statistics standardise the pooled vector (a BatchNorm without weights). Ours."""
     pooled_dropout: float = 0.0
-    positions: Literal["none", "sinusoids"] = (
-        "none"  # "pooling keeps the timing"; a learned table would show in Table 2
-    )
-    input_norm: Literal["none", "layer", "standard"] = "none"  # of the features, before the first block
-    num_states: int = 1  # states of the encoder that the features hold, concatenated along dim
+    """Of the pooled vector. Ours."""
+    positions: Literal["none", "sinusoids"] = "none"
+    """The paper has none: "pooling keeps the timing"; a learned table would show in Table 2."""
+    input_norm: Literal["none", "layer", "standard"] = "none"
+    """Of the features, before the first block; see `StreamInput`."""
+    num_states: int = 1
+    """Hidden states of the encoder that the features hold, concatenated."""
     input_mix: Literal["concat", "learned"] = "concat"
-    stride: int = 1  # frames of the input that are averaged into one before anything else; `frames` counts what remains
+    """How these states are combined; see `StreamInput`."""
+    stride: int = 1
+    """Input frames that are averaged into one before anything else; `frames` counts the averages."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"input_parts": "num_states"}
+    renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"pooling": {"mean+deviation": "mean+std"}}
 
     def __post_init__(self) -> None:
         check_sizes(self)
@@ -101,21 +118,35 @@ class TransformerConfig:
 
 
 class TemporalTransformer(EmotionModel):
-    """MSTR and its baseline but for the attention, which a subclass gives.
+    """MSTR and its baseline without the attention, which a subclass supplies.
 
-    Submodules, in the order in which they act: `input` (empty unless an option or unequal widths ask for it: `norms`,
-    `weights`, `projection`); `blocks.N` with `attention.{query,key,value,output}`, `norm1`, `feedforward` (linear layers at
-    0 and 2), `norm2`; `norm`, with norm_first, before the pooling; `classifier` (linear layers at 0, 3, 6).
-    Concatenates only where an option asks for it: the pooled vector is mean, then deviation (or maximum), of the last
-    block's output, then, with pool_input, the same of the input.
+    Submodules, in order of execution: `input` (empty unless an option or unequal widths need it: `norms`, `weights`,
+    `projection`); `blocks.N` with `attention.{query,key,value,output}`, `norm1`, `feedforward` (linear layers at 0 and 2),
+    `norm2`; `norm`, with norm_first, before the pooling; `classifier` (linear layers at 0, 3, 6).
+
+    The pooled vector is the mean, then the standard deviation (or maximum), of the last block's output; with pool_input
+    the same of the input follows.
     """
 
     streams = ("speech",)
-    paper = PaperSizes(emotions=4, frames={"speech": 326})  # IEMOCAP's row of Table 2
+    paper = PaperSizes(  # IEMOCAP's row of Table 2
+        num_emotions=4, frames={"speech": 326}, encoders={"speech": PaperEncoder("hubert-large")}
+    )
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": SMALL}
+    tiny: ClassVar[Mapping[str, Any]] = {
+        "frames": "any",
+        "masked": True,
+        "norm": "features",
+        "dim": 32,
+        "input_dim": 6,
+        "blocks": 2,
+        "heads": 2,
+        "feedforward": 16,
+    }
 
-    def __init__(self, config: TransformerConfig, emotions: int) -> None:
+    def __init__(self, config: TransformerConfig, num_emotions: int) -> None:
         super().__init__()
-        self.config, self.emotions = config, emotions
+        self.config, self.num_emotions = config, num_emotions
         self.dims = {"speech": config.input_dim}
         self.lengths = {} if config.frames == "any" else {"speech": config.frames}
         norm_shape = (*self.lengths.values(), config.dim) if config.norm == "map" else (config.dim,)
@@ -134,7 +165,7 @@ class TemporalTransformer(EmotionModel):
             )
             for _ in range(config.blocks)
         )
-        # A norm's own weight and bias would be undone by the standardisation of the pooled vector.
+        # The standardisation of the pooled vector would undo a norm's own weight and bias.
         self.norm = (
             nn.LayerNorm(norm_shape, elementwise_affine=not config.pooled_norm) if config.norm_first else nn.Identity()
         )
@@ -144,7 +175,7 @@ class TemporalTransformer(EmotionModel):
         self.pooled_dropout = nn.Dropout(config.pooled_dropout)
         self.classifier = Classifier(
             width,
-            emotions,
+            num_emotions,
             hidden=(config.dim // 2, config.dim // 4) if config.hidden is None else config.hidden,
             dropout=config.classifier_dropout,
         )
@@ -154,48 +185,46 @@ class TemporalTransformer(EmotionModel):
                     nn.init.xavier_uniform_(layer.weight)
 
     @classmethod
-    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], emotions: int) -> TemporalTransformer:
-        return cls(replace(config, input_dim=specs["speech"].dim, num_states=specs["speech"].num_states), emotions)
+    def build(cls, config: Any, specs: Mapping[str, FeatureSpec], num_emotions: int) -> TemporalTransformer:
+        speech = specs["speech"]
+        return cls(replace(config, input_dim=speech.dim, num_states=speech.num_states), num_emotions)
 
     def attention(self, config: TransformerConfig) -> nn.Module:
+        """Build the attention of one block."""
         raise NotImplementedError
 
     def attention_flops(self, frames: int) -> int:
-        """Multiply-adds of one block's attention over so many frames, as Table 2 counts them."""
+        """Return the multiply-adds of one block's attention over this many frames, as Table 2 counts them."""
         raise NotImplementedError
 
     def paper_flops(self, frames: Mapping[str, int]) -> int:
-        """Table 2's rule: the attention's two products over all frames, and every weight of a linear layer (or convolution)
-        once, however many frames it is applied to. It gives all six of the table's figures."""
+        """Return the operations by Table 2's rule.
+
+        The rule counts the attention's two products over all frames, and every weight of a linear layer (or convolution)
+        once, however many frames it is applied to. It reproduces all six figures of the table.
+        """
         weights = sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear | nn.Conv1d))
         length = -(-frames["speech"] // self.config.stride)
         return self.config.blocks * self.attention_flops(length) + weights
 
-    def _start(self, batch: Batch) -> tuple[Tensor, Sequence, Mask | None]:
-        """The features and the sequence that enters the first block, and their mask if masks are on."""
-        stream = batch.streams["speech"]
-        if self.config.stride > 1:
-            stream = Stream(*strided(stream.values, stream.mask, self.config.stride))
-        # Padding is zero after the standardisation, not before: a zero before would be far from any frame.
-        features = self.input.standardised(stream.values)
-        if self.config.input_norm == "standard" and stream.mask is not None:
-            features = features * stream.mask.unsqueeze(2).to(features.dtype)
-        stream = replace(stream, values=features)
-        if self.lengths:
-            stream = stream.fitted(self.lengths["speech"])
-        features = stream.values
-        x = self.input(features)
+    def _prepare(self, batch: Batch) -> tuple[Tensor, Frames, FrameMask | None]:
+        """Return the features, the first block's input, and their mask (None if masks are off)."""
+        stream = average_frames(batch.streams["speech"], self.config.stride)
+        stream = self.input.prepare(stream, masked=self.config.masked, length=self.lengths.get("speech"))
+        x = self.input(stream.values)
         if self.config.positions == "sinusoids":
-            x = x + sinusoids(x.shape[1], x.shape[2], device=x.device, dtype=x.dtype)
-        return features, x, stream.mask if self.config.masked else None
+            x = add_sinusoids(x)
+        return stream.values, x, stream.mask if self.config.masked else None
 
-    def output(self) -> nn.Linear:
-        return self.classifier.last
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.classifier.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
         inert = set()
         if self.config.pooled_norm and not self.config.norm_first and self.config.norm == "features":
-            inert.add(f"blocks.{self.config.blocks - 1}.norm2.bias")  # a constant, which the standardisation takes off
+            # A constant, which the standardisation subtracts.
+            inert.add(f"blocks.{self.config.blocks - 1}.norm2.bias")
         if self.config.input_mix == "learned" and self.config.num_states == 1:
             inert.add("input.weights")  # the softmax of one number
         inert.update(
@@ -204,15 +233,15 @@ class TemporalTransformer(EmotionModel):
         return frozenset(inert)
 
     def inert_attention(self) -> set[str]:
-        """Names of the attention's parameters that provably get no gradient."""
+        """Return the names of the attention's parameters that provably get no gradient."""
         raise NotImplementedError
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        self.input.standardise(*statistics["speech"])
+        self.input.set_statistics(*statistics["speech"])
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
-        """The utterances' vectors, as the classifier takes them."""
-        features, x, mask = self._start(batch)
+        """Return the utterances' vectors, as the classifier takes them."""
+        features, x, mask = self._prepare(batch)
         for block in self.blocks:
             x = block(x, mask)
         pooled = self.pooling(self.norm(x), mask)
@@ -223,9 +252,9 @@ class TemporalTransformer(EmotionModel):
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
         return self.classifier(self.pooled_dropout(self.embed(batch)))
 
-    def attention_maps(self, batch: Batch) -> Tensor:
-        """What each block's attention explains, stacked behind the batch axis."""
-        _, x, mask = self._start(batch)
+    def attention_maps(self, batch: Batch) -> Float[Tensor, "batch blocks *map"]:
+        """Return what each block's attention explains, stacked behind the batch axis."""
+        _, x, mask = self._prepare(batch)
         maps = []
         for block in self.blocks:
             maps.append(block.attention.explain(block.attention_input(x), mask))  # type: ignore[union-attr, operator]

@@ -1,5 +1,5 @@
-"""The parts of TDFNet (Zhao et al., IEEE/ACM TASLP 2023): encoder layers, blocks of the deep-scale
-transformer (section III-C), the mutual transformer (III-D) and the gate over the pooled parts (III-E)."""
+"""The modules of TDFNet (Zhao et al., IEEE/ACM TASLP 2023): encoder layers, blocks of the deep-scale transformer (section
+III-C), the mutual transformer (III-D) and the gate over the pooled groups (III-E)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from affekt.batch import frame_mask
-from affekt.models.layers import FeedForward, FullAttention, Mask, Sequence
+from affekt.models.layers import FeedForward, FrameMask, Frames, FullAttention
 from affekt.models.tdfnet.config import TDFNetConfig
 
 
 class EncoderLayer(nn.Module):
-    """Fig. 3, and eq. 7 where keys and values are of `context`: attention and feed-forward, post-norm, with a GELU.
+    """Attention and feed-forward, post-norm, with a GELU: Fig. 3, and eq. 7 with a `context`.
+
+    halvings: how often the width was halved before this layer, for `feedforward_scaled`.
 
     Submodules: `attention.{query,key,value,output}`, `norm1`, `feedforward` (linear layers at 0, 2), `norm2`.
     """
 
-    def __init__(self, config: TDFNetConfig, dim: int, *, level: int = 0) -> None:
+    def __init__(self, config: TDFNetConfig, dim: int, *, halvings: int = 0) -> None:
         super().__init__()
         self.attention = FullAttention(dim, config.heads, dropout=config.attention_dropout)
         self.feedforward: nn.Sequential
         if config.feedforward == "square":
             self.feedforward = nn.Sequential(nn.Linear(dim, dim), nn.GELU())
         else:
-            width = config.feedforward // 2 ** (level * config.feedforward_scaled)
+            width = config.feedforward // 2 ** (halvings * config.feedforward_scaled)
             self.feedforward = FeedForward(dim, width, activation=nn.GELU)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -42,8 +44,8 @@ class EncoderLayer(nn.Module):
         context: Float[Tensor, "batch keys dim"] | None = None,
         maps: list[Tensor] | None = None,
     ) -> Float[Tensor, "batch frames dim"]:
-        """Keys and values are of `context`, or of x; `mask` is theirs. `maps`, where given, receives the attention weights,
-        (batch, heads, frames, keys)."""
+        """Attend from x to `context`, or to x itself; `mask` is the mask of the keys. The attention weights, (batch, heads,
+        frames, keys), are appended to `maps`."""
         if maps is not None:
             maps.append(self.attention.explain(x, mask, context))
         first = self.norm1(x + self.dropout(self.attention(x, mask, context)))
@@ -51,27 +53,27 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.ModuleList):
-    """Encoder layers, one after the other."""
+    """A stack of encoder layers."""
 
-    def __init__(self, config: TDFNetConfig, dim: int, *, level: int = 0) -> None:
-        super().__init__(EncoderLayer(config, dim, level=level) for _ in range(config.layers))
+    def __init__(self, config: TDFNetConfig, dim: int, *, halvings: int = 0) -> None:
+        super().__init__(EncoderLayer(config, dim, halvings=halvings) for _ in range(config.layers))
 
-    def forward(self, x: Sequence, mask: Mask | None = None, maps: list[Tensor] | None = None) -> Sequence:
+    def forward(self, x: Frames, mask: FrameMask | None = None, maps: list[Tensor] | None = None) -> Frames:
         for layer in self:
             x = layer(x, mask, maps=maps)
         return x
 
 
-def downscaled(
-    conv: nn.Conv1d, stride: int, x: Sequence, mask: Mask | None
+def downsample(
+    conv: nn.Conv1d, stride: int, x: Frames, mask: FrameMask | None
 ) -> tuple[Float[Tensor, "batch fewer narrow"], Tensor | None]:
-    """What a strided convolution makes of x, and the mask that goes with it; at least one frame, however short x is."""
+    """Apply a strided convolution to x; return its output, of at least one frame, and the mask of the output."""
     assert isinstance(conv.padding, tuple)
     (size,), (edge,) = conv.kernel_size, conv.padding
     cleared = x if mask is None else x.masked_fill(~mask.unsqueeze(2), 0.0)
-    # Zeros enough for one window of the shortest; the windows that they add for others are cut off, or masked.
+    # Enough zeros for one window of the shortest utterance; the additional windows of others are cut off or masked.
     frames = F.pad(cleared.transpose(1, 2), (edge, edge + size - 1))
-    # The stride is the path's: a CNN that speech and text share has two.
+    # The stride depends on the path: a CNN that speech and text share has two strides.
     result = F.conv1d(frames, conv.weight, conv.bias, stride).transpose(1, 2)
     if mask is None:
         return result[:, : torch.sym_max((x.shape[1] + 2 * edge - size) // stride + 1, 1)], None
@@ -79,13 +81,13 @@ def downscaled(
     return result, frame_mask(lengths, result.shape[1])
 
 
-def recurrent(gru: nn.GRU, x: Sequence) -> Float[Tensor, "batch frames states"]:
-    """A GRU's states. Padding stands last, and a GRU in one direction has read all frames before it comes there."""
+def run_gru(gru: nn.GRU, x: Frames) -> Float[Tensor, "batch frames states"]:
+    """Return a GRU's states. Padding comes last, and a GRU in one direction has read all frames before it."""
     if not torch.onnx.is_in_onnx_export():
         states: Tensor = gru(x)[0]
         return states
-    # Spelt as ONNX's own operator: the exporter unrolls a GRU, or some versions of it take the reset gate elsewhere.
-    weights = [_by_onnx_gates(gru, kind) for kind in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
+    # Written as ONNX's own operator: the exporter unrolls a GRU, and some versions apply the reset gate elsewhere.
+    weights = [_onnx_gate_order(gru, kind) for kind in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
     states = torch.onnx.ops.symbolic(
         "GRU",
         (x.transpose(0, 1), weights[0], weights[1], torch.cat(weights[2:], dim=1)),
@@ -100,8 +102,9 @@ def recurrent(gru: nn.GRU, x: Sequence) -> Float[Tensor, "batch frames states"]:
     return states.permute(2, 0, 1, 3).flatten(2)
 
 
-def _by_onnx_gates(gru: nn.GRU, kind: str) -> Tensor:
-    """(directions, 3 * hidden, ...): torch orders the gates reset, update, new; ONNX update, reset, new."""
+def _onnx_gate_order(gru: nn.GRU, kind: str) -> Tensor:
+    """Return a GRU's weights, (directions, 3 * hidden, ...), in ONNX's order of gates: update, reset, new. Torch has reset,
+    update, new."""
     directions = []
     for suffix in ("", "_reverse")[: 1 + gru.bidirectional]:
         reset, update, new = getattr(gru, kind + suffix).chunk(3)
@@ -109,19 +112,19 @@ def _by_onnx_gates(gru: nn.GRU, kind: str) -> Tensor:
     return torch.stack(directions)
 
 
-def per_path(config: TDFNetConfig, kind: str, make: Callable[[str], nn.Module]) -> nn.ModuleDict:
-    """A module for every path, or one, under the name "shared", for all of them."""
+def build_per_path(config: TDFNetConfig, kind: str, make: Callable[[str], nn.Module]) -> nn.ModuleDict:
+    """Build one module for every path, or a single one named "shared"."""
     if kind in config.shared:
         return nn.ModuleDict({"shared": make(config.paths[0])})
     return nn.ModuleDict({path: make(path) for path in config.paths})
 
 
-def of_path(modules: nn.ModuleDict, path: str) -> nn.Module:
+def module_for_path(modules: nn.ModuleDict, path: str) -> nn.Module:
     return modules["shared" if "shared" in modules else path]
 
 
-class Scaled(NamedTuple):
-    """What a block makes of a sequence: after the first encoder, after the CNN, and after all of it, which has the mask."""
+class BlockOutput(NamedTuple):
+    """A sequence after a block's first encoder, after its CNN, and after the whole block; `mask` is of the latter two."""
 
     encoded: Tensor
     narrowed: Tensor
@@ -130,7 +133,7 @@ class Scaled(NamedTuple):
 
 
 class DeepScaleBlock(nn.Module):
-    """One block of the deep-scale transformer, Fig. 2: in the first block an encoder; a CNN, two GRUs, an encoder.
+    """One block of the deep-scale transformer, Fig. 2: a first encoder (in the first block), a CNN, two GRUs, an encoder.
 
     Submodules, each with an entry per path ("speech", "text") or one for both ("shared"): `first`, `cnn`, `gru` (GRU_1
     and GRU_2 at 0 and 1), `encoder` (layers at 0, 1). `first` is empty in later blocks, unless `first_encoder =
@@ -141,16 +144,16 @@ class DeepScaleBlock(nn.Module):
         super().__init__()
         self.first, self.gru, self.encoder = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         if number == 1 or config.first_encoder == "every_block":
-            self.first = per_path(config, "encoder", lambda _: Encoder(config, dim, level=number - 1))
+            self.first = build_per_path(config, "encoder", lambda _: Encoder(config, dim, halvings=number - 1))
         self.strides = {"speech": 2, "text": 2}
         if number == 1:
             self.strides = {"speech": config.speech_stride, "text": config.text_stride}
         self.dim = config.dim // 2**number
-        self.cnn = per_path(config, "cnn", lambda path: self._cnn(dim, config.kernel, self.strides[path]))
+        self.cnn = build_per_path(config, "cnn", lambda path: self._cnn(dim, config.kernel, self.strides[path]))
         if config.deep_scale == "full":
-            self.gru = per_path(config, "gru", lambda _: self._grus(config, number))
+            self.gru = build_per_path(config, "gru", lambda _: self._grus(config, number))
             self.dim = config.dim // 2 ** (number if config.gru_sizes == "halved" else 1)
-            self.encoder = per_path(config, "encoder", lambda _: Encoder(config, self.dim, level=number))
+            self.encoder = build_per_path(config, "encoder", lambda _: Encoder(config, self.dim, halvings=number))
 
     def _cnn(self, dim: int, kernel: int | str, stride: int) -> nn.Conv1d:
         if isinstance(kernel, int):
@@ -163,30 +166,30 @@ class DeepScaleBlock(nn.Module):
         sizes = ((self.dim, hidden), (hidden, hidden // 2))
         return nn.Sequential(
             *(
-                nn.GRU(taken, given // directions, batch_first=True, bidirectional=config.bidirectional)
-                for taken, given in sizes
+                nn.GRU(input_size, output_size // directions, batch_first=True, bidirectional=config.bidirectional)
+                for input_size, output_size in sizes
             )
         )
 
-    def forward(self, x: Sequence, mask: Mask | None, path: str) -> Scaled:
-        encoded = of_path(self.first, path)(x, mask) if self.first else x
-        conv = of_path(self.cnn, path)
+    def forward(self, x: Frames, mask: FrameMask | None, path: str) -> BlockOutput:
+        encoded = module_for_path(self.first, path)(x, mask) if self.first else x
+        conv = module_for_path(self.cnn, path)
         assert isinstance(conv, nn.Conv1d)
-        narrowed, fewer = downscaled(conv, self.strides[path], encoded, mask)
+        narrowed, narrowed_mask = downsample(conv, self.strides[path], encoded, mask)
         if not self.gru:
-            return Scaled(encoded, narrowed, narrowed, fewer)
+            return BlockOutput(encoded, narrowed, narrowed, narrowed_mask)
         states = narrowed
-        for gru in of_path(self.gru, path).children():
+        for gru in module_for_path(self.gru, path).children():
             assert isinstance(gru, nn.GRU)
-            states = recurrent(gru, states)
-        return Scaled(encoded, narrowed, of_path(self.encoder, path)(states, fewer), fewer)
+            states = run_gru(gru, states)
+        return BlockOutput(encoded, narrowed, module_for_path(self.encoder, path)(states, narrowed_mask), narrowed_mask)
 
 
 class MutualTransformer(nn.Module):
-    """Section III-D without the speaker: what speech finds in text, what text finds in speech, and both as one sequence.
+    """Section III-D without the speaker: speech attends to text, text to speech, and both to each other as one sequence.
 
-    Submodules: `speech_from_text` (C_AT: queries are of speech), `text_from_speech` (C_TA), `joint` (C: speech's frames
-    stand before the text's), each with its layers at 0, 1.
+    Submodules: `speech_from_text` (C_AT: the queries are speech), `text_from_speech` (C_TA), `joint` (C: speech frames, then
+    tokens), each with its layers at 0, 1.
     """
 
     NAMES = ("C", "C_AT", "C_TA")
@@ -207,22 +210,22 @@ class MutualTransformer(nn.Module):
         text_mask: Bool[Tensor, "batch tokens"] | None,
         maps: Mapping[str, list[Tensor]] | None = None,
     ) -> dict[str, tuple[Tensor, Tensor | None]]:
-        """Each sequence and its mask, by its name in the paper; `maps` receives every layer's attention, by that name."""
-        notes: Mapping[str, list[Tensor] | None] = maps or dict.fromkeys(self.NAMES)
-        found, answered = speech, text
+        """Return each sequence and its mask by its name in the paper; every layer's attention is appended to `maps[name]`."""
+        attention: Mapping[str, list[Tensor] | None] = maps or dict.fromkeys(self.NAMES)
+        speech_state, text_state = speech, text
         for to_text, to_speech in zip(self.speech_from_text, self.text_from_speech, strict=True):
-            texts, speeches = (answered, found) if self.updated else (text, speech)
-            found, answered = (
-                to_text(found, text_mask, texts, notes["C_AT"]),
-                to_speech(answered, speech_mask, speeches, notes["C_TA"]),
+            text_context, speech_context = (text_state, speech_state) if self.updated else (text, speech)
+            speech_state, text_state = (
+                to_text(speech_state, text_mask, text_context, attention["C_AT"]),
+                to_speech(text_state, speech_mask, speech_context, attention["C_TA"]),
             )
-        both_mask = joined(speech, text, speech_mask, text_mask)
-        both = self.joint(torch.cat([speech, text], dim=1), both_mask, notes["C"])
-        return {"C": (both, both_mask), "C_AT": (found, speech_mask), "C_TA": (answered, text_mask)}
+        joint_mask = join_masks(speech, text, speech_mask, text_mask)
+        joint = self.joint(torch.cat([speech, text], dim=1), joint_mask, attention["C"])
+        return {"C": (joint, joint_mask), "C_AT": (speech_state, speech_mask), "C_TA": (text_state, text_mask)}
 
 
-def joined(first: Tensor, second: Tensor, first_mask: Tensor | None, second_mask: Tensor | None) -> Tensor | None:
-    """The mask of two sequences, one behind the other; a sequence without a mask is real throughout."""
+def join_masks(first: Tensor, second: Tensor, first_mask: Tensor | None, second_mask: Tensor | None) -> Tensor | None:
+    """Return the mask of two concatenated sequences; a sequence without a mask has only real frames."""
     if first_mask is None and second_mask is None:
         return None
     masks = [
@@ -233,7 +236,7 @@ def joined(first: Tensor, second: Tensor, first_mask: Tensor | None, second_mask
 
 
 class Gate(nn.Module):
-    """alpha of eq. 11: a sigmoid of one linear layer (`score`) over O, a weight for each of its entries, groups, or all."""
+    """alpha of eq. 11: the sigmoid of a linear layer (`score`) over O; one weight per entry of O, per group, or in all."""
 
     def __init__(self, kind: str, widths: tuple[int, ...], *, bias: bool) -> None:
         super().__init__()
@@ -246,7 +249,7 @@ class Gate(nn.Module):
         return scores.sigmoid()
 
     def spread(self, weights: Float[Tensor, "batch weights"]) -> Float[Tensor, "batch width"]:
-        """A weight for every entry of O."""
+        """Expand the weights to one for every entry of O."""
         if self.widths is None:
             return weights
         columns = weights.split(1, dim=1)

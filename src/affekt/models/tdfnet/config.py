@@ -1,4 +1,5 @@
-"""The settings of TDFNet (Zhao et al., IEEE/ACM TASLP 2023): sizes, Table V's rows, and what the paper leaves open."""
+"""The settings of TDFNet (Zhao et al., IEEE/ACM TASLP 2023): sizes, Table V's variants, and choices that the paper leaves
+open."""
 
 from __future__ import annotations
 
@@ -11,53 +12,86 @@ from affekt.models.base import check_sizes
 
 @dataclass(frozen=True)
 class TDFNetConfig:
-    """TDFNet's settings; the defaults are the paper, resolved where it is silent. Lengths in frames, widths in features."""
+    """The settings of TDFNet. The defaults follow the paper, with a choice where it is silent. Lengths in frames, widths in
+    features."""
 
-    speech_frames: int | Literal["any"] = 512  # 10.24 s of HuBERT
+    speech_frames: int | Literal["any"] = 512
+    """10.24 s of HuBERT."""
     text_tokens: int | Literal["any"] = 128
-    masked: bool = False  # the paper has no masks: padding is read as frames. True: padding changes nothing
-    speech_dim: int = 1024  # HuBERT large; 128 for the log-mel of Table V's "w/o ME", which changes nothing else
-    text_dim: int = 768  # BERT base
-    speaker_dim: int = 192  # ECAPA-TDNN
-    dim: int = 768  # d: the one width with which the printed sizes of U and O are exact
+    masked: bool = False
+    """Whether padding is masked, so that it changes nothing. The paper has no masks: padding is read as frames."""
+    speech_dim: int = 1024
+    """Features of a frame: HuBERT large. 128 for the log-mel of Table V's "w/o ME", which changes nothing else."""
+    text_dim: int = 768
+    """Features of a token: BERT base."""
+    speaker_dim: int = 192
+    """ECAPA-TDNN."""
+    dim: int = 768
+    """d: the only width for which the printed sizes of U and O are exact."""
     heads: int = 12
-    feedforward: int | Literal["square"] = 4096  # "square": the one matrix W of eq. 5 and 7, with its GELU
-    feedforward_scaled: bool = False  # halved with the width in every block; printed as one number "for each layer"
-    layers: int = 2  # of every encoder
-    blocks: int = 2  # N
-    speech_stride: int = 8  # of the first block, 512 -> 64 frames; later blocks halve
-    text_stride: int = 2  # of the first block, 128 -> 64 tokens
-    # What Table V leaves out. "first_cnn" keeps A' and T', which the DST's first encoder and CNN make.
+    feedforward: int | Literal["square"] = 4096
+    """Width of the feed-forward layers. "square": the one matrix W of eq. 5 and 7, with its GELU."""
+    feedforward_scaled: bool = False
+    """Whether that width is halved in every block, as the sequence's is. Printed as one number "for each layer"."""
+    layers: int = 2
+    """Of every encoder."""
+    blocks: int = 2
+    """N."""
+    speech_stride: int = 8
+    """Of the first block, 512 -> 64 frames; later blocks halve."""
+    text_stride: int = 2
+    """Of the first block, 128 -> 64 tokens."""
     path: Literal["both", "audio", "text"] = "both"
+    """Table V's single modalities."""
     deep_scale: Literal["full", "first_cnn", "none"] = "full"
-    mutual: bool = True  # C, C_AT, C_TA
-    speaker: bool = True  # S; the paper has it in the mutual transformer alone, so "w/o MT" drops both
-    projection: Literal["speech", "both"] = "speech"  # also of a text that has the width d already
-    # What eq. 6-8 and 10 call A and T: the projected features, those as they came (in eq. 10 alone, since eq. 8 needs
-    # equal widths), or what the first encoder of the deep-scale transformer makes of them.
+    """The deep-scale transformer (DST); Table V leaves it out. "first_cnn" keeps A' and T', which its first encoder and
+    CNN produce."""
+    mutual: bool = True
+    """The mutual transformer (MT): C, C_AT, C_TA."""
+    speaker: bool = True
+    """S. In the paper only the mutual transformer uses it, so "w/o MT" drops both."""
+    projection: Literal["speech", "both"] = "speech"
+    """Which stream gets a linear layer to the width d; text has that width already."""
     embeddings: Literal["projected", "raw", "encoded"] = "projected"
-    primes: Literal["after_cnn", "before_cnn"] = (
-        "after_cnn"  # A' and T' of eq. 10; after the CNN O has its printed size
-    )
-    first_encoder: Literal["once", "every_block"] = "once"  # before the CNN; Fig. 2's legend has it in no later block
-    kernel: int | Literal["stride"] = "stride"  # not printed. "stride": no padding. A number: odd, padded by its half
-    gru_sizes: Literal["halved", "same"] = "halved"  # 768 and 384 are printed, but H_2 and D_2 are 192 wide
-    bidirectional: bool = False  # True: two directions of half the width
-    shared: tuple[Literal["gru", "cnn", "encoder"], ...] = ("gru",)  # by speech and text; only the GRUs are said to be
-    literal_eq5: bool = False  # the second residual of eq. 5 and 7 as printed: the layer's input, not the first norm
-    # Keys and values of the second mutual layer: the other sequence as it came in, or as its own first layer made it.
-    # "one": one layer for each direction, the other way to read "two mutual transformer layers".
+    """What eq. 6-8 and 10 call A and T: the projected features; the raw features (in eq. 10 only, since eq. 8 needs equal
+    widths); or the output of the deep-scale transformer's first encoder."""
+    primes: Literal["after_cnn", "before_cnn"] = "after_cnn"
+    """Where A' and T' of eq. 10 are taken. After the CNN O has its printed size."""
+    first_encoder: Literal["once", "every_block"] = "once"
+    """Before the CNN. Fig. 2's legend has it in no later block."""
+    kernel: int | Literal["stride"] = "stride"
+    """Of the CNNs; not printed. "stride": no padding. A number must be odd; padding is half of it."""
+    gru_sizes: Literal["halved", "same"] = "halved"
+    """768 and 384 are printed, but H_2 and D_2 have width 192."""
+    bidirectional: bool = False
+    """Whether the GRUs have two directions, each of half the width."""
+    shared: tuple[Literal["gru", "cnn", "encoder"], ...] = ("gru",)
+    """What speech and text share. The paper says so of the GRUs only."""
+    literal_eq5: bool = False
+    """Whether the second residual of eq. 5 and 7 is the layer's input, as printed, instead of the first norm's output."""
     mutual_layers: Literal["raw", "updated", "one"] = "raw"
-    mutual_pooling: Literal["mean+max", "mean"] = "mean+max"  # eq. 9 says average; U has 6d + f entries only with both
-    gate: Literal["full", "parts", "scalar"] = "full"  # a weight for every entry of O, for every group, or for all
-    gate_bias: bool = False  # eq. 11 has none
-    inner_product: bool = False  # alpha^T O read as an inner product: one number, from which all logits follow
-    gelu_logits: bool = True  # the GELU around the logits in eq. 11
-    positions: Literal["none", "sinusoids"] = "none"  # the encoders' features know their place
-    dropout: float = 0.1  # on both residual branches; none is printed
-    attention_dropout: float = 0.1  # likewise
-    fused_dropout: float = 0.0  # on what the classifier takes; ours
-    input_norm: Literal["none", "standard"] = "none"  # of the features, and of the speaker's vector
+    """Keys and values of the second mutual layer: the other sequence as it came in, or as its own first layer updated it.
+    "one": one layer for each direction, the other reading of "two mutual transformer layers"."""
+    mutual_pooling: Literal["mean+max", "mean"] = "mean+max"
+    """Eq. 9 says average; U has 6d + f entries only with both."""
+    gate: Literal["full", "parts", "scalar"] = "full"
+    """One weight for every entry of O, for every group, or for all of O."""
+    gate_bias: bool = False
+    """Eq. 11 has none."""
+    inner_product: bool = False
+    """Whether alpha^T O is read as an inner product: one number, from which all logits follow."""
+    gelu_logits: bool = True
+    """The GELU around the logits in eq. 11."""
+    positions: Literal["none", "sinusoids"] = "none"
+    """The encoders' features already contain positions."""
+    dropout: float = 0.1
+    """On both residual branches. None is printed."""
+    attention_dropout: float = 0.1
+    """None is printed."""
+    fused_dropout: float = 0.0
+    """Of the classifier's input. Ours."""
+    input_norm: Literal["none", "standard"] = "none"
+    """Of the features, and of the speaker's vector; see `StreamInput`."""
 
     def __post_init__(self) -> None:
         check_sizes(self)
@@ -67,7 +101,7 @@ class TDFNetConfig:
     def _check_widths(self) -> None:
         if self.dim % 2**self.blocks:
             raise BadConfig(
-                f"dim = {self.dim} cannot be halved {self.blocks} times (blocks): give a multiple of 2^blocks"
+                f"dim = {self.dim} cannot be halved {self.blocks} times (blocks): expected a multiple of 2^blocks"
             )
         for width in (self.dim // 2**number for number in range(self.blocks + 1)):
             if width % self.heads:
@@ -78,7 +112,7 @@ class TDFNetConfig:
     def _check_choices(self) -> None:
         if self.masked and self.bidirectional:
             raise BadConfig(
-                "bidirectional = true reads the padding before the frames, so that masked = true cannot hold: unset one"
+                "bidirectional = true makes GRUs read padding before frames, which masked = true excludes: unset one"
             )
         if self.mutual and self.path != "both":
             raise BadConfig(
@@ -93,7 +127,9 @@ class TDFNetConfig:
                 "embeddings = 'encoded' needs the deep-scale transformer's encoder: set deep_scale = 'full'"
             )
         if self.deep_scale == "none" and self.embeddings == "raw" and not self.mutual:
-            raise BadConfig("embeddings = 'raw' with neither DST nor MT leaves the projection without use: 'projected'")
+            raise BadConfig(
+                "embeddings = 'raw' with neither DST nor MT leaves the projection unused: set embeddings = 'projected'"
+            )
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -13,23 +13,23 @@ from affekt.errors import BadConfig
 from affekt.models.layers.fractal import cpu, gpu
 from affekt.models.layers.fractal.options import FractalOptions
 from affekt.models.layers.fractal.torch_ops import ScaleOperator, fractal_scales
-from affekt.models.layers.projection import projected
-from affekt.models.layers.shapes import NEGATIVE, Mask, Sequence
-from affekt.models.layers.tracing import traced
+from affekt.models.layers.projection import project
+from affekt.models.layers.shapes import NEGATIVE, FrameMask, Frames
+from affekt.models.layers.tracing import is_traced
 
 
 def fractal_attention(
-    query: Sequence,
-    key: Sequence,
-    value: Sequence,
+    query: Frames,
+    key: Frames,
+    value: Frames,
     *,
     heads: int,
     factor: int = 3,
     scales: int = 4,
-    mask: Mask | None = None,
+    mask: FrameMask | None = None,
     mask_window_padding: bool = False,
     dropout: float = 0.0,
-) -> Sequence:
+) -> Frames:
     """Attention inside short windows at several time scales, summed: MSTR, sections 2.1 to 2.3, without W^O.
 
     Takes the projected query, key and value, each (batch, frames, dim), any number of frames; gives (batch, frames, dim).
@@ -48,22 +48,22 @@ def fractal_attention(
     return _attend(query, key, value, FractalOptions(heads, factor, scales, mask_window_padding, dropout), mask)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, rules: FractalOptions, mask: Tensor | None) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions, mask: Tensor | None) -> Tensor:
     """By the fastest way that there is for such tensors; where they are traced, in torch's own operations."""
-    _check(query, key, value, rules, mask)
-    rules = replace(rules, scales=_scales_with_frames(query, rules))
-    for way in () if traced(query) else (cpu, gpu):
-        if way.supports(query, rules):
-            return way.attend(query, key, value, rules, None if mask is None else mask.sum(dim=1))
-    levels = fractal_scales(query, key, value, mask=mask, **asdict(rules))
+    _check(query, key, value, options, mask)
+    options = replace(options, scales=_scales_with_frames(query, options))
+    for way in () if is_traced(query) else (cpu, gpu):
+        if way.supports(query, options):
+            return way.attend(query, key, value, options, None if mask is None else mask.sum(dim=1))
+    levels = fractal_scales(query, key, value, mask=mask, **asdict(options))
     return sum(levels[1:], start=levels[0])
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor, rules: FractalOptions, mask: Tensor | None) -> None:
+def _check(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions, mask: Tensor | None) -> None:
     """Raise `BadConfig` for tensors that do not belong together: compiled code would read past their ends."""
-    if query.ndim != 3 or query.shape[2] % rules.heads:
+    if query.ndim != 3 or query.shape[2] % options.heads:
         raise BadConfig(
-            f"a query of {tuple(query.shape)} and {rules.heads} heads: expected (batch, frames, dim), "
+            f"a query of {tuple(query.shape)} and {options.heads} heads: expected (batch, frames, dim), "
             "with a dim that is a multiple of the heads"
         )
     for name, x in (("key", key), ("value", value)):
@@ -78,11 +78,11 @@ def _check(query: Tensor, key: Tensor, value: Tensor, rules: FractalOptions, mas
         )
 
 
-def _scales_with_frames(query: Tensor, rules: FractalOptions) -> int:
+def _scales_with_frames(query: Tensor, options: FractalOptions) -> int:
     """How many scales are worth a look: those beyond have no frame, and contribute nothing."""
-    if traced(query):  # the length may be a symbol
-        return rules.scales
-    return next((k for k in range(1, rules.scales) if rules.factor**k > query.shape[1]), rules.scales)
+    if is_traced(query):  # the length may be a symbol
+        return options.scales
+    return next((k for k in range(1, options.scales) if options.factor**k > query.shape[1]), options.scales)
 
 
 class FractalAttention(nn.Module):
@@ -115,29 +115,29 @@ class FractalAttention(nn.Module):
         steps = range(0 if operator == "average" else scales - 1)
         self.operators = nn.ModuleList(ScaleOperator(dim, factor, depthwise=operator == "depthwise") for _ in steps)
         self.score = nn.Linear(dim, 1, bias=False) if mixer == "attention" else None
-        self.rules = FractalOptions(heads, factor, scales, mask_window_padding, dropout, temperature, upsampling)
+        self.options = FractalOptions(heads, factor, scales, mask_window_padding, dropout, temperature, upsampling)
         self.mixer = mixer
 
-    def forward(self, x: Sequence, mask: Mask | None = None) -> Sequence:
+    def forward(self, x: Frames, mask: FrameMask | None = None) -> Frames:
         if self.mixer == "sum" and not len(self.operators):
-            query, key, value = projected(x, self.query, self.key, self.value)
-            return self.output(_attend(query, key, value, self._rules_now(), mask))
+            query, key, value = project(x, self.query, self.key, self.value)
+            return self.output(_attend(query, key, value, self._current_options(), mask))
         levels = self._levels(x, mask)
         return self.output(torch.cat(levels, dim=2) if self.mixer == "concat" else sum(levels[1:], start=levels[0]))
 
-    def explain(self, x: Sequence, mask: Mask | None = None) -> Float[Tensor, "batch scales frames"]:
+    def explain(self, x: Frames, mask: FrameMask | None = None) -> Float[Tensor, "batch scales frames"]:
         """Each scale's share of what is mixed: the norms of the scales' contributions, summing to one at every frame."""
         norms = torch.stack([level.norm(dim=2) for level in self._levels(x, mask)], dim=1)
         return norms / norms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)
 
-    def _rules_now(self) -> FractalOptions:
-        return self.rules if self.training else replace(self.rules, dropout=0.0)
+    def _current_options(self) -> FractalOptions:
+        return self.options if self.training else replace(self.options, dropout=0.0)
 
     def _levels(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
         """What each scale contributes, finest first, weighted already where the mixer weighs."""
         operators = self.operators if len(self.operators) else None
-        streams = projected(x, self.query, self.key, self.value)
-        levels = fractal_scales(*streams, mask=mask, operators=operators, **asdict(self._rules_now()))
+        streams = project(x, self.query, self.key, self.value)
+        levels = fractal_scales(*streams, mask=mask, operators=operators, **asdict(self._current_options()))
         if self.score is None:
             return levels
         scores = torch.cat([self.score(level) for level in levels], dim=2)
@@ -147,5 +147,5 @@ class FractalAttention(nn.Module):
     def _filled(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(batch or 1, scales): True for the scales that have a frame."""
         lengths = torch.ones_like(x[:1, :, 0], dtype=torch.bool) if mask is None else mask
-        sizes = self.rules.factor ** torch.arange(self.rules.scales, device=x.device)
+        sizes = self.options.factor ** torch.arange(self.options.scales, device=x.device)
         return lengths.sum(dim=1, keepdim=True) >= sizes

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from affekt.models.layers.fractal.options import FractalOptions
-from affekt.models.layers.shapes import Sequence
-from affekt.models.layers.threads import side_by_side
+from affekt.models.layers.shapes import Frames
+from affekt.models.layers.threads import run_in_parallel
 
 if TYPE_CHECKING:
-    from affekt.models.layers.fractal.cpu_kernels import Rules
+    from affekt.models.layers.fractal.cpu_kernels import KernelOptions
 
 COMPUTED = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 SMALL = 2**19  # features of all frames up to which a second thread takes longer to start than it saves
@@ -33,7 +33,7 @@ UNEVEN = 1.15  # share of the mean that the busiest thread may have before utter
 HUGE = 2**21  # bytes of a huge page
 
 
-def supports(query: Tensor, rules: FractalOptions) -> bool:  # noqa: ARG001 (all rules are computed)
+def supports(query: Tensor, options: FractalOptions) -> bool:  # noqa: ARG001 (all options are supported)
     """Whether `attend` can do this: numba, and tensors on a processor."""
     return query.device.type == "cpu" and query.dtype in COMPUTED and _has_numba()
 
@@ -48,36 +48,36 @@ def _has_numba() -> bool:
 
 
 def attend(
-    query: Sequence,
-    key: Sequence,
-    value: Sequence,
-    rules: FractalOptions,
+    query: Frames,
+    key: Frames,
+    value: Frames,
+    options: FractalOptions,
     lengths: Int[Tensor, " batch"] | None = None,
-) -> Sequence:
+) -> Frames:
     """The sum over all scales of `torch_ops.fractal_scales`, with zeros behind an utterance's own frames.
 
     lengths: of each utterance, that many frames are its own. 16-bit tensors are computed in 32 bits.
     """
     precision = COMPUTED[query.dtype]
     streams = [x.to(precision) for x in (query, key, value)]
-    return _Attention.apply(*streams, rules, lengths).to(query.dtype)  # type: ignore[no-untyped-call]
+    return _Attention.apply(*streams, options, lengths).to(query.dtype)  # type: ignore[no-untyped-call]
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, rules: FractalOptions, lengths: Tensor | None
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, options: FractalOptions, lengths: Tensor | None
     ) -> Tensor:
         from affekt.models.layers.fractal import cpu_kernels
 
         batch, frames, dim = query.shape
         counts = np.full(batch, frames) if lengths is None else lengths.numpy().astype(np.int64)
-        settings = _compiled_rules(rules, query)
+        settings = _kernel_options(options, query)
         out = _empty(query)
         columns, streams = _rows(query, key, value)
-        side_by_side(
+        run_in_parallel(
             lambda tasks: cpu_kernels.forward(*streams, columns, _flat(out), frames, tasks, counts, settings),
-            _shared(counts, dim, rules.heads),
+            _shared(counts, dim, options.heads),
         )
         ctx.save_for_backward(query, key, value)
         ctx.counts, ctx.settings = counts, settings
@@ -93,28 +93,28 @@ class _Attention(torch.autograd.Function):
         gradients = [_empty(query) for _ in range(3)]
         owed, out = _flat(gradient.contiguous()), [_flat(x) for x in gradients]
         columns, streams = _rows(query, key, value)
-        side_by_side(
+        run_in_parallel(
             lambda tasks: cpu_kernels.backward(*streams, columns, owed, *out, frames, tasks, ctx.counts, ctx.settings),
             _shared(ctx.counts, dim, ctx.settings.heads),
         )
         return *gradients, None, None
 
 
-def _compiled_rules(rules: FractalOptions, query: Tensor) -> Rules:
-    from affekt.models.layers.fractal.cpu_kernels import Rules
+def _kernel_options(options: FractalOptions, query: Tensor) -> KernelOptions:
+    from affekt.models.layers.fractal.cpu_kernels import KernelOptions
 
     number = np.float64 if query.dtype == torch.float64 else np.float32
-    temperature = rules.temperature or (query.shape[2] / rules.heads) ** 0.5
-    return Rules(
-        rules.heads,
-        rules.factor,
-        rules.scales,
-        rules.mask_window_padding,
-        rules.upsampling == "repeat",
+    temperature = options.temperature or (query.shape[2] / options.heads) ** 0.5
+    return KernelOptions(
+        options.heads,
+        options.factor,
+        options.scales,
+        options.mask_window_padding,
+        options.upsampling == "repeat",
         number(1 / temperature),
-        number(1 / (1 - rules.dropout)),
-        np.uint32(min(int(rules.dropout * 2**32), 2**32 - 1)),
-        np.uint64(int(torch.randint(2**63 - 1, (), device="cpu")) if rules.dropout else 0),
+        number(1 / (1 - options.dropout)),
+        np.uint32(min(int(options.dropout * 2**32), 2**32 - 1)),
+        np.uint64(int(torch.randint(2**63 - 1, (), device="cpu")) if options.dropout else 0),
     )
 
 

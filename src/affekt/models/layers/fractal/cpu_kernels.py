@@ -131,7 +131,7 @@ def _exponential(x):
     return lambda x: math.exp(x)
 
 
-class Rules(NamedTuple):
+class KernelOptions(NamedTuple):
     """scale: what scores are multiplied by. growth: of weights that dropout leaves, 1 without dropout; threshold: of 2**32,
     what it drops. masked: whether zero frames are kept out of the softmax. repeat: the other up-sampling."""
 
@@ -245,27 +245,27 @@ def _softmax(scores, keys, scale):
 
 @njit(**COMPILED)
 @no_type_check
-def _drop(weights, dropped, heads, rules, place):
+def _drop(weights, dropped, heads, options, place):
     """The weights that dropout leaves. Its numbers depend on seed and place alone: the way back draws the same."""
     factor = weights.shape[0]
     for key in range(factor):
         for query in range(factor):
             for head in range(heads):
                 x = query * heads + head
-                stays = _random(np.uint32(place + head), rules.seed) >= rules.threshold
-                dropped[key, x] = weights[key, x] * rules.growth if stays else weights.dtype.type(0)
-            place += rules.heads
+                stays = _random(np.uint32(place + head), options.seed) >= options.threshold
+                dropped[key, x] = weights[key, x] * options.growth if stays else weights.dtype.type(0)
+            place += options.heads
 
 
 @njit(**COMPILED)
 @no_type_check
-def _weigh(streams, columns, width, keys, rules, place, weights, dropped):
+def _weigh(streams, columns, width, keys, options, place, weights, dropped):
     """A window's attention weights, and those that dropout leaves: the same without it."""
     _products(streams[0], columns[0], streams[1], columns[1], width, weights)
-    _softmax(weights, keys, rules.scale)
-    if rules.growth == 1:
+    _softmax(weights, keys, options.scale)
+    if options.growth == 1:
         return weights
-    _drop(weights, dropped, weights.shape[1] // weights.shape[0], rules, place)
+    _drop(weights, dropped, weights.shape[1] // weights.shape[0], options, place)
     return dropped
 
 
@@ -366,23 +366,23 @@ def _layout(length, longest, utterance, factor, scales):
 
 @kept
 @no_type_check
-def forward(q, k, v, columns, out, frames, tasks, lengths, rules):
+def forward(q, k, v, columns, out, frames, tasks, lengths, options):
     """Fractal attention of some tasks, (utterance, first head, end) each, into `out`, (batch * frames, features)."""
     for utterance, head, end in tasks:
-        _forward(q, k, v, columns, out, frames, utterance, head, end, lengths[utterance], rules)
+        _forward(q, k, v, columns, out, frames, utterance, head, end, lengths[utterance], options)
 
 
 @njit(**COMPILED)
 @no_type_check
-def _forward(q, k, v, columns, out, frames, utterance, head, end, length, rules):
-    factor, scales, heads = rules.factor, rules.scales, end - head
-    width = out.shape[1] // rules.heads
+def _forward(q, k, v, columns, out, frames, utterance, head, end, length, options):
+    factor, scales, heads = options.factor, options.scales, end - head
+    width = out.shape[1] // options.heads
     low, features, begin = head * width, heads * width, utterance * frames
     layout = _layout(length, frames, utterance, factor, scales)
     gathered = np.zeros(
         (scales, 3, factor, features), out.dtype
     )  # the window that each scale fills; at 0 one cut short
-    levels = np.zeros((layout.size, features), out.dtype)
+    outputs = np.zeros((layout.size, features), out.dtype)
     scores = np.zeros((2, factor, factor * heads), out.dtype)
     for start in range(0, length, factor**scales):
         stop = min(length, start + factor**scales)
@@ -394,7 +394,7 @@ def _forward(q, k, v, columns, out, frames, utterance, head, end, length, rules)
             given = min(factor, layout.counts[scale] - window * factor)
             row, at = begin + window * factor, layout.first[scale] + window * factor - start // factor**scale
             streams, firsts = (gathered[scale, 0], gathered[scale, 1], gathered[scale, 2]), (0, 0, 0)
-            target, first = levels[at : at + factor], 0
+            target, first = outputs[at : at + factor], 0
             if given == 0:
                 continue
             if scale == 0 and given == factor:
@@ -409,9 +409,9 @@ def _forward(q, k, v, columns, out, frames, utterance, head, end, length, rules)
             else:
                 gathered[scale, :, given:] = 0
             while True:
-                place = (layout.numbers[scale] + window) * factor * factor * rules.heads + head
-                keys = given if rules.masked else factor
-                left = _weigh(streams, firsts, width, keys, rules, place, scores[0], scores[1])
+                place = (layout.numbers[scale] + window) * factor * factor * options.heads + head
+                keys = given if options.masked else factor
+                left = _weigh(streams, firsts, width, keys, options, place, scores[0], scores[1])
                 _mix(streams[2], firsts[2], left, width, target, first)
                 turn_above, scale = window % factor, scale + 1
                 if given < factor or scale == scales:
@@ -424,28 +424,28 @@ def _forward(q, k, v, columns, out, frames, utterance, head, end, length, rules)
                 window //= factor
                 streams, firsts = (gathered[scale, 0], gathered[scale, 1], gathered[scale, 2]), (0, 0, 0)
                 at = layout.first[scale] + window * factor - start // factor**scale
-                target, first = levels[at : at + factor], 0
+                target, first = outputs[at : at + factor], 0
             if given < factor and scale == 1:
                 _copy(target, 0, out[row : row + given], low, features, given)
-        _add_levels(out, low, features, begin, start, stop, length, levels, layout, rules)
+        _add_scales(out, low, features, begin, start, stop, length, outputs, layout, options)
         for scale in range(1, scales):
-            levels[layout.first[scale] - 1] = levels[layout.first[scale] + layout.rows[scale] - 1]
+            outputs[layout.first[scale] - 1] = outputs[layout.first[scale] + layout.rows[scale] - 1]
     for row in range(begin + length, begin + frames):
         out[row, low : low + features] = 0
 
 
 @njit(**COMPILED)
 @no_type_check
-def _add_levels(out, column, features, begin, start, stop, length, levels, layout, rules):
+def _add_scales(out, column, features, begin, start, stop, length, outputs, layout, options):
     """Up-sampling of a tile: what the coarser scales hold for each of its frames is added."""
     first = np.uint64(column)
     for frame in range(start, stop):
         row, size = out[begin + frame], 1
-        for scale in range(1, rules.scales):
-            size *= rules.factor
+        for scale in range(1, options.scales):
+            size *= options.factor
             if layout.counts[scale]:
-                source = _source(frame, layout.counts[scale], length, size, rules.repeat)
-                other = levels[layout.first[scale] + source - start // size]
+                source = _source(frame, layout.counts[scale], length, size, options.repeat)
+                other = outputs[layout.first[scale] + source - start // size]
                 for place in range(features):
                     row[first + np.uint64(place)] += other[place]
 
@@ -519,16 +519,16 @@ def _unmix_three(v, v_column, weights, heads, owed, owed_column, more, share, wi
 
 @njit(**COMPILED)
 @no_type_check
-def _unweigh(weights, heads, keys, rules, place, owed):
+def _unweigh(weights, heads, keys, options, place, owed):
     """Through softmax and dropout, in place: from the gradient of what dropout left to that of the products."""
-    if rules.growth != 1:
-        _drop(owed, owed, heads, rules, place)
+    if options.growth != 1:
+        _drop(owed, owed, heads, options, place)
     for x in range(owed.shape[1]):
         total = owed.dtype.type(0)
         for key in range(keys):
             total += weights[key, x] * owed[key, x]
         for key in range(keys):
-            owed[key, x] = weights[key, x] * (owed[key, x] - total) * rules.scale
+            owed[key, x] = weights[key, x] * (owed[key, x] - total) * options.scale
     owed[keys:] = 0
 
 
@@ -564,15 +564,15 @@ def _spread(owed, turned, other, other_column, more, share, width, out, out_colu
 
 @njit(**COMPILED)
 @no_type_check
-def _owed(gradient, column, begin, length, count, scale, first, out, rules):
+def _owed(gradient, column, begin, length, count, scale, first, out, options):
     """Gradient of a window's output before up-sampling: the sum over all frames that take it. Frames from `first` on."""
-    size = rules.factor**scale
+    size = options.factor**scale
     for row in range(out.shape[0]):
         source, out_row = first + row, out[row]
         out_row[:] = 0
         if source >= count:
             continue
-        if rules.repeat:
+        if options.repeat:
             start, stop = source * size, length if source == count - 1 else (source + 1) * size
         else:
             start, stop = -(-source * length // count), -(-(source + 1) * length // count)
@@ -585,32 +585,32 @@ def _owed(gradient, column, begin, length, count, scale, first, out, rules):
 
 @kept
 @no_type_check
-def backward(q, k, v, columns, gradient, dq, dk, dv, frames, tasks, lengths, rules):
+def backward(q, k, v, columns, gradient, dq, dk, dv, frames, tasks, lengths, options):
     """Gradients of query, key and value for some tasks, as `forward` has them. `gradient` and all that is written are
     contiguous, (batch * frames, features)."""
     for utterance, head, end in tasks:
-        _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, lengths[utterance], rules)
+        _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, lengths[utterance], options)
 
 
 @njit(**COMPILED)
 @no_type_check
-def _window_back(streams, columns, owed, owed_column, more, width, keys, rules, place, scores, outs, column):
+def _window_back(streams, columns, owed, owed_column, more, width, keys, options, place, scores, outs, column):
     """All of a window: streams and outs are three (factor, row) arrays; more, what the next scale's frame is owed of each."""
     q, k, v = streams
     weights, products = scores[0], scores[2]
-    left = _weigh(streams, columns, width, keys, rules, place, weights, scores[1])
-    share = weights.dtype.type(1) / weights.dtype.type(rules.factor)
+    left = _weigh(streams, columns, width, keys, options, place, weights, scores[1])
+    share = weights.dtype.type(1) / weights.dtype.type(options.factor)
     _unmix(v, columns[2], left, owed, owed_column, more[2], share, width, outs[2], column, products)
-    _unweigh(weights, weights.shape[1] // weights.shape[0], keys, rules, place, products)
+    _unweigh(weights, weights.shape[1] // weights.shape[0], keys, options, place, products)
     _spread(products, False, k, columns[1], more[0], share, width, outs[0], column)
     _spread(products, True, q, columns[0], more[1], share, width, outs[1], column)
 
 
 @njit(**COMPILED)
 @no_type_check
-def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, length, rules):
-    factor, scales, heads = rules.factor, rules.scales, end - head
-    width = gradient.shape[1] // rules.heads
+def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, length, options):
+    factor, scales, heads = options.factor, options.scales, end - head
+    width = gradient.shape[1] // options.heads
     low, features, begin = head * width, heads * width, utterance * frames
     layout = _layout(length, frames, utterance, factor, scales)
     pooled = np.zeros((3, layout.size + 1, features), gradient.dtype)
@@ -621,7 +621,7 @@ def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, e
     scores = np.zeros((3, factor, factor * heads), gradient.dtype)
     for start in range(0, length, factor**scales):
         stop = min(length, start + factor**scales)
-        _pool_tile(q, k, v, columns, low, begin, start, stop, pooled, layout, rules)
+        _pool_tile(q, k, v, columns, low, begin, start, stop, pooled, layout, options)
         for scale in range(scales - 1, -1, -1):
             count, size = min(layout.counts[scale], (start + factor**scales) // factor**scale), factor**scale
             for window in range(start // size // factor, (count + factor - 1) // factor):
@@ -632,7 +632,7 @@ def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, e
                 if scale:
                     streams = (pooled[0, at : at + factor], pooled[1, at : at + factor], pooled[2, at : at + factor])
                     outs = (owing[0, at : at + factor], owing[1, at : at + factor], owing[2, at : at + factor])
-                    _owed(gradient, low, begin, length, layout.counts[scale], scale, window * factor, owed, rules)
+                    _owed(gradient, low, begin, length, layout.counts[scale], scale, window * factor, owed, options)
                 elif given == factor:
                     streams = (q[row : row + factor], k[row : row + factor], v[row : row + factor])
                     firsts = (columns[0] + low, columns[1] + low, columns[2] + low)
@@ -647,9 +647,11 @@ def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, e
                 if given == factor and scale + 1 < scales:
                     above = layout.first[scale + 1] + window - start // size // factor
                 more = (owing[0, above], owing[1, above], owing[2, above])
-                place = (layout.numbers[scale] + window) * factor * factor * rules.heads + head
-                keys = given if rules.masked else factor
-                _window_back(streams, firsts, owed, owed_column, more, width, keys, rules, place, scores, outs, column)
+                place = (layout.numbers[scale] + window) * factor * factor * options.heads + head
+                keys = given if options.masked else factor
+                _window_back(
+                    streams, firsts, owed, owed_column, more, width, keys, options, place, scores, outs, column
+                )
                 if scale == 0 and given < factor:
                     _copy(edge[3], 0, dq[row : row + given], low, features, given)
                     _copy(edge[4], 0, dk[row : row + given], low, features, given)
@@ -662,10 +664,10 @@ def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, e
 
 @njit(**COMPILED)
 @no_type_check
-def _pool_tile(q, k, v, columns, low, begin, start, stop, pooled, layout, rules):
+def _pool_tile(q, k, v, columns, low, begin, start, stop, pooled, layout, options):
     """Queries, keys and values of a tile at all scales but the finest; zero frames where a window is not filled."""
-    factor = rules.factor
-    for scale in range(1, rules.scales):
+    factor = options.factor
+    for scale in range(1, options.scales):
         size = factor**scale
         first = start // size
         last = min(layout.counts[scale], -(-stop // size))

@@ -36,7 +36,7 @@ from torch.autograd.function import once_differentiable
 
 from affekt.models.layers.fractal.gpu_plan import Form, Walk, form_for, walk_for
 from affekt.models.layers.fractal.options import FractalOptions
-from affekt.models.layers.shapes import Sequence
+from affekt.models.layers.shapes import Frames
 
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MOST_FACTOR = 16  # every pair of places in a window is written out in the kernel: beyond, compiling takes minutes
@@ -57,24 +57,24 @@ class Launch(NamedTuple):
 THERE, BACK = Launch(1024, 128, 4), Launch(512, 168, 3)
 
 
-def supports(query: Tensor, rules: FractalOptions) -> bool:
+def supports(query: Tensor, options: FractalOptions) -> bool:
     """Whether `attend` can do this: Triton, a card that it makes code for (or its interpreter), and a factor up to 16."""
     able = torch.cuda.get_device_capability(query.device) >= CAPABILITY if query.is_cuda else _interpreted()
     return (
         able
         and importlib.util.find_spec("triton") is not None
         and query.dtype in PRECISIONS
-        and 2 <= rules.factor <= MOST_FACTOR
+        and 2 <= options.factor <= MOST_FACTOR
     )
 
 
 def attend(
-    query: Sequence,
-    key: Sequence,
-    value: Sequence,
-    rules: FractalOptions,
+    query: Frames,
+    key: Frames,
+    value: Frames,
+    options: FractalOptions,
     lengths: Int[Tensor, " batch"] | None = None,
-) -> Sequence:
+) -> Frames:
     """The sum over scales that `fractal_attention` gives, (batch, frames, dim) in and out, without W^O.
 
     Inputs may be strided views whose last axis is contiguous, as the thirds of a fused projection are: they are not copied.
@@ -82,36 +82,36 @@ def attend(
         reaches its padding.
     Dropout draws one number from torch's generator; which weights are dropped follows from that and from where they stand.
     """
-    seed = int(torch.randint(2**31 - 1, ())) if rules.dropout else 0
+    seed = int(torch.randint(2**31 - 1, ())) if options.dropout else 0
     lengths = None if lengths is None else lengths.to(query.device).contiguous()
     inputs = [_with_rows(x) for x in (query, key, value)]
-    return _Attention.apply(*inputs, lengths, rules, seed)  # type: ignore[no-untyped-call]
+    return _Attention.apply(*inputs, lengths, options, seed)  # type: ignore[no-untyped-call]
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None, rules: FractalOptions, seed: int
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None, options: FractalOptions, seed: int
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, lengths)
-        ctx.rules, ctx.seed = rules, seed
-        return _attended((query, key, value), lengths, rules, seed)
+        ctx.options, ctx.seed = options, seed
+        return _attended((query, key, value), lengths, options, seed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, lengths = ctx.saved_tensors
-        return *_gradients(tuple(inputs), gradient, lengths, ctx.rules, ctx.seed), None, None, None
+        return *_gradients(tuple(inputs), gradient, lengths, ctx.options, ctx.seed), None, None, None
 
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
-def _attended(inputs: Inputs, lengths: Tensor | None, rules: FractalOptions, seed: int) -> Tensor:
+def _attended(inputs: Inputs, lengths: Tensor | None, options: FractalOptions, seed: int) -> Tensor:
     from affekt.models.layers.fractal.gpu_kernels import attend_kernel
 
     query = inputs[0]
-    form, walk = _cut(query, rules, lengths, THERE)
+    form, walk = _cut(query, options, lengths, THERE)
     output = query.new_empty(query.shape)
     memory = _memory(query, walk.programs * (4 * form.rows + form.scales - 1) * form.width)
     streams = (inputs, tuple(_strides(x) for x in inputs), output, _strides(output))
@@ -121,18 +121,18 @@ def _attended(inputs: Inputs, lengths: Tensor | None, rules: FractalOptions, see
             query if lengths is None else lengths,
             memory,
             seed,
-            *_sizes(query, rules, walk),
+            *_sizes(query, options, walk),
             form,
             **_options(THERE),
         )
     return output
 
 
-def _gradients(inputs: Inputs, slope: Tensor, lengths: Tensor | None, rules: FractalOptions, seed: int) -> Inputs:
+def _gradients(inputs: Inputs, slope: Tensor, lengths: Tensor | None, options: FractalOptions, seed: int) -> Inputs:
     from affekt.models.layers.fractal.gpu_kernels import differentiate_kernel
 
     query, slope = inputs[0], _with_rows(slope)
-    form, walk = _cut(query, rules, lengths, BACK)
+    form, walk = _cut(query, options, lengths, BACK)
     outputs = (query.new_empty(query.shape), query.new_empty(query.shape), query.new_empty(query.shape))
     memory = _memory(query, walk.programs * 6 * form.rows * form.width)
     streams = (inputs, tuple(_strides(x) for x in inputs), slope, _strides(slope), outputs, _strides(outputs[0]))
@@ -142,18 +142,18 @@ def _gradients(inputs: Inputs, slope: Tensor, lengths: Tensor | None, rules: Fra
             query if lengths is None else lengths,
             memory,
             seed,
-            *_sizes(query, rules, walk),
+            *_sizes(query, options, walk),
             form,
             **_options(BACK),
         )
     return outputs
 
 
-def _cut(query: Tensor, rules: FractalOptions, lengths: Tensor | None, launch: Launch) -> tuple[Form, Walk]:
+def _cut(query: Tensor, options: FractalOptions, lengths: Tensor | None, launch: Launch) -> tuple[Form, Walk]:
     batch, frames, dim = query.shape
     form = form_for(
-        rules,
-        width=dim // rules.heads,
+        options,
+        width=dim // options.heads,
         frames=frames,
         elements=launch.elements,
         ragged=lengths is not None,
@@ -162,11 +162,11 @@ def _cut(query: Tensor, rules: FractalOptions, lengths: Tensor | None, launch: L
     processors = MULTIPROCESSORS
     if query.is_cuda:
         processors = torch.cuda.get_device_properties(query.device).multi_processor_count
-    return form, walk_for(form, heads=batch * rules.heads, frames=frames, programs=launch.programs * processors)
+    return form, walk_for(form, heads=batch * options.heads, frames=frames, programs=launch.programs * processors)
 
 
-def _sizes(query: Tensor, rules: FractalOptions, walk: Walk) -> tuple[int, ...]:
-    return rules.heads, query.shape[1], walk.tiles, walk.items, walk.share
+def _sizes(query: Tensor, options: FractalOptions, walk: Walk) -> tuple[int, ...]:
+    return options.heads, query.shape[1], walk.tiles, walk.items, walk.share
 
 
 def _options(launch: Launch) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def _ring(memory, form: tl.constexpr, scale: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _attend_level(memory, tile, length, seed, head, form: tl.constexpr, scale: tl.constexpr):
+def _attend_scale(memory, tile, length, seed, head, form: tl.constexpr, scale: tl.constexpr):
     """A coarse scale's output for one tile."""
     factor: tl.constexpr = form.factor
     block: tl.constexpr = form.blocks[scale]
@@ -139,7 +139,7 @@ def attend_kernel(
             for scale in tl.static_range(1, scales):
                 if scale + 1 < scales:
                     pool(held(memory, 0, form, scale), memory, tile, length, form, scale)
-                _attend_level(memory, tile, length, seed, chain, form, scale)
+                _attend_scale(memory, tile, length, seed, chain, form, scale)
                 tl.debug_barrier()
         if number >= begin:
             target = stream(output, by, utterance, frame, head, form)

@@ -46,11 +46,11 @@ class Walk(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def form_for(rules: FractalOptions, *, width: int, frames: int, elements: int, ragged: bool, double: bool) -> Form:
+def form_for(options: FractalOptions, *, width: int, frames: int, elements: int, ragged: bool, double: bool) -> Form:
     """elements: of one block of one stream, for windows of three frames of 32 bits; fewer where either is more."""
-    factor = rules.factor
+    factor = options.factor
     scales = 1
-    while scales < rules.scales and factor**scales <= frames:  # a scale without frames contributes nothing
+    while scales < options.scales and factor**scales <= frames:  # a scale without frames contributes nothing
         scales += 1
     lanes = _power_of_two(width)
     elements = elements // 2 if double else elements
@@ -68,10 +68,10 @@ def form_for(rules: FractalOptions, *, width: int, frames: int, elements: int, r
         blocks=blocks,
         starts=tuple(sum(counts[:scale]) for scale in range(scales)),
         rows=sum(counts),
-        sharpness=1 / (rules.temperature or width**0.5),
-        dropout=rules.dropout,
-        mask_window_padding=rules.mask_window_padding,
-        repeat=rules.upsampling == "repeat",
+        sharpness=1 / (options.temperature or width**0.5),
+        dropout=options.dropout,
+        mask_window_padding=options.mask_window_padding,
+        repeat=options.upsampling == "repeat",
         ragged=ragged,
         double=double,
     )

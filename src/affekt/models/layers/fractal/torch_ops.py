@@ -7,24 +7,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affekt.models.layers.shapes import Mask, Sequence
+from affekt.models.layers.shapes import FrameMask, Frames
 
 
 def fractal_scales(
-    query: Sequence,
-    key: Sequence,
-    value: Sequence,
+    query: Frames,
+    key: Frames,
+    value: Frames,
     *,
     heads: int,
     factor: int = 3,
     scales: int = 4,
-    mask: Mask | None = None,
+    mask: FrameMask | None = None,
     mask_window_padding: bool = False,
     dropout: float = 0.0,
     temperature: float | None = None,
     upsampling: str = "interpolate",
     operators: nn.ModuleList | None = None,
-) -> list[Sequence]:
+) -> list[Frames]:
     """What each scale contributes to `fractal_attention`, finest first: after GELU, up-sampled to all frames.
 
     temperature: what the scores are divided by; None is the square root of a head's width.
