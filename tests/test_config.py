@@ -153,7 +153,7 @@ def test_a_wrong_word_is_answered_with_the_right_ones():
     [
         ("mstr", {"heads": 0}, "heads = 0: expected 1 or more"),
         ("tdfnet", {"blocks": 0}, "blocks = 0: expected 1 or more"),
-        ("mcsan", {"dropout": 1.0}, "dropout = 1.0: expected a share, from 0 to below 1"),
+        ("mcsan", {"dropout": 1.0}, "dropout = 1.0: expected a probability, from 0 to below 1"),
         ("ks_transformer", {"ccabs": -1}, "ccabs = -1: expected 0 or more"),
         ("emotionnas-recurrent", {"hidden": 0}, "hidden = 0: expected 1 or more"),
     ],

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from affekt.batch import Batch
+from affekt.config import decode_named, encode
+from affekt.cost.sizes import example
 from affekt.models import models
 from affekt.models.base import FeatureSpec
 from affekt.training.checkpoint import load_state, save_state
@@ -91,6 +93,17 @@ def test_sizes_of_streams_replace_those_in_the_settings(name):
     }
     assert dict(built.dims) == {stream: spec.dim for stream, spec in specs.items()}
     assert built(Batch(streams)).shape == (2, 5)
+
+
+def test_presets_set_what_they_list_and_run_at_the_papers_sizes(name):
+    for preset, settings in models[name].presets.items():
+        model_class, config = decode_named(models, {"name": f"{name}-{preset}"}, preset)
+        changed = {key: value for key, value in encode(config).items() if value != encode(model_class.Config())[key]}
+        assert set(changed) <= set(settings)
+        with torch.device("meta"):
+            model = model_class(config, NUM_EMOTIONS).to("meta").eval()
+            batch = example(model, {stream: model.paper.frames[stream] for stream in model.streams})
+            assert model(batch).shape == (1, NUM_EMOTIONS)
 
 
 def test_it_overfits_twelve_utterances(name):

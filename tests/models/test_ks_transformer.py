@@ -168,28 +168,28 @@ def always_dropping(monkeypatch):
     monkeypatch.setattr(attention, "MIN_SCORES", 0)
 
 
-def both_ways(monkeypatch, attention, *given):
-    """Outputs and all gradients: with all keys, the dropped ones times zero; and with the kept keys alone."""
-    found = []
-    for threshold in (10**9, 0):
-        monkeypatch.setattr(attention, "MIN_SCORES", threshold)
-        answer = attention(*given)
-        learned = [*(x for x in given[:2]), *attention.parameters()]
-        found.append([answer, *torch.autograd.grad(answer.sin().sum(), learned)])
-    return found
+def both_ways(monkeypatch, layer, *inputs):
+    """Return outputs and all gradients twice: with all keys, the dropped ones times zero; and with only the kept keys."""
+    results = []
+    for min_scores in (10**9, 0):
+        monkeypatch.setattr(attention, "MIN_SCORES", min_scores)
+        output = layer(*inputs)
+        differentiated = [*inputs[:2], *layer.parameters()]
+        results.append([output, *torch.autograd.grad(output.sin().sum(), differentiated)])
+    return results
 
 
 @pytest.mark.parametrize("masks", ["none", "keys", "keys and queries"])
-@pytest.mark.parametrize("share", [0.5, 0.3, 1.0, None])
+@pytest.mark.parametrize("fraction", [0.5, 0.3, 1.0, None])
 @pytest.mark.parametrize("sizes", [(1, 1), (7, 4), (4, 9), (12, 12)])
 def test_without_the_dropped_keys_everything_is_as_with_them(monkeypatch, fraction, masks, sizes):
     """Of the utterances one is whole, one is padded, and one has no key and no query at all."""
     torch.manual_seed(0)
-    attention = KeySparseAttention(8, 2, key_dim=5, fraction=fraction).double()
+    layer = KeySparseAttention(8, 2, key_dim=5, fraction=fraction).double()
     x, context = (torch.randn(3, size, dim, dtype=torch.float64) for size, dim in zip(sizes, (8, 5), strict=True))
     queries, keys = (torch.arange(size) < torch.tensor([size, (size + 1) // 2, 0])[:, None] for size in sizes)
     masks = {"none": (), "keys": (keys,), "keys and queries": (keys, queries)}[masks]
-    dense, sparse = both_ways(monkeypatch, attention, x.requires_grad_(), context.requires_grad_(), context, *masks)
+    dense, sparse = both_ways(monkeypatch, layer, x.requires_grad_(), context.requires_grad_(), context, *masks)
     for one, other in zip(dense, sparse, strict=True):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
@@ -354,7 +354,7 @@ def test_what_cannot_be_is_said():
         with pytest.raises(BadConfig, match=r"kept_fraction = .* above 0 and up to 1"):
             KSTransformerConfig(kept_fraction=fraction)
     model = network(positions="random_frozen", position_rows=5)
-    with pytest.raises(BadConfig, match="9 frames, but the table of positions ends at 5"):
+    with pytest.raises(BadConfig, match="9 frames, but the table of positions has 5 rows"):
         model(batch_of(model, [9], [4]))
 
 

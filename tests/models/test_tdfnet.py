@@ -167,11 +167,11 @@ def test_settings_survive_being_written_down():
         ({"blocks": 9}, "cannot be halved 9 times"),
         ({"blocks": 0}, "expected 1 or more"),
         ({"kernel": 4}, "kernel = 4: expected an odd number"),
-        ({"masked": True, "bidirectional": True}, "bidirectional = true reads the padding"),
+        ({"masked": True, "bidirectional": True}, "bidirectional = true makes GRUs read padding"),
         ({"path": "audio"}, "needs speech and text"),
         ({"shared": ("gru", "cnn")}, "cannot share a CNN whose kernels are their strides"),
         ({"deep_scale": "none", "embeddings": "encoded"}, "embeddings = 'encoded' needs"),
-        ({"deep_scale": "none", "embeddings": "raw", "mutual": False}, "leaves the projection without use"),
+        ({"deep_scale": "none", "embeddings": "raw", "mutual": False}, "leaves the projection unused"),
     ],
 )
 def test_settings_that_contradict_one_another_are_refused(settings, message):
@@ -293,7 +293,7 @@ def test_the_first_block_gives_64_frames_of_both_and_the_second_32():
 def test_the_speaker_stands_untouched_in_o_and_every_part_at_its_place():
     model = small()
     batch = small_batch(model)
-    parts = dict(zip(model.groups, model.fused(batch).split(tuple(model.groups.values()), dim=1), strict=True))
+    parts = dict(zip(model.groups, model.fuse(batch).split(tuple(model.groups.values()), dim=1), strict=True))
     torch.testing.assert_close(parts["S"], batch.streams["speaker"].values, atol=0, rtol=0)
     text = model.inputs["text"](batch.streams["text"].fitted(5).values)
     torch.testing.assert_close(parts["T"], torch.cat([text.mean(dim=1), text.amax(dim=1)], dim=1), atol=1e-12, rtol=0)
@@ -322,8 +322,8 @@ def test_it_explains_what_it_weighs_and_where_each_looks_in_the_other(gate):
 def test_a_map_of_the_mutual_transformer_has_speech_s_queries_and_the_words_keys():
     model = small(**ANY)
     batch = small_batch(model, [(7, 4)])
-    _, speech, _ = model._start(batch.streams["speech"], "speech")
-    _, text, _ = model._start(batch.streams["text"], "text")
+    _, speech, _ = model._prepare(batch.streams["speech"], "speech")
+    _, text, _ = model._prepare(batch.streams["text"], "text")
     layer = model.mutual.speech_from_text[0]
     query = layer.attention.query(speech).unflatten(2, (2, 8))
     key = layer.attention.key(text).unflatten(2, (2, 8))

@@ -56,7 +56,7 @@ class StreamInput(nn.Module):
         """Return the standardised features; x itself unless norm = "standard"."""
         return (x - self.mean) / self.deviation if self.standardises else x
 
-    def prepare(self, stream: Stream, *, masked: bool, length: int | torch.SymInt | None = None) -> Stream:
+    def prepare(self, stream: Stream, *, masked: bool, length: int | None = None) -> Stream:
         """Return the stream standardised, with zeros in its padding, cut or padded to `length` frames.
 
         Padding is set to zero after the standardisation: a zero before it would be far from any frame.
