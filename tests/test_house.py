@@ -25,6 +25,7 @@ LEVELS = {
     "features": 2,
     "models": 2,
     "protocols": 3,
+    "listing": 4,
     "bundle": 4,
     "cost": 4,
     "evaluation": 4,

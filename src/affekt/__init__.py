@@ -1,4 +1,4 @@
-"""affekt: from a voice to the emotion in it.
+"""affekt: speech emotion recognition, from recording to probabilities.
 
 >>> from affekt import Recognizer
 >>> Recognizer.load()("hello.wav").emotion
@@ -11,27 +11,106 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from affekt.bundle.folder import Bundle as Bundle
+    from affekt.corpora.source import Source as Source
     from affekt.errors import AffektError as AffektError
+    from affekt.errors import BadAudio as BadAudio
+    from affekt.errors import BadBundle as BadBundle
+    from affekt.errors import BadConfig as BadConfig
+    from affekt.errors import BadCorpus as BadCorpus
+    from affekt.errors import BadOutput as BadOutput
+    from affekt.errors import Diverged as Diverged
+    from affekt.errors import MissingExtra as MissingExtra
+    from affekt.errors import UnknownName as UnknownName
+    from affekt.evaluation.scores import Scores as Scores
+    from affekt.features.extract import extract as extract
     from affekt.inference.recognizer import Recognizer as Recognizer
     from affekt.inference.row import Row as Row
+    from affekt.listing import list_corpora as list_corpora
+    from affekt.listing import list_features as list_features
+    from affekt.listing import list_models as list_models
+    from affekt.listing import list_protocols as list_protocols
+    from affekt.protocols.audit import audit as audit
+    from affekt.runs.folder import Run as Run
+    from affekt.search.search import search as search_architecture
+    from affekt.training.recipe import load_recipe as load_recipe
+    from affekt.workflows.evaluate import evaluate as evaluate
+    from affekt.workflows.finetune import finetuning_recipe as finetuning_recipe
+    from affekt.workflows.make_bundle import make_bundle as make_bundle
+    from affekt.workflows.recognize_files import recognize_files as recognize_files
+    from affekt.workflows.train import train as train
 
 __version__ = "0.1.0"
 
-# Imported when first asked for: `import affekt` loads neither numpy nor onnxruntime nor torch.
+# Imported on first use, so that `import affekt` loads neither numpy nor onnxruntime nor torch.
 _LAZY = {
-    "AffektError": "affekt.errors",
-    "Bundle": "affekt.bundle.folder",
-    "Recognizer": "affekt.inference.recognizer",
-    "Row": "affekt.inference.row",
+    "AffektError": "affekt.errors:AffektError",
+    "BadAudio": "affekt.errors:BadAudio",
+    "BadBundle": "affekt.errors:BadBundle",
+    "BadConfig": "affekt.errors:BadConfig",
+    "BadCorpus": "affekt.errors:BadCorpus",
+    "BadOutput": "affekt.errors:BadOutput",
+    "Bundle": "affekt.bundle.folder:Bundle",
+    "Diverged": "affekt.errors:Diverged",
+    "MissingExtra": "affekt.errors:MissingExtra",
+    "Recognizer": "affekt.inference.recognizer:Recognizer",
+    "Row": "affekt.inference.row:Row",
+    "Run": "affekt.runs.folder:Run",
+    "Scores": "affekt.evaluation.scores:Scores",
+    "Source": "affekt.corpora.source:Source",
+    "UnknownName": "affekt.errors:UnknownName",
+    "audit": "affekt.protocols.audit:audit",
+    "evaluate": "affekt.workflows.evaluate:evaluate",
+    "extract": "affekt.features.extract:extract",
+    "finetuning_recipe": "affekt.workflows.finetune:finetuning_recipe",
+    "list_corpora": "affekt.listing:list_corpora",
+    "list_features": "affekt.listing:list_features",
+    "list_models": "affekt.listing:list_models",
+    "list_protocols": "affekt.listing:list_protocols",
+    "load_recipe": "affekt.training.recipe:load_recipe",
+    "make_bundle": "affekt.workflows.make_bundle:make_bundle",
+    "recognize_files": "affekt.workflows.recognize_files:recognize_files",
+    "search_architecture": "affekt.search.search:search",
+    "train": "affekt.workflows.train:train",
 }
 
-__all__ = ["AffektError", "Bundle", "Recognizer", "Row", "__version__"]
+__all__ = [
+    "AffektError",
+    "BadAudio",
+    "BadBundle",
+    "BadConfig",
+    "BadCorpus",
+    "BadOutput",
+    "Bundle",
+    "Diverged",
+    "MissingExtra",
+    "Recognizer",
+    "Row",
+    "Run",
+    "Scores",
+    "Source",
+    "UnknownName",
+    "__version__",
+    "audit",
+    "evaluate",
+    "extract",
+    "finetuning_recipe",
+    "list_corpora",
+    "list_features",
+    "list_models",
+    "list_protocols",
+    "load_recipe",
+    "make_bundle",
+    "recognize_files",
+    "search_architecture",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    module, attribute = _LAZY[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

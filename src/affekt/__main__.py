@@ -1,4 +1,4 @@
-"""`python -m affekt` is `affekt`."""
+"""Run the command line as `python -m affekt`."""
 
 from affekt.cli import main
 

@@ -95,7 +95,7 @@ def test_a_folder_without_sound_is_a_failure(tmp_path, tiny_bundle):
         (["a.wav", "--model", "nowhere"], r"affekt: nowhere is no bundle: expected a folder with labels.json .*\n"),
         (
             ["a.wav", "--model", "BUNDLE", "--output", "rows.txt"],
-            r"affekt: --output rows.txt: expected a name ending in .*\n",
+            r"affekt: results file rows.txt: expected a name ending in .*\n",
         ),
     ],
 )
@@ -247,7 +247,7 @@ def test_what_failed_is_tried_again_and_what_did_not_is_not(clips, tiny_bundle, 
 def test_an_empty_name_is_not_the_current_folder(clips, tiny_bundle):
     run = affekt("recognize", "", "--model", tiny_bundle, folder=clips)
     assert run.returncode == 2
-    assert "an empty name stands among the files" in run.stderr
+    assert "one of the file names is empty" in run.stderr
 
 
 def test_with_an_output_only_failures_are_shown(clips, tiny_bundle):
@@ -283,7 +283,7 @@ def test_few_files_are_shown_with_every_emotion_and_their_windows(tmp_path, tiny
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=0.5)
     assert [line[:14] for line in lines[7:10]] == ["  0:00 to 0:10", "  0:10 to 0:20", "  0:20 to 0:30"]
-    assert lines[-2] == "  and 3 more windows: --json shows all"
+    assert lines[-2] == "  and 3 more windows; --json shows all"
     assert lines[-1].startswith("  above: mean of the windows' probabilities")
     assert len(lines) == 1 + 6 + 12 + 2
 
@@ -315,7 +315,7 @@ def test_a_terminal_gets_colours_and_a_progress_bar(clips, tiny_bundle):
     status, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips)
     assert status == 2
     assert re.search(r"\x1b\[(1;)?3\dm", written)
-    assert re.search(r"recognising .*━.*\d/4", written)
+    assert re.search(r"recognizing .*━.*\d/4", written)
     assert "4 files, 1 failed" in seen(written)
     assert not any("recognising" in line for line in seen(written)[-2:])
 

@@ -321,7 +321,7 @@ def copied(bundle, tmp_path, **changes):
         ),
         (
             {"labels_json": '{"schema": 1, "name": "x", "emotions": ["sad"]}'},
-            r"tells 6 emotions apart, and labels.json names 1",
+            r"has 6 classes, but labels.json names 1",
         ),
         ({"model_onnx": None}, r"copy lacks model.onnx; export it again"),
         ({"config_toml": None}, r"copy lacks config.toml; export it again"),
@@ -335,7 +335,7 @@ def test_a_folder_that_is_no_bundle_says_what_it_lacks(tiny_bundle, tmp_path, ch
 
 def test_a_graph_of_something_else_is_no_bundle(tmp_path):
     write_tiny_bundle(tmp_path / "other", EMOTIONS, source="picture")
-    with pytest.raises(BadBundle, match=r"model.onnx takes picture; the recogniser gives a waveform alone"):
+    with pytest.raises(BadBundle, match=r"model.onnx needs picture, but"):
         Recognizer.load(tmp_path / "other")
 
 
@@ -354,5 +354,5 @@ def test_the_hash_changes_with_anything_that_decides_an_answer(tiny_bundle, tmp_
 
 
 def test_one_name_is_not_a_list_of_names(tiny_bundle):
-    with pytest.raises(TypeError, match="rows takes a list of sources"):
+    with pytest.raises(TypeError, match="rows expects a list of sources"):
         next(Recognizer.load(tiny_bundle).rows("hello.wav"))

@@ -209,7 +209,7 @@ def test_rows_of_another_model_are_not_mixed(path):
     write(path, [row("a.wav")])
     before = path.read_bytes()
     with pytest.raises(
-        BadOutput, match=r"holds rows of model 'tiny@01234567', and this run uses 'other@89abcdef': give another"
+        BadOutput, match=r"contains rows of model 'tiny@01234567', but this run uses 'other@89abcdef'"
     ):
         ResultsFile(path, "other@89abcdef")
     assert path.read_bytes() == before
@@ -232,7 +232,7 @@ def test_rows_of_another_model_are_not_mixed(path):
 def test_a_file_that_is_not_ours_is_refused_and_left_alone(path, content):
     path.write_bytes(content)
     with pytest.raises(
-        BadOutput, match=r"results\.\w+(, line 1,)? is not a (row|file) of results: give another --output"
+        BadOutput, match=r"results\.\w+(, line 1,)? is not a result"
     ):
         ResultsFile(path, MODEL)
     assert path.read_bytes() == content
@@ -244,14 +244,14 @@ def test_another_parquet_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "results.parquet"
     parquet.write_table(pa.table({"file": ["a.wav"], "age": [3]}), path)
     before = path.read_bytes()
-    with pytest.raises(BadOutput, match=r"results.parquet is not a file of results: give another --output"):
+    with pytest.raises(BadOutput, match=r"results.parquet is not a results file"):
         ResultsFile(path, MODEL)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["results.txt", "results", "results.json", "results.jsonl.gz"])
 def test_an_unknown_suffix_is_refused_with_those_that_are_known(tmp_path, name):
-    with pytest.raises(BadOutput, match=rf"--output .*{name}: expected a name ending in .jsonl, .csv, .parquet"):
+    with pytest.raises(BadOutput, match=rf"results file .*{name}: expected a name ending in .jsonl, .csv, .parquet"):
         ResultsFile(tmp_path / name, MODEL)
     assert not any(tmp_path.iterdir())
 
@@ -270,11 +270,11 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
 
 def test_a_place_that_cannot_be_written_is_our_error(path):
     path.mkdir()
-    with pytest.raises(BadOutput, match=r"--output .*results\.\w+ is a folder: name a file in it"):
+    with pytest.raises(BadOutput, match=r"results file .*results\.\w+ is a folder"):
         ResultsFile(path, MODEL)
     inside_a_file = path.parent / "file" / path.name
     (path.parent / "file").touch()
-    with pytest.raises(BadOutput, match=r"--output .*results\.\w+ cannot be written: .+"):
+    with pytest.raises(BadOutput, match=r"results file .*results\.\w+ cannot be written: .+"):
         ResultsFile(inside_a_file, MODEL)
 
 

@@ -124,10 +124,10 @@ def test_a_person_sees_the_protocol_the_rule_and_its_optimism(place, capsys):
     print_scores(scores)
     said = capsys.readouterr().out
     gain = 100 * (scores["by_selection"]["paper"]["UA"] - scores["by_selection"]["validation"]["UA"])
-    assert f"Choosing on the test part prints {gain:.1f} points more than 'validation'" in said
+    assert f"adds {gain:.1f} points over 'validation'" in said
     assert "speaker-independent, 6 scored" in said
     assert "best UA on the TEST set, as some published code does: optimistic" in said
-    assert "Over 6 runs, mean and standard deviation:" in said
+    assert "Mean and standard deviation over 6 runs:" in said
     assert scores["split_hash"] in said
     assert all(len(line) <= 126 for line in said.splitlines())
 

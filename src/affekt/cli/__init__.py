@@ -1,6 +1,6 @@
-"""The command line: a command is a verb and a file, and calls one public function.
+"""The command line. A command parses its options and calls one public function; each has a file of its own.
 
-Nothing heavy is imported before it is needed.
+Heavy imports are inside functions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from affekt.errors import AffektError
 
 app = typer.Typer(
     name="affekt",
-    help="Speech emotion recognition: from a voice to the emotion in it.",
+    help="Speech emotion recognition.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -34,7 +34,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The entry point: our errors are one line and exit status 2; a traceback is a bug."""
+    """Run the command line. Our errors print one line and exit with status 2; a traceback is a bug."""
     try:
         app()
     except AffektError as error:
@@ -47,8 +47,8 @@ def main() -> None:
         sys.exit(2)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"affekt {__version__}")
         raise typer.Exit
 
@@ -56,7 +56,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     pass
@@ -65,4 +65,4 @@ def _options(
 for command in (recognize, train, search, evaluate, report, cost, audit, convert):
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="Describe, check, export and transcribe corpora.")
-app.add_typer(features.app, name="features", help="List, verify and prune stored features.")
+app.add_typer(features.app, name="features", help="List, verify and delete stored features.")

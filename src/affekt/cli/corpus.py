@@ -171,7 +171,7 @@ def _print_description(source: Source, found: Description, labels: str) -> None:
 
 
 def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False) -> None:
-    from affekt.cli.display import bar, fitted
+    from affekt.cli.display import bar, fit_name
 
     if not counts:
         return
@@ -182,7 +182,7 @@ def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False)
     total, most = sum(counts.values()), max(counts.values())
     print(f"\n{kind:<{width}}  utterances")
     for name, count in counts.items():
-        print(f"{fitted(name, width)}  {count:>10}  {count / total:6.1%}  {bar(count / most, BAR)}".rstrip())
+        print(f"{fit_name(name, width)}  {count:>10}  {count / total:6.1%}  {bar(count / most, BAR)}".rstrip())
 
 
 def _print_check(source: Source, found: Check) -> None:

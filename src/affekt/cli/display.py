@@ -1,4 +1,4 @@
-"""What the commands show on a terminal: rows with bars, over many files a progress bar; scores with their protocol."""
+"""What the commands show on a terminal: rows with bars, progress bars, the log, and scores with their protocol."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ COLOURS = {
     "surprise": "cyan",
 }
 EIGHTHS = " ▏▎▍▌▋▊▉"
-FEW = 3  # up to so many files are shown with every probability; more get a line each
-WINDOWS = 12  # of a long recording, so many windows are shown
-# What a line may hold, from wide terminals to narrow: a bar of so many cells, the second guess, if names keep so many.
+FEW = 3
+"""Up to this number of files, all probabilities are shown; beyond it, each file has one line."""
+WINDOWS = 12
+"""The number of windows shown for a long recording."""
+# From wide terminals to narrow: the bar's cells, whether the second emotion is shown, and the cells a name should keep.
 LAYOUTS = ((20, True, 32), (10, True, 28), (10, False, 20), (0, False, 0))
 
 
@@ -77,11 +79,11 @@ def _bars(console: Console) -> ProgressBars:
 
 
 class Display:
-    """Shows rows as they come. Data goes to standard output, progress and the summary to standard error."""
+    """Shows rows as they come: data on standard output, progress and the summary on standard error."""
 
     def __init__(self, names: Sequence[str], emotions: Sequence[str], *, json: bool, output: Path | None) -> None:
         self.names, self.json, self.output = names, json, output
-        self.failed = self.earlier = 0
+        self.failed = self.resumed = 0
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress: ProgressBars | None = None
         self.emotion = max(map(len, emotions))
@@ -91,7 +93,7 @@ class Display:
             self._fit(self.console.width)
 
     def _fit(self, width: int) -> None:
-        """Choose the fullest layout that leaves the names room, and the names' width."""
+        """Choose the fullest layout that leaves room for the names, and the names' width."""
         for self.bar, self.second, enough in LAYOUTS:
             room = width - len("  1:02:03  ") - 2 - self.emotion - self.bar - len(" 99%")
             room -= self.second * (2 + self.emotion + len(" 99%"))
@@ -100,12 +102,12 @@ class Display:
         self.name = min(self.name, max(room, 12))
 
     def __enter__(self) -> Display:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # JSON is UTF-8 wherever it goes; bars are not worth failing for
+        if isinstance(sys.stdout, io.TextIOWrapper):  # JSON is always UTF-8; bars may degrade
             sys.stdout.reconfigure(encoding="utf-8") if self.json else sys.stdout.reconfigure(errors="replace")
         if len(self.names) > FEW and sys.stderr.isatty():
-            # Rows pass above the bar where both go to one terminal.
-            together = self.console if self.console.is_terminal else Console(stderr=True)
-            self.progress = _bars(together)
+            # Rows scroll above the bar where both go to the same terminal.
+            console = self.console if self.console.is_terminal else Console(stderr=True)
+            self.progress = _bars(console)
             self.progress.start()
             self.task = self.progress.add_task("recognizing", total=len(self.names))
         return self
@@ -118,19 +120,20 @@ class Display:
         if kind is None and (self.output or self.failed):
             print(self._summary(), file=sys.stderr)
         elif kind is KeyboardInterrupt and self.output:
-            print(f"stopped; what is done is kept, and the same command goes on with {self.output}", file=sys.stderr)
+            print(f"interrupted; run the same command again to continue {self.output}", file=sys.stderr)
 
     def _summary(self) -> str:
-        place = f"{self.output}: " if self.output else ""
+        prefix = f"{self.output}: " if self.output else ""
         noun = "file" if len(self.names) == 1 else "files"
-        again = f", {self.earlier} from an earlier run" if self.earlier else ""
-        return f"{place}{len(self.names)} {noun}{again}, {self.failed} failed"
+        resumed = f", {self.resumed} from an earlier run" if self.resumed else ""
+        return f"{prefix}{len(self.names)} {noun}{resumed}, {self.failed} failed"
 
-    def show(self, row: Row, *, earlier: bool) -> None:
+    def show(self, row: Row) -> None:
+        """Show the next row, as far as the options ask for it."""
         failed = row.status == "error"
         self.failed += failed
-        self.earlier += earlier
-        if self.progress:  # first: whatever is printed draws the bar anew below it
+        self.resumed += row.resumed
+        if self.progress:  # first, since printing redraws the bar
             self.progress.advance(self.task)
         if self.json:
             print(json.dumps(row, ensure_ascii=False), flush=True)
@@ -146,17 +149,16 @@ class Display:
             style = COLOURS.get(emotion, "cyan")
             name = Text(f"  {emotion:<{self.emotion}}  ", f"bold {style}" if emotion == row.emotion else style)
             self.console.print(name + Text(bar(p, 20), style) + Text(f" {p:6.1%}"))
-        for part in row.windows[:WINDOWS]:
-            self.console.print(
-                self._line(part, f"  {stamp(part.start)} to {stamp(part.end)}", len("  0:00:00 to 0:00:00"))
-            )
+        for window in row.windows[:WINDOWS]:
+            span = f"  {stamp(window.start)} to {stamp(window.end)}"
+            self.console.print(self._line(window, span, len("  0:00:00 to 0:00:00")))
         if len(row.windows) > WINDOWS:
-            self.console.print(Text(f"  and {len(row.windows) - WINDOWS} more windows: --json shows all", "dim"))
+            self.console.print(Text(f"  and {len(row.windows) - WINDOWS} more windows; --json shows all", "dim"))
         if row.windows:
             self.console.print(Text(f"  above: {row['aggregation']}", "dim"))
 
     def _line(self, row: Row, name: str, width: int) -> Text:
-        start = Text(fitted(name, width) + "  ")
+        start = Text(fit_name(name, width) + "  ")
         if row.error:
             return start + Text(self._message(row.error, row.file, width + 2), "bold red")
         start += Text(f"{clock(row.duration):>7}  ", "dim")
@@ -170,7 +172,7 @@ class Display:
         return start + Text(f"  {second} {q:.0%}", "dim") if self.second else start
 
     def _message(self, error: dict[str, str], name: str, indent: int) -> str:
-        """An error beside its file's name, which it goes on from: "is empty"; on a terminal, lines below one another."""
+        """Return an error's message without the file name before it, wrapped on a terminal."""
         text = error["message"].removeprefix(name).strip()
         if not self.console.is_terminal:
             return text
@@ -178,12 +180,12 @@ class Display:
 
 
 def ranked(row: Row) -> list[tuple[str, float]]:
-    """Emotions with their probabilities, the likeliest first."""
+    """Return emotions with their probabilities, the most probable first."""
     return sorted((row.probabilities or {}).items(), key=lambda item: -item[1])
 
 
-def fitted(name: str, width: int) -> str:
-    """A name in so many cells of the terminal: filled up, or without its beginning, for of a path the end tells more."""
+def fit_name(name: str, width: int) -> str:
+    """Fit a name into `width` terminal cells: pad it, or cut its beginning, since a path's end says more."""
     if cell_len(name) > width:
         while cell_len(name) > width - 1:
             name = name[1:]
@@ -191,26 +193,26 @@ def fitted(name: str, width: int) -> str:
     return name + " " * (width - cell_len(name))
 
 
-def bar(share: float, cells: int) -> str:
-    """A bar of so many cells, filled to an eighth of a cell."""
-    eighths = round(share * cells * 8)
+def bar(fraction: float, cells: int) -> str:
+    """Return a bar of `cells` cells, filled to the nearest eighth of a cell."""
+    eighths = round(fraction * cells * 8)
     return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).ljust(cells)[:cells]
 
 
 def clock(seconds: float) -> str:
-    """2.5 s, 1:05, 1:02:03."""
+    """Format a duration: 2.5 s, 1:05, 1:02:03."""
     return f"{seconds:.1f} s" if round(seconds, 1) < 60 else stamp(seconds)
 
 
 def stamp(seconds: float) -> str:
-    """0:02, 1:05, 1:02:03."""
+    """Format a time: 0:02, 1:05, 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def print_scores(scores: dict[str, Any]) -> None:
-    """The scores of one corpus, as `affekt evaluate` gives them, with their protocol."""
+    """Print the scores on one corpus with their protocol, as `affekt evaluate` returns them."""
     console = Console(highlight=False, soft_wrap=True)
     note = f", {scores['note']}" if scores["note"] else ""
     console.print(Text(f"{scores['model']} on {scores['corpus']}{note}: {scores['utterances']} utterances", "bold"))
@@ -224,29 +226,31 @@ def print_scores(scores: dict[str, Any]) -> None:
     entries = [(name, scores[name]) for name in ("UA", "WA", "WF1")] + list(scores["recall"].items())
     width = max(len(name) for name, _ in entries)
     for name, interval in entries:
-        value, low, high = (100 * interval[part] for part in ("value", "low", "high"))
+        value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
         console.print(f"  {name:<{width}}  {value:5.1f} %  ({low:.1f} to {high:.1f})")
     console.print(f"  {'ECE':<{width}}  {100 * scores['ece']:5.1f} %")
     if missing := [emotion for emotion in scores["classes"] if emotion not in scores["recall"]]:
-        console.print(f"  No utterance is {', '.join(missing)}: UA is over the others.")
+        console.print(f"  There are no utterances of {', '.join(missing)}: UA is the mean over the others.")
     _print_runs(console, scores)
 
 
 def _print_runs(console: Console, scores: dict[str, Any]) -> None:
-    """What several trainings, and several ways to choose an epoch, make of the same."""
+    """Print mean and standard deviation over runs, and UA under each selection rule."""
     runs = scores.get("runs", [])
     if len(runs) > 1:
-        console.print(f"Over {len(runs)} runs, mean and standard deviation:")
+        console.print(f"Mean and standard deviation over {len(runs)} runs:")
         for name, entry in scores["over_runs"].items():
             console.print(f"  {name:3}  {100 * entry['mean']:5.1f} %  ± {100 * entry['std']:.1f}")
-    choices = scores.get("by_selection", {})
-    if len(choices) < 2:
+    by_rule = scores.get("by_selection", {})
+    if len(by_rule) < 2:
         return
-    console.print("UA by the rule that chooses the epoch" + (", mean over the runs:" if len(runs) > 1 else ":"))
-    width = max(map(len, choices))
-    for name, entry in choices.items():
+    console.print("UA by selection rule" + (", mean over runs:" if len(runs) > 1 else ":"))
+    width = max(map(len, by_rule))
+    for name, entry in by_rule.items():
         console.print(f"  {name:<{width}}  {100 * entry['UA']:5.1f} %  {entry['rule']}")
-    if "paper" in choices:
-        honest = "validation" if "validation" in choices else "last"
-        gain = 100 * (choices["paper"]["UA"] - choices[honest]["UA"])
-        console.print(f"  Choosing on the test part prints {gain:.1f} points more than {honest!r}; new data would not.")
+    if "paper" in by_rule:
+        honest = "validation" if "validation" in by_rule else "last"
+        gain = 100 * (by_rule["paper"]["UA"] - by_rule[honest]["UA"])
+        console.print(
+            f"  Selecting on the test set adds {gain:.1f} points over {honest!r}, which new data would not show."
+        )

@@ -1,4 +1,4 @@
-"""`affekt recognize`."""
+"""`affekt recognize`: recognize the emotion in audio files."""
 
 from __future__ import annotations
 
@@ -8,47 +8,38 @@ from typing import Annotated
 
 import typer
 
-from affekt.errors import BadAudio
-
 
 def recognize(
-    inputs: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER", help="Audio files; folders are searched.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="FILE|FOLDER", help="Audio files; folders are searched for audio files.")
+    ],
     model: Annotated[
-        str, typer.Option(metavar="BUNDLE", help="A trained bundle: a folder, or a shipped name.")
+        str, typer.Option(metavar="BUNDLE", help="The model: a bundle's folder, or the name of a shipped one.")
     ] = "default",
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object per file, one a line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and file.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write rows to a .jsonl, .csv or .parquet file. Run again, it goes on: a file that it holds, by name, is "
-            "not heard again, one that failed is.",
+            help="Write the results to a .jsonl, .csv or .parquet file. Files already in it are skipped; failed ones are "
+            "retried.",
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Cores that one file may use.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of cores to use for one file.")] = 1,
 ) -> None:
-    """Recognise the emotion in each file's voice.
+    """Recognize the emotion in audio files.
 
-    Exit status: 0 if every file was recognised, 2 if any could not be; the others are done all the same.
+    Exit status: 0 if every file was recognized, 2 if any failed; a failure does not stop the others.
     """
-    from contextlib import ExitStack
-
     from affekt.audio.read import name_of
     from affekt.cli.display import Display
     from affekt.inference.recognizer import Recognizer, expand
-    from affekt.inference.results_file import ResultsFile
+    from affekt.workflows.recognize_files import recognize_files
 
-    if "" in inputs:
-        raise BadAudio("an empty name stands among the files: is a variable of the shell not set?", code="missing")
-    files = {name_of(path): path for path in expand(inputs)}
+    files = expand(inputs)
+    names = list(dict.fromkeys(map(name_of, files)))
     recognizer = Recognizer.load(model, threads=threads)
-    with ExitStack() as stack:
-        results = stack.enter_context(ResultsFile(output, recognizer.model)) if output else None
-        display = stack.enter_context(Display(list(files), recognizer.emotions, json=json, output=output))
-        for name, path in files.items():
-            earlier = results.kept(name) if results else None
-            row = earlier or next(recognizer.rows([path]))
-            if results and not earlier:
-                results.append(row)
-            display.show(row, earlier=earlier is not None)
+    with Display(names, recognizer.emotions, json=json, output=output) as display:
+        for row in recognize_files(files, output, recognizer=recognizer):
+            display.show(row)
     sys.exit(2 if display.failed else 0)

@@ -1,1 +1,1 @@
-"""From audio to rows, with onnxruntime and without torch."""
+"""Recognition: from audio to rows, with onnxruntime and without torch."""

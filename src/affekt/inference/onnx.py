@@ -1,4 +1,4 @@
-"""A bundle's ONNX file, loaded: what it takes, and what it answers."""
+"""A bundle's ONNX graph, loaded with onnxruntime."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from affekt.errors import BadBundle
 
 
 class Graph:
-    """An ONNX graph whose one output is `probabilities`, (batch, emotions); `inputs` names what it takes."""
+    """An ONNX graph with the single output `probabilities`, (batch, emotions). `inputs` has the names of its inputs."""
 
     def __init__(self, bundle: Bundle, session: Any) -> None:
         self.bundle, self._session = bundle, session
@@ -21,30 +21,37 @@ class Graph:
 
     @classmethod
     def load(cls, bundle: Bundle, *, threads: int = 1) -> Graph:
-        """`threads`: cores that one answer may use. Raises `BadBundle` for a file that is none, or of other emotions."""
+        """Load a bundle's graph.
+
+        Args:
+            threads: the number of cores that one call may use.
+
+        Raises:
+            BadBundle: the file is not an ONNX graph, or its outputs do not fit the bundle's emotions.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        # Lengths differ from file to file: an arena would keep the memory of the longest, and hardly saves time here.
+        # Files differ in length: an arena would keep the memory of the longest one, and hardly saves time here.
         options.enable_cpu_mem_arena = False
         try:
             session = onnxruntime.InferenceSession(bundle.onnx, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises classes of its own that have no base of their own
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             raise BadBundle(f"{bundle.onnx} cannot be loaded: {error}") from error
         outputs = session.get_outputs()
         if [entry.name for entry in outputs] != ["probabilities"]:
             names = ", ".join(entry.name for entry in outputs)
-            raise BadBundle(f"{bundle.onnx} gives {names}; expected probabilities")
+            raise BadBundle(f"{bundle.onnx} has the outputs {names}; expected probabilities")
         classes = outputs[0].shape[-1]
         if isinstance(classes, int) and classes != len(bundle.emotions):
             raise BadBundle(
-                f"{bundle.onnx} tells {classes} emotions apart, and labels.json names {len(bundle.emotions)}"
+                f"{bundle.onnx} has {classes} classes, but labels.json names {len(bundle.emotions)} emotions"
             )
         return cls(bundle, session)
 
-    def __call__(self, given: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Probabilities, (batch, emotions), in the order of the bundle's emotions."""
-        (probabilities,) = self._session.run(["probabilities"], dict(given))
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return probabilities, (batch, emotions), in the order of the bundle's emotions."""
+        (probabilities,) = self._session.run(["probabilities"], dict(inputs))
         return probabilities

@@ -1,4 +1,4 @@
-"""The recogniser: a bundle's ONNX graph behind one call."""
+"""The recognizer: a bundle's ONNX graph behind one call."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import numpy as np
 
 from affekt.audio.read import SAMPLE_RATE, Source, Waveform, blocks, check_length, find_files, is_folder, name_of
 from affekt.bundle.folder import DEFAULT, Bundle
-from affekt.errors import AffektError, BadBundle
+from affekt.errors import AffektError, BadAudio, BadBundle
 from affekt.inference.onnx import Graph
 from affekt.inference.row import AGGREGATION, Row, row
 
-LONGEST = 30 * SAMPLE_RATE  # samples; more is cut into windows
-WINDOW = 10 * SAMPLE_RATE  # samples
-STEP = 2.0**-15  # one step of 16-bit audio: a waveform that never moves by as much is digital silence
+LONGEST = 30 * SAMPLE_RATE
+"""In samples; longer sources are cut into windows."""
+WINDOW = 10 * SAMPLE_RATE
+"""In samples."""
+STEP = 2.0**-15
+"""One step of 16-bit audio. A waveform whose range is smaller is digital silence."""
 
 
 class Recognizer:
-    """Recognises the emotion in a voice.
+    """Recognises the emotion in speech.
 
     >>> recognizer = Recognizer.load()
     >>> row = recognizer("hello.wav")
@@ -35,34 +38,46 @@ class Recognizer:
 
     @classmethod
     def load(cls, model: str | Path = DEFAULT, *, threads: int = 1) -> Recognizer:
-        """Load a bundle: a folder, or the name of one that ships with affekt. `threads`: cores that one answer may use.
+        """Load a bundle.
 
-        Raises `BadBundle`, also for a bundle that takes more than sound.
+        Args:
+            model: a bundle's folder, or the name of one that ships with affekt.
+            threads: the number of cores that one recognition may use.
+
+        Raises:
+            BadBundle: there is no such bundle, it cannot be read, or it needs more than audio.
         """
         graph = Graph.load(Bundle.open(model), threads=threads)
         if graph.inputs != ("waveform",):
             raise BadBundle(
-                f"{graph.bundle.onnx} takes {', '.join(graph.inputs)}; the recogniser gives a waveform alone: "
-                "affekt evaluate scores such a bundle on a corpus that has words"
+                f"{graph.bundle.onnx} needs {', '.join(graph.inputs)}, but recognition provides the waveform only: "
+                "use affekt evaluate with a corpus that has transcripts"
             )
         return cls(graph)
 
     def __call__(self, source: Source, sample_rate: int | None = None) -> Row:
-        """The row of one source: a path, bytes, a binary file object, or an array with its rate in Hz.
+        """Recognize one source and return its row.
 
-        A source of over 30 s is read and recognised in windows of 5 to 10 s, in bounded memory.
-        Raises `BadAudio` (codes: `affekt.audio.read.CODES`) and `MissingExtra`.
+        A source longer than 30 s is read and recognised in windows of 5 to 10 s, in bounded memory.
+
+        Args:
+            source: a path, bytes, a binary file object, or an array.
+            sample_rate: the array's rate in Hz.
+
+        Raises:
+            BadAudio: the source cannot be recognised (codes: `affekt.audio.read.CODES`).
+            MissingExtra: its format needs an optional dependency.
         """
         name, rows, total = name_of(source), [], 0
         for waveform in windows(blocks(source, sample_rate)):
             rows.append(self._window(name, total, waveform))
             total += waveform.size
-        return rows[0] if len(rows) == 1 else self._whole(name, total, rows)
+        return rows[0] if len(rows) == 1 else self._aggregate(name, total, rows)
 
     def rows(self, sources: Iterable[Source]) -> Iterator[Row]:
-        """A row for every source, in order; one that cannot be recognised gives a row of status "error"."""
+        """Yield a row for each source, in order; one that cannot be recognised gives a row of status "error"."""
         if isinstance(sources, str | bytes | PathLike):
-            raise TypeError(f"rows takes a list of sources; for one, call the recognizer: recognizer({sources!r})")
+            raise TypeError(f"rows expects a list of sources; for a single one, call recognizer({sources!r})")
         for source in sources:
             try:
                 yield self(source)
@@ -77,15 +92,15 @@ class Recognizer:
         return row(name, self.model, start=begin, end=end, probabilities=probabilities)
 
     def infer(self, waveform: Waveform) -> list[float]:
-        """Probabilities, in the order of `emotions`, of a mono waveform at 16 kHz of 0.1 to 30 s."""
+        """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, 0.1 to 30 s long."""
         return [float(p) for p in self._graph({"waveform": waveform[np.newaxis]})[0]]
 
-    def _whole(self, name: str, total: int, rows: list[Row]) -> Row:
-        heard = [part for part in rows if part.probabilities]
-        seconds = sum(part.duration for part in heard)
+    def _aggregate(self, name: str, total: int, rows: list[Row]) -> Row:
+        scored = [window for window in rows if window.probabilities]
+        seconds = sum(window.duration for window in scored)
         means = {
-            emotion: sum(part["probabilities"][emotion] * part.duration for part in heard) / seconds
-            for emotion in (self.emotions if heard else ())
+            emotion: sum(window["probabilities"][emotion] * window.duration for window in scored) / seconds
+            for emotion in (self.emotions if scored else ())
         }
         whole = row(name, self.model, end=total / SAMPLE_RATE, probabilities=means or None)
         whole["aggregation"] = AGGREGATION
@@ -96,13 +111,16 @@ class Recognizer:
         return f"Recognizer({self.model}: {', '.join(self.emotions)})"
 
 
-def windows(parts: Iterable[Waveform]) -> Iterator[Waveform]:
-    """Up to 30 s as they are, be it nothing; more as consecutive windows of 10 s, the last two of 5 to 10 s."""
+def windows(blocks: Iterable[Waveform]) -> Iterator[Waveform]:
+    """Join blocks of a waveform and cut them into consecutive windows.
+
+    Up to 30 s, even 0 s, give one window; more gives windows of 10 s, of which the last two have 5 to 10 s.
+    """
     held: list[Waveform] = []
     size, long = 0, False
-    for part in parts:
-        held.append(part)
-        size += part.size
+    for block in blocks:
+        held.append(block)
+        size += block.size
         if size > (2 * WINDOW if long else LONGEST):
             long = True
             whole = np.concatenate(held)
@@ -118,7 +136,16 @@ def windows(parts: Iterable[Waveform]) -> Iterator[Waveform]:
 
 
 def expand(inputs: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, and in a folder's place the audio files below it, each once; an empty folder stands for itself."""
+    """Return files as they are, and for each folder the audio files below it, without repetitions.
+
+    A folder without audio files is returned itself, so that it gives an error.
+
+    Raises:
+        BadAudio: a name is empty, as where a shell variable is not set.
+    """
+    inputs = list(inputs)
+    if "" in inputs:
+        raise BadAudio("one of the file names is empty; is a shell variable unset?", code="missing")
     files: dict[Path, None] = {}
     for entry in map(Path, inputs):
         files.update(dict.fromkeys((find_files(entry) or [entry]) if is_folder(entry) else [entry]))

@@ -1,7 +1,7 @@
-"""Results files that an interrupted run resumes: JSON lines, CSV or Parquet, by the file's suffix.
+"""Results files that an interrupted run can resume: JSON lines, CSV or Parquet, by the file's suffix.
 
-While a run lasts its rows stand, a line each, in a journal: for JSON lines the file itself, else `NAME.partial.jsonl`
-beside it, from which the file is made at the end. A killed run loses at most the row that it was working on.
+During a run, rows are appended to a journal, one per line: for JSON lines the file itself, otherwise
+`NAME.partial.jsonl` beside it, from which the file is written at the end. A killed run loses at most one row.
 """
 
 from __future__ import annotations
@@ -20,56 +20,61 @@ from affekt.files import atomic_write
 from affekt.inference.row import Row
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
-BEGINNING = b'{"schema": '  # of each line of a journal, be the line cut short as it may
-# A CSV's columns; between these two, a column per emotion.
+BEGINNING = b'{"schema": '
+"""How each line of a journal begins; the last line may be cut off anywhere."""
+# The columns of a CSV file; between these two, one column per emotion.
 LEADING = ("schema", "file", "start", "end", "duration", "status", "emotion")
 TRAILING = ("model", "error.code", "error.message", "aggregation", "windows")
 
 
 class ResultsFile:
-    """Open it, ask what is `kept` from an earlier run, `append` the rest; leaving it (`with`) completes the file.
+    """A results file that is being written; leaving its `with` block without an error completes it.
 
-    Raises `BadOutput` for a suffix that is none of ours, a file that holds something else, rows of another model, or a
-    place that cannot be written.
+    Raises:
+        BadOutput: the suffix is unknown, the file cannot be written, or it contains something else than rows of `model`.
     """
 
     def __init__(self, path: Path, model: str) -> None:
         self.path, self.model = path, model
         if path.suffix.lower() not in SUFFIXES:
-            raise BadOutput(f"--output {path}: expected a name ending in {', '.join(SUFFIXES)}")
+            raise BadOutput(f"results file {path}: expected a name ending in {', '.join(SUFFIXES)}")
         if path.is_dir():
-            raise BadOutput(f"--output {path} is a folder: name a file in it")
+            raise BadOutput(f"results file {path} is a folder: give the name of a file")
         if path.suffix.lower() == ".parquet":
             need("pyarrow", extra="parquet", purpose=f"writing {path.name}")
         self.journal = path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")
-        with _ours(path):
+        with _report_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             journal, whole = _read_journal(self.journal)
             stored = [*self._finished(), *journal]
             for row in stored:
                 if row.model != model:
                     raise BadOutput(
-                        f"{path} holds rows of model {row.model!r}, and this run uses {model!r}: "
-                        "give another --output, or remove the file"
+                        f"{path} contains rows of model {row.model!r}, but this run uses {model!r}: "
+                        "choose another results file, or delete this one"
                     )
-            self.done: dict[str, Row] = {row.file: row for row in stored}  # of two rows of one file the later counts
+            self.done: dict[str, Row] = {row.file: row for row in stored}  # of two rows for one file, the later counts
             self._replaced = len(self.done) < len(stored)
             self._lines = self.journal.open("a", encoding="utf-8", newline="\n")
-            self._lines.truncate(whole)  # only now: a file that is not ours stays as it is
+            self._lines.truncate(whole)  # only now, so that a file of another kind stays as it is
 
     def _finished(self) -> list[Row]:
         if self.path == self.journal or not self.path.exists():
             return []
         return _read_csv(self.path) if self.path.suffix.lower() == ".csv" else _read_parquet(self.path)
 
-    def kept(self, file: str) -> Row | None:
-        """The row of a file that was recognised before; one that failed is tried again."""
+    def find(self, file: str) -> Row | None:
+        """Return the row of a file from an earlier run, marked as resumed; None if there is none or it was an error."""
         row = self.done.get(file)
-        return None if row is None or row.error else row
+        if row is None or row.error:
+            return None
+        row.resumed = True
+        return row
 
     def append(self, row: Row) -> None:
+        """Write a row to the journal."""
         self._replaced |= row.file in self.done
-        with _ours(self.path):
+        with _report_errors(self.path):
             self._lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             self._lines.flush()
         self.done[row.file] = row
@@ -83,7 +88,7 @@ class ResultsFile:
         self._lines.close()
         if kind is None and (self._replaced or self.path != self.journal):
             write = {".jsonl": _write_lines, ".csv": _write_csv, ".parquet": _write_parquet}[self.path.suffix.lower()]
-            with _ours(self.path):
+            with _report_errors(self.path):
                 with atomic_write(self.path) as temporary:
                     write(temporary, list(self.done.values()))
                 if self.path != self.journal:
@@ -91,16 +96,16 @@ class ResultsFile:
 
 
 @contextmanager
-def _ours(path: Path) -> Iterator[None]:
-    """What goes wrong with a results file, as an error of ours."""
+def _report_errors(path: Path) -> Iterator[None]:
+    """Raise an `OSError` that occurs in the block as `BadOutput`."""
     try:
         yield
     except OSError as error:
-        raise BadOutput(f"--output {path} cannot be written: {error.strerror or error}") from error
+        raise BadOutput(f"results file {path} cannot be written: {error.strerror or error}") from error
 
 
 def _read_journal(path: Path) -> tuple[list[Row], int]:
-    """The rows of a journal, and the bytes that they take: what follows is a last line that a kill cut short."""
+    """Return a journal's rows and their size in bytes; after these there may be a last line that was cut off."""
     data = path.read_bytes() if path.exists() else b""
     whole = data.rfind(b"\n") + 1
     rows = []
@@ -108,9 +113,9 @@ def _read_journal(path: Path) -> tuple[list[Row], int]:
         try:
             rows.append(Row.read(json.loads(line)))
         except (ValueError, KeyError, TypeError):
-            raise BadOutput(f"{path}, line {number}, is not a row of results: give another --output") from None
+            raise BadOutput(f"{path}, line {number}, is not a result: choose another results file") from None
     if not data[whole:].startswith(BEGINNING[: len(data) - whole]):
-        raise BadOutput(f"{path}, line {len(rows) + 1}, is not a row of results: give another --output")
+        raise BadOutput(f"{path}, line {len(rows) + 1}, is not a result: choose another results file")
     return rows, whole
 
 
@@ -119,7 +124,7 @@ def _write_lines(path: Path, rows: list[Row]) -> None:
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    """A row for CSV: nested fields as `probabilities.angry`, `error.code`, the windows as JSON, None as nothing."""
+    """Return a row for CSV: nested fields as `probabilities.angry`, `error.code`, windows as JSON, None left out."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if key == "windows":
@@ -144,13 +149,15 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
 def _read_csv(path: Path) -> list[Row]:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            csv.field_size_limit(1 << 30)  # the windows of a long recording stand in one field
+            csv.field_size_limit(1 << 30)  # the windows of a long recording are one field
             records = csv.DictReader(stream)
-            if records.fieldnames and not {*LEADING, *TRAILING} <= set(records.fieldnames):  # an empty file is nobody's
+            if records.fieldnames and not {*LEADING, *TRAILING} <= set(
+                records.fieldnames
+            ):  # an empty file has no columns
                 raise KeyError
             return [_unflat(record) for record in records]
     except (ValueError, KeyError, TypeError, csv.Error):
-        raise BadOutput(f"{path} is not a file of results: give another --output") from None
+        raise BadOutput(f"{path} is not a results file: choose another one") from None
 
 
 def _unflat(record: dict[str, str]) -> Row:
@@ -183,7 +190,7 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
     import pyarrow.parquet
 
     emotions = next((list(row.probabilities) for row in rows if row.probabilities), [])
-    # Parquet knows no struct without fields: where nothing was recognised the column is one of nulls.
+    # Parquet has no struct without fields: if no file was recognised, the column has type null.
     probabilities = pa.struct([(name, pa.float64()) for name in emotions]) if emotions else pa.null()
     plain = [
         ("schema", pa.int64()),
@@ -208,4 +215,4 @@ def _read_parquet(path: Path) -> list[Row]:
     try:
         return [Row.read(record) for record in pyarrow.parquet.read_table(path).to_pylist()]
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
-        raise BadOutput(f"{path} is not a file of results: give another --output") from None
+        raise BadOutput(f"{path} is not a results file: choose another one") from None

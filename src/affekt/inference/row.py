@@ -1,9 +1,9 @@
-"""The row: what affekt says of one source, the same in Python, JSON, CSV, Parquet and whatever serves it.
+"""The row: the result for one source, the same in Python, JSON, CSV and Parquet.
 
 {"schema": 1, "file": "hello.wav", "start": 0.0, "end": 2.5, "duration": 2.5, "status": "ok", "emotion": "happy",
  "probabilities": {"angry": 0.1, ...}, "model": "default@0123abcd", "error": null}
 
-A source of over 30 s has "windows", rows of the same form for its consecutive parts, and "aggregation" besides.
+The row of a source longer than 30 s also has "windows", the rows of its consecutive windows, and "aggregation".
 """
 
 from __future__ import annotations
@@ -19,37 +19,45 @@ AGGREGATION = "mean of the windows' probabilities, weighted by duration; silent 
 
 
 class Row(dict[str, Any]):
-    """One row of results: a dict, so that it is JSON as it stands, whose fields are attributes too."""
+    """One result: a dict, so that it can be written as JSON directly, whose fields are also attributes."""
+
+    resumed = False
+    """True if the row was read from a results file instead of being recognised. It is not part of the dict."""
 
     @classmethod
     def read(cls, record: Any) -> Row:
-        """The row, with the rows of its windows, that a record of a file of results holds; ValueError for what is none."""
-        ours = isinstance(record, Mapping) and set(KEYS) <= set(record) and isinstance(record["file"], str)
-        if not ours or record["schema"] != SCHEMA:
+        """Return the row, with the rows of its windows, in a record of a results file.
+
+        Raises:
+            ValueError: the record is not a row.
+        """
+        is_row = isinstance(record, Mapping) and set(KEYS) <= set(record) and isinstance(record["file"], str)
+        if not is_row or record["schema"] != SCHEMA:
             raise ValueError(f"expected a row of schema {SCHEMA}")
         row = cls({key: record[key] for key in KEYS})
         if record.get("windows") is not None:
             row["aggregation"] = record["aggregation"]
-            row["windows"] = [cls.read(part) for part in record["windows"]]
+            row["windows"] = [cls.read(window) for window in record["windows"]]
         return row
 
     @property
     def file(self) -> str:
+        """The path as it was given; "<bytes>", "<stream>" or "<array>" for other sources."""
         return self["file"]
 
     @property
     def start(self) -> float:
-        """Seconds from the beginning of the file."""
+        """Start in seconds from the beginning of the file."""
         return self["start"]
 
     @property
     def end(self) -> float:
-        """Seconds from the beginning of the file."""
+        """End in seconds from the beginning of the file."""
         return self["end"]
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return self["duration"]
 
     @property
@@ -59,10 +67,12 @@ class Row(dict[str, Any]):
 
     @property
     def emotion(self) -> str | None:
+        """The most probable emotion; None unless the status is "ok"."""
         return self["emotion"]
 
     @property
     def probabilities(self) -> dict[str, float] | None:
+        """The probability of each emotion; None unless the status is "ok"."""
         return self["probabilities"]
 
     @property
@@ -72,11 +82,12 @@ class Row(dict[str, Any]):
 
     @property
     def windows(self) -> list[Row]:
-        """The rows of the parts; empty for a source of up to 30 s."""
+        """The rows of the windows; empty for a source of up to 30 s."""
         return self.get("windows", [])
 
     @property
     def error(self) -> dict[str, str] | None:
+        """The error's "code" and "message"; None unless the status is "error"."""
         return self["error"]
 
     def __str__(self) -> str:
@@ -98,7 +109,7 @@ def row(
     probabilities: Mapping[str, float] | None = None,
     error: AffektError | None = None,
 ) -> Row:
-    """A row of status "ok" with probabilities, of "error" with an error, of "silence" with neither."""
+    """Return a row: of status "ok" with probabilities, "error" with an error, "silence" with neither."""
     status = "error" if error else "ok" if probabilities else "silence"
     return Row(
         schema=SCHEMA,

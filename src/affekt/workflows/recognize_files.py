@@ -1,0 +1,52 @@
+"""Recognition of many files, resumed from a results file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from affekt.audio.read import name_of
+from affekt.inference.recognizer import Recognizer, expand
+from affekt.inference.results_file import ResultsFile
+from affekt.inference.row import Row
+from affekt.progress import Progress
+
+
+def recognize_files(
+    inputs: Iterable[str | Path],
+    output: str | Path | None = None,
+    *,
+    recognizer: Recognizer | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Row]:
+    """Recognize files one after another and yield a row for each; a file that fails gives a row of status "error".
+
+    With `output`, rows are also written to a file. Files already in it are not recognised again, and their rows have
+    `resumed` set; failed ones are retried. The file is complete once the iterator is exhausted; where iteration stops
+    early, the next call continues.
+
+    Args:
+        inputs: audio files, and folders, which are searched for audio files.
+        output: a .jsonl, .csv or .parquet file.
+        recognizer: the recognizer to use; by default the one that ships with affekt.
+        progress: called after each file.
+
+    Raises:
+        BadAudio: a name in `inputs` is empty.
+        BadBundle: the default bundle cannot be loaded.
+        BadOutput: `output` cannot be written, or contains something other than rows of the same model.
+    """
+    paths = {name_of(path): path for path in expand(inputs)}
+    recognizer = recognizer or Recognizer.load()
+    with ExitStack() as stack:
+        results = stack.enter_context(ResultsFile(Path(output), recognizer.model)) if output else None
+        for done, (name, path) in enumerate(paths.items(), start=1):
+            row = results.find(name) if results else None
+            if row is None:
+                row = next(recognizer.rows([path]))
+                if results:
+                    results.append(row)
+            if progress:
+                progress("recognizing", done, len(paths))
+            yield row
