@@ -54,7 +54,7 @@ def main() -> None:
 
 def scores(bundle: Bundle, corpus: Source) -> dict[str, float]:
     """UA by shift, on the utterances of the bundle's test part."""
-    test = set(Split.load(bundle.file("split.json")).parts["test"])
+    test = set(Split.load(bundle.file("split.json")).subsets["test"])
     heard = [one for one in corpus.read() if key(one) in test]
     truth = np.array([bundle.emotions.index(one.emotion) for one in heard])
     sounds, recognizer = [read_waveform(one) for one in heard], Recognizer.load(bundle.folder)

@@ -40,7 +40,7 @@ def errors(source: Source, encoder: ECAPA) -> dict[str, Any]:
     stored = extract(encoder, "ecapa", utterances)
     vectors = np.stack([np.asarray(one, np.float64).reshape(-1) for one in stored])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    people = np.array([one.person for one in utterances])
+    people = np.array([one.speaker_key for one in utterances])
     first, second = np.triu_indices(len(vectors), k=1)
     scores, alike = (vectors @ vectors.T)[first, second], people[first] == people[second]
     return {

@@ -111,9 +111,9 @@ def test_the_split_is_that_of_the_people_held_out(bundle, cremad, emodb):
     utterances = [u for u in read if u.emotion in known]
     (split,) = HeldOutPeople(tuple(HELD_OUT)).folds(utterances)
     assert split.hash == bundle.config["protocol"]["hash"] == Split.load(bundle.file("split.json")).hash
-    people = {key(u): u.person for u in utterances}
-    assert {people[id] for id in split.parts["test"]} == HELD_OUT
-    assert not {people[id] for id in split.parts["train"]} & HELD_OUT
+    people = {key(u): u.speaker_key for u in utterances}
+    assert {people[id] for id in split.subsets["test"]} == HELD_OUT
+    assert not {people[id] for id in split.subsets["train"]} & HELD_OUT
 
 
 @pytest.mark.parametrize("name", ["cremad", "emodb"])

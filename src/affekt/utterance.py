@@ -1,4 +1,4 @@
-"""The record that every corpus reader gives: one stretch of speech with what is known about it."""
+"""The record that every corpus reader returns: a segment of speech and what is known about it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,34 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance. Times in seconds; `end` None means to the end of the file; "" or None where nothing is known."""
+    """One utterance. Unknown fields are "" or None; times are in seconds."""
 
-    id: str  # unique within its corpus
+    id: str
+    """Unique within its corpus."""
     corpus: str
-    audio: Path | None  # None for a corpus without sound
-    emotion: str  # one of `affekt.labels.EMOTIONS`, or a word of one's own data
+    audio: Path | None
+    """None for a corpus without audio."""
+    emotion: str
+    """One of `affekt.labels.EMOTIONS`, or a custom label of the user's own data."""
     speaker: str = ""
-    gender: str = ""  # "female", "male" or ""
+    gender: str = ""
+    """Either "female", "male" or ""."""
     session: str = ""
     dialogue: str = ""
-    language: str = ""  # ISO 639-1
+    language: str = ""
+    """ISO 639-1."""
     text: str = ""
-    text_by: str = ""  # who wrote the text down: "" for the corpus itself, "asr:whisper-base" for a recogniser
+    text_by: str = ""
+    """Source of the text: "" for the corpus itself, "asr:whisper-base" for a speech recognizer."""
     start: float = 0.0
     end: float | None = None
-    split: str = ""  # the part of the corpus's official split
-    # The shares of a crowd's votes by emotion, summing to one; empty where nobody voted.
+    """None for the end of the file."""
+    split: str = ""
+    """Subset of the corpus's official split."""
     votes: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Fraction of the crowd's votes for each emotion, summing to one; empty without votes."""
 
     @property
-    def person(self) -> str:
-        """The speaker, told apart from speakers of other corpora: "cremad/1001"."""
+    def speaker_key(self) -> str:
+        """The speaker, unique over all corpora: "cremad/1001"."""
         return f"{self.corpus}/{self.speaker}"

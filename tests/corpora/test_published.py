@@ -22,7 +22,7 @@ def test_cremad_is_read_from_its_names(tmp_path):
     write(tmp_path / "VideoDemographics.csv", '"ActorID","Age","Sex"\n1001,51,"Male"\n1002,21,"Female"\n')
     first, second = corpora["cremad"].read(tmp_path)
     assert (first.id, first.speaker, first.emotion, first.gender) == ("1001_DFA_ANG_XX", "1001", "angry", "male")
-    assert (second.person, second.emotion, second.text) == ("cremad/1002", "happy", "It's eleven o'clock.")
+    assert (second.speaker_key, second.emotion, second.text) == ("cremad/1002", "happy", "It's eleven o'clock.")
     assert first.votes == {}
     assert corpora["cremad"].note(tmp_path) == ""
     touch(tmp_path, "REBUILT.md")

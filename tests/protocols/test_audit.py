@@ -15,7 +15,7 @@ import pytest
 from affekt.corpora import corpora
 from affekt.errors import BadConfig, BadCorpus
 from affekt.protocols import Split, key, protocols
-from affekt.protocols.audit import KINDS, audit, plain
+from affekt.protocols.audit import KINDS, audit, normalize
 from affekt.protocols.files import read_splits
 from affekt.protocols.grouped import LeaveOneSpeakerOut, RandomFolds
 from affekt.protocols.holdout import RandomHoldOut
@@ -75,7 +75,7 @@ def test_overlaps_are_those_of_a_plain_loop_over_all_pairs(kind, known):
                 touched.add(key(other))
         unknown = sum(not KINDS[kind](u) for u in parts[first] + parts[second])
         here = overlap(found, kind, first, second)
-        assert (here.unknown, here.touched) == (unknown, len(touched))
+        assert (here.unknown, here.affected) == (unknown, len(touched))
         assert here.shared == (None if unknown and not shared else len(shared))
         assert set(here.examples) <= shared
 
@@ -84,9 +84,9 @@ def test_what_a_corpus_does_not_say_is_unknown_and_never_nothing():
     utterances = made(speaker=0, text=0)
     found = audit(placed(utterances, 40, 20), utterances)
     assert str(overlap(found, "speaker")) == str(overlap(found, "sentence")) == "unknown"
-    assert overlap(found, "speaker").share is None
+    assert overlap(found, "speaker").fraction is None
     assert found.to_json()["speaker_independent"] is None
-    assert found.line == "speakers unknown: 60 utterances do not say who speaks"
+    assert found.line == "speakers unknown: 60 utterances have no speaker"
     assert not found.clean
 
 
@@ -129,12 +129,12 @@ def test_an_utterance_in_two_parts_is_found():
     ],
 )
 def test_a_sentence_is_the_same_in_whatever_spelling(one, other):
-    assert plain(one) == plain(other) != ""
+    assert normalize(one) == normalize(other) != ""
 
 
 def test_sentences_that_differ_and_sounds_without_words():
-    assert plain("I can") != plain("I can't")
-    assert plain("... -- !") == ""
+    assert normalize("I can") != normalize("I can't")
+    assert normalize("... -- !") == ""
 
 
 def test_the_same_bytes_are_found_whatever_they_are_called(tmp_path):
@@ -165,18 +165,18 @@ def test_small_parts_and_absent_and_rare_emotions_are_warned_of():
     ours = [Utterance(f"{n:02}", "made", None, "happy" if n < 50 else "sad", speaker=str(n)) for n in range(60)]
     split = Split.of(ours, {"train": [key(u) for u in ours[:48]], "test": [key(u) for u in ours[48:55]]}, "x")
     assert audit(split, ours).warnings == (
-        "5 of 60 utterances stand in no part (sad 5)",
-        "part 'train' has no sad",
-        "part 'test' is small: one of its 7 is 14.3 points of accuracy",
-        "part 'test' has few utterances of happy (2)",
+        "5 of 60 utterances are in no subset (sad 5)",
+        "subset 'train' has no sad",
+        "subset 'test' is small: one of its 7 is 14.3 points of accuracy",
+        "subset 'test' has few utterances of happy (2)",
     )
 
 
 def test_a_false_claim_is_contradicted():
     ours = made()
-    parts = placed(ours, 40, 20).parts
+    parts = placed(ours, 40, 20).subsets
     found = audit(Split("x", parts, speaker_independent=True), ours)
-    assert found.warnings[0] == "the split says of itself 'speaker-independent', which is not so"
+    assert found.warnings[0] == "the split claims to be 'speaker-independent', but is not"
     assert found.verdict == "NOT speaker-independent"
 
 
@@ -193,7 +193,7 @@ def test_a_protocol_s_claim_is_what_the_auditor_finds(name):
 
 def test_a_split_of_other_utterances_is_refused():
     ours = made()
-    with pytest.raises(BadConfig, match=r"20 of 60 utterances are not in the corpora given, first made/040"):
+    with pytest.raises(BadConfig, match=r"20 of 60 utterances are not in these corpora, first made/040"):
         audit(placed(ours, 40, 20), ours[:40])
     with pytest.raises(BadConfig, match="expected two parts or more, none of them empty; got train 60"):
         audit(Split.of(ours, {"train": map(key, ours)}, "x"), ours)
@@ -223,7 +223,7 @@ def test_a_table_of_ids_or_paths_is_read(tmp_path, form, separator):
         table.writerow(["File", "Split"])
         table.writerows([form.format(stem=u.id), "dev" if u.speaker == "08" else "Training"] for u in ours)
     (split,) = read_splits(tmp_path / "split.csv", ours)
-    assert split.parts == {"train": ("emodb/03a", "emodb/03b"), "validation": ("emodb/08a",)}
+    assert split.subsets == {"train": ("emodb/03a", "emodb/03b"), "validation": ("emodb/08a",)}
     assert split.speaker_independent
 
 
@@ -233,9 +233,9 @@ def test_a_table_of_ids_or_paths_is_read(tmp_path, form, separator):
         ("", "is empty: expected a row of column names"),
         ("clip,split\na,train\n", "has columns clip, split: expected one called id, utterance"),
         ("id,when\na,train\n", "has columns id, when: expected one called part, split"),
-        ("id,part\na,train\nz,test\n", r"1 of 2 rows do not place one utterance in a part, first 'z' \(0 utterances"),
-        ("path,part\nx/same.wav,train\nsame.wav,test\n", r"first 'same.wav' \(2 utterances, part 'test'\)"),
-        ("id,part\na,\n", r"first 'a' \(1 utterances, part ''\)"),
+        ("id,part\na,train\nz,test\n", r"1 of 2 rows do not match one utterance and a subset, first 'z' \(0 utterances"),
+        ("path,part\nx/same.wav,train\nsame.wav,test\n", r"first 'same.wav' \(2 utterances, subset 'test'\)"),
+        ("id,part\na,\n", r"first 'a' \(1 utterances, subset ''\)"),
         ("id,part\n.,test\n", r"first '.' \(0 utterances"),
     ],
 )
@@ -257,7 +257,7 @@ def test_runs_that_differ_by_their_seeds_have_one_split(tmp_path):
 
 def test_a_folder_of_no_splits_is_named(tmp_path):
     with pytest.raises(
-        BadConfig, match=r"holds neither split.json nor fold-01.json: expected a run, a bundle or saved folds"
+        BadConfig, match=r"has neither split.json nor fold-01.json: expected a run, a bundle or saved folds"
     ):
         read_splits(tmp_path, [])
 
@@ -307,7 +307,7 @@ def test_a_label_set_leaves_out_aloud_and_merges(berlin):
     (berlin / "wav" / "03a01La.wav").touch()
     said = affekt("--protocol", "leave-one-speaker-out", "--labels", "six", "--json", "emodb", berlin)
     assert said.stderr == "left out, as not of six: 1 of 13 (bored 1)\n"
-    assert json.loads(said.stdout)[0]["parts"][0]["emotions"] == {"happy": 4, "sad": 4}
+    assert json.loads(said.stdout)[0]["subsets"][0]["emotions"] == {"happy": 4, "sad": 4}
 
 
 def test_a_run_and_a_bundle_are_found_by_their_split(tmp_path, berlin):

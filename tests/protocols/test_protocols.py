@@ -14,7 +14,7 @@ import pytest
 from affekt.config import decode_named, encode
 from affekt.errors import BadConfig, BadOutput
 from affekt.protocols import Split, key, protocols
-from affekt.protocols.base import part_name
+from affekt.protocols.base import subset_name
 from affekt.protocols.files import read_splits
 from affekt.protocols.grouped import LeaveOneSessionOut, LeaveOneSpeakerOut, RandomFolds, SpeakerFolds
 from affekt.protocols.holdout import HeldOutPeople, Official, RandomHoldOut
@@ -67,7 +67,7 @@ def default(name):
 
 def chosen(split, part, heard):
     by_key = {key(utterance): utterance for utterance in heard}
-    return [by_key[one] for one in split.parts[part]]
+    return [by_key[one] for one in split.subsets[part]]
 
 
 # Every protocol
@@ -77,8 +77,8 @@ def chosen(split, part, heard):
 def test_a_fold_places_every_utterance_once(name):
     heard = conversations()
     for fold in default(name).folds(heard):
-        assert sorted(one for ids in fold.parts.values() for one in ids) == sorted(map(key, heard))
-        assert {"train", "test"} <= set(fold.parts) <= {"train", "validation", "test"}
+        assert sorted(one for ids in fold.subsets.values() for one in ids) == sorted(map(key, heard))
+        assert {"train", "test"} <= set(fold.subsets) <= {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize("name", protocols)
@@ -90,8 +90,8 @@ def test_the_order_of_the_utterances_changes_nothing(name):
 @pytest.mark.parametrize("name", protocols)
 def test_the_seed_changes_what_is_drawn_and_nothing_else(name):
     one, other = (default(name).folds(conversations(), seed) for seed in (0, 1))
-    assert default(name).drawn == ([fold.hash for fold in one] != [fold.hash for fold in other])
-    assert {fold.seed for fold in other} == {1 if default(name).drawn else None}
+    assert default(name).is_random == ([fold.hash for fold in one] != [fold.hash for fold in other])
+    assert {fold.seed for fold in other} == {1 if default(name).is_random else None}
 
 
 @pytest.mark.parametrize("name", protocols)
@@ -104,7 +104,7 @@ def test_no_two_folds_are_alike(name):
 def test_what_is_called_speaker_independent_shares_no_speaker(name):
     heard = conversations()
     for fold in default(name).folds(heard):
-        people = [{u.person for u in chosen(fold, part, heard)} for part in fold.parts]
+        people = [{u.speaker_key for u in chosen(fold, part, heard)} for part in fold.subsets]
         assert fold.speaker_independent == all(not one & other for one, other in combinations(people, 2))
 
 
@@ -127,7 +127,7 @@ def test_settings_are_written_down_and_read_back(name):
 
 @pytest.mark.parametrize("name", protocols)
 def test_a_protocol_knows_whether_it_validates(name):
-    assert default(name).has_validation == ("validation" in default(name).folds(conversations())[0].parts)
+    assert default(name).has_validation == ("validation" in default(name).folds(conversations())[0].subsets)
 
 
 @pytest.mark.parametrize("name", protocols)
@@ -178,7 +178,7 @@ def test_the_hash_of_strings_has_no_part_in_it():
 def test_every_session_is_tested_once_and_alone():
     heard = conversations(IEMOCAP)
     folds = LeaveOneSessionOut().folds(heard)
-    assert {fold.fold: len(fold.parts["test"]) for fold in folds} == {
+    assert {fold.fold: len(fold.subsets["test"]) for fold in folds} == {
         "made/Ses01": 1085, "made/Ses02": 1023, "made/Ses03": 1151, "made/Ses04": 1031, "made/Ses05": 1241,
     }  # fmt: skip
     assert all({f"made/{u.session}" for u in chosen(fold, "test", heard)} == {fold.fold} for fold in folds)
@@ -186,19 +186,19 @@ def test_every_session_is_tested_once_and_alone():
 
 def test_every_speaker_is_tested_once_and_alone():
     folds = LeaveOneSpeakerOut().folds(conversations(IEMOCAP))
-    assert {fold.fold.removeprefix("made/"): len(fold.parts["test"]) for fold in folds} == IEMOCAP
+    assert {fold.fold.removeprefix("made/"): len(fold.subsets["test"]) for fold in folds} == IEMOCAP
 
 
 def test_the_next_group_validates_and_after_the_last_the_first():
     folds = LeaveOneSessionOut(validation="next").folds(conversations())
-    assert [fold.parts["validation"] for fold in folds] == [folds[(n + 1) % 4].parts["test"] for n in range(4)]
+    assert [fold.subsets["validation"] for fold in folds] == [folds[(n + 1) % 4].subsets["test"] for n in range(4)]
 
 
 def test_a_share_by_speakers_is_whole_speakers_and_as_near_as_they_come():
     heard = conversations(IEMOCAP)
     for share, people in ((0.01, 1), (0.12, 1), (0.25, 2), (0.5, 4)):
         for fold in LeaveOneSessionOut(validation=share).folds(heard, seed=3):
-            assert len({u.person for u in chosen(fold, "validation", heard)}) == people
+            assert len({u.speaker_key for u in chosen(fold, "validation", heard)}) == people
             assert fold.speaker_independent
 
 
@@ -206,24 +206,24 @@ def test_a_share_by_utterances_is_exact_and_keeps_the_emotions_in_proportion():
     heard = conversations(IEMOCAP)
     for fold in LeaveOneSessionOut(validation=0.1, validation_by="utterances").folds(heard):
         everyone = chosen(fold, "train", heard) + chosen(fold, "validation", heard)
-        assert len(fold.parts["validation"]) == len(everyone) // 10
+        assert len(fold.subsets["validation"]) == len(everyone) // 10
         found = Counter(u.emotion for u in chosen(fold, "validation", heard))
         for emotion, number in Counter(u.emotion for u in everyone).items():
-            assert abs(found[emotion] - len(fold.parts["validation"]) * number / len(everyone)) < 1
+            assert abs(found[emotion] - len(fold.subsets["validation"]) * number / len(everyone)) < 1
         assert not fold.speaker_independent
 
 
 def test_somebody_is_left_to_train_on():
     fold = LeaveOneSpeakerOut(validation=0.99).folds(utterances(each=200))[0]
-    assert len(fold.parts["train"]) == 200
+    assert len(fold.subsets["train"]) == 200
 
 
 def test_speaker_folds_are_even():
-    sizes = [len(fold.parts["test"]) for fold in SpeakerFolds(k=5).folds(conversations(IEMOCAP))]
+    sizes = [len(fold.subsets["test"]) for fold in SpeakerFolds(k=5).folds(conversations(IEMOCAP))]
     assert sum(sizes) == 5531
     assert max(sizes) - min(sizes) < 100
     equal = [
-        len(fold.parts["test"]) for fold in SpeakerFolds(k=5).folds(utterances([str(n) for n in range(91)], each=1))
+        len(fold.subsets["test"]) for fold in SpeakerFolds(k=5).folds(utterances([str(n) for n in range(91)], each=1))
     ]
     assert sorted(equal) == [18, 18, 18, 18, 19]
 
@@ -254,19 +254,19 @@ def test_a_label_of_ones_own_is_what_is_kept_in_proportion():
 
 def test_everybody_stands_in_one_part():
     split = held_out_people(utterances(), {"test": ["made/3"], "validation": ["made/1"]})
-    assert split.parts == {
+    assert split.subsets == {
         "train": ("made/2-0", "made/2-1"),
         "test": ("made/3-0", "made/3-1"),
         "validation": ("made/1-0", "made/1-1"),
     }
     assert split.speaker_independent
-    assert sorted(id for part in split.parts.values() for id in part) == sorted(map(key, utterances()))
+    assert sorted(id for part in split.subsets.values() for id in part) == sorted(map(key, utterances()))
 
 
 def test_people_may_be_held_out_in_parts_of_any_name():
     (split,) = HeldOutPeople(test=("made/3",), others={"far": ("made/2",)}).folds(utterances())
-    assert split.parts["far"] == ("made/2-0", "made/2-1")
-    assert split.description == "far 1 people, test 1 people"
+    assert split.subsets["far"] == ("made/2-0", "made/2-1")
+    assert split.description == "far 1 speakers, test 1 speakers"
     with pytest.raises(BadConfig, match=r"others holds \['test'\]: name the people of these parts directly"):
         HeldOutPeople(others={"test": ("made/2",)})
     with pytest.raises(BadConfig, match=r"nobody is held out: expected test = \['CORPUS/SPEAKER', ...\]"):
@@ -274,11 +274,11 @@ def test_people_may_be_held_out_in_parts_of_any_name():
 
 
 def test_who_is_named_must_exist_and_stand_once():
-    with pytest.raises(BadConfig, match="names made/9, of whom there is no utterance; did you mean 'made/"):
+    with pytest.raises(BadConfig, match="names made/9, who has no utterance; did you mean 'made/"):
         held_out_people(utterances(), {"test": ["made/9"]})
-    with pytest.raises(BadConfig, match="made/1 stands in 'validation' and in 'test'"):
+    with pytest.raises(BadConfig, match="made/1 is in both 'validation' and in 'test'"):
         held_out_people(utterances(), {"validation": ["made/1"], "test": ["made/1"]})
-    with pytest.raises(BadConfig, match="held-out people: part 'train' of 6 utterances would be empty"):
+    with pytest.raises(BadConfig, match="held-out people: subset 'train' of 6 utterances would be empty"):
         held_out_people(utterances(), {"test": ["made/1", "made/2", "made/3"]})
 
 
@@ -288,7 +288,7 @@ def test_who_is_named_must_exist_and_stand_once():
 def test_a_share_is_rounded_down_exactly(share, total, number):
     # 0.29 * 100 is 28.999999999999996 in floating point: the fraction that is written is meant.
     (split,) = RandomHoldOut(test=share).folds(utterances(["1"], each=total))
-    assert len(split.parts["test"]) == number
+    assert len(split.subsets["test"]) == number
 
 
 def test_a_stratified_draw_is_within_one_of_the_proportion():
@@ -303,28 +303,28 @@ def test_a_stratified_draw_is_within_one_of_the_proportion():
 def test_repeats_are_drawn_independently_and_more_of_them_change_none():
     few, many = (RandomHoldOut(repeats=repeats).folds(conversations()) for repeats in (2, 4))
     assert [fold.hash for fold in few] == [fold.hash for fold in many[:2]]
-    shared = set(many[0].parts["test"]) & set(many[1].parts["test"])
-    assert 0 < len(shared) < len(many[0].parts["test"]) / 2
+    shared = set(many[0].subsets["test"]) & set(many[1].subsets["test"])
+    assert 0 < len(shared) < len(many[0].subsets["test"]) / 2
 
 
 @pytest.mark.parametrize("test", [0.001, 790, 800, 1.5])
 def test_a_part_that_would_be_empty_or_everything_is_refused(test):
     with pytest.raises(
-        BadConfig, match=r"test part 1 would have \d+ of 790 utterances .*: expected a share below 1 or a whole number"
+        BadConfig, match=r"test part 1 would have \d+ of 790 utterances .*: expected a fraction below 1 or a whole number"
     ):
         RandomHoldOut(test=test).folds(conversations())
 
 
 def test_the_corpus_s_own_words_for_its_parts():
     (split,) = Official().folds(conversations())
-    assert set(split.parts) == {"train", "validation", "test"}
-    assert [part_name(word) for word in ("Dev", " val ", "TRAINING", "test2")] == [
+    assert set(split.subsets) == {"train", "validation", "test"}
+    assert [subset_name(word) for word in ("Dev", " val ", "TRAINING", "test2")] == [
         "validation",
         "validation",
         "train",
         "test2",
     ]
-    with pytest.raises(BadConfig, match=r"no part is test: the corpus says \['dev', 'train'\]"):
+    with pytest.raises(BadConfig, match=r"there is no test: the corpus has \['dev', 'train'\]"):
         Official().folds([u for u in conversations() if u.split != "test"])
 
 
@@ -333,24 +333,24 @@ def test_the_corpus_s_own_words_for_its_parts():
 
 def test_mstr_draws_a_fifth_and_not_by_emotion():
     (split,) = MSTRRandom().folds(conversations())
-    assert len(split.parts["test"]) == 790 // 5
+    assert len(split.subsets["test"]) == 790 // 5
     assert split.hash == RandomHoldOut(test=0.2, stratified=False).folds(conversations())[0].hash
 
 
 def test_tdfnet_has_ten_tests_of_exactly_553():
     folds = TDFNetRandomTen().folds(conversations(IEMOCAP))
-    assert [len(fold.parts["test"]) for fold in folds] == [553] * 10
-    assert [len(fold.parts["validation"]) for fold in folds] == [497] * 10  # a tenth of the 4,978 others
-    assert len({one for fold in folds for one in fold.parts["test"]}) < 5531  # ten draws, not a partition
+    assert [len(fold.subsets["test"]) for fold in folds] == [553] * 10
+    assert [len(fold.subsets["validation"]) for fold in folds] == [497] * 10  # a tenth of the 4,978 others
+    assert len({one for fold in folds for one in fold.subsets["test"]}) < 5531  # ten draws, not a partition
 
 
 def test_mcsan_trains_on_eight_tenths_validates_on_one_and_tests_on_one():
     heard = conversations()
     folds = EightOneOne().folds(heard)
-    assert [[len(fold.parts[part]) for part in ("train", "validation", "test")] for fold in folds] == [
+    assert [[len(fold.subsets[part]) for part in ("train", "validation", "test")] for fold in folds] == [
         [632, 79, 79]
     ] * 10
-    assert sorted(one for fold in folds for one in fold.parts["test"]) == sorted(map(key, heard))
+    assert sorted(one for fold in folds for one in fold.subsets["test"]) == sorted(map(key, heard))
 
 
 def test_emotionnas_has_one_speaker_of_the_session_validate_and_the_other_tested():
@@ -367,14 +367,14 @@ def test_emotionnas_swapped_is_there_in_both_directions():
     folds = EmotionNAS(swap=True).folds(conversations())
     assert len(folds) == 8
     for one, other in zip(folds[::2], folds[1::2], strict=True):
-        assert (one.parts["validation"], one.parts["test"]) == (other.parts["test"], other.parts["validation"])
+        assert (one.subsets["validation"], one.subsets["test"]) == (other.subsets["test"], other.subsets["validation"])
     men = EmotionNAS(validates="male").folds(conversations())
     assert [fold.hash for fold in men] == [fold.hash for fold in folds[1::2]]
 
 
 def test_emotionnas_needs_two_speakers_a_session_who_can_be_told_apart():
     heard = conversations()
-    with pytest.raises(BadConfig, match="made/Ses01 has not one female speaker: set validates = 'drawn'"):
+    with pytest.raises(BadConfig, match="made/Ses01 does not have exactly one female speaker: set validates = 'drawn'"):
         EmotionNAS().folds([replace(u, gender="male") for u in heard])
     with pytest.raises(BadConfig, match="200 of 200 have none, first made/Ses01F_000; set validates = 'drawn'"):
         EmotionNAS().folds([replace(u, gender="") for u in heard])
@@ -423,9 +423,9 @@ def test_more_groups_than_there_are_is_refused(protocol, message):
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(BadConfig, match="validation = -1: expected 'next', a share, or 0 for none"):
+    with pytest.raises(BadConfig, match="validation = -1: expected 'next', a fraction, or 0 for none"):
         RandomFolds(validation=-1)
-    with pytest.raises(BadConfig, match="repeats = 0: expected a share or number to test"):
+    with pytest.raises(BadConfig, match="repeats = 0: expected a fraction or number for test"):
         RandomHoldOut(repeats=0)
     with pytest.raises(BadConfig, match="protocol: unknown key 'fold'"):
         decode_named(protocols, {"name": "random-folds", "fold": 3}, "protocol")
@@ -435,7 +435,7 @@ def test_unknown_speakers_are_not_called_independent():
     people = [*utterances(), replace(utterances()[0], id="x", speaker="")]
     split = held_out_people(people, {"test": ["made/3"]})
     assert not split.speaker_independent
-    assert split.line("test") == f"held-out people, part 'test': 2 utterances, speakers unknown, split {split.hash}"
+    assert split.line("test") == f"held-out people, subset 'test': 2 utterances, speakers unknown, split {split.hash}"
 
 
 # The split itself
@@ -453,7 +453,7 @@ def test_the_hash_is_of_who_stands_where_and_of_nothing_else():
 def test_the_line_names_protocol_fold_seed_verdict_and_hash():
     split = RandomFolds(k=2).folds(conversations(), seed=5)[1]
     assert split.line("test") == (
-        f"random folds, fold 2 of 2, seed 5, part 'test': 395 utterances, NOT speaker-independent, split {split.hash}"
+        f"random folds, fold 2 of 2, seed 5, subset 'test': 395 utterances, NOT speaker-independent, split {split.hash}"
     )
     assert split.description == "stratified, k 2"
 
@@ -463,15 +463,15 @@ def test_a_saved_split_is_read_back_and_a_changed_one_refused(tmp_path):
     split.save(tmp_path / "split.json")
     assert Split.load(tmp_path / "split.json") == split
     content = json.loads((tmp_path / "split.json").read_text())
-    content["parts"]["train"].pop()
+    content["subsets"]["train"].pop()
     (tmp_path / "split.json").write_text(json.dumps(content))
-    with pytest.raises(BadConfig, match="was changed"):
+    with pytest.raises(BadConfig, match="was edited"):
         Split.load(tmp_path / "split.json")
 
 
 def test_a_split_of_an_earlier_version_is_read(tmp_path):
     split = held_out_people(utterances(), {"test": ["made/3"]})
-    earlier = {"name": split.name, "hash": split.hash, "speaker_independent": True, "parts": dict(split.parts)}
+    earlier = {"name": split.name, "hash": split.hash, "speaker_independent": True, "parts": dict(split.subsets)}
     (tmp_path / "split.json").write_text(json.dumps(earlier))
     assert Split.load(tmp_path / "split.json") == replace(split, description="")
 
@@ -479,11 +479,11 @@ def test_a_split_of_an_earlier_version_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nothing", "is no split: it is not JSON"),
-        ("[1]", "is no split: expected an object with name, hash, parts and speaker_independent"),
-        ('{"a": 1}', "is no split: expected an object with name, hash"),
-        ('{"hash": "x", "name": "a", "part": {}}', "unknown key 'part'; did you mean 'parts'"),
-        ('{"hash": "x", "name": "a", "speaker_independent": true}', "missing required field `parts`"),
+        ("nothing", "is not a split: it is not JSON"),
+        ("[1]", "is not a split: expected an object with name, hash, subsets and speaker_independent"),
+        ('{"a": 1}', "is not a split: expected an object with name, hash"),
+        ('{"hash": "x", "name": "a", "subset": {}}', "unknown key 'subset'; did you mean 'subsets'"),
+        ('{"hash": "x", "name": "a", "speaker_independent": true}', "missing required field `subsets`"),
         (
             '{"hash": "x", "name": "a", "parts": {"train": [1]}, "speaker_independent": true}',
             "Expected `str`, got `int`",
@@ -506,5 +506,5 @@ def test_folds_are_saved_as_files_and_read_back_in_order(tmp_path):
     paths = save_folds(folds, tmp_path / "folds")
     assert [path.name for path in paths][:2] == ["fold-01.json", "fold-02.json"]
     assert read_splits(tmp_path / "folds", []) == folds
-    with pytest.raises(BadOutput, match=r"holds fold-04.json, which is none of these folds: give an empty folder"):
+    with pytest.raises(BadOutput, match=r"has fold-04.json, which is not one of these folds"):
         save_folds(folds[:3], tmp_path / "folds")

@@ -50,7 +50,7 @@ def trained(folder, name="mstr-cremad", settings=(), *, seeds=2, skill=1.5, epoc
     recipe = load_recipe(name, [f"training.epochs={EPOCHS}", f"repeats={seeds}", *settings])
     material = TrainingData.read(recipe, lambda _: None)
     for number, split in material.folds(recipe):
-        index = {one: material.index(one) for ids in split.parts.values() for one in ids}
+        index = {one: material.index(one) for ids in split.subsets.values() for one in ids}
         for repeat in range(seeds):
             place = folder / f"fold-{number}" / f"seed-{repeat}"
             run = Run.start(place, recipe.resolved(repeat), split, material.labels.emotions, index)
@@ -58,7 +58,7 @@ def trained(folder, name="mstr-cremad", settings=(), *, seeds=2, skill=1.5, epoc
                 generator = np.random.default_rng([number, repeat, epoch, int(10 * skill)])
                 predictions = {
                     part: softmax(generator.normal(size=(len(ids), 6)) + skill * np.eye(6)[run.labels(part)])
-                    for part, ids in split.parts.items()
+                    for part, ids in split.subsets.items()
                     if part != "train"
                 }
                 run.record(epoch, predictions, {"loss": 1.0})
@@ -179,7 +179,8 @@ def test_the_page_says_what_stands_behind_a_figure(tmp_path, data):
     text, split = page(collect_results([folder])), Run(folder / "fold-1" / "seed-0").split
     assert "## CREMA-D, rebuilt audio: MSTR's random 80/20, seed 0" in text
     assert (
-        f"{len(split.parts['test'])} utterances of 12 speakers; **NOT speaker-independent**; split {split.hash}" in text
+        f"{len(split.subsets['test'])} utterances of 12 speakers; **NOT speaker-independent**; split {split.hash}"
+        in text
     )
     assert "bootstrap over 12 speakers" in text
     assert '"last", last epoch' in text
@@ -211,7 +212,7 @@ def test_without_the_corpus_it_says_what_it_does_not_know(tmp_path, monkeypatch)
 
 def test_a_corpus_that_lacks_test_utterances_is_not_asked_who_speaks(tmp_path, data):
     folder = trained(tmp_path / "runs")
-    lost = Run(folder / "fold-1" / "seed-0").split.parts["test"][0]
+    lost = Run(folder / "fold-1" / "seed-0").split.subsets["test"][0]
     (data / f"cremad/audio/{lost.partition('/')[2]}.wav").unlink()
     _read_speakers_by_id.cache_clear()
     (row,) = collect_results([folder]).rows

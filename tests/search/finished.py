@@ -114,13 +114,13 @@ class Maker:
             config["selection"] = "last"  # no part is left that could choose
         elif place == ("spectrogram", "search"):
             config["training"] = {**self.training, "strategy": {"name": "darts", "learn_alphas_on": self.alphas_on}}
-        index = {one: EMOTIONS.index(one[-6:-3]) for ids in split.parts.values() for one in ids}
+        index = {one: EMOTIONS.index(one[-6:-3]) for ids in split.subsets.values() for one in ids}
         emotions = ("angry", "disgust", "fear", "happy", "neutral", "sad")
         run = Run.start(self.search.folder.joinpath(*place), config, split, emotions, index)
         for epoch in range(1, (epochs or self.epochs) + 1):
             predictions = {
                 part: softmax(self.generator.normal(size=(len(ids), 6)) + skill * np.eye(6)[run.labels(part)])
-                for part, ids in split.parts.items()
+                for part, ids in split.subsets.items()
                 if part != "train"
             }
             extra = notes(epoch) if notes else {}
@@ -213,8 +213,8 @@ class Maker:
 
     def make_fusion(self):
         parts = {
-            "train": (*self.split.parts["train"], *self.split.parts["validation"]),
-            "test": self.split.parts["test"],
+            "train": (*self.split.subsets["train"], *self.split.subsets["validation"]),
+            "test": self.split.subsets["test"],
         }
         split = Split(self.split.name, parts, True, fold=self.split.fold, seed=0)
         self.run(

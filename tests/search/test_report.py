@@ -316,7 +316,9 @@ def test_what_does_not_belong_together_is_refused(tmp_path, whole):
         search_page(tmp_path)
     maker = Maker(tmp_path)
     maker.make_search()
-    maker.split = dataclasses.replace(maker.split, parts={**maker.split.parts, "test": maker.split.parts["test"][1:]})
+    maker.split = dataclasses.replace(
+        maker.split, subsets={**maker.split.subsets, "test": maker.split.subsets["test"][1:]}
+    )
     maker.make_found()
     with pytest.raises(BadConfig, match=r"found was scored on other utterances than the rest of its search"):
         search_results([tmp_path])

@@ -277,9 +277,9 @@ def test_the_fusion_can_be_trained_on_what_the_branches_did_not_hear(found, plac
     settings = load_recipe_text(place, found, 'subset = "validation"', 'selection = "last"')
     (run,) = train(settings, place / "unheard", say=lambda _: None)
     assert set(run.predictions(1)) == {"test"}
-    assert set(run.split.parts["train"]) == {
-        *found.run("fusion").split.parts["train"],
-        *found.run("fusion").split.parts["validation"],
+    assert set(run.split.subsets["train"]) == {
+        *found.run("fusion").split.subsets["train"],
+        *found.run("fusion").split.subsets["validation"],
     }
     assert made.branches
 
@@ -440,8 +440,8 @@ def test_the_papers_search_runs_on_iemocaps_layout(place):
     paper = replace(load_search("emotionnas-iemocap", small), corpora=(Source("iemocap", str(corpus)),))
     (one,) = search(paper, place / "paper", bundles=False, say=lambda _: None)
     split = one.run("fusion").split
-    assert {part: len(ids) for part, ids in split.parts.items()} == {"train": 16, "validation": 8, "test": 8}
-    assert {key.split("_")[-1][0] for key in split.parts["validation"]} == {"F"}
+    assert {part: len(ids) for part, ids in split.subsets.items()} == {"train": 16, "validation": 8, "test": 8}
+    assert {key.split("_")[-1][0] for key in split.subsets["validation"]} == {"F"}
     assert one.run("fusion").predictions(1)["test"].shape == (8, 4)
 
 

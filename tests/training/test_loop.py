@@ -57,9 +57,9 @@ def start(folder, train, test, **others):
     scored = {"test": test, **others}
     parts = {part: tuple(f"{part}/{i}" for i in data.ids) for part, data in scored.items()}
     split = Split("made", {"train": tuple(train.ids), **parts}, True)
-    labels = dict(zip(split.parts["train"], train.labels.tolist(), strict=True))
+    labels = dict(zip(split.subsets["train"], train.labels.tolist(), strict=True))
     for part, data in scored.items():
-        labels |= dict(zip(split.parts[part], data.labels.tolist(), strict=True))
+        labels |= dict(zip(split.subsets[part], data.labels.tolist(), strict=True))
     return Run.start(folder, {"name": "made"}, split, EMOTIONS, labels)
 
 
@@ -128,7 +128,7 @@ def test_a_run_folder_is_not_taken_up_by_another_recipe(tmp_path):
     run, _ = trained(tmp_path, 1)
     with pytest.raises(BadConfig, match=r"holds a run with other settings \(name\)"):
         Run.start(tmp_path, {"name": "other"}, run.split, EMOTIONS, {})
-    other = replace(run.split, parts={"train": ("a",), "test": ("b",)})
+    other = replace(run.split, subsets={"train": ("a",), "test": ("b",)})
     with pytest.raises(BadConfig, match="holds a run with other utterances or another split"):
         Run.start(tmp_path, {"name": "made"}, other, EMOTIONS, {})
 

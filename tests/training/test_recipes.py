@@ -83,7 +83,7 @@ def test_its_protocols_on_the_corpus_itself(name, cremad, monkeypatch):
     material = TrainingData.read(recipe, lambda _: None)
     ((_, random),) = material.folds(recipe)
     assert not random.speaker_independent
-    assert len(random.parts["test"]) == len(material.utterances) // 5
+    assert len(random.subsets["test"]) == len(material.utterances) // 5
     ((_, split),) = material.folds(apart)
     assert split.speaker_independent
-    assert set(split.parts) == {"train", "validation", "test"}
+    assert set(split.subsets) == {"train", "validation", "test"}

@@ -144,13 +144,13 @@ def test_a_corpus_that_was_not_trained_on_is_scored_by_the_runs_weights(place, r
     """The same clips under another name are no corpus of the training, but must be answered as the training did."""
     words = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
     run = runs[0]
-    for one in run.split.parts["test"]:
+    for one in run.split.subsets["test"]:
         stem = one.removeprefix("cremad/")
         target = place / "elsewhere" / stem[:4] / words[stem.split("_")[2]] / f"{stem}.wav"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(place / "cremad" / "AudioWAV" / f"{stem}.wav", target)
     told = scored(run.folder, f"folder:{place / 'elsewhere'}")
-    assert told["protocol"] == f"a corpus not trained on: all {len(run.split.parts['test'])} utterances"
+    assert told["protocol"] == f"a corpus not trained on: all {len(run.split.subsets['test'])} utterances"
     assert told["UA"]["value"] == pytest.approx(scored(run.folder)["UA"]["value"], abs=0.09)
     assert told["ece"] == pytest.approx(scored(run.folder)["ece"], abs=0.05)
     assert "by_selection" not in told  # every rule needs the training's own test part
@@ -176,7 +176,7 @@ def test_runs_of_different_trainings_are_not_thrown_together(place, runs, tmp_pa
 def test_a_part_may_not_be_smaller_than_it_was(runs, tmp_path):
     folder = tmp_path / "cremad" / "AudioWAV"
     folder.mkdir(parents=True)
-    stem = runs[0].split.parts["train"][0].removeprefix("cremad/")
+    stem = runs[0].split.subsets["train"][0].removeprefix("cremad/")
     (folder / f"{stem}.wav").touch()
     with pytest.raises(BadCorpus, match=r"lacks 24 of the 24 utterances of the test part, first cremad/1.*: give"):
         evaluate(runs[0].folder, Source("cremad", str(tmp_path / "cremad")), say=lambda _: None)
@@ -204,5 +204,5 @@ def test_seeds_differ_and_folds_test_everybody_once(runs):
     assert not torch.equal(
         torch.from_numpy(runs[0].predictions(5)["test"]), torch.from_numpy(runs[1].predictions(5)["test"])
     )
-    tested = [one for run in runs[::2] for one in run.split.parts["test"]]
+    tested = [one for run in runs[::2] for one in run.split.subsets["test"]]
     assert len(tested) == len(set(tested)) == 72

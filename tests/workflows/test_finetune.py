@@ -110,7 +110,7 @@ def test_the_encoder_can_be_trained_too_and_the_bundle_answers_as_the_run(start,
     assert torch.equal(before["embed_positions.weight"], after["embed_positions.weight"])
     assert not torch.equal(before["layers.1.fc1.weight"], after["layers.1.fc1.weight"])
     utterances = {f"calls/{u.id}": u for u in recipe.sources[0].read()}
-    told = probabilities(bundle, [utterances[one] for one in run.split.parts["test"]])
+    told = probabilities(bundle, [utterances[one] for one in run.split.subsets["test"]])
     expected = average_at_temperature([run.predictions(2)["test"]], float(rebuild(bundle).temperature))
     # The run's front-end frames are kept in 16 bits, its weights in 32; the bundle's the other way round.
     np.testing.assert_allclose(told, expected, atol=0.02)
@@ -122,7 +122,7 @@ def test_where_nobody_says_who_speaks_the_card_says_so(start, place):
     make_folder(place / "anybody", [f"{emotion}/{n}.wav" for emotion in ("happy", "content") for n in range(8)])
     _, (run,), bundle = fine_tuned(start, place, source=f"folder:{place / 'anybody'}", name="unknown")
     assert run.split.verdict == "speakers unknown"
-    assert len(run.split.parts["test"]) == 3
+    assert len(run.split.subsets["test"]) == 3
     text = bundle.file("README.md").read_text(encoding="utf-8")
     assert "Who speaks is not known of all: new voices will fare worse" in text
     assert "random hold-out" in text
@@ -207,7 +207,7 @@ def test_a_fitted_temperature_is_that_of_the_validation_part(start, place):
     labels, predicted = run.labels("validation"), run.predictions(3)["validation"]
     assert start.config["temperature"] == pytest.approx(fit_temperature(labels, [predicted]), rel=1e-3)
     utterances = {f"cremad/{u.id}": u for u in Source("cremad").read()}
-    ids = run.split.parts["test"][:4]
+    ids = run.split.subsets["test"][:4]
     expected = average_at_temperature([run.predictions(3)["test"][:4]], start.config["temperature"])
     np.testing.assert_allclose(probabilities(start, [utterances[one] for one in ids]), expected, atol=0.02)
 
@@ -260,7 +260,7 @@ def test_the_fold_is_one_in_which_every_emotion_is_learnt_and_scored(tmp_path):
     recipe = finetuning_recipe("default", [Source("folder", str(tmp_path / "data"))], "x")
     utterances = recipe.sources[0].read()
     split = recipe.build_protocol().folds(utterances)[recipe.folds[0] - 1]
-    bored = [{one.split("/")[1] for one in split.parts[part] if "/bored/" in one} for part in ("train", "test")]
+    bored = [{one.split("/")[1] for one in split.subsets[part] if "/bored/" in one} for part in ("train", "test")]
     assert all(bored)
 
 

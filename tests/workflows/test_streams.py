@@ -95,7 +95,7 @@ def test_words_know_their_tokens_in_a_batch(place):
 @pytest.mark.slow
 def test_a_bundle_of_sound_and_words_answers_as_torch(place, run, made):
     material = TrainingData.read(recipe(place), lambda _: None)
-    utterances = material.of(run.split.parts["test"])
+    utterances = material.of(run.split.subsets["test"])
     theirs = answered(made, utterances)
     np.testing.assert_allclose(predict_torch(rebuild(made), text_encoders(made), utterances), theirs, atol=1e-4)
     # Weights are rounded to 16 bits in a bundle, so that it differs from its run a little.

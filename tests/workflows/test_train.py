@@ -58,7 +58,7 @@ def test_a_run_folder_holds_all_that_scores_derive_from(run, said):
     assert run.predictions(3)["test"].shape == (24, 6)
     np.testing.assert_allclose(run.predictions(3)["test"].sum(axis=1), 1, atol=1e-5)
     assert run.split.speaker_independent
-    assert not {id.split("_")[0] for id in run.split.parts["train"]} & {"cremad/1005", "cremad/1010", "cremad/1002"}
+    assert not {id.split("_")[0] for id in run.split.subsets["train"]} & {"cremad/1005", "cremad/1010", "cremad/1002"}
     assert run.config["training"]["epochs"] == 3
     assert any("speaker-independent" in line and run.split.hash in line for line in said)
 
@@ -117,7 +117,7 @@ def test_members_train_alike_from_seeds_in_a_row_and_answer_together(place, run,
     np.testing.assert_array_equal(runs[0].predictions(3)["test"], run.predictions(3)["test"])
     bundle = make_bundle(recipe, runs, place / "members-bundle", say=lambda _: None)
     mean = np.mean([one.predictions(3)["test"] for one in runs], axis=0)
-    np.testing.assert_allclose(answers(bundle, runs[0].split.parts["test"][:5], place), mean[:5], atol=0.02)
+    np.testing.assert_allclose(answers(bundle, runs[0].split.subsets["test"][:5], place), mean[:5], atol=0.02)
 
 
 def answers(bundle, ids, place):
@@ -131,7 +131,7 @@ def answers(bundle, ids, place):
 def test_the_answer_of_the_bundle_is_that_of_the_run(made, run, place):
     recognizer = Recognizer.load(made.folder)
     utterances = {f"cremad/{u.id}": u for u in corpora["cremad"].read(place / "cremad")}
-    for index, id in enumerate(run.split.parts["test"][:5]):
+    for index, id in enumerate(run.split.subsets["test"][:5]):
         row = recognizer(utterances[id].audio)
         # The run's features are kept in 16 bits, its weights in 32; the bundle's the other way round.
         np.testing.assert_allclose(list(row.probabilities.values()), run.predictions(3)["test"][index], atol=0.02)

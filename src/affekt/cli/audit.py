@@ -171,12 +171,12 @@ def _verdict(audits: Sequence[Audit]) -> str:
 
 
 def _one(audit: Audit) -> list[list[str]]:
-    """Blocks of lines about one split: its parts, what they share, what to beware of."""
-    emotions = sorted({emotion for part in audit.parts for emotion in part.emotions})
-    parts = [["part", "utterances", "speakers", *emotions]]
-    for part in audit.parts:
-        numbers = [part.utterances, part.speakers or "unknown", *(part.emotions.get(name, 0) for name in emotions)]
-        parts.append([part.name, *map(str, numbers)])
+    """Return blocks of lines about one split: its subsets, what they share, and warnings."""
+    emotions = sorted({emotion for subset in audit.subsets for emotion in subset.emotions})
+    subsets = [["subset", "utterances", "speakers", *emotions]]
+    for subset in audit.subsets:
+        counts = [subset.utterances, subset.speakers or "unknown", *(subset.emotions.get(name, 0) for name in emotions)]
+        subsets.append([subset.name, *map(str, counts)])
     pairs = list(dict.fromkeys((overlap.first, overlap.second) for overlap in audit.overlaps))
     shared = [["shared", *(f"of {second}, in {first}" for first, second in pairs), ""]]
     for kind in dict.fromkeys(overlap.kind for overlap in audit.overlaps):
@@ -185,19 +185,19 @@ def _one(audit: Audit) -> list[list[str]]:
         shared.append([kind, *map(_cell, found), examples if kind != "audio" else ""])
     warnings = [f"beware: {warning}" for warning in audit.warnings]
     hashed = [f"split {audit.split.hash}"]
-    return [block for block in (_columns(parts), _columns(shared, left=(0, -1)), warnings, hashed) if block]
+    return [block for block in (_columns(subsets), _columns(shared, left=(0, -1)), warnings, hashed) if block]
 
 
 def _many(audits: Sequence[Audit]) -> list[list[str]]:
-    """Blocks of lines about folds: a line each, what other parts share, what to beware of."""
-    names = [part.name for part in audits[0].parts]
+    """Blocks of lines about folds: a line each, what other subsets share, and warnings."""
+    names = [subset.name for subset in audits[0].subsets]
     scored = names[-1]
     headed = [o for o in audits[0].overlaps if (o.first, o.second) == (names[0], scored)]
     rows = [["fold", *names, *(overlap.kind for overlap in headed), "split"]]
     for audit in audits[:FOLDS]:
         cells = [str(o) for o in audit.overlaps if (o.first, o.second) == (names[0], scored)]
-        rows.append([audit.split.fold, *(str(part.utterances) for part in audit.parts), *cells, audit.split.hash])
-    table = [f"utterances of each part; what of {scored} is also in {names[0]}", *_columns(rows)]
+        rows.append([audit.split.fold, *(str(subset.utterances) for subset in audit.subsets), *cells, audit.split.hash])
+    table = [f"utterances of each subset; what of {scored} is also in {names[0]}", *_columns(rows)]
     if len(audits) > FOLDS:
         table.append(f"and {len(audits) - FOLDS} more folds: --json shows all")
     warnings = [f"beware: fold {one.split.fold}: {warning}" for one in audits for warning in one.warnings]
@@ -207,7 +207,7 @@ def _many(audits: Sequence[Audit]) -> list[list[str]]:
 
 
 def _others(audits: Sequence[Audit], shown: tuple[str, str]) -> list[str]:
-    """Of every pair of parts that has no column of its own: in how many folds they share what."""
+    """Return, for each pair of subsets without columns of its own, in how many folds they share each kind."""
     lines = []
     pairs = dict.fromkeys((overlap.first, overlap.second) for one in audits for overlap in one.overlaps)
     for first, second in pairs:
@@ -222,7 +222,7 @@ def _others(audits: Sequence[Audit], shown: tuple[str, str]) -> list[str]:
 
 
 def _cell(overlap: Overlap) -> str:
-    return str(overlap) if not overlap.shared else f"{overlap} ({overlap.share:.0%})"
+    return str(overlap) if not overlap.shared else f"{overlap} ({overlap.fraction:.0%})"
 
 
 def _columns(rows: Sequence[Sequence[str]], left: tuple[int, ...] = (0,)) -> list[str]:

@@ -1,6 +1,7 @@
-"""Who is trained on, who selects, who is scored: protocols by name. A new one is a class in these files and a line here.
+"""Protocols by name: how utterances are split for training, validation and test.
 
-`protocols[name]` is a frozen dataclass of settings; `folds(utterances, seed)` makes its splits, the same on every machine.
+A new protocol is a class in these files and a line here. `protocols[name]` is a frozen dataclass of settings, whose
+`folds(utterances, seed)` makes splits that are the same on every machine.
 """
 
 from affekt.protocols.split import INDEPENDENT, Split, key

@@ -1,8 +1,8 @@
-"""The auditor: what the parts of a split share. Whoever is trained on and scored, flatters the score.
+"""Audit what the subsets of a split share: a score is inflated by what is in both training and test.
 
-Speakers decide whether a score is speaker-independent. Sessions and dialogues carry a room, a microphone and a topic;
-sentences, in acted corpora, what is said; identical audio and identical ids are plain mistakes. What a corpus does not say
-is unknown, and never counted as nothing shared.
+Shared speakers decide whether a score is speaker-independent. Sessions and dialogues share a room, a microphone and a
+topic; acted corpora share sentences; identical audio and identical ids are mistakes. What a corpus does not record is
+reported as unknown, never as "nothing shared".
 """
 
 from __future__ import annotations
@@ -21,36 +21,39 @@ from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
 EXAMPLES = 3
-SAME = {"utterance": "utterances", "audio": "recordings"}  # kinds that no two parts may share, as they are printed
-# They join what they stand between. The last is what tables in Windows-1252, read as Latin-1, have for one.
+SAME = {"utterance": "utterances", "audio": "recordings"}
+"""Kinds that no two subsets may share, with their printed names."""
+# Removed from words rather than replaced by a space. The last occurs in Windows-1252 tables that were read as Latin-1.
 APOSTROPHES = dict.fromkeys(
     map(ord, "'`\N{ACUTE ACCENT}\N{RIGHT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}\x92")
 )
-TINY = 30  # utterances of a part that is scored: one of them is more than 3 points of accuracy
-RARE = 5  # of an emotion in such a part: one of them is more than 20 points of its recall
+TINY = 30
+"""Utterances of an evaluation subset: with fewer, one of them is more than 3 points of accuracy."""
+RARE = 5
+"""Utterances of an emotion in such a subset: with fewer, one of them is more than 20 points of its recall."""
 
 
 @cache
-def plain(text: str) -> str:
-    """A sentence without case, punctuation and spaces that tell nothing: "Don't  forget!" is "dont forget"."""
-    kept = []
+def normalize(text: str) -> str:
+    """Return a sentence without case, punctuation and extra spaces: "Don't  forget!" becomes "dont forget"."""
+    characters = []
     for character in unicodedata.normalize("NFKC", text.translate(APOSTROPHES)).casefold():
-        kept.append(character if unicodedata.category(character)[0] in "LNM" else " ")
-    return " ".join("".join(kept).split())
+        characters.append(character if unicodedata.category(character)[0] in "LNM" else " ")
+    return " ".join("".join(characters).split())
 
 
-# What is compared: a value that is the same on both sides tells of an overlap, "" that the corpus does not say.
 KINDS: dict[str, Callable[[Utterance], str]] = {
-    "speaker": lambda utterance: utterance.person if utterance.speaker else "",
+    "speaker": lambda utterance: utterance.speaker_key if utterance.speaker else "",
     "session": lambda utterance: f"{utterance.corpus}/{utterance.session}" if utterance.session else "",
     "dialogue": lambda utterance: f"{utterance.corpus}/{utterance.dialogue}" if utterance.dialogue else "",
-    "sentence": lambda utterance: plain(utterance.text),
+    "sentence": lambda utterance: normalize(utterance.text),
     "utterance": key,
 }
+"""What is compared, by kind: equal values in two subsets are an overlap, "" is unknown."""
 
 
-def _audio() -> Callable[[Utterance], str]:
-    """Gives the hash of the file's bytes and the segment, "" for a corpus without sound; reads a file once."""
+def _audio_hasher() -> Callable[[Utterance], str]:
+    """Return a function that hashes an utterance's audio ("" without audio) and reads each file once."""
     from affekt.features.store import audio_key, file_hash
 
     content = cache(file_hash)
@@ -68,22 +71,28 @@ def _audio() -> Callable[[Utterance], str]:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two parts share of one kind. `second` is the part that is scored, or scored later."""
+    """What two subsets share of one kind (speakers, for example)."""
 
     kind: str
     first: str
     second: str
-    shared: int | None  # different speakers, say, that stand in both; None: none was found, but not all are known
-    of: int  # that stand in the second part
-    touched: int  # utterances of the second part that have one of the shared
-    utterances: int  # of the second part
-    unknown: int  # utterances of either part of which the corpus does not say it
+    """The subset that is evaluated, or evaluated later."""
+    shared: int | None
+    """Distinct values in both subsets; None if none is known to be shared, but some are unknown."""
+    of: int
+    """Distinct values in the second subset."""
+    affected: int
+    """Utterances of the second subset with a shared value."""
+    utterances: int
+    """Utterances of the second subset."""
+    unknown: int
+    """Utterances of either subset whose value the corpus does not record."""
     examples: tuple[str, ...]
 
     @property
-    def share(self) -> float | None:
-        """The share of the second part's utterances that is touched."""
-        return None if self.shared is None else self.touched / self.utterances
+    def fraction(self) -> float | None:
+        """The fraction of the second subset's utterances that is affected."""
+        return None if self.shared is None else self.affected / self.utterances
 
     def __str__(self) -> str:
         if self.shared is None:
@@ -92,55 +101,60 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
+    """A subset and its counts."""
+
     name: str
     utterances: int
-    speakers: int | None  # None where not all are known
+    speakers: int | None
+    """None if not all are known."""
     emotions: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Audit:
-    """A split, looked at from all sides."""
+    """The result of auditing a split."""
 
     split: Split
-    parts: tuple[Part, ...]  # "train" first, "test" last
-    overlaps: tuple[Overlap, ...]  # of every pair of parts, of every kind
+    subsets: tuple[Subset, ...]
+    """In order, "train" first and "test" last."""
+    overlaps: tuple[Overlap, ...]
+    """One for each pair of subsets and each kind."""
     warnings: tuple[str, ...]
 
     @property
     def verdict(self) -> str:
-        """What was found, whatever is claimed: "speaker-independent", "NOT speaker-independent", "speakers unknown"."""
+        """As found, not as claimed by the split: "speaker-independent", "NOT speaker-independent" or "speakers unknown"."""
         shared = [overlap.shared for overlap in self.overlaps if overlap.kind == "speaker"]
         return DEPENDENT if any(shared) else UNKNOWN if None in shared else INDEPENDENT
 
     @property
     def repeated(self) -> list[Overlap]:
-        """The overlaps that are plain mistakes: the same utterance, or where compared the same audio, in two parts."""
+        """The overlaps that are mistakes: the same utterance, or (where compared) the same audio, in two subsets."""
         return [overlap for overlap in self.overlaps if overlap.kind in SAME and overlap.shared]
 
     @property
     def line(self) -> str:
-        """The verdict, with its reason where it is a bad one, and what is repeated."""
-        again = [
+        """The verdict, with its reason unless it is speaker-independent, and what is repeated."""
+        repeated = [
             f"{overlap} {overlap.second} {SAME[overlap.kind]} also in {overlap.first}" for overlap in self.repeated
         ]
-        return "; ".join([self._verdict_with_reason, *again])
+        return "; ".join([self._verdict_with_reason, *repeated])
 
     @property
     def _verdict_with_reason(self) -> str:
         speakers = [overlap for overlap in self.overlaps if overlap.kind == "speaker"]
-        worst = max(speakers, key=lambda o: (bool(o.shared), o.first == "train", o.second == "test", o.touched))
+        worst = max(speakers, key=lambda o: (bool(o.shared), o.first == "train", o.second == "test", o.affected))
         if self.verdict == DEPENDENT:
             return f"{DEPENDENT}: {worst} {worst.second} speakers also in {worst.first}"
         if self.verdict == UNKNOWN:
             unknown = max(overlap.unknown for overlap in speakers)
-            return f"{UNKNOWN}: {unknown} utterances do not say who speaks"
+            return f"{UNKNOWN}: {unknown} utterances have no speaker"
         return INDEPENDENT
 
     @property
     def clean(self) -> bool:
-        """Whether the split is known to share no speaker, no utterance and, where compared, no audio."""
+        """Whether no speaker, no utterance and (where compared) no audio is shared."""
         return self.verdict == INDEPENDENT and not self.repeated
 
     def to_json(self) -> dict[str, Any]:
@@ -152,96 +166,112 @@ class Audit:
             "split_hash": self.split.hash,
             "speaker_independent": None if self.verdict == UNKNOWN else self.verdict == INDEPENDENT,
             "line": self.line,
-            "parts": [asdict(part) for part in self.parts],
-            "overlaps": [{**asdict(overlap), "share": overlap.share} for overlap in self.overlaps],
+            "subsets": [asdict(subset) for subset in self.subsets],
+            "overlaps": [{**asdict(overlap), "fraction": overlap.fraction} for overlap in self.overlaps],
             "warnings": list(self.warnings),
         }
 
 
 class Auditor:
-    """Audits splits of the same utterances. audio: compare the files' bytes too, which reads every file."""
+    """An auditor of splits of the same utterances.
+
+    Args:
+        utterances: All utterances of the splits.
+        audio: Compare the bytes of the audio too, which reads every file.
+    """
 
     def __init__(self, utterances: Sequence[Utterance], *, audio: bool = False) -> None:
         self.utterances = {key(utterance): utterance for utterance in utterances}
-        self.kinds = {**KINDS, "audio": _audio()} if audio else KINDS
+        self.kinds = {**KINDS, "audio": _audio_hasher()} if audio else KINDS
 
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
-        """Kind -> id -> value."""
-        return {kind: {one: value(u) for one, u in self.utterances.items()} for kind, value in self.kinds.items()}
+        """Kind -> key of the utterance -> value."""
+        return {kind: {name: value(u) for name, u in self.utterances.items()} for kind, value in self.kinds.items()}
 
     def audit(self, split: Split) -> Audit:
-        """Raises `BadConfig` for a split of other utterances, and for one of fewer than two parts."""
+        """Audit a split.
+
+        Raises:
+            BadConfig: The split has other utterances, an empty subset or fewer than two subsets.
+        """
         self._check(split)
-        names = sorted(split.parts, key=lambda name: (name == "test", name != "train", name != "validation"))
-        parts = tuple(self._part(name, split.parts[name]) for name in names)
+        names = sorted(split.subsets, key=lambda name: (name == "test", name != "train", name != "validation"))
+        subsets = tuple(self._subset(name, split.subsets[name]) for name in names)
         overlaps = [
             self._overlap(kind, values, first, second, split)
             for first, second in combinations(names, 2)
             for kind, values in self.values.items()
         ]
-        found = Audit(split, parts, tuple(overlaps), ())
-        return replace(found, warnings=tuple(self._warnings(found)))
+        result = Audit(split, subsets, tuple(overlaps), ())
+        return replace(result, warnings=tuple(self._warnings(result)))
 
     def _check(self, split: Split) -> None:
-        if len(split.parts) < 2 or not all(split.parts.values()):
-            sizes = ", ".join(f"{name} {len(ids)}" for name, ids in split.parts.items()) or "none"
-            raise BadConfig(f"{split.title}: expected two parts or more, none of them empty; got {sizes}")
-        unknown = [one for ids in split.parts.values() for one in ids if one not in self.utterances]
+        if len(split.subsets) < 2 or not all(split.subsets.values()):
+            sizes = ", ".join(f"{name} {len(ids)}" for name, ids in split.subsets.items()) or "none"
+            raise BadConfig(f"{split.title}: expected at least two subsets, none of them empty; got {sizes}")
+        unknown = [name for ids in split.subsets.values() for name in ids if name not in self.utterances]
         if unknown:
             near = did_you_mean(unknown[0], self.utterances) if len(unknown) < 100 else ""
-            total = sum(map(len, split.parts.values()))
+            total = sum(map(len, split.subsets.values()))
             raise BadConfig(
-                f"{split.title}: {len(unknown)} of {total} utterances are not in the corpora given, first "
-                f"{unknown[0]}{near}: give every corpus that the split was made of"
+                f"{split.title}: {len(unknown)} of {total} utterances are not in these corpora, first "
+                f"{unknown[0]}{near}: name every corpus of the split"
             )
 
-    def _part(self, name: str, ids: Sequence[str]) -> Part:
-        people = {self.values["speaker"][one] for one in ids}
-        emotions = Counter(self.utterances[one].emotion for one in ids)
-        return Part(name, len(ids), None if "" in people else len(people), dict(sorted(emotions.items())))
+    def _subset(self, name: str, ids: Sequence[str]) -> Subset:
+        speakers = {self.values["speaker"][id] for id in ids}
+        emotions = Counter(self.utterances[id].emotion for id in ids)
+        return Subset(name, len(ids), None if "" in speakers else len(speakers), dict(sorted(emotions.items())))
 
     @staticmethod
     def _overlap(kind: str, values: Mapping[str, str], first: str, second: str, split: Split) -> Overlap:
-        one, other = (Counter(values[each] for each in split.parts[part]) for part in (first, second))
-        unknown = one.pop("", 0) + other.pop("", 0)
-        shared = sorted(one.keys() & other.keys(), key=lambda value: (-other[value], value))
+        before, after = (Counter(values[id] for id in split.subsets[subset]) for subset in (first, second))
+        unknown = before.pop("", 0) + after.pop("", 0)
+        shared = sorted(before.keys() & after.keys(), key=lambda value: (-after[value], value))
         return Overlap(
             kind,
             first,
             second,
             shared=None if unknown and not shared else len(shared),
-            of=len(other),
-            touched=sum(other[value] for value in shared),
-            utterances=len(split.parts[second]),
+            of=len(after),
+            affected=sum(after[value] for value in shared),
+            utterances=len(split.subsets[second]),
             unknown=unknown,
             examples=tuple(shared[:EXAMPLES]),
         )
 
-    def _warnings(self, found: Audit) -> Iterable[str]:
-        split = found.split
-        if split.verdict != found.verdict:
-            yield f"the split says of itself {split.verdict!r}, which is not so"
-        placed = {one for ids in split.parts.values() for one in ids}
-        if left := Counter(u.emotion for one, u in self.utterances.items() if one not in placed):
-            emotions = ", ".join(f"{emotion} {number}" for emotion, number in sorted(left.items()))
-            yield f"{left.total()} of {len(self.utterances)} utterances stand in no part ({emotions})"
-        everywhere = sorted({emotion for part in found.parts for emotion in part.emotions})
-        for part in found.parts:
-            if absent := [emotion for emotion in everywhere if emotion not in part.emotions]:
-                yield f"part {part.name!r} has no {', '.join(absent)}"
-            if part.name == "train":
+    def _warnings(self, audit: Audit) -> Iterable[str]:
+        split = audit.split
+        if split.verdict != audit.verdict:
+            yield f"the split claims to be {split.verdict!r}, but is not"
+        used = {name for ids in split.subsets.values() for name in ids}
+        if unused := Counter(u.emotion for name, u in self.utterances.items() if name not in used):
+            emotions = ", ".join(f"{emotion} {number}" for emotion, number in sorted(unused.items()))
+            yield f"{unused.total()} of {len(self.utterances)} utterances are in no subset ({emotions})"
+        all_emotions = sorted({emotion for subset in audit.subsets for emotion in subset.emotions})
+        for subset in audit.subsets:
+            if absent := [emotion for emotion in all_emotions if emotion not in subset.emotions]:
+                yield f"subset {subset.name!r} has no {', '.join(absent)}"
+            if subset.name == "train":
                 continue
-            if part.utterances < TINY:
-                points = 100 / part.utterances
-                yield f"part {part.name!r} is small: one of its {part.utterances} is {points:.1f} points of accuracy"
-            if rare := [f"{emotion} ({number})" for emotion, number in part.emotions.items() if number < RARE]:
-                yield f"part {part.name!r} has few utterances of {', '.join(rare)}"
+            if subset.utterances < TINY:
+                points = 100 / subset.utterances
+                yield f"subset {subset.name!r} is small: one of its {subset.utterances} is {points:.1f} points of accuracy"
+            if rare := [f"{emotion} ({number})" for emotion, number in subset.emotions.items() if number < RARE]:
+                yield f"subset {subset.name!r} has few utterances of {', '.join(rare)}"
 
 
 def audit(split: Split, utterances: Sequence[Utterance], *, audio: bool = False) -> Audit:
-    """What the parts of a split of these utterances share.
+    """Return what the subsets of a split of these utterances share.
 
-    Raises `BadConfig` for a split of other utterances, `BadCorpus` for audio that cannot be read.
+    Args:
+        split: The split.
+        utterances: All its utterances.
+        audio: Compare the bytes of the audio too, which reads every file.
+
+    Raises:
+        BadConfig: The split has other utterances.
+        BadCorpus: Audio cannot be read.
     """
     return Auditor(utterances, audio=audio).audit(split)

@@ -1,4 +1,4 @@
-"""Splits from wherever they stand: a file of ours, a folder of folds, a run, a bundle, and tables that others made."""
+"""Read splits from files: our own, folders of folds, runs, bundles, and tables made by others."""
 
 from __future__ import annotations
 
@@ -8,57 +8,65 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from affekt.errors import BadConfig
-from affekt.protocols.base import part_name
+from affekt.protocols.base import subset_name
 from affekt.protocols.split import Split, key
 from affekt.utterance import Utterance
 
 TABLES = {".csv", ".tsv", ".txt"}
-# What the two columns of a foreign table may be called.
 NAMES = ("id", "utterance", "file", "filename", "path", "filepath", "audio", "audio_path", "wav", "name")
-PARTS = ("part", "split", "set", "subset", "partition", "fold")
+"""Names of the column of utterances in a foreign table."""
+SUBSET_COLUMNS = ("part", "split", "set", "subset", "partition", "fold")
+"""Names of the column of subsets in a foreign table."""
 
 
 def read_splits(path: Path, utterances: Sequence[Utterance]) -> list[Split]:
-    """The split in a file, a run folder or a bundle, or the folds in a folder of them or of their runs.
+    """Read the split of a file, a run folder or a bundle, or all folds of a folder of folds or runs.
 
-    utterances: those that a foreign table's ids or paths may mean. Raises `BadConfig`.
+    Args:
+        path: The file or folder.
+        utterances: The utterances to which the ids or paths of a foreign table refer.
+
+    Raises:
+        BadConfig: There is no valid split.
     """
     if path.is_dir():
         inside = path / "split.json"
         files = [inside] if inside.is_file() else sorted(path.glob("fold-*.json")) or sorted(path.rglob("split.json"))
         if not files:
-            raise BadConfig(
-                f"{path} holds neither split.json nor fold-01.json: expected a run, a bundle or saved folds"
-            )
+            raise BadConfig(f"{path} has neither split.json nor fold-01.json: expected a run, a bundle or saved folds")
         splits = [Split.load(file) for file in files]
-        return list({split.hash: split for split in splits}.values())  # runs that differ by their seeds have one split
+        return list(
+            {split.hash: split for split in splits}.values()
+        )  # runs that differ only by seed have the same split
     if path.suffix.lower() in TABLES:
         return [read_table(path, utterances)]
     return [Split.load(path)]
 
 
 def read_table(path: Path, utterances: Sequence[Utterance]) -> Split:
-    """A split that others wrote as a table with a column of ids or paths and a column of parts.
+    """Read a split from a foreign table, with a column of utterance ids or audio paths and a column of subsets.
 
-    A row means the utterance of that id, or of that file by its path's end. Raises `BadConfig` for a table without such
-    columns, and for rows that mean no utterance, or more than one.
+    A path is matched by its end.
+
+    Raises:
+        BadConfig: The table lacks such columns, or a row matches no utterance or several.
     """
     rows = _rows(path)
-    named, part = _column(path, rows[0], NAMES), _column(path, rows[0], PARTS)
-    meant = _index(utterances)
-    parts: dict[str, list[str]] = defaultdict(list)
-    strangers = []
+    id_column, subset_column = _column(path, rows[0], NAMES), _column(path, rows[0], SUBSET_COLUMNS)
+    index = _index(utterances)
+    subsets: dict[str, list[str]] = defaultdict(list)
+    unmatched = []
     for row in rows:
-        found = _find(row[named] or "", meant)
-        if len(found) == 1 and (row[part] or "").strip():
-            parts[part_name(row[part])].append(found.pop())
+        keys = _find(row[id_column] or "", index)
+        if len(keys) == 1 and (row[subset_column] or "").strip():
+            subsets[subset_name(row[subset_column])].append(keys.pop())
         else:
-            strangers.append(f"{row[named]!r} ({len(found)} utterances, part {row[part]!r})")
-    if strangers:
+            unmatched.append(f"{row[id_column]!r} ({len(keys)} utterances, subset {row[subset_column]!r})")
+    if unmatched:
         raise BadConfig(
-            f"{path}: {len(strangers)} of {len(rows)} rows do not place one utterance in a part, first {strangers[0]}"
+            f"{path}: {len(unmatched)} of {len(rows)} rows do not match one utterance and a subset, first {unmatched[0]}"
         )
-    return Split.of(utterances, parts, path.name)
+    return Split.of(utterances, subsets, path.name)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -77,32 +85,32 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _column(path: Path, row: Mapping[str, str], names: Sequence[str]) -> str:
-    found = [column for name in names for column in row if column and column.strip().lower() == name]
-    if not found:
+    matches = [column for name in names for column in row if column and column.strip().lower() == name]
+    if not matches:
         columns = ", ".join(str(column) for column in row)
         raise BadConfig(f"{path} has columns {columns}: expected one called {', '.join(names[:-1])} or {names[-1]}")
-    return found[0]
+    return matches[0]
 
 
 def _index(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
-    """Every word that may mean an utterance -> the keys of those it may mean."""
+    """Map every id and end of a path to the keys of the utterances that it may refer to."""
     index: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:
-        words = {key(utterance), utterance.id}
+        names = {key(utterance), utterance.id}
         if utterance.audio is not None:
-            # A path's every end, so that "wav/03a01Fa.wav" is told from another folder's file of that name.
+            # Every end of the path, since files in different folders may have the same name.
             parts = utterance.audio.with_suffix("").parts
-            words |= {"/".join(parts[start:]) for start in range(len(parts))}
-        for word in words:
-            index[word].add(key(utterance))
+            names |= {"/".join(parts[start:]) for start in range(len(parts))}
+        for name in names:
+            index[name].add(key(utterance))
     return index
 
 
-def _find(word: str, index: Mapping[str, set[str]]) -> set[str]:
-    """The utterances that a word means: by the id itself, or by the longest end of the path that is known."""
-    if word in index:
-        return set(index[word])
-    path = PurePosixPath(word.strip().replace("\\", "/"))
+def _find(name: str, index: Mapping[str, set[str]]) -> set[str]:
+    """Return the keys of the utterances with this id, or with the longest known end of this path."""
+    if name in index:
+        return set(index[name])
+    path = PurePosixPath(name.strip().replace("\\", "/"))
     parts = (*path.parts[:-1], path.stem)
     ends = ("/".join(parts[start:]) for start in range(len(parts)))
     return next((set(index[end]) for end in ends if end in index), set())

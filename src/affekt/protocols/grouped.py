@@ -1,9 +1,9 @@
-"""Protocols that cut a corpus into groups and leave out one group after another: sessions, speakers, folds.
+"""Cross-validation over groups of utterances: sessions, speakers or random folds, each the test subset once.
 
 Leave one session out: MSTR (Li et al., Interspeech 2023, 5 folds of IEMOCAP's 5,531 utterances), KS-Transformer (5 folds
 by session, whose code calls fold f the test on session 6-f), TDFNet (Zhao et al., TASLP 2023, "LOSO"). None of them names
-a validation part, so none is the default; TDFNet stops early, and `validation = 0.1, validation_by = "utterances"` is our
-reading of it. Leave one speaker out: TDFNet's "LOPO", 10 folds.
+a validation subset, so there is none by default; TDFNet stops early, which we read as `validation = 0.1, validation_by =
+"utterances"`. Leave one speaker out: TDFNet's "LOPO", 10 folds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from affekt.errors import BadConfig
-from affekt.protocols.base import Draw, Parts, Protocol, count, need
+from affekt.protocols.base import Draw, Protocol, Subsets, count, require
 from affekt.utterance import Utterance
 
 Groups = dict[str, list[Utterance]]
@@ -24,36 +24,36 @@ NEXT = "next"
 
 @dataclass(frozen=True)
 class Grouped(Protocol):
-    """One fold per group: the group is tested, the others are trained on, and part of them may validate.
+    """One fold per group: the group is the test subset, and the others train, or train and validate."""
 
-    validation: "next" for the group after the tested one, the first after the last; or a share of the others (a number
-    from 1 on counts utterances): as many whole speakers as come nearest to it, or utterances.
-    """
-
-    validation: float | Literal["next"] = 0.0  # 0: no validation part
+    validation: float | Literal["next"] = 0.0
+    """Validation subset: 0 for none, "next" for the group after the test group (the first after the last), or a fraction of
+    the other utterances (from 1 on, a number of them)."""
     validation_by: Literal["speakers", "utterances"] = "speakers"
-    stratified: bool = True  # what is drawn by utterances keeps the emotions in proportion
+    """Whether a fraction is made of the whole speakers that come nearest to it, or of single utterances."""
+    stratified: bool = True
+    """Whether utterances are chosen in proportion to their emotions."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.validation, str) and self.validation < 0:
-            raise BadConfig(f"validation = {self.validation}: expected 'next', a share, or 0 for none")
+            raise BadConfig(f"validation = {self.validation}: expected 'next', a fraction, or 0 for none")
 
     @property
-    def shares(self) -> bool:
-        """Whether part of the training utterances is drawn for validation."""
+    def uses_fraction(self) -> bool:
+        """Whether a fraction of the training utterances is chosen at random for validation."""
         return self.validation not in (0, NEXT)
 
     @property
-    def idle(self) -> set[str]:
-        by_utterances = self.shares and self.validation_by == "utterances"
-        unused = {"validation": bool(self.validation), "validation_by": self.shares, "stratified": by_utterances}
+    def unused(self) -> set[str]:
+        by_utterances = self.uses_fraction and self.validation_by == "utterances"
+        unused = {"validation": bool(self.validation), "validation_by": self.uses_fraction, "stratified": by_utterances}
         return {name for name, used in unused.items() if not used}
 
     @abstractmethod
     def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:
-        """The groups by name, in the order in which they are tested."""
+        """Return the groups by name, in the order in which they are the test subset."""
 
-    def cut(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Parts]]:
+    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
         groups = self.groups(utterances, draw)
         names = list(groups)
         needed = 3 if self.validation == NEXT else 2
@@ -61,14 +61,14 @@ class Grouped(Protocol):
             raise BadConfig(f"{self.title}: expected {needed} groups or more, got {', '.join(names)}")
         for number, name in enumerate(names):
             after = names[(number + 1) % len(names)] if self.validation == NEXT else None
-            train = [one for other in names if other not in (name, after) for one in groups[other]]
-            parts = {"train": train, "validation": groups[after]} if after else self._validated(train, name, draw)
-            yield name, {**parts, "test": groups[name]}
+            train = [utterance for other in names if other not in (name, after) for utterance in groups[other]]
+            subsets = {"train": train, "validation": groups[after]} if after else self._split(train, name, draw)
+            yield name, {**subsets, "test": groups[name]}
 
-    def _validated(self, train: list[Utterance], fold: str, draw: Draw) -> Parts:
+    def _split(self, train: list[Utterance], fold: str, draw: Draw) -> Subsets:
         if isinstance(self.validation, str) or not self.validation:
             return {"train": train}
-        return validated(
+        return split_validation(
             train,
             self.validation,
             f"validation of fold {fold}",
@@ -78,7 +78,7 @@ class Grouped(Protocol):
         )
 
 
-def validated(
+def split_validation(
     train: Sequence[Utterance],
     amount: float,
     purpose: str,
@@ -86,33 +86,36 @@ def validated(
     *,
     by: Literal["speakers", "utterances"],
     stratified: bool,
-) -> Parts:
-    """A training part divided into the parts "train" and "validation"."""
+) -> Subsets:
+    """Divide training utterances into the subsets "train" and "validation"."""
     if by == "utterances":
-        chosen, left = draw.take(train, amount, purpose, stratified=stratified)
-        return {"train": left, "validation": chosen}
-    need(train, "speaker", "validation by speakers", "set validation_by = 'utterances'")
-    wanted, people = count(amount, len(train), purpose), by_name(train, "person")
+        chosen, others = draw.take(train, amount, purpose, stratified=stratified)
+        return {"train": others, "validation": chosen}
+    require(train, "speaker", "validation by speakers", "set validation_by = 'utterances'")
+    wanted, speakers = count(amount, len(train), purpose), group_by_speaker(train)
     chosen = []
-    for person in draw.order(people, purpose)[:-1]:  # somebody has to be trained on
-        # Whole speakers, at least one, and as near to the share as they come.
-        if chosen and abs(len(chosen) + len(people[person]) - wanted) >= abs(len(chosen) - wanted):
+    for speaker in draw.order(speakers, purpose)[:-1]:  # at least one speaker is left to train on
+        # Whole speakers, at least one, and as near to the fraction as possible.
+        if chosen and abs(len(chosen) + len(speakers[speaker]) - wanted) >= abs(len(chosen) - wanted):
             break
-        chosen += people[person]
-    heard = {one.person for one in chosen}
-    return {"train": [one for one in train if one.person not in heard], "validation": chosen}
+        chosen += speakers[speaker]
+    validating = {utterance.speaker_key for utterance in chosen}
+    return {
+        "train": [utterance for utterance in train if utterance.speaker_key not in validating],
+        "validation": chosen,
+    }
 
 
-def by_name(utterances: Sequence[Utterance], what: str) -> Groups:
-    """The utterances by their person, say; names in order."""
+def group_by_speaker(utterances: Sequence[Utterance]) -> Groups:
+    """Group utterances by `speaker_key`, sorted."""
     groups = defaultdict(list)
     for utterance in utterances:
-        groups[str(getattr(utterance, what))].append(utterance)
+        groups[utterance.speaker_key].append(utterance)
     return dict(sorted(groups.items()))
 
 
-def by_session(utterances: Sequence[Utterance]) -> Groups:
-    """The utterances by their session, told apart from sessions of other corpora: "iemocap/Ses01"."""
+def group_by_session(utterances: Sequence[Utterance]) -> Groups:
+    """Group utterances by corpus and session ("iemocap/Ses01"), sorted."""
     groups = defaultdict(list)
     for utterance in utterances:
         groups[f"{utterance.corpus}/{utterance.session}"].append(utterance)
@@ -121,70 +124,75 @@ def by_session(utterances: Sequence[Utterance]) -> Groups:
 
 @dataclass(frozen=True)
 class LeaveOneSessionOut(Grouped):
+    """One fold per session."""
+
     title: ClassVar[str] = "leave one session out"
 
     def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:  # noqa: ARG002
-        need(utterances, "session", self.title)
-        return by_session(utterances)
+        require(utterances, "session", self.title)
+        return group_by_session(utterances)
 
     @property
-    def drawn(self) -> bool:
-        return self.shares
+    def is_random(self) -> bool:
+        return self.uses_fraction
 
 
 @dataclass(frozen=True)
 class LeaveOneSpeakerOut(Grouped):
+    """One fold per speaker."""
+
     title: ClassVar[str] = "leave one speaker out"
 
     def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:  # noqa: ARG002
-        need(utterances, "speaker", self.title)
-        return by_name(utterances, "person")
+        require(utterances, "speaker", self.title)
+        return group_by_speaker(utterances)
 
     @property
-    def drawn(self) -> bool:
-        return self.shares
+    def is_random(self) -> bool:
+        return self.uses_fraction
 
 
 @dataclass(frozen=True)
 class SpeakerFolds(Grouped):
-    """k groups of whole speakers, as even in utterances as going from the most to the least talkative makes them.
+    """k groups of whole speakers with similar numbers of utterances.
 
-    The seed decides among speakers who have equally much to say.
+    Speakers are assigned, from the one with the most utterances to the one with the fewest, to the smallest group; the seed
+    decides among speakers with equally many.
     """
 
     title: ClassVar[str] = "speaker folds"
     k: int = 5
 
     def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:
-        need(utterances, "speaker", self.title)
-        people = by_name(utterances, "person")
-        if not 2 <= self.k <= len(people):
-            raise BadConfig(f"{self.title}: k = {self.k}: expected 2 to {len(people)}, as many as there are speakers")
+        require(utterances, "speaker", self.title)
+        speakers = group_by_speaker(utterances)
+        if not 2 <= self.k <= len(speakers):
+            raise BadConfig(f"{self.title}: k = {self.k}: expected 2 to {len(speakers)}, as many as there are speakers")
         folds: list[list[Utterance]] = [[] for _ in range(self.k)]
-        for person in sorted(draw.order(people, "speaker folds"), key=lambda person: -len(people[person])):
-            min(folds, key=len).extend(people[person])
-        return numbered(folds)
+        for speaker in sorted(draw.order(speakers, "speaker folds"), key=lambda name: -len(speakers[name])):
+            min(folds, key=len).extend(speakers[speaker])
+        return number_folds(folds)
 
 
 @dataclass(frozen=True)
 class RandomFolds(Grouped):
-    """k folds by utterances, whoever speaks: not speaker-independent."""
+    """k folds of utterances regardless of speaker: not speaker-independent."""
 
     title: ClassVar[str] = "random folds"
     validation_by: Literal["speakers", "utterances"] = "utterances"
     k: int = 10
 
     @property
-    def idle(self) -> set[str]:
-        return super().idle - {"stratified"}
+    def unused(self) -> set[str]:
+        return super().unused - {"stratified"}
 
     def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:
         if not 2 <= self.k <= len(utterances):
             raise BadConfig(
                 f"{self.title}: k = {self.k}: expected 2 to {len(utterances)}, as many as there are utterances"
             )
-        return numbered(draw.deal(utterances, self.k, "random folds", stratified=self.stratified))
+        return number_folds(draw.deal(utterances, self.k, "random folds", stratified=self.stratified))
 
 
-def numbered(folds: Sequence[list[Utterance]]) -> Groups:
+def number_folds(folds: Sequence[list[Utterance]]) -> Groups:
     return {f"{number} of {len(folds)}": fold for number, fold in enumerate(folds, start=1)}

@@ -1,4 +1,4 @@
-"""Protocols as papers print them, where they are more than a choice of settings."""
+"""Protocols of papers that are more than settings of another protocol."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from affekt.errors import BadConfig
-from affekt.protocols.base import Draw, Parts, Protocol, need
-from affekt.protocols.grouped import RandomFolds, by_name, by_session
+from affekt.protocols.base import Draw, Protocol, Subsets, require
+from affekt.protocols.grouped import RandomFolds, group_by_session, group_by_speaker
 from affekt.protocols.holdout import RandomHoldOut
 from affekt.utterance import Utterance
 
 
 @dataclass(frozen=True)
 class MSTRRandom(Protocol):
-    """MSTR (Li et al., Interspeech 2023) on CREMA-D: "samples ... randomly" 80/20. All speakers stand on both sides.
+    """MSTR (Li et al., Interspeech 2023) on CREMA-D: "samples ... randomly" 80/20. All speakers are in both subsets.
 
-    The paper prints neither a seed nor whether emotions keep their proportions; read plainly, they need not.
+    The paper states neither a seed nor whether the split is stratified; we assume that it is not.
     """
 
     title: ClassVar[str] = "MSTR's random 80/20"
@@ -27,81 +27,85 @@ class MSTRRandom(Protocol):
     def has_validation(self) -> bool:
         return False
 
-    def cut(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Parts]]:
-        return RandomHoldOut(test=0.2, stratified=self.stratified).cut(utterances, draw)
+    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
+        return RandomHoldOut(test=0.2, stratified=self.stratified).split(utterances, draw)
 
 
 @dataclass(frozen=True)
 class TDFNetRandomTen(Protocol):
     """TDFNet (Zhao et al., TASLP 2023, Table I, "RA"): ten random tests of exactly 553 of IEMOCAP's 5,531 utterances.
 
-    Every printed WA is a multiple of 1/553, and none of 1/554, which a partition into ten would have once: so ten draws.
-    The paper stops early but names no validation part; a tenth of the training part, stratified, is our reading.
+    Every published WA is a multiple of 1/553 and none of 1/554, which one fold of a partition into ten would have: so the
+    tests are ten independent draws. The paper stops early but names no validation subset; a stratified tenth of the training
+    subset is our reading.
     """
 
     title: ClassVar[str] = "TDFNet's ten random tests"
     validation: int | float = 0.1
     stratified: bool = True
 
-    def cut(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Parts]]:
+    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
         settings = RandomHoldOut(test=553, validation=self.validation, repeats=10, stratified=self.stratified)
-        return settings.cut(utterances, draw)
+        return settings.split(utterances, draw)
 
 
 @dataclass(frozen=True)
 class EightOneOne(Protocol):
     """MCSAN (Sun et al., ICASSP 2021, section 3): ten folds, train 8, validation 1, test 1, as AMH split IEMOCAP's 7,487.
 
-    The folds are of utterances, so not speaker-independent. AMH's own are not public, nor whether they were stratified.
+    The folds are of utterances, so not speaker-independent. AMH's own folds are not public, nor whether they were stratified.
     """
 
     title: ClassVar[str] = "8:1:1 folds"
     stratified: bool = True
 
-    def cut(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Parts]]:
-        return RandomFolds(k=10, validation="next", stratified=self.stratified).cut(utterances, draw)
+    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
+        return RandomFolds(k=10, validation="next", stratified=self.stratified).split(utterances, draw)
 
 
 @dataclass(frozen=True)
 class EmotionNAS(Protocol):
-    """EmotionNAS (Sun, Lian et al., arXiv 2203.13617 v1): of the session left out, one speaker validates, one tests.
+    """EmotionNAS (Sun, Lian et al., arXiv 2203.13617 v1): the held-out session's speakers validate and test.
 
-    Eight of IEMOCAP's ten speakers train. The paper has five folds and does not say who validates: here the woman does,
-    or whom `validates` says; with `swap` each fold is there in both directions. Speaker-independent, but validation and
-    test are two sides of the same dialogues.
+    Eight of IEMOCAP's ten speakers train. The paper has five folds and does not say which speaker validates.
+    Speaker-independent, but validation and test are two sides of the same dialogues.
     """
 
     title: ClassVar[str] = "EmotionNAS's folds"
     validates: Literal["female", "male", "drawn"] = "female"
+    """The speaker of the validation subset; "drawn" chooses at random."""
     swap: bool = False
+    """Whether each fold is also used with validation and test swapped."""
 
     @property
-    def drawn(self) -> bool:
+    def is_random(self) -> bool:
         return self.validates == "drawn"
 
-    def cut(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Parts]]:
-        need(utterances, "session", self.title)
-        need(utterances, "speaker", self.title)
-        sessions = by_session(utterances)
-        for session, heard in sessions.items():
-            train = [one for other, group in sessions.items() if other != session for one in group]
-            first, second = self._two(session, heard, draw)
+    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
+        require(utterances, "session", self.title)
+        require(utterances, "speaker", self.title)
+        sessions = group_by_session(utterances)
+        for session, held_out in sessions.items():
+            train = [utterance for other, group in sessions.items() if other != session for utterance in group]
+            first, second = self._by_speaker(session, held_out, draw)
             yield session, {"train": train, "validation": first, "test": second}
             if self.swap:
                 yield f"{session}, swapped", {"train": train, "validation": second, "test": first}
 
-    def _two(self, session: str, heard: list[Utterance], draw: Draw) -> tuple[list[Utterance], list[Utterance]]:
-        """The session's speaker who validates, and the other."""
-        people = by_name(heard, "person")
-        if len(people) != 2:
-            raise BadConfig(f"{self.title} needs two speakers in every session: {session} has {', '.join(people)}")
+    def _by_speaker(
+        self, session: str, utterances: list[Utterance], draw: Draw
+    ) -> tuple[list[Utterance], list[Utterance]]:
+        """Return the utterances of the session's validation speaker, and those of its test speaker."""
+        speakers = group_by_speaker(utterances)
+        if len(speakers) != 2:
+            raise BadConfig(f"{self.title} needs two speakers in every session: {session} has {', '.join(speakers)}")
         if self.validates == "drawn":
-            names = draw.order(people, f"who validates in {session}")
+            names = draw.order(speakers, f"who validates in {session}")
         else:
-            need(heard, "gender", self.title, "set validates = 'drawn'")
-            names = sorted(people, key=lambda person: people[person][0].gender != self.validates)
-            if [people[name][0].gender == self.validates for name in names] != [True, False]:
+            require(utterances, "gender", self.title, "set validates = 'drawn'")
+            names = sorted(speakers, key=lambda name: speakers[name][0].gender != self.validates)
+            if [speakers[name][0].gender == self.validates for name in names] != [True, False]:
                 raise BadConfig(
-                    f"{self.title}: {session} has not one {self.validates} speaker: set validates = 'drawn'"
+                    f"{self.title}: {session} does not have exactly one {self.validates} speaker: set validates = 'drawn'"
                 )
-        return people[names[0]], people[names[1]]
+        return speakers[names[0]], speakers[names[1]]

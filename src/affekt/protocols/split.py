@@ -1,4 +1,4 @@
-"""A split: who is trained on, who selects, who is scored; with a hash, and the line that is printed with every score."""
+"""A split into training, validation and test subsets, with its hash and the line that is printed with every score."""
 
 from __future__ import annotations
 
@@ -11,47 +11,54 @@ from pathlib import Path
 
 from affekt.config import decode
 from affekt.errors import BadConfig, BadOutput
+from affekt.files import atomic_write_text
 from affekt.utterance import Utterance
 
 INDEPENDENT, DEPENDENT, UNKNOWN = "speaker-independent", "NOT speaker-independent", "speakers unknown"
 
 
 def key(utterance: Utterance) -> str:
-    """An utterance's id, unique over all corpora."""
+    """Return an utterance's id, unique over all corpora: "corpus/id"."""
     return f"{utterance.corpus}/{utterance.id}"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Parts by name, each the ids (`corpus/id`) of its utterances, sorted; one fold of a protocol."""
+    """One fold of a protocol: subsets by name ("train", "validation", "test"), each the sorted keys of its utterances."""
 
-    name: str  # the protocol's, in words
-    parts: Mapping[str, tuple[str, ...]]
-    speaker_independent: bool  # no speaker stands in two parts, and all are known
-    undecided: bool = False  # no known speaker stands in two parts, but not all are known
-    fold: str = ""  # which of the protocol's folds; "" where it makes one split
-    seed: int | None = None  # None where nothing was drawn
-    description: str = ""  # the protocol's settings
+    name: str
+    """The protocol's title."""
+    subsets: Mapping[str, tuple[str, ...]]
+    speaker_independent: bool
+    """No speaker is in two subsets, and all speakers are known."""
+    undecided: bool = False
+    """No known speaker is in two subsets, but some utterances have no speaker."""
+    fold: str = ""
+    """Name of the fold; "" if the protocol makes a single split."""
+    seed: int | None = None
+    """None if the protocol uses no randomness."""
+    description: str = ""
+    """The protocol's settings."""
 
     @classmethod
     def of(
         cls,
         utterances: Iterable[Utterance],
-        parts: Mapping[str, Iterable[str]],
+        subsets: Mapping[str, Iterable[str]],
         name: str,
         *,
         fold: str = "",
         seed: int | None = None,
         description: str = "",
     ) -> Split:
-        """A split of these utterances, which finds out by itself whether anybody stands in two parts."""
-        people = {key(utterance): utterance.person if utterance.speaker else "" for utterance in utterances}
-        ids = {part: tuple(sorted(ids)) for part, ids in parts.items()}
-        heard = [{people[one] for one in part} for part in ids.values()]
-        known = [part - {""} for part in heard]
-        apart = sum(map(len, known)) == len(set().union(*known))
-        unknown = any("" in part for part in heard)
-        return cls(name, ids, apart and not unknown, apart and unknown, fold, seed, description)
+        """Make a split of these utterances, and determine whether any speaker is in two subsets."""
+        speakers = {key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in utterances}
+        ids = {subset: tuple(sorted(ids)) for subset, ids in subsets.items()}
+        present = [{speakers[name] for name in subset} for subset in ids.values()]
+        known = [subset - {""} for subset in present]
+        disjoint = sum(map(len, known)) == len(set().union(*known))
+        unknown = any("" in subset for subset in present)
+        return cls(name, ids, disjoint and not unknown, disjoint and unknown, fold, seed, description)
 
     @property
     def verdict(self) -> str:
@@ -60,54 +67,68 @@ class Split:
 
     @property
     def title(self) -> str:
-        """The protocol, the fold and the seed, as they are printed."""
+        """The protocol, the fold and the seed, as printed."""
         fold = f", fold {self.fold}" if self.fold else ""
         return self.name + fold + ("" if self.seed is None else f", seed {self.seed}")
 
-    def line(self, part: str) -> str:
-        """What is printed with every score on a part."""
-        return f"{self.title}, part {part!r}: {len(self.parts[part])} utterances, {self.verdict}, split {self.hash}"
+    def line(self, subset: str) -> str:
+        """Return the line that is printed with every score on a subset."""
+        number = len(self.subsets[subset])
+        return f"{self.title}, subset {subset!r}: {number} utterances, {self.verdict}, split {self.hash}"
 
     @property
     def hash(self) -> str:
-        """The first 12 hexadecimal digits of the hash of who stands where; the same on every machine."""
-        canonical = json.dumps({name: list(ids) for name, ids in self.parts.items()}, sort_keys=True)
+        """The first 12 hexadecimal digits of the hash of the subsets, the same on every machine."""
+        canonical = json.dumps({name: list(ids) for name, ids in self.subsets.items()}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def save(self, path: Path) -> None:
+        """Write the split with its hash as JSON."""
         content = {"hash": self.hash, **dataclasses.asdict(self)}
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        atomic_write_text(path, json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Split:
-        """Read a split. Raises `BadConfig` for what is none, and for one whose hash does not fit its parts."""
+        """Read a split; older files, which have "parts" instead of "subsets", can be read too.
+
+        Raises:
+            BadConfig: The file is missing or is not a split, or its hash does not match its subsets.
+        """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise BadConfig(f"{path} does not exist: expected a split") from None
         except ValueError as error:
-            raise BadConfig(f"{path} is no split: it is not JSON ({error})") from error
+            raise BadConfig(f"{path} is not a split: it is not JSON ({error})") from error
         if not isinstance(content, dict) or not isinstance(content.get("hash"), str):
-            raise BadConfig(f"{path} is no split: expected an object with name, hash, parts and speaker_independent")
+            raise BadConfig(
+                f"{path} is not a split: expected an object with name, hash, subsets and speaker_independent"
+            )
+        if "subsets" not in content and "parts" in content:
+            content["subsets"] = content.pop("parts")
         split = decode(cls, {name: value for name, value in content.items() if name != "hash"}, f"split {path}")
         if split.hash != content["hash"]:
-            raise BadConfig(f"{path} was changed: its parts hash to {split.hash}, it says {content['hash']}")
+            raise BadConfig(f"{path} was edited: its subsets hash to {split.hash}, but it says {content['hash']}")
         return split
 
 
 def combined_hash(splits: Iterable[Split]) -> str:
-    """A split's hash; of several folds, the hash of their hashes. A fold that stands twice (for two seeds) counts once."""
+    """Return a split's hash, or for several folds the hash of their hashes; folds used with two seeds count once."""
     hashes = sorted({split.hash for split in splits})
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:12]
 
 
 def save_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
-    """Write folds as fold-01.json, ...; a folder that holds other JSON files is refused, so that no two sets mix."""
+    """Write folds as fold-01.json, ... and return their paths.
+
+    Raises:
+        BadOutput: The folder has other JSON files, with which these folds would be mixed.
+    """
     digits = max(2, len(str(len(folds))))
     paths = [folder / f"fold-{number:0{digits}}.json" for number in range(1, len(folds) + 1)]
     folder.mkdir(parents=True, exist_ok=True)
-    if strangers := sorted(set(folder.glob("*.json")) - set(paths)):
-        raise BadOutput(f"{folder} holds {strangers[0].name}, which is none of these folds: give an empty folder")
+    if others := sorted(set(folder.glob("*.json")) - set(paths)):
+        raise BadOutput(f"{folder} has {others[0].name}, which is not one of these folds: choose an empty folder")
     for split, path in zip(folds, paths, strict=True):
         split.save(path)
     return paths

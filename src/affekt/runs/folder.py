@@ -71,7 +71,7 @@ class Run:
         (folder / "predictions").mkdir(parents=True, exist_ok=True)
         (folder / "weights").mkdir(exist_ok=True)
         split.save(folder / "split.json")
-        by_subset = {subset: [labels[name] for name in ids] for subset, ids in split.parts.items()}
+        by_subset = {subset: [labels[name] for name in ids] for subset, ids in split.subsets.items()}
         content = {"emotions": list(emotions), "labels": by_subset}
         (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
         atomic_write_text(run.config_path, text)  # last: a folder that has it is complete

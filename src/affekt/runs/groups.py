@@ -126,19 +126,19 @@ def _check_folds(name: str, seeds: Mapping[int, Sequence[Fold]]) -> None:
 
 def test_corpora(group: RunGroup) -> list[str]:
     """Return the ids of the corpora in a training's test sets."""
-    return sorted({name.partition("/")[0] for fold in group.folds for name in fold.split.parts["test"]})
+    return sorted({name.partition("/")[0] for fold in group.folds for name in fold.split.subsets["test"]})
 
 
 def collect_predictions(group: RunGroup, corpus: str) -> TestPredictions:
     """Collect a training's predictions on one corpus of its test sets, under every selection rule that applies."""
     positions = [
-        [index for index, name in enumerate(fold.split.parts["test"]) if name.startswith(f"{corpus}/")]
+        [index for index, name in enumerate(fold.split.subsets["test"]) if name.startswith(f"{corpus}/")]
         for fold in group.folds
     ]
     folds = list(zip(group.folds, positions, strict=True))
-    ids = [fold.split.parts["test"][index] for fold, indices in folds for index in indices]
+    ids = [fold.split.subsets["test"][index] for fold, indices in folds for index in indices]
     source = find_source(group.config, corpus)
-    subsets = group.folds[0].split.parts
+    subsets = group.folds[0].split.subsets
     rules = [rule for rule in RULES if rule not in SELECTION_SUBSET or SELECTION_SUBSET[rule] in subsets]
     predictions = {
         rule: {
@@ -182,4 +182,4 @@ def read_speakers(source: Source, ids: Sequence[str]) -> tuple[list[str] | None,
 
 @functools.cache
 def _read_speakers_by_id(source: Source) -> dict[str, str]:
-    return {key(utterance): utterance.person if utterance.speaker else "" for utterance in source.read()}
+    return {key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in source.read()}

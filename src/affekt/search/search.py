@@ -82,7 +82,9 @@ def _begun(recipe: SearchRecipe, folder: Path, say: Say) -> list[SearchUnit]:
     some = recipe.of_supernet(1, 0) if recipe.spectrogram else recipe.of_recipe("candidate", "gru", 1, 0)
     material = TrainingData.read(some, say)
     splits = material.folds(replace(some, folds=recipe.folds))
-    if lacking := [number for number, split in splits if recipe.needs_validation and not split.parts.get("validation")]:
+    if lacking := [
+        number for number, split in splits if recipe.needs_validation and not split.subsets.get("validation")
+    ]:
         raise BadConfig(
             f"fold {lacking[0]} of {some.build_protocol().title} has no validation part, by which a search chooses: "
             "take another protocol, or a corpus whose own split has one"

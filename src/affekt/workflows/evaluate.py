@@ -58,7 +58,7 @@ def evaluate_bundle(made: Bundle, corpus: Source, *, say: Say = print) -> dict[s
     verdict, title = _elsewhere(corpus, heard_before(made), utterances)
     if corpus.id in training_corpora(split):
         present = {key(utterance): utterance for utterance in utterances}
-        asked = sorted(one for one in split.parts["test"] if one.startswith(f"{corpus.id}/"))
+        asked = sorted(one for one in split.subsets["test"] if one.startswith(f"{corpus.id}/"))
         utterances = _all_there(asked, present, corpus)
         verdict = split.verdict
         title = f"{split.title}, part 'test': {len(utterances)} utterances of {corpus.title}"
@@ -137,19 +137,19 @@ def evaluate_runs(
 
 def training_corpora(split: Split) -> set[str]:
     """The corpora that were trained on."""
-    return {one.partition("/")[0] for one in split.parts["train"]}
+    return {one.partition("/")[0] for one in split.subsets["train"]}
 
 
 def _test_part(run: Run, corpus: Source, present: dict[str, Utterance]) -> tuple[NDArray[np.int64], list[Utterance]]:
     """Where the corpus's utterances stand in a run's test part, and which they are."""
-    ids = run.split.parts["test"]
+    ids = run.split.subsets["test"]
     where = np.array([n for n, one in enumerate(ids) if one.startswith(f"{corpus.id}/")], np.int64)
     return where, _all_there([ids[n] for n in where], present, corpus)
 
 
 def _possible(runs: Sequence[Run], rule: Rule) -> bool:
     """Whether a rule can be applied: to the parts that there are, and to the same one in all runs."""
-    return rule not in SELECTION_SUBSET or all(SELECTION_SUBSET[rule] in run.split.parts for run in runs)
+    return rule not in SELECTION_SUBSET or all(SELECTION_SUBSET[rule] in run.split.subsets for run in runs)
 
 
 def _mean_ua(runs: Sequence[Run], rule: Rule, corpus: Source, present: dict[str, Utterance]) -> dict[str, Any]:

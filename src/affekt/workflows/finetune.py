@@ -64,7 +64,7 @@ def _held_out(utterances: Sequence[Utterance]) -> dict[str, Any]:
         raise BadCorpus(
             f"{len(utterances)} utterances are too few to learn from and hold some out: expected {LEAST} or more"
         )
-    people = {utterance.person for utterance in utterances if utterance.speaker}
+    people = {utterance.speaker_key for utterance in utterances if utterance.speaker}
     if len(people) < FEW or not all(utterance.speaker for utterance in utterances):
         return {"protocol": {"name": "random-hold-out", "test": 1 / FOLDS}}
     folds = SpeakerFolds(k=min(FOLDS, len(people))).folds(utterances)
@@ -76,5 +76,5 @@ def _held_out(utterances: Sequence[Utterance]) -> dict[str, Any]:
 def _lacking(split: Split, emotions: dict[str, str]) -> tuple[int, int]:
     """How many emotions cannot be learnt, and how many cannot be scored: nobody in the part speaks so."""
     every = set(emotions.values())
-    learnt, scored = ({emotions[one] for one in split.parts[part]} for part in ("train", "test"))
+    learnt, scored = ({emotions[one] for one in split.subsets[part]} for part in ("train", "test"))
     return len(every - learnt), len(every - scored)

@@ -170,8 +170,8 @@ def describe(
 ) -> dict[str, Any]:
     """All figures of a card: the ONNX file's scores on the test part, the probes' beside it, and how they came."""
     labels = material.labels
-    test = material.of(split.parts["test"])
-    truth = material.truth(split.parts["test"])
+    test = material.of(split.subsets["test"])
+    truth = material.truth(split.subsets["test"])
     say(f"recognising the {len(test)} utterances of the test part")
     answers = answered(made, test)
     probes = {one.name: _probe(recipe, one, material, split, say) for one in recipe.probes}
@@ -219,7 +219,7 @@ def data(recipe: Recipe, material: TrainingData, split: Split) -> list[dict[str,
     """What was trained on, corpus by corpus; then what the bundle heard that training started from."""
     entries = []
     for source in recipe.sources:
-        heard = [u for u in material.of(split.parts["train"]) if u.corpus == source.id]
+        heard = [u for u in material.of(split.subsets["train"]) if u.corpus == source.id]
         people = speakers_of(heard)
         entries.append(
             {
@@ -249,7 +249,7 @@ def _probe(recipe: Recipe, probe: Probe, material: TrainingData, split: Split, s
     """A probe's probabilities on the test part; on states of the encoder as it was before any training."""
     say(f"probe: {probe.name}")
     device = recipe.training.device
-    parts = [material.of(split.parts[part]) for part in ("train", "test")]
+    parts = [material.of(split.subsets[part]) for part in ("train", "test")]
     if probe.blocks:
         encoder = recipe.build_encoder()
         width = encoder.dim // encoder.num_states
@@ -264,7 +264,7 @@ def _probe(recipe: Recipe, probe: Probe, material: TrainingData, split: Split, s
     else:
         log_mel = LogMelFrames(LogMelConfig())
         first, second = (mean_and_std(extract(log_mel, "log-mel", part, device=device)) for part in parts)
-    truth = material.truth(split.parts["train"])
+    truth = material.truth(split.subsets["train"])
     return linear_probe(first, truth, second, num_emotions=len(material.labels), strength=probe.strength)
 
 

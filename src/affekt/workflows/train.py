@@ -84,7 +84,7 @@ def train(
 def start_run(recipe: Recipe, place: Path, repeat: int, split: Split, material: TrainingData, rank: int = 0) -> Run:
     """The run folder; where several processes train, the first makes it, and the others find it."""
     split = recorded_split(recipe, split)
-    index = {one: material.index(one) for ids in split.parts.values() for one in ids}
+    index = {one: material.index(one) for ids in split.subsets.values() for one in ids}
     if rank:
         wait()
     run = Run.start(place, recipe.resolved(repeat), split, material.labels.emotions, index)

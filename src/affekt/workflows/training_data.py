@@ -71,9 +71,11 @@ class TrainingData:
         """The split, which is not speaker-independent if the bundle that training starts from heard those who are scored."""
         if start is None or not (start.folder / "split.json").is_file():
             return split
-        before = Split.load(start.file("split.json")).parts["train"]
-        heard = {self.utterances[one].person for one in before if one in self.utterances}
-        scored = {self.utterances[one].person for part, ids in split.parts.items() if part != "train" for one in ids}
+        before = Split.load(start.file("split.json")).subsets["train"]
+        heard = {self.utterances[one].speaker_key for one in before if one in self.utterances}
+        scored = {
+            self.utterances[one].speaker_key for part, ids in split.subsets.items() if part != "train" for one in ids
+        }
         return replace(split, speaker_independent=False, undecided=False) if heard & scored else split
 
     def _emotion(self, utterance: Utterance) -> str:
@@ -112,16 +114,16 @@ def _many(count: int, what: str) -> str:
 
 def speakers_of(utterances: Sequence[Utterance]) -> list[str] | None:
     """Who speaks each utterance; None where that is not known of all."""
-    return [u.person for u in utterances] if all(u.speaker for u in utterances) else None
+    return [u.speaker_key for u in utterances] if all(u.speaker for u in utterances) else None
 
 
 def recorded_split(recipe: Recipe, split: Split) -> Split:
     """The split as a run of the recipe keeps it: those that a fusion of finished networks is trained on were heard too."""
     if recipe.training.subset == "train":
         return split
-    parts = {part: ids for part, ids in split.parts.items() if part != recipe.training.subset}
-    heard = sorted({*split.parts["train"], *split.parts[recipe.training.subset]})
-    return replace(split, parts={**parts, "train": tuple(heard)})
+    parts = {part: ids for part, ids in split.subsets.items() if part != recipe.training.subset}
+    heard = sorted({*split.subsets["train"], *split.subsets[recipe.training.subset]})
+    return replace(split, subsets={**parts, "train": tuple(heard)})
 
 
 def build_datasets(
@@ -135,13 +137,15 @@ def build_datasets(
     """The part that is trained on, with its altered copies, and the parts that are scored, by name."""
     kept = recorded_split(recipe, split)
     scored = {
-        part: dataset(recipe, encoders, material, ids, progress) for part, ids in kept.parts.items() if part != "train"
+        part: dataset(recipe, encoders, material, ids, progress)
+        for part, ids in kept.subsets.items()
+        if part != "train"
     }
-    trained_on = dataset(recipe, encoders, material, split.parts[recipe.training.subset], progress)
+    trained_on = dataset(recipe, encoders, material, split.subsets[recipe.training.subset], progress)
     heard = _with_copies(trained_on, recipe, encoders, material, say, progress)
     if recipe.training.teacher:
         heard = _with_teacher(heard, recipe, material, say, progress)
-    sizes = ", ".join(f"{part} {len(ids)}" for part, ids in kept.parts.items())
+    sizes = ", ".join(f"{part} {len(ids)}" for part, ids in kept.subsets.items())
     say(f"{kept.title}, {kept.verdict}, split {kept.hash}")
     say(f"  {sizes} utterances")
     learnt = {material.labels.emotions[index] for index in set(heard.labels.tolist())}

@@ -83,7 +83,7 @@ class Group:
 
     @property
     def ids(self) -> list[str]:
-        return [one for split in self.splits for one in split.parts["test"]]
+        return [one for split in self.splits for one in split.subsets["test"]]
 
     @property
     def searches(self) -> list[Search]:
@@ -210,7 +210,7 @@ def _answers(splits: Sequence[Split], folds: Sequence[Runs]) -> list[Predictions
     that has fewer begins again with its first."""
     for split, runs in zip(splits, folds, strict=True):
         for run in runs:
-            if run.split.parts["test"] != split.parts["test"]:
+            if run.split.subsets["test"] != split.subsets["test"]:
                 raise BadConfig(f"{run.folder} was scored on other utterances than the rest of its search")
     answers = [[_chosen(run) for run in runs] for runs in folds]
     return [np.concatenate([each[n % len(each)] for each in answers]) for n in range(max(map(len, folds)))]

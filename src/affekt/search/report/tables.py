@@ -194,7 +194,7 @@ def _group(runs: Mapping[Search, Run]) -> tuple[Group, str]:
     labels = np.concatenate([runs[search].labels("test") for search in first])
     here = [splits[search] for search in first]
     config = runs[first[0]].config
-    people, doubt = _people(config, [one for split in here for one in split.parts["test"]])
+    people, doubt = _people(config, [one for split in here for one in split.subsets["test"]])
     return Group(whole, here, runs[first[0]].emotions, labels, people), doubt
 
 
