@@ -195,7 +195,7 @@ def test_a_split_of_other_utterances_is_refused():
     ours = made()
     with pytest.raises(BadConfig, match=r"20 of 60 utterances are not in these corpora, first made/040"):
         audit(placed(ours, 40, 20), ours[:40])
-    with pytest.raises(BadConfig, match="expected two parts or more, none of them empty; got train 60"):
+    with pytest.raises(BadConfig, match="expected at least two subsets, none of them empty; got train 60"):
         audit(Split.of(ours, {"train": map(key, ours)}, "x"), ours)
 
 
