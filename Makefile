@@ -10,7 +10,7 @@
 # make recurrent  how fast a recurrent recipe is, beside the plain way and torch's own
 # make supernet   how fast the network of the search is, and what memory it takes, beside the plain way
 # make throughput  utterances per second in training, beside the state before fractal attention had kernels
-# make lengths  mstr and vanilla over 1 s to 20 min of speech, which make cost puts on its page (an hour, 16 GB)
+# make lengths  times of mstr and vanilla for 1 s to 20 min of speech, which make cost adds to its page (an hour, 16 GB)
 # make cost   what every model costs, into docs/cost.md
 # make shifts what the shipped model keeps in noise, rooms, bands and codecs (needs AFFEKT_DATA)
 # make results  train the recipes of the papers on CREMA-D and MELD, several seeds each, and search on CREMA-D and EmoDB, and write docs/results.md (five hours)
@@ -75,7 +75,8 @@ lengths: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/lengths.py --threads 2 --longest 3600 --resume
 
 cost: $(DEV)/installed
-	$(DEV)/$(BIN)/affekt cost --output docs/cost.md --measure --lengths benchmarks/results/lengths.json
+	$(DEV)/$(BIN)/affekt cost --output docs/cost.md --measure
+	$(DEV)/$(BIN)/python benchmarks/lengths_page.py docs/cost.md
 
 shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py

@@ -130,14 +130,14 @@ def compiler() -> bool:
 
 def check(ways: dict[str, Attention]) -> None:
     """All that compute fractal attention give the same, forward and backward."""
-    given, gradient = made(2, 163)
+    given, gradient = random_inputs(2, 163)
     for name, way in ways.items():
         if name not in ("full", "plain"):
             for run in (forward, both):
                 torch.testing.assert_close(run(way, given, gradient), run(plain, given, gradient), atol=1e-5, rtol=1e-5)
 
 
-def made(batch: int, frames: int) -> tuple[list[Tensor], Tensor]:
+def random_inputs(batch: int, frames: int) -> tuple[list[Tensor], Tensor]:
     """Query, key and value, and the gradient of what comes out."""
     torch.manual_seed(0)
     return [torch.randn(batch, frames, DIM, requires_grad=True) for _ in range(3)], torch.randn(batch, frames, DIM)
@@ -159,7 +159,7 @@ def measured(
     ways: dict[str, Attention], sizes: tuple[tuple[int, int], ...], runs: int, threads: int, rate: float
 ) -> Iterator[dict[str, Any]]:
     for batch, frames in sizes:
-        given, gradient = made(batch, frames)
+        given, gradient = random_inputs(batch, frames)
         torch.compiler.reset()  # beyond some sizes torch would no longer compile, and would not say so
         for step, run in STEPS.items():
             turns = {name: partial(run, way, given, gradient) for name, way in ways.items()}
@@ -172,7 +172,7 @@ def level(
     _: dict[str, Attention], sizes: tuple[tuple[int, int], ...], runs: int, threads: int, rate: float
 ) -> Iterator[dict[str, Any]]:
     """Fractal attention alone, all sizes in turns: memory that a process has not touched before is dear, whoever is first."""
-    inputs = {size: made(*size) for size in sizes}
+    inputs = {size: random_inputs(*size) for size in sizes}
     for step, run in STEPS.items():
         turns = {f"{batch} x {frames}": partial(run, fractal, *inputs[batch, frames]) for batch, frames in sizes}
         times = sides.interleaved(turns, runs, clock=sides.clock_for(threads))
@@ -216,7 +216,7 @@ def memory() -> Iterator[dict[str, Any]]:
 def rise(way: str, step: str, frames: int) -> int:
     """Bytes by which the resident memory of this process rises at most, one thread, what is given being there already."""
     torch.set_num_threads(1)
-    small, large = made(1, 81), made(1, frames)
+    small, large = random_inputs(1, 81), random_inputs(1, frames)
     STEPS[step](WAYS[way], *small)  # what is set up once is not counted
     before = _peak_resident(anew=True)
     STEPS[step](WAYS[way], *large)

@@ -1,18 +1,19 @@
-"""Whole models over ever longer speech: `mstr` beside `vanilla`, from 1 s to 20 min, forward and in a training step.
+"""Time whole models over ever longer speech: `mstr` and `vanilla`, 1 s to 20 min, forward pass and training step.
 
     python benchmarks/lengths.py [--threads 2] [--up-to 1200] [--longest 600] [--resume]
 
-Both have the paper's widths and depth (1024 features, 4 blocks, 16 heads) and take any length. One utterance of HuBERT's
-frames, 50 a second, is given without a mask, for all of it is real. A training step is `Supervised.step`: forward, backward
-and Adam. It drops no attention weights unless --attention-dropout asks for it: with dropout torch has no fused attention
-on a processor, and the weights that full attention then stores are more than memory holds, of 20 min 230 GB.
+Both models have the paper's widths and depth (1024 features, 4 blocks, 16 heads) and take any length. The input is one
+utterance of HuBERT frames, 50 per second, without a mask, because no frame is padding. A training step is
+`Supervised.step`: forward, backward and Adam. It has no dropout on attention weights unless --attention-dropout asks for it:
+with dropout torch has no fused attention on a CPU, and full attention then stores more weights than fit into memory, 230 GB
+for 20 min.
 
-Beside each model the attention of its four blocks is timed alone, without projections and dropout. All sides take turns;
-the longer the speech the fewer the runs. What takes longer than --longest seconds, to judge by the length before, is left
-out; --resume keeps what the results hold already, so that they can be made in pieces. At 20 min a training step holds some
-12 GB.
+The attention of each model's four blocks is also timed alone, without projections and dropout. All sides take turns, with
+fewer runs for longer speech. A measurement that would take more than --longest seconds, judging by the length before, is
+left out. --resume keeps the measurements in the results file, so that they can be made in several sessions. A training step
+for 20 min needs about 12 GB.
 
-Writes results/lengths.json, which `affekt cost --output docs/cost.md --lengths` reads, after every measurement.
+Writes results/lengths.json after every measurement; `lengths_page.py` reads it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import sides
 import torch
 from attention import STEPS as ATTENTION_STEPS
-from attention import fractal, full, made
+from attention import fractal, full, random_inputs
+from lengths_page import crossing, span
+from lengths_results import BASELINE, MSTR, STEPS, Floor, Lengths, ModelName, Step, Time, read_lengths
 from limits import bandwidth, product_rate
 
 import affekt
@@ -37,161 +40,168 @@ from affekt.batch import Batch, Stream
 from affekt.cost import cost
 from affekt.models import models
 from affekt.models.base import EmotionModel
-from affekt.reports.lengths import OTHER, OURS, STEPS, Floor, Lengths, Step, Time, reached, read, span
 from affekt.training.supervised import Supervised, SupervisedConfig
 
-SPEECH = (1, 2, 5, 6.52, 10, 30, 60, 120, 300, 600, 1200)  # s; 6.52 are the paper's 326 frames
-FRAME_RATE, EMOTIONS = 50, 4
-ModelName = Literal["mstr", "vanilla"]
+SPEECH = (1, 2, 5, 6.52, 10, 30, 60, 120, 300, 600, 1200)  # s; 6.52 s are the paper's 326 frames
+FRAME_RATE, NUM_EMOTIONS = 50, 4
 ANY_LENGTH = {"frames": "any", "masked": True, "norm": "features"}
-OPERATIONS: dict[ModelName, Any] = {"mstr": fractal, "vanilla": full}
-ALONE = 300  # seconds of speech from which on a training step's attention is not timed alone: it would double the hour
-GROWTH = {OURS: 1, OTHER: 2}  # the power of the length with which time grows at most
+OPERATIONS: dict[ModelName, Any] = {MSTR: fractal, BASELINE: full}
+ATTENTION_ALONE = (
+    300  # s of speech; longer training steps are timed without their attention, which would double the hour
+)
+GROWTH = {MSTR: 1, BASELINE: 2}  # highest power of the length with which the time can grow
 
 
 def main() -> None:
-    options = asked()
+    options = parse_options()
     torch.set_num_threads(options.threads)
-    found = resumed(options) if options.resume else None
-    if found is None:
-        found = Lengths(
+    lengths = earlier_results(options) if options.resume else None
+    if lengths is None:
+        lengths = Lengths(
             sides.machine(),
             max(bandwidth(options.threads).values()),
             product_rate(options.threads),
             options.attention_dropout,
             times=(),
             floors=(),
-            code=code(),
+            code=hash_code(),
         )
-    for speech in [one for one in SPEECH if one <= options.up_to]:
-        known = {(one.model, one.speech) for one in found.floors}
-        found = replace(
-            found, floors=(*found.floors, *(floor(m, speech) for m in OPERATIONS if (m, speech) not in known))
-        )
+    for speech in [speech for speech in SPEECH if speech <= options.up_to]:
+        known = {(floor.model, floor.speech) for floor in lengths.floors}
+        new_floors = [floor(model, speech) for model in OPERATIONS if (model, speech) not in known]
+        lengths = replace(lengths, floors=(*lengths.floors, *new_floors))
         for step in STEPS:
-            wanted = [model for model in OPERATIONS if due(found, model, step, speech, options.longest)]
-            if wanted:
-                found = replace(found, times=(*found.times, *measured(wanted, step, speech, options)))
-                sides.write(options.name, asdict(found))
-                show(found, step, speech)
-    summary(found)
-    print(f"wrote {sides.write(options.name, asdict(found))}")
+            due = [model for model in OPERATIONS if is_due(lengths, model, step, speech, options.longest)]
+            if due:
+                lengths = replace(lengths, times=(*lengths.times, *measure(due, step, speech, options)))
+                sides.write(options.name, asdict(lengths))
+                show(lengths, step, speech)
+    print_summary(lengths)
+    print(f"wrote {sides.write(options.name, asdict(lengths))}")
 
 
-def asked() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=9, help="up to a minute of speech; fewer beyond")
+    parser.add_argument("--runs", type=int, default=9, help="runs up to a minute of speech; longer speech has fewer")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--up-to", type=float, default=SPEECH[-1], help="seconds of speech")
-    parser.add_argument("--longest", type=float, default=600.0, help="seconds that a run of one model may take")
+    parser.add_argument("--up-to", type=float, default=SPEECH[-1], help="longest speech, in seconds")
+    parser.add_argument("--longest", type=float, default=600.0, help="most seconds that one run of a model may take")
     parser.add_argument("--attention-dropout", type=float, default=0.0)
-    parser.add_argument("--resume", action="store_true", help="keep what the results hold, and measure the rest")
-    parser.add_argument("--name", default="lengths", help="of the results' file, without .json")
+    parser.add_argument("--resume", action="store_true", help="keep the measurements in the results file")
+    parser.add_argument("--name", default="lengths", help="name of the results file, without .json")
     return parser.parse_args()
 
 
-def resumed(options: argparse.Namespace) -> Lengths | None:
-    """The results so far, if there are any, where they were made in the same way."""
+def earlier_results(options: argparse.Namespace) -> Lengths | None:
+    """Return the measurements so far, if any; exit if they were made in another way."""
     path = sides.RESULTS / f"{options.name}.json"
     if not path.exists():
         return None
-    found = read(path, whole=False)
-    for what, before, now in (
-        ("machine", found.machine, sides.machine()),
-        ("attention dropout", found.attention_dropout, options.attention_dropout),
-        ("the networks' code", found.code, code()),
+    lengths = read_lengths(path, complete=False)
+    for name, before, now in (
+        ("machine", lengths.machine, sides.machine()),
+        ("attention dropout", lengths.attention_dropout, options.attention_dropout),
+        ("code of the networks", lengths.code, hash_code()),
     ):
         if before != now:
-            sys.exit(f"{path} was made with {what} {before}, and this would be {now}: leave out --resume to begin anew")
-    return found
+            sys.exit(
+                f"{path} was measured with another {name} ({before}, now {now}): leave out --resume to start again"
+            )
+    return lengths
 
 
-def code() -> str:
-    """What the times depend on, of ours: a hash of the networks and of the training step."""
+def hash_code() -> str:
+    """Return a hash of the files that the times depend on: the networks and the training step."""
     package = Path(affekt.__file__).parent
-    files = [*sorted((package / "models").rglob("*.py")), package / "training" / "strategy.py"]
+    files = [*sorted((package / "models").rglob("*.py")), package / "training" / "supervised.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
-def due(found: Lengths, model: str, step: Step, speech: float, longest: float) -> bool:
-    """Whether it is not measured yet, and will not take too long."""
-    before = found.of(model, step)
+def is_due(lengths: Lengths, model: ModelName, step: Step, speech: float, longest: float) -> bool:
+    """Return whether the measurement is missing and will not take longer than `longest` seconds."""
+    before = lengths.times_of(model, step)
     if speech in before:
         return False
-    shorter = [one for one in before.values() if one.speech < speech]
-    expected = shorter[-1].took * (speech / shorter[-1].speech) ** GROWTH[model] if shorter else 0.0
+    shorter = [time for time in before.values() if time.speech < speech]
+    expected = shorter[-1].seconds * (speech / shorter[-1].speech) ** GROWTH[model] if shorter else 0.0
     if expected > longest:
-        print(f"left out: {model}, {step}, {span(speech)}, which would take up to {expected:.0f} s", flush=True)
+        print(f"skipped: {model}, {step}, {span(speech)}; it would take up to {expected:.0f} s", flush=True)
     return expected <= longest
 
 
-def measured(wanted: list[ModelName], step: Step, speech: float, options: argparse.Namespace) -> Iterator[Time]:
-    """Each model and its attention alone, in turns."""
+def measure(names: list[ModelName], step: Step, speech: float, options: argparse.Namespace) -> Iterator[Time]:
+    """Time each model and its attention alone, in turns."""
     frames = round(speech * FRAME_RATE)
-    given, gradient = made(1, frames)
+    inputs, gradient = random_inputs(1, frames)
     attend = ATTENTION_STEPS["forward" if step == "forward" else "both"]
     second, batch = (
         Batch({"speech": Stream(torch.randn(1, size, 1024))}, labels=torch.zeros(1, dtype=torch.long))
         for size in (FRAME_RATE, frames)
     )
     turns: dict[str, Callable[[], object]] = {}
-    for model in wanted:
-        run = runner(built(model, options.attention_dropout), step)
-        run(second)  # kernels are loaded, and the optimiser has its moments
+    for model in names:
+        run = make_runner(build(model, options.attention_dropout), step)
+        run(second)  # loads the kernels and gives the optimiser its moments
         turns[model] = partial(run, batch)
-        if step == "forward" or speech < ALONE:
-            turns[f"{model}'s attention"] = partial(attend, OPERATIONS[model], given, gradient)
+        if step == "forward" or speech < ATTENTION_ALONE:
+            turns[f"{model}'s attention"] = partial(attend, OPERATIONS[model], inputs, gradient)
     runs = options.runs if speech <= 60 else min(options.runs, 3 if speech < 300 else 1)
-    # Where a run takes minutes, a first one to warm up changes less than it costs.
+    # If a run takes minutes, a warm-up run changes less than it costs.
     times = sides.interleaved(turns, runs, clock=sides.clock_for(options.threads), warm=speech < 300)
-    for model in wanted:
+    for model in names:
         blocks = models[model].Config().blocks
         alone = times.get(f"{model}'s attention")
         attention = None if alone is None else blocks * alone / 1000
         yield Time(model, step, speech, frames, runs, times[model] / 1000, attention)
 
 
-def built(model: ModelName, dropout: float) -> EmotionModel:
+def build(model: ModelName, dropout: float) -> EmotionModel:
     torch.manual_seed(0)
-    return models[model](models[model].Config(**ANY_LENGTH, attention_dropout=dropout), EMOTIONS)
+    return models[model](models[model].Config(**ANY_LENGTH, attention_dropout=dropout), NUM_EMOTIONS)
 
 
-def runner(model: EmotionModel, step: Step) -> Callable[[Batch], object]:
+def make_runner(model: EmotionModel, step: Step) -> Callable[[Batch], object]:
     if step == "forward":
         return torch.no_grad()(model.eval())
     return partial(Supervised(model, SupervisedConfig()).step, progress=0.5)
 
 
 def floor(model: ModelName, speech: float) -> Floor:
-    """Of a forward pass. Bytes: per frame and block, in numbers read and written: 1 + 3 widths for the projections, 3 + 1
-    for attention, 1 + 1 for its output, 2 + 1 for each residual with its norm, 1 + 1 and twice the inner width for the
-    feed-forward; and every weight once."""
+    """Return the least work of a forward pass.
+
+    The numbers read and written, per frame and block: 1 + 3 widths for the projections, 3 + 1 for attention, 1 + 1 for its
+    output, 2 + 1 for each residual with its norm, 1 + 1 and twice the inner width for the feed-forward layer. Every weight
+    is read once.
+    """
     config = models[model].Config()
     frames = round(speech * FRAME_RATE)
     settings = [f"{key}={value}".lower() for key, value in ANY_LENGTH.items()]
-    counted = cost(model, frames=frames, emotions=EMOTIONS, settings=settings)
+    counted = cost(model, frames=frames, emotions=NUM_EMOTIONS, settings=settings)
     numbers = frames * config.blocks * (18 * config.dim + 2 * config.feedforward) + counted.parameters
     return Floor(model, speech, 4 * numbers, counted.flops)
 
 
-def show(found: Lengths, step: Step, speech: float) -> None:
-    both = [found.of(model, step).get(speech) for model in (OURS, OTHER)]
-    told = [
-        f"{one.model} {one.took:.4g} s" + (f", attention {one.share:.0%}" if one.share else "") for one in both if one
+def show(lengths: Lengths, step: Step, speech: float) -> None:
+    times = [lengths.times_of(model, step).get(speech) for model in (MSTR, BASELINE)]
+    texts = [
+        f"{time.model} {time.seconds:.4g} s"
+        + (f", attention {time.attention_fraction:.0%}" if time.attention_fraction else "")
+        for time in times
+        if time
     ]
-    ratio = found.ratios(step).get(speech)
-    print(f"{span(speech)}, {step}: {'; '.join(told)}" + (f"; ratio {ratio:.2f}" if ratio else ""), flush=True)
+    ratio = lengths.ratios(step).get(speech)
+    print(f"{span(speech)}, {step}: {'; '.join(texts)}" + (f"; ratio {ratio:.2f}" if ratio else ""), flush=True)
 
 
-def summary(found: Lengths) -> None:
+def print_summary(lengths: Lengths) -> None:
     rows = [
-        [span(speech), *(f"{found.ratios(step).get(speech, float('nan')):.2f}" for step in STEPS)]
-        for speech in found.of(OURS, STEPS[0])
+        [span(speech), *(f"{lengths.ratios(step).get(speech, float('nan')):.2f}" for step in STEPS)]
+        for speech in lengths.times_of(MSTR, STEPS[0])
     ]
-    sides.table(["speech", *(f"{step}: vanilla's time by mstr's" for step in STEPS)], rows)
+    sides.table(["speech", *(f"{step}: vanilla's time / mstr's" for step in STEPS)], rows)
     for step in STEPS:
-        start = reached(found.ratios(step), 1.0)
-        print(f"{step}: mstr is the faster " + ("nowhere" if start is None else f"from {span(start)} on"))
+        start = crossing(lengths.ratios(step), 1.0)
+        print(f"{step}: " + ("mstr is not faster" if start is None else f"mstr is faster from {span(start)} on"))
 
 
 if __name__ == "__main__":

@@ -45,10 +45,8 @@ ORDERED = (
     ("evaluation", "runs"),
     ("workflows", "search"),
 )
-# Imports that still go upward, module by module.
-UPWARD = {
-    ("cost", "reports"),
-}
+UPWARD: set[tuple[str, str]] = set()
+"""Imports that still go upward, as (importer, imported)."""
 
 
 def top(path):

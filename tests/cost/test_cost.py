@@ -1,8 +1,6 @@
 """What a model costs: counts against hand counts, the paper's figures, and the page that is made of them."""
 
 import json
-from dataclasses import asdict, replace
-from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from affekt.cli.cost import cost as command
 from affekt.config import decode_named
 from affekt.cost import cost
 from affekt.cost.count import count_operations, on_meta
@@ -19,8 +16,6 @@ from affekt.cost.page import page, published
 from affekt.cost.sizes import example
 from affekt.errors import AffektError, BadConfig, UnknownName
 from affekt.models import models
-from affekt.reports.lengths import STEPS, Floor, Lengths, Time, compared, reached, read, section, span
-from affekt.reports.lengths_plot import drawn
 from tests.cli.test_cli import affekt
 from tests.conftest import ROOT
 
@@ -190,7 +185,7 @@ def test_measured_in_a_process_of_its_own():
 
 
 def test_a_measurement_that_fails_says_so(monkeypatch):
-    monkeypatch.setattr("affekt.cost.measure.sys.executable", "false")
+    monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(AffektError, match="measuring mstr-small ended with status 1"):
         cost("mstr-small", measured=True)
 
@@ -215,8 +210,6 @@ def test_the_command_prints_json_and_a_table():
         (["mstr", "--frames", "long"], "--frames long: expected a number of frames"),
         (["mstr", "--frames", "5", "--frames", "6"], "--frames 5: of which stream?"),
         (["--output", "page.md", "--classes", "4"], "go with a model"),
-        (["mstr", "--lengths", "times.json"], "--lengths is for the page on all models"),
-        (["--output", "page.md", "--lengths", "none.json"], "none.json cannot be read: write it by"),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments, message):
@@ -230,168 +223,3 @@ def test_the_command_says_what_is_wrong(arguments, message):
 def test_the_page_is_what_is_counted_now():
     written = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
     assert written.split("\n## Measured")[0].strip() == page(published()).strip()
-
-
-SPEECH = (1.0, 6.52, 60.0, 1200.0)
-
-
-def made(*, ours=lambda speech: 0.04 * speech, other=lambda speech: 0.03 * speech + 0.001 * speech**2):
-    """Measurements by formula: of MSTR's time attention is a tenth, of its baseline's what grows by the square."""
-    times = [
-        time
-        for step, weight in zip(STEPS, (1, 3), strict=True)
-        for speech in SPEECH
-        for time in (
-            Time("mstr", step, speech, round(50 * speech), 9, weight * ours(speech), 0.1 * weight * ours(speech)),
-            Time("vanilla", step, speech, round(50 * speech), 9, weight * other(speech), weight * 0.001 * speech**2),
-        )
-    ]
-    floors = [Floor(model, one, int(1e6 * one), int(1e9 * one)) for model in ("mstr", "vanilla") for one in SPEECH]
-    return Lengths({"processor": "a processor", "threads": 2}, 20e9, 100e9, 0.0, tuple(times), tuple(floors))
-
-
-def written(path, lengths):
-    path.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
-    return path
-
-
-def test_measurements_are_read_as_written(tmp_path):
-    assert read(written(tmp_path / "times.json", made())) == made()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "is not JSON .*: write it by `python benchmarks/lengths.py`"),
-        ("[]", "holds no measurements by length"),
-        ('{"machine": {}}', "lacks|missing|required"),
-        (json.dumps(asdict(made()) | {"speed": 1}), "unknown key 'speed'"),
-        (json.dumps(asdict(made()) | {"bandwidth": "fast"}), "Expected `float`"),
-        (json.dumps(asdict(made()) | {"floors": []}), "no floors of mstr"),
-        (json.dumps(asdict(made())).replace("0.04,", "0.0,"), r"mstr over 1\.0 s took 0\.0 s in 9 runs"),
-        (json.dumps(asdict(made()) | {"bandwidth": 0.0}), r"bandwidth 0\.0, products 1\d+\.0: expected more than 0"),
-        (json.dumps(asdict(made())).replace('"runs": 9', '"runs": 0'), "in 0 runs: expected more than 0"),
-        (json.dumps(asdict(made()) | {"times": []}), "no length at which both models' forward was measured"),
-    ],
-)
-def test_broken_measurements_are_refused(tmp_path, text, message):
-    (tmp_path / "times.json").write_text(text, encoding="utf-8")
-    with pytest.raises(BadConfig, match=message):
-        read(tmp_path / "times.json")
-
-
-def test_a_height_is_reached_where_the_line_between_two_lengths_crosses_it():
-    power = {speech: 0.01 * speech**1.5 for speech in SPEECH}  # a straight line in logarithms
-    assert reached(power, 1.0) == pytest.approx(100 ** (1 / 1.5))
-    assert reached(power, 0.01) == 1.0
-    assert reached(power, 1e9) is None
-    assert 6.52 < reached({1.0: 2.0, 6.52: 0.5, 60.0: 4.0}, 1.0) < 60.0  # not where it rose above for a while only
-
-
-def test_differences_and_lengths_are_said_in_words():
-    assert [compared(ratio) for ratio in (4 / 3, 1.0, 0.8)] == ["25% less", "0% less", "25% more"]
-    assert compared(892.241 / 33.498, "fewer") == "96% fewer"
-    assert [span(seconds) for seconds in (1, 6.52, 30, 60, 1200)] == ["1 s", "6.5 s", "30 s", "1 min", "20 min"]
-
-
-@pytest.fixture(scope="module")
-def pair():
-    """What the page on times must know of the counts."""
-    return [cost("mstr"), cost("vanilla")]
-
-
-def test_the_page_says_what_the_times_say(pair):
-    # The baseline's time is 0.75 of ours, and a fortieth more for every second of speech.
-    text = page(pair, made(), "prices").removeprefix(page(pair))
-    assert text.strip().startswith("## What the paper's count means in time")
-    assert "33.498M operations for MSTR and 892.241M for its baseline, vanilla: 96% fewer" in text
-    assert "13.699G FLOPs and 15.416G: 11% fewer" in text
-    assert "At 326 frames (6.5 s) mstr takes 10% more time than vanilla, and 10% more for a training step" in text
-    assert "Attention's own work, which alone differs, is 18% of vanilla's forward time and 10% of mstr's" in text
-    assert (
-        "Forward: vanilla is the faster up to 6.5 s, by up to 22% (at 1 s); mstr from 1 min on, and the two lines"
-        in text
-    )
-    assert "lines cross at 8.2 s. It saves a tenth of the time or more from" in text
-    assert "Medians of 9 turns." in text
-    assert "Forward over 20 min: mstr takes 48 s, vanilla 1476 s, 30.8 times as long." in text
-    assert "| 6.5 s | 326 | 0.261 | 0.238 | 0.91 |" in text
-    assert 'srcset="prices-dark.svg"' in text
-    assert 'src="prices.svg"' in text
-
-
-def test_the_page_invents_no_crossover_and_leaves_open_what_was_not_measured():
-    faster = section(made(ours=lambda speech: 0.01 * speech), "", 326, "cost")
-    assert "Forward: mstr is nowhere slower by more than 2%, and the faster from 1 s on." in faster
-    slower = section(made(ours=lambda speech: 9.0 * speech), "", 326, "cost")
-    assert "Forward: mstr is nowhere the faster by more than 2%; vanilla is, by up to" in slower
-    gone = tuple(one for one in made().times if (one.model, one.speech) != ("vanilla", 1200.0))
-    short = section(replace(made(), times=gone), "", 326, "cost")
-    assert "Forward over 1 min: mstr takes 2.4 s" in short
-    assert "Over 20 min mstr alone was timed." in short
-    assert "| 20 min | 60000 | 48 |  |  | 144 |  |  |" in short
-
-
-@pytest.mark.parametrize(
-    ("ratios", "said"),
-    [
-        ((1.0, 1.01, 0.99, 1.0), "Forward: neither model is the faster by more than 2% at any length measured."),
-        (
-            (1.2, 0.9, 1.1, 3.0),
-            "mstr is the faster at 3 of 4 lengths, vanilla at 1 of 4 lengths, by up to 10% (at 6.5 s).",
-        ),
-        ((1.1, 1.0, 1.1, 1.2), "Forward: mstr is nowhere slower by more than 2%, and the faster at 3 of 4 lengths."),
-        (
-            (0.9, 1.2, 1.1, 0.95),
-            "mstr is the faster at 2 of 4 lengths, vanilla at 2 of 4 lengths, by up to 10% (at 1 s).",
-        ),
-    ],
-)
-def test_lines_that_cross_twice_or_lie_together_are_said_so(ratios, said):
-    by_speech = dict(zip(SPEECH, ratios, strict=True))
-    text = section(made(ours=lambda speech: speech, other=lambda speech: speech * by_speech[speech]), "", 326, "cost")
-    assert said in text
-
-
-def test_runs_are_counted_as_they_were():
-    alone = tuple(replace(one, runs=1 if one.speech == 1200 else 5 if one.speech == 60 else 9) for one in made().times)
-    text = section(replace(made(), times=alone), "", 326, "cost")
-    assert "Medians of 9 turns, of 5 from 1 min on; from 20 min on single runs." in text
-    unknown = tuple(replace(one, attention=None) for one in made().times if one.step != "forward")
-    assert section(
-        replace(made(), times=(*[t for t in made().times if t.step == "forward"], *unknown)), "", 326, "cost"
-    )
-
-
-def words_of(picture):
-    return ["".join(one.itertext()) for one in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_the_plot_is_the_same_each_time_and_names_its_lines(dark):
-    picture = drawn(made(), dark=dark)
-    assert picture == drawn(made(), dark=dark) != drawn(made(), dark=not dark)
-    words = [
-        "".join(one.itertext()) for one in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")
-    ]
-    assert {"forward", "training step", "memory", "arithmetic", "20 min"} <= set(words)
-    assert words.count("mstr") == words.count("vanilla") == 2
-
-
-def test_the_command_writes_the_page_and_its_plot(tmp_path, monkeypatch, pair):
-    monkeypatch.setattr("affekt.cost.page.published", lambda **_: pair)
-    command(output=tmp_path / "prices.md", lengths=written(tmp_path / "times.json", made()))
-    assert (tmp_path / "prices.md").read_text(encoding="utf-8") == page(pair, made(), "prices")
-    assert (tmp_path / "prices.svg").read_text(encoding="utf-8") == drawn(made())
-    assert (tmp_path / "prices-dark.svg").read_text(encoding="utf-8") == drawn(made(), dark=True)
-
-
-def test_the_page_in_the_docs_says_what_was_measured_last(pair):
-    times, docs = ROOT / "benchmarks" / "results" / "lengths.json", ROOT / "docs"
-    _, heading, said = (docs / "cost.md").read_text(encoding="utf-8").partition("\n## What the paper's count")
-    assert bool(heading) == times.exists(), "make cost puts into docs/cost.md what benchmarks/lengths.py measured"
-    if times.exists():
-        assert page(pair, read(times)).endswith(heading + said)
-        for name, dark in (("cost.svg", False), ("cost-dark.svg", True)):
-            # matplotlib's versions place lines differently by a hair.
-            assert words_of((docs / name).read_text(encoding="utf-8")) == words_of(drawn(read(times), dark=dark))

@@ -31,13 +31,6 @@ def cost(
     output: Annotated[
         Path | None, typer.Option(metavar="PAGE.md", help="Without MODEL: write a page on all models and presets.")
     ] = None,
-    lengths: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TIMES.json",
-            help="With --output: what benchmarks/lengths.py measured, with a plot beside the page.",
-        ),
-    ] = None,
 ) -> None:
     """Count parameters and operations of a model at its paper's sizes, and of the encoders that its paper puts before it."""
     import json as jsonlib
@@ -51,13 +44,11 @@ def cost(
         raise BadConfig(
             "--output writes all models at their papers' sizes: --frames, --classes and --json go with a model"
         )
-    if lengths is not None and output is None:
-        raise BadConfig("--lengths is for the page on all models: give --output docs/cost.md too, and no model")
     need("torch", extra="train", purpose="counting what a model costs")
     from affekt.cost import cost as count_cost
 
     if output is not None:
-        _write_page(output, lengths, measure, threads)
+        _write_page(output, measure, threads)
         return
     assert model is not None
     found = count_cost(
@@ -69,19 +60,11 @@ def cost(
         _print_table(found)
 
 
-def _write_page(output: Path, lengths: Path | None, measure: bool, threads: int) -> None:
+def _write_page(output: Path, measure: bool, threads: int) -> None:
     from affekt.cost.page import page, published
-    from affekt.reports.lengths import read
-    from affekt.reports.lengths_plot import drawn
 
-    found = None if lengths is None else read(lengths)
-    written = [output]
-    if found is not None:
-        for dark, ending in ((False, ".svg"), (True, "-dark.svg")):
-            written.append(output.with_name(output.stem + ending))
-            written[-1].write_text(drawn(found, dark=dark), encoding="utf-8")
-    output.write_text(page(published(measured=measure, threads=threads), found, output.stem), encoding="utf-8")
-    print(f"wrote {', '.join(map(str, written))}")
+    output.write_text(page(published(measured=measure, threads=threads)), encoding="utf-8")
+    print(f"wrote {output}")
 
 
 def _frames(words: list[str]) -> dict[str, int] | int | None:

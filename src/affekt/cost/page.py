@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from affekt.cost import Cost, cost
 from affekt.cost.encoders import EncoderCost
 from affekt.models import models
-from affekt.reports.lengths import OTHER, OURS, Lengths, compared, section
 from affekt.tables import table
 
 WHY = (
@@ -49,9 +48,8 @@ def published(*, measured: bool = False, threads: int = 1) -> list[Cost]:
     return [cost(name, measured=measured, threads=threads) for name in names]
 
 
-def page(costs: Sequence[Cost], lengths: Lengths | None = None, picture: str = "cost") -> str:
-    """The Markdown. What was measured, if anything was, stands apart at the end: single utterances, and by length, with a
-    plot beside the page, `picture`.svg and `picture`-dark.svg, which `affekt.reports.lengths_plot` draws."""
+def page(costs: Sequence[Cost]) -> str:
+    """Return the Markdown page; what was measured, if anything, is at its end."""
     whole = [one for one in costs if one.model in models]
     small = [one for one in costs if one.model not in models]
     parts = [HEAD, "## At the papers' sizes\n", _models(whole), "## Presets for two cores\n", _models(small)]
@@ -59,9 +57,6 @@ def page(costs: Sequence[Cost], lengths: Lengths | None = None, picture: str = "
     seen = [one for one in costs if one.latency_ms is not None]
     if seen:
         parts += [MEASURED.format(threads=seen[0].threads), _measured(seen)]
-    if lengths is not None:
-        ours, other = (next(one for one in whole if one.model == model) for model in (OURS, OTHER))
-        parts += [section(lengths, _counted(ours, other), ours.frames["speech"], picture)]
     return "\n".join(parts)
 
 
@@ -97,18 +92,6 @@ def _measured(costs: Iterable[Cost]) -> str:
         for one in costs
     ]
     return table(["model", "ms", "MiB"], rows)
-
-
-def _counted(ours: Cost, other: Cost) -> str:
-    assert ours.paper_flops is not None
-    assert other.paper_flops is not None
-    return (
-        f"For {ours.frames['speech']} frames the paper's rule counts {amount(ours.paper_flops)} operations for MSTR and "
-        f"{amount(other.paper_flops)} for its baseline, vanilla: {compared(other.paper_flops / ours.paper_flops, 'fewer')}. "
-        "It counts attention over all frames, but the weights of a linear layer once, whatever the number of frames. Applied "
-        f"to every frame, as they are, they make it {amount(ours.flops)} FLOPs and {amount(other.flops)}: "
-        f"{compared(other.flops / ours.flops, 'fewer')}.\n"
-    )
 
 
 def amount(flops: int) -> str:
