@@ -9,7 +9,7 @@ medians in milliseconds, and for our kernels the share of the card's copy bandwi
 for the bytes that must cross the card's memory (`bytes_moved`), over what we take. Where the plain formulation's memory
 would not do, it is left out.
 
-`--sweep` times the settings beside those in `gpu.THERE` and `BACK`; what is best there belongs there.
+`--sweep` times the settings beside those in `gpu.FORWARD` and `BACKWARD`; what is best there belongs there.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def measured(precision: str, batch: int, frames: int, options: FractalOptions, r
     for name, side in sides.items():
         steps[f"{name}, forward"] = partial(forward, side, inputs)
         steps[f"{name}, step"] = partial(step, side, inputs)
-    needed = [bytes_moved(batch, frames, DIM, itemsize=inputs[0].itemsize, back=back) for back in (False, True)]
+    needed = [
+        bytes_moved(batch, frames, DIM, itemsize=inputs[0].itemsize, backward=backward) for backward in (False, True)
+    ]
     steps["copy, forward"], steps["copy, step"] = copy_of(needed[0]), copy_of(sum(needed))
     milliseconds = interleaved(steps, runs, clock=clock)
     return {"precision": precision, "batch": batch, "frames": frames, "bytes": needed, "ms": milliseconds}
@@ -141,7 +143,7 @@ def sweep(options: FractalOptions, runs: int) -> None:
     """Our step at a size that fills the card, setting by setting; forward alone for those of the way there."""
     inputs = thirds(32, 4096, torch.float32)
     rows = []
-    for name, run in (("THERE", forward), ("BACK", step)):
+    for name, run in (("FORWARD", forward), ("BACKWARD", step)):
         usual = getattr(gpu, name)
         for elements in (256, 512, 1024, 2048):
             for registers, programs in ((96, 5), (128, 4), (168, 3), (255, 2)):

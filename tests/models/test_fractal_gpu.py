@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from affekt.models.layers.fractal import gpu
-from affekt.models.layers.fractal.gpu_plan import bytes_moved, form_for, walk_for
+from affekt.models.layers.fractal.gpu_plan import bytes_moved, kernel_constants, schedule
 from affekt.models.layers.fractal.options import FractalOptions
 from affekt.models.layers.fractal.torch_ops import fractal_scales
 
@@ -57,7 +57,7 @@ def agree(inputs, options, lengths=None):
 
 
 def small_launches(monkeypatch, elements):
-    for name in ("THERE", "BACK"):
+    for name in ("FORWARD", "BACKWARD"):
         monkeypatch.setattr(gpu, name, gpu.Launch(elements, registers=128, programs=1))
 
 
@@ -205,15 +205,15 @@ def test_the_kernels_compile_for_a_card_that_is_not_here(way, monkeypatch, tmp_p
         pytest.skip("this triton makes no code for NVIDIA's cards")
     kernel = getattr(importlib.import_module("affekt.models.layers.fractal.gpu_kernels"), way)
     options = FractalOptions(2, factor=2, scales=2, dropout=0.1)
-    form = form_for(options, width=16, frames=99, elements=512, ragged=True, double=False)
+    constants = kernel_constants(options, width=16, frames=99, elements=512, ragged=True, double=False)
     pair, numbers = ("i32", "i32"), "*fp32"
     streams = [(numbers,) * 3, (pair,) * 3, numbers, pair]
     if way == "differentiate_kernel":
         streams += [(numbers,) * 3, pair]
     kinds = [*streams, "*i64", numbers, *["i32"] * 6, "constexpr"]
-    source = compiler.ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), {(len(kinds) - 1,): form})
+    source = compiler.ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), {(len(kinds) - 1,): constants})
     card = targets.GPUTarget("cuda", 90, 32)
-    compiled = compiler.compile(source, target=card, options=gpu._options(gpu.BACK))
+    compiled = compiler.compile(source, target=card, options=gpu._compile_options(gpu.BACKWARD))
     # Between what is written to a program's memory and what reads it: after pooling, and after the coarse scale.
     assert compiled.asm["ptx"].count("bar.sync") >= 2
 
@@ -228,30 +228,35 @@ def test_bytes_are_those_of_the_tensors():
     output = torch.zeros(2, 5, 8)
     there = sum(x.nbytes for x in (*inputs, output))
     assert bytes_moved(2, 5, 8, itemsize=4) == there
-    assert bytes_moved(2, 5, 8, itemsize=4, back=True) == there + sum(x.nbytes for x in inputs)
+    assert bytes_moved(2, 5, 8, itemsize=4, backward=True) == there + sum(x.nbytes for x in inputs)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 16])
 @pytest.mark.parametrize("frames", [1, 26, 27, 1000, 65536])
 def test_tiles_are_whole_windows_of_the_coarsest_scale(factor, frames):
-    form = form_for(
+    constants = kernel_constants(
         FractalOptions(4, factor=factor, scales=5), width=48, frames=frames, elements=1024, ragged=False, double=False
     )
-    assert form.tile % factor**form.scales == 0
-    assert form.scales == 5 or factor**form.scales > frames >= factor ** (form.scales - 1)
-    rows = [form.tile // factor**scale for scale in range(1, form.scales)]
-    assert [*form.starts[1:], form.rows] == ([sum(rows[:k]) for k in range(len(rows) + 1)] if rows else [0])
-    assert form.lanes == 64
+    assert constants.tile % factor**constants.scales == 0
+    assert constants.scales == 5 or factor**constants.scales > frames >= factor ** (constants.scales - 1)
+    rows = [constants.tile // factor**scale for scale in range(1, constants.scales)]
+    assert [*constants.starts[1:], constants.rows] == ([sum(rows[:k]) for k in range(len(rows) + 1)] if rows else [0])
+    assert constants.lanes == 64
 
 
 @pytest.mark.parametrize("programs", [1, 8, 264])
 @pytest.mark.parametrize("frames", [1, 100, 9000])
 def test_every_item_has_one_program(programs, frames):
-    form = form_for(FractalOptions(4), width=64, frames=frames, elements=1024, ragged=True, double=False)
-    walk = walk_for(form, heads=12, frames=frames, programs=programs)
-    assert walk.programs <= programs
-    assert walk.tiles * form.tile >= frames > (walk.tiles - 1) * form.tile
-    assert (walk.programs - 1) * walk.share < walk.items == 12 * walk.tiles <= walk.programs * walk.share
+    constants = kernel_constants(FractalOptions(4), width=64, frames=frames, elements=1024, ragged=True, double=False)
+    work = schedule(constants, heads=12, frames=frames, programs=programs)
+    assert work.programs <= programs
+    assert work.tiles * constants.tile >= frames > (work.tiles - 1) * constants.tile
+    assert (
+        (work.programs - 1) * work.items_per_program
+        < work.items
+        == 12 * work.tiles
+        <= work.programs * work.items_per_program
+    )
 
 
 @pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs a GPU")

@@ -84,7 +84,7 @@ def test_thirds_of_one_projection_and_other_views_give_the_same():
     together = torch.randn(3, 40, 48, dtype=torch.float64)
     thirds = together.split(16, dim=2)
     expected = attend(*(x.contiguous() for x in thirds), FractalOptions(4))
-    assert cpu._rows(*thirds)[1][0].ctypes.data == together.data_ptr()  # no copy
+    assert cpu._as_rows(*thirds)[1][0].ctypes.data == together.data_ptr()  # no copy
     turned = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in thirds]
     longer = [torch.cat([x, x], dim=1)[:, :40] for x in thirds]
     for views in (thirds, turned, longer):
@@ -95,7 +95,7 @@ def test_thirds_of_one_projection_and_other_views_give_the_same():
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_threads_change_nothing(monkeypatch, batch):
-    monkeypatch.setattr(cpu, "SMALL", 0)
+    monkeypatch.setattr(cpu, "MAX_SERIAL_SIZE", 0)
     inputs = streams(30, batch=batch, gradient=True)
     results = []
     for threads in (1, 2, 3, 7):
@@ -110,9 +110,9 @@ def test_threads_change_nothing(monkeypatch, batch):
 @pytest.mark.parametrize("lengths", [[5], [5, 5, 5], [9, 1, 1], [0, 3], [7] * 8])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_every_head_of_every_utterance_is_done_once(monkeypatch, lengths, threads):
-    monkeypatch.setattr(cpu, "SMALL", 0)
+    monkeypatch.setattr(cpu, "MAX_SERIAL_SIZE", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    shares = cpu._shared(np.array(lengths), 8, heads=4)
+    shares = cpu._divide_work(np.array(lengths), 8, heads=4)
     assert 1 <= len(shares) <= threads
     done = sorted((u, h) for share in shares for u, first, end in share.tolist() for h in range(first, end))
     assert done == [(u, h) for u in range(len(lengths)) for h in range(4)]
@@ -209,7 +209,7 @@ def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypat
         return function, options
 
     monkeypatch.setattr(cpu_kernels, "njit", njit)
-    assert cpu_kernels.kept(len) == (len, {"nogil": True})
+    assert cpu_kernels.compile_cached(len) == (len, {"nogil": True})
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypat
         ([(1, 6, 4), (1, 3, 4), (1, 6, 4)], {}, r"a key of \(1, 3, 4\)"),
         ([(2, 9, 4), (2, 9, 4), (1, 9, 4)], {}, r"a value of \(1, 9, 4\)"),
         ([(9, 4)] * 3, {}, r"a query of \(9, 4\) and 2 heads"),
-        ([(1, 9, 5)] * 3, {}, "multiple of the heads"),
+        ([(1, 9, 5)] * 3, {}, "multiple of the number of heads"),
         ([(1, 9, 4)] * 3, {"heads": 0}, "heads = 0: expected a whole number, 1 or more"),
         ([(1, 9, 4)] * 3, {"factor": 1}, "factor = 1"),
         ([(1, 9, 4)] * 3, {"scales": 0}, "scales = 0"),

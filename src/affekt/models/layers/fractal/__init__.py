@@ -1,1 +1,1 @@
-"""Fractal attention: as torch operations, as numba kernels and as Triton kernels."""
+"""Fractal attention: in torch operations, in numba kernels for CPUs, and in Triton kernels for GPUs."""

@@ -30,41 +30,52 @@ def fractal_attention(
     mask_window_padding: bool = False,
     dropout: float = 0.0,
 ) -> Frames:
-    """Attention inside short windows at several time scales, summed: MSTR, sections 2.1 to 2.3, without W^O.
+    """Return the sum of attention inside short windows at several time scales: MSTR, sections 2.1 to 2.3, without W^O.
 
-    Takes the projected query, key and value, each (batch, frames, dim), any number of frames; gives (batch, frames, dim).
-    At scale k (0, 1, ...) the time axis is averaged over `factor**k` frames, the incomplete tail dropped; zero frames are
-    appended up to a multiple of `factor`; attention runs inside windows of `factor` frames; GELU; nearest up-sampling to
-    all frames, frame i taking `floor(i * n / frames)`. A scale that has no frame left contributes nothing.
+    At scale k (0, 1, ...) the time axis is averaged over `factor**k` frames, and an incomplete tail is dropped; zero frames
+    are appended up to a multiple of `factor`; attention runs inside windows of `factor` frames, followed by GELU and
+    nearest up-sampling to all frames: frame i takes frame `floor(i * n / frames)` of n. A scale without frames contributes
+    nothing. The result is differentiable once.
 
-    Differentiable once. Raises `BadConfig` for tensors that do not fit together and settings that cannot be.
+    Args:
+        query: projected queries, (batch, frames, dim), with any number of frames.
+        key: projected keys, of the same shape.
+        value: projected values, of the same shape.
+        heads: number of heads, a divisor of dim.
+        factor: frames of a window, and ratio between scales.
+        scales: number of scales.
+        mask: True for real frames, which precede the padding. Each utterance is then computed as if alone at its own length;
+            the output in its padding is undefined.
+        mask_window_padding: whether a softmax ignores the zero frames that fill the last window. The paper's operation count
+            includes them and its text is silent, so the default includes them.
+        dropout: probability with which an attention weight is dropped; pass 0 outside training.
 
-    mask: True where there is a frame, and frames stand first; the result is then that of each utterance alone at its own
-        length. What stands behind its end is nobody's.
-    mask_window_padding: whether the zero frames that fill up the last window are kept out of its softmax. The paper's
-        operation count includes them and its text is silent, so the default leaves them in.
-    dropout: share of the attention weights that are dropped; the caller passes 0 outside training.
+    Returns:
+        (batch, frames, dim).
+
+    Raises:
+        BadConfig: the tensors do not fit together, or an option is out of range.
     """
     return _attend(query, key, value, FractalOptions(heads, factor, scales, mask_window_padding, dropout), mask)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions, mask: Tensor | None) -> Tensor:
-    """By the fastest way that there is for such tensors; where they are traced, in torch's own operations."""
+    """Run the fastest implementation for these tensors; if they are traced, torch's own operations."""
     _check(query, key, value, options, mask)
     options = replace(options, scales=_scales_with_frames(query, options))
-    for way in () if is_traced(query) else (cpu, gpu):
-        if way.supports(query, options):
-            return way.attend(query, key, value, options, None if mask is None else mask.sum(dim=1))
-    levels = fractal_scales(query, key, value, mask=mask, **asdict(options))
-    return sum(levels[1:], start=levels[0])
+    for implementation in () if is_traced(query) else (cpu, gpu):
+        if implementation.supports(query, options):
+            return implementation.attend(query, key, value, options, None if mask is None else mask.sum(dim=1))
+    outputs = fractal_scales(query, key, value, mask=mask, **asdict(options))
+    return sum(outputs[1:], start=outputs[0])
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions, mask: Tensor | None) -> None:
-    """Raise `BadConfig` for tensors that do not belong together: compiled code would read past their ends."""
+    """Raise `BadConfig` for tensors that do not fit together: compiled code would read past their ends."""
     if query.ndim != 3 or query.shape[2] % options.heads:
         raise BadConfig(
             f"a query of {tuple(query.shape)} and {options.heads} heads: expected (batch, frames, dim), "
-            "with a dim that is a multiple of the heads"
+            "with dim a multiple of the number of heads"
         )
     for name, x in (("key", key), ("value", value)):
         if (x.shape, x.dtype, x.device) != (query.shape, query.dtype, query.device):
@@ -79,7 +90,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions, m
 
 
 def _scales_with_frames(query: Tensor, options: FractalOptions) -> int:
-    """How many scales are worth a look: those beyond have no frame, and contribute nothing."""
+    """Return the number of scales that have frames; further ones contribute nothing."""
     if is_traced(query):  # the length may be a symbol
         return options.scales
     return next((k for k in range(1, options.scales) if options.factor**k > query.shape[1]), options.scales)
@@ -88,10 +99,20 @@ def _scales_with_frames(query: Tensor, options: FractalOptions) -> int:
 class FractalAttention(nn.Module):
     """MSTR's attention with its projections: W^Q, W^K, W^V, fractal attention, mixing of the scales, W^O.
 
-    operator: what leads from one scale to the next: "average", "depthwise" or "convolution" (`ScaleOperator`).
-    mixer: "sum" of the scales (eq. 4); "concat", side by side, finest first, W^O then leading from all of them back to dim;
-        "attention", their mean weighted at every frame by a softmax over the scales that have frames, of one linear score
-        without bias (section 2.3 names scale attention and says no more of it).
+    Args:
+        dim: width of the input and the output.
+        heads: number of heads.
+        factor: frames of a window, and ratio between scales.
+        scales: number of scales.
+        mask_window_padding: whether a softmax ignores the zero frames that fill the last window.
+        dropout: probability with which an attention weight is dropped in training.
+        bias: whether the projections have biases.
+        temperature: divisor of the scores; None is the square root of a head's width.
+        operator: how one scale is computed from the previous one: "average", "depthwise" or "convolution" (`ScaleOperator`).
+        mixer: "sum" of the scales (eq. 4); "concat": side by side, finest first, with a W^O from all of them to dim;
+            "attention": their mean, weighted at every frame by a softmax over the scales that have frames, of one linear
+            score without bias (section 2.3 names scale attention without details).
+        upsampling: see `FractalOptions`.
     """
 
     def __init__(
@@ -122,30 +143,31 @@ class FractalAttention(nn.Module):
         if self.mixer == "sum" and not len(self.operators):
             query, key, value = project(x, self.query, self.key, self.value)
             return self.output(_attend(query, key, value, self._current_options(), mask))
-        levels = self._levels(x, mask)
-        return self.output(torch.cat(levels, dim=2) if self.mixer == "concat" else sum(levels[1:], start=levels[0]))
+        outputs = self._scale_outputs(x, mask)
+        return self.output(torch.cat(outputs, dim=2) if self.mixer == "concat" else sum(outputs[1:], start=outputs[0]))
 
     def explain(self, x: Frames, mask: FrameMask | None = None) -> Float[Tensor, "batch scales frames"]:
-        """Each scale's share of what is mixed: the norms of the scales' contributions, summing to one at every frame."""
-        norms = torch.stack([level.norm(dim=2) for level in self._levels(x, mask)], dim=1)
+        """Return each scale's fraction of the mixture: the norms of the scales' contributions, which sum to one at every
+        frame."""
+        norms = torch.stack([output.norm(dim=2) for output in self._scale_outputs(x, mask)], dim=1)
         return norms / norms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)
 
     def _current_options(self) -> FractalOptions:
         return self.options if self.training else replace(self.options, dropout=0.0)
 
-    def _levels(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
-        """What each scale contributes, finest first, weighted already where the mixer weighs."""
+    def _scale_outputs(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Return each scale's contribution, finest first, with the mixer's weights applied."""
         operators = self.operators if len(self.operators) else None
         streams = project(x, self.query, self.key, self.value)
-        levels = fractal_scales(*streams, mask=mask, operators=operators, **asdict(self._current_options()))
+        outputs = fractal_scales(*streams, mask=mask, operators=operators, **asdict(self._current_options()))
         if self.score is None:
-            return levels
-        scores = torch.cat([self.score(level) for level in levels], dim=2)
-        shares = scores.masked_fill(~self._filled(x, mask).unsqueeze(1), NEGATIVE).softmax(dim=2)
-        return [share * level for share, level in zip(shares.split(1, dim=2), levels, strict=True)]
+            return outputs
+        scores = torch.cat([self.score(output) for output in outputs], dim=2)
+        weights = scores.masked_fill(~self._nonempty_scales(x, mask).unsqueeze(1), NEGATIVE).softmax(dim=2)
+        return [weight * output for weight, output in zip(weights.split(1, dim=2), outputs, strict=True)]
 
-    def _filled(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(batch or 1, scales): True for the scales that have a frame."""
-        lengths = torch.ones_like(x[:1, :, 0], dtype=torch.bool) if mask is None else mask
+    def _nonempty_scales(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Return a mask of the scales that have frames, (batch or 1, scales)."""
+        real = torch.ones_like(x[:1, :, 0], dtype=torch.bool) if mask is None else mask
         sizes = self.options.factor ** torch.arange(self.options.scales, device=x.device)
-        return lengths.sum(dim=1, keepdim=True) >= sizes
+        return real.sum(dim=1, keepdim=True) >= sizes

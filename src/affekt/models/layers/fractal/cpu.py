@@ -1,7 +1,7 @@
-"""Fractal attention on a processor: the kernels of `cpu_kernels`, as torch sees them.
+"""Fractal attention on a CPU: torch's interface to the kernels in `cpu_kernels`.
 
-They are compiled by numba when they are first called, for 32 or for 64 bits, and kept on disk: a machine waits once, half a
-minute for both ways. As many threads take part as torch is set to use, where there is enough to do.
+numba compiles the kernels on their first call, for 32 or 64 bits, and caches them on disk: a machine waits once, half a
+minute for the forward and the backward pass. Up to as many threads run as torch is set to use, if there is enough work.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from affekt.models.layers.threads import run_in_parallel
 if TYPE_CHECKING:
     from affekt.models.layers.fractal.cpu_kernels import KernelOptions
 
-COMPUTED = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
-SMALL = 2**19  # features of all frames up to which a second thread takes longer to start than it saves
-UNEVEN = 1.15  # share of the mean that the busiest thread may have before utterances are divided by heads
-HUGE = 2**21  # bytes of a huge page
+COMPUTE_DTYPES = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
+MAX_SERIAL_SIZE = 2**19  # features of all frames, up to which starting a second thread takes longer than it saves
+MAX_IMBALANCE = 1.15  # ratio of the busiest thread's load to the mean, above which work is divided by heads
+HUGE_PAGE = 2**21  # bytes
 
 
 def supports(query: Tensor, options: FractalOptions) -> bool:  # noqa: ARG001 (all options are supported)
-    """Whether `attend` can do this: numba, and tensors on a processor."""
-    return query.device.type == "cpu" and query.dtype in COMPUTED and _has_numba()
+    """Return whether `attend` can compute this: numba is installed and the tensors are on a CPU."""
+    return query.device.type == "cpu" and query.dtype in COMPUTE_DTYPES and _has_numba()
 
 
 @functools.cache
@@ -54,11 +54,11 @@ def attend(
     options: FractalOptions,
     lengths: Int[Tensor, " batch"] | None = None,
 ) -> Frames:
-    """The sum over all scales of `torch_ops.fractal_scales`, with zeros behind an utterance's own frames.
+    """Return the sum of `torch_ops.fractal_scales` over all scales, with zeros in the padding.
 
-    lengths: of each utterance, that many frames are its own. 16-bit tensors are computed in 32 bits.
+    16-bit tensors are computed in 32 bits. `lengths` is the number of real frames of each utterance; None means all.
     """
-    precision = COMPUTED[query.dtype]
+    precision = COMPUTE_DTYPES[query.dtype]
     streams = [x.to(precision) for x in (query, key, value)]
     return _Attention.apply(*streams, options, lengths).to(query.dtype)  # type: ignore[no-untyped-call]
 
@@ -74,10 +74,10 @@ class _Attention(torch.autograd.Function):
         counts = np.full(batch, frames) if lengths is None else lengths.numpy().astype(np.int64)
         settings = _kernel_options(options, query)
         out = _empty(query)
-        columns, streams = _rows(query, key, value)
+        columns, streams = _as_rows(query, key, value)
         run_in_parallel(
             lambda tasks: cpu_kernels.forward(*streams, columns, _flat(out), frames, tasks, counts, settings),
-            _shared(counts, dim, options.heads),
+            _divide_work(counts, dim, options.heads),
         )
         ctx.save_for_backward(query, key, value)
         ctx.counts, ctx.settings = counts, settings
@@ -91,11 +91,13 @@ class _Attention(torch.autograd.Function):
         query, key, value = ctx.saved_tensors
         _, frames, dim = query.shape
         gradients = [_empty(query) for _ in range(3)]
-        owed, out = _flat(gradient.contiguous()), [_flat(x) for x in gradients]
-        columns, streams = _rows(query, key, value)
+        output_gradient, out = _flat(gradient.contiguous()), [_flat(x) for x in gradients]
+        columns, streams = _as_rows(query, key, value)
         run_in_parallel(
-            lambda tasks: cpu_kernels.backward(*streams, columns, owed, *out, frames, tasks, ctx.counts, ctx.settings),
-            _shared(ctx.counts, dim, ctx.settings.heads),
+            lambda tasks: cpu_kernels.backward(
+                *streams, columns, output_gradient, *out, frames, tasks, ctx.counts, ctx.settings
+            ),
+            _divide_work(ctx.counts, dim, ctx.settings.heads),
         )
         return *gradients, None, None
 
@@ -118,8 +120,8 @@ def _kernel_options(options: FractalOptions, query: Tensor) -> KernelOptions:
     )
 
 
-def _rows(*streams: Tensor) -> tuple[tuple[int, ...], list[NDArray[Any]]]:
-    """Streams as rows of frames, (batch * frames, row), and the column that each begins at: views where that can be."""
+def _as_rows(*streams: Tensor) -> tuple[tuple[int, ...], list[NDArray[Any]]]:
+    """Return streams as rows of frames, (batch * frames, row), and each one's first column; views where possible."""
     columns, arrays = list[int](), []
     for x in streams:
         (batch, frames, dim), row, offset = x.shape, x.stride(1), int(x.storage_offset())
@@ -139,15 +141,15 @@ def _flat(x: Tensor) -> NDArray[Any]:
 
 
 def _empty(like: Tensor) -> Tensor:
-    """Contiguous memory that nothing was written to. Linux is asked for huge pages: of large results most of the time would
-    otherwise go to the system handing out small ones."""
-    made = torch.empty(like.shape, dtype=like.dtype)
-    start = -(-made.data_ptr() // HUGE) * HUGE
-    size = (made.data_ptr() + made.nbytes) // HUGE * HUGE - start
+    """Allocate contiguous memory. Ask Linux for huge pages: otherwise large results would spend most of the time on the
+    allocation of small ones."""
+    memory = torch.empty(like.shape, dtype=like.dtype)
+    start = -(-memory.data_ptr() // HUGE_PAGE) * HUGE_PAGE
+    size = (memory.data_ptr() + memory.nbytes) // HUGE_PAGE * HUGE_PAGE - start
     advise = _advise()
     if size > 0 and advise:
         advise(start, size)
-    return made
+    return memory
 
 
 @functools.cache
@@ -161,20 +163,23 @@ def _advise() -> Callable[[int, int], object] | None:
     return lambda start, size: advise(ctypes.c_void_p(start), ctypes.c_size_t(size), huge_pages)
 
 
-def _shared(lengths: NDArray[np.int64], dim: int, heads: int) -> list[NDArray[np.int64]]:
-    """What each thread does: rows of (utterance, first head, end). Whole utterances, longest first, unless that leaves some
-    threads with much less than others: then every thread takes some heads of all."""
-    threads = torch.get_num_threads() if int(lengths.sum()) * dim > SMALL else 1
-    shares: list[list[tuple[int, int, int]]] = [[] for _ in range(threads)]
+def _divide_work(lengths: NDArray[np.int64], dim: int, heads: int) -> list[NDArray[np.int64]]:
+    """Return the tasks of each thread: rows of (utterance, first head, last head + 1).
+
+    Threads get whole utterances, longest first, unless the loads become too uneven: then every thread gets some heads of
+    all utterances.
+    """
+    threads = torch.get_num_threads() if int(lengths.sum()) * dim > MAX_SERIAL_SIZE else 1
+    work: list[list[tuple[int, int, int]]] = [[] for _ in range(threads)]
     loads = [0] * threads
     for utterance in np.argsort(-lengths, kind="stable").tolist():
         lightest = loads.index(min(loads))
         loads[lightest] += int(lengths[utterance])
-        shares[lightest].append((utterance, 0, heads))
-    if max(loads) * threads > UNEVEN * sum(loads):
+        work[lightest].append((utterance, 0, heads))
+    if max(loads) * threads > MAX_IMBALANCE * sum(loads):
         edges = [heads * thread // threads for thread in range(threads + 1)]
-        shares = [
+        work = [
             [(utterance, head, end) for utterance in range(len(lengths)) if head < end]
             for head, end in itertools.pairwise(edges)
         ]
-    return [np.array(share, np.int64) for share in shares if share]
+    return [np.array(tasks, np.int64) for tasks in work if tasks]

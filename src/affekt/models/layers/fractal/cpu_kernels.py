@@ -1,13 +1,12 @@
-"""Fractal attention compiled by numba: what one thread does, for some heads of some utterances.
+"""Fractal attention compiled by numba: the work of one thread, for some heads of some utterances.
 
-An utterance is followed in tiles of `factor**scales` frames, so that what the scales hand to each other stays in the
-processor's cache: every element of query, key and value is read from memory once, and every element of the output written
-once (on the way back the inputs are read twice, the second time from the cache). Sums may be reordered, and so run in
-vectors; NaN stays NaN.
+An utterance is processed in tiles of `factor**scales` frames, so that intermediate results stay in the CPU's cache: every
+element of query, key and value is read from memory once, and every element of the output is written once (the backward pass
+reads the inputs twice, the second time from the cache). Sums may be reordered, so that they can be vectorised; NaN stays NaN.
 
-Arrays are rows of frames, (batch * frames, row), of which a stream has the features from its first column on: the thirds of
-one fused projection need no copy. Windows are (factor, row) slices. All is in one file, because numba's cache on disk only
-notices a change of the file that the compiled function stands in.
+Arrays are rows of frames, (batch * frames, row); a stream's features begin at its first column, so the thirds of one fused
+projection need no copy. Windows are (factor, row) slices. Everything is in one file, because numba's cache on disk only
+notices changes of the file that contains the compiled function.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 COMPILED: dict[str, Any] = {"fastmath": FAST, "error_model": "numpy", "nogil": True}
 
 
-def kept(function: Any) -> Any:
-    """Compiled when it is first called, and kept on disk, beside this file or else in the user's folder for caches. Where
-    neither can be written, it is compiled in every process."""
+def compile_cached(function: Any) -> Any:
+    """Compile a function on its first call and cache it on disk, beside this file or in the user's cache folder. If neither
+    is writable, compile it in every process."""
     try:
         return njit(function, nogil=True, cache=True)
     except RuntimeError:
         return njit(function, nogil=True)
 
 
-# The normal distribution's function, and the derivative of GELU, each less a half and over x: polynomials in
-# t = 2 (x / limit)**2 - 1 of least largest error, the constant first. Beyond the limit both are constant within 1e-7.
-# tests/models/test_fractal_kernels.py measures them.
+# The normal distribution function and the derivative of GELU, each minus one half and divided by x, as minimax polynomials in
+# t = 2 (x / limit)**2 - 1, constant term first. Beyond the limit both are constant within 1e-7.
+# tests/models/test_fractal_kernels.py measures their errors.
 LIMIT, SLOPE_LIMIT = np.float32(5.25), np.float32(5.5)
 NORMAL = [0.1346593498554103, -0.06712659297749193, 0.04964519420754171, -0.039771219474829825, 0.03204525805735329]
 NORMAL += [-0.024965417753283075, 0.018425452785702987, -0.013090537856843823, 0.008839669025471994]
@@ -57,7 +56,9 @@ SLOPE += [
 SLOPE += [-0.005017696723311764]
 A0, A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12, A13 = map(np.float32, NORMAL)
 B0, B1, B2, B3, B4, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14, B15 = map(np.float32, SLOPE)
-E0, E1, E2, E3, E4, E5, E6 = (np.float32(math.log(2) ** i / math.factorial(i)) for i in range(7))  # Taylor's, of 2**x
+E0, E1, E2, E3, E4, E5, E6 = (
+    np.float32(math.log(2) ** i / math.factorial(i)) for i in range(7)
+)  # Taylor series of 2**x
 TO_BINARY = np.float32(1 / math.log(2))
 ZERO, ONE, HALF, SMALLEST = np.float32(0), np.float32(1), np.float32(0.5), np.float32(-126)
 NORMAL_SCALE, SLOPE_SCALE = np.float32(2 / 5.25**2), np.float32(2 / 5.5**2)
@@ -66,17 +67,17 @@ ROOT_HALF, ROOT_CIRCLE = math.sqrt(0.5), math.sqrt(0.5 / math.pi)
 
 @no_type_check
 def gelu(x):
-    """x times the normal distribution's function; in 32 bits to 3e-7 of the larger of x and 1."""
+    """Return x times the normal distribution function; in 32 bits with an error of up to 3e-7 max(x, 1)."""
 
 
 @no_type_check
 def gelu_slope(x):
-    """The derivative of `gelu`."""
+    """Return the derivative of `gelu`."""
 
 
 @no_type_check
 def exponential(x):
-    """e to the x, for x up to zero."""
+    """Return e to the power of x, for x up to zero."""
 
 
 @overload(gelu, jit_options=COMPILED)
@@ -132,48 +133,49 @@ def _exponential(x):
 
 
 class KernelOptions(NamedTuple):
-    """scale: what scores are multiplied by. growth: of weights that dropout leaves, 1 without dropout; threshold: of 2**32,
-    what it drops. masked: whether zero frames are kept out of the softmax. repeat: the other up-sampling."""
+    """`FractalOptions` as the kernels take them."""
 
     heads: int
     factor: int
     scales: int
-    masked: bool
-    repeat: bool
-    scale: Any
-    growth: Any
-    threshold: Any
+    masked: bool  # whether a softmax ignores zero frames
+    repeat: bool  # up-sampling by repetition
+    scale: Any  # factor of the scores
+    growth: Any  # factor of the weights that dropout keeps; 1 without dropout
+    threshold: Any  # random numbers of 32 bits below this are dropped
     seed: Any
 
 
 class Layout(NamedTuple):
-    """Of an utterance at each scale: its frames; their rows in the buffers of a tile; and the numbering of its windows."""
+    """The arrangement of an utterance at each scale, in the buffers of a tile."""
 
-    counts: Any
-    first: Any  # of a tile's rows, behind a row for the last of the tile before; nothing is kept of the finest scale
-    rows: Any
-    size: Any  # rows in all
-    numbers: Any
+    counts: Any  # frames of the utterance
+    first: (
+        Any  # first row of a tile, after one row for the last frame of the previous tile; the finest scale has no rows
+    )
+    rows: Any  # rows of a tile
+    size: Any  # rows of all scales
+    numbers: Any  # number of the first window
 
 
 @njit(**COMPILED)
 @no_type_check
-def _random(place, seed):
-    """A uniform 32-bit number for a place, in the manner of MurmurHash3's last steps, the seed's halves mixed in."""
-    h = np.uint32(np.uint32(place * np.uint32(0x9E3779B1)) + np.uint32(seed))
+def _random(position, seed):
+    """Return a uniform 32-bit number for a position, like MurmurHash3's final steps with the seed's halves mixed in."""
+    h = np.uint32(np.uint32(position * np.uint32(0x9E3779B1)) + np.uint32(seed))
     h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
     h = np.uint32(np.uint32(h ^ np.uint32(seed >> np.uint64(32))) * np.uint32(0x2C1B3C6D))
     h = np.uint32(np.uint32(h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
     return np.uint32(h ^ (h >> np.uint32(16)))
 
 
-# Scores and weights of a window are (keys, queries * heads): what a softmax adds up lies one below the other.
+# Scores and weights of a window are (keys, queries * heads): a softmax sums over a column.
 
 
 @njit(**COMPILED)
 @no_type_check
 def _products(a, a_column, b, b_column, width, scores):
-    """Of every row of one window with every row of another: scores[j, i * heads + h] is of a's row i and b's row j."""
+    """Multiply every row of one window with every row of another: scores[j, i * heads + h] is for a's row i, b's row j."""
     factor = a.shape[0]
     heads = scores.shape[1] // factor
     if factor == 3:
@@ -181,13 +183,13 @@ def _products(a, a_column, b, b_column, width, scores):
         return
     for i in range(factor):
         for j in range(factor):
-            one, other, row = a[i], b[j], scores[j]
+            a_row, b_row, row = a[i], b[j], scores[j]
             for head in range(heads):
                 total = scores.dtype.type(0)
                 p, r = np.uint64(a_column + head * width), np.uint64(b_column + head * width)
-                for place in range(width):
-                    x = np.uint64(place)
-                    total += one[p + x] * other[r + x]
+                for feature in range(width):
+                    x = np.uint64(feature)
+                    total += a_row[p + x] * b_row[r + x]
                 row[i * heads + head] = total
 
 
@@ -199,8 +201,8 @@ def _products_of_three(a, a_column, b, b_column, heads, width, scores):
     for head in range(heads):
         s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = scores.dtype.type(0)
         p, r = np.uint64(a_column + head * width), np.uint64(b_column + head * width)
-        for place in range(width):
-            x, y = p + np.uint64(place), r + np.uint64(place)
+        for feature in range(width):
+            x, y = p + np.uint64(feature), r + np.uint64(feature)
             c0, c1, c2, d0, d1, d2 = a0[x], a1[x], a2[x], b0[y], b1[y], b2[y]
             s0 += c0 * d0
             s1 += c0 * d1
@@ -219,7 +221,7 @@ def _products_of_three(a, a_column, b, b_column, heads, width, scores):
 @njit(**COMPILED)
 @no_type_check
 def _softmax(scores, keys, scale):
-    """In place, over the first `keys` keys; the others get nothing."""
+    """Apply a softmax over the first `keys` keys, in place; the others get zero."""
     one = scores.dtype.type(1)
     if keys == 3:
         s0, s1, s2 = scores[0], scores[1], scores[2]
@@ -227,8 +229,8 @@ def _softmax(scores, keys, scale):
             largest = max(max(s0[x], s1[x]), s2[x])
             e0, e1 = exponential((s0[x] - largest) * scale), exponential((s1[x] - largest) * scale)
             e2 = exponential((s2[x] - largest) * scale)
-            share = one / (e0 + e1 + e2)
-            s0[x], s1[x], s2[x] = e0 * share, e1 * share, e2 * share
+            inverse = one / (e0 + e1 + e2)
+            s0[x], s1[x], s2[x] = e0 * inverse, e1 * inverse, e2 * inverse
     else:
         for x in range(scores.shape[1]):
             largest = scores[0, x]
@@ -245,34 +247,34 @@ def _softmax(scores, keys, scale):
 
 @njit(**COMPILED)
 @no_type_check
-def _drop(weights, dropped, heads, options, place):
-    """The weights that dropout leaves. Its numbers depend on seed and place alone: the way back draws the same."""
+def _drop(weights, dropped, heads, options, position):
+    """Apply dropout. Its random numbers depend on the seed and the position only, so the backward pass draws the same."""
     factor = weights.shape[0]
     for key in range(factor):
         for query in range(factor):
             for head in range(heads):
                 x = query * heads + head
-                stays = _random(np.uint32(place + head), options.seed) >= options.threshold
-                dropped[key, x] = weights[key, x] * options.growth if stays else weights.dtype.type(0)
-            place += options.heads
+                keep = _random(np.uint32(position + head), options.seed) >= options.threshold
+                dropped[key, x] = weights[key, x] * options.growth if keep else weights.dtype.type(0)
+            position += options.heads
 
 
 @njit(**COMPILED)
 @no_type_check
-def _weigh(streams, columns, width, keys, options, place, weights, dropped):
-    """A window's attention weights, and those that dropout leaves: the same without it."""
+def _weigh(streams, columns, width, keys, options, position, weights, dropped):
+    """Compute a window's attention weights; return them after dropout."""
     _products(streams[0], columns[0], streams[1], columns[1], width, weights)
     _softmax(weights, keys, options.scale)
     if options.growth == 1:
         return weights
-    _drop(weights, dropped, weights.shape[1] // weights.shape[0], options, place)
+    _drop(weights, dropped, weights.shape[1] // weights.shape[0], options, position)
     return dropped
 
 
 @njit(**COMPILED)
 @no_type_check
 def _mix(v, v_column, weights, width, out, out_column):
-    """GELU of the weighted values."""
+    """Compute the GELU of the weighted values."""
     factor = v.shape[0]
     heads = weights.shape[1] // factor
     if factor == 3:
@@ -284,12 +286,12 @@ def _mix(v, v_column, weights, width, out, out_column):
             p, r = np.uint64(v_column + head * width), np.uint64(out_column + head * width)
             for j in range(factor):
                 value, weight = v[j], weights[j, i * heads + head]
-                for place in range(width):
-                    x = np.uint64(place)
+                for feature in range(width):
+                    x = np.uint64(feature)
                     before = row[r + x] if j else weights.dtype.type(0)
                     row[r + x] = before + weight * value[p + x]
-            for place in range(width):
-                x = np.uint64(place)
+            for feature in range(width):
+                x = np.uint64(feature)
                 row[r + x] = gelu(row[r + x])
 
 
@@ -303,8 +305,8 @@ def _mix_three(v, v_column, weights, heads, width, out, out_column):
         w3, w4, w5 = r0[heads + head], r1[heads + head], r2[heads + head]
         w6, w7, w8 = r0[2 * heads + head], r1[2 * heads + head], r2[2 * heads + head]
         p, r = np.uint64(v_column + head * width), np.uint64(out_column + head * width)
-        for place in range(width):
-            x, y = p + np.uint64(place), r + np.uint64(place)
+        for feature in range(width):
+            x, y = p + np.uint64(feature), r + np.uint64(feature)
             a, b, c = v0[x], v1[x], v2[x]
             o0[y] = gelu(w0 * a + w1 * b + w2 * c)
             o1[y] = gelu(w3 * a + w4 * b + w5 * c)
@@ -314,36 +316,36 @@ def _mix_three(v, v_column, weights, heads, width, out, out_column):
 @njit(**COMPILED)
 @no_type_check
 def _average(window, column, out):
-    """The mean of a window's frames."""
+    """Compute the mean of a window's frames."""
     factor, first = window.shape[0], np.uint64(column)
-    share = out.dtype.type(1) / out.dtype.type(factor)
+    weight = out.dtype.type(1) / out.dtype.type(factor)
     if factor == 3:
         a, b, c = window[0], window[1], window[2]
-        for place in range(out.shape[0]):
-            x = first + np.uint64(place)
-            out[place] = (a[x] + b[x] + c[x]) * share
+        for feature in range(out.shape[0]):
+            x = first + np.uint64(feature)
+            out[feature] = (a[x] + b[x] + c[x]) * weight
         return
     out[:] = 0
     for index in range(factor):
         row = window[index]
-        for place in range(out.shape[0]):
-            out[place] += row[first + np.uint64(place)] * share
+        for feature in range(out.shape[0]):
+            out[feature] += row[first + np.uint64(feature)] * weight
 
 
 @njit(**COMPILED)
 @no_type_check
-def _copy(rows, column, out, out_column, features, given):
-    """The first `given` rows; what else there is in `out` becomes zero frames."""
-    for row in range(given):
+def _copy(rows, column, out, out_column, features, num_rows):
+    """Copy the first `num_rows` rows, and set the remaining rows of `out` to zero."""
+    for row in range(num_rows):
         out[row, out_column : out_column + features] = rows[row, column : column + features]
-    for row in range(given, out.shape[0]):
+    for row in range(num_rows, out.shape[0]):
         out[row, out_column : out_column + features] = 0
 
 
 @njit(**COMPILED)
 @no_type_check
 def _source(frame, count, frames, size, repeat):
-    """The frame, of `count`, that one of `frames` takes in up-sampling."""
+    """Return which of `count` frames is up-sampled to this one of `frames` frames."""
     return min(frame // size, count - 1) if repeat else frame * count // frames
 
 
@@ -364,10 +366,10 @@ def _layout(length, longest, utterance, factor, scales):
     return Layout(counts, first, rows, size, numbers + utterance * number)
 
 
-@kept
+@compile_cached
 @no_type_check
 def forward(q, k, v, columns, out, frames, tasks, lengths, options):
-    """Fractal attention of some tasks, (utterance, first head, end) each, into `out`, (batch * frames, features)."""
+    """Compute the tasks, (utterance, first head, last head + 1) each, into `out`, (batch * frames, features)."""
     for utterance, head, end in tasks:
         _forward(q, k, v, columns, out, frames, utterance, head, end, lengths[utterance], options)
 
@@ -381,52 +383,52 @@ def _forward(q, k, v, columns, out, frames, utterance, head, end, length, option
     layout = _layout(length, frames, utterance, factor, scales)
     gathered = np.zeros(
         (scales, 3, factor, features), out.dtype
-    )  # the window that each scale fills; at 0 one cut short
+    )  # the current window of each scale; at 0 an incomplete one
     outputs = np.zeros((layout.size, features), out.dtype)
     scores = np.zeros((2, factor, factor * heads), out.dtype)
     for start in range(0, length, factor**scales):
         stop = min(length, start + factor**scales)
         windows = (stop - start + factor - 1) // factor
-        # The finest windows in turn; at the end, of every coarser scale the one that is not full, if there is one.
-        for turn in range(windows + (scales - 1 if stop == length else 0)):
-            scale = max(0, turn - windows + 1)
-            window = start // factor + turn if scale == 0 else layout.counts[scale] // factor
-            given = min(factor, layout.counts[scale] - window * factor)
+        # All windows of the finest scale; at the end, the incomplete window of every coarser scale, if there is one.
+        for step in range(windows + (scales - 1 if stop == length else 0)):
+            scale = max(0, step - windows + 1)
+            window = start // factor + step if scale == 0 else layout.counts[scale] // factor
+            num_real = min(factor, layout.counts[scale] - window * factor)
             row, at = begin + window * factor, layout.first[scale] + window * factor - start // factor**scale
             streams, firsts = (gathered[scale, 0], gathered[scale, 1], gathered[scale, 2]), (0, 0, 0)
             target, first = outputs[at : at + factor], 0
-            if given == 0:
+            if num_real == 0:
                 continue
-            if scale == 0 and given == factor:
+            if scale == 0 and num_real == factor:
                 streams = (q[row : row + factor], k[row : row + factor], v[row : row + factor])
                 firsts = (columns[0] + low, columns[1] + low, columns[2] + low)
                 target, first = out[row : row + factor], low
             elif scale == 0:
-                _copy(q[row : row + given], columns[0] + low, streams[0], 0, features, given)
-                _copy(k[row : row + given], columns[1] + low, streams[1], 0, features, given)
-                _copy(v[row : row + given], columns[2] + low, streams[2], 0, features, given)
+                _copy(q[row : row + num_real], columns[0] + low, streams[0], 0, features, num_real)
+                _copy(k[row : row + num_real], columns[1] + low, streams[1], 0, features, num_real)
+                _copy(v[row : row + num_real], columns[2] + low, streams[2], 0, features, num_real)
                 target = streams[0]
             else:
-                gathered[scale, :, given:] = 0
+                gathered[scale, :, num_real:] = 0
             while True:
-                place = (layout.numbers[scale] + window) * factor * factor * options.heads + head
-                keys = given if options.masked else factor
-                left = _weigh(streams, firsts, width, keys, options, place, scores[0], scores[1])
-                _mix(streams[2], firsts[2], left, width, target, first)
-                turn_above, scale = window % factor, scale + 1
-                if given < factor or scale == scales:
+                position = (layout.numbers[scale] + window) * factor * factor * options.heads + head
+                keys = num_real if options.masked else factor
+                kept_weights = _weigh(streams, firsts, width, keys, options, position, scores[0], scores[1])
+                _mix(streams[2], firsts[2], kept_weights, width, target, first)
+                slot, scale = window % factor, scale + 1
+                if num_real < factor or scale == scales:
                     break
                 for stream in range(3):
-                    _average(streams[stream], firsts[stream], gathered[scale, stream, turn_above])
-                if turn_above != factor - 1:
+                    _average(streams[stream], firsts[stream], gathered[scale, stream, slot])
+                if slot != factor - 1:
                     break
-                # A window that is full is a frame of the next scale, and has filled a window there.
+                # A complete window is a frame of the next scale, which has now completed a window there.
                 window //= factor
                 streams, firsts = (gathered[scale, 0], gathered[scale, 1], gathered[scale, 2]), (0, 0, 0)
                 at = layout.first[scale] + window * factor - start // factor**scale
                 target, first = outputs[at : at + factor], 0
-            if given < factor and scale == 1:
-                _copy(target, 0, out[row : row + given], low, features, given)
+            if num_real < factor and scale == 1:
+                _copy(target, 0, out[row : row + num_real], low, features, num_real)
         _add_scales(out, low, features, begin, start, stop, length, outputs, layout, options)
         for scale in range(1, scales):
             outputs[layout.first[scale] - 1] = outputs[layout.first[scale] + layout.rows[scale] - 1]
@@ -437,7 +439,7 @@ def _forward(q, k, v, columns, out, frames, utterance, head, end, length, option
 @njit(**COMPILED)
 @no_type_check
 def _add_scales(out, column, features, begin, start, stop, length, outputs, layout, options):
-    """Up-sampling of a tile: what the coarser scales hold for each of its frames is added."""
+    """Up-sample the coarser scales of a tile and add them to its frames."""
     first = np.uint64(column)
     for frame in range(start, stop):
         row, size = out[begin + frame], 1
@@ -446,60 +448,62 @@ def _add_scales(out, column, features, begin, start, stop, length, outputs, layo
             if layout.counts[scale]:
                 source = _source(frame, layout.counts[scale], length, size, options.repeat)
                 other = outputs[layout.first[scale] + source - start // size]
-                for place in range(features):
-                    row[first + np.uint64(place)] += other[place]
+                for feature in range(features):
+                    row[first + np.uint64(feature)] += other[feature]
 
 
-# The way back. Weights and mixed values are computed again, scale by scale from the coarsest down: what a frame's queries,
-# keys and values owe to the next scale is a share of what that scale's frame owes.
+# The backward pass. Weights and mixed values are recomputed, from the coarsest scale to the finest: the gradient that a
+# frame's query, key and value get from the next scale is a fraction of the gradient of that scale's frame.
 
 
 @njit(**COMPILED)
 @no_type_check
-def _unmix(v, v_column, weights, owed, owed_column, more, share, width, dv, dv_column, products):
-    """Through `_mix`: owed is the gradient of its output. Gradient of the values, with a share of `more` added to each, into
-    dv; of the weights, into `products`."""
+def _mix_backward(v, v_column, weights, grad, grad_column, coarse, ratio, width, dv, dv_column, products):
+    """Differentiate `_mix`, given the gradient `grad` of its output. Write the gradient of the values, plus
+    `ratio * coarse`, into dv, and that of the weights into `products`."""
     factor = v.shape[0]
     heads = weights.shape[1] // factor
     if factor == 3:
-        _unmix_three(v, v_column, weights, heads, owed, owed_column, more, share, width, dv, dv_column, products)
+        _mix_backward_three(
+            v, v_column, weights, heads, grad, grad_column, coarse, ratio, width, dv, dv_column, products
+        )
         return
     products[:] = 0
     for head in range(heads):
-        p, o, d = v_column + head * width, owed_column + head * width, dv_column + head * width
-        for place in range(width):
+        p, o, d = v_column + head * width, grad_column + head * width, dv_column + head * width
+        for feature in range(width):
             for j in range(factor):
-                dv[j, d + place] = more[head * width + place] * share
+                dv[j, d + feature] = coarse[head * width + feature] * ratio
             for i in range(factor):
                 x = i * heads + head
                 mixed = weights.dtype.type(0)
                 for j in range(factor):
-                    mixed += weights[j, x] * v[j, p + place]
-                slope = owed[i, o + place] * gelu_slope(mixed)
+                    mixed += weights[j, x] * v[j, p + feature]
+                slope = grad[i, o + feature] * gelu_slope(mixed)
                 for j in range(factor):
-                    dv[j, d + place] += weights[j, x] * slope
-                    products[j, x] += slope * v[j, p + place]
+                    dv[j, d + feature] += weights[j, x] * slope
+                    products[j, x] += slope * v[j, p + feature]
 
 
 @njit(**COMPILED)
 @no_type_check
-def _unmix_three(v, v_column, weights, heads, owed, owed_column, more, share, width, dv, dv_column, products):
-    v0, v1, v2, g0, g1, g2, d0, d1, d2 = v[0], v[1], v[2], owed[0], owed[1], owed[2], dv[0], dv[1], dv[2]
+def _mix_backward_three(v, v_column, weights, heads, grad, grad_column, coarse, ratio, width, dv, dv_column, products):
+    v0, v1, v2, g0, g1, g2, d0, d1, d2 = v[0], v[1], v[2], grad[0], grad[1], grad[2], dv[0], dv[1], dv[2]
     r0, r1, r2, p0, p1, p2 = weights[0], weights[1], weights[2], products[0], products[1], products[2]
     for head in range(heads):
         w0, w1, w2 = r0[head], r1[head], r2[head]
         w3, w4, w5 = r0[heads + head], r1[heads + head], r2[heads + head]
         w6, w7, w8 = r0[2 * heads + head], r1[2 * heads + head], r2[2 * heads + head]
         s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = weights.dtype.type(0)
-        p, o = np.uint64(v_column + head * width), np.uint64(owed_column + head * width)
+        p, o = np.uint64(v_column + head * width), np.uint64(grad_column + head * width)
         d, m = np.uint64(dv_column + head * width), np.uint64(head * width)
-        for place in range(width):
-            at = np.uint64(place)
+        for feature in range(width):
+            at = np.uint64(feature)
             a, b, c = v0[p + at], v1[p + at], v2[p + at]
             f = g0[o + at] * gelu_slope(w0 * a + w1 * b + w2 * c)
             g = g1[o + at] * gelu_slope(w3 * a + w4 * b + w5 * c)
             h = g2[o + at] * gelu_slope(w6 * a + w7 * b + w8 * c)
-            extra = more[m + at] * share
+            extra = coarse[m + at] * ratio
             d0[d + at] = w0 * f + w3 * g + w6 * h + extra
             d1[d + at] = w1 * f + w4 * g + w7 * h + extra
             d2[d + at] = w2 * f + w5 * g + w8 * h + extra
@@ -519,53 +523,56 @@ def _unmix_three(v, v_column, weights, heads, owed, owed_column, more, share, wi
 
 @njit(**COMPILED)
 @no_type_check
-def _unweigh(weights, heads, keys, options, place, owed):
-    """Through softmax and dropout, in place: from the gradient of what dropout left to that of the products."""
+def _weigh_backward(weights, heads, keys, options, position, grad):
+    """Differentiate softmax and dropout in place: from the gradient of the weights after dropout to that of the products."""
     if options.growth != 1:
-        _drop(owed, owed, heads, options, place)
-    for x in range(owed.shape[1]):
-        total = owed.dtype.type(0)
+        _drop(grad, grad, heads, options, position)
+    for x in range(grad.shape[1]):
+        total = grad.dtype.type(0)
         for key in range(keys):
-            total += weights[key, x] * owed[key, x]
+            total += weights[key, x] * grad[key, x]
         for key in range(keys):
-            owed[key, x] = weights[key, x] * (owed[key, x] - total) * options.scale
-    owed[keys:] = 0
+            grad[key, x] = weights[key, x] * (grad[key, x] - total) * options.scale
+    grad[keys:] = 0
 
 
 @njit(**COMPILED)
 @no_type_check
-def _spread(owed, turned, other, other_column, more, share, width, out, out_column):
-    """Through `_products`, for one side: the other side's rows, weighed by what their products are owed, and a share of
-    `more`. turned: for the keys' side; `owed` stands as (keys, queries * heads)."""
+def _products_backward(grad, for_keys, other, other_column, coarse, ratio, width, out, out_column):
+    """Differentiate `_products` by one side: the other side's rows, weighted by the gradient `grad` of the products, (keys,
+    queries * heads), plus `ratio * coarse`. for_keys: by the keys instead of the queries."""
     factor = other.shape[0]
-    heads = owed.shape[1] // factor
+    heads = grad.shape[1] // factor
     for i in range(factor):
         row = out[i]
         for head in range(heads):
             p, o, m = other_column + head * width, out_column + head * width, head * width
             if factor == 3:
-                if turned:
-                    w0, w1, w2 = owed[i, head], owed[i, heads + head], owed[i, 2 * heads + head]
+                if for_keys:
+                    w0, w1, w2 = grad[i, head], grad[i, heads + head], grad[i, 2 * heads + head]
                 else:
-                    w0, w1, w2 = owed[0, i * heads + head], owed[1, i * heads + head], owed[2, i * heads + head]
+                    w0, w1, w2 = grad[0, i * heads + head], grad[1, i * heads + head], grad[2, i * heads + head]
                 a, b, c = other[0], other[1], other[2]
                 first, begin, start = np.uint64(p), np.uint64(o), np.uint64(m)
-                for place in range(width):
-                    x = np.uint64(place)
-                    row[begin + x] = w0 * a[first + x] + w1 * b[first + x] + w2 * c[first + x] + more[start + x] * share
+                for feature in range(width):
+                    x = np.uint64(feature)
+                    row[begin + x] = (
+                        w0 * a[first + x] + w1 * b[first + x] + w2 * c[first + x] + coarse[start + x] * ratio
+                    )
             else:
-                for place in range(width):
-                    total = more[m + place] * share
+                for feature in range(width):
+                    total = coarse[m + feature] * ratio
                     for j in range(factor):
-                        weight = owed[i, j * heads + head] if turned else owed[j, i * heads + head]
-                        total += weight * other[j, p + place]
-                    row[o + place] = total
+                        weight = grad[i, j * heads + head] if for_keys else grad[j, i * heads + head]
+                        total += weight * other[j, p + feature]
+                    row[o + feature] = total
 
 
 @njit(**COMPILED)
 @no_type_check
-def _owed(gradient, column, begin, length, count, scale, first, out, options):
-    """Gradient of a window's output before up-sampling: the sum over all frames that take it. Frames from `first` on."""
+def _output_gradient(gradient, column, begin, length, count, scale, first, out, options):
+    """Compute the gradient of a window's output before up-sampling, the sum over all frames that take it. The window's frames
+    begin at `first`."""
     size = options.factor**scale
     for row in range(out.shape[0]):
         source, out_row = first + row, out[row]
@@ -579,14 +586,14 @@ def _owed(gradient, column, begin, length, count, scale, first, out, options):
         at = np.uint64(column)
         for frame in range(start, stop):
             other = gradient[begin + frame]
-            for place in range(out_row.shape[0]):
-                out_row[place] += other[at + np.uint64(place)]
+            for feature in range(out_row.shape[0]):
+                out_row[feature] += other[at + np.uint64(feature)]
 
 
-@kept
+@compile_cached
 @no_type_check
 def backward(q, k, v, columns, gradient, dq, dk, dv, frames, tasks, lengths, options):
-    """Gradients of query, key and value for some tasks, as `forward` has them. `gradient` and all that is written are
+    """Compute the gradients of query, key and value for some tasks, as in `forward`. `gradient` and all results are
     contiguous, (batch * frames, features)."""
     for utterance, head, end in tasks:
         _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, lengths[utterance], options)
@@ -594,16 +601,17 @@ def backward(q, k, v, columns, gradient, dq, dk, dv, frames, tasks, lengths, opt
 
 @njit(**COMPILED)
 @no_type_check
-def _window_back(streams, columns, owed, owed_column, more, width, keys, options, place, scores, outs, column):
-    """All of a window: streams and outs are three (factor, row) arrays; more, what the next scale's frame is owed of each."""
+def _window_backward(streams, columns, grad, grad_column, coarse, width, keys, options, position, scores, outs, column):
+    """Differentiate one window. `streams` and `outs` are three (factor, row) arrays; `coarse` has the gradients of the next
+    scale's frame."""
     q, k, v = streams
     weights, products = scores[0], scores[2]
-    left = _weigh(streams, columns, width, keys, options, place, weights, scores[1])
-    share = weights.dtype.type(1) / weights.dtype.type(options.factor)
-    _unmix(v, columns[2], left, owed, owed_column, more[2], share, width, outs[2], column, products)
-    _unweigh(weights, weights.shape[1] // weights.shape[0], keys, options, place, products)
-    _spread(products, False, k, columns[1], more[0], share, width, outs[0], column)
-    _spread(products, True, q, columns[0], more[1], share, width, outs[1], column)
+    kept_weights = _weigh(streams, columns, width, keys, options, position, weights, scores[1])
+    ratio = weights.dtype.type(1) / weights.dtype.type(options.factor)
+    _mix_backward(v, columns[2], kept_weights, grad, grad_column, coarse[2], ratio, width, outs[2], column, products)
+    _weigh_backward(weights, weights.shape[1] // weights.shape[0], keys, options, position, products)
+    _products_backward(products, False, k, columns[1], coarse[0], ratio, width, outs[0], column)
+    _products_backward(products, True, q, columns[0], coarse[1], ratio, width, outs[1], column)
 
 
 @njit(**COMPILED)
@@ -614,10 +622,12 @@ def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, e
     low, features, begin = head * width, heads * width, utterance * frames
     layout = _layout(length, frames, utterance, factor, scales)
     pooled = np.zeros((3, layout.size + 1, features), gradient.dtype)
-    owing = np.zeros((3, layout.size + 1, features), gradient.dtype)  # of a tile, as `pooled`; the first row stays zero
-    edge = np.zeros(
+    grads = np.zeros(
+        (3, layout.size + 1, features), gradient.dtype
+    )  # of a tile, like `pooled`; the first row stays zero
+    partial = np.zeros(
         (7, factor, features), gradient.dtype
-    )  # a window cut short, its gradients, and what a window is owed
+    )  # an incomplete window, its gradients, and the gradient of a window's output
     scores = np.zeros((3, factor, factor * heads), gradient.dtype)
     for start in range(0, length, factor**scales):
         stop = min(length, start + factor**scales)
@@ -625,37 +635,54 @@ def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, e
         for scale in range(scales - 1, -1, -1):
             count, size = min(layout.counts[scale], (start + factor**scales) // factor**scale), factor**scale
             for window in range(start // size // factor, (count + factor - 1) // factor):
-                given, row = min(factor, count - window * factor), begin + window * factor
+                num_real, row = min(factor, count - window * factor), begin + window * factor
                 at = layout.first[scale] + window * factor - start // size
-                streams, firsts = (edge[0], edge[1], edge[2]), (0, 0, 0)
-                outs, column, owed, owed_column = (edge[3], edge[4], edge[5]), 0, edge[6], 0
+                streams, firsts = (partial[0], partial[1], partial[2]), (0, 0, 0)
+                outs, column, grad, grad_column = (partial[3], partial[4], partial[5]), 0, partial[6], 0
                 if scale:
                     streams = (pooled[0, at : at + factor], pooled[1, at : at + factor], pooled[2, at : at + factor])
-                    outs = (owing[0, at : at + factor], owing[1, at : at + factor], owing[2, at : at + factor])
-                    _owed(gradient, low, begin, length, layout.counts[scale], scale, window * factor, owed, options)
-                elif given == factor:
+                    outs = (
+                        grads[0, at : at + factor],
+                        grads[1, at : at + factor],
+                        grads[2, at : at + factor],
+                    )
+                    _output_gradient(
+                        gradient, low, begin, length, layout.counts[scale], scale, window * factor, grad, options
+                    )
+                elif num_real == factor:
                     streams = (q[row : row + factor], k[row : row + factor], v[row : row + factor])
                     firsts = (columns[0] + low, columns[1] + low, columns[2] + low)
                     outs, column = (dq[row : row + factor], dk[row : row + factor], dv[row : row + factor]), low
-                    owed, owed_column = gradient[row : row + factor], low
+                    grad, grad_column = gradient[row : row + factor], low
                 else:
-                    _copy(q[row : row + given], columns[0] + low, edge[0], 0, features, given)
-                    _copy(k[row : row + given], columns[1] + low, edge[1], 0, features, given)
-                    _copy(v[row : row + given], columns[2] + low, edge[2], 0, features, given)
-                    _copy(gradient[row : row + given], low, owed, 0, features, given)
+                    _copy(q[row : row + num_real], columns[0] + low, partial[0], 0, features, num_real)
+                    _copy(k[row : row + num_real], columns[1] + low, partial[1], 0, features, num_real)
+                    _copy(v[row : row + num_real], columns[2] + low, partial[2], 0, features, num_real)
+                    _copy(gradient[row : row + num_real], low, grad, 0, features, num_real)
                 above = 0
-                if given == factor and scale + 1 < scales:
+                if num_real == factor and scale + 1 < scales:
                     above = layout.first[scale + 1] + window - start // size // factor
-                more = (owing[0, above], owing[1, above], owing[2, above])
-                place = (layout.numbers[scale] + window) * factor * factor * options.heads + head
-                keys = given if options.masked else factor
-                _window_back(
-                    streams, firsts, owed, owed_column, more, width, keys, options, place, scores, outs, column
+                coarse = (grads[0, above], grads[1, above], grads[2, above])
+                position = (layout.numbers[scale] + window) * factor * factor * options.heads + head
+                keys = num_real if options.masked else factor
+                _window_backward(
+                    streams,
+                    firsts,
+                    grad,
+                    grad_column,
+                    coarse,
+                    width,
+                    keys,
+                    options,
+                    position,
+                    scores,
+                    outs,
+                    column,
                 )
-                if scale == 0 and given < factor:
-                    _copy(edge[3], 0, dq[row : row + given], low, features, given)
-                    _copy(edge[4], 0, dk[row : row + given], low, features, given)
-                    _copy(edge[5], 0, dv[row : row + given], low, features, given)
+                if scale == 0 and num_real < factor:
+                    _copy(partial[3], 0, dq[row : row + num_real], low, features, num_real)
+                    _copy(partial[4], 0, dk[row : row + num_real], low, features, num_real)
+                    _copy(partial[5], 0, dv[row : row + num_real], low, features, num_real)
     for row in range(begin + length, begin + frames):
         dq[row, low : low + features] = 0
         dk[row, low : low + features] = 0
@@ -665,7 +692,7 @@ def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, e
 @njit(**COMPILED)
 @no_type_check
 def _pool_tile(q, k, v, columns, low, begin, start, stop, pooled, layout, options):
-    """Queries, keys and values of a tile at all scales but the finest; zero frames where a window is not filled."""
+    """Average queries, keys and values of a tile for all scales except the finest; zero frames complete a window."""
     factor = options.factor
     for scale in range(1, options.scales):
         size = factor**scale

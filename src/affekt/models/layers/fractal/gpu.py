@@ -1,25 +1,26 @@
-"""Fractal attention on a GPU, all scales in one kernel each way: the sum of `torch_ops.fractal_scales`, differentiable.
+"""Fractal attention on a GPU: the differentiable sum of `torch_ops.fractal_scales`, with one kernel for all scales each way.
 
-What costs here is memory, not arithmetic: at each scale a frame meets `factor` others. With N = batch * frames * dim numbers
+Memory limits the speed, not arithmetic: at each scale a frame meets `factor` others. With N = batch * frames * dim numbers,
+memory traffic (`bytes_moved`) is
 
-    there   query, key and value are read, the output is written                                     4 N
-    back    query, key, value and the output's gradient are read, three gradients written            7 N
+    forward     query, key and value are read, the output is written                                 4 N
+    backward    query, key, value and the output's gradient are read, three gradients written        7 N
 
-cross the card's memory (`bytes_moved`), and nothing else of that size exists. A program asks for an element twice, for the
-means of the coarse scales and, microseconds later, for the finest scale; the second time a cache has it. With the coarse
-scales in a buffer of their own, made by a first kernel, the inputs would be read twice and the buffer, 0.48 N for three
-coarse scales of factor 3, written and read: 8 N, and half of the bandwidth the most that could be had.
+and nothing else of that size exists. A program loads an element twice, for the means of the coarse scales and, microseconds
+later, for the finest scale; the second time it is in a cache. If a first kernel wrote the coarse scales to a buffer, the
+inputs would be read twice and the buffer, 0.48 N for three coarse scales of factor 3, would be written and read: 8 N, which
+limits the speed to half of the bandwidth.
 
-The work is cut into tiles of `factor**scales` frames (or several) of one head: whole windows of the coarsest scale, so that
-a tile's means need no other tile. Up-sampling, frame i of T taking floor(i * n / T), lags behind by up to one coarse frame
-where T is no multiple: the first frames of a tile can need the last coarse frame of the tile before. A program therefore
-walks through many tiles in order and keeps those coarse frames; it begins one tile early, which costs a tile's reading for
-each program, not for each tile. On the way back nothing is kept: what the means hand down nests, and a coarse frame's
-gradient is a sum over frames of the output's gradient, of which some are read ahead.
+The work is divided into tiles of `factor**scales` frames (or several times as many) of one head: whole windows of the
+coarsest scale, so that a tile's means need no other tile. Up-sampling, where frame i of T takes floor(i * n / T), lags by up
+to one coarse frame if T is not a multiple: the first frames of a tile may need the last coarse frame of the previous tile. A
+program therefore processes many tiles in order and keeps those coarse frames; it begins one tile early, which costs the
+reading of one tile for each program, not for each tile. The backward pass keeps nothing: the gradients of the means are
+nested, and a coarse frame's gradient is a sum over frames of the output's gradient, some of which are read ahead.
 
-There are no atomic operations, and nothing is chosen by timing: the same inputs give the same bits on the same card. Sums
-are in 32 bits, in 64 for 64-bit inputs. Unmeasured: the kernels have been compiled for a card, and tested in Triton's
-interpreter, but none has run them yet. `benchmarks/fractal_gpu.py` measures.
+There are no atomic operations and no autotuning: the same inputs give the same bits on the same GPU. Sums are in 32 bits, or
+64 for 64-bit inputs. The kernels were compiled for a GPU and tested in Triton's interpreter, but have not yet run on a GPU.
+`benchmarks/fractal_gpu.py` measures them.
 """
 
 from __future__ import annotations
@@ -34,37 +35,40 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from affekt.models.layers.fractal.gpu_plan import Form, Walk, form_for, walk_for
+from affekt.models.layers.fractal.gpu_plan import KernelConstants, Schedule, kernel_constants, schedule
 from affekt.models.layers.fractal.options import FractalOptions
 from affekt.models.layers.shapes import Frames
 
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-MOST_FACTOR = 16  # every pair of places in a window is written out in the kernel: beyond, compiling takes minutes
-CAPABILITY = (8, 0)  # of the oldest cards that Triton and bfloat16 are for
-MULTIPROCESSORS = 4  # that the interpreter plays
+MAX_FACTOR = 16  # the kernel is unrolled over all pairs of frames in a window: above this, compiling takes minutes
+CAPABILITY = (8, 0)  # the minimum for Triton and bfloat16
+MULTIPROCESSORS = 4  # simulated by the interpreter
 WARPS = 4
 
 
 class Launch(NamedTuple):
-    """elements: of one block of one stream, eight or four for each of 128 threads. registers: of a thread, at most; programs:
-    for each multiprocessor, as many as have room there at once, so that some read while others compute."""
+    """Sizes with which a kernel is launched."""
 
     elements: int
+    """Of one block of one stream: eight or four for each of 128 threads."""
     registers: int
+    """Maximum for a thread."""
     programs: int
+    """On each multiprocessor: as many as fit at once, so that some read while others compute."""
 
 
-THERE, BACK = Launch(1024, 128, 4), Launch(512, 168, 3)
+FORWARD, BACKWARD = Launch(1024, 128, 4), Launch(512, 168, 3)
 
 
 def supports(query: Tensor, options: FractalOptions) -> bool:
-    """Whether `attend` can do this: Triton, a card that it makes code for (or its interpreter), and a factor up to 16."""
-    able = torch.cuda.get_device_capability(query.device) >= CAPABILITY if query.is_cuda else _interpreted()
+    """Return whether `attend` can compute this: Triton is installed and supports the GPU (or runs in its interpreter), and
+    the factor is at most 16."""
+    supported = torch.cuda.get_device_capability(query.device) >= CAPABILITY if query.is_cuda else _is_interpreted()
     return (
-        able
+        supported
         and importlib.util.find_spec("triton") is not None
         and query.dtype in PRECISIONS
-        and 2 <= options.factor <= MOST_FACTOR
+        and 2 <= options.factor <= MAX_FACTOR
     )
 
 
@@ -75,12 +79,18 @@ def attend(
     options: FractalOptions,
     lengths: Int[Tensor, " batch"] | None = None,
 ) -> Frames:
-    """The sum over scales that `fractal_attention` gives, (batch, frames, dim) in and out, without W^O.
+    """Return the sum over all scales, as `fractal_attention` does, (batch, frames, dim).
 
-    Inputs may be strided views whose last axis is contiguous, as the thirds of a fused projection are: they are not copied.
-    lengths: frames of each utterance; each is computed as if alone at its own length, with zeros behind it, and no gradient
-        reaches its padding.
-    Dropout draws one number from torch's generator; which weights are dropped follows from that and from where they stand.
+    Inputs may be strided views whose last axis is contiguous, such as the thirds of a fused projection; they are not copied.
+    Dropout draws one number from torch's generator; the number and a weight's position determine whether it is dropped.
+
+    Args:
+        query: projected queries, (batch, frames, dim).
+        key: projected keys, of the same shape.
+        value: projected values, of the same shape.
+        options: heads, windows and scales.
+        lengths: frames of each utterance. Each is computed as if alone at its own length, with zeros behind it, and its
+            padding gets no gradient.
     """
     seed = int(torch.randint(2**31 - 1, ())) if options.dropout else 0
     lengths = None if lengths is None else lengths.to(query.device).contiguous()
@@ -95,63 +105,65 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, lengths)
         ctx.options, ctx.seed = options, seed
-        return _attended((query, key, value), lengths, options, seed)
+        return _run_forward((query, key, value), lengths, options, seed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, lengths = ctx.saved_tensors
-        return *_gradients(tuple(inputs), gradient, lengths, ctx.options, ctx.seed), None, None, None
+        return *_run_backward(tuple(inputs), gradient, lengths, ctx.options, ctx.seed), None, None, None
 
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
-def _attended(inputs: Inputs, lengths: Tensor | None, options: FractalOptions, seed: int) -> Tensor:
+def _run_forward(inputs: Inputs, lengths: Tensor | None, options: FractalOptions, seed: int) -> Tensor:
     from affekt.models.layers.fractal.gpu_kernels import attend_kernel
 
     query = inputs[0]
-    form, walk = _cut(query, options, lengths, THERE)
+    constants, work = _divide(query, options, lengths, FORWARD)
     output = query.new_empty(query.shape)
-    memory = _memory(query, walk.programs * (4 * form.rows + form.scales - 1) * form.width)
+    memory = _allocate_buffer(query, work.programs * (4 * constants.rows + constants.scales - 1) * constants.width)
     streams = (inputs, tuple(_strides(x) for x in inputs), output, _strides(output))
-    with _on(query):
-        attend_kernel[(walk.programs,)](
+    with _device_of(query):
+        attend_kernel[(work.programs,)](
             *streams,
             query if lengths is None else lengths,
             memory,
             seed,
-            *_sizes(query, options, walk),
-            form,
-            **_options(THERE),
+            *_sizes(query, options, work),
+            constants,
+            **_compile_options(FORWARD),
         )
     return output
 
 
-def _gradients(inputs: Inputs, slope: Tensor, lengths: Tensor | None, options: FractalOptions, seed: int) -> Inputs:
+def _run_backward(inputs: Inputs, slope: Tensor, lengths: Tensor | None, options: FractalOptions, seed: int) -> Inputs:
     from affekt.models.layers.fractal.gpu_kernels import differentiate_kernel
 
     query, slope = inputs[0], _with_rows(slope)
-    form, walk = _cut(query, options, lengths, BACK)
+    constants, work = _divide(query, options, lengths, BACKWARD)
     outputs = (query.new_empty(query.shape), query.new_empty(query.shape), query.new_empty(query.shape))
-    memory = _memory(query, walk.programs * 6 * form.rows * form.width)
+    memory = _allocate_buffer(query, work.programs * 6 * constants.rows * constants.width)
     streams = (inputs, tuple(_strides(x) for x in inputs), slope, _strides(slope), outputs, _strides(outputs[0]))
-    with _on(query):
-        differentiate_kernel[(walk.programs,)](
+    with _device_of(query):
+        differentiate_kernel[(work.programs,)](
             *streams,
             query if lengths is None else lengths,
             memory,
             seed,
-            *_sizes(query, options, walk),
-            form,
-            **_options(BACK),
+            *_sizes(query, options, work),
+            constants,
+            **_compile_options(BACKWARD),
         )
     return outputs
 
 
-def _cut(query: Tensor, options: FractalOptions, lengths: Tensor | None, launch: Launch) -> tuple[Form, Walk]:
+def _divide(
+    query: Tensor, options: FractalOptions, lengths: Tensor | None, launch: Launch
+) -> tuple[KernelConstants, Schedule]:
     batch, frames, dim = query.shape
-    form = form_for(
+    constants = kernel_constants(
         options,
         width=dim // options.heads,
         frames=frames,
@@ -162,25 +174,27 @@ def _cut(query: Tensor, options: FractalOptions, lengths: Tensor | None, launch:
     processors = MULTIPROCESSORS
     if query.is_cuda:
         processors = torch.cuda.get_device_properties(query.device).multi_processor_count
-    return form, walk_for(form, heads=batch * options.heads, frames=frames, programs=launch.programs * processors)
+    return constants, schedule(
+        constants, heads=batch * options.heads, frames=frames, programs=launch.programs * processors
+    )
 
 
-def _sizes(query: Tensor, options: FractalOptions, walk: Walk) -> tuple[int, ...]:
-    return options.heads, query.shape[1], walk.tiles, walk.items, walk.share
+def _sizes(query: Tensor, options: FractalOptions, work: Schedule) -> tuple[int, ...]:
+    return options.heads, query.shape[1], work.tiles, work.items, work.items_per_program
 
 
-def _options(launch: Launch) -> dict[str, Any]:
-    # Reading ahead is the other programs' part; a pipeline would read a program's memory before it is written.
+def _compile_options(launch: Launch) -> dict[str, Any]:
+    # Other programs hide the latency of reading; a pipeline would read a program's buffer before it is written.
     options = {"num_warps": WARPS, "num_stages": 1, "enable_fp_fusion": True}
     return options if torch.version.hip else {**options, "maxnreg": launch.registers}
 
 
-def _memory(query: Tensor, size: int) -> Tensor:
-    """What programs keep of their coarse scales: written and read while it lies in a cache."""
+def _allocate_buffer(query: Tensor, size: int) -> Tensor:
+    """Allocate the programs' buffers for their coarse scales, which are written and read while they are in a cache."""
     return query.new_empty(size, dtype=torch.float64 if query.dtype == torch.float64 else torch.float32)
 
 
-def _on(query: Tensor) -> contextlib.AbstractContextManager[object]:
+def _device_of(query: Tensor) -> contextlib.AbstractContextManager[object]:
     return torch.cuda.device(query.device) if query.is_cuda else contextlib.nullcontext()
 
 
@@ -189,9 +203,9 @@ def _strides(x: Tensor) -> tuple[int, int]:
 
 
 def _with_rows(x: Tensor) -> Tensor:
-    """x with its last axis contiguous."""
+    """Return x with its last axis contiguous."""
     return x if x.stride(2) == 1 else x.contiguous()
 
 
-def _interpreted() -> bool:
+def _is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"

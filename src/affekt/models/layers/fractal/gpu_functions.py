@@ -1,14 +1,14 @@
-"""What the kernels of fractal attention on a GPU are made of, in Triton.
+"""The functions that the kernels of fractal attention on a GPU call, in Triton.
 
-`count` is how many frames an utterance has at a scale, `first` the tile's first of them, a row a frame counted from there, a
-place that within its window. Blocks are (windows, lanes), where `lanes` is the head's width up to the next power of two. A
-stream is a pointer to a tile's first row, and the stride of rows. A program's own memory, which no other program sees, holds
-what the coarse scales of one tile need.
+`count` is the number of frames of an utterance at a scale, `first` the first of them in a tile, `row` a frame counted from
+there, and `place` its position within its window. Blocks are (windows, lanes), where `lanes` is a head's width rounded up to
+a power of two. A stream is a pointer to a tile's first row, and the stride of its rows. Every program has a buffer of its
+own, `memory`, for the coarse scales of one tile.
 """
 
 # mypy: ignore-errors
-# A kernel is Triton's language in Python's letters; a type checker knows only the letters. Nor do these functions take
-# decorators: Triton compiles their source.
+# Kernels are written in Triton's language, which type checkers read as Python. The functions cannot take other decorators
+# either, since Triton compiles their source.
 
 from __future__ import annotations
 
@@ -17,86 +17,86 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-RATIO_OF_GELU = tl.constexpr(0.7071067811865476)  # 1 / sqrt(2)
+GELU_FACTOR = tl.constexpr(0.7071067811865476)  # 1 / sqrt(2)
 DENSITY_AT_ZERO = tl.constexpr(0.3989422804014327)  # 1 / sqrt(2 pi)
-NOTHING = tl.constexpr(-1e9)  # stands for minus infinity in a softmax, as in the plain formulation
+NEGATIVE = tl.constexpr(-1e9)  # minus infinity in a softmax, as in the torch implementation
 
 
 @triton.jit
 @no_type_check
-def load(stream, row, real, form: tl.constexpr):
-    """Rows of one stream, (windows, lanes), zero where they are not real."""
+def load(stream, row, real, constants: tl.constexpr):
+    """Load rows of one stream, (windows, lanes), with zeros where they are not real."""
     base, stride = stream
-    feature = tl.arange(0, form.lanes)
-    mask = real[:, None] & (feature < form.width)[None, :]
+    feature = tl.arange(0, constants.lanes)
+    mask = real[:, None] & (feature < constants.width)[None, :]
     x = tl.load(base + row[:, None].to(tl.int64) * stride + feature[None, :], mask=mask, other=0.0)
-    return x.to(tl.float64 if form.double else tl.float32)
+    return x.to(tl.float64 if constants.double else tl.float32)
 
 
 @triton.jit
 @no_type_check
-def store(stream, row, real, x, form: tl.constexpr):
+def store(stream, row, real, x, constants: tl.constexpr):
     base, stride = stream
-    feature = tl.arange(0, form.lanes)
-    mask = real[:, None] & (feature < form.width)[None, :]
+    feature = tl.arange(0, constants.lanes)
+    mask = real[:, None] & (feature < constants.width)[None, :]
     tl.store(base + row[:, None].to(tl.int64) * stride + feature[None, :], x.to(base.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 @no_type_check
-def load_places(stream, window, first, count, form: tl.constexpr):
-    """The frames of these windows, place by place."""
-    factor: tl.constexpr = form.factor
-    places = ()
+def load_windows(stream, window, first, count, constants: tl.constexpr):
+    """Load the frames of these windows, one block for each place."""
+    factor: tl.constexpr = constants.factor
+    rows = ()
     for place in tl.static_range(factor):
         row = window * factor + place
-        places = places + (load(stream, row, first + row < count, form),)  # noqa: RUF005
-    return places
+        rows = rows + (load(stream, row, first + row < count, constants),)  # noqa: RUF005
+    return rows
 
 
 @triton.jit
 @no_type_check
-def held(memory, kind: tl.constexpr, form: tl.constexpr, scale: tl.constexpr):
-    """Three streams of a coarse scale in the program's memory: its query, key and value (0), or their gradients (3)."""
-    width: tl.constexpr = form.width
-    stream: tl.constexpr = form.rows * width
-    base = memory + (kind * stream + form.starts[scale] * width)
+def coarse_streams(memory, kind: tl.constexpr, constants: tl.constexpr, scale: tl.constexpr):
+    """Return three streams of a coarse scale in the program's buffer: query, key and value (0) or their gradients (3)."""
+    width: tl.constexpr = constants.width
+    stream: tl.constexpr = constants.rows * width
+    base = memory + (kind * stream + constants.starts[scale] * width)
     return (base, width), (base + stream, width), (base + 2 * stream, width)
 
 
 @triton.jit
 @no_type_check
-def pool(streams, memory, tile, length, form: tl.constexpr, scale: tl.constexpr):
-    """Means of a tile's windows at `scale`, into the program's memory: the frames of the next scale."""
-    factor: tl.constexpr = form.factor
-    block: tl.constexpr = form.blocks[scale]
-    frames: tl.constexpr = form.tile // factor**scale
+def pool(streams, memory, tile, length, constants: tl.constexpr, scale: tl.constexpr):
+    """Write the means of a tile's windows at `scale`, the frames of the next scale, into the program's buffer."""
+    factor: tl.constexpr = constants.factor
+    block: tl.constexpr = constants.blocks[scale]
+    frames: tl.constexpr = constants.tile // factor**scale
     windows: tl.constexpr = frames // factor
-    share: tl.constexpr = 1.0 / factor
-    targets = held(memory, 0, form, scale + 1)
+    weight: tl.constexpr = 1.0 / factor
+    targets = coarse_streams(memory, 0, constants, scale + 1)
     for start in range(0, windows, block):
         window = start + tl.arange(0, block)
         real = window < windows
-        # A last window that is not full makes a frame beyond the next scale's count: nobody reads it.
+        # An incomplete last window gives a frame beyond the next scale's count, which is never read.
         limit = tl.where(real, length // factor**scale, 0)
         for number in tl.static_range(3):
-            places = load_places(streams[number], window, tile * frames, limit, form)
-            total = places[0]
+            rows = load_windows(streams[number], window, tile * frames, limit, constants)
+            total = rows[0]
             for place in tl.static_range(1, factor):
-                total += places[place]
-            store(targets[number], window, real, total * share, form)
+                total += rows[place]
+            store(targets[number], window, real, total * weight, constants)
 
 
 @triton.jit
 @no_type_check
-def softmax(query, keys, window, first, count, form: tl.constexpr):
-    """One query's weights in each window, a (windows,) for every key."""
-    factor: tl.constexpr = form.factor
+def softmax(query, keys, window, first, count, constants: tl.constexpr):
+    """Return one query's weights in each window, (windows,) for every key."""
+    factor: tl.constexpr = constants.factor
     scores = ()
     for place in tl.static_range(factor):
-        score = tl.sum(query * keys[place], axis=1) * form.sharpness
-        if form.mask_window_padding:
-            score = tl.where(first + window * factor + place < count, score, NOTHING)
+        score = tl.sum(query * keys[place], axis=1) * constants.score_scale
+        if constants.mask_window_padding:
+            score = tl.where(first + window * factor + place < count, score, NEGATIVE)
         scores = scores + (score,)  # noqa: RUF005
     most = scores[0]
     for place in tl.static_range(1, factor):
@@ -115,60 +115,61 @@ def softmax(query, keys, window, first, count, form: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def dropped(weights, seed, head, scale: tl.constexpr, window, place: tl.constexpr, form: tl.constexpr):
-    """The weights after dropout. What is dropped is a function of the seed and of where a weight stands, and of nothing else:
-    the way back finds it again."""
-    factor: tl.constexpr = form.factor
-    if form.dropout == 0.0:
+def apply_dropout(weights, seed, head, scale: tl.constexpr, window, place: tl.constexpr, constants: tl.constexpr):
+    """Return the weights after dropout. It depends only on the seed and the position, so the backward pass repeats it."""
+    factor: tl.constexpr = constants.factor
+    if constants.dropout == 0.0:
         return weights
-    growth: tl.constexpr = 1.0 / (1.0 - form.dropout) if form.dropout < 1.0 else 0.0
+    growth: tl.constexpr = 1.0 / (1.0 - constants.dropout) if constants.dropout < 1.0 else 0.0
     none = tl.zeros_like(window)
     left = ()
     for group in tl.static_range((factor + 3) // 4):
         four = tl.philox(seed, window, none + head, none + (scale * factor + place), none + group)
         for number in tl.static_range(4):
             if group * 4 + number < factor:
-                kept = tl.uint_to_uniform_float(four[number]) >= form.dropout
+                kept = tl.uint_to_uniform_float(four[number]) >= constants.dropout
                 left = left + (tl.where(kept, weights[group * 4 + number] * growth, 0.0),)  # noqa: RUF005
     return left
 
 
 @triton.jit
 @no_type_check
-def mixed(weights, values, form: tl.constexpr):
-    factor: tl.constexpr = form.factor
-    mixed = weights[0][:, None] * values[0]
+def weighted_sum(weights, values, constants: tl.constexpr):
+    factor: tl.constexpr = constants.factor
+    total = weights[0][:, None] * values[0]
     for place in tl.static_range(1, factor):
-        mixed += weights[place][:, None] * values[place]
-    return mixed
+        total += weights[place][:, None] * values[place]
+    return total
 
 
 @triton.jit
 @no_type_check
 def gelu(x):
-    return 0.5 * x * (1.0 + tl.erf(x * RATIO_OF_GELU))
+    return 0.5 * x * (1.0 + tl.erf(x * GELU_FACTOR))
 
 
 @triton.jit
 @no_type_check
 def gelu_slope(x):
-    return 0.5 * (1.0 + tl.erf(x * RATIO_OF_GELU)) + x * tl.exp(-0.5 * x * x) * DENSITY_AT_ZERO
+    return 0.5 * (1.0 + tl.erf(x * GELU_FACTOR)) + x * tl.exp(-0.5 * x * x) * DENSITY_AT_ZERO
 
 
 @triton.jit
 @no_type_check
-def item(number, tiles, heads, lengths, frames, form: tl.constexpr):
-    """An item: its tile, its head among all of the batch, its head, its utterance, and how long that is."""
+def locate_item(number, tiles, heads, lengths, frames, constants: tl.constexpr):
+    """Return an item's tile, its head among all of the batch, its head, its utterance, and the utterance's length."""
     tile, chain = number % tiles, number // tiles
     utterance = chain // heads
     length = frames
-    if form.ragged:
+    if constants.ragged:
         length = tl.minimum(tl.maximum(tl.load(lengths + utterance).to(tl.int32), 0), frames)
     return tile, chain, chain % heads, utterance, length
 
 
 @triton.jit
 @no_type_check
-def stream(base, strides, utterance, frame, head, form: tl.constexpr):
-    """The stream of one head of an utterance, from `frame` on."""
-    return base + utterance.to(tl.int64) * strides[0] + frame.to(tl.int64) * strides[1] + head * form.width, strides[1]
+def stream(base, strides, utterance, frame, head, constants: tl.constexpr):
+    """Return the stream of one head of an utterance, from `frame` on."""
+    return base + utterance.to(tl.int64) * strides[0] + frame.to(tl.int64) * strides[
+        1
+    ] + head * constants.width, strides[1]

@@ -1,10 +1,10 @@
-"""The two kernels of fractal attention on a GPU, in Triton: `gpu` says how they go about it, and launches them.
+"""The two kernels of fractal attention on a GPU, in Triton; `gpu` describes and launches them.
 
-The words are those of `fractal_gpu_parts`. A barrier stands between what is written to a program's memory and what reads it.
+Names are explained in `gpu_functions`. A barrier separates writing to a program's buffer from reading it.
 """
 
 # mypy: ignore-errors
-# As in `fractal_gpu_parts`.
+# As in `gpu_functions`.
 
 from __future__ import annotations
 
@@ -14,151 +14,164 @@ import triton
 import triton.language as tl
 
 from affekt.models.layers.fractal.gpu_functions import (
-    dropped,
+    apply_dropout,
+    coarse_streams,
     gelu,
     gelu_slope,
-    held,
-    item,
     load,
-    load_places,
-    mixed,
+    load_windows,
+    locate_item,
     pool,
     softmax,
     store,
     stream,
+    weighted_sum,
 )
 
-AHEAD = tl.constexpr(4)  # frames of the gradient that are asked for before the first is added
+AHEAD = tl.constexpr(4)  # frames of the gradient that are loaded before the first is added
 
 
 @triton.jit
 @no_type_check
-def _ring(memory, form: tl.constexpr, scale: tl.constexpr):
-    """The output of a coarse scale in the program's memory: one row more than a tile has, so that when a tile is written
-    the last row of the tile before stays."""
-    return memory + (3 * form.rows + form.starts[scale] + scale - 1) * form.width, form.width
+def _ring(memory, constants: tl.constexpr, scale: tl.constexpr):
+    """Return a ring buffer for the output of a coarse scale: with one row more than a tile, so that writing a tile keeps the
+    last row of the previous one."""
+    return memory + (3 * constants.rows + constants.starts[scale] + scale - 1) * constants.width, constants.width
 
 
 @triton.jit
 @no_type_check
-def _attend_scale(memory, tile, length, seed, head, form: tl.constexpr, scale: tl.constexpr):
-    """A coarse scale's output for one tile."""
-    factor: tl.constexpr = form.factor
-    block: tl.constexpr = form.blocks[scale]
-    frames: tl.constexpr = form.tile // factor**scale
+def _attend_scale(memory, tile, length, seed, head, constants: tl.constexpr, scale: tl.constexpr):
+    """Compute a coarse scale's output for one tile."""
+    factor: tl.constexpr = constants.factor
+    block: tl.constexpr = constants.blocks[scale]
+    frames: tl.constexpr = constants.tile // factor**scale
     windows: tl.constexpr = frames // factor
     first, count = tile * frames, length // factor**scale
-    query, key, value = held(memory, 0, form, scale)
+    query, key, value = coarse_streams(memory, 0, constants, scale)
     for start in range(0, windows, block):
         window = start + tl.arange(0, block)
         real = window < windows
         limit = tl.where(real, count, 0)
-        keys = load_places(key, window, first, limit, form)
-        values = load_places(value, window, first, limit, form)
+        keys = load_windows(key, window, first, limit, constants)
+        values = load_windows(value, window, first, limit, constants)
         for place in tl.static_range(factor):
             row = window * factor + place
-            weights = softmax(load(query, row, first + row < limit, form), keys, window, first, count, form)
-            weights = dropped(weights, seed, head, scale, tile * windows + window, place, form)
-            output = gelu(mixed(weights, values, form))
-            store(_ring(memory, form, scale), (first + row) % (frames + 1), real, output, form)
+            weights = softmax(load(query, row, first + row < limit, constants), keys, window, first, count, constants)
+            weights = apply_dropout(weights, seed, head, scale, tile * windows + window, place, constants)
+            output = gelu(weighted_sum(weights, values, constants))
+            store(_ring(memory, constants, scale), (first + row) % (frames + 1), real, output, constants)
 
 
 @triton.jit
 @no_type_check
-def _upsampled(memory, frame, length, form: tl.constexpr, scale: tl.constexpr):
-    """What a coarse scale gives to these frames: frame floor(i * count / length) of it, or floor(i / size) if repeated.
+def _upsample(memory, frame, length, constants: tl.constexpr, scale: tl.constexpr):
+    """Load the frames of a coarse scale for these frames: frame floor(i * count / length), or floor(i / size) if repeated.
 
-    The first is the second, or one less: with i = coarse * size + within and length = count * size + rest it is less where
+    The former is the latter or one less: with i = coarse * size + within and length = count * size + rest it is less where
     within * count < coarse * rest, and neither product is larger than length.
     """
-    size: tl.constexpr = form.factor**scale
-    ring: tl.constexpr = form.tile // size + 1
+    size: tl.constexpr = constants.factor**scale
+    ring: tl.constexpr = constants.tile // size + 1
     count = length // size
     coarse = frame // size
-    if form.repeat:
+    if constants.repeat:
         source = tl.minimum(coarse, count - 1)
     else:
         late = (frame - coarse * size) * count < coarse * (length - count * size)
         source = tl.where(late, coarse - 1, coarse)
-    return load(_ring(memory, form, scale), source % ring, (frame < length) & (count > 0), form)
+    return load(_ring(memory, constants, scale), source % ring, (frame < length) & (count > 0), constants)
 
 
 @triton.jit
 @no_type_check
-def _attend_tile(streams, output, memory, tile, length, end, seed, head, form: tl.constexpr):
-    """The finest scale's output for one tile, the coarse ones added; zeros from an utterance's length to the batch's end."""
-    factor: tl.constexpr = form.factor
-    scales: tl.constexpr = form.scales
-    block: tl.constexpr = form.blocks[0]
-    windows: tl.constexpr = form.tile // factor
-    first = tile * form.tile
+def _attend_tile(streams, output, memory, tile, length, end, seed, head, constants: tl.constexpr):
+    """Compute the finest scale's output for one tile and add the coarse ones; write zeros behind an utterance's length."""
+    factor: tl.constexpr = constants.factor
+    scales: tl.constexpr = constants.scales
+    block: tl.constexpr = constants.blocks[0]
+    windows: tl.constexpr = constants.tile // factor
+    first = tile * constants.tile
     for start in range(0, windows, block):
         window = start + tl.arange(0, block)
         limit = tl.where(window < windows, length, 0)
-        keys = load_places(streams[1], window, first, limit, form)
-        values = load_places(streams[2], window, first, limit, form)
+        keys = load_windows(streams[1], window, first, limit, constants)
+        values = load_windows(streams[2], window, first, limit, constants)
         for place in tl.static_range(factor):
             row = window * factor + place
             frame = first + row
             real = frame < limit
-            weights = softmax(load(streams[0], row, real, form), keys, window, first, length, form)
-            weights = dropped(weights, seed, head, 0, tile * windows + window, place, form)
-            total = gelu(mixed(weights, values, form))
+            weights = softmax(load(streams[0], row, real, constants), keys, window, first, length, constants)
+            weights = apply_dropout(weights, seed, head, 0, tile * windows + window, place, constants)
+            total = gelu(weighted_sum(weights, values, constants))
             for scale in tl.static_range(1, scales):
-                total += _upsampled(memory, frame, limit, form, scale)
+                total += _upsample(memory, frame, limit, constants, scale)
             total = tl.where(real[:, None], total, 0.0)
-            store(output, row, (window < windows) & (frame < end), total, form)
+            store(output, row, (window < windows) & (frame < end), total, constants)
 
 
-@triton.jit(do_not_specialize=["seed", "heads", "frames", "tiles", "items", "share"])
+@triton.jit(do_not_specialize=["seed", "heads", "frames", "tiles", "items", "items_per_program"])
 @no_type_check
 def attend_kernel(
-    inputs, strides, output, by, lengths, memory, seed, heads, frames, tiles, items, share, form: tl.constexpr
+    inputs,
+    strides,
+    output,
+    output_strides,
+    lengths,
+    memory,
+    seed,
+    heads,
+    frames,
+    tiles,
+    items,
+    items_per_program,
+    constants: tl.constexpr,
 ):
-    """The way there. `inputs` are query, key and value, `strides` theirs of utterances and frames, `by` the output's.
+    """The forward pass. `inputs` are query, key and value; `strides` are their strides of utterances and frames.
 
-    An item is one tile of one head of one utterance; a program does `share` items in a row, and before them the coarse
-    scales of the tile before, whose last coarse frames its first frames may need.
+    An item is one tile of one head of one utterance. A program processes `items_per_program` consecutive items, after the
+    coarse scales of the previous tile, whose last coarse frames its first frames may need.
     """
-    scales: tl.constexpr = form.scales
+    scales: tl.constexpr = constants.scales
     program = tl.program_id(0)
-    memory += program.to(tl.int64) * ((4 * form.rows + scales - 1) * form.width)
-    begin = program * share
+    memory += program.to(tl.int64) * ((4 * constants.rows + scales - 1) * constants.width)
+    begin = program * items_per_program
     lead = tl.where((begin % tiles > 0) & (scales > 1), 1, 0)
-    for number in range(begin - lead, tl.minimum(begin + share, items)):
-        tile, chain, head, utterance, length = item(number, tiles, heads, lengths, frames, form)
-        frame = tile * form.tile
+    for number in range(begin - lead, tl.minimum(begin + items_per_program, items)):
+        tile, chain, head, utterance, length = locate_item(number, tiles, heads, lengths, frames, constants)
+        frame = tile * constants.tile
         streams = (
-            stream(inputs[0], strides[0], utterance, frame, head, form),
-            stream(inputs[1], strides[1], utterance, frame, head, form),
-            stream(inputs[2], strides[2], utterance, frame, head, form),
+            stream(inputs[0], strides[0], utterance, frame, head, constants),
+            stream(inputs[1], strides[1], utterance, frame, head, constants),
+            stream(inputs[2], strides[2], utterance, frame, head, constants),
         )
         if scales > 1:
-            pool(streams, memory, tile, length, form, 0)
+            pool(streams, memory, tile, length, constants, 0)
             tl.debug_barrier()
             for scale in tl.static_range(1, scales):
                 if scale + 1 < scales:
-                    pool(held(memory, 0, form, scale), memory, tile, length, form, scale)
-                _attend_scale(memory, tile, length, seed, chain, form, scale)
+                    pool(coarse_streams(memory, 0, constants, scale), memory, tile, length, constants, scale)
+                _attend_scale(memory, tile, length, seed, chain, constants, scale)
                 tl.debug_barrier()
         if number >= begin:
-            target = stream(output, by, utterance, frame, head, form)
-            _attend_tile(streams, target, memory, tile, length, frames, seed, chain, form)
+            target = stream(output, output_strides, utterance, frame, head, constants)
+            _attend_tile(streams, target, memory, tile, length, frames, seed, chain, constants)
 
 
 @triton.jit
 @no_type_check
-def _received(gradient, row, tile, length, real, form: tl.constexpr, scale: tl.constexpr):
-    """The gradient that reaches a scale's frames: the sum of the output's over the frames that take each of them."""
-    size: tl.constexpr = form.factor**scale
+def _output_gradient(gradient, row, tile, length, real, constants: tl.constexpr, scale: tl.constexpr):
+    """Return the gradient of a scale's output: the sum of the gradient over the frames that each of its frames is
+    up-sampled to."""
+    size: tl.constexpr = constants.factor**scale
     ahead: tl.constexpr = AHEAD if size >= AHEAD else size + 1
-    block: tl.constexpr = form.blocks[scale]
-    lanes: tl.constexpr = form.lanes
+    block: tl.constexpr = constants.blocks[scale]
+    lanes: tl.constexpr = constants.lanes
     count = length // size
     rest = length - count * size
-    coarse = tile * (form.tile // size) + row
+    coarse = tile * (constants.tile // size) + row
     begin, end = coarse * size, (coarse + 1) * size
-    if form.repeat:
+    if constants.repeat:
         end = tl.where(coarse + 1 == count, length, end)
         longest = size + rest
     else:
@@ -167,43 +180,43 @@ def _received(gradient, row, tile, length, real, form: tl.constexpr, scale: tl.c
         end += ((coarse + 1) * rest + some - 1) // some
         longest = size + (rest + some - 1) // some
     end = tl.where(real & (coarse < count), end, begin)
-    total = tl.zeros((block, lanes), tl.float64 if form.double else tl.float32)
+    total = tl.zeros((block, lanes), tl.float64 if constants.double else tl.float32)
     for start in range(0, longest, ahead):
         for step in tl.static_range(ahead):
             frame = begin + start + step
-            total += load(gradient, frame - tile * form.tile, frame < end, form)
+            total += load(gradient, frame - tile * constants.tile, frame < end, constants)
     return total
 
 
 @triton.jit
 @no_type_check
 def _differentiate(
-    streams, gradient, targets, memory, tile, length, end, seed, head, form: tl.constexpr, scale: tl.constexpr
+    streams, gradient, targets, memory, tile, length, end, seed, head, constants: tl.constexpr, scale: tl.constexpr
 ):
-    """The gradients of a scale's query, key and value for one tile: of its own attention, and of the next scale's frames,
-    which are means of its own. Zeros from its count to `end`."""
-    factor: tl.constexpr = form.factor
-    block: tl.constexpr = form.blocks[scale]
-    frames: tl.constexpr = form.tile // factor**scale
+    """Compute the gradients of a scale's query, key and value for one tile: from its own attention, and from the next scale,
+    whose frames are means of its own. Write zeros from its count to `end`."""
+    factor: tl.constexpr = constants.factor
+    block: tl.constexpr = constants.blocks[scale]
+    frames: tl.constexpr = constants.tile // factor**scale
     windows: tl.constexpr = frames // factor
-    part: tl.constexpr = 1.0 / factor
+    weight: tl.constexpr = 1.0 / factor
     first, count = tile * frames, length // factor**scale
     for start in range(0, windows, block):
         window = start + tl.arange(0, block)
         real = window < windows
         limit = tl.where(real, count, 0)
-        queries = load_places(streams[0], window, first, limit, form)
-        keys = load_places(streams[1], window, first, limit, form)
-        values = load_places(streams[2], window, first, limit, form)
+        queries = load_windows(streams[0], window, first, limit, constants)
+        keys = load_windows(streams[1], window, first, limit, constants)
+        values = load_windows(streams[2], window, first, limit, constants)
         none = tl.zeros_like(queries[0])
         above = (none, none, none)
-        if scale + 1 < form.scales:
-            coarser = held(memory, 3, form, scale + 1)
+        if scale + 1 < constants.scales:
+            coarser = coarse_streams(memory, 3, constants, scale + 1)
             within = real & (tile * windows + window < count // factor)
             above = (
-                load(coarser[0], window, within, form) * part,
-                load(coarser[1], window, within, form) * part,
-                load(coarser[2], window, within, form) * part,
+                load(coarser[0], window, within, constants) * weight,
+                load(coarser[1], window, within, constants) * weight,
+                load(coarser[2], window, within, constants) * weight,
             )
         by_keys, by_values = (), ()
         for _ in tl.static_range(factor):
@@ -211,34 +224,34 @@ def _differentiate(
         for place in tl.static_range(factor):
             row = window * factor + place
             inside = first + row < limit
-            weights = softmax(queries[place], keys, window, first, count, form)
-            kept = dropped(weights, seed, head, scale, tile * windows + window, place, form)
-            output = mixed(kept, values, form)
+            weights = softmax(queries[place], keys, window, first, count, constants)
+            kept = apply_dropout(weights, seed, head, scale, tile * windows + window, place, constants)
+            output = weighted_sum(kept, values, constants)
             if scale == 0:
-                slope = load(gradient, row, inside, form)
+                slope = load(gradient, row, inside, constants)
             else:
-                slope = _received(gradient, row, tile, length, real, form, scale)
+                slope = _output_gradient(gradient, row, tile, length, real, constants, scale)
             slope *= gelu_slope(output)
             mean = tl.sum(slope * output, axis=1)
             own = above[0]
             new_keys, new_values = (), ()
             for other in tl.static_range(factor):
-                # A weight w that dropout makes d gives its score d * (slope . value) - w * (slope . output).
+                # The gradient of a score, whose weight w becomes d by dropout, is d * (slope . value) - w * (slope . output).
                 change = kept[other] * tl.sum(slope * values[other], axis=1) - weights[other] * mean
-                change = (change * form.sharpness)[:, None]
+                change = (change * constants.score_scale)[:, None]
                 own += change * keys[other]
                 new_keys = new_keys + (by_keys[other] + change * queries[place],)  # noqa: RUF005
                 new_values = new_values + (by_values[other] + kept[other][:, None] * slope,)  # noqa: RUF005
             by_keys, by_values = new_keys, new_values
-            store(targets[0], row, real & (first + row < end), tl.where(inside[:, None], own, 0.0), form)
+            store(targets[0], row, real & (first + row < end), tl.where(inside[:, None], own, 0.0), constants)
         for place in tl.static_range(factor):
             row = window * factor + place
             inside, stored = (first + row < limit)[:, None], real & (first + row < end)
-            store(targets[1], row, stored, tl.where(inside, by_keys[place], 0.0), form)
-            store(targets[2], row, stored, tl.where(inside, by_values[place], 0.0), form)
+            store(targets[1], row, stored, tl.where(inside, by_keys[place], 0.0), constants)
+            store(targets[2], row, stored, tl.where(inside, by_values[place], 0.0), constants)
 
 
-@triton.jit(do_not_specialize=["seed", "heads", "frames", "tiles", "items", "share"])
+@triton.jit(do_not_specialize=["seed", "heads", "frames", "tiles", "items", "items_per_program"])
 @no_type_check
 def differentiate_kernel(
     inputs,
@@ -246,7 +259,7 @@ def differentiate_kernel(
     gradient,
     gradient_strides,
     outputs,
-    by,
+    output_strides,
     lengths,
     memory,
     seed,
@@ -254,37 +267,44 @@ def differentiate_kernel(
     frames,
     tiles,
     items,
-    share,
-    form: tl.constexpr,
+    items_per_program,
+    constants: tl.constexpr,
 ):
-    """The way back: the scales are pooled again, finest first, and differentiated, coarsest first, each passing down to the
-    next finer one what its means received. No tile needs another's gradients. `outputs` are the gradients of query, key and
-    value, of strides `by`."""
-    scales: tl.constexpr = form.scales
+    """The backward pass: pool the scales again, finest first, and differentiate them, coarsest first; each scale passes the
+    gradient of its means on to the next finer one. No tile needs another's gradients. `outputs` are the gradients of query,
+    key and value."""
+    scales: tl.constexpr = constants.scales
     program = tl.program_id(0)
-    memory += program.to(tl.int64) * (6 * form.rows * form.width)
-    for number in range(program * share, tl.minimum(program * share + share, items)):
-        tile, chain, head, utterance, length = item(number, tiles, heads, lengths, frames, form)
-        frame = tile * form.tile
+    memory += program.to(tl.int64) * (6 * constants.rows * constants.width)
+    for number in range(
+        program * items_per_program, tl.minimum(program * items_per_program + items_per_program, items)
+    ):
+        tile, chain, head, utterance, length = locate_item(number, tiles, heads, lengths, frames, constants)
+        frame = tile * constants.tile
         streams = (
-            stream(inputs[0], strides[0], utterance, frame, head, form),
-            stream(inputs[1], strides[1], utterance, frame, head, form),
-            stream(inputs[2], strides[2], utterance, frame, head, form),
+            stream(inputs[0], strides[0], utterance, frame, head, constants),
+            stream(inputs[1], strides[1], utterance, frame, head, constants),
+            stream(inputs[2], strides[2], utterance, frame, head, constants),
         )
-        slopes = stream(gradient, gradient_strides, utterance, frame, head, form)
+        slopes = stream(gradient, gradient_strides, utterance, frame, head, constants)
         if scales > 1:
-            pool(streams, memory, tile, length, form, 0)
+            pool(streams, memory, tile, length, constants, 0)
             tl.debug_barrier()
             for scale in tl.static_range(1, scales - 1):
-                pool(held(memory, 0, form, scale), memory, tile, length, form, scale)
+                pool(coarse_streams(memory, 0, constants, scale), memory, tile, length, constants, scale)
                 tl.debug_barrier()
             for finer in tl.static_range(1, scales):
-                own, target = held(memory, 0, form, scales - finer), held(memory, 3, form, scales - finer)
-                _differentiate(own, slopes, target, memory, tile, length, length, seed, chain, form, scales - finer)
+                scale_streams, target = (
+                    coarse_streams(memory, 0, constants, scales - finer),
+                    coarse_streams(memory, 3, constants, scales - finer),
+                )
+                _differentiate(
+                    scale_streams, slopes, target, memory, tile, length, length, seed, chain, constants, scales - finer
+                )
                 tl.debug_barrier()
         targets = (
-            stream(outputs[0], by, utterance, frame, head, form),
-            stream(outputs[1], by, utterance, frame, head, form),
-            stream(outputs[2], by, utterance, frame, head, form),
+            stream(outputs[0], output_strides, utterance, frame, head, constants),
+            stream(outputs[1], output_strides, utterance, frame, head, constants),
+            stream(outputs[2], output_strides, utterance, frame, head, constants),
         )
-        _differentiate(streams, slopes, targets, memory, tile, length, frames, seed, chain, form, 0)
+        _differentiate(streams, slopes, targets, memory, tile, length, frames, seed, chain, constants, 0)

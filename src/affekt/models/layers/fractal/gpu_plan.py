@@ -1,4 +1,4 @@
-"""How fractal attention's work is cut for a GPU: what a kernel is compiled for, and who does what."""
+"""The division of fractal attention's work on a GPU: constants of the kernels, and work of their programs."""
 
 from __future__ import annotations
 
@@ -7,47 +7,64 @@ from typing import NamedTuple
 
 from affekt.models.layers.fractal.options import FractalOptions
 
-# Elements of a block, four for each of 128 threads: with fewer, a row's sums would cross from warp to warp.
-FEWEST = 512
+# Minimum elements of a block, four for each of 128 threads: with fewer, sums over a row would span several warps.
+MIN_ELEMENTS = 512
 
 
-class Form(NamedTuple):
-    """What a kernel is compiled for.
-
-    width, lanes: a head's, and that up to the next power of two. tile: frames of a tile. For each scale, finest first:
-    blocks, the windows that are worked on together; starts, where its rows begin among the `rows` of all coarse scales in a
-    program's memory. sharpness: what scores are multiplied by. ragged: utterances have lengths of their own. double: sums
-    are in 64 bits.
-    """
+class KernelConstants(NamedTuple):
+    """The constants that a kernel is compiled with. Tuples have one entry for each scale, finest first."""
 
     factor: int
     scales: int
     width: int
+    """Of a head."""
     lanes: int
+    """The width, rounded up to a power of two."""
     tile: int
+    """Frames of a tile."""
     blocks: tuple[int, ...]
+    """Windows that are processed together."""
     starts: tuple[int, ...]
+    """First row of the scale in a program's buffer."""
     rows: int
-    sharpness: float
+    """Rows of all coarse scales in a program's buffer."""
+    score_scale: float
+    """Factor of the scores."""
     dropout: float
     mask_window_padding: bool
     repeat: bool
+    """Up-sampling by repetition."""
     ragged: bool
+    """Whether utterances have lengths of their own."""
     double: bool
+    """Whether sums are in 64 bits."""
 
 
-class Walk(NamedTuple):
-    """Who does what: a head's tiles, the items (all tiles of all heads), the items of one program, the programs."""
+class Schedule(NamedTuple):
+    """The distribution of work over programs."""
 
     tiles: int
+    """Of a head."""
     items: int
-    share: int
+    """All tiles of all heads."""
+    items_per_program: int
     programs: int
 
 
 @lru_cache(maxsize=1024)
-def form_for(options: FractalOptions, *, width: int, frames: int, elements: int, ragged: bool, double: bool) -> Form:
-    """elements: of one block of one stream, for windows of three frames of 32 bits; fewer where either is more."""
+def kernel_constants(
+    options: FractalOptions, *, width: int, frames: int, elements: int, ragged: bool, double: bool
+) -> KernelConstants:
+    """Return a kernel's constants.
+
+    Args:
+        options: heads, windows and scales.
+        width: of a head.
+        frames: of the longest utterance.
+        elements: of one block of one stream, for windows of three frames in 32 bits; fewer if either is larger.
+        ragged: whether utterances have lengths of their own.
+        double: whether sums are in 64 bits.
+    """
     factor = options.factor
     scales = 1
     while scales < options.scales and factor**scales <= frames:  # a scale without frames contributes nothing
@@ -57,9 +74,9 @@ def form_for(options: FractalOptions, *, width: int, frames: int, elements: int,
     most = max(1, _power_of_two(3 * elements // (factor * lanes) + 1) // 2)
     tile = factor**scales * max(1, most // factor ** (scales - 1))
     windows = [tile // factor ** (scale + 1) for scale in range(scales)]
-    blocks = tuple(min(most, max(FEWEST // lanes, _power_of_two(count))) for count in windows)
+    blocks = tuple(min(most, max(MIN_ELEMENTS // lanes, _power_of_two(count))) for count in windows)
     counts = [0, *(factor * count for count in windows[1:])]
-    return Form(
+    return KernelConstants(
         factor=factor,
         scales=scales,
         width=width,
@@ -68,7 +85,7 @@ def form_for(options: FractalOptions, *, width: int, frames: int, elements: int,
         blocks=blocks,
         starts=tuple(sum(counts[:scale]) for scale in range(scales)),
         rows=sum(counts),
-        sharpness=1 / (options.temperature or width**0.5),
+        score_scale=1 / (options.temperature or width**0.5),
         dropout=options.dropout,
         mask_window_padding=options.mask_window_padding,
         repeat=options.upsampling == "repeat",
@@ -77,20 +94,23 @@ def form_for(options: FractalOptions, *, width: int, frames: int, elements: int,
     )
 
 
-def walk_for(form: Form, *, heads: int, frames: int, programs: int) -> Walk:
-    """heads: of all utterances. programs: at most so many."""
-    tiles = -(-frames // form.tile)
+def schedule(constants: KernelConstants, *, heads: int, frames: int, programs: int) -> Schedule:
+    """Distribute the tiles of all heads of all utterances over at most `programs` programs."""
+    tiles = -(-frames // constants.tile)
     items = heads * tiles
-    share = max(1, -(-items // programs))
-    return Walk(tiles, items, share, -(-items // share))
+    items_per_program = max(1, -(-items // programs))
+    return Schedule(tiles, items, items_per_program, -(-items // items_per_program))
 
 
-def bytes_moved(batch: int, frames: int, dim: int, *, itemsize: int, back: bool = False) -> int:
-    """The bytes that must cross a card's memory: query, key and value once and the output once; on the way back query, key,
-    value and the output's gradient once, and three gradients once."""
-    return (7 if back else 4) * batch * frames * dim * itemsize
+def bytes_moved(batch: int, frames: int, dim: int, *, itemsize: int, backward: bool = False) -> int:
+    """Return the bytes that must be transferred to and from a GPU's memory.
+
+    Forward: query, key, value and the output, once each. Backward: query, key, value, the output's gradient and three
+    gradients, once each.
+    """
+    return (7 if backward else 4) * batch * frames * dim * itemsize
 
 
 def _power_of_two(number: int) -> int:
-    """The least that is not below."""
+    """Return the smallest power of two that is at least `number`."""
     return 1 << (number - 1).bit_length()
