@@ -152,8 +152,8 @@ def test_texts_together_equal_one_by_one(reader):
 def test_every_token_knows_its_word_without_the_network(reader):
     together = reader(TEXTS)
     for row, (text, words) in enumerate(zip(TEXTS, reader.words(TEXTS), strict=True)):
-        assert together.words[row, : len(words)].tolist() == words.tolist()
-        assert (together.words[row, len(words) :] == -1).all()
+        assert together.word_index[row, : len(words)].tolist() == words.tolist()
+        assert (together.word_index[row, len(words) :] == -1).all()
         assert set(words.tolist()) - {-1} == set(range(len(text.split())))
 
 

@@ -78,7 +78,7 @@ def test_of_a_word_that_stands_there_twice_the_first_counts(tmp_path):
 
 def test_a_stream_is_its_tokens_vectors(folder):
     stream = opened(folder)(["I can't", "It\u2019s over."])
-    assert stream.words.tolist() == [[0, 1, 1, -1], [0, 0, 1, 1]]
+    assert stream.word_index.tolist() == [[0, 1, 1, -1], [0, 0, 1, 1]]
     assert stream.mask.tolist() == [[True, True, True, False], [True] * 4]
     torch.testing.assert_close(stream.values[0, :3], torch.stack([vector(word) for word in ("i", "ca", "n't")]))
     torch.testing.assert_close(stream.values[1], torch.stack([vector(word) for word in ("it", "'s", "over", ".")]))
@@ -93,7 +93,7 @@ def test_a_batch_equals_one_by_one_and_words_are_known_without_it(folder):
     for row, (text, words) in enumerate(zip(texts, glove.words(texts), strict=True)):
         count = int(together.lengths()[row])
         assert torch.equal(together.values[row, :count], glove([text]).values[0])
-        assert words.tolist() == together.words[row, :count].tolist()
+        assert words.tolist() == together.word_index[row, :count].tolist()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_what_stands_for_an_unknown_word(folder):
     assert (drawn.values[0, 1] != opened(folder, unknown="random")(["plugh"]).values[0, 0]).all()
     assert drawn.values.abs().max() <= max(np.abs(VALUES).max(), 3**0.5 * VALUES.std())
     dropped = opened(folder, unknown="drop")
-    assert dropped(texts[:1]).words.tolist() == [[0, 2]]
+    assert dropped(texts[:1]).word_index.tolist() == [[0, 2]]
     with pytest.raises(BadConfig, match=r"'xyzzy' has no known word, and unknown = \"drop\" leaves nothing of it"):
         dropped(texts)
 
@@ -155,7 +155,7 @@ def test_random_vectors_spread_as_the_files_do(tmp_path):
 
 def test_an_empty_text_is_one_unknown_token(folder):
     stream = opened(folder)([" "])
-    assert (stream.values.shape, stream.words.tolist()) == ((1, 1, 3), [[-1]])
+    assert (stream.values.shape, stream.word_index.tolist()) == ((1, 1, 3), [[-1]])
     with pytest.raises(BadConfig, match="leaves nothing of it"):
         opened(folder, unknown="drop")([""])
 

@@ -112,9 +112,9 @@ def test_a_batch_equals_one_by_one(pair):
         count = alone.values.shape[1]
         assert together.lengths()[row] == count
         torch.testing.assert_close(together.values[row, :count], alone.values[0], atol=1e-5, rtol=0)
-        assert torch.equal(together.words[row, :count], alone.words[0])
+        assert torch.equal(together.word_index[row, :count], alone.word_index[0])
         assert (together.values[row, count:] == 0).all()
-        assert (together.words[row, count:] == -1).all()
+        assert (together.word_index[row, count:] == -1).all()
 
 
 def test_every_token_knows_its_word(pair):
@@ -135,7 +135,7 @@ def test_words_are_known_without_the_network(pair):
         encoder = opened(name, folder, **settings)
         stream = encoder(TEXTS)
         for row, words in enumerate(encoder.words(TEXTS)):
-            assert words.tolist() == stream.words[row, : stream.lengths()[row]].tolist()
+            assert words.tolist() == stream.word_index[row, : stream.lengths()[row]].tolist()
 
 
 def test_special_tokens_are_kept_or_dropped_and_change_no_other(pair):
@@ -144,7 +144,7 @@ def test_special_tokens_are_kept_or_dropped_and_change_no_other(pair):
     assert (kept.lengths() - dropped.lengths()).tolist() == [2] * len(TEXTS)
     for row, count in enumerate(dropped.lengths().tolist()):
         torch.testing.assert_close(dropped.values[row, :count], kept.values[row, 1 : count + 1], atol=0, rtol=0)
-        assert kept.words[row, 0] == kept.words[row, count + 1] == -1
+        assert kept.word_index[row, 0] == kept.word_index[row, count + 1] == -1
 
 
 def test_longest_counts_the_special_tokens_and_keeps_the_one_at_the_end(pair):
@@ -173,7 +173,7 @@ def test_an_empty_text_is_its_special_tokens_or_refused(pair):
     name, folder, _ = pair
     stream = opened(name, folder)(["", "Yes."])
     assert stream.lengths()[0] == 2
-    assert stream.words[0].tolist() == [-1] * stream.values.shape[1]
+    assert stream.word_index[0].tolist() == [-1] * stream.values.shape[1]
     with pytest.raises(BadConfig, match=r"'' leaves no token: give it words, or set special = true"):
         opened(name, folder, special=False)(["Yes.", ""])
 
@@ -185,7 +185,7 @@ def test_settings_and_state_rebuild_network_and_tokenizer(pair):
     again = kind(decode(kind.Config, encode(encoder.config), "encoder")).eval()
     again.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(again(TEXTS).values, encoder(TEXTS).values, atol=0, rtol=0)
-    assert torch.equal(again(TEXTS).words, encoder(TEXTS).words)
+    assert torch.equal(again(TEXTS).word_index, encoder(TEXTS).word_index)
     assert all(isinstance(value, torch.Tensor) for value in encoder.state_dict().values())  # safetensors holds it
 
 

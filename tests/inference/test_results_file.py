@@ -208,9 +208,7 @@ def test_each_row_is_on_disk_as_soon_as_it_is_appended(path):
 def test_rows_of_another_model_are_not_mixed(path):
     write(path, [row("a.wav")])
     before = path.read_bytes()
-    with pytest.raises(
-        BadOutput, match=r"contains rows of model 'tiny@01234567', but this run uses 'other@89abcdef'"
-    ):
+    with pytest.raises(BadOutput, match=r"contains rows of model 'tiny@01234567', but this run uses 'other@89abcdef'"):
         ResultsFile(path, "other@89abcdef")
     assert path.read_bytes() == before
 
@@ -231,9 +229,7 @@ def test_rows_of_another_model_are_not_mixed(path):
 )
 def test_a_file_that_is_not_ours_is_refused_and_left_alone(path, content):
     path.write_bytes(content)
-    with pytest.raises(
-        BadOutput, match=r"results\.\w+(, line 1,)? is not a result"
-    ):
+    with pytest.raises(BadOutput, match=r"results\.\w+(, line 1,)? is not a result"):
         ResultsFile(path, MODEL)
     assert path.read_bytes() == content
     assert list(path.parent.iterdir()) == [path]

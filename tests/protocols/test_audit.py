@@ -233,7 +233,10 @@ def test_a_table_of_ids_or_paths_is_read(tmp_path, form, separator):
         ("", "is empty: expected a row of column names"),
         ("clip,split\na,train\n", "has columns clip, split: expected one called id, utterance"),
         ("id,when\na,train\n", "has columns id, when: expected one called part, split"),
-        ("id,part\na,train\nz,test\n", r"1 of 2 rows do not match one utterance and a subset, first 'z' \(0 utterances"),
+        (
+            "id,part\na,train\nz,test\n",
+            r"1 of 2 rows do not match one utterance and a subset, first 'z' \(0 utterances",
+        ),
         ("path,part\nx/same.wav,train\nsame.wav,test\n", r"first 'same.wav' \(2 utterances, subset 'test'\)"),
         ("id,part\na,\n", r"first 'a' \(1 utterances, subset ''\)"),
         ("id,part\n.,test\n", r"first '.' \(0 utterances"),

@@ -310,7 +310,8 @@ def test_repeats_are_drawn_independently_and_more_of_them_change_none():
 @pytest.mark.parametrize("test", [0.001, 790, 800, 1.5])
 def test_a_part_that_would_be_empty_or_everything_is_refused(test):
     with pytest.raises(
-        BadConfig, match=r"test part 1 would have \d+ of 790 utterances .*: expected a fraction below 1 or a whole number"
+        BadConfig,
+        match=r"test part 1 would have \d+ of 790 utterances .*: expected a fraction below 1 or a whole number",
     ):
         RandomHoldOut(test=test).folds(conversations())
 

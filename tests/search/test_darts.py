@@ -494,17 +494,17 @@ def test_two_processes_search_one_network(tmp_path):
 
 def test_a_choice_of_utterances_takes_all_that_belongs_to_them():
     data = corpus(6)
-    votes, targets = np.eye(6, 3, dtype=np.float32), np.arange(12, dtype=np.float32).reshape(6, 2)
+    votes = np.eye(6, 3, dtype=np.float32)
     places = {"spectrogram": [np.arange(SIZE) + index for index in range(6)]}
     louder = [{"spectrogram": [values + 100 for values in data.features["spectrogram"]]}]
-    data = replace(data, soft_labels=votes, targets=targets, words=places, copies=louder, copy_probability=1.0)
+    data = replace(data, soft_labels=votes, words=places, copies=louder, copy_probability=1.0)
     chosen = data.chosen([4, 1])
     assert (len(chosen), chosen.ids) == (2, ["made/04", "made/01"])
     mine, theirs = chosen.batch([0, 1]), data.batch([4, 1])
-    for name in ("labels", "soft_labels", "targets"):
+    for name in ("labels", "soft_labels"):
         assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
     assert torch.equal(mine.streams["spectrogram"].values, theirs.streams["spectrogram"].values)
-    assert torch.equal(mine.streams["spectrogram"].words, theirs.streams["spectrogram"].words)
+    assert torch.equal(mine.streams["spectrogram"].word_index, theirs.streams["spectrogram"].word_index)
     heard = chosen.drawn(np.random.default_rng(0)).batch([0]).streams["spectrogram"].values
     torch.testing.assert_close(heard, data.batch([4]).streams["spectrogram"].values + 100)
 

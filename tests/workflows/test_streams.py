@@ -85,7 +85,7 @@ def test_words_know_their_tokens_in_a_batch(place):
     material = TrainingData.read(chosen, lambda _: None)
     data = dataset(chosen, chosen.build_encoders(), material, list(material.utterances)[:6], lambda _: None)
     batch = data.batch([0, 1])
-    words = batch.streams["text"].words
+    words = batch.streams["text"].word_index
     for one, place_of in zip(data.ids[:2], words, strict=True):
         text = material.utterances[one].text.split()
         assert sorted(set(place_of.tolist()) - {-1}) == list(range(len(text)))

@@ -72,7 +72,6 @@ class Dataset:
     features: Mapping[str, Sequence[Frames]]
     specs: Mapping[str, FeatureSpec]
     soft_labels: NDArray[np.float32] | None = None  # (utterances, emotions)
-    targets: NDArray[np.float32] | None = None  # (utterances, dimensions)
     words: Mapping[str, Sequence[NDArray[np.int64]]] = field(default_factory=dict)
     copies: Sequence[Mapping[str, Sequence[Frames]]] = ()  # of `features`, for training
     copy_probability: float = 0.0  # of using a copy of an utterance instead of the original in an epoch
@@ -122,7 +121,6 @@ class Dataset:
             labels=self.labels[places],
             features=of(self.features),
             soft_labels=None if self.soft_labels is None else self.soft_labels[places],
-            targets=None if self.targets is None else self.targets[places],
             words=of(self.words),
             copies=[of(copy) for copy in self.copies],
         )
@@ -155,11 +153,10 @@ class Dataset:
             for name, spec in self.specs.items()
         }
         chosen = list(indices)
-        labels, soft, targets = (
-            None if values is None else torch.from_numpy(values[chosen])
-            for values in (self.labels, self.soft_labels, self.targets)
+        labels, soft = (
+            None if values is None else torch.from_numpy(values[chosen]) for values in (self.labels, self.soft_labels)
         )
-        return Batch(streams, tuple(self.ids[index] for index in indices), labels, soft, targets)
+        return Batch(streams, tuple(self.ids[index] for index in indices), labels, soft)
 
 
 def collate(
