@@ -74,7 +74,7 @@ def test_columns_are_given_by_name(calls):
     assert json.loads(run.stdout)["emotions"] == {"angry": 1}
     run = affekt("corpus", "describe", "table", calls / "table.csv", "--column", "audio")
     assert (run.returncode, run.stdout) == (2, "")
-    assert "--column 'audio': expected two words with = between them" in run.stderr
+    assert "--column 'audio': expected KEY=VALUE" in run.stderr
 
 
 def test_reading_a_corpus_needs_no_torch(tmp_path):

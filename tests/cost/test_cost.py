@@ -199,17 +199,17 @@ def test_the_command_prints_json_and_a_table():
     assert facts["encoders"][0]["encoder"] == "HuBERT large"
     run = affekt("cost", "mstr", "mixer=concat", "--frames", "speech=150")
     assert run.returncode == 0, run.stderr
-    assert "its HuBERT large" in run.stdout
+    assert "encoder HuBERT large" in run.stdout
     assert "a linear layer's weights once" in run.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a model (affekt cost mstr)"),
+        ([], "expected either a model (affekt cost mstr)"),
         (["mstr", "--frames", "long"], "--frames long: expected a number of frames"),
-        (["mstr", "--frames", "5", "--frames", "6"], "--frames 5: of which stream?"),
-        (["--output", "page.md", "--classes", "4"], "go with a model"),
+        (["mstr", "--frames", "5", "--frames", "6"], "--frames 5: expected STREAM=T"),
+        (["--output", "page.md", "--classes", "4"], "need a model"),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments, message):

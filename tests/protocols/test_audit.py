@@ -309,7 +309,7 @@ def test_json_is_a_list_of_audits_as_python_gives_them(berlin):
 def test_a_label_set_leaves_out_aloud_and_merges(berlin):
     (berlin / "wav" / "03a01La.wav").touch()
     said = affekt("--protocol", "leave-one-speaker-out", "--labels", "six", "--json", "emodb", berlin)
-    assert said.stderr == "left out, as not of six: 1 of 13 (bored 1)\n"
+    assert said.stderr == "left out, not in six: 1 of 13 (bored 1)\n"
     assert json.loads(said.stdout)[0]["subsets"][0]["emotions"] == {"happy": 4, "sad": 4}
 
 
@@ -324,8 +324,8 @@ def test_a_run_and_a_bundle_are_found_by_their_split(tmp_path, berlin):
     [
         (["none.json", "emodb", "BERLIN"], "none.json does not exist: expected a split's file, a table, a run folder"),
         (["defualt", "emodb", "BERLIN"], "did you mean 'default'?"),
-        (["pyproject.toml"], "which corpora is the split of? expected CORPUS ROOT after it"),
-        (["--seed", "1", "x.json", "emodb", "BERLIN"], "--set and --seed are a protocol's: give --protocol NAME"),
+        (["pyproject.toml"], "no corpus given: expected CORPUS ROOT"),
+        (["--seed", "1", "x.json", "emodb", "BERLIN"], "--set and --seed need --protocol NAME"),
         (["--protocol", "random-fold", "emodb", "BERLIN"], "did you mean 'random-folds'?"),
         (["--protocol", "random-folds", "--set", "kk=2", "emodb", "BERLIN"], "unknown key 'kk'; did you mean 'k'?"),
         (["--protocol", "random-folds", "emobd", "BERLIN"], "there is no corpus 'emobd'; did you mean 'emodb'?"),

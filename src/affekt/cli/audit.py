@@ -1,4 +1,4 @@
-"""`affekt audit`: what the parts of a split share, of one that exists or of the folds that a protocol makes."""
+"""`affekt audit`: report what the subsets of a split share, of an existing split or of a protocol's folds."""
 
 from __future__ import annotations
 
@@ -17,79 +17,83 @@ if TYPE_CHECKING:
     from affekt.protocols.split import Split
     from affekt.utterance import Utterance
 
-FOLDS = 20  # up to so many folds have a line each
+FOLDS = 20
+"""The number of folds that are listed."""
 WARNINGS = 10
+"""The number of warnings that are listed for several folds."""
 
 
 def audit(
-    words: Annotated[
+    arguments: Annotated[
         list[str],
         typer.Argument(
             metavar="[SPLIT] CORPUS [ROOT]...",
-            help="The split: a file, a table (.csv) of ids or paths and parts, a run folder, a bundle, a folder of folds; "
-            "none with --protocol. Then its corpora: cremad ROOT, or cremad alone for the one below AFFEKT_DATA; "
-            "folder:PATH or table:PATH for one's own.",
+            help="The split: a split file, a table (.csv) of ids or paths and subsets, a run folder, a bundle or a folder of "
+            "folds; none with --protocol. Then its corpora: cremad ROOT, or cremad alone for the one in AFFEKT_DATA; "
+            "folder:PATH or table:PATH for your own data.",
         ),
     ],
     protocol: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Make this protocol's folds and audit them: leave-one-speaker-out, random-folds, ..."
-        ),
+        typer.Option(metavar="NAME", help="Audit the folds of this protocol: leave-one-speaker-out, random-folds, ..."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the protocol: k=5.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the protocol, such as k=5.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what the protocol draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="The protocol's random seed.")] = 0,
     labels: Annotated[
-        str | None, typer.Option(metavar="SET", help="Take the utterances of this label set, merged as it says.")
+        str | None, typer.Option(metavar="SET", help="Use only the utterances of this label set, with its merges.")
     ] = None,
-    audio: Annotated[bool, typer.Option("--audio", help="Compare the audio's bytes too: reads every file.")] = False,
-    save: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the folds here, a file each.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON list of the audits, one a fold.")] = False,
+    audio: Annotated[bool, typer.Option("--audio", help="Also compare the audio; reads every file.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the folds to this folder, one file each.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one audit per fold.")] = False,
 ) -> None:
-    """Report what the parts of a split share: speakers, sessions, dialogues, sentences, audio.
+    """Report what the subsets of a split share: speakers, sessions, dialogues, sentences, audio.
 
-    Exit status: 0 if the split is known to share no speaker, no utterance and, with --audio, no audio; 1 if it shares some
-    or if the speakers are unknown; 2 if it could not be audited.
+    Exit status: 0 if the subsets share no speaker, no utterance and, with --audio, no audio; 1 if they do or if the
+    speakers are unknown; 2 if the split could not be audited.
     """
     from affekt.protocols.audit import Auditor
     from affekt.protocols.split import save_folds
 
     if protocol is None and (settings or seed):
-        raise BadConfig("--set and --seed are a protocol's: give --protocol NAME, or leave them out")
-    split = None if protocol else words[0]
-    utterances = _utterances(_sources(words if protocol else words[1:]), labels)
-    splits = _made(protocol, settings or [], seed, utterances) if protocol else _found(str(split), utterances)
+        raise BadConfig("--set and --seed need --protocol NAME")
+    split = None if protocol else arguments[0]
+    utterances = _utterances(_sources(arguments if protocol else arguments[1:]), labels)
+    splits = (
+        _make_folds(protocol, settings or [], seed, utterances) if protocol else _read_splits(str(split), utterances)
+    )
     if save is not None:
         save_folds(splits, save)
         print(f"{save}: {len(splits)} {'split' if len(splits) == 1 else 'folds'}", file=sys.stderr)
     auditor = Auditor(utterances, audio=audio)
     audits = [auditor.audit(split) for split in splits]
     _print_json(audits) if json else _print(audits)
-    raise typer.Exit(0 if all(one.clean for one in audits) else 1)
+    raise typer.Exit(0 if all(entry.clean for entry in audits) else 1)
 
 
-def _sources(words: Sequence[str]) -> list[Source]:
-    """Corpora with or without a root after them, and sources in their short form."""
+def _sources(arguments: Sequence[str]) -> list[Source]:
+    """Parse corpora, each with or without its root after it, or in the short form NAME:PATH."""
     from affekt.corpora import corpora
     from affekt.corpora.source import Source
 
     sources: list[Source] = []
-    rest = list(words)
+    rest = list(arguments)
     while rest:
-        word = rest.pop(0)
-        follows = rest[0] if rest else ""
-        # A word after a corpus's name is its root, if it does not begin another corpus; "emodb emodb" is name and root.
-        is_root = follows and (follows == word or follows.partition(":")[0] not in corpora)
-        sources.append(Source(word, rest.pop(0)) if word in corpora and is_root else Source.parse(word))
+        argument = rest.pop(0)
+        following = rest[0] if rest else ""
+        # The argument after a corpus's name is its root, unless it names another corpus; "emodb emodb" is name and root.
+        is_root = following and (following == argument or following.partition(":")[0] not in corpora)
+        sources.append(Source(argument, rest.pop(0)) if argument in corpora and is_root else Source.parse(argument))
     if not sources:
-        raise BadConfig("which corpora is the split of? expected CORPUS ROOT after it, such as cremad data/cremad")
+        raise BadConfig("no corpus given: expected CORPUS ROOT after the split, such as cremad data/cremad")
     return sources
 
 
 def _utterances(sources: Sequence[Source], labels: str | None) -> list[Utterance]:
-    """The sources' utterances, of a label set where one is named; those left out are counted aloud."""
+    """Read the sources' utterances, limited to a label set where one is named; report how many are left out."""
     import dataclasses
     from collections import Counter
 
@@ -100,14 +104,14 @@ def _utterances(sources: Sequence[Source], labels: str | None) -> list[Utterance
     utterances = read_all(sources)
     if chosen is None:
         return utterances
-    places = [(utterance, chosen.index_of(utterance)) for utterance in utterances]
-    if left := Counter(utterance.emotion for utterance, index in places if index is None):
+    indexed = [(utterance, chosen.index_of(utterance)) for utterance in utterances]
+    if left := Counter(utterance.emotion for utterance, index in indexed if index is None):
         emotions = ", ".join(f"{emotion} {number}" for emotion, number in sorted(left.items()))
-        print(f"left out, as not of {labels}: {left.total()} of {len(utterances)} ({emotions})", file=sys.stderr)
-    return [dataclasses.replace(u, emotion=chosen.emotions[index]) for u, index in places if index is not None]
+        print(f"left out, not in {labels}: {left.total()} of {len(utterances)} ({emotions})", file=sys.stderr)
+    return [dataclasses.replace(u, emotion=chosen.emotions[index]) for u, index in indexed if index is not None]
 
 
-def _made(name: str, settings: list[str], seed: int, utterances: Sequence[Utterance]) -> list[Split]:
+def _make_folds(name: str, settings: list[str], seed: int, utterances: Sequence[Utterance]) -> list[Split]:
     from affekt.config import decode_named, override
     from affekt.protocols import protocols
 
@@ -116,8 +120,8 @@ def _made(name: str, settings: list[str], seed: int, utterances: Sequence[Uttera
     return folds
 
 
-def _found(source: str, utterances: Sequence[Utterance]) -> list[Split]:
-    """The split that a word means: a path, or a shipped bundle's name."""
+def _read_splits(source: str, utterances: Sequence[Utterance]) -> list[Split]:
+    """Read the splits in a path or in a shipped bundle."""
     from affekt.bundle.folder import Bundle, shipped
     from affekt.protocols.files import read_splits
     from affekt.registry import did_you_mean
@@ -136,7 +140,7 @@ def _found(source: str, utterances: Sequence[Utterance]) -> list[Split]:
 def _print_json(audits: Sequence[Audit]) -> None:
     import json
 
-    print(json.dumps([one.to_json() for one in audits], ensure_ascii=False))
+    print(json.dumps([entry.to_json() for entry in audits], ensure_ascii=False))
 
 
 def _print(audits: Sequence[Audit]) -> None:
@@ -149,28 +153,28 @@ def _print(audits: Sequence[Audit]) -> None:
     seed = "" if first.split.seed is None else f", seed {first.split.seed}"
     fold = f", fold {first.split.fold}" if len(audits) == 1 and first.split.fold else ""
     console.print(Text(first.split.name + fold + seed, "bold") + Text(described, "dim"))
-    colour = "bold green" if all(one.clean for one in audits) else "bold red"
-    console.print(Text(_verdict(audits), colour))
-    for lines in _one(first) if len(audits) == 1 else _many(audits):
+    style = "bold green" if all(entry.clean for entry in audits) else "bold red"
+    console.print(Text(_verdict(audits), style))
+    for lines in _describe_split(first) if len(audits) == 1 else _describe_folds(audits):
         console.print()
         for line in lines:
             console.print(Text(f"  {line}"))
 
 
 def _verdict(audits: Sequence[Audit]) -> str:
-    """The line of one split; of several, the line that most deserves to be read, and of how many its like is true."""
-    worst = next((one for one in audits if not one.clean), audits[0])
+    """Return the verdict on one split; for several, the worst one and how many folds share it."""
+    worst = next((entry for entry in audits if not entry.clean), audits[0])
     if len(audits) == 1:
         return worst.line
-    alike = sum((one.verdict, one.clean) == (worst.verdict, worst.clean) for one in audits)
+    alike = sum((entry.verdict, entry.clean) == (worst.verdict, worst.clean) for entry in audits)
     return (
         f"{worst.line}: all {alike} folds"
         if worst.clean
-        else (f"{worst.line} (fold {worst.split.fold}; so {alike} of {len(audits)} folds)")
+        else (f"{worst.line} (fold {worst.split.fold}; the same in {alike} of {len(audits)} folds)")
     )
 
 
-def _one(audit: Audit) -> list[list[str]]:
+def _describe_split(audit: Audit) -> list[list[str]]:
     """Return blocks of lines about one split: its subsets, what they share, and warnings."""
     emotions = sorted({emotion for subset in audit.subsets for emotion in subset.emotions})
     subsets = [["subset", "utterances", "speakers", *emotions]]
@@ -180,16 +184,16 @@ def _one(audit: Audit) -> list[list[str]]:
     pairs = list(dict.fromkeys((overlap.first, overlap.second) for overlap in audit.overlaps))
     shared = [["shared", *(f"of {second}, in {first}" for first, second in pairs), ""]]
     for kind in dict.fromkeys(overlap.kind for overlap in audit.overlaps):
-        found = [overlap for overlap in audit.overlaps if overlap.kind == kind]
-        examples = ", ".join(next((overlap.examples for overlap in reversed(found) if overlap.shared), ()))
-        shared.append([kind, *map(_cell, found), examples if kind != "audio" else ""])
-    warnings = [f"beware: {warning}" for warning in audit.warnings]
+        matching = [overlap for overlap in audit.overlaps if overlap.kind == kind]
+        examples = ", ".join(next((overlap.examples for overlap in reversed(matching) if overlap.shared), ()))
+        shared.append([kind, *map(_cell, matching), examples if kind != "audio" else ""])
+    warnings = [f"warning: {warning}" for warning in audit.warnings]
     hashed = [f"split {audit.split.hash}"]
     return [block for block in (_columns(subsets), _columns(shared, left=(0, -1)), warnings, hashed) if block]
 
 
-def _many(audits: Sequence[Audit]) -> list[list[str]]:
-    """Blocks of lines about folds: a line each, what other subsets share, and warnings."""
+def _describe_folds(audits: Sequence[Audit]) -> list[list[str]]:
+    """Return blocks of lines about folds: one line each, what other subsets share, and warnings."""
     names = [subset.name for subset in audits[0].subsets]
     scored = names[-1]
     headed = [o for o in audits[0].overlaps if (o.first, o.second) == (names[0], scored)]
@@ -199,25 +203,25 @@ def _many(audits: Sequence[Audit]) -> list[list[str]]:
         rows.append([audit.split.fold, *(str(subset.utterances) for subset in audit.subsets), *cells, audit.split.hash])
     table = [f"utterances of each subset; what of {scored} is also in {names[0]}", *_columns(rows)]
     if len(audits) > FOLDS:
-        table.append(f"and {len(audits) - FOLDS} more folds: --json shows all")
-    warnings = [f"beware: fold {one.split.fold}: {warning}" for one in audits for warning in one.warnings]
+        table.append(f"and {len(audits) - FOLDS} more folds; --json shows all")
+    warnings = [f"warning: fold {entry.split.fold}: {warning}" for entry in audits for warning in entry.warnings]
     if len(warnings) > WARNINGS:
-        warnings[WARNINGS:] = [f"and {len(warnings) - WARNINGS} more warnings: --json shows all"]
+        warnings[WARNINGS:] = [f"and {len(warnings) - WARNINGS} more warnings; --json shows all"]
     return [block for block in (table, _others(audits, (names[0], scored)), warnings) if block]
 
 
 def _others(audits: Sequence[Audit], shown: tuple[str, str]) -> list[str]:
     """Return, for each pair of subsets without columns of its own, in how many folds they share each kind."""
     lines = []
-    pairs = dict.fromkeys((overlap.first, overlap.second) for one in audits for overlap in one.overlaps)
+    pairs = dict.fromkeys((overlap.first, overlap.second) for entry in audits for overlap in entry.overlaps)
     for first, second in pairs:
         if (first, second) == shown:
             continue
         counts: dict[str, int] = {}
-        for overlap in (o for one in audits for o in one.overlaps if (o.first, o.second) == (first, second)):
+        for overlap in (o for entry in audits for o in entry.overlaps if (o.first, o.second) == (first, second)):
             counts[overlap.kind] = counts.get(overlap.kind, 0) + bool(overlap.shared)
-        told = ", ".join(f"{kind} in {number}" for kind, number in counts.items() if number) or "nothing known"
-        lines.append(f"{first} and {second} share, of {len(audits)} folds: {told}")
+        shares = ", ".join(f"{kind} in {number}" for kind, number in counts.items() if number) or "nothing known"
+        lines.append(f"{first} and {second} share, in {len(audits)} folds: {shares}")
     return lines
 
 
@@ -226,7 +230,7 @@ def _cell(overlap: Overlap) -> str:
 
 
 def _columns(rows: Sequence[Sequence[str]], left: tuple[int, ...] = (0,)) -> list[str]:
-    """Rows as lines of columns, numbers to the right."""
+    """Align rows in columns, numbers to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     to_left = {column % len(widths) for column in left}
     return [

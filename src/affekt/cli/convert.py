@@ -1,4 +1,4 @@
-"""`affekt convert`."""
+"""`affekt convert`: convert a PyTorch checkpoint to safetensors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import typer
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A file that torch.save wrote: .pt, .ckpt, .bin.")
+        Path, typer.Argument(metavar="CHECKPOINT", help="A file written by torch.save: .pt, .ckpt or .bin.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .safetensors file to write.")],
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object: name -> shape.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object of the tensors' shapes by name.")] = False,
 ) -> None:
-    """Take the tensors out of somebody else's checkpoint, without running what it may carry.
+    """Convert a PyTorch checkpoint to safetensors, without running code that it may contain.
 
-    Of fairseq's wav2vec (wav2vec_large.pt) the network's settings too, as config.json beside OUTPUT.
+    For fairseq's wav2vec (wav2vec_large.pt), the network's settings are also written, as config.json beside OUTPUT.
     """
     from affekt.extras import need
 

@@ -1,4 +1,4 @@
-"""`affekt corpus describe|check|export|transcribe`."""
+"""`affekt corpus describe|check|export|transcribe`: work with corpora."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="cremad, emodb, iemocap, meld, ravdess, folder or table.")]
 Root = Annotated[
-    str, typer.Argument(metavar="ROOT", help="Its folder, or the table's file. By default AFFEKT_DATA/NAME.")
+    str, typer.Argument(metavar="ROOT", help="The corpus's folder, or the table's file; default: AFFEKT_DATA/NAME.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 Columns = Annotated[
@@ -28,15 +28,21 @@ Columns = Annotated[
     typer.Option(
         "--column",
         metavar="FIELD=COLUMN",
-        help="Of a table: the column that holds a field, as audio=path; session= reads none.",
+        help="For tables: read FIELD from COLUMN, as in audio=path; session= reads no sessions. Repeatable.",
     ),
 ]
 Emotions = Annotated[
     list[str] | None,
-    typer.Option("--emotion", metavar="WORD=EMOTION", help="Of a folder or table: what a word of its own means."),
+    typer.Option(
+        "--emotion",
+        metavar="LABEL=EMOTION",
+        help="For folders and tables: map a custom label to an emotion. Repeatable.",
+    ),
 ]
-MANY = 12  # up to so many sessions or speakers are listed, more in a line
-BAR = 30  # cells
+MANY = 12
+"""Up to this number of sessions or speakers are listed; more are summarised in one line."""
+BAR = 30
+"""In terminal cells."""
 
 
 @app.command()
@@ -48,7 +54,7 @@ def describe(
     column: Columns = None,
     emotion: Emotions = None,
 ) -> None:
-    """Count a corpus's utterances, hours, emotions, sessions and speakers, and compare them with the published ones."""
+    """Count utterances, hours, emotions, sessions and speakers, and compare them with the published numbers."""
     import json as jsonlib
     from dataclasses import asdict
 
@@ -56,18 +62,18 @@ def describe(
     from affekt.labels import label_set
 
     source = _source(name, root, column, emotion)
-    found = inspection.describe(source, label_set(labels) if labels else None)
+    description = inspection.describe(source, label_set(labels) if labels else None)
     if json:
-        print(jsonlib.dumps(asdict(found)))
+        print(jsonlib.dumps(asdict(description)))
     else:
-        _print_description(source, found, labels)
+        _print_description(source, description, labels)
 
 
 @app.command()
 def check(name: Name, root: Root = "", json: Json = False, column: Columns = None, emotion: Emotions = None) -> None:
-    """Hear every file: missing, unreadable, silent or duplicate audio, and counts that are not the published ones.
+    """Read every file; report missing, unreadable, silent or duplicate audio, and counts that differ from the published.
 
-    Exit status: 0 if nothing is wrong, 1 if something is, 2 if the corpus cannot be read at all.
+    Exit status: 0 if there is no problem, 1 if there is, 2 if the corpus cannot be read at all.
     """
     import json as jsonlib
     from dataclasses import asdict
@@ -77,24 +83,26 @@ def check(name: Name, root: Root = "", json: Json = False, column: Columns = Non
 
     source = _source(name, root, column, emotion)
     with progress_bar() as progress:
-        found = inspection.check(source, progress)
+        report = inspection.check(source, progress)
     if json:
-        print(jsonlib.dumps(asdict(found)))
+        print(jsonlib.dumps(asdict(report)))
     else:
-        _print_check(source, found)
-    sys.exit(1 if found.problems else 0)
+        _print_check(source, report)
+    sys.exit(1 if report.problems else 0)
 
 
 @app.command()
 def export(
     name: Name,
-    root: Annotated[str, typer.Argument(metavar="ROOT", help="Its folder, or the table's file.")],
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="The corpus's folder, or the table's file.")],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .jsonl file, or a .csv file for audformat.")],
-    format: Annotated[str, typer.Option(metavar="FORMAT", help="jsonl or audformat, whatever OUTPUT's suffix.")] = "",
+    format: Annotated[
+        str, typer.Option(metavar="FORMAT", help="jsonl or audformat; default: by OUTPUT's suffix.")
+    ] = "",
     column: Columns = None,
     emotion: Emotions = None,
 ) -> None:
-    """Write a corpus as a table: JSON lines, which `table` reads again, or audformat's CSV."""
+    """Export a corpus as a table: JSON lines, which the corpus 'table' reads, or audformat's CSV."""
     from affekt.corpora.export import export
 
     utterances = _source(name, root, column, emotion).read()
@@ -109,18 +117,23 @@ def transcribe(
         str,
         typer.Option(
             metavar="FOLDER_OR_NAME",
-            help="A Whisper in CTranslate2's format: a folder, one below AFFEKT_MODELS, or a name on the hub, as small.",
+            help="A Whisper model in CTranslate2 format: a folder, one in AFFEKT_MODELS, or a name on the hub such as small.",
         ),
     ],
-    output: Annotated[Path, typer.Option(metavar="TABLE", help="A .jsonl or .csv file, which `table` reads.")],
+    output: Annotated[
+        Path, typer.Option(metavar="TABLE", help="The .jsonl or .csv file to write, which the corpus 'table' reads.")
+    ],
     root: Root = "",
-    again: Annotated[bool, typer.Option("--again", help="Also what has words already: they are replaced.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also replace existing transcripts.")] = False,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     json: Json = False,
     column: Columns = None,
     emotion: Emotions = None,
 ) -> None:
-    """Write down what is said where a corpus does not: a table with words, and who wrote them. Goes on where it stopped."""
+    """Add missing transcripts with Whisper, marked as such, and write the corpus as a table.
+
+    Running the same command again resumes an interrupted one.
+    """
     import json as jsonlib
     from dataclasses import asdict
 
@@ -129,15 +142,15 @@ def transcribe(
 
     utterances = _source(name, root, column, emotion).read()
     transcription.check_output(output, utterances)
-    recogniser = transcription.Whisper(model, device)
+    recognizer = transcription.Whisper(model, device)
     with progress_bar() as progress:
-        found = transcription.transcribe(utterances, recogniser, output, again=again, progress=progress)
+        summary = transcription.transcribe(utterances, recognizer, output, again=again, progress=progress)
     if json:
-        print(jsonlib.dumps({**asdict(found), "output": str(output), "text_by": recogniser.name}))
+        print(jsonlib.dumps({**asdict(summary), "output": str(output), "text_by": recognizer.name}))
         return
-    resumed = f", {found.resumed} of them in an earlier run" if found.resumed else ""
-    print(f"{output}: {found.utterances} utterances, {found.recognised} recognised by {recogniser.name}{resumed}")
-    print(f"{found.given} had words, which stay; in {found.wordless} no word was found")
+    resumed = f", {summary.resumed} of them in an earlier run" if summary.resumed else ""
+    print(f"{output}: {summary.utterances} utterances, {summary.recognised} recognised by {recognizer.name}{resumed}")
+    print(f"{summary.given} already had a transcript; {summary.wordless} contain no words")
 
 
 def _source(name: str, root: str, columns: list[str] | None, emotions: list[str] | None) -> Source:
@@ -147,27 +160,28 @@ def _source(name: str, root: str, columns: list[str] | None, emotions: list[str]
 
 
 def pairs(option: str, values: list[str] | None) -> dict[str, str]:
+    """Parse the KEY=VALUE arguments of a repeatable option."""
     pairs = {}
     for value in values or ():
         left, equals, right = value.partition("=")
         if not left or not equals:
-            raise BadConfig(f"{option} {value!r}: expected two words with = between them")
+            raise BadConfig(f"{option} {value!r}: expected KEY=VALUE")
         pairs[left] = right
     return pairs
 
 
-def _print_description(source: Source, found: Description, labels: str) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # bars are not worth failing for
+def _print_description(source: Source, description: Description, labels: str) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # bars may degrade
         sys.stdout.reconfigure(errors="replace")
     note = f", {source.note}" if source.note else ""
     print(f"{source.title}{note}{f', label set {labels}' if labels else ''}")
-    people = f", {len(found.speakers)} speakers" if found.speakers else ""
-    sound = f"{found.hours:.2f} hours" if found.hours else "no sound"
-    print(f"{found.utterances} utterances, {sound}{people}")
-    _print_counts("emotion", found.emotions, listed=True)
-    _print_counts("session", found.sessions)
-    _print_counts("speaker", found.speakers)
-    _print_problems(found.problems)
+    speakers = f", {len(description.speakers)} speakers" if description.speakers else ""
+    audio = f"{description.hours:.2f} hours" if description.hours else "no audio"
+    print(f"{description.utterances} utterances, {audio}{speakers}")
+    _print_counts("emotion", description.emotions, listed=True)
+    _print_counts("session", description.sessions)
+    _print_counts("speaker", description.speakers)
+    _print_problems(description.problems)
 
 
 def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False) -> None:
@@ -176,7 +190,7 @@ def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False)
     if not counts:
         return
     if len(counts) > MANY and not listed:
-        print(f"\n{len(counts)} {kind}s, of {min(counts.values())} to {max(counts.values())} utterances")
+        print(f"\n{len(counts)} {kind}s with {min(counts.values())} to {max(counts.values())} utterances each")
         return
     width = max(len(kind), *map(len, counts))
     total, most = sum(counts.values()), max(counts.values())
@@ -185,18 +199,18 @@ def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False)
         print(f"{fit_name(name, width)}  {count:>10}  {count / total:6.1%}  {bar(count / most, BAR)}".rstrip())
 
 
-def _print_check(source: Source, found: Check) -> None:
+def _print_check(source: Source, report: Check) -> None:
     note = f", {source.note}" if source.note else ""
-    print(f"{source.title}{note}: {found.utterances} utterances, {found.files} files heard")
-    if not found.problems:
-        print("nothing is wrong: every file is there, can be read, is not silent, and stands only once")
-    for note in found.notes:
+    print(f"{source.title}{note}: {report.utterances} utterances, {report.files} files read")
+    if not report.problems:
+        print("no problems: every file exists, can be read, is not silent and is not a duplicate")
+    for note in report.notes:
         print(f"note: {note}")
-    _print_problems(found.problems)
+    _print_problems(report.problems)
 
 
 def _print_problems(problems: tuple[str, ...]) -> None:
-    """A problem a paragraph; on a terminal, its lines below one another."""
+    """Print one paragraph per problem, wrapped on a terminal."""
     import shutil
     import textwrap
 

@@ -1,4 +1,4 @@
-"""`affekt evaluate`."""
+"""`affekt evaluate`: score a training or a bundle on a corpus."""
 
 from __future__ import annotations
 
@@ -16,42 +16,52 @@ from affekt.registry import did_you_mean
 
 def evaluate(
     source: Annotated[
-        str, typer.Argument(metavar="RUN|BUNDLE", help="A training's folder; a bundle's, or a shipped name.")
+        str, typer.Argument(metavar="RUN|BUNDLE", help="A run folder, a bundle folder or a shipped bundle.")
     ],
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus's name; or folder, table.")],
-    root: Annotated[Path | None, typer.Argument(metavar="ROOT", help="Its folder, or file.")] = None,
+    corpus: Annotated[
+        str, typer.Argument(metavar="CORPUS", help="The corpus's name; 'folder' or 'table' for your own data.")
+    ],
+    root: Annotated[
+        Path | None, typer.Argument(metavar="ROOT", help="The corpus's folder, or the table's file.")
+    ] = None,
     selection: Annotated[
-        str | None, typer.Option(metavar="RULE", help="Of a training: last, validation or paper; else its recipe's.")
+        str | None,
+        typer.Option(
+            metavar="RULE", help="For runs: select the epoch by last, validation, ... or paper; default: as the recipe."
+        ),
     ] = None,
     column: Columns = None,
     emotion: Emotions = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Score a training or a bundle on a corpus: its test part, or all of a corpus it never heard."""
+    """Score a training or a bundle on a corpus.
+
+    On a corpus that it was trained on, the test set is scored; any other corpus is scored completely.
+    """
     import json as jsonlib
 
     from affekt.corpora.source import Source
     from affekt.extras import need
     from affekt.runs.selection import RULES
 
-    # What is misspelt is said before anything is asked to be installed.
-    chosen = Source(corpus, str(root)) if root else Source.parse(corpus)
-    chosen = replace(chosen, columns=pairs("--column", column), emotions=pairs("--emotion", emotion))
+    # Report misspelt names before asking the user to install anything.
+    target = Source(corpus, str(root)) if root else Source.parse(corpus)
+    target = replace(target, columns=pairs("--column", column), emotions=pairs("--emotion", emotion))
     if selection is not None and selection not in RULES:
         raise BadConfig(
-            f"there is no selection {selection!r}{did_you_mean(selection, RULES)} (known: {', '.join(RULES)})"
+            f"there is no selection rule {selection!r}{did_you_mean(selection, RULES)} (known: {', '.join(RULES)})"
         )
     if not any(Path(source).rglob("predictions")):
         _check_bundle(source)
     need("torch", extra="train", purpose="evaluation")
     from affekt.cli.display import print_scores, show_log
-    from affekt.workflows.evaluate import evaluate as evaluate_on
+    from affekt.workflows.evaluate import evaluate as evaluate_source
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
     show_log()
-    scores = evaluate_on(source, chosen, selection=selection, say=say)
+    scores = evaluate_source(source, target, selection=selection, say=say)
     if json:
         print(jsonlib.dumps(scores))
     else:
@@ -62,7 +72,5 @@ def _check_bundle(source: str) -> None:
     from affekt.bundle.folder import Bundle, shipped
 
     if source not in shipped() and not Path(source).is_dir():
-        raise BadConfig(
-            f"there is no {source}: give a training's folder (runs/NAME), or a bundle's, or {shipped()[0]!r}"
-        )
+        raise BadConfig(f"{source} not found: expected a run folder (runs/NAME), a bundle folder, or {shipped()[0]!r}")
     Bundle.open(source)

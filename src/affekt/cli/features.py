@@ -1,4 +1,4 @@
-"""`affekt features ls|verify|prune`."""
+"""`affekt features ls|verify|prune`: maintain the feature store."""
 
 from __future__ import annotations
 
@@ -16,46 +16,49 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", help="Features, as whisper, or with the hash, as ls shows them."),
+    typer.Argument(metavar="NAME", help="A feature, such as whisper, or a name with hash as shown by ls."),
 ]
 
 
 @app.command()
 def ls(json: Json = False) -> None:
-    """List what is stored: settings, files, size, and when it was last used."""
+    """List the stored features with their settings, number of files, size and time of last use."""
     from affekt.features.store import cache_root
     from affekt.features.store_maintenance import stored_features
 
-    found = stored_features()
+    stored = stored_features()
     if json:
-        _print_json({"root": str(cache_root()), "features": [_facts(one) for one in found]})
-    elif not found:
+        _print_json({"root": str(cache_root()), "features": [_facts(feature) for feature in stored]})
+    elif not stored:
         print(f"no features are stored in {cache_root()}")
     else:
-        _print_table(found)
+        _print_table(stored)
 
 
 @app.command()
 def verify(
     names: Names = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Delete what is damaged: it is computed anew.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete damaged files; they are computed again.")] = False,
     json: Json = False,
 ) -> None:
-    """Open every file: is it whole, of the shape that its description says, and all numbers? Exit status 2 if not."""
+    """Check every stored file for truncation, a wrong shape and values that are not finite.
+
+    Exit status: 0 if no file is damaged or all damaged ones were removed, 2 otherwise.
+    """
     from affekt.features.store_maintenance import stored_features
 
-    found = stored_features(names or ())
-    damaged = {str(path): reason for path, reason in _checked(found) if reason}
+    stored = stored_features(names or ())
+    damaged = {str(path): reason for path, reason in _checked(stored) if reason}
     for path in damaged if remove else ():
         Path(path).unlink(missing_ok=True)
-    files = sum(len(one.files) for one in found)
+    files = sum(len(feature.files) for feature in stored)
     if json:
         _print_json({"files": files, "damaged": damaged, "removed": remove})
     else:
         for path, reason in damaged.items():
             print(f"{path} {reason}{': removed' if remove else ''}")
-        cure = "; --remove deletes them, and they are computed anew" if damaged and not remove else ""
-        print(f"{files} files of {len(found)} features, {len(damaged)} damaged{cure}")
+        cure = "; --remove deletes them, and they are computed again when needed" if damaged and not remove else ""
+        print(f"{files} files of {len(stored)} features, {len(damaged)} damaged{cure}")
     if damaged and not remove:
         raise typer.Exit(2)
 
@@ -64,43 +67,46 @@ def verify(
 def prune(
     names: Names = None,
     older_than: Annotated[
-        float | None, typer.Option(metavar="DAYS", help="Only what was not used for so many days.")
+        float | None, typer.Option(metavar="DAYS", help="Only features not used for DAYS days.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All features.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Delete all features.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete stored features by name or by age, and always what killed processes left unfinished."""
+    """Delete stored features by name or age.
+
+    Unfinished files of killed processes are always deleted.
+    """
     from affekt.features.store_maintenance import plan
 
     pruning = plan(names or (), older_than=older_than, everything=everything)
-    facts = [_facts(one) for one in pruning.stored]
+    facts = [_facts(feature) for feature in pruning.stored]
     if not dry_run:
         pruning.carry_out()
     if json:
         leftovers = [str(path) for path, _ in pruning.leftovers]
         _print_json({"features": facts, "unfinished": leftovers, "bytes": pruning.size, "removed": not dry_run})
         return
-    for one in facts:
-        print(f"{one['name']}: {one['files']} files, {_readable(one['bytes'])}")
+    for entry in facts:
+        print(f"{entry['name']}: {entry['files']} files, {_readable(entry['bytes'])}")
     if pruning.leftovers:
         print(f"{len(pruning.leftovers)} unfinished files")
-    print(f"{_readable(pruning.size)} {'would become' if dry_run else 'became'} free")
+    print(f"{_readable(pruning.size)} {'would be freed' if dry_run else 'freed'}")
 
 
-def _facts(one: StoredFeature) -> dict[str, object]:
+def _facts(feature: StoredFeature) -> dict[str, object]:
     from datetime import UTC, datetime
 
     return {
-        "name": one.name,
-        "feature": one.feature,
-        "settings": one.settings(),
-        "dim": (one.description or {}).get("dim"),
-        "files": len(one.files),
-        "bytes": one.size,
-        "unfinished": len(one.leftovers),
-        "last_used": datetime.fromtimestamp(one.used, UTC).isoformat(timespec="seconds"),
-        "folder": str(one.folder),
+        "name": feature.name,
+        "feature": feature.feature,
+        "settings": feature.settings(),
+        "dim": (feature.description or {}).get("dim"),
+        "files": len(feature.files),
+        "bytes": feature.size,
+        "unfinished": len(feature.leftovers),
+        "last_used": datetime.fromtimestamp(feature.used, UTC).isoformat(timespec="seconds"),
+        "folder": str(feature.folder),
     }
 
 
@@ -119,7 +125,7 @@ def _checked(features: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
                 yield path, reason
 
 
-def _print_table(found: list[StoredFeature]) -> None:
+def _print_table(stored: list[StoredFeature]) -> None:
     from datetime import datetime
 
     from rich.console import Console
@@ -131,15 +137,21 @@ def _print_table(found: list[StoredFeature]) -> None:
     for title, justify in (("name", "left"), ("files", "right"), ("size", "right"), ("last used", "left")):
         table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("settings", overflow="fold")
-    for one in found:
-        settings = " ".join(f"{name}={_short(value)}" for name, value in one.settings().items())
-        used = datetime.fromtimestamp(one.used).strftime("%Y-%m-%d %H:%M")
-        table.add_row(one.name, str(len(one.files)), _readable(one.size), used, settings if one.description else "?")
+    for feature in stored:
+        settings = " ".join(f"{name}={_short(value)}" for name, value in feature.settings().items())
+        used = datetime.fromtimestamp(feature.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(
+            feature.name,
+            str(len(feature.files)),
+            _readable(feature.size),
+            used,
+            settings if feature.description else "?",
+        )
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200
     console.print(table)
-    console.print(f"{_readable(sum(one.size for one in found))} in {cache_root()}", soft_wrap=True)
+    console.print(f"{_readable(sum(feature.size for feature in stored))} in {cache_root()}", soft_wrap=True)
 
 
 def _short(value: object) -> str:
@@ -147,7 +159,7 @@ def _short(value: object) -> str:
 
 
 def _readable(size: object) -> str:
-    """12 bytes, 3.4 MB, 5.6 GB: in powers of 1000."""
+    """Format a size in powers of 1000: 12 bytes, 3.4 MB, 5.6 GB."""
     assert isinstance(size, int)
     number = float(size)
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -1,4 +1,4 @@
-"""`affekt report`."""
+"""`affekt report`: compare finished trainings and searches."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import typer
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of finished trainings, of searches, or folders above such."),
+        typer.Argument(metavar="RUN...", help="Run folders, folders of searches, or folders that contain them."),
     ],
-    output: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the page here.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the page to this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of the page.")] = False,
 ) -> None:
-    """Put finished trainings side by side: scores over seeds, the three selections, paired comparisons, as Markdown.
+    """Compare finished trainings in Markdown: scores over seeds, by selection rule, and paired comparisons.
 
-    Of an architecture search, its networks side by side; it may still go on.
+    Of an architecture search, its networks are compared; it may still be running.
 
-    Neither audio nor models are needed. The corpora, where AFFEKT_DATA or the recipe's own path leads to them, tell who
-    speaks and whether the audio is the original.
+    Neither audio nor models are needed. Speakers are read from the corpora, where AFFEKT_DATA or the recipe gives their
+    place.
     """
     import json as jsonlib
 

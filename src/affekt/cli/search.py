@@ -1,4 +1,4 @@
-"""`affekt search`."""
+"""`affekt search`: search for an architecture."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 def search(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A search recipe: a TOML file, or a shipped name.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A search recipe: a TOML file or a shipped one.")],
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")] = None,
     corpus: Annotated[
         str | None,
         typer.Option(
             metavar="ROOT",
-            help="The folder of the recipe's corpus; or NAME[:PATH], another corpus: folder:PATH (happy/1.wav), table:FILE.",
+            help="The folder of the recipe's corpus; or another corpus as NAME[:PATH], such as folder:PATH or table:FILE.",
         ),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The search's folder; by default runs/RECIPE.")
+        Path | None, typer.Option(metavar="FOLDER", help="The folder of the search; default: runs/RECIPE.")
     ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Train so many networks side by side.")] = 1,
-    bundles: Annotated[bool, typer.Option(help="Make a bundle of each network that is found.")] = True,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of networks to train in parallel.")] = 1,
+    bundles: Annotated[bool, typer.Option(help="Make a bundle of each network found.")] = True,
 ) -> None:
-    """Search for an architecture (EmotionNAS): cells, a recurrent cell, their fusion; with a page of what was found.
+    """Search for an architecture (EmotionNAS): convolutional cells, a recurrent cell and their fusion.
 
-    Run again, it goes on where it was stopped.
+    Writes a page of the results. Running the same command again resumes an interrupted search.
     """
     from affekt.extras import need
 
@@ -48,7 +48,7 @@ def search(
     from affekt.workflows.jobs import JobRunner, LocalLauncher, Workers
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log that is watched grows with the search
+        sys.stdout.reconfigure(line_buffering=True)  # show each line at once where the output is a file or pipe
     chosen = load_search(recipe, settings)
     if corpus is not None:
         chosen = replace(chosen, corpora=(_source(corpus, chosen),))
@@ -58,22 +58,22 @@ def search(
         progress = stack.enter_context(progress_bar())
         workshop = JobRunner(progress=progress)
         launcher = stack.enter_context(Workers(workers)) if workers > 1 else LocalLauncher(workshop)
-        found = search_architecture(chosen, folder, launcher=launcher, bundles=bundles)
-    for bundle in (one for each in found for one in bundles_of(each)):
-        print(f"found: {bundle.folder}; affekt recognize FILE --model {bundle.folder}")
-    print(f"what was found, and beside what: {folder / PAGE}")
+        searches = search_architecture(chosen, folder, launcher=launcher, bundles=bundles)
+    for bundle in (bundle for search in searches for bundle in bundles_of(search)):
+        print(f"found: {bundle.folder}; use it with: affekt recognize FILE --model {bundle.folder}")
+    print(f"results: {folder / PAGE}")
 
 
 def _source(text: str, recipe: SearchRecipe) -> Source:
-    """The corpus that the option names: a folder that holds the recipe's own, or another."""
+    """Return the corpus that --corpus names: the recipe's own in another folder, or another corpus."""
     from affekt.corpora import corpora
     from affekt.corpora.source import Source
 
     if text.partition(":")[0] in corpora:
         return Source.parse(text)
-    own = [one if isinstance(one, Source) else Source.parse(one) for one in recipe.corpora]
+    own = [entry if isinstance(entry, Source) else Source.parse(entry) for entry in recipe.corpora]
     if len(own) != 1:
         raise BadConfig(
-            f"--corpus {text}: the recipe has {len(own)} corpora; set each one's folder: corpora=['NAME:PATH', ...]"
+            f"--corpus {text}: the recipe has {len(own)} corpora; set the folder of each: corpora=['NAME:PATH', ...]"
         )
     return replace(own[0], root=text)

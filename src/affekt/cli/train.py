@@ -1,4 +1,4 @@
-"""`affekt train`."""
+"""`affekt train`: train a recipe, or fine-tune a bundle."""
 
 from __future__ import annotations
 
@@ -18,48 +18,51 @@ if TYPE_CHECKING:
     from affekt.bundle.folder import Bundle
     from affekt.corpora.source import Source
 
-OWN = "affekt train --from default --corpus folder:PATH --output BUNDLE"
+FINETUNE = "affekt train --from default --corpus folder:PATH --output BUNDLE"
 
 
 def train(
-    words: Annotated[
+    arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[RECIPE] [KEY=VALUE]...",
-            help="A recipe: a TOML file, or a shipped name; and settings to change. With --from, settings alone.",
+            help="A recipe, as a TOML file or a shipped name, then settings to change. With --from, settings only.",
         ),
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="BUNDLE", help="Fine-tune a bundle on the corpora of --corpus.")
+        str | None, typer.Option("--from", metavar="BUNDLE", help="Fine-tune this bundle on the data in --corpus.")
     ] = None,
     corpus: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[:PATH]",
-            help="With --from: folder:PATH (happy/1.wav), table:FILE, or a corpus; may be repeated.",
+            help="With --from: your data, folder:PATH (files such as happy/1.wav), table:FILE or a corpus. Repeatable.",
         ),
     ] = None,
     column: Columns = None,
     emotion: Emotions = None,
-    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; by default runs/RECIPE.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/RECIPE.")] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Make a bundle of the finished training here.")
+        Path | None, typer.Option(metavar="BUNDLE", help="Also make a bundle of the finished training, in this folder.")
     ] = None,
 ) -> None:
-    """Train a recipe, or fine-tune a bundle on your own data. Run again, it goes on where it was stopped."""
+    """Train a recipe, or fine-tune a bundle on your own data.
+
+    Running the same command again resumes an interrupted training.
+    """
     from affekt.extras import need
 
-    given = list(words or [])
-    name = given.pop(0) if given and "=" not in given[0] else None
+    settings = list(arguments or [])
+    name = settings.pop(0) if settings and "=" not in settings[0] else None
     if start is None and name is None:
-        raise BadConfig(f"give a recipe (affekt train default), or your own data: {OWN}")
+        raise BadConfig(f"no recipe: name one (affekt train default), or fine-tune on your own data ({FINETUNE})")
     if start is not None and name is not None:
-        raise BadConfig(f"{name!r} is no KEY=VALUE: give a recipe, or --from {start} with --corpus, and not both")
+        raise BadConfig(f"{name!r} is not KEY=VALUE: give either a recipe, or --from {start} with --corpus")
     if start is not None and not corpus:
-        raise BadConfig(f"--from needs --corpus, your data: {OWN}")
+        raise BadConfig(f"--from needs --corpus with your data: {FINETUNE}")
     if start is None and (corpus or column or emotion):
         raise BadConfig(
-            "--corpus, --column and --emotion go with --from; a recipe names its corpora itself: corpora=[...]"
+            "--corpus, --column and --emotion need --from; a recipe names its corpora itself: corpora=[...]"
         )
     need("torch", extra="train", purpose="training")
     from affekt.cli.display import progress_bar, show_log
@@ -71,34 +74,34 @@ def train(
     if output is not None:
         check_place(output)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log that is watched grows with the training
+        sys.stdout.reconfigure(line_buffering=True)  # show each line at once where the output is a file or pipe
     if start is not None:
-        sources = [_source(one, column, emotion) for one in corpus or ()]
-        named = output.resolve().name if output else sources[0].id
-        chosen = finetuning_recipe(start, sources, named, given)
+        sources = [_source(text, column, emotion) for text in corpus or ()]
+        new_name = output.resolve().name if output else sources[0].id
+        loaded = finetuning_recipe(start, sources, new_name, settings)
     else:
-        chosen = load_recipe(str(name), given)
-    folder = run or Path("runs") / chosen.name
+        loaded = load_recipe(str(name), settings)
+    folder = run or Path("runs") / loaded.name
     first = os.environ.get("RANK", "0") == "0"  # under torchrun, only the first process prints
     if first:
         show_log()
     with progress_bar() as progress:
-        runs = train_recipe(chosen, folder, one_model=output is not None, progress=progress)
+        runs = train_recipe(loaded, folder, one_model=output is not None, progress=progress)
     if not first:
         return
     if output is None:
-        print(f"trained: {folder}; affekt evaluate {folder} CORPUS ROOT scores it")
+        print(f"trained: {folder}; score it with: affekt evaluate {folder} CORPUS ROOT")
     else:
-        _print_made(make_bundle(chosen, runs, output), output)
+        _print_bundle(make_bundle(loaded, runs, output), output)
 
 
-def _print_made(made: Bundle, output: Path) -> None:
-    for name, entry in made.results["scores"].items():
+def _print_bundle(bundle: Bundle, output: Path) -> None:
+    for name, entry in bundle.results["scores"].items():
         scores = entry["model"]
         ua, wa = (f"{metric} {100 * scores[metric]['value']:.1f} %" for metric in ("UA", "WA"))
-        verdict = made.config["protocol"]["verdict"]
-        print(f"{name}: {ua}, {wa} on {scores['utterances']} utterances held out, {verdict}")
-    print(f"{made.id} in {output}; its card: {output / 'README.md'}")
+        verdict = bundle.config["protocol"]["verdict"]
+        print(f"{name}: {ua}, {wa} on {scores['utterances']} held-out utterances, {verdict}")
+    print(f"{bundle.id} written to {output}; model card: {output / 'README.md'}")
 
 
 def _source(text: str, columns: list[str] | None, emotions: list[str] | None) -> Source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def recognize_files(
     *,
     recognizer: Recognizer | None = None,
     progress: Progress | None = None,
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Recognize files one after another and yield a row for each; a file that fails gives a row of status "error".
 
     With `output`, rows are also written to a file. Files already in it are not recognised again, and their rows have
