@@ -108,11 +108,11 @@ def test_it_is_scored_like_any_other_and_its_card_says_what_it_takes(made):
     assert scores["utterances"] == 24
     text = made.file("README.md").read_text()
     assert text == card(made)
-    assert "16 kHz waveform of any length from 0.1 s and the words as tokens of glove" in text
+    assert "16 kHz waveform of any length from 0.1 s and the transcript as tokens of glove" in text
 
 
 def test_the_recogniser_says_that_it_has_no_words(made):
-    with pytest.raises(BadBundle, match=r"takes waveform, text, text_mask; the recogniser gives a waveform alone"):
+    with pytest.raises(BadBundle, match=r"needs waveform, text, text_mask, but"):
         Recognizer.load(made.folder)
 
 
@@ -179,6 +179,6 @@ def test_whatever_is_made_of_the_waveform_stands_in_the_graph(place):
     with shapes_unchecked():
         bundle = make_bundle(both, [run], place / "both-bundle", say=lambda _: None)
     assert bundle.config["lengths"] == {"spectrogram": 32, "speech": 4}
-    assert "Of the stream spectrogram it takes 32 frames" in bundle.file("README.md").read_text()
+    assert "The stream spectrogram has 32 frames" in bundle.file("README.md").read_text()
     row = Recognizer.load(bundle.folder)(next((place / "cremad" / "AudioWAV").glob("*.wav")))
     assert row.status == "ok"

@@ -1,4 +1,4 @@
-"""A bundle's card, README.md: written from its config and results, never by hand."""
+"""The model card of a bundle, README.md, generated from its config and results."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from affekt.protocols.split import UNKNOWN
 from affekt.tables import table
 
 TEMPLATE = """\
-# {name}: the emotion in a voice
+# {name}: speech emotion recognition
 
-`{id}`, made by affekt {version}. {about}
+`{id}`, made with affekt {version}. {about}
 
-One ONNX file: {inputs} in, probabilities of {emotions} out.
+One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 
     {use}
 
 ## Scores
 
-{untouched}
+{held_out}
 
 - Protocol: {protocol}.
-- Selection: {selection}.
-- Scored: the ONNX file, as a user runs it.
-- UA is mean recall, WA accuracy, WF1 support-weighted F1, ECE expected calibration error, all in percent.
+- Model selection: {selection}.
+- The scores are those of the ONNX file.
+- UA is mean recall, WA is accuracy, WF1 is support-weighted F1, ECE is the expected calibration error, all in percent.
 
 {scores}
 {intervals}
@@ -36,7 +36,7 @@ One ONNX file: {inputs} in, probabilities of {emotions} out.
 
 {data}
 
-{encoder}The head and all else in this bundle are affekt's, under the MIT licence.
+{encoder}Everything else in this bundle is under affekt's MIT licence.
 {alterations}
 ## Limits
 
@@ -44,35 +44,35 @@ One ONNX file: {inputs} in, probabilities of {emotions} out.
 
 ## How it was made
 
-{command}; every setting stands in config.toml.
+{command}; config.toml has every setting.
 {optimisation}
-{members}, seed {seed}, {epochs}, {utterances} utterances; weights rounded to 16 bits before anything was scored.
-Bit-identical on one type of machine and number of threads; these were: {processor}, {threads} threads, torch {torch},
-Python {python}. ONNX and torch agree to {agreement:.0e} in probability.
+{members}, seed {seed}, {epochs}, {utterances} utterances; the weights were rounded to 16 bits before scoring.
+Training is bit-identical on the same type of machine with the same number of threads. Here: {processor}, {threads},
+torch {torch}, Python {python}. Probabilities from ONNX and torch agree to {agreement:.0e}.
 """
 
 PROBES = """
-## Beside linear probes
+## Comparison with linear probes
 
-Mean and standard deviation over time, standardised, logistic regression, trained and scored on the same people. The
-difference of UA is the model's minus the probe's, with its 95 % bootstrap interval over speakers (none below ten speakers).
-"only model" and "only probe" count the utterances that one alone gets right; p is McNemar's exact two-sided test of those
-two counts, which takes utterances as independent.
+A linear probe is a logistic regression on the standardised mean and standard deviation of features over time, trained and
+scored on the same utterances as the model. The difference is the model's UA minus the probe's, with its 95 % bootstrap
+interval over speakers (none below ten speakers). "only model" and "only probe" count the utterances that only one of them
+classifies correctly; p is from McNemar's exact two-sided test of these counts, which takes utterances as independent.
 
 {table}
 {verdicts}
 """
 
 WHISPER = """\
-The encoder is Whisper's ({weights}front end, convolutions and the first {blocks} blocks, {state}), copyright OpenAI,
-under the MIT licence; its notice stands in LICENSE.whisper beside this card.
+The encoder is from Whisper ({weights}front end, convolutions and the first {blocks} blocks, {state}), copyright OpenAI,
+under the MIT licence; see LICENSE.whisper beside this card.
 """
 
 LANGUAGES = {"de": "German", "en": "English"}
 
 
 def card(bundle: Bundle) -> str:
-    """The card's Markdown."""
+    """Return the card in Markdown."""
     config, results = bundle.config, bundle.results
     recipe, scores, machine = config["recipe"], results["scores"], results["machine"]
     alterations = "".join(f"\n{entry['alteration']}\n" for entry in results["data"] if entry["alteration"])
@@ -84,7 +84,7 @@ def card(bundle: Bundle) -> str:
         version=config["version"],
         about=recipe["about"],
         emotions=", ".join(bundle.emotions),
-        untouched=_untouched(config["protocol"]),
+        held_out=_held_out(config["protocol"]),
         protocol=results["protocol"],
         selection=results["selection"],
         scores=_scores(scores),
@@ -102,7 +102,7 @@ def card(bundle: Bundle) -> str:
         epochs=_epochs(config),
         utterances=sum(entry["utterances"] for entry in results["data"] if not entry["by"]),
         processor=machine["processor"],
-        threads=machine["threads"],
+        threads="1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads",
         torch=machine["torch"],
         python=machine["python"],
         agreement=results["agreement"],
@@ -110,29 +110,29 @@ def card(bundle: Bundle) -> str:
 
 
 def _inputs(config: dict[str, Any]) -> str:
-    """What the graph takes, in words."""
+    """Describe the graph's inputs."""
     streams = dict(config.get("streams", {}))
     text = streams.pop("text", None)
-    sound = ["raw 16 kHz waveform of any length from 0.1 s"] if "encoder" in config or streams else []
-    words = [f"the words as tokens of {text['name']} (batch, tokens, features) with their mask"] if text else []
-    return " and ".join([*sound, *words])
+    audio = ["raw 16 kHz waveform of any length from 0.1 s"] if "encoder" in config or streams else []
+    tokens = [f"the transcript as tokens of {text['name']} (batch, tokens, features) with their mask"] if text else []
+    return " and ".join([*audio, *tokens])
 
 
 def _use(bundle: Bundle) -> str:
-    place = bundle.name if bundle.name == DEFAULT else "FOLDER_OF_THIS_CARD"
+    source = bundle.name if bundle.name == DEFAULT else "FOLDER_OF_THIS_CARD"
     if "text" in bundle.config.get("streams", {}):
-        return f"affekt evaluate {place} CORPUS ROOT"
-    return f"affekt recognize --model {place} hello.wav"
+        return f"affekt evaluate {source} CORPUS ROOT"
+    return f"affekt recognize --model {source} hello.wav"
 
 
-def _untouched(protocol: dict[str, Any]) -> str:
+def _held_out(protocol: dict[str, Any]) -> str:
     if protocol["selection"] == "paper":
-        return "On people by whose scores the epoch was chosen: these figures are optimistic."
+        return "On speakers whose scores were also used to select the epoch: these scores are optimistic."
     if protocol["verdict"] == UNKNOWN:
-        return "On utterances that were not trained on. Who speaks is not known of all: new voices will fare worse."
+        return "On utterances held out from training. Not all speakers are known: expect lower scores on new speakers."
     if protocol["verdict"] != INDEPENDENT:
-        return "On utterances whose speakers were also trained on: new voices will fare worse."
-    return "On speakers held out from training and from the choice of the epoch."
+        return "On utterances whose speakers are also in the training set: expect lower scores on new speakers."
+    return "On speakers held out from training and from model selection."
 
 
 def _title(entry: dict[str, Any]) -> str:
@@ -140,6 +140,7 @@ def _title(entry: dict[str, Any]) -> str:
 
 
 def percent(interval: dict[str, float]) -> str:
+    """Format a score with its interval in percent."""
     return f"{100 * interval['value']:.1f} ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
 
 
@@ -147,7 +148,8 @@ def _scores(scores: dict[str, Any]) -> str:
     rows = [
         [
             _title(entry),
-            (f"{_people(entry['people'])}, " if entry["people"] else "") + f"{entry['model']['utterances']} utterances",
+            (f"{_count_speakers(entry['speakers'])}, " if entry["speakers"] else "")
+            + f"{entry['model']['utterances']} utterances",
             *(percent(entry["model"][name]) for name in ("UA", "WA", "WF1")),
             f"{100 * entry['model']['ece']:.1f}",
         ]
@@ -166,17 +168,19 @@ def _recalls(scores: dict[str, Any], emotions: tuple[str, ...]) -> str:
 
 
 def _recall(interval: dict[str, float], count: int) -> str:
-    if interval["value"] == 1.0:  # a bootstrap of what is always right has no width, and that is no certainty
+    if (
+        interval["value"] == 1.0
+    ):  # the bootstrap interval would have no width, which suggests a certainty that is not there
         return f"all of {count}"
     return f"{percent(interval)}, n = {count}"
 
 
-def _people(count: int) -> str:
-    return "1 person" if count == 1 else f"{count} people"
+def _count_speakers(count: int) -> str:
+    return "1 speaker" if count == 1 else f"{count} speakers"
 
 
 def _probes(scores: dict[str, Any]) -> str:
-    """The section on probes; empty where there are none."""
+    """Return the section on probes; empty where there are none."""
     if not any(entry["probes"] for entry in scores.values()):
         return ""
     rows = []
@@ -194,16 +198,16 @@ def _probes(scores: dict[str, Any]) -> str:
 
 
 def _verdicts(scores: dict[str, Any]) -> list[str]:
-    """A sentence per corpus: whether the model is shown to beat the best of the probes."""
+    """Return a sentence per corpus that says whether the model beats the best probe significantly."""
     lines = []
     for entry in scores.values():
         if not entry["probes"]:
             continue
         name, best = max(entry["probes"].items(), key=lambda item: item[1]["UA"]["value"])
         against = best["against"]
-        shown = against["p"] < 0.05
+        significant = against["p"] < 0.05
         verb = "is ahead of" if against["value"] > 0 else "is behind"
-        doubt = "" if shown else ", which may be chance: neither is shown to be better"
+        doubt = "" if significant else ", which is not significant"
         lines.append(
             f"{_title(entry)}: the model {verb} the best probe ({name}) by {100 * abs(against['value']):.1f} points of UA, "
             f"p = {against['p']:.2g}{doubt}."
@@ -212,14 +216,12 @@ def _verdicts(scores: dict[str, Any]) -> list[str]:
 
 
 def _data(entry: dict[str, Any]) -> str:
-    """A corpus that was trained on, by this model or by the one that it started from."""
+    """Return a line on a corpus in the training set of this model or of the one that it was fine-tuned from."""
     source = f" ({entry['source']})" if entry["source"] else ""
-    people = f" of {_people(entry['people'])}" if entry["people"] else ""
-    licence = (
-        f" {entry['licence']}." if entry["licence"] else " Whose they are, and what they may be used for, you know."
-    )
-    by = f", by {entry['by']}, from which this model was fine-tuned" if entry["by"] else ""
-    return f"- {_title(entry)}{source}: {entry['utterances']} utterances{people} to train on{by}.{licence}"
+    speakers = f" of {_count_speakers(entry['speakers'])}" if entry["speakers"] else ""
+    licence = f" {entry['licence']}." if entry["licence"] else " Your own data, under your own licence."
+    by = f", used by {entry['by']}, from which this model was fine-tuned" if entry["by"] else ""
+    return f"- {_title(entry)}{source}: {entry['utterances']} training utterances{speakers}{by}.{licence}"
 
 
 def _encoder(config: dict[str, Any]) -> str:
@@ -228,7 +230,7 @@ def _encoder(config: dict[str, Any]) -> str:
     return WHISPER.format(
         weights=f"{config['weights']}: " if config["weights"] else "",
         blocks=max(config["encoder"]["blocks"]),
-        state="trained further" if config["recipe"]["training"]["tune"] == "all" else "not trained here",
+        state="fine-tuned" if config["recipe"]["training"]["tune"] == "all" else "frozen",
     )
 
 
@@ -238,58 +240,60 @@ def _limits(scores: dict[str, Any], emotions: tuple[str, ...], lengths: dict[str
     limits = []
     if all(entry["style"] == "acted" for entry in entries):
         limits.append(
-            "Acted speech, by actors in a studio. Spontaneous emotion is weaker and mixed; expect less there."
+            "Acted speech, recorded in a studio. Spontaneous emotion is weaker and mixed; expect lower scores there."
         )
     if languages:
-        limits.append(f"{' and '.join(languages)} only; nothing is known of other languages.")
+        limits.append(f"{' and '.join(languages)} only; other languages are untested.")
     else:
-        limits.append("Nothing is known of other languages than the data's, nor of other ways to speak.")
+        limits.append("Languages and speaking styles that are not in the data are untested.")
     limits.append(
-        f"{len(emotions)} classes: whatever else a voice holds is pressed into them, and a probability is no certainty."
+        f"{len(emotions)} classes: anything else is forced into one of them; probabilities are not certainties."
     )
     limits += [
-        f"Of the stream {stream} it takes {frames} frames: the tail of more is cut off, and less is filled up."
+        f"The stream {stream} has {frames} frames: longer inputs are cut off at the end, shorter ones are padded."
         for stream, frames in lengths.items()
     ]
-    limits.append("It does not detect speech: music, tones and noise are given an emotion too, often sad.")
+    limits.append("It does not detect speech: music, tones and noise get an emotion too, often sad.")
     limits += [
-        f"{entry['title']} was heard as {entry['note']}, in training and in the scores."
+        f"{entry['title']} was used as {entry['note']}, for training and for the scores."
         for entry in entries
         if entry["note"]
     ]
     limits += [
-        f"{entry['title']}: no utterance that was scored is {', '.join(missing)}; nothing is known of how it does there."
+        f"{entry['title']}: the test set has no utterance of {', '.join(missing)}, so that these are untested."
         for entry in entries
         if (missing := [emotion for emotion in emotions if emotion not in entry["model"]["recall"]])
     ]
-    if all(entry["people"] for entry in entries):
-        people = ", ".join(f"{entry['people']} of {entry['title']}" for entry in entries)
-        limits.append(f"The people scored are few ({people}); other people, rooms and microphones will differ by more.")
+    if all(entry["speakers"] for entry in entries):
+        speakers = ", ".join(f"{entry['speakers']} of {entry['title']}" for entry in entries)
+        limits.append(
+            f"The test set has few speakers ({speakers}); other speakers, rooms and microphones will differ by more."
+        )
     limits.append(
         "Inferring emotions of people at work or in education is prohibited in the European Union (AI Act, Article "
-        "5(1)(f)), save for medical or safety reasons. Do not use it to decide about people."
+        "5(1)(f)), except for medical or safety reasons. Do not use it to make decisions about people."
     )
     return limits
 
 
 def _command(config: dict[str, Any]) -> str:
-    """How the model can be made again."""
+    """Return the command that makes the model again."""
     recipe = config["recipe"]
     if "command" in config:
         return f"`{config['command']}` with AFFEKT_DATA and AFFEKT_MODELS set"
     if not recipe["start"]:
         return f"`affekt train {recipe['name']} --output FOLDER` with AFFEKT_DATA and AFFEKT_MODELS set"
-    names = [one if isinstance(one, str) else one["name"] for one in recipe["corpora"]]
+    names = [entry if isinstance(entry, str) else entry["name"] for entry in recipe["corpora"]]
     corpora = "".join(f" --corpus {name.partition(':')[0]}:PATH" for name in names)
     return f"`affekt train --from {config['start']['name']}{corpora} --output FOLDER`, from {config['start']['id']}"
 
 
 def _epochs(config: dict[str, Any]) -> str:
-    """How long was trained, and which epoch was chosen where it is not the last."""
-    asked, chosen = config["recipe"]["training"]["epochs"], config["protocol"]["epochs"]
-    if set(chosen) == {asked}:
-        return f"{asked} epochs"
-    return f"epoch {', '.join(map(str, chosen))} of {asked}"
+    """Return the number of epochs, and the selected epoch where it is not the last."""
+    total, selected = config["recipe"]["training"]["epochs"], config["protocol"]["epochs"]
+    if set(selected) == {total}:
+        return f"{total} epochs"
+    return f"epoch {', '.join(map(str, selected))} of {total}"
 
 
 def _optimisation(recipe: dict[str, Any]) -> str:
@@ -303,23 +307,25 @@ def _optimisation(recipe: dict[str, Any]) -> str:
         settings = {name: value for name, value in settings.items() if not name.startswith("encoder_")}
     if not training.get("teacher"):
         settings.pop("imitation", None)
-    said = [name if value is True else f"{name} {value}" for name, value in settings.items()]
-    words = [f"Settings: {', '.join(said).replace('_', ' ')}."]
+    listed = [name if value is True else f"{name} {value}" for name, value in settings.items()]
+    sentences = [f"Settings: {', '.join(listed).replace('_', ' ')}."]
     augmentation = training["augmentation"]
     if training.get("teacher"):
-        words.append(f"Taught by {training['teacher'].get('folder', 'a larger encoder')}, heard in training alone.")
+        sentences.append(
+            f"Distilled from {training['teacher'].get('folder', 'a larger encoder')}, a teacher used only during training."
+        )
     if augmentation["copies"]:
-        words.append(
-            f"In an epoch each utterance is heard, with probability {augmentation['copy_probability']}, as one of its "
-            f"{augmentation['copies']} altered copies ({_alterations(augmentation['alteration'])})."
+        sentences.append(
+            f"In each epoch an utterance is replaced, with probability {augmentation['copy_probability']}, by one of its "
+            f"{augmentation['copies']} augmented copies ({_alterations(augmentation['alteration'])})."
         )
     if augmentation["crop"]:
-        words.append(f"Up to {augmentation['crop']:.0%} of an utterance is cropped.")
-    return " ".join(words)
+        sentences.append(f"Up to {augmentation['crop']:.0%} of each utterance is cropped.")
+    return " ".join(sentences)
 
 
 def _alterations(settings: dict[str, Any]) -> str:
-    """What the copies differ in."""
+    """Return the kinds of augmentation that the copies differ in."""
     kinds = ["speed"] if settings["speed"] else []
     kinds += [
         kind for kind in ("equalizer", "reverb", "noise", "lowpass", "codec") if settings.get(f"{kind}_probability")

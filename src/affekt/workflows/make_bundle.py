@@ -188,7 +188,7 @@ def describe(
             "language": source.language or corpus.language,
             "style": corpus.style,
             "note": source.note,
-            "people": len(set(people)) if people else None,
+            "speakers": len(set(people)) if people else None,
             "model": asdict(score(truth[chosen], answers[chosen], labels.emotions, people, units=names)),
             "counts": dict(Counter(labels.emotions[label] for label in truth[chosen])),
             "probes": {
@@ -230,7 +230,7 @@ def data(recipe: Recipe, material: TrainingData, split: Split) -> list[dict[str,
                 "source": source.corpus.source if source.corpus.licence else "",
                 "alteration": source.corpus.alteration if source.note else "",
                 "utterances": len(heard),
-                "people": len(set(people)) if people else None,
+                "speakers": len(set(people)) if people else None,
                 "by": "",
             }
         )
