@@ -84,7 +84,7 @@ def test_the_meters_of_an_old_training_are_no_hindrance(tmp_path, monkeypatch):
 def test_another_networks_settings_are_not_overwritten(tmp_path):
     torch.save(checkpoint(), tmp_path / "wav2vec.pt")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(BadConfig, match=r"config\.json is another network's: write to a folder of its own"):
+    with pytest.raises(BadConfig, match=r"config\.json belongs to another network"):
         convert_checkpoint(tmp_path / "wav2vec.pt", tmp_path / "model.safetensors")
     assert (tmp_path / "config.json").read_text() == "{}"
     assert not (tmp_path / "model.safetensors").exists()
@@ -95,7 +95,7 @@ def test_another_networks_settings_are_not_overwritten(tmp_path):
 
 def test_a_wav2vec_that_does_not_say_how_it_is_built_is_refused(tmp_path):
     torch.save(checkpoint(args=None), tmp_path / "wav2vec.pt")
-    with pytest.raises(BadConfig, match="does not say how its network is built: expected fairseq's args or cfg"):
+    with pytest.raises(BadConfig, match="expected fairseq's args or cfg"):
         convert_checkpoint(tmp_path / "wav2vec.pt", tmp_path / "model.safetensors")
 
 

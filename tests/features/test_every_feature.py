@@ -122,7 +122,7 @@ def test_nothing_of_it_is_trained(feature):
 
 def test_a_folder_too_many_or_too_few_is_said(feature, tmp_path):
     folder = None if list(feature.parameters()) else tmp_path
-    message = "needs folder" if folder is None else "no weights; leave out folder"
+    message = "needs folder" if folder is None else "no weights; remove folder"
     with pytest.raises(BadConfig, match=message):
         type(feature).from_folder(folder, type(feature).Config())
 
@@ -151,7 +151,7 @@ def test_texts_together_equal_one_by_one(reader):
 
 def test_every_token_knows_its_word_without_the_network(reader):
     together = reader(TEXTS)
-    for row, (text, words) in enumerate(zip(TEXTS, reader.words(TEXTS), strict=True)):
+    for row, (text, words) in enumerate(zip(TEXTS, reader.word_indices(TEXTS), strict=True)):
         assert together.word_index[row, : len(words)].tolist() == words.tolist()
         assert (together.word_index[row, len(words) :] == -1).all()
         assert set(words.tolist()) - {-1} == set(range(len(text.split())))

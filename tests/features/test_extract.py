@@ -141,7 +141,7 @@ def test_values_that_cannot_be_stored_fail_aloud(corpus):
         def features(self, power, counts):
             return 1e6 * super().features(power, counts)
 
-    with pytest.raises(BadCorpus, match=r"12 of 12 utterances have no mfcc: made 0: its features .* beyond 65504"):
+    with pytest.raises(BadCorpus, match=r"12 of 12 utterances have no mfcc: made 0: its features .* 65504"):
         extract(Huge(CONFIG), "mfcc", corpus)
 
 
@@ -196,7 +196,7 @@ def test_devices_are_known_and_there(corpus, monkeypatch):
     with pytest.raises(BadConfig, match=r"device = 'gpu': expected cpu or cuda"):
         extract(MFCC(CONFIG), "mfcc", corpus, device="gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BadConfig, match=r"device = 'cuda': torch finds no such device here; expected cpu"):
+    with pytest.raises(BadConfig, match=r"device = 'cuda': torch finds no such device"):
         extract(MFCC(CONFIG), "mfcc", corpus, device="cuda")
 
 

@@ -19,7 +19,7 @@ from affekt.features.speaker import (
     Res2Net,
     SqueezeExcitation,
     equal_error_rate,
-    mirrored,
+    pad_by_reflection,
 )
 from tests.features.test_spectral import assert_onnx_equals_torch
 from tests.sounds import noise, tone
@@ -208,7 +208,7 @@ def test_a_gain_changes_nothing(tiny):
 
 def test_frames_are_mirrored_at_each_utterances_own_end():
     x = torch.arange(1.0, 9.0).expand(1, 2, 8).contiguous()
-    both = mirrored(torch.cat([x, x]), 2, torch.tensor([8, 5]))
+    both = pad_by_reflection(torch.cat([x, x]), 2, torch.tensor([8, 5]))
     assert both[0, 0].tolist() == [3, 2, 1, 2, 3, 4, 5, 6, 7, 8, 7, 6]
     assert both[1, 0, :9].tolist() == [3, 2, 1, 2, 3, 4, 5, 4, 3]
 
@@ -263,7 +263,7 @@ def test_weights_that_are_not_all_of_its_own_are_refused(damage, tiny, tmp_path)
     else:
         weights = {"weight": torch.zeros(3)}
     save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(BadConfig, match="holds no ECAPA-TDNN with SpeechBrain's parameter names"):
+    with pytest.raises(BadConfig, match="has no ECAPA-TDNN with SpeechBrain's parameter names"):
         ECAPA.from_folder(tmp_path, ECAPAConfig())
 
 
@@ -272,7 +272,7 @@ def test_a_place_without_weights_is_refused(tmp_path):
         ECAPA.from_folder(None, ECAPAConfig())
     with pytest.raises(BadConfig, match=r"expected model\.safetensors"):
         ECAPA.from_folder(tmp_path, ECAPAConfig())
-    with pytest.raises(BadConfig, match="scale = 3: expected 2 or more, and to divide channels = 1024"):
+    with pytest.raises(BadConfig, match="scale = 3: expected a divisor of channels = 1024"):
         ECAPAConfig(scale=3)
 
 

@@ -17,7 +17,7 @@ from affekt.features.spectral import (
     MFCCConfig,
     Spectrogram,
     SpectrogramConfig,
-    differences,
+    compute_deltas,
 )
 from affekt.features.whisper import mel_filters
 from tests.conftest import shapes_unchecked
@@ -126,7 +126,7 @@ def test_the_gain_moves_the_first_coefficient_alone():
 
 def test_deltas_of_a_rise_are_its_slope():
     rise = torch.arange(10.0)[None, :, None] * torch.tensor([1.0, -3.0])
-    torch.testing.assert_close(differences(rise)[0, 2:-2], torch.tensor([1.0, -3.0]).expand(6, 2))
+    torch.testing.assert_close(compute_deltas(rise)[0, 2:-2], torch.tensor([1.0, -3.0]).expand(6, 2))
 
 
 # As the papers print them, against numpy's FFT.
@@ -281,23 +281,23 @@ def test_the_onnx_graph_equals_torch_at_any_length(feature, tmp_path):
     ("config", "settings", "message"),
     [
         (SpectrogramConfig, {"window": 0.06}, r"window = 0.06 s: expected up to 0.05 s in whole samples"),
-        (SpectrogramConfig, {"window": 0.02501}, r"window = 0.02501 s: expected .* whole samples of 16 kHz"),
+        (SpectrogramConfig, {"window": 0.02501}, r"window = 0.02501 s: expected .* whole samples"),
         (SpectrogramConfig, {"window": 401 / 16_000}, r"is 401 samples at 16 kHz: expected an even number"),
         (SpectrogramConfig, {"hop": 0.0}, r"hop = 0.0 s: expected up to"),
-        (SpectrogramConfig, {"bins": 202}, r"bins = 202: a window of 0.025 s has 201"),
+        (SpectrogramConfig, {"bins": 202}, r"bins = 202: a window of 0.025 s has only 201"),
         (SpectrogramConfig, {"frames": 0}, r"frames = 0: expected 1 or more"),
         (SpectrogramConfig, {"pool": 0, "seconds": 1.0}, r"pool = 0: expected 1 or more, or .adaptive."),
-        (SpectrogramConfig, {"pool": 5}, r"pool = 5 needs seconds: a short utterance could be left without a frame"),
-        (SpectrogramConfig, {"seconds": 0.02}, r"seconds = 0.02: expected at least a window, 0.025"),
-        (SpectrogramConfig, {"seconds": 1.0, "pool": "adaptive"}, r"needs frames: how many means are made"),
+        (SpectrogramConfig, {"pool": 5}, r"pool = 5 needs seconds"),
+        (SpectrogramConfig, {"seconds": 0.02}, r"seconds = 0.02: expected at least the window, 0.025"),
+        (SpectrogramConfig, {"seconds": 1.0, "pool": "adaptive"}, r"needs frames"),
         (
             SpectrogramConfig,
             {"seconds": 1.0, "pool": 5, "frames": 20},
-            r"frames = 20: 1.0 s are 19 frames, pooled by 5",
+            r"frames = 20: 1.0 s are 19 frames with pool = 5",
         ),
-        (SpectrogramConfig, {"seconds": 1.0, "pool": 99}, r"frames = 1: 1.0 s are 0 frames, pooled by 99"),
+        (SpectrogramConfig, {"seconds": 1.0, "pool": 99}, r"frames = 1: 1.0 s are 0 frames with pool = 99"),
         (MFCCConfig, {"coefficients": 81}, r"coefficients = 81: expected 1 to mels = 80"),
-        (MFCCConfig, {"mels": 300}, r"mels = 300: a window of 0.025 s is too short to tell them apart"),
+        (MFCCConfig, {"mels": 300}, r"mels = 300: a window of 0.025 s is too short"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(config, settings, message):

@@ -1,4 +1,4 @@
-"""The store: what goes in comes out, whoever else writes or dies meanwhile; and `affekt features` over it."""
+"""The feature store with concurrent and killed writers, and the commands `affekt features`."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from affekt.errors import AffektError, BadConfig, UnknownName
 from affekt.features.store import FeatureStore, audio_key, cache_root, shape_of
-from affekt.features.store_maintenance import damages, plan, stored_features
+from affekt.features.store_maintenance import plan_pruning, stored_features, verify
 from affekt.utterance import Utterance
 
 DESCRIPTION = {"feature": "made", "dim": 4, "settings": {"blocks": [1, 2], "empty": "", "architecture": {"deep": 1}}}
@@ -30,11 +30,11 @@ def store(tmp_path, monkeypatch):
     return FeatureStore("made", DESCRIPTION)
 
 
-def affekt(*words):
-    return subprocess.run([sys.executable, "-m", "affekt", *words], capture_output=True, text=True, check=False)
+def affekt(*arguments):
+    return subprocess.run([sys.executable, "-m", "affekt", *arguments], capture_output=True, text=True, check=False)
 
 
-def test_what_goes_in_comes_out_in_16_bits(store):
+def test_arrays_are_stored_as_16_bit_floats(store):
     values = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
     assert KEY not in store
     store[KEY] = values
@@ -45,24 +45,24 @@ def test_what_goes_in_comes_out_in_16_bits(store):
     assert not list(store.folder.rglob(".*"))
 
 
-def test_the_description_decides_the_folder_and_is_written_in_it(store):
+def test_the_description_determines_the_folder_and_is_stored_in_it(store):
     assert json.loads((store.folder / "description.json").read_text()) == DESCRIPTION
     assert FeatureStore("made", dict(reversed(DESCRIPTION.items()))).folder == store.folder
     assert FeatureStore("made", {**DESCRIPTION, "dim": 5}).folder != store.folder
-    (store.folder / "description.json").write_text("{")  # of a full disk
+    (store.folder / "description.json").write_text("{")  # truncated by a full disk
     FeatureStore("made", DESCRIPTION)
     assert json.loads((store.folder / "description.json").read_text()) == DESCRIPTION
 
 
 def test_values_that_16_bits_cannot_hold_are_refused(store):
     for value in (7e4, np.inf, np.nan):
-        with pytest.raises(AffektError, match="not finite, or go beyond 65504"):
+        with pytest.raises(AffektError, match="65504"):
             store[KEY] = frames(value=value)
     assert KEY not in store
 
 
 @pytest.mark.parametrize("kept", [0, 5, 100, 140, -1])
-def test_a_file_that_was_cut_off_counts_as_not_there(store, kept):
+def test_a_truncated_file_counts_as_missing(store, kept):
     store[KEY] = frames()
     content = store.path(KEY).read_bytes()
     store.path(KEY).write_bytes(content[:kept])
@@ -73,7 +73,7 @@ def test_a_file_that_was_cut_off_counts_as_not_there(store, kept):
     assert store.path(KEY).read_bytes() == content
 
 
-def test_other_files_count_as_not_there(store):
+def test_other_files_count_as_missing(store):
     store[KEY] = frames()
     with store.path(KEY).open("ab") as file:
         file.write(b"more")
@@ -81,7 +81,7 @@ def test_other_files_count_as_not_there(store):
     np.save(store.path(KEY), frames(), allow_pickle=False)  # 32 bits
     assert KEY not in store
     store.path(KEY).unlink()
-    with pytest.raises(AffektError, match=r"is gone: run the same command again"):
+    with pytest.raises(AffektError, match=r"is missing: run the same command again"):
         store[KEY]
 
 
@@ -114,7 +114,7 @@ def writer(name, turns):
     return subprocess.Popen([sys.executable, "-c", WRITER, name, str(turns)], stdout=subprocess.PIPE)
 
 
-def test_many_processes_write_the_same_and_other_keys(tmp_path, monkeypatch):
+def test_several_processes_can_write_the_same_keys_and_different_ones(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
     processes = [writer(name, 10) for name in ("bb", "cc", "dd")]
     for process in processes:
@@ -122,10 +122,10 @@ def test_many_processes_write_the_same_and_other_keys(tmp_path, monkeypatch):
         assert process.returncode == 0
     (stored,) = stored_features()
     assert len(stored.files) == 40
-    assert not [reason for _, reason in damages(stored) if reason]
+    assert not [reason for _, reason in verify(stored) if reason]
 
 
-def test_a_kill_in_the_middle_leaves_no_half_file_that_is_read(tmp_path, monkeypatch):
+def test_a_killed_writer_leaves_no_truncated_file(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
     for delay in (0.02, 0.05, 0.09):
         process = writer("bb", 10**6)
@@ -138,7 +138,7 @@ def test_a_kill_in_the_middle_leaves_no_half_file_that_is_read(tmp_path, monkeyp
     assert all(shape_of(path) == (50, 1000) for path, _ in stored.files)
 
 
-def test_the_key_is_of_the_sound_and_its_stretch(tmp_path):
+def test_the_key_depends_on_the_audio_and_the_segment(tmp_path):
     one, same, other = tmp_path / "a.wav", tmp_path / "b.wav", tmp_path / "c.wav"
     for path, content in ((one, b"sound"), (same, b"sound"), (other, b"noise")):
         path.write_bytes(content)
@@ -156,7 +156,7 @@ def test_the_key_is_of_the_sound_and_its_stretch(tmp_path):
     assert len(set(keys)) == 4
 
 
-def test_the_root_is_where_the_system_keeps_what_can_be_computed_again(monkeypatch):
+def test_the_default_root_is_in_the_systems_cache(monkeypatch):
     for name in ("AFFEKT_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     assert cache_root().parts[-2:] == (".cache", "affekt")
@@ -169,7 +169,7 @@ def aged(path, seconds):
     os.utime(path, (past, past))
 
 
-def test_ls_says_what_is_stored(store):
+def test_ls_lists_the_stored_features(store):
     store[KEY] = frames()
     (one,) = json.loads(affekt("features", "ls", "--json").stdout)["features"]
     assert (one["feature"], one["dim"], one["files"]) == ("made", 4, 1)
@@ -180,26 +180,26 @@ def test_ls_says_what_is_stored(store):
     assert "blocks=1,2" in table
 
 
-def test_nothing_stored_is_said(tmp_path, monkeypatch):
+def test_an_empty_store_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "none"))
     result = affekt("features", "ls")
     assert result.stdout == f"no features are stored in {tmp_path / 'none'}\n"
     assert affekt("features", "verify").returncode == 0
-    assert plan(everything=True).size == 0
+    assert plan_pruning(everything=True).size == 0
 
 
-def test_verify_names_what_is_damaged_and_removes_it(store):
+def test_verify_reports_damaged_files_and_removes_them(store):
     for number, values in enumerate((frames(), frames(dim=5), frames(count=0), frames(), frames())):
         store[f"ab{number}"] = values
     store.path("ab3").write_bytes(store.path("ab3").read_bytes()[:-1])
     content = bytearray(store.path("ab4").read_bytes())
     content[-2:] = np.float16(np.nan).tobytes()
     store.path("ab4").write_bytes(content)
-    reasons = {path.stem: reason for path, reason in damages(stored_features()[0])}
+    reasons = {path.stem: reason for path, reason in verify(stored_features()[0])}
     assert reasons["ab0"] == ""
     assert "(3, 5); expected (frames, 4), or (4,) without time" in reasons["ab1"]
     assert "(0, 4)" in reasons["ab2"]
-    assert "as long as its header says" in reasons["ab3"]
+    assert "as long as its header states" in reasons["ab3"]
     assert "not finite" in reasons["ab4"]
     found = affekt("features", "verify", "made")
     assert found.returncode == 2
@@ -210,58 +210,58 @@ def test_verify_names_what_is_damaged_and_removes_it(store):
     assert [path.stem for path, _ in stored_features()[0].files] == ["ab0"]
 
 
-def test_verify_looks_at_the_description(store):
-    place = store.folder / "description.json"
-    place.write_text(place.read_text().replace("4", "5"))
-    assert [reason for _, reason in damages(stored_features()[0])] == ["is not the one that the folder is named after"]
-    place.unlink()
-    assert [reason for _, reason in damages(stored_features()[0])] == ["is missing, or is no JSON object"]
+def test_verify_checks_the_description(store):
+    path = store.folder / "description.json"
+    path.write_text(path.read_text().replace("4", "5"))
+    assert [reason for _, reason in verify(stored_features()[0])] == ["does not match the hash in the folder's name"]
+    path.unlink()
+    assert [reason for _, reason in verify(stored_features()[0])] == ["is missing or not a JSON object"]
 
 
-def test_prune_takes_what_is_named_or_old(store, tmp_path):
+def test_prune_deletes_named_or_old_features(store, tmp_path):
     other = FeatureStore("other", DESCRIPTION)
     store[KEY] = other[KEY] = frames()
     aged(other.folder / "description.json", 3 * 86_400)
-    (tmp_path / "features" / "mine").mkdir()  # no store: nobody's to delete
-    assert [one.feature for one in plan(older_than=2.0).stored] == ["other"]
-    assert [one.feature for one in plan(["made"]).stored] == ["made"]
-    assert [one.feature for one in plan([other.folder.name], older_than=4.0).stored] == []
-    assert [one.feature for one in plan(everything=True).stored] == ["made", "other"]
-    assert plan().stored == ()
+    (tmp_path / "features" / "mine").mkdir()  # not a store, so it must stay
+    assert [feature.feature for feature in plan_pruning(older_than=2.0).stored] == ["other"]
+    assert [feature.feature for feature in plan_pruning(["made"]).stored] == ["made"]
+    assert [feature.feature for feature in plan_pruning([other.folder.name], older_than=4.0).stored] == []
+    assert [feature.feature for feature in plan_pruning(everything=True).stored] == ["made", "other"]
+    assert plan_pruning().stored == ()
     dry = affekt("features", "prune", "--all", "--dry-run")
     assert "would become free" in dry.stdout
     assert store.folder.is_dir()
     gone = json.loads(affekt("features", "prune", "made", "--json").stdout)
-    assert gone["bytes"] == plan(["other"]).size
+    assert gone["bytes"] == plan_pruning(["other"]).size
     assert not store.folder.exists()
     assert KEY in other
-    FeatureStore("other", DESCRIPTION)  # used again, it is no longer old
-    assert plan(older_than=2.0).stored == ()
-    plan(everything=True).carry_out()
+    FeatureStore("other", DESCRIPTION)  # resets the time of last use
+    assert plan_pruning(older_than=2.0).stored == ()
+    plan_pruning(everything=True).delete()
     assert [path.name for path in (tmp_path / "features").iterdir()] == ["mine"]
 
 
-def test_prune_takes_what_killed_writers_left_and_not_what_is_being_written(store):
+def test_prune_deletes_leftovers_and_not_files_being_written(store):
     store[KEY] = frames()
     old, new = (store.path(KEY).with_name(f".{digit * 32}") for digit in "01")
     for path in (old, new):
         path.write_bytes(b"half")
     aged(old, 7200)
-    pruning = plan()
+    pruning = plan_pruning()
     assert pruning.leftovers == ((old, 4),)
-    pruning.carry_out()
+    pruning.delete()
     assert not old.exists()
     assert new.exists()
     assert KEY in store
 
 
-def test_what_is_misspelt_is_said(store):
-    with pytest.raises(UnknownName, match=r"nothing stored under 'mode'.*did you mean 'made'"):
-        plan(["mode"])
+def test_unknown_names_and_contradicting_options_are_refused(store):
+    with pytest.raises(UnknownName, match=r"no feature 'mode'.*did you mean 'made'"):
+        plan_pruning(["mode"])
     with pytest.raises(BadConfig, match=r"either names \(made\) or --all"):
-        plan(["made"], everything=True)
-    with pytest.raises(BadConfig, match=r"--older-than -1.0: expected days"):
-        plan(older_than=-1.0)
+        plan_pruning(["made"], everything=True)
+    with pytest.raises(BadConfig, match=r"--older-than -1.0: expected a number of days"):
+        plan_pruning(older_than=-1.0)
     assert store.folder.is_dir()
 
 
@@ -271,11 +271,11 @@ def test_the_commands_need_no_torch(store):
     assert (result.returncode, result.stdout) == (0, "0 files of 1 features, 0 damaged\n"), store.folder
 
 
-def test_vectors_without_time_are_whole(tmp_path, monkeypatch):
+def test_vectors_without_time_are_valid(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
     store = FeatureStore("voice", {"dim": 4})
     store["ab1"], store["ab2"] = np.ones(4), np.ones(5)
     (stored,) = stored_features()
-    reasons = {path.stem: reason for path, reason in damages(stored)}
+    reasons = {path.stem: reason for path, reason in verify(stored)}
     assert not reasons["ab1"]
     assert "(5,); expected (frames, 4), or (4,) without time" in reasons["ab2"]

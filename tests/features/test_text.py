@@ -21,7 +21,7 @@ from transformers import (  # type: ignore[attr-defined]
 from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.features import features
-from affekt.features.text import words_of
+from affekt.features.text import word_indices_of
 from tests.features.test_speech import opened, shaken
 
 TEXTS = [
@@ -121,7 +121,7 @@ def test_every_token_knows_its_word(pair):
     """Of each token, its text is found in its word; all words are there, in order."""
     name, folder, _ = pair
     encoder = opened(name, folder, special=False)
-    for text, words in zip(TEXTS, encoder.words(TEXTS), strict=True):
+    for text, words in zip(TEXTS, encoder.word_indices(TEXTS), strict=True):
         assert sorted(set(words) - {-1}) == list(range(len(text.split())))
         assert (np.diff(words[words >= 0]) >= 0).all()
         for token, word in zip(encoder.tokenizer.encode(text).offsets[1:-1], words, strict=True):
@@ -134,7 +134,7 @@ def test_words_are_known_without_the_network(pair):
     for settings in ({}, {"special": False}, {"longest": 6}):
         encoder = opened(name, folder, **settings)
         stream = encoder(TEXTS)
-        for row, words in enumerate(encoder.words(TEXTS)):
+        for row, words in enumerate(encoder.word_indices(TEXTS)):
             assert words.tolist() == stream.word_index[row, : stream.lengths()[row]].tolist()
 
 
@@ -155,17 +155,17 @@ def test_longest_counts_the_special_tokens_and_keeps_the_one_at_the_end(pair):
         expected = theirs(**inputs).last_hidden_state
     assert inputs.input_ids.shape == (1, 6)
     torch.testing.assert_close(encoder(TEXTS[:1]).values, expected, atol=1e-5, rtol=0)
-    assert encoder.words(TEXTS[:1])[0][-1] == -1
+    assert encoder.word_indices(TEXTS[:1])[0][-1] == -1
 
 
 def test_a_text_beyond_what_the_network_reads_is_refused_unless_it_may_be_cut(pair):
     name, folder, _ = pair
     longest = {"bert": 40, "roberta": 64}[name]
     long = "Yes. " * 100
-    with pytest.raises(BadConfig, match=rf"tokens, and this {name} reads at most {longest}: set longest = {longest}"):
+    with pytest.raises(BadConfig, match=rf"this {name} takes at most {longest}: set longest = {longest}"):
         opened(name, folder)([long])
     assert opened(name, folder, longest=longest)([long]).values.shape[1] == longest
-    with pytest.raises(BadConfig, match=rf"longest = {longest + 1}: this {name} reads at most {longest} tokens"):
+    with pytest.raises(BadConfig, match=rf"longest = {longest + 1}: this {name} takes at most {longest} tokens"):
         opened(name, folder, longest=longest + 1)
 
 
@@ -174,7 +174,7 @@ def test_an_empty_text_is_its_special_tokens_or_refused(pair):
     stream = opened(name, folder)(["", "Yes."])
     assert stream.lengths()[0] == 2
     assert stream.word_index[0].tolist() == [-1] * stream.values.shape[1]
-    with pytest.raises(BadConfig, match=r"'' leaves no token: give it words, or set special = true"):
+    with pytest.raises(BadConfig, match="'' has no token.* special = true"):
         opened(name, folder, special=False)(["Yes.", ""])
 
 
@@ -214,8 +214,8 @@ def test_a_word_begins_where_a_space_ends():
     text = "  a bc\u00a0d\n"
     assert text.split() == ["a", "bc", "d"]
     spans = [(0, 1), (2, 3), (3, 5), (5, 6), (4, 6), (7, 8), (0, 0)]
-    assert words_of(text, spans).tolist() == [-1, 0, 1, 1, 1, 2, -1]
-    assert words_of("", [(0, 0)]).tolist() == [-1]
+    assert word_indices_of(text, spans).tolist() == [-1, 0, 1, 1, 1, 2, -1]
+    assert word_indices_of("", [(0, 0)]).tolist() == [-1]
 
 
 def test_a_pretrained_bert_in_its_oldest_names_loads(tmp_path):
@@ -237,10 +237,10 @@ def test_a_pretrained_bert_in_its_oldest_names_loads(tmp_path):
 def test_what_a_folder_lacks_is_said(tmp_path):
     with pytest.raises(BadConfig, match=r"bert needs folder, .* or checkpoint, its name on the hub"):
         opened("bert", None)
-    with pytest.raises(BadConfig, match=r"holds no checkpoint: expected config\.json, tokenizer\.json and model"):
+    with pytest.raises(BadConfig, match=r"has no checkpoint: expected config\.json, tokenizer\.json and model"):
         opened("bert", tmp_path)
     written("bert", tmp_path)
-    with pytest.raises(BadConfig, match=r"holds a model of type 'bert'; expected 'roberta'"):
+    with pytest.raises(BadConfig, match=r"contains a model of type 'bert'; expected 'roberta'"):
         opened("roberta", tmp_path)
     with pytest.raises(BadConfig, match=r"longest = 2: expected at least 3"):
         opened("bert", tmp_path, longest=2)
@@ -280,7 +280,7 @@ def test_another_networks_tokenizer_is_refused(tmp_path):
     )
     (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": size}), encoding="utf-8")
     with pytest.raises(
-        BadConfig, match=rf"tokenizer knows {size + 1} tokens, and this bert {size}: give the tokenizer"
+        BadConfig, match=rf"tokenizer has {size + 1} tokens, but this bert {size}"
     ):
         opened("bert", tmp_path)
 
@@ -293,7 +293,7 @@ def minilm(minilm_folder):
 def test_the_real_minilm_maps_tokens_to_words(minilm):
     text = "I can't believe, it's naïve café…"
     assert minilm.tokenizer.encode(text).tokens[1:4] == ["i", "can", "'"]
-    assert minilm.words([text])[0].tolist() == [-1, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 5, 5, -1]
+    assert minilm.word_indices([text])[0].tolist() == [-1, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 5, 5, -1]
     assert minilm.dim == 384
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from affekt.config import decode, encode
 from affekt.errors import BadConfig
-from affekt.features.wav2vec import Architecture, Wav2Vec, Wav2VecConfig, settings_of
+from affekt.features.wav2vec import Architecture, Wav2Vec, Wav2VecConfig, build_settings
 from tests.features.test_spectral import assert_onnx_equals_torch
 from tests.features.test_speech import SOUNDS, padded
 from tests.sounds import noise
@@ -199,7 +199,7 @@ def test_a_folder_gives_the_network_back_frozen(tmp_path):
 
 
 def test_what_a_folder_lacks_is_said(tmp_path):
-    with pytest.raises(BadConfig, match="wav2vec needs folder, where affekt convert wrote"):
+    with pytest.raises(BadConfig, match="wav2vec needs folder, to which affekt convert wrote"):
         Wav2Vec.from_folder(None, Wav2VecConfig())
     with pytest.raises(BadConfig, match=r"config\.json cannot be read .* affekt convert wav2vec_large\.pt"):
         Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
@@ -210,18 +210,18 @@ def test_what_a_folder_lacks_is_said(tmp_path):
     with pytest.raises(BadConfig, match=rf"lacks 1 weights of a wav2vec, first {name}"):
         Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
     save_file({**tensors, name: tensors[name][:2].clone()}, tmp_path / "model.safetensors")
-    with pytest.raises(BadConfig, match=r"its config\.json is not of its weights: size mismatch"):
+    with pytest.raises(BadConfig, match=r"config\.json does not match the weights: size mismatch"):
         Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(BadConfig, match=r"model\.safetensors cannot be read"):
         Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
     (tmp_path / "config.json").write_text(json.dumps({**settings, "model_type": "wav2vec2"}))
-    with pytest.raises(BadConfig, match=r"is not of a wav2vec: give the folder that affekt convert"):
+    with pytest.raises(BadConfig, match="is not that of a wav2vec: set folder"):
         Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
 
 
 def test_an_architecture_that_is_none_is_refused():
-    with pytest.raises(BadConfig, match="at least one layer of encoder, and an aggregator of stride 1"):
+    with pytest.raises(BadConfig, match="at least one encoder layer, and an aggregator of stride 1"):
         Architecture(aggregator=((512, 2, 2),))
 
 
@@ -236,7 +236,7 @@ ARGUMENTS = {
 
 
 def test_fairseqs_arguments_of_the_large_one_are_our_defaults():
-    assert settings_of(ARGUMENTS) == {"model_type": "wav2vec", **encode(Architecture())}
+    assert build_settings(ARGUMENTS) == {"model_type": "wav2vec", **encode(Architecture())}
 
 
 @pytest.mark.parametrize(
@@ -245,13 +245,13 @@ def test_fairseqs_arguments_of_the_large_one_are_our_defaults():
         ({"aggregator": "gru"}, "an aggregator that is not convolutional"),
         ({"vq_type": "gumbel"}, r"a quantizer \(vq-wav2vec\)"),
         ({"skip_connections_feat": True}, "skips in its encoder"),
-        ({"conv_feature_layers": "__import__('os').getcwd()"}, r"expected layers as \[\(512, 10, 5\)"),
+        ({"conv_feature_layers": "__import__('os').getcwd()"}, r"expected layers such as \[\(512, 10, 5\)"),
         ({"conv_feature_layers": "[(512, 10)]"}, "encoder"),
         ({"activation": "tanh"}, "activation"),
     ],
 )
 def test_fairseqs_arguments_of_another_network_are_refused(change, message):
     with pytest.raises(BadConfig, match=message):
-        settings_of(ARGUMENTS | change)
-    with pytest.raises(BadConfig, match="arguments lack log_compression: it is no wav2vec"):
-        settings_of({name: value for name, value in ARGUMENTS.items() if name != "log_compression"})
+        build_settings(ARGUMENTS | change)
+    with pytest.raises(BadConfig, match="arguments lack log_compression"):
+        build_settings({name: value for name, value in ARGUMENTS.items() if name != "log_compression"})

@@ -120,7 +120,7 @@ def test_every_length_from_a_tenth_of_a_second_gives_frames(tiny_whisper):
 
 
 def test_what_a_folder_lacks_is_said(tiny_whisper, tmp_path):
-    with pytest.raises(BadConfig, match=r"holds no Whisper encoder: expected config\.json"):
+    with pytest.raises(BadConfig, match=r"has no Whisper encoder: expected config\.json"):
         WhisperStates.from_folder(tmp_path, ALL)
     with pytest.raises(BadConfig, match=r"blocks \[7\].* has 0 to 2"):
         WhisperStates.from_folder(tiny_whisper[0], WhisperConfig(blocks=(7,)))

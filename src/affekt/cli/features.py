@@ -77,12 +77,12 @@ def prune(
 
     Unfinished files of killed processes are always deleted.
     """
-    from affekt.features.store_maintenance import plan
+    from affekt.features.store_maintenance import plan_pruning
 
-    pruning = plan(names or (), older_than=older_than, everything=everything)
+    pruning = plan_pruning(names or (), older_than=older_than, everything=everything)
     facts = [_facts(feature) for feature in pruning.stored]
     if not dry_run:
-        pruning.carry_out()
+        pruning.delete()
     if json:
         leftovers = [str(path) for path, _ in pruning.leftovers]
         _print_json({"features": facts, "unfinished": leftovers, "bytes": pruning.size, "removed": not dry_run})
@@ -105,7 +105,7 @@ def _facts(feature: StoredFeature) -> dict[str, object]:
         "files": len(feature.files),
         "bytes": feature.size,
         "unfinished": len(feature.leftovers),
-        "last_used": datetime.fromtimestamp(feature.used, UTC).isoformat(timespec="seconds"),
+        "last_used": datetime.fromtimestamp(feature.last_used, UTC).isoformat(timespec="seconds"),
         "folder": str(feature.folder),
     }
 
@@ -113,12 +113,12 @@ def _facts(feature: StoredFeature) -> dict[str, object]:
 def _checked(features: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
     """Yield every file with the reason why it is damaged, "" where it is not; draw a bar on a terminal."""
     from affekt.cli.display import progress_bar
-    from affekt.features.store_maintenance import damages
+    from affekt.features.store_maintenance import verify as verify_files
 
     done, total = 0, sum(len(feature.files) for feature in features)
     with progress_bar() as progress:
         for feature in features:
-            for path, reason in damages(feature):
+            for path, reason in verify_files(feature):
                 done += 1
                 if progress:
                     progress("verifying", done, total)
@@ -139,7 +139,7 @@ def _print_table(stored: list[StoredFeature]) -> None:
     table.add_column("settings", overflow="fold")
     for feature in stored:
         settings = " ".join(f"{name}={_short(value)}" for name, value in feature.settings().items())
-        used = datetime.fromtimestamp(feature.used).strftime("%Y-%m-%d %H:%M")
+        used = datetime.fromtimestamp(feature.last_used).strftime("%Y-%m-%d %H:%M")
         table.add_row(
             feature.name,
             str(len(feature.files)),

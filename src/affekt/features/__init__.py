@@ -1,4 +1,4 @@
-"""The features, by name. A new one is a file beside these and a line here."""
+"""The registry of features. To add a feature, add a module to this package and a line here."""
 
 from affekt.registry import Registry
 

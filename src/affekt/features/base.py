@@ -1,4 +1,4 @@
-"""What every feature is: a network from sound or from words to a stream, with what must be known of it before it runs."""
+"""The base classes of all features: networks from audio or text to a stream, with the facts known before they run."""
 
 from __future__ import annotations
 
@@ -16,53 +16,70 @@ from affekt.errors import BadConfig
 
 
 class Feature(nn.Module):
-    """The contract of the registry `affekt.features.features`.
+    """The base class of the features in the registry `affekt.features.features`.
 
-    A subclass names its frozen dataclass of settings in `Config`, is built from it, and sets the attributes below.
+    A subclass names its frozen dataclass of settings in `Config`, is constructed from it, and sets the attributes below.
     """
 
     Config: ClassVar[type[Any]]
-    version: ClassVar[int] = 1  # raised when the code changes what comes out: stored features are then made anew
-    notice: ClassVar[Path | None] = None  # a licence that goes wherever the weights go
-    fixed: ClassVar[frozenset[str]] = frozenset()  # parameters that stay as they are when it is trained
+    version: ClassVar[int] = 1
+    """To be raised when a change of the code changes the output: stored features are then computed again."""
+    notice: ClassVar[Path | None] = None
+    """A licence that must be distributed with the weights."""
+    fixed: ClassVar[frozenset[str]] = frozenset()
+    """Names of parameters that stay frozen when the feature is fine-tuned."""
     input: ClassVar[Literal["audio", "text"]] = "audio"
-    has_time: ClassVar[bool] = True  # False: one vector per utterance, (batch, dim)
-    sample_rate: ClassVar[int]  # Hz, of the waveform
-    libraries: ClassVar[tuple[str, ...]] = ("torch",)  # whose versions decide the last bits of what comes out
+    has_time: ClassVar[bool] = True
+    """False for a feature with one vector per utterance, (batch, dim)."""
+    sample_rate: ClassVar[int]
+    """Sample rate of the waveform, in Hz."""
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+    """Libraries whose version may change the last bits of the output."""
 
     config: Any
-    frame_rate: float | None  # frames per second, of the stream; None for words, and for a stream without time
-    dim: int  # features of a frame
-    num_states: int = 1  # states of the encoder, concatenated along dim
+    frame_rate: float | None
+    """Frames per second of the stream; None for text and for a stream without time."""
+    dim: int
+    """Number of features per frame."""
+    num_states: int = 1
+    """Number of an encoder's hidden states that are concatenated along dim."""
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: Any) -> Feature:
-        """With the weights of a folder; None for a feature that has none. Raises `BadConfig`."""
+        """Load a feature with the weights of a folder; None for a feature without weights. Raises `BadConfig`."""
         raise NotImplementedError
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
-        """`lengths` in samples, where the waveforms are padded (with zeros)."""
+        """Compute the features of waveforms.
+
+        Args:
+            waveform: (batch, samples), mono.
+            lengths: Number of samples of each waveform if they are padded (with zeros).
+        """
         raise NotImplementedError
 
     def front_end(self) -> Feature:
-        """The part of it that has no weights: what is stored while the rest is trained. Raises `BadConfig` without one."""
-        raise BadConfig(f"{type(self).__name__} cannot be trained: it has no front end that could be stored by itself")
+        """Return the part without weights, whose output is stored while the rest is trained. Raises `BadConfig`."""
+        raise BadConfig(f"{type(self).__name__} cannot be trained: it has no front end whose output could be stored")
 
     def encode(self, stream: Stream) -> Stream:
-        """From the front end's frames, zero where they are padding, to what `forward` gives."""
+        """Compute the output of `forward` from that of the front end, which is zero where it is padded."""
         raise NotImplementedError
 
 
 class TextFeature(Feature):
-    """What every text encoder is: from utterances' words to a stream of tokens, which knows each token's word."""
+    """The base class of text encoders, from texts to a stream of tokens with the index of each token's word."""
 
     input = "text"
     frame_rate = None
 
     def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]
-        """(batch, tokens, dim), masked, with `words`: the index of each token's word in `text.split()`, -1 for none."""
+        """Encode texts as (batch, tokens, dim), with a mask and `word_index`.
+
+        `word_index` holds the index in `text.split()` of each token's word, -1 for a token without one.
+        """
         raise NotImplementedError
 
-    def words(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Of each text (tokens,): the word of every token, as `forward` gives it, without running a network."""
+    def word_indices(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Return each text's `word_index` (tokens,) as `forward` does, without running a network."""
         raise NotImplementedError

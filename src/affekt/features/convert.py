@@ -1,4 +1,4 @@
-"""Foreign checkpoints as safetensors: the one place where a pickled file is opened."""
+"""Convert foreign checkpoints to safetensors. This is the only module that opens a pickled file."""
 
 from __future__ import annotations
 
@@ -18,76 +18,83 @@ from affekt.files import atomic_write
 def convert_checkpoint(source: Path, target: Path) -> dict[str, list[int]]:
     """Write the tensors of a foreign checkpoint as safetensors, named by their path in it ("model/conv.weight").
 
-    The one place where a pickled file is opened, with `weights_only`: tensors and plain containers come in, code does not.
-    Of fairseq's wav2vec the model's tensors alone are written, by their own names, and beside them config.json, so that
-    the feature `wav2vec` can read the folder.
-    Returns name -> shape. Raises `BadConfig` for a file that is no checkpoint, or that needs more than that to be read, and
-    where another config.json is already there.
+    The pickled file is opened with `weights_only`, which loads tensors and plain containers and runs no code. For fairseq's
+    wav2vec, only the model's tensors are written, under their own names, and a config.json next to them, so that the
+    feature `wav2vec` can load the folder.
+
+    Returns:
+        The shape of each tensor by its name.
+
+    Raises:
+        BadConfig: The file is not a checkpoint or cannot be loaded without running code, or the target's folder has the
+            config.json of another network.
     """
     from safetensors.torch import save
 
     if target.suffix != ".safetensors":
         raise BadConfig(f"{target}: expected a name ending in .safetensors")
-    content = _opened(source)
+    content = _load(source)
     if wav2vec := _is_wav2vec(content):
-        _keep_settings(_arguments(content, source), target.with_name("config.json"))
-    found: dict[str, Tensor] = {}
-    _gathered(content["model"] if wav2vec else content, "", found)
-    if not found:
-        raise BadConfig(f"{source} holds no tensor")
+        _write_settings(_arguments(content, source), target.with_name("config.json"))
+    tensors: dict[str, Tensor] = {}
+    _collect_tensors(content["model"] if wav2vec else content, "", tensors)
+    if not tensors:
+        raise BadConfig(f"{source} contains no tensor")
     with atomic_write(target) as temporary:
-        temporary.write_bytes(save(found, metadata={"format": "pt"}))  # without which transformers refuses it
-    return {name: list(tensor.shape) for name, tensor in found.items()}
+        temporary.write_bytes(save(tensors, metadata={"format": "pt"}))  # transformers requires the metadata
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}
 
 
-class _Inert:
-    """Stands where a checkpoint has an object of fairseq's that nobody needs: it takes in values and does nothing."""
+class _Placeholder:
+    """Replaces unneeded objects of fairseq's classes in a checkpoint; it holds values and does nothing."""
 
 
-def _opened(source: Path) -> Any:
-    # fairseq keeps its arguments in a Namespace, which holds values and runs nothing, and its old versions keep meters of
-    # the training, in whose place ours stand: nothing of fairseq's is imported.
-    meters = [(_Inert, f"fairseq.meters.{name}") for name in ("AverageMeter", "StopwatchMeter", "TimeMeter")]
+def _load(source: Path) -> Any:
+    # fairseq stores its arguments in a Namespace, which only holds values. Its old versions also store training meters,
+    # which are replaced by placeholders, so nothing of fairseq is imported.
+    meters = [(_Placeholder, f"fairseq.meters.{name}") for name in ("AverageMeter", "StopwatchMeter", "TimeMeter")]
     try:
         with torch.serialization.safe_globals([Namespace, *meters]):
             return torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BadConfig(f"{source} does not exist") from None
-    except Exception as error:  # torch raises whatever the unpickler meets
+    except Exception as error:  # torch raises various exceptions of the unpickler
         reason = str(error).strip().splitlines()[0]
         raise BadConfig(
-            f"{source} cannot be read without running code that it carries, or is damaged: {reason}"
+            f"{source} cannot be loaded without running code that it contains, or is damaged: {reason}"
         ) from error
 
 
 def _is_wav2vec(content: Any) -> bool:
-    """Whether it is fairseq's checkpoint of a wav2vec, the first of the name: wav2vec 2.0 has no aggregator."""
+    """Return whether the content is fairseq's checkpoint of the first wav2vec; wav2vec 2.0 has no aggregator."""
     model = content.get("model") if isinstance(content, dict) else None
     return isinstance(model, dict) and any(str(name).startswith("feature_aggregator.") for name in model)
 
 
 def _arguments(content: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """What fairseq trained it with: since its version 0.10 within cfg, before that in args."""
-    found = content.get("args") or (content.get("cfg") or {}).get("model")
-    if not isinstance(found, Namespace | dict):
-        raise BadConfig(f"{source} does not say how its network is built: expected fairseq's args or cfg")
-    return dict(found) if isinstance(found, dict) else vars(found)
+    """Return fairseq's training arguments: in cfg since fairseq 0.10, in args before."""
+    arguments = content.get("args") or (content.get("cfg") or {}).get("model")
+    if not isinstance(arguments, Namespace | dict):
+        raise BadConfig(f"{source} does not contain its network's settings: expected fairseq's args or cfg")
+    return dict(arguments) if isinstance(arguments, dict) else vars(arguments)
 
 
-def _keep_settings(arguments: Mapping[str, Any], place: Path) -> None:
-    from affekt.features.wav2vec import settings_of
+def _write_settings(arguments: Mapping[str, Any], path: Path) -> None:
+    """Write config.json from fairseq's arguments."""
+    from affekt.features.wav2vec import build_settings
 
-    content = json.dumps(settings_of(arguments), indent=1).encode()
-    if place.is_file() and place.read_bytes() != content:
-        raise BadConfig(f"{place} is another network's: write to a folder of its own")
-    with atomic_write(place) as temporary:
+    content = json.dumps(build_settings(arguments), indent=1).encode()
+    if path.is_file() and path.read_bytes() != content:
+        raise BadConfig(f"{path} belongs to another network: choose another folder")
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
-def _gathered(value: Any, name: str, found: dict[str, Tensor]) -> None:
+def _collect_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> None:
+    """Add all tensors in nested containers to `tensors`, named by their path."""
     if isinstance(value, Tensor):
-        found[name or "tensor"] = value.detach().contiguous().clone()
+        tensors[name or "tensor"] = value.detach().contiguous().clone()
     elif isinstance(value, dict | list | tuple):
         entries = value.items() if isinstance(value, dict) else enumerate(value)
         for key, entry in entries:
-            _gathered(entry, f"{name}/{key}" if name else str(key), found)
+            _collect_tensors(entry, f"{name}/{key}" if name else str(key), tensors)

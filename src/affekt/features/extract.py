@@ -1,4 +1,4 @@
-"""Features of utterances, from the store where they are, computed and stored where they are not."""
+"""Extract the features of utterances: read from the store those that are there, compute and store the others."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SECONDS = {"cpu": 60.0, "cuda": 300.0}  # of sound in a batch, padding counted
+SECONDS = {"cpu": 60.0, "cuda": 300.0}  # of audio in a batch, including padding
 POOL = 8  # batches whose utterances are sorted by length together
 LOG_INTERVAL = 30.0  # s between log lines about progress
-NAMED = 3  # failures that an error names; it counts the others
+NAMED = 3  # failures named in an error; the others are counted
 
 
 def extract(
@@ -49,33 +49,40 @@ def extract(
     batched: bool | None = None,
     seconds: float | None = None,
 ) -> Stored:
-    """The encoder's frames of every utterance, (frames, dim) each, memory-mapped from the store.
+    """Return each utterance's features (frames, dim), memory-mapped from the store; compute those that are missing.
 
-    copy: which altered copy of the utterances is meant, where not the original.
-    progress: called with the feature's name, the number of utterances computed and the number that were missing; without
-        it, progress is logged every 30 s.
-    device: where the encoder runs, "cpu" or "cuda".
-    batched: several utterances at once, or one by one; by default batched on an accelerator alone, which one utterance does
-        not fill. In a batch the last bits of an utterance's features depend on its neighbours, so that a training which
-        found part of them in the store is not bit-identical to one that found none.
-    seconds: of sound in a batch, padding counted; by default 60 on the CPU and 300 on an accelerator.
-    Raises `BadCorpus` that counts the utterances that are missing or no sound, once all others are computed: data are not
-    dropped in silence. `BadConfig` for a device that is not there.
+    Args:
+        encoder: The feature to extract.
+        name: The feature's name in the store.
+        utterances: The utterances, whose audio is read.
+        copy: The altered copy of the utterances to use instead of the originals.
+        progress: Called with the feature's name, the number of utterances computed and the number that were missing.
+            Without it, progress is logged every 30 s.
+        device: The encoder's device, "cpu" or "cuda".
+        batched: Whether to compute several utterances at once. By default only on an accelerator, which one utterance does
+            not fill. In a batch, the last bits of an utterance's features depend on the other utterances, so a training run
+            that found some of them in the store is not bit-identical to one that found none.
+        seconds: Seconds of audio in a batch, including padding; by default 60 on the CPU and 300 on an accelerator.
+
+    Raises:
+        BadCorpus: Some utterances have no audio or cannot be read. All others have been computed first; none is skipped
+            silently.
+        BadConfig: The device is not available.
     """
     check_device(device)
     batched = device != "cpu" if batched is None else batched
     store = FeatureStore(name, description(encoder, name, copy, device=device, batched=batched))
     failures: dict[str, str] = {}
     keys = _keys(utterances, failures)
-    missing = {key: one for key, one in zip(keys, utterances, strict=True) if key and key not in store}
+    missing = {key: utterance for key, utterance in zip(keys, utterances, strict=True) if key and key not in store}
     if missing:
         present = len(keys) - len(missing)
         logger.info("%s: %d of %d utterances in %s, computing the others", name, present, len(keys), store.folder)
     limit = round((seconds or SECONDS[device.partition(":")[0]]) * SAMPLE_RATE) if batched else 0
-    sounds = ((key, copy(sound, key) if copy else sound) for key, sound in _waveforms(missing, failures))
+    waveforms = ((key, copy(samples, key) if copy else samples) for key, samples in _waveforms(missing, failures))
     with on_device(encoder, device):
-        for batch in track(_batches(sounds, limit), name, len(missing), progress):
-            for (key, _), values in zip(batch, frames(encoder, [sound for _, sound in batch], device), strict=True):
+        for batch in track(_batches(waveforms, limit), name, len(missing), progress):
+            for (key, _), values in zip(batch, frames(encoder, [samples for _, samples in batch], device), strict=True):
                 try:
                     store[key] = values
                 except AffektError as error:
@@ -85,31 +92,31 @@ def extract(
     return Stored(store, keys)
 
 
-def frames(encoder: Feature, sounds: Sequence[Waveform], device: str = "cpu") -> list[NDArray[np.floating]]:
-    """The encoder's (frames, dim), or (dim,), of each sound, of all in one run; of one alone without any padding or mask."""
-    lengths = torch.tensor([len(sound) for sound in sounds])
-    padded = torch.zeros(len(sounds), int(lengths.max()))
-    for row, sound in zip(padded, sounds, strict=True):
-        row[: len(sound)] = torch.from_numpy(sound)
+def frames(encoder: Feature, waveforms: Sequence[Waveform], device: str = "cpu") -> list[NDArray[np.floating]]:
+    """Compute the features of waveforms in one batch, (frames, dim) or (dim,) each. A single one is not masked."""
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    padded = torch.zeros(len(waveforms), int(lengths.max()))
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = torch.from_numpy(waveform)
     with torch.inference_mode():
-        stream = encoder(padded.to(device), lengths.to(device) if len(sounds) > 1 else None)
+        stream = encoder(padded.to(device), lengths.to(device) if len(waveforms) > 1 else None)
     return unpad(stream)
 
 
 def unpad(stream: Stream) -> list[NDArray[np.floating]]:
-    """Each utterance's (frames, dim), its padding cut away; (dim,) of a stream without time."""
+    """Return each utterance's (frames, dim) without padding; (dim,) for a stream without time."""
     values = stream.values.cpu().numpy()
     if not stream.has_time:
         return list(values)
-    return [one[:count] for one, count in zip(values, stream.lengths().tolist(), strict=True)]
+    return [row[:length] for row, length in zip(values, stream.lengths().tolist(), strict=True)]
 
 
 def description(
     encoder: Feature, name: str, copy: Copy | None, *, device: str = "cpu", batched: bool = False
 ) -> dict[str, object]:
-    """All that decides a feature's bits; what differs in any of it stands apart in the store."""
+    """Return everything that the bits of a feature depend on. Features that differ in any of it are stored separately."""
     on_cpu = device == "cpu"
-    made: dict[str, object] = {
+    content: dict[str, object] = {
         "feature": name,
         "version": encoder.version,
         "settings": asdict(encoder.config),
@@ -120,11 +127,12 @@ def description(
         "batched": batched,
     }
     if on_cpu:
-        made["threads"] = torch.get_num_threads()
-    return {**made, "copy": asdict(copy)} if copy else made
+        content["threads"] = torch.get_num_threads()
+    return {**content, "copy": asdict(copy)} if copy else content
 
 
 def weights_hash(network: torch.nn.Module) -> str:
+    """Return the SHA-256 of a network's state."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
@@ -132,8 +140,8 @@ def weights_hash(network: torch.nn.Module) -> str:
 
 
 def _keys(utterances: Sequence[Utterance], failures: dict[str, str]) -> list[str]:
-    """The utterances' keys in the store, each file read once; "" for those whose file cannot be read."""
-    content = functools.cache(file_hash)
+    """Return the utterances' keys in the store, "" where the file cannot be read. Each file is read once."""
+    cached_hash = functools.cache(file_hash)
     keys = []
     for utterance in utterances:
         keys.append("")
@@ -141,7 +149,7 @@ def _keys(utterances: Sequence[Utterance], failures: dict[str, str]) -> list[str
             failures[utterance_name(utterance)] = "it has no audio"
             continue
         try:
-            keys[-1] = audio_key(utterance, content)
+            keys[-1] = audio_key(utterance, cached_hash)
         except OSError as error:
             failures[utterance_name(utterance)] = f"{utterance.audio} cannot be read: {error.strerror}"
     return keys
@@ -157,67 +165,70 @@ def _waveforms(utterances: Mapping[str, Utterance], failures: dict[str, str]) ->
 
 
 def utterance_name(utterance: Utterance) -> str:
+    """Return what an error calls an utterance: its corpus and id."""
     return f"{utterance.corpus} {utterance.id}"
 
 
 def failure_message(failures: Mapping[str, str], count: int, name: str) -> str:
-    named = "; ".join(f"{one}: {reason}" for one, reason in list(failures.items())[:NAMED])
+    """Return an error message that names the first failed utterances with their reasons and counts the others."""
+    named = "; ".join(f"{utterance}: {reason}" for utterance, reason in list(failures.items())[:NAMED])
     others = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
     return f"{len(failures)} of {count} utterances have no {name}: {named}{others}"
 
 
-def _batches(sounds: Iterator[tuple[str, Waveform]], limit: int) -> Iterator[list[tuple[str, Waveform]]]:
-    """Sounds of like length together, at most `limit` samples of them, padding counted; one by one where it is 0."""
+def _batches(waveforms: Iterator[tuple[str, Waveform]], limit: int) -> Iterator[list[tuple[str, Waveform]]]:
+    """Group waveforms of similar length into batches of at most `limit` samples, including padding; if 0, of one each."""
     if not limit:
-        yield from ([one] for one in sounds)
+        yield from ([item] for item in waveforms)
         return
     pool: list[tuple[str, Waveform]] = []
-    held = 0
-    for one in itertools.chain(sounds, [None]):
-        if one is not None:
-            pool.append(one)
-            held += len(one[1])
-        if one is None or held >= POOL * limit:
-            yield from _cut(sorted(pool, key=lambda entry: len(entry[1])), limit)
-            pool, held = [], 0
+    size = 0
+    for item in itertools.chain(waveforms, [None]):
+        if item is not None:
+            pool.append(item)
+            size += len(item[1])
+        if item is None or size >= POOL * limit:
+            yield from _split_pool(sorted(pool, key=lambda item: len(item[1])), limit)
+            pool, size = [], 0
 
 
-def _cut(pool: Sequence[tuple[str, Waveform]], limit: int) -> Iterator[list[tuple[str, Waveform]]]:
-    """Batches of a pool that is sorted by length."""
+def _split_pool(pool: Sequence[tuple[str, Waveform]], limit: int) -> Iterator[list[tuple[str, Waveform]]]:
+    """Split a pool that is sorted by length into batches."""
     batch: list[tuple[str, Waveform]] = []
-    for one in pool:
-        if batch and (len(batch) + 1) * len(one[1]) > limit:
+    for item in pool:
+        if batch and (len(batch) + 1) * len(item[1]) > limit:
             yield batch
             batch = []
-        batch.append(one)
+        batch.append(item)
     if batch:
         yield batch
 
 
 def check_device(device: str) -> None:
+    """Raise `BadConfig` unless the device is "cpu", or "cuda" and available."""
     if device.partition(":")[0] not in SECONDS:
         raise BadConfig(f"device = {device!r}: expected {' or '.join(SECONDS)}")
     if device != "cpu" and not torch.cuda.is_available():
-        raise BadConfig(f"device = {device!r}: torch finds no such device here; expected cpu")
+        raise BadConfig(f"device = {device!r}: torch finds no such device; expected cpu")
 
 
 @contextlib.contextmanager
 def on_device(encoder: Feature, device: str) -> Iterator[None]:
-    """The encoder on the device, and back where it was; in full precision, for a spectrum's soft parts are lost without."""
-    held = next(itertools.chain(encoder.parameters(), encoder.buffers()), None)  # a table of words has neither
-    before = torch.device("cpu") if held is None else held.device
+    """Move the encoder to the device and back afterwards; without TF32, which loses the quiet parts of a spectrum."""
+    tensor = next(itertools.chain(encoder.parameters(), encoder.buffers()), None)  # a table of words has neither
+    original = torch.device("cpu") if tensor is None else tensor.device
     if device != "cpu":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS cannot be deterministic
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
     with torch.backends.cudnn.flags(allow_tf32=False):
         try:
             encoder.to(device)
             yield
         finally:
-            encoder.to(before)
+            encoder.to(original)
 
 
 def track(batches: Iterable[list[T]], name: str, total: int, progress: Progress | None) -> Iterator[list[T]]:
-    """Yield the batches and report how many of their items are done: to `progress`, else in the log now and then."""
+    """Yield the batches and report how many items are done: to `progress`, or without it in the log every 30 s."""
     if not total:
         return
     start = logged = time.monotonic()

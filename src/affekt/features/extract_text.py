@@ -1,6 +1,6 @@
-"""Text features of utterances, from the store where they are, computed and stored where they are not.
+"""Extract the text features of utterances: read from the store those that are there, compute and store the others.
 
-What is said decides them, so that equal words are read once, whoever speaks them.
+They depend only on the text, so equal texts are encoded once.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from affekt.utterance import Utterance
 
 logger = logging.getLogger(__name__)
 
-WORDLESS = "it has no words; affekt corpus transcribe can write them down"
-TOKENS = 2048  # of a batch, padding counted
+NO_TEXT = "it has no text; affekt corpus transcribe can generate it"
+TOKENS = 2048  # of a batch, including padding
 
 
 def extract_text(
@@ -43,17 +43,17 @@ def extract_text(
     device: str = "cpu",
     batched: bool | None = None,
 ) -> tuple[Stored, list[NDArray[np.int64]]]:
-    """Of every utterance's words the encoder's (tokens, dim), memory-mapped from the store, and each token's word, (tokens,).
+    """Return each utterance's features (tokens, dim), memory-mapped from the store, and each token's word index (tokens,).
 
-    Settings as those of `affekt.features.extract.extract`. Raises `BadCorpus` that counts the utterances without words.
+    The arguments are those of `affekt.features.extract.extract`. Raises `BadCorpus` if utterances have no text.
     """
     check_device(device)
     batched = device != "cpu" if batched is None else batched
     store = FeatureStore(name, description(encoder, name, None, device=device, batched=batched))
-    if silent := {utterance_name(one): WORDLESS for one in utterances if not one.text}:
-        raise BadCorpus(failure_message(silent, len(utterances), name))
+    if failures := {utterance_name(utterance): NO_TEXT for utterance in utterances if not utterance.text}:
+        raise BadCorpus(failure_message(failures, len(utterances), name))
     texts = list(dict.fromkeys(utterance.text for utterance in utterances))
-    words = dict(zip(texts, encoder.words(texts), strict=True))
+    words = dict(zip(texts, encoder.word_indices(texts), strict=True))
     missing = [text for text in texts if text_key(text) not in store]
     if missing:
         present = len(texts) - len(missing)
@@ -63,19 +63,20 @@ def extract_text(
         for batch in track(batches, name, len(missing), progress):
             with torch.inference_mode():
                 values = unpad(encoder(batch))
-            for text, one in zip(batch, values, strict=True):
-                store[text_key(text)] = one
+            for text, features in zip(batch, values, strict=True):
+                store[text_key(text)] = features
     return Stored(store, [text_key(u.text) for u in utterances]), [words[u.text] for u in utterances]
 
 
 def text_key(text: str) -> str:
+    """Return the key of a text's features in the store."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _batches(texts: Sequence[str], tokens: Sequence[int], limit: int) -> Iterator[list[str]]:
-    """Texts of like length together, at most `limit` tokens of them, padding counted; one by one where it is 0."""
+    """Group texts of similar length into batches of at most `limit` tokens, including padding; if 0, of one each."""
     batch: list[str] = []
-    for text, count in sorted(zip(texts, tokens, strict=True), key=lambda entry: entry[1]):
+    for text, count in sorted(zip(texts, tokens, strict=True), key=lambda item: item[1]):
         if batch and (len(batch) + 1) * count > limit:
             yield batch
             batch = []

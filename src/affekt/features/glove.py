@@ -1,7 +1,7 @@
-"""Word vectors in GloVe's text format (Pennington et al., 2014): a line is a word and its numbers, separated by spaces.
+"""Word vectors in GloVe's text format (Pennington et al., 2014): each line has a word and its numbers, separated by spaces.
 
-A file is read once, into arrays in the cache that are memory-mapped from then on. Also word2vec's and fastText's text files
-can be read, whose first line counts words and features.
+A file is converted once, to arrays in the cache that are memory-mapped from then on. The text files of word2vec and
+fastText, whose first line states the number of words and features, can be read as well.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from torch.nn.utils.rnn import pad_sequence
 from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.features.base import TextFeature
-from affekt.features.store import HEXADECIMAL, cache_root, file_hash
+from affekt.features.store import HASH_DIGITS, cache_root, file_hash
 from affekt.files import atomic_folder, atomic_write_text
 
 SUFFIXES = (".txt", ".vec")
 
-# Typographic quotes as GloVe's corpora have them.
+# Typographic quotes are replaced by those in GloVe's corpora.
 QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
-# What a word between spaces falls into, the first that fits.
+# The pieces into which a word between spaces is split; the first alternative that matches is used.
 PIECE = re.compile(
     r"""
       (?:[^\W\d_]\.){2,}                      # initials: U.S.
     | (?:mr|mrs|ms|dr|st|jr|sr|prof|vs)\.     # titles
-    | '(?:s|m|d|ll|re|ve|em|til|cause)\b      # a clitic by itself, and words that lost their beginning
+    | '(?:s|m|d|ll|re|ve|em|til|cause)\b      # separate clitics, and words without their beginning
     | \d+(?:[.,:]\d+)+                        # numbers and times: 1,000.5 10:30
-    | \w+(?:[-']\w+)*                         # words, their hyphens and apostrophes within: t-shirt, o'clock
+    | \w+(?:[-']\w+)*                         # words with inner hyphens and apostrophes: t-shirt, o'clock
     | \.{2,} | -{2,}                          # dots and dashes
-    | \S                                      # any other sign, one by one
+    | \S                                      # any other character, one by one
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -53,34 +53,42 @@ CLITIC = re.compile(r"(.+?)(n't|'(?:s|m|d|ll|re|ve))", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class GloVeConfig:
-    file: str = ""  # its name in the folder; may be left out where there is one .txt or .vec
-    lower: bool | None = None  # whether letters are lowered. None: if no word of the file has a capital
-    # What stands for a word that the file lacks. "zero": zeros; "mean": the mean of all vectors; "random": numbers as large
-    # as the file's, always the same for a word; "drop": nothing, and a text of which nothing is left is refused.
+    """The settings of GloVe."""
+
+    file: str = ""
+    """Name of the file in the folder. Optional if there is only one .txt or .vec file."""
+    lower: bool | None = None
+    """Whether to lower-case texts. None: if no word in the file has a capital letter."""
     unknown: Literal["zero", "mean", "random", "drop"] = "zero"
+    """The vector of a word that is not in the file.
+
+    "zero": zeros; "mean": the mean of all vectors; "random": random numbers of the file's variance, always the same for a
+    word; "drop": none, and a text without a known word is an error.
+    """
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of some texts a file of vectors knows."""
+    """The number of tokens in some texts that have a vector."""
 
     tokens: int
     known: int
-    missing: Mapping[str, int]  # unknown tokens and how often they stand there, the most frequent first
+    missing: Mapping[str, int]
+    """The unknown tokens and their counts, the most frequent first."""
 
     @property
-    def share(self) -> float:
-        """Known tokens among all; 1 where there is no token."""
+    def fraction(self) -> float:
+        """The fraction of known tokens; 1 if there is no token."""
         return self.known / self.tokens if self.tokens else 1.0
 
 
 class GloVe(TextFeature):
-    """Each token's vector. Its state is the hash of the file alone: the vectors stay in the cache, beside the network.
+    """The word vector of each token. The state holds only the hash of the file; the vectors stay in the cache.
 
-    Tokens: a text is split at its spaces, and each word as in the Penn treebank: punctuation stands by itself, clitics are
-    split off (ca n't, it 's). It differs from NLTK's in that a full stop is split off from every word but initials and
-    titles, not only at a text's end, and in that quotes stay what they are, but typographic ones become plain.
-    An empty text counts as one unknown token, of no word.
+    A text is split at whitespace, and each word as in the Penn Treebank: punctuation is separate, clitics are split off
+    (ca n't, it 's). Unlike NLTK's tokenizer, this one splits off the full stop of every word but initials and titles, not
+    only at the end of the text, and keeps quotes, of which typographic ones become plain.
+    An empty text is one unknown token without a word.
     """
 
     Config = GloVeConfig
@@ -90,28 +98,30 @@ class GloVe(TextFeature):
     def __init__(self, config: GloVeConfig, vectors: WordVectors | None = None) -> None:
         super().__init__()
         if vectors is None:
-            raise BadConfig("glove is made of a file of vectors, which no settings hold: give folder, where it is")
+            raise BadConfig(
+                "glove needs a file of vectors, which the settings do not contain: set folder to its folder"
+            )
         self.vectors = vectors
         self.config = replace(config, lower=not vectors.cased if config.lower is None else config.lower)
         self.dim = vectors.dim
         self.register_buffer("source", torch.frombuffer(bytearray.fromhex(vectors.digest), dtype=torch.uint8))
-        self._found: dict[str, int | None] = {}
+        self._known_rows: dict[str, int | None] = {}
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: GloVeConfig) -> GloVe:
-        """With the vectors of a folder's file. Raises `BadConfig` where there is none, or one that cannot be read."""
-        return cls(config, WordVectors.of_file(_file(folder, config.file))).eval()
+        """Load the vectors of a folder's file. Raises `BadConfig` if there is none or it cannot be read."""
+        return cls(config, WordVectors.load(_file(folder, config.file))).eval()
 
     def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]
-        """(batch, tokens, dim), masked, with `words`: the index of each token's word in `text.split()`, -1 for none.
+        """Encode texts as (batch, tokens, dim), with a mask and `word_index`, the index of each token's word in `text.split()`.
 
-        Raises `BadConfig` where unknown tokens are dropped and none is left.
+        Raises `BadConfig` if unknown tokens are dropped and none is left.
         """
-        read = [self._read(text) for text in texts]
+        encoded = [self._tokenize(text) for text in texts]
         device = self.source.device
-        values = [torch.from_numpy(np.stack([self._vector(token) for token, _ in tokens])) for tokens in read]
-        words = [torch.tensor([word for _, word in tokens]) for tokens in read]
-        counts = torch.tensor([len(tokens) for tokens in read], device=device)
+        values = [torch.from_numpy(np.stack([self._vector(token) for token, _ in tokens])) for tokens in encoded]
+        words = [torch.tensor([word for _, word in tokens]) for tokens in encoded]
+        counts = torch.tensor([len(tokens) for tokens in encoded], device=device)
         return Stream(
             pad_sequence(values, batch_first=True).to(device),
             frame_mask(counts, int(counts.max())),
@@ -119,55 +129,55 @@ class GloVe(TextFeature):
             pad_sequence(words, batch_first=True, padding_value=-1).to(device),
         )
 
-    def words(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Of each text (tokens,): the word of every token, as `forward` gives it."""
-        return [np.array([word for _, word in self._read(text)], np.int64) for text in texts]
+    def word_indices(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Return each text's `word_index` (tokens,) as `forward` does."""
+        return [np.array([word for _, word in self._tokenize(text)], np.int64) for text in texts]
 
     def coverage(self, texts: Sequence[str]) -> Coverage:
-        """How many tokens of the texts have a vector, and which have none."""
-        counted = Counter(self._spelled(token) for text in texts for token, _ in tokens_of(text))
-        missing = Counter({token: count for token, count in counted.items() if self._row(token) is None})
-        return Coverage(counted.total(), counted.total() - missing.total(), dict(missing.most_common()))
+        """Count the tokens of the texts that have a vector, and those that have none."""
+        counts = Counter(self._spelling(token) for text in texts for token, _ in tokenize(text))
+        missing = Counter({token: count for token, count in counts.items() if self._row(token) is None})
+        return Coverage(counts.total(), counts.total() - missing.total(), dict(missing.most_common()))
 
-    def _read(self, text: str) -> list[tuple[str, int]]:
-        """The tokens that stand in the stream, spelled as in the file, and the word of each."""
-        tokens = [(self._spelled(token), word) for token, word in tokens_of(text)]
+    def _tokenize(self, text: str) -> list[tuple[str, int]]:
+        """Return the tokens of the stream, spelled as in the file, each with its word index."""
+        tokens = [(self._spelling(token), word) for token, word in tokenize(text)]
         if self.config.unknown != "drop":
             return tokens or [("", -1)]
         if kept := [(token, word) for token, word in tokens if self._row(token) is not None]:
             return kept
-        raise BadConfig(f'{text!r} has no known word, and unknown = "drop" leaves nothing of it: set unknown = "zero"')
+        raise BadConfig(f'{text!r} has no known word, and unknown = "drop" drops all others: set unknown = "zero"')
 
-    def _spelled(self, token: str) -> str:
+    def _spelling(self, token: str) -> str:
         return token.lower() if self.config.lower else token
 
     def _row(self, token: str) -> int | None:
-        if token not in self._found:
-            self._found[token] = self.vectors.row(token)
-        return self._found[token]
+        if token not in self._known_rows:
+            self._known_rows[token] = self.vectors.row(token)
+        return self._known_rows[token]
 
     def _vector(self, token: str) -> NDArray[np.float32]:
-        """(dim,)"""
+        """Return the vector (dim,) of a token."""
         if (row := self._row(token)) is not None:
             return self.vectors.values[row]
         if self.config.unknown == "mean":
             return self.vectors.mean
         if self.config.unknown == "random":
-            return _drawn(token, self.dim, self.vectors.deviation)
+            return _random_vector(token, self.dim, self.vectors.std)
         return np.zeros(self.dim, np.float32)
 
 
-def tokens_of(text: str) -> list[tuple[str, int]]:
-    """A text's tokens, each with the index of its word in `text.split()`."""
+def tokenize(text: str) -> list[tuple[str, int]]:
+    """Return a text's tokens, each with the index of its word in `text.split()`."""
     tokens = []
     for index, word in enumerate(text.split()):
         plain = unicodedata.normalize("NFC", word).translate(QUOTES)
-        tokens += [(token, index) for piece in PIECE.findall(plain) for token in _without_clitics(piece)]
+        tokens += [(token, index) for piece in PIECE.findall(plain) for token in _split_clitics(piece)]
     return tokens
 
 
-def _without_clitics(piece: str) -> list[str]:
-    """ "shouldn't've" is should, n't, 've."""
+def _split_clitics(piece: str) -> list[str]:
+    """Split "shouldn't've" into should, n't and 've."""
     clitics: list[str] = []
     while match := CLITIC.fullmatch(piece):
         piece = match[1]
@@ -175,46 +185,46 @@ def _without_clitics(piece: str) -> list[str]:
     return [piece, *clitics]
 
 
-def _drawn(token: str, dim: int, deviation: float) -> NDArray[np.float32]:
-    """(dim,), evenly spread with the given deviation, by the token's hash: no library's random stream is in it."""
-    drawn = np.frombuffer(hashlib.shake_256(token.encode()).digest(4 * dim), "<u4")
-    return ((drawn / 2**31 - 1) * 3**0.5 * deviation).astype(np.float32)
+def _random_vector(token: str, dim: int, std: float) -> NDArray[np.float32]:
+    """Return a vector (dim,) of uniform numbers from the token's hash, which does not depend on a library's generator."""
+    bits = np.frombuffer(hashlib.shake_256(token.encode()).digest(4 * dim), "<u4")
+    return ((bits / 2**31 - 1) * 3**0.5 * std).astype(np.float32)
 
 
 def _file(folder: Path | None, name: str) -> Path:
     if folder is None:
-        raise BadConfig("glove needs folder, where its text file is, such as glove.6B.50d.txt")
-    found = [folder / name] if name else sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)
-    if len(found) > 1:
-        raise BadConfig(f"{folder} holds {', '.join(path.name for path in found)}: say which by file")
-    if not found or not found[0].is_file():
-        raise BadConfig(f"{folder} has no {name or ' or '.join(SUFFIXES)}: expected a text file of vectors, not zipped")
-    return found[0]
+        raise BadConfig("glove needs folder, which contains its text file, such as glove.6B.50d.txt")
+    files = [folder / name] if name else sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)
+    if len(files) > 1:
+        raise BadConfig(f"{folder} contains {', '.join(path.name for path in files)}: set file to one of them")
+    if not files or not files[0].is_file():
+        raise BadConfig(f"{folder} has no {name or ' or '.join(SUFFIXES)}: expected an unzipped text file of vectors")
+    return files[0]
 
 
 @dataclass(frozen=True)
 class WordVectors:
     """A file's words and vectors, memory-mapped.
 
-    AFFEKT_CACHE/vectors/0123456789ab           of a file with this hash: words, vectors, and what is known of them
-    AFFEKT_CACHE/vectors/sources/0123456789ab   the hash of the file that had a path, a size and a time when it was read
+    AFFEKT_CACHE/vectors/0123456789ab           words, vectors and statistics of the file with this hash
+    AFFEKT_CACHE/vectors/sources/0123456789ab   the hash of the file with a certain path, size and modification time
 
-    Many processes may begin at once: each makes a folder under a name of its own, the first gives it its place, and the
-    others take that one. A file whose size or time changed is read again.
+    Several processes may convert a file at once: each writes a folder under a temporary name, the first one renames it,
+    and the others use that one. A file whose size or modification time changed is read again.
     """
 
     digest: str  # SHA-256 of the file, hexadecimal
     values: NDArray[np.float32]  # (words, dim), in the file's order
-    rows: NDArray[np.int64]  # (words,), where in the file a word stands, by the words' order
-    letters: NDArray[np.uint8]  # the words in order, as UTF-8, one after the other
-    ends: NDArray[np.int64]  # (words,), where in `letters` a word ends
+    rows: NDArray[np.int64]  # (words,), row of each word in `values`, in the words' sorted order
+    letters: NDArray[np.uint8]  # the sorted words as UTF-8, concatenated
+    ends: NDArray[np.int64]  # (words,), end of each word in `letters`
     mean: NDArray[np.float32]  # (dim,)
-    deviation: float  # of all numbers
-    cased: bool  # whether any word has a capital, of A to Z
+    std: float  # of all numbers
+    cased: bool  # whether any word has a capital letter, A to Z
 
     @classmethod
-    def of_file(cls, path: Path) -> WordVectors:
-        """Opened in the cache; read first, where they are not there. Raises `BadConfig` for what is not such a file."""
+    def load(cls, path: Path) -> WordVectors:
+        """Open a file's vectors in the cache; convert the file first if needed. Raises `BadConfig` for another file."""
         root, status = cache_root() / "vectors", path.stat()
         name = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
         source = root / "sources" / _short(hashlib.sha256(name.encode()).hexdigest())
@@ -227,18 +237,19 @@ class WordVectors:
         if not source.is_file():
             source.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_text(source, digest)
-        return cls._opened(folder, digest)
+        return cls._open(folder, digest)
 
     @classmethod
-    def _opened(cls, folder: Path, digest: str) -> WordVectors:
+    def _open(cls, folder: Path, digest: str) -> WordVectors:
         try:
             arrays = {
                 name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
                 for name in ("values", "rows", "letters", "ends", "mean")
             }
-            return cls(digest, **arrays, **json.loads((folder / "about.json").read_bytes()))
-        except (OSError, ValueError) as error:
-            raise BadConfig(f"{folder} is damaged: delete it, and it is made anew ({error})") from error
+            about = json.loads((folder / "about.json").read_bytes())
+            return cls(digest, **arrays, std=about["deviation"], cased=about["cased"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadConfig(f"{folder} is damaged: delete it, and it is computed again ({error})") from error
 
     @property
     def dim(self) -> int:
@@ -248,17 +259,17 @@ class WordVectors:
         return len(self.values)
 
     def row(self, word: str) -> int | None:
-        """Where a word's vector stands in `values`; of a word that the file has twice, the first."""
-        sought = word.encode()
-        place = bisect.bisect_left(range(len(self)), sought, key=self._word)
-        return int(self.rows[place]) if place < len(self) and self._word(place) == sought else None
+        """Return the row of a word in `values`, the first one for a repeated word; None for an unknown word."""
+        encoded = word.encode()
+        index = bisect.bisect_left(range(len(self)), encoded, key=self._word)
+        return int(self.rows[index]) if index < len(self) and self._word(index) == encoded else None
 
-    def _word(self, place: int) -> bytes:
-        return self.letters[self.ends[place - 1] if place else 0 : self.ends[place]].tobytes()
+    def _word(self, index: int) -> bytes:
+        return self.letters[self.ends[index - 1] if index else 0 : self.ends[index]].tobytes()
 
 
 def _short(digest: str) -> str:
-    return digest[:HEXADECIMAL]
+    return digest[:HASH_DIGITS]
 
 
 @contextmanager
@@ -273,7 +284,7 @@ def _tolerate_race(folder: Path) -> Iterator[None]:
 
 def _convert(path: Path, folder: Path) -> None:
     """Write the arrays of `WordVectors` from a text file."""
-    words, values = _parsed(path, folder / "values.npy")
+    words, values = _parse(path, folder / "values.npy")
     order = sorted(range(len(words)), key=words.__getitem__)
     arrays = {
         "rows": np.array(order, np.int64),
@@ -288,14 +299,14 @@ def _convert(path: Path, folder: Path) -> None:
     (folder / "about.json").write_text(json.dumps(about))
 
 
-def _parsed(path: Path, target: Path) -> tuple[list[bytes], NDArray[np.float32]]:
-    """A text file's words, and its numbers, (words, dim), written where `target` says."""
-    header, rows, dim = _layout(path)
+def _parse(path: Path, target: Path) -> tuple[list[bytes], NDArray[np.float32]]:
+    """Return the words and the numbers (words, dim) of a text file; the numbers are written to `target`."""
+    header, rows, dim = _read_layout(path)
     values = np.lib.format.open_memmap(target, "w+", np.float32, (rows, dim))
     words = []
     with path.open("rb") as file, np.errstate(over="ignore"):
         for row, line in enumerate(itertools.islice(file, header, None)):
-            # From the right: some words hold spaces.
+            # From the right, since some words contain spaces.
             word, *numbers = line.rstrip().rsplit(b" ", dim)
             try:
                 values[row] = [float(number) for number in numbers]
@@ -303,18 +314,18 @@ def _parsed(path: Path, target: Path) -> tuple[list[bytes], NDArray[np.float32]]
                 raise BadConfig(f"{path}, line {row + header + 1}: expected a word and {dim} numbers") from None
             words.append(word)
     if not np.isfinite(values.sum(dtype=np.float64)):
-        raise BadConfig(f"{path} holds numbers that are not finite in 32 bits")
+        raise BadConfig(f"{path} contains numbers that are not finite in 32 bits")
     values.flush()
     return words, values
 
 
-def _layout(path: Path) -> tuple[int, int, int]:
-    """Lines of header, words, and numbers of a word."""
+def _read_layout(path: Path) -> tuple[int, int, int]:
+    """Return the number of header lines, of words, and of numbers per word."""
     with path.open("rb") as file:
-        first = [line.split() for line in itertools.islice(file, 100)]
-        lines = len(first) + sum(1 for _ in file)
-    header = int(bool(first) and len(first[0]) == 2 and all(field.isdigit() for field in first[0]))
-    dim = min((len(fields) for fields in first[header:]), default=0) - 1
+        first_lines = [line.split() for line in itertools.islice(file, 100)]
+        num_lines = len(first_lines) + sum(1 for _ in file)
+    header = int(bool(first_lines) and len(first_lines[0]) == 2 and all(field.isdigit() for field in first_lines[0]))
+    dim = min((len(fields) for fields in first_lines[header:]), default=0) - 1
     if dim < 1:
-        raise BadConfig(f"{path} is no text file of word vectors: expected lines of a word and its numbers")
-    return header, lines - header, dim
+        raise BadConfig(f"{path} is not a text file of word vectors: expected lines of a word and its numbers")
+    return header, num_lines - header, dim

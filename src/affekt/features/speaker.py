@@ -1,10 +1,10 @@
-"""ECAPA-TDNN (Desplanques et al., Interspeech 2020) as a feature: who speaks, as one vector of an utterance.
+"""ECAPA-TDNN (Desplanques et al., Interspeech 2020) as a feature: a speaker embedding, one vector per utterance.
 
-The paper's network at 1024 channels, with the parameter names of SpeechBrain, whose checkpoint trained on VoxCeleb is
-read as it is. It hears what that checkpoint was trained on: 80 mel filters in decibels, less their mean over the utterance.
-The whole utterance goes in, neither cropped nor repeated, and the vector comes out as it is, its length not set to one.
+The paper's network with 1024 channels and SpeechBrain's parameter names, so SpeechBrain's checkpoint, trained on VoxCeleb,
+can be loaded unchanged. The input is that of the checkpoint's training: 80 mel filters in decibels, minus their mean over
+the utterance. The whole utterance is used, neither cropped nor repeated, and the vector is not normalised.
 
-A batch equals one by one: what looks beyond an utterance's end finds its last frames mirrored there, not the padding.
+Padding changes nothing: convolutions see an utterance's last frames reflected at its end, not the padding.
 """
 
 from __future__ import annotations
@@ -29,30 +29,37 @@ from affekt.features.spectral import TAPERS, tapered_fourier_basis
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
 FLOOR = 1e-10  # power below this, of a full scale of 1, is set to this before the logarithm
-RANGE = 80.0  # dB: what is further below an utterance's loudest value is set to there
-SMALLEST = 1e-12  # variance below this is set to this before its root is taken
+RANGE = 80.0  # dB below the utterance's maximum; smaller values are set to this
+MIN_VARIANCE = 1e-12  # smaller variances are set to this before the square root
 DILATIONS = (2, 3, 4)  # of the three SE-Res2Blocks
 
 
 @dataclass(frozen=True)
 class ECAPAConfig:
-    """The sizes of the network; those of a checkpoint are read from its weights."""
+    """The sizes of the network. Those of a checkpoint are read from its weights."""
 
-    channels: int = 1024  # of a frame, within the blocks
-    scale: int = 8  # parts into which a Res2Net layer divides the channels
-    squeezed: int = 128  # of the bottleneck between squeeze and excitation
-    pooled: int = 3072  # channels that enter the pooling
-    attention: int = 128  # of the bottleneck within the pooling's attention
-    dim: int = 192  # of the vector
+    channels: int = 1024
+    """Channels within the blocks."""
+    scale: int = 8
+    """Number of groups into which a Res2Net layer divides the channels."""
+    squeezed: int = 128
+    """Channels of the bottleneck between squeeze and excitation."""
+    pooled: int = 3072
+    """Channels of the pooling's input."""
+    attention: int = 128
+    """Channels of the bottleneck in the pooling's attention."""
+    dim: int = 192
+    """Size of the speaker embedding."""
     mels: int = 80
+    """Number of mel filters."""
 
     def __post_init__(self) -> None:
         if self.scale < 2 or self.channels % self.scale:
-            raise BadConfig(f"scale = {self.scale}: expected 2 or more, and to divide channels = {self.channels}")
+            raise BadConfig(f"scale = {self.scale}: expected a divisor of channels = {self.channels}, 2 or more")
 
 
 class DecibelMel(nn.Module):
-    """Waveform at 16 kHz -> mel filter banks in decibels, frames of 10 ms, less their mean over the utterance."""
+    """The mel spectrum of a waveform at 16 kHz in decibels, in frames of 10 ms, minus its mean over the utterance."""
 
     basis: Tensor
     mel: Tensor
@@ -66,8 +73,8 @@ class DecibelMel(nn.Module):
     def forward(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch mels frames"]:
-        """`lengths` in samples; frames from `1 + lengths // 160` on are zero. Samples beyond `lengths` must be zero."""
-        # Frame i is centred on sample i * 160; zeros stand before the beginning and after the end.
+        """Compute the spectrum. `lengths` in samples, beyond which samples must be zero; later frames are zero as well."""
+        # Frame i is centred on sample i * 160; the waveform is padded with zeros at both ends.
         padded = F.pad(waveform, (WINDOW // 2, WINDOW // 2)).unsqueeze(1)
         real, imaginary = F.conv1d(padded, self.basis, stride=HOP).chunk(2, dim=1)
         decibels = 10 * (self.mel @ (real.square() + imaginary.square())).clamp(min=FLOOR).log10()
@@ -77,19 +84,19 @@ class DecibelMel(nn.Module):
         mask = frame_mask(frames(lengths), decibels.shape[2]).unsqueeze(1)
         loudest = decibels.masked_fill(~mask, -torch.inf).amax(dim=(1, 2), keepdim=True)
         decibels = torch.maximum(decibels, loudest - RANGE)
-        return (decibels - mean_over(decibels, mask)) * mask.to(decibels.dtype)
+        return (decibels - masked_mean(decibels, mask)) * mask.to(decibels.dtype)
 
 
 def frames(lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-    """Frames of utterances of so many samples."""
+    """Return the number of frames of waveforms with `lengths` samples."""
     return 1 + lengths // HOP
 
 
 def htk_mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels bins"]:
-    """Triangles of height 1, equally spaced on HTK's mel scale, as SpeechBrain has them.
+    """Return triangular filters of height 1, equally spaced on HTK's mel scale, as in SpeechBrain.
 
-    Each falls off to both sides over the distance to the centre below it: the upper side is steeper than the next
-    triangle's lower one, so that together they do not sum to one.
+    Both sides of a triangle are as wide as the distance to the centre below, so the upper side is steeper than the lower
+    side of the next triangle, and neighbouring filters do not sum to one.
     """
     points = np.linspace(0, 2595 * np.log10(1 + sample_rate / 2 / 700), mels + 2)
     hertz = 700 * (10 ** (points / 2595) - 1)
@@ -98,41 +105,43 @@ def htk_mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "
     return torch.from_numpy(np.maximum(0, 1 - distance)).float()
 
 
-def mean_over(x: Float[Tensor, "batch dim frames"], mask: Bool[Tensor, "batch 1 frames"] | None) -> Tensor:
-    """(batch, dim, 1): the mean over the real frames."""
+def masked_mean(x: Float[Tensor, "batch dim frames"], mask: Bool[Tensor, "batch 1 frames"] | None) -> Tensor:
+    """Return the mean over the unmasked frames, (batch, dim, 1)."""
     if mask is None:
         return x.mean(dim=2, keepdim=True)
     return (x * mask).sum(dim=2, keepdim=True) / mask.sum(dim=2, keepdim=True)
 
 
-def mirrored(
-    x: Float[Tensor, "batch dim frames"], reach: int, counts: Int[Tensor, " batch"] | None
+def pad_by_reflection(
+    x: Float[Tensor, "batch dim frames"], padding: int, counts: Int[Tensor, " batch"] | None
 ) -> Float[Tensor, "batch dim longer"]:
-    """`reach` frames more at both ends, those next to each utterance's own first and last frame in reverse.
+    """Pad both ends of each utterance with `padding` frames by reflection at its own first and last frame.
 
-    counts: frames of each utterance, where the others are padding; each has more than `reach`.
+    `counts` is the number of frames of each utterance without the batch's padding; each must exceed `padding`.
     """
-    longer = F.pad(x, (reach, reach), mode="reflect")
+    padded = F.pad(x, (padding, padding), mode="reflect")
     if counts is None:
-        return longer
-    last, steps = counts.view(-1, 1, 1) - 1, torch.arange(1, reach + 1, device=x.device)
+        return padded
+    last, steps = counts.view(-1, 1, 1) - 1, torch.arange(1, padding + 1, device=x.device)
     sources = (last - steps).clamp(min=0).expand(-1, x.shape[1], -1)
-    return longer.scatter(2, (reach + last + steps).expand(-1, x.shape[1], -1), x.gather(2, sources))
+    return padded.scatter(2, (padding + last + steps).expand(-1, x.shape[1], -1), x.gather(2, sources))
 
 
 class Conv(nn.Module):
-    """A convolution over frames that keeps their number."""
+    """A convolution over frames that preserves their number."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
-        self.reach = dilation * (kernel - 1) // 2
+        self.padding = dilation * (kernel - 1) // 2
 
     def forward(self, x: Tensor, counts: Tensor | None = None) -> Tensor:
-        return self.conv(mirrored(x, self.reach, counts) if self.reach else x)
+        return self.conv(pad_by_reflection(x, self.padding, counts) if self.padding else x)
 
 
 class Norm(nn.Module):
+    """Batch normalisation, nested as in SpeechBrain's parameter names."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(dim)
@@ -142,7 +151,7 @@ class Norm(nn.Module):
 
 
 class TDNN(nn.Module):
-    """Convolution, ReLU, norm, in this order."""
+    """A convolution, a ReLU and a norm, in this order."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -153,7 +162,7 @@ class TDNN(nn.Module):
 
 
 class Res2Net(nn.Module):
-    """The channels in equal parts: the first passes, each later one is convolved with the result before it added."""
+    """A Res2Net layer: of equal groups of channels, each but the first is convolved, the previous result being added."""
 
     def __init__(self, channels: int, scale: int, dilation: int) -> None:
         super().__init__()
@@ -162,24 +171,26 @@ class Res2Net(nn.Module):
 
     def forward(self, x: Tensor, counts: Tensor | None) -> Tensor:
         first, second, *others = x.chunk(len(self.blocks) + 1, dim=1)
-        done = [first, self.blocks[0](second, counts)]
-        for block, part in zip(self.blocks[1:], others, strict=True):
-            done.append(block(part + done[-1], counts))
-        return torch.cat(done, dim=1)
+        outputs = [first, self.blocks[0](second, counts)]
+        for block, group in zip(self.blocks[1:], others, strict=True):
+            outputs.append(block(group + outputs[-1], counts))
+        return torch.cat(outputs, dim=1)
 
 
 class SqueezeExcitation(nn.Module):
-    """Each channel times a weight between 0 and 1 that the channels' means over the utterance decide."""
+    """Squeeze and excitation: each channel is multiplied by a weight computed from all channels' means over time."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = Conv(channels, squeezed), Conv(squeezed, channels)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return x * self.conv2(F.relu(self.conv1(mean_over(x, mask)))).sigmoid()
+        return x * self.conv2(F.relu(self.conv1(masked_mean(x, mask)))).sigmoid()
 
 
 class SERes2Block(nn.Module):
+    """A residual block: a Res2Net layer between two pointwise convolutions, then squeeze and excitation."""
+
     def __init__(self, config: ECAPAConfig, dilation: int) -> None:
         super().__init__()
         self.tdnn1 = TDNN(config.channels, config.channels)
@@ -192,27 +203,30 @@ class SERes2Block(nn.Module):
 
 
 class AttentiveStatistics(nn.Module):
-    """Every channel's mean and deviation over frames, weighed by an attention that also sees the plain ones."""
+    """Attentive statistics pooling: each channel's weighted mean and standard deviation over frames.
+
+    The attention's input includes the unweighted mean and standard deviation.
+    """
 
     def __init__(self, channels: int, attention: int) -> None:
         super().__init__()
         self.tdnn, self.conv = TDNN(3 * channels, attention), Conv(attention, channels)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Float[Tensor, "batch channels_twice 1"]:
-        mean = mean_over(x, mask)
-        deviation = mean_over((x - mean).square(), mask).clamp(min=SMALLEST).sqrt()
-        context = torch.cat([x, mean.expand_as(x), deviation.expand_as(x)], dim=1)
+        mean = masked_mean(x, mask)
+        std = masked_mean((x - mean).square(), mask).clamp(min=MIN_VARIANCE).sqrt()
+        context = torch.cat([x, mean.expand_as(x), std.expand_as(x)], dim=1)
         scores = self.conv(self.tdnn(context).tanh())
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         weights = scores.softmax(dim=2)
         mean = (weights * x).sum(dim=2, keepdim=True)
         variance = (weights * (x - mean).square()).sum(dim=2, keepdim=True)
-        return torch.cat([mean, variance.clamp(min=SMALLEST).sqrt()], dim=1)
+        return torch.cat([mean, variance.clamp(min=MIN_VARIANCE).sqrt()], dim=1)
 
 
 class Network(nn.Module):
-    """Mel frames -> a vector. Its parameters bear the names of SpeechBrain's network."""
+    """The network from mel frames to a speaker embedding, with SpeechBrain's parameter names."""
 
     def __init__(self, config: ECAPAConfig) -> None:
         super().__init__()
@@ -225,7 +239,7 @@ class Network(nn.Module):
     def forward(
         self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch dim"]:
-        """`counts`: frames of each utterance, where the others are padding."""
+        """Compute the embedding; `counts` is the number of frames of each utterance without padding."""
         mask = None if counts is None else frame_mask(counts, mel.shape[2]).unsqueeze(1)
         first, *blocks = self.blocks
         x, states = first(mel, counts), []
@@ -237,7 +251,7 @@ class Network(nn.Module):
 
 
 class ECAPA(Feature):
-    """Waveform -> a vector of who speaks. Utterances last at least 0.04 s, five frames."""
+    """The speaker embedding of ECAPA-TDNN. Utterances need at least 0.04 s, five frames."""
 
     Config = ECAPAConfig
     has_time = False
@@ -250,36 +264,36 @@ class ECAPA(Feature):
         self.mel, self.network = DecibelMel(config.mels), Network(config)
 
     @classmethod
-    def from_folder(cls, folder: Path | None, config: ECAPAConfig) -> ECAPA:  # noqa: ARG003 (the weights say all of it)
-        """Read model.safetensors with SpeechBrain's parameter names; its sizes replace the config's.
+    def from_folder(cls, folder: Path | None, config: ECAPAConfig) -> ECAPA:  # noqa: ARG003 (the weights determine the sizes)
+        """Load model.safetensors with SpeechBrain's parameter names. Its sizes replace the config's.
 
-        Raises `BadConfig` for a folder without one, and for weights that are not those of this network, all of them.
+        Raises `BadConfig` if there is none, or its weights are not exactly those of this network.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         if folder is None:
-            raise BadConfig("ecapa needs folder, where the model.safetensors of an ECAPA-TDNN is")
+            raise BadConfig("ecapa needs folder, which contains the model.safetensors of an ECAPA-TDNN")
         folder = Path(folder)
         if not (folder / "model.safetensors").is_file():
-            raise BadConfig(f"{folder} holds no ECAPA-TDNN: expected model.safetensors")
+            raise BadConfig(f"{folder} has no ECAPA-TDNN: expected model.safetensors")
         try:
             weights = load_file(folder / "model.safetensors")
-            network = cls(sizes(weights))
+            network = cls(read_sizes(weights))
             network.network.load_state_dict(weights)
         except (SafetensorError, KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise BadConfig(f"{folder} holds no ECAPA-TDNN with SpeechBrain's parameter names: {reason}") from error
+            raise BadConfig(f"{folder} has no ECAPA-TDNN with SpeechBrain's parameter names: {reason}") from error
         return network.eval().requires_grad_(False)
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
-        """(batch, dim). `lengths` in samples, where the waveforms are padded (with zeros)."""
+        """Compute the embedding (batch, dim); `lengths` in samples if the waveforms are padded (with zeros)."""
         counts = None if lengths is None else frames(lengths)
         return Stream(self.network(self.mel(waveform, lengths), counts))
 
 
-def sizes(weights: dict[str, Tensor]) -> ECAPAConfig:
-    """The sizes of a network from the shapes of its weights. Raises `KeyError`."""
+def read_sizes(weights: dict[str, Tensor]) -> ECAPAConfig:
+    """Return the sizes of a network from the shapes of its weights. Raises `KeyError` if one is missing."""
     width = len(weights["blocks.1.res2net_block.blocks.0.conv.conv.weight"])
     channels, mels, _ = weights["blocks.0.conv.conv.weight"].shape
     return ECAPAConfig(
@@ -294,9 +308,13 @@ def sizes(weights: dict[str, Tensor]) -> ECAPAConfig:
 
 
 def equal_error_rate(same: NDArray[np.floating], different: NDArray[np.floating]) -> float:
-    """The share of errors at the threshold where as large a share of either kind is mistaken for the other.
+    """Return the error rate at the threshold where false rejections and false acceptances are equally frequent.
 
-    same, different: similarities of pairs by one speaker and by two. Between two thresholds the nearer shares' mean.
+    If no threshold makes them equal, it is their mean at the threshold where they differ least.
+
+    Args:
+        same: Similarities of pairs of utterances by the same speaker.
+        different: Similarities of pairs by different speakers.
     """
     thresholds = np.unique(np.concatenate([same, different]))
     rejected = np.searchsorted(np.sort(same), thresholds, side="left") / len(same)

@@ -1,11 +1,11 @@
-"""Features on disk: computed once, found again by what they were made of.
+"""The feature store on disk: features are computed once and found again by everything they depend on.
 
-ROOT/features/whisper-0123456789ab/description.json    what the feature is: encoder, settings, hash of the weights
+ROOT/features/whisper-0123456789ab/description.json    encoder, settings, hash of the weights, library versions
 ROOT/features/whisper-0123456789ab/ab/abcdef....npy    (frames, dim), or (dim,), named by the hash of audio and segment
 
-Many processes may write at once, on a network disk too: a file is made under a name of its own and renamed when it is
-complete, so that under its final name it is whole or not there. What a full disk or a lost server cut off all the same is
-shorter than its header says: it counts as not there, and is computed again.
+Several processes may write at once, also on a network disk: a file is written under a temporary name and renamed when it
+is complete, so under its final name it is complete or missing. A file truncated all the same, by a full disk or a lost
+server, is shorter than its header states: it counts as missing and is computed again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from affekt.utterance import Utterance
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-FEATURES = "features"  # the folder below the root
+FEATURES = "features"  # name of the folder below the cache root
 DESCRIPTION = "description.json"
-HEXADECIMAL = 12  # digits of a description's hash in its folder's name
+HASH_DIGITS = 12  # hexadecimal digits of a description's hash in its folder's name
 
 
 def cache_root() -> Path:
-    """AFFEKT_CACHE, or the place where the system keeps what can be computed again."""
+    """Return the cache folder: AFFEKT_CACHE, or a folder in the system's cache."""
     if chosen := os.environ.get("AFFEKT_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
@@ -43,43 +43,42 @@ def cache_root() -> Path:
 
 
 class FeatureStore:
-    """The features of one description. Values are kept in 16 bits; those that 16 bits cannot hold are refused."""
+    """The stored features of one description, as 16-bit floats. Values that 16 bits cannot hold are refused."""
 
     def __init__(self, name: str, description: Mapping[str, Any], root: Path | None = None) -> None:
         content = json.dumps(description, sort_keys=True, indent=1).encode()
         self.folder = (root or cache_root()) / FEATURES / f"{name}-{description_hash(content)}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        place = self.folder / DESCRIPTION
-        if not place.is_file() or place.read_bytes() != content:
-            with atomic_write(place) as temporary:
+        path = self.folder / DESCRIPTION
+        if not path.is_file() or path.read_bytes() != content:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
-        with contextlib.suppress(OSError):  # somebody else's store, which may only be read
-            os.utime(place)  # when it was last used
+        with contextlib.suppress(OSError):  # the store may be read-only
+            os.utime(path)  # the time of last use
 
     def path(self, key: str) -> Path:
+        """Return the path of a key's array."""
         return self.folder / key[:2] / f"{key}.npy"
 
     def __contains__(self, key: str) -> bool:
         return shape_of(self.path(key)) is not None
 
     def __getitem__(self, key: str) -> NDArray[np.float16]:
-        """(frames, dim), memory-mapped. Raises `AffektError` where it is not there, or not whole."""
+        """Return a stored array (frames, dim), memory-mapped. Raises `AffektError` if it is missing or truncated."""
         path = self.path(key)
         if shape_of(path) is None:
-            state = "damaged" if path.is_file() else "gone"
-            raise AffektError(
-                f"{path} is {state}: run the same command again, which computes it anew", code="bad_store"
-            )
+            state = "damaged" if path.is_file() else "missing"
+            raise AffektError(f"{path} is {state}: run the same command again to recompute it", code="bad_store")
         stored: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
         return stored
 
     def __setitem__(self, key: str, values: NDArray[Any]) -> None:
-        """Raises `AffektError` for values that are not finite in 16 bits."""
+        """Store an array. Raises `AffektError` for values that are not finite in 16 bits."""
         with np.errstate(over="ignore"):
             stored = values.astype(np.float16)
         if not np.isfinite(stored).all():
             raise AffektError(
-                "its features are not finite, or go beyond 65504, the most that 16 bits hold", code="bad_store"
+                "its features are not finite, or exceed 65504, the largest 16-bit float", code="bad_store"
             )
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,24 +87,25 @@ class FeatureStore:
 
 
 def shape_of(path: Path) -> tuple[int, ...] | None:
-    """The shape of a stored array, from its header; None where there is no file, or not one as long as its header says."""
+    """Return the shape of a stored array from its header; None if the file is missing or not as long as stated there."""
     try:
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
                 return None
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            whole = file.tell() + prod(shape) * dtype.itemsize == os.fstat(file.fileno()).st_size
+            complete = file.tell() + prod(shape) * dtype.itemsize == os.fstat(file.fileno()).st_size
     except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
         return None
-    return shape if whole and dtype == np.float16 else None
+    return shape if complete and dtype == np.float16 else None
 
 
 def description_hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:HEXADECIMAL]
+    """Return the hash of a description's JSON text, as it is used in the folder's name."""
+    return hashlib.sha256(content).hexdigest()[:HASH_DIGITS]
 
 
 class Stored(Sequence[NDArray[np.float16]]):
-    """The features under these keys, each opened when it is asked for: a system lends only so many open files."""
+    """The stored features of these keys. Each is opened on access, since the number of open files is limited."""
 
     def __init__(self, store: FeatureStore, keys: Sequence[str]) -> None:
         self.store, self.keys = store, keys
@@ -118,18 +118,20 @@ class Stored(Sequence[NDArray[np.float16]]):
 
 
 def file_hash(path: Path) -> _Hash:
-    """The SHA-256 of a file, which may go on to take in more. Raises `OSError`."""
+    """Return the SHA-256 of a file as a hash object that can be updated further. Raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256")
 
 
-def audio_key(utterance: Utterance, content: Callable[[Path], _Hash] = file_hash) -> str:
-    """The hash of an utterance's sound: its file's bytes, and which stretch of them.
+def audio_key(utterance: Utterance, hash_file: Callable[[Path], _Hash] = file_hash) -> str:
+    """Return the key of an utterance's audio: the hash of its file's bytes and of the segment's times.
 
-    content: gives a file's hash; whoever has many utterances of one file keeps what `file_hash` gave.
+    Args:
+        utterance: An utterance with audio.
+        hash_file: Returns a file's hash. Pass a cached `file_hash` for several utterances of one file.
     """
     assert utterance.audio is not None
-    digest = content(utterance.audio).copy()
+    digest = hash_file(utterance.audio).copy()
     if utterance.start != 0.0 or utterance.end is not None:
         digest.update(f"{utterance.start}-{utterance.end}".encode())
     return digest.hexdigest()

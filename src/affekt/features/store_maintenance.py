@@ -1,4 +1,4 @@
-"""What is in the store, whether it is whole, and what may go: the logic of `affekt features`. Nothing here needs torch."""
+"""List, verify and prune the feature store: the logic of `affekt features`. It does not need torch."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 
 from affekt.errors import BadConfig, UnknownName
-from affekt.features.store import DESCRIPTION, FEATURES, HEXADECIMAL, cache_root, description_hash, shape_of
+from affekt.features.store import DESCRIPTION, FEATURES, HASH_DIGITS, cache_root, description_hash, shape_of
 from affekt.registry import did_you_mean
 
-STORE = re.compile(rf"(.+)-[0-9a-f]{{{HEXADECIMAL}}}")
+STORE = re.compile(rf"(.+)-[0-9a-f]{{{HASH_DIGITS}}}")
 LEFTOVER = re.compile(r"\.[0-9a-f]{32}(\.npy)?")
-WRITING = 3600.0  # s: an unfinished file that is younger may still be being written
+MIN_AGE = 3600.0  # s: a younger temporary file may still be in use by its writer
 DAY = 86_400.0  # s
 
 
 @dataclass(frozen=True)
 class StoredFeature:
-    """One folder of the store, as it is found on disk."""
+    """A folder of the store."""
 
     folder: Path
 
@@ -42,50 +42,50 @@ class StoredFeature:
 
     @cached_property
     def description(self) -> dict[str, Any] | None:
-        """None where there is none that can be read."""
+        """The description; None if it is missing or cannot be read."""
         try:
-            found = json.loads((self.folder / DESCRIPTION).read_bytes())
+            description = json.loads((self.folder / DESCRIPTION).read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
+        return description if isinstance(description, dict) else None
 
     @cached_property
     def files(self) -> list[tuple[Path, int]]:
         """The stored arrays and their sizes in bytes."""
-        return [(path, size) for path, size, _ in self._found if not path.name.startswith(".")]
+        return [(path, size) for path, size, _ in self._contents if not path.name.startswith(".")]
 
     @cached_property
     def leftovers(self) -> list[tuple[Path, int]]:
-        """What writers that were killed left, and its sizes in bytes."""
-        past = time.time() - WRITING
-        return [(path, size) for path, size, at in self._found if LEFTOVER.fullmatch(path.name) and at < past]
+        """The temporary files that killed processes left, and their sizes in bytes."""
+        latest = time.time() - MIN_AGE
+        return [(path, size) for path, size, time in self._contents if LEFTOVER.fullmatch(path.name) and time < latest]
 
     @cached_property
-    def _found(self) -> list[tuple[Path, int, float]]:
-        """Path, size and time of what is in the folder, but for its description."""
-        found = []
+    def _contents(self) -> list[tuple[Path, int, float]]:
+        """Path, size and modification time of the folder's files, without the description."""
+        contents = []
         for path in sorted(self.folder.rglob("*")):
             try:
                 status = path.lstat()
-            except FileNotFoundError:  # another process gave it its final name
+            except FileNotFoundError:  # another process renamed it to its final name
                 continue
             if path.name != DESCRIPTION and not path.is_dir():
-                found.append((path, status.st_size, status.st_mtime))
-        return found
+                contents.append((path, status.st_size, status.st_mtime))
+        return contents
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return sum(size for _, size, _ in self._found)
+        """Size in bytes."""
+        return sum(size for _, size, _ in self._contents)
 
     @cached_property
-    def used(self) -> float:
-        """When it was last used, in seconds since 1970."""
-        place = self.folder / DESCRIPTION
-        return (place if place.is_file() else self.folder).stat().st_mtime
+    def last_used(self) -> float:
+        """Time of last use, in seconds since 1970."""
+        path = self.folder / DESCRIPTION
+        return (path if path.is_file() else self.folder).stat().st_mtime
 
     def settings(self) -> dict[str, Any]:
-        """What tells it from others in short: settings, copy, and how it was computed. The description says all."""
+        """Return what distinguishes the feature from others in short: settings, copy, and how it was computed."""
         description = self.description or {}
         settings = description.get("settings", {})
         short = {
@@ -101,77 +101,86 @@ class StoredFeature:
 
 
 def stored_features(names: Sequence[str] = (), root: Path | None = None) -> list[StoredFeature]:
-    """All that is stored, or what goes by these names, with the hash or without. Raises `UnknownName`."""
-    place = (root or cache_root()) / FEATURES
-    folders = sorted(place.iterdir()) if place.is_dir() else []
-    found = [StoredFeature(folder) for folder in folders if STORE.fullmatch(folder.name) and folder.is_dir()]
-    known = {one.name for one in found} | {one.feature for one in found}
+    """Return all stored features, or those with these names, with or without the hash. Raises `UnknownName`."""
+    path = (root or cache_root()) / FEATURES
+    folders = sorted(path.iterdir()) if path.is_dir() else []
+    stored = [StoredFeature(folder) for folder in folders if STORE.fullmatch(folder.name) and folder.is_dir()]
+    known = {feature.name for feature in stored} | {feature.feature for feature in stored}
     for name in names:
         if name not in known:
             raise UnknownName(
-                f"there is nothing stored under {name!r} in {place}{did_you_mean(name, known)} "
-                f"(known: {', '.join(sorted(known)) or 'nothing'})"
+                f"{path} has no feature {name!r}{did_you_mean(name, known)} "
+                f"(known: {', '.join(sorted(known)) or 'none'})"
             )
-    return [one for one in found if not names or one.name in names or one.feature in names]
+    return [feature for feature in stored if not names or feature.name in names or feature.feature in names]
 
 
-def damages(stored: StoredFeature) -> Iterator[tuple[Path, str]]:
-    """File by file what is wrong with it, "" where nothing is; the description comes first."""
+def verify(stored: StoredFeature) -> Iterator[tuple[Path, str]]:
+    """Yield each file with what is wrong with it, "" if nothing is; first the description if it is damaged."""
     description = stored.description
-    place = stored.folder / DESCRIPTION
+    description_path = stored.folder / DESCRIPTION
     if description is None:
-        yield place, "is missing, or is no JSON object"
-    elif not stored.name.endswith(description_hash(place.read_bytes())):
-        yield place, "is not the one that the folder is named after"
+        yield description_path, "is missing or not a JSON object"
+    elif not stored.name.endswith(description_hash(description_path.read_bytes())):
+        yield description_path, "does not match the hash in the folder's name"
     dim = (description or {}).get("dim")
     for path, _ in stored.files:
-        yield path, damage(path, dim)
+        yield path, verify_array(path, dim)
 
 
-def damage(path: Path, dim: int | None) -> str:
-    """What is wrong with a stored array, "" where nothing is; `dim` is what its description promises."""
+def verify_array(path: Path, dim: int | None) -> str:
+    """Return what is wrong with a stored array, "" if nothing is; `dim` is the last dimension that is expected."""
     shape = shape_of(path)
     if shape is None:
-        return "is not an array of 16-bit numbers as long as its header says"
+        return "is not an array of 16-bit floats as long as its header states"
     if len(shape) not in (1, 2) or not shape[0] or (dim is not None and shape[-1] != dim):
         return f"has shape {shape}; expected (frames, {dim or 'dim'}), or ({dim or 'dim'},) without time"
     values = np.load(path, mmap_mode="r", allow_pickle=False)
-    return "" if np.isfinite(values).all() else "holds values that are not finite"
+    return "" if np.isfinite(values).all() else "contains values that are not finite"
 
 
 @dataclass(frozen=True)
-class Pruning:
-    """What goes: whole folders, and the leftovers of the others."""
+class PruningPlan:
+    """What is to be deleted: whole folders, and the leftovers in the others."""
 
     stored: tuple[StoredFeature, ...]
     leftovers: tuple[tuple[Path, int], ...]
 
     @property
     def size(self) -> int:
-        """Bytes that become free."""
-        return sum(one.size for one in self.stored) + sum(size for _, size in self.leftovers)
+        """Size in bytes."""
+        return sum(feature.size for feature in self.stored) + sum(size for _, size in self.leftovers)
 
-    def carry_out(self) -> None:
-        """Delete. What is in use by another process is then computed again by it, or missed: that is said, not hidden."""
-        for one in self.stored:
-            shutil.rmtree(one.folder)
+    def delete(self) -> None:
+        """Delete the files. A process that still uses one of them computes it again or fails with an error."""
+        for feature in self.stored:
+            shutil.rmtree(feature.folder)
         for path, _ in self.leftovers:
             path.unlink(missing_ok=True)
 
 
-def plan(
+def plan_pruning(
     names: Sequence[str] = (), *, older_than: float | None = None, everything: bool = False, root: Path | None = None
-) -> Pruning:
-    """What may go: the named or all, and of these those not used for `older_than` days; leftovers always.
+) -> PruningPlan:
+    """Plan which stored features to delete. Leftovers of killed processes are always deleted.
 
-    Raises `BadConfig` for options that contradict one another, `UnknownName` for a name that nothing has.
+    Args:
+        names: Names of features, with or without the hash.
+        older_than: Delete only features not used for this number of days.
+        everything: Delete all features instead of those named.
+        root: The cache folder, if not the default one.
+
+    Raises:
+        BadConfig: The arguments contradict each other.
+        UnknownName: No stored feature has one of the names.
     """
     if names and everything:
-        raise BadConfig(f"either names ({', '.join(names)}) or --all, not both")
+        raise BadConfig(f"give either names ({', '.join(names)}) or --all, not both")
     if older_than is not None and older_than < 0:
-        raise BadConfig(f"--older-than {older_than}: expected days, 0 or more")
+        raise BadConfig(f"--older-than {older_than}: expected a number of days, 0 or more")
     chosen = stored_features(names, root) if names or everything or older_than is not None else []
     latest = time.time() - (older_than or 0.0) * DAY
-    going = tuple(one for one in chosen if one.used <= latest)
-    gone = {one.name for one in going}
-    return Pruning(going, tuple(x for one in stored_features((), root) if one.name not in gone for x in one.leftovers))
+    stored = tuple(feature for feature in chosen if feature.last_used <= latest)
+    deleted = {feature.name for feature in stored}
+    others = [feature for feature in stored_features((), root) if feature.name not in deleted]
+    return PruningPlan(stored, tuple(leftover for feature in others for leftover in feature.leftovers))

@@ -1,6 +1,7 @@
-"""Encoders as transformers has them: a folder, or a name on the hub, whose files transformers fetches and keeps.
+"""Encoders of the transformers library, from a folder or by their name on the hub, from which transformers downloads them.
 
-`Checkpoint` reads the files; `Encoder` is what the speech and text encoders share: the genuine network, seen at its blocks.
+`Checkpoint` reads the files; `Encoder` is the base class of speech and text encoders: the library's network, whose hidden
+states are recorded.
 """
 
 from __future__ import annotations
@@ -19,110 +20,123 @@ from affekt.errors import BadConfig
 from affekt.extras import need
 from affekt.features.base import Feature
 
-FOR_TRAINING = {"masked_spec_embed"}  # a weight that stands in for masked frames: some checkpoints lack it
-# Facts about files and about software, which change nothing of what a network computes.
+FOR_TRAINING = {"masked_spec_embed"}  # the vector of masked frames, which some checkpoints lack
+# Entries about files and software, which do not change what a network computes.
 INCIDENTAL = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id"}
-# What a tokenizer can be made of, one of these in full.
+# Sets of files from which a tokenizer can be built.
 TOKENIZER = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a network is read from. Its methods raise `BadConfig` for what is not there or cannot be used."""
+    """The files of a network. Its methods raise `BadConfig` for files that are missing or cannot be used."""
 
     source: str  # a folder, or a name on the hub
     revision: str = "main"
     local: bool = False
 
     @classmethod
-    def at(
-        cls, folder: Path | None, name: str, revision: str, kind: str, beside: str = "preprocessor_config.json"
+    def locate(
+        cls, folder: Path | None, name: str, revision: str, kind: str, extra_file: str = "preprocessor_config.json"
     ) -> Checkpoint:
-        """The folder, if one is given; else the name on the hub. `beside`: what it holds beside settings and weights."""
+        """Return the checkpoint in a folder, or without one, the checkpoint with a name on the hub.
+
+        Args:
+            folder: A folder with config.json.
+            name: A name on the hub.
+            revision: A branch, tag or commit on the hub.
+            kind: The feature's name, for error messages.
+            extra_file: The file that the folder needs besides settings and weights, for error messages.
+        """
         if folder is None and not name:
-            raise BadConfig(f"{kind} needs folder, where a checkpoint's files are, or checkpoint, its name on the hub")
+            raise BadConfig(f"{kind} needs folder, the folder of a checkpoint, or checkpoint, its name on the hub")
         if folder is None:
             return cls(name, revision)
         folder = Path(folder)
         if not (folder / "config.json").is_file():
-            raise BadConfig(f"{folder} holds no checkpoint: expected config.json, {beside} and model.safetensors")
+            raise BadConfig(f"{folder} has no checkpoint: expected config.json, {extra_file} and model.safetensors")
         return cls(str(folder), local=True)
 
     def settings(self) -> dict[str, Any]:
-        """config.json."""
+        """Return the content of config.json."""
         from transformers import PretrainedConfig
 
-        with self._read("config.json"):
-            stored: dict[str, Any] = PretrainedConfig.get_config_dict(self.source, **self._where())[0]
+        with self._translate_errors("config.json"):
+            stored: dict[str, Any] = PretrainedConfig.get_config_dict(self.source, **self._location())[0]
         return stored
 
     def preprocessing(self) -> dict[str, Any]:
-        """preprocessor_config.json, or the same within processor_config.json."""
+        """Return the content of preprocessor_config.json, or its section in processor_config.json."""
         from transformers.feature_extraction_utils import FeatureExtractionMixin
 
         if self.local and not list(Path(self.source).glob("p*processor_config.json")):
             raise BadConfig(
-                f"{self.source} has no preprocessor_config.json, which says whether waveforms are normalised: "
+                f"{self.source} has no preprocessor_config.json, which states whether waveforms are normalised: "
                 "add it, or set normalise = true or false"
             )
-        with self._read("preprocessor_config.json"):
-            stored: dict[str, Any] = FeatureExtractionMixin.get_feature_extractor_dict(self.source, **self._where())[0]
+        with self._translate_errors("preprocessor_config.json"):
+            stored: dict[str, Any] = FeatureExtractionMixin.get_feature_extractor_dict(self.source, **self._location())[
+                0
+            ]
         return stored
 
     def tokenizer(self) -> Any:
-        """The fast tokenizer, as a `tokenizers.Tokenizer`: it alone knows where in the text a token stands."""
+        """Return the fast tokenizer as a `tokenizers.Tokenizer`; only fast ones know a token's position in the text."""
         from transformers import AutoTokenizer
 
         names = [" and ".join(names) for names in TOKENIZER]
-        there = [all((Path(self.source) / name).is_file() for name in names) for names in TOKENIZER]
-        if self.local and not any(there):  # transformers would make up an empty one
+        complete = [all((Path(self.source) / name).is_file() for name in names) for names in TOKENIZER]
+        if self.local and not any(complete):  # transformers would build an empty one
             raise BadConfig(
-                f"{self.source} has no tokenizer: add {', or '.join(names)}, as the tokenizer's save_pretrained writes them"
+                f"{self.source} has no tokenizer: add {', or '.join(names)}, which the tokenizer's save_pretrained writes"
             )
-        with _quiet(), self._read("tokenizer"):
-            found = AutoTokenizer.from_pretrained(self.source, use_fast=True, **self._where())
-        if not found.is_fast:
+        with _quiet(), self._translate_errors("tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(self.source, use_fast=True, **self._location())
+        if not tokenizer.is_fast:
             raise BadConfig(
-                f"{self.source} has a slow tokenizer ({type(found).__name__}), which does not say where a token stands: "
+                f"{self.source} has a slow tokenizer ({type(tokenizer).__name__}), which has no token positions: "
                 "add the tokenizer.json that a fast tokenizer's save_pretrained writes"
             )
-        return found.backend_tokenizer
+        return tokenizer.backend_tokenizer
 
     def network(self, kind: Any, config: Any, renamed: Mapping[str, str], **options: Any) -> nn.Module:
-        """The network of this class with the checkpoint's weights, all of them.
+        """Build a network with the checkpoint's weights, which must be complete.
 
-        renamed: patterns of names in the checkpoint, and what they are called in the class.
-        options: what else the class is built with.
+        Args:
+            kind: The network's class in transformers.
+            config: The network's configuration.
+            renamed: Patterns of parameter names in the checkpoint, and the names in the class.
+            options: Further arguments of the class.
         """
         if self.local and not list(Path(self.source).glob("*.safetensors")):
             raise BadConfig(self._without_safetensors())
-        with _quiet(), self._read("safetensors"):
-            network, found = kind.from_pretrained(
+        with _quiet(), self._translate_errors("safetensors"):
+            network, report = kind.from_pretrained(
                 self.source,
                 config=config,
                 use_safetensors=True,
                 output_loading_info=True,
                 key_mapping=dict(renamed) or None,
                 **options,
-                **self._where(),
+                **self._location(),
             )
-        if missing := sorted(set(found["missing_keys"]) - FOR_TRAINING):
+        if missing := sorted(set(report["missing_keys"]) - FOR_TRAINING):
             raise BadConfig(f"{self.source} lacks {len(missing)} weights of a {kind.__name__}, first {missing[0]}")
         return network
 
-    def _where(self) -> dict[str, Any]:
+    def _location(self) -> dict[str, Any]:
         return {"local_files_only": True} if self.local else {"revision": self.revision}
 
     def _without_safetensors(self) -> str:
-        message = f"{self.source} has no safetensors"
+        message = f"{self.source} has no safetensors file"
         if pickled := sorted(Path(self.source).glob("*.bin")):
             target = pickled[0].with_name("model.safetensors")
-            message += f", and {pickled[0].name} may carry code: affekt convert {pickled[0]} {target}"
+            message += f", and {pickled[0].name} may contain code; convert it: affekt convert {pickled[0]} {target}"
         return message
 
     @contextlib.contextmanager
-    def _read(self, what: str) -> Iterator[None]:
-        """What transformers and the hub's client raise, as an error of ours that says what to do."""
+    def _translate_errors(self, what: str) -> Iterator[None]:
+        """Turn the errors of transformers and the hub's client into `BadConfig` with advice."""
         try:
             yield
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -130,14 +144,14 @@ class Checkpoint:
             if self.local:
                 raise BadConfig(f"{self.source}: its {what} cannot be read: {reason}") from error
             raise BadConfig(
-                f"{self.source} cannot be had from the hub ({what}): {reason} "
-                "Without a connection, give folder, where its files are; they must be safetensors"
+                f"{self.source} cannot be downloaded from the hub ({what}): {reason} "
+                "Without a connection, set folder to a folder with its files; the weights must be safetensors"
             ) from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own report of the weights that a network leaves unused."""
+    """Suppress transformers' report of unused weights and its progress bar."""
     logging = need("transformers.utils.logging", extra="train", purpose="reading a checkpoint")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -152,122 +166,132 @@ def _quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    # Whose states, counted from 1; 0 is what enters the first block, -1 is the last. They stand one after the other.
+    """The settings of an encoder."""
+
     blocks: tuple[int, ...] = (-1,)
-    checkpoint: str = ""  # a name on the hub, as "facebook/hubert-large-ll60k", where no folder is given
-    revision: str = "main"  # of the checkpoint: a branch, a tag or a commit
-    architecture: Mapping[str, Any] = field(default_factory=dict)  # the checkpoint's config.json; filled in on reading
+    """Blocks whose hidden states are concatenated: 0 is the input of the first block, -1 the output of the last."""
+    checkpoint: str = ""
+    """Name on the hub, such as "facebook/hubert-large-ll60k", if no folder is given."""
+    revision: str = "main"
+    """Branch, tag or commit of the checkpoint on the hub."""
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    """The checkpoint's config.json; set when it is loaded."""
 
     def __post_init__(self) -> None:
         if not self.blocks:
-            raise BadConfig("blocks = []: expected at least one, as [-1] for the last")
+            raise BadConfig("blocks = []: expected at least one, such as [-1] for the last")
 
 
 class Encoder(Feature):
-    """What these encoders have in common: the genuine network, read from a checkpoint and watched at its blocks.
+    """The base class of these encoders: transformers' network, loaded from a checkpoint, whose hidden states are recorded.
 
-    State k is what block k gives: `hidden_states[k]` of transformers 5. Blocks after the last that is asked for are
-    dropped, and so is whatever follows the last block, but for Whisper's final norm.
+    State k is the output of block k, `hidden_states[k]` in transformers 5. Blocks after the last one in `blocks` are
+    removed, and so is everything that follows the last block, except Whisper's final norm.
     """
 
     Config = EncoderConfig
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
-    model_type: ClassVar[str]  # what config.json calls the network
-    genuine: ClassVar[str]  # transformers' class
-    options: ClassVar[Mapping[str, Any]] = {}  # what the class is built with, beside its config
-    depth: ClassVar[str] = "num_hidden_layers"  # what config.json calls the number of blocks
-    width: ClassVar[str] = "hidden_size"  # and the features of a state
-    renamed: ClassVar[Mapping[str, str]] = {}  # names in a checkpoint, as patterns -> names in the genuine class
-    beside: ClassVar[str] = "preprocessor_config.json"  # what a checkpoint holds beside settings and weights
+    model_type: ClassVar[str]  # the network's type in config.json
+    network_class: ClassVar[str]  # "module:class" in transformers
+    options: ClassVar[Mapping[str, Any]] = {}  # further arguments of the class
+    depth: ClassVar[str] = "num_hidden_layers"  # the key of the number of blocks in config.json
+    width: ClassVar[str] = "hidden_size"  # the key of the number of features per state
+    renamed: ClassVar[Mapping[str, str]] = {}  # patterns of parameter names in a checkpoint -> names in the class
+    extra_file: ClassVar[str] = "preprocessor_config.json"  # what a checkpoint needs besides settings and weights
 
     def __init__(self, config: Any, network: nn.Module | None = None) -> None:
-        """`network` with its weights, or one without them, of the architecture that `config` holds."""
+        """Wrap `network`, or build one with random weights from `config.architecture`."""
         super().__init__()
         if not config.architecture:
             raise BadConfig(
-                f"{self.model_type} is built from a checkpoint: give folder, or checkpoint, a name on the hub"
+                f"{self.model_type} is built from a checkpoint: set folder, or checkpoint, a name on the hub"
             )
         count = config.architecture[self.depth]
-        self.blocks = _counted(config.blocks, count, self.model_type)
+        self.blocks = _resolve_blocks(config.blocks, count, self.model_type)
         self.config = replace(config, blocks=self.blocks)
         self.dim, self.num_states = config.architecture[self.width] * len(self.blocks), len(self.blocks)
-        self.ends_at_the_last = max(self.blocks) == count
-        self.network: Any = network or self._class()(self._their_config(config.architecture), **self.options)
+        self.includes_last_block = max(self.blocks) == count
+        self.network: Any = network or self._class()(self._build_config(config.architecture), **self.options)
         del self._layers()[max(1, *self.blocks) :]
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: Any) -> Encoder:
-        """Read a checkpoint: its settings, what stands beside them and safetensors, from a folder or from the hub.
+        """Load a checkpoint from a folder or from the hub.
 
-        Raises `BadConfig` where there is none, for another kind of network, for weights that are not safetensors or not
-        all there, for blocks that it does not have; `MissingExtra` without transformers.
+        Raises:
+            BadConfig: There is no checkpoint, it is of another kind of network, its weights are incomplete or not
+                safetensors, or it does not have one of the blocks.
+            MissingExtra: transformers is not installed.
         """
         kind = cls._class()
-        checkpoint = Checkpoint.at(folder, config.checkpoint, config.revision, cls.model_type, cls.beside)
-        config = cls._completed(config, checkpoint)
-        _counted(config.blocks, config.architecture[cls.depth], cls.model_type)
-        network = checkpoint.network(kind, cls._their_config(config.architecture), cls.renamed, **cls.options)
-        return cls(config, network, **cls._besides(checkpoint)).float().eval().requires_grad_(False)
+        checkpoint = Checkpoint.locate(folder, config.checkpoint, config.revision, cls.model_type, cls.extra_file)
+        config = cls._complete(config, checkpoint)
+        _resolve_blocks(config.blocks, config.architecture[cls.depth], cls.model_type)
+        network = checkpoint.network(kind, cls._build_config(config.architecture), cls.renamed, **cls.options)
+        return cls(config, network, **cls._extra_arguments(checkpoint)).float().eval().requires_grad_(False)
 
     @classmethod
     def _class(cls) -> Any:
         need("transformers", extra="train", purpose=f"a {cls.model_type} encoder")
-        module, name = cls.genuine.split(":")
+        module, name = cls.network_class.split(":")
         return getattr(importlib.import_module(module), name)
 
     @classmethod
-    def _their_config(cls, architecture: Mapping[str, Any]) -> Any:
+    def _build_config(cls, architecture: Mapping[str, Any]) -> Any:
         return cls._class().config_class.from_dict(dict(architecture))
 
     @classmethod
-    def _completed(cls, config: Any, checkpoint: Checkpoint) -> Any:
-        """The settings with what the checkpoint says of itself."""
+    def _complete(cls, config: Any, checkpoint: Checkpoint) -> Any:
+        """Return the settings, completed by those of the checkpoint."""
         stored = checkpoint.settings()
         if stored.get("model_type") != cls.model_type:
             raise BadConfig(
-                f"{checkpoint.source} holds a model of type {stored.get('model_type')!r}; expected {cls.model_type!r}"
+                f"{checkpoint.source} contains a model of type {stored.get('model_type')!r}; expected {cls.model_type!r}"
             )
-        whole = {**cls._their_config({}).to_dict(), **stored}
-        architecture = {name: value for name, value in whole.items() if name not in INCIDENTAL and value is not None}
+        merged = {**cls._build_config({}).to_dict(), **stored}
+        architecture = {name: value for name, value in merged.items() if name not in INCIDENTAL and value is not None}
         return replace(config, architecture=architecture)
 
     @classmethod
-    def _besides(cls, _: Checkpoint) -> dict[str, Any]:
-        """What else it is built with, out of the checkpoint."""
+    def _extra_arguments(cls, _: Checkpoint) -> dict[str, Any]:
+        """Return further arguments of the constructor, read from the checkpoint."""
         return {}
 
     def _layers(self) -> nn.ModuleList:
         return self.network.encoder.layers
 
-    def _seen(self, *inputs: Any, **options: Any) -> list[Tensor]:
-        """The states of the network's run on these inputs, each (batch, frames, features)."""
-        with _watched(self._layers()) as states:
+    def _hidden_states(self, *inputs: Any, **options: Any) -> list[Tensor]:
+        """Run the network and return all hidden states, each (batch, frames, features)."""
+        with _record_states(self._layers()) as states:
             self.network(*inputs, **options)
         return states
 
 
-def _counted(blocks: tuple[int, ...], count: int, name: str) -> tuple[int, ...]:
-    """Blocks counted from 0, which is what enters the first."""
-    if wrong := [block for block in blocks if not -count - 1 <= block <= count]:
-        raise BadConfig(f"blocks {wrong}: this {name} has 0 to {count}, or from its end -1 to {-count - 1}")
+def _resolve_blocks(blocks: tuple[int, ...], count: int, name: str) -> tuple[int, ...]:
+    """Return the blocks with negative numbers counted from the end. Raises `BadConfig` for a block out of range."""
+    if invalid := [block for block in blocks if not -count - 1 <= block <= count]:
+        raise BadConfig(f"blocks {invalid}: this {name} has 0 to {count}, or -1 to {-count - 1} from its end")
     return tuple(block % (count + 1) for block in blocks)
 
 
 @contextlib.contextmanager
-def _watched(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
-    """What enters the first layer and what each layer gives, while a network runs."""
-    seen: list[Tensor] = []
+def _record_states(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
+    """Record the input of the first layer and the output of every layer while a network runs."""
+    states: list[Tensor] = []
 
-    def entered(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        seen.append(arguments[0])
+    def record_input(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        states.append(arguments[0])
 
-    def left(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-        seen.append(output[0] if isinstance(output, tuple) else output)
+    def record_output(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        states.append(output[0] if isinstance(output, tuple) else output)
 
-    hooks = [layers[0].register_forward_pre_hook(entered), *(layer.register_forward_hook(left) for layer in layers)]
+    hooks = [
+        layers[0].register_forward_pre_hook(record_input),
+        *(layer.register_forward_hook(record_output) for layer in layers),
+    ]
     try:
-        yield seen
+        yield states
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,8 +1,8 @@
-"""wav2vec, the first of the name (Schneider et al., 2019): convolutions over the waveform, and more of them over theirs.
+"""The first wav2vec (Schneider et al., 2019): an encoder and an aggregator, both convolutional, over the waveform.
 
-The encoder makes a latent frame of 465 samples (29 ms) every 10 ms; the aggregator makes a context frame of a latent frame
-and the 78 before it (0.81 s in the large network, which is the default). The network is our own, with fairseq's names for
-its parameters; `affekt convert` reads fairseq's checkpoints. The waveform goes in as it is, without normalisation.
+The encoder computes a latent frame from 465 samples (29 ms) every 10 ms; the aggregator computes a context frame from a
+latent frame and the 78 before it (0.81 s in the large network, which is the default). The implementation is our own, with
+fairseq's parameter names; `affekt convert` converts fairseq's checkpoints. The waveform is not normalised.
 
 wav2vec 2.0 is another network: `affekt.features.speech`.
 """
@@ -30,39 +30,40 @@ from affekt.features.base import Feature
 
 MODEL_TYPE = "wav2vec"
 EPSILON = 1e-5  # of the norms
-Layers = tuple[tuple[int, int, int], ...]  # features, kernel and stride of each
+Layers = tuple[tuple[int, int, int], ...]  # features, kernel and stride of each layer
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a network is built of; by default wav2vec large."""
+    """The architecture of a network; by default wav2vec large."""
 
     encoder: Layers = ((512, 10, 5), (512, 8, 4), (512, 4, 2), (512, 4, 2), (512, 4, 2), (512, 1, 1), (512, 1, 1))
     aggregator: Layers = tuple((512, kernel, 1) for kernel in range(2, 14))
-    skips: bool = True  # whether each layer of the aggregator adds what enters it
-    residual_scale: float = 0.5  # and the square of what the sum is multiplied with
+    skips: bool = True  # whether each layer of the aggregator has a skip connection
+    residual_scale: float = 0.5  # the sum is multiplied by its square root
     log_compression: bool = True  # whether the latent frames are log(1 + |x|)
     activation: Literal["relu", "gelu"] = "relu"
     bias: bool = True  # of the aggregator's convolutions; the encoder's have none
-    affine: bool = True  # whether the norms have weights
-    zero_padding: bool = False  # before the first frame zeros, in place of the first frame again
+    affine: bool = True  # whether the norms have learned weights
+    zero_padding: bool = False  # whether the aggregator pads with zeros instead of repeating the first frame
 
     def __post_init__(self) -> None:
         if not self.encoder or any(stride != 1 for _, _, stride in self.aggregator):
-            raise BadConfig("a wav2vec has at least one layer of encoder, and an aggregator of stride 1")
+            raise BadConfig("a wav2vec needs at least one encoder layer, and an aggregator of stride 1")
 
 
 @dataclass(frozen=True)
 class Wav2VecConfig:
-    # "context": what the aggregator gives, the c of the paper. "latent": what the encoder gives, its z.
+    """The settings of wav2vec."""
+
     output: Literal["context", "latent"] = "context"
-    architecture: Architecture = field(
-        default_factory=Architecture
-    )  # the checkpoint's config.json; filled in on reading
+    """The output: "context", the aggregator's (c in the paper), or "latent", the encoder's (z)."""
+    architecture: Architecture = field(default_factory=Architecture)
+    """The checkpoint's config.json; set when it is loaded."""
 
 
 class Wav2Vec(Feature):
-    """Context or latent frames. A norm runs over all features and all frames of an utterance, those of its padding not."""
+    """Context or latent frames. Norms run over all features and frames of an utterance, without padding."""
 
     Config = Wav2VecConfig
     sample_rate = SAMPLE_RATE
@@ -82,26 +83,26 @@ class Wav2Vec(Feature):
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: Wav2VecConfig) -> Wav2Vec:
-        """Read config.json and model.safetensors as `affekt convert` writes them of fairseq's checkpoint.
+        """Load config.json and model.safetensors, which `affekt convert` writes from fairseq's checkpoint.
 
-        Raises `BadConfig` where they are not there, are another network's, or lack weights.
+        Raises `BadConfig` if they are missing, incomplete, or of another network.
         """
         if folder is None:
-            raise BadConfig("wav2vec needs folder, where affekt convert wrote model.safetensors and config.json")
-        network = cls(replace(config, architecture=_architecture(folder / "config.json")))
-        tensors = _tensors(folder / "model.safetensors")
+            raise BadConfig("wav2vec needs folder, to which affekt convert wrote model.safetensors and config.json")
+        network = cls(replace(config, architecture=_read_architecture(folder / "config.json")))
+        tensors = _read_tensors(folder / "model.safetensors")
         if missing := sorted(network.state_dict().keys() - tensors.keys()):
             raise BadConfig(f"{folder} lacks {len(missing)} weights of a wav2vec, first {missing[0]}")
         try:
-            # What is left over predicts the future in training, or aggregates where only latent frames are asked for.
+            # Remaining tensors are for the training objective, or the aggregator if only latent frames are used.
             network.load_state_dict({name: tensors[name] for name in network.state_dict()})
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise BadConfig(f"{folder}: its config.json is not of its weights: {reason}") from error
+            raise BadConfig(f"{folder}: config.json does not match the weights: {reason}") from error
         return network.eval().requires_grad_(False)
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
-        """`lengths` in samples, where the waveforms are padded (with zeros); frames: see `frames`."""
+        """Compute the frames; `lengths` in samples if the waveforms are padded (with zeros). Frame counts: see `frames`."""
         values = self.feature_extractor(waveform, lengths)
         mask = None if lengths is None else frame_mask(self.frames(lengths), values.shape[2])
         if self.feature_aggregator is not None:
@@ -110,22 +111,25 @@ class Wav2Vec(Feature):
         return Stream(values if mask is None else values * mask.unsqueeze(2), mask, self.frame_rate)
 
     def frames(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """Frames of waveforms of so many samples: `(samples - 465) // 160 + 1` of the published networks."""
+        """Return the number of frames of waveforms: `(samples - 465) // 160 + 1` for the published networks."""
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
-            lengths = _left(lengths, kernel, stride)
+            lengths = _conv_length(lengths, kernel, stride)
         return lengths
 
 
 class Extractor(nn.Module):
-    """The encoder: from the waveform to latent frames."""
+    """The encoder, from the waveform to latent frames."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.log_compression, self.shapes = architecture.log_compression, architecture.encoder
-        entering = [1, *(features for features, _, _ in architecture.encoder)]
+        inputs = [1, *(features for features, _, _ in architecture.encoder)]
         self.conv_layers = nn.ModuleList(
-            Layer(nn.Conv1d(before, features, kernel, stride, bias=False), *_end(features, architecture))
-            for before, (features, kernel, stride) in zip(entering, self.shapes, strict=False)
+            Layer(
+                nn.Conv1d(input_dim, features, kernel, stride, bias=False),
+                *_norm_and_activation(features, architecture),
+            )
+            for input_dim, (features, kernel, stride) in zip(inputs, self.shapes, strict=False)
         )
 
     def forward(
@@ -134,40 +138,41 @@ class Extractor(nn.Module):
         values, mask = waveform.unsqueeze(1), None
         for layer, (_, kernel, stride) in zip(self.conv_layers, self.shapes, strict=True):
             if lengths is not None:
-                lengths = _left(lengths, kernel, stride)
-                mask = frame_mask(lengths, _left(values.shape[2], kernel, stride))
+                lengths = _conv_length(lengths, kernel, stride)
+                mask = frame_mask(lengths, _conv_length(values.shape[2], kernel, stride))
             values = layer(values, mask)
         return values.abs().log1p() if self.log_compression else values
 
 
 class Aggregator(nn.Module):
-    """From latent frames to context frames, each of what came before it alone."""
+    """The aggregator, from latent frames to context frames. It is causal."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.skips, self.scale = architecture.skips, architecture.residual_scale**0.5
-        before = architecture.encoder[-1][0]
+        input_dim = architecture.encoder[-1][0]
         self.conv_layers, self.residual_proj = nn.ModuleList(), nn.ModuleList()
         for features, kernel, _ in architecture.aggregator:
-            past = (kernel - 1, 0)  # padded on the left alone: no frame hears the future
-            padded = nn.ConstantPad1d(past, 0.0) if architecture.zero_padding else nn.ReplicationPad1d(past)
-            convolution = nn.Conv1d(before, features, kernel, bias=architecture.bias)
-            self.conv_layers.append(Layer(padded, convolution, *_end(features, architecture)))
-            projected = self.skips and before != features
-            self.residual_proj.append(nn.Conv1d(before, features, 1, bias=False) if projected else nn.Identity())
-            before = features
+            past = (kernel - 1, 0)  # padding on the left only, so the network is causal
+            padding = nn.ConstantPad1d(past, 0.0) if architecture.zero_padding else nn.ReplicationPad1d(past)
+            convolution = nn.Conv1d(input_dim, features, kernel, bias=architecture.bias)
+            self.conv_layers.append(Layer(padding, convolution, *_norm_and_activation(features, architecture)))
+            needs_projection = self.skips and input_dim != features
+            projection = nn.Conv1d(input_dim, features, 1, bias=False) if needs_projection else nn.Identity()
+            self.residual_proj.append(projection)
+            input_dim = features
 
     def forward(
         self, values: Float[Tensor, "batch dim frames"], mask: Bool[Tensor, "batch frames"] | None
     ) -> Float[Tensor, "batch out frames"]:
         for layer, project in zip(self.conv_layers, self.residual_proj, strict=True):
-            after = layer(values, mask)
-            values = (after + project(values)) * self.scale if self.skips else after
+            output = layer(values, mask)
+            values = (output + project(values)) * self.scale if self.skips else output
         return values
 
 
 class Layer(nn.Sequential):
-    """A convolution and what follows it; the mask, of the frames that it gives, is for its norm."""
+    """A convolution with norm and activation. The mask, of the output frames, is used by the norm."""
 
     def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:  # type: ignore[override]
         for module in self:
@@ -176,7 +181,7 @@ class Layer(nn.Sequential):
 
 
 class Norm(nn.Module):
-    """A group norm of one group, over features and frames together, of the frames that the mask keeps."""
+    """A group norm with one group: over all features and the unmasked frames together."""
 
     def __init__(self, features: int, affine: bool) -> None:
         super().__init__()
@@ -196,55 +201,55 @@ class Norm(nn.Module):
         return values if self.weight is None else values * self.weight[:, None] + self.bias[:, None]  # type: ignore[index]
 
 
-def _end(features: int, architecture: Architecture) -> tuple[nn.Module, ...]:
-    """What follows a convolution; the first stands where fairseq has a dropout, so that names agree."""
+def _norm_and_activation(features: int, architecture: Architecture) -> tuple[nn.Module, ...]:
+    """Return the modules after a convolution. The identity takes the place of fairseq's dropout, so that names match."""
     activation = nn.ReLU() if architecture.activation == "relu" else nn.GELU()
     return nn.Identity(), Norm(features, architecture.affine), activation
 
 
-def _left(count: Any, kernel: int, stride: int) -> Any:
-    """Frames that a convolution leaves of so many."""
+def _conv_length(count: Any, kernel: int, stride: int) -> Any:
+    """Return the number of frames after a convolution without padding."""
     return (count - kernel) // stride + 1
 
 
-def _architecture(place: Path) -> Architecture:
+def _read_architecture(path: Path) -> Architecture:
     try:
-        stored = msgspec.json.decode(place.read_bytes(), type=dict[str, Any])
+        stored = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, ValueError) as error:
         raise BadConfig(
-            f"{place} cannot be read ({error}): affekt convert wav2vec_large.pt {place.with_name('model.safetensors')}"
+            f"{path} cannot be read ({error}): affekt convert wav2vec_large.pt {path.with_name('model.safetensors')}"
         ) from error
     if stored.pop("model_type", None) != MODEL_TYPE:
-        raise BadConfig(f"{place} is not of a wav2vec: give the folder that affekt convert wrote one to")
-    return decode(Architecture, stored, str(place))
+        raise BadConfig(f"{path} is not that of a wav2vec: set folder to one that affekt convert wrote")
+    return decode(Architecture, stored, str(path))
 
 
-def _tensors(place: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return {name: tensor.float() for name, tensor in load_file(place).items()}
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
-        raise BadConfig(f"{place} cannot be read: {error}") from error
+        raise BadConfig(f"{path} cannot be read: {error}") from error
 
 
-def settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json, from the arguments that fairseq trained a wav2vec with. Raises `BadConfig` for what is none.
+def build_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of config.json from fairseq's training arguments. Raises `BadConfig` if they are not a wav2vec's.
 
-    What an old checkpoint does not say yet has the value that it then always had.
+    Arguments that did not exist in old versions get the value that was fixed at that time.
     """
     known = {"aggregator": "cnn", "vq_type": "none", "skip_connections_feat": False, **arguments}
-    needed = ("conv_feature_layers", "conv_aggregator_layers", "skip_connections_agg", "log_compression")
-    if missing := [name for name in needed if name not in known]:
-        raise BadConfig(f"the checkpoint's arguments lack {', '.join(missing)}: it is no wav2vec of fairseq's")
+    required = ("conv_feature_layers", "conv_aggregator_layers", "skip_connections_agg", "log_compression")
+    if missing := [name for name in required if name not in known]:
+        raise BadConfig(f"the checkpoint's arguments lack {', '.join(missing)}: it is not a wav2vec of fairseq")
     if known["aggregator"] != "cnn" or known["vq_type"] not in ("none", None) or known["skip_connections_feat"]:
         raise BadConfig(
             "this wav2vec has an aggregator that is not convolutional, a quantizer (vq-wav2vec) or skips in its encoder: "
             "expected one such as wav2vec_large.pt"
         )
     architecture = {
-        "encoder": _layers(known["conv_feature_layers"]),
-        "aggregator": _layers(known["conv_aggregator_layers"]),
+        "encoder": _parse_layers(known["conv_feature_layers"]),
+        "aggregator": _parse_layers(known["conv_aggregator_layers"]),
         "skips": bool(known["skip_connections_agg"]),
         "residual_scale": float(known.get("residual_scale", 0.5)),
         "log_compression": bool(known["log_compression"]),
@@ -256,9 +261,9 @@ def settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {"model_type": MODEL_TYPE, **encode(decode(Architecture, architecture, "the checkpoint's arguments"))}
 
 
-def _layers(text: str) -> list[list[int]]:
-    """fairseq keeps layers as Python text, "[(512, 10, 5), ...]", which is read here, not run."""
+def _parse_layers(text: str) -> list[list[int]]:
+    """Parse fairseq's layers, a Python literal such as "[(512, 10, 5), ...]", which is not executed."""
     try:
         return [[int(number) for number in layer] for layer in ast.literal_eval(text)]
     except (ValueError, SyntaxError, TypeError):
-        raise BadConfig(f"{text!r}: expected layers as [(512, 10, 5), ...]") from None
+        raise BadConfig(f"{text!r}: expected layers such as [(512, 10, 5), ...]") from None

@@ -1,8 +1,8 @@
 """Whisper's encoder (Radford et al., 2022) as a feature: log-mel front end, two convolutions, the first blocks.
 
-Written for speech of any length: no padding to 30 s, masks for batches, and exportable, so that the same network
-extracts features for training and stands inside a bundle's ONNX file. Parameters bear the names and shapes of
-transformers' WhisperEncoder, from whose folder they are loaded.
+Written for speech of any length: without padding to 30 s, with masks for batches, and exportable, so that the same network
+extracts features for training and is part of a bundle's ONNX file. Parameters have the names and shapes of transformers'
+WhisperEncoder, from whose folder they are loaded.
 """
 
 from __future__ import annotations
@@ -27,19 +27,23 @@ from affekt.features.base import Feature
 SAMPLE_RATE = 16_000  # Hz
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
-FLOOR = 8.0  # decades below the loudest value of the clip: everything softer is set to this
-LOUDEST = 1.5  # where `level="relative"` puts the loudest value of a clip's log-mel, in decades
+FLOOR = 8.0  # decades below the loudest value of the clip; smaller values are set to this
+LOUDEST = 1.5  # the loudest value of a clip's log-mel with `level="relative"`, in decades
 
 
 @dataclass(frozen=True)
 class WhisperConfig:
-    blocks: tuple[int, ...] = (1, 2, 3)  # whose states, counted from 1; 0 is what enters the first block
-    # Whisper's own scaling, or each clip shifted so that its loudest value stands at one height: the recording's gain,
-    # which says more of the microphone than of the speaker, then changes nothing.
+    """The settings of Whisper's encoder. The sizes below `span` are those of a checkpoint; they are set when it is loaded."""
+
+    blocks: tuple[int, ...] = (1, 2, 3)
+    """Blocks whose hidden states are concatenated: 0 is the input of the first block."""
     level: Literal["absolute", "relative"] = "absolute"
-    # Frames (of 20 ms) that attend to one another, and that positions count. 1500 is Whisper's 30 s; shorter spans make
-    # the cost of long audio linear.
+    """Scaling of the log-mel. "absolute" is Whisper's own; "relative" shifts it so that every clip has the same maximum.
+
+    The output is then independent of the recording's gain, which says more about the microphone than about the speaker.
+    """
     span: int = 1500
+    """Number of frames (of 20 ms) that attend to one another. 1500 is Whisper's 30 s; with less, cost grows linearly."""
     dim: int = 384
     heads: int = 6
     width: int = 1536
@@ -47,10 +51,10 @@ class WhisperConfig:
 
 
 class LogMel(nn.Module):
-    """Waveform at 16 kHz -> Whisper's log-mel, frames of 10 ms.
+    """Whisper's log-mel spectrogram of a waveform at 16 kHz, in frames of 10 ms.
 
-    The Fourier transform is a convolution: an exported graph then needs no STFT operator, and runs faster without.
-    `level`: see `WhisperConfig`.
+    The Fourier transform is a convolution: an exported graph then needs no STFT operator and is faster. See `WhisperConfig`
+    for `level`.
     """
 
     basis: Tensor
@@ -65,11 +69,11 @@ class LogMel(nn.Module):
     def forward(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch mels frames"]:
-        """`lengths` in samples; frames beyond `lengths // 160` are zero. Samples beyond `lengths` must be zero."""
+        """Compute the log-mel. `lengths` in samples, beyond which samples must be zero; later frames are zero as well."""
         samples = waveform.shape[1]
-        if self.level == "relative":  # before the floor of 1e-10 below, which a soft recording would meet
+        if self.level == "relative":  # before the floor of 1e-10 below, which a quiet recording would reach
             waveform = waveform / waveform.abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
-        # Whisper mirrors the beginning at its edge; the end meets the zeros with which it fills up 30 s.
+        # Whisper pads the beginning by reflection; the end is followed by the zeros that fill up 30 s.
         padded = torch.cat([waveform[:, 1 : WINDOW // 2 + 1].flip(1), waveform], dim=1)
         padded = F.pad(padded, (0, WINDOW // 2))[:, : samples // HOP * HOP + WINDOW - HOP]
         real, imaginary = F.conv1d(padded.unsqueeze(1), self.basis, stride=HOP).chunk(2, dim=1)
@@ -87,7 +91,7 @@ class LogMel(nn.Module):
 
 
 def fourier_basis(window: int) -> Float[Tensor, "bins_twice 1 window"]:
-    """Rows of cosines, then of sines, under a periodic Hann window."""
+    """Return rows of cosines, then of sines, multiplied by a periodic Hann window."""
     time = np.arange(window)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * time / window)
     angle = 2 * np.pi / window * (np.arange(window // 2 + 1)[:, None] * time % window)
@@ -96,7 +100,7 @@ def fourier_basis(window: int) -> Float[Tensor, "bins_twice 1 window"]:
 
 
 def mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels bins"]:
-    """Triangles, equally spaced on Slaney's mel scale (linear to 1 kHz, logarithmic above), each of unit area."""
+    """Return triangular filters of unit area, equally spaced on Slaney's mel scale (linear to 1 kHz, logarithmic above)."""
     per_mel, corner, step = 200 / 3, 15.0, math.log(6.4) / 27  # Hz per mel below 1 kHz; 1 kHz in mels; log step above
     top = corner + math.log(sample_rate / 2 / 1000) / step
     points = np.linspace(0, top, mels + 2)
@@ -110,12 +114,14 @@ def mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels
 
 @dataclass(frozen=True)
 class LogMelConfig:
+    """The settings of the log-mel feature; see `WhisperConfig`."""
+
     mels: int = 80
     level: Literal["absolute", "relative"] = "absolute"
 
 
 class LogMelFrames(Feature):
-    """Waveform -> log-mel frames as a stream, 100 per second."""
+    """Whisper's log-mel as a stream, 100 frames per second."""
 
     Config = LogMelConfig
     sample_rate = SAMPLE_RATE
@@ -128,16 +134,20 @@ class LogMelFrames(Feature):
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: LogMelConfig) -> LogMelFrames:
+        """Build the feature. Raises `BadConfig` if a folder is given, since there are no weights."""
         if folder is not None:
-            raise BadConfig(f"log-mel has no weights; leave out folder = {str(folder)!r}")
+            raise BadConfig(f"log-mel has no weights; remove folder = {str(folder)!r}")
         return cls(config)
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
+        """Compute the frames; `lengths` in samples if the waveforms are padded (with zeros)."""
         mel = rearrange(self.mel(waveform, lengths), "batch mels frames -> batch frames mels")
         return Stream(mel, None if lengths is None else frame_mask(lengths // HOP, mel.shape[1]), self.frame_rate)
 
 
 class SelfAttention(nn.Module):
+    """Multi-head self-attention with a mask of the keys."""
+
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -149,13 +159,15 @@ class SelfAttention(nn.Module):
             rearrange(projection(x), "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        # Spelt out for every query: onnxruntime's Attention does not broadcast a mask over queries.
+        # Expanded to every query: onnxruntime's Attention does not broadcast a mask over queries.
         keys = mask[:, None, None, :].expand(-1, -1, x.shape[1], -1)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keys)
         return self.out_proj(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
 
 
 class Block(nn.Module):
+    """A pre-norm transformer block."""
+
     def __init__(self, dim: int, heads: int, width: int) -> None:
         super().__init__()
         self.self_attn = SelfAttention(dim, heads)
@@ -168,13 +180,13 @@ class Block(nn.Module):
 
 
 class WhisperStates(Feature):
-    """Waveform -> the states after chosen blocks, one after the other along dim, 50 frames per second.
+    """Hidden states of Whisper's encoder, concatenated along dim, 50 frames per second.
 
-    Only the blocks up to the last that is asked for are built.
+    Only the blocks up to the last one in `blocks` are built.
     """
 
     Config = WhisperConfig
-    notice = Path(__file__).with_name("LICENSE.whisper")  # goes wherever the weights go
+    notice = Path(__file__).with_name("LICENSE.whisper")  # distributed with the weights
     fixed = frozenset({"embed_positions.weight"})  # a table of sinusoids, which Whisper does not train either
     sample_rate = SAMPLE_RATE
     frame_rate = SAMPLE_RATE / HOP / 2  # the second convolution has a stride of 2
@@ -190,35 +202,40 @@ class WhisperStates(Feature):
         self.layers = nn.ModuleList(Block(config.dim, config.heads, config.width) for _ in range(max(config.blocks)))
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
-        """`lengths` in samples, where the waveforms are padded (with zeros); frames: `(lengths // 160 + 1) // 2`."""
-        return self._encoded(self.mel(waveform, lengths), None if lengths is None else lengths // HOP)
+        """Compute the states; `lengths` in samples if the waveforms are padded (with zeros).
+
+        The number of frames is `(lengths // 160 + 1) // 2`.
+        """
+        return self._encode(self.mel(waveform, lengths), None if lengths is None else lengths // HOP)
 
     def front_end(self) -> LogMelFrames:
+        """Return the log-mel front end."""
         return LogMelFrames(LogMelConfig(self.config.mels, self.config.level))
 
     def encode(self, stream: Stream) -> Stream:
+        """Compute the states from the stream of the front end."""
         mel = rearrange(stream.values, "batch frames mels -> batch mels frames")
-        return self._encoded(mel, None if stream.mask is None else stream.lengths())
+        return self._encode(mel, None if stream.mask is None else stream.lengths())
 
-    def _encoded(self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None) -> Stream:
-        """`counts`: frames of each log-mel that are real; the others are zero."""
+    def _encode(self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None) -> Stream:
+        """Encode log-mels. `counts` is the number of frames of each without padding, which is zero."""
         x = F.gelu(self.conv1(mel))
         if counts is not None:
             x = x * frame_mask(counts, x.shape[2]).unsqueeze(1).to(x.dtype)
         x = rearrange(F.gelu(self.conv2(x)), "batch dim frames -> batch frames dim")
         if counts is None:
-            return Stream(self._spanned(x), None, self.frame_rate)
+            return Stream(self._encode_spans(x), None, self.frame_rate)
         mask = frame_mask((counts + 1) // 2, x.shape[1])
         if x.shape[1] <= self.config.span:
             return Stream(self._states(x, mask), mask, self.frame_rate)
-        # Spans depend on an utterance's own length: long ones go one by one, so that a batch changes nothing.
+        # Spans depend on the utterance's own length, so long ones are encoded one by one.
         values = x.new_zeros(x.shape[0], x.shape[1], self.dim)
         for index, frames in enumerate(mask.sum(dim=1).tolist()):
-            values[index, :frames] = self._spanned(x[index : index + 1, :frames])[0]
+            values[index, :frames] = self._encode_spans(x[index : index + 1, :frames])[0]
         return Stream(values, mask, self.frame_rate)
 
-    def _spanned(self, x: Tensor) -> Tensor:
-        """The blocks on the fewest equal spans of at most `span` frames, side by side; the last may lack a few frames."""
+    def _encode_spans(self, x: Tensor) -> Tensor:
+        """Encode the smallest number of equal spans of at most `span` frames as a batch; the last span may be shorter."""
         frames = x.shape[1]
         spans = (frames + self.config.span - 1) // self.config.span
         size = (frames + spans - 1) // spans
@@ -235,24 +252,24 @@ class WhisperStates(Feature):
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: WhisperConfig) -> WhisperStates:
-        """Read a Whisper encoder that transformers saved (config.json, model.safetensors); its sizes replace the config's.
+        """Load a Whisper encoder saved by transformers (config.json, model.safetensors). Its sizes replace the config's.
 
-        Raises `BadConfig` for a folder without one, for a block that it does not have, for a span beyond its positions.
+        Raises `BadConfig` if there is none, or it lacks one of the blocks or positions for the span.
         """
         from safetensors.torch import load_file
 
         if folder is None:
-            raise BadConfig("whisper needs folder, where a Whisper encoder's weights are")
+            raise BadConfig("whisper needs folder, which contains a Whisper encoder's weights")
         if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
-            raise BadConfig(f"{folder} holds no Whisper encoder: expected config.json and model.safetensors")
+            raise BadConfig(f"{folder} has no Whisper encoder: expected config.json and model.safetensors")
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if stored.get("model_type") != "whisper":
-            raise BadConfig(f"{folder} holds a model of type {stored.get('model_type')!r}; expected whisper")
+            raise BadConfig(f"{folder} contains a model of type {stored.get('model_type')!r}; expected whisper")
         if not config.blocks or min(config.blocks) < 0 or max(config.blocks) > stored["encoder_layers"]:
             raise BadConfig(f"blocks {list(config.blocks)}: {folder.name} has 0 to {stored['encoder_layers']}")
         if not 0 < config.span <= stored["max_source_positions"]:
             raise BadConfig(f"span {config.span}: {folder.name} has positions for {stored['max_source_positions']}")
-        network = cls(
+        encoder = cls(
             replace(
                 config,
                 dim=stored["d_model"],
@@ -264,5 +281,5 @@ class WhisperStates(Feature):
         tensors = load_file(folder / "model.safetensors")
         weights = {name.split("encoder.")[-1]: tensor.float() for name, tensor in tensors.items()}
         weights["embed_positions.weight"] = weights["embed_positions.weight"][: config.span]
-        network.load_state_dict({name: weights[name] for name in network.state_dict()})
-        return network.eval().requires_grad_(False)
+        encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
+        return encoder.eval().requires_grad_(False)

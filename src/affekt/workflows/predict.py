@@ -14,7 +14,7 @@ from affekt.bundle.pipeline import Pipeline
 from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadCorpus
 from affekt.features.base import Feature, TextFeature
-from affekt.features.extract_text import WORDLESS
+from affekt.features.extract_text import NO_TEXT
 from affekt.inference.onnx import Graph
 from affekt.training.recipe import build_feature
 from affekt.utterance import Utterance
@@ -37,7 +37,7 @@ def given(utterance: Utterance, input: bool, encoders: Mapping[str, Feature]) ->
     for name, encoder in encoders.items():
         assert isinstance(encoder, TextFeature)
         if not utterance.text:
-            raise BadCorpus(f"{utterance.corpus} {utterance.id}: {WORDLESS}")
+            raise BadCorpus(f"{utterance.corpus} {utterance.id}: {NO_TEXT}")
         with torch.inference_mode():
             values = encoder([utterance.text]).values.numpy()
         inputs |= {name: values, f"{name}_mask": np.ones(values.shape[:2], bool)}
