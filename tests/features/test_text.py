@@ -174,7 +174,7 @@ def test_an_empty_text_is_its_special_tokens_or_refused(pair):
     stream = opened(name, folder)(["", "Yes."])
     assert stream.lengths()[0] == 2
     assert stream.word_index[0].tolist() == [-1] * stream.values.shape[1]
-    with pytest.raises(BadConfig, match="'' has no token.* special = true"):
+    with pytest.raises(BadConfig, match=r"'' has no token.* special = true"):
         opened(name, folder, special=False)(["Yes.", ""])
 
 
@@ -279,9 +279,7 @@ def test_another_networks_tokenizer_is_refused(tmp_path):
         {**tensors, name: tensors[name][:size].clone()}, tmp_path / "model.safetensors", metadata={"format": "pt"}
     )
     (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": size}), encoding="utf-8")
-    with pytest.raises(
-        BadConfig, match=rf"tokenizer has {size + 1} tokens, but this bert {size}"
-    ):
+    with pytest.raises(BadConfig, match=rf"tokenizer has {size + 1} tokens, but this bert {size}"):
         opened("bert", tmp_path)
 
 

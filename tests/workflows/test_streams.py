@@ -159,7 +159,7 @@ def test_utterances_without_words_are_counted(place, tmp_path):
         place, f'corpora=["table:{tmp_path / "table.csv"}"]', 'protocol={name="speaker-folds",k=2}', "labels=all"
     )
     with pytest.raises(
-        BadCorpus, match=r"1 of \d+ utterances have no glove: .* 3: it has no words; affekt corpus trans"
+        BadCorpus, match=r"1 of \d+ utterances have no glove: .* 3: it has no text; affekt corpus trans"
     ):
         train(words, tmp_path / "run", say=lambda _: None)
 
