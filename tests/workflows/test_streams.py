@@ -83,7 +83,7 @@ def made(place, run):
 def test_words_know_their_tokens_in_a_batch(place):
     chosen = recipe(place)
     material = TrainingData.read(chosen, lambda _: None)
-    data = dataset(chosen, chosen.build_encoders(), material, list(material.utterances)[:6], lambda _: None)
+    data = dataset(chosen, chosen.build_encoders(), material, list(material.utterances)[:6], None)
     batch = data.batch([0, 1])
     words = batch.streams["text"].word_index
     for one, place_of in zip(data.ids[:2], words, strict=True):

@@ -113,7 +113,7 @@ class GloVe(TextFeature):
         return cls(config, WordVectors.load(_file(folder, config.file))).eval()
 
     def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]
-        """Encode texts as (batch, tokens, dim), with a mask and `word_index`, the index of each token's word in `text.split()`.
+        """Encode texts as (batch, tokens, dim), with a mask and `word_index`, each token's word in `text.split()`.
 
         Raises `BadConfig` if unknown tokens are dropped and none is left.
         """

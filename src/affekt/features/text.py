@@ -72,7 +72,7 @@ class TextEncoder(TextFeature, Encoder):
         return {"tokenizer": checkpoint.tokenizer()}
 
     def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]
-        """Encode texts as (batch, tokens, dim), with a mask and `word_index`, the index of each token's word in `text.split()`.
+        """Encode texts as (batch, tokens, dim), with a mask and `word_index`, each token's word in `text.split()`.
 
         Special tokens have the index -1, and so do tokens of whitespace, which RoBERTa has for repeated spaces. Raises
         `BadConfig` for a text without a token, or one that is too long.
