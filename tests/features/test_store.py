@@ -229,7 +229,7 @@ def test_prune_deletes_named_or_old_features(store, tmp_path):
     assert [feature.feature for feature in plan_pruning(everything=True).stored] == ["made", "other"]
     assert plan_pruning().stored == ()
     dry = affekt("features", "prune", "--all", "--dry-run")
-    assert "would become free" in dry.stdout
+    assert "would be freed" in dry.stdout
     assert store.folder.is_dir()
     gone = json.loads(affekt("features", "prune", "made", "--json").stdout)
     assert gone["bytes"] == plan_pruning(["other"]).size
