@@ -135,7 +135,7 @@ def test_a_length_that_is_a_setting_is_set():
 @pytest.mark.parametrize("name", ["hubert-large", "wav2vec-large"])
 def test_an_encoder_is_given_what_makes_so_many_frames(name):
     encoder = ENCODERS[name]
-    network, given = on_meta(encoder.make), on_meta(lambda: encoder.given(21))
+    network, given = on_meta(encoder.make), on_meta(lambda: encoder.make_input(21))
     with torch.device("meta"):
         stream = network(given)
     assert (stream.values if hasattr(stream, "values") and not callable(stream.values) else stream[0]).shape[1] == 21

@@ -1,7 +1,6 @@
 """What a model costs: parameters, operations by torch's counter and by its paper's rule, and the encoders before it.
 
-Everything is of one utterance at inference, filling the frames that are asked for. Counting allocates no weights; measuring
-runs the model in a process of its own.
+All numbers are for one utterance at inference. Counting allocates no weights; measuring runs the model in a separate process.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from affekt.config import decode_named, encode, override
 from affekt.cost.count import count_operations, on_meta
 from affekt.cost.encoders import EncoderCost, encoders_of
 from affekt.cost.measure import Measured, measure
-from affekt.cost.sizes import asked_frames, example, usual_frames
+from affekt.cost.sizes import example, requested_frames, usual_frames
 from affekt.errors import BadConfig
 from affekt.models import models
 
@@ -23,26 +22,32 @@ __all__ = ["Cost", "EncoderCost", "Measured", "cost"]
 
 @dataclass(frozen=True)
 class Cost:
-    """frames: of each stream, 0 for one without time. parameters: trained; frozen_parameters: within the model, but not.
-    paper_flops: by the rule behind the paper's table, None where it prints none. flops: a multiply-add is two.
-    latency_ms: median of one utterance on so many threads of this machine's processor; peak_memory_mb: rise of the resident
-    memory, weights included, in 2**20 bytes; both None where nothing was measured."""
+    """The cost of one model."""
 
     model: str
     emotions: int
+    """The number of emotions."""
     frames: Mapping[str, int]
+    """By stream; 0 for a stream without time."""
     parameters: int
+    """The number of trained parameters."""
     frozen_parameters: int
+    """The number of parameters in the model that are not trained."""
     paper_flops: int | None
+    """Operations by the rule behind the paper's table; None where the paper prints none."""
     flops: int
+    """Operations by torch's counter; a multiply-add is two."""
     latency_ms: float | None
+    """The median time for one utterance; None where it was not measured."""
     peak_memory_mb: float | None
+    """The increase of the resident memory, including weights, in 2**20 bytes; None where it was not measured."""
     threads: int | None
+    """The number of threads that the measurements used."""
     encoders: tuple[EncoderCost, ...]
 
     def facts(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return asdict(self) | {"encoders": [asdict(one) for one in self.encoders]}
+        """Return the content for JSON."""
+        return asdict(self) | {"encoders": [asdict(encoder) for encoder in self.encoders]}
 
 
 def cost(
@@ -54,22 +59,30 @@ def cost(
     measured: bool = False,
     threads: int = 1,
 ) -> Cost:
-    """The cost of a model, or of NAME-PRESET, at its paper's sizes but for what is given.
+    """Return the cost of a model, or of NAME-PRESET; whatever is not given has the paper's size.
 
-    frames: of streams by name, or of speech (else the first stream that has time). settings: `key=value` of the model's.
-    Raises `UnknownName` for the model, `BadConfig` for settings, streams and sizes that it has not.
+    Args:
+        frames: the number of frames by stream, or of speech (or else of the first stream that has time).
+        emotions: the number of emotions.
+        settings: `key=value` assignments to the model's config.
+        measured: also measure latency and memory.
+        threads: the number of threads to measure with.
+
+    Raises:
+        UnknownName: there is no such model.
+        BadConfig: the model does not have these settings, streams or sizes.
     """
     if emotions is not None and emotions < 2:
         raise BadConfig(f"{emotions} classes: expected 2 or more")
-    models.resolve(name)  # a misspelt name is said as such, not as a section's
+    models.resolve(name)  # so that the error is about the name, not about a section
     kind, config = decode_named(models, {**override({}, list(settings)), "name": name}, name)
     emotions = emotions or kind.paper.num_emotions
-    asked = asked_frames(kind, config, frames)
-    config = kind.for_lengths(config, asked) if asked else config
+    requested = requested_frames(kind, config, frames)
+    config = kind.for_lengths(config, requested) if requested else config
     model = on_meta(lambda: kind(config, emotions))
-    given = {stream: asked.get(stream, usual_frames(model, config, stream)) for stream in model.streams}
+    given = {stream: requested.get(stream, usual_frames(model, config, stream)) for stream in model.streams}
     batch = on_meta(lambda: example(model, given))
-    found = measure(name, encode(config), emotions, given, threads) if measured else Measured(None, None, None)
+    result = measure(name, encode(config), emotions, given, threads) if measured else Measured(None, None, None)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Cost(
         model=name,
@@ -79,8 +92,8 @@ def cost(
         frozen_parameters=sum(p.numel() for p in model.parameters()) - trained,
         paper_flops=model.paper_flops(given),
         flops=count_operations(lambda: model(batch)),
-        latency_ms=found.latency_ms,
-        peak_memory_mb=found.peak_memory_mb,
-        threads=found.threads,
+        latency_ms=result.latency_ms,
+        peak_memory_mb=result.peak_memory_mb,
+        threads=result.threads,
         encoders=encoders_of(type(model), given),
     )

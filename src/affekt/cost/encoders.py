@@ -1,4 +1,4 @@
-"""What stands before the models in their papers: frozen encoders at their published sizes, counted without their weights."""
+"""The frozen encoders that the papers put before their models, at published sizes, counted without loading weights."""
 
 from __future__ import annotations
 
@@ -17,28 +17,32 @@ from affekt.models.base import EmotionModel
 
 @dataclass(frozen=True)
 class EncoderCost:
-    """frames: what it gives, or for a vector of the whole utterance what it hears, for the utterance that the model is given.
-    A fixed computation (MFCC, a spectrogram) or a table (GloVe) has no network: 0 of both."""
+    """The cost of an encoder for one utterance.
+
+    A fixed computation (MFCC, spectrogram) or a table (GloVe) has no network: its parameters and operations are 0.
+    """
 
     stream: str
     encoder: str
     frames: int
+    """The frames that it outputs; its input frames where the output is one vector per utterance."""
     parameters: int
     flops: int
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A published encoder. make: its network, or None where there is none. given: what it is given for so many frames."""
+    """A published encoder."""
 
     title: str
     make: Callable[[], nn.Module] | None = None
-    given: Callable[[int], Tensor] = lambda frames: torch.zeros(1, frames, dtype=torch.long)  # tokens
+    """Builds its network; None where there is none."""
+    make_input: Callable[[int], Tensor] = lambda frames: torch.zeros(1, frames, dtype=torch.long)  # tokens
 
 
 def _transformers(kind: str, **settings: Any) -> nn.Module:
     transformers = need("transformers", extra="train", purpose="counting an encoder")
-    options = {} if kind == "Hubert" else {"add_pooling_layer": False}  # it stands after the last block
+    options = {} if kind == "Hubert" else {"add_pooling_layer": False}  # a layer after the last block
     config = getattr(transformers, f"{kind}Config")(attn_implementation="eager", **settings)
     return getattr(transformers, f"{kind}Model")(config, **options)
 
@@ -99,9 +103,9 @@ def _cost(stream: str, encoder: Encoder, frames: int) -> EncoderCost:
     if encoder.make is None:
         return EncoderCost(stream, encoder.title, frames, 0, 0)
     network = on_meta(encoder.make)
-    given = on_meta(lambda: encoder.given(frames))
+    inputs = on_meta(lambda: encoder.make_input(frames))
     parameters = sum(p.numel() for p in network.parameters())
-    return EncoderCost(stream, encoder.title, frames, parameters, count_operations(lambda: network(given)))
+    return EncoderCost(stream, encoder.title, frames, parameters, count_operations(lambda: network(inputs)))
 
 
 assert SAMPLE_RATE == 16_000  # what the lengths above are written for

@@ -1,7 +1,7 @@
-"""Latency and memory of a model on this machine's processor, in a fresh process, so that nothing else counts.
+"""Latency and memory of a model on this machine's CPU, measured in a fresh process.
 
-Latency is the median of single-utterance runs after three that warm up. Memory is how far the peak of the resident set
-rises from before the model is built, with torch loaded, until after the last run: weights, activations, what the allocator
+Latency is the median over runs with one utterance, after three to warm up. Memory is the increase of the peak resident set
+from before the model is built, with torch loaded, until after the last run: weights, activations and what the allocator
 keeps.
 """
 
@@ -20,31 +20,39 @@ from typing import Any
 
 from affekt.errors import AffektError
 
-SECONDS, FEWEST, MOST = 3.0, 5, 50  # of timed runs: so long, but not fewer nor more than so many
+SECONDS, MIN_RUNS, MAX_RUNS = 3.0, 5, 50
+"""Runs are timed for this long, within these limits of their number."""
 STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
 class Measured:
+    """A measurement of one model; all None where nothing was measured."""
+
     latency_ms: float | None
-    peak_memory_mb: float | None  # None also where the system does not tell
+    peak_memory_mb: float | None
+    """None also where the system does not report it."""
     threads: int | None
 
 
 def measure(name: str, settings: Mapping[str, Any], emotions: int, frames: Mapping[str, int], threads: int) -> Measured:
-    """In a process of its own. Raises `AffektError` where that did not come to its end, as when memory runs out."""
+    """Measure a model in a separate process.
+
+    Raises:
+        AffektError: the process failed, for example for lack of memory.
+    """
     task = {"name": name, "settings": settings, "emotions": emotions, "frames": frames, "threads": threads}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", "from affekt.cost.measure import _measure_here; _measure_here()"],
         input=json.dumps(task),
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message; was it killed for memory?"]
-        raise AffektError(f"measuring {name} ended with status {done.returncode}: {last[0]}", code="not_measured")
-    return Measured(**json.loads(done.stdout.splitlines()[-1]), threads=threads)
+    if result.returncode:
+        last = result.stderr.strip().splitlines()[-1:] or ["no message; the process may have run out of memory"]
+        raise AffektError(f"measuring {name} ended with status {result.returncode}: {last[0]}", code="not_measured")
+    return Measured(**json.loads(result.stdout.splitlines()[-1]), threads=threads)
 
 
 def _measure_here() -> None:
@@ -57,7 +65,7 @@ def _measure_here() -> None:
     task = json.loads(sys.stdin.read())
     torch.set_num_threads(task["threads"])
     kind, _ = models.resolve(task["name"])
-    torch.ones(8, 8) @ torch.ones(8, 8)  # whatever torch sets up at its first product is not the model's
+    torch.ones(8, 8) @ torch.ones(8, 8)  # what torch sets up at its first product does not belong to the model
     before = _peak_resident(anew=True)
     model = kind(decode(kind.Config, task["settings"], task["name"]), task["emotions"]).eval()
     batch = example(model, task["frames"])
@@ -65,7 +73,7 @@ def _measure_here() -> None:
     with torch.inference_mode():
         for _ in range(3):
             model(batch)
-        while len(times) < FEWEST or (len(times) < MOST and sum(times) < SECONDS):
+        while len(times) < MIN_RUNS or (len(times) < MAX_RUNS and sum(times) < SECONDS):
             start = time.perf_counter()
             model(batch)
             times.append(time.perf_counter() - start)
@@ -75,10 +83,10 @@ def _measure_here() -> None:
 
 
 def _peak_resident(*, anew: bool = False) -> float | None:
-    """In 2**20 bytes; anew: forget earlier peaks. Linux tells it of the process itself, other systems less exactly."""
+    """Return the peak resident set in 2**20 bytes; exact on Linux only. `anew` forgets earlier peaks."""
     if STATUS.exists():
         if anew:
-            # Where that is forbidden, the peak of loading torch is what the model must rise above.
+            # Where this is forbidden, only an increase over the peak of loading torch is seen.
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
         line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))

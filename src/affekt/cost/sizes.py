@@ -1,4 +1,4 @@
-"""How many frames of which stream a model is given, and the settings and the batch that go with them."""
+"""The number of frames of each stream, and the batch that has them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,36 @@ from affekt.models.base import EmotionModel
 from affekt.registry import did_you_mean
 
 
-def asked_frames(kind: type[EmotionModel], config: Any, asked: Mapping[str, int] | int | None) -> dict[str, int]:
-    """By stream; a number alone is speech's, or the first stream's that has time. Raises `BadConfig`."""
+def requested_frames(
+    kind: type[EmotionModel], config: Any, requested: Mapping[str, int] | int | None
+) -> dict[str, int]:
+    """Return the requested frames by stream; a bare number is for speech, or else for the first stream that has time.
+
+    Raises:
+        BadConfig: the model has no such stream, or the number is not positive.
+    """
     timed = [stream for stream in kind.streams_of(config) if kind.paper.frames[stream]]
-    if isinstance(asked, int):
-        asked = {"speech" if "speech" in timed else timed[0]: asked}
-    for stream, count in (asked or {}).items():
+    if isinstance(requested, int):
+        requested = {"speech" if "speech" in timed else timed[0]: requested}
+    for stream, count in (requested or {}).items():
         if stream not in timed:
             raise BadConfig(
                 f"frames of {stream!r}{did_you_mean(stream, timed)}: the model has frames of {' and '.join(timed)}"
             )
         if count < 1:
             raise BadConfig(f"{count} frames of {stream!r}: expected 1 or more")
-    return dict(asked or {})
+    return dict(requested or {})
 
 
 def usual_frames(model: EmotionModel, config: Any, stream: str) -> int:
-    """Frames of which the model is given none by name: as many as it takes, where it takes one number, or the paper's."""
+    """Return the frames of a stream that were not requested: the model's fixed number, or else the paper's."""
     if stream not in model.lengths:
         return model.paper.frames[stream]
     return model.lengths[stream] * int(getattr(config, "stride", 1))
 
 
 def example(model: EmotionModel, frames: Mapping[str, int]) -> Batch:
-    """One utterance of so many frames, all of them real."""
+    """Return a batch of one utterance without padding."""
     streams = {}
     for name in model.streams:
         count, dim = frames[name], model.dims[name]
