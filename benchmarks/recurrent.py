@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affekt.models.emotionnas.cell_graphs import RECIPES, compiled
-from affekt.models.emotionnas.recurrent import RecipeCell, RecurrentLayer
+from affekt.models.emotionnas.cell_graphs import CELL_GRAPHS, compile_cell_graph
+from affekt.models.emotionnas.recurrent import GraphCell, RecurrentLayer
 
 NAMES = ("id1010120", "lstm", "gru_reset_after")
 TORCHS = {"lstm": nn.LSTM, "gru_reset_after": nn.GRU}
@@ -45,8 +45,8 @@ class Plain(nn.Module):
 
     def __init__(self, name: str, ours: RecurrentLayer, hidden: int) -> None:
         super().__init__()
-        self.nodes, self.ours, self.hidden = compiled(name), ours, hidden
-        self.states = sum(node.startswith("h_new_") and node[6:].isdigit() for node in RECIPES[name])
+        self.nodes, self.ours, self.hidden = compile_cell_graph(name), ours, hidden
+        self.states = sum(node.startswith("h_new_") and node[6:].isdigit() for node in CELL_GRAPHS[name])
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         forward, backward = self.ours.forward_cell, self.ours.backward_cell
@@ -56,7 +56,7 @@ class Plain(nn.Module):
         outputs = torch.cat([torch.stack([one[moment] for moment in moments], dim=1) for one in both], dim=2)
         return outputs if mask is None else outputs.masked_fill(~mask.unsqueeze(2), 0.0)
 
-    def walked(self, cell: RecipeCell, x: Tensor, mask: Tensor | None, moments: list[int]) -> dict[int, Tensor]:
+    def walked(self, cell: GraphCell, x: Tensor, mask: Tensor | None, moments: list[int]) -> dict[int, Tensor]:
         state = [x.new_zeros(x.shape[0], self.hidden)] * self.states
         outputs = {}
         for moment in moments:
@@ -93,7 +93,7 @@ def main() -> None:
 def measured(name: str, size: str, device: torch.device, runs: int | None) -> dict[str, Any]:
     batch, frames, hidden, dim, usual = SIZES[size]
     torch.manual_seed(0)
-    ours = RecurrentLayer(compiled(name), dim, hidden, bidirectional=True).to(device)
+    ours = RecurrentLayer(compile_cell_graph(name), dim, hidden, bidirectional=True).to(device)
     plain, x = Plain(name, ours, hidden), torch.randn(batch, frames, dim, device=device)
     lengths = torch.linspace(frames / 2, frames, batch, device=device).long()
     mask = torch.arange(frames, device=device) < lengths.unsqueeze(1)

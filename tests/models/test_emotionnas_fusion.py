@@ -10,7 +10,7 @@ from affekt.batch import Batch, Stream
 from affekt.config import decode, encode
 from affekt.models import models
 from affekt.models.base import FeatureSpec
-from affekt.models.emotionnas.cell_graphs import RECIPES
+from affekt.models.emotionnas.cell_graphs import CELL_GRAPHS
 from affekt.models.emotionnas.fusion import DecisionFusion, FusionConfig
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.models.emotionnas.recurrent import RecurrentBranch, RecurrentConfig
@@ -70,7 +70,7 @@ def test_logits_and_gradients_are_as_written_out(frozen):
             recurrent,
             values["speech"],
             given["speech"][1],
-            recipe=RECIPES["id1010120"],
+            recipe=CELL_GRAPHS["id1010120"],
             layers=1,
             hidden=3,
             frames=6,

@@ -9,7 +9,7 @@ import torch
 from affekt.batch import Batch, Stream
 from affekt.config import decode, encode, read_toml, to_toml
 from affekt.errors import BadConfig
-from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretise, draw_genotype, genotype_of
+from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretise, get_genotype, random_genotype
 from affekt.models.emotionnas.operations import OPERATIONS
 from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 
@@ -48,7 +48,7 @@ def test_the_two_strongest_edges_of_each_node_keep_their_strongest_operation(nod
 
 @pytest.mark.parametrize("name", GENOTYPES)
 def test_a_genotype_that_was_planted_is_found(name):
-    planted = genotype_of(name)
+    planted = get_genotype(name)
     weights = {kind: torch.zeros(14, 8) for kind in ("normal", "reduce")}
     for kind, alpha in weights.items():
         alpha[:, 0] = 9.0  # no connection is never kept, however strong
@@ -84,7 +84,7 @@ def test_a_network_knows_its_genotype():
 
 @pytest.mark.parametrize("name", GENOTYPES)
 def test_it_is_read_as_it_was_written(name, tmp_path):
-    genotype = genotype_of(name)
+    genotype = get_genotype(name)
     assert Genotype.from_json(genotype.to_json()) == genotype
     config = SpectrogramBranchConfig(genotype=genotype)
     path = tmp_path / "config.toml"
@@ -98,7 +98,7 @@ def test_settings_take_a_name_a_genotype_or_what_json_says():
         "reduce": [["skip_connect", 1], ["max_pool_3x3", 1]],
     }
     by_hand = Genotype((("skip_connect", 0), ("max_pool_3x3", 1)), (("skip_connect", 1), ("max_pool_3x3", 1)))
-    assert genotype_of(written) == genotype_of(by_hand) == by_hand
+    assert get_genotype(written) == get_genotype(by_hand) == by_hand
     assert decode(SpectrogramBranchConfig, {"nodes": 1, "genotype": written}, "model").genotype == by_hand
     assert decode(SpectrogramBranchConfig, {"genotype": "darts-v2"}, "model").genotype == "darts-v2"
     with pytest.raises(BadConfig, match="operation 'skip'"):
@@ -111,7 +111,7 @@ PAIR = [["skip_connect", 0], ["skip_connect", 1]]
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "a genotype that is not JSON"),
+        ("{", "the genotype is not JSON"),
         ("[1]", "a genotype of list: expected an object with the keys normal and reduce"),
         ('{"normal": []}', r"a genotype of \['normal'\]: expected an object with the keys normal and reduce"),
         ('{"normal": 3, "reduce": 3}', r"genotype, normal: expected a list of \[operation, source\] pairs"),
@@ -124,7 +124,7 @@ PAIR = [["skip_connect", 0], ["skip_connect", 1]]
         ),
         (
             '{"normal": [["skip_connect", 0], ["skip_connect", 2]], "reduce": []}',
-            "pair 2: source 2; node 2 takes 0 to 1",
+            "pair 2: source 2; node 2 accepts 0 to 1",
         ),
         ('{"normal": [["skip_connect", 0], ["skip_connect", true]], "reduce": []}', "pair 2: source True"),
     ],
@@ -135,7 +135,7 @@ def test_what_is_no_genotype_is_refused(text, message):
 
 
 def test_both_kinds_of_cells_have_as_many_nodes():
-    with pytest.raises(BadConfig, match="2 nodes in normal and 1 in reduce: both kinds of cells have as many"):
+    with pytest.raises(BadConfig, match="2 nodes in normal and 1 in reduce: expected the same number"):
         Genotype.from_dict({"normal": PAIR * 2, "reduce": PAIR})
 
 
@@ -143,7 +143,7 @@ def test_both_kinds_of_cells_have_as_many_nodes():
 def test_a_drawn_genotype_takes_two_different_sources_for_each_node(nodes):
     generator = np.random.default_rng(0)
     for _ in range(100):
-        genotype = draw_genotype(generator, nodes)
+        genotype = random_genotype(generator, nodes)
         assert genotype.nodes == nodes
         for genes in (genotype.normal, genotype.reduce):
             assert all(genes[place][1] != genes[place + 1][1] for place in range(0, len(genes), 2))
@@ -151,14 +151,14 @@ def test_a_drawn_genotype_takes_two_different_sources_for_each_node(nodes):
 
 
 def test_the_same_generator_draws_the_same_genotype():
-    first, again = ([draw_genotype(np.random.default_rng(seed)) for seed in range(10)] for _ in range(2))
+    first, again = ([random_genotype(np.random.default_rng(seed)) for seed in range(10)] for _ in range(2))
     assert first == again
     assert len(set(first)) == 10
 
 
 def test_operations_and_sources_are_drawn_alike_often():
     generator = np.random.default_rng(0)
-    drawn = [draw_genotype(generator) for _ in range(1000)]
+    drawn = [random_genotype(generator) for _ in range(1000)]
     genes = [gene for genotype in drawn for kind in ("normal", "reduce") for gene in getattr(genotype, kind)]
     operations = Counter(operation for operation, _ in genes)
     assert set(operations) == set(OPERATIONS[1:])
@@ -169,11 +169,11 @@ def test_operations_and_sources_are_drawn_alike_often():
 
 
 def test_a_drawn_genotype_makes_a_network():
-    genotype = draw_genotype(np.random.default_rng(3), 2)
+    genotype = random_genotype(np.random.default_rng(3), 2)
     model = SpectrogramBranch(SpectrogramBranchConfig(channels=2, nodes=2, frames=8, input_dim=8, genotype=genotype), 3)
     assert model(Batch({"spectrogram": Stream(torch.randn(2, 8, 8))})).shape == (2, 3)
 
 
 def test_a_cell_without_nodes_is_not_drawn():
     with pytest.raises(BadConfig, match="nodes = 0: expected 1 or more"):
-        draw_genotype(np.random.default_rng(0), 0)
+        random_genotype(np.random.default_rng(0), 0)

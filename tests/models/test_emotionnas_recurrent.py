@@ -9,14 +9,22 @@ from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.models import models
 from affekt.models.emotionnas import recurrence
-from affekt.models.emotionnas.cell_graphs import INPUTS, RECIPES, compiled, idle, recipe_from_json, recipe_json, states
+from affekt.models.emotionnas.cell_graphs import (
+    CELL_GRAPHS,
+    INPUTS,
+    cell_graph_from_json,
+    cell_graph_to_json,
+    compile_cell_graph,
+    count_states,
+    idle_nodes,
+)
 from affekt.models.emotionnas.recurrence import Order
-from affekt.models.emotionnas.recurrent import RecipeCell, RecurrentBranch, RecurrentConfig, RecurrentLayer
+from affekt.models.emotionnas.recurrent import GraphCell, RecurrentBranch, RecurrentConfig, RecurrentLayer
 from tests.models.emotionnas import assert_agrees, assert_onnx_equals_torch, perturbed, utterances
 from tests.models.references import emotionnas_recurrent as reference
 
 SMALL = {"layers": 2, "hidden": 3, "frames": 6, "input_dim": 4}
-OF_TABLE_4 = [name for name in RECIPES if name.startswith("id")]
+OF_TABLE_4 = [name for name in CELL_GRAPHS if name.startswith("id")]
 # Every operation of the language.
 EVERYTHING = {
     "a": {"op": "linear", "input": ["h_prev_1", "x", "h_prev_0"]},
@@ -66,7 +74,7 @@ def test_the_default_is_the_better_row():
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"recipe": name, "layers": 1} for name in RECIPES),
+        *({"recipe": name, "layers": 1} for name in CELL_GRAPHS),
         {"recipe": EVERYTHING},
         {},
         {"masked": True},
@@ -89,7 +97,7 @@ def test_logits_and_all_gradients_are_as_written_out(changes):
             weights,
             given["speech"],
             mask,
-            recipe=RECIPES[config.recipe] if isinstance(config.recipe, str) else config.recipe,
+            recipe=CELL_GRAPHS[config.recipe] if isinstance(config.recipe, str) else config.recipe,
             layers=config.layers,
             hidden=config.hidden,
             frames=None if config.frames == "any" else config.frames,
@@ -144,7 +152,9 @@ def of_gru(part):
 )
 def test_torchs_own_recurrences_are_recipes_of_ours(recipe, theirs, carried, dtype, tolerance):
     torch.manual_seed(0)
-    ours = torch.nn.ModuleList(RecurrentLayer(compiled(recipe), d, 3, bidirectional=True) for d in (4, 6)).to(dtype)
+    ours = torch.nn.ModuleList(RecurrentLayer(compile_cell_graph(recipe), d, 3, bidirectional=True) for d in (4, 6)).to(
+        dtype
+    )
     theirs = theirs(4, 3, num_layers=2, bidirectional=True, batch_first=True).to(dtype)
     to_theirs = torchs(carried, ours)
     theirs.load_state_dict(to_theirs(dict(ours.named_parameters())))
@@ -164,9 +174,9 @@ def test_torchs_own_recurrences_are_recipes_of_ours(recipe, theirs, carried, dty
 
 
 def test_the_benchmarks_recurrences_are_not_torchs():
-    assert RECIPES["lstm_tanh_output_gate"]["o_act"]["op"] == "activation_tanh"
-    assert RECIPES["lstm"]["o_act"]["op"] == "activation_sigm"
-    assert RECIPES["gru"]["h_tilde"]["input"] == ["x", "rh"]
+    assert CELL_GRAPHS["lstm_tanh_output_gate"]["o_act"]["op"] == "activation_tanh"
+    assert CELL_GRAPHS["lstm"]["o_act"]["op"] == "activation_sigm"
+    assert CELL_GRAPHS["gru"]["h_tilde"]["input"] == ["x", "rh"]
 
 
 def test_padding_is_not_computed():
@@ -179,7 +189,7 @@ def test_padding_is_not_computed():
 
 def test_without_any_frame_nothing_is_said():
     values, mask = utterances([0, 0], 4, length=3)
-    layer = RecurrentLayer(compiled("id1010120"), 4, 3, bidirectional=True).double()
+    layer = RecurrentLayer(compile_cell_graph("id1010120"), 4, 3, bidirectional=True).double()
     outputs = layer(values.requires_grad_(), mask)
     outputs.sum().backward()
     assert (outputs == 0).all()
@@ -222,7 +232,7 @@ def test_in_half_precision_the_loop_keeps_that_of_its_weights(recipe):
 @pytest.mark.parametrize("mask", [[1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
 def test_padding_that_is_not_behind_the_frames_is_refused(mask):
     model, (values, _) = branch(masked=True), utterances([6], 4)
-    with pytest.raises(BadConfig, match="frames stand first, and padding last"):
+    with pytest.raises(BadConfig, match="expected padding only after the frames"):
         model(speech(values, torch.tensor([mask], dtype=torch.bool)))
 
 
@@ -264,7 +274,7 @@ def test_without_masks_padding_counts():
 
 
 @pytest.mark.parametrize("attention", ["vector", "additive"])
-@pytest.mark.parametrize("recipe", [*RECIPES, EVERYTHING], ids=lambda recipe: str(recipe)[:20])
+@pytest.mark.parametrize("recipe", [*CELL_GRAPHS, EVERYTHING], ids=lambda recipe: str(recipe)[:20])
 def test_in_training_every_parameter_gets_a_gradient_but_those_that_provably_cannot(recipe, attention):
     model = branch(recipe=recipe, attention=attention, masked=True, fully_connected=1).train()  # no ReLU to be dead
     values, mask = utterances([6, 6, 5], 4)
@@ -274,13 +284,13 @@ def test_in_training_every_parameter_gets_a_gradient_but_those_that_provably_can
 
 
 def test_a_state_that_feeds_itself_alone_is_known():
-    assert idle(compiled("id1008530")) == {"node_3", "h_new_1"}
-    assert all(not idle(compiled(name)) for name in RECIPES if name != "id1008530")
+    assert idle_nodes(compile_cell_graph("id1008530")) == {"node_3", "h_new_1"}
+    assert all(not idle_nodes(compile_cell_graph(name)) for name in CELL_GRAPHS if name != "id1008530")
 
 
 def test_weights_begin_within_one_over_the_root_of_the_width():
     torch.manual_seed(0)
-    cell = RecipeCell(compiled("gru"), 50, 64)
+    cell = GraphCell(compile_cell_graph("gru"), 50, 64)
     for parameter in cell.parameters():
         assert 0.11 < parameter.detach().abs().max() <= 0.125
 
@@ -305,7 +315,7 @@ def test_a_recipe_may_be_written_into_the_settings():
     written = {"recipe": EVERYTHING, "layers": 1, "hidden": 3}
     config = decode(RecurrentConfig, written, "model")
     assert decode(RecurrentConfig, encode(config), "model") == config
-    with pytest.raises(BadConfig, match="recipe: no node h_new_0"):
+    with pytest.raises(BadConfig, match="cell graph: no node h_new_0"):
         decode(RecurrentConfig, {"recipe": {"a": {"op": "linear", "input": ["x"]}}}, "model")
 
 
@@ -316,41 +326,43 @@ def test_the_small_preset_is_small():
     assert sum(p.numel() for p in model.parameters()) < 250_000
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", CELL_GRAPHS)
 def test_recipes_are_ordered_and_all_their_nodes_kept(name):
-    nodes = compiled(name)
-    assert {node.name: {"op": node.operation, "input": list(node.inputs)} for node in nodes} == RECIPES[name]
-    before = {"x", *(f"h_prev_{state}" for state in range(states(nodes)))}
+    nodes = compile_cell_graph(name)
+    assert {node.name: {"op": node.operation, "input": list(node.inputs)} for node in nodes} == CELL_GRAPHS[name]
+    before = {"x", *(f"h_prev_{state}" for state in range(count_states(nodes)))}
     for node in nodes:
         assert set(node.inputs) <= before
         before.add(node.name)
-    assert {node.operation for node in compiled(EVERYTHING)} == set(INPUTS)
+    assert {node.operation for node in compile_cell_graph(EVERYTHING)} == set(INPUTS)
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, EVERYTHING], ids=lambda recipe: str(recipe)[:20])
+@pytest.mark.parametrize("recipe", [*CELL_GRAPHS, EVERYTHING], ids=lambda recipe: str(recipe)[:20])
 def test_a_recipe_is_read_as_it_was_written(recipe):
-    assert recipe_from_json(recipe_json(recipe)) == (RECIPES[recipe] if isinstance(recipe, str) else recipe)
+    assert cell_graph_from_json(cell_graph_to_json(recipe)) == (
+        CELL_GRAPHS[recipe] if isinstance(recipe, str) else recipe
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "a recipe that is not JSON"),
-        ("[]", "a recipe of list: expected an object of nodes, each with op and input"),
-        ("{}", "recipe: no node h_new_0"),
-        ('{"h_new_0": ["linear", "x"]}', "recipe, h_new_0: expected op, an operation, and input, a list of names"),
-        ('{"h_new_0": {"op": "linear", "input": [["x"]]}}', "recipe, h_new_0: expected op, an operation"),
-        ('{"h_new_0": {"op": ["linear"], "input": ["x"]}}', "recipe, h_new_0: expected op, an operation"),
+        ("{", "the cell graph is not JSON"),
+        ("[]", "a cell graph of list"),
+        ("{}", "cell graph: no node h_new_0"),
+        ('{"h_new_0": ["linear", "x"]}', "cell graph, h_new_0: expected op, an operation, and input, a list of names"),
+        ('{"h_new_0": {"op": "linear", "input": [["x"]]}}', "cell graph, h_new_0: expected op, an operation"),
+        ('{"h_new_0": {"op": ["linear"], "input": ["x"]}}', "cell graph, h_new_0: expected op, an operation"),
     ],
 )
 def test_what_is_no_recipe_is_not_read(text, message):
     with pytest.raises(BadConfig, match=message):
-        recipe_from_json(text)
+        cell_graph_from_json(text)
 
 
 def changed(**nodes):
     return {
-        **RECIPES["id1010120"],
+        **CELL_GRAPHS["id1010120"],
         **{name: None if node is None else {"op": node[0], "input": list(node[1:])} for name, node in nodes.items()},
     }
 
@@ -358,7 +370,7 @@ def changed(**nodes):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("gruu", "there is no recipe 'gruu'; did you mean 'gru'"),
+        ("gruu", "unknown cell graph 'gruu'; did you mean 'gru'"),
         (
             changed(node_3=("activation_tan", "node_2")),
             "node_3: operation 'activation_tan'; did you mean 'activation_tanh'",
@@ -370,25 +382,25 @@ def changed(**nodes):
         (changed(node_3=("blend", "node_2", "node_2")), "blend of 2 inputs; expected 3"),
         (
             changed(node_3=("elementwise_sum", "node_2", "x")),
-            "node_3: elementwise_sum of x; a frame is of another width",
+            "node_3: elementwise_sum of x; a frame has another width",
         ),
         (
             changed(node_3=("activation_tanh", "node_13")),
-            r"a circle, node_\d+ -> .*a node may not take what comes of it",
+            r"a cycle, node_\d+ -> ",
         ),
-        (changed(extra=("activation_tanh", "node_2")), "recipe: extra unused: no new state comes of it"),
-        (changed(h_new_more=("activation_tanh", "node_2")), "recipe: h_new_more unused: no new state comes of it"),
-        (changed(node_2=("linear", "h_prev_0", "h_prev_1")), "recipe: x unused"),
-        (changed(node_11=("linear", "node_3"), node_2=("linear", "h_prev_0", "x")), "recipe: h_prev_1 unused"),
+        (changed(extra=("activation_tanh", "node_2")), "cell graph: extra unused"),
+        (changed(h_new_more=("activation_tanh", "node_2")), "cell graph: h_new_more unused"),
+        (changed(node_2=("linear", "h_prev_0", "h_prev_1")), "cell graph: x unused"),
+        (changed(node_11=("linear", "node_3"), node_2=("linear", "h_prev_0", "x")), "cell graph: h_prev_1 unused"),
         (
             changed(node_2=("linear", "x", "x", "h_prev_0")),
             "node_2: linear of x, x, h_prev_0; expected each input once",
         ),
-        (changed(x=("activation_tanh", "node_2")), "x is given to the cell, and cannot be a node of it"),
-        (changed(h_new_3=("activation_tanh", "node_2")), "recipe: no node h_new_2; new states are numbered from 0"),
+        (changed(x=("activation_tanh", "node_2")), "x is an input of the cell"),
+        (changed(h_new_3=("activation_tanh", "node_2")), "cell graph: no node h_new_2; new states are numbered from 0"),
         (changed(forward=("activation_tanh", "node_2")), "a node named 'forward'"),
-        (changed(node_3=None), "recipe, node_3: expected op, an operation, and input, a list of names"),
-        ({}, "recipe: no node h_new_0"),
+        (changed(node_3=None), "cell graph, node_3: expected op, an operation, and input, a list of names"),
+        ({}, "cell graph: no node h_new_0"),
     ],
 )
 def test_recipes_that_make_no_cell_are_refused(recipe, message):

@@ -18,8 +18,8 @@ from torch import nn
 
 from affekt.errors import BadConfig
 from affekt.models.base import FeatureSpec
-from affekt.models.emotionnas.collapse import collapsed, skips
-from affekt.models.emotionnas.genotypes import Genotype, genotype_of
+from affekt.models.emotionnas.collapse import count_skips, is_collapsed
+from affekt.models.emotionnas.genotypes import Genotype, get_genotype
 from affekt.models.emotionnas.operations import OPERATIONS
 from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 from affekt.runs.folder import Run
@@ -376,13 +376,15 @@ def test_three_skip_connections_of_eight_are_a_collapse():
         genes = [("skip_connect" if place < count else "sep_conv_3x3", place % 2) for place in range(2 * nodes)]
         return Genotype(tuple(genes), (("skip_connect", 0), ("skip_connect", 1)) * nodes)
 
-    assert [collapsed(cells(count)) for count in range(9)] == [False] * 3 + [True] * 6
-    assert [skips(cells(count)) for count in range(9)] == list(range(9))
+    assert [is_collapsed(cells(count)) for count in range(9)] == [False] * 3 + [True] * 6
+    assert [count_skips(cells(count)) for count in range(9)] == list(range(9))
     # The least number that is a collapse in cells of one to six nodes: at least two, more than a quarter of them.
-    least = [next(count for count in range(2 * nodes + 1) if collapsed(cells(count, nodes))) for nodes in range(1, 7)]
+    least = [
+        next(count for count in range(2 * nodes + 1) if is_collapsed(cells(count, nodes))) for nodes in range(1, 7)
+    ]
     assert least == [2, 2, 2, 3, 3, 4]
-    assert not collapsed(genotype_of("darts-v2"))
-    assert collapsed(genotype_of("darts-v1"))  # its normal cell has three
+    assert not is_collapsed(get_genotype("darts-v2"))
+    assert is_collapsed(get_genotype("darts-v1"))  # its normal cell has three
 
 
 # Resumption

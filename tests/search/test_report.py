@@ -24,7 +24,7 @@ from affekt.runs.groups import _read_speakers_by_id
 from affekt.runs.selection import select_epoch
 from affekt.search.folder import Round, Search
 from affekt.search.report.draw_alphas import draw_mean_shares, shares_of
-from affekt.search.report.draw_cells import cell_graph, draw_genotype, draw_recipe, recipe_graph
+from affekt.search.report.draw_cells import cell_graph, draw_genotype, draw_recurrent_cell, recurrent_graph
 from affekt.search.report.graph_layout import HEIGHT, lay_out, monotone
 from affekt.search.report.markdown import to_section
 from affekt.search.report.networks import A_CELL, FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED
@@ -480,8 +480,8 @@ def random_recipe(generator, nodes):
 def graphs():
     generator = np.random.default_rng(5)
     cells = [cell_graph(random_genes(generator, nodes)) for nodes in (2, 3, 4, 4, 4, 4, 4, 5, 6)]
-    recipes = [recipe_graph(random_recipe(generator, nodes)) for nodes in (3, 6, 9, 12, 16, 20)]
-    return [*cells, *recipes, cell_graph(GENOTYPE["normal"]), *map(recipe_graph, (RECIPE, LSTM, GRU))]
+    recipes = [recurrent_graph(random_recipe(generator, nodes)) for nodes in (3, 6, 9, 12, 16, 20)]
+    return [*cells, *recipes, cell_graph(GENOTYPE["normal"]), *map(recurrent_graph, (RECIPE, LSTM, GRU))]
 
 
 @pytest.mark.parametrize("graph", graphs())
@@ -517,7 +517,7 @@ def test_a_drawn_genotype_names_every_operation():
 
 
 def test_a_drawn_recipe_shows_states_and_operations():
-    words = texts(draw_recipe(LSTM))
+    words = texts(draw_recurrent_cell(LSTM))
     assert [words.count(name) for name in ("x", "h_prev_0", "h_prev_1", "h_new_0", "h_new_1")] == [1] * 5
     assert words.count("linear") == 4
     assert words.count("sigmoid") == 3
@@ -525,12 +525,12 @@ def test_a_drawn_recipe_shows_states_and_operations():
     assert words.count("\u00d7") == 3
     assert "h_new_1_part1" not in words  # a node, not a state
     assert [words.count(letter) for letter in "zab"] == [0, 0, 0]
-    assert [texts(draw_recipe(GRU)).count(letter) for letter in "zab"] == [1, 1, 1]
+    assert [texts(draw_recurrent_cell(GRU)).count(letter) for letter in "zab"] == [1, 1, 1]
 
 
 def test_drawings_are_the_same_every_time():
     assert draw_genotype(GENOTYPE) == draw_genotype(json.loads(json.dumps(GENOTYPE)))
-    assert draw_recipe(LSTM) == draw_recipe(dict(LSTM))
+    assert draw_recurrent_cell(LSTM) == draw_recurrent_cell(dict(LSTM))
 
 
 def test_an_unused_input_is_drawn_all_the_same():

@@ -24,7 +24,7 @@ from affekt.batch import Batch
 from affekt.errors import BadConfig
 from affekt.features.augment import Augmentation
 from affekt.models.base import EmotionModel
-from affekt.models.emotionnas.collapse import collapsed, skips
+from affekt.models.emotionnas.collapse import count_skips, is_collapsed
 from affekt.models.emotionnas.spectrogram import SpectrogramBranch
 from affekt.training.dataset import Dataset
 from affekt.training.distributed import averaged
@@ -248,8 +248,8 @@ class ArchitectureSearch:
                 kind: [[round(one, 6) for one in row] for row in alpha.tolist()] for kind, alpha in alphas.items()
             },
             "genotype": {kind: [list(gene) for gene in getattr(genotype, kind)] for kind in alphas},
-            "skips": skips(genotype),
-            "collapsed": collapsed(genotype),
+            "skips": count_skips(genotype),
+            "collapsed": is_collapsed(genotype),
             "entropy": float(torch.special.entr(shares).sum(dim=1).mean()),
         }
 

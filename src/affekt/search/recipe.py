@@ -18,9 +18,9 @@ from affekt.corpora.source import Source
 from affekt.errors import BadConfig
 from affekt.features.augment import Augmentation
 from affekt.models import models
-from affekt.models.emotionnas.cell_graphs import CellGraph, compiled
-from affekt.models.emotionnas.genotypes import Genotype, draw_genotype, genotype_of
-from affekt.models.emotionnas.random_cells import draw_cell_graph, fingerprint
+from affekt.models.emotionnas.cell_graphs import CellGraph, compile_cell_graph
+from affekt.models.emotionnas.genotypes import Genotype, get_genotype, random_genotype
+from affekt.models.emotionnas.random_cells import fingerprint, random_cell_graph
 from affekt.registry import did_you_mean
 from affekt.runs.selection import Rule
 from affekt.search.darts import ArchitectureSearchConfig
@@ -54,7 +54,7 @@ class SpectrogramStage:
         if self.random != "budget" and self.random < 0:
             raise BadConfig(f"spectrogram.random = {self.random}: expected 'budget', or a number of random cells")
         for name in self.known:
-            genotype_of(name)
+            get_genotype(name)
 
     @property
     def learn_alphas_on(self) -> str:
@@ -85,7 +85,7 @@ class RecurrentStage:
         if twice := [name for name in self.candidates if self.candidates.count(name) > 1]:
             raise BadConfig(f"recurrent.candidates names {twice[0]} twice")
         for name in (*self.candidates, *self.known):
-            compiled(name)
+            compile_cell_graph(name)
 
     @property
     def rounds(self) -> list[tuple[int, int]]:
@@ -279,7 +279,7 @@ class SearchRecipe:
 
     def random_cells(self, repeat: int, number: int) -> Genotype:
         """The random cell of a number, from 1: the same however many are asked for."""
-        return draw_genotype(_drawing(self.seed + repeat, 1, number), self._nodes)
+        return random_genotype(_drawing(self.seed + repeat, 1, number), self._nodes)
 
     def candidates(self, repeat: int) -> dict[str, Cell]:
         """The candidate recipes by name: published ones, then drawn ones, each once."""
@@ -299,7 +299,7 @@ def _drawing(*numbers: int) -> np.random.Generator:
 def _drawn(generator: np.random.Generator, count: int) -> dict[str, Cell]:
     recipes: dict[str, Cell] = {}
     while len(recipes) < count:
-        recipe = draw_cell_graph(generator)
+        recipe = random_cell_graph(generator)
         recipes.setdefault(f"drawn-{fingerprint(recipe)}", recipe)
     return recipes
 

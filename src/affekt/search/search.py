@@ -14,7 +14,7 @@ from typing import Any
 from affekt.bundle.folder import Bundle
 from affekt.errors import BadConfig
 from affekt.files import atomic_write_text
-from affekt.models.emotionnas.cell_graphs import RECIPES
+from affekt.models.emotionnas.cell_graphs import CELL_GRAPHS
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.runs.folder import Run
 from affekt.runs.selection import SELECTION_METRICS, select_epoch
@@ -192,7 +192,7 @@ def _search_recipes(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher
     for place in places:
         name = place.search.chosen
         cell = recipe.candidates(place.repeat)[name]
-        content = {"name": name, "recipe": RECIPES[cell] if isinstance(cell, str) else cell}
+        content = {"name": name, "recipe": CELL_GRAPHS[cell] if isinstance(cell, str) else cell}
         atomic_write_text(place.search.recipe_file, json.dumps(content, indent=1) + "\n")
 
 

@@ -1,8 +1,8 @@
-"""Recipes of recurrent cells (EmotionNAS, section 2.2), in the form of the benchmark that they come from (Klyuchnikov et
+"""Graphs of recurrent cells (EmotionNAS, section 2.2), in the format of the benchmark that they come from (Klyuchnikov et
 al., "NAS-Bench-NLP: Neural Architecture Search Benchmark for Natural Language Processing", arXiv 2006.07116).
 
-A recipe maps nodes to an operation and its inputs: `x`, the frame; `h_prev_0`, `h_prev_1`, ... the states before it; or
-other nodes. The nodes `h_new_0`, `h_new_1`, ... are the states after it, and `h_new_0` is the cell's output.
+A cell graph maps each node to an operation and its inputs: `x`, the frame; `h_prev_0`, `h_prev_1`, ..., the states before
+the frame; or other nodes. The nodes `h_new_0`, `h_new_1`, ... are the states after it, and `h_new_0` is the cell's output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from affekt.registry import did_you_mean
 CellGraph = Mapping[str, Mapping[str, Any]]
 FRAME, BEFORE, AFTER = "x", "h_prev_", "h_new_"
 
-# Operation -> fewest and most inputs.
+# Operation -> least and largest number of inputs.
 INPUTS: dict[str, tuple[int, int | None]] = {
     "linear": (1, None),  # a matrix for each input, one bias, summed
     "blend": (3, 3),  # z, a, b: z * a + (1 - z) * b
@@ -37,8 +37,8 @@ def _node(operation: str, *inputs: str) -> dict[str, Any]:
     return {"op": operation, "input": list(inputs)}
 
 
-RECIPES: dict[str, CellGraph] = {
-    # As everybody else writes it, torch too; its names are the benchmark's: j and f are torch's i and f, i its g.
+CELL_GRAPHS: dict[str, CellGraph] = {
+    # The usual LSTM, as in torch; the names are the benchmark's: j and f are torch's i and f, and i is torch's g.
     "lstm": {
         "i": _node("linear", "x", "h_prev_0"),
         "i_act": _node("activation_tanh", "i"),
@@ -54,7 +54,7 @@ RECIPES: dict[str, CellGraph] = {
         "h_new_1_act": _node("activation_tanh", "h_new_1"),
         "h_new_0": _node("elementwise_prod", "h_new_1_act", "o_act"),
     },
-    # torch's GRU: the reset gate stands behind the recurrent product and its bias, tanh(W x + b + r * (U h + c)).
+    # torch's GRU: the reset gate is applied after the recurrent product and its bias, tanh(W x + b + r * (U h + c)).
     "gru_reset_after": {
         "r": _node("linear", "x", "h_prev_0"),
         "r_act": _node("activation_sigm", "r"),
@@ -67,7 +67,7 @@ RECIPES: dict[str, CellGraph] = {
         "n_act": _node("activation_tanh", "n"),
         "h_new_0": _node("blend", "z_act", "h_prev_0", "n_act"),
     },
-    # The benchmark's own LSTM: its output gate is a tanh, where everybody else's is a sigmoid.
+    # The benchmark's own LSTM: its output gate is a tanh, not the usual sigmoid.
     "lstm_tanh_output_gate": {
         "i": _node("linear", "x", "h_prev_0"),
         "i_act": _node("activation_tanh", "i"),
@@ -135,46 +135,49 @@ RECIPES: dict[str, CellGraph] = {
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a recipe that was found to be in order."""
+    """A node of a valid cell graph."""
 
     name: str
     operation: str
     inputs: tuple[str, ...]
 
 
-def recipe_json(recipe: str | CellGraph) -> str:
-    """A recipe, or the one of a name, as JSON. Raises `BadConfig` for what is no recurrent cell."""
-    compiled(recipe)
-    entries = RECIPES[recipe] if isinstance(recipe, str) else recipe
+def cell_graph_to_json(recipe: str | CellGraph) -> str:
+    """Return a cell graph, given itself or its name, as JSON. Raises `BadConfig` for an invalid graph."""
+    compile_cell_graph(recipe)
+    entries = CELL_GRAPHS[recipe] if isinstance(recipe, str) else recipe
     written = {name: {"op": entry["op"], "input": list(entry["input"])} for name, entry in entries.items()}
     return json.dumps(written, indent=1) + "\n"
 
 
-def recipe_from_json(text: str) -> CellGraph:
-    """Raises `BadConfig` for what is not JSON, or no recurrent cell."""
+def cell_graph_from_json(text: str) -> CellGraph:
+    """Read a cell graph from JSON. Raises `BadConfig` if the text is not JSON or not a valid graph."""
     try:
         recipe = json.loads(text)
     except json.JSONDecodeError as error:
-        raise BadConfig(f"a recipe that is not JSON: {error}") from error
+        raise BadConfig(f"the cell graph is not JSON: {error}") from error
     if not isinstance(recipe, dict):
-        raise BadConfig(f"a recipe of {type(recipe).__name__}: expected an object of nodes, each with op and input")
+        raise BadConfig(f"a cell graph of {type(recipe).__name__}: expected an object of nodes, each with op and input")
     for name, entry in recipe.items():
-        _checked(name, entry)
-    compiled(recipe)
+        _check_node(name, entry)
+    compile_cell_graph(recipe)
     return recipe
 
 
-def compiled(recipe: str | CellGraph) -> tuple[Node, ...]:
-    """The nodes of a recipe, or of the one of a name, each after all that it takes. Raises `BadConfig` for what is no
-    recurrent cell: an unknown operation or input, a wrong number of inputs, a circle, or something that is of no use."""
+def compile_cell_graph(recipe: str | CellGraph) -> tuple[Node, ...]:
+    """Return the nodes of a cell graph, given itself or its name, each after its inputs.
+
+    Raises:
+        BadConfig: The graph has an unknown operation or input, a wrong number of inputs, a cycle, or an unused node.
+    """
     if isinstance(recipe, str):
-        if recipe not in RECIPES:
+        if recipe not in CELL_GRAPHS:
             raise BadConfig(
-                f"there is no recipe {recipe!r}{did_you_mean(recipe, RECIPES)} (known: {', '.join(RECIPES)})"
+                f"unknown cell graph {recipe!r}{did_you_mean(recipe, CELL_GRAPHS)} (known: {', '.join(CELL_GRAPHS)})"
             )
-        recipe = RECIPES[recipe]
-    nodes = {name: _checked(name, entry) for name, entry in recipe.items()}
-    count = states(tuple(nodes.values()))
+        recipe = CELL_GRAPHS[recipe]
+    nodes = {name: _check_node(name, entry) for name, entry in recipe.items()}
+    count = count_states(tuple(nodes.values()))
     given = {FRAME, *(f"{BEFORE}{state}" for state in range(count))}
     _check_inputs(nodes, given)
     ordered = _ordered(nodes)
@@ -182,35 +185,35 @@ def compiled(recipe: str | CellGraph) -> tuple[Node, ...]:
     return ordered
 
 
-def states(nodes: Sequence[Node]) -> int:
-    """How many states a cell carries from frame to frame. Raises `BadConfig` where one is missing."""
+def count_states(nodes: Sequence[Node]) -> int:
+    """Return the number of states that a cell carries from frame to frame. Raises `BadConfig` if one is missing."""
     names = {node.name for node in nodes}
     count = sum(name.removeprefix(AFTER).isdigit() for name in names if name.startswith(AFTER))
     missing = [f"{AFTER}{state}" for state in range(max(count, 1)) if f"{AFTER}{state}" not in names]
     if missing:
-        raise BadConfig(f"recipe: no node {missing[0]}; new states are numbered from 0, and h_new_0 is the output")
+        raise BadConfig(f"cell graph: no node {missing[0]}; new states are numbered from 0, and h_new_0 is the output")
     return count
 
 
-def _checked(name: Any, entry: Any) -> Node:
-    """One entry of a recipe, by itself."""
+def _check_node(name: Any, entry: Any) -> Node:
+    """Return one entry as a node, checked by itself."""
     if not isinstance(name, str) or not name.isidentifier() or hasattr(nn.ModuleDict(), name):
-        raise BadConfig(f"recipe: a node named {name!r}; expected letters, digits and _, and no name of a module's own")
+        raise BadConfig(f"cell graph: a node named {name!r}; expected a Python name that no torch module uses")
     if name == FRAME or name.startswith(BEFORE):
-        raise BadConfig(f"recipe: {name} is given to the cell, and cannot be a node of it")
+        raise BadConfig(f"cell graph: {name} is an input of the cell and cannot be a node")
     if not _is_entry(entry):
-        raise BadConfig(f"recipe, {name}: expected op, an operation, and input, a list of names")
+        raise BadConfig(f"cell graph, {name}: expected op, an operation, and input, a list of names")
     operation, inputs = entry["op"], tuple(entry["input"])
     if operation not in INPUTS:
         raise BadConfig(
-            f"recipe, {name}: operation {operation!r}{did_you_mean(str(operation), INPUTS)} (known: {', '.join(INPUTS)})"
+            f"cell graph, {name}: operation {operation!r}{did_you_mean(str(operation), INPUTS)} (known: {', '.join(INPUTS)})"
         )
     fewest, most = INPUTS[operation]
     if len(inputs) < fewest or (most is not None and len(inputs) > most):
         expected = f"{fewest} or more" if most is None else str(fewest)
-        raise BadConfig(f"recipe, {name}: {operation} of {len(inputs)} inputs; expected {expected}")
+        raise BadConfig(f"cell graph, {name}: {operation} of {len(inputs)} inputs; expected {expected}")
     if operation == "linear" and len(set(inputs)) < len(inputs):
-        raise BadConfig(f"recipe, {name}: linear of {', '.join(map(str, inputs))}; expected each input once")
+        raise BadConfig(f"cell graph, {name}: linear of {', '.join(map(str, inputs))}; expected each input once")
     return Node(name, operation, inputs)
 
 
@@ -226,12 +229,12 @@ def _check_inputs(nodes: Mapping[str, Node], given: set[str]) -> None:
             if name not in nodes and name not in given:
                 known = sorted(given | set(nodes))
                 raise BadConfig(
-                    f"recipe, {node.name}: input {name!r}{did_you_mean(str(name), known)} (known: {', '.join(known)})"
+                    f"cell graph, {node.name}: input {name!r}{did_you_mean(str(name), known)} (known: {', '.join(known)})"
                 )
         if FRAME in node.inputs and node.operation != "linear":
             raise BadConfig(
-                f"recipe, {node.name}: {node.operation} of x; a frame is of another width than the states, "
-                "so only a linear node takes it"
+                f"cell graph, {node.name}: {node.operation} of x; a frame has another width than the states, "
+                "so only a linear node can take it"
             )
 
 
@@ -240,27 +243,25 @@ def _ordered(nodes: Mapping[str, Node]) -> tuple[Node, ...]:
         names = graphlib.TopologicalSorter({name: node.inputs for name, node in nodes.items()}).static_order()
         return tuple(nodes[name] for name in names if name in nodes)
     except graphlib.CycleError as error:
-        raise BadConfig(
-            f"recipe: a circle, {' -> '.join(error.args[1])}; a node may not take what comes of it"
-        ) from error
+        raise BadConfig(f"cell graph: a cycle, {' -> '.join(error.args[1])}; a node cannot depend on itself") from error
 
 
 def _check_use(nodes: Mapping[str, Node], given: set[str]) -> None:
-    reached = _reached(nodes, [f"{AFTER}{state}" for state in range(states(tuple(nodes.values())))])
+    reached = _reached(nodes, [f"{AFTER}{state}" for state in range(count_states(tuple(nodes.values())))])
     unused = [name for name in [*sorted(given), *nodes] if name not in reached]
     if unused:
-        raise BadConfig(f"recipe: {', '.join(unused)} unused: no new state comes of it")
+        raise BadConfig(f"cell graph: {', '.join(unused)} unused: no new state depends on it")
 
 
-def idle(nodes: Sequence[Node]) -> frozenset[str]:
-    """Nodes that never reach the output, neither within a frame nor through the states: a state may feed itself alone."""
+def idle_nodes(nodes: Sequence[Node]) -> frozenset[str]:
+    """Return the nodes that never reach the output, within a frame or through the states: a state may feed only itself."""
     known = {node.name: node for node in nodes}
-    across = {f"{BEFORE}{number}": f"{AFTER}{number}" for number in range(states(nodes))}
+    across = {f"{BEFORE}{number}": f"{AFTER}{number}" for number in range(count_states(nodes))}
     return frozenset(known) - _reached(known, [f"{AFTER}0"], across)
 
 
 def _reached(nodes: Mapping[str, Node], targets: list[str], across: Mapping[str, str] | None = None) -> set[str]:
-    """All that the targets are made of; `across` says what a name was in the frame before."""
+    """Return all nodes that the targets depend on; `across` maps a previous state to its node in the frame before."""
     reached: set[str] = set()
     left = list(targets)
     while left:

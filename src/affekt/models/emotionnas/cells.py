@@ -1,5 +1,5 @@
-"""The cells of EmotionNAS's spectrogram branch (section 2.1), as DARTS builds them (Liu et al., ICLR 2019): one that holds
-every candidate operation on every edge, for the search, and one made from a genotype."""
+"""The cells of EmotionNAS's spectrogram branch (section 2.1), as in DARTS (Liu et al., ICLR 2019): the cell of
+the supernet, with all candidate operations on every edge, and the cell derived from a genotype."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch import Tensor, nn
 from affekt.models.emotionnas.convolutions import channels_last, even_gradient
 from affekt.models.emotionnas.genotypes import KINDS, Genes
 from affekt.models.emotionnas.mixed_ops import ActiveOps, MixedEdges
-from affekt.models.emotionnas.operations import OPERATIONS, ConvNorm, FactorizedReduce, Image, NewImage, operation
+from affekt.models.emotionnas.operations import OPERATIONS, ConvNorm, FactorizedReduce, Image, NewImage, make_operation
 
-Earlier = Float[Tensor, "batch earlier_channels earlier_height earlier_width"]  # what the cell before the last gave
+Earlier = Float[Tensor, "batch earlier_channels earlier_height earlier_width"]  # output of the cell before the last
 
 
 def edges_of(nodes: int) -> int:
-    """Edges of a cell: node i has one from each of the 2 + i before it."""
+    """Return the number of edges of a cell: node i has one from each of the 2 + i states before it."""
     return sum(2 + node for node in range(nodes))
 
 
 def edges_from(source: int, nodes: int) -> list[int]:
-    """Which of a cell's edges, by target node and then by source, leave one state; by target."""
+    """Return the indices of the edges that leave a state. Edges are numbered by target node, then by source."""
     return [edges_of(node) + source for node in range(max(source - 1, 0), nodes)]
 
 
 class Architecture(nn.Module):
-    """The architecture's weights before their softmax, alpha: `normal` and `reduce`, (edges, operations) each.
+    """The architecture weights alpha, before their softmax: `normal` and `reduce`, (edges, operations) each.
 
-    They are buffers that take a gradient, not parameters: `parameters()` holds the network's weights, which another
-    optimiser trains on other data, and which the paper's counts are of. As buffers they are saved, loaded and moved with
-    the network, and remain the same tensors, so that an optimiser that was given them goes on.
+    They are buffers with a gradient, not parameters: `parameters()` holds the network weights, which another optimiser
+    trains on other data and which the paper counts. As buffers they are saved, loaded and moved with the network. They stay
+    the same tensors when moved, so that an optimiser that holds them remains valid.
     """
 
     normal: Tensor
@@ -40,11 +40,11 @@ class Architecture(nn.Module):
 
     def __init__(self, nodes: int) -> None:
         super().__init__()
-        for kind in KINDS:  # near zero: every operation begins with the same share
+        for kind in KINDS:  # near zero: all operations begin with almost the same weight
             self.register_buffer(kind, (1e-3 * torch.randn(edges_of(nodes), len(OPERATIONS))).requires_grad_())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Architecture:
-        """As a module moves its parameters: in place, and leaves of the graph afterwards."""
+        """Move the buffers as a module moves its parameters: in place, and still leaves of the graph afterwards."""
         before = dict(self.named_buffers())
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for kind, alpha in before.items():
@@ -59,10 +59,14 @@ class Architecture(nn.Module):
 
 
 class Cell(nn.Module):
-    """What both kinds have: their inputs, from the cell before the last (`preprocess0`) and from the last (`preprocess1`),
-    are brought to the cell's channels. Where the last one halved the image, the one before it is halved here.
+    """The part that both kinds of cells share: `preprocess0` and `preprocess1` bring the outputs of the cell before the last
+    and of the last to the cell's channels. If the last cell halved the image, `preprocess0` halves its input, too.
 
-    before: channels of the two inputs.
+    Args:
+        before: Channels of the two inputs.
+        channels: Channels of the cell's nodes.
+        halved: Whether the last cell halved the image.
+        affine: Whether the norms have weights.
     """
 
     def __init__(self, before: tuple[int, int], channels: int, *, halved: bool, affine: bool) -> None:
@@ -73,10 +77,11 @@ class Cell(nn.Module):
 
 
 class SearchCell(Cell):
-    """Every node is the sum of all operations on its edges by their shares, eq. 2; the output is the nodes side by side.
+    """A cell of the supernet: every node is the weighted sum of all operations on its edges (eq. 2), and the output is the
+    concatenation of the nodes.
 
-    `fans.S` are the edges from state S: the two inputs are 0 and 1, the first node is 2. In a reduction cell those from the
-    two inputs have stride 2.
+    `fans.S` are the edges from state S: the two inputs are 0 and 1, the first node is 2. In a reduction cell the edges from
+    the two inputs have stride 2.
     """
 
     def __init__(self, before: tuple[int, int], channels: int, nodes: int, *, reduction: bool, halved: bool) -> None:
@@ -88,28 +93,30 @@ class SearchCell(Cell):
         )
 
     def forward(
-        self, first: Earlier, second: Image, shares: Float[Tensor, "edges operations"], live: ActiveOps
+        self, first: Earlier, second: Image, weights: Float[Tensor, "edges operations"], active: ActiveOps
     ) -> NewImage:
-        """From the outputs of the cell before the last and of the last."""
-        given = [
-            fan(preprocess(x), shares[edges], [live[edge] for edge in edges])
-            for fan, edges, preprocess, x in zip(
+        """Return the output for the outputs of the cell before the last and of the last."""
+        from_inputs = [
+            mixed(preprocess(x), weights[edges], [active[edge] for edge in edges])
+            for mixed, edges, preprocess, x in zip(
                 self.fans, self.edges, (self.preprocess0, self.preprocess1), (first, second), strict=False
             )
         ]
-        nodes, coming = [], given[0] + given[1]  # what all nodes to come have been given so far, side by side
-        for fan, edges in zip(self.fans[2:], self.edges[2:], strict=True):
-            node, coming = coming.tensor_split([fan.channels], dim=1)
+        # `sums` holds what the remaining nodes have received so far, as channels side by side.
+        nodes, sums = [], from_inputs[0] + from_inputs[1]
+        for mixed, edges in zip(self.fans[2:], self.edges[2:], strict=True):
+            node, sums = sums.tensor_split([mixed.channels], dim=1)
             nodes.append(channels_last(node))
-            coming = coming + fan(nodes[-1], shares[edges], [live[edge] for edge in edges])
-        return torch.cat([*nodes, coming], dim=1)
+            sums = sums + mixed(nodes[-1], weights[edges], [active[edge] for edge in edges])
+        return torch.cat([*nodes, sums], dim=1)
 
 
 class DerivedCell(Cell):
-    """A cell made from a genotype: every node is the sum of two operations; the output is the nodes side by side.
+    """A cell derived from a genotype: every node is the sum of two operations, and the output is the concatenation of the
+    nodes.
 
-    `edges.E` is the E-th operation of the genotype. In training each operation but the identity is left out for a whole
-    utterance with probability `drop_path`, and scaled up where it stays.
+    `edges.E` is the E-th operation of the genotype. In training every operation except the identity is dropped for a whole
+    utterance with probability `drop_path`; if it is kept, its output is scaled up.
     """
 
     def __init__(
@@ -125,20 +132,20 @@ class DerivedCell(Cell):
         super().__init__(before, channels, halved=halved, affine=True)
         self.sources, self.drop_path = [source for _, source in genes], drop_path
         self.edges = nn.ModuleList(
-            operation(name, channels, 2 if reduction and source < 2 else 1) for name, source in genes
+            make_operation(name, channels, 2 if reduction and source < 2 else 1) for name, source in genes
         )
 
     def forward(self, first: Earlier, second: Image) -> NewImage:
-        """From the outputs of the cell before the last and of the last."""
+        """Return the output for the outputs of the cell before the last and of the last."""
         states = [self.preprocess0(first), self.preprocess1(second)]
         for edge in range(0, len(self.edges), 2):
-            states.append(even_gradient(self._along(edge, states) + self._along(edge + 1, states)))
+            states.append(even_gradient(self._apply_edge(edge, states) + self._apply_edge(edge + 1, states)))
         return torch.cat(states[2:], dim=1)
 
-    def _along(self, edge: int, states: list[Tensor]) -> Tensor:
-        one = self.edges[edge]
-        x = one(states[self.sources[edge]])
-        if not self.training or not self.drop_path or isinstance(one, nn.Identity):
+    def _apply_edge(self, edge: int, states: list[Tensor]) -> Tensor:
+        operation = self.edges[edge]
+        x = operation(states[self.sources[edge]])
+        if not self.training or not self.drop_path or isinstance(operation, nn.Identity):
             return x
         kept = torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - self.drop_path)
         return x * kept / (1 - self.drop_path)

@@ -1,9 +1,9 @@
-"""The two halves of a separable convolution, depthwise and pointwise, quick on a processor in both directions.
+"""The two halves of a separable convolution, depthwise and pointwise, with a forward and backward pass fast on a CPU.
 
-The library's own gradient of a depthwise convolution's weights is slow for kernels wider than three pixels, and both
-gradients are for kernels that skip pixels: ten times the cost of the convolution. The same sums can be asked for in forms
-that are quick: the gradient of the image is a convolution again, with the kernel turned round; that of a wide kernel is put
-together from narrow pieces; and an image seen at every other pixel is four small images, each seen at every pixel.
+torch's own gradient of a depthwise convolution's weights is slow for kernels wider than three pixels, and both gradients are
+slow for dilated kernels: ten times the cost of the convolution. The same sums have faster forms: the gradient of the image
+is a convolution with the flipped kernel; the gradient of a wide kernel is assembled from narrow pieces; and a dilated
+convolution of an image is an ordinary one of the four images of every other pixel.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-NARROW = 3  # pixels: kernels as narrow have a quick gradient, however tall they are
+NARROW = 3  # pixels: kernels of at most this width have a fast gradient, whatever their height
 
 Image = Float[Tensor, "batch channels height width"]
 Kernels = Float[Tensor, "channels 1 size size"]
 
 
 def channels_last(x: Image) -> Image:
-    """Laid out pixel by pixel, as everything here is quickest on a processor."""
+    """Return the image in channels-last layout on a CPU, where everything here is fastest in it."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
 def even_gradient(x: Image) -> Image:
-    """The same; its gradient is laid out anew where it comes as a part of another, which the library's norms are slow on."""
+    """Return the image unchanged, but make its gradient contiguous: torch's norms are slow on a slice of another gradient."""
     if x.requires_grad and not torch.compiler.is_exporting():
         x.register_hook(channels_last)
     return x
 
 
 class Depthwise(nn.Conv2d):
-    """Each channel convolved by itself, with zeros around the image and no bias; `stride` 2 halves height and width.
+    """A depthwise convolution with zero padding and no bias; `stride` 2 halves height and width.
 
-    The size is odd. Shapes and weights are those of `torch.nn.Conv2d` with as many groups as channels.
+    The kernel size is odd. Shapes and weights are those of `torch.nn.Conv2d` with one group per channel.
     """
 
     def __init__(self, channels: int, size: int, stride: int, dilation: int) -> None:
@@ -50,7 +50,7 @@ class Depthwise(nn.Conv2d):
 
 
 class Pointwise(nn.Conv2d):
-    """Channels mixed pixel by pixel, without a bias."""
+    """A pointwise (1 x 1) convolution without bias."""
 
     def __init__(self, channels: int, new_channels: int) -> None:
         super().__init__(channels, new_channels, 1, bias=False)
@@ -62,9 +62,9 @@ class Pointwise(nn.Conv2d):
 def pointwise(
     x: Image, weight: Float[Tensor, "new_channels channels_of_a_group 1 1"], groups: int = 1
 ) -> Float[Tensor, "batch new_channels height width"]:
-    """As `Pointwise`, with a weight of the caller's, in groups.
+    """Apply a pointwise convolution with the given weight, in groups.
 
-    With one thread the library has a quick way for 16 images and more, and a slow one for fewer; rows of pixels do as well.
+    With one thread torch is slow for fewer than 16 images, which are therefore passed as rows of pixels.
     """
     if torch.compiler.is_exporting() or len(x) >= 16 or not x.is_contiguous(memory_format=torch.channels_last):
         return F.conv2d(x, weight, groups=groups)
@@ -73,11 +73,11 @@ def pointwise(
 
 
 def depthwise(x: Image, kernels: Kernels, stride: int, dilation: int) -> Float[Tensor, "batch channels new_h new_w"]:
-    """As `Depthwise`, with kernels of the caller's."""
-    if stride == dilation == 2:  # only every other pixel is ever seen
+    """Apply a depthwise convolution with the given kernels."""
+    if stride == dilation == 2:  # only every other pixel is used
         x, stride, dilation = x[:, :, ::2, ::2], 1, 1
     if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_exporting():
-        if torch.is_autocast_enabled("cpu"):  # here, for the way back is outside, and would find two precisions
+        if torch.is_autocast_enabled("cpu"):  # the backward pass runs outside autocast and would meet two precisions
             dtype = torch.get_autocast_dtype("cpu")
             x, kernels = x.to(dtype), kernels.to(dtype)
         return _Depthwise.apply(x, kernels, stride, dilation)  # type: ignore[no-untyped-call]
@@ -90,7 +90,7 @@ def _convolved(x: Tensor, kernels: Tensor, stride: int, dilation: int) -> Tensor
 
 
 class _Depthwise(torch.autograd.Function):
-    """The backward pass is made of differentiable functions, so that gradients of gradients are right too."""
+    """Depthwise convolution with a fast, itself differentiable, backward pass."""
 
     @staticmethod
     def forward(x: Tensor, kernels: Tensor, stride: int, dilation: int) -> Tensor:
@@ -117,32 +117,32 @@ def _gradient_of_image(gradient: Tensor, kernels: Tensor, stride: int, dilation:
     if stride == 1:
         return _convolved(gradient, kernels.flip(2, 3), 1, dilation)
     reach = kernels.shape[-1] // 2
-    missing = [shape[d] - (stride * (gradient.shape[d] - 1) + 1) for d in (2, 3)]  # rows and columns past the last one
+    missing = [shape[d] - (stride * (gradient.shape[d] - 1) + 1) for d in (2, 3)]  # rows and columns after the last one
     return F.conv_transpose2d(gradient, kernels, None, stride, reach, missing, groups=len(kernels))
 
 
 def _gradient_of_kernels(x: Tensor, gradient: Tensor, size: int, stride: int, dilation: int) -> Tensor:
     if stride == 1:
-        x, gradient = _filled(x, size, dilation), _filled(gradient, size, dilation)
+        x, gradient = _padded(x, size, dilation), _padded(gradient, size, dilation)
     if dilation == 2:
         x, gradient = _quarters(x), _quarters(gradient)
     channels, columns, reach = x.shape[1], gradient.shape[3], size // 2
     padding = (reach, reach)
-    if size > NARROW:  # the pieces take their columns from an image that has its zeros around it already
+    if size > NARROW:  # the pieces take their columns from an image that is already padded
         x, padding = F.pad(x, (reach, reach)), (reach, 0)
     pieces = []
     for left in range(0, size, NARROW):
         width = min(NARROW, size - left)
         seen = x if size <= NARROW else x[..., left : left + stride * (columns - 1) + width]
-        form = (channels, 1, size, width)
-        pieces.append(torch.nn.grad.conv2d_weight(seen, form, gradient, stride, padding, groups=channels))
+        shape = (channels, 1, size, width)
+        pieces.append(torch.nn.grad.conv2d_weight(seen, shape, gradient, stride, padding, groups=channels))
     return torch.cat(pieces, dim=3) if len(pieces) > 1 else pieces[0]
 
 
-def _filled(x: Tensor, size: int, dilation: int) -> Tensor:
-    """With zeros at the end, so that the image is as high as the kernel reaches, and can be cut into `_quarters`.
+def _padded(x: Tensor, size: int, dilation: int) -> Tensor:
+    """Pad with zeros at the end until the image is at least as high as the kernel and can be cut into `_quarters`.
 
-    Images that are lower than the kernel have no quick gradient either.
+    Images lower than the kernel have no fast gradient either.
     """
     height, width = x.shape[2:]
     below, right = max(-height % dilation, dilation * size - height), -width % dilation
@@ -150,5 +150,5 @@ def _filled(x: Tensor, size: int, dilation: int) -> Tensor:
 
 
 def _quarters(x: Tensor) -> Tensor:
-    """The four images of every other pixel, one after another in the batch."""
+    """Return the four images of every other pixel, concatenated along the batch."""
     return torch.cat([x[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)])

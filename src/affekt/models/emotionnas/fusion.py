@@ -1,5 +1,5 @@
 """EmotionNAS's decision-level fusion (Sun et al., arXiv 2203.13617 v1, sections 2.3 and 3.3): a perceptron of three layers,
-8-8-4-4 for four emotions, over the probabilities that two finished branches give."""
+8-8-4-4 for four emotions, over the probabilities of two trained branches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from affekt.models.layers import Classifier
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """The two branches' settings, and how they are put together."""
+    """The settings of the two branches and of their fusion."""
 
     spectrogram: SpectrogramBranchConfig = field(default_factory=SpectrogramBranchConfig)
     recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)

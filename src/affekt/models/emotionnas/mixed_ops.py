@@ -1,9 +1,9 @@
-"""All candidate operations on all edges that leave one state of a cell, in few passes: eq. 2 of EmotionNAS, with the
-operations of DARTS (Liu et al., ICLR 2019) as the search's network has them, whose norms are without weights.
+"""Mixed operations (eq. 2 of EmotionNAS): all candidate operations on all edges that leave one state, in few passes.
 
-The edges of a fan stand side by side as channels, so that one convolution does the same operation on all of them. What has
-no weights is done once for all edges: the ReLU, the poolings with their norms, the identity. An operation's share is the
-weight of the norm behind it. What has no share, an exact zero, is not computed.
+The operations are those of DARTS (Liu et al., ICLR 2019) as the supernet has them, with norms without weights. The edges are
+concatenated as channels, so that one convolution computes the same operation on all of them. Operations without weights are
+computed once for all edges: the ReLU, the poolings with their norms, the identity. The weight of an operation, its softmax
+of alpha, is applied as the weight of the norm after it. Operations whose weight is exactly zero are not computed.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from torch import Tensor, nn
 from affekt.models.emotionnas.convolutions import channels_last, depthwise, even_gradient, pointwise
 from affekt.models.emotionnas.operations import OPERATIONS, Image, NewImage, check_even
 
-ActiveOps = Sequence[Sequence[bool]]  # of each edge, which of `OPERATIONS` is computed
+ActiveOps = Sequence[Sequence[bool]]  # for each edge, which of `OPERATIONS` are computed
 
 
 @dataclass(frozen=True)
 class ActiveEdges:
-    """Those of `edges` edges that are computed. A tensor of all edges has as many rows, or channels, for each in turn."""
+    """The edges that are computed, out of `edges`. A tensor of all edges has equally many rows or channels for each."""
 
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     edges: int
 
     @property
     def all(self) -> bool:
-        return len(self.places) == self.edges
+        return len(self.indices) == self.edges
 
-    def of(self, tensor: Tensor) -> Tensor:
-        """The kept edges' rows."""
-        return tensor if self.all else tensor.unflatten(0, (self.edges, -1))[list(self.places)].flatten(0, 1)
+    def select(self, tensor: Tensor) -> Tensor:
+        """Return the rows of the active edges."""
+        return tensor if self.all else tensor.unflatten(0, (self.edges, -1))[list(self.indices)].flatten(0, 1)
 
-    def put(self, tensor: Tensor, rows: Tensor) -> None:
-        """Into the kept edges' rows."""
+    def update(self, tensor: Tensor, rows: Tensor) -> None:
+        """Write the rows of the active edges into `tensor`."""
         if not self.all:
-            tensor.view(self.edges, -1)[list(self.places)] = rows.view(len(self.places), -1)
+            tensor.view(self.edges, -1)[list(self.indices)] = rows.view(len(self.indices), -1)
 
     def spread(self, x: Image) -> NewImage:
-        """The channels of all edges again: zeros for those that are not kept."""
+        """Return the channels of all edges, with zeros for the inactive ones."""
         if self.all:
             return x
-        parts = dict(zip(self.places, x.chunk(len(self.places), dim=1), strict=True))
-        nothing = torch.zeros_like(parts[self.places[0]])
-        return torch.cat([parts.get(edge, nothing) for edge in range(self.edges)], dim=1)
+        channels = dict(zip(self.indices, x.chunk(len(self.indices), dim=1), strict=True))
+        zeros = torch.zeros_like(channels[self.indices[0]])
+        return torch.cat([channels.get(edge, zeros) for edge in range(self.edges)], dim=1)
 
 
 class EdgeNorm(nn.Module):
-    """Of every channel of every edge, as `torch.nn.BatchNorm2d` without weights of its own: an edge's share is the weight."""
+    """Batch norm of every channel of every edge; the weight of an edge's operation is the norm's weight."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -65,19 +65,19 @@ class EdgeNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(edges * channels))
         self.register_buffer("running_var", torch.ones(edges * channels))
 
-    def forward(self, kept: ActiveEdges, x: Image, shares: Float[Tensor, " edges"] | None) -> Image:
-        mean, variance = kept.of(self.running_mean), kept.of(self.running_var)
-        # A row of its own for each channel: the library's norm reads weights that share their memory wrongly.
-        weight = None if shares is None else kept.of(shares.repeat_interleave(self.channels))
+    def forward(self, active: ActiveEdges, x: Image, weights: Float[Tensor, " edges"] | None) -> Image:
+        mean, variance = active.select(self.running_mean), active.select(self.running_var)
+        # Repeated for each channel, because torch's norm misreads an expanded weight.
+        weight = None if weights is None else active.select(weights.repeat_interleave(self.channels))
         x = F.batch_norm(x, mean, variance, weight, None, self.training)
         if self.training:
-            kept.put(self.running_mean, mean)
-            kept.put(self.running_var, variance)
+            active.update(self.running_mean, mean)
+            active.update(self.running_var, variance)
         return x
 
 
-class Separated(nn.Module):
-    """On every edge: each channel convolved by itself, channels mixed pixel by pixel, normalisation; of a ReLU's output.
+class SeparableConvs(nn.Module):
+    """Depthwise and pointwise convolution and norm on every edge, for inputs after a ReLU.
 
     `depthwise` is (edges * channels, 1, size, size), `pointwise` is (edges * channels, channels, 1, 1), edge by edge.
     """
@@ -90,31 +90,31 @@ class Separated(nn.Module):
         self.pointwise = nn.Conv2d(width, width, 1, groups=edges, bias=False)
         self.norm = EdgeNorm(edges, channels)
 
-    def forward(self, kept: ActiveEdges, x: Image, shares: Float[Tensor, " edges"] | None) -> NewImage:
-        x = depthwise(x, kept.of(self.depthwise.weight), self.stride, self.dilation)
-        return self.norm(kept, pointwise(x, kept.of(self.pointwise.weight), len(kept.places)), shares)
+    def forward(self, active: ActiveEdges, x: Image, weights: Float[Tensor, " edges"] | None) -> NewImage:
+        x = depthwise(x, active.select(self.depthwise.weight), self.stride, self.dilation)
+        return self.norm(active, pointwise(x, active.select(self.pointwise.weight), len(active.indices)), weights)
 
 
 class Convolution(nn.ModuleList):
-    """`sep_conv`, of two `Separated`, or `dil_conv`, of one."""
+    """`sep_conv`, two `SeparableConvs`, or `dil_conv`, one."""
 
     def __init__(self, name: str, edges: int, channels: int, stride: int) -> None:
         size = 5 if name.endswith("5x5") else 3
         self.dilated = name.startswith("dil")
-        if self.dilated:  # at stride 2 it is given every other pixel, which is all it ever sees
-            super().__init__([Separated(edges, channels, size, 1, 1 if stride == 2 else 2)])
+        if self.dilated:  # at stride 2 it receives every other pixel, all that it uses
+            super().__init__([SeparableConvs(edges, channels, size, 1, 1 if stride == 2 else 2)])
         else:
-            super().__init__(Separated(edges, channels, size, step, 1) for step in (stride, 1))
+            super().__init__(SeparableConvs(edges, channels, size, step, 1) for step in (stride, 1))
 
-    def forward(self, kept: ActiveEdges, x: Image, shares: Float[Tensor, " edges"]) -> NewImage:
+    def forward(self, active: ActiveEdges, x: Image, weights: Float[Tensor, " edges"]) -> NewImage:
         *before, last = self
-        for one in before:
-            x = one(kept, x, None).relu_()
-        return last(kept, x, shares)
+        for layer in before:
+            x = layer(active, x, None).relu_()
+        return last(active, x, weights)
 
 
 class FactorizedReduce(nn.Module):
-    """`skip_connect` at stride 2: half of an edge's channels from the pixels at even places, half from those at odd ones.
+    """`skip_connect` at stride 2: half of an edge's channels from the pixels at even positions, half from those at odd ones.
 
     `even` and `odd` are (edges * channels / 2, channels, 1, 1), edge by edge.
     """
@@ -125,16 +125,16 @@ class FactorizedReduce(nn.Module):
         self.odd = nn.Conv2d(channels, edges * (channels // 2), 1, bias=False)
         self.norm = EdgeNorm(edges, 2 * (channels // 2))
 
-    def forward(self, kept: ActiveEdges, even: Image, odd: Image, shares: Float[Tensor, " edges"]) -> NewImage:
-        halves = [pointwise(x, kept.of(one.weight)) for x, one in ((even, self.even), (odd, self.odd))]
-        both = torch.stack([half.unflatten(1, (len(kept.places), -1)) for half in halves], dim=2)
-        return self.norm(kept, channels_last(both.flatten(1, 3)), shares)
+    def forward(self, active: ActiveEdges, even: Image, odd: Image, weights: Float[Tensor, " edges"]) -> NewImage:
+        halves = [pointwise(x, active.select(layer.weight)) for x, layer in ((even, self.even), (odd, self.odd))]
+        both = torch.stack([half.unflatten(1, (len(active.indices), -1)) for half in halves], dim=2)
+        return self.norm(active, channels_last(both.flatten(1, 3)), weights)
 
 
 class MixedEdges(nn.Module):
-    """All edges from one state to `edges` nodes. The nodes' images come out side by side.
+    """The mixed operations on all edges from one state to `edges` nodes; their outputs are concatenated as channels.
 
-    Submodules are named after the operations that have weights or statistics. The poolings are norms of the one source.
+    Submodules are named after the operations that have weights or statistics. Those of the poolings are norms.
     """
 
     def __init__(self, edges: int, channels: int, stride: int) -> None:
@@ -146,30 +146,30 @@ class MixedEdges(nn.Module):
         for name in OPERATIONS[4:]:
             self.add_module(name, Convolution(name, edges, channels, stride))
 
-    def forward(self, state: Image, shares: Float[Tensor, "edges operations"], live: ActiveOps) -> NewImage:
-        parts = [
-            part
-            for part in (self._weightless(state, shares, live), self._weighted(state, shares, live))
-            if part is not None
+    def forward(self, state: Image, weights: Float[Tensor, "edges operations"], active: ActiveOps) -> NewImage:
+        terms = [
+            term
+            for term in (self._weightless(state, weights, active), self._weighted(state, weights, active))
+            if term is not None
         ]
-        if not parts:
+        if not terms:
             rows, columns = (-(-side // self.stride) for side in state.shape[2:])
             return state.new_zeros(len(state), self.edges * self.channels, rows, columns)
-        return even_gradient(sum(parts[1:], start=parts[0]))
+        return even_gradient(sum(terms[1:], start=terms[0]))
 
-    def _kept(self, name: str, live: ActiveOps) -> ActiveEdges:
-        return ActiveEdges(tuple(edge for edge, row in enumerate(live) if row[OPERATIONS.index(name)]), self.edges)
+    def _active(self, name: str, active: ActiveOps) -> ActiveEdges:
+        return ActiveEdges(tuple(edge for edge, row in enumerate(active) if row[OPERATIONS.index(name)]), self.edges)
 
-    def _weightless(self, state: Image, shares: Tensor, live: ActiveOps) -> NewImage | None:
-        """Once for all edges, which a product of matrices then gives their shares."""
+    def _weightless(self, state: Image, weights: Tensor, active: ActiveOps) -> NewImage | None:
+        """Compute the operations without weights once for all edges; a matrix product weights them for each edge."""
         images, rows = [], []
         for name in ("max_pool_3x3", "avg_pool_3x3", "skip_connect")[: 4 - self.stride]:
-            if self._kept(name, live).places:
+            if self._active(name, active).indices:
                 images.append(state if name == "skip_connect" else self._pooled(state, name))
-                rows.append(shares[:, OPERATIONS.index(name)])
+                rows.append(weights[:, OPERATIONS.index(name)])
         if not images:
             return None
-        eye = torch.eye(self.channels, dtype=shares.dtype, device=shares.device)
+        eye = torch.eye(self.channels, dtype=weights.dtype, device=weights.device)
         mixing = einsum(torch.stack(rows), eye, "image edge, new old -> edge new image old")
         return pointwise(
             torch.cat(images, dim=1), rearrange(mixing, "edge new image old -> (edge new) (image old) 1 1")
@@ -178,30 +178,30 @@ class MixedEdges(nn.Module):
     def _pooled(self, state: Image, name: str) -> NewImage:
         if name.startswith("max"):
             pooled = F.max_pool2d(state, 3, self.stride, padding=1)
-        else:  # beyond the image there is nothing: only real pixels count
+        else:  # the padding does not count in the mean
             pooled = F.avg_pool2d(state, 3, self.stride, padding=1, count_include_pad=False)
         return even_gradient(getattr(self, name)(ActiveEdges((0,), 1), pooled, None))
 
-    def _weighted(self, state: Image, shares: Tensor, live: ActiveOps) -> NewImage | None:
-        """What has weights of its own on every edge; the sum of all operations."""
-        seen = self._seen(state.relu())
-        beside = cache(lambda pixels, copies: torch.cat([seen[pixels]] * copies, dim=1))
+    def _weighted(self, state: Image, weights: Tensor, active_ops: ActiveOps) -> NewImage | None:
+        """Return the sum of the operations that have weights or statistics for every edge."""
+        views = self._views(state.relu())
+        copied = cache(lambda pixels, copies: torch.cat([views[pixels]] * copies, dim=1))
         total: Tensor | None = None
         for column, name in enumerate(OPERATIONS):
-            one, kept = getattr(self, name, None), self._kept(name, live)
-            if not kept.places or not isinstance(one, FactorizedReduce | Convolution):
+            operation, active = getattr(self, name, None), self._active(name, active_ops)
+            if not active.indices or not isinstance(operation, FactorizedReduce | Convolution):
                 continue
-            if isinstance(one, FactorizedReduce):
-                x = one(kept, seen["even"], seen["odd"], shares[:, column])
+            if isinstance(operation, FactorizedReduce):
+                x = operation(active, views["even"], views["odd"], weights[:, column])
             else:
-                pixels = "even" if self.stride == 2 and one.dilated else "all"
-                x = one(kept, beside(pixels, len(kept.places)), shares[:, column])
-            x = kept.spread(x)
+                pixels = "even" if self.stride == 2 and operation.dilated else "all"
+                x = operation(active, copied(pixels, len(active.indices)), weights[:, column])
+            x = active.spread(x)
             total = x if total is None else total.add_(x)
         return total
 
-    def _seen(self, state: Image) -> dict[str, Image]:
-        """By which pixels an operation sees."""
+    def _views(self, state: Image) -> dict[str, Image]:
+        """Return the images for operations that use all pixels, or those at even or odd positions."""
         if self.stride == 1:
             return {"all": state}
         check_even(state)

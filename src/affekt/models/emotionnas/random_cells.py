@@ -1,7 +1,7 @@
-"""Recipes drawn at random, as the benchmark drew its own (Klyuchnikov et al., "NAS-Bench-NLP", arXiv 2006.07116, section 3,
-and the program published with it), and a name for each that two spellings of one cell share.
+"""Random recurrent cells, drawn as in the benchmark (Klyuchnikov et al., "NAS-Bench-NLP", arXiv 2006.07116, section 3,
+and the program published with it), and a fingerprint that is the same for equivalent cell graphs.
 
-Facts are the benchmark's; where its paper is silent they are those of its program, and said so below.
+Where the paper is silent, the published program decides; comments say so.
 """
 
 from __future__ import annotations
@@ -15,14 +15,23 @@ from typing import Any
 import numpy as np
 
 from affekt.errors import BadConfig
-from affekt.models.emotionnas.cell_graphs import AFTER, BEFORE, FRAME, INPUTS, CellGraph, Node, compiled, states
+from affekt.models.emotionnas.cell_graphs import (
+    AFTER,
+    BEFORE,
+    FRAME,
+    INPUTS,
+    CellGraph,
+    Node,
+    compile_cell_graph,
+    count_states,
+)
 
-TRIES = 10_000  # by the published settings about one draft in six is a cell
+TRIES = 10_000  # with the published settings about one draft in six is a valid cell
 
 
 @dataclass(frozen=True)
 class DrawConfig:
-    """The published settings. Weights are relative: an operation's share is its own by their sum."""
+    """The published settings. Weights are relative: an operation's probability is its weight divided by their sum."""
 
     states: int = 2
     nodes: int = 7  # besides as many as there are states
@@ -46,57 +55,60 @@ class DrawConfig:
 
 
 def _check(weights: Mapping[Any, float], known: Sequence[Any], name: str) -> None:
-    for one, weight in weights.items():
-        if one not in known:
-            raise BadConfig(f"{name}: {one!r} is none of {', '.join(map(str, known))}")
+    for key, weight in weights.items():
+        if key not in known:
+            raise BadConfig(f"{name}: unknown {key!r} (known: {', '.join(map(str, known))})")
         if not 0 <= weight < float("inf"):
-            raise BadConfig(f"{name}: {one} weighs {weight}; expected 0 or more")
+            raise BadConfig(f"{name}: {key} has weight {weight}; expected 0 or more")
     if not sum(weights.values()) > 0:
-        raise BadConfig(f"{name}: nothing weighs more than 0, so that nothing can be drawn")
+        raise BadConfig(f"{name}: all weights are 0; expected one above 0")
 
 
-def draw_cell_graph(generator: np.random.Generator, config: DrawConfig | None = None) -> CellGraph:
-    """A recipe that `compiled` takes. The same generator gives the same recipe.
+def random_cell_graph(generator: np.random.Generator, config: DrawConfig | None = None) -> CellGraph:
+    """Return a random cell graph. A generator in the same state gives the same graph.
 
-    Drafts are drawn until one uses the frame and every state before it, and has no new state that takes one of those
-    directly. Raises `BadConfig` for settings by which none of very many drafts is a cell.
+    Drafts are drawn until one uses the frame and every previous state, and none of its new states takes a previous state
+    directly.
+
+    Raises:
+        BadConfig: None of very many drafts with these settings is a valid cell.
     """
     config = config or DrawConfig()
     for _ in range(TRIES):
         draft = _pruned(_with_states(_draft(generator, config), generator, config.states), config.states)
-        if _in_order(draft, config.states):
-            compiled(draft)
+        if _is_valid(draft, config.states):
+            compile_cell_graph(draft)
             return draft
-    raise BadConfig(f"no cell among {TRIES} drafts by {config}; allow more nodes, or let more of them be linear")
+    raise BadConfig(f"none of {TRIES} drafts with {config} is a valid cell: allow more nodes, or more linear ones")
 
 
 def _draft(generator: np.random.Generator, config: DrawConfig) -> dict[str, dict[str, Any]]:
-    """Nodes one by one until there are enough; what they take is drawn without repetition from what there is by then."""
+    """Add nodes until there are enough; inputs are drawn without repetition from the nodes that exist by then."""
     before = [f"{BEFORE}{state}" for state in range(config.states)]
     draft: dict[str, dict[str, Any]] = {}
     active: list[str] = []
     while len(draft) < config.states + config.nodes:
-        operation = _drawn(generator, config.operations)
+        operation = _weighted_choice(generator, config.operations)
         if operation == "linear":
-            # The program's: a linear node takes the frame, states and activations, not the raw values of other nodes.
+            # The program's rule: a linear node takes the frame, states and activations, not the raw values of other nodes.
             choice = [FRAME, *before, *active]
-            count = min(int(_drawn(generator, config.linear_inputs)), len(choice))
-            linear = _added(draft, operation, generator.choice(choice, count, replace=False).tolist())
-            # Its activation comes at once, and may so be one node more than there should be, as in the program.
-            active.append(_added(draft, _drawn(generator, config.activations), [linear]))
+            count = min(int(_weighted_choice(generator, config.linear_inputs)), len(choice))
+            linear = _add_node(draft, operation, generator.choice(choice, count, replace=False).tolist())
+            # Its activation follows at once and may be one node too many, as in the program.
+            active.append(_add_node(draft, _weighted_choice(generator, config.activations), [linear]))
         else:
             choice, (count, _) = [*before, *draft], INPUTS[operation]
             if count <= len(choice):  # else another operation is drawn, as in the program
-                _added(draft, operation, generator.choice(choice, count, replace=False).tolist())
+                _add_node(draft, operation, generator.choice(choice, count, replace=False).tolist())
     return draft
 
 
-def _drawn(generator: np.random.Generator, weights: Mapping[Any, float]) -> Any:
-    share = np.array(list(weights.values())) / sum(weights.values())
-    return list(weights)[generator.choice(len(share), p=share)]
+def _weighted_choice(generator: np.random.Generator, weights: Mapping[Any, float]) -> Any:
+    probabilities = np.array(list(weights.values())) / sum(weights.values())
+    return list(weights)[generator.choice(len(probabilities), p=probabilities)]
 
 
-def _added(draft: dict[str, dict[str, Any]], operation: str, inputs: list[str]) -> str:
+def _add_node(draft: dict[str, dict[str, Any]], operation: str, inputs: list[str]) -> str:
     name = f"node_{len(draft)}"
     draft[name] = {"op": operation, "input": inputs}
     return name
@@ -105,17 +117,17 @@ def _added(draft: dict[str, dict[str, Any]], operation: str, inputs: list[str]) 
 def _with_states(
     draft: dict[str, dict[str, Any]], generator: np.random.Generator, states: int
 ) -> dict[str, dict[str, Any]]:
-    """Nodes drawn from all of them, raw linear ones too, are the new states (the program's)."""
+    """Make random nodes the new states; raw linear nodes are allowed (the program's rule)."""
     chosen = generator.choice(list(draft), states, replace=False).tolist()
     names = {name: f"{AFTER}{state}" for state, name in enumerate(chosen)}
     return {
-        names.get(name, name): {"op": node["op"], "input": [names.get(one, one) for one in node["input"]]}
+        names.get(name, name): {"op": node["op"], "input": [names.get(source, source) for source in node["input"]]}
         for name, node in draft.items()
     }
 
 
 def _pruned(draft: dict[str, dict[str, Any]], states: int) -> dict[str, dict[str, Any]]:
-    """Without the nodes that no new state comes of."""
+    """Remove nodes that no new state depends on."""
     left, used = [f"{AFTER}{state}" for state in range(states)], set()
     while left:
         name = left.pop()
@@ -125,7 +137,7 @@ def _pruned(draft: dict[str, dict[str, Any]], states: int) -> dict[str, dict[str
     return {name: node for name, node in draft.items() if name in used}
 
 
-def _in_order(draft: dict[str, dict[str, Any]], states: int) -> bool:
+def _is_valid(draft: dict[str, dict[str, Any]], states: int) -> bool:
     before = {f"{BEFORE}{state}" for state in range(states)}
     taken = {name for node in draft.values() for name in node["input"]}
     direct = {name for state in range(states) for name in draft[f"{AFTER}{state}"]["input"]} & before
@@ -133,13 +145,16 @@ def _in_order(draft: dict[str, dict[str, Any]], states: int) -> bool:
 
 
 def fingerprint(recipe: str | CellGraph) -> str:
-    """Eight hexadecimal digits, of SHA-256: the same for recipes that differ in the names of their inner nodes, in the
-    order of entries, or in that of inputs where it makes no difference. States keep their numbers. Raises `BadConfig`."""
-    nodes = compiled(recipe)
-    count = states(nodes)
+    """Return eight hexadecimal digits (SHA-256) that identify a cell.
+
+    They are the same for cell graphs that differ only in the names of inner nodes, in the order of entries, or in the order
+    of inputs where it makes no difference. States keep their numbers. Raises `BadConfig` for an invalid graph.
+    """
+    nodes = compile_cell_graph(recipe)
+    count = count_states(nodes)
     given = {FRAME, *(f"{kind}{state}" for kind in (BEFORE, AFTER) for state in range(count))}
     uses: dict[str, list[str]] = {name: [node.name for node in nodes if name in node.inputs] for name in _names(nodes)}
-    # A node is told apart by what it takes and by what takes it; from round to round this reaches one node further.
+    # A node is identified by its inputs and by the nodes that use it; each round looks one node further.
     known = {name: name if name in given else "" for name in {*given, *_names(nodes)}}
     for _ in nodes:
         described = {node.name: [known[node.name], node.operation, _taken(node, known)] for node in nodes}

@@ -1,9 +1,9 @@
-"""A recurrent cell's recipe followed over whole sequences, quickly, in one direction or both: `Order` and `recur`.
+"""Fast execution of a recurrent cell graph over whole sequences, in one direction or both: `Order` and `recur`.
 
-Both directions are followed in one loop over frames, as the two halves of batched matrix products. Linear nodes that take
-the same are one product. Utterances stand in order of their length, and those that have ended are left out of what follows:
-padding is not computed. The way back is written out here: the gradients of the weights are products over many frames at
-once, where autograd would add them up frame by frame.
+Both directions run in one loop over frames, as the two halves of batched matrix products. Linear nodes with the same inputs
+are one product. Utterances are sorted by length, and those that have ended are dropped from the loop, so that padding is not
+computed. The backward pass is written by hand: it computes the weight gradients as products over many frames at once, where
+autograd would add them up frame by frame.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from affekt.errors import BadConfig
-from affekt.models.emotionnas.cell_graphs import AFTER, BEFORE, FRAME, Node, states
+from affekt.models.emotionnas.cell_graphs import AFTER, BEFORE, FRAME, Node, count_states
 from affekt.models.layers import FrameMask
 
 SLOPE = 0.01  # of the leaky ReLU
-BLOCK = 1024  # rows over which the weights' gradients are one product: many, but still in the processor's cache
+BLOCK = 1024  # rows for one product of the weight gradients: many, but small enough for the CPU's cache
 
 
 MINUS_ONE = torch.tensor(-1.0, device="cpu")
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """On a CPU torch's hyperbolic tangent takes two to three times as long as this one of its sigmoid: 2 s(2x) - 1."""
+    """Compute tanh on a CPU as 2 sigmoid(2x) - 1, two to three times as fast as torch's tanh."""
     if x.device.type != "cpu" or torch.compiler.is_exporting():
         return torch.tanh(x)
     return torch.add(MINUS_ONE, torch.sigmoid(x + x), alpha=2)
@@ -49,7 +49,7 @@ def _prod_backward(gradient: Tensor, inputs: Sequence[Tensor], _: object) -> lis
     return [functools.reduce(operator.mul, factors, gradient) for factors in others]
 
 
-# What a node makes of its inputs, but for a linear one.
+# The forward functions of all operations except linear.
 FORWARD: dict[str, Callable[..., Tensor]] = {
     "blend": lambda z, a, b: torch.lerp(b, a, z),  # b + z (a - b)
     "elementwise_prod": lambda *inputs: functools.reduce(operator.mul, inputs),
@@ -58,7 +58,7 @@ FORWARD: dict[str, Callable[..., Tensor]] = {
     "activation_sigm": torch.sigmoid,
     "activation_leaky_relu": lambda x: F.leaky_relu(x, SLOPE),
 }
-# The gradients of a node's inputs, from that of its value, the inputs where they are kept, and the value where it is.
+# The gradients of a node's inputs, from that of its value, and the stored inputs or value.
 aten = torch.ops.aten
 BACKWARD: dict[str, Callable[[Tensor, Sequence[Any], Any], list[Tensor]]] = {
     "blend": _blend_backward,
@@ -68,22 +68,25 @@ BACKWARD: dict[str, Callable[[Tensor, Sequence[Any], Any], list[Tensor]]] = {
     "activation_sigm": lambda gradient, _, value: [aten.sigmoid_backward(gradient, value)],
     "activation_leaky_relu": lambda gradient, _, value: [aten.leaky_relu_backward(gradient, value, SLOPE, True)],
 }
-BY_INPUTS, BY_NOTHING = ("blend", "elementwise_prod"), ("elementwise_sum",)  # the others' gradients are by their value
+BY_INPUTS, BY_NOTHING = (
+    ("blend", "elementwise_prod"),
+    ("elementwise_sum",),
+)  # the gradients of all others need their value
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is done at once: a node; or linear nodes that take the same, whose values come side by side of one product."""
+    """One step of a program: a node, or the linear nodes with the same inputs, computed as one product."""
 
     operation: str
     nodes: tuple[str, ...]
     sources: tuple[str, ...]  # states and other nodes
-    frame: bool = False  # whether the frame is taken besides
+    frame: bool = False  # whether the frame is an input, too
 
 
 @dataclass(frozen=True)
 class Program:
-    """A recipe as it is followed: what is done at every frame, in turn."""
+    """A cell graph compiled to the steps of one frame."""
 
     steps: tuple[Step, ...]
     states: int
@@ -96,12 +99,12 @@ class Program:
                 alike.setdefault(frozenset(node.inputs), []).append(node.name)
         steps = []
         for node in recipe:
-            # Nodes that take the same can be computed together, as soon as the first of them can.
+            # Nodes with the same inputs can be computed together, as soon as the first of them can.
             group = alike[frozenset(node.inputs)] if node.operation == "linear" else [node.name]
             if group[0] == node.name:
                 sources = tuple(name for name in node.inputs if name != FRAME)
                 steps.append(Step(node.operation, tuple(group), sources, FRAME in node.inputs))
-        return cls(tuple(steps), states(recipe))
+        return cls(tuple(steps), count_states(recipe))
 
     @functools.cached_property
     def products(self) -> tuple[Step, ...]:
@@ -109,12 +112,12 @@ class Program:
 
     @functools.cached_property
     def multiplied(self) -> frozenset[str]:
-        """Whatever a product takes."""
+        """The names of all inputs of products."""
         return frozenset(name for step in self.products for name in step.sources)
 
     @functools.cached_property
     def kept(self) -> tuple[str, ...]:
-        """The values that the way back needs."""
+        """The names of the values that the backward pass needs."""
         names = set(self.multiplied)
         for step in self.steps:
             if step.operation in BY_INPUTS:
@@ -126,11 +129,13 @@ class Program:
 
 @dataclass(frozen=True)
 class Order:
-    """How frames stand while they are followed: by direction, then by moment, then the longest utterance first.
+    """The order of frames in the loop: by direction, then by moment, then the longest utterance first.
 
-    Attributes: counts, how many utterances have a frame at each moment; real (rows,), the places in the flattened (batch
-    frames) of all frames but padding, or None where padding is followed too; followed (rows * directions,), which of the
-    flattened (rows directions) stands where; given, its inverse.
+    Attributes:
+        counts: Number of utterances that have a frame at each moment.
+        real: (rows,), the indices of all frames except padding in the flattened (batch frames); None if padding is computed.
+        followed: (rows * directions,), for each position in the loop the index into the flattened (rows directions).
+        given: The inverse of `followed`.
     """
 
     counts: list[int]
@@ -140,21 +145,21 @@ class Order:
 
     @classmethod
     def of(cls, x: Float[Tensor, "batch frames dim"], mask: FrameMask | None, directions: int) -> Order:
-        """Of utterances whose padding, if any, stands behind their frames."""
+        """Return the order for utterances whose padding, if any, comes after their frames."""
         batch, frames = x.shape[:2]
         utterances, moments = torch.arange(batch, device=x.device), torch.arange(frames, device=x.device)
         lengths = torch.full_like(utterances, frames) if mask is None else mask.sum(dim=1)
         if mask is None or x.is_meta or torch.compiler.is_exporting():
-            # A graph does not depend on its data: it follows padding too, which stands behind all else both ways.
+            # An exported graph cannot depend on its data: it computes padding, too, last in both directions.
             counts, real, row = [batch] * frames, None, utterances.unsqueeze(1) * frames + moments
             grid = torch.zeros_like(row).t()
             moment, utterance = (moments.unsqueeze(1) + grid).flatten(), (utterances + grid).flatten()
         else:
             if not torch.equal(mask, moments < lengths.unsqueeze(1)):
-                raise BadConfig("a mask with padding before or between frames: frames stand first, and padding last")
+                raise BadConfig("the mask has padding before or between frames: expected padding only after the frames")
             longest = lengths.argsort(descending=True, stable=True)
-            moment, place = (moments.unsqueeze(1) < lengths[longest]).nonzero(as_tuple=True)
-            counts, utterance = moment.bincount().tolist(), longest[place]
+            moment, rank = (moments.unsqueeze(1) < lengths[longest]).nonzero(as_tuple=True)
+            counts, utterance = moment.bincount().tolist(), longest[rank]
             real = mask.flatten().nonzero().squeeze(1)
             row = mask.flatten().cumsum(0).sub(1).view(batch, frames)
         from_end = lengths[utterance] - 1 - moment
@@ -168,11 +173,16 @@ Values = Float[Tensor, "directions rows width"]
 
 
 def recur(program: Program, counts: list[int], terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Values:
-    """The first state after each frame; states begin at zero. Rows are as `Order` says.
+    """Return the first state after each frame; states begin at zero. Rows are in the order of `Order`.
 
-    terms: for each product, what is added to it: (directions, rows, width) where it takes the frame, or else its biases
-    (directions, 1, width). weights: for each product of sources, (directions, width of the sources, width). Under autocast
-    too the loop keeps their precision: it would be cast anew at every frame.
+    The loop keeps the precision of its inputs under autocast, which would cast them again at every frame.
+
+    Args:
+        program: The cell.
+        counts: Number of utterances at each moment.
+        terms: What is added to each product: (directions, rows, width) if it takes the frame, otherwise its biases
+            (directions, 1, width).
+        weights: For each product of sources, (directions, width of the sources, width).
     """
     if torch.compiler.is_exporting() or terms[0].is_meta:
         return _follow(program, counts, terms, weights)
@@ -189,7 +199,7 @@ def _follow(
     weights: Sequence[Tensor],
     kept: list[Tensor] | None = None,
 ) -> Tensor:
-    """`kept` takes the values of `program.kept`, moment by moment."""
+    """Run the loop; append the values of `program.kept` to `kept` at each moment."""
     hidden = terms[0].shape[2] // len(program.products[0].nodes)
     if not counts:
         return terms[0].new_zeros(terms[0].shape[0], 0, hidden)
@@ -198,7 +208,7 @@ def _follow(
     steps, outputs = _with_tensors(program, counts, terms, weights), []
     for moment, count in enumerate(counts):
         if count < state[0].shape[1]:
-            state = [one[:, :count] for one in state]
+            state = [value[:, :count] for value in state]
         values = dict(zip(before, state, strict=True))
         for step, seen, weight in steps:
             inputs = [values[name] for name in step.sources]
@@ -222,21 +232,21 @@ def _follow(
 def _with_tensors(
     program: Program, counts: list[int], terms: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> list[tuple[Step, Sequence[Tensor], Tensor | None]]:
-    """Steps, with what products add at each moment and what they multiply by."""
+    """Return the steps with the terms that products add at each moment, and their weights."""
     own_terms, own_weights = iter(terms), iter(weights)
     steps: list[tuple[Step, Sequence[Tensor], Tensor | None]] = []
     for step in program.steps:
         seen: Sequence[Tensor] = ()
         if step.operation == "linear":
             term = next(own_terms)
-            # Biases are repeated once, not at every moment.
+            # Biases are expanded once, not at every moment.
             seen = term.split(counts, dim=1) if step.frame else _first(term.expand(-1, counts[0], -1), counts)
         steps.append((step, seen, next(own_weights) if step.operation == "linear" and step.sources else None))
     return steps
 
 
 def _first(rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """So many of the rows at each moment."""
+    """Return the first `count` rows for each moment."""
     rows, parts = rows.contiguous(), []
     for count in counts:
         rows = rows[:, :count] if count < rows.shape[1] else rows
@@ -256,20 +266,22 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # With create_graph a constant gradient would make of the way back, which is not differentiable, a constant too.
-        return _Recurrence._way_back(ctx, gradient.detach().requires_grad_() if torch.is_grad_enabled() else gradient)
+        # With create_graph a constant gradient would silently make this non-differentiable pass a constant, too.
+        return _Recurrence._backward_once(
+            ctx, gradient.detach().requires_grad_() if torch.is_grad_enabled() else gradient
+        )
 
     @staticmethod
     @once_differentiable
-    def _way_back(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def _backward_once(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weights, kept = ctx.saved_tensors[: ctx.weights], ctx.saved_tensors[ctx.weights :]
-        way = _WayBack(ctx.program, weights, gradient)
-        way.follow(ctx.counts, kept, gradient)
-        return (None, None, *way.of_terms, *way.of_weights)
+        loop = _BackwardLoop(ctx.program, weights, gradient)
+        loop.run(ctx.counts, kept, gradient)
+        return (None, None, *loop.of_terms, *loop.of_weights)
 
 
-class _WayBack:
-    """From the last moment to the first; then `of_terms` and `of_weights` are the gradients of terms and weights."""
+class _BackwardLoop:
+    """The backward pass from the last moment to the first; it fills `of_terms` and `of_weights`, the gradients."""
 
     def __init__(self, program: Program, weights: Sequence[Tensor], gradient: Tensor) -> None:
         directions, self.end, self.hidden = gradient.shape
@@ -279,54 +291,58 @@ class _WayBack:
             for step in program.products
         ]
         self.of_weights = [torch.zeros_like(weight) for weight in weights]
-        turned = iter([weight.transpose(1, 2) for weight in weights])
-        steps = [(step, next(turned) if step in program.products and step.sources else None) for step in program.steps]
+        transposed = iter([weight.transpose(1, 2) for weight in weights])
+        steps = [
+            (step, next(transposed) if step in program.products and step.sources else None) for step in program.steps
+        ]
         self.steps = steps[::-1]
         self.values: list[dict[str, Tensor]] = []  # of the moments since the last block
         self.gradients: list[list[Tensor]] = []  # of the products' values, the last product's first, likewise
 
-    def follow(self, counts: list[int], kept: Sequence[Tensor], gradient: Tensor) -> None:
+    def run(self, counts: list[int], kept: Sequence[Tensor], gradient: Tensor) -> None:
         states, names = range(self.program.states), self.program.kept
         above, rows = gradient.split(counts, dim=1), 0
         carried = [gradient.new_zeros(gradient.shape[0], 0, self.hidden) for _ in states]
         for moment in reversed(range(len(counts))):
             values = dict(zip(names, kept[moment * len(names) : (moment + 1) * len(names)], strict=True))
             if more := counts[moment] - carried[0].shape[1]:  # utterances that ended here
-                carried = [F.pad(one, (0, 0, 0, more)) for one in carried]
-            wanted = {f"{AFTER}{number}": carried[number] for number in states}
-            wanted[f"{AFTER}0"] = carried[0] + above[moment]
-            self._moment(wanted, values)
-            carried = [wanted[f"{BEFORE}{number}"] for number in states]
+                carried = [F.pad(gradient, (0, 0, 0, more)) for gradient in carried]
+            gradients = {f"{AFTER}{number}": carried[number] for number in states}
+            gradients[f"{AFTER}0"] = carried[0] + above[moment]
+            self._moment(gradients, values)
+            carried = [gradients[f"{BEFORE}{number}"] for number in states]
             rows += counts[moment]
             if rows >= BLOCK or moment == 0:
                 self._block(rows)
                 rows = 0
 
-    def _moment(self, wanted: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-        """`wanted`: the gradients of the new states, to which those of all that they are made of are added."""
+    def _moment(self, gradients: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+        """Add the gradients of all other nodes to `gradients`, which holds those of the new states."""
         products: list[Tensor] = []
         for step, weight in self.steps:
             parts: Sequence[Tensor] = ()
             if step.operation != "linear":
                 inputs = [values.get(name) for name in step.sources]
-                parts = BACKWARD[step.operation](wanted[step.nodes[0]], inputs, values.get(step.nodes[0]))
+                parts = BACKWARD[step.operation](gradients[step.nodes[0]], inputs, values.get(step.nodes[0]))
             else:
-                own = [wanted[name] for name in step.nodes]
+                own = [gradients[name] for name in step.nodes]
                 products.append(own[0] if len(own) == 1 else torch.cat(own, dim=2))
                 if weight is not None:
                     joined = torch.bmm(products[-1], weight)
                     parts = [joined] if len(step.sources) == 1 else joined.split(self.hidden, dim=2)
             for name, part in zip(step.sources, parts, strict=False):  # none where there is the frame alone
-                wanted[name] = wanted[name] + part if name in wanted else part
+                gradients[name] = gradients[name] + part if name in gradients else part
         self.values.append(values)
         self.gradients.append(products)
 
     def _block(self, rows: int) -> None:
-        """The share of the last moments, of so many rows, in the gradients of terms and weights."""
-        values = {name: torch.cat([one[name] for one in self.values[::-1]], dim=1) for name in self.program.multiplied}
+        """Add the contribution of the last moments, `rows` rows in all, to the gradients of terms and weights."""
+        values = {
+            name: torch.cat([moment[name] for moment in self.values[::-1]], dim=1) for name in self.program.multiplied
+        }
         of_weights = iter(self.of_weights)
         for number, (step, of_term) in enumerate(zip(self.program.products, self.of_terms, strict=True), start=1):
-            gradient = torch.cat([one[-number] for one in self.gradients[::-1]], dim=1)
+            gradient = torch.cat([moment[-number] for moment in self.gradients[::-1]], dim=1)
             if step.frame:
                 of_term[:, self.end - rows : self.end] = gradient
             else:

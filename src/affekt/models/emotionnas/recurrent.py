@@ -1,5 +1,5 @@
-"""The recurrent branch of EmotionNAS (Sun et al., arXiv 2203.13617 v1, section 2.2): layers of a searched cell over the
-frames of wav2vec, attention over frames, fully connected layers. The defaults are what the counts of Table 4 admit."""
+"""The recurrent branch of EmotionNAS (Sun et al., arXiv 2203.13617 v1, section 2.2): layers of a searched cell over wav2vec
+frames, attention over frames, fully connected layers. The defaults agree with the parameter counts of Table 4."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch
 from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
-from affekt.models.emotionnas.cell_graphs import FRAME, Node, compiled, idle
+from affekt.models.emotionnas.cell_graphs import FRAME, Node, compile_cell_graph, idle_nodes
 from affekt.models.emotionnas.recurrence import Order, Program, recur
 from affekt.models.layers import NEGATIVE, Classifier, FrameMask, Frames, StreamInput, average_frames
 
@@ -25,7 +25,7 @@ class RecurrentConfig:
 
     layers: int = 2  # L
     hidden: int = 256  # h, of a state
-    # A name of `recipes.RECIPES`, or a recipe. The paper's own cell is a picture (Figure 4): this is the best of the
+    # A name of `recipes.CELL_GRAPHS`, or a recipe. The paper's own cell is a picture (Figure 4): this is the best of the
     # public ones that count as Table 4 does.
     recipe: str | Mapping[str, Mapping[str, Any]] = "id1010120"
     bidirectional: bool = True  # from Table 4's counts
@@ -41,31 +41,32 @@ class RecurrentConfig:
     classifier_dropout: float = 0.0  # between the fully connected layers
 
     def __post_init__(self) -> None:
-        compiled(self.recipe)
+        compile_cell_graph(self.recipe)
         check_sizes(self)
 
 
 States = Float[Tensor, "batch frames width"]
 
 
-class RecipeCell(nn.Module):
-    """The weights of a recipe's cell, in one direction.
+class GraphCell(nn.Module):
+    """The weights of a cell graph, in one direction.
 
-    `linears.NODE` is the linear layer of a node, which takes its inputs side by side in the recipe's order.
+    `linears.NODE` is the linear layer of a node; it takes the concatenation of its inputs, in the graph's order.
     """
 
     def __init__(self, recipe: tuple[Node, ...], input_dim: int, hidden: int) -> None:
         super().__init__()
         self.inputs = {node.name: node.inputs for node in recipe if node.operation == "linear"}
         self.widths = {
-            name: [input_dim if one == FRAME else hidden for one in inputs] for name, inputs in self.inputs.items()
+            name: [input_dim if source == FRAME else hidden for source in inputs]
+            for name, inputs in self.inputs.items()
         }
         self.linears = nn.ModuleDict({name: nn.Linear(sum(widths), hidden) for name, widths in self.widths.items()})
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # as the benchmark does
 
     def weights(self, nodes: tuple[str, ...], inputs: tuple[str, ...]) -> Float[Tensor, "rows columns"]:
-        """By node and by input, in this order."""
+        """Return the blocks of these nodes and inputs, in this order."""
         rows = []
         for node in nodes:
             blocks = self._linear(node).weight.split(self.widths[node], dim=1)
@@ -83,16 +84,16 @@ class RecipeCell(nn.Module):
 
 
 class RecurrentLayer(nn.Module):
-    """`forward_cell`, and `backward_cell` from an utterance's last frame to its first; their outputs side by side."""
+    """`forward_cell` and `backward_cell`, which runs from the last frame to the first; their outputs are concatenated."""
 
     def __init__(self, recipe: tuple[Node, ...], input_dim: int, hidden: int, *, bidirectional: bool) -> None:
         super().__init__()
         self.program = Program.of(recipe)
-        self.forward_cell = RecipeCell(recipe, input_dim, hidden)
-        self.backward_cell = RecipeCell(recipe, input_dim, hidden) if bidirectional else None
+        self.forward_cell = GraphCell(recipe, input_dim, hidden)
+        self.backward_cell = GraphCell(recipe, input_dim, hidden) if bidirectional else None
 
     def forward(self, x: Frames, mask: FrameMask | None = None) -> States:
-        """The first state of each direction after each frame; zero in the padding."""
+        """Return the first state of each direction after each frame; zero in the padding."""
         cells = [self.forward_cell] if self.backward_cell is None else [self.forward_cell, self.backward_cell]
         order, rows = Order.of(x, mask, len(cells)), x.flatten(0, 1)
         if order.real is not None:
@@ -109,16 +110,16 @@ class RecurrentLayer(nn.Module):
         outputs = outputs.unflatten(0, x.shape[:2])
         return outputs if mask is None else outputs.masked_fill(~mask.unsqueeze(2), 0.0)
 
-    def _terms(self, cells: list[RecipeCell], rows: Tensor, order: Order) -> list[Tensor]:
-        """What the linear nodes make of the frames, biases included: one product for all nodes and all frames; the biases
-        alone for those that take no frame."""
-        seeing = [step for step in self.program.products if step.frame]
-        nodes = tuple(name for step in seeing for name in step.nodes)
+    def _terms(self, cells: list[GraphCell], rows: Tensor, order: Order) -> list[Tensor]:
+        """Return the linear nodes' products with the frames, biases included, computed in one product for all nodes and
+        frames; only the biases for nodes that do not take the frame."""
+        with_frame = [step for step in self.program.products if step.frame]
+        nodes = tuple(name for step in with_frame for name in step.nodes)
         weight = torch.cat([cell.weights(nodes, (FRAME,)) for cell in cells])
         made = F.linear(rows, weight, torch.cat([cell.biases(nodes) for cell in cells])).to(weight.dtype)
         made = made.unflatten(1, (len(cells), -1)).flatten(0, 1).index_select(0, order.followed)
         made, width = made.unflatten(0, (len(cells), rows.shape[0])), made.shape[1] // len(nodes)
-        seen = iter(made.split([len(step.nodes) * width for step in seeing], dim=2))
+        seen = iter(made.split([len(step.nodes) * width for step in with_frame], dim=2))
         return [
             next(seen) if step.frame else torch.stack([cell.biases(step.nodes) for cell in cells]).unsqueeze(1)
             for step in self.program.products
@@ -126,9 +127,9 @@ class RecurrentLayer(nn.Module):
 
 
 class FrameAttention(nn.Module):
-    """The share of each frame: a softmax of `score`, a vector; "additive": of the hyperbolic tangents of `transform`.
+    """Attention weights of the frames: softmax of `score`, a vector; "additive" first applies `transform` and tanh.
 
-    Table 4's counts fit a bias behind the vector, and none behind the additive form's.
+    Table 4's counts agree with a bias after the vector, and none in the additive form.
     """
 
     def __init__(self, kind: str, width: int, hidden: int) -> None:
@@ -184,7 +185,7 @@ class RecurrentBranch(EmotionModel):
         self.dims = {"speech": config.input_dim}
         self.lengths = {} if config.frames == "any" else {"speech": config.frames}
         self.input = StreamInput(config.input_dim, config.input_dim, norm=config.input_norm)
-        recipe, width = compiled(config.recipe), config.hidden * (2 if config.bidirectional else 1)
+        recipe, width = compile_cell_graph(config.recipe), config.hidden * (2 if config.bidirectional else 1)
         self.layers = nn.ModuleList(
             RecurrentLayer(
                 recipe, width if number else config.input_dim, config.hidden, bidirectional=config.bidirectional
@@ -204,7 +205,7 @@ class RecurrentBranch(EmotionModel):
         self.input.set_statistics(*statistics["speech"])
 
     def _states(self, batch: Batch) -> tuple[Frames, FrameMask | None]:
-        """The last layer's outputs, and their mask if masks are on."""
+        """Return the last layer's outputs, and their mask if masks are on."""
         stream = self.input.prepare(batch.streams["speech"], masked=self.config.masked)
         stream = average_frames(stream, self.config.stride)
         if self.lengths:
@@ -215,25 +216,25 @@ class RecurrentBranch(EmotionModel):
         return x, mask
 
     def _attended(self, batch: Batch) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch frames"]]:
-        """The utterances' vectors, as the classifier takes them, and the frames' shares in them."""
+        """Return the utterance vectors, the classifier's input, and the attention weights of the frames."""
         x, mask = self._states(batch)
-        shares = self.attention(x, mask)
-        return (shares.unsqueeze(1) @ x).squeeze(1), shares
+        weights = self.attention(x, mask)
+        return (weights.unsqueeze(1) @ x).squeeze(1), weights
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
         return self.classifier(self._attended(batch)[0])
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
-        """`embedding` (batch, width); `attention` (batch, frames), each frame's share, which sum to one."""
-        embedding, shares = self._attended(batch)
-        return {"embedding": embedding, "attention": shares}
+        """`embedding` (batch, width); `attention` (batch, frames), the attention weights, which sum to one."""
+        embedding, weights = self._attended(batch)
+        return {"embedding": embedding, "attention": weights}
 
     @property
     def output_layer(self) -> nn.Linear:
         return self.classifier.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
-        """A bias common to all frames of a softmax, which cancels; a cell's linear nodes that never reach its output."""
-        alone = {f".linears.{node}." for node in idle(compiled(self.config.recipe))}
-        inert = {name for name, _ in self.named_parameters() if any(node in name for node in alone)}
+        """Return the score's bias, which cancels in the softmax, and linear nodes that never reach the cell's output."""
+        unused = {f".linears.{node}." for node in idle_nodes(compile_cell_graph(self.config.recipe))}
+        inert = {name for name, _ in self.named_parameters() if any(node in name for node in unused)}
         return frozenset(inert | ({"attention.score.bias"} if self.config.attention == "vector" else set()))

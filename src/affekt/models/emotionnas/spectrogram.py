@@ -1,6 +1,6 @@
 """The spectrogram branch of EmotionNAS (Sun et al., arXiv 2203.13617 v1, section 2.1): a stem, L cells, the average over
-the image, one linear layer. Without a genotype it is the network of the search, which holds all candidate operations and
-which Table 3 counts; with one, the network that a search arrives at."""
+the image, one linear layer. Without a genotype it is the supernet, which holds all candidate operations and whose
+parameters Table 3 counts; with a genotype it is the derived network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from affekt.errors import BadConfig
 from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
 from affekt.models.emotionnas.cells import Architecture, DerivedCell, SearchCell
 from affekt.models.emotionnas.convolutions import channels_last
-from affekt.models.emotionnas.genotypes import Genotype, discretise, genotype_of
+from affekt.models.emotionnas.genotypes import Genotype, discretise, get_genotype
 from affekt.models.emotionnas.mixed_ops import ActiveOps
 from affekt.models.emotionnas.operations import Image
 from affekt.models.layers import StreamInput
@@ -48,8 +48,8 @@ class SpectrogramBranchConfig:
         if self.genotype is None:
             if self.drop_path:
                 raise BadConfig("drop_path is for a derived network: set genotype, or drop_path = 0")
-        elif genotype_of(self.genotype).nodes != self.nodes:
-            raise BadConfig(f"nodes = {self.nodes}, but the genotype has {genotype_of(self.genotype).nodes}")
+        elif get_genotype(self.genotype).nodes != self.nodes:
+            raise BadConfig(f"nodes = {self.nodes}, but the genotype has {get_genotype(self.genotype).nodes}")
         divisor = 2 ** len(self.reductions)
         for name, size in (("frames", self.frames), ("input_dim", self.input_dim)):
             if size // self.shrink < 1 or size // self.shrink % divisor:
@@ -68,7 +68,7 @@ class SpectrogramBranch(EmotionModel):
     """Stream: spectrogram, (batch, 140 frames, 140 bins), laid out as an image (batch, 1, height = frames, width = bins).
 
     Submodules: `stem` (convolution 0, norm 1); `cells.K` with `preprocess0` (input k-2), `preprocess1` (input k-1) and
-    `edges`; `classifier`; of the search's network, `architecture`. Cells put their nodes side by side, the first first.
+    `edges`; `classifier`; in the supernet, `architecture`. The output of a cell is the concatenation of its nodes, in order.
     """
 
     Config = SpectrogramBranchConfig
@@ -102,7 +102,7 @@ class SpectrogramBranch(EmotionModel):
         super().__init__()
         self.config, self.num_emotions = config, num_emotions
         self.dims, self.lengths = {"spectrogram": config.input_dim}, {"spectrogram": config.frames}
-        self.derived = None if config.genotype is None else genotype_of(config.genotype)
+        self.derived = None if config.genotype is None else get_genotype(config.genotype)
         self.architecture = Architecture(config.nodes) if self.derived is None else None
         self.input = StreamInput(config.input_dim, config.input_dim, norm=config.input_norm)
         width = config.stem_multiplier * config.channels
@@ -131,21 +131,21 @@ class SpectrogramBranch(EmotionModel):
         return cls(replace(config, input_dim=specs["spectrogram"].dim), num_emotions)
 
     def alphas(self) -> dict[str, Float[Tensor, "edges operations"]]:
-        """What a search trains beside the weights, by kind of cell: leaves that take a gradient; none in a derived one.
+        """Return the architecture weights by kind of cell: leaves with a gradient; none in a derived network.
 
-        `model.zero_grad()` leaves them alone: their own optimiser, or they themselves, clear their gradients.
+        `model.zero_grad()` does not clear their gradients; their own optimiser does.
         """
         return {} if self.architecture is None else dict(self.architecture.named_buffers())
 
     def genotype(self) -> Genotype:
-        """What it is derived from, or what its architecture's weights would be made into now."""
+        """Return the genotype of a derived network, or the one that the architecture weights select now."""
         return self.derived or discretise(self.alphas())
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self.input.set_statistics(*statistics["spectrogram"])
 
     def set_progress(self, progress: float) -> None:
-        """Paths of a derived network are dropped the more often, the further training is."""
+        """Raise the drop-path probability of a derived network in proportion to the progress."""
         for cell in self.cells:
             if isinstance(cell, DerivedCell):
                 cell.drop_path = self.config.drop_path * progress
@@ -157,29 +157,29 @@ class SpectrogramBranch(EmotionModel):
         return F.avg_pool2d(image, self.config.shrink) if self.config.shrink > 1 else image
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
-        """The last cell's output, averaged over the image."""
+        """Return the last cell's output, averaged over the image."""
         first = second = channels_last(self.stem(self._image(batch)))
-        given = {kind: _weighed(alpha) for kind, alpha in self.alphas().items()}
+        mixing = {kind: _mixing_weights(alpha) for kind, alpha in self.alphas().items()}
         for index, cell in enumerate(self.cells):
             kind = "reduce" if index in self.config.reductions else "normal"
-            first, second = second, cell(first, second, *given.get(kind, ()))
+            first, second = second, cell(first, second, *mixing.get(kind, ()))
         return second.mean(dim=(2, 3))
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
         return self.classifier(self.dropout(self.embed(batch)))
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
-        """`embedding` (batch, width); of the search's network also `normal_shares` and `reduce_shares`, (edges,
+        """`embedding` (batch, width); of the supernet also `normal_weights` and `reduce_weights`, (edges,
         operations), which sum to one on every edge."""
-        shares = {f"{kind}_shares": alpha.softmax(dim=1) for kind, alpha in self.alphas().items()}
-        return {"embedding": self.embed(batch), **shares}
+        weights = {f"{kind}_weights": alpha.softmax(dim=1) for kind, alpha in self.alphas().items()}
+        return {"embedding": self.embed(batch), **weights}
 
     @property
     def output_layer(self) -> nn.Linear:
         return self.classifier
 
     def inert_parameters(self) -> frozenset[str]:
-        """Of a derived network: inputs that no node of a cell takes, and cells whose output nothing takes."""
+        """Return the parameters of a derived network that belong to unused inputs of cells and to unused cells."""
         if self.derived is None:
             return frozenset()
         used, dead = {len(self.cells) - 1}, []
@@ -188,15 +188,15 @@ class SpectrogramBranch(EmotionModel):
                 dead.append(f"cells.{index}.")
                 continue
             genes = self.derived.reduce if index in self.config.reductions else self.derived.normal
-            taken = {source for _, source in genes}
-            used |= {index - 2 + source for source in (0, 1) if source in taken}
-            dead += [f"cells.{index}.preprocess{source}." for source in (0, 1) if source not in taken]
+            used_sources = {source for _, source in genes}
+            used |= {index - 2 + source for source in (0, 1) if source in used_sources}
+            dead += [f"cells.{index}.preprocess{source}." for source in (0, 1) if source not in used_sources]
         return frozenset(name for name, _ in self.named_parameters() if name.startswith(tuple(dead)))
 
 
-def _weighed(alpha: Tensor) -> tuple[Tensor, ActiveOps]:
-    """The operations' shares of every edge, and which of them are not zero. An exported graph computes all."""
-    shares = alpha.softmax(dim=1)
-    if torch.compiler.is_exporting() or shares.is_meta:
-        return shares, [[True] * shares.shape[1]] * len(shares)
-    return shares, (shares.detach() != 0).tolist()
+def _mixing_weights(alpha: Tensor) -> tuple[Tensor, ActiveOps]:
+    """Return the operations' weights on every edge, and which are not zero. An exported graph computes all operations."""
+    weights = alpha.softmax(dim=1)
+    if torch.compiler.is_exporting() or weights.is_meta:
+        return weights, [[True] * weights.shape[1]] * len(weights)
+    return weights, (weights.detach() != 0).tolist()

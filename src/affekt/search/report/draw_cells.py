@@ -48,17 +48,17 @@ def draw_genotype(genotype: Mapping[str, Sequence[Sequence[Any]]]) -> str:
     return stacked(pictures, "searched cells").svg
 
 
-def draw_recipe(recipe: Mapping[str, Mapping[str, Any]]) -> str:
+def draw_recurrent_cell(recipe: Mapping[str, Mapping[str, Any]]) -> str:
     """SVG of a recurrent cell: from the frame x and the states before it to the states after it.
 
     recipe: node -> {"op": its operation, "input": names of what it takes}, as in
     `affekt.models.emotionnas.cell_graphs`.
     """
-    return picture(recipe_graph(recipe), "recurrent cell").svg
+    return picture(recurrent_graph(recipe), "recurrent cell").svg
 
 
 def picture(graph: Graph, title: str) -> Picture:
-    """A cell as `cell_graph` or `recipe_graph` reads it."""
+    """A cell as `cell_graph` or `recurrent_graph` reads it."""
     boxes, edges, first, last = graph
     return draw(boxes, edges, title, first, last)
 
@@ -76,7 +76,7 @@ def cell_graph(genes: Sequence[Sequence[Any]]) -> Graph:
     return boxes, edges, inputs, ["c_{k}"]
 
 
-def recipe_graph(recipe: Mapping[str, Mapping[str, Any]]) -> Graph:
+def recurrent_graph(recipe: Mapping[str, Mapping[str, Any]]) -> Graph:
     inputs = {name for entry in recipe.values() for name in entry["input"]} - set(recipe)
     first = sorted(inputs, key=lambda name: (name != "x", name))
     last = sorted(name for name in recipe if name.startswith(AFTER) and name.removeprefix(AFTER).isdigit())

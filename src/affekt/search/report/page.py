@@ -13,7 +13,7 @@ from affekt.errors import BadConfig
 from affekt.runs.selection import RULES
 from affekt.search.folder import Search
 from affekt.search.report.draw_alphas import draw_edges, draw_mean_shares, legend, shares_of
-from affekt.search.report.draw_cells import KINDS, cell_graph, draw_recipe, picture
+from affekt.search.report.draw_cells import KINDS, cell_graph, draw_recurrent_cell, picture
 from affekt.search.report.html_tables import beside, branches, costs, differences, networks, rounds
 from affekt.search.report.networks import FOUND_CELL, runs_of
 from affekt.search.report.style import STYLE
@@ -119,7 +119,7 @@ def _recipe(one: Found) -> str:
     if one.recipe is None:
         return ""
     caption = f"Recurrent cell, candidate {one.recipe_name}"
-    return _figure(draw_recipe(one.recipe), caption) + _json("recipe", one.recipe)
+    return _figure(draw_recurrent_cell(one.recipe), caption) + _json("recipe", one.recipe)
 
 
 def _figure(svg: str, caption: str) -> str:
