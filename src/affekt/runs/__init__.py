@@ -1,0 +1,1 @@
+"""Trainings on disk, finished or running."""
