@@ -1,4 +1,4 @@
-"""Holding a model of one stream against a loop-written reference, and its ONNX file against itself."""
+"""Comparisons of a model of one stream with a loop-written reference, and with its ONNX file."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from tests.contracts.builders import synthetic_batch, with_noise_in_the_padding
 
 
 def assert_reference_agrees(model, reference, lengths, tolerance=1e-10):
-    """Logits, and the gradients of a projection of them by every parameter and input."""
+    """Compare logits, and the gradients of a projection of them by every parameter and input."""
     batch = synthetic_batch(model, lengths)
     stream = (with_noise_in_the_padding(batch) if model.config.masked else batch).streams["speech"]
     values = stream.values.clone().requires_grad_()
@@ -23,12 +23,12 @@ def assert_reference_agrees(model, reference, lengths, tolerance=1e-10):
     parameters = [name for name, _ in model.named_parameters()]
     for name in parameters:
         weights[name].requires_grad_()
-    given = values.detach().clone().requires_grad_()
-    logits = model(Batch({"speech": Stream(given, stream.mask, 50.0)}))
+    inputs = values.detach().clone().requires_grad_()
+    logits = model(Batch({"speech": Stream(inputs, stream.mask, 50.0)}))
     expected = reference(weights, model.config, values, lengths)
     torch.testing.assert_close(logits, expected, atol=tolerance, rtol=0)
     projection = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    ours = torch.autograd.grad((logits * projection).sum(), [*model.parameters(), given], allow_unused=True)
+    ours = torch.autograd.grad((logits * projection).sum(), [*model.parameters(), inputs], allow_unused=True)
     theirs = torch.autograd.grad(
         (expected * projection).sum(), [*(weights[name] for name in parameters), values], allow_unused=True
     )
@@ -39,8 +39,8 @@ def assert_reference_agrees(model, reference, lengths, tolerance=1e-10):
         )
 
 
-class OfTensors(nn.Module):
-    """A model of one stream that takes tensors, as an exporter needs it."""
+class FromTensors(nn.Module):
+    """A model of one stream with tensors as inputs, as an exporter needs it."""
 
     def __init__(self, model):
         super().__init__()
@@ -51,12 +51,12 @@ class OfTensors(nn.Module):
 
 
 def assert_exports(model, path, frames=(1, 23, 57, 130)):
-    """Written at one batch size and length, the ONNX file answers as the model at others."""
-    network, dim = OfTensors(model.float().eval()), model.dims["speech"]
+    """Export at one batch size and length, and compare ONNX with torch at others."""
+    network, dim = FromTensors(model.float().eval()), model.dims["speech"]
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     example = (torch.randn(2, 40, dim), torch.arange(40) < torch.tensor([[40], [31]]))
     with shapes_unchecked(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        warnings.simplefilter("ignore")  # the exporter's own warnings
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             network,

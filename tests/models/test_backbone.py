@@ -1,4 +1,4 @@
-"""What MSTR and its baseline have in common: lengths, masks, options, and what provably gets no gradient."""
+"""MSTR and its baseline: lengths, masks, options, and inert parameters."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.
         {"pooled_norm": True, "norm_first": True, "pooling": "mean+std", "pool_input": True},
     ],
 )
-def test_in_training_every_parameter_gets_a_gradient_but_those_that_provably_cannot(name, changes):
+def test_in_training_every_parameter_gets_a_gradient_except_inert_ones(name, changes):
     if "mask_window_padding" in changes and name != "mstr":
         pytest.skip("an option of MSTR's")
     model = tiny(name, **NO_DROPOUT, **changes).train()
@@ -57,14 +57,14 @@ def test_in_training_every_parameter_gets_a_gradient_but_those_that_provably_can
     assert set(dict(model.named_parameters())) - reached == model.inert_parameters()
 
 
-def test_the_embedding_is_what_the_classifier_takes(name):
+def test_the_embedding_is_the_input_of_the_classifier(name):
     model = tiny(name)
     batch = synthetic_batch(model, [9, 4])
     torch.testing.assert_close(model.classifier(model.explain(batch)["embedding"]), model(batch))
 
 
 @pytest.mark.parametrize("changes", [{"frames": "any"}, {"frames": 10, "masked": True}])
-def test_a_map_norm_is_refused_where_there_is_no_fixed_map(name, changes):
+def test_a_map_norm_needs_a_fixed_length_without_masks(name, changes):
     with pytest.raises(BadConfig, match="set frames to a number and masked = false"):
         models[name].Config(norm="map", **changes)
 
@@ -90,7 +90,7 @@ def test_options_keep_the_contract(name, changes):
     model = tiny(name, **changes)
     batch = synthetic_batch(model, [9, 4])
     logits = model(batch)
-    assert (logits - tiny(name)(batch)).abs().max() > 1e-6  # the option does something
+    assert (logits - tiny(name)(batch)).abs().max() > 1e-6  # the option has an effect
     torch.testing.assert_close(logits, model(batch.padded(to=20)), atol=1e-12, rtol=0)
 
 
@@ -102,7 +102,7 @@ def test_the_small_preset_is_small_and_keeps_the_contract(name):
     torch.testing.assert_close(model(batch), model(batch.padded(to=20)), atol=1e-12, rtol=0)
 
 
-def test_xaviers_initialisation_leaves_norms_alone(name):
+def test_xavier_initialisation_does_not_change_norms(name):
     config = models[name].Config(frames=7, dim=32, input_dim=32, heads=2, blocks=1, initialisation="xavier")
     model = models[name](config, 3)
     assert (model.blocks[0].norm1.weight == 1).all()
@@ -112,7 +112,7 @@ def test_xaviers_initialisation_leaves_norms_alone(name):
     assert float(weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.05)
 
 
-def test_a_stride_averages_frames_and_what_is_left_at_the_end(name):
+def test_a_stride_averages_frames_and_the_rest_at_the_end(name):
     model = tiny(name, stride=3)
     batch = synthetic_batch(model, [8, 2])
     values = batch.streams["speech"].values
@@ -124,7 +124,7 @@ def test_a_stride_averages_frames_and_what_is_left_at_the_end(name):
     torch.testing.assert_close(model(batch), plain, atol=1e-12, rtol=0)
 
 
-def test_standardised_features_come_in_any_scale(name):
+def test_standardised_features_may_have_any_scale(name):
     plain, model = tiny(name), tiny(name, input_norm="standard")
     batch = synthetic_batch(model, [9, 4])
     mean, deviation = torch.arange(6.0).double(), torch.arange(1.0, 7.0).double()

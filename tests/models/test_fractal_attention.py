@@ -9,7 +9,7 @@ from affekt.models.layers import FractalAttention, fractal_attention
 
 
 def reference(query, key, value, *, heads, factor, scales, mask_window_padding):
-    """One utterance, (frames, dim) lists of lists; every index written out."""
+    """Compute one utterance, given as (frames, dim) lists of lists, one index at a time."""
     frames, dim = len(query), len(query[0])
     width = dim // heads
     output = [[0.0] * dim for _ in range(frames)]
@@ -56,7 +56,7 @@ def random_inputs(frames, dim, batch=1, seed=0):
 @pytest.mark.parametrize(
     ("frames", "factor", "scales"), [(1, 3, 4), (2, 3, 2), (7, 3, 3), (26, 3, 4), (27, 3, 4), (31, 2, 5), (10, 4, 2)]
 )
-def test_the_fast_form_equals_the_loops(frames, factor, scales, mask_window_padding):
+def test_torch_operations_equal_the_loops(frames, factor, scales, mask_window_padding):
     inputs = random_inputs(frames, 4)
     expected = reference(
         *(x[0].tolist() for x in inputs), heads=2, factor=factor, scales=scales, mask_window_padding=mask_window_padding
@@ -77,12 +77,12 @@ def test_a_mask_gives_each_utterance_its_own_result(mask_window_padding):
         torch.testing.assert_close(together[index : index + 1, :length], expected, atol=1e-12, rtol=0)
 
 
-def test_gradients_are_right():
+def test_gradients_pass_gradcheck():
     inputs = [x.requires_grad_() for x in random_inputs(11, 4)]
     assert torch.autograd.gradcheck(lambda q, k, v: fractal_attention(q, k, v, heads=2, scales=3), inputs)
 
 
-def test_gradients_are_right_under_a_mask_and_none_reach_the_padding():
+def test_gradients_pass_gradcheck_with_a_mask_and_none_reach_padding():
     inputs = [x.requires_grad_() for x in random_inputs(9, 4, batch=2)]
     mask = torch.arange(9) < torch.tensor([[9], [4]])
 
@@ -101,7 +101,7 @@ def test_a_scale_without_frames_contributes_nothing():
     )
 
 
-def test_a_change_is_felt_across_the_coarsest_window_and_not_beyond():
+def test_a_change_affects_the_coarsest_window_and_nothing_beyond():
     query, key, value = random_inputs(27, 4)
     other = value.clone()
     other[0, 0] += 1.0
@@ -117,8 +117,8 @@ def test_a_change_is_felt_across_the_coarsest_window_and_not_beyond():
     assert not change[9:].any()
 
 
-def test_scale_shares_sum_to_one():
+def test_scale_fractions_sum_to_one():
     attention = FractalAttention(8, 2)
-    shares = attention.explain(torch.randn(2, 30, 8))
-    assert shares.shape == (2, 4, 30)
-    torch.testing.assert_close(shares.sum(dim=1), torch.ones(2, 30))
+    fractions = attention.explain(torch.randn(2, 30, 8))
+    assert fractions.shape == (2, 4, 30)
+    torch.testing.assert_close(fractions.sum(dim=1), torch.ones(2, 30))

@@ -25,7 +25,7 @@ needs_triton = pytest.mark.skipif(
 
 
 def fused(frames, dim=6, batch=2, dtype=torch.float64, seed=0):
-    """Query, key and value as thirds of one projection: views whose rows are three times as far apart."""
+    """Return query, key and value as thirds of one projection: views whose rows are three times as far apart."""
     projected = torch.randn(batch, frames, 3 * dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return [x.requires_grad_() for x in projected.to(dtype).chunk(3, dim=2)]
 
@@ -47,8 +47,8 @@ def plain(query, key, value, options, lengths=None):
     return sum(levels) if mask is None else sum(levels) * mask.unsqueeze(2)
 
 
-def agree(inputs, options, lengths=None):
-    """Output within 1e-12, gradients within 1e-10."""
+def assert_agreement(inputs, options, lengths=None):
+    """Compare outputs to 1e-12 and gradients to 1e-10."""
     expected, output = plain(*inputs, options, lengths), gpu.attend(*inputs, options, lengths)
     torch.testing.assert_close(output, expected, atol=1e-12, rtol=0)
     slope = torch.randn_like(expected)
@@ -81,8 +81,8 @@ class TestInterpreted:
             (163, FractalOptions(1)),
         ],
     )
-    def test_the_kernels_equal_the_plain_formulation(self, frames, options):
-        agree(fused(frames, batch=1), options)
+    def test_the_kernels_equal_torch_operations(self, frames, options):
+        assert_agreement(fused(frames, batch=1), options)
 
     @pytest.mark.parametrize(
         "options",
@@ -93,9 +93,9 @@ class TestInterpreted:
         ],
     )
     def test_each_utterance_has_its_own_length(self, options):
-        agree(fused(41, batch=2), options, torch.tensor([41, 16]))
+        assert_agreement(fused(41, batch=2), options, torch.tensor([41, 16]))
 
-    def test_what_stands_in_the_padding_is_not_even_read(self):
+    def test_padding_is_not_read(self):
         options, lengths = FractalOptions(1, scales=2), torch.tensor([28, 10, 0])
         mask = torch.arange(28) < lengths.unsqueeze(1)
         clean = fused(28, batch=3)
@@ -108,10 +108,10 @@ class TestInterpreted:
 
     def test_blocks_may_be_smaller_than_tiles_and_a_head_may_have_any_width(self, monkeypatch):
         small_launches(monkeypatch, elements=32)  # two windows of 64-bit numbers
-        agree(fused(22, dim=5, batch=1), FractalOptions(1, scales=2))
-        agree(fused(17, dim=3, batch=1), FractalOptions(1, factor=4, scales=2))
+        assert_agreement(fused(22, dim=5, batch=1), FractalOptions(1, scales=2))
+        assert_agreement(fused(17, dim=3, batch=1), FractalOptions(1, factor=4, scales=2))
 
-    def test_who_does_what_changes_no_bit(self, monkeypatch):
+    def test_the_schedule_changes_no_bit(self, monkeypatch):
         inputs, options = fused(26, batch=1), FractalOptions(1, scales=2, dropout=0.3)
         small_launches(monkeypatch, elements=64)
         results = []
@@ -136,7 +136,7 @@ class TestInterpreted:
             assert ours.dtype == dtype
             torch.testing.assert_close(ours.double(), theirs, atol=tolerance, rtol=0)
 
-    def test_dropout_keeps_the_mean_and_drops_everywhere_alike(self):
+    def test_dropout_keeps_the_mean_and_is_uniform(self):
         # Scores are equal and values are one: GELU's input is the number of kept weights over 3 * 0.75.
         inputs = [torch.zeros(3, 240, 3), torch.zeros(3, 240, 3), torch.ones(3, 240, 3)]
         torch.manual_seed(1)
@@ -144,19 +144,19 @@ class TestInterpreted:
         levels = torch.nn.functional.gelu(torch.arange(4) / 2.25)
         kept = (output.unsqueeze(3) - levels).abs().argmin(dim=3)
         torch.testing.assert_close(output, levels[kept], atol=1e-6, rtol=0)
-        shares = kept.flatten().bincount(minlength=4) / kept.numel()
-        torch.testing.assert_close(shares, torch.tensor([0.25**3, 9 / 64, 27 / 64, 27 / 64]), atol=0.04, rtol=0)
+        fractions = kept.flatten().bincount(minlength=4) / kept.numel()
+        torch.testing.assert_close(fractions, torch.tensor([0.25**3, 9 / 64, 27 / 64, 27 / 64]), atol=0.04, rtol=0)
         for other in (kept.roll(1, dims=0), kept.roll(1, dims=1), kept.roll(1, dims=2)):
-            assert (kept == other).float().mean() < 0.5  # by chance 0.376
+            assert (kept == other).float().mean() < 0.5  # 0.376 by chance
 
-    def test_dropout_of_nothing_draws_nothing(self):
+    def test_without_dropout_nothing_is_drawn(self):
         inputs = fused(20, batch=1)
         state = torch.get_rng_state()
         gpu.attend(*inputs, FractalOptions(1, scales=2, dropout=0.0))
         assert torch.equal(torch.get_rng_state(), state)
 
     @pytest.mark.parametrize(("factor", "scales"), [(3, 2), (5, 1)])
-    def test_what_was_dropped_on_the_way_there_is_dropped_on_the_way_back(self, factor, scales):
+    def test_the_backward_pass_drops_the_same_weights(self, factor, scales):
         inputs, options = fused(31, batch=1, dim=4), FractalOptions(1, factor=factor, scales=scales, dropout=0.4)
         ways = [torch.randn_like(x) for x in inputs]
 
@@ -171,7 +171,7 @@ class TestInterpreted:
         expected = sum((gradient * way).sum() for gradient, way in zip(gradients, ways, strict=True))
         torch.testing.assert_close(slope, expected, atol=1e-6, rtol=1e-7)
 
-    def test_no_copies_are_kept_for_the_way_back(self):
+    def test_no_copies_are_kept_for_the_backward_pass(self):
         inputs = fused(12)
         saved = gpu.attend(*inputs, FractalOptions(1, scales=1)).grad_fn.saved_tensors
         assert [x.data_ptr() for x in saved[:3]] == [x.data_ptr() for x in inputs]
@@ -197,8 +197,8 @@ def test_in_the_interpreter():
 @pytest.mark.skipif(INTERPRETED, reason="compiled kernels and interpreted ones do not mix")
 @needs_triton
 @pytest.mark.parametrize("way", ["attend_kernel", "differentiate_kernel"])
-def test_the_kernels_compile_for_a_card_that_is_not_here(way, monkeypatch, tmp_path):
-    """The interpreter lets pass what the compiler does not."""
+def test_the_kernels_compile_for_other_gpus(way, monkeypatch, tmp_path):
+    """The interpreter accepts code that the compiler does not."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     compiler, targets = (importlib.import_module(f"triton.{name}") for name in ("compiler", "backends.compiler"))
     if "nvidia" not in importlib.import_module("triton.backends").backends:
@@ -214,16 +214,16 @@ def test_the_kernels_compile_for_a_card_that_is_not_here(way, monkeypatch, tmp_p
     source = compiler.ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), {(len(kinds) - 1,): constants})
     card = targets.GPUTarget("cuda", 90, 32)
     compiled = compiler.compile(source, target=card, options=gpu._compile_options(gpu.BACKWARD))
-    # Between what is written to a program's memory and what reads it: after pooling, and after the coarse scale.
+    # Barriers between writing and reading a program's buffer: after pooling, and after the coarse scale.
     assert compiled.asm["ptx"].count("bar.sync") >= 2
 
 
 @pytest.mark.skipif(INTERPRETED, reason="here it is supported")
-def test_a_processor_is_not_a_gpu():
+def test_a_cpu_is_not_supported():
     assert not gpu.supports(torch.zeros(1, 2, 4), FractalOptions(1))
 
 
-def test_bytes_are_those_of_the_tensors():
+def test_bytes_moved_are_the_tensors_sizes():
     inputs = [torch.zeros(2, 5, 8) for _ in range(3)]
     output = torch.zeros(2, 5, 8)
     there = sum(x.nbytes for x in (*inputs, output))
@@ -246,7 +246,7 @@ def test_tiles_are_whole_windows_of_the_coarsest_scale(factor, frames):
 
 @pytest.mark.parametrize("programs", [1, 8, 264])
 @pytest.mark.parametrize("frames", [1, 100, 9000])
-def test_every_item_has_one_program(programs, frames):
+def test_every_item_belongs_to_one_program(programs, frames):
     constants = kernel_constants(FractalOptions(4), width=64, frames=frames, elements=1024, ragged=True, double=False)
     work = schedule(constants, heads=12, frames=frames, programs=programs)
     assert work.programs <= programs
@@ -264,8 +264,8 @@ def test_every_item_has_one_program(programs, frames):
 def test_on_a_gpu(factor):
     for frames, width in ((163, 6), (5000, 64)):
         inputs = [x.detach().cuda().requires_grad_() for x in fused(frames, dim=2 * width)]
-        agree(inputs, FractalOptions(2, factor=factor))
-        agree(inputs, FractalOptions(2, factor=factor), torch.tensor([frames, frames // 3], device="cuda"))
+        assert_agreement(inputs, FractalOptions(2, factor=factor))
+        assert_agreement(inputs, FractalOptions(2, factor=factor), torch.tensor([frames, frames // 3], device="cuda"))
         single = [x.detach().float() for x in inputs]
         torch.testing.assert_close(
             gpu.attend(*single, FractalOptions(2)).double(), plain(*inputs, FractalOptions(2)), atol=1e-5, rtol=0

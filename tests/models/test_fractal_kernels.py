@@ -1,4 +1,4 @@
-"""The compiled way of fractal attention beside the plain one, over whatever its kernels treat as a case of its own."""
+"""The numba kernels of fractal attention against torch operations, in all special cases of the kernels."""
 
 import math
 from dataclasses import asdict
@@ -25,7 +25,7 @@ def streams(frames, dim=16, batch=2, dtype=torch.float64, gradient=False):
     return [x.requires_grad_(gradient) for x in made]
 
 
-def plain(query, key, value, options, mask=None):
+def torch_operations(query, key, value, options, mask=None):
     return sum(fractal_scales(query, key, value, mask=mask, **asdict(options)))
 
 
@@ -35,11 +35,11 @@ LENGTHS = (1, 2, 3, 5, 26, 27, 80, 81, 82, 100, 163, 326)
 @pytest.mark.parametrize("upsampling", ["interpolate", "repeat"])
 @pytest.mark.parametrize("mask_window_padding", [False, True])
 @pytest.mark.parametrize(("factor", "scales"), [(3, 4), (3, 1), (3, 5), (2, 5), (4, 2)])
-def test_answers_and_gradients_are_those_of_the_plain_way(factor, scales, mask_window_padding, upsampling):
+def test_outputs_and_gradients_equal_torch_operations(factor, scales, mask_window_padding, upsampling):
     options = FractalOptions(4, factor, scales, mask_window_padding, temperature=1.5, upsampling=upsampling)
     for frames in LENGTHS:
         inputs = streams(frames, gradient=True)
-        outputs = [way(*inputs, options) for way in (attend, plain)]
+        outputs = [way(*inputs, options) for way in (attend, torch_operations)]
         torch.testing.assert_close(*outputs, atol=1e-12, rtol=0)
         owed = torch.randn(2, frames, 16, dtype=torch.float64)
         gradients = [torch.autograd.grad(output, inputs, owed) for output in outputs]
@@ -47,10 +47,10 @@ def test_answers_and_gradients_are_those_of_the_plain_way(factor, scales, mask_w
 
 
 @pytest.mark.parametrize("frames", [81, 326, 1024])
-def test_in_32_bits_it_is_as_near_as_promised_at_the_paper_s_width(frames):
+def test_errors_in_32_bits_at_the_papers_width(frames):
     exact = streams(frames, 1024, 1, gradient=True)
     single = [x.detach().float().requires_grad_() for x in exact]
-    outputs = [plain(*exact, FractalOptions(16)), attend(*single, FractalOptions(16))]
+    outputs = [torch_operations(*exact, FractalOptions(16)), attend(*single, FractalOptions(16))]
     torch.testing.assert_close(outputs[1].double(), outputs[0], atol=1e-5, rtol=0)
     owed = torch.randn(1, frames, 1024)
     gradients = torch.autograd.grad(outputs[0], exact, owed.double()), torch.autograd.grad(outputs[1], single, owed)
@@ -58,7 +58,7 @@ def test_in_32_bits_it_is_as_near_as_promised_at_the_paper_s_width(frames):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_fewer_bits_stay_near_and_keep_their_type(dtype):
+def test_16_bits_are_accurate_and_keep_their_type(dtype):
     inputs = streams(50, dtype=dtype, gradient=True)
     output = fractal_attention(*inputs, heads=2)
     assert output.dtype == dtype
@@ -73,7 +73,10 @@ def test_an_utterance_with_padding_is_as_if_alone_and_its_padding_is_zero():
     mask = torch.arange(90) < lengths.unsqueeze(1)
     output = fractal_attention(*inputs, heads=4, mask=mask)
     torch.testing.assert_close(
-        output * mask.unsqueeze(2), plain(*inputs, FractalOptions(4), mask) * mask.unsqueeze(2), atol=1e-12, rtol=0
+        output * mask.unsqueeze(2),
+        torch_operations(*inputs, FractalOptions(4), mask) * mask.unsqueeze(2),
+        atol=1e-12,
+        rtol=0,
     )
     assert not output[~mask].any()
     output.sum().backward()
@@ -109,12 +112,12 @@ def test_threads_change_nothing(monkeypatch, batch):
 
 @pytest.mark.parametrize("lengths", [[5], [5, 5, 5], [9, 1, 1], [0, 3], [7] * 8])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_every_head_of_every_utterance_is_done_once(monkeypatch, lengths, threads):
+def test_every_head_of_every_utterance_is_computed_once(monkeypatch, lengths, threads):
     monkeypatch.setattr(cpu, "MAX_SERIAL_SIZE", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    shares = cpu._divide_work(np.array(lengths), 8, heads=4)
-    assert 1 <= len(shares) <= threads
-    done = sorted((u, h) for share in shares for u, first, end in share.tolist() for h in range(first, end))
+    work = cpu._divide_work(np.array(lengths), 8, heads=4)
+    assert 1 <= len(work) <= threads
+    done = sorted((u, h) for tasks in work for u, first, end in tasks.tolist() for h in range(first, end))
     assert done == [(u, h) for u in range(len(lengths)) for h in range(4)]
 
 
@@ -128,8 +131,8 @@ def test_dropout_keeps_the_mean_and_draws_anew():
     torch.testing.assert_close(draws[0], attend(*inputs, options), atol=0, rtol=0)
 
 
-def test_dropout_drops_the_share_that_it_says_and_lets_the_others_grow():
-    # With values of ones an attended frame is the sum of its weights; GELU is undone where it is monotone.
+def test_dropout_drops_its_fraction_and_rescales_the_others():
+    # With values of one an attended frame is the sum of its weights; GELU is inverted where it is monotone.
     weights = torch.full((3, 3 * 4096), 1 / 3).numpy()
     dropped = np.empty_like(weights)
     options = cpu_kernels.KernelOptions(
@@ -144,7 +147,7 @@ def test_dropout_drops_the_share_that_it_says_and_lets_the_others_grow():
     assert abs(both - 0.09) < 4 * math.sqrt(0.09 * 0.91 / dropped.size)
 
 
-def test_the_way_back_draws_the_same_weights():
+def test_the_backward_pass_drops_the_same_weights():
     inputs = streams(31, 8, batch=1, gradient=True)
 
     def seeded(query, key, value):
@@ -154,7 +157,7 @@ def test_the_way_back_draws_the_same_weights():
     assert torch.autograd.gradcheck(seeded, inputs)
 
 
-def test_numbers_that_are_none_stay_none():
+def test_nan_stays_nan():
     inputs = streams(81, 8, batch=1, dtype=torch.float32)
     inputs[2][0, 40, 3] = math.nan
     output = attend(*inputs, FractalOptions(2))
@@ -163,14 +166,14 @@ def test_numbers_that_are_none_stay_none():
 
 
 @pytest.mark.parametrize("limit", [6.0, 30.0])
-def test_polynomials_are_as_near_as_32_bits(limit):
+def test_polynomials_are_accurate_to_32_bits(limit):
     from numba import njit
 
     @njit
     def over(x, normal, slope):
-        for place in range(x.shape[0]):
-            normal[place] = cpu_kernels.gelu(x[place])
-            slope[place] = cpu_kernels.gelu_slope(x[place])
+        for index in range(x.shape[0]):
+            normal[index] = cpu_kernels.gelu(x[index])
+            slope[index] = cpu_kernels.gelu_slope(x[index])
 
     x = np.linspace(-limit, limit, 200_001).astype(np.float32)
     normal, slope = np.empty_like(x), np.empty_like(x)
@@ -182,7 +185,7 @@ def test_polynomials_are_as_near_as_32_bits(limit):
     assert np.max(np.abs(slope - derivative.numpy())) < 5e-7
 
 
-def test_without_numba_and_in_an_export_the_plain_way_is_taken(monkeypatch):
+def test_torch_operations_run_without_numba_and_in_exports(monkeypatch):
     inputs = streams(30)
     compiled = fractal_attention(*inputs, heads=4)
     assert cpu.supports(inputs[0], FractalOptions(4))
@@ -192,7 +195,7 @@ def test_without_numba_and_in_an_export_the_plain_way_is_taken(monkeypatch):
     torch.testing.assert_close(fractal_attention(*inputs, heads=4), compiled, atol=1e-12, rtol=0)
 
 
-def test_an_exported_network_has_the_plain_way_within():
+def test_an_exported_network_contains_torch_operations():
     class Network(torch.nn.Module):
         def forward(self, x):
             return fractal_attention(x, x, x, heads=2)
@@ -202,7 +205,7 @@ def test_an_exported_network_has_the_plain_way_within():
     torch.testing.assert_close(exported(x), Network()(x), atol=1e-6, rtol=0)
 
 
-def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypatch):
+def test_kernels_compile_without_a_writable_cache(monkeypatch):
     def njit(function, *, cache=False, **options):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
@@ -229,7 +232,7 @@ def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypat
         ([(1, 9, 4)] * 3, {"mask": torch.ones(1, 9)}, r"torch\.float32: expected"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(shapes, settings, message):
+def test_tensors_that_do_not_fit_together_are_refused(shapes, settings, message):
     with shapes_unchecked(), pytest.raises(BadConfig, match=message):
         fractal_attention(*(torch.zeros(shape) for shape in shapes), **{"heads": 2, **settings})
 
@@ -240,7 +243,7 @@ def test_types_that_differ_are_refused():
         fractal_attention(query, key.float(), value, heads=2)
 
 
-def test_scales_without_frames_are_no_work():
+def test_scales_without_frames_are_skipped():
     inputs = streams(30)
     torch.testing.assert_close(
         fractal_attention(*inputs, heads=2, scales=60), fractal_attention(*inputs, heads=2, scales=4), atol=0, rtol=0
@@ -248,14 +251,14 @@ def test_scales_without_frames_are_no_work():
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's, of its own attention under vmap
-def test_a_transform_takes_the_plain_way():
+def test_torch_func_transforms_use_torch_operations():
     inputs = streams(20, batch=3)
     each = torch.func.vmap(lambda q, k, v: fractal_attention(q[None], k[None], v[None], heads=2)[0])(*inputs)
     torch.testing.assert_close(each, fractal_attention(*inputs, heads=2), atol=1e-12, rtol=0)
 
 
-def test_padding_that_is_no_number_reaches_no_frame():
-    for way in (plain, lambda q, k, v, options, mask: attend(q, k, v, options, mask.sum(dim=1))):
+def test_nan_in_the_padding_reaches_no_frame():
+    for way in (torch_operations, lambda q, k, v, options, mask: attend(q, k, v, options, mask.sum(dim=1))):
         inputs, mask = streams(30, batch=1), torch.arange(30).unsqueeze(0) < 11
         expected = way(*inputs, FractalOptions(2), mask)
         for x in inputs:
@@ -263,6 +266,6 @@ def test_padding_that_is_no_number_reaches_no_frame():
         torch.testing.assert_close(way(*inputs, FractalOptions(2), mask)[:, :11], expected[:, :11], atol=0, rtol=0)
 
 
-def test_what_is_far_below_zero_is_zero_after_gelu():
+def test_gelu_of_large_negative_numbers_is_zero():
     inputs = [torch.full((1, 81, 4), -1e6) for _ in range(3)]
     assert not fractal_attention(*inputs, heads=1).any()

@@ -1,4 +1,4 @@
-"""KS-Transformer against a loop-written reference, the authors' counts, and what the paper says of its attention."""
+"""KS-Transformer: a loop-written reference, the authors' parameter counts, and the paper's statements on its attention."""
 
 import contextlib
 import io
@@ -34,7 +34,7 @@ def network(**changes):
 
 
 def batch_of(model, speech, text, seed=0):
-    """Utterances of these lengths, padded; features far enough from one another that no two keys tie."""
+    """Return padded utterances of these lengths, with features so different that no two keys tie."""
     generator = torch.Generator().manual_seed(seed)
     streams = {}
     for name, lengths in (("speech", speech), ("text", text)):
@@ -75,7 +75,7 @@ def batch_of(model, speech, text, seed=0):
     ],
     ids=str,
 )
-def test_it_equals_the_loops_of_the_reference_and_so_do_its_gradients(changes):
+def test_outputs_and_gradients_equal_the_reference(changes):
     model = network(**changes)
     batch = batch_of(model, [9, 5, 1], [5, 2, 4])
     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -98,7 +98,7 @@ def test_it_equals_the_loops_of_the_reference_and_so_do_its_gradients(changes):
 
 
 def weights_of(rows):
-    """Attention weights of one utterance and one head."""
+    """Return attention weights of one utterance and one head."""
     return torch.tensor(rows, dtype=torch.float64)[None, None]
 
 
@@ -110,7 +110,7 @@ def test_half_of_the_keys_are_kept_by_the_sum_of_their_weights():
         True,
         False,
         True,
-    ]  # 2 of 5: the half is rounded down
+    ]  # 2 of 5: a half is rounded down
     assert select_keys(weights, 0.6)[0, 0].tolist() == [True, False, True, False, True]
     assert select_keys(weights, 1.0).all()
 
@@ -120,7 +120,7 @@ def test_ties_are_all_kept():
     assert select_keys(weights_of([[0.25, 0.25, 0.25, 0.25]]), 0.5).all()
 
 
-def test_each_head_and_each_utterance_chooses_for_itself():
+def test_keys_are_selected_for_each_head_and_utterance():
     weights = torch.tensor([[[0.9, 0.1]], [[0.2, 0.8]]], dtype=torch.float64)
     expected = [[True, False], [False, True]]
     assert select_keys(weights[None], 0.5)[0].tolist() == expected
@@ -140,13 +140,13 @@ def test_without_masks_padded_queries_count_and_padded_keys_are_counted():
     assert select_keys(weights, 0.5, queries=queries, keys=keys)[0, 0].tolist() == [True, False, False, False]
 
 
-def test_nothing_is_kept_where_no_key_is_real():
+def test_no_key_is_kept_if_none_is_real():
     weights, none = weights_of([[0.5, 0.5]]), torch.zeros(1, 2, dtype=torch.bool)
     assert not select_keys(weights, 0.5, keys=none).any()
 
 
 @pytest.mark.parametrize("keys", [1, 2, 7, 20, 21])
-def test_the_choice_is_that_of_the_reference(keys):
+def test_the_selection_equals_the_reference(keys):
     weights = torch.rand(3, 2, 5, keys, generator=torch.Generator().manual_seed(keys), dtype=torch.float64)
     kept = select_keys(weights, 0.5)
     for utterance in range(3):
@@ -155,7 +155,7 @@ def test_the_choice_is_that_of_the_reference(keys):
     assert (kept.sum(dim=2) == max(1, keys // 2)).all()
 
 
-def test_a_share_of_one_is_vanilla_attention():
+def test_a_fraction_of_one_is_vanilla_attention():
     sparse, vanilla = KeySparseAttention(8, 2, fraction=1.0).double(), KeySparseAttention(8, 2, fraction=None).double()
     vanilla.load_state_dict(sparse.state_dict())
     x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -163,8 +163,8 @@ def test_a_share_of_one_is_vanilla_attention():
 
 
 @pytest.fixture
-def always_dropping(monkeypatch):
-    """The products with the kept keys alone, at whatever size."""
+def always_selecting(monkeypatch):
+    """Attend to only the kept keys, at any size."""
     monkeypatch.setattr(attention, "MIN_SCORES", 0)
 
 
@@ -182,8 +182,8 @@ def both_ways(monkeypatch, layer, *inputs):
 @pytest.mark.parametrize("masks", ["none", "keys", "keys and queries"])
 @pytest.mark.parametrize("fraction", [0.5, 0.3, 1.0, None])
 @pytest.mark.parametrize("sizes", [(1, 1), (7, 4), (4, 9), (12, 12)])
-def test_without_the_dropped_keys_everything_is_as_with_them(monkeypatch, fraction, masks, sizes):
-    """Of the utterances one is whole, one is padded, and one has no key and no query at all."""
+def test_selected_keys_give_the_same_as_all_keys(monkeypatch, fraction, masks, sizes):
+    """The batch has a full utterance, a padded one, and one without any key or query."""
     torch.manual_seed(0)
     layer = KeySparseAttention(8, 2, key_dim=5, fraction=fraction).double()
     x, context = (torch.randn(3, size, dim, dtype=torch.float64) for size, dim in zip(sizes, (8, 5), strict=True))
@@ -194,44 +194,44 @@ def test_without_the_dropped_keys_everything_is_as_with_them(monkeypatch, fracti
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
-@pytest.mark.usefixtures("always_dropping")
+@pytest.mark.usefixtures("always_selecting")
 @pytest.mark.parametrize("changes", [{"ccabs": 2}, AUTHORS, {**AUTHORS, "masked": False}], ids=str)
-def test_without_the_dropped_keys_the_network_equals_the_reference(changes):
-    test_it_equals_the_loops_of_the_reference_and_so_do_its_gradients(changes)
+def test_with_selected_keys_the_network_equals_the_reference(changes):
+    test_outputs_and_gradients_equal_the_reference(changes)
 
 
-@pytest.mark.usefixtures("always_dropping")
-def test_without_the_dropped_keys_ties_are_all_kept():
+@pytest.mark.usefixtures("always_selecting")
+def test_with_selected_keys_ties_are_all_kept():
     attention = KeySparseAttention(8, 2).double()
-    nn.init.zeros_(attention.key.weight)  # all keys alike: every weight is 1 / 6
+    nn.init.zeros_(attention.key.weight)  # all keys are equal: every weight is 1 / 6
     x = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = attention.output(attention.value(x).mean(dim=1, keepdim=True).expand(-1, 6, -1))
     torch.testing.assert_close(attention(x, x, x), expected, atol=1e-12, rtol=0)
 
 
-@pytest.mark.usefixtures("always_dropping")
-def test_the_record_is_of_the_same_attention():
+@pytest.mark.usefixtures("always_selecting")
+def test_the_record_belongs_to_the_same_attention():
     attention, record = KeySparseAttention(8, 2).double(), []
     x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(attention(x, x, x, record=record), attention(x, x, x), atol=1e-12, rtol=0)
     assert record[0].kept.sum(dim=2).eq(4).all()
 
 
-def projected(**settings):
-    """Attention to kept keys, given projections: 40 queries, 60 keys, values of one."""
+def selected_attention(**settings):
+    """Attend to the kept keys, with 40 queries, 60 keys and values of one."""
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(2, size, 8, generator=generator, dtype=torch.float64) for size in (40, 60))
     return attend_to_selected(query, key, torch.ones_like(key), KeySelection(0.5), heads=2, scale=0.5, **settings)
 
 
-def test_dropout_drops_kept_weights_with_its_chance_and_raises_the_others():
+def test_dropout_has_its_probability_and_rescales_the_others():
     torch.manual_seed(0)
-    whole = projected()
-    mean = torch.stack([projected(dropout=0.3) for _ in range(200)]).mean(dim=0)
+    whole = selected_attention()
+    mean = torch.stack([selected_attention(dropout=0.3) for _ in range(200)]).mean(dim=0)
     torch.testing.assert_close(mean, whole, atol=0, rtol=0.1)
     torch.testing.assert_close(mean.mean(), whole.mean(), atol=0, rtol=0.003)
-    assert projected(dropout=1.0).eq(0).all()
-    # Of a query whose keys are all alike, the answer counts the weights that were dropped.
+    assert selected_attention(dropout=1.0).eq(0).all()
+    # If all keys of a query are equal, the output counts the dropped weights.
     alike = torch.zeros(1, 400, 2)
     counted = attend_to_selected(
         alike, alike, torch.ones(1, 400, 2), KeySelection(0.5), heads=1, scale=1.0, dropout=0.25
@@ -241,38 +241,38 @@ def test_dropout_drops_kept_weights_with_its_chance_and_raises_the_others():
     assert dropped.std().item() == pytest.approx((400 * 0.25 * 0.75) ** 0.5, rel=0.15)
 
 
-def test_draws_are_of_torchs_generator():
+def test_dropout_draws_from_torchs_generator():
     draws = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        draws.append(projected(dropout=0.3))
+        draws.append(selected_attention(dropout=0.3))
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_gradients_are_those_of_what_was_drawn(dropout):
-    def attend(*given):
+def test_gradients_belong_to_the_drawn_dropout(dropout):
+    def attend(*inputs):
         torch.manual_seed(1)
-        return attend_to_selected(*given, KeySelection(0.5), heads=2, scale=0.7, dropout=dropout)
+        return attend_to_selected(*inputs, KeySelection(0.5), heads=2, scale=0.7, dropout=dropout)
 
     generator = torch.Generator().manual_seed(0)
-    given = [
+    inputs = [
         torch.randn(2, size, 4, generator=generator, dtype=torch.float64, requires_grad=True) for size in (3, 5, 5)
     ]
-    assert torch.autograd.gradcheck(attend, given)
+    assert torch.autograd.gradcheck(attend, inputs)
 
 
-@pytest.mark.usefixtures("always_dropping")
-def test_16_bits_choose_by_sums_of_32():
-    """Half of the keys are kept, as the paper says: sums of 16 bits would tie by the dozen."""
+@pytest.mark.usefixtures("always_selecting")
+def test_16_bit_weights_are_summed_in_32_bits():
+    """Half of the keys are kept, as in the paper: in 16 bits dozens of sums would tie."""
     weights = torch.randn(1, 2, 400, 100, generator=torch.Generator().manual_seed(0)).softmax(dim=3).bfloat16()
     assert (select_keys(weights, 0.5).sum(dim=2) - 50).abs().max() <= 1
     attention, x = KeySparseAttention(16, 2), torch.randn(2, 50, 16, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        answer = attention(x.requires_grad_(), x, x)
-    answer.float().sum().backward()
-    assert (answer - attention(x, x, x)).abs().max() < 0.05
+        output = attention(x.requires_grad_(), x, x)
+    output.float().sum().backward()
+    assert (output - attention(x, x, x)).abs().max() < 0.05
     assert x.grad.isfinite().all()
 
 
@@ -300,7 +300,7 @@ def test_parameters_of_the_papers_network_and_of_its_ablations(changes, count):
     assert parameters(**changes)[0] == count
 
 
-def test_the_network_is_the_authors_part_by_part():
+def test_each_module_has_the_parameters_of_the_authors():
     model = parameters()[1]
     parts = {
         "extraction.speech": 6_578_944,
@@ -321,7 +321,7 @@ def test_the_authors_tables_of_positions_are_counted_but_not_trained():
     assert count + sum(buffer.numel() for buffer in model.buffers()) == 119_116_676
 
 
-def test_the_preset_paper_is_what_there_is_by_default():
+def test_the_preset_paper_is_the_default():
     assert KSTransformerConfig(**KSTransformer.presets["paper"]) == KSTransformerConfig()
     assert KSTransformerConfig(**KSTransformer.presets["authors_code"]) == KSTransformerConfig(
         positions="random_frozen"
@@ -330,7 +330,7 @@ def test_the_preset_paper_is_what_there_is_by_default():
 
 
 @pytest.mark.parametrize("preset", ["paper", "authors_code", "small"])
-def test_the_network_takes_the_streams_sizes(preset):
+def test_the_network_takes_the_sizes_of_the_streams(preset):
     config = KSTransformerConfig(**{"heads": 2, **KSTransformer.presets[preset]})
     with torch.device("meta"):
         model = KSTransformer.build(config, SPECS, NUM_EMOTIONS)
@@ -338,14 +338,14 @@ def test_the_network_takes_the_streams_sizes(preset):
     assert model.output_layer.weight.shape[0] == NUM_EMOTIONS
 
 
-def test_one_modality_needs_no_other():
+def test_one_modality_is_enough():
     config = KSTransformerConfig(**{**KSTransformer.presets["small"], "modalities": "text"})
     model = KSTransformer.build(config, {"text": SPECS["text"]}, NUM_EMOTIONS)
     assert model.streams == KSTransformer.streams_of(config) == ("text",)
     assert model(Batch({"text": Stream(torch.randn(2, 3, 8))})).shape == (2, NUM_EMOTIONS)
 
 
-def test_what_cannot_be_is_said():
+def test_invalid_settings_are_refused():
     with pytest.raises(
         BadConfig, match="heads = 8 does not divide the width of speech, 50: set heads, or speech_width"
     ):
@@ -358,7 +358,7 @@ def test_what_cannot_be_is_said():
         model(batch_of(model, [9], [4]))
 
 
-def test_matrices_begin_as_the_authors():
+def test_matrices_are_initialised_as_by_the_authors():
     torch.manual_seed(0)
     attention = tuple(
         KSTransformer(KSTransformerConfig(**{**KSTransformer.presets["small"], "text_width": 64}), 4)
@@ -368,12 +368,12 @@ def test_matrices_begin_as_the_authors():
         .item()
         for half in ("own", "cross")
     )
-    # Xavier's bound, sqrt(6 / (inputs + outputs)): 3 x 128 outputs where query, key and value are one matrix.
+    # Xavier's bound is sqrt(6 / (inputs + outputs)), with 3 x 128 outputs if query, key and value are one matrix.
     assert attention == pytest.approx(((6 / 512) ** 0.5, (6 / 192) ** 0.5), rel=2e-3)
 
 
 @pytest.mark.parametrize("masked", ["authors", False])
-def test_at_a_fixed_length_what_stands_in_the_padding_and_behind_the_end_is_nothing(masked):
+def test_at_a_fixed_length_padding_and_later_frames_have_no_effect(masked):
     model = network(**{**AUTHORS, "masked": masked})
     batch = batch_of(model, [9, 5], [5, 2])
     torch.testing.assert_close(model(batch), model(with_noise_in_the_padding(batch.padded(30))), atol=1e-12, rtol=0)
@@ -382,13 +382,13 @@ def test_at_a_fixed_length_what_stands_in_the_padding_and_behind_the_end_is_noth
 
 
 @pytest.mark.parametrize("masked", ["authors", False])
-def test_the_papers_padding_counts(masked):
+def test_without_masks_padding_has_an_effect(masked):
     model = network(masked=masked)
     batch = batch_of(model, [9, 5], [5, 2])
     assert (model(batch) - model(batch.padded(to=20))).abs().max() > 1e-6
 
 
-def test_padding_may_be_anything_and_words_may_be_missing():
+def test_padding_may_be_anything_and_text_may_be_empty():
     model = network()
     batch = batch_of(model, [9, 5, 1], [5, 2, 0])
     text = batch.streams["text"]
@@ -398,7 +398,7 @@ def test_padding_may_be_anything_and_words_may_be_missing():
     torch.testing.assert_close(model(batch), model(other), atol=1e-12, rtol=0)
 
 
-def test_the_text_matters_only_where_modalities_meet():
+def test_text_affects_speech_only_through_the_interaction():
     for ccabs, meets in ((0, False), (1, True)):
         model = network(ccabs=ccabs)
         batch = batch_of(model, [6, 6], [4, 4])
@@ -423,28 +423,30 @@ def test_statistics_standardise_each_stream_and_leave_padding_at_zero():
     torch.testing.assert_close(model(batch), plain(Batch(standard)), atol=1e-12, rtol=0)
 
 
-def test_what_it_explains():
+def test_explanations_agree_with_the_network():
     model = network(ccabs=2)
     batch = batch_of(model, [9, 5], [5, 2])
-    found = model.explain(batch)
-    torch.testing.assert_close(model.classifier(found["embedding"]), model(batch), atol=0, rtol=0)
-    assert found["cross_text_vanilla"].shape == (2, 2, 2, 5, 9)  # batch, CCABs, heads, tokens, frames
-    assert found["own_speech_kept"].shape == (2, 2, 2, 9)
+    explanation = model.explain(batch)
+    torch.testing.assert_close(model.classifier(explanation["embedding"]), model(batch), atol=0, rtol=0)
+    assert explanation["cross_text_vanilla"].shape == (2, 2, 2, 5, 9)  # batch, CCABs, heads, tokens, frames
+    assert explanation["own_speech_kept"].shape == (2, 2, 2, 9)
     for name in ("cross_speech", "cross_text", "own_speech", "own_text", "fusion_speech", "fusion_text"):
-        vanilla, kept, sparse = (found[f"{name}_{what}"] for what in ("vanilla", "kept", "sparse"))
+        vanilla, kept, sparse = (explanation[f"{name}_{what}"] for what in ("vanilla", "kept", "sparse"))
         torch.testing.assert_close(vanilla.sum(dim=4), torch.ones_like(vanilla[..., 0]))
         torch.testing.assert_close(sparse, torch.where(kept.unsqueeze(3), vanilla, 0.0), atol=0, rtol=0)
         real = batch.streams[
             name.split("_")[1] if "cross" not in name else reference.OTHER[name.split("_")[1]]
         ].lengths()
         assert (kept.sum(dim=3) == (real // 2).clamp(min=1)[:, None, None]).all()
-    assert found["extraction_text_kept"].all()
-    # An utterance's speech before it met the words does not know them.
+    assert explanation["extraction_text_kept"].all()
+    # Before the interaction the embedding of speech does not depend on the text.
     alone = Batch({**batch.streams, "text": batch_of(model, [9, 5], [5, 2], seed=1).streams["text"]})
-    torch.testing.assert_close(model.explain(alone)["speech_embedding"], found["speech_embedding"], atol=0, rtol=0)
+    torch.testing.assert_close(
+        model.explain(alone)["speech_embedding"], explanation["speech_embedding"], atol=0, rtol=0
+    )
 
 
-def test_dropout_is_on_both_branches_on_weights_and_in_the_classifier_in_training_only():
+def test_each_dropout_acts_in_training_only():
     for setting in ("dropout", "attention_dropout", "classifier_dropout"):
         silent = dict.fromkeys(("dropout", "attention_dropout", "classifier_dropout"), 0.0)
         model = network(**{**silent, setting: 0.5})
@@ -470,7 +472,7 @@ def exported(model, path):
     example = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors)
     dynamic = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), shapes_unchecked(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        warnings.simplefilter("ignore")  # the exporter's own warnings
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             FromTensors(model).eval(),
@@ -486,13 +488,13 @@ def exported(model, path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [  # as few layers as show all there is: exporting costs a second for each
+    [  # few layers: exporting takes a second for each
         {"speech_stride": 2, "fusion_layers": 0},
         {**AUTHORS, "positions": "random_frozen", "position_rows": 9, "extraction_layers": 0, "fusion_layers": 0},
     ],
     ids=["any length", "authors"],
 )
-@pytest.mark.usefixtures("always_dropping")  # which a graph does not: it is one for all lengths
+@pytest.mark.usefixtures("always_selecting")  # an exported graph never selects, since it serves all lengths
 def test_onnx_equals_torch_at_three_lengths(changes, tmp_path):
     model = network(**changes).float()
     session = exported(model, tmp_path / "model.onnx")
@@ -508,8 +510,8 @@ def test_onnx_equals_torch_at_three_lengths(changes, tmp_path):
 
 
 @pytest.mark.parametrize("masked", [True, False, "authors"])
-def test_a_recipe_names_it_its_preset_and_its_masks(masked):
+def test_a_recipe_can_name_its_preset_and_masks(masked):
     section = {"name": "ks_transformer-small", "masked": masked, "text_frames": 20}
-    found, config = decode_named(models, section, "[model]")
-    assert found is KSTransformer
+    model_class, config = decode_named(models, section, "[model]")
+    assert model_class is KSTransformer
     assert config == KSTransformerConfig(**{**KSTransformer.presets["small"], "masked": masked, "text_frames": 20})

@@ -1,4 +1,4 @@
-"""MCSAN against its equations in loops, its sizes, its masks, its options, and its ONNX graph."""
+"""MCSAN: a loop-written reference, its sizes, its masks, its options, and its ONNX graph."""
 
 import warnings
 from dataclasses import asdict, replace
@@ -56,7 +56,7 @@ def test_parameters_at_the_printed_sizes(feedforward, count):
     assert parameters(MCSANConfig(feedforward=feedforward)) == count
 
 
-def test_the_rows_of_table_3_are_smaller_or_larger_by_what_they_leave_out_or_add():
+def test_the_rows_of_table_3_differ_by_the_parameters_they_omit_or_add():
     whole, block, pooled = (
         parameters(MCSANConfig()),
         198_272,
@@ -112,8 +112,8 @@ OPTIONS = [
 ]
 
 
-def in_loops(model, batch, weights):
-    """The reference's logits: of each utterance alone, at its own length, or with its padding where there are no masks."""
+def reference_logits(model, batch, weights):
+    """Return the reference's logits, for each utterance alone: at its own length or, without masks, with its padding."""
     settings = asdict(model.config)
     logits = []
     for index in range(len(batch)):
@@ -123,7 +123,7 @@ def in_loops(model, batch, weights):
             most = stream.values.shape[1] if limit == "any" else min(limit, stream.values.shape[1])
             settings["frames"][name] = min(most, int(stream.mask[index].sum()))
             x = stream.values[index, : settings["frames"][name]]
-            if not model.config.masked:  # padding is read as frames of zeros
+            if not model.config.masked:  # padding is read as zero frames
                 x = torch.cat([x, torch.zeros(most - len(x), x.shape[1], dtype=x.dtype)])
             if model.config.padded_to == "maximum" and not model.config.masked:
                 x = torch.cat([x, torch.zeros(limit - len(x), x.shape[1], dtype=x.dtype)])
@@ -133,26 +133,28 @@ def in_loops(model, batch, weights):
 
 
 @pytest.mark.parametrize("changes", OPTIONS, ids=str)
-def test_outputs_and_gradients_are_those_of_the_equations_in_loops(changes):
+def test_outputs_and_gradients_equal_the_reference(changes):
     model = tiny(**changes)
     batch = batch_for(model)
     inputs = {name: stream.values.requires_grad_() for name, stream in batch.streams.items()}
     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     learnt = {name: weights[name].requires_grad_() for name, _ in model.named_parameters()}
 
-    logits, expected = model(batch), in_loops(model, batch, weights)
+    logits, expected = model(batch), reference_logits(model, batch, weights)
     torch.testing.assert_close(logits, expected, atol=1e-10, rtol=0)
 
     direction = torch.randn(logits.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
-    found = torch.autograd.grad((logits * direction).sum(), [*model.parameters(), *inputs.values()])
+    gradients = torch.autograd.grad((logits * direction).sum(), [*model.parameters(), *inputs.values()])
     plain = torch.autograd.grad(
         (expected * direction).sum(), [*learnt.values(), *inputs.values()], allow_unused=True, materialize_grads=True
     )
-    for name, one, other in zip([*learnt, *inputs], found, plain, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-10, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+    for name, gradient, expected in zip([*learnt, *inputs], gradients, plain, strict=True):
+        torch.testing.assert_close(
+            gradient, expected, atol=1e-10, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
-def test_two_directions_are_those_of_torchs_packed_lstm():
+def test_the_lstm_equals_torchs_packed_lstm():
     torch.manual_seed(1)
     lstm = torch.nn.LSTM(3, 4, batch_first=True, bidirectional=True).double()
     x, lengths = torch.randn(4, 9, 3).double(), torch.tensor([9, 1, 5, 8])
@@ -165,7 +167,7 @@ def test_two_directions_are_those_of_torchs_packed_lstm():
 
 
 @pytest.mark.parametrize(("padding", "left"), [(1, 111), (0, 110)])
-def test_the_convolutions_leave_what_the_paper_does_of_1000_frames_and_always_one(padding, left):
+def test_the_convolutions_reduce_1000_frames_as_printed_and_keep_at_least_one(padding, left):
     encoder = SpeechEncoder(3, 4, padding=padding, pool_stride=3, activation=False)
     assert encoder.num_output_frames(1000) == left
     for frames in range(1, 9):
@@ -175,7 +177,7 @@ def test_the_convolutions_leave_what_the_paper_does_of_1000_frames_and_always_on
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1])
-def test_an_utterance_does_not_feel_what_it_is_batched_with(stride, padding):
+def test_utterances_of_a_batch_do_not_affect_one_another(stride, padding):
     model = tiny(pool_stride=stride, convolution_padding=padding)
     batch = batch_for(model, {"speech": [*range(1, 12), 40], "text": [*range(1, 13)]})
     logits = model(batch)
@@ -184,7 +186,7 @@ def test_an_utterance_does_not_feel_what_it_is_batched_with(stride, padding):
         torch.testing.assert_close(model(batch[index]), logits[index : index + 1], atol=1e-12, rtol=0)
 
 
-def test_not_even_what_is_not_a_number_leaks_out_of_the_padding():
+def test_nan_in_the_padding_has_no_effect():
     model = tiny()
     batch = batch_for(model)
     spoilt = {
@@ -194,7 +196,7 @@ def test_not_even_what_is_not_a_number_leaks_out_of_the_padding():
     torch.testing.assert_close(model(Batch(spoilt)), model(batch), atol=0, rtol=0)
 
 
-def test_an_utterance_without_words_is_read_as_one_word_of_zeros():
+def test_an_utterance_without_words_is_read_as_one_zero_token():
     model = tiny()
     batch = batch_for(model, {"speech": [12, 9], "text": [0, 3]})
     alone, zeros = batch[0], batch[0].padded(to=12)
@@ -203,7 +205,7 @@ def test_an_utterance_without_words_is_read_as_one_word_of_zeros():
     torch.testing.assert_close(model(alone), model(zeros), atol=1e-12, rtol=0)
 
 
-def test_without_masks_padding_counts_unless_all_is_padded_to_one_length():
+def test_without_masks_padding_has_an_effect_unless_lengths_are_fixed():
     model = tiny(masked=False)
     batch = batch_for(model)
     assert (model(batch) - model(batch.padded(to=40))).abs().max() > 1e-6
@@ -212,7 +214,7 @@ def test_without_masks_padding_counts_unless_all_is_padded_to_one_length():
     torch.testing.assert_close(fixed(batch), fixed(batch.padded(to=40)), atol=1e-12, rtol=0)
 
 
-def test_what_follows_the_greatest_length_is_not_heard():
+def test_frames_beyond_the_maximum_have_no_effect():
     model = tiny(speech_frames=20)
     batch = batch_for(model)
     speech = batch.streams["speech"]
@@ -226,7 +228,7 @@ def test_what_follows_the_greatest_length_is_not_heard():
 @pytest.mark.parametrize(
     ("norm", "scaled"), [("speech", {"speech"}), ("standard", {"speech", "text"}), ("none", set())]
 )
-def test_standardised_streams_come_in_any_scale(norm, scaled):
+def test_standardised_streams_may_have_any_scale(norm, scaled):
     plain, model = tiny(input_norm="none"), tiny(input_norm=norm)
     model.load_state_dict(plain.state_dict(), strict=False)
     batch = batch_for(model)
@@ -240,58 +242,60 @@ def test_standardised_streams_come_in_any_scale(norm, scaled):
     torch.testing.assert_close(model(Batch(streams)), plain(batch), atol=1e-12, rtol=0)
 
 
-def test_each_side_explains_itself():
+def test_explanations_have_attention_of_each_stream():
     model = tiny(layers=2, pool_stride=1)
     batch = batch_for(model)
-    found = model.explain(batch)
+    explanation = model.explain(batch)
     frames = {"speech": 25, "text": 5}
     lengths = {"speech": [25, 6, 1], "text": [5, 1, 3]}
-    assert set(found) == {"embedding", "embedding_speech", "embedding_text"} | {
+    assert set(explanation) == {"embedding", "embedding_speech", "embedding_text"} | {
         f"{module}_attention_{stream}" for module in ("cross", "self") for stream in frames
     }
     for module, stream in (("cross", "speech"), ("cross", "text"), ("self", "speech"), ("self", "text")):
-        keys = stream if module == "self" else next(one for one in frames if one != stream)
-        maps = found[f"{module}_attention_{stream}"]
+        keys = stream if module == "self" else next(name for name in frames if name != stream)
+        maps = explanation[f"{module}_attention_{stream}"]
         assert maps.shape == (3, 2, 2, frames[stream], frames[keys])
         for index, length in enumerate(lengths[keys]):
             torch.testing.assert_close(maps[index, ..., :length].sum(dim=3), torch.ones_like(maps[index, ..., 0]))
             assert (maps[index, ..., length:] == 0).all()
 
 
-def test_the_embedding_is_what_the_classifier_takes_in_the_order_that_is_documented():
+def test_the_embedding_has_the_documented_order():
     model = tiny()
     batch = batch_for(model)
-    found = model.explain(batch)
-    torch.testing.assert_close(model.classifier(found["embedding"]), model(batch), atol=0, rtol=0)
-    cross_speech, cross_text, self_speech, self_text = found["embedding"].split(4, dim=1)
-    torch.testing.assert_close(found["embedding_speech"], torch.cat([cross_speech, self_speech], dim=1), atol=0, rtol=0)
-    torch.testing.assert_close(found["embedding_text"], torch.cat([cross_text, self_text], dim=1), atol=0, rtol=0)
+    explanation = model.explain(batch)
+    torch.testing.assert_close(model.classifier(explanation["embedding"]), model(batch), atol=0, rtol=0)
+    cross_speech, cross_text, self_speech, self_text = explanation["embedding"].split(4, dim=1)
+    torch.testing.assert_close(
+        explanation["embedding_speech"], torch.cat([cross_speech, self_speech], dim=1), atol=0, rtol=0
+    )
+    torch.testing.assert_close(explanation["embedding_text"], torch.cat([cross_text, self_text], dim=1), atol=0, rtol=0)
 
 
-def test_what_is_left_of_one_modality():
+def test_one_modality_has_only_its_self_attention():
     model = tiny(modalities="text")
     assert model.streams == MCSAN.streams_of(model.config) == ("text",)
     assert model.dims == {"text": 4}
-    found = model.explain(batch_for(model))
-    assert set(found) == {"embedding", "embedding_text", "self_attention_text"}
-    torch.testing.assert_close(found["embedding"], found["embedding_text"], atol=0, rtol=0)
+    explanation = model.explain(batch_for(model))
+    assert set(explanation) == {"embedding", "embedding_text", "self_attention_text"}
+    torch.testing.assert_close(explanation["embedding"], explanation["embedding_text"], atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{}, *({"pool_stride": 1, **one} for one in OPTIONS if one)], ids=str)
-def test_every_parameter_gets_a_gradient_but_the_biases_of_keys(changes):
+@pytest.mark.parametrize("changes", [{}, *({"pool_stride": 1, **options} for options in OPTIONS if options)], ids=str)
+def test_every_parameter_gets_a_gradient_except_key_biases(changes):
     model = tiny(**{**changes, "pool_stride": 1})
     model(batch_for(model, {"speech": [29, 24, 20], "text": [6, 5, 4]})).square().sum().backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad.abs().max() > 1e-12}
     assert set(dict(model.named_parameters())) - reached == model.inert_parameters()
 
 
-def test_it_is_built_for_the_features_that_it_is_given():
+def test_it_is_built_for_the_sizes_of_the_features():
     specs = {"speech": FeatureSpec(11, 50.0), "text": FeatureSpec(13, None), "speaker": FeatureSpec(5, None)}
     assert MCSAN.build(MCSANConfig(), specs, 4).dims == {"speech": 11, "text": 13}
     assert MCSAN.build(MCSANConfig(modalities="text"), {"text": specs["text"]}, 4).dims == {"text": 13}
 
 
-def test_chance_is_silent_outside_training_and_at_work_within():
+def test_dropout_acts_in_training_only():
     model = tiny(dropout=0.3, attention_dropout=0.3, encoder_dropout=0.3, classifier_dropout=0.3)
     batch = batch_for(model)
     torch.testing.assert_close(model(batch), tiny()(batch), atol=0, rtol=0)
@@ -313,13 +317,13 @@ def test_chance_is_silent_outside_training_and_at_work_within():
         ({"padded_to": "maximum", "modalities": "text"}, r"need a maximum length: set text_tokens to a number"),
     ],
 )
-def test_settings_that_contradict_one_another_are_refused(settings, message):
+def test_contradictory_settings_are_refused(settings, message):
     with pytest.raises(BadConfig, match=message):
         MCSANConfig(**settings)
 
 
-class Values(torch.nn.Module):
-    """The model as a graph's inputs reach it."""
+class FromTensors(torch.nn.Module):
+    """The model with tensors as inputs, as in an exported graph."""
 
     def __init__(self, model):
         super().__init__()
@@ -336,10 +340,10 @@ def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
     batch, path = batch_for(model, dtype=torch.float32), tmp_path / "mcsan.onnx"
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with shapes_unchecked(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        warnings.simplefilter("ignore")  # the exporter's own warnings
         torch.onnx.export(
-            Values(model).eval(),
-            as_arguments(batch),
+            FromTensors(model).eval(),
+            flat_tensors(batch),
             path,
             dynamo=True,
             verbose=False,
@@ -351,10 +355,10 @@ def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
     session = onnxruntime.InferenceSession(path)
     for speech, text in (([7], [1]), ([100, 3], [4, 9]), ([1, 8, 9, 60], [2, 1, 3, 4])):
         batch = batch_for(model, {"speech": speech, "text": text}, torch.float32, extra=3)
-        given = {name: tensor.numpy() for name, tensor in zip(names, as_arguments(batch), strict=True)}
-        (logits,) = session.run(None, given)
+        inputs = {name: tensor.numpy() for name, tensor in zip(names, flat_tensors(batch), strict=True)}
+        (logits,) = session.run(None, inputs)
         np.testing.assert_allclose(logits, model(batch).detach().numpy(), atol=1e-4)
 
 
-def as_arguments(batch):
+def flat_tensors(batch):
     return tuple(tensor for stream in batch.streams.values() for tensor in (stream.values, stream.mask))

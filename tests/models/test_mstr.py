@@ -1,4 +1,4 @@
-"""MSTR against a loop-written reference of the whole network, for every option, and the figures of the paper's Table 2."""
+"""MSTR: a loop-written reference of the whole network with every option, and the figures of the paper's Table 2."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("changes", OPTIONS, ids=str)
-def test_outputs_and_gradients_are_those_of_the_loops(changes):
+def test_outputs_and_gradients_equal_the_reference(changes):
     model = tiny("mstr", **SIZES | changes)
     assert_reference_agrees(model, mstr.logits, lengths=[13, 1, 6])
 
@@ -49,14 +49,14 @@ def test_outputs_and_gradients_are_those_of_the_loops(changes):
 @pytest.mark.parametrize(
     ("frames", "emotions", "parameters"), [(326, 4, 26_992_388), (224, 7, 25_321_991), (150, 6, 24_109_318)]
 )
-def test_parameters_are_those_of_table_2(name, frames, emotions, parameters):
+def test_parameters_equal_table_2(name, frames, emotions, parameters):
     with torch.device("meta"):
         model = models[name](models[name].Config(frames=frames), emotions)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 @pytest.mark.parametrize(("frames", "emotions", "flops"), [(326, 4, 33_498), (224, 7, 29_812), (150, 6, 27_158)])
-def test_operations_are_those_of_table_2(frames, emotions, flops):
+def test_operations_equal_table_2(frames, emotions, flops):
     with torch.device("meta"):
         model = models["mstr"](models["mstr"].Config(frames=frames), emotions)
     assert round(model.paper_flops({"speech": frames}) / 1000) == flops
@@ -92,12 +92,12 @@ def test_a_depthwise_convolution_of_equal_taps_is_the_average():
     torch.testing.assert_close(other(batch), plain(batch), atol=1e-12, rtol=0)
 
 
-def test_attention_over_scales_weighs_none_without_frames():
+def test_attention_over_scales_ignores_scales_without_frames():
     model = tiny("mstr", mixer="attention", scales=5)
-    shares = model.explain(synthetic_batch(model, [8, 2]))["scale_fraction"]
-    torch.testing.assert_close(shares.sum(dim=2)[0], torch.ones(2, 8).double())
-    assert not shares[0, :, 2:].any()  # eight frames make two of three, and none of nine
-    assert not shares[1, :, 1:].any()
+    fractions = model.explain(synthetic_batch(model, [8, 2]))["scale_fraction"]
+    torch.testing.assert_close(fractions.sum(dim=2)[0], torch.ones(2, 8).double())
+    assert not fractions[0, :, 2:].any()  # eight frames give two means of three, and none of nine
+    assert not fractions[1, :, 1:].any()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_attention_over_scales_weighs_none_without_frames():
     ],
     ids=str,
 )
-def test_what_gets_no_gradient_is_what_is_said(changes):
+def test_inert_parameters_are_those_without_a_gradient(changes):
     torch.manual_seed(0)
     model = models["mstr"](without_dropout(tiny_config("mstr", **changes)), 3).double()
     batch = synthetic_batch(model, [90, 85, 60, 81])

@@ -1,4 +1,4 @@
-"""TDFNet: the sizes that its paper prints, its equations written out, its padding, its explanation and its ONNX form."""
+"""TDFNet: the sizes that its paper prints, a loop-written reference, its padding, its explanations and its ONNX graph."""
 
 import contextlib
 import io
@@ -38,8 +38,8 @@ SMALL = {
 ANY = {"speech_frames": "any", "text_tokens": "any"}
 
 
-def without_memory(**settings):
-    """At the paper's sizes, with nothing allocated."""
+def on_meta_device(**settings):
+    """Build the model at the paper's sizes without allocating memory."""
     with torch.device("meta"):
         return TDFNet(TDFNetConfig(**settings), 4)
 
@@ -49,7 +49,7 @@ def parameters(model):
 
 
 def small(**settings):
-    """A small model whose every weight is away from the zeros and ones of an initialisation, which hide mistakes."""
+    """Build a small model with all weights away from the zeros and ones of an initialisation, which hide mistakes."""
     torch.manual_seed(0)
     model = TDFNet(TDFNetConfig(**{**SMALL, **settings}), EMOTIONS).double().eval()
     with torch.no_grad():
@@ -59,7 +59,7 @@ def small(**settings):
 
 
 def small_batch(model, lengths=((7, 4), (2, 3)), dtype=torch.float64):
-    """Utterances of so many frames and tokens. What stands in the padding is noise, too."""
+    """Return utterances with these numbers of frames and tokens, and noise in the padding."""
     generator = torch.Generator().manual_seed(1)
     streams = {}
     for name in model.streams:
@@ -72,12 +72,12 @@ def small_batch(model, lengths=((7, 4), (2, 3)), dtype=torch.float64):
     return Batch(streams)
 
 
-# The sizes that the paper prints.
+# Sizes that the paper prints.
 
 
 def test_o_has_the_11712_entries_of_the_paper_in_order():
     d, f = 768, 192
-    widths = without_memory().groups
+    widths = on_meta_device().groups
     assert list(widths) == ["A", "T", "A'", "T'", "S", "C", "C_AT", "C_TA", "D_1", "D_2", "H_1", "H_2"]
     assert [widths[name] for name in ("A", "T", "A'", "T'")] == [2 * d, 2 * d, d, d]
     assert [widths[name] for name in ("S", "C", "C_AT", "C_TA")] == [f, 2 * d, 2 * d, 2 * d]  # U: 6d + f
@@ -86,15 +86,15 @@ def test_o_has_the_11712_entries_of_the_paper_in_order():
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 6])
-def test_o_has_as_many_entries_as_its_formula_says(blocks):
+def test_the_width_of_o_follows_its_formula(blocks):
     d, f = 768, 192
-    model = without_memory(blocks=blocks, heads=6)
+    model = on_meta_device(blocks=blocks, heads=6)
     assert sum(model.groups.values()) == sum(d * 2 ** (2 - i) for i in range(1, blocks + 1)) + 12 * d + f
     assert len(model.blocks) == blocks
 
 
-def test_parameters_are_the_papers():
-    model = without_memory()
+def test_parameters_equal_the_papers():
+    model = on_meta_device()
     assert parameters(model) == 254_731_780
     assert parameters(model.gate) == 11_712**2
     assert parameters(model.blocks) - 2 * parameters(model.blocks[0].first["speech"]) == 30_109_184
@@ -116,8 +116,8 @@ def test_parameters_are_the_papers():
         ({"bidirectional": True}, None, 11_712),
     ],
 )
-def test_other_readings_have_their_sizes(settings, count, width):
-    model = without_memory(**settings)
+def test_alternative_options_have_their_sizes(settings, count, width):
+    model = on_meta_device(**settings)
     assert sum(model.groups.values()) == width
     assert count is None or parameters(model) == count
 
@@ -132,7 +132,7 @@ def test_other_readings_have_their_sizes(settings, count, width):
         ("without_me", ("speech", "text", "speaker"), 11_712),
     ],
 )
-def test_table_v_has_its_rows_as_presets(row, streams, width):
+def test_the_rows_of_table_v_are_presets(row, streams, width):
     made, settings = decode_named(models, {"name": f"tdfnet-{row}"}, "model")
     with torch.device("meta"):
         model = made(settings, 4)
@@ -142,20 +142,20 @@ def test_table_v_has_its_rows_as_presets(row, streams, width):
 
 
 def test_without_me_only_the_width_of_speech_changes():
-    full, without = without_memory(), without_memory(**TDFNet.presets["without_me"])
+    full, without = on_meta_device(), on_meta_device(**TDFNet.presets["without_me"])
     shapes = [{name: tensor.shape for name, tensor in model.state_dict().items()} for model in (full, without)]
     assert {name for name in shapes[0] if shapes[0][name] != shapes[1][name]} == {"inputs.speech.projection.weight"}
     assert without.dims["speech"] == 128
 
 
-def test_built_for_streams_it_takes_their_widths():
+def test_it_is_built_for_the_sizes_of_the_streams():
     specs = {"speech": FeatureSpec(7, 50.0), "text": FeatureSpec(8, None), "speaker": FeatureSpec(2, None)}
     assert TDFNet.build(TDFNetConfig(**SMALL), specs, 2).dims == {"speech": 7, "text": 8, "speaker": 2}
     alone = TDFNetConfig(**SMALL, path="audio", mutual=False, speaker=False)
     assert TDFNet.build(alone, {"speech": FeatureSpec(7, 50.0)}, 2).dims == {"speech": 7}
 
 
-def test_settings_survive_being_written_down():
+def test_settings_survive_encoding_and_decoding():
     settings = TDFNetConfig(kernel=3, shared=("gru", "cnn"), speech_frames="any", feedforward="square")
     assert decode(TDFNetConfig, encode(settings), "model") == settings
 
@@ -174,14 +174,14 @@ def test_settings_survive_being_written_down():
         ({"deep_scale": "none", "embeddings": "raw", "mutual": False}, "leaves the projection unused"),
     ],
 )
-def test_settings_that_contradict_one_another_are_refused(settings, message):
+def test_contradictory_settings_are_refused(settings, message):
     with pytest.raises(BadConfig, match=message):
         TDFNetConfig(**settings)
 
 
-# The paper's equations, written out.
+# The paper's equations as loops.
 
-# Each alone, and under masks what has to do with padding.
+# Each option alone; with masks, those that involve padding.
 LENGTHS = [{}, {**ANY, "speech_stride": 8}, {"layers": 2, "speech_stride": 3}, {"speech_frames": 3, "text_tokens": 2}]
 OPTIONS = [
     {"path": "audio", "mutual": False, "speaker": False},
@@ -221,7 +221,7 @@ UNDER_MASKS = [
     [*OPTIONS, *LENGTHS, *UNDER_MASKS, *({**option, "masked": True} for option in [*LENGTHS, *UNDER_MASKS])],
     ids=lambda settings: "-".join(f"{key}={value}" for key, value in settings.items()) or "paper",
 )
-def test_it_agrees_with_the_equations_written_out(settings):
+def test_outputs_and_gradients_equal_the_reference(settings):
     model = small(**settings)
     batch = small_batch(model)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -258,7 +258,7 @@ def test_it_agrees_with_the_equations_written_out(settings):
         torch.testing.assert_close(mine, yours, atol=1e-10, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
-# What it does with padding, and what it tells.
+# Padding and explanations.
 
 
 @pytest.mark.parametrize(
@@ -276,13 +276,13 @@ def test_padding_changes_nothing_even_for_less_than_one_kernel(settings):
     torch.testing.assert_close(alone, logits, atol=1e-12, rtol=0)
 
 
-def test_masks_change_nothing_for_what_fills_the_length():
+def test_masks_change_nothing_without_padding():
     masked, unmasked = (small(speech_frames=64, text_tokens=16, masked=masked) for masked in (True, False))
     batch = small_batch(masked, [(64, 16), (64, 16)])
     torch.testing.assert_close(masked(batch), unmasked(batch), atol=1e-12, rtol=0)
 
 
-def test_the_first_block_gives_64_frames_of_both_and_the_second_32():
+def test_the_first_block_outputs_64_frames_of_both_and_the_second_32():
     model = small(speech_frames=512, text_tokens=128, speech_stride=8)
     for path, frames in (("speech", 512), ("text", 128)):
         first = model.blocks[0](torch.randn(1, frames, 16).double(), None, path)
@@ -290,7 +290,7 @@ def test_the_first_block_gives_64_frames_of_both_and_the_second_32():
         assert model.blocks[1](first.output, None, path).output.shape == (1, 32, 4)
 
 
-def test_the_speaker_stands_untouched_in_o_and_every_part_at_its_place():
+def test_o_contains_the_speaker_unchanged_and_every_group_in_order():
     model = small()
     batch = small_batch(model)
     parts = dict(zip(model.groups, model.fuse(batch).split(tuple(model.groups.values()), dim=1), strict=True))
@@ -300,26 +300,28 @@ def test_the_speaker_stands_untouched_in_o_and_every_part_at_its_place():
 
 
 @pytest.mark.parametrize("gate", ["full", "parts", "scalar"])
-def test_it_explains_what_it_weighs_and_where_each_looks_in_the_other(gate):
+def test_explanations_have_the_gate_and_the_attention(gate):
     model = small(masked=True, layers=2, gate=gate, **ANY)
     batch = small_batch(model)
-    told = model.explain(batch)
+    explanation = model.explain(batch)
     widths = model.groups
-    assert told["gate"].shape == (2, {"full": sum(widths.values()), "parts": len(widths), "scalar": 1}[gate])
+    assert explanation["gate"].shape == (2, {"full": sum(widths.values()), "parts": len(widths), "scalar": 1}[gate])
     torch.testing.assert_close(
-        nn.functional.gelu(model.classifier(told["embedding"])), model(batch), atol=1e-12, rtol=0
+        nn.functional.gelu(model.classifier(explanation["embedding"])), model(batch), atol=1e-12, rtol=0
     )
-    assert told["speech"].shape[1] == sum(width for name, width in widths.items() if name[0] in "AD")
-    assert told["text"].shape[1] == sum(width for name, width in widths.items() if name[0] in "TH")
+    assert explanation["speech"].shape[1] == sum(width for name, width in widths.items() if name[0] in "AD")
+    assert explanation["text"].shape[1] == sum(width for name, width in widths.items() if name[0] in "TH")
     shapes = {"attention_speech_to_text": (7, 4), "attention_text_to_speech": (4, 7), "attention_joint": (11, 11)}
     for name, shape in shapes.items():
-        assert told[name].shape == (2, 2, 2, *shape)  # utterances, layers, heads, queries, keys
-        torch.testing.assert_close(told[name].sum(dim=4), torch.ones_like(told[name][..., 0]), atol=1e-12, rtol=0)
-    assert told["attention_speech_to_text"][1, ..., 3:].max() == 0  # the second utterance has three tokens
-    assert told["attention_joint"][1, ..., 2:7].max() == 0  # and two frames
+        assert explanation[name].shape == (2, 2, 2, *shape)  # utterances, layers, heads, queries, keys
+        torch.testing.assert_close(
+            explanation[name].sum(dim=4), torch.ones_like(explanation[name][..., 0]), atol=1e-12, rtol=0
+        )
+    assert explanation["attention_speech_to_text"][1, ..., 3:].max() == 0  # the second utterance has three tokens
+    assert explanation["attention_joint"][1, ..., 2:7].max() == 0  # and two frames
 
 
-def test_a_map_of_the_mutual_transformer_has_speech_s_queries_and_the_words_keys():
+def test_mutual_attention_has_queries_of_speech_and_keys_of_text():
     model = small(**ANY)
     batch = small_batch(model, [(7, 4)])
     _, speech, _ = model._prepare(batch.streams["speech"], "speech")
@@ -331,7 +333,7 @@ def test_a_map_of_the_mutual_transformer_has_speech_s_queries_and_the_words_keys
     torch.testing.assert_close(model.explain(batch)["attention_speech_to_text"][:, 0], weights, atol=1e-12, rtol=0)
 
 
-def test_features_are_standardised_by_what_it_is_told():
+def test_features_are_standardised_by_the_statistics():
     model = small(masked=True, input_norm="standard", **ANY)
     batch = small_batch(model)
     statistics = {name: (torch.randn(n).double(), torch.rand(n).double() + 0.5) for name, n in model.dims.items()}
@@ -346,8 +348,8 @@ def test_features_are_standardised_by_what_it_is_told():
 
 
 @pytest.mark.parametrize("settings", [*OPTIONS, *UNDER_MASKS], ids=str)
-def test_every_parameter_gets_a_gradient_but_the_inert(settings):
-    model = small(**{"speech_frames": 24, "text_tokens": 16, **settings})  # leaves frames enough for every block
+def test_every_parameter_gets_a_gradient_except_inert_ones(settings):
+    model = small(**{"speech_frames": 24, "text_tokens": 16, **settings})  # enough frames for every block
     model(small_batch(model, [(24, 16), (20, 16)])).square().sum().backward()
     largest = {name: parameter.grad.abs().max().item() for name, parameter in model.named_parameters()}
     reached = {name for name, gradient in largest.items() if gradient > 1e-12 * max(largest.values())}
@@ -363,8 +365,8 @@ def test_the_small_preset_is_small_and_takes_any_length():
     assert settings.input_norm == "standard"
 
 
-class OfTensors(nn.Module):
-    """TDFNet of tensors, as an exporter needs it."""
+class FromTensors(nn.Module):
+    """TDFNet with tensors as inputs, as an exporter needs it."""
 
     def __init__(self, model):
         super().__init__()
@@ -386,8 +388,8 @@ AUDIO = {"path": "audio", "mutual": False, "speaker": False}
     ],
     ids=["any length", "own length"],
 )
-def test_the_onnx_file_of_two_blocks_answers_as_they_do(settings, tmp_path):
-    network = OfTensors(small(**settings).float()).eval()
+def test_onnx_equals_torch_with_two_blocks(settings, tmp_path):
+    network = FromTensors(small(**settings).float()).eval()
 
     def tensors(*lengths):
         speech = small_batch(network.model, lengths, dtype=torch.float32).streams["speech"]
@@ -395,7 +397,7 @@ def test_the_onnx_file_of_two_blocks_answers_as_they_do(settings, tmp_path):
 
     axes = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in tensors((1, 1))}
     with shapes_unchecked(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        warnings.simplefilter("ignore")  # the exporter's own warnings
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             network,

@@ -1,4 +1,4 @@
-"""MSTR's baseline against a loop-written reference of the whole network, and what the paper prints of its cost."""
+"""MSTR's baseline: a loop-written reference of the whole network, and its operations in the paper's Table 2."""
 
 import pytest
 import torch
@@ -33,13 +33,13 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("changes", OPTIONS, ids=str)
-def test_outputs_and_gradients_are_those_of_the_loops(changes):
+def test_outputs_and_gradients_equal_the_reference(changes):
     model = tiny("vanilla", **SIZES | changes)
     assert_reference_agrees(model, vanilla.logits, lengths=[9, 1, 6])
 
 
 @pytest.mark.parametrize(("frames", "emotions", "flops"), [(326, 4, 892_241), (224, 7, 432_670), (150, 6, 205_948)])
-def test_operations_are_those_of_table_2(frames, emotions, flops):
+def test_operations_equal_table_2(frames, emotions, flops):
     with torch.device("meta"):
         model = models["vanilla"](models["vanilla"].Config(frames=frames), emotions)
     assert round(model.paper_flops({"speech": frames}) / 1000) == flops

@@ -1,4 +1,4 @@
-"""KS-Transformer (Chen et al., arXiv 2106.11532), one utterance, head and frame at a time: slow, plain, and the judge.
+"""KS-Transformer (Chen et al., arXiv 2106.11532), one utterance, head and frame at a time: slow and plain.
 
 A sequence is a list of vectors. `weights` maps a parameter's name to its tensor; `settings` names every option.
 """
@@ -11,7 +11,7 @@ OTHER = {"speech": "text", "text": "speech"}
 
 
 def logits(weights, settings, utterances):
-    """Of utterances, each {stream: (frames, features), real frames only}: (utterances, emotions)."""
+    """Return logits (utterances, emotions) of utterances {stream: (frames, features)} with real frames only."""
     return torch.stack([_logits_of_one(weights, settings, utterance) for utterance in utterances])
 
 
@@ -47,7 +47,7 @@ def _logits_of_one(weights, settings, utterance):
 
 
 def _start(weights, settings, name, frames):
-    """The frames that enter the network, and of each whether its keys may be attended to where masks are on."""
+    """Return the network's input frames, and for each whether it may be attended to if masks are on."""
     if name == "speech":
         step = settings["speech_stride"]
         groups = [frames[start : start + step] for start in range(0, len(frames), step)]
@@ -61,7 +61,7 @@ def _start(weights, settings, name, frames):
         missing = max(0, length - len(frames))
         real = (real + [False] * missing)[:length]
         frames = (frames + [torch.zeros(settings[f"{name}_dim"], dtype=torch.float64)] * missing)[:length]
-    if settings["masked"] is True:  # then the utterance is as if there were no padding
+    if settings["masked"] is True:  # as if there were no padding
         frames = [frame for frame, there in zip(frames, real, strict=True) if there]
     if settings["masked"] != "authors":
         real = [True] * len(frames)
@@ -71,7 +71,7 @@ def _start(weights, settings, name, frames):
 
 
 def _stack(weights, settings, prefix, rows, *, layers, context=None, real=None):
-    """`real`: the keys that may be attended to; None: all."""
+    """Run a stack; `real` are the keys that may be attended to, None for all."""
     if layers == 0:
         return rows
     sparse = not prefix.startswith("extraction")
@@ -126,10 +126,10 @@ def _attention(weights, settings, name, queries, keys, values, *, real, sparse):
     return [_linear(weights, f"{name}.output", torch.cat(output)) for output in outputs]
 
 
-def kept_of(matrix, share):
-    """Which keys keep their weights, of one head's rows of weights, which are plain numbers (eq. 4)."""
+def kept_of(matrix, fraction):
+    """Return which keys keep their weights, given one head's rows of weights as plain numbers (eq. 4)."""
     sums = [sum(row[key] for row in matrix) for key in range(len(matrix[0]))]
-    count = max(1, int(len(sums) * share))
+    count = max(1, int(len(sums) * fraction))
     threshold = sorted(sums, reverse=True)[count - 1]
     return [total >= threshold for total in sums]
 

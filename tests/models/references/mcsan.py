@@ -1,4 +1,4 @@
-"""MCSAN's equations in loops, of one utterance at a time: Sun et al., ICASSP 2021, eq. 1 to 19.
+"""MCSAN's equations as loops, one utterance at a time: Sun et al., ICASSP 2021, eq. 1 to 19.
 
 Weights come by the names of the model's state. Settings come by the names of its options. Nothing is shared with it.
 """
@@ -9,7 +9,7 @@ import torch
 
 
 def mcsan(weights, streams, settings):
-    """Logits (emotions,) of one utterance, given as name -> (frames, dim)."""
+    """Return logits (emotions,) of one utterance, given as name -> (frames, dim)."""
     states = {}
     for name, x in streams.items():
         if f"inputs.{name}.mean" in weights:
@@ -38,14 +38,14 @@ def of(weights, prefix):
 
 
 def standardised(x, mean, deviation, real):
-    """Padding, where it is read at all, stays zero."""
+    """Standardise the real frames; padding, if it is read, stays zero."""
     return torch.stack(
         [(frame - mean) / deviation if t < real else torch.zeros_like(frame) for t, frame in enumerate(x)]
     )
 
 
 def convolution_block(frames, weights, settings):
-    """MaxPool(Conv1D(.)), both of three frames."""
+    """Compute MaxPool(Conv1D(.)), both over three frames."""
     zero = torch.zeros_like(frames[0])
     edge = settings["convolution_padding"]
     frames = [zero] * edge + frames + [zero] * edge
@@ -113,7 +113,7 @@ def with_positions(states, weights, settings):
 
 
 def modules(states, weights, settings):
-    """What is pooled: module -> stream -> frames."""
+    """Return the sequences that are pooled: module -> stream -> frames."""
     kind = settings["modules"] if len(states) == 2 else "self"
     names = {"parallel": ["cross", "self"]}.get(kind, kind.split("+"))
     outputs = {}
@@ -130,7 +130,7 @@ def modules(states, weights, settings):
 
 
 def attention_layer(module, states, weights, settings):
-    """Eq. 9 to 14, or 15 to 17."""
+    """Compute eq. 9 to 14, or 15 to 17."""
     result = {}
     for name, frames in states.items():
         other = states[name]
@@ -179,7 +179,7 @@ def feed_forward(x, weights):
 
 
 def classifier(x, weights):
-    """Linear layers with a ReLU between; they stand at 0, 3, 6, ..."""
+    """Apply linear layers, at 0, 3, 6, ..., with a ReLU in between."""
     places = sorted({int(name.split(".")[0]) for name in weights})
     for place in places:
         x = linear(x, of(weights, str(place)))

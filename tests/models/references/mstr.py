@@ -1,22 +1,24 @@
-"""MSTR written out one frame, one head and one scale at a time (sections 2.1 to 2.3). Shares no code with the model."""
+"""MSTR as loops over frames, heads and scales (sections 2.1 to 2.3). Shares no code with the model."""
 
 import torch
 
-from tests.models.references.vanilla import attend, gelu, linear, one, softmax
+from tests.models.references.vanilla import attend, gelu, linear, softmax, utterance_logits
 
 
 def logits(weights, settings, values, lengths):
-    """(batch, emotions): every utterance by itself. values: (batch, frames, dim); lengths: real frames of each."""
-    return torch.stack([one(weights, settings, x, n, fractal_attention) for x, n in zip(values, lengths, strict=True)])
+    """Return logits (batch, emotions), one utterance at a time; values are (batch, frames, dim), lengths the real frames."""
+    return torch.stack(
+        [utterance_logits(weights, settings, x, n, fractal_attention) for x, n in zip(values, lengths, strict=True)]
+    )
 
 
 def fractal_attention(weights, settings, prefix, frames):
     streams = {name: [linear(weights, f"{prefix}{name}.", x) for x in frames] for name in ("query", "key", "value")}
-    levels = []
+    scales = []
     for scale in range(settings.scales):
         count = len(streams["query"])
         attended = [windowed(settings, streams, i) for i in range(count)]
-        levels.append(
+        scales.append(
             [gelu(attended[source(settings, i, scale, len(frames), count)]) for i in range(len(frames))]
             if count
             else None
@@ -26,12 +28,12 @@ def fractal_attention(weights, settings, prefix, frames):
             if scale + 1 < settings.scales
             else streams
         )
-    mixed = [mix(weights, settings, prefix, [level and level[i] for level in levels]) for i in range(len(frames))]
+    mixed = [mix(weights, settings, prefix, [output and output[i] for output in scales]) for i in range(len(frames))]
     return [linear(weights, prefix + "output.", x) for x in mixed]
 
 
 def windowed(settings, streams, i):
-    """Frame i over the keys of its window of p frames; beyond the last frame stand zeros."""
+    """Attend from frame i to its window of p frames, with zeros beyond the last frame."""
     first = i // settings.factor * settings.factor
     places = [
         j for j in range(first, first + settings.factor) if j < len(streams["key"]) or not settings.mask_window_padding
@@ -44,7 +46,7 @@ def windowed(settings, streams, i):
 
 
 def coarser(weights, settings, prefix, frames):
-    """Every p whole frames become one."""
+    """Reduce every p complete frames to one."""
     p = settings.factor
     groups = [frames[n * p : n * p + p] for n in range(len(frames) // p)]
     if settings.scale_operator == "average":
@@ -61,12 +63,12 @@ def source(settings, i, scale, frames, count):
     return i * count // frames
 
 
-def mix(weights, settings, prefix, levels):
-    """One frame of every scale; None for a scale that has none."""
-    there = [x for x in levels if x is not None]
+def mix(weights, settings, prefix, scales):
+    """Mix one frame of every scale; None for a scale without frames."""
+    there = [x for x in scales if x is not None]
     if settings.mixer == "concat":
-        return torch.cat([torch.zeros_like(there[0]) if x is None else x for x in levels])
+        return torch.cat([torch.zeros_like(there[0]) if x is None else x for x in scales])
     if settings.mixer == "attention":
-        shares = softmax([(weights[prefix + "score.weight"][0] * x).sum() for x in there])
-        return sum(share * x for share, x in zip(shares, there, strict=True))
+        weights_of_scales = softmax([(weights[prefix + "score.weight"][0] * x).sum() for x in there])
+        return sum(weight * x for weight, x in zip(weights_of_scales, there, strict=True))
     return sum(there)

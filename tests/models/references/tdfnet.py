@@ -1,4 +1,4 @@
-"""TDFNet (Zhao et al., TASLP 2023) written out: one utterance, one frame, one query and one head at a time.
+"""TDFNet (Zhao et al., TASLP 2023) as loops over utterances, frames, queries and heads.
 
 A sequence is a list of vectors. `weights` is a state dict, `settings` anything with the settings' names.
 """
@@ -9,7 +9,7 @@ import torch
 
 
 def logits(weights, settings, streams, real):
-    """Of one utterance. streams: name -> (frames, dim), or (dim,) for the speaker; real: name -> frames but for padding."""
+    """Return one utterance's logits. streams: name -> (frames, dim), (dim,) for the speaker; real: name -> real frames."""
     gated, _ = gate(weights, settings, fused(weights, settings, streams, real))
     if settings.inner_product:
         gated = gated.sum().reshape(1)
@@ -18,7 +18,7 @@ def logits(weights, settings, streams, real):
 
 
 def gate(w, s, groups):
-    """Eq. 11: O weighed, and the weights."""
+    """Return the weighted O and the weights (eq. 11)."""
     o = torch.cat(groups)
     alpha = 1 / (1 + torch.exp(-linear(w, "gate.score", o)))
     if s.gate == "full":
@@ -29,7 +29,7 @@ def gate(w, s, groups):
 
 
 def fused(w, s, streams, real):
-    """The parts of O, eq. 10, in order."""
+    """Return the groups of O in order (eq. 10)."""
     paths = {"both": ["speech", "text"], "audio": ["speech"], "text": ["text"]}[s.path]
     read = {path: one_path(w, s, path, streams[path], real[path]) for path in paths}
     parts = [pool(read[path]["pooled embedding"]) for path in paths]
@@ -65,7 +65,7 @@ def one_path(w, s, path, values, count):
 
 
 def beginning(w, s, path, values, count):
-    """The features, cut and padded, and what the network works on."""
+    """Return the features, cut and padded, and the projected sequence."""
     length = s.speech_frames if path == "speech" else s.text_tokens
     features = [values[t] for t in range(len(values))]
     if s.input_norm == "standard":
@@ -93,7 +93,7 @@ def position(t, width):
 
 
 def mutual(w, s, speech, text):
-    """Eq. 6-9 without S: C, C_AT and C_TA, pooled."""
+    """Return C, C_AT and C_TA, pooled (eq. 6-9 without S)."""
     forth, back = speech, text
     for number in range(1 if s.mutual_layers == "one" else s.layers):
         texts, speeches = (back, forth) if s.mutual_layers == "updated" else (text, speech)
@@ -113,7 +113,7 @@ def encoder(w, s, name, x):
 
 
 def layer(w, s, name, x, context):
-    """Fig. 3; eq. 5 and 7 where `literal_eq5`."""
+    """Compute Fig. 3, or eq. 5 and 7 if `literal_eq5`."""
     attended = attention(w, f"{name}.attention", s.heads, x, context)
     result = []
     for t, frame in enumerate(x):
@@ -132,12 +132,12 @@ def attention(w, name, heads, x, context):
     result = []
     for frame in x:
         query = linear(w, f"{name}.query", frame)
-        found = []
+        heads_output = []
         for head in range(heads):
             part = slice(head * width, (head + 1) * width)
             weights = attention_weights(query[part], [key[part] for key in keys])
-            found.append(sum(weights[u] * value[part] for u, value in enumerate(values)))
-        result.append(linear(w, f"{name}.output", torch.cat(found)))
+            heads_output.append(sum(weights[u] * value[part] for u, value in enumerate(values)))
+        result.append(linear(w, f"{name}.output", torch.cat(heads_output)))
     return result
 
 
@@ -177,7 +177,7 @@ def recurrence(w, s, name, x):
 
 
 def one_direction(w, name, suffix, x):
-    """A GRU: reset, update and new gate, in this order of rows."""
+    """Run a GRU whose rows are the reset, update and new gate."""
     size = w[f"{name}.weight_hh_l0{suffix}"].shape[1]
     state, states = torch.zeros(size, dtype=torch.float64), []
     for frame in x:

@@ -1,4 +1,4 @@
-"""The vanilla Transformer of MSTR's Table 2, written out one frame and one head at a time. Shares no code with the model.
+"""The vanilla Transformer of MSTR's Table 2 as loops over frames and heads. Shares no code with the model.
 
 Weights are the model's state, settings any object with the configuration's fields. A frame is a vector.
 """
@@ -9,13 +9,15 @@ import torch
 
 
 def logits(weights, settings, values, lengths):
-    """(batch, emotions): every utterance by itself. values: (batch, frames, dim); lengths: real frames of each."""
-    return torch.stack([one(weights, settings, x, n, full_attention) for x, n in zip(values, lengths, strict=True)])
+    """Return logits (batch, emotions), one utterance at a time; values are (batch, frames, dim), lengths the real frames."""
+    return torch.stack(
+        [utterance_logits(weights, settings, x, n, full_attention) for x, n in zip(values, lengths, strict=True)]
+    )
 
 
-def one(weights, settings, values, length, attention):
+def utterance_logits(weights, settings, values, length, attention):
     features = prepared(weights, settings, list(values), length)
-    frames = [entered(weights, settings, x) for x in features]
+    frames = [embed(weights, settings, x) for x in features]
     if settings.positions == "sinusoids":
         frames = [x + sinusoid(t, len(x)) for t, x in enumerate(frames)]
     for number in range(settings.blocks):
@@ -36,7 +38,7 @@ def one(weights, settings, values, length, attention):
 
 
 def prepared(weights, settings, frames, length):
-    """The frames that the network sees: strided, standardised, cut or padded with zeros; with masks the real ones alone."""
+    """Return the network's input frames: averaged, standardised, cut or padded with zeros; with masks only real ones."""
     if settings.stride > 1:
         total, step = len(frames), settings.stride
         groups = [frames[start : min(start + step, length)] for start in range(0, total, step)]
@@ -51,8 +53,8 @@ def prepared(weights, settings, frames, length):
     return frames[:length] if settings.masked else frames
 
 
-def entered(weights, settings, x):
-    """A frame at the width of the blocks."""
+def embed(weights, settings, x):
+    """Bring a frame to the width of the blocks."""
     states = [x]
     if settings.input_norm == "layer" or settings.input_mix == "learned":
         states = list(x.split(len(x) // settings.num_states))
@@ -98,7 +100,7 @@ def full_attention(weights, settings, prefix, frames):
 
 
 def attend(settings, query, keys, values):
-    """One query over these keys, the heads side by side."""
+    """Attend from one query to these keys; heads are concatenated."""
     width = len(query) // settings.heads
     root = math.sqrt(len(query) if settings.score_width == "model" else width)
     heads = []
@@ -110,7 +112,7 @@ def attend(settings, query, keys, values):
 
 
 def normed(weights, settings, prefix, frames):
-    """Over each frame, or over all frames as one map."""
+    """Normalise each frame, or all frames as one map."""
     weight, bias = weights.get(prefix + "weight"), weights.get(prefix + "bias")
     if settings.norm == "map":
         return list(layer_norm(torch.stack(frames), weight, bias))
