@@ -93,7 +93,7 @@ def test_one_command_makes_a_bundle_that_recognises(start, place, capsys):
     row = Recognizer.load(output)(place / "calls" / "anna" / "bored" / "0.wav")
     assert set(row.probabilities) == set(EMOTIONS)
     assert said.splitlines()[-1] == f"{bundle.id} written to {output}; model card: {output / 'README.md'}"
-    assert "8 utterances held out, speaker-independent" in said
+    assert "8 held-out utterances, speaker-independent" in said
     text = bundle.file("README.md").read_text(encoding="utf-8")
     assert text == card(bundle)
     assert "On speakers held out from training" in text

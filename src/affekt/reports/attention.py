@@ -1,5 +1,5 @@
-"""Vanilla against key-sparse attention over one utterance, side by side: Figures 1 and 7 of the KS-Transformer paper
-(Chen et al., arXiv 2106.11532). From what `KSTransformer.explain` returns, or any model that explains itself likewise."""
+"""Plots of vanilla and key-sparse attention over one utterance, as in Figures 1 and 7 of the KS-Transformer paper
+(Chen et al., arXiv 2106.11532), from what `KSTransformer.explain` or a similar method returns."""
 
 from __future__ import annotations
 
@@ -15,45 +15,48 @@ from affekt.errors import BadConfig, BadOutput, UnknownName
 from affekt.extras import need
 
 INCHES_PER_WORD = 0.26
-CELLS = "Blues"  # of the weights; the two others are not among its colours
-KEPT = "#d95f02"  # of the marks over the keys that are kept
-GONE = "#e4e4e4"  # of the keys that no head keeps
+COLORMAP = "Blues"
+"""For the weights; the two colours below do not occur in it."""
+KEPT = "#d95f02"
+"""For the bars over the keys that are kept."""
+DROPPED = "#e4e4e4"
+"""For the keys that no head keeps."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What one side of a picture of attention shows.
-
-    frames: how many are real; padding behind them is not drawn.
-    words: what each frame is called, (frames,) of them; None for frames of sound.
-    frame_rate: frames per second; the axis is then in seconds, else it counts frames.
-    """
+    """One axis of an attention plot."""
 
     frames: int
+    """The number of frames without padding."""
     words: Sequence[str] | None = None
+    """A label for each frame, (frames,); None for frames of audio."""
     frame_rate: float | None = None
+    """Frames per second, for an axis in seconds; None for an axis in frames."""
 
     @property
     def unit(self) -> str:
+        """The unit as it is appended to the axis's label."""
         if self.words is not None:
             return ""
         return ", seconds" if self.frame_rate else ", frames"
 
     def extent(self) -> float:
-        """Where the axis ends, in its unit."""
+        """Return the end of the axis in its unit."""
         return self.frames / self.frame_rate if self.frame_rate and self.words is None else float(self.frames)
 
 
 def token_words(text: str, words: Sequence[int]) -> list[str]:
-    """What a token is called in a picture: its word; "·" where a word goes on; "-" where there is no word.
+    """Return a label for each token: its word, "·" where a word continues, "-" where there is no word.
 
-    `words` (tokens,) as in a stream of text: the index of each token's word in `text.split()`, -1 for none.
+    Args:
+        words: the index of each token's word in `text.split()`, (tokens,); -1 for none.
     """
-    known, names, before = text.split(), [], -1
+    vocabulary, labels, previous = text.split(), [], -1
     for word in words:
-        names.append("-" if word < 0 else "·" if word == before else known[word])
-        before = word
-    return names
+        labels.append("-" if word < 0 else "·" if word == previous else vocabulary[word])
+        previous = word
+    return labels
 
 
 def draw_attention(
@@ -68,26 +71,35 @@ def draw_attention(
     head: int | None = None,
     title: str = "",
 ) -> None:
-    """Write the picture of one layer: on the left vanilla attention's weights, on the right those that are left of them.
+    """Plot one layer: the weights of vanilla attention on the left, those that remain in key-sparse attention on the right.
 
-    explanation: `{stack}_vanilla` and `{stack}_sparse`, (batch, layers, heads, queries, keys), and `{stack}_kept`,
-        (batch, layers, heads, keys), as arrays or tensors.
-    path: ends in .png, .svg or .pdf.
-    queries, keys: the rows and the columns; keys of None are the queries.
-    head: None is the mean over the heads; how many of them keep a key is then the height of its mark.
-    Raises `UnknownName` where the explanation has no such stack, `BadConfig` where an axis, a layer or a head does not fit
-    it, and `BadOutput` where `path` cannot be written as a picture.
+    Args:
+        explanation: `{stack}_vanilla` and `{stack}_sparse`, (batch, layers, heads, queries, keys), and `{stack}_kept`,
+            (batch, layers, heads, keys), as arrays or tensors.
+        path: a .png, .svg or .pdf file.
+        queries: the rows.
+        keys: the columns; by default the queries.
+        stack: the name of the attention stack.
+        utterance: the index in the batch.
+        layer: the index of the layer.
+        head: the index of the head; None for the mean over heads, where a bar shows the fraction of heads that keep a key.
+        title: a title; by default the stack, layer and head.
+
+    Raises:
+        UnknownName: the explanation has no such stack.
+        BadConfig: an axis, a layer or a head does not fit the explanation.
+        BadOutput: `path` cannot be written.
     """
     keys = keys or queries
-    pictures = [_weights(explanation, f"{stack}_{kind}", utterance, layer, head) for kind in ("vanilla", "sparse")]
+    maps = [_weights(explanation, f"{stack}_{kind}", utterance, layer, head) for kind in ("vanilla", "sparse")]
     kept = _weights(explanation, f"{stack}_kept", utterance, layer, head)[: keys.frames]
-    pictures = [weights[: queries.frames, : keys.frames] for weights in pictures]
-    _check(queries, pictures[0].shape[0])
-    _check(keys, pictures[0].shape[1])
+    maps = [weights[: queries.frames, : keys.frames] for weights in maps]
+    _check(queries, maps[0].shape[0])
+    _check(keys, maps[0].shape[1])
     figure = _figure(queries, keys)
     panels = figure.subplots(2, 2, sharex="col", gridspec_kw={"height_ratios": [1, 12], "hspace": 0.04, "wspace": 0.08})
-    highest = max(float(pictures[0].max()), 1e-12)
-    for column, (weights, name) in enumerate(zip(pictures, ("vanilla", "key-sparse"), strict=True)):
+    highest = max(float(maps[0].max()), 1e-12)
+    for column, (weights, name) in enumerate(zip(maps, ("vanilla", "key-sparse"), strict=True)):
         marks, cells = panels[0, column], panels[1, column]
         _draw_marks(marks, kept if column else np.ones_like(kept), keys, name)
         shown = weights if not column else np.where(kept > 0, weights, np.nan)
@@ -109,30 +121,29 @@ def _weights(
     if name not in explanation:
         stacks = sorted(key.removesuffix("_kept") for key in explanation if key.endswith("_kept"))
         raise UnknownName(
-            f"the explanation has no {name}: give a stack that it has ({', '.join(stacks) or 'there is none'})"
+            f"the explanation has no {name}; choose one of its stacks ({', '.join(stacks) or 'there is none'})"
         )
     values = explanation[name]
     array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    for what, number, many in zip(
-        ("utterance", "layer", "head"), (utterance, layer, head or 0), array.shape, strict=False
-    ):
-        if not -many <= number < many:
-            raise BadConfig(f"{what} {number} of {name}, which has {many}: give 0 to {many - 1}")
+    indices = (utterance, layer, head or 0)
+    for kind, index, count in zip(("utterance", "layer", "head"), indices, array.shape, strict=False):
+        if not -count <= index < count:
+            raise BadConfig(f"{kind} {index} of {name} does not exist: expected 0 to {count - 1}")
     heads = array[utterance, layer].astype(np.float64)
     return np.asarray(heads.mean(axis=0) if head is None else heads[head])
 
 
 def _check(axis: Axis, frames: int) -> None:
     if axis.frames != frames or axis.frames < 1:
-        raise BadConfig(f"an axis of {axis.frames} frames, but attention has {frames} there: give 1 to {frames}")
+        raise BadConfig(f"the axis has {axis.frames} frames, but the attention has {frames}: expected 1 to {frames}")
     if axis.words is not None and len(axis.words) != axis.frames:
         raise BadConfig(
-            f"{len(axis.words)} words for {axis.frames} frames: give one for each, such as token_words does"
+            f"{len(axis.words)} words for {axis.frames} frames: expected one for each, as token_words returns"
         )
 
 
 def _figure(queries: Axis, keys: Axis) -> Any:
-    """A figure that belongs to no window and to no state of pyplot's."""
+    """Return a figure without a window and without pyplot's global state."""
     figures = need("matplotlib.figure", extra="train", purpose="drawing attention")
     agg = need("matplotlib.backends.backend_agg", extra="train", purpose="drawing attention")
     width, height = (3.4 if x.words is None else max(2.2, INCHES_PER_WORD * x.frames) for x in (keys, queries))
@@ -142,7 +153,7 @@ def _figure(queries: Axis, keys: Axis) -> Any:
 
 
 def _draw_marks(panel: Any, kept: NDArray[np.float64], keys: Axis, name: str) -> None:
-    """A bar over every key, as high as the share of the heads that keep it."""
+    """Draw a bar over every key, as high as the fraction of heads that keep it."""
     step = keys.extent() / keys.frames
     panel.bar((np.arange(keys.frames) + 0.5) * step, kept, width=step * (0.8 if keys.words else 1.0), color=KEPT)
     panel.set(ylim=(0, 1), xlim=(0, keys.extent()), yticks=[])
@@ -152,10 +163,12 @@ def _draw_marks(panel: Any, kept: NDArray[np.float64], keys: Axis, name: str) ->
 
 
 def _draw_cells(panel: Any, weights: NDArray[np.float64], queries: Axis, keys: Axis, highest: float) -> Any:
-    colours = need("matplotlib", extra="train", purpose="drawing attention").colormaps[CELLS].with_extremes(bad=GONE)
+    colormap = (
+        need("matplotlib", extra="train", purpose="drawing attention").colormaps[COLORMAP].with_extremes(bad=DROPPED)
+    )
     image = panel.imshow(
         weights,
-        cmap=colours,
+        cmap=colormap,
         vmin=0,
         vmax=highest,
         aspect="auto",
@@ -172,13 +185,13 @@ def _draw_cells(panel: Any, weights: NDArray[np.float64], queries: Axis, keys: A
 
 
 def _caption(stack: str, layer: int, head: int | None) -> str:
-    place = "last layer" if layer == -1 else f"layer {layer}"
-    return f"{stack.replace('_', ' of ')}: {place}, {'mean over the heads' if head is None else f'head {head}'}"
+    where = "last layer" if layer == -1 else f"layer {layer}"
+    return f"{stack.replace('_', ' of ')}: {where}, {'mean over the heads' if head is None else f'head {head}'}"
 
 
 def _save(figure: Any, path: Path) -> None:
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise BadOutput(f"{path} is no picture's name: end it in .png, .svg or .pdf")
+        raise BadOutput(f"{path}: expected a name ending in .png, .svg or .pdf")
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
