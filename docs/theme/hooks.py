@@ -30,20 +30,29 @@ PICTURE = re.compile(
 )
 
 
+# Of the home page, which has no siblings in the navigation.
+HOME = "---\nhide: [navigation]\n---\n\n"
+TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+# The spaces in "71.7 ± 0.3", "69.2 to 74.1", "4 %" and "p = 0.5".
+FIGURE = re.compile(r"(?<=\d) (?=±|%|to [-+\d])|(?<=±) |(?<=\d to) (?=[-+\d])|(?<=p) (?==)|(?<=p =) ")
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     for source, page in SOURCES.items():
-        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+        content = (ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=HOME + content if page == "index.md" else content))
     files.append(File.generated(config, "reference/commands.md", content=commands_page()))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Translate what GitHub and the site write differently."""
+    """Translate what GitHub and the site write differently, and keep figures such as "71.7 ± 0.3" on one line."""
     page_path = page.file.src_uri
     source = next((path for path, generated in SOURCES.items() if generated == page_path), f"docs/{page_path}")
     markdown = LINK.sub(lambda match: site_link(match, source, page_path), markdown)
-    return PICTURE.sub(r"![\3](\2#only-light) ![\3](\1#only-dark)", markdown)
+    markdown = PICTURE.sub(r"![\3](\2#only-light) ![\3](\1#only-dark)", markdown)
+    return TABLE_ROW.sub(lambda match: FIGURE.sub("\u00a0", match[0]), markdown)
 
 
 def site_link(match: re.Match[str], source: str, page_path: str) -> str:
