@@ -21,19 +21,19 @@ def meld():
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_what_is_not_the_corpus_is_refused(name, tmp_path):
-    with pytest.raises(BadCorpus, match="is no folder"):
+    with pytest.raises(BadCorpus, match="is not a folder"):
         corpora[name].read(tmp_path / "nowhere")
-    with pytest.raises(BadCorpus, match="own folder"):
+    with pytest.raises(BadCorpus, match="expected the folder"):
         corpora[name].read(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "folder"), [("cremad", "audio"), ("emodb", "wav"), ("ravdess", "Actor_01")])
 def test_an_empty_corpus_and_a_foreign_file_are_refused(name, folder, tmp_path):
     (tmp_path / folder).mkdir()
-    with pytest.raises(BadCorpus, match="holds no utterance"):
+    with pytest.raises(BadCorpus, match="has no utterance"):
         corpora[name].read(tmp_path)
     touch(tmp_path, f"{folder}/._holiday.wav", f"{folder}/notes.txt")
-    with pytest.raises(BadCorpus, match="holds no utterance"):
+    with pytest.raises(BadCorpus, match="has no utterance"):
         corpora[name].read(tmp_path)
     touch(tmp_path, f"{folder}/holiday.wav")
     with pytest.raises(BadCorpus, match=r"holiday\.wav: expected"):

@@ -219,7 +219,7 @@ def test_what_cannot_be_exported_is_refused(utterances, tmp_path):
         export(utterances, tmp_path / "t.xlsx")
     with pytest.raises(BadOutput, match=r"no format 'json'; did you mean 'jsonl'\?"):
         export(utterances, tmp_path / "t.csv", "json")
-    with pytest.raises(BadOutput, match="a has no sound"):
+    with pytest.raises(BadOutput, match="a has no audio"):
         export([replace(utterances[0], audio=None)], tmp_path / "t.csv")
     with pytest.raises(BadOutput, match="cannot be written"):
         export(utterances, tmp_path, "jsonl")

@@ -51,14 +51,14 @@ def test_a_file_in_no_emotions_folder_is_refused(place, tmp_path):
 
 def test_speakers_within_emotions_are_refused_and_speakers_called_joy_are_not(tmp_path):
     touch(tmp_path / "wrong", "happy/anna/1.wav", "sad/anna/2.wav")
-    with pytest.raises(BadCorpus, match="speaker's folder within the emotion's"):
+    with pytest.raises(BadCorpus, match="speaker's folder inside the emotion's"):
         Source("folder", str(tmp_path / "wrong")).read()
     touch(tmp_path / "right", "joy/happy/1.wav", "anna/sad/2.wav")
     assert {u.speaker for u in Source("folder", str(tmp_path / "right")).read()} == {"joy", "anna"}
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(BadCorpus, match="holds no utterance"):
+    with pytest.raises(BadCorpus, match="has no utterance"):
         Source("folder", str(tmp_path)).read()
 
 
@@ -132,7 +132,7 @@ def test_text_alone_is_a_corpus_without_sound(tmp_path):
     ("rows", "settings", "message"),
     [
         ("audio,emotion\n1.wav,\n", {}, "row 1: has no emotion"),
-        ("audio,emotion\n1.wav,sad\n1.wav,sad\n", {}, "rows 1 and 2 are the same stretch"),
+        ("audio,emotion\n1.wav,sad\n1.wav,sad\n", {}, "rows 1 and 2 are the same segment"),
         ("audio,emotion,id\n1.wav,sad,a\n2.wav,sad,a\n", {}, "two utterances 'a'"),
         ("audio,emotion,start,end\n1.wav,sad,2,1\n", {}, "row 1: start 2.0 s, end 1.0 s: expected an end after"),
         ("audio,emotion,start\n1.wav,sad,soon\n", {}, "row 1: start 'soon': expected seconds"),
@@ -143,7 +143,7 @@ def test_text_alone_is_a_corpus_without_sound(tmp_path):
         ("audio,emotion,speakers\n1.wav,sad,a\n", {}, r"'speakers' is not read; did you mean 'speaker'\?"),
         ("audio,emotion,who\n1.wav,sad,a\n", {"speaker": "whom"}, r"no column 'whom'; did you mean 'who'\?"),
         ("audio,emotion\n1.wav,sad\n", {"speakr": "audio"}, r"no field 'speakr'; did you mean 'speaker'\?"),
-        ("audio,emotion\n", {}, "holds no utterance"),
+        ("audio,emotion\n", {}, "has no utterance"),
     ],
 )
 def test_what_a_table_lacks_is_named(rows, settings, message, tmp_path):
@@ -161,7 +161,7 @@ def test_a_column_that_only_looks_like_a_field_can_be_shut_out(tmp_path):
     [
         ("t.jsonl", "[1]\n", "line 1: expected an object"),
         ("t.jsonl", '{"audio": "1.wav", "emotion": "sad"}\n{\n', "line 2, is not JSON"),
-        ("t.txt", "audio,emotion\n", r"is no table: expected a name ending in \.csv"),
+        ("t.txt", "audio,emotion\n", r"is not a table: expected a name ending in \.csv"),
     ],
 )
 def test_what_is_no_table_is_refused(name, content, message, tmp_path):
@@ -199,9 +199,9 @@ def test_a_source_without_a_folder_needs_the_variable(monkeypatch):
     [
         ({"name": "cremadd"}, r"no corpus 'cremadd'; did you mean 'cremad'\?"),
         ({"name": "table"}, "'table' needs a path: table:PATH"),
-        ({"name": "emodb", "language": "de"}, "corpus 'emodb' takes no language"),
-        ({"name": "folder", "root": "x", "columns": {"audio": "a"}}, "corpus 'folder' takes no columns"),
-        ({"name": "folder", "root": "x", "emotions": {"furious": ""}}, "maps 'furious' to nothing"),
+        ({"name": "emodb", "language": "de"}, "corpus 'emodb' has no option language"),
+        ({"name": "folder", "root": "x", "columns": {"audio": "a"}}, "corpus 'folder' has no option columns"),
+        ({"name": "folder", "root": "x", "emotions": {"furious": ""}}, "maps 'furious' to an empty name"),
     ],
 )
 def test_a_source_that_cannot_be_is_refused_before_anything_is_read(settings, message):

@@ -1,4 +1,4 @@
-"""The corpora, by name. A new one is a file beside these and a line here."""
+"""Corpora by name. A new one is a file in this folder and a line here."""
 
 from affekt.registry import Registry
 
@@ -10,7 +10,7 @@ corpora = Registry(
         "iemocap": "affekt.corpora.iemocap:IEMOCAP",
         "meld": "affekt.corpora.meld:MELD",
         "ravdess": "affekt.corpora.ravdess:RAVDESS",
-        # One's own data.
+        # Layouts of the user's own data.
         "folder": "affekt.corpora.folder:FOLDER",
         "table": "affekt.corpora.table:TABLE",
     },

@@ -1,4 +1,4 @@
-"""What every corpus is: a name, where it comes from, a reader from its layout to utterances, and its published counts."""
+"""The description of a corpus: its name, its source, a reader of its layout, and its published counts."""
 
 from __future__ import annotations
 
@@ -17,72 +17,86 @@ from affekt.utterance import Utterance
 
 @dataclass(frozen=True)
 class Published:
-    """What has been published of a corpus, or of a part of it; what is left empty is not compared."""
+    """Published counts of a corpus, or of a subset of it; empty fields are not compared."""
 
     utterances: int
     emotions: Mapping[str, int] = field(default_factory=dict)
     sessions: Mapping[str, int] = field(default_factory=dict)
     speakers: Mapping[str, int] = field(default_factory=dict)
-    labels: str = ""  # counted after this label set; "" counts every utterance
-    split: str = ""  # counted in this part of the official split; "" counts all
+    labels: str = ""
+    """Label set to which the counts refer; "" for all emotions."""
+    split: str = ""
+    """Subset of the official split to which the counts refer; "" for all."""
     dialogues: int | None = None
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus, or a layout of one's own data."""
+    """A published corpus, or a layout of the user's own data."""
 
     name: str
     title: str
-    language: str  # ISO 639-1
+    language: str
+    """ISO 639-1."""
     licence: str
-    source: str  # who made it, and where it is had
-    style: str  # how its emotions came about: "acted", ...
-    reader: Callable[..., list[Utterance]]  # given the root, and the options by name
-    alteration: str = ""  # what has to be said of a copy that was rebuilt
+    source: str
+    """Authors, and where to get it."""
+    style: str
+    """How its emotions were elicited: "acted", ..."""
+    reader: Callable[..., list[Utterance]]
+    """Called with the root, and with options by name."""
+    alteration: str = ""
+    """Notice required for a copy whose audio was rebuilt."""
     published: tuple[Published, ...] = ()
-    names: Callable[[], Collection[str]] | None = None  # the published utterances' ids, where they are known
-    remarks: Callable[[Path, Sequence[Utterance]], list[str]] | None = None  # problems that only its reader knows of
-    options: tuple[str, ...] = ()  # what the reader takes beside the root
-    is_file: bool = False  # whether its root is a file
+    names: Callable[[], Collection[str]] | None = None
+    """Returns the ids of the published utterances, if known."""
+    remarks: Callable[[Path, Sequence[Utterance]], list[str]] | None = None
+    """Returns problems that only this corpus's reader can detect."""
+    options: tuple[str, ...] = ()
+    """Options of the reader."""
+    is_file: bool = False
+    """Whether the root is a file."""
 
     def read(self, root: Path, **options: Any) -> list[Utterance]:
-        """The utterances below the corpus's folder, sorted by id. Raises `BadCorpus`."""
+        """Return the utterances below the corpus's root, sorted by id. Raises `BadCorpus`."""
         if not (root.is_file() if self.is_file else root.is_dir()):
             kind = "file" if self.is_file else "folder"
-            raise BadCorpus(f"{root} is no {kind}; expected {self.title} ({self.source})")
+            raise BadCorpus(f"{root} is not a {kind}; expected {self.title} ({self.source})")
         utterances = sorted(self.reader(root, **options), key=lambda utterance: utterance.id)
         if not utterances:
-            raise BadCorpus(f"{root} holds no utterance of {self.title}; expected its published layout ({self.source})")
-        for one, other in pairwise(utterances):
-            if one.id == other.id:
-                raise BadCorpus(f"{root} has two utterances {one.id!r} ({one.audio}, {other.audio}): keep one of them")
+            raise BadCorpus(f"{root} has no utterance of {self.title}; expected its published layout ({self.source})")
+        for utterance, following in pairwise(utterances):
+            if utterance.id == following.id:
+                raise BadCorpus(
+                    f"{root} has two utterances {utterance.id!r} ({utterance.audio}, {following.audio}): keep one of them"
+                )
         return utterances
 
     def note(self, root: Path) -> str:
-        """What has to be said wherever a figure on this copy of the corpus is printed; "" for the original."""
+        """Return a note to print with every result on this copy of the corpus; "" for the original."""
         return "rebuilt audio" if (root / "REBUILT.md").is_file() else ""
 
 
 def data_root(name: str) -> Path:
-    """The folder of a corpus below AFFEKT_DATA. Raises `BadCorpus` where the variable is not set."""
+    """Return the folder of a corpus below AFFEKT_DATA. Raises `BadCorpus` if the variable is not set."""
     root = os.environ.get("AFFEKT_DATA")
     if not root:
         raise BadCorpus(
-            f"corpus {name!r} is looked for in AFFEKT_DATA, which is not set: name the folder that holds {name}/"
+            f"corpus {name!r} needs AFFEKT_DATA, which is not set: set it to the folder that contains {name}/, "
+            "or give the path"
         )
     return Path(root) / name
 
 
-def visible(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """The files of a folder with one of these suffixes; hidden ones ("._name", which macOS leaves) are passed over."""
+def visible_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """Yield the files of a folder with one of these suffixes; hidden files ("._name", left by macOS) are skipped."""
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
             yield path
 
 
-def text_of(path: Path) -> str:
-    """A text file as UTF-8, as which it is valid, or else as Windows-1252, which older corpora were written in."""
+def read_text(path: Path) -> str:
+    """Read a text file as UTF-8, or, if it is not valid UTF-8, as Windows-1252, which older corpora use."""
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
@@ -90,17 +104,18 @@ def text_of(path: Path) -> str:
         return data.decode("cp1252", errors="replace")
 
 
-def rows_of(path: Path, delimiter: str = ",", needed: Sequence[str] = ()) -> list[dict[str, str]]:
-    """The rows of a CSV file, by the names of its columns; a field that a short row lacks is empty.
+def read_rows(path: Path, delimiter: str = ",", required: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read the rows of a CSV file as column name -> field; fields that a short row lacks are empty.
 
-    Raises `BadCorpus` if it has not the columns that are needed.
+    Raises:
+        BadCorpus: A required column is missing.
     """
-    rows = csv.DictReader(io.StringIO(text_of(path), newline=""), delimiter=delimiter, restval="")
-    if missing := [name for name in needed if name not in (rows.fieldnames or ())]:
-        raise BadCorpus(f"{path} has no column {', '.join(map(repr, missing))}: give the corpus's own table")
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, restval="")
+    if missing := [name for name in required if name not in (rows.fieldnames or ())]:
+        raise BadCorpus(f"{path} has no column {', '.join(map(repr, missing))}: expected the corpus's original table")
     return list(rows)
 
 
-def some(names: Sequence[str], most: int = 20) -> str:
-    """Names for a message: all of them, or the first and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def some(names: Sequence[str], limit: int = 20) -> str:
+    """Format names for a message: all of them, or the first ones and the number of the others."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -2,8 +2,8 @@
 
 `AudioWAV/1001_DFA_ANG_XX.wav`: actor, sentence, emotion, intensity; `audio/` for a copy in another format.
 `VideoDemographics.csv`: the actors' age and sex.
-`processedResults/tabulatedVotes.csv`: what about ten people each took a clip for, by its voice alone among others;
-`summaryTable.csv`, there or beside it, has the most frequent answer only.
+`processedResults/tabulatedVotes.csv`: the votes of about ten raters for each clip, on its audio alone among others;
+`summaryTable.csv`, there or in the root, has only the most frequent answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from affekt.corpora.base import Corpus, Published, rows_of, visible
+from affekt.corpora.base import Corpus, Published, read_rows, visible_files
 from affekt.errors import BadCorpus
 from affekt.utterance import Utterance
 
@@ -35,21 +35,21 @@ SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
 
 LETTERS = {name[0]: emotion for name, emotion in EMOTIONS.items()}  # in the tables of votes
-INTENSITIES = ("LO", "MD", "HI")  # of IEO but for NEU; everything else has XX
+INTENSITIES = ("LO", "MD", "HI")  # of sentence IEO except NEU; all other clips have XX
 
-# Actor and sentence of what was never published: 20 of 91 x 82 clips.
+# Actors and sentences that were never published: 20 of 91 x 82 clips.
 UNPUBLISHED = {("1008", "WSI"), ("1009", "MTI"), ("1019", "ITH")}  # in any emotion
 UNPUBLISHED_CLIPS = {"1002_TIE_NEU_XX", "1076_ITS_NEU_XX"}
-MISSPELT = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}  # how the authors' audio has it, where their tables have it right
+MISSPELT = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}  # in the authors' audio; their tables have it right
 
 
 def read(root: Path) -> list[Utterance]:
     folder = next((root / name for name in FOLDERS if (root / name).is_dir()), None)
     if folder is None:
-        raise BadCorpus(f"{root} has none of {', '.join(FOLDERS)}: give CREMA-D's own folder")
+        raise BadCorpus(f"{root} has none of {', '.join(FOLDERS)}: expected the folder of CREMA-D")
     genders, votes = _genders(root / "VideoDemographics.csv"), _votes(root)
     utterances = []
-    for path in visible(folder, SUFFIXES):
+    for path in visible_files(folder, SUFFIXES):
         actor, sentence, emotion, intensity = (*path.stem.split("_"), "", "", "", "")[:4]
         if emotion not in EMOTIONS or sentence not in SENTENCES or not actor.isdigit():
             raise BadCorpus(f"{path.name}: expected ACTOR_SENTENCE_EMOTION_INTENSITY, as in 1001_DFA_ANG_XX")
@@ -72,32 +72,32 @@ def read(root: Path) -> list[Utterance]:
 def _genders(table: Path) -> dict[str, str]:
     if not table.is_file():
         return {}
-    return {row["ActorID"]: row["Sex"].lower() for row in rows_of(table, needed=("ActorID", "Sex"))}
+    return {row["ActorID"]: row["Sex"].lower() for row in read_rows(table, required=("ActorID", "Sex"))}
 
 
 def _votes(root: Path) -> dict[str, dict[str, float]]:
-    """The shares of the votes on each clip's voice."""
-    counted = root / "processedResults" / "tabulatedVotes.csv"
-    if counted.is_file():
-        # A row is numbered by what was presented (1 the voice, 2 the face, 3 both) times 100,000, plus the clip.
-        rows = rows_of(counted, needed=("", "fileName", *LETTERS))
-        return {row["fileName"]: _shares(row) for row in rows if int(row[""]) // 100_000 == 1}
-    for table in (root / "summaryTable.csv", counted.with_name("summaryTable.csv")):
+    """Return the fractions of the votes on each clip's audio."""
+    tabulated = root / "processedResults" / "tabulatedVotes.csv"
+    if tabulated.is_file():
+        # A row is numbered by the modality presented (1 audio, 2 face, 3 both) times 100,000, plus the clip.
+        rows = read_rows(tabulated, required=("", "fileName", *LETTERS))
+        return {row["fileName"]: _fractions(row) for row in rows if int(row[""]) // 100_000 == 1}
+    for table in (root / "summaryTable.csv", tabulated.with_name("summaryTable.csv")):
         if table.is_file():
-            # "A:D" is a tie. How many voted for the others is not told: they get nothing.
-            rows = rows_of(table, needed=("FileName", "VoiceVote"))
-            return {row["FileName"]: _shares(dict.fromkeys(row["VoiceVote"].split(":"), "1")) for row in rows}
+            # "A:D" is a tie. The votes for other emotions are not recorded and count as zero.
+            rows = read_rows(table, required=("FileName", "VoiceVote"))
+            return {row["FileName"]: _fractions(dict.fromkeys(row["VoiceVote"].split(":"), "1")) for row in rows}
     return {}
 
 
-def _shares(counts: Mapping[str, str]) -> dict[str, float]:
+def _fractions(counts: Mapping[str, str]) -> dict[str, float]:
     votes = {emotion: int(counts.get(letter, 0)) for letter, emotion in LETTERS.items()}
     total = sum(votes.values())
     return {emotion: count / total for emotion, count in votes.items() if count}
 
 
 def names() -> set[str]:
-    """The ids of the 7,442 published clips."""
+    """Return the ids of the 7,442 published clips."""
     return {
         MISSPELT.get(name, name)
         for actor in range(1001, 1092)
@@ -109,7 +109,7 @@ def names() -> set[str]:
     }
 
 
-# 82 clips an actor, but for those of whom a sentence or a clip was not published.
+# 82 clips per actor, except where a sentence or a clip was not published.
 FEWER = {"1002": 81, "1008": 76, "1009": 76, "1019": 76, "1076": 81}
 
 CREMAD = Corpus(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from affekt.corpora.base import Corpus, Published, visible
+from affekt.corpora.base import Corpus, Published, visible_files
 from affekt.errors import BadCorpus
 from affekt.utterance import Utterance
 
@@ -32,9 +32,9 @@ SENTENCES = {
 def read(root: Path) -> list[Utterance]:
     folder = root / "wav"
     if not folder.is_dir():
-        raise BadCorpus(f"{root} has no wav/: give EmoDB's own folder")
+        raise BadCorpus(f"{root} has no wav/: expected the folder of EmoDB")
     utterances = []
-    for path in visible(folder, SUFFIXES):
+    for path in visible_files(folder, SUFFIXES):
         match = re.fullmatch(r"(\d\d)([ab]\d\d)([WLEAFTN])[a-z]", path.stem)
         if match is None or match[2] not in SENTENCES:
             raise BadCorpus(f"{path.name}: expected speaker, sentence, emotion letter and take, as in 03a01Fa")

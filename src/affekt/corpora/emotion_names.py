@@ -1,4 +1,4 @@
-"""The emotions' names in one's own data: those given by the user, everyday words, and any others as they are."""
+"""Names of emotions in the user's own data."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from affekt.registry import did_you_mean
 
 
 class EmotionNames:
-    """`words(word)` is our emotion for a word of the data's. given: word -> emotion, before any other rule."""
+    """A mapping from labels to emotions: the user's own, then common synonyms; any other label is kept.
 
-    def __init__(self, given: Mapping[str, str]) -> None:
-        self.given = given
-        self.met: set[str] = set()
+    Args:
+        mapping: Custom label -> emotion.
+    """
 
-    def __call__(self, word: str) -> str:
-        self.met.add(word)
-        return self.given[word] if word in self.given else canonical(word)
+    def __init__(self, mapping: Mapping[str, str]) -> None:
+        self.mapping = mapping
+        self.seen: set[str] = set()
+
+    def __call__(self, label: str) -> str:
+        """Return the emotion of a label."""
+        self.seen.add(label)
+        return self.mapping[label] if label in self.mapping else canonical(label)
 
     def check_used(self, source: Path) -> None:
-        """Raise `BadCorpus` for a given word that never occurred: it is likely to be misspelt."""
-        for word in sorted(set(self.given) - self.met):
+        """Raise `BadCorpus` for a custom label that never occurred, since it is probably misspelt."""
+        for label in sorted(set(self.mapping) - self.seen):
             raise BadCorpus(
-                f"emotions maps {word!r}, which {source} does not have{did_you_mean(word, self.met)} "
-                f"(it has: {', '.join(sorted(self.met))})"
+                f"emotions maps {label!r}, which {source} does not have{did_you_mean(label, self.seen)} "
+                f"(it has: {', '.join(sorted(self.seen))})"
             )

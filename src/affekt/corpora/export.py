@@ -1,6 +1,6 @@
-"""A corpus as a table: JSON lines, which `table` reads again, or a segmented table of audformat's in CSV.
+"""Export a corpus as a table: JSON lines, which `table` can read, or a segmented audformat table in CSV.
 
-audformat (audeering.github.io/audformat): the columns file, start and end are the index, the times are pandas' timedeltas.
+audformat (audeering.github.io/audformat): the columns file, start and end are the index, and times are pandas timedeltas.
 """
 
 from __future__ import annotations
@@ -17,25 +17,33 @@ from affekt.files import atomic_write
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
-# The columns of audformat's table after its index; one in which nothing is known is left out.
 COLUMNS = ("id", "emotion", "speaker", "gender", "session", "dialogue", "language", "text", "text_by", "split")
+"""Columns of an audformat table after its index; empty ones are omitted."""
 
 
-def export(utterances: Sequence[Utterance], output: Path, form: str | None = None) -> None:
-    """Write utterances to a table. form: "jsonl" or "audformat"; by default as the output's suffix says.
+def export(utterances: Sequence[Utterance], output: Path, format: str | None = None) -> None:
+    """Write utterances to a table.
 
-    Paths of audio below the table's folder are relative to it, others absolute. The corpus's name is not written: a
-    table is a corpus of its own. Raises `BadOutput`.
+    Paths of audio below the table's folder are relative to it, others absolute. The corpus's name is not written, since a
+    table is a corpus of its own.
+
+    Args:
+        utterances: The rows.
+        output: The table.
+        format: "jsonl" or "audformat"; by default from the suffix of the output, .jsonl or .csv.
+
+    Raises:
+        BadOutput: The format is unknown, or the file cannot be written.
     """
-    form = form or {".jsonl": "jsonl", ".csv": "audformat"}.get(output.suffix.lower())
-    if form is None:
-        raise BadOutput(f"{output}: expected a name ending in .jsonl or .csv, or a --format ({', '.join(FORMS)})")
-    if form not in FORMS:
-        raise BadOutput(f"there is no format {form!r}{did_you_mean(form, FORMS)} (known: {', '.join(FORMS)})")
+    format = format or {".jsonl": "jsonl", ".csv": "audformat"}.get(output.suffix.lower())
+    if format is None:
+        raise BadOutput(f"{output}: expected a name ending in .jsonl or .csv, or a --format ({', '.join(FORMATS)})")
+    if format not in FORMATS:
+        raise BadOutput(f"no format {format!r}{did_you_mean(format, FORMATS)} (known: {', '.join(FORMATS)})")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(output) as temporary:
-            FORMS[form](utterances, temporary)
+            FORMATS[format](utterances, temporary)
     except OSError as error:
         raise BadOutput(f"{output} cannot be written: {error.strerror or error}") from error
 
@@ -47,7 +55,7 @@ def _json_lines(utterances: Sequence[Utterance], output: Path) -> None:
 
 
 def _record(utterance: Utterance, folder: Path) -> dict[str, Any]:
-    """The fields in which something is known."""
+    """Return the fields that are not empty."""
     record = asdict(utterance) | {"audio": _path(utterance.audio, folder)}
     del record["corpus"]
     return {name: value for name, value in record.items() if value not in ("", None, {}, 0.0)}
@@ -56,7 +64,7 @@ def _record(utterance: Utterance, folder: Path) -> dict[str, Any]:
 def _audformat(utterances: Sequence[Utterance], output: Path) -> None:
     for utterance in utterances:
         if utterance.audio is None:
-            raise BadOutput(f"{utterance.id} has no sound: audformat's table is one of files; export to .jsonl")
+            raise BadOutput(f"{utterance.id} has no audio, but an audformat table needs files: export to .jsonl")
     columns = [name for name in COLUMNS if any(getattr(utterance, name) for utterance in utterances)]
     with output.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -67,22 +75,22 @@ def _audformat(utterances: Sequence[Utterance], output: Path) -> None:
 
 
 def timedelta(seconds: float | None) -> str:
-    """As pandas writes a timedelta: 0 days 00:00:01.500000; nothing for an end that is the file's."""
+    """Format seconds like a pandas timedelta, 0 days 00:00:01.500000; "" for None."""
     if seconds is None:
         return ""
     microseconds = round(seconds * 1e6)
     minutes, rest = divmod(microseconds, 60_000_000)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    whole, part = divmod(rest, 1_000_000)
-    return f"{days} days {hours:02}:{minutes:02}:{whole:02}" + (f".{part:06}" if part else "")
+    seconds, fraction = divmod(rest, 1_000_000)
+    return f"{days} days {hours:02}:{minutes:02}:{seconds:02}" + (f".{fraction:06}" if fraction else "")
 
 
 def _path(audio: Path | None, folder: Path) -> str:
     if audio is None:
         return ""
-    absolute, base = audio.parent.resolve() / audio.name, folder.resolve()  # a file that is a link keeps its own name
+    absolute, base = audio.parent.resolve() / audio.name, folder.resolve()  # a link keeps its own name
     return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()
 
 
-FORMS: dict[str, Callable[[Sequence[Utterance], Path], None]] = {"jsonl": _json_lines, "audformat": _audformat}
+FORMATS: dict[str, Callable[[Sequence[Utterance], Path], None]] = {"jsonl": _json_lines, "audformat": _audformat}

@@ -1,6 +1,6 @@
-"""One's own recordings, sorted into folders: the emotion is the folder that a file stands in.
+"""The user's own recordings in folders named after emotions.
 
-`happy/001.wav`, or with speakers `anna/happy/001.wav`; before either there may be a part of a split, `train/happy/001.wav`.
+`happy/001.wav`, or with speakers `anna/happy/001.wav`; either may be inside a folder of a subset, `train/happy/001.wav`.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from affekt.errors import BadCorpus
 from affekt.labels import EMOTIONS, canonical
 from affekt.utterance import Utterance
 
-# Folders of these names are parts of a split, and no speakers.
 SPLITS = {"train", "training", "dev", "valid", "validation", "test", "testing"}
+"""Names of folders that are subsets of a split, not speakers."""
 LAYOUTS = "EMOTION/FILE or SPEAKER/EMOTION/FILE"
 
 
 def read(root: Path, emotions: Mapping[str, str] | None = None, language: str = "") -> list[Utterance]:
-    words = EmotionNames(emotions or {})
-    utterances = [_utterance(root, path, words, language) for path in find_files(root)]
-    words.check_used(root)
+    emotion_names = EmotionNames(emotions or {})
+    utterances = [_utterance(root, path, emotion_names, language) for path in find_files(root)]
+    emotion_names.check_used(root)
     _check_order(root, utterances)
     return utterances
 
 
-def _utterance(root: Path, path: Path, words: EmotionNames, language: str) -> Utterance:
-    place = path.relative_to(root)
-    *folders, _ = place.parts
+def _utterance(root: Path, path: Path, emotion_names: EmotionNames, language: str) -> Utterance:
+    relative = path.relative_to(root)
+    *folders, _ = relative.parts
     split = folders.pop(0) if folders and folders[0].lower() in SPLITS else ""
     if len(folders) not in (1, 2):
-        raise BadCorpus(f"{place} in {root}: expected {LAYOUTS}, as in happy/001.wav or anna/happy/001.wav")
+        raise BadCorpus(f"{relative} in {root}: expected {LAYOUTS}, as in happy/001.wav or anna/happy/001.wav")
     speaker, emotion = folders if len(folders) == 2 else ("", folders[0])
     return Utterance(
-        place.as_posix(),
+        relative.as_posix(),
         root.resolve().name,
         path,
-        words(emotion),
+        emotion_names(emotion),
         speaker=speaker,
         language=language,
         split=split,
@@ -47,11 +47,11 @@ def _utterance(root: Path, path: Path, words: EmotionNames, language: str) -> Ut
 
 
 def _check_order(root: Path, utterances: Sequence[Utterance]) -> None:
-    """Raise `BadCorpus` where every speaker has the name of an emotion, and no emotion has."""
+    """Raise `BadCorpus` if all speakers are named like emotions and no emotion is: the folders are nested the wrong way."""
     speakers, emotions = {u.speaker for u in utterances}, {u.emotion for u in utterances}
     if all(canonical(speaker) in EMOTIONS for speaker in speakers) and not emotions & set(EMOTIONS) and speakers:
         raise BadCorpus(
-            f"{root}: {utterances[0].id} has the speaker's folder within the emotion's; expected {LAYOUTS}, "
+            f"{root}: {utterances[0].id} has the speaker's folder inside the emotion's; expected {LAYOUTS}, "
             "as in anna/happy/001.wav"
         )
 

@@ -2,10 +2,10 @@
 
 `SessionN/dialog/EmoEvaluation/DIALOGUE.txt`: `[6.2901 - 8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5, 2.5, 2.5]`
 `SessionN/dialog/transcriptions/DIALOGUE.txt`: `Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.`
-`SessionN/sentences/wav/DIALOGUE/UTTERANCE.wav`: the utterance's sound, cut already: the times are the dialogue's.
+`SessionN/sentences/wav/DIALOGUE/UTTERANCE.wav`: the utterance's audio, already cut; the times above are the dialogue's.
 
-A dialogue's name tells improvised ("impro") from scripted ("script"). The letter in it is whose motion was captured;
-who speaks is told by the turn's, `_F000` or `_M000`.
+A dialogue's name distinguishes improvised ("impro") from scripted ("script"). The letter in it is the actor whose motion
+was captured; the speaker is the letter of the turn, `_F000` or `_M000`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from affekt.corpora.base import Corpus, Published, text_of, visible
+from affekt.corpora.base import Corpus, Published, read_text, visible_files
 from affekt.errors import BadCorpus
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
@@ -33,9 +33,9 @@ EMOTIONS = {
 }
 GENDERS = {"F": "female", "M": "male"}
 SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")
-# The lines of utterances; those of single annotators begin otherwise.
+# Lines of utterances; those of single annotators start differently.
 EVALUATION = re.compile(
-    r"^\[[\d.]+ - [\d.]+\]\t(?P<id>Ses(?P<session>\d\d)\w+_(?P<letter>[FM])\w+)\t(?P<word>\w+)\t", re.M
+    r"^\[[\d.]+ - [\d.]+\]\t(?P<id>Ses(?P<session>\d\d)\w+_(?P<letter>[FM])\w+)\t(?P<label>\w+)\t", re.M
 )
 TRANSCRIPT = re.compile(r"^(?P<id>Ses\w+) \[[\d.]+-[\d.]+\]:? *(?P<text>.*?)\s*$", re.M)
 
@@ -43,29 +43,31 @@ TRANSCRIPT = re.compile(r"^(?P<id>Ses\w+) \[[\d.]+-[\d.]+\]:? *(?P<text>.*?)\s*$
 def read(root: Path) -> list[Utterance]:
     sessions = [root / name for name in SESSIONS if (root / name).is_dir()]
     if not sessions:
-        raise BadCorpus(f"{root} has no {SESSIONS[0]}/: give IEMOCAP's own folder, IEMOCAP_full_release")
-    sounds = any((session / "sentences" / "wav").is_dir() for session in sessions)
-    return [utterance for session in sessions for utterance in _session(session, sounds)]
+        raise BadCorpus(f"{root} has no {SESSIONS[0]}/: expected the folder IEMOCAP_full_release")
+    has_audio = any((session / "sentences" / "wav").is_dir() for session in sessions)
+    return [utterance for session in sessions for utterance in _session(session, has_audio)]
 
 
-def _session(session: Path, sounds: bool) -> list[Utterance]:
+def _session(session: Path, has_audio: bool) -> list[Utterance]:
     folder = session / "dialog" / "EmoEvaluation"
     if not folder.is_dir():
-        raise BadCorpus(f"{session} has no dialog/EmoEvaluation/: give IEMOCAP as published")
+        raise BadCorpus(f"{session} has no dialog/EmoEvaluation/: expected the published layout of IEMOCAP")
     texts = _texts(session / "dialog" / "transcriptions")
     utterances = []
-    for path in visible(folder, {".txt"}):
-        for match in EVALUATION.finditer(text_of(path)):
-            name, word = match["id"], match["word"]
-            if word not in EMOTIONS:
-                raise BadCorpus(f"{path}: {name} is {word!r}{did_you_mean(word, EMOTIONS)}: no emotion of IEMOCAP's")
+    for path in visible_files(folder, {".txt"}):
+        for match in EVALUATION.finditer(read_text(path)):
+            name, label = match["id"], match["label"]
+            if label not in EMOTIONS:
+                raise BadCorpus(
+                    f"{path}: {name} is {label!r}{did_you_mean(label, EMOTIONS)}: not an emotion of IEMOCAP"
+                )
             dialogue = name.rpartition("_")[0]
             utterances.append(
                 Utterance(
                     name,
                     "iemocap",
-                    session / "sentences" / "wav" / dialogue / f"{name}.wav" if sounds else None,
-                    EMOTIONS[word],
+                    session / "sentences" / "wav" / dialogue / f"{name}.wav" if has_audio else None,
+                    EMOTIONS[label],
                     speaker=f"Ses{match['session']}{match['letter']}",
                     gender=GENDERS[match["letter"]],
                     session=f"Ses{match['session']}",
@@ -78,9 +80,9 @@ def _session(session: Path, sounds: bool) -> list[Utterance]:
 
 
 def _texts(folder: Path) -> dict[str, str]:
-    """What was said, by utterance; nothing where there are no transcriptions."""
-    paths = visible(folder, {".txt"}) if folder.is_dir() else ()
-    return {match["id"]: match["text"] for path in paths for match in TRANSCRIPT.finditer(text_of(path))}
+    """Return the transcripts by utterance; {} if there are none."""
+    paths = visible_files(folder, {".txt"}) if folder.is_dir() else ()
+    return {match["id"]: match["text"] for path in paths for match in TRANSCRIPT.finditer(read_text(path))}
 
 
 IEMOCAP = Corpus(

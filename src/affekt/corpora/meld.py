@@ -1,8 +1,8 @@
 """MELD (Poria et al., ACL 2019): dialogues of the series Friends, in a published split.
 
-`train_sent_emo.csv`, `dev_sent_emo.csv`, `test_sent_emo.csv`, at the root or in `train/`, `dev/`, `test/`: a row an
-utterance. Its clip is `dia0_utt0.mp4`, or .wav or .flac made of it, in the folders of FOLDERS. Without any clip the
-corpus is read as text.
+`train_sent_emo.csv`, `dev_sent_emo.csv`, `test_sent_emo.csv`, at the root or in `train/`, `dev/`, `test/`: a row for
+each utterance. Its clip is `dia0_utt0.mp4`, or a .wav or .flac made from it, in one of FOLDERS. Without clips the corpus is
+read as text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from affekt.corpora.base import Corpus, Published, rows_of, visible
+from affekt.corpora.base import Corpus, Published, read_rows, visible_files
 from affekt.errors import BadCorpus
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
@@ -26,17 +26,18 @@ EMOTIONS = {
     "surprise": "surprise",
 }
 SPLITS = ("train", "dev", "test")
-# Where a part's clips are: as the archives unpack, and plain.
+# Folders of each subset's clips: as the archives unpack, and plain.
 FOLDERS = {
     "train": ("train_splits", "train/train_splits", "train"),
     "dev": ("dev_splits_complete", "dev/dev_splits_complete", "dev"),
     "test": ("output_repeated_splits_test", "test/output_repeated_splits_test", "test"),
 }
-SUFFIXES = {".wav": 1, ".flac": 2, ".mp4": 3}  # of several forms of one clip the first is taken: it is read the fastest
+SUFFIXES = {".wav": 1, ".flac": 2, ".mp4": 3}
+"""Suffixes in order of preference, for a clip in several formats: .wav is the fastest to read."""
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "Season", "Episode")
 FRIENDS = {"Monica": "female", "Phoebe": "female", "Rachel": "female"}
 FRIENDS |= {"Chandler": "male", "Joey": "male", "Ross": "male"}
-# Known by their users (github.com/declare-lab/MELD, issues 20 and 39).
+# Reported by users (github.com/declare-lab/MELD, issues 20 and 39).
 FLAWED = {
     "train_dia125_utt3": "its clip is damaged",
     "dev_dia110_utt7": "its clip is damaged or missing",
@@ -49,38 +50,38 @@ FLAWED = {
 def read(root: Path) -> list[Utterance]:
     tables = {split: _table(root, split) for split in SPLITS}
     if not any(tables.values()):
-        raise BadCorpus(f"{root} has no train_sent_emo.csv: give MELD's own folder")
+        raise BadCorpus(f"{root} has no train_sent_emo.csv: expected the folder of MELD")
     clips = {split: _clips(root, split) for split in SPLITS}
-    sounds = any(clips.values())
+    has_audio = any(clips.values())
     utterances = []
     for split, table in tables.items():
         for row in _rows(table) if table else ():
             name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
-            # A clip that is not there, where others are, is looked for where it should be, and so is found missing.
-            clip = clips[split].get(name, root / FOLDERS[split][0] / f"{name}.mp4") if sounds else None
+            # If only some clips exist, the others get the path where they should be, so that they are reported missing.
+            clip = clips[split].get(name, root / FOLDERS[split][0] / f"{name}.mp4") if has_audio else None
             utterances.append(_utterance(row, split, name, clip))
     return utterances
 
 
 def _table(root: Path, split: str) -> Path | None:
-    places = (root / f"{split}_sent_emo.csv", root / split / f"{split}_sent_emo.csv")
-    return next((place for place in places if place.is_file()), None)
+    paths = (root / f"{split}_sent_emo.csv", root / split / f"{split}_sent_emo.csv")
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
-    rows = rows_of(table, needed=COLUMNS)
+    rows = read_rows(table, required=COLUMNS)
     for number, row in enumerate(rows, start=1):
         if row["Emotion"] not in EMOTIONS:
             near = did_you_mean(row["Emotion"], EMOTIONS)
-            raise BadCorpus(f"{table}, row {number}: Emotion {row['Emotion']!r}{near}: no emotion of MELD's")
+            raise BadCorpus(f"{table}, row {number}: Emotion {row['Emotion']!r}{near}: not an emotion of MELD")
     return rows
 
 
 def _clips(root: Path, split: str) -> dict[str, Path]:
-    """The clips of a part by their names. The archives hold others beside them, which no row speaks of."""
+    """Return a subset's clips by name. The archives also contain clips that are in no table."""
     folder = next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
-    found = sorted(visible(folder, SUFFIXES), key=lambda path: -SUFFIXES[path.suffix.lower()]) if folder else ()
-    return {path.stem: path for path in found if re.fullmatch(r"dia\d+_utt\d+", path.stem)}
+    paths = sorted(visible_files(folder, SUFFIXES), key=lambda path: -SUFFIXES[path.suffix.lower()]) if folder else ()
+    return {path.stem: path for path in paths if re.fullmatch(r"dia\d+_utt\d+", path.stem)}
 
 
 def _utterance(row: dict[str, str], split: str, name: str, clip: Path | None) -> Utterance:
@@ -100,9 +101,9 @@ def _utterance(row: dict[str, str], split: str, name: str, clip: Path | None) ->
 
 
 def remarks(_: Path, utterances: Sequence[Utterance]) -> list[str]:
-    """What is wrong with the clips as published."""
+    """Return what is wrong with the published clips."""
     clips = {utterance.id for utterance in utterances if utterance.audio}
-    return [f"{name}: {what} as published" for name, what in FLAWED.items() if name in clips]
+    return [f"{name}: {fault} as published" for name, fault in FLAWED.items() if name in clips]
 
 
 MELD = Corpus(

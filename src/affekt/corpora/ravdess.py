@@ -1,6 +1,6 @@
-"""RAVDESS (Livingstone and Russo, PLOS ONE 2018): 24 actors say two sentences in 8 emotions. The speech, not the songs.
+"""RAVDESS (Livingstone and Russo, PLOS ONE 2018): 24 actors say two sentences in 8 emotions. Speech only, not the songs.
 
-`Audio_Speech_Actors_01-24/Actor_01/03-01-06-01-02-01-12.wav`, or `Actor_01/` at once. The seven numbers: modality
+`Audio_Speech_Actors_01-24/Actor_01/03-01-06-01-02-01-12.wav`, or `Actor_01/` directly. The seven numbers: modality
 (03 audio only), channel (01 speech, 02 song), emotion, intensity, statement, repetition, actor (odd ones are male).
 """
 
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from affekt.corpora.base import Corpus, Published, visible
+from affekt.corpora.base import Corpus, Published, visible_files
 from affekt.errors import BadCorpus
 from affekt.utterance import Utterance
 
@@ -26,46 +26,46 @@ EMOTIONS = {
     "08": "surprise",
 }
 STATEMENTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
-MODALITIES = {"01": "with video", "02": "video without sound", "03": "audio only"}
+MODALITIES = {"01": "with video", "02": "video without audio", "03": "audio only"}
 CHANNELS = {"01": "speech", "02": "song"}
 FOLDERS = ("Audio_Speech_Actors_01-24", "audio_speech_actors_01-24", ".")
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp4"}
-SPEECH = ("03", "01")  # modality and channel of what is read
+SPEECH = ("03", "01")  # modality and channel of the files that are read
 
 
 def read(root: Path) -> list[Utterance]:
-    return [_utterance(path, parts) for path, parts in _files(root) if (parts[0], parts[1]) == SPEECH]
+    return [_utterance(path, numbers) for path, numbers in _files(root) if (numbers[0], numbers[1]) == SPEECH]
 
 
 def _files(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every recording of the corpus, of songs and videos too, with the numbers of its name."""
-    # One folder only: a copy in wide use holds all its files a second time, in a folder within.
-    actors = next((found for name in FOLDERS if (found := sorted((root / name).glob("Actor_*")))), None)
+    """Yield every recording, including songs and videos, with the seven numbers of its name."""
+    # One folder only: a widely used copy has all its files a second time in a nested folder.
+    actors = next((folders for name in FOLDERS if (folders := sorted((root / name).glob("Actor_*")))), None)
     if actors is None:
-        raise BadCorpus(f"{root} has neither {FOLDERS[0]}/ nor Actor_01/: give RAVDESS's own folder")
+        raise BadCorpus(f"{root} has neither {FOLDERS[0]}/ nor Actor_01/: expected the folder of RAVDESS")
     for folder in actors:
-        for path in visible(folder, SUFFIXES):
+        for path in visible_files(folder, SUFFIXES):
             if not re.fullmatch(r"0[1-3]-0[12]-0[1-8]-0[12]-0[12]-0[12]-[0-2]\d", path.stem):
                 raise BadCorpus(f"{path.name}: expected seven numbers, as in 03-01-06-01-02-01-12.wav")
             yield path, path.stem.split("-")
 
 
-def _utterance(path: Path, parts: Sequence[str]) -> Utterance:
-    actor = parts[6]
+def _utterance(path: Path, numbers: Sequence[str]) -> Utterance:
+    actor = numbers[6]
     return Utterance(
         path.stem,
         "ravdess",
         path,
-        EMOTIONS[parts[2]],
+        EMOTIONS[numbers[2]],
         speaker=actor,
         gender="male" if int(actor) % 2 else "female",
         language="en",
-        text=STATEMENTS[parts[4]],
+        text=STATEMENTS[numbers[4]],
     )
 
 
 def names() -> set[str]:
-    """The ids of the 1,440 published clips of speech: neutral has no strong intensity, the others both."""
+    """Return the ids of the 1,440 published clips of speech; neutral has one intensity, the other emotions have two."""
     return {
         f"03-01-{emotion}-{intensity}-{statement}-{repetition}-{actor:02}"
         for emotion in EMOTIONS
@@ -77,10 +77,10 @@ def names() -> set[str]:
 
 
 def remarks(root: Path, _: Sequence[Utterance]) -> list[str]:
-    """What stands in the folders and is no recorded speech."""
-    kinds = Counter((parts[0], parts[1]) for _, parts in _files(root))
+    """Return a remark for each kind of file in the folders that is not speech."""
+    kinds = Counter((numbers[0], numbers[1]) for _, numbers in _files(root))
     return [
-        f"{count} files of {CHANNELS[channel]}, {MODALITIES[modality]}, are left out: only speech without video is read"
+        f"{count} files of {CHANNELS[channel]}, {MODALITIES[modality]}, are skipped: only speech without video is read"
         for (modality, channel), count in sorted(kinds.items())
         if (modality, channel) != SPEECH
     ]

@@ -1,4 +1,4 @@
-"""Where utterances come from: a published corpus, or a folder or a table of one's own, as a recipe writes it down."""
+"""Sources of utterances: a published corpus, or the user's own folder or table."""
 
 from __future__ import annotations
 
@@ -17,50 +17,53 @@ OWN = ("folder", "table")
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus and where it is: `Source.parse("cremad")`, `"folder:calls"`, `"table:calls.csv"`; or these settings.
+    """A corpus and its location; in short form "cremad", "folder:calls" or "table:calls.csv" (`Source.parse`)."""
 
-    A path is relative to the current folder.
-    """
-
-    name: str  # of a corpus, "folder" or "table"
-    root: str = ""  # its folder or file; "" means the folder of its name below AFFEKT_DATA
-    columns: Mapping[str, str] = field(default_factory=dict, hash=False)  # of a table: field -> column
-    emotions: Mapping[str, str] = field(default_factory=dict, hash=False)  # of one's own data: its word -> the emotion
-    language: str = ""  # of one's own data, ISO 639-1
-    without: tuple[str, ...] = ()  # ids of utterances to leave out: those whose sound is known to be damaged, say
+    name: str
+    """A corpus, "folder" or "table"."""
+    root: str = ""
+    """Folder or file, relative to the current folder; by default the folder of the corpus's name below AFFEKT_DATA."""
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """For tables: field -> column."""
+    emotions: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """For folders and tables: custom label -> emotion."""
+    language: str = ""
+    """For folders and tables: ISO 639-1."""
+    without: tuple[str, ...] = ()
+    """Ids of utterances to exclude, such as those with damaged audio."""
 
     def __post_init__(self) -> None:
         if self.name not in corpora:
-            own = f"; for one's own data: {' or '.join(f'{name}:{self.name}' for name in OWN)}"
+            own = f"; for your own data: {' or '.join(f'{name}:{self.name}' for name in OWN)}"
             near = did_you_mean(self.name, corpora) or (own if Path(self.name).exists() else "")
             raise BadConfig(f"there is no corpus {self.name!r}{near} (known: {', '.join(corpora)})")
         if self.name in OWN and not self.root:
             raise BadConfig(f"{self.name!r} needs a path: {self.name}:PATH")
         for word, emotion in self.emotions.items():
             if not emotion.strip():
-                raise BadConfig(f"emotions maps {word!r} to nothing: name an emotion")
+                raise BadConfig(f"emotions maps {word!r} to an empty name: expected an emotion")
         for option in set(self._options) - set(self.corpus.options):
-            raise BadConfig(f"corpus {self.name!r} takes no {option}: it is read as published")
+            raise BadConfig(f"corpus {self.name!r} has no option {option}: it is read as published")
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """A source from its short form, "NAME" or "NAME:PATH"."""
+        """Parse the short form, "NAME" or "NAME:PATH"."""
         name, _, root = text.partition(":")
         return cls(name, root)
 
     @property
     def corpus(self) -> Corpus:
-        found: Corpus = corpora[self.name]
-        return found
+        corpus: Corpus = corpora[self.name]
+        return corpus
 
     @property
     def path(self) -> Path:
-        """The folder or file. Raises `BadCorpus` for a corpus below AFFEKT_DATA if that is not set."""
+        """The folder or file. Raises `BadCorpus` if AFFEKT_DATA is needed but not set."""
         return Path(self.root).expanduser() if self.root else data_root(self.name)
 
     @property
     def id(self) -> str:
-        """What its utterances have as `corpus`: the corpus's name, or that of one's own folder or table."""
+        """The `corpus` of its utterances: the corpus's name, or the name of the folder or table."""
         if self.name not in OWN:
             return self.name
         return self.path.stem if self.corpus.is_file else self.path.resolve().name
@@ -71,26 +74,26 @@ class Source:
 
     @property
     def note(self) -> str:
-        """What has to be said wherever a figure on this copy is printed; "" for the original."""
+        """A note to print with every result on this copy; "" for the original."""
         return self.corpus.note(self.path)
 
     @property
     def _options(self) -> dict[str, object]:
-        given = {"columns": self.columns, "emotions": self.emotions, "language": self.language}
-        return {option: value for option, value in given.items() if value}
+        options = {"columns": self.columns, "emotions": self.emotions, "language": self.language}
+        return {option: value for option, value in options.items() if value}
 
     def read(self) -> list[Utterance]:
-        """The utterances, sorted by id. Raises `BadCorpus`."""
+        """Return the utterances, sorted by id. Raises `BadCorpus`."""
         utterances = self.corpus.read(self.path, **self._options)
         ids = {utterance.id for utterance in utterances}
-        for one in self.without:
-            if one not in ids:
-                raise BadCorpus(f"without names {one!r}, which {self.title} does not have{did_you_mean(one, ids)}")
+        for name in self.without:
+            if name not in ids:
+                raise BadCorpus(f"without names {name!r}, which {self.title} does not have{did_you_mean(name, ids)}")
         return [utterance for utterance in utterances if utterance.id not in self.without]
 
 
 def read_all(sources: Sequence[Source]) -> list[Utterance]:
-    """The utterances of several sources. Two of one name, whose ids could not be told apart, raise `BadCorpus`."""
+    """Return the utterances of several sources. Two sources with the same id raise `BadCorpus`."""
     by_id: dict[str, Source] = {}
     for source in sources:
         if (other := by_id.setdefault(source.id, source)) is not source:

@@ -1,7 +1,7 @@
-"""One's own recordings in a table: CSV, TSV, JSON lines or Parquet, a row an utterance.
+"""The user's own recordings in a table (CSV, TSV, JSON lines or Parquet) with a row for each utterance.
 
-Columns are the fields of `affekt.utterance.Utterance`; some go by other names too (NAMES), and any may be named:
-columns = {audio = "path"} reads the field `audio` from the column `path`, {session = ""} reads no session.
+Columns are named like the fields of `affekt.utterance.Utterance`, or like their synonyms (NAMES). Other columns can be
+mapped: columns = {audio = "path"} reads the field `audio` from the column `path`, {session = ""} ignores the session.
 Paths are relative to the table's folder. Times are seconds, or as audformat writes them, `0 days 00:00:01.500000`.
 """
 
@@ -16,14 +16,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from affekt.corpora.base import Corpus, rows_of, text_of
+from affekt.corpora.base import Corpus, read_rows, read_text
 from affekt.corpora.emotion_names import EmotionNames
 from affekt.errors import BadCorpus
 from affekt.extras import need
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
-FIELDS = tuple(field.name for field in fields(Utterance) if field.name != "corpus")  # that is the table's own name
+FIELDS = tuple(field.name for field in fields(Utterance) if field.name != "corpus")  # which is the table's name
 NAMES = {"audio": ("audio", "file", "path"), "emotion": ("emotion", "label"), "text": ("text", "transcription")}
 GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male", "": ""}
 TIME = re.compile(r"(?:(?P<days>\d+) days? ?)?(?:(?P<hours>\d+):(?P<minutes>\d\d):)?(?P<seconds>\d+(?:\.\d*)?)?")
@@ -38,32 +38,32 @@ def read(
     rows = _rows(root)
     if not rows:
         return []
-    chosen = _columns(root, rows, columns or {})
-    words, seen = EmotionNames(emotions or {}), dict[tuple[object, ...], int]()
+    selected = _columns(root, rows, columns or {})
+    emotion_names, seen = EmotionNames(emotions or {}), dict[tuple[object, ...], int]()
     utterances = []
     for number, row in enumerate(rows, start=1):
-        values = {field: row.get(column) for field, column in chosen.items()}
-        utterance = _Row(root, number, values).utterance(words, language)
-        stretch = (utterance.audio, utterance.start, utterance.end)
-        if utterance.audio and (first := seen.setdefault(stretch, number)) != number:
+        values = {field: row.get(column) for field, column in selected.items()}
+        utterance = _Row(root, number, values).utterance(emotion_names, language)
+        segment = (utterance.audio, utterance.start, utterance.end)
+        if utterance.audio and (first := seen.setdefault(segment, number)) != number:
             raise BadCorpus(
-                f"{root}: rows {first} and {number} are the same stretch of {utterance.audio}: keep one of them"
+                f"{root}: rows {first} and {number} are the same segment of {utterance.audio}: keep one of them"
             )
         utterances.append(utterance)
-    words.check_used(root)
+    emotion_names.check_used(root)
     return utterances
 
 
 def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     suffix = path.suffix.lower()
     if suffix not in READERS:
-        raise BadCorpus(f"{path} is no table: expected a name ending in {', '.join(READERS)}")
+        raise BadCorpus(f"{path} is not a table: expected a name ending in {', '.join(READERS)}")
     return READERS[suffix](path)
 
 
 def _json_lines(path: Path) -> list[Mapping[str, Any]]:
     rows: list[Mapping[str, Any]] = []
-    for number, line in enumerate(text_of(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -86,117 +86,117 @@ def _parquet(path: Path) -> list[Mapping[str, Any]]:
 
 
 READERS: dict[str, Callable[[Path], Sequence[Mapping[str, Any]]]] = {
-    ".csv": rows_of,
-    ".tsv": lambda path: rows_of(path, "\t"),
+    ".csv": read_rows,
+    ".tsv": lambda path: read_rows(path, "\t"),
     ".jsonl": _json_lines,
     ".parquet": _parquet,
 }
 
 
-def _columns(path: Path, rows: Sequence[Mapping[str, Any]], given: Mapping[str, str]) -> dict[str, str]:
-    """Field -> the table's column, for every field that the table has and the user does not shut out."""
-    there = dict.fromkeys(name for row in rows for name in row if name)
-    for field, column in given.items():
+def _columns(path: Path, rows: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]) -> dict[str, str]:
+    """Return field -> column for every field that the table has and the user does not exclude."""
+    present = dict.fromkeys(name for row in rows for name in row if name)
+    for field, column in mapping.items():
         if field not in FIELDS:
             near = did_you_mean(field, FIELDS)
-            raise BadCorpus(f"columns: there is no field {field!r}{near} (known: {', '.join(FIELDS)})")
-        if column and column not in there:
+            raise BadCorpus(f"columns: no field {field!r}{near} (known: {', '.join(FIELDS)})")
+        if column and column not in present:
             raise BadCorpus(
-                f"{path} has no column {column!r}{did_you_mean(column, there)} (it has: {', '.join(there)})"
+                f"{path} has no column {column!r}{did_you_mean(column, present)} (it has: {', '.join(present)})"
             )
-    found = {field: next((name for name in NAMES.get(field, (field,)) if name in there), "") for field in FIELDS}
-    chosen = {field: column for field, column in {**found, **given}.items() if column}
-    if "emotion" not in chosen or not {"audio", "text"} & set(chosen):
+    default = {field: next((name for name in NAMES.get(field, (field,)) if name in present), "") for field in FIELDS}
+    selected = {field: column for field, column in {**default, **mapping}.items() if column}
+    if "emotion" not in selected or not {"audio", "text"} & set(selected):
         raise BadCorpus(
-            f"{path} needs columns for emotion and for audio or text; it has: {', '.join(there)}. "
-            'Name them: columns = {audio = "...", emotion = "..."}, or --column audio=... on the command line'
+            f"{path} needs columns for emotion and for audio or text; it has: {', '.join(present)}. "
+            'Map them: columns = {audio = "...", emotion = "..."}, or --column audio=... on the command line'
         )
-    _check_misspelt(path, set(there) - set(chosen.values()), set(FIELDS) - set(chosen) - set(given))
-    return chosen
+    _check_misspelt(path, set(present) - set(selected.values()), set(FIELDS) - set(selected) - set(mapping))
+    return selected
 
 
 def _check_misspelt(path: Path, columns: Collection[str], fields: Collection[str]) -> None:
-    """Raise `BadCorpus` for a column that is not read, if it has nearly the name of a field that is not there."""
+    """Raise `BadCorpus` if an unused column is named almost like a missing field."""
     for column in sorted(columns):
         for field in difflib.get_close_matches(column.lower(), sorted(fields), n=1, cutoff=0.8):
             raise BadCorpus(
-                f"{path}: column {column!r} is not read; did you mean {field!r}? Then say columns = "
+                f"{path}: column {column!r} is not read; did you mean {field!r}? Then set columns = "
                 f'{{{field} = "{column}"}}; if not, {{{field} = ""}}'
             )
 
 
 class _Row:
-    """One row of the table, by the fields that it has, and where it stands, for messages."""
+    """One row of a table: its values by field, and its position for error messages."""
 
     def __init__(self, table: Path, number: int, values: Mapping[str, Any]) -> None:
         self.table, self.number, self.values = table, number, values
 
-    def utterance(self, words: EmotionNames, language: str) -> Utterance:
-        audio, start, end = self.word("audio"), self.seconds("start") or 0.0, self.seconds("end")
+    def utterance(self, emotion_names: EmotionNames, language: str) -> Utterance:
+        audio, start, end = self.string("audio"), self.seconds("start") or 0.0, self.seconds("end")
         if end is not None and end <= start:
-            raise self.bad(f"start {start} s, end {end} s: expected an end after the start")
-        if not (emotion := self.word("emotion")):
-            raise self.bad("has no emotion: give one, or leave the row out")
+            raise self.error(f"start {start} s, end {end} s: expected an end after the start")
+        if not (emotion := self.string("emotion")):
+            raise self.error("has no emotion: add one, or remove the row")
         whole = start == 0.0 and end is None
         return Utterance(
-            self.word("id") or (audio or f"row {self.number}") + ("" if whole else f"#{start:g}-{_end(end)}"),
+            self.string("id") or (audio or f"row {self.number}") + ("" if whole else f"#{start:g}-{_end(end)}"),
             self.table.stem,
             self.table.parent / audio if audio else None,
-            words(emotion),
-            speaker=self.word("speaker"),
+            emotion_names(emotion),
+            speaker=self.string("speaker"),
             gender=self.gender(),
-            session=self.word("session"),
-            dialogue=self.word("dialogue"),
-            language=self.word("language") or language,
-            text=self.word("text"),
-            text_by=self.word("text_by"),
+            session=self.string("session"),
+            dialogue=self.string("dialogue"),
+            language=self.string("language") or language,
+            text=self.string("text"),
+            text_by=self.string("text_by"),
             start=start,
             end=end,
-            split=self.word("split"),
+            split=self.string("split"),
             votes=self.votes(),
         )
 
-    def word(self, field: str) -> str:
+    def string(self, field: str) -> str:
         value = self.values.get(field)
         return "" if value is None else str(value).strip()
 
     def gender(self) -> str:
-        if (word := self.word("gender").lower()) not in GENDERS:
-            raise self.bad(f"gender {word!r}: expected female, male or nothing")
-        return GENDERS[word]
+        if (gender := self.string("gender").lower()) not in GENDERS:
+            raise self.error(f"gender {gender!r}: expected female, male or nothing")
+        return GENDERS[gender]
 
     def seconds(self, field: str) -> float | None:
         value = self.values.get(field)
         if isinstance(value, timedelta):  # a duration in Parquet
             return value.total_seconds()
-        if (word := self.word(field)).lower() in ("", "nat", "nan"):
+        if (text := self.string(field)).lower() in ("", "nat", "nan"):
             return None
-        if not (match := TIME.fullmatch(word)):
-            raise self.bad(f"{field} {word!r}: expected seconds, such as 1.5, or 0 days 00:00:01.5")
-        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        if not (match := TIME.fullmatch(text)):
+            raise self.error(f"{field} {text!r}: expected seconds, such as 1.5, or 0 days 00:00:01.5")
+        days, hours, minutes, seconds = (float(group or 0) for group in match.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
     def votes(self) -> dict[str, float]:
-        """The shares of the votes: an object of numbers, which CSV holds as JSON."""
+        """Return the fractions of the votes by emotion, from an object of numbers (in CSV as JSON)."""
         value = self.values.get("votes") or {}
         try:
-            counts = {word: float(count) for word, count in _mapping(value).items() if count}
+            counts = {label: float(count) for label, count in _mapping(value).items() if count}
         except (ValueError, TypeError):
-            raise self.bad(f'votes {value!r}: expected {{"happy": 3, "sad": 1}}') from None
+            raise self.error(f'votes {value!r}: expected {{"happy": 3, "sad": 1}}') from None
         if counts and min(counts.values()) < 0:
-            raise self.bad(f"votes {value!r}: expected none below zero")
+            raise self.error(f"votes {value!r}: expected none below zero")
         total = sum(counts.values())
-        return {word: count / total for word, count in counts.items()}
+        return {label: count / total for label, count in counts.items()}
 
-    def bad(self, what: str) -> BadCorpus:
+    def error(self, what: str) -> BadCorpus:
         return BadCorpus(f"{self.table}, row {self.number}: {what}")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    found = json.loads(value) if isinstance(value, str) else value
-    if not isinstance(found, Mapping):
+    mapping = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(mapping, Mapping):
         raise TypeError
-    return found
+    return mapping
 
 
 def _end(end: float | None) -> str:
