@@ -29,7 +29,6 @@ from affekt.errors import BadConfig
 from affekt.files import atomic_write, atomic_write_text
 from affekt.protocols import Split
 
-
 COMPOSITE_MARKERS = ("search.toml",)
 """Files that mark the folder of a composite experiment: its runs are steps of it, and it reports them itself."""
 
