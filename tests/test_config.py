@@ -82,7 +82,7 @@ def test_assignments_reach_into_sections():
     assert decode(Settings, data, "here") == Settings(5, "long", Inner(0.25))
     with pytest.raises(BadConfig, match="expected key=value"):
         override({}, ["epochs"])
-    with pytest.raises(BadConfig, match="name is no section"):
+    with pytest.raises(BadConfig, match="name is not a section"):
         override({"name": "made"}, ["name.x=1"])
 
 

@@ -16,7 +16,7 @@ def test_a_label_set_merges_and_leaves_out():
     assert [labels.index(emotion) for emotion in ("excited", "happy", "fear")] == [1, 1, None]
     with pytest.raises(BadConfig, match=r"no label set 'sixx'; did you mean 'six'\?"):
         label_set("sixx")
-    with pytest.raises(BadConfig, match="each once"):
+    with pytest.raises(BadConfig, match="each only once"):
         LabelSet("twice", ("sad", "sad"))
     with pytest.raises(BadConfig, match=r"merges 'exited'; did you mean 'excited'\?"):
         LabelSet("typo", ("happy",), {"exited": "happy"})
@@ -49,7 +49,7 @@ def test_improvised_takes_only_improvised_dialogues():
 def test_own_data_have_the_emotions_that_occur():
     labels = LabelSet.all_of([said("sad"), said("content"), said("sad")])
     assert labels.emotions == ("content", "sad")
-    with pytest.raises(BadConfig, match="needs emotions"):
+    with pytest.raises(BadConfig, match="needs at least one emotion"):
         LabelSet.all_of([])
 
 

@@ -1,4 +1,4 @@
-"""Settings are frozen dataclasses; TOML is how they are written down. An unknown key is an error, never ignored."""
+"""Settings: frozen dataclasses, stored as TOML. An unknown key is an error."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ Settings = TypeVar("Settings")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises `BadConfig` if it does not exist or is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -28,7 +29,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:
-    """TOML text. None has no place in TOML: a setting that may be absent is left out."""
+    """Return settings as TOML text, without those that are None, which TOML cannot express."""
     tomli_w = need("tomli_w", extra="train", purpose="writing a configuration")
     return str(tomli_w.dumps(_without_none(settings)))
 
@@ -42,7 +43,7 @@ def _without_none(value: Any) -> Any:
 
 
 def encode(settings: Any) -> dict[str, Any]:
-    """A dataclass as a mapping that `decode` reads back: every setting, those left at their defaults too."""
+    """Return a dataclass as a mapping for `decode`, with all settings including defaults."""
     builtins: dict[str, Any] = msgspec.to_builtins(dataclasses.asdict(settings))
     return builtins
 
@@ -68,13 +69,14 @@ def decode(kind: type[Settings], data: Mapping[str, Any], where: str) -> Setting
 
 
 def _choices(kind: Any, message: str) -> str:
-    """The words that a setting may be, where an error of msgspec's names one that may be only some."""
-    found = re.search(r"at `\$\.(\w+)`$", message)
-    if not found or not message.startswith("Invalid enum"):
+    """Return the end of an error message that lists the allowed values, if msgspec reports an invalid choice."""
+    match = re.search(r"at `\$\.(\w+)`$", message)
+    if not match or not message.startswith("Invalid enum"):
         return ""
-    hint = get_type_hints(kind)[found[1]]
-    words = [word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)]
-    return f": expected {', '.join(map(repr, words))}" if words else ""
+    hint = get_type_hints(kind)[match[1]]
+    literals = [option for option in (hint, *get_args(hint)) if get_origin(option) is Literal]
+    choices = [choice for literal in literals for choice in get_args(literal)]
+    return f": expected {', '.join(map(repr, choices))}" if choices else ""
 
 
 def _check_keys(hint: Any, value: Any, where: str) -> None:
@@ -108,10 +110,13 @@ def _unknown_key(key: str, known: Collection[str], renamed: Mapping[str, str]) -
 
 
 def decode_named(registry: Registry, section: Mapping[str, Any], where: str) -> tuple[Any, Any]:
-    """A section `{name = "mstr", ...}`: the registry's class of that name and its settings made of the other keys.
+    """Return the class and the settings of a section `{name = "mstr", ...}`.
 
-    The name may carry a preset, as "tdfnet-small": the other keys then stand over the preset's settings.
-    The settings are the class's `Config`, or the class itself where it is nothing but settings (a protocol).
+    The name may include a preset ("tdfnet-small"), whose settings the other keys override. The settings are an instance of
+    the class's `Config`, or of the class itself if it is only settings (a protocol).
+
+    Raises:
+        BadConfig: The name or a key is unknown, or a value is invalid.
     """
     if not isinstance(section.get("name"), str):
         raise BadConfig(f"{where}: needs name, the {registry.kind}'s (known: {', '.join(registry)})")
@@ -124,7 +129,7 @@ def decode_named(registry: Registry, section: Mapping[str, Any], where: str) -> 
 
 
 def override(data: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """The data with `a.b=value` assignments applied; a value is TOML, or a plain word."""
+    """Return the data with `a.b=value` assignments applied; a value is TOML, or else a plain string."""
     result = dict(data)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -135,11 +140,11 @@ def override(data: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             value = text
         *parents, last = path.strip().split(".")
-        level = result
+        section = result
         for parent in parents:
-            if not isinstance(level.get(parent, {}), Mapping):
-                raise BadConfig(f"{assignment!r}: {parent} is no section, so nothing can be set in it")
-            level[parent] = dict(level.get(parent, {}))
-            level = level[parent]
-        level[last] = value
+            if not isinstance(section.get(parent, {}), Mapping):
+                raise BadConfig(f"{assignment!r}: {parent} is not a section")
+            section[parent] = dict(section.get(parent, {}))
+            section = section[parent]
+        section[last] = value
     return result

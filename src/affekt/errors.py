@@ -1,8 +1,8 @@
-"""Everything that affekt raises on purpose. Each message names the value, what was expected and the cure."""
+"""All errors that affekt raises deliberately. Each message names the value, what was expected and what to do."""
 
 
 class AffektError(Exception):
-    """The base of all our errors. `code` is short and stable: rows, logs and programs may rely on it."""
+    """The base class of all errors of affekt. `code` is short and stable, for rows, logs and programs."""
 
     code = "error"
 
@@ -13,31 +13,31 @@ class AffektError(Exception):
 
 
 class BadAudio(AffektError, ValueError):
-    """A waveform or file that cannot be recognised. Codes: see `affekt.audio.read.CODES`."""
+    """Audio that cannot be read or is unusable. Codes: see `affekt.audio.read.CODES`."""
 
     code = "bad_audio"
 
 
 class BadConfig(AffektError, ValueError):
-    """A recipe, an option or a file of settings that does not say what we expect."""
+    """An invalid recipe, option or settings file."""
 
     code = "bad_config"
 
 
 class Diverged(BadConfig):
-    """A training whose loss is no longer a number."""
+    """A training whose loss is not finite."""
 
     code = "diverged"
 
 
 class BadCorpus(AffektError, ValueError):
-    """A corpus folder that is not laid out as published, or lacks files."""
+    """A corpus that does not have its published layout, or lacks files."""
 
     code = "bad_corpus"
 
 
 class BadBundle(AffektError, ValueError):
-    """A folder that is not a trained bundle, or one that this version cannot read."""
+    """A folder that is not a bundle, or is one that this version cannot read."""
 
     code = "bad_bundle"
 
@@ -49,7 +49,7 @@ class BadOutput(AffektError, ValueError):
 
 
 class UnknownName(AffektError, LookupError):
-    """A name that a registry does not hold."""
+    """A name that is not in a registry."""
 
     code = "unknown_name"
 

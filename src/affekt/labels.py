@@ -1,4 +1,4 @@
-"""Emotions and sets of them. Corpora speak these canonical words; a label set says which of them a model tells apart."""
+"""Canonical names of emotions, and label sets: the emotions that a model distinguishes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from affekt.errors import BadConfig
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
-# Every emotion that a reader of a published corpus may give, so that no two readers name one emotion differently.
 EMOTIONS = (
     "angry",
     "bored",
@@ -25,8 +24,8 @@ EMOTIONS = (
     "other",
     "unknown",
 )
+"""Every emotion that readers of published corpora may return, so that no two readers name one emotion differently."""
 
-# What tables and folders of one's own call them, in lower case.
 EVERYDAY = {
     "anger": "angry",
     "boredom": "bored",
@@ -43,63 +42,65 @@ EVERYDAY = {
     "sadness": "sad",
     "surprised": "surprise",
 }
+"""Common synonyms, in lower case."""
 
 
-def canonical(word: str) -> str:
-    """Our word for an emotion that is one of ours or an everyday name of it; any other word as it is."""
-    plain = word.strip().lower()
-    return plain if plain in EMOTIONS else EVERYDAY.get(plain, word.strip())
+def canonical(label: str) -> str:
+    """Return the canonical name of an emotion or a common synonym; any other label is returned as it is."""
+    plain = label.strip().lower()
+    return plain if plain in EMOTIONS else EVERYDAY.get(plain, label.strip())
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The emotions that a model tells apart, in the order of its logits.
+    """The emotions that a model distinguishes, in the order of its logits.
 
-    merge: corpus emotion -> emotion of the set, for those that count as another ("excited" as "happy").
-    dialogues: only utterances whose dialogue has this in its name belong to the set ("impro"); "" takes all.
-    An emotion that is neither in the set nor merged is left out of training and scores, and counted as such.
+    Utterances of other emotions are excluded from training and evaluation, and their number is reported.
     """
 
     name: str
     emotions: tuple[str, ...]
     merge: Mapping[str, str] = field(default_factory=dict)
+    """Emotion of a corpus -> emotion of the set, for emotions that are merged ("excited" into "happy")."""
     dialogues: str = ""
+    """Only utterances whose dialogue's name contains this ("impro") belong to the set; "" for all."""
 
     def __post_init__(self) -> None:
         if len(set(self.emotions)) != len(self.emotions) or not self.emotions:
-            raise BadConfig(f"label set {self.name!r} needs emotions, each once; got {list(self.emotions)}")
+            raise BadConfig(
+                f"label set {self.name!r} needs at least one emotion, and each only once; got {list(self.emotions)}"
+            )
         for emotion in {*self.merge, *self.merge.values()} - {*EMOTIONS, *self.emotions}:
             raise BadConfig(
-                f"label set {self.name!r} merges {emotion!r}{did_you_mean(emotion, EMOTIONS)}: no such emotion"
+                f"label set {self.name!r} merges {emotion!r}{did_you_mean(emotion, EMOTIONS)}: not an emotion"
             )
 
     def __len__(self) -> int:
         return len(self.emotions)
 
     def index(self, emotion: str) -> int | None:
-        """The emotion's place among the logits; None if it is not of this set."""
+        """Return the index of the emotion's logit; None if it is not in this set."""
         emotion = self.merge.get(emotion, emotion)
         return self.emotions.index(emotion) if emotion in self.emotions else None
 
     def index_of(self, utterance: Utterance) -> int | None:
-        """The utterance's place among the logits; None if its emotion or its dialogue is not of this set."""
+        """Return the index of the utterance's logit; None if its emotion or dialogue is not in this set."""
         return self.index(utterance.emotion) if self.dialogues in utterance.dialogue else None
 
     @classmethod
     def all_of(cls, utterances: Iterable[Utterance], name: str = "own") -> LabelSet:
-        """The emotions that occur among the utterances, sorted: the label set of one's own data."""
+        """Return the label set of all emotions of some utterances, sorted; used for the user's own data."""
         return cls(name, tuple(sorted({utterance.emotion for utterance in utterances})))
 
 
-# The label sets of the papers, and of the corpora as they are.
 LABEL_SETS = {
     labels.name: labels
     for labels in (
-        # CREMA-D's six, which most acted corpora have.
+        # The six emotions of CREMA-D, which most acted corpora have.
         LabelSet("six", ("angry", "disgust", "fear", "happy", "neutral", "sad")),
         # 5,531 utterances: MSTR, TDFNet, KS-Transformer.
         LabelSet("iemocap-4", ("angry", "happy", "neutral", "sad"), {"excited": "happy"}),
-        # 2,280 utterances: EmotionNAS, which counts improvised dialogues alone, and excited not as happy.
+        # 2,280 utterances: EmotionNAS, which uses improvised dialogues only and does not merge excited into happy.
         LabelSet("iemocap-improvised-4", ("angry", "happy", "neutral", "sad"), dialogues="impro"),
         # 7,487 utterances: MCSAN.
         LabelSet("iemocap-7", ("angry", "excited", "frustrated", "happy", "neutral", "sad", "surprise")),
@@ -111,9 +112,7 @@ LABEL_SETS = {
 
 
 def label_set(name: str) -> LabelSet:
-    """A label set by its name."""
+    """Return a label set by its name."""
     if name not in LABEL_SETS:
-        raise BadConfig(
-            f"there is no label set {name!r}{did_you_mean(name, LABEL_SETS)} (known: {', '.join(LABEL_SETS)})"
-        )
+        raise BadConfig(f"no label set {name!r}{did_you_mean(name, LABEL_SETS)} (known: {', '.join(LABEL_SETS)})")
     return LABEL_SETS[name]

@@ -1,4 +1,4 @@
-"""Name -> "module:attribute" tables that can be read at a glance. Nothing is imported before it is asked for."""
+"""Registries: readable tables of name -> "module:attribute". Nothing is imported before it is looked up."""
 
 import difflib
 import importlib
@@ -9,13 +9,13 @@ from affekt.errors import UnknownName
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The tail of an error message: the nearest known name, if one is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """Return the end of an error message that suggests the closest known name; "" if none is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 class Registry:
-    """A read-only table of the things of one kind. `registry[name]` imports and returns the thing."""
+    """A read-only table of classes or objects of one kind. `registry[name]` imports and returns the entry."""
 
     def __init__(self, kind: str, table: Mapping[str, str]) -> None:
         self.kind = kind
@@ -39,18 +39,18 @@ class Registry:
         return getattr(importlib.import_module(module), attribute)
 
     def resolve(self, name: str) -> tuple[Any, Mapping[str, Any]]:
-        """The thing of a name, or of NAME-PRESET, and the settings of that preset, which the thing lists in `presets`."""
-        base = max((one for one in self.table if name.startswith(f"{one}-")), key=len, default="")
+        """Return the entry of a name or of NAME-PRESET, with the settings of the preset from the entry's `presets`."""
+        base = max((known for known in self.table if name.startswith(f"{known}-")), key=len, default="")
         if name in self.table or not base:
             return self[name], {}
-        thing = self[base]
-        preset, known = name.removeprefix(f"{base}-"), getattr(thing, "presets", {})
+        entry = self[base]
+        preset, known = name.removeprefix(f"{base}-"), getattr(entry, "presets", {})
         if preset not in known:
-            named = ", ".join(f"{base}-{one}" for one in known) or "none"
+            named = ", ".join(f"{base}-{other}" for other in known) or "none"
             raise UnknownName(
                 f"{self.kind} {base!r} has no preset {preset!r}{did_you_mean(preset, known)} (known: {named})"
             )
-        return thing, known[preset]
+        return entry, known[preset]
 
     def __repr__(self) -> str:
         return f"Registry({self.kind}: {', '.join(self.table)})"

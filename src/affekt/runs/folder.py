@@ -176,9 +176,7 @@ def find_runs(folder: Path) -> list[Run]:
     Raises:
         BadConfig: there is none.
     """
-    runs = [
-        Run(path.parent) for path in sorted(folder.rglob("predictions")) if (path.parent / "config.toml").is_file()
-    ]
+    runs = [Run(path.parent) for path in sorted(folder.rglob("predictions")) if (path.parent / "config.toml").is_file()]
     if not runs:
         raise BadConfig(f"{folder} contains no run: expected config.toml and predictions/, as affekt train writes them")
     return runs

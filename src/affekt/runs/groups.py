@@ -116,7 +116,9 @@ def _check_folds(name: str, seeds: Mapping[int, Sequence[Fold]]) -> None:
     for seed, present in hashes.items():
         folds = zip(seeds[seed], present, strict=True)
         if repeated := [fold.run.folder for fold, split_hash in folds if present.count(split_hash) > 1]:
-            raise BadConfig(f"seed {seed} of {name} occurs twice: {repeated[0]} and {repeated[1]}; leave one of them out")
+            raise BadConfig(
+                f"seed {seed} of {name} occurs twice: {repeated[0]} and {repeated[1]}; leave one of them out"
+            )
         if present != expected:
             raise BadConfig(
                 f"{name}: seed {seed} has {len(present)} folds, not the {len(expected)} of seed {first_seed}: "
@@ -175,7 +177,10 @@ def read_speakers(source: Source, ids: Sequence[str]) -> tuple[list[str] | None,
     except BadCorpus as error:
         return None, str(error)
     if missing := [name for name in ids if name not in by_id]:
-        return None, f"this copy of {source.title} lacks {len(missing)} of {len(ids)} test utterances, first {missing[0]}"
+        return (
+            None,
+            f"this copy of {source.title} lacks {len(missing)} of {len(ids)} test utterances, first {missing[0]}",
+        )
     speakers = [by_id[name] for name in ids]
     return (speakers if all(speakers) else None), ""
 
