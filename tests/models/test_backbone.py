@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from affekt.batch import Stream
-from affekt.config import decode
 from affekt.errors import BadConfig
 from affekt.models import models
 from tests.contracts.builders import synthetic_batch, tiny
@@ -134,11 +133,3 @@ def test_standardised_features_may_have_any_scale(name):
         batch, streams={k: replace(s, values=s.values * deviation + mean) for k, s in batch.streams.items()}
     )
     torch.testing.assert_close(model(scaled), plain(batch), atol=1e-12, rtol=0)
-
-
-def test_old_names_are_refused_with_the_new_ones():
-    config = models["mstr"].Config
-    with pytest.raises(BadConfig, match="'input_parts' was renamed to 'num_states'"):
-        decode(config, {"input_parts": 3}, "model")
-    with pytest.raises(BadConfig, match=r"'mean\+deviation' of pooling was renamed to 'mean\+std'"):
-        decode(config, {"pooling": "mean+deviation"}, "model")

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from affekt.config import decode
 from affekt.errors import BadConfig
 from affekt.models import models
 from tests.contracts.builders import synthetic_batch, tiny, tiny_config, without_dropout
@@ -139,3 +140,11 @@ def test_inert_parameters_are_those_without_a_gradient(changes):
 )
 def test_it_exports_at_any_length(changes, tmp_path):
     assert_exports(tiny("mstr", blocks=1, scales=2, **changes), tmp_path / "model.onnx")
+
+
+def test_old_names_are_refused_with_the_new_ones():
+    config = models["mstr"].Config
+    with pytest.raises(BadConfig, match="'input_parts' was renamed to 'num_states'"):
+        decode(config, {"input_parts": 3}, "model")
+    with pytest.raises(BadConfig, match=r"'mean\+deviation' of pooling was renamed to 'mean\+std'"):
+        decode(config, {"pooling": "mean+deviation"}, "model")
