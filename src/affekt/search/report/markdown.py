@@ -53,7 +53,7 @@ def _search(search: SearchTable) -> str:
 def _search_line(search: SearchTable) -> str:
     speakers = f" of {search.people} speakers" if search.people else ""
     line = (
-        f"{search.protocol}, part 'test': {search.utterances} utterances{speakers}; **{search.verdict}**; split "
+        f"{search.protocol}, test set: {search.utterances} utterances{speakers}; **{search.verdict}**; split "
         f"{search.split_hash}; labels {search.labels}: {', '.join(search.emotions)}; selection {search.selection}."
     )
     if search.rows:
