@@ -6,12 +6,14 @@ from typing import ClassVar, Literal
 import pytest
 
 from affekt.config import decode, decode_named, encode, override, read_toml, to_toml
+from affekt.corpora import corpora
 from affekt.errors import BadConfig, MissingExtra, UnknownName
 from affekt.extras import need
 from affekt.features import features
 from affekt.models import models
+from affekt.protocols import protocols
 from affekt.registry import Registry
-from affekt.training.recipe import load_recipe, shipped_recipes
+from affekt.training.recipe import RECIPES, load_recipe, shipped_recipes
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,17 @@ def test_a_missing_extra_names_its_cure():
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_sound(name):
-    recipe = load_recipe(name)
+    """The recipe says what its file says, its parts are in the registries, and an override changes one setting only."""
+    recipe, text = load_recipe(name), read_toml(RECIPES / f"{name}.toml")
     assert recipe.name == name
-    assert recipe.sources
-    assert recipe.resolved()["training"]["epochs"] == recipe.training.epochs
-    assert recipe.build_protocol().title
+    assert [source.name for source in recipe.sources] == [str(corpus).partition(":")[0] for corpus in text["corpora"]]
+    assert {source.name for source in recipe.sources} <= set(corpora)
+    assert recipe.training.epochs == text["training"]["epochs"]
+    _, settings = decode_named(protocols, text["protocol"], name)
+    assert recipe.build_protocol() == settings
+    unchanged, changed = recipe.resolved(), load_recipe(name, ["training.epochs=77"]).resolved()
+    assert (unchanged["training"].pop("epochs"), changed["training"].pop("epochs")) == (recipe.training.epochs, 77)
+    assert changed == unchanged
 
 
 def test_a_recipe_with_an_unknown_name_is_refused():

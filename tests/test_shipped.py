@@ -16,7 +16,7 @@ from affekt.protocols.holdout import HeldOutPeople
 from affekt.reports.card import card
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
-from tests.conftest import SAMPLES, shapes_unchecked
+from tests.conftest import ROOT, SAMPLES, shapes_unchecked
 
 HELD_OUT = {f"cremad/{actor}" for actor in range(1005, 1095, 5)} | {"emodb/03", "emodb/10"}
 
@@ -96,11 +96,23 @@ def test_the_card_is_generated_and_says_what_must_be_said(bundle):
 
 
 def test_the_readme_quotes_the_card(bundle):
-    from tests.conftest import ROOT
-
+    """Each row of the README's table has the numbers of the bundle's results, every one in its column."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| ")]
+    header = next(number for number, cells in enumerate(lines) if cells[-3:] == ["UA", "WA", "ECE"])
+    rows = {cells[0].split(",")[0]: cells[1:] for cells in lines[header + 1 :] if len(cells) == 5}
+    rows.pop("---", None)
+    expected = {}
     for corpus in bundle.results["scores"].values():
-        assert f"{100 * corpus['model']['UA']['value']:.1f}" in readme
+        speakers, model = corpus.get("speakers", corpus.get("people")), corpus["model"]
+        recall, accuracy = model["UA"], model["WA"]
+        expected[corpus["title"]] = [
+            f"{speakers}, {model['utterances']}",
+            f"{100 * recall['value']:.1f} ({100 * recall['low']:.1f} to {100 * recall['high']:.1f})",
+            f"{100 * accuracy['value']:.1f}",
+            f"{100 * model['ece']:.1f}",
+        ]
+    assert rows == expected
 
 
 def test_the_split_is_that_of_the_people_held_out(bundle, cremad, emodb):
@@ -116,6 +128,7 @@ def test_the_split_is_that_of_the_people_held_out(bundle, cremad, emodb):
     assert not {people[id] for id in split.subsets["train"]} & HELD_OUT
 
 
+@pytest.mark.data
 @pytest.mark.parametrize("name", ["cremad", "emodb"])
 def test_the_cards_figures_come_out_of_the_bundle(bundle, name, request):
     root = request.getfixturevalue(name)

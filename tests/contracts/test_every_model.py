@@ -112,7 +112,10 @@ def test_it_overfits_twelve_utterances(name):
     batch = synthetic_batch(model, [5, 9, 12, 20, 7, 8, 6, 11, 4, 3, 15, 10])
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(300):
-        loss = F.cross_entropy(model(batch), batch.labels)
+        logits = model(batch)
+        if (logits.argmax(dim=1) == batch.labels).all():
+            break
+        loss = F.cross_entropy(logits, batch.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -12,6 +12,8 @@ from affekt.models import models
 from tests.conftest import shapes_unchecked
 from tests.contracts.builders import NUM_EMOTIONS, synthetic_batch, tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", models)
 def test_onnx_equals_torch_at_three_lengths(name, tmp_path):

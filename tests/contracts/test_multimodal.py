@@ -13,7 +13,7 @@ from affekt.models import models
 from tests.contracts.builders import synthetic_batch, tiny, tiny_config, without_dropout
 
 MULTIMODAL = [name for name in models if {"speech", "text"} <= set(models[name].streams)]
-pytestmark = pytest.mark.parametrize("name", MULTIMODAL)
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("name", MULTIMODAL)]
 
 NUM_TRAIN, NUM_TEST = 256, 200  # utterances
 # Of 200 random guesses, 82 to 118 are right in 99 of 100 cases.
