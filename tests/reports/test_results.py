@@ -191,6 +191,10 @@ def test_the_page_says_what_stands_behind_a_figure(tmp_path, data):
         assert len({line.count("|") for line in lines}) == 1
 
 
+def test_the_page_is_the_golden_one(tmp_path, golden):
+    golden("report.md", page(collect_results([trained(tmp_path / "runs")])))
+
+
 def test_one_seed_has_no_deviation(tmp_path):
     (row,) = collect_results([trained(tmp_path / "runs", seeds=1)]).rows
     assert row.UA.std is None

@@ -79,6 +79,10 @@ def answered(several):
     return truth, np.concatenate(chosen)
 
 
+def test_the_page_of_a_report_is_the_golden_one(whole, golden):
+    golden("search-report.md", page(NOTHING, search_results([whole])))
+
+
 def test_scores_are_over_seeds_with_their_folds_together(whole, table):
     row = table.row("spectrogram", FOUND_CELL)
     by_seed = []

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 
 from affekt.bundle.folder import Bundle
 from affekt.corpora.source import Source
@@ -22,6 +24,7 @@ from affekt.models.emotionnas.genotypes import Genotype
 from affekt.runs.selection import select_epoch
 from affekt.search.folder import Search, searches_in
 from affekt.search.recipe import load_search, shipped_searches
+from affekt.search.report.page import search_page
 from affekt.search.search import SearchUnit, _cells_job, bundles_of, search
 from affekt.training.checkpoint import load_state
 from affekt.training.recipe import load_recipe, recipe_of
@@ -156,10 +159,18 @@ def test_what_is_found_scores_as_its_run_did(found):
 
 
 def test_a_page_is_written(found):
-    page = (found.folder / "page.html").read_text()
-    assert found.chosen in page
-    assert "<svg" in page
-    assert not re.findall(r'(?:src|href)="http', page)
+    """The page has a well-formed drawing of every found cell and of the plots, its table, and nothing from elsewhere."""
+    text = (found.folder / "page.html").read_text(encoding="utf-8")
+    assert text == search_page(found.folder)
+    drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg\b.*?</svg>", text, re.DOTALL)]
+    assert len(drawings) >= 3  # the alphas, the normal and the reduction cell
+    for drawing in drawings:
+        assert any(element.tag.endswith(("path", "line", "polyline")) for element in drawing.iter())
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", text, re.DOTALL)
+    assert any(found.chosen in cell for cell in cells) or found.chosen in re.sub(
+        r"<svg.*?</svg>", "", text, flags=re.DOTALL
+    )
+    assert not re.findall(r'(?:src|href)\s*=\s*["\']?(?!#|data:)', text)
 
 
 def test_it_says_that_the_architecture_learns_from_the_part_that_selects(found, log):  # noqa: ARG001
@@ -332,10 +343,26 @@ def test_frozen_answers_computed_once_train_the_same_perceptron(found, place):
     np.testing.assert_allclose(quick.predictions(2)["test"], whole.predictions(2)["test"], atol=1e-5)
 
 
-def test_a_fusion_can_weigh_every_emotion_alike(found, place):
-    settings = load_recipe_text(place, found, "strategy = {class_weights = true}", 'selection = "last"')
-    (run,) = train(settings, place / "weighed", say=lambda _: None)
-    assert run.predictions(2)["test"].shape == (24, 6)
+def test_a_fusion_can_weigh_every_emotion_alike(found, place, monkeypatch):
+    """Every step's loss has the weights that follow from the counts: the half as frequent emotion weighs twice as much."""
+    weights, original = [], torch.nn.functional.cross_entropy
+
+    def cross_entropy(*arguments, weight=None, **options):
+        weights.append(weight)
+        return original(*arguments, weight=weight, **options)
+
+    monkeypatch.setattr("affekt.training.supervised.F.cross_entropy", cross_entropy)
+    monkeypatch.setattr("affekt.search.fusion.class_counts", lambda *_: [6, 12, 12, 12, 12, 12])
+    for setting in ("true", "false"):
+        settings = load_recipe_text(
+            place, found, f'strategy = {{name = "frozen-fusion", class_weights = {setting}}}', 'selection = "last"'
+        )
+        train(settings, place / f"class-weights-{setting}", say=lambda _: None)
+    weighted = [weight for weight in weights if weight is not None]
+    assert weighted
+    assert len(weighted) == len(weights) / 2
+    for weight in weighted:
+        torch.testing.assert_close(weight, 11 / 12 * torch.tensor([2.0, 1, 1, 1, 1, 1]))
 
 
 @pytest.mark.slow
