@@ -141,7 +141,7 @@ def test_a_stream_is_read_from_its_beginning_and_stays_open():
 
 def test_integers_that_would_turn_to_silence_are_refused():
     samples = (tone() * 32767).astype(np.int16)
-    with pytest.raises(BadAudio, match="int64, whose full scale no sound has; pass int16") as caught:
+    with pytest.raises(BadAudio, match="int64, whose full scale no audio has; pass int16") as caught:
         load(samples.astype(np.int64), 16_000)
     assert caught.value.code == "not_audio"
     with pytest.raises(BadAudio, match="holds 16-bit samples in int32"):
@@ -281,7 +281,7 @@ def test_a_film_without_sound_has_no_sound_track():
         for _ in range(5):
             file.mux(track.encode(av.VideoFrame(32, 32, "yuv420p")))
         file.mux(track.encode(None))
-    with refused("not_audio", match="<bytes> has no sound track"):
+    with refused("not_audio", match="<bytes> has no readable audio track"):
         load(stream.getvalue())
 
 
@@ -290,7 +290,7 @@ def test_a_playlist_under_an_innocent_name_opens_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("secret.wav").write_bytes(encoded(tone(1.0)))
     Path("song.m4a").write_text("ffconcat version 1.0\nfile secret.wav\n")
-    with refused("not_audio", match=r"song.m4a is not audio that can be read"):
+    with refused("not_audio", match=r"song.m4a is not readable audio"):
         load("song.m4a")
 
 
@@ -327,17 +327,17 @@ def broken(code, folder):
         return path, r"it.wav is empty \(0 bytes\)"
     if code == "not_audio":
         path.write_text("Dear diary, today I said nothing at all.\n" * 50)
-        return path, r"it.wav is not audio that can be read: .+"
+        return path, r"it.wav is not readable audio: .+"
     if code == "truncated":
         path.write_bytes(encoded(samples)[:9000])
-        return path, r"it.wav is cut off: its header promises 32000 bytes of sound, 8956 are there"
+        return path, r"it.wav is cut off: its header declares 32000 bytes of audio, 8956 exist"
     if code == "not_finite":
         samples[8000] = np.nan
         path.write_bytes(encoded(samples, subtype="FLOAT"))
-        return path, r"it.wav holds NaN, infinite or impossibly large samples, the first at 0.500 s"
+        return path, r"it.wav has NaN, infinite or impossibly large samples, the first at 0.500 s"
     if code == "too_short":
         path.write_bytes(encoded(samples[:1500]))
-        return path, rf"it.wav lasts 0.094 s; at least {SHORTEST} s of sound are needed"
+        return path, rf"it.wav lasts 0.094 s; at least {SHORTEST} s of audio are needed"
     if code == "folder":
         return folder, r" is a folder: expected an audio file"
     assert code == "missing_extra"
@@ -403,7 +403,7 @@ def test_a_file_cut_in_its_header_is_truncated(size):
     "data", [b"\xff\xfb\x90\x00" + bytes(3000), b"ID3\x03\x00\x00\x00\x00\x00\x0a" + b"words " * 99, b"RIFF"]
 )
 def test_what_only_begins_like_audio_is_not_audio(data):
-    with refused("not_audio", match="<bytes> is not audio that can be read: (?!.*File does not exist)"):
+    with refused("not_audio", match="<bytes> is not readable audio: (?!.*File does not exist)"):
         load(data)
 
 
@@ -412,7 +412,7 @@ def test_what_only_begins_like_audio_is_not_audio(data):
 def test_one_sample_that_is_no_number_is_found_in_any_channel(value, rate):
     samples = np.zeros((3 * rate, 2))
     samples[2 * rate, 1] = value
-    with refused("not_finite", match="<array> holds NaN, infinite or impossibly large samples, the first at 2.000 s"):
+    with refused("not_finite", match="<array> has NaN, infinite or impossibly large samples, the first at 2.000 s"):
         load(samples, rate)
 
 
@@ -430,7 +430,7 @@ def test_the_shortest_sound_is_exactly_a_tenth_of_a_second():
 @pytest.mark.parametrize(
     ("array", "rate", "code", "message"),
     [
-        (np.zeros(1600), None, "not_audio", "<array> comes without its rate: pass sample_rate="),
+        (np.zeros(1600), None, "not_audio", "<array> has no sample rate: pass sample_rate="),
         (np.zeros(1600), 16_000.0, "not_audio", r"sample_rate 16000.0: expected a positive whole number of Hz"),
         (np.zeros(1600), True, "not_audio", "sample_rate True: expected a positive whole number of Hz"),
         (np.zeros(1600), 0, "not_audio", "sample_rate 0: expected a positive whole number of Hz"),
@@ -443,9 +443,9 @@ def test_the_shortest_sound_is_exactly_a_tenth_of_a_second():
         (np.array(1.0), 16_000, "not_audio", "<array> has 0 axes"),
         (np.zeros(0), 16_000, "empty", r"<array> is empty \(0 samples\)"),
         (np.zeros((0, 2)), 16_000, "empty", r"<array> is empty \(0 samples\)"),
-        (np.zeros(1600, bool), 16_000, "not_audio", "<array> holds bool; expected floats or integers"),
-        (np.zeros(1600, complex), 16_000, "not_audio", "<array> holds complex128; expected floats or integers"),
-        (np.array(["a"] * 1600), 16_000, "not_audio", "<array> holds <U1; expected floats or integers"),
+        (np.zeros(1600, bool), 16_000, "not_audio", "<array> has dtype bool; expected floats or integers"),
+        (np.zeros(1600, complex), 16_000, "not_audio", "<array> has dtype complex128; expected floats or integers"),
+        (np.array(["a"] * 1600), 16_000, "not_audio", "<array> has dtype <U1; expected floats or integers"),
     ],
 )
 def test_an_array_that_cannot_be_sound_says_why(array, rate, code, message):
@@ -462,7 +462,7 @@ def test_what_is_no_source_is_named_by_its_type(source):
 
 
 def test_a_file_brings_its_own_rate():
-    with refused("not_audio", match="<bytes> brings its own sample rate; sample_rate= is for arrays only"):
+    with refused("not_audio", match="<bytes> has its own sample rate; sample_rate= is for arrays only"):
         load(encoded(tone()), 16_000)
 
 

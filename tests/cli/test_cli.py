@@ -85,7 +85,7 @@ def test_a_folder_without_sound_is_a_failure(tmp_path, tiny_bundle):
     assert run.returncode == 2
     assert rows(run)[0]["error"] == {
         "code": "folder",
-        "message": ". is a folder: expected an audio file, or for the command line a folder that holds some",
+        "message": ". is a folder: expected an audio file, or for the command line a folder that contains some",
     }
 
 

@@ -1,1 +1,1 @@
-"""Audio files and arrays as mono 16 kHz samples."""
+"""Read audio files and arrays as mono 16 kHz samples."""

@@ -1,4 +1,4 @@
-"""What a file's container tells: who must decode it, and whether it was cut off where its decoder would not say so.
+"""Inspect a file's container: which library decodes it, and whether it was cut off where the decoder would not notice.
 
 MP4, m4a, mov: boxes (ISO/IEC 14496-12, 4.2). WebM, Matroska: EBML elements (RFC 8794). Ogg: pages (RFC 3533, 6).
 MP3: the Xing header, an encoder's note of the bytes that it wrote. NIST SPHERE: the sample count of its header.
@@ -12,9 +12,9 @@ import struct
 from collections.abc import Callable
 from typing import IO
 
-HEAD = 1024  # bytes that tell a container, a SPHERE header among them
+HEAD = 1024
+"""Bytes needed to identify a container, including a SPHERE header."""
 
-# Containers that libsndfile does not know and PyAV does: where their signature stands, and what it is.
 MEDIA = (
     (4, b"ftyp"),  # mp4, m4a, mov, 3gp
     (0, b"\x1a\x45\xdf\xa3"),  # webm, mkv
@@ -24,18 +24,19 @@ MEDIA = (
     (0, b"\x00\x00\x01\xba"),  # mpeg
     (8, b"AVI "),
 )
-# PyAV's demuxers for them. Others stay shut: a playlist under an innocent name makes ffmpeg open any file it lists.
+"""Offset and signature of containers that PyAV reads and libsndfile does not."""
 DEMUXERS = "mov,matroska,asf,amr,flv,mpeg,avi,aac"
+"""PyAV's demuxers for them. No others are allowed: a disguised playlist would make ffmpeg open any file that it lists."""
 
 
 def is_media(head: bytes) -> bool:
-    """Whether a file that begins so is for PyAV rather than for libsndfile."""
+    """Return whether a file with this beginning is read by PyAV rather than by libsndfile."""
     adts = len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0  # bare AAC
     return adts or any(head.startswith(signature, offset) for offset, signature in MEDIA)
 
 
 def cut_off(stream: IO[bytes], head: bytes) -> str | None:
-    """How the file ends before its container does, for a message; None if it is whole, or its container does not say."""
+    """Return how the file is cut off, for a message; None if it is complete or its container does not say."""
     stream.seek(0, os.SEEK_END)
     size = stream.tell()
     for offset, signature, check in CHECKS:
@@ -55,7 +56,7 @@ def _boxes(stream: IO[bytes], size: int) -> str | None:
         elif length == 0:
             length = size - start  # as far as the file goes
         if kind in (b"moov", b"mdat", b"moof") and start + length > size:
-            return f"its part {kind.decode()!r} promises {length} bytes, {size - start} are there"
+            return f"its box {kind.decode()!r} declares {length} bytes, {size - start} exist"
         kinds.add(kind)
         start += max(length, 8)
     return None if b"moov" in kinds else "its table of contents ('moov') is missing"
@@ -66,15 +67,15 @@ def _elements(stream: IO[bytes], size: int) -> str | None:
     stream.seek(_element_size(stream) or 0, os.SEEK_CUR)
     if stream.read(4) != b"\x18\x53\x80\x67":
         return "it ends before its first segment"
-    promised = _element_size(stream)  # None in a live recording
-    there = size - stream.tell()
-    if promised is None or promised <= there:
+    declared = _element_size(stream)  # None in a live recording
+    present = size - stream.tell()
+    if declared is None or declared <= present:
         return None
-    return f"its segment promises {promised} bytes, {there} are there"
+    return f"its segment declares {declared} bytes, {present} exist"
 
 
 def _element_size(stream: IO[bytes]) -> int | None:
-    """A variable-size integer (RFC 8794, 4): the leading zeros tell its bytes, all ones stand for "unknown"."""
+    """A variable-size integer (RFC 8794, 4): the leading zeros give its length, all ones mean "unknown"."""
     first = stream.read(1)
     if first in (b"", b"\x00"):
         return None
@@ -84,8 +85,8 @@ def _element_size(stream: IO[bytes]) -> int | None:
 
 
 def _last_page(stream: IO[bytes], size: int) -> str | None:
-    # That the last page must end the stream (its flag 4) is not asked for: Android's voice messages and live
-    # recordings come without. A page that is not whole tells a cut as well as always.
+    # The last page need not have the end-of-stream flag (4), which Android's voice messages and live recordings lack.
+    # An incomplete page indicates a cut anyway.
     stream.seek(max(0, size - 65_307))  # the longest page
     tail = stream.read()
     start = tail.rfind(b"OggS\x00")
@@ -93,24 +94,24 @@ def _last_page(stream: IO[bytes], size: int) -> str | None:
         return None
     header, count = tail[start : start + 27], tail[start + 26 : start + 27]
     segments = tail[start + 27 : start + 27 + sum(count)]
-    whole = (
+    complete = (
         len(header) == 27 and len(segments) == sum(count) and len(tail) - start >= 27 + len(segments) + sum(segments)
     )
-    return None if whole else "its last Ogg page is not whole"
+    return None if complete else "its last Ogg page is incomplete"
 
 
 def _xing(stream: IO[bytes], size: int) -> str | None:
     stream.seek(0)
     tag = stream.read(10)
-    # An ID3 tag comes first; its length stands in four bytes of seven bits.
+    # An ID3 tag comes first; its length is in four bytes of seven bits.
     stream.seek(10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(tag[6:])) if tag[:3] == b"ID3" else 0)
     frame = stream.read(64)
     at = max(frame.find(b"Xing"), frame.find(b"Info"))
     if at < 0 or len(frame) < at + 16 or not frame[at + 7] & 2:
         return None
-    promised = int.from_bytes(frame[at + 12 : at + 16] if frame[at + 7] & 1 else frame[at + 8 : at + 12], "big")
-    # Editors that cut an MP3's silence leave the note as it was; mpg123 shrugs at 1 % too.
-    return f"its header promises {promised} bytes, {size} are there" if size < 0.99 * promised else None
+    declared = int.from_bytes(frame[at + 12 : at + 16] if frame[at + 7] & 1 else frame[at + 8 : at + 12], "big")
+    # Editors that trim silence leave this header unchanged; mpg123 tolerates 1 % too.
+    return f"its header declares {declared} bytes, {size} exist" if size < 0.99 * declared else None
 
 
 def _sphere(stream: IO[bytes], size: int) -> str | None:
@@ -121,8 +122,8 @@ def _sphere(stream: IO[bytes], size: int) -> str | None:
     if not all(count.isdigit() for count in counts) or b"," in fields.get(b"sample_coding", b""):  # compressed
         return None
     samples, channels, width = map(int, counts)
-    promised, there = samples * channels * width, max(0, size - HEAD)
-    return f"its header promises {promised} bytes of sound, {there} are there" if there < promised else None
+    declared, present = samples * channels * width, max(0, size - HEAD)
+    return f"its header declares {declared} bytes of audio, {present} exist" if present < declared else None
 
 
 CHECKS: tuple[tuple[int, bytes, Callable[[IO[bytes], int], str | None]], ...] = (

@@ -1,7 +1,7 @@
-"""From a file, bytes or an array to mono float32 at 16 kHz, a block at a time, so that memory does not grow with length.
+"""Read a file, bytes or an array as mono float32 at 16 kHz, in blocks, so that memory does not grow with length.
 
-soundfile reads what libsndfile knows (WAV, FLAC, OGG, Opus, MP3, AIFF, AU, CAF, ...); PyAV, from the extra `media`, reads
-m4a, mp4, webm and their like; soxr resamples.
+soundfile reads the formats of libsndfile (WAV, FLAC, OGG, Opus, MP3, AIFF, AU, CAF, ...); PyAV, from the extra `media`,
+reads m4a, mp4, webm and similar formats; soxr resamples.
 """
 
 from __future__ import annotations
@@ -27,15 +27,19 @@ from affekt.extras import need
 if TYPE_CHECKING:
     import soundfile
 
-Waveform = NDArray[np.float32]  # (samples,), mono, at SAMPLE_RATE
+Waveform = NDArray[np.float32]
+"""(samples,), mono, at SAMPLE_RATE."""
 Source = str | PathLike[str] | bytes | IO[bytes] | NDArray[Any]
 
-SAMPLE_RATE = 16_000  # Hz
-SHORTEST = 0.1  # seconds
-BLOCK = 1 << 16  # samples read at a time
-LOUDEST = 1e12  # full scale is 1; beyond this a spectrum's power overflows float32
+SAMPLE_RATE = 16_000
+"""Hz."""
+SHORTEST = 0.1
+"""Seconds of the shortest usable audio."""
+BLOCK = 1 << 16
+"""Samples read at a time."""
+LOUDEST = 1e12
+"""Largest sample, where full scale is 1. Beyond this the power of a spectrum overflows float32."""
 
-# What can be wrong with a source, as `BadAudio.code`, in the rows that `affekt recognize` writes, and in the docs.
 CODES = {
     "missing": "there is no such file",
     "unreadable": "the file exists, but cannot be opened",
@@ -47,27 +51,32 @@ CODES = {
     "folder": "a folder: for the command line, one without audio files below it",
     "missing_extra": "the format needs an extra that is not installed",
 }
+"""What can be wrong with a source, by `BadAudio.code`: used in the rows of `affekt recognize` and in the docs."""
 
-# By their suffix, files that a folder is searched for.
 SNDFILE_SUFFIXES = {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".ircam", ".mp3", ".nist", ".oga", ".ogg"}
 SNDFILE_SUFFIXES |= {".opus", ".paf", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave", ".wve"}
 MEDIA_SUFFIXES = {".3gp", ".aac", ".amr", ".avi", ".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4"}
 MEDIA_SUFFIXES |= {".mpeg", ".mpg", ".webm", ".wma", ".wmv"}
 SUFFIXES = SNDFILE_SUFFIXES | MEDIA_SUFFIXES
+"""Suffixes of the audio files that are searched for in a folder."""
 
-# A header written before the length was known (a pipe, a live recording) says "as much as fits".
 UNKNOWN_LENGTH = 0x7FFF_0000
-# libsndfile's codes (its src/common.h) for a file that it knows, and whose header or sound is not all there.
+"""Lengths from here on mean "unknown": a header written before the length was known (a pipe, a live recording)."""
 DAMAGED = frozenset({3, 63, 65, 71, 89, 90, 101, 104, 105, 115, 127, 167})
+"""Error codes of libsndfile (its src/common.h) for a known format whose header or audio is incomplete."""
 
 
 def load(source: Source, sample_rate: int | None = None) -> Waveform:
-    """The whole source as (samples,) float32, mono, at 16 kHz.
+    """Read a whole source as (samples,) float32, mono, at 16 kHz.
 
-    source: a path, bytes or a binary file object holding an audio file, or an array (samples,) or (samples, channels):
-        floats as they are (full scale is 1), integers scaled by their type's range.
-    sample_rate: of an array, in Hz; a file brings its own.
-    Raises `BadAudio` (see CODES) and `MissingExtra`.
+    Args:
+        source: A path, or the bytes or a binary file object of an audio file, or an array (samples,) or (samples, channels):
+            floats are used as they are (full scale is 1), integers are scaled by the range of their type.
+        sample_rate: Sample rate of an array, in Hz; files have their own.
+
+    Raises:
+        BadAudio: The source cannot be read or is unusable; `code` is one of CODES.
+        MissingExtra: The format needs an extra.
     """
     waveform = np.concatenate([np.zeros(0, np.float32), *blocks(source, sample_rate)])
     check_length(waveform.size, name_of(source))
@@ -75,28 +84,28 @@ def load(source: Source, sample_rate: int | None = None) -> Waveform:
 
 
 def check_length(samples: int, name: str) -> None:
-    """Raise `BadAudio` if so few samples at 16 kHz are too short to be recognised."""
+    """Raise `BadAudio` if this number of samples at 16 kHz is too short to be recognised."""
     if samples < SHORTEST * SAMPLE_RATE:
         raise BadAudio(
-            f"{name} lasts {samples / SAMPLE_RATE:.3f} s; at least {SHORTEST} s of sound are needed", code="too_short"
+            f"{name} lasts {samples / SAMPLE_RATE:.3f} s; at least {SHORTEST} s of audio are needed", code="too_short"
         )
 
 
 def blocks(source: Source, sample_rate: int | None = None) -> Iterator[Waveform]:
-    """The source as consecutive pieces of mono float32 at 16 kHz; arguments and errors as for `load`."""
+    """Yield the source as consecutive blocks of mono float32 at 16 kHz; arguments and errors as for `load`."""
     name = name_of(source)
     if isinstance(source, np.ndarray):
         rate = _array_rate(source, sample_rate, name)
-        yield from _converted(_array_blocks(source, rate), rate, name)
+        yield from _convert(_array_blocks(source, rate), rate, name)
         return
-    with _opened(source, name) as stream:
+    with _open(source, name) as stream:
         if sample_rate is not None:
-            raise BadAudio(f"{name} brings its own sample rate; sample_rate= is for arrays only", code="not_audio")
+            raise BadAudio(f"{name} has its own sample rate; sample_rate= is for arrays only", code="not_audio")
         yield from _file_blocks(stream, name)
 
 
 def name_of(source: Source) -> str:
-    """What a source is called in rows and messages; bytes of a path that are no Unicode are written as escapes."""
+    """Return the name of a source in rows and messages; bytes of a path that are not valid Unicode are escaped."""
     if isinstance(source, str | PathLike):
         name: Any = os.fspath(source)
     elif isinstance(source, np.ndarray):
@@ -110,13 +119,13 @@ def name_of(source: Source) -> str:
 
 
 @contextmanager
-def _opened(source: Any, name: str) -> Iterator[IO[bytes]]:
-    """A seekable stream at its beginning. What was opened here is closed here; a stream of the caller's stays open."""
-    with ExitStack() as ours:
+def _open(source: Any, name: str) -> Iterator[IO[bytes]]:
+    """Yield a seekable stream, positioned anywhere. Streams opened here are closed; the caller's stream stays open."""
+    with ExitStack() as stack:
         if isinstance(source, bytes | bytearray | memoryview):
             stream: IO[bytes] = io.BytesIO(source)
         elif isinstance(source, str | PathLike):
-            stream = ours.enter_context(_opened_path(source, name))
+            stream = stack.enter_context(_open_path(source, name))
         elif hasattr(source, "read") and not isinstance(source, io.TextIOBase):
             stream = source
         else:
@@ -126,7 +135,7 @@ def _opened(source: Any, name: str) -> Iterator[IO[bytes]]:
             )
         try:
             if not (hasattr(stream, "seekable") and stream.seekable()):
-                stream = ours.enter_context(_spooled(stream))
+                stream = stack.enter_context(_spool(stream))
             stream.seek(0)
             first = stream.read(1)
         except (OSError, ValueError) as error:
@@ -136,10 +145,10 @@ def _opened(source: Any, name: str) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _opened_path(path: str | PathLike[str], name: str) -> IO[bytes]:
+def _open_path(path: str | PathLike[str], name: str) -> IO[bytes]:
     if is_folder(path):
         raise BadAudio(
-            f"{name} is a folder: expected an audio file, or for the command line a folder that holds some",
+            f"{name} is a folder: expected an audio file, or for the command line a folder that contains some",
             code="folder",
         )
     try:
@@ -149,11 +158,11 @@ def _opened_path(path: str | PathLike[str], name: str) -> IO[bytes]:
     except OSError as error:
         raise BadAudio(f"{name} cannot be opened: {_reason(error)}", code="unreadable") from error
     except ValueError as error:  # a NUL in the path
-        raise BadAudio(f"{name!r} is no path: {error}", code="missing") from error
+        raise BadAudio(f"{name!r} is not a valid path: {error}", code="missing") from error
 
 
-def _spooled(stream: IO[bytes]) -> IO[bytes]:
-    """A pipe or a socket as a file that can be sought in, and that does not stay in memory if it is long."""
+def _spool(stream: IO[bytes]) -> IO[bytes]:
+    """Copy a pipe or socket to a seekable temporary file, on disk if it is long."""
     copy = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 (the caller closes it)
     shutil.copyfileobj(stream, copy)
     return cast(IO[bytes], copy)
@@ -164,8 +173,8 @@ def _file_blocks(stream: IO[bytes], name: str) -> Iterator[Waveform]:
 
     stream.seek(0)
     head = stream.read(HEAD)
-    if how := cut_off(stream, head):
-        raise BadAudio(f"{name} is cut off: {how}", code="truncated")
+    if reason := cut_off(stream, head):
+        raise BadAudio(f"{name} is cut off: {reason}", code="truncated")
     stream.seek(0)
     if is_media(head):
         yield from _media_blocks(stream, name)
@@ -179,37 +188,37 @@ def _file_blocks(stream: IO[bytes], name: str) -> Iterator[Waveform]:
             return
         if error.code in DAMAGED:
             raise BadAudio(f"{name} is damaged or cut off: {_reason(error)}", code="truncated") from error
-        raise BadAudio(f"{name} is not audio that can be read: {_reason(error)}", code="not_audio") from error
+        raise BadAudio(f"{name} is not readable audio: {_reason(error)}", code="not_audio") from error
     except (TypeError, ValueError) as error:  # a raw format, known by its suffix only
-        raise BadAudio(f"{name} is not audio that can be read: {error}", code="not_audio") from error
+        raise BadAudio(f"{name} is not readable audio: {error}", code="not_audio") from error
     with file:
         _check_header(file, name)
-        yield from _converted(_sndfile_blocks(file, name), file.samplerate, name)
+        yield from _convert(_sndfile_blocks(file, name), file.samplerate, name)
 
 
 def _check_header(file: soundfile.SoundFile, name: str) -> None:
-    """Find, in libsndfile's log, a file that is shorter than its header says: libsndfile itself reads what is there."""
+    """Raise `BadAudio` if libsndfile's log says that the file is shorter than its header; libsndfile reads what exists."""
     log: str = file.extra_info
     for field, claimed, present in re.findall(r"^\s*([\w ]+?)\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
         container = field.lower() in {"riff", "form", "riff size"} and file.format not in {"W64", "RF64"}
-        # A container's size is often off by a padding byte or stale; the sound's own chunk is what counts.
+        # The container's size is often stale or off by a padding byte; only the audio chunk's size counts.
         if not container and int(present) < int(claimed) < UNKNOWN_LENGTH:
             raise BadAudio(
-                f"{name} is cut off: its header promises {claimed} bytes of sound, {present} are there",
+                f"{name} is cut off: its header declares {claimed} bytes of audio, {present} exist",
                 code="truncated",
             )
     if re.search(r"^(\*\*\* File seems to be|Seems to be a) truncated", log, re.MULTILINE):
-        raise BadAudio(f"{name} is cut off: its header promises more sound than is there", code="truncated")
+        raise BadAudio(f"{name} is cut off: its header declares more audio than exists", code="truncated")
 
 
 def _sndfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[NDArray[np.float32]]:
     import soundfile
 
-    # soundfile would seek to where it is after every block, which a FLAC of unknown length cannot do.
+    # soundfile would seek to its position after every block, which a FLAC of unknown length cannot do.
     file.seekable = lambda: False
     expected, read, rate = file.frames, 0, file.samplerate
     try:
-        while len(block := file.read(_at_once(rate, file.channels), dtype="float32", always_2d=True)):
+        while len(block := file.read(_block_frames(rate, file.channels), dtype="float32", always_2d=True)):
             read += len(block)
             yield block
     except soundfile.LibsndfileError as error:
@@ -217,16 +226,16 @@ def _sndfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[NDArray[np
             f"{name} is damaged or cut off: reading stopped after {read / rate:.2f} s ({_reason(error)})",
             code="truncated",
         ) from error
-    # An MP3's header may be off by an encoder's padding: two of its frames are not yet a loss.
+    # An MP3's header may be off by the encoder's padding: up to two of its frames are tolerated.
     if read + 2 * 1152 < expected < UNKNOWN_LENGTH:
         raise BadAudio(
-            f"{name} is cut off: its header promises {expected / rate:.2f} s, {read / rate:.2f} s are there",
+            f"{name} is cut off: its header declares {expected / rate:.2f} s, {read / rate:.2f} s exist",
             code="truncated",
         )
 
 
-def _at_once(rate: int, channels: int) -> int:
-    """The frames of a block: few where there are many channels, or where each makes many samples at 16 kHz."""
+def _block_frames(rate: int, channels: int) -> int:
+    """Return the number of frames in a block: fewer if there are many channels, or if a frame becomes many samples."""
     return max(1, min(BLOCK // channels, 4 * rate))
 
 
@@ -235,29 +244,29 @@ def _media_blocks(stream: IO[bytes], name: str) -> Iterator[Waveform]:
     try:
         container = av.open(stream, options={"format_whitelist": DEMUXERS})
     except av.FFmpegError as error:
-        raise BadAudio(f"{name} is not audio that can be read: {_reason(error)}", code="not_audio") from error
+        raise BadAudio(f"{name} is not readable audio: {_reason(error)}", code="not_audio") from error
     with container:
         context = container.streams.audio[0].codec_context if container.streams.audio else None
         if context is None or not context.sample_rate:
-            raise BadAudio(f"{name} has no sound track that can be read", code="not_audio")
+            raise BadAudio(f"{name} has no readable audio track", code="not_audio")
         rate = int(context.sample_rate)
-        yield from _converted(_av_blocks(av, container, rate, name), rate, name)
+        yield from _convert(_av_blocks(av, container, rate, name), rate, name)
 
 
 def _av_blocks(av: Any, container: Any, rate: int, name: str) -> Iterator[NDArray[np.float32]]:
     planes = av.AudioResampler(format="fltp", rate=rate)
     try:
         for frame in container.decode(audio=0):
-            yield from (part.to_ndarray().T for part in planes.resample(frame))
-        yield from (part.to_ndarray().T for part in planes.resample(None))
-    except (av.FFmpegError, ValueError) as error:  # ValueError: the channels change on the way
+            yield from (block.to_ndarray().T for block in planes.resample(frame))
+        yield from (block.to_ndarray().T for block in planes.resample(None))
+    except (av.FFmpegError, ValueError) as error:  # ValueError: the number of channels changes
         raise BadAudio(f"{name} is damaged or cut off: {_reason(error)}", code="truncated") from error
 
 
 def _array_rate(array: NDArray[Any], sample_rate: int | None, name: str) -> int:
-    """The rate of an array, once the array is known to be one that can be sound."""
+    """Return the sample rate of an array, after checking that it can be audio."""
     if sample_rate is None:
-        raise BadAudio(f"{name} comes without its rate: pass sample_rate=, in Hz", code="not_audio")
+        raise BadAudio(f"{name} has no sample rate: pass sample_rate=, in Hz", code="not_audio")
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | np.integer) or sample_rate <= 0:
         raise BadAudio(f"sample_rate {sample_rate!r}: expected a positive whole number of Hz", code="not_audio")
     if array.ndim not in (1, 2):
@@ -265,27 +274,28 @@ def _array_rate(array: NDArray[Any], sample_rate: int | None, name: str) -> int:
     if array.size == 0:
         raise BadAudio(f"{name} is empty (0 samples)", code="empty")
     if array.dtype.kind not in "fiu":
-        raise BadAudio(f"{name} holds {array.dtype}; expected floats or integers", code="not_audio")
+        raise BadAudio(f"{name} has dtype {array.dtype}; expected floats or integers", code="not_audio")
     if array.dtype.itemsize > 4 and array.dtype.kind in "iu":
         raise BadAudio(
-            f"{name} holds {array.dtype}, whose full scale no sound has; pass int16, int32 or floats", code="not_audio"
+            f"{name} has dtype {array.dtype}, whose full scale no audio has; pass int16, int32 or floats",
+            code="not_audio",
         )
     if array.dtype == np.int32 and 0 < np.abs(array).max() <= 1 << 15:
         raise BadAudio(
-            f"{name} holds 16-bit samples in int32, where they are silence; pass int16 or floats", code="not_audio"
+            f"{name} has 16-bit samples in int32, where they are silence; pass int16 or floats", code="not_audio"
         )
     return int(sample_rate)
 
 
 def _array_blocks(array: NDArray[Any], rate: int) -> Iterator[NDArray[np.float32]]:
     if array.ndim == 2 and array.shape[0] < array.shape[1]:
-        array = array.T  # (channels, samples), as torch's users write it: the longer axis is time
+        array = array.T  # (channels, samples), as in torch: the longer axis is time
     frames = array.reshape(len(array), -1)
-    step = _at_once(rate, frames.shape[1])
+    step = _block_frames(rate, frames.shape[1])
     for start in range(0, len(frames), step):
         block = frames[start : start + step]
         if block.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is found later
+            with np.errstate(over="ignore"):  # values too large for float32 become infinite, which is checked later
                 block = block.astype(np.float32)
             yield block
         else:
@@ -294,27 +304,27 @@ def _array_blocks(array: NDArray[Any], rate: int) -> Iterator[NDArray[np.float32
             yield ((block.astype(np.float64) - (half + int(info.min))) / half).astype(np.float32)
 
 
-def _converted(parts: Iterator[NDArray[np.float32]], rate: int, name: str) -> Iterator[Waveform]:
-    """(samples, channels) at the source's rate -> (samples,) at 16 kHz, checked for what is no sound."""
+def _convert(sources: Iterator[NDArray[np.float32]], rate: int, name: str) -> Iterator[Waveform]:
+    """Convert blocks (samples, channels) at the source's rate to (samples,) at 16 kHz, and check their values."""
     import soxr
 
     resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
     read, offset = 0, np.float32(0)
-    for part in parts:
-        if not (part.min() > -LOUDEST and part.max() < LOUDEST):  # a NaN is neither
-            where = read + int(np.argmin((np.abs(part) < LOUDEST).all(axis=1)))
+    for block in sources:
+        if not (block.min() > -LOUDEST and block.max() < LOUDEST):  # also false for NaN
+            position = read + int(np.argmin((np.abs(block) < LOUDEST).all(axis=1)))
             raise BadAudio(
-                f"{name} holds NaN, infinite or impossibly large samples, the first at {where / rate:.3f} s",
+                f"{name} has NaN, infinite or impossibly large samples, the first at {position / rate:.3f} s",
                 code="not_finite",
             )
-        mono = part[:, 0] if part.shape[1] == 1 else part.mean(axis=1)
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
         if resampler is None:
             yield mono
         else:
-            # About its first sample: an offset, to a filter that expects zeros before the beginning, is a click.
+            # Relative to the first sample: the filter assumes zeros before the start, so an offset would be a click.
             offset = offset if read else mono[0]
             yield resampler.resample_chunk(mono - offset) + offset
-        read += len(part)
+        read += len(block)
     if not read:
         raise BadAudio(f"{name} is empty: a header without samples", code="empty")
     if resampler is not None:
@@ -322,27 +332,27 @@ def _converted(parts: Iterator[NDArray[np.float32]], rate: int, name: str) -> It
 
 
 def _reason(error: Exception) -> str:
-    """What an error of the system's, of libsndfile's or of ffmpeg's says, without the file's name."""
-    if getattr(error, "code", None) == 7:  # libsndfile speaks of a missing file where it means a decoder's failure
+    """Return the message of an error of the system, libsndfile or ffmpeg, without the file's name."""
+    if getattr(error, "code", None) == 7:  # libsndfile says "file not found" if a decoder fails
         return "its decoder finds nothing to decode"
     reason = getattr(error, "error_string", None) or getattr(error, "strerror", None)
     return str(reason or error).rstrip(".")
 
 
 def is_folder(path: str | PathLike[str]) -> bool:
-    """As Path.is_dir, which before Python 3.14 raises where a name is too long or its folder shut."""
+    """Like Path.is_dir, which before Python 3.14 raises if a name is too long or its folder is not accessible."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def find_files(folder: Path) -> list[Path]:
-    """The audio files below a folder, by their suffix, in order; hidden files and folders are passed over."""
-    found: list[Path] = []
+    """Return the audio files below a folder by suffix, sorted; hidden files and folders are skipped."""
+    paths: list[Path] = []
 
-    def keep(error: OSError) -> None:  # a folder that cannot be looked into is not passed over: it becomes an error
-        found.append(Path(error.filename))
+    def keep(error: OSError) -> None:  # an inaccessible folder is not skipped: reading it will raise an error
+        paths.append(Path(error.filename))
 
     for root, folders, files in os.walk(folder, onerror=keep):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         audible = (name for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES)
-        found.extend(Path(root, name) for name in audible if not name.startswith("."))
-    return found
+        paths.extend(Path(root, name) for name in audible if not name.startswith("."))
+    return paths
