@@ -144,7 +144,7 @@ def test_integers_that_would_turn_to_silence_are_refused():
     with pytest.raises(BadAudio, match="int64, whose full scale no audio has; pass int16") as caught:
         load(samples.astype(np.int64), 16_000)
     assert caught.value.code == "not_audio"
-    with pytest.raises(BadAudio, match="holds 16-bit samples in int32"):
+    with pytest.raises(BadAudio, match="has 16-bit samples in int32"):
         load(samples.astype(np.int32), 16_000)
     assert not load(np.zeros(16_000, np.int32), 16_000).any()
 
