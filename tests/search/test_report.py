@@ -23,7 +23,7 @@ from affekt.runs.folder import COMPOSITE_MARKERS, Run
 from affekt.runs.groups import _read_speakers_by_id
 from affekt.runs.selection import select_epoch
 from affekt.search.folder import Round, Search
-from affekt.search.report.draw_alphas import draw_mean_shares, shares_of
+from affekt.search.report.draw_alphas import draw_mean_weights, softmax_weights
 from affekt.search.report.draw_cells import cell_graph, draw_genotype, draw_recurrent_cell, recurrent_graph
 from affekt.search.report.graph_layout import HEIGHT, lay_out, monotone
 from affekt.search.report.markdown import to_section
@@ -207,8 +207,8 @@ def test_a_search_that_goes_on_gives_what_it_has(tmp_path, stage):
     assert len(table.rows) == rows[stage]
     text, markdown = search_page(tmp_path), page(NOTHING, [table])
     for told in (text, markdown):
-        assert ("Not there, yet or by choice" in told) == (stage != "fusion")
-        assert ("The found cell has nothing to be measured by yet" in told) == (stage in ("search", "found"))
+        assert ("Missing, not started or skipped" in told) == (stage != "fusion")
+        assert ("The found cell cannot be compared yet" in told) == (stage in ("search", "found"))
     assert (
         text.count("<figure>") == 4 + (stage in ("halving", "recurrent", "fusion")) + 2
     )  # cells, recipe, shares, edges
@@ -221,7 +221,7 @@ def test_a_network_in_training_is_in_no_row(tmp_path):
     assert not table.rows
     assert table.searches[0].unfinished == ("spectrogram/search: epoch 2 of 4",)
     assert table.searches[0].genotype == GENOTYPE  # as it would be by now
-    assert "The search goes on" in search_page(tmp_path)
+    assert "The search is running" in search_page(tmp_path)
     maker.make_search()
     maker.make_found()
     maker.make_spectrogram()
@@ -299,7 +299,7 @@ def test_the_first_words_compare_with_random_search(table, html):
 
 
 def test_a_random_search_of_a_smaller_budget_is_no_rival(tmp_path, table):
-    assert not any("no fair rival" in one.text for one in verdicts(table))
+    assert not any("a fair comparison" in one.text for one in verdicts(table))
     maker = Maker(tmp_path)
     maker.up_to("found")
     maker.derived("spectrogram", "random", "01", genotype=GENOTYPE, skill=1.0)
@@ -308,7 +308,7 @@ def test_a_random_search_of_a_smaller_budget_is_no_rival(tmp_path, table):
     row, rival = poor.row("spectrogram", "found cell"), poor.row("spectrogram", "random search, same budget")
     share = rival.cost.seconds / row.cost.seconds  # of a cell in seconds: the epochs of its search cost far more
     assert share < 0.75
-    assert f"That is {100 * share:.0f} % of its seconds: no fair rival yet" in said
+    assert f"That is {100 * share:.0f} % of its seconds: not yet a fair comparison" in said
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path, whole):
@@ -342,7 +342,7 @@ def test_without_the_corpus_it_says_what_it_does_not_know(whole, table, monkeypa
     assert unknown.people is None
     assert unknown.rows[0].UA == table.rows[0].UA
     assert unknown.differences[0].interval is None
-    assert "cannot be told" in verdicts(unknown)[0].text
+    assert "is unknown" in verdicts(unknown)[0].text
     assert "AFFEKT_DATA, which is not set" in search_page(whole)
     _read_speakers_by_id.cache_clear()
 
@@ -450,7 +450,7 @@ def test_a_candidate_that_came_apart_is_shown(tmp_path):
     search = Maker(tmp_path).up_to("halving")
     rounds = search.rounds
     search.keep_rounds([Round(1, {**rounds[0].losses, "1b2c3d4e": None}, rounds[0].kept), *rounds[1:]])
-    assert "came apart" in search_page(tmp_path)
+    assert "diverged" in search_page(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -561,10 +561,10 @@ def test_monotone_is_the_nearest_rising_sequence():
 
 def test_shares_are_the_softmax_of_the_log(whole):
     log = Run(whole / "fold-1" / "seed-0" / "spectrogram" / "search").log()
-    shares = shares_of(log, "reduce")
+    shares = softmax_weights(log, "reduce")
     assert shares.shape == (4, 14, 8)
     np.testing.assert_allclose(shares[2], softmax(np.array(log[2]["alphas"]["reduce"]), axis=1))
-    picture = ElementTree.fromstring(draw_mean_shares(shares, "shares"))
+    picture = ElementTree.fromstring(draw_mean_weights(shares, "shares"))
     heights = [
         float(one.get("y")) for one in picture.iter("{http://www.w3.org/2000/svg}text") if one.text in OPERATIONS
     ]

@@ -1,146 +1,181 @@
-"""The architecture's weights over a search's epochs, as SVG: what share the softmax gives each operation of an edge."""
+"""The architecture weights over a search's epochs, as SVG: the softmax weight of each operation of an edge."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
+from io import StringIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affekt.extras import need
 from affekt.search.report.draw_cells import OPERATIONS
 from affekt.search.report.graph_layout import monotone
 
-# Lines that stand out on white and on black; of a family's two, the second is dashed.
-LINES = {
-    "none": ("#8b949e", "1 3"),
-    "max_pool_3x3": ("#d97706", ""),
-    "avg_pool_3x3": ("#d97706", "5 3"),
-    "skip_connect": ("#e5484d", ""),
-    "sep_conv_3x3": ("#2f7fe0", ""),
-    "sep_conv_5x5": ("#2f7fe0", "5 3"),
-    "dil_conv_3x3": ("#1fa37a", ""),
-    "dil_conv_5x5": ("#1fa37a", "5 3"),
+# Colour and dash pattern of each operation, visible on white and on black. The second line of a family is dashed.
+LINES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "none": ("#8b949e", (1, 3)),
+    "max_pool_3x3": ("#d97706", ()),
+    "avg_pool_3x3": ("#d97706", (5, 3)),
+    "skip_connect": ("#e5484d", ()),
+    "sep_conv_3x3": ("#2f7fe0", ()),
+    "sep_conv_5x5": ("#2f7fe0", (5, 3)),
+    "dil_conv_3x3": ("#1fa37a", ()),
+    "dil_conv_5x5": ("#1fa37a", (5, 3)),
 }
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 406.0, 220.0, 44.0, 108.0, 10.0, 26.0
-PANEL, ROW, SPACE, HEAD = 118.0, 58.0, 10.0, 46.0  # of the panels of single edges
-Shares = NDArray[np.float64]  # (epochs, edges, operations)
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 412.0, 220.0, 50.0, 108.0, 10.0, 26.0  # px
+PANEL, ROW, GAP, HEAD = 118.0, 58.0, 10.0, 46.0  # px, of the panels of single edges
+TEXT = "#010203"
+"""Stands for `currentColor`, which matplotlib does not know: text and axes follow the page's light or dark mode."""
+SETTINGS: Any = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "affekt",  # the same weights give the same picture
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.color": TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "axes.edgecolor": TEXT,
+    "axes.facecolor": "none",
+}
+Weights = NDArray[np.float64]  # (epochs, edges, operations)
 
 
-def shares_of(log: Sequence[Mapping[str, Any]], kind: str) -> Shares:
-    """From a search's log: softmax over operations of the architecture's weights of one kind of cells."""
+def softmax_weights(log: Sequence[Mapping[str, Any]], kind: str) -> Weights:
+    """Return the softmax over operations of the architecture weights in a search's log, for one kind of cell."""
     alphas = np.array([line["alphas"][kind] for line in log], np.float64)
-    raised = np.exp(alphas - alphas.max(axis=2, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=2, keepdims=True))
+    exponentials = np.exp(alphas - alphas.max(axis=2, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=2, keepdims=True))
 
 
-def draw_mean_shares(shares: Shares, title: str) -> str:
-    """SVG: each operation's share, the mean over the edges, from epoch to epoch, with its name at the end of its line."""
-    mean = shares.mean(axis=1)
-    highest = _ceiling(float(mean.max()))
-    inner = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    parts = [_open(WIDTH, HEIGHT, title), _axes(highest, len(mean))]
-    names = _spread_labels(TOP + inner[1] * (1 - mean[-1] / highest))
-    for number, name in enumerate(OPERATIONS):
-        y = TOP + inner[1] * (1 - mean[:, number] / highest)
-        end = LEFT + inner[0]
-        parts.append(_line(_xs(len(mean), LEFT, inner[0]), y, name, 2.0))
-        parts.append(
-            f'<path d="M{end + 2:.0f} {y[-1]:.1f}L{end + 8:.0f} {names[number]:.1f}H{end + 18:.0f}" {_stroke(name, 1.5)}/>'
-            f'<text x="{end + 22:.0f}" y="{names[number] + 3.5:.1f}">{name}</text>'
-        )
-    return "\n".join([*parts, "</svg>\n"])
+def draw_mean_weights(weights: Weights, title: str) -> str:
+    """Draw the mean over the edges of each operation's weight by epoch, labelled at the end of its line. Returns SVG."""
+    mean = weights.mean(axis=1)
+    highest, epochs = _ceiling(float(mean.max())), len(mean)
+    with _figure(WIDTH, HEIGHT) as figure:
+        axes = _axes(figure, LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM, epochs, highest)
+        ticks = [0.0, highest / 2, highest]
+        axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+        axes.set_xticks([1, epochs] if epochs > 1 else [1], ["epoch 1", str(epochs)][: min(epochs, 2)])
+        axes.tick_params(left=False, bottom=False)
+        axes.grid(axis="y", color=TEXT, alpha=0.15)
+        axes.spines[:].set_visible(False)
+        height = HEIGHT - TOP - BOTTOM
+        labels = _spread_labels(TOP + height * (1 - mean[-1] / highest))
+        for name, line, y in zip(OPERATIONS, mean.T, labels, strict=True):
+            _plot(axes, line, name, 2.0)
+            # A thin line leads from the end of the curve to its label.
+            end = (TOP + height - y) / height * highest
+            colour, right = LINES[name][0], WIDTH - LEFT - RIGHT
+            to_label = {"color": colour, "linewidth": 1.2, "clip_on": False, "transform": axes.transData}
+            unit = (max(epochs, 2) - 1) / right  # of the x axis, for one pixel
+            last = max(epochs, 1)
+            axes.plot([last + 2 * unit, last + 8 * unit, last + 18 * unit], [line[-1], end, end], **to_label)
+            axes.text(last + 22 * unit, end, name, va="center_baseline")
+        return _svg(figure, title)
 
 
-def draw_edges(shares: Shares, genes: Sequence[Sequence[Any]], title: str) -> str:
-    """SVG: a panel for each edge, rows by target and columns by source. What the genotype keeps is framed and named."""
+def draw_edges(weights: Weights, genes: Sequence[Sequence[Any]], title: str) -> str:
+    """Draw a panel per edge, rows by target and columns by source. Edges of the genotype have a frame and a name."""
     nodes = len(genes) // 2
-    highest = _ceiling(float(shares.max()))
-    width, height = HEAD + (nodes + 1) * (PANEL + SPACE), 22.0 + nodes * (ROW + SPACE)
-    parts = [_open(width, height, title)]
-    sources = ["from c(k-2)", "c(k-1)", *(f"node {node}" for node in range(nodes - 1))]
-    parts += [f'<text x="{HEAD + n * (PANEL + SPACE):.0f}" y="12">{name}</text>' for n, name in enumerate(sources)]
-    edge = 0
-    for node in range(nodes):
-        top = 20.0 + node * (ROW + SPACE)
-        parts.append(f'<text x="0" y="{top + ROW / 2 + 4:.0f}">to {node}</text>')
-        kept = {source: name for name, source in genes[2 * node : 2 * node + 2]}
-        for source in range(2 + node):
-            left = HEAD + source * (PANEL + SPACE)
-            parts.append(_panel(shares[:, edge], left, top, highest, kept.get(source, "")))
-            edge += 1
-    return "\n".join([*parts, "</svg>\n"])
+    highest = _ceiling(float(weights.max()))
+    width, height = HEAD + (nodes + 1) * (PANEL + GAP), 22.0 + nodes * (ROW + GAP)
+    with _figure(width, height) as figure:
+        for column, name in enumerate(["from c(k-2)", "c(k-1)", *(f"node {node}" for node in range(nodes - 1))]):
+            figure.text((HEAD + column * (PANEL + GAP)) / width, 1 - 12 / height, name)
+        edge = 0
+        for node in range(nodes):
+            top = 20.0 + node * (ROW + GAP)
+            figure.text(0, 1 - (top + ROW / 2 + 4) / height, f"to {node}")
+            kept = {source: name for name, source in genes[2 * node : 2 * node + 2]}
+            for source in range(2 + node):
+                left = HEAD + source * (PANEL + GAP)
+                panel = _axes(figure, left, top, PANEL, ROW, len(weights), highest)
+                _draw_panel(panel, weights[:, edge], kept.get(source, ""))
+                edge += 1
+        return _svg(figure, title)
 
 
 def legend() -> str:
-    """HTML: a sample of each operation's line."""
+    """Return HTML with a sample of each operation's line."""
     return "".join(
-        f'<span class="key"><svg width="26" height="8" aria-hidden="true"><path d="M0 4H26" {_stroke(name, 2.5)}/></svg>'
-        f"{name}</span>"
-        for name in OPERATIONS
+        f'<span class="key"><svg width="26" height="8" aria-hidden="true"><path d="M0 4H26" fill="none" stroke="{colour}" '
+        f'stroke-width="2.5" stroke-dasharray="{" ".join(map(str, dashes)) or "none"}"/></svg>{name}</span>'
+        for name, (colour, dashes) in LINES.items()
     )
 
 
-def _panel(shares: NDArray[np.float64], left: float, top: float, highest: float, kept: str) -> str:
-    frame = 'stroke="currentColor" stroke-width="1.5"' if kept else 'stroke="currentColor" stroke-opacity="0.2"'
-    parts = [f'<rect x="{left:.1f}" y="{top:.1f}" width="{PANEL:.0f}" height="{ROW:.0f}" rx="3" fill="none" {frame}/>']
-    for number, name in enumerate(OPERATIONS):
-        y = top + (ROW - 4) * (1 - shares[:, number] / highest) + 2
-        parts.append(_line(_xs(len(shares), left + 3, PANEL - 6), y, name, 2.2 if name == kept else 1.2))
+def _draw_panel(panel: Any, weights: NDArray[np.float64], kept: str) -> None:
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.spines[:].set(linewidth=1.5 if kept else 1.0, alpha=1.0 if kept else 0.2)
+    for name, line in zip(OPERATIONS, weights.T, strict=True):
+        _plot(panel, line, name, 2.2 if name == kept else 1.2)
     if kept:
-        parts.append(f'<text x="{left + 5:.0f}" y="{top + 13:.0f}" font-weight="600">{kept}</text>')
-    return "".join(parts)
+        panel.text(0.04, 0.76, kept, transform=panel.transAxes, fontweight="bold")
 
 
-def _open(width: float, height: float, title: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" font-family="system-ui, sans-serif" font-size="11" fill="currentColor">'
-        f"<title>{escape(title)}</title>"
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Any]:
+    """Provide an empty figure of this size in pixels, with our settings."""
+    matplotlib = need("matplotlib", extra="train", purpose="drawing architecture weights")
+    figures = need("matplotlib.figure", extra="train", purpose="drawing architecture weights")
+    with matplotlib.rc_context(SETTINGS):
+        yield figures.Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
+
+
+def _axes(figure: Any, left: float, top: float, width: float, height: float, epochs: int, highest: float) -> Any:
+    whole_width, whole_height = 72 * figure.get_size_inches()
+    axes = figure.add_axes(
+        (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
     )
+    axes.set(xlim=(1, max(epochs, 2)), ylim=(0, highest))
+    return axes
 
 
-def _axes(highest: float, epochs: int) -> str:
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    parts = []
-    for share in (0.0, highest / 2, highest):
-        y = TOP + (bottom - TOP) * (1 - share / highest)
-        parts.append(f'<path d="M{LEFT:.0f} {y:.1f}H{right:.0f}" stroke="currentColor" stroke-opacity="0.15"/>')
-        parts.append(f'<text x="{LEFT - 5:.0f}" y="{y + 3.5:.1f}" text-anchor="end">{100 * share:g} %</text>')
-    parts.append(f'<text x="{LEFT:.0f}" y="{HEIGHT - 8:.0f}">epoch 1</text>')
-    if epochs > 1:
-        parts.append(f'<text x="{right:.0f}" y="{HEIGHT - 8:.0f}" text-anchor="end">{epochs}</text>')
-    return "".join(parts)
-
-
-def _ceiling(share: float) -> float:
-    """The end of an axis: not less than twice an even share, so that a search at its beginning looks like one."""
-    return next(end for end in (0.25, 0.4, 0.6, 0.8, 1.0) if share <= end or end == 1.0)
-
-
-def _xs(count: int, left: float, width: float) -> list[float]:
-    return [left + (width * n / (count - 1) if count > 1 else width / 2) for n in range(count)]
-
-
-def _line(xs: Sequence[float], ys: NDArray[np.float64], name: str, width: float) -> str:
-    points = [f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True)]
-    path = f"M{points[0]}h3" if len(points) == 1 else f"M{'L'.join(points)}"
-    return f'<path d="{path}" {_stroke(name, width)}/>'
-
-
-def _stroke(name: str, width: float) -> str:
+def _plot(axes: Any, line: NDArray[np.float64], name: str, width: float) -> None:
     colour, dashes = LINES[name]
-    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return f'fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"{dashed}'
+    # One epoch alone is drawn as a short dash.
+    xs, ys = (np.arange(1, len(line) + 1), line) if len(line) > 1 else ([1, 1.03], [line[0], line[0]])
+    style: Any = (0, tuple(dash / width for dash in dashes)) if dashes else "-"
+    axes.plot(xs, ys, color=colour, linewidth=width, linestyle=style, clip_on=False)
 
 
-def _spread_labels(wanted: NDArray[np.float64], apart: float = 13.0) -> list[float]:
-    """Heights of the labels, each as near as possible to its line's end, none on another, all within the picture."""
+def _svg(figure: Any, title: str) -> str:
+    """Return the figure as SVG for use inside a page: without header, identifiers and style sheet."""
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata=dict.fromkeys(["Date", "Creator", "Format", "Type"]))
+    svg = text.getvalue()
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>|<clipPath.*?</clipPath>|<!--.*?-->", "", svg, flags=re.DOTALL
+    )
+    svg = re.sub(r' clip-path="[^"]*"|(?<=[ "])font-family: [^;]*; ', "", svg)
+    svg = (
+        re.sub(r' (id|xmlns:xlink)="[^"]*"', "", svg)
+        .replace("<defs>", "")
+        .replace("</defs>", "")
+        .replace("<defs/>", "")
+    )
+    svg = svg[svg.index("<svg") :].replace(TEXT, "currentColor")
+    svg = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', svg, count=2)
+    return svg.replace(">", f' role="img" font-family="system-ui, sans-serif"><title>{escape(title)}</title>', 1)
+
+
+def _ceiling(weight: float) -> float:
+    """Return the end of an axis, at least twice the even weight, so that small early differences look small."""
+    return next(end for end in (0.25, 0.4, 0.6, 0.8, 1.0) if weight <= end or end == 1.0)
+
+
+def _spread_labels(wanted: NDArray[np.float64], distance: float = 13.0) -> list[float]:
+    """Return heights for the labels, each as near as possible to its line's end, without overlap, within the picture."""
     order = np.argsort(wanted, kind="stable")
-    shifted = [float(wanted[index]) - apart * n for n, index in enumerate(order)]
-    ceiling, floor = TOP, HEIGHT - BOTTOM + 10 - apart * (len(order) - 1)
+    shifted = [float(wanted[index]) - distance * rank for rank, index in enumerate(order)]
+    ceiling, floor = TOP, HEIGHT - BOTTOM + 10 - distance * (len(order) - 1)
     heights = [0.0] * len(order)
-    for n, (index, y) in enumerate(zip(order, monotone(shifted), strict=True)):
-        heights[index] = min(max(y, ceiling), max(floor, ceiling)) + apart * n
+    for rank, (index, y) in enumerate(zip(order, monotone(shifted), strict=True)):
+        heights[index] = min(max(y, ceiling), max(floor, ceiling)) + distance * rank
     return heights

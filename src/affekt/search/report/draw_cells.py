@@ -1,5 +1,5 @@
-"""Searched cells as pictures: genotypes as in EmotionNAS's Figure 3, recurrent recipes as in its Figure 4 (Sun et al.,
-arXiv 2203.13617 v1). They take plain mappings, as JSON files and run folders hold them, and need no torch."""
+"""Searched cells as pictures: genotypes as in EmotionNAS's Figure 3, recurrent cells as in its Figure 4 (Sun et al., arXiv
+2203.13617 v1). They take plain mappings, as in JSON files and run folders, and need no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from affekt.search.report.graph_layout import Box, Picture, draw, stacked
 
-# Colours by family, readable with dark letters: the candidates of an edge, in the order of the architecture's weights.
+# Candidate operations in the order of the architecture weights, coloured by family; dark text is readable on them.
 OPERATIONS = {
     "none": "#d5d8dc",
     "max_pool_3x3": "#f9c784",
@@ -20,7 +20,7 @@ OPERATIONS = {
     "dil_conv_5x5": "#d0efe0",
 }
 STATE, PLAIN = "#dcd6f7", "#ffffff"
-AFTER = "h_new_"  # what the states after a frame are called in a recipe
+AFTER = "h_new_"  # prefix of the states after a frame in a cell graph
 
 RECURRENT = {
     "linear": ("linear", "#a9cdf5"),
@@ -40,31 +40,32 @@ Graph = tuple[
 
 
 def draw_genotype(genotype: Mapping[str, Sequence[Sequence[Any]]]) -> str:
-    """SVG of both kinds of cells, one below the other: from c_{k-2} and c_{k-1} over the nodes to c_k.
+    """Return SVG of both kinds of cells, one below the other, from c_{k-2} and c_{k-1} over the nodes to c_k.
 
-    genotype: by kind, "normal" and "reduce", two (operation, source) pairs for each node in turn.
+    Args:
+        genotype: By kind, "normal" and "reduce", two (operation, source) pairs for each node in turn.
     """
     pictures = [picture(cell_graph(genotype[kind]), title) for kind, title in KINDS.items()]
     return stacked(pictures, "searched cells").svg
 
 
 def draw_recurrent_cell(recipe: Mapping[str, Mapping[str, Any]]) -> str:
-    """SVG of a recurrent cell: from the frame x and the states before it to the states after it.
+    """Return SVG of a recurrent cell, from the frame x and the states before it to the states after it.
 
-    recipe: node -> {"op": its operation, "input": names of what it takes}, as in
-    `affekt.models.emotionnas.cell_graphs`.
+    Args:
+        recipe: The cell graph, node -> {"op": operation, "input": names}, as in `affekt.models.emotionnas.cell_graphs`.
     """
     return picture(recurrent_graph(recipe), "recurrent cell").svg
 
 
 def picture(graph: Graph, title: str) -> Picture:
-    """A cell as `cell_graph` or `recurrent_graph` reads it."""
+    """Draw a graph from `cell_graph` or `recurrent_graph`."""
     boxes, edges, first, last = graph
     return draw(boxes, edges, title, first, last)
 
 
 def cell_graph(genes: Sequence[Sequence[Any]]) -> Graph:
-    """Operations are words on the edges, which are nodes to the layout, so that it finds them a place of their own."""
+    """Return the graph of a genotype's cell. Operations label edges; the layout treats the labels as nodes to place them."""
     inputs, nodes = ["c_{k-2}", "c_{k-1}"], [str(node) for node in range(len(genes) // 2)]
     boxes = {f"c_{{{k}}}": Box("c", k, fill=STATE, round=True) for k in ("k-2", "k-1", "k")}
     boxes |= {name: Box(name, fill=PLAIN, round=True) for name in nodes}
@@ -90,7 +91,7 @@ def recurrent_graph(recipe: Mapping[str, Mapping[str, Any]]) -> Graph:
             if entry["op"] != "blend":
                 edges.append((source, name))
                 continue
-            letter = f"{place} of {name}"  # its inputs are no equals: z chooses between a and b
+            letter = f"{place} of {name}"  # its inputs have different roles: z chooses between a and b
             boxes[letter] = Box("zab"[place], fill=fill, tag=True, round=True)
             edges += [(source, letter), (letter, name)]
     return boxes, edges, first, [f"new {name}" for name in last]

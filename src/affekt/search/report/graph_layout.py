@@ -1,8 +1,11 @@
 """Directed graphs drawn in layers from left to right (after Sugiyama et al., IEEE Transactions on Systems, Man, and
 Cybernetics 1981): layers by the longest path, fewer crossings by medians, straight lines by least squares.
 
-An edge that passes a layer takes a place of its own in it, so that no edge ever runs through a box or a word. The picture
-is SVG text without scripts, styles or names: it can stand inside any page, or alone, on a light or a dark ground.
+An edge that crosses a layer takes a position of its own in it, so that no edge runs through a box or a label. The picture is
+SVG text without scripts, styles or identifiers: it works inside a page or alone, on a light or a dark background.
+
+networkx's layers with `multipartite_layout` were tried instead. They neither reduce crossings nor route edges around nodes:
+of a found cell's edges to the output, four ran through the labels of other nodes. So the layout stays here.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ SWEEPS = 24
 
 @dataclass(frozen=True)
 class Box:
-    """A node as it is drawn; `sub` is set lower behind its text. A tag is the word on an edge: flat, without a frame."""
+    """A node as drawn; `sub` is a subscript after its text. A tag is the label of an edge: lower, without a frame."""
 
     text: str
     sub: str = ""
@@ -44,10 +47,10 @@ class Box:
 
 @dataclass
 class Layout:
-    """Where everything stands: boxes by name, and each edge as the points that it runs through."""
+    """The positions of all boxes by name, and each edge as the names that it passes."""
 
     layers: list[list[str]]
-    boxes: dict[str, Box | None]  # None: an edge that passes
+    boxes: dict[str, Box | None]  # None: an edge that crosses the layer
     links: list[tuple[str, str]]  # between neighbouring layers
     chains: list[list[str]]  # each edge, from box to box
     x: dict[str, float] = field(default_factory=dict)  # the left side
@@ -80,7 +83,7 @@ class Picture:
 
 
 def stacked(pictures: Sequence[Picture], title: str) -> Picture:
-    """One below the other, each under its title."""
+    """Put the pictures below one another, each under its title."""
     parts, top = [], 0.0
     for picture in pictures:
         parts.append(
@@ -98,7 +101,7 @@ def draw(
     first: Sequence[str] = (),
     last: Sequence[str] = (),
 ) -> Picture:
-    """A graph without circles. `first` stand in the first layer, `last` in the last, in this order from above."""
+    """Draw an acyclic graph, with `first` in the first layer and `last` in the last, in this order from the top."""
     layout = lay_out(boxes, edges, first, last)
     width = max(layout.x[name] + layout.width_of(name) for name in layout.boxes) + MARGIN
     height = max(layout.y[name] + layout.height_of(name) / 2 for name in layout.boxes) + MARGIN
@@ -119,7 +122,7 @@ def lay_out(
 def _layers(
     boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]], first: Sequence[str], last: Sequence[str]
 ) -> dict[str, int]:
-    """The longest way from the beginning; then each box as near as possible to what it feeds."""
+    """Put each box into the layer of its longest path, then move it as close as possible to its successors."""
     layer = dict.fromkeys(boxes, 0)
     for _ in boxes:
         for source, target in edges:
@@ -156,7 +159,7 @@ def _with_passing_edges(
 
 
 def _order(layout: Layout, fixed: Sequence[str]) -> None:
-    """Sweep over the layers and order each by the middle of its neighbours; keep the order with the fewest crossings."""
+    """Order each layer by the mean position of its neighbours, in sweeps; keep the order with the fewest crossings."""
     before, after = _neighbours(layout.links)
     best, fewest = [list(layer) for layer in layout.layers], _crossings(layout.layers, layout.links)
     for sweep in range(SWEEPS):
@@ -187,14 +190,14 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 
 def _keep_order(layer: list[str], fixed: Sequence[str]) -> None:
-    """Those of a given order take it, in the places that they have."""
+    """Restore the given order of the fixed names, within the positions that they have."""
     places = [n for n, name in enumerate(layer) if name in fixed]
     for place, name in zip(places, [name for name in fixed if name in layer], strict=True):
         layer[place] = name
 
 
 def _swap(layout: Layout, fixed: Sequence[str]) -> None:
-    """Exchange neighbours while that leaves fewer crossings."""
+    """Swap neighbours if that reduces the crossings."""
     for layer in layout.layers:
         for n in range(len(layer) - 1):
             if layer[n] in fixed and layer[n + 1] in fixed:
@@ -214,7 +217,7 @@ def _crossings(layers: Sequence[Sequence[str]], links: Sequence[tuple[str, str]]
 
 
 def _place(layout: Layout) -> None:
-    """Layers beside one another; within a layer each box as near as possible to the middle of its neighbours."""
+    """Put layers side by side, and within a layer each box as close as possible to the mean of its neighbours."""
     left = MARGIN
     for layer in layout.layers:
         width = max(map(layout.width_of, layer))
@@ -236,7 +239,7 @@ def _place(layout: Layout) -> None:
 
 
 def _apart(layout: Layout, layer: Sequence[str], wanted: Sequence[float]) -> list[float]:
-    """The heights nearest to those that are wanted, in squares, that leave everything in order and apart."""
+    """Return the heights closest to the wanted ones, in least squares, that keep the order and the distances."""
     offsets = [0.0]
     for name, following in itertools.pairwise(layer):
         both = layout.boxes[name] is not None and layout.boxes[following] is not None
@@ -247,7 +250,7 @@ def _apart(layout: Layout, layer: Sequence[str], wanted: Sequence[float]) -> lis
 
 
 def monotone(values: Sequence[float]) -> list[float]:
-    """The rising sequence that is nearest in squares: neighbours that fall are pooled."""
+    """Return the closest non-decreasing sequence in least squares (pool adjacent violators)."""
     pools: list[tuple[float, int]] = []
     for value in values:
         pool = (value, 1)
@@ -259,7 +262,7 @@ def monotone(values: Sequence[float]) -> list[float]:
 
 
 def _edge(layout: Layout, chain: Sequence[str]) -> str:
-    """A line that runs level through every layer that it passes, and turns between two layers. Arrow at a box's side."""
+    """Draw a line that is level within layers and turns between them, with an arrow at a box."""
     layer_of = {name: n for n, layer in enumerate(layout.layers) for name in layer}
     sides = [MARGIN + sum(layout.widths[:n]) + n * GAP for n in range(len(layout.layers))]
     source, target = chain[0], chain[-1]

@@ -35,12 +35,12 @@ PRINTED: dict[int, list[tuple[str, float | None, float]]] = {
 }
 APART = (
     "Another corpus and another protocol: the paper's figures are of IEMOCAP, improvised, four emotions, leave one session "
-    "out, wav2vec. They stand here to show what was printed, not to be compared."
+    "out, wav2vec. They show what was printed and are not to be compared with ours."
 )
 
 
 def branches(table: SearchTable) -> str:
-    """After Table 2; "" where no row of it has ended, as from the others."""
+    """Return the table after Table 2; "", as in the functions below, if no row is finished."""
     places = [("spectrogram", SEARCHED), ("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECIPE), ("fusion", FUSION)]
     rows = [row for place in places if (row := table.row(*place))]
     if not rows:
@@ -114,8 +114,8 @@ def differences(table: SearchTable) -> str:
     note = (
         "Points of UA, first minus second, on the same utterances. p is McNemar's exact two-sided test of a seed's two "
         "networks, which takes utterances as independent; the interval draws the same speakers for both and knows nothing of "
-        "other seeds. Better or worse is said where the interval and every seed agree. The fusion stands against the branch "
-        "that is better on the test part."
+        "other seeds. A difference is better or worse if interval and every seed agree. The fusion is compared with the "
+        "branch that is better on the test part."
     )
     return _table(header, body, note, words=2)
 
@@ -170,7 +170,7 @@ def _loss(one: Round, name: str) -> str:
     if name not in one.losses:
         return ""
     loss = one.losses[name]
-    text = "came apart" if loss is None else f"{loss:.3f}"
+    text = "diverged" if loss is None else f"{loss:.3f}"
     return _bold(text) if name in one.kept else text
 
 

@@ -1,5 +1,6 @@
-"""An architecture search as one HTML page that needs nothing beside it: what was shown, the tables of EmotionNAS's paper
-(Sun et al., arXiv 2203.13617 v1, Tables 1 to 4) with ours, what the search cost, and its cells, shares and rounds drawn."""
+"""An architecture search as one self-contained HTML page: its conclusions, the tables of EmotionNAS's paper
+(Sun et al., arXiv 2203.13617 v1, Tables 1 to 4) with ours, what the search cost, and drawings of its cells, architecture
+weights and rounds."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 from affekt.errors import BadConfig
 from affekt.runs.selection import RULES
 from affekt.search.folder import Search
-from affekt.search.report.draw_alphas import draw_edges, draw_mean_shares, legend, shares_of
+from affekt.search.report.draw_alphas import draw_edges, draw_mean_weights, legend, softmax_weights
 from affekt.search.report.draw_cells import KINDS, cell_graph, draw_recurrent_cell, picture
 from affekt.search.report.html_tables import beside, branches, costs, differences, networks, rounds
 from affekt.search.report.networks import FOUND_CELL, runs_of
@@ -21,11 +22,11 @@ from affekt.search.report.tables import Found, SearchTable, alike, search_result
 from affekt.search.report.verdicts import verdicts
 
 LABELS = {"better": "better", "worse": "worse", "open": "not shown", "early": "not yet", "note": "note"}
-OPEN = 3  # searches whose pictures are unfolded; of more, the others are folded
+OPEN = 3  # number of searches whose pictures are open at first
 
 
 def search_page(folder: Path) -> str:
-    """The page of the searches of a folder, whether they have ended or not. Raises `BadConfig` where none has begun."""
+    """Return the page of all searches below a folder, finished or not. Raises `BadConfig` if none has begun."""
     tables, groups = search_results([folder]), alike([folder])
     if not tables:
         raise BadConfig(
@@ -50,11 +51,11 @@ def _search(table: SearchTable, searches: Sequence[Search]) -> str:
         _section("Spectrogram branch", networks(table, "spectrogram", 3)),
         _section("Recurrent branch", networks(table, "recurrent", 4)),
         _section("Differences", differences(table)),
-        _section("Beside the paper's other models", beside(table)),
-        _section("What it cost", costs(table)),
-        _section("What was found", _found(table.searches)),
-        _section("The architecture's weights over the epochs", _shares(table.searches, searches)),
-        _section("The halving's rounds", rounds(table.searches)),
+        _section("Comparison with the paper's other models", beside(table)),
+        _section("Cost", costs(table)),
+        _section("Found architectures", _found(table.searches)),
+        _section("Architecture weights by epoch", _shares(table.searches, searches)),
+        _section("Rounds of successive halving", rounds(table.searches)),
     ]
     return "\n".join(filter(None, sections))
 
@@ -110,7 +111,7 @@ def _cells(one: Found) -> str:
     state = (
         ""
         if FOUND_CELL in one.stages
-        else "<p class='small'>The search goes on: this is what it would give by now.</p>"
+        else "<p class='small'>The search is running: this is the genotype of the latest epoch.</p>"
     )
     return state + "".join(pictures) + _json("genotype", one.genotype)
 
@@ -139,8 +140,8 @@ def _shares(found: Sequence[Found], searches: Sequence[Search]) -> str:
     if not blocks:
         return ""
     told = (
-        "The share that the softmax gives each operation, the mean over the edges of a kind of cell. A share of 12.5 % is "
-        "even: what lies near it was hardly chosen."
+        "Softmax weight of each operation, as the mean over the edges of a kind of cell. All operations begin at 12.5 %; "
+        "an operation that stays near it was hardly preferred."
     )
     return f"<p class='small'>{told}</p><p class='legend'>{legend()}</p>" + "\n".join(blocks)
 
@@ -148,9 +149,9 @@ def _shares(found: Sequence[Found], searches: Sequence[Search]) -> str:
 def _shares_of(one: Found, log: Sequence[Mapping[str, Any]]) -> str:
     means, edges = [], []
     for kind, name in KINDS.items():
-        shares, genes = shares_of(log, kind), log[-1]["genotype"][kind]
-        means.append(_figure(draw_mean_shares(shares, f"{name}, {one.title}"), f"{name.capitalize()}, {one.title}"))
-        edges.append(_figure(draw_edges(shares, genes, f"edges of the {name}, {one.title}"), name.capitalize()))
+        weights, genes = softmax_weights(log, kind), log[-1]["genotype"][kind]
+        means.append(_figure(draw_mean_weights(weights, f"{name}, {one.title}"), f"{name.capitalize()}, {one.title}"))
+        edges.append(_figure(draw_edges(weights, genes, f"edges of the {name}, {one.title}"), name.capitalize()))
     return (
         f"<div class='pair'>{''.join(means)}</div><details><summary>Every edge, {escape(one.title)}</summary>"
         f"{''.join(edges)}</details>"

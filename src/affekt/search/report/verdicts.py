@@ -1,4 +1,4 @@
-"""What an architecture search has shown, in plain words: better, worse, or not shown, and what a reader must know of it."""
+"""The conclusions of an architecture search in words: better, worse or not shown, with warnings and notes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from affekt.runs.selection import SELECTION_SUBSET
 from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, NetworkRow
 from affekt.search.report.tables import Difference, Found, SearchTable
 
-SAID = {
+DESCRIPTIONS = {
     PICKED: "a random search of the same budget",
     FOUND_CELL: "the found cell",
     FOUND_RECIPE: "the found recipe",
     SEARCHED: "the network of its search",
 }
-ENOUGH = 0.75  # of the search's cost, by its epochs or its seconds: with less, a random search is no fair rival
+FAIR_BUDGET = 0.75  # fraction of the search's epochs or seconds that makes a random search a fair comparison
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Verdict:
 
 
 def verdicts(table: SearchTable) -> list[Verdict]:
-    """First what must not be missed, then the comparisons, then what is good to know."""
+    """Return warnings, then comparisons, then notes."""
     return [*_warnings(table), *_comparisons(table), *_notes(table)]
 
 
@@ -35,7 +35,7 @@ def _warnings(table: SearchTable) -> Iterator[Verdict]:
     if collapsed := [one for one in table.searches if one.collapsed]:
         yield Verdict("warning", _collapse(collapsed, len(table.searches)))
     if table.verdict != INDEPENDENT:
-        yield Verdict("warning", f"The test part is {table.verdict}: the scores are of voices that may be known.")
+        yield Verdict("warning", f"The test part is {table.verdict}: training may have included the same speakers.")
     if table.selection == "paper":
         yield Verdict("warning", "The epoch was chosen on the TEST part: all scores here are optimistic.")
 
@@ -45,9 +45,9 @@ def _collapse(collapsed: Sequence[Found], searches: int) -> str:
         f"{one.title}: {one.skips} of {len(one.genotype['normal']) if one.genotype else 0}" for one in collapsed
     )
     return (
-        f"COLLAPSE to skip connections in {len(collapsed)} of {searches} searches. Operations of the normal cell that only "
-        f"hand on what they are given: {kept}. A search by gradients is known to drift there (Zela et al., ICLR 2020; Chen "
-        "et al., ICCV 2019): do not take such a cell for a result."
+        f"COLLAPSE to skip connections in {len(collapsed)} of {searches} searches. Skip "
+        f"connections in the normal cell: {kept}. This is a known failure of gradient-based search (Zela et al., ICLR 2020; "
+        "Chen et al., ICCV 2019): do not report such a cell as a result."
     )
 
 
@@ -58,7 +58,7 @@ def _comparisons(table: SearchTable) -> Iterator[Verdict]:
         )
         rival, row = table.row(branch, PICKED), table.row(branch, found)
         if difference is None or rival is None or row is None:
-            yield Verdict("early", f"The {found} has nothing to be measured by yet: {_lacking(table, branch, found)}.")
+            yield Verdict("early", f"The {found} cannot be compared yet: {_lacking(table, branch, found)}.")
             continue
         yield Verdict(judged(difference), f"{sentence(difference)} {_budget(row, rival)}")
     for difference in table.differences:
@@ -68,12 +68,12 @@ def _comparisons(table: SearchTable) -> Iterator[Verdict]:
 
 def _lacking(table: SearchTable, branch: str, found: str) -> str:
     if table.row(branch, found) is None:
-        return "its search and its training have not ended, or were left out"
-    return "no random search of its budget has ended"
+        return "its search or training is unfinished or was skipped"
+    return "no random search of the same budget is finished"
 
 
 def judged(difference: Difference) -> Literal["better", "worse", "open"]:
-    """Better, or worse, where both the interval over speakers and every seed say so; either alone may be chance."""
+    """Return better or worse only if the interval over speakers and every seed agree; either alone may be chance."""
     low, high = difference.interval or (0.0, 0.0)
     seeds = difference.difference.seeds
     if low > 0 and min(seeds) > 0:
@@ -82,15 +82,15 @@ def judged(difference: Difference) -> Literal["better", "worse", "open"]:
 
 
 def sentence(difference: Difference) -> str:
-    """Such as: The found cell is better than darts-v2: +2.1 points of UA (95 % +0.4 to +3.9; ahead in 3 of 3 seeds)."""
+    """Describe a difference: "The found cell is better than darts-v2: +2.1 points of UA (95 % +0.4 to +3.9; ...)"."""
     seeds = difference.difference.seeds
     ahead = f"ahead in {sum(one > 0 for one in seeds)} of {len(seeds)} seeds"
-    second = SAID.get(difference.second, difference.second)
+    second = DESCRIPTIONS.get(difference.second, difference.second)
     points = f"{100 * difference.difference.mean:+.1f} points of UA"
     if difference.interval is None:
         return (
-            f"Whether the {difference.first} is better than {second} cannot be told: {points}, {ahead}; with fewer than 10 "
-            "known speakers there is no interval."
+            f"Whether the {difference.first} is better than {second} is unknown: {points}, {ahead}; "
+            "there is no interval with fewer than 10 known speakers."
         )
     low, high = (f"{100 * end:+.1f}" for end in difference.interval)
     said = {
@@ -109,8 +109,8 @@ def _budget(row: NetworkRow, rival: NetworkRow) -> str:
     # A cell's search is paid in time, for its network costs many times what a derived one does; a recipe's in epochs.
     what: Literal["seconds", "epochs"] = "seconds" if row.branch == "spectrogram" else "epochs"
     ours, theirs = getattr(row.cost, what), getattr(rival.cost, what)
-    if ours and theirs / ours < ENOUGH:
-        spent += f" That is {100 * theirs / ours:.0f} % of its {what}: no fair rival yet."
+    if ours and theirs / ours < FAIR_BUDGET:
+        spent += f" That is {100 * theirs / ours:.0f} % of its {what}: not yet a fair comparison."
     return spent
 
 
@@ -124,15 +124,17 @@ def _notes(table: SearchTable) -> Iterator[Verdict]:
         yield Verdict(
             "note",
             f"The architecture's weights (alphas) were trained on the validation part, {also}: scores on that part are "
-            "optimistic, and the choice of the epoch too. The test part had no say in either. learn_alphas_on = 'half' keeps "
+            "optimistic, like the choice of the epoch. The test part was used for neither. learn_alphas_on = 'half' keeps "
             "them apart.",
         )
     seeds = sorted({one.seed for one in table.searches})
     if len(seeds) == 1:
-        yield Verdict("note", "One seed: another may find another network. The intervals know nothing of other seeds.")
+        yield Verdict(
+            "note", "Only one seed: another may find another network. The intervals do not cover other seeds."
+        )
     for kept, what in (
-        ("unfinished", "Begun and not at their end, so in no row"),
-        ("missing", "Not there, yet or by choice"),
+        ("unfinished", "Unfinished, therefore in no row"),
+        ("missing", "Missing, not started or skipped"),
     ):
         told: dict[str, list[str]] = {}
         for one in table.searches:
@@ -141,7 +143,7 @@ def _notes(table: SearchTable) -> Iterator[Verdict]:
 
 
 def duration(seconds: float) -> str:
-    """Such as "45 s", "4 min 24 s", "1 h 03 min"."""
+    """Format a duration: "45 s", "4 min 24 s", "1 h 03 min"."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02} min"
