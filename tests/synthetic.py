@@ -19,7 +19,7 @@ name = "held-out-people"
 test = ["cremad/1005", "cremad/1010"]
 validation = ["cremad/1002"]
 
-[encoder]
+[features.speech]
 name = "whisper"
 folder = "tiny-whisper"
 blocks = [1, 2]

@@ -13,6 +13,7 @@ from affekt.features import features
 from affekt.models import models
 from affekt.protocols import protocols
 from affekt.registry import Registry
+from affekt.training.plan import resolve
 from affekt.training.recipe import RECIPES, load_recipe, shipped_recipes
 
 
@@ -136,17 +137,17 @@ def test_every_shipped_recipe_is_sound(name):
     assert {source.name for source in recipe.sources} <= set(corpora)
     assert recipe.training.epochs == text["training"]["epochs"]
     _, settings = decode_named(protocols, text["protocol"], name)
-    assert recipe.build_protocol() == settings
-    unchanged, changed = recipe.resolved(), load_recipe(name, ["training.epochs=77"]).resolved()
+    assert resolve(recipe).protocol == settings
+    unchanged, changed = resolve(recipe).config(), resolve(load_recipe(name, ["training.epochs=77"])).config()
     assert (unchanged["training"].pop("epochs"), changed["training"].pop("epochs")) == (recipe.training.epochs, 77)
     assert changed == unchanged
 
 
 def test_a_recipe_with_an_unknown_name_is_refused():
-    with pytest.raises(BadConfig, match=r"no recipe 'defalt'; did you mean 'default'\?"):
+    with pytest.raises(BadConfig, match=r"recipe 'defalt' not found; did you mean 'default'\?"):
         load_recipe("defalt")
     with pytest.raises(BadConfig, match=r"unknown key 'learning_rat'; did you mean 'learning_rate'\?"):
-        load_recipe("default", ["training.strategy.learning_rat=1.0"])
+        resolve(load_recipe("default", ["training.strategy.learning_rat=1.0"]))
 
 
 def test_a_wrong_word_is_answered_with_the_right_ones():

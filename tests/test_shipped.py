@@ -132,7 +132,7 @@ def test_the_split_is_that_of_the_people_held_out(bundle, cremad, emodb):
 @pytest.mark.parametrize("name", ["cremad", "emodb"])
 def test_the_cards_figures_come_out_of_the_bundle(bundle, name, request):
     root = request.getfixturevalue(name)
-    scores = json.loads(json.dumps(evaluate(DEFAULT, Source(name, str(root)), say=lambda _: None)))
+    scores = json.loads(json.dumps(evaluate(DEFAULT, Source(name, str(root))).to_json()))
     stated = bundle.results["scores"][name]["model"]
     assert scores["utterances"] == stated["utterances"]
     # Another processor may round otherwise, and an utterance on the edge fall to the other side.

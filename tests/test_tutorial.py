@@ -32,13 +32,13 @@ def test_a_new_emotion_is_learnt_from_a_few_clips(clips, tmp_path, monkeypatch):
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
     settings = ["training.threads=1", "training.epochs=6"]
     recipe = finetuning_recipe("default", [clips], "mine", settings)
-    (run,) = train(recipe, tmp_path / "run", say=lambda _: None)
+    (run,) = train(recipe, tmp_path / "run")
     assert run.emotions == ("angry", "bored", "sad")
     assert run.split.speaker_independent
     assert run.log()[-1]["loss"] < run.log()[0]["loss"]
     right = run.predictions(6)["test"].argmax(axis=1) == run.labels("test")
     assert right.mean() > 0.5  # of three; of a speaker who was not trained on
-    bundle = make_bundle(recipe, [run], tmp_path / "mine", say=lambda _: None)
+    bundle = make_bundle(recipe, [run], tmp_path / "mine")
     pipeline, angry = rebuild(bundle), next(u for u in clips.read() if u.emotion == "angry")
     with torch.inference_mode():
         assert pipeline(torch.from_numpy(read_waveform(angry))[None]).argmax().item() == 0

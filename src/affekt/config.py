@@ -28,6 +28,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path} is not TOML: {error}") from error
 
 
+def is_outdated(config: Mapping[str, Any]) -> bool:
+    """Return whether the configuration of a run, a search or a bundle has the keys of an earlier version."""
+    return not {"encoder", "streams", "branches"}.isdisjoint(config)
+
+
 def to_toml(settings: Mapping[str, Any]) -> str:
     """Return settings as TOML text, without those that are None, which TOML cannot express."""
     tomli_w = need("tomli_w", extra="train", purpose="writing a configuration")

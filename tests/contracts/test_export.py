@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("name", models)
 def test_onnx_equals_torch_at_three_lengths(name, tmp_path):
-    pipeline = Pipeline(None, [tiny(name).float()]).eval()
+    pipeline = Pipeline({}, [tiny(name).float()]).eval()
     with shapes_unchecked():
         export_onnx(pipeline, tmp_path / "model.onnx", [f"emotion {n}" for n in range(NUM_EMOTIONS)])
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
@@ -33,7 +33,7 @@ def test_onnx_equals_torch_at_three_lengths(name, tmp_path):
 
 @pytest.mark.parametrize("window_padding", [False, True])
 def test_fractal_attention_is_one_operator_for_all_scales(window_padding, tmp_path):
-    pipeline = Pipeline(None, [tiny("mstr", blocks=1, mask_window_padding=window_padding).float()]).eval()
+    pipeline = Pipeline({}, [tiny("mstr", blocks=1, mask_window_padding=window_padding).float()]).eval()
     with shapes_unchecked():
         export_onnx(pipeline, tmp_path / "model.onnx", [f"emotion {n}" for n in range(NUM_EMOTIONS)])
     nodes = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]

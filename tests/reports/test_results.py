@@ -19,6 +19,7 @@ from affekt.reports.results import collect_results
 from affekt.runs.folder import Run
 from affekt.runs.groups import _read_speakers_by_id
 from affekt.training.checkpoint import save_state
+from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.training_data import TrainingData
@@ -48,12 +49,13 @@ def page(found):
 def trained(folder, name="mstr-cremad", settings=(), *, seeds=2, skill=1.5, epochs=EPOCHS):
     """A training's run folders, with probabilities that know the label as far as `skill` goes."""
     recipe = load_recipe(name, [f"training.epochs={EPOCHS}", f"repeats={seeds}", *settings])
-    material = TrainingData.read(recipe, lambda _: None)
-    for number, split in material.folds(recipe):
-        index = {one: material.index(one) for ids in split.subsets.values() for one in ids}
+    plan = resolve(recipe)
+    data = TrainingData.read(recipe)
+    for number, split in data.folds(plan):
+        index = {one: data.label_index(one) for ids in split.subsets.values() for one in ids}
         for repeat in range(seeds):
             place = folder / f"fold-{number}" / f"seed-{repeat}"
-            run = Run.start(place, recipe.resolved(repeat), split, material.labels.emotions, index)
+            run = Run.start(place, plan.config(repeat), split, data.labels.emotions, index)
             for epoch in range(1, epochs + 1):
                 generator = np.random.default_rng([number, repeat, epoch, int(10 * skill)])
                 predictions = {
@@ -74,7 +76,7 @@ def softmax(logits):
 def test_the_figures_are_those_of_evaluate(tmp_path, settings):
     folder = trained(tmp_path / "runs", settings=settings, seeds=3)
     (row,) = collect_results([folder]).rows
-    scores = evaluate(folder, Source("cremad"), say=lambda _: None)
+    scores = evaluate(folder, Source("cremad")).to_json()
     assert dataclasses.asdict(row.scores.UA) == scores["UA"]
     assert dataclasses.asdict(row.scores.WA) == scores["WA"]
     assert row.scores.ece == pytest.approx(scores["ece"])

@@ -11,11 +11,11 @@ name = "held-out-people"
 test = ["cremad/1005", "cremad/1010"]
 validation = ["cremad/1002"]
 
-[encoder]
+[features.speech]
 name = "mfcc"
 coefficients = 8
 
-[streams.spectrogram]
+[features.spectrogram]
 name = "spectrogram"
 bins = 16
 hop = 0.02

@@ -400,7 +400,7 @@ def trained(folder, epochs, *, stop=None):
         strategy = Killed(search, after=stop * 3 + 1) if end == stop else search
         scored = {"test": test, "validation": validation}
         try:
-            fit(strategy, train, scored, run, epochs=epochs, batch_size=3, seed=3, say=lambda _: None)
+            fit(strategy, train, scored, run, epochs=epochs, batch_size=3, seed=3)
         except KeyboardInterrupt:
             continue
     return run, search

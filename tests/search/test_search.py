@@ -1,7 +1,6 @@
 """A search from its recipe to what it finds, all of it real and small; killed and gone on with; by one process and by two."""
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -23,16 +22,19 @@ from affekt.inference.recognizer import Recognizer
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.runs.selection import select_epoch
 from affekt.search.folder import Search, searches_in
+from affekt.search.plan import check_search
 from affekt.search.recipe import load_search, shipped_searches
 from affekt.search.report.page import search_page
 from affekt.search.search import SearchUnit, _cells_job, bundles_of, search
 from affekt.training.checkpoint import load_state
+from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe, recipe_of
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.jobs import Job, LocalLauncher, Workers
 from affekt.workflows.train import train
 from tests.conftest import ROOT, shapes_unchecked
 from tests.corpora.trees import iemocap_turn, sound
+from tests.logs import logged
 from tests.search.settings import SEARCH
 from tests.synthetic import environment, make_cremad
 
@@ -56,23 +58,14 @@ def recipe(place, *assignments):
 @pytest.fixture(scope="module")
 def log():
     """The messages that the search of `found` logs."""
-    messages = []
-
-    class Handler(logging.Handler):
-        def emit(self, record):
-            messages.append(record.getMessage())
-
-    logger, handler = logging.getLogger("affekt"), Handler()
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield messages
-    logger.removeHandler(handler)
+    with logged() as messages:
+        yield messages
 
 
 @pytest.fixture(scope="module")
 def found(place, log):  # noqa: ARG001 (logged)
     with shapes_unchecked():
-        (one,) = search(recipe(place), place / "run", say=lambda _: None)
+        (one,) = search(recipe(place), place / "run")
     return one
 
 
@@ -155,7 +148,7 @@ def test_what_is_found_scores_as_its_run_did(found):
     run = found.run("fusion")
     answers = run.predictions(select_epoch(run, run.config["selection"]))["test"]
     right = (answers.argmax(axis=1) == run.labels("test")).mean()
-    assert evaluate(bundle.folder, Source.parse("cremad"))["WA"]["value"] == pytest.approx(right, abs=0.05)
+    assert evaluate(bundle.folder, Source.parse("cremad")).scores.WA.value == pytest.approx(right, abs=0.05)
 
 
 def test_a_page_is_written(found):
@@ -180,7 +173,7 @@ def test_it_says_that_the_architecture_learns_from_the_part_that_selects(found, 
 def test_a_second_call_does_nothing_again(found, place):
     files = {path: path.stat().st_mtime_ns for path in found.folder.rglob("*.npz")}
     rounds = found.rounds
-    search(recipe(place), place / "run", say=lambda _: None)
+    search(recipe(place), place / "run")
     assert {path: path.stat().st_mtime_ns for path in found.folder.rglob("*.npz")} == files
     assert found.rounds == rounds
 
@@ -191,10 +184,10 @@ def test_the_cards_say_how_it_was_found_and_by_which_command(found):
         for branch in ("spectrogram", "recurrent", "fusion")
     )
     assert all("`affekt search sought`" in card for card in (cells, cell, fusion))
-    assert "whose architecture learnt from the validation part" in cells
-    assert f"Recurrent cell {found.chosen}: of 3 candidates the lowest cross-entropy" in cell
-    assert "the perceptron over them, which learnt from the training part" in fusion
-    assert "branches" not in Bundle.open(found.folder / "bundles" / "fusion").section("recipe")
+    assert "whose alphas learned from the validation subset" in cells
+    assert f"Recurrent cell {found.chosen}: of 3 candidates the one with the lowest cross-entropy" in cell
+    assert "the perceptron over them, which was trained on the training subset" in fusion
+    assert "weights_from" not in Bundle.open(found.folder / "bundles" / "fusion").section("recipe")
 
 
 def test_the_device_may_change_between_two_calls(found, place):
@@ -205,19 +198,19 @@ def test_the_device_may_change_between_two_calls(found, place):
 
 
 def test_another_number_of_seeds_in_the_same_folder_is_refused(found, place):  # noqa: ARG001
-    with pytest.raises(BadConfig, match=r"with this number of folds and seeds it would stand in .*seed-1"):
-        search(recipe(place, "repeats=2"), place / "run", say=lambda _: None)
+    with pytest.raises(BadConfig, match=r"with this number of folds and seeds it would be in .*seed-1"):
+        search(recipe(place, "repeats=2"), place / "run")
 
 
 def test_another_recipe_in_the_same_folder_is_refused(found, place):  # noqa: ARG001
     with pytest.raises(BadConfig, match=r"holds a search of other settings \(recurrent\.drawn\)"):
-        search(recipe(place, "recurrent.drawn=3"), place / "run", say=lambda _: None)
+        search(recipe(place, "recurrent.drawn=3"), place / "run")
 
 
 @pytest.mark.slow
 def test_workers_find_the_same(found, place):
     with Workers(2) as launcher:
-        (other,) = search(recipe(place), place / "workers", launcher=launcher, bundles=False, say=lambda _: None)
+        (other,) = search(recipe(place), place / "workers", launcher=launcher, bundles=False)
     assert_equal_searches(other, found)
 
 
@@ -241,7 +234,7 @@ def test_a_killed_search_goes_on_to_the_same(found, place):
         left = -1
         while left != (left := runs()):
             time.sleep(1.0)
-    (other,) = search(recipe(place), place / "killed", bundles=False, say=lambda _: None)
+    (other,) = search(recipe(place), place / "killed", bundles=False)
     assert_equal_searches(other, found)
     assert other.rounds == found.rounds
     assert [len(run.log()) for run in other.runs("recurrent", "candidates").values()] == [
@@ -256,14 +249,14 @@ def test_a_candidate_that_comes_apart_later_keeps_its_earlier_rounds(place, foun
     again = Search(folder)
     dropped = next(iter(set(again.rounds[1].losses) - set(again.rounds[1].kept)))
     again.run("recurrent", "candidates", dropped).mark_diverged("in a later round")
-    search(recipe(place), folder, bundles=False, say=lambda _: None)
+    search(recipe(place), folder, bundles=False)
     assert again.rounds == found.rounds
 
 
 def test_seeds_and_stages_can_be_chosen(place):
     only = recipe(place, "repeats=2", "seed=5", "recurrent.training.epochs=1", "recurrent.halving={first=1}")
     only = replace(only, spectrogram=None, fusion=None)
-    found = search(only, place / "seeds", bundles=False, say=lambda _: None)
+    found = search(only, place / "seeds", bundles=False)
     assert [one.folder.name for one in found] == ["seed-5", "seed-6"]
     assert [one.folder for one in searches_in(place / "seeds")] == [one.folder for one in found]
     drawn = [{name for name in one.runs("recurrent", "candidates") if name.startswith("drawn")} for one in found]
@@ -271,28 +264,28 @@ def test_seeds_and_stages_can_be_chosen(place):
     assert "spectrogram" not in {path.name for path in found[0].folder.iterdir()}
 
 
-def test_half_of_the_training_part_can_train_the_architecture(place, caplog):
+def test_half_of_the_training_part_can_train_the_architecture(place):
     only = recipe(
         place, "spectrogram.search.strategy.learn_alphas_on=half", "spectrogram.search.epochs=1", "spectrogram.random=0"
     )
-    caplog.set_level(logging.INFO, "affekt")
-    search(replace(only, recurrent=None, fusion=None), place / "half", bundles=False, say=lambda _: None)
-    (line,) = (line for line in caplog.messages if "weights learn from" in line)
+    with logged() as messages:
+        search(replace(only, recurrent=None, fusion=None), place / "half", bundles=False)
+    (line,) = (line for line in messages if "weights learn from" in line)
     weights, alphas = map(int, re.findall(r"from (\d+)", line))
     assert weights + alphas == 36
-    assert not any("also selects the epoch" in line for line in caplog.messages)
+    assert not any("also selects the epoch" in line for line in messages)
 
 
 def test_the_fusion_can_be_trained_on_what_the_branches_did_not_hear(found, place):
     made = recipe_of(found.run("fusion"))
     settings = load_recipe_text(place, found, 'subset = "validation"', 'selection = "last"')
-    (run,) = train(settings, place / "unheard", say=lambda _: None)
+    (run,) = train(settings, place / "unheard")
     assert set(run.predictions(1)) == {"test"}
     assert set(run.split.subsets["train"]) == {
         *found.run("fusion").split.subsets["train"],
         *found.run("fusion").split.subsets["validation"],
     }
-    assert made.branches
+    assert made.weights_from
 
 
 def load_recipe_text(place, found, training, selection):
@@ -302,7 +295,7 @@ def load_recipe_text(place, found, training, selection):
 [model]
 name = "emotionnas-fusion"
 
-[branches]
+[weights_from]
 spectrogram = "{found.run("spectrogram", "found").folder}"
 recurrent = "{found.run("recurrent", "candidates", found.chosen).folder}"
 
@@ -322,24 +315,24 @@ def test_training_the_fusion_on_validation_leaves_none_to_choose_by(found, place
 def test_a_fusion_needs_its_branches(place):
     text = SEARCH.partition("[spectrogram]")[0] + '[model]\nname = "emotionnas-fusion"\n[training]\nepochs = 1\n'
     (place / "alone.toml").write_text(text)
-    with pytest.raises(BadConfig, match="name their run folders in \\[branches\\]"):
-        load_recipe(str(place / "alone.toml"))
+    with pytest.raises(BadConfig, match=r"run folders of their weights in \[weights_from\]"):
+        resolve(load_recipe(str(place / "alone.toml")))
 
 
 def test_a_branch_must_be_what_it_is_taken_for(found, place):
     load_recipe_text(place, found, "", "")
     swapped = (place / "fusion.toml").read_text().replace("spectrogram/found", f"recurrent/candidates/{found.chosen}")
     (place / "swapped.toml").write_text(swapped)
-    with pytest.raises(BadConfig, match="trained another model: expected emotionnas-spectrogram"):
-        load_recipe(str(place / "swapped.toml"))
+    with pytest.raises(BadConfig, match="is a run of another model; expected emotionnas-spectrogram"):
+        resolve(load_recipe(str(place / "swapped.toml")))
 
 
 def test_frozen_answers_computed_once_train_the_same_perceptron(found, place):
     """The shortcut over finished branches gives what going through them in every epoch gives."""
     settings = load_recipe_text(place, found, 'strategy = {name = "frozen-fusion"}', 'selection = "last"')
-    (quick,) = train(settings, place / "quick", say=lambda _: None)
+    (quick,) = train(settings, place / "quick")
     slow = load_recipe_text(place, found, "", 'selection = "last"')
-    (whole,) = train(slow, place / "slow", say=lambda _: None)
+    (whole,) = train(slow, place / "slow")
     np.testing.assert_allclose(quick.predictions(2)["test"], whole.predictions(2)["test"], atol=1e-5)
 
 
@@ -357,7 +350,7 @@ def test_a_fusion_can_weigh_every_emotion_alike(found, place, monkeypatch):
         settings = load_recipe_text(
             place, found, f'strategy = {{name = "frozen-fusion", class_weights = {setting}}}', 'selection = "last"'
         )
-        train(settings, place / f"class-weights-{setting}", say=lambda _: None)
+        train(settings, place / f"class-weights-{setting}")
     weighted = [weight for weight in weights if weight is not None]
     assert weighted
     assert len(weighted) == len(weights) / 2
@@ -371,18 +364,18 @@ def test_an_error_in_a_worker_is_the_callers(place):
     cells = bad.random_cells(0, 1)
     job = Job(bad.of_cells("found", cells, 1, 0), place / "apart")
     with pytest.raises(Diverged, match="the training has come apart"):
-        LocalLauncher().run([job], lambda _: None)
+        LocalLauncher().run([job])
     with Workers(1) as launcher:
         with pytest.raises(Diverged, match="the training has come apart"):
-            launcher.run([job], lambda _: None)
-        launcher.run([Job(job.recipe, job.folder, may_diverge=True)], lambda _: None)
+            launcher.run([job])
+        launcher.run([Job(job.recipe, job.folder, may_diverge=True)])
     assert job.run.diverged
 
 
 def test_an_encoder_that_is_not_there_is_noticed_first(place):
-    lacking = replace(recipe(place), encoder={"name": "whisper", "folder": "nowhere"})
+    lacking = recipe(place, "features.speech={name='whisper',folder='nowhere'}")
     with pytest.raises(AffektError, match="nowhere"):
-        search(lacking, place / "lacking", say=lambda _: None)
+        search(lacking, place / "lacking")
     assert not list((place / "lacking").rglob("*.npz"))
 
 
@@ -390,22 +383,22 @@ def test_random_cells_that_come_apart_are_marked_and_end_nothing(place):
     apart = recipe(place, "spectrogram.training.strategy.learning_rate=1e30")
     place_of = SearchUnit(Search(place / "random-apart"), 1, 0)
     job = _cells_job(apart, place_of, "random", apart.random_cells(0, 1), "01")
-    LocalLauncher().run([job], lambda _: None)
+    LocalLauncher().run([job])
     assert job.run.diverged
-    LocalLauncher().run([job], lambda _: None)  # and is not tried again
+    LocalLauncher().run([job])  # and is not tried again
     assert job.run.epochs == []
 
 
 def test_a_worker_that_dies_is_reported(place):
     with Workers(1) as launcher:
         launcher.processes[0].kill()
-        job = Job(recipe(place).of_recipe("known", "gru", 1, 0), place / "dead")
-        with pytest.raises(AffektError, match=r"a worker ended with status -9 .* run the same again"):
-            launcher.run([job], lambda _: None)
+        job = Job(recipe(place).of_cell("known", "gru", 1, 0), place / "dead")
+        with pytest.raises(AffektError, match=r"a worker ended with status -9 .* run the same command again"):
+            launcher.run([job])
 
 
 def test_a_job_travels_as_json(place):
-    job = Job(recipe(place).of_recipe("candidate", "gru", 1, 0), place / "somewhere", until=2, may_diverge=True)
+    job = Job(recipe(place).of_cell("candidate", "gru", 1, 0), place / "somewhere", until=2, may_diverge=True)
     assert Job.from_json(job.to_json()).to_json() == job.to_json()
     assert Job.from_json(job.to_json()) == job
 
@@ -431,16 +424,19 @@ def test_a_job_travels_as_json(place):
 )
 def test_a_bad_search_recipe_is_refused_before_anything_is_computed(place, change, message):
     with pytest.raises(BadConfig, match=re.escape(message)):
-        recipe(place, change)
+        check_search(recipe(place, change))
 
 
 @pytest.mark.parametrize("name", shipped_searches())
 def test_shipped_searches_are_in_order(name):
     assert load_search(name).name == name
+    assert check_search(load_search(name))
 
 
 def test_an_unknown_search_names_those_that_there_are():
-    with pytest.raises(BadConfig, match="there is no search 'emotionnas-cremat'; did you mean 'emotionnas-cremad'"):
+    with pytest.raises(
+        BadConfig, match="search recipe 'emotionnas-cremat' not found; did you mean 'emotionnas-cremad'"
+    ):
         load_search("emotionnas-cremat")
 
 
@@ -455,7 +451,7 @@ def test_the_papers_search_runs_on_iemocaps_layout(place):
                 folder = corpus / f"Session{session}" / "sentences" / "wav" / turn.rpartition("_")[0]
                 sound(folder / f"{turn}.wav", seed=10 * session + number)
     small = [
-        *("encoder={name='mfcc',coefficients=8}", "folds=[2]", "spectrogram.random=0", "spectrogram.known=[]"),
+        *("features.speech={name='mfcc',coefficients=8}", "folds=[2]", "spectrogram.random=0", "spectrogram.known=[]"),
         *("spectrogram.model={cells=3,channels=2,nodes=4,shrink=5}", "spectrogram.search.epochs=1"),
         *(
             "spectrogram.training.epochs=1",
@@ -465,7 +461,7 @@ def test_the_papers_search_runs_on_iemocaps_layout(place):
         *("recurrent.candidates=['id1008530']", "recurrent.random=0", "recurrent.known=[]", "fusion.training.epochs=1"),
     ]
     paper = replace(load_search("emotionnas-iemocap", small), corpora=(Source("iemocap", str(corpus)),))
-    (one,) = search(paper, place / "paper", bundles=False, say=lambda _: None)
+    (one,) = search(paper, place / "paper", bundles=False)
     split = one.run("fusion").split
     assert {part: len(ids) for part, ids in split.subsets.items()} == {"train": 16, "validation": 8, "test": 8}
     assert {key.split("_")[-1][0] for key in split.subsets["validation"]} == {"F"}
@@ -475,7 +471,7 @@ def test_the_papers_search_runs_on_iemocaps_layout(place):
 def test_torchrun_is_refused(place, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(BadConfig, match="without torchrun, and with --workers"):
-        search(recipe(place), place / "none", say=lambda _: None)
+        search(recipe(place), place / "none")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 
 from affekt.config import decode
 from affekt.features.augment import Alteration, Augmentation, Masking
+from affekt.training.plan import resolve
 from affekt.training.recipe import Recipe, TrainingConfig
 from affekt.training.supervised import SupervisedConfig
 from tests.conftest import ROOT
@@ -49,5 +50,5 @@ def test_every_setting_is_documented_with_its_default(kind, after):
 def test_the_recipe_that_is_shown_is_one():
     (shown,) = re.findall(r"```toml\n(name = .*?)```", TEXT, re.DOTALL)
     recipe = decode(Recipe, tomllib.loads(shown), "docs/training.md")
-    assert recipe.build_protocol().has_validation
-    assert recipe.model_class()[1].dim == 64
+    assert resolve(recipe).protocol.has_validation
+    assert resolve(recipe).model.config.dim == 64

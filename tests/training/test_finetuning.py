@@ -66,7 +66,7 @@ def trained(folder, *, stop=0, epochs=3, dataset=None, **settings):
         model = tuned()
         strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2, averaging=0.9, **settings))
         test = log_mel(3, seed=1)
-        fit(strategy, train, {"test": test}, run, epochs=end, batch_size=4, seed=3, say=lambda _: None)
+        fit(strategy, train, {"test": test}, run, epochs=end, batch_size=4, seed=3)
     return run, strategy
 
 
@@ -136,7 +136,7 @@ def test_a_teacher_is_imitated_and_then_left_behind():
     model = tuned(imitates=5)
     model.set_teacher(*data.only(TEACHER).statistics()[TEACHER])
     strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2), forward=Distilling(model))
-    losses = [strategy.step(data.batch(range(12)), 0.0)["imitation"] for _ in range(30)]
+    losses = [strategy.step(data.batch(range(12)), 0.0)["distillation"] for _ in range(30)]
     assert losses[-1] < losses[0]
     plain = tuned()
     plain.load(strategy.weights())

@@ -1,5 +1,6 @@
 """The loop: what is killed goes on to the very same weights, and several processes train one model."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from affekt.runs.selection import select_epoch
 from affekt.training.dataset import Dataset
 from affekt.training.loop import drawn, fit
 from affekt.training.supervised import Supervised, SupervisedConfig
+from tests.logs import logged
 
 EMOTIONS = ("angry", "happy", "sad")
 BUSY = SupervisedConfig(
@@ -72,7 +74,7 @@ def trained(folder, epochs, *, stop=None, config=BUSY):
         if end == stop:
             strategy = Killed(strategy, after=stop * 3 + 1)
         try:
-            fit(strategy, train, {"test": test}, run, epochs=epochs, batch_size=8, seed=3, say=lambda _: None)
+            fit(strategy, train, {"test": test}, run, epochs=epochs, batch_size=8, seed=3)
         except KeyboardInterrupt:
             continue
     return run, strategy
@@ -141,23 +143,20 @@ HOPELESS = SupervisedConfig(learning_rate=1e-9, averaging=0.9)  # no epoch is be
 def stopped(folder, *, patience=2, epochs=9, killed_after=None, config=HOPELESS):
     """Train with a validation part; `killed_after` steps the process dies, and another goes on."""
     train, test, validation = corpus(), corpus(9, seed=1), corpus(9, seed=2)
-    said = []
     for after in [killed_after, None] if killed_after else [None]:
         run = start(folder, train, test, validation=validation)
         strategy = Supervised(small_model(), config)
         asked = strategy if after is None else Killed(strategy, after)
         scored = {"test": test, "validation": validation}
-        try:
-            fit(asked, train, scored, run, epochs=epochs, batch_size=8, seed=3, patience=patience, say=said.append)
-        except KeyboardInterrupt:
-            continue
-    return run, strategy, said
+        with contextlib.suppress(KeyboardInterrupt), logged() as messages:
+            fit(asked, train, scored, run, epochs=epochs, batch_size=8, seed=3, patience=patience)
+    return run, strategy, messages
 
 
 def test_training_ends_when_validation_no_longer_betters(tmp_path):
-    run, _, said = stopped(tmp_path)
+    run, _, messages = stopped(tmp_path)
     assert run.epochs == [1, 2, 3]
-    assert said[-1] == "no better UA on the validation part for 2 epochs: ended after epoch 3"
+    assert messages[-1] == "no better UA on the validation subset for 2 epochs: stopped after epoch 3"
     assert stopped(tmp_path)[0].epochs == [1, 2, 3]  # asked again, it does nothing
 
 
@@ -208,7 +207,7 @@ def test_the_test_parts_labels_decide_nothing_but_the_papers_rule(tmp_path):
         run = start(tmp_path / name, train, test, validation=validation)
         strategy = Supervised(small_model(), SupervisedConfig(learning_rate=1e-2))
         scored = {"test": test, "validation": validation}
-        fit(strategy, train, scored, run, epochs=12, batch_size=8, seed=3, patience=8, say=lambda _: None)
+        fit(strategy, train, scored, run, epochs=12, batch_size=8, seed=3, patience=8)
         chosen[name] = {rule: select_epoch(run, rule) for rule in ("last", "validation", "paper")}
         weights[name] = strategy.weights()
     assert all(torch.equal(value, weights["wrong"][name]) for name, value in weights["right"].items())
@@ -218,11 +217,11 @@ def test_the_test_parts_labels_decide_nothing_but_the_papers_rule(tmp_path):
 
 
 def test_an_epochs_line_fits_the_terminal_and_does_not_tell_the_test_score(tmp_path):
-    _, _, said = stopped(tmp_path, patience=0, epochs=10)
+    _, _, messages = stopped(tmp_path, patience=0, epochs=10)
     pattern = r"epoch [ \d]\d/10  loss \d\.\d{3}  validation UA +\d+\.\d%  \d+\.\d s(, \d+ s left)?"
-    assert len(said) == 10
-    assert all(re.fullmatch(pattern, line) for line in said)
-    assert "left" not in said[-1]
+    assert len(messages) == 10
+    assert all(re.fullmatch(pattern, line) for line in messages)
+    assert "left" not in messages[-1]
 
 
 def test_a_training_that_comes_apart_says_so(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from affekt.models.base import FeatureSpec
+from affekt.training.plan import resolve
 from affekt.training.recipe import RECIPES, load_recipe, shipped_recipes
 from affekt.workflows.training_data import TrainingData
 
@@ -30,7 +31,7 @@ def commands(name):
 
 
 def parameters(recipe, dim):
-    model = recipe.build_model({"speech": FeatureSpec(dim, 50.0)}, recipe.label_set([]).emotions)
+    model = resolve(recipe).build_model({"speech": FeatureSpec(dim, 50.0)}, recipe.label_set([]).emotions)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -45,7 +46,7 @@ def test_at_the_papers_sizes_it_is_the_papers_model(name):
 
 
 def test_the_baseline_differs_by_its_attention_alone():
-    ours, baseline = (load_recipe(name).resolved() for name in PAIR)
+    ours, baseline = (resolve(load_recipe(name)).config() for name in PAIR)
     attention = {"name", "factor", "scales", "mask_window_padding", "scale_operator", "mixer", "upsampling"}
     for settings in (ours, baseline):
         settings["model"] = {key: value for key, value in settings["model"].items() if key not in attention}
@@ -59,7 +60,7 @@ def test_the_commands_in_its_comments_work(name):
     (words,) = commands(name)
     recipe = load_recipe(words[0], words[1:])
     assert recipe.name == name
-    assert recipe.build_protocol().has_validation
+    assert resolve(recipe).protocol.has_validation
     assert asdict(recipe.training) == asdict(load_recipe(name).training)
 
 
@@ -72,7 +73,7 @@ def test_the_rows_in_its_comments_are_of_the_same_split(name):
         assert row.name != name
         assert (row.protocol, row.folds, row.selection) == (recipe.protocol, recipe.folds, recipe.selection)
         assert row.training.strategy == recipe.training.strategy
-        assert set(row.taken) <= set(recipe.taken)
+        assert set(resolve(row).streams) <= set(resolve(recipe).streams)
 
 
 @pytest.mark.parametrize("name", PAIR)
@@ -80,10 +81,10 @@ def test_its_protocols_on_the_corpus_itself(name, cremad, monkeypatch):
     monkeypatch.setenv("AFFEKT_DATA", str(cremad.parent))
     (words,) = commands(name)
     recipe, apart = load_recipe(name), load_recipe(words[0], words[1:])
-    material = TrainingData.read(recipe, lambda _: None)
-    ((_, random),) = material.folds(recipe)
+    data = TrainingData.read(recipe)
+    ((_, random),) = data.folds(resolve(recipe))
     assert not random.speaker_independent
-    assert len(random.subsets["test"]) == len(material.utterances) // 5
-    ((_, split),) = material.folds(apart)
+    assert len(random.subsets["test"]) == len(data.utterances) // 5
+    ((_, split),) = data.folds(resolve(apart))
     assert split.speaker_independent
     assert set(split.subsets) == {"train", "validation", "test"}

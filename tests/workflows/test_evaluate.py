@@ -16,6 +16,7 @@ from affekt.runs.selection import RULES, select_epoch
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.train import train
+from tests.logs import logged
 from tests.synthetic import ACTORS, environment, make_folder, make_place
 
 SETTINGS = [
@@ -54,11 +55,11 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(place):
     """Three folds, each with two seeds."""
-    return train(load_recipe(str(place / "made.toml"), SETTINGS), place / "runs", say=lambda _: None)
+    return train(load_recipe(str(place / "made.toml"), SETTINGS), place / "runs")
 
 
 def scored(folder, corpus="cremad", **settings):
-    return evaluate(folder, Source.parse(corpus), say=lambda _: None, **settings)
+    return evaluate(folder, Source.parse(corpus), **settings).to_json()
 
 
 def pooled(runs, rule):
@@ -158,9 +159,9 @@ def test_a_corpus_that_was_not_trained_on_is_scored_by_the_runs_weights(place, r
 
 def test_emotions_that_the_model_does_not_know_are_left_out_aloud(place, runs):
     make_folder(place / "more", [f"anna/{emotion}/{n}.wav" for emotion in ("happy", "bored", "sad") for n in range(2)])
-    said = []
-    scores = evaluate(runs[0].folder, Source("folder", str(place / "more")), say=said.append)
-    assert said[0] == "more: 4 utterances of 1 speaker; 2 of other emotions (bored) left out"
+    with logged() as messages:
+        scores = evaluate(runs[0].folder, Source("folder", str(place / "more"))).to_json()
+    assert messages[0] == "more: 4 utterances of 1 speaker; 2 of other emotions (bored) left out"
     assert scores["utterances"] == 4
     assert set(scores["recall"]) == {"happy", "sad"}
 
@@ -168,8 +169,8 @@ def test_emotions_that_the_model_does_not_know_are_left_out_aloud(place, runs):
 def test_runs_of_different_trainings_are_not_thrown_together(place, runs, tmp_path):
     shutil.copytree(runs[0].folder, tmp_path / "both" / "one")
     other = load_recipe(str(place / "made.toml"), [*SETTINGS, "folds=[1]", "repeats=1", "training.epochs=1"])
-    train(other, tmp_path / "both" / "two", say=lambda _: None)
-    with pytest.raises(BadConfig, match=r"one and .*two are of different trainings: name the folder of one"):
+    train(other, tmp_path / "both" / "two")
+    with pytest.raises(BadConfig, match=r"one and .*two are runs of different trainings"):
         scored(tmp_path / "both")
 
 
@@ -178,23 +179,23 @@ def test_a_part_may_not_be_smaller_than_it_was(runs, tmp_path):
     folder.mkdir(parents=True)
     stem = runs[0].split.subsets["train"][0].removeprefix("cremad/")
     (folder / f"{stem}.wav").touch()
-    with pytest.raises(BadCorpus, match=r"lacks 24 of the 24 utterances of the test part, first cremad/1.*: give"):
-        evaluate(runs[0].folder, Source("cremad", str(tmp_path / "cremad")), say=lambda _: None)
+    with pytest.raises(BadCorpus, match=r"lacks 24 of the 24 utterances of the test subset, first cremad/1.*: give"):
+        evaluate(runs[0].folder, Source("cremad", str(tmp_path / "cremad")))
 
 
 def test_what_cannot_be_selected_is_said(place, tmp_path):
     recipe = load_recipe(str(place / "made.toml"), ["protocol.validation=[]", "training.epochs=1", "probes=[]"])
-    (run,) = train(recipe, tmp_path / "run", say=lambda _: None)
+    (run,) = train(recipe, tmp_path / "run")
     with pytest.raises(BadConfig, match="needs predictions on the validation set"):
         scored(run.folder, selection="validation")
     assert list(scored(run.folder)["by_selection"]) == ["last", "paper"]
-    with pytest.raises(BadConfig, match="is no training's folder: a bundle's epoch was chosen when it was made"):
+    with pytest.raises(BadConfig, match="is not a run folder"):
         scored("default", selection="last")
 
 
 def test_a_training_can_be_scored_while_it_goes_on(place, tmp_path):
     recipe = load_recipe(str(place / "made.toml"), ["training.epochs=1", "probes=[]"])
-    (run,) = train(recipe, tmp_path / "run", say=lambda _: None)
+    (run,) = train(recipe, tmp_path / "run")
     run.checkpoint_path.unlink()
     (run.folder / "predictions" / ".0002.temporary.npz").write_bytes(b"half")
     assert scored(run.folder)["utterances"] == 24

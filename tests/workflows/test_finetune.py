@@ -23,12 +23,14 @@ from affekt.evaluation.calibration import average_at_temperature, fit_temperatur
 from affekt.inference.recognizer import Recognizer
 from affekt.reports.card import card
 from affekt.runs.folder import Run
+from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.finetune import finetuning_recipe
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.conftest import shapes_unchecked
+from tests.logs import logged
 from tests.synthetic import environment, make_folder, make_place, quick_export
 
 SMALL = ["training.threads=1", "training.epochs=2"]
@@ -60,7 +62,7 @@ def start(place):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
         recipe = load_recipe(str(place / "made.toml"), ["probes=[]", "temperature=fitted"])
-        return make_bundle(recipe, train(recipe, place / "start-run", say=lambda _: None), place / "start")
+        return make_bundle(recipe, train(recipe, place / "start-run"), place / "start")
 
 
 def fine_tuned(start, place, settings=SMALL, source="", name="mine"):
@@ -69,8 +71,8 @@ def fine_tuned(start, place, settings=SMALL, source="", name="mine"):
     recipe = finetuning_recipe(str(start.folder), sources, name, list(settings))
     folder = place / f"run-{name}"
     shutil.rmtree(folder, ignore_errors=True)
-    runs = train(recipe, folder, say=lambda _: None)
-    return recipe, runs, make_bundle(recipe, runs, place / name, say=lambda _: None)
+    runs = train(recipe, folder)
+    return recipe, runs, make_bundle(recipe, runs, place / name)
 
 
 def probabilities(bundle, utterances):
@@ -101,6 +103,20 @@ def test_one_command_makes_a_bundle_that_recognises(start, place, capsys):
     assert f"Fine-tuned from {start.id} on calls" in text
     assert bundle.results["agreement"] < 1e-4
     assert {path.name for path in output.iterdir()} >= {"split.json", "results.json", "LICENSE.whisper"}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("settings", [SMALL, TUNED])
+def test_one_command_reads_its_data_once_and_opens_its_bundle_once(start, place, tmp_path, monkeypatch, settings):
+    opened, read = [], []
+    open_bundle, read_source = Bundle.open, Source.read
+    monkeypatch.setattr(Bundle, "open", staticmethod(lambda *args: opened.append(args) or open_bundle(*args)))
+    monkeypatch.setattr(Source, "read", lambda source: read.append(source) or read_source(source))
+    corpus, folder = f"folder:{place / 'calls'}", tmp_path / "new"
+    command(settings, str(start.folder), [corpus], run=tmp_path / "run", output=folder)
+    assert len(read) == 1
+    assert opened.count((str(start.folder),)) == 1
+    assert {str(args[0]) for args in opened} - {str(start.folder)} == {str(folder), str(tmp_path / ".new.building")}
 
 
 @pytest.mark.usefixtures("quick")
@@ -191,8 +207,8 @@ def test_who_was_heard_before_is_no_new_speaker(start, place):
     assert run.split.verdict == "speaker-independent"
     merged = [*SMALL, "labels=six"]
     _, _, again = fine_tuned(start, place, merged, f"folder:{make_six(place)}", "again")
-    scores = evaluate(again.folder, Source("cremad"), say=lambda _: None)
-    assert scores["protocol"].startswith("a corpus that was heard before fine-tuning: all 72")
+    scores = evaluate(again.folder, Source("cremad")).to_json()
+    assert scores["protocol"].startswith("a corpus that was trained on before fine-tuning: all 72")
     assert not scores["speaker_independent"]
 
 
@@ -219,7 +235,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(start, place, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "wedding.jpg").write_text("dear")
     for output in (tmp_path / "photos", tmp_path / "photos" / "wedding.jpg"):
-        with pytest.raises(BadOutput, match="is there, is no bundle, and would be replaced"):
+        with pytest.raises(BadOutput, match="exists and is not a bundle"):
             command(SMALL, str(start.folder), [f"folder:{place / 'calls'}"], run=tmp_path / "run", output=output)
     assert (tmp_path / "photos" / "wedding.jpg").read_text() == "dear"
     assert not (tmp_path / "run").exists()
@@ -228,7 +244,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(start, place, tmp_path):
 @pytest.mark.parametrize(
     ("clips", "message"),
     [
-        (["happy/1.wav", "sad/1.wav", "angry/1.wav"], "3 utterances are too few to learn from .*: expected 10 or more"),
+        (["happy/1.wav", "sad/1.wav", "angry/1.wav"], "3 utterances are too few to train on .*: expected 10 or more"),
         ([f"anna/happy/{n}.wav" for n in range(12)], "all 12 utterances are happy: expected .* two emotions"),
         ([], r"holds no utterance of a folder of recordings"),
     ],
@@ -248,7 +264,7 @@ def test_a_file_that_cannot_be_read_is_named_before_training(start, place, tmp_p
     (tmp_path / "calls" / "ben" / "sad" / "1.wav").write_bytes(b"no sound at all")
     recipe = finetuning_recipe(str(start.folder), [Source("folder", str(tmp_path / "calls"))], "x", SMALL)
     with pytest.raises(BadCorpus, match=r"1 of \d+ utterances have no whisper: calls ben/sad/1\.wav"):
-        train(recipe, tmp_path / "run", say=lambda _: None)
+        train(recipe, tmp_path / "run")
 
 
 def test_the_fold_is_one_in_which_every_emotion_is_learnt_and_scored(tmp_path):
@@ -259,7 +275,7 @@ def test_the_fold_is_one_in_which_every_emotion_is_learnt_and_scored(tmp_path):
     make_folder(tmp_path / "data", clips)
     recipe = finetuning_recipe("default", [Source("folder", str(tmp_path / "data"))], "x")
     utterances = recipe.sources[0].read()
-    split = recipe.build_protocol().folds(utterances)[recipe.folds[0] - 1]
+    split = resolve(recipe).protocol.folds(utterances)[recipe.folds[0] - 1]
     bored = [{one.split("/")[1] for one in split.subsets[part] if "/bored/" in one} for part in ("train", "test")]
     assert all(bored)
 
@@ -268,13 +284,15 @@ def test_the_fold_is_one_in_which_every_emotion_is_learnt_and_scored(tmp_path):
 def test_an_emotion_that_cannot_be_learnt_or_scored_is_said(start, tmp_path):
     clips = [f"{p}/{e}/{n}.wav" for p in ("anna", "ben", "cem") for e in ("happy", "sad") for n in range(3)]
     make_folder(tmp_path / "data", [*clips, "anna/bored/1.wav"])
-    said = []
+    lines = []
     for person, name in (("anna", "unlearnt"), ("ben", "unscored")):
         settings = [*SMALL, f'protocol={{name="held-out-people",test=["data/{person}"]}}', "folds=[]"]
         recipe = finetuning_recipe(str(start.folder), [Source("folder", str(tmp_path / "data"))], name, settings)
-        runs = train(recipe, tmp_path / name, say=said.append)
-    assert sum("nothing to learn bored from" in line for line in said) == 1
-    bundle = make_bundle(recipe, runs, tmp_path / "unscored-bundle", say=lambda _: None)
+        with logged() as messages:
+            runs = train(recipe, tmp_path / name)
+        lines += messages
+    assert sum("is bored, so it cannot be learned" in line for line in lines) == 1
+    bundle = make_bundle(recipe, runs, tmp_path / "unscored-bundle")
     assert "data: the test set has no utterance of bored" in bundle.file("README.md").read_text(encoding="utf-8")
 
 
@@ -282,20 +300,20 @@ def test_an_encoder_per_seed_makes_no_bundle(start, place, tmp_path):
     recipe = finetuning_recipe(str(start.folder), [Source("folder", str(place / "calls"))], "x", [*TUNED, "repeats=2"])
     message = "trains an encoder per seed, and a bundle has one: set repeats = 1"
     with pytest.raises(BadConfig, match=message):
-        train(recipe, tmp_path / "run", one_model=True, say=lambda _: None)
+        train(recipe, tmp_path / "run", one_model=True)
     assert not (tmp_path / "run").exists()
-    runs = train(recipe, tmp_path / "run", say=lambda _: None)
+    runs = train(recipe, tmp_path / "run")
     with pytest.raises(BadConfig, match=message):
-        make_bundle(recipe, runs, tmp_path / "bundle", say=lambda _: None)
+        make_bundle(recipe, runs, tmp_path / "bundle")
 
 
 def test_folds_are_scored_together_and_make_no_bundle(start, place, tmp_path):
     words = ["training.threads=1", "training.epochs=1", "folds=[]"]
     corpus = f"folder:{place / 'calls'}"
-    with pytest.raises(BadConfig, match=r"has 4 folds, of which no one model comes: choose one, such as folds=\[1\]"):
+    with pytest.raises(BadConfig, match=r"has 4 folds, which make no single model: choose one, such as folds=\[1\]"):
         command(words, str(start.folder), [corpus], run=tmp_path / "run", output=tmp_path / "bundle")
     command(words, str(start.folder), [corpus], run=tmp_path / "run")
-    scores = evaluate(tmp_path / "run", Source.parse(corpus), say=lambda _: None)
+    scores = evaluate(tmp_path / "run", Source.parse(corpus)).to_json()
     assert scores["utterances"] == 32
     assert [run["fold"] for run in scores["runs"]] == ["1 of 4", "2 of 4", "3 of 4", "4 of 4"]
 
@@ -333,7 +351,7 @@ def test_a_command_that_is_killed_anywhere_goes_on_to_the_same_weights(place, tm
     last = subprocess.run([*KILLED, *words], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
     assert "computing" not in last.stdout
     assert all(len(line) <= 100 for line in last.stdout.splitlines() if line.startswith("epoch"))
-    (whole,) = train(load_recipe(words[0], words[1:3]), tmp_path / "whole", say=lambda _: None)
+    (whole,) = train(load_recipe(words[0], words[1:3]), tmp_path / "whole")
     broken = Run(tmp_path / "run")
     assert broken.epochs == whole.epochs
     np.testing.assert_array_equal(broken.predictions(6)["test"], whole.predictions(6)["test"])

@@ -1,20 +1,24 @@
 """From a corpus to a bundle with more than one stream: sound and words, words alone. All of it real and small."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from affekt.bundle.pipeline import rebuild
 from affekt.corpora.source import Source
-from affekt.errors import BadBundle, BadConfig, BadCorpus
+from affekt.errors import BadBundle, BadConfig
 from affekt.inference.recognizer import Recognizer
 from affekt.reports.card import card
+from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.make_bundle import make_bundle
-from affekt.workflows.predict import answered, predict_torch, text_encoders
+from affekt.workflows.predict import predict_onnx, predict_torch, text_encoders
 from affekt.workflows.train import train
-from affekt.workflows.training_data import TrainingData, dataset
+from affekt.workflows.training_data import TrainingData, build_datasets
 from tests.conftest import shapes_unchecked
+from tests.logs import logged
 from tests.synthetic import environment, make_cremad
 
 RECIPE = """
@@ -27,11 +31,11 @@ seed = 1
 name = "held-out-people"
 test = ["cremad/1005", "cremad/1010"]
 
-[encoder]
+[features.speech]
 name = "mfcc"
 coefficients = 8
 
-[streams.text]
+[features.text]
 name = "glove"
 folder = "words"
 
@@ -70,41 +74,41 @@ def recipe(place, *assignments):
 
 @pytest.fixture(scope="module")
 def run(place):
-    (run,) = train(recipe(place), place / "run", say=lambda _: None)
+    (run,) = train(recipe(place), place / "run")
     return run
 
 
 @pytest.fixture(scope="module")
 def made(place, run):
     with shapes_unchecked():
-        return make_bundle(recipe(place), [run], place / "bundle", say=lambda _: None)
+        return make_bundle(recipe(place), [run], place / "bundle")
 
 
 def test_words_know_their_tokens_in_a_batch(place):
-    chosen = recipe(place)
-    material = TrainingData.read(chosen, lambda _: None)
-    data = dataset(chosen, chosen.build_encoders(), material, list(material.utterances)[:6], None)
+    plan = resolve(recipe(place))
+    everything = TrainingData.read(plan.recipe)
+    ((_, split),) = everything.folds(plan)
+    data = build_datasets(plan, plan.build_features(), everything, split).train
     batch = data.batch([0, 1])
     words = batch.streams["text"].word_index
     for one, place_of in zip(data.ids[:2], words, strict=True):
-        text = material.utterances[one].text.split()
+        text = everything.utterances[one].text.split()
         assert sorted(set(place_of.tolist()) - {-1}) == list(range(len(text)))
     assert data.only("text").batch([0]).streams.keys() == {"text"}
 
 
 @pytest.mark.slow
 def test_a_bundle_of_sound_and_words_answers_as_torch(place, run, made):
-    material = TrainingData.read(recipe(place), lambda _: None)
-    utterances = material.of(run.split.subsets["test"])
-    theirs = answered(made, utterances)
+    utterances = TrainingData.read(recipe(place)).select(run.split.subsets["test"])
+    theirs = predict_onnx(made, utterances)
     np.testing.assert_allclose(predict_torch(rebuild(made), text_encoders(made), utterances), theirs, atol=1e-4)
     # Weights are rounded to 16 bits in a bundle, so that it differs from its run a little.
     np.testing.assert_allclose(theirs, run.predictions(2)["test"], atol=0.02)
-    assert made.config["streams"]["text"] == {"name": "glove", "folder": "words"}
+    assert made.config["features"]["text"] == {"name": "glove", "folder": "words"}
 
 
 def test_it_is_scored_like_any_other_and_its_card_says_what_it_takes(made):
-    scores = evaluate(made.folder, Source.parse("cremad"), say=lambda _: None)
+    scores = evaluate(made.folder, Source.parse("cremad")).to_json()
     assert scores["utterances"] == 24
     text = made.file("README.md").read_text()
     assert text == card(made)
@@ -118,34 +122,30 @@ def test_the_recogniser_says_that_it_has_no_words(made):
 
 @pytest.mark.slow
 def test_words_alone_need_no_sound(place):
-    alone = recipe(place, "model.modalities=text", "encoder={}")
-    assert alone.taken == ("text",)
-    (run,) = train(alone, place / "alone", say=lambda _: None)
+    alone = replace(recipe(place, "model.modalities=text"), features={"text": {"name": "glove", "folder": "words"}})
+    assert resolve(alone).streams == ("text",)
+    (run,) = train(alone, place / "alone")
     assert run.predictions(2)["test"].shape == (24, 6)
     with shapes_unchecked():
-        bundle = make_bundle(alone, [run], place / "alone-bundle", say=lambda _: None)
-    assert evaluate(bundle.folder, Source.parse("cremad"), say=lambda _: None)["utterances"] == 24
+        bundle = make_bundle(alone, [run], place / "alone-bundle")
+    assert evaluate(bundle.folder, Source.parse("cremad")).scores.utterances == 24
 
 
 def test_a_stream_that_the_settings_leave_out_is_said_aloud(place):
-    lines = []
-    train(recipe(place, "model.modalities=speech", "training.epochs=1"), place / "speech", say=lines.append)
-    assert "mcsan-small does without text with these settings" in lines
+    with logged() as messages:
+        train(recipe(place, "model.modalities=speech", "training.epochs=1"), place / "speech")
+    assert "mcsan-small does not use text with these settings" in messages
 
 
 def test_streams_that_do_not_fit_the_model_are_refused(place):
-    with pytest.raises(
-        BadConfig, match=r"mcsan-small takes the stream text, which nothing fills: give \[streams.text\]"
-    ):
-        recipe(place, "streams={}")
-    with pytest.raises(BadConfig, match="mcsan-small takes no stream speaker"):
-        recipe(place, "streams.speaker.name=mfcc")
-    with pytest.raises(BadConfig, match="the stream speech is filled by glove, which is made of text"):
-        recipe(place, "encoder={name='glove', folder='words'}")
-    with pytest.raises(BadConfig, match=r"streams.speech: the stream speech is filled by \[encoder\]"):
-        recipe(place, "streams.speech.name=mfcc")
+    with pytest.raises(BadConfig, match=r"no feature provides it: add \[features\.text\]"):
+        resolve(replace(recipe(place), features={"speech": {"name": "mfcc"}}))
+    with pytest.raises(BadConfig, match=r"features\.speaker: mcsan-small has no such stream"):
+        resolve(recipe(place, "features.speaker.name=mfcc"))
+    with pytest.raises(BadConfig, match=r"features\.speech: glove takes text"):
+        resolve(recipe(place, "features.speech={name='glove', folder='words'}"))
     with pytest.raises(BadConfig, match="no preset 'smal'; did you mean 'small'"):
-        recipe(place, "model.name=mcsan-smal")
+        resolve(recipe(place, "model.name=mcsan-smal"))
 
 
 def test_utterances_without_words_are_counted(place, tmp_path):
@@ -161,12 +161,27 @@ def test_utterances_without_words_are_counted(place, tmp_path):
     with pytest.raises(
         BadCorpus, match=r"1 of \d+ utterances have no glove: .* 3: it has no text; affekt corpus trans"
     ):
-        train(words, tmp_path / "run", say=lambda _: None)
+        train(words, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ("encoder.name=mfcc", "features.speech"),
+        ("streams.text.name=glove", "features"),
+        ("branches.recurrent=runs", "weights_from"),
+        ("training.part=train", "subset"),
+        ("training.optimisation.clip=1.0", "strategy"),
+    ],
+)
+def test_an_old_key_is_refused_with_its_new_name(place, setting, name):
+    with pytest.raises(BadConfig, match=f"was renamed to '{name}'"):
+        recipe(place, setting)
 
 
 @pytest.mark.slow
 def test_whatever_is_made_of_the_waveform_stands_in_the_graph(place):
-    spectrogram = "streams={spectrogram={name='spectrogram',hop=0.02,bins=16}}"
+    spectrogram = "features.spectrogram={name='spectrogram',hop=0.02,bins=16}"
     both = recipe(
         place,
         spectrogram,
@@ -174,10 +189,10 @@ def test_whatever_is_made_of_the_waveform_stands_in_the_graph(place):
         "model.spectrogram={frames=32,shrink=2,input_dim=16,channels=4,genotype='darts-v1'}",
         "model.recurrent={frames=4,stride=25,hidden=8,layers=1}",
     )
-    assert both.taken == ("spectrogram", "speech")
-    (run,) = train(both, place / "both", say=lambda _: None)
+    assert resolve(both).streams == ("spectrogram", "speech")
+    (run,) = train(both, place / "both")
     with shapes_unchecked():
-        bundle = make_bundle(both, [run], place / "both-bundle", say=lambda _: None)
+        bundle = make_bundle(both, [run], place / "both-bundle")
     assert bundle.config["lengths"] == {"spectrogram": 32, "speech": 4}
     assert "The stream spectrogram has 32 frames" in bundle.file("README.md").read_text()
     row = Recognizer.load(bundle.folder)(next((place / "cremad" / "AudioWAV").glob("*.wav")))

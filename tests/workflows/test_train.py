@@ -16,11 +16,13 @@ from affekt.features.store import FeatureStore
 from affekt.inference.recognizer import Recognizer
 from affekt.reports.card import card
 from affekt.runs.folder import Run
+from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.conftest import shapes_unchecked
+from tests.logs import logged
 from tests.synthetic import environment, make_cremad, make_place, quick_export
 
 
@@ -36,23 +38,25 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def said():
-    return []
+def messages():
+    """The messages that the training of `run` logs."""
+    with logged() as messages:
+        yield messages
 
 
 @pytest.fixture(scope="module")
-def run(place, said):
-    (run,) = train(load_recipe(str(place / "made.toml")), place / "run", say=said.append)
+def run(place, messages):  # noqa: ARG001 (logged)
+    (run,) = train(load_recipe(str(place / "made.toml")), place / "run")
     return run
 
 
 @pytest.fixture(scope="module")
 def made(place, run):
     with shapes_unchecked():
-        return make_bundle(load_recipe(str(place / "made.toml")), [run], place / "bundle", say=lambda _: None)
+        return make_bundle(load_recipe(str(place / "made.toml")), [run], place / "bundle")
 
 
-def test_a_run_folder_holds_all_that_scores_derive_from(run, said):
+def test_a_run_folder_holds_all_that_scores_derive_from(run, messages):
     assert Run(run.folder).epochs == [1, 2, 3]
     assert set(run.predictions(3)) == {"test", "validation"}
     assert run.predictions(3)["test"].shape == (24, 6)
@@ -60,22 +64,22 @@ def test_a_run_folder_holds_all_that_scores_derive_from(run, said):
     assert run.split.speaker_independent
     assert not {id.split("_")[0] for id in run.split.subsets["train"]} & {"cremad/1005", "cremad/1010", "cremad/1002"}
     assert run.config["training"]["epochs"] == 3
-    assert any("speaker-independent" in line and run.split.hash in line for line in said)
+    assert any("speaker-independent" in line and run.split.hash in line for line in messages)
 
 
 def test_training_again_repeats_nothing(place, run):
-    lines = []
     before = (run.folder / "log.jsonl").read_text()
-    train(load_recipe(str(place / "made.toml")), run.folder, say=lines.append)
-    assert any("after epoch 3 of 3" in line for line in lines)
-    assert not any("computing" in line for line in lines)
+    with logged() as messages:
+        train(load_recipe(str(place / "made.toml")), run.folder)
+    assert any("after epoch 3 of 3" in line for line in messages)
+    assert not any("computing" in line for line in messages)
     assert (run.folder / "log.jsonl").read_text() == before
 
 
 def test_training_is_bit_identical(place, run):
-    (again,) = train(load_recipe(str(place / "made.toml")), place / "again", say=lambda _: None)
+    (again,) = train(load_recipe(str(place / "made.toml")), place / "again")
     np.testing.assert_array_equal(run.predictions(3)["test"], again.predictions(3)["test"])
-    (other,) = train(load_recipe(str(place / "made.toml"), ["seed=2"]), place / "other", say=lambda _: None)
+    (other,) = train(load_recipe(str(place / "made.toml"), ["seed=2"]), place / "other")
     assert (run.predictions(3)["test"] != other.predictions(3)["test"]).any()
 
 
@@ -104,7 +108,7 @@ def test_an_interrupted_bundle_does_not_stand_where_a_bundle_is_expected(made, p
     recipe = load_recipe(str(place / "made.toml"), ["name=other"])
     for folder in (made.folder, place / "new-bundle"):
         with pytest.raises(KeyboardInterrupt):
-            make_bundle(recipe, [run], folder, say=lambda _: None)
+            make_bundle(recipe, [run], folder)
     assert Bundle.open(made.folder).id == made.id
     assert not (place / "new-bundle").exists()
 
@@ -112,10 +116,10 @@ def test_an_interrupted_bundle_does_not_stand_where_a_bundle_is_expected(made, p
 def test_members_train_alike_from_seeds_in_a_row_and_answer_together(place, run, monkeypatch):
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
     recipe = load_recipe(str(place / "made.toml"), ["repeats=2", "probes=[]"])
-    runs = train(recipe, place / "members", say=lambda _: None)
+    runs = train(recipe, place / "members")
     assert [one.config["seed"] for one in runs] == [1, 2]
     np.testing.assert_array_equal(runs[0].predictions(3)["test"], run.predictions(3)["test"])
-    bundle = make_bundle(recipe, runs, place / "members-bundle", say=lambda _: None)
+    bundle = make_bundle(recipe, runs, place / "members-bundle")
     mean = np.mean([one.predictions(3)["test"] for one in runs], axis=0)
     np.testing.assert_allclose(answers(bundle, runs[0].split.subsets["test"][:5], place), mean[:5], atol=0.02)
 
@@ -150,7 +154,7 @@ def test_the_card_is_written_from_config_and_results(made):
 
 
 def test_a_bundle_is_scored_on_the_people_it_left_untouched(made, place):
-    scores = evaluate(made.folder, Source("cremad", str(place / "cremad")), say=lambda _: None)
+    scores = evaluate(made.folder, Source("cremad", str(place / "cremad"))).to_json()
     assert scores["utterances"] == 24
     assert scores["speaker_independent"]
     assert scores["UA"] == made.results["scores"]["cremad"]["model"]["UA"]
@@ -188,14 +192,14 @@ def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeyp
     broken.write_bytes(broken.read_bytes()[:1000])
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path))
     with pytest.raises(BadCorpus, match=r"1003_ITS_SAD_XX.*cut off"):
-        train(load_recipe(str(place / "made.toml")), tmp_path / "run", say=lambda _: None)
+        train(load_recipe(str(place / "made.toml")), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("encoder.spann=3", "unknown key 'spann'; did you mean 'span'"),
-        ("encoder.name=wisper", "no feature 'wisper'; did you mean 'whisper'"),
+        ("features.speech.spann=3", "unknown key 'spann'; did you mean 'span'"),
+        ("features.speech.name=wisper", "no feature 'wisper'; did you mean 'whisper'"),
         ('corpora=["cremadd"]', "no corpus 'cremadd'; did you mean 'cremad'"),
         ("training.epochs=0", "expected at least 1 epoch"),
         ("training.augmentation.copy_probability=7.0", "copy_probability = 7.0"),
@@ -203,18 +207,18 @@ def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeyp
         ("repeats=0", "expected at least 1"),
         ("protocol.name=loso", "no protocol 'loso'"),
         ("protocol.tset=[]", "unknown key 'tset'; did you mean 'test'"),
-        ('start="default"', "needs encoder and model, or start"),
-        ('selection="validation" # ', "needs a validation part"),
-        ("training.patience=2 # ", "needs a validation part"),
+        ('start="default"', "needs features and model, or start"),
+        ('selection="validation" # ', "needs a validation subset"),
+        ("training.patience=2 # ", "needs a validation subset"),
         ("labels=sixx", "no label set 'sixx'"),
-        ('probes=[{name="x",strength=1.0,blocks=[7]}]', r"asks for blocks \[7\]"),
+        ('probes=[{name="x",strength=1.0,blocks=[7]}]', r"needs blocks \[7\]"),
         ('probes=[{name="x",strength=1.0,bloks=[1]}]', "unknown key 'bloks'; did you mean 'blocks'"),
     ],
 )
 def test_a_recipe_is_refused_before_anything_is_computed(place, setting, message):
     settings = [setting, "protocol.validation=[]"] if "#" in setting else [setting]
     with pytest.raises(BadConfig, match=message):
-        load_recipe(str(place / "made.toml"), settings)
+        resolve(load_recipe(str(place / "made.toml"), settings))
 
 
 def test_many_utterances_need_few_open_files(place, run):
@@ -223,7 +227,7 @@ def test_many_utterances_need_few_open_files(place, run):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (48, hard))
     try:
-        (again,) = train(load_recipe(str(place / "made.toml")), place / "few", say=lambda _: None)
+        (again,) = train(load_recipe(str(place / "made.toml")), place / "few")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     np.testing.assert_array_equal(run.predictions(3)["test"], again.predictions(3)["test"])
@@ -233,8 +237,8 @@ def test_what_is_not_set_is_said(place, monkeypatch, tmp_path):
     recipe = load_recipe(str(place / "made.toml"))
     monkeypatch.delenv("AFFEKT_DATA")
     with pytest.raises(BadCorpus, match="AFFEKT_DATA, which is not set"):
-        train(recipe, tmp_path / "run", say=lambda _: None)
+        train(recipe, tmp_path / "run")
     monkeypatch.delenv("AFFEKT_MODELS")
     with pytest.raises(BadConfig, match="AFFEKT_MODELS, which is not set"):
-        train(recipe, tmp_path / "run", say=lambda _: None)
+        train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()

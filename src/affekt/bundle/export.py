@@ -23,26 +23,27 @@ OPSET = 23  # the first with an Attention operator, which onnxruntime computes i
 def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None:
     """Write the pipeline as ONNX: `waveform` (batch, samples) in, `probabilities` (batch, emotions) out, any length.
 
-    Streams that are given beside the waveform are inputs of their own: `text` (batch, frames, dim) and `text_mask`, say.
-    Weights that are exact in 16 bits are stored in 16 bits and cast when the file is loaded; arithmetic is 32-bit.
+    Streams that are not computed from the waveform are inputs of their own, such as `text` (batch, frames, dim) and
+    `text_mask`. Weights that are exact in 16 bits are stored in 16 bits and cast when the file is loaded; arithmetic is
+    32-bit.
     """
     onnx = need("onnx", extra="train", purpose="ONNX export")
     need("onnxscript", extra="train", purpose="ONNX export")
     pipeline = pipeline.eval()
-    waveform = torch.zeros(2, 16_000).uniform_(-0.1, 0.1) if pipeline.heard else None
-    given = _examples(pipeline)
-    free = torch.export.Dim.DYNAMIC
-    timed = {name: tensor.ndim == 3 or tensor.dtype == torch.bool for name, tensor in given.items()}
-    shapes = {name: {0: free, 1: free} if timed[name] else {0: free} for name in given}
+    waveform = torch.zeros(2, 16_000).uniform_(-0.1, 0.1) if pipeline.features else None
+    inputs = _examples(pipeline)
+    dynamic = torch.export.Dim.DYNAMIC
+    timed = {name: tensor.ndim == 3 or tensor.dtype == torch.bool for name, tensor in inputs.items()}
+    shapes = {name: {0: dynamic, 1: dynamic} if timed[name] else {0: dynamic} for name in inputs}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        warnings.simplefilter("ignore")  # the exporter's warnings about itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             pipeline,
-            kwargs={"waveform": waveform, "given": given},
+            kwargs={"waveform": waveform, "inputs": inputs},
             dynamo=True,
-            dynamic_shapes={"waveform": None if waveform is None else {0: free, 1: free}, "given": shapes},
-            input_names=[*([] if waveform is None else ["waveform"]), *given],
+            dynamic_shapes={"waveform": None if waveform is None else {0: dynamic, 1: dynamic}, "inputs": shapes},
+            input_names=[*([] if waveform is None else ["waveform"]), *inputs],
             output_names=["probabilities"],
             opset_version=OPSET,
         )
@@ -56,9 +57,9 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
 
 
 def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
-    """What is given beside the waveform, for the exporter to follow: two utterances, the second shorter."""
+    """Return example inputs for the exporter to trace, without the waveform: two utterances, the second shorter."""
     model, examples = pipeline.first, dict[str, Tensor]()
-    for name in pipeline.given:
+    for name in pipeline.inputs:
         dim, frames = model.dims[name], model.paper.frames[name] and 24
         examples[name] = torch.randn(2, frames, dim) if frames else torch.randn(2, dim)
         if frames:
@@ -89,7 +90,7 @@ def _store_half(model: Any) -> None:
 
 
 def _tidy(model: Any) -> None:
-    """Take off the exporter's notes (stack traces with paths, shapes in symbols of its own) and name the axes."""
+    """Remove the exporter's metadata (stack traces with paths, its own symbols for shapes) and name the axes."""
     graph = model.graph
     for entry in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         for field in ("metadata_props", "doc_string"):

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from affekt.config import read_toml
+from affekt.config import is_outdated, read_toml
 from affekt.errors import BadBundle
 from affekt.registry import did_you_mean
 
@@ -79,10 +79,14 @@ class Bundle:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return read_toml(self.file("config.toml"))
+        """The contents of config.toml. Raises `BadBundle` for a bundle of an earlier version."""
+        config = read_toml(self.file("config.toml"))
+        if is_outdated(config) or is_outdated(config.get("recipe", {})):
+            raise BadBundle(f"{self.folder} was made by an earlier version: run `affekt migrate {self.folder}`")
+        return config
 
     def section(self, name: str) -> dict[str, Any]:
-        """A section of config.toml: "encoder", "model", "protocol", "recipe". Raises `BadBundle` where it is missing."""
+        """A section of config.toml: "features", "model", "protocol", "recipe". Raises `BadBundle` where it is missing."""
         if name not in self.config:
             raise BadBundle(
                 f"{self.folder}: config.toml has no section {name}, so it cannot be built on; export it again"

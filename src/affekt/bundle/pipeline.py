@@ -1,9 +1,10 @@
-"""The whole way as one network: raw 16 kHz waveform -> encoder -> model -> probabilities; and as one ONNX file."""
+"""The whole pipeline as one network: raw 16 kHz waveform -> features -> model -> probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,63 +19,63 @@ from affekt.features.base import Feature
 from affekt.models import models
 from affekt.models.base import EmotionModel
 
-OPSET = 23  # the first with an Attention operator, which onnxruntime computes in less memory than its parts
-
 
 class Pipeline(nn.Module):
-    """Encoders that give a model its streams, and one or more models that take them; their probabilities are averaged.
+    """Features that fill a model's streams, and one or more models whose probabilities are averaged.
 
-    encoder: gives the stream speech; None for a model that takes none.
-    others: stream -> what else is made of the waveform. A model's streams that no encoder gives, as that of the words, are
-        given to it beside the waveform: `given` names them.
-    temperature: divides the logits; fitted on utterances that nobody trained on, 1 where nothing was fitted.
+    In the state dict the feature of the stream speech is `encoder`, those of other streams are `others.STREAM`.
+
+    Args:
+        features: Stream -> the feature that computes it from the waveform. The model's other streams, such as text, are
+            inputs beside the waveform: `inputs` names them.
+        models: The models, which are alike but for their weights.
+        temperature: Divides the logits: fitted on utterances that no model was trained on, 1 where nothing was fitted.
     """
 
     temperature: Tensor
 
     def __init__(
-        self,
-        encoder: Feature | None,
-        models: Sequence[EmotionModel],
-        *,
-        others: Mapping[str, Feature] | None = None,
-        temperature: float = 1.0,
+        self, features: Mapping[str, Feature], models: Sequence[EmotionModel], *, temperature: float = 1.0
     ) -> None:
         super().__init__()
-        self.encoder, self.others, self.models = encoder, nn.ModuleDict(others), nn.ModuleList(models)
-        self.given = tuple(name for name in self.first.streams if name not in self.heard)
+        self.encoder = features.get("speech")
+        self.others = nn.ModuleDict({stream: feature for stream, feature in features.items() if stream != "speech"})
+        self.models = nn.ModuleList(models)
+        self.inputs = tuple(stream for stream in self.first.streams if stream not in self.features)
         self.register_buffer("temperature", torch.tensor(temperature))
 
     @property
-    def heard(self) -> dict[str, Feature]:
-        """Stream -> the encoder that makes it of the waveform."""
+    def features(self) -> dict[str, Feature]:
+        """Stream -> the feature that computes it from the waveform."""
         speech = {} if self.encoder is None else {"speech": self.encoder}
         return {**speech, **self.others}  # type: ignore[dict-item]
 
     @property
     def first(self) -> EmotionModel:
-        """One of the models, which are alike but for their weights."""
+        """The first of the models."""
         first = self.models[0]
         assert isinstance(first, EmotionModel)
         return first
 
     def forward(
-        self, waveform: Float[Tensor, "batch samples"] | None = None, given: Mapping[str, Tensor] | None = None
+        self, waveform: Float[Tensor, "batch samples"] | None = None, inputs: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "batch emotions"]:
-        """Probabilities. All waveforms of the batch are as long as they stand: nothing is padding.
+        """Return probabilities.
 
-        given: by the stream's name its values, (batch, frames, dim) or (batch, dim), and by "NAME_mask" its mask where it
-        has time, (batch, frames), True where there is a frame.
+        Args:
+            waveform: Waveforms of one length, without padding; None for a pipeline without features.
+            inputs: For each stream in `inputs` its values, (batch, frames, dim) or (batch, dim), under its name, and if it
+                has time its mask, (batch, frames), True where there is a frame, under "NAME_mask".
         """
-        given = given or {}
-        streams = {name: encoder(waveform) for name, encoder in self.heard.items()}
-        streams |= {name: Stream(given[name], given.get(f"{name}_mask")) for name in self.given}
+        inputs = inputs or {}
+        streams = {name: feature(waveform) for name, feature in self.features.items()}
+        streams |= {name: Stream(inputs[name], inputs.get(f"{name}_mask")) for name in self.inputs}
         batch = Batch(streams)
         return torch.stack([(model(batch) / self.temperature).softmax(dim=1) for model in self.models]).mean(dim=0)
 
 
 def round_to_half(network: nn.Module) -> None:
-    """Round every weight, in place, to the nearest 16-bit float: what a bundle stores, and so what must be scored."""
+    """Round every weight in place to the nearest 16-bit float, as a bundle stores it and must be scored with it."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.is_floating_point():
@@ -82,25 +83,34 @@ def round_to_half(network: nn.Module) -> None:
 
 
 def rebuild(bundle: Bundle) -> Pipeline:
-    """The network of a bundle, from its config.toml and model.safetensors. Raises `BadBundle` where they do not fit."""
+    """Rebuild the network of a bundle from its config.toml and model.safetensors.
+
+    Raises:
+        BadBundle: The two do not fit together.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         config = bundle.config
-        heard = {
+        built = {
             stream: kind(settings)
-            for stream, section in {"speech": config.get("encoder"), **config.get("streams", {})}.items()
-            if section and stream != "text"
-            for kind, settings in [decode_named(features, section, f"{bundle.folder}, {stream}")]
+            for stream, section in config.get("features", {}).items()
+            for kind, settings in [_decode_feature(section, f"{bundle.folder}, features.{stream}")]
+            if kind.input == "audio"
         }
         model_class, model_config = decode_named(models, config["model"], f"{bundle.folder}, model")
         members = [model_class(model_config, len(bundle.emotions)) for _ in range(config["members"])]
-        pipeline = Pipeline(heard.pop("speech", None), members, others=heard)
+        pipeline = Pipeline(built, members)
         pipeline.load_state_dict(load_file(bundle.file("model.safetensors")))
     except (KeyError, RuntimeError, SafetensorError, BadConfig) as error:
         raise BadBundle(f"{bundle.folder}: model.safetensors and config.toml do not make a network: {error}") from error
     return pipeline.eval()
+
+
+def _decode_feature(section: Mapping[str, Any], where: str) -> tuple[Any, Any]:
+    """Return a feature's class and settings; the section of a text encoder names the folder of its weights too."""
+    return decode_named(features, {key: value for key, value in section.items() if key != "folder"}, where)
 
 
 def save_weights(pipeline: Pipeline, path: Path) -> None:

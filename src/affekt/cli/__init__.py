@@ -16,6 +16,7 @@ from affekt.cli.audit import audit
 from affekt.cli.convert import convert
 from affekt.cli.cost import cost
 from affekt.cli.evaluate import evaluate
+from affekt.cli.migrate import migrate
 from affekt.cli.recognize import recognize
 from affekt.cli.report import report
 from affekt.cli.search import search
@@ -62,7 +63,7 @@ def _options(
     pass
 
 
-for command in (recognize, train, search, evaluate, report, cost, audit, convert):
+for command in (recognize, train, search, evaluate, report, cost, audit, convert, migrate):
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="Describe, check, export and transcribe corpora.")
 app.add_typer(features.app, name="features", help="List, verify and delete stored features.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -57,11 +56,8 @@ def evaluate(
     from affekt.cli.display import print_scores, show_log
     from affekt.workflows.evaluate import evaluate as evaluate_source
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
-
     show_log()
-    scores = evaluate_source(source, target, selection=selection, say=say)
+    scores = evaluate_source(source, target, selection=selection).to_json()
     if json:
         print(jsonlib.dumps(scores))
     else:

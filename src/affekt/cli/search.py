@@ -56,8 +56,8 @@ def search(
     with contextlib.ExitStack() as stack:
         show_log()
         progress = stack.enter_context(progress_bar())
-        workshop = JobRunner(progress=progress)
-        launcher = stack.enter_context(Workers(workers)) if workers > 1 else LocalLauncher(workshop)
+        runner = JobRunner(progress=progress)
+        launcher = stack.enter_context(Workers(workers)) if workers > 1 else LocalLauncher(runner)
         searches = search_architecture(chosen, folder, launcher=launcher, bundles=bundles)
     for bundle in (bundle for search in searches for bundle in bundles_of(search)):
         print(f"found: {bundle.folder}; use it with: affekt recognize FILE --model {bundle.folder}")

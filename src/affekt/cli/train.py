@@ -66,33 +66,36 @@ def train(
         )
     need("torch", extra="train", purpose="training")
     from affekt.cli.display import progress_bar, show_log
+    from affekt.training.plan import resolve
     from affekt.training.recipe import load_recipe
-    from affekt.workflows.finetune import finetuning_recipe
-    from affekt.workflows.make_bundle import check_place, make_bundle
+    from affekt.workflows.finetune import plan_finetuning
+    from affekt.workflows.make_bundle import check_output, make_bundle
     from affekt.workflows.train import train as train_recipe
+    from affekt.workflows.training_data import TrainingData
 
     if output is not None:
-        check_place(output)
+        check_output(output)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # show each line at once where the output is a file or pipe
-    if start is not None:
-        sources = [_source(text, column, emotion) for text in corpus or ()]
-        new_name = output.resolve().name if output else sources[0].id
-        loaded = finetuning_recipe(start, sources, new_name, settings)
-    else:
-        loaded = load_recipe(str(name), settings)
-    folder = run or Path("runs") / loaded.name
     first = os.environ.get("RANK", "0") == "0"  # under torchrun, only the first process prints
     if first:
         show_log()
+    if start is not None:
+        sources = [_source(text, column, emotion) for text in corpus or ()]
+        new_name = output.resolve().name if output else sources[0].id
+        plan, data = plan_finetuning(start, sources, new_name, settings)
+    else:
+        plan = resolve(load_recipe(str(name), settings))
+        data = TrainingData.read(plan.recipe)
+    folder = run or Path("runs") / plan.recipe.name
     with progress_bar() as progress:
-        runs = train_recipe(loaded, folder, one_model=output is not None, progress=progress)
+        runs = train_recipe(plan, folder, data=data, one_model=output is not None, progress=progress)
     if not first:
         return
     if output is None:
         print(f"trained: {folder}; score it with: affekt evaluate {folder} CORPUS ROOT")
     else:
-        _print_bundle(make_bundle(loaded, runs, output), output)
+        _print_bundle(make_bundle(plan, runs, output, data=data), output)
 
 
 def _print_bundle(bundle: Bundle, output: Path) -> None:

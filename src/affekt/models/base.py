@@ -78,6 +78,8 @@ class EmotionModel(nn.Module):
     """Preset -> settings: NAME-PRESET in a recipe uses these as defaults."""
     tiny: ClassVar[Mapping[str, Any]]
     """Settings of a network small enough for tests, which ignores padding and takes up to 61 frames of each stream."""
+    submodules: ClassVar[Mapping[str, str]] = {}
+    """Submodule -> the registered model that it is, for submodules that may take their weights from a finished run."""
     paper: ClassVar[PaperSizes]
     cross_attention: ClassVar[Mapping[str, str]] = {}
     """Stream -> key in `explain` of the weights with which the stream attends to the other one; rows sum to one."""
@@ -94,6 +96,11 @@ class EmotionModel(nn.Module):
     def streams_of(cls, config: Any) -> tuple[str, ...]:  # noqa: ARG003 (most models need the same with any settings)
         """Return the streams that a model with these settings needs."""
         return cls.streams
+
+    @classmethod
+    def pretrained(cls, config: Any) -> tuple[str, ...]:  # noqa: ARG003 (most models are trained as a whole)
+        """Return the submodules that training leaves unchanged, so that they need the weights of a finished run."""
+        return ()
 
     @classmethod
     def for_lengths(cls, config: Any, frames: Mapping[str, int]) -> Any:

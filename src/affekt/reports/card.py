@@ -111,16 +111,16 @@ def card(bundle: Bundle) -> str:
 
 def _inputs(config: dict[str, Any]) -> str:
     """Describe the graph's inputs."""
-    streams = dict(config.get("streams", {}))
-    text = streams.pop("text", None)
-    audio = ["raw 16 kHz waveform of any length from 0.1 s"] if "encoder" in config or streams else []
+    features = dict(config["features"])
+    text = features.pop("text", None)
+    audio = ["raw 16 kHz waveform of any length from 0.1 s"] if features else []
     tokens = [f"the transcript as tokens of {text['name']} (batch, tokens, features) with their mask"] if text else []
     return " and ".join([*audio, *tokens])
 
 
 def _use(bundle: Bundle) -> str:
     source = bundle.name if bundle.name == DEFAULT else "FOLDER_OF_THIS_CARD"
-    if "text" in bundle.config.get("streams", {}):
+    if "text" in bundle.config["features"]:
         return f"affekt evaluate {source} CORPUS ROOT"
     return f"affekt recognize --model {source} hello.wav"
 
@@ -225,11 +225,12 @@ def _data(entry: dict[str, Any]) -> str:
 
 
 def _encoder(config: dict[str, Any]) -> str:
-    if config.get("encoder", {}).get("name") != "whisper":
+    speech = config["features"].get("speech", {})
+    if speech.get("name") != "whisper":
         return ""
     return WHISPER.format(
         weights=f"{config['weights']}: " if config["weights"] else "",
-        blocks=max(config["encoder"]["blocks"]),
+        blocks=max(speech["blocks"]),
         state="fine-tuned" if config["recipe"]["training"]["tune"] == "all" else "frozen",
     )
 
@@ -298,15 +299,11 @@ def _epochs(config: dict[str, Any]) -> str:
 
 def _optimisation(recipe: dict[str, Any]) -> str:
     training = recipe["training"]
-    settings = {
-        name: value
-        for name, value in training.get("strategy", training.get("optimisation", {})).items()
-        if value and name != "name"
-    }
+    settings = {name: value for name, value in training["strategy"].items() if value and name != "name"}
     if training["tune"] == "head":
         settings = {name: value for name, value in settings.items() if not name.startswith("encoder_")}
     if not training.get("teacher"):
-        settings.pop("imitation", None)
+        settings.pop("distillation", None)
     listed = [name if value is True else f"{name} {value}" for name, value in settings.items()]
     sentences = [f"Settings: {', '.join(listed).replace('_', ' ')}."]
     augmentation = training["augmentation"]

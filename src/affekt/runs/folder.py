@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.config import read_toml, to_toml
+from affekt.config import is_outdated, read_toml, to_toml
 from affekt.errors import BadConfig
 from affekt.files import atomic_write, atomic_write_text
 from affekt.protocols import Split
@@ -40,7 +40,7 @@ def _fixed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     the weights in them.
     """
     training = {name: value for name, value in config.get("training", {}).items() if name != "device"}
-    free = ("selection", "branches")
+    free = ("selection", "weights_from")
     return {**{name: value for name, value in config.items() if name not in free}, "training": training}
 
 
@@ -94,8 +94,11 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved recipe."""
-        return read_toml(self.config_path)
+        """The resolved recipe. Raises `BadConfig` for a run of an earlier version."""
+        config = read_toml(self.config_path)
+        if is_outdated(config):
+            raise BadConfig(f"{self.folder} was made by an earlier version: run `affekt migrate {self.folder}`")
+        return config
 
     @property
     def split(self) -> Split:

@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from affekt.config import read_toml, to_toml
+from affekt.config import is_outdated, read_toml, to_toml
 from affekt.errors import BadConfig
 from affekt.files import atomic_write_text
 from affekt.runs.folder import Run
@@ -72,7 +72,10 @@ class Search:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved search recipe."""
-        return read_toml(self.config_file)
+        config = read_toml(self.config_file)
+        if is_outdated(config):
+            raise BadConfig(f"{self.folder} was made by an earlier version: run `affekt migrate {self.folder}`")
+        return config
 
     def run(self, *names: str) -> Run:
         """The run of a place in the folder, such as ("spectrogram", "search"), whether it is there yet or not."""

@@ -1,9 +1,12 @@
-"""From a search recipe to what it finds (EmotionNAS, Sun et al., arXiv 2203.13617 v1): the three stages, their baselines,
-bundles and a page. Every training is a job that fills a run folder, so what was stopped goes on at its last epoch."""
+"""Search for an architecture (EmotionNAS, Sun et al., arXiv 2203.13617 v1): three stages, baselines, bundles and a page.
+
+Every training is a job that fills a run folder, so a search that was interrupted resumes at its last epoch.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,261 +23,290 @@ from affekt.runs.folder import Run
 from affekt.runs.selection import SELECTION_METRICS, select_epoch
 from affekt.search.folder import Search, searches_in
 from affekt.search.halving import select_survivors
+from affekt.search.plan import check_search
 from affekt.search.recipe import Cell, SearchRecipe
 from affekt.search.report.page import search_page
+from affekt.training.plan import Plan
 from affekt.training.recipe import Recipe
 from affekt.workflows.jobs import Job, Launcher, LocalLauncher
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import run_folder
-from affekt.workflows.training_data import Say, TrainingData
+from affekt.workflows.training_data import TrainingData
+
+logger = logging.getLogger(__name__)
 
 PAGE = "page.html"
 
 
 @dataclass(frozen=True)
 class SearchUnit:
-    """A search, and which of the recipe's it is."""
+    """A search of one fold and one seed."""
 
     search: Search
     fold: int
     repeat: int
 
     def job(self, recipe: Recipe, *names: str, until: int | None = None, may_diverge: bool = False) -> Job:
+        """Return the job that trains a recipe in a folder of the search."""
         return Job(recipe, self.search.folder.joinpath(*names), until, may_diverge)
 
 
 def search(
-    recipe: SearchRecipe,
-    folder: Path,
-    *,
-    launcher: Launcher | None = None,
-    bundles: bool = True,
-    say: Say = print,
+    recipe: SearchRecipe, folder: Path, *, launcher: Launcher | None = None, bundles: bool = True
 ) -> list[Search]:
-    """Search in a folder, for every fold and every seed; go on where an interrupted search in the same folder stopped.
+    """Search in a folder, for every fold and every seed; resume what was interrupted in the same folder.
 
-    The stages are done for all folds and seeds together, so that a launcher of many workers always has something to do.
-    Raises `BadConfig` and `BadCorpus`.
+    A stage is done for all folds and seeds together, so that a launcher with many workers can keep them busy.
+
+    Args:
+        recipe: The search recipe.
+        folder: The search's folder; with several folds or seeds, the folder of the searches.
+        launcher: What runs the trainings; None for this process.
+        bundles: Whether to make a bundle of each network that is found.
+
+    Raises:
+        BadConfig: The recipe is wrong, or the folder holds another search.
+        BadCorpus: A corpus cannot be read.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BadConfig("a search makes its own processes: start it once, without torchrun, and with --workers")
+        raise BadConfig("a search starts its own processes: run it once, without torchrun, and with --workers")
     launcher = launcher or LocalLauncher()
-    places = _begun(recipe, folder, say)
+    plans = check_search(recipe)
+    units = _start_units(recipe, plans, folder)
     if recipe.spectrogram:
-        _search_cells(recipe, places, launcher, say)
+        _search_cells(recipe, units, launcher)
         _write_page(folder)
-        _train_cells(recipe, places, launcher, say)
+        _train_cells(recipe, units, launcher)
         _write_page(folder)
     if recipe.recurrent:
-        _search_recipes(recipe, places, launcher, say)
+        _search_recurrent_cell(recipe, units, launcher)
         _write_page(folder)
-        _train_recipes(recipe, places, launcher, say)
+        _train_recurrent_cells(recipe, units, launcher)
     if recipe.fusion:
-        launcher.run([place.job(_fusion(recipe, place), "fusion") for place in places], say)
+        launcher.run([unit.job(_fusion_recipe(recipe, unit), "fusion") for unit in units])
     _write_page(folder)
-    for place in places if bundles else ():
-        _bundle(recipe, place, say)
-    return [place.search for place in places]
+    for unit in units if bundles else ():
+        _make_bundles(recipe, unit)
+    return [unit.search for unit in units]
 
 
-def _begun(recipe: SearchRecipe, folder: Path, say: Say) -> list[SearchUnit]:
-    """The searches' folders, each with its settings."""
-    some = recipe.of_supernet(1, 0) if recipe.spectrogram else recipe.of_recipe("candidate", "gru", 1, 0)
-    material = TrainingData.read(some, say)
-    splits = material.folds(replace(some, folds=recipe.folds))
-    if lacking := [
-        number for number, split in splits if recipe.needs_validation and not split.subsets.get("validation")
-    ]:
+def _start_units(recipe: SearchRecipe, plans: Sequence[Plan], folder: Path) -> list[SearchUnit]:
+    """Create or resume the folder of each search."""
+    plan = replace(plans[0], recipe=replace(plans[0].recipe, folds=recipe.folds))
+    splits = TrainingData.read(plan.recipe).folds(plan)
+    lacking = [number for number, split in splits if not split.subsets.get("validation")]
+    if lacking and recipe.needs_validation:
         raise BadConfig(
-            f"fold {lacking[0]} of {some.build_protocol().title} has no validation part, by which a search chooses: "
-            "take another protocol, or a corpus whose own split has one"
+            f"fold {lacking[0]} of {plan.protocol.title} has no validation subset, by which the search selects: "
+            "use another protocol, or a corpus whose own split has one"
         )
-    for one in recipe.branches:  # before hours of training
-        one.build_encoders()
-    own = {
+    for branch in plans:  # a missing encoder is noticed before hours of training
+        branch.build_features()
+    folders = {
         (fold, repeat): run_folder(recipe, folder, fold, repeat, len(splits))
         for fold, _ in splits
         for repeat in range(recipe.repeats)
     }
-    _check_layout(folder, next(iter(own.values())))
-    return [SearchUnit(Search.start(one, recipe.resolved(*which)), *which) for which, one in own.items()]
+    _check_layout(folder, next(iter(folders.values())))
+    return [
+        SearchUnit(Search.start(search_dir, recipe.resolved(fold, repeat)), fold, repeat)
+        for (fold, repeat), search_dir in folders.items()
+    ]
 
 
-def _check_layout(folder: Path, own: Path) -> None:
-    """Raise `BadConfig` where searches of another number of folds or seeds lie: the page would take both for one."""
+def _check_layout(folder: Path, first: Path) -> None:
+    """Raise `BadConfig` if `folder` holds searches of another number of folds or seeds: the page would mix them up."""
 
-    def kinds(place: Path) -> list[str]:
-        return [part.partition("-")[0] for part in place.relative_to(folder).parts]
+    def levels(search_dir: Path) -> list[str]:
+        return [name.partition("-")[0] for name in search_dir.relative_to(folder).parts]
 
-    if other := [one.folder for one in searches_in(folder) if kinds(one.folder) != kinds(own)]:
+    if others := [other.folder for other in searches_in(folder) if levels(other.folder) != levels(first)]:
         raise BadConfig(
-            f"{other[0]} holds a search, and with this number of folds and seeds it would stand in {own}: "
-            "give another folder (--run), or remove it"
+            f"{others[0]} holds a search, and with this number of folds and seeds it would be in {first}; "
+            "choose another folder (--run), or remove it"
         )
 
 
-def _search_cells(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher: Launcher, say: Say) -> None:
-    launcher.run(
-        [place.job(recipe.of_supernet(place.fold, place.repeat), "spectrogram", "search") for place in places], say
-    )
-    for place in places:
-        found = _found_cells(recipe, place)
-        atomic_write_text(place.search.genotype_file, found.to_json())
-        noted = _noted(recipe, place)
-        if noted["collapsed"]:
-            say(
-                f"{place.search.folder}: the search collapsed: the normal cell keeps {noted['skips']} skip connections of "
-                f"{len(found.normal)} operations; see architecture.alpha_start, order and alphas_on"
+def _search_cells(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
+    """Train the supernets, and derive cells from them."""
+    launcher.run([unit.job(recipe.of_supernet(unit.fold, unit.repeat), "spectrogram", "search") for unit in units])
+    for unit in units:
+        genotype = _derived_cells(recipe, unit)
+        atomic_write_text(unit.search.genotype_file, genotype.to_json())
+        line = _line_of_selected_epoch(recipe, unit)
+        if line["collapsed"]:
+            logger.warning(
+                "%s: the search collapsed: the normal cell has %d skip connections among %d operations; "
+                "see strategy.alpha_start, order and learn_alphas_on",
+                unit.search.folder,
+                line["skips"],
+                len(genotype.normal),
             )
 
 
-def _noted(recipe: SearchRecipe, place: SearchUnit) -> Mapping[str, Any]:
-    """The line of the search's log that the cells are read off."""
+def _line_of_selected_epoch(recipe: SearchRecipe, unit: SearchUnit) -> Mapping[str, Any]:
+    """Return the line of the supernet's log that cells are derived from."""
     assert recipe.spectrogram
-    run = place.search.run("spectrogram", "search")
+    run = unit.search.run("spectrogram", "search")
     epoch = run.epochs[-1] if recipe.spectrogram.genotype_from == "last" else select_epoch(run, recipe.selection)
     return next(line for line in run.log() if line["epoch"] == epoch)
 
 
-def _found_cells(recipe: SearchRecipe, place: SearchUnit) -> Genotype:
-    return Genotype.from_dict(_noted(recipe, place)["genotype"])
+def _derived_cells(recipe: SearchRecipe, unit: SearchUnit) -> Genotype:
+    return Genotype.from_dict(_line_of_selected_epoch(recipe, unit)["genotype"])
 
 
-def _train_cells(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher: Launcher, say: Say) -> None:
-    """The found cells, then random and known ones, all trained alike."""
+def _train_cells(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
+    """Train the derived network, then networks of random and of known cells, all in the same way."""
     stage = recipe.spectrogram
     assert stage
-    launcher.run([_cells_job(recipe, place, "found", _found_cells(recipe, place)) for place in places], say)
+    launcher.run([_cells_job(recipe, unit, "found", _derived_cells(recipe, unit)) for unit in units])
     jobs = []
-    for place in places:
-        for number in range(1, _random_cells(recipe, place, say) + 1):
-            cells = recipe.random_cells(place.repeat, number)
-            jobs.append(_cells_job(recipe, place, "random", cells, f"{number:02}"))
-        jobs += [_cells_job(recipe, place, "known", name, name) for name in stage.known]
-    launcher.run(jobs, say)
+    for unit in units:
+        for number in range(1, _num_random_cells(recipe, unit) + 1):
+            cells = recipe.random_cells(unit.repeat, number)
+            jobs.append(_cells_job(recipe, unit, "random", cells, f"{number:02}"))
+        jobs += [_cells_job(recipe, unit, "known", name, name) for name in stage.known]
+    launcher.run(jobs)
 
 
-def _cells_job(recipe: SearchRecipe, place: SearchUnit, what: str, cells: str | Genotype, *names: str) -> Job:
-    made = recipe.of_cells(what, cells, place.fold, place.repeat)
-    return place.job(made, "spectrogram", what, *names, may_diverge=what != "found")
+def _cells_job(recipe: SearchRecipe, unit: SearchUnit, kind: str, cells: str | Genotype, *names: str) -> Job:
+    training = recipe.of_cells(kind, cells, unit.fold, unit.repeat)
+    return unit.job(training, "spectrogram", kind, *names, may_diverge=kind != "found")
 
 
-def _random_cells(recipe: SearchRecipe, place: SearchUnit, say: Say) -> int:
-    """How many random cells stand beside the found one: as many trainings as the search's time pays for, at least one."""
+def _num_random_cells(recipe: SearchRecipe, unit: SearchUnit) -> int:
+    """Return the number of random cells to train; "budget" gives as many as the time of the search allows, at least one."""
     assert recipe.spectrogram
     if recipe.spectrogram.random != "budget":
         return recipe.spectrogram.random
-    searched, trained = (place.search.run("spectrogram", what).seconds for what in ("search", "found"))
-    number = math.ceil((searched + trained) / trained)
-    took = f"search and found cells took {searched + trained:.0f} s"
-    say(f"{place.search.folder}: {took}, which pays for {number} trainings of random cells")
+    search_seconds, train_seconds = (unit.search.run("spectrogram", kind).seconds for kind in ("search", "found"))
+    number = math.ceil((search_seconds + train_seconds) / train_seconds)
+    logger.info(
+        "%s: the search and the training of its cells took %.0f s, the time of %d trainings of random cells",
+        unit.search.folder,
+        search_seconds + train_seconds,
+        number,
+    )
     return number
 
 
-def _search_recipes(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher: Launcher, say: Say) -> None:
-    """Round after round for all searches together; at the end of each the candidates of the lowest losses go on."""
+def _search_recurrent_cell(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
+    """Train the candidates round after round, for all searches together; those with the lowest losses survive a round."""
     assert recipe.recurrent
     for number, (until, keep) in enumerate(recipe.recurrent.rounds):
         jobs: dict[Path, dict[str, Job]] = {}
-        for place in places:
-            everybody = recipe.candidates(place.repeat)
-            going_on = place.search.rounds[number - 1].kept if number else tuple(everybody)
-            jobs[place.search.folder] = {
-                name: _recipe_job(recipe, place, "candidates", name, everybody[name], until) for name in going_on
+        for unit in units:
+            candidates = recipe.candidates(unit.repeat)
+            survivors = unit.search.rounds[number - 1].kept if number else tuple(candidates)
+            jobs[unit.search.folder] = {
+                name: _cell_job(recipe, unit, "candidates", name, candidates[name], until) for name in survivors
             }
-        launcher.run([job for mine in jobs.values() for job in mine.values()], say)
-        for place in places:
-            losses = {name: _loss(job.run, until) for name, job in jobs[place.search.folder].items()}
-            ended = select_survivors(until, losses, keep)
-            place.search.keep_rounds([*place.search.rounds[:number], ended])
-            best = f"{ended.kept[0]} {losses[ended.kept[0]]:.3f}"
-            say(f"{place.search.folder}: {len(losses)} candidates after {until} epochs, {keep} kept, best {best}")
-    for place in places:
-        name = place.search.chosen
-        cell = recipe.candidates(place.repeat)[name]
+        launcher.run([job for jobs_of_unit in jobs.values() for job in jobs_of_unit.values()])
+        for unit in units:
+            losses = {name: _lowest_loss(job.run, until) for name, job in jobs[unit.search.folder].items()}
+            finished = select_survivors(until, losses, keep)
+            unit.search.keep_rounds([*unit.search.rounds[:number], finished])
+            best = finished.kept[0]
+            logger.info(
+                "%s: %d candidates after %d epochs, %d kept, best %s with loss %.3f",
+                unit.search.folder,
+                len(losses),
+                until,
+                keep,
+                best,
+                losses[best],
+            )
+    for unit in units:
+        name = unit.search.chosen
+        cell = recipe.candidates(unit.repeat)[name]
         content = {"name": name, "recipe": CELL_GRAPHS[cell] if isinstance(cell, str) else cell}
-        atomic_write_text(place.search.recipe_file, json.dumps(content, indent=1) + "\n")
+        atomic_write_text(unit.search.recipe_file, json.dumps(content, indent=1) + "\n")
 
 
-def _loss(run: Run, until: int) -> float | None:
-    """The lowest cross-entropy on the validation part up to an epoch, whatever a later round has added; None where
-    training came apart before."""
+def _lowest_loss(run: Run, until: int) -> float | None:
+    """Return the lowest cross-entropy on the validation subset up to an epoch; None if training diverged before it.
+
+    Epochs that a later round added do not count, so a resumed search gets the same value.
+    """
     epochs = [epoch for epoch in run.epochs if epoch <= until]
     if not epochs or (run.diverged and epochs[-1] < until):
         return None
-    labels, measure = run.labels("validation"), SELECTION_METRICS["validation-loss"]
-    return -max(measure(labels, run.predictions(epoch)["validation"]) for epoch in epochs)
+    labels, metric = run.labels("validation"), SELECTION_METRICS["validation-loss"]
+    return -max(metric(labels, run.predictions(epoch)["validation"]) for epoch in epochs)
 
 
-def _train_recipes(recipe: SearchRecipe, places: Sequence[SearchUnit], launcher: Launcher, say: Say) -> None:
-    """Recipes drawn without a search, and published ones, all to their end."""
+def _train_recurrent_cells(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
+    """Train cells that were drawn without a search, and published ones, to their last epoch."""
     stage = recipe.recurrent
     assert stage
     jobs = []
-    for place in places:
+    for unit in units:
         count = math.ceil(stage.budget / stage.training.epochs) if stage.random == "budget" else stage.random
-        for name, cell in recipe.random_recipes(place.repeat, count).items():
-            jobs.append(_recipe_job(recipe, place, "random", name, cell, None))
-        jobs += [_recipe_job(recipe, place, "known", name, name, None) for name in stage.known]
-    launcher.run(jobs, say)
+        for name, cell in recipe.random_recurrent_cells(unit.repeat, count).items():
+            jobs.append(_cell_job(recipe, unit, "random", name, cell, None))
+        jobs += [_cell_job(recipe, unit, "known", name, name, None) for name in stage.known]
+    launcher.run(jobs)
 
 
-def _recipe_job(recipe: SearchRecipe, place: SearchUnit, what: str, name: str, cell: Cell, until: int | None) -> Job:
-    made = recipe.of_recipe({"candidates": "candidate"}.get(what, what), cell, place.fold, place.repeat)
-    return place.job(made, "recurrent", what, name, until=until, may_diverge=True)
+def _cell_job(recipe: SearchRecipe, unit: SearchUnit, folder: str, name: str, cell: Cell, until: int | None) -> Job:
+    kind = {"candidates": "candidate"}.get(folder, folder)
+    training = recipe.of_cell(kind, cell, unit.fold, unit.repeat)
+    return unit.job(training, "recurrent", folder, name, until=until, may_diverge=True)
 
 
-def _fusion(recipe: SearchRecipe, place: SearchUnit) -> Recipe:
-    return recipe.of_fusion(_found(place.search), place.fold, place.repeat)
-
-
-def _found(found: Search) -> dict[str, Path]:
-    """The run folders of the two networks that a search arrives at."""
-    return {
-        "spectrogram": found.run("spectrogram", "found").folder,
-        "recurrent": found.run("recurrent", "candidates", found.chosen).folder,
+def _fusion_recipe(recipe: SearchRecipe, unit: SearchUnit) -> Recipe:
+    """Return the recipe of the fusion of the two networks that a search found."""
+    branches = {
+        "spectrogram": unit.search.run("spectrogram", "found").folder,
+        "recurrent": unit.search.run("recurrent", "candidates", unit.search.chosen).folder,
     }
+    return recipe.of_fusion(branches, unit.fold, unit.repeat)
 
 
-def _bundle(recipe: SearchRecipe, place: SearchUnit, say: Say) -> None:
-    """A bundle of each found network, where there is none yet."""
-    made: list[tuple[str, Recipe, Run]] = []
-    fold, repeat, cells, cell = place.fold, place.repeat, "", ""
+def _make_bundles(recipe: SearchRecipe, unit: SearchUnit) -> None:
+    """Make a bundle of each network that a search found, unless it is there already."""
+    networks: list[tuple[str, Recipe, Run]] = []
+    fold, repeat, about_cells, about_cell = unit.fold, unit.repeat, "", ""
     if recipe.spectrogram:
         half = recipe.spectrogram.learn_alphas_on == "half"
-        heard = "half of the training part" if half else "the validation part"
-        cells = f" Cells found by differentiable search, whose architecture learnt from {heard}."
-        one = recipe.of_cells("found", _found_cells(recipe, place), fold, repeat)
-        made.append(("spectrogram", _told(one, cells), place.search.run("spectrogram", "found")))
+        learned_on = "half of the training subset" if half else "the validation subset"
+        about_cells = f" Cells found by differentiable search, whose alphas learned from {learned_on}."
+        training = recipe.of_cells("found", _derived_cells(recipe, unit), fold, repeat)
+        networks.append(("spectrogram", _add_about(training, about_cells), unit.search.run("spectrogram", "found")))
     if recipe.recurrent:
-        name, candidates = place.search.chosen, recipe.candidates(repeat)
-        cell = (
-            f" Recurrent cell {name}: of {len(candidates)} candidates the lowest cross-entropy on the validation part."
+        name, candidates = unit.search.chosen, recipe.candidates(repeat)
+        about_cell = (
+            f" Recurrent cell {name}: of {len(candidates)} candidates the one with the lowest cross-entropy on the "
+            "validation subset."
         )
-        one = recipe.of_recipe("candidate", candidates[name], fold, repeat)
-        made.append(("recurrent", _told(one, cell), place.search.run("recurrent", "candidates", name)))
+        training = recipe.of_cell("candidate", candidates[name], fold, repeat)
+        run = unit.search.run("recurrent", "candidates", name)
+        networks.append(("recurrent", _add_about(training, about_cell), run))
     if recipe.fusion:
-        part = "training" if recipe.fusion.training.subset == "train" else "validation"
-        below = (
-            f" The fused networks learnt from the training part, their epochs chosen by the rule {recipe.selection!r};"
+        subset = "training" if recipe.fusion.training.subset == "train" else "validation"
+        about_fusion = (
+            f" The fused networks were trained on the training subset, their epochs selected by the rule "
+            f"{recipe.selection!r}; the settings of training below are those of the perceptron over them, which was "
+            f"trained on the {subset} subset."
         )
-        above = f" what is said below of training is of the perceptron over them, which learnt from the {part} part."
-        made.append(("fusion", _told(_fusion(recipe, place), cells + cell + below + above), place.search.run("fusion")))
-    for branch, its_recipe, run in made:
-        folder = place.search.folder / "bundles" / branch
+        training = _add_about(_fusion_recipe(recipe, unit), about_cells + about_cell + about_fusion)
+        networks.append(("fusion", training, unit.search.run("fusion")))
+    for branch, training, run in networks:
+        folder = unit.search.folder / "bundles" / branch
         if not (folder / "README.md").is_file():
-            say(f"bundle: {folder}")
-            make_bundle(its_recipe, [run], folder, command=f"affekt search {recipe.name}", say=say)
+            logger.info("bundle: %s", folder)
+            make_bundle(training, [run], folder, command=f"affekt search {recipe.name}")
 
 
-def _told(recipe: Recipe, what: str) -> Recipe:
-    """The recipe with what its card should say of the search."""
-    return replace(recipe, about=recipe.about + what)
+def _add_about(recipe: Recipe, sentences: str) -> Recipe:
+    """Return the recipe with sentences about the search, for its card."""
+    return replace(recipe, about=recipe.about + sentences)
 
 
-def bundles_of(found: Search) -> list[Bundle]:
-    """The bundles that a search left."""
-    return [Bundle.open(path.parent) for path in sorted((found.folder / "bundles").glob("*/model.onnx"))]
+def bundles_of(search: Search) -> list[Bundle]:
+    """Return the bundles of a search."""
+    return [Bundle.open(path.parent) for path in sorted((search.folder / "bundles").glob("*/model.onnx"))]
 
 
 def _write_page(folder: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from affekt.training.checkpoint import load_state, save_state
 from affekt.training.dataset import Dataset, scoring_batches, training_batches
 from affekt.training.distributed import wait
 from affekt.training.strategies import Strategy
+
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -33,7 +36,6 @@ def fit(
     sampling: str = "plain",
     rank: int = 0,
     world: int = 1,
-    say: Callable[[str], None] = print,
 ) -> None:
     """Train to `epochs`, going on where the run folder stands; equal to the last bit to a run that was never stopped.
 
@@ -45,12 +47,14 @@ def fit(
     """
     done = _resumed(strategy, run, rank)
     if done:
-        say(f"going on after epoch {done} of {epochs}")
+        logger.info("resuming after epoch %d of %d", done, epochs)
     started = time.perf_counter()
     until = min(until or epochs, epochs)
     for epoch in range(done + 1, until + 1):
         if out_of_patience(run, patience):
-            say(f"no better UA on the validation part for {patience} epochs: ended after epoch {epoch - 1}")
+            logger.info(
+                "no better UA on the validation subset for %d epochs: stopped after epoch %d", patience, epoch - 1
+            )
             return
         began = time.perf_counter()
         heard, order = drawn(train, seed, epoch, batch_size, sampling=sampling, rank=rank, world=world)
@@ -68,7 +72,7 @@ def fit(
             save_state({"epoch": epoch, "strategy": strategy.state()}, run.checkpoint_path)
             _forget(run, epoch)
             left = (time.perf_counter() - started) / (epoch - done) * (until - epoch)
-            say(_line(run, epoch, epochs, means, left))
+            logger.info("%s", _line(run, epoch, epochs, means, left))
         wait()
 
 

@@ -48,6 +48,8 @@ class SupervisedConfig:
     # or the card multiplies in it. Two machines may then train differently; the log says which it was.
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
 
+    renamed: ClassVar[Mapping[str, str]] = {"imitation": "distillation"}
+
 
 class Supervised:
     """Cross-entropy on labels, or on soft labels where the batch has them, with AdamW."""
@@ -128,7 +130,7 @@ class Supervised:
         )
         losses = {"loss": float(loss.detach())}
         if penalty is not None:
-            losses["imitation"] = float(penalty.detach())
+            losses["distillation"] = float(penalty.detach())
             loss = loss + self.config.distillation * penalty
         self.optimizer.zero_grad()
         loss.backward()

@@ -1,9 +1,10 @@
-"""The scores of a bundle or a training, with the protocol they stand under."""
+"""Score a bundle or a training on a corpus, and say under which protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,198 +15,284 @@ from affekt.bundle.folder import Bundle
 from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.evaluation.metrics import confusion, ua, wa, wf1
-from affekt.evaluation.scores import score
+from affekt.evaluation.scores import Scores, score
 from affekt.labels import LabelSet
 from affekt.protocols import INDEPENDENT, Split, key
 from affekt.protocols.split import DEPENDENT, combined_hash
 from affekt.runs.folder import Run
 from affekt.runs.selection import RULES, SELECTION_SUBSET, Rule, select_epoch
-from affekt.training.recipe import Recipe, recipe_of
+from affekt.training.plan import Plan, resolve
+from affekt.training.recipe import recipe_of
 from affekt.utterance import Utterance
-from affekt.workflows.make_bundle import heard_before, piped, trained_model
-from affekt.workflows.predict import answered, predict_torch
+from affekt.workflows.make_bundle import join_pipeline, load_trained_model, pretraining_corpora
+from affekt.workflows.predict import predict_onnx, predict_torch
 from affekt.workflows.train import runs_below
-from affekt.workflows.training_data import Say, select_utterances, speakers_of
+from affekt.workflows.training_data import select_utterances, speakers_of
+
+logger = logging.getLogger(__name__)
 
 Predictions = NDArray[np.floating]
+"""Probabilities, (utterances, emotions)."""
 
 
-def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = None, say: Say = print) -> dict[str, Any]:
+@dataclass(frozen=True)
+class OverRuns:
+    """A metric's mean and standard deviation over the runs of a training."""
+
+    mean: float
+    std: float | None
+    """None for a single run."""
+
+
+@dataclass(frozen=True)
+class SelectionResult:
+    """What a rule that selects the epoch would have reported."""
+
+    rule: str
+    UA: float
+    """The mean over the runs."""
+    epochs: list[int]
+    """The selected epoch of each run."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run of a training that was scored."""
+
+    run: str
+    seed: int
+    fold: str
+    split_hash: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a bundle or a training on one corpus, and the protocol that they were obtained under."""
+
+    model: str
+    corpus: str
+    note: str
+    classes: tuple[str, ...]
+    protocol: str
+    split_hash: str
+    verdict: str
+    """Whether the scored speakers were trained on: "speaker-independent", for example."""
+    selection: str
+    speakers: int | None
+    """Number of speakers; None where not all are known."""
+    scores: Scores
+    """The scores of all runs together."""
+    over_runs: Mapping[str, OverRuns]
+    """Metric -> its distribution over the runs."""
+    by_selection: Mapping[str, SelectionResult] | None = None
+    """Rule -> its result; only for runs, and on a corpus that they were trained on."""
+    runs: Sequence[RunInfo] | None = None
+
+    @property
+    def speaker_independent(self) -> bool:
+        """Whether all speakers are known and none of the scored ones was trained on."""
+        return self.verdict == INDEPENDENT
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contents of `affekt evaluate --json`."""
+        content = asdict(self)
+        scores = content.pop("scores")
+        content["classes"] = list(self.classes)
+        content["speaker_independent"] = self.speaker_independent
+        return {**{name: value for name, value in content.items() if value is not None or name == "speakers"}, **scores}
+
+
+def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = None) -> Evaluation:
     """Score a bundle, or the runs of a training, on a corpus.
 
-    On a corpus that was trained on, the test part counts, with the training's protocol; of another, all of it.
-    selection: for runs, by which rule the epoch is chosen; None for their recipe's.
+    A corpus that was trained on is scored on the test subset, under the training's protocol; another is scored as a whole.
+
+    Args:
+        source: A run folder, a bundle's folder, or the name of a shipped bundle.
+        corpus: The corpus.
+        selection: The rule that selects the epoch of runs; None for their recipe's.
+
+    Raises:
+        BadBundle: The bundle is incomplete.
+        BadConfig: There are no such runs, or a rule is given for a bundle.
+        BadCorpus: The corpus cannot be read, or lacks utterances of the test subset.
     """
     folder = Path(source)
     if not (folder / "model.onnx").is_file() and any(folder.rglob("predictions")):
-        return evaluate_runs(runs_below(folder), corpus, selection=selection, say=say)
+        return evaluate_runs(runs_below(folder), corpus, selection=selection)
     if selection:
-        raise BadConfig(f"{source} is no training's folder: a bundle's epoch was chosen when it was made")
-    return evaluate_bundle(Bundle.open(source), corpus, say=say)
+        raise BadConfig(f"{source} is not a run folder: the epoch of a bundle was selected when it was made")
+    return evaluate_bundle(Bundle.open(source), corpus)
 
 
-def evaluate_bundle(made: Bundle, corpus: Source, *, say: Say = print) -> dict[str, Any]:
-    """Score a bundle's ONNX file: on the test part of its training's split, or on all of a corpus it never heard."""
+def evaluate_bundle(bundle: Bundle, corpus: Source) -> Evaluation:
+    """Score a bundle's ONNX file on the test subset of its training's split, or on all of a corpus not trained on."""
     try:
-        protocol, labels = made.section("protocol"), made.section("labels")
-        split, rule = Split.load(made.file("split.json")), protocol["selection"]
-        own = LabelSet(made.name, made.emotions, labels["merge"], labels["dialogues"])
+        protocol, labels = bundle.section("protocol"), bundle.section("labels")
+        split, rule = Split.load(bundle.file("split.json")), protocol["selection"]
+        label_set = LabelSet(bundle.name, bundle.emotions, labels["merge"], labels["dialogues"])
     except KeyError as error:
         raise BadBundle(
-            f"{made.folder}: config.toml does not say {error}, so nobody knows whom it was trained on"
+            f"{bundle.folder}: config.toml has no {error}, so it is unknown which speakers the bundle was trained on"
         ) from error
-    utterances = select_utterances(corpus.read(), own, corpus.id, say)
-    verdict, title = _elsewhere(corpus, heard_before(made), utterances)
+    utterances = select_utterances(corpus.read(), label_set, corpus.id)
+    verdict, title = _whole_corpus(corpus, pretraining_corpora(bundle), utterances)
     if corpus.id in training_corpora(split):
-        present = {key(utterance): utterance for utterance in utterances}
-        asked = sorted(one for one in split.subsets["test"] if one.startswith(f"{corpus.id}/"))
-        utterances = _all_there(asked, present, corpus)
+        utterances = _test_utterances(sorted(split.subsets["test"]), utterances, corpus)
         verdict = split.verdict
-        title = f"{split.title}, part 'test': {len(utterances)} utterances of {corpus.title}"
-    answers = answered(made, utterances)
-    return {
-        "model": made.id,
-        **_head(corpus, own, title, split.hash, verdict),
-        "selection": RULES[rule],
-        **_scored(own, [utterances], [answers]),
-    }
+        title = f"{split.title}, subset 'test': {len(utterances)} utterances of {corpus.title}"
+    predictions = predict_onnx(bundle, utterances)
+    return _evaluation(
+        bundle.id, corpus, label_set, title, split.hash, verdict, RULES[rule], [utterances], [predictions]
+    )
 
 
-def _elsewhere(corpus: Source, heard: set[str], utterances: Sequence[Utterance]) -> tuple[str, str]:
-    """Verdict and protocol of a corpus that was not trained on; heard: the corpora that were, before fine-tuning."""
-    if corpus.id in heard:
-        return DEPENDENT, f"a corpus that was heard before fine-tuning: all {len(utterances)} utterances"
-    return INDEPENDENT, f"a corpus not trained on: all {len(utterances)} utterances"
-
-
-def _heard_by(start: Bundle | None) -> set[str]:
-    return {entry["corpus"] for entry in start.results.get("data", ())} if start else set()
-
-
-def _all_there(ids: Sequence[str], present: dict[str, Utterance], corpus: Source) -> list[Utterance]:
-    """The test part's utterances; a part may not be smaller than it was."""
-    if missing := [one for one in ids if one not in present]:
-        raise BadCorpus(
-            f"{corpus.path} lacks {len(missing)} of the {len(ids)} utterances of the test part, first {missing[0]}: "
-            "give the corpus as it was trained on"
-        )
-    if not ids:
-        raise BadCorpus(f"{corpus.title} was trained on, and nothing of it was held out: there is nothing to score")
-    return [present[one] for one in ids]
-
-
-def evaluate_runs(
-    runs: Sequence[Run], corpus: Source, *, selection: Rule | None = None, say: Say = print
-) -> dict[str, Any]:
-    """Score finished runs: their own predictions on the test parts, or their models' on a corpus they never heard."""
+def evaluate_runs(runs: Sequence[Run], corpus: Source, *, selection: Rule | None = None) -> Evaluation:
+    """Score finished runs: their recorded predictions on the test subset, or their models on a corpus not trained on."""
     recipe = recipe_of(runs[0])
     rule = selection or recipe.selection
     labels = LabelSet(recipe.labels, runs[0].emotions)
     if recipe.labels != "all":
         known = recipe.label_set([])
         labels = LabelSet(recipe.labels, runs[0].emotions, known.merge, known.dialogues)
-    utterances = select_utterances(corpus.read(), labels, corpus.id, say)
+    utterances = select_utterances(corpus.read(), labels, corpus.id)
+    by_selection: dict[str, SelectionResult] | None = None
     if not any(corpus.id in training_corpora(run.split) for run in runs):
-        chosen = [_by_model(recipe, run, rule, labels, utterances, say) for run in runs]
-        verdict, title = _elsewhere(corpus, _heard_by(recipe.origin), utterances)
-        result = _scored(labels, [utterances] * len(runs), chosen)
+        plan = resolve(recipe)
+        earlier = {entry["corpus"] for entry in plan.origin.results.get("data", ())} if plan.origin else set()
+        verdict, title = _whole_corpus(corpus, earlier, utterances)
+        subsets = [utterances] * len(runs)
+        predictions = [_predict_by_run(plan, run, rule, labels, utterances) for run in runs]
     else:
-        present = {key(utterance): utterance for utterance in utterances}
-        tests = [_test_part(run, corpus, present) for run in runs]
-        chosen = [
-            run.predictions(select_epoch(run, rule))["test"][where] for run, (where, _) in zip(runs, tests, strict=True)
-        ]
         verdict = next((run.split.verdict for run in runs if not run.split.speaker_independent), INDEPENDENT)
-        splits = {run.split.hash: run.split for run in runs}
-        first = runs[0].split
-        title = first.title if len(splits) == 1 else f"{first.name} ({first.description}), {len(splits)} folds"
-        result = _scored(labels, [part for _, part in tests], chosen)
-        result["by_selection"] = {
-            each: _mean_ua(runs, each, corpus, present) for each in RULES if _possible(runs, each)
-        }
-    return {
-        "model": recipe.name,
-        **_head(corpus, labels, title, combined_hash(run.split for run in runs), verdict),
-        "selection": RULES[rule],
-        **result,
-        "runs": [
-            {"run": run.folder.name, "seed": run.config["seed"], "fold": run.split.fold, "split_hash": run.split.hash}
-            for run in runs
-        ],
-    }
+        title = _title_of_splits([run.split for run in runs])
+        subsets = [_test_utterances(run.split.subsets["test"], utterances, corpus) for run in runs]
+        predictions = [_recorded_predictions(run, rule, corpus) for run in runs]
+        by_selection = {each: _result_by_rule(runs, each, corpus) for each in RULES if _is_applicable(runs, each)}
+    evaluation = _evaluation(
+        recipe.name,
+        corpus,
+        labels,
+        title,
+        combined_hash(run.split for run in runs),
+        verdict,
+        RULES[rule],
+        subsets,
+        predictions,
+    )
+    infos = [RunInfo(run.folder.name, run.config["seed"], run.split.fold, run.split.hash) for run in runs]
+    return replace(evaluation, by_selection=by_selection, runs=infos)
 
 
 def training_corpora(split: Split) -> set[str]:
-    """The corpora that were trained on."""
-    return {one.partition("/")[0] for one in split.subsets["train"]}
+    """Return the corpora that were trained on."""
+    return {utterance_key.partition("/")[0] for utterance_key in split.subsets["train"]}
 
 
-def _test_part(run: Run, corpus: Source, present: dict[str, Utterance]) -> tuple[NDArray[np.int64], list[Utterance]]:
-    """Where the corpus's utterances stand in a run's test part, and which they are."""
-    ids = run.split.subsets["test"]
-    where = np.array([n for n, one in enumerate(ids) if one.startswith(f"{corpus.id}/")], np.int64)
-    return where, _all_there([ids[n] for n in where], present, corpus)
+def _whole_corpus(corpus: Source, earlier: set[str], utterances: Sequence[Utterance]) -> tuple[str, str]:
+    """Return verdict and title for a corpus that was not trained on, except perhaps before fine-tuning (`earlier`)."""
+    if corpus.id in earlier:
+        return DEPENDENT, f"a corpus that was trained on before fine-tuning: all {len(utterances)} utterances"
+    return INDEPENDENT, f"a corpus not trained on: all {len(utterances)} utterances"
 
 
-def _possible(runs: Sequence[Run], rule: Rule) -> bool:
-    """Whether a rule can be applied: to the parts that there are, and to the same one in all runs."""
+def _title_of_splits(splits: Sequence[Split]) -> str:
+    first = splits[0]
+    if len({split.hash for split in splits}) == 1:
+        return first.title
+    return f"{first.name} ({first.description}), {len({split.hash for split in splits})} folds"
+
+
+def _test_utterances(test_keys: Sequence[str], utterances: Sequence[Utterance], corpus: Source) -> list[Utterance]:
+    """Return a corpus's utterances of the test subset, in its order. Raises `BadCorpus` where any is missing."""
+    by_key = {key(utterance): utterance for utterance in utterances}
+    keys = [test_key for test_key in test_keys if test_key.startswith(f"{corpus.id}/")]
+    if missing := [test_key for test_key in keys if test_key not in by_key]:
+        raise BadCorpus(
+            f"{corpus.path} lacks {len(missing)} of the {len(keys)} utterances of the test subset, first {missing[0]}; "
+            "give the corpus as it was trained on"
+        )
+    if not keys:
+        raise BadCorpus(f"{corpus.title} was trained on and has no utterance in the test subset: nothing can be scored")
+    return [by_key[test_key] for test_key in keys]
+
+
+def _recorded_predictions(run: Run, rule: Rule, corpus: Source) -> Predictions:
+    """Return a run's predictions on a corpus's utterances of the test subset."""
+    return run.predictions(select_epoch(run, rule))["test"][_test_indices(run, corpus)]
+
+
+def _test_indices(run: Run, corpus: Source) -> NDArray[np.int64]:
+    keys = run.split.subsets["test"]
+    return np.array([index for index, k in enumerate(keys) if k.startswith(f"{corpus.id}/")], np.int64)
+
+
+def _is_applicable(runs: Sequence[Run], rule: Rule) -> bool:
+    """Return whether all runs have the subset that a rule selects by."""
     return rule not in SELECTION_SUBSET or all(SELECTION_SUBSET[rule] in run.split.subsets for run in runs)
 
 
-def _mean_ua(runs: Sequence[Run], rule: Rule, corpus: Source, present: dict[str, Utterance]) -> dict[str, Any]:
-    """What each selection would have printed: UA, over the runs."""
-    values, epochs = [], []
+def _result_by_rule(runs: Sequence[Run], rule: Rule, corpus: Source) -> SelectionResult:
+    values = []
     for run in runs:
-        where, _ = _test_part(run, corpus, present)
-        epochs.append(select_epoch(run, rule))
-        predicted = run.predictions(epochs[-1])["test"][where].argmax(axis=1)
-        values.append(ua(confusion(run.labels("test")[where], predicted, len(run.emotions))))
-    return {"rule": RULES[rule], "UA": float(np.mean(values)), "epochs": epochs}
+        predicted = _recorded_predictions(run, rule, corpus).argmax(axis=1)
+        values.append(ua(confusion(run.labels("test")[_test_indices(run, corpus)], predicted, len(run.emotions))))
+    return SelectionResult(RULES[rule], float(np.mean(values)), [select_epoch(run, rule) for run in runs])
 
 
-def _by_model(
-    recipe: Recipe, run: Run, rule: Rule, labels: LabelSet, utterances: Sequence[Utterance], say: Say
-) -> Predictions:
-    """Probabilities by the weights of a run's chosen epoch, utterance by utterance, on whatever corpus."""
+def _predict_by_run(plan: Plan, run: Run, rule: Rule, labels: LabelSet, utterances: Sequence[Utterance]) -> Predictions:
+    """Predict utterances of any corpus with the weights of a run's selected epoch."""
     epoch = select_epoch(run, rule)
-    say(f"{run.folder}: epoch {epoch} on {len(utterances)} utterances")
-    encoders = recipe.build_encoders()
-    pipeline = piped(encoders, [trained_model(recipe, run, epoch, encoders, labels.emotions)])
-    return predict_torch(pipeline, {stream: encoders[stream] for stream in pipeline.given}, utterances)
+    logger.info("%s: epoch %d on %d utterances", run.folder, epoch, len(utterances))
+    features = plan.build_features()
+    pipeline = join_pipeline(features, [load_trained_model(plan, run, epoch, features, labels.emotions)])
+    return predict_torch(pipeline, {stream: features[stream] for stream in pipeline.inputs}, utterances)
 
 
-def _head(corpus: Source, labels: LabelSet, protocol: str, split: str, verdict: str) -> dict[str, Any]:
-    return {
-        "corpus": corpus.id,
-        "note": corpus.note,
-        "classes": list(labels.emotions),
-        "protocol": protocol,
-        "split_hash": split,
-        "speaker_independent": verdict == INDEPENDENT,
-        "verdict": verdict,
-    }
-
-
-def _scored(labels: LabelSet, parts: Sequence[Sequence[Utterance]], answers: Sequence[Predictions]) -> dict[str, Any]:
-    """The scores of all runs together. Runs that scored the same utterances are averaged by counting them all."""
-    flat = [utterance for part in parts for utterance in part]
-    truth = np.array([labels.index_of(utterance) for utterance in flat], np.int64)
-    people = speakers_of(flat)
-    together = score(truth, np.concatenate(answers), labels.emotions, people, units=[key(u) for u in flat])
+def _evaluation(
+    model: str,
+    corpus: Source,
+    labels: LabelSet,
+    protocol: str,
+    split_hash: str,
+    verdict: str,
+    selection: str,
+    subsets: Sequence[Sequence[Utterance]],
+    predictions: Sequence[Predictions],
+) -> Evaluation:
+    """Score the predictions of all runs together: an utterance that several runs scored counts once for each of them."""
+    flat = [utterance for subset in subsets for utterance in subset]
+    speakers = speakers_of(flat)
+    scores = score(
+        _label_indices(flat, labels),
+        np.concatenate(predictions),
+        labels.emotions,
+        speakers,
+        units=[key(utterance) for utterance in flat],
+    )
     counts = [
-        confusion(np.array([labels.index_of(u) for u in part], np.int64), one.argmax(axis=1), len(labels))
-        for part, one in zip(parts, answers, strict=True)
+        confusion(_label_indices(subset, labels), probabilities.argmax(axis=1), len(labels))
+        for subset, probabilities in zip(subsets, predictions, strict=True)
     ]
-    return {
-        "speakers": len(set(people)) if people else None,
-        **asdict(together),
-        "utterances": len({key(utterance) for utterance in flat}),
-        "over_runs": {
-            name: {
-                "mean": float(np.mean(values)),
-                "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            }
-            for name, metric in (("UA", ua), ("WA", wa), ("WF1", wf1))
-            for values in [[metric(one) for one in counts]]
-        },
+    over_runs = {
+        name: OverRuns(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
+        for name, metric in (("UA", ua), ("WA", wa), ("WF1", wf1))
+        for values in [[metric(count) for count in counts]]
     }
+    return Evaluation(
+        model=model,
+        corpus=corpus.id,
+        note=corpus.note,
+        classes=tuple(labels.emotions),
+        protocol=protocol,
+        split_hash=split_hash,
+        verdict=verdict,
+        selection=selection,
+        speakers=len(set(speakers)) if speakers else None,
+        scores=replace(scores, utterances=len({key(utterance) for utterance in flat})),
+        over_runs=over_runs,
+    )
+
+
+def _label_indices(utterances: Sequence[Utterance], labels: LabelSet) -> NDArray[np.int64]:
+    return np.array([labels.index_of(utterance) for utterance in utterances], np.int64)

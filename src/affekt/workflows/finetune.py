@@ -1,4 +1,4 @@
-"""Anyone's own data in one command: a recipe that starts from a bundle and ends in one."""
+"""Fine-tune a bundle on your own data: the recipe that starts from a bundle, and the plan and data of its training."""
 
 from __future__ import annotations
 
@@ -11,28 +11,60 @@ from affekt.corpora.source import Source, read_all
 from affekt.errors import BadCorpus
 from affekt.protocols.grouped import SpeakerFolds
 from affekt.protocols.split import Split, key
+from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.utterance import Utterance
+from affekt.workflows.training_data import TrainingData
 
-FOLDS = 5  # of which one is tested: a fifth of the people, or of the utterances
-LEAST = 10  # utterances
-FEW = 3  # people; with fewer, none can be kept apart
+NUM_FOLDS = 5
+"""One of the folds is tested: a fifth of the speakers, or of the utterances."""
+MIN_UTTERANCES = 10
+MIN_SPEAKERS = 3
+"""With fewer speakers, none can be held out."""
+
+
+def plan_finetuning(
+    start: str, sources: Sequence[Source], name: str, assignments: Sequence[str] = ()
+) -> tuple[Plan, TrainingData]:
+    """Plan the fine-tuning of a bundle on your own data; opens the bundle and reads the data once.
+
+    Args:
+        start: The bundle: its folder, or the name of a shipped one.
+        sources: The data.
+        name: The name of the new bundle.
+        assignments: `key=value` settings of the recipe to change.
+
+    Raises:
+        BadBundle: The bundle is missing or cannot be built on.
+        BadConfig: A setting is wrong.
+        BadCorpus: The data cannot be read, or are too few.
+    """
+    bundle, utterances = Bundle.open(start), read_all(sources)
+    recipe = _recipe(bundle, start, sources, utterances, name, assignments)
+    same_sources = tuple(recipe.sources) == tuple(sources)
+    return resolve(recipe, origin=bundle), TrainingData.read(recipe, utterances if same_sources else None)
 
 
 def finetuning_recipe(start: str, sources: Sequence[Source], name: str, assignments: Sequence[str] = ()) -> Recipe:
-    """The recipe that fine-tunes a bundle on one's own sources, with `key=value` assignments applied.
+    """Return the recipe that fine-tunes a bundle on your own data; arguments and errors as in `plan_finetuning`."""
+    return _recipe(Bundle.open(start), start, sources, read_all(sources), name, assignments)
 
-    Whole people are held out where the sources say who speaks, and there are three or more; else a fifth of the
-    utterances, of which the scores then say that they are not speaker-independent. How the settings were found stands in
-    docs/tutorials/own-data.md. Raises `BadBundle`, `BadConfig` and `BadCorpus`.
-    """
-    bundle = Bundle.open(start)
+
+def _recipe(
+    bundle: Bundle,
+    start: str,
+    sources: Sequence[Source],
+    utterances: Sequence[Utterance],
+    name: str,
+    assignments: Sequence[str],
+) -> Recipe:
+    """Return the recipe. docs/tutorials/own-data.md says how its settings were found."""
     settings: dict[str, Any] = {
         "name": name,
         "about": f"Fine-tuned from {bundle.id} on {', '.join(source.title for source in sources)}.",
         "labels": "all",
-        "corpora": [_written(source) for source in sources],
-        **_held_out(read_all(sources)),
+        "corpora": [_to_setting(source) for source in sources],
+        **_choose_protocol(utterances),
         "start": start,
         "training": {
             "epochs": 15,
@@ -52,29 +84,32 @@ def finetuning_recipe(start: str, sources: Sequence[Source], name: str, assignme
     return decode(Recipe, override(settings, list(assignments)), "--from")
 
 
-def _written(source: Source) -> str | dict[str, Any]:
-    """A source as a recipe writes it down: in its short form where that says all."""
+def _to_setting(source: Source) -> str | dict[str, Any]:
+    """Return a source as a recipe has it: in its short form if that is complete."""
     short = f"{source.name}:{source.root}" if source.root else source.name
     return short if Source.parse(short) == source else encode(source)
 
 
-def _held_out(utterances: Sequence[Utterance]) -> dict[str, Any]:
-    """How these utterances are best held out: the recipe's protocol, and which of its folds."""
-    if len(utterances) < LEAST:
+def _choose_protocol(utterances: Sequence[Utterance]) -> dict[str, Any]:
+    """Return the settings of the protocol and its fold: a fifth of the speakers is held out where that is possible.
+
+    Otherwise a fifth of the utterances is held out, and the scores are marked as not speaker-independent.
+    """
+    if len(utterances) < MIN_UTTERANCES:
         raise BadCorpus(
-            f"{len(utterances)} utterances are too few to learn from and hold some out: expected {LEAST} or more"
+            f"{len(utterances)} utterances are too few to train on and to hold some out: expected {MIN_UTTERANCES} or more"
         )
-    people = {utterance.speaker_key for utterance in utterances if utterance.speaker}
-    if len(people) < FEW or not all(utterance.speaker for utterance in utterances):
-        return {"protocol": {"name": "random-hold-out", "test": 1 / FOLDS}}
-    folds = SpeakerFolds(k=min(FOLDS, len(people))).folds(utterances)
+    speakers = {utterance.speaker_key for utterance in utterances if utterance.speaker}
+    if len(speakers) < MIN_SPEAKERS or not all(utterance.speaker for utterance in utterances):
+        return {"protocol": {"name": "random-hold-out", "test": 1 / NUM_FOLDS}}
+    folds = SpeakerFolds(k=min(NUM_FOLDS, len(speakers))).folds(utterances)
     emotions = {key(utterance): utterance.emotion for utterance in utterances}
-    best = min(range(len(folds)), key=lambda index: _lacking(folds[index], emotions))
+    best = min(range(len(folds)), key=lambda index: _count_missing_emotions(folds[index], emotions))
     return {"protocol": {"name": "speaker-folds", "k": len(folds)}, "folds": [best + 1]}
 
 
-def _lacking(split: Split, emotions: dict[str, str]) -> tuple[int, int]:
-    """How many emotions cannot be learnt, and how many cannot be scored: nobody in the part speaks so."""
-    every = set(emotions.values())
-    learnt, scored = ({emotions[one] for one in split.subsets[part]} for part in ("train", "test"))
-    return len(every - learnt), len(every - scored)
+def _count_missing_emotions(split: Split, emotions: dict[str, str]) -> tuple[int, int]:
+    """Return how many emotions are missing from the training subset, and how many from the test subset."""
+    all_emotions = set(emotions.values())
+    train, test = ({emotions[k] for k in split.subsets[subset]} for subset in ("train", "test"))
+    return len(all_emotions - train), len(all_emotions - test)

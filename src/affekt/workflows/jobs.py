@@ -1,8 +1,8 @@
-"""Trainings as jobs, and who does them: this process, or several worker processes side by side.
+"""Trainings as jobs, and the launchers that run them: in this process, or in several worker processes in parallel.
 
-A job is a recipe, the run folder that it fills, and how far it goes; as JSON it can be sent anywhere. A launcher is
-anything with `run(jobs)`: one that sends `fulfil` to a cluster (Ray) needs no more than that. What a job leaves behind is its
-run folder, so that a job that was stopped goes on when it is given again.
+A job is a recipe, the run folder that it fills, and the epoch that it ends at; as JSON it can be sent anywhere. A launcher is
+anything with `run(jobs)`: one for a cluster (Ray) only has to send each job to a `JobRunner` there. The result of a job is
+its run folder, so a job that was interrupted resumes when it is run again.
 """
 
 from __future__ import annotations
@@ -29,131 +29,135 @@ from affekt.features.base import Feature
 from affekt.progress import Progress
 from affekt.protocols import Split
 from affekt.runs.folder import Run
+from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets
 from affekt.workflows.train import fit_run, start_run
-from affekt.workflows.training_data import Say, TrainingData, build_datasets
+from affekt.workflows.training_data import TrainingData, build_datasets
 
-KEPT = 4  # datasets that a workshop keeps open
+logger = logging.getLogger(__name__)
+
+MAX_DATASETS = 4
+"""Datasets that a runner keeps open."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Train a recipe of one fold and one seed into a run folder, to its end or until an epoch.
-
-    may_diverge: a loss that is no longer a number ends the job, not the whole search: its run is marked.
-    """
+    """The training of a recipe of one fold and one seed in a run folder."""
 
     recipe: Recipe
     folder: Path
     until: int | None = None
+    """The epoch to end at; None for the last."""
     may_diverge: bool = False
+    """Whether a loss that is not a number only ends the job and marks its run, instead of raising `Diverged`."""
 
     @property
     def run(self) -> Run:
         return Run(self.folder)
 
     def to_json(self) -> str:
-        return json.dumps(
-            {
-                "recipe": encode(self.recipe),
-                "folder": str(self.folder),
-                "until": self.until,
-                "may_diverge": self.may_diverge,
-            }
-        )
+        """Return the job as a line of JSON."""
+        content = {"folder": str(self.folder), "until": self.until, "may_diverge": self.may_diverge}
+        return json.dumps({"recipe": encode(self.recipe), **content})
 
     @classmethod
     def from_json(cls, text: str) -> Job:
+        """Read a job from a line of JSON."""
         content = json.loads(text)
         recipe = decode(Recipe, content.pop("recipe"), "job")
         return cls(recipe, Path(content.pop("folder")), **content)
 
 
 class Launcher(Protocol):
-    """Who does jobs."""
+    """Something that runs jobs."""
 
-    def run(self, jobs: Sequence[Job], say: Say) -> None:
-        """Do all of them, in whatever order. Raises the first one's error of ours; the others can then be given again."""
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run all jobs, in any order. Raises the first error of a job; the others can then be run again."""
 
 
 @dataclass
 class JobRunner:
-    """Does jobs one after another, and keeps what they share: utterances, splits and datasets."""
+    """Runs jobs one after another, and keeps the utterances, features and datasets that they share."""
 
-    materials: dict[str, TrainingData] = field(default_factory=dict)
+    data: dict[str, TrainingData] = field(default_factory=dict)
     datasets: dict[str, Datasets] = field(default_factory=dict)
-    encoders: dict[str, dict[str, Feature]] = field(default_factory=dict)
-    threads: int = field(default_factory=torch.get_num_threads)  # for recipes that ask for none
+    features: dict[str, dict[str, Feature]] = field(default_factory=dict)
+    threads: int = field(default_factory=torch.get_num_threads)
+    """Threads for recipes that do not set a number."""
     progress: Progress | None = None
 
-    def fulfil(self, job: Job, say: Say) -> None:
-        recipe = job.recipe
-        torch.set_num_threads(recipe.training.threads or self.threads)
+    def run(self, job: Job) -> None:
+        """Run a job, unless it is finished."""
+        plan = resolve(job.recipe)
+        epochs = plan.recipe.training.epochs
+        torch.set_num_threads(plan.recipe.training.threads or self.threads)
         torch.use_deterministic_algorithms(True)
-        material = self._material(recipe)
-        ((_, split),) = material.folds(recipe)
-        run = start_run(recipe, job.folder, 0, split, material)
-        if run.diverged or (run.checkpoint_path.is_file() and run.epochs[-1:] >= [job.until or recipe.training.epochs]):
+        data = self._read_data(plan.recipe)
+        ((_, split),) = data.folds(plan)
+        run = start_run(plan, job.folder, 0, split, data)
+        if run.diverged or (run.checkpoint_path.is_file() and run.epochs[-1:] >= [job.until or epochs]):
             return
-        datasets = self._data(recipe, material, split, say)
+        logger.info("training %s", job.folder)
+        datasets = self._build_datasets(plan, data, split)
         try:
-            fit_run(recipe, run, material, datasets, until=job.until, say=say)
+            fit_run(plan, run, data, datasets, until=job.until)
         except Diverged as error:
             if not job.may_diverge:
                 raise
             run.mark_diverged(str(error))
-            say(str(error))
+            logger.warning("%s", error)
 
-    def _material(self, recipe: Recipe) -> TrainingData:
-        mark = _mark(recipe, "labels", "corpora")
-        if mark not in self.materials:
-            self.materials[mark] = TrainingData.read(recipe, lambda _: None)
-        return self.materials[mark]
+    def _read_data(self, recipe: Recipe) -> TrainingData:
+        cache_key = _cache_key(recipe, "labels", "corpora")
+        if cache_key not in self.data:
+            self.data[cache_key] = TrainingData.read(recipe)
+        return self.data[cache_key]
 
-    def _data(self, recipe: Recipe, material: TrainingData, split: Split, say: Say) -> Datasets:
-        """What `build_datasets` gives, once for all recipes that hear the same."""
-        kinds = _mark(recipe, "encoder", "streams")
-        altered = [encode(recipe.training.augmentation), recipe.training.votes, recipe.training.subset]
-        mark = json.dumps([_mark(recipe, "labels", "corpora"), split.hash, kinds, recipe.taken, altered, recipe.seed])
-        if mark not in self.datasets:
-            if kinds not in self.encoders:
-                self.encoders[kinds] = recipe.build_encoders()
-            while len(self.datasets) >= KEPT:
+    def _build_datasets(self, plan: Plan, data: TrainingData, split: Split) -> Datasets:
+        """Build the datasets, once for all recipes with the same utterances, features and augmentation."""
+        recipe, training = plan.recipe, plan.recipe.training
+        features_key = _cache_key(recipe, "features")
+        settings = [encode(training.augmentation), training.votes, training.subset, recipe.seed]
+        cache_key = json.dumps(
+            [_cache_key(recipe, "labels", "corpora"), split.hash, features_key, plan.streams, settings]
+        )
+        if cache_key not in self.datasets:
+            if features_key not in self.features:
+                self.features[features_key] = plan.build_features()
+            while len(self.datasets) >= MAX_DATASETS:
                 self.datasets.pop(next(iter(self.datasets)))
-            self.datasets[mark] = build_datasets(recipe, self.encoders[kinds], material, split, say, self.progress)
-        return self.datasets[mark]
+            features = self.features[features_key]
+            self.datasets[cache_key] = build_datasets(plan, features, data, split, self.progress)
+        return self.datasets[cache_key]
 
 
-def _mark(recipe: Recipe, *names: str) -> str:
+def _cache_key(recipe: Recipe, *names: str) -> str:
     settings = encode(recipe)
     return json.dumps([settings[name] for name in names], sort_keys=True)
 
 
 @dataclass
 class LocalLauncher:
-    """Does jobs in this process."""
+    """Runs jobs in this process."""
 
-    workshop: JobRunner = field(default_factory=JobRunner)
+    runner: JobRunner = field(default_factory=JobRunner)
 
-    def run(self, jobs: Sequence[Job], say: Say) -> None:
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run all jobs in order."""
         for job in jobs:
-            self.workshop.fulfil(job, _named(job, say))
-
-
-def _named(job: Job, say: Say) -> Say:
-    return lambda text: say(f"{job.recipe.name} (seed {job.recipe.seed}): {text}")
+            self.runner.run(job)
 
 
 class Workers:
-    """Does jobs in so many processes of this machine, which live as long as the launcher: use it in a `with` statement.
+    """Runs jobs in several processes of this machine, which live as long as the launcher; use it in a `with` statement.
 
-    They talk in lines of JSON: a job each way in, what is said and how it ended on the way out. A worker ends with the
-    process that started it, however that one ends, so that no two ever fill one run folder.
+    The processes exchange lines of JSON: jobs on the way in, log messages and results on the way out. A worker ends when the
+    process that started it ends in any way, so that two workers never fill one run folder.
     """
 
     def __init__(self, number: int) -> None:
-        self.processes = [_worker() for _ in range(number)]
+        self.processes = [_start_worker() for _ in range(number)]
 
     def __enter__(self) -> Workers:
         return self
@@ -164,101 +168,103 @@ class Workers:
             with contextlib.suppress(BrokenPipeError), process:  # closes its pipes, and waits for it
                 pass
 
-    def run(self, jobs: Sequence[Job], say: Say) -> None:
-        left: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run all jobs, one at a time in each process."""
+        waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         for job in jobs:
-            left.put(job)
-        failed: list[BaseException] = []
+            waiting.put(job)
+        failures: list[BaseException] = []
         threads = [
-            threading.Thread(target=_served, args=(process, left, failed, say), daemon=True)
+            threading.Thread(target=_feed_worker, args=(process, waiting, failures), daemon=True)
             for process in self.processes[: len(jobs)]
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        if failed:
-            raise failed[0]
+        if failures:
+            raise failures[0]
 
 
-def _worker() -> subprocess.Popen[str]:
+def _start_worker() -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "from affekt.workflows.jobs import work; work()"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
 
 
-def _served(
-    process: subprocess.Popen[str], left: queue.SimpleQueue[Job], failed: list[BaseException], say: Say
+def _feed_worker(
+    process: subprocess.Popen[str], waiting: queue.SimpleQueue[Job], failures: list[BaseException]
 ) -> None:
-    """Hand one worker job after job, until none is left or one has failed."""
-    while not failed:
+    """Send one worker job after job, until none is waiting or one has failed."""
+    while not failures:
         try:
-            job = left.get_nowait()
+            job = waiting.get_nowait()
         except queue.Empty:
             return
         try:
-            _handed(process, job, _named(job, say))
+            _run_in_worker(process, job)
         except BaseException as error:  # the caller's thread raises it
-            failed.append(error)
+            failures.append(error)
 
 
-def _handed(process: subprocess.Popen[str], job: Job, say: Say) -> None:
+def _run_in_worker(process: subprocess.Popen[str], job: Job) -> None:
+    """Send a job to a worker, log its messages until it is done, and raise its error."""
     assert process.stdin is not None
     assert process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):  # its end shows below
+    with contextlib.suppress(BrokenPipeError):  # a worker that has ended is noticed below
         print(job.to_json(), file=process.stdin, flush=True)
     for line in process.stdout:
         answer = json.loads(line)
-        if "say" in answer:
-            say(answer["say"])
+        if "log" in answer:
+            logger.log(answer["level"], "%s (seed %d): %s", job.recipe.name, job.recipe.seed, answer["log"])
         elif "error" in answer:
             raise getattr(errors, answer["kind"])(answer["error"], code=answer["code"])
         else:
             return
     raise AffektError(
-        f"a worker ended with status {process.wait()} while it trained {job.folder}: run the same again to go on; "
-        "with fewer workers, if memory ran out"
+        f"a worker ended with status {process.wait()} while it trained {job.folder}; run the same command again to resume, "
+        "with fewer workers if memory ran out"
     )
 
 
 def serve(jobs: TextIO, answers: TextIO) -> None:
-    """A worker's life: jobs in, answers out, until there are no more."""
-    coming: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(jobs, coming), daemon=True).start()
-    workshop = JobRunner()
+    """Run the jobs that come in, and write log messages and results, until the input ends."""
+    incoming: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(jobs, incoming), daemon=True).start()
 
     def answer(**content: Any) -> None:
         print(json.dumps(content), file=answers, flush=True)
 
     logging.getLogger("affekt").setLevel(logging.INFO)
     logging.getLogger("affekt").addHandler(_AnswerHandler(answer))
-    while line := coming.get():
+    runner = JobRunner()
+    while line := incoming.get():
         try:
-            workshop.fulfil(Job.from_json(line), lambda text: answer(say=text))
+            runner.run(Job.from_json(line))
             answer(done=True)
         except AffektError as error:
             answer(error=str(error), kind=type(error).__name__, code=error.code)
 
 
 class _AnswerHandler(logging.Handler):
-    """Sends log messages to the process that gives the jobs."""
+    """Sends log messages to the process that sends the jobs."""
 
     def __init__(self, answer: Callable[..., None]) -> None:
         super().__init__()
         self.answer = answer
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.answer(say=record.getMessage())
+        self.answer(log=record.getMessage(), level=record.levelno)
 
 
-def _listen(jobs: TextIO, coming: queue.SimpleQueue[str]) -> None:
-    """Pass the jobs on; at their end, which is the end of the process that gives them, end at once."""
+def _receive(jobs: TextIO, incoming: queue.SimpleQueue[str]) -> None:
+    """Pass the jobs on; at the end of the input, when the process that sends them has ended, end this one at once."""
     for line in jobs:
-        coming.put(line)
+        incoming.put(line)
     os._exit(0)
 
 
 def work() -> None:
-    """What a worker's process runs."""
+    """Run a worker process."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what anybody prints goes where warnings go, and not between the answers
+    os.dup2(2, 1)  # whatever is printed goes to standard error, not between the answers
     serve(sys.stdin, answers)

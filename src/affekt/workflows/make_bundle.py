@@ -1,13 +1,14 @@
-"""From finished runs to a bundle: weights rounded, exported, scored as a user would run it, and described."""
+"""From finished runs to a bundle: weights rounded, exported to ONNX, scored as a user would run it, and described."""
 
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,262 +21,368 @@ from affekt.bundle.export import export_onnx
 from affekt.bundle.folder import Bundle, write_labels
 from affekt.bundle.pipeline import Pipeline, round_to_half, save_weights
 from affekt.config import encode, to_toml
+from affekt.corpora.source import Source
 from affekt.errors import BadOutput
 from affekt.evaluation.calibration import fit_temperature
-from affekt.evaluation.comparison import compare
+from affekt.evaluation.comparison import Comparison, compare
 from affekt.evaluation.probe import linear_probe, mean_and_std
-from affekt.evaluation.scores import score
+from affekt.evaluation.scores import Scores, score
 from affekt.features.base import Feature
 from affekt.features.extract import extract
 from affekt.features.whisper import LogMelConfig, LogMelFrames
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
+from affekt.progress import Progress
 from affekt.protocols import Split, key
 from affekt.reports.card import card
 from affekt.runs.folder import Run
 from affekt.runs.selection import RULES, select_epoch
 from affekt.training.checkpoint import load_state
 from affekt.training.finetuning import FineTuned, feature_spec
+from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Probe, Recipe
 from affekt.utterance import Utterance
-from affekt.workflows.predict import answered, predict_torch, text_encoders
+from affekt.workflows.predict import predict_onnx, predict_torch, text_encoders
 from affekt.workflows.train import check_one_model
-from affekt.workflows.training_data import Say, TrainingData, speakers_of
+from affekt.workflows.training_data import TrainingData, speakers_of
+
+logger = logging.getLogger(__name__)
 
 
-def make_bundle(recipe: Recipe, runs: Sequence[Run], folder: Path, *, command: str = "", say: Say = print) -> Bundle:
+def make_bundle(
+    recipe: Recipe | Plan,
+    runs: Sequence[Run],
+    folder: Path,
+    *,
+    data: TrainingData | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Bundle:
     """Make a bundle of a recipe's finished runs of one fold.
 
-    command: what makes it again, where that is not the training of the recipe alone.
+    The bundle is built in another folder and renamed when it is complete.
 
-    It is built beside its place and moved there whole: an interrupted bundle never stands where a bundle is expected.
-    Raises `BadConfig` for runs that do not make one model, `BadOutput` where something else stands in its place.
+    Args:
+        recipe: The recipe of the runs, or the plan that it resolves to.
+        runs: The runs, one for each seed.
+        folder: The bundle's folder.
+        data: The recipe's training data, if they were read already.
+        command: The command that makes the bundle, if it is not the training of the recipe.
+        progress: Called with the progress of feature extraction.
+
+    Raises:
+        BadConfig: The runs do not make one model.
+        BadOutput: The folder holds something that is not a bundle.
     """
-    check_place(folder)
+    check_output(folder)
     folder = folder.resolve()
-    material = TrainingData.read(recipe, _silent)
-    pipeline, epochs = assembled(recipe, runs, material.labels)
+    plan = recipe if isinstance(recipe, Plan) else resolve(recipe)
+    data = data or TrainingData.read(plan.recipe)
+    pipeline, epochs = assemble_pipeline(plan, runs, data.labels)
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     round_to_half(pipeline)
     save_weights(pipeline, building / "model.safetensors")
-    say("exporting to ONNX")
-    emotions = material.labels.emotions
-    export_onnx(pipeline, building / "model.onnx", emotions)
-    write_labels(building, recipe.name, emotions)
-    for notice in {encoder.notice for encoder in pipeline.heard.values() if encoder.notice}:
+    logger.info("exporting to ONNX")
+    export_onnx(pipeline, building / "model.onnx", data.labels.emotions)
+    write_labels(building, plan.recipe.name, data.labels.emotions)
+    for notice in {feature.notice for feature in pipeline.features.values() if feature.notice}:
         shutil.copyfile(notice, building / notice.name)
     split = runs[0].split
     split.save(building / "split.json")
-    config = {
-        "name": recipe.name,
-        "version": affekt.__version__,
-        "members": len(pipeline.models),
-        **sections(recipe, pipeline),
-        "model": {"name": recipe.model_name, **encode(pipeline.first.config)},
-        "lengths": dict(pipeline.first.lengths),  # streams that are cut or padded to so many frames
-        "labels": {"merge": dict(material.labels.merge), "dialogues": material.labels.dialogues},
-        "protocol": {
-            "name": split.title,
-            "hash": split.hash,
-            "verdict": split.verdict,
-            "selection": recipe.selection,
-            "epochs": epochs,
-        },
-        "temperature": float(pipeline.temperature),
-        "weights": weights_name(recipe),
-        # Where the networks lay that a fusion was trained over is of no use elsewhere: the bundle holds them.
-        "recipe": {name: value for name, value in encode(recipe).items() if name != "branches"},
-    }
+    config = _config(plan, pipeline, data.labels, split, epochs)
     if command:
         config["command"] = command
-    if recipe.origin:
-        config["start"] = {"id": recipe.origin.id, "name": recipe.origin.name}
     (building / "config.toml").write_text(to_toml(config), encoding="utf-8")
-    results = describe(recipe, Bundle.open(building), pipeline, material, split, say=say)
-    (building / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    results = describe(plan, Bundle.open(building), pipeline, data, split, progress=progress)
+    (building / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
     (building / "README.md").write_text(card(Bundle.open(building)), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
     return Bundle.open(folder)
 
 
-def sections(recipe: Recipe, pipeline: Pipeline) -> dict[str, Any]:
-    """What fills the streams: the encoders in the graph with their settings, those of words as the recipe finds them."""
-    filled = {
-        stream: {"name": recipe.encoder_name(stream), **encode(encoder.config)}
-        for stream, encoder in pipeline.heard.items()
-    }
-    speech = {"encoder": filled.pop("speech")} if "speech" in filled else {}
-    streams = {**filled, **{stream: dict(recipe.filled[stream]) for stream in pipeline.given}}
-    return {**speech, **({"streams": streams} if streams else {})}
-
-
-def check_place(folder: Path) -> None:
-    """Raise `BadOutput` where a bundle would replace what is none: a bundle's folder is replaced as a whole."""
+def check_output(folder: Path) -> None:
+    """Raise `BadOutput` if a bundle would overwrite something else: a bundle's folder is replaced as a whole."""
     if (folder / "labels.json").is_file() and (folder / "config.toml").is_file():
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadOutput(f"{folder} is there, is no bundle, and would be replaced: give the name of a new folder")
+        raise BadOutput(f"{folder} exists and is not a bundle; choose a new folder so that nothing is overwritten")
 
 
-def weights_name(recipe: Recipe) -> str:
-    """What the encoder's weights are called, or were in the bundle that training starts from; "" for none."""
-    if recipe.origin:
-        return str(recipe.origin.config.get("weights", ""))
-    return Path(str(recipe.encoder.get("folder", ""))).name
+def _config(plan: Plan, pipeline: Pipeline, labels: LabelSet, split: Split, epochs: Sequence[int]) -> dict[str, Any]:
+    """Return the contents of config.toml."""
+    computed = {
+        stream: {"name": plan.features[stream].name, **encode(feature.config)}
+        for stream, feature in pipeline.features.items()
+    }
+    config = {
+        "name": plan.recipe.name,
+        "version": affekt.__version__,
+        "members": len(pipeline.models),
+        # Text encoders are not in the graph: they are found again by the folder of their weights.
+        "features": {**computed, **{stream: _written_section(plan, stream) for stream in pipeline.inputs}},
+        "model": {"name": plan.model.name, **encode(pipeline.first.config)},
+        "lengths": dict(pipeline.first.lengths),  # frames, of the streams that are cut or padded to one length
+        "labels": {"merge": dict(labels.merge), "dialogues": labels.dialogues},
+        "protocol": {
+            "name": split.title,
+            "hash": split.hash,
+            "verdict": split.verdict,
+            "selection": plan.recipe.selection,
+            "epochs": list(epochs),
+        },
+        "temperature": float(pipeline.temperature),
+        "weights": weights_name(plan),
+        # The folders of the runs in weights_from are of no use elsewhere: the bundle has their weights.
+        "recipe": {name: value for name, value in encode(plan.recipe).items() if name != "weights_from"},
+    }
+    if plan.origin:
+        config["start"] = {"id": plan.origin.id, "name": plan.origin.name}
+    return config
 
 
-def heard_before(made: Bundle) -> set[str]:
-    """The corpora that were heard by the bundles from which this one was fine-tuned."""
-    return {entry["corpus"] for entry in made.results.get("data", ()) if entry["by"]}
+def _written_section(plan: Plan, stream: str) -> dict[str, Any]:
+    """Return the section of a feature as the recipe, or the bundle to start from, has it."""
+    sections = plan.origin.config["features"] if plan.origin else plan.recipe.features
+    return dict(sections[stream])
 
 
-def assembled(recipe: Recipe, runs: Sequence[Run], labels: LabelSet) -> tuple[Pipeline, list[int]]:
-    """The runs' chosen models behind their encoder, and the epochs that they were chosen from."""
-    check_one_model(recipe, len({run.split.hash for run in runs}))
-    encoders, members, epochs = recipe.build_encoders(), list[EmotionModel](), []
+def weights_name(plan: Plan) -> str:
+    """Return the name of the speech encoder's weights, also of those in the bundle to start from; "" for none."""
+    if plan.origin:
+        return str(plan.origin.config.get("weights", ""))
+    speech = plan.features.get("speech")
+    return Path(speech.folder or "").name if speech else ""
+
+
+def pretraining_corpora(bundle: Bundle) -> set[str]:
+    """Return the corpora of the bundles from which this one was fine-tuned."""
+    return {entry["corpus"] for entry in bundle.results.get("data", ()) if entry["by"]}
+
+
+def assemble_pipeline(plan: Plan, runs: Sequence[Run], labels: LabelSet) -> tuple[Pipeline, list[int]]:
+    """Return the runs' selected models behind their features, and the selected epochs."""
+    check_one_model(plan.recipe, len({run.split.hash for run in runs}))
+    features, members, epochs = plan.build_features(), list[EmotionModel](), []
     for run in runs:
-        epochs.append(select_epoch(run, recipe.selection))
-        members.append(trained_model(recipe, run, epochs[-1], encoders, labels.emotions))
-    temperature = recipe.temperature
+        epochs.append(select_epoch(run, plan.recipe.selection))
+        members.append(load_trained_model(plan, run, epochs[-1], features, labels.emotions))
+    temperature = plan.recipe.temperature
     if temperature == "fitted":
         predictions = [run.predictions(epoch)["validation"] for run, epoch in zip(runs, epochs, strict=True)]
         temperature = fit_temperature(runs[0].labels("validation"), predictions)
-    return piped(encoders, members, temperature), epochs
+    return join_pipeline(features, members, temperature), epochs
 
 
-def piped(encoders: Mapping[str, Feature], members: Sequence[EmotionModel], temperature: float = 1.0) -> Pipeline:
-    """The models behind those of the encoders that hear; words are given to them."""
-    heard = {stream: encoder for stream, encoder in encoders.items() if encoder.input == "audio"}
-    return Pipeline(heard.pop("speech", None), members, others=heard, temperature=temperature).eval()
+def join_pipeline(
+    features: Mapping[str, Feature], members: Sequence[EmotionModel], temperature: float = 1.0
+) -> Pipeline:
+    """Return a pipeline of the features that take audio and of the models; text streams are its inputs."""
+    audio = {stream: feature for stream, feature in features.items() if feature.input == "audio"}
+    return Pipeline(audio, members, temperature=temperature).eval()
 
 
-def trained_model(
-    recipe: Recipe, run: Run, epoch: int, encoders: Mapping[str, Feature], emotions: Sequence[str]
+def load_trained_model(
+    plan: Plan, run: Run, epoch: int, features: Mapping[str, Feature], emotions: Sequence[str]
 ) -> EmotionModel:
-    """The model of a run's epoch; where the encoder was trained too, its weights are put into that of speech."""
-    specs = {stream: feature_spec(encoder) for stream, encoder in encoders.items()}
-    model, weights = recipe.build_model(specs, emotions), load_state(run.weights_path(epoch))
-    if recipe.training.tune == "all":
-        FineTuned(encoders["speech"], model).load(weights)
+    """Return the model of a run's epoch; the weights of a fine-tuned encoder are loaded into the speech feature."""
+    specs = {stream: feature_spec(feature) for stream, feature in features.items()}
+    model, weights = plan.build_model(specs, emotions), load_state(run.weights_path(epoch))
+    if plan.recipe.training.tune == "all":
+        FineTuned(features["speech"], model).load(weights)
     else:
         model.load_state_dict(weights)
     return model
 
 
+@dataclass(frozen=True)
+class ProbeScores(Scores):
+    """The scores of a linear probe."""
+
+    against: Comparison
+    """The model compared with the probe."""
+
+
+@dataclass(frozen=True)
+class CorpusResults:
+    """The results on one corpus of the test subset."""
+
+    title: str
+    language: str
+    style: str
+    note: str
+    speakers: int | None
+    """Number of speakers; None where not all are known."""
+    model: Scores
+    counts: dict[str, int]
+    """Utterances of each emotion."""
+    probes: dict[str, ProbeScores]
+
+
+@dataclass(frozen=True)
+class CorpusEntry:
+    """A corpus that was trained on."""
+
+    corpus: str
+    title: str
+    note: str
+    licence: str
+    source: str
+    alteration: str
+    utterances: int
+    speakers: int | None
+    """Number of speakers; None where not all are known."""
+    by: str
+    """The id of the earlier bundle that was trained on it; "" for this one."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the bit-identical repetition of a training depends on."""
+
+    processor: str
+    threads: int
+    torch: str
+    python: str
+
+
+@dataclass(frozen=True)
+class BundleResults:
+    """The contents of results.json: all figures on a card, and how they were obtained."""
+
+    model: str
+    protocol: str
+    selection: str
+    scores: dict[str, CorpusResults]
+    data: list[CorpusEntry]
+    agreement: float
+    """The largest difference of a probability between torch and the ONNX file."""
+    machine: Machine
+
+
 def describe(
-    recipe: Recipe, made: Bundle, pipeline: Pipeline, material: TrainingData, split: Split, *, say: Say = print
-) -> dict[str, Any]:
-    """All figures of a card: the ONNX file's scores on the test part, the probes' beside it, and how they came."""
-    labels = material.labels
-    test = material.of(split.subsets["test"])
-    truth = material.truth(split.subsets["test"])
-    say(f"recognising the {len(test)} utterances of the test part")
-    answers = answered(made, test)
-    probes = {one.name: _probe(recipe, one, material, split, say) for one in recipe.probes}
-    scores: dict[str, Any] = {}
-    for source in recipe.sources:
-        chosen = np.array([u.corpus == source.id for u in test])
-        if not chosen.any():
-            continue
-        corpus = source.corpus
-        heard = [u for u in test if u.corpus == source.id]
-        people, names = speakers_of(heard), [key(utterance) for utterance in heard]
-        scores[source.id] = {
-            "title": source.title,
-            "language": source.language or corpus.language,
-            "style": corpus.style,
-            "note": source.note,
-            "speakers": len(set(people)) if people else None,
-            "model": asdict(score(truth[chosen], answers[chosen], labels.emotions, people, units=names)),
-            "counts": dict(Counter(labels.emotions[label] for label in truth[chosen])),
-            "probes": {
-                probe: {
-                    **asdict(score(truth[chosen], probabilities[chosen], labels.emotions, people, units=names)),
-                    "against": asdict(compare(truth[chosen], answers[chosen], probabilities[chosen], people)),
-                }
-                for probe, probabilities in probes.items()
-            },
-        }
-    return {
-        "model": made.id,
-        "protocol": split.line("test"),
-        "selection": RULES[recipe.selection],
-        "scores": scores,
-        "data": data(recipe, material, split),
-        "agreement": agreement(made, pipeline, test[::20]),
-        "machine": {
-            "processor": _processor(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
+    plan: Plan,
+    bundle: Bundle,
+    pipeline: Pipeline,
+    data: TrainingData,
+    split: Split,
+    *,
+    progress: Progress | None = None,
+) -> BundleResults:
+    """Score the bundle's ONNX file and the probes on the test subset, and describe what it was trained on."""
+    keys = split.subsets["test"]
+    utterances, labels = data.select(keys), data.label_indices(keys)
+    logger.info("recognising the %d utterances of the test subset", len(utterances))
+    predictions = predict_onnx(bundle, utterances)
+    probes = {probe.name: _probe_predictions(plan, probe, data, split, progress) for probe in plan.recipe.probes}
+    corpora = np.array([utterance.corpus for utterance in utterances])
+    scores = {}
+    for source in plan.recipe.sources:
+        of_corpus = corpora == source.id
+        if of_corpus.any():
+            part = [utterance for utterance in utterances if utterance.corpus == source.id]
+            part_probes = {name: probabilities[of_corpus] for name, probabilities in probes.items()}
+            scores[source.id] = _score_corpus(
+                source, part, labels[of_corpus], predictions[of_corpus], part_probes, data.labels.emotions
+            )
+    return BundleResults(
+        model=bundle.id,
+        protocol=split.line("test"),
+        selection=RULES[plan.recipe.selection],
+        scores=scores,
+        data=trained_on(plan, data, split),
+        agreement=largest_difference(bundle, pipeline, utterances[::20]),
+        machine=Machine(_processor(), torch.get_num_threads(), torch.__version__, platform.python_version()),
+    )
 
 
-def data(recipe: Recipe, material: TrainingData, split: Split) -> list[dict[str, Any]]:
-    """What was trained on, corpus by corpus; then what the bundle heard that training started from."""
+def _score_corpus(
+    source: Source,
+    utterances: Sequence[Utterance],
+    labels: NDArray[np.int64],
+    predictions: NDArray[np.float64],
+    probes: Mapping[str, NDArray[np.float64]],
+    emotions: Sequence[str],
+) -> CorpusResults:
+    """Score the model and the probes on one corpus."""
+    speakers, units = speakers_of(utterances), [key(utterance) for utterance in utterances]
+
+    def score_probe(probabilities: NDArray[np.float64]) -> ProbeScores:
+        scores = score(labels, probabilities, emotions, speakers, units=units)
+        return ProbeScores(**vars(scores), against=compare(labels, predictions, probabilities, speakers))
+
+    return CorpusResults(
+        title=source.title,
+        language=source.language or source.corpus.language,
+        style=source.corpus.style,
+        note=source.note,
+        speakers=len(set(speakers)) if speakers else None,
+        model=score(labels, predictions, emotions, speakers, units=units),
+        counts=dict(Counter(emotions[label] for label in labels)),
+        probes={name: score_probe(probabilities) for name, probabilities in probes.items()},
+    )
+
+
+def trained_on(plan: Plan, data: TrainingData, split: Split) -> list[CorpusEntry]:
+    """Return the corpora that were trained on, then those of the bundle to start from."""
     entries = []
-    for source in recipe.sources:
-        heard = [u for u in material.of(split.subsets["train"]) if u.corpus == source.id]
-        people = speakers_of(heard)
+    for source in plan.recipe.sources:
+        utterances = [u for u in data.select(split.subsets["train"]) if u.corpus == source.id]
+        speakers = speakers_of(utterances)
         entries.append(
-            {
-                "corpus": source.id,
-                "title": source.title,
-                "note": source.note,
-                "licence": source.corpus.licence,
-                "source": source.corpus.source if source.corpus.licence else "",
-                "alteration": source.corpus.alteration if source.note else "",
-                "utterances": len(heard),
-                "speakers": len(set(people)) if people else None,
-                "by": "",
-            }
+            CorpusEntry(
+                corpus=source.id,
+                title=source.title,
+                note=source.note,
+                licence=source.corpus.licence,
+                source=source.corpus.source if source.corpus.licence else "",
+                alteration=source.corpus.alteration if source.note else "",
+                utterances=len(utterances),
+                speakers=len(set(speakers)) if speakers else None,
+                by="",
+            )
         )
-    if recipe.origin:
-        before = recipe.origin.results.get("data", ())
-        entries += [{**entry, "by": entry["by"] or recipe.origin.id} for entry in before]
+    if plan.origin:
+        for earlier in plan.origin.results.get("data", ()):
+            entries.append(CorpusEntry(**{**earlier, "by": earlier["by"] or plan.origin.id}))
     return entries
 
 
-def agreement(made: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance]) -> float:
-    """The largest difference of a probability between torch and the ONNX file."""
-    return float(np.abs(predict_torch(pipeline, text_encoders(made), utterances) - answered(made, utterances)).max())
+def largest_difference(bundle: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance]) -> float:
+    """Return the largest difference of a probability between torch and the ONNX file."""
+    difference = predict_torch(pipeline, text_encoders(bundle), utterances) - predict_onnx(bundle, utterances)
+    return float(np.abs(difference).max())
 
 
-def _probe(recipe: Recipe, probe: Probe, material: TrainingData, split: Split, say: Say) -> NDArray[np.float64]:
-    """A probe's probabilities on the test part; on states of the encoder as it was before any training."""
-    say(f"probe: {probe.name}")
-    device = recipe.training.device
-    parts = [material.of(split.subsets[part]) for part in ("train", "test")]
+def _probe_predictions(
+    plan: Plan, probe: Probe, data: TrainingData, split: Split, progress: Progress | None
+) -> NDArray[np.float64]:
+    """Return a probe's probabilities on the test subset; it takes the encoder's states before any training."""
+    logger.info("probe: %s", probe.name)
+    feature: Feature = LogMelFrames(LogMelConfig())
+    name, columns = "log-mel", np.arange(feature.dim)
     if probe.blocks:
-        encoder = recipe.build_encoder()
-        width = encoder.dim // encoder.num_states
-        places = [encoder.config.blocks.index(block) * width + np.arange(width) for block in probe.blocks]
-        columns = np.concatenate(places)
-        first, second = (
-            mean_and_std(
-                values[:, columns] for values in extract(encoder, recipe.encoder_name("speech"), part, device=device)
-            )
-            for part in parts
-        )
-    else:
-        log_mel = LogMelFrames(LogMelConfig())
-        first, second = (mean_and_std(extract(log_mel, "log-mel", part, device=device)) for part in parts)
-    truth = material.truth(split.subsets["train"])
-    return linear_probe(first, truth, second, num_emotions=len(material.labels), strength=probe.strength)
+        feature, name = plan.frozen_features["speech"], plan.features["speech"].name
+        width = feature.dim // feature.num_states
+        starts = [feature.config.blocks.index(block) * width for block in probe.blocks]
+        columns = np.concatenate([start + np.arange(width) for start in starts])
+
+    def pooled(subset: str) -> NDArray[np.float64]:
+        utterances, device = data.select(split.subsets[subset]), plan.recipe.training.device
+        stored = extract(feature, name, utterances, progress=progress, device=device)
+        return mean_and_std(frames[:, columns] for frames in stored)
+
+    labels = data.label_indices(split.subsets["train"])
+    return linear_probe(pooled("train"), labels, pooled("test"), num_emotions=len(data.labels), strength=probe.strength)
 
 
 def _processor() -> str:
+    """Return the processor's name."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _silent(_: str) -> None:
-    pass

@@ -1,4 +1,4 @@
-"""What a pipeline, or the ONNX file made of it, is given of an utterance: its waveform, and its words where it takes them."""
+"""Predict utterances with a pipeline, or with the ONNX file made of it: from their waveforms, and their text where needed."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from affekt.errors import BadCorpus
 from affekt.features.base import Feature, TextFeature
 from affekt.features.extract_text import NO_TEXT
 from affekt.inference.onnx import Graph
-from affekt.training.recipe import build_feature
+from affekt.training.plan import choose_feature
 from affekt.utterance import Utterance
 
 
 def text_encoders(bundle: Bundle) -> dict[str, Feature]:
-    """The encoders that a bundle's graph does not hold: of its words. They are found as when it was trained."""
-    streams = bundle.config.get("streams", {})
-    return {
-        name: build_feature(streams[name], f"{bundle.folder}, streams.{name}") for name in streams if name == "text"
+    """Build the text encoders that a bundle needs; its graph takes their output, and does not contain them."""
+    choices = {
+        stream: choose_feature(section, f"{bundle.folder}, features.{stream}")
+        for stream, section in bundle.config.get("features", {}).items()
     }
+    return {stream: choice.build() for stream, choice in choices.items() if choice.kind.input == "text"}
 
 
-def given(utterance: Utterance, input: bool, encoders: Mapping[str, Feature]) -> dict[str, NDArray[Any]]:
-    """By the names of a graph's inputs: waveform (1, samples) where it `hears`, and of every encoder values and mask.
+def model_inputs(utterance: Utterance, takes_audio: bool, encoders: Mapping[str, Feature]) -> dict[str, NDArray[Any]]:
+    """Return the inputs of a pipeline or graph by name: `waveform` (1, samples), and each text stream's values and mask.
 
-    Raises `BadCorpus` where the utterance lacks its sound or its words.
+    Raises:
+        BadCorpus: The utterance has no audio or no text, and the model needs it.
     """
-    inputs: dict[str, NDArray[Any]] = {"waveform": read_waveform(utterance)[np.newaxis]} if input else {}
+    inputs: dict[str, NDArray[Any]] = {"waveform": read_waveform(utterance)[np.newaxis]} if takes_audio else {}
     for name, encoder in encoders.items():
         assert isinstance(encoder, TextFeature)
         if not utterance.text:
@@ -44,20 +46,27 @@ def given(utterance: Utterance, input: bool, encoders: Mapping[str, Feature]) ->
     return inputs
 
 
-def answered(bundle: Bundle, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
-    """The ONNX file's probabilities, (utterances, emotions)."""
+def predict_onnx(bundle: Bundle, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
+    """Return the probabilities of a bundle's ONNX file, (utterances, emotions)."""
     graph, encoders = Graph.load(bundle), text_encoders(bundle)
-    input = "waveform" in graph.inputs
-    return np.array([graph(given(one, input, encoders))[0] for one in utterances], np.float64)
+    takes_audio = "waveform" in graph.inputs
+    return np.array([graph(model_inputs(u, takes_audio, encoders))[0] for u in utterances], np.float64)
 
 
 def predict_torch(
     pipeline: Pipeline, encoders: Mapping[str, Feature], utterances: Sequence[Utterance]
 ) -> NDArray[np.float64]:
-    """Torch's probabilities, (utterances, emotions), one by one. encoders: of the streams that it is given."""
-    answers = []
+    """Return the probabilities of a pipeline, (utterances, emotions), computed one by one.
+
+    Args:
+        pipeline: The pipeline.
+        encoders: The encoders of the streams that are inputs of the pipeline.
+        utterances: The utterances.
+    """
+    probabilities = []
     for utterance in utterances:
-        tensors = {name: torch.from_numpy(x) for name, x in given(utterance, bool(pipeline.heard), encoders).items()}
+        inputs = model_inputs(utterance, bool(pipeline.features), encoders)
+        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
         with torch.inference_mode():
-            answers.append(pipeline(tensors.pop("waveform", None), tensors)[0].double().numpy())
-    return np.array(answers)
+            probabilities.append(pipeline(tensors.pop("waveform", None), tensors)[0].double().numpy())
+    return np.array(probabilities)

@@ -1,122 +1,170 @@
-"""From a recipe to finished runs: read, split, extract, train, for every fold and every seed."""
+"""From a recipe to finished runs: read the corpora, split them, compute features, and train for every fold and seed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from affekt.errors import BadConfig
+from affekt.features.base import Feature
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
-from affekt.models.emotionnas.fusion import DecisionFusion
 from affekt.progress import Progress
 from affekt.protocols import Split
 from affekt.runs.folder import Run, find_runs
-from affekt.runs.selection import select_epoch
-from affekt.training.checkpoint import load_state
 from affekt.training.dataset import Dataset, scoring_batches
 from affekt.training.distributed import processes, wait
 from affekt.training.finetuning import TEACHER, FineTuned, feature_spec, initial_statistics
 from affekt.training.loop import fit
 from affekt.training.memory import keep_freed_memory
+from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets, TrainingContext
-from affekt.workflows.training_data import Say, TrainingData, build_datasets, recorded_split, speakers_of
+from affekt.workflows.training_data import TrainingData, build_datasets, recorded_split, speakers_of
 
-SAMPLE = 600  # training utterances that tell what an encoder gives before it is trained
+logger = logging.getLogger(__name__)
+
+STATISTICS_SAMPLE = 600
+"""Training utterances from which the mean and standard deviation of an encoder's untrained output are estimated."""
+
+
+def train(
+    recipe: Recipe | Plan,
+    folder: Path,
+    *,
+    data: TrainingData | None = None,
+    one_model: bool = False,
+    progress: Progress | None = None,
+) -> list[Run]:
+    """Train a recipe into a run folder for each fold and seed; resume what was interrupted in the same folder.
+
+    Under torchrun several processes train one model (DDP).
+
+    Args:
+        recipe: A recipe, or the plan that it resolves to.
+        folder: The run folder; with several folds or seeds, the folder of the run folders.
+        data: The recipe's training data, if they were read already.
+        one_model: Refuse at once a training of which no bundle could be made.
+        progress: Called with the progress of feature extraction.
+
+    Raises:
+        BadConfig: Settings do not fit together, or the folder holds runs of other settings.
+        BadCorpus: A corpus is missing or cannot be read.
+    """
+    plan = recipe if isinstance(recipe, Plan) else resolve(recipe)
+    with _processes(plan) as (rank, world):
+        features = _training_features(plan)
+        data = data or TrainingData.read(plan.recipe)
+        runs = []
+        for fold in _checked_folds(plan, data, folder, one_model):
+            datasets = build_datasets(plan, features, data, fold.split, progress if rank == 0 else None)
+            for repeat, run_dir in enumerate(fold.run_dirs):
+                run = start_run(plan, run_dir, repeat, fold.split, data, rank)
+                logger.info("seed %d: %s", plan.recipe.seed + repeat, run_dir)
+                fit_run(plan, run, data, datasets, rank=rank, world=world)
+                runs.append(run)
+    return runs
+
+
+@contextmanager
+def _processes(plan: Plan) -> Iterator[tuple[int, int]]:
+    """Set up torch, and yield rank and number of processes; only the first process logs."""
+    if plan.recipe.training.threads:
+        torch.set_num_threads(plan.recipe.training.threads)
+    torch.use_deterministic_algorithms(True)
+    with processes() as (rank, world):
+        root = logging.getLogger("affekt")
+        level = root.level
+        if rank:
+            root.setLevel(logging.WARNING)
+        try:
+            yield rank, world
+        finally:
+            root.setLevel(level)
+
+
+def _training_features(plan: Plan) -> dict[str, Feature]:
+    """Return the features whose output is stored: the front ends of encoders that are fine-tuned, else whole encoders."""
+    if plan.unused_streams:
+        logger.info("%s does not use %s with these settings", plan.model.name, ", ".join(plan.unused_streams))
+    features = plan.frozen_features
+    if plan.recipe.training.tune == "all":
+        return {stream: feature.front_end() for stream, feature in features.items()}
+    return features
+
+
+@dataclass(frozen=True)
+class _Fold:
+    split: Split
+    run_dirs: list[Path]
+
+
+def _checked_folds(plan: Plan, data: TrainingData, folder: Path, one_model: bool) -> list[_Fold]:
+    """Return the folds with their run folders, one for each seed. Raises `BadConfig` before features are computed."""
+    recipe, splits = plan.recipe, data.folds(plan)
+    if one_model:
+        check_one_model(recipe, len(splits))
+    folds = [
+        _Fold(split, [run_folder(recipe, folder, number, repeat, len(splits)) for repeat in range(recipe.repeats)])
+        for number, split in splits
+    ]
+    for fold in folds:
+        for repeat, run_dir in enumerate(fold.run_dirs):
+            Run(run_dir).check(plan.config(repeat), recorded_split(recipe, fold.split))
+    return folds
 
 
 def check_one_model(recipe: Recipe, folds: int) -> None:
-    """Raise `BadConfig` for trainings of which no one bundle can be made."""
+    """Raise `BadConfig` for trainings that cannot be combined into one bundle."""
     if folds > 1:
         raise BadConfig(
-            f"{recipe.name} has {folds} folds, of which no one model comes: choose one, such as folds=[1], or make no bundle"
+            f"{recipe.name} has {folds} folds, which make no single model: choose one, such as folds=[1], or no bundle"
         )
     if recipe.training.tune == "all" and recipe.repeats > 1:
         raise BadConfig(f"{recipe.name} trains an encoder per seed, and a bundle has one: set repeats = 1")
 
 
-def train(
-    recipe: Recipe, folder: Path, *, one_model: bool = False, say: Say = print, progress: Progress | None = None
-) -> list[Run]:
-    """Train a recipe, a run folder per fold and seed; go on where an interrupted training in the same folder stopped.
-
-    one_model: refuse at once what no bundle could be made of.
-    Under torchrun several processes train one model (DDP). Raises `BadConfig` and `BadCorpus`.
-    """
-    if recipe.training.threads:
-        torch.set_num_threads(recipe.training.threads)
-    torch.use_deterministic_algorithms(True)
-    with processes() as (rank, world):
-        say = say if rank == 0 else _silent
-        encoders = recipe.build_encoders()
-        material = TrainingData.read(recipe, say)
-        if recipe.training.tune == "all":
-            encoders = {stream: encoder.front_end() for stream, encoder in encoders.items()}
-        if unused := [stream for stream in recipe.filled if stream not in encoders]:
-            say(f"{recipe.model_name} does without {', '.join(unused)} with these settings")
-        folds = material.folds(recipe)
-        if one_model:
-            check_one_model(recipe, len(folds))
-        places = {
-            number: [run_folder(recipe, folder, number, repeat, len(folds)) for repeat in range(recipe.repeats)]
-            for number, _ in folds
-        }
-        for number, split in folds:  # before hours of extraction
-            for repeat, place in enumerate(places[number]):
-                Run(place).check(recipe.resolved(repeat), recorded_split(recipe, split))
-        runs = []
-        for number, split in folds:
-            datasets = build_datasets(recipe, encoders, material, split, say, progress if rank == 0 else None)
-            for repeat, place in enumerate(places[number]):
-                run = start_run(recipe, place, repeat, split, material, rank)
-                say(f"seed {recipe.seed + repeat}: {place}")
-                fit_run(recipe, run, material, datasets, rank=rank, world=world, say=say)
-                runs.append(run)
-    return runs
-
-
-def start_run(recipe: Recipe, place: Path, repeat: int, split: Split, material: TrainingData, rank: int = 0) -> Run:
-    """The run folder; where several processes train, the first makes it, and the others find it."""
-    split = recorded_split(recipe, split)
-    index = {one: material.index(one) for ids in split.subsets.values() for one in ids}
+def start_run(plan: Plan, run_dir: Path, repeat: int, split: Split, data: TrainingData, rank: int = 0) -> Run:
+    """Create or resume a run folder; of several processes the first creates it and the others wait for it."""
+    split = recorded_split(plan.recipe, split)
+    labels = {key: data.label_index(key) for keys in split.subsets.values() for key in keys}
     if rank:
         wait()
-    run = Run.start(place, recipe.resolved(repeat), split, material.labels.emotions, index)
+    run = Run.start(run_dir, plan.config(repeat), split, data.labels.emotions, labels)
     if not rank:
         wait()
     return run
 
 
 def fit_run(
-    recipe: Recipe,
+    plan: Plan,
     run: Run,
-    material: TrainingData,
+    data: TrainingData,
     datasets: Datasets,
     *,
     until: int | None = None,
     rank: int = 0,
     world: int = 1,
-    say: Say = print,
 ) -> None:
-    """Train a run to its end, or until an epoch. The seed is that of its folder."""
+    """Train a run to its last epoch, or until an epoch, with the seed that its folder records."""
     keep_freed_memory()
-    settings, seed = recipe.training, int(run.config["seed"])
+    settings, seed = plan.recipe.training, int(run.config["seed"])
     torch.manual_seed(seed)
-    model = build(recipe, datasets.train, material.labels).to(settings.device)
-    strategy_class, config = recipe.strategy_class()
+    model = build_initial_model(plan, datasets.train, data.labels).to(settings.device)
     context = TrainingContext(
         batch_size=settings.batch_size,
         seed=seed,
         masking=settings.augmentation.masking,
-        speakers=speakers_of(material.of(datasets.train.ids)),
+        speakers=speakers_of(data.select(datasets.train.ids)),
     )
-    strategy, datasets = strategy_class.prepare(config, model, datasets, context)
+    strategy, datasets = plan.strategy.kind.prepare(plan.strategy.config, model, datasets, context)
     fit(
         strategy,
         datasets.train,
@@ -130,8 +178,33 @@ def fit_run(
         sampling=settings.sampling,
         rank=rank,
         world=world,
-        say=say,
     )
+
+
+def build_initial_model(plan: Plan, train: Dataset, labels: LabelSet) -> EmotionModel:
+    """Build the model as training begins: the head alone, or an encoder with its head."""
+    if plan.recipe.training.tune == "all":
+        return _build_fine_tuned(plan, train, labels)
+    model = plan.build_model(train.specs, labels.emotions)
+    if not plan.origin:
+        model.set_statistics(train.statistics())
+    plan.load_submodules(model)
+    return model
+
+
+def _build_fine_tuned(plan: Plan, train: Dataset, labels: LabelSet) -> FineTuned:
+    encoder = plan.build_features()["speech"]
+    head = plan.build_model({"speech": feature_spec(encoder)}, labels.emotions)
+    # The size of the teacher's frames is known only from its weights.
+    model = FineTuned(encoder, head, imitates=plan.build_teacher().dim if plan.teacher else 0)
+    if plan.teacher:
+        model.set_teacher(*train.only(TEACHER).statistics()[TEACHER])
+    if not plan.origin:
+        speech = train.only("speech")
+        sample = np.linspace(0, len(train) - 1, min(STATISTICS_SAMPLE, len(train))).astype(int)
+        order = scoring_batches(speech.lengths()[sample], plan.recipe.training.batch_size)
+        head.set_statistics(initial_statistics(model, [speech.batch(sample[batch].tolist()) for batch in order]))
+    return model
 
 
 class Repeated(Protocol):
@@ -145,53 +218,17 @@ class Repeated(Protocol):
 
 
 def run_folder(recipe: Repeated, folder: Path, fold: int, repeat: int, folds: int) -> Path:
-    """Where a run stands: the folder itself for a single one, else a folder per fold and per seed below it."""
+    """Return the folder of a run: `folder` itself for a single run, else a folder per fold and per seed below it."""
     if folds > 1:
         folder = folder / f"fold-{fold:02}"
     return folder / f"seed-{recipe.seed + repeat}" if recipe.repeats > 1 else folder
 
 
 def runs_below(folder: Path) -> list[Run]:
-    """The runs of one training. Raises `BadConfig` where there is none, or where they are of several."""
-    found = find_runs(folder)
-    first, *others = (_but_for_seeds(run.config) for run in found)
-    for run, other in zip(found[1:], others, strict=True):
-        if other != first:
-            raise BadConfig(f"{found[0].folder} and {run.folder} are of different trainings: name the folder of one")
-    return found
-
-
-def _but_for_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name != "seed"}
-
-
-def build(recipe: Recipe, train: Dataset, labels: LabelSet) -> EmotionModel:
-    """The model as training begins: the head alone, or with its encoder."""
-    if recipe.training.tune == "head":
-        model = recipe.build_model(train.specs, labels.emotions)
-        if not recipe.start:
-            model.set_statistics(train.statistics())
-        if isinstance(model, DecisionFusion) and recipe.branches:
-            model.load_branches(**{branch: run_weights(run) for branch, run in recipe.branch_runs().items()})
-        return model
-    encoder = recipe.build_encoder()
-    head = recipe.build_model({"speech": feature_spec(encoder)}, labels.emotions)
-    tuned = FineTuned(encoder, head, imitates=recipe.teacher_dim)
-    if recipe.training.teacher:
-        tuned.set_teacher(*train.only(TEACHER).statistics()[TEACHER])
-    if not recipe.start:
-        speech = train.only("speech")
-        chosen = np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(int)
-        order = scoring_batches(speech.lengths()[chosen], recipe.training.batch_size)
-        head.set_statistics(initial_statistics(tuned, [speech.batch(chosen[batch].tolist()) for batch in order]))
-    return tuned
-
-
-def run_weights(run: Run) -> dict[str, Tensor]:
-    """The weights of a run's chosen epoch."""
-    weights: dict[str, Tensor] = load_state(run.weights_path(select_epoch(run, run.config["selection"])))
-    return weights
-
-
-def _silent(_: str) -> None:
-    pass
+    """Return the runs of one training. Raises `BadConfig` if there are none, or if they are of several trainings."""
+    first, *others = runs = find_runs(folder)
+    settings = {name: value for name, value in first.config.items() if name != "seed"}
+    for run in others:
+        if {name: value for name, value in run.config.items() if name != "seed"} != settings:
+            raise BadConfig(f"{first.folder} and {run.folder} are runs of different trainings: give the folder of one")
+    return runs

@@ -1,8 +1,9 @@
-"""What a recipe trains on: utterances, the emotions that it tells apart, splits, and datasets of stored features."""
+"""What a recipe trains on: utterances, the emotions that it distinguishes, splits, and datasets of stored features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,201 +22,222 @@ from affekt.progress import Progress
 from affekt.protocols import Split, key
 from affekt.training.dataset import Dataset
 from affekt.training.finetuning import TEACHER, feature_spec
+from affekt.training.plan import Plan
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets
 from affekt.utterance import Utterance
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a recipe trains on: its utterances, by their keys, and the emotions that it tells apart."""
+    """The utterances of a recipe's corpora, by their keys, and the emotions that it distinguishes."""
 
     utterances: Mapping[str, Utterance]
     labels: LabelSet
 
     @classmethod
-    def read(cls, recipe: Recipe, say: Say = print) -> TrainingData:
-        """The utterances of a recipe's corpora whose emotion is in its label set; those left out are counted aloud."""
-        everything = read_all(recipe.sources)
-        labels = recipe.label_set(everything)
-        kept = [u for source in recipe.sources for u in select_utterances(everything, labels, source.id, say)]
-        found = sorted({labels.emotions[index] for u in kept if (index := labels.index_of(u)) is not None})
-        if len(found) < 2:
-            what = f"all {len(kept)} utterances are {found[0]}" if found else "no utterance is of the label set"
-            raise BadCorpus(f"{what}: expected utterances of two emotions at least")
-        return cls({key(utterance): utterance for utterance in kept}, labels)
+    def read(cls, recipe: Recipe, utterances: Sequence[Utterance] | None = None) -> TrainingData:
+        """Return the utterances of a recipe's corpora whose emotion is in its label set; log how many are left out.
 
-    def index(self, one: str) -> int:
-        index = self.labels.index_of(self.utterances[one])
+        Args:
+            recipe: The recipe.
+            utterances: All utterances of its corpora, if they were read already.
+
+        Raises:
+            BadCorpus: A corpus cannot be read, or there are utterances of fewer than two emotions.
+        """
+        if utterances is None:
+            utterances = read_all(recipe.sources)
+        labels = recipe.label_set(utterances)
+        selected = [u for source in recipe.sources for u in select_utterances(utterances, labels, source.id)]
+        emotions = sorted({labels.emotions[index] for u in selected if (index := labels.index_of(u)) is not None})
+        if len(emotions) < 2:
+            problem = (
+                f"all {len(selected)} utterances are {emotions[0]}" if emotions else "no utterance is of the label set"
+            )
+            raise BadCorpus(f"{problem}: expected utterances of at least two emotions")
+        return cls({key(utterance): utterance for utterance in selected}, labels)
+
+    def label_index(self, utterance_key: str) -> int:
+        """Return the index of an utterance's emotion."""
+        index = self.labels.index_of(self.utterances[utterance_key])
         assert index is not None
         return index
 
-    def of(self, ids: Sequence[str]) -> list[Utterance]:
-        return [self.utterances[one] for one in ids]
+    def select(self, keys: Sequence[str]) -> list[Utterance]:
+        """Return the utterances with these keys."""
+        return [self.utterances[utterance_key] for utterance_key in keys]
 
-    def truth(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        return np.array([self.index(one) for one in ids], np.int64)
+    def label_indices(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Return the indices of the utterances' emotions, (utterances,)."""
+        return np.array([self.label_index(utterance_key) for utterance_key in keys], np.int64)
 
-    def folds(self, recipe: Recipe) -> list[tuple[int, Split]]:
-        """The recipe's splits with their numbers, from 1; those that it names, or all."""
-        label = self._emotion
-        made = recipe.build_protocol().folds(list(self.utterances.values()), recipe.split_seed, label=label)
-        if unknown := set(recipe.folds) - set(range(1, len(made) + 1)):
-            raise BadConfig(f"folds names {sorted(unknown)}: the protocol makes 1 to {len(made)}")
-        chosen = [(number, split) for number, split in enumerate(made, 1) if number in (recipe.folds or {number})]
-        return [(number, self._judged(split, recipe.origin)) for number, split in chosen]
-
-    def _judged(self, split: Split, start: Bundle | None) -> Split:
-        """The split, which is not speaker-independent if the bundle that training starts from heard those who are scored."""
-        if start is None or not (start.folder / "split.json").is_file():
-            return split
-        before = Split.load(start.file("split.json")).subsets["train"]
-        heard = {self.utterances[one].speaker_key for one in before if one in self.utterances}
-        scored = {
-            self.utterances[one].speaker_key for part, ids in split.subsets.items() if part != "train" for one in ids
-        }
-        return replace(split, speaker_independent=False, undecided=False) if heard & scored else split
-
-    def _emotion(self, utterance: Utterance) -> str:
-        return self.labels.emotions[self.index(key(utterance))]
-
-    def votes(self, ids: Sequence[str], share: float) -> NDArray[np.float32]:
-        """Targets, (utterances, emotions): the label's, and a share of the crowd's votes where there are any."""
-        targets = np.eye(len(self.labels), dtype=np.float32)[self.truth(ids)]
-        for row, utterance in zip(targets, self.of(ids), strict=True):
+    def soft_labels(self, keys: Sequence[str], votes_weight: float) -> NDArray[np.float32]:
+        """Return soft targets, (utterances, emotions): a weighted mean of the label and of the crowd's votes, if any."""
+        targets = np.eye(len(self.labels), dtype=np.float32)[self.label_indices(keys)]
+        for row, utterance in zip(targets, self.select(keys), strict=True):
             crowd = np.zeros(len(self.labels), np.float32)
             for emotion, votes in utterance.votes.items():
                 if (index := self.labels.index(emotion)) is not None:
                     crowd[index] += votes
             if crowd.sum() > 0:
-                row[:] = (1 - share) * row + share * crowd / crowd.sum()
+                row[:] = (1 - votes_weight) * row + votes_weight * crowd / crowd.sum()
         return targets
 
+    def folds(self, plan: Plan) -> list[tuple[int, Split]]:
+        """Return the splits to train, with their numbers counted from 1: those that the recipe names, or all."""
+        recipe = plan.recipe
+        splits = plan.protocol.folds(list(self.utterances.values()), recipe.split_seed, label=self._emotion)
+        if unknown := set(recipe.folds) - set(range(1, len(splits) + 1)):
+            raise BadConfig(f"folds: there is no fold {sorted(unknown)}; the protocol makes folds 1 to {len(splits)}")
+        numbered = [(number, split) for number, split in enumerate(splits, 1) if number in (recipe.folds or {number})]
+        return [(number, self._mark_known_speakers(split, plan.origin)) for number, split in numbered]
 
-def select_utterances(utterances: Sequence[Utterance], labels: LabelSet, corpus: str, say: Say) -> list[Utterance]:
-    """A corpus's utterances that belong to the label set; those left out are counted aloud."""
-    mine = [utterance for utterance in utterances if utterance.corpus == corpus]
-    kept = [utterance for utterance in mine if labels.index_of(utterance) is not None]
-    others = sorted({u.emotion for u in mine} - {u.emotion for u in kept})
-    named = f" of other emotions ({', '.join(others)})" if others else ""
-    left = f"; {len(mine) - len(kept)}{named} left out" if len(kept) < len(mine) else ""
-    people = {utterance.speaker for utterance in kept}
-    known = "speakers unknown" if people == {""} else f"of {_many(len(people - {''}), 'speaker')}"
-    doubt = ", not all of them known" if "" in people and len(people) > 1 else ""
-    say(f"{corpus}: {_many(len(kept), 'utterance')} {known}{doubt}{left}")
-    return kept
+    def _emotion(self, utterance: Utterance) -> str:
+        return self.labels.emotions[self.label_index(key(utterance))]
+
+    def _mark_known_speakers(self, split: Split, origin: Bundle | None) -> Split:
+        """Mark a split as not speaker-independent if the bundle to start from was trained on speakers that are scored."""
+        if origin is None or not (origin.folder / "split.json").is_file():
+            return split
+        earlier = Split.load(origin.file("split.json")).subsets["train"]
+        trained_on = {self.utterances[k].speaker_key for k in earlier if k in self.utterances}
+        scored = {
+            self.utterances[k].speaker_key for subset, keys in split.subsets.items() if subset != "train" for k in keys
+        }
+        return replace(split, speaker_independent=False, undecided=False) if trained_on & scored else split
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def select_utterances(utterances: Sequence[Utterance], labels: LabelSet, corpus: str) -> list[Utterance]:
+    """Return a corpus's utterances that belong to the label set, and log how many are left out."""
+    all_of_corpus = [utterance for utterance in utterances if utterance.corpus == corpus]
+    selected = [utterance for utterance in all_of_corpus if labels.index_of(utterance) is not None]
+    other_emotions = sorted({u.emotion for u in all_of_corpus} - {u.emotion for u in selected})
+    named = f" of other emotions ({', '.join(other_emotions)})" if other_emotions else ""
+    num_left_out = len(all_of_corpus) - len(selected)
+    left_out = f"; {num_left_out}{named} left out" if num_left_out else ""
+    speakers = {utterance.speaker for utterance in selected}
+    known = "speakers unknown" if speakers == {""} else f"of {_count(len(speakers - {''}), 'speaker')}"
+    doubt = ", not all of them known" if "" in speakers and len(speakers) > 1 else ""
+    logger.info("%s: %s %s%s%s", corpus, _count(len(selected), "utterance"), known, doubt, left_out)
+    return selected
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def speakers_of(utterances: Sequence[Utterance]) -> list[str] | None:
-    """Who speaks each utterance; None where that is not known of all."""
+    """Return the speaker of each utterance; None where not all are known."""
     return [u.speaker_key for u in utterances] if all(u.speaker for u in utterances) else None
 
 
 def recorded_split(recipe: Recipe, split: Split) -> Split:
-    """The split as a run of the recipe keeps it: those that a fusion of finished networks is trained on were heard too."""
+    """Return the split that a run of the recipe records.
+
+    A model over finished networks that is trained on the validation subset has seen the training subset too, through those
+    networks: both become its training subset.
+    """
     if recipe.training.subset == "train":
         return split
-    parts = {part: ids for part, ids in split.subsets.items() if part != recipe.training.subset}
-    heard = sorted({*split.subsets["train"], *split.subsets[recipe.training.subset]})
-    return replace(split, subsets={**parts, "train": tuple(heard)})
+    others = {subset: keys for subset, keys in split.subsets.items() if subset != recipe.training.subset}
+    train = sorted({*split.subsets["train"], *split.subsets[recipe.training.subset]})
+    return replace(split, subsets={**others, "train": tuple(train)})
 
 
 def build_datasets(
-    recipe: Recipe,
-    encoders: Mapping[str, Feature],
-    material: TrainingData,
+    plan: Plan,
+    features: Mapping[str, Feature],
+    data: TrainingData,
     split: Split,
-    say: Say,
     progress: Progress | None = None,
 ) -> Datasets:
-    """The part that is trained on, with its altered copies, and the parts that are scored, by name."""
-    kept = recorded_split(recipe, split)
-    scored = {
-        part: dataset(recipe, encoders, material, ids, progress)
-        for part, ids in kept.subsets.items()
-        if part != "train"
-    }
-    trained_on = dataset(recipe, encoders, material, split.subsets[recipe.training.subset], progress)
-    heard = _with_copies(trained_on, recipe, encoders, material, say, progress)
-    if recipe.training.teacher:
-        heard = _with_teacher(heard, recipe, material, say, progress)
-    sizes = ", ".join(f"{part} {len(ids)}" for part, ids in kept.subsets.items())
-    say(f"{kept.title}, {kept.verdict}, split {kept.hash}")
-    say(f"  {sizes} utterances")
-    learnt = {material.labels.emotions[index] for index in set(heard.labels.tolist())}
-    if unheard := [emotion for emotion in material.labels.emotions if emotion not in learnt]:
-        say(f"nothing to learn {', '.join(unheard)} from: no utterance of the training part is so")
-    return Datasets(heard, scored)
+    """Build the datasets of a fold; compute the features that are not stored yet.
+
+    Args:
+        plan: The plan of the training.
+        features: Stream -> the feature whose output is stored.
+        data: The utterances of the corpora.
+        split: The fold.
+        progress: Called with the progress of feature extraction.
+    """
+    recorded = recorded_split(plan.recipe, split)
+    builder = _DatasetBuilder(plan, features, data, progress)
+    scored = {subset: builder.build(keys) for subset, keys in recorded.subsets.items() if subset != "train"}
+    train = builder.with_copies(builder.build(split.subsets[plan.recipe.training.subset]))
+    if plan.teacher:
+        train = builder.with_teacher(train)
+    sizes = ", ".join(f"{subset} {len(keys)}" for subset, keys in recorded.subsets.items())
+    logger.info("%s, %s, split %s", recorded.title, recorded.verdict, recorded.hash)
+    logger.info("  %s utterances", sizes)
+    present = {data.labels.emotions[index] for index in set(train.labels.tolist())}
+    if absent := [emotion for emotion in data.labels.emotions if emotion not in present]:
+        logger.warning("no utterance of the training subset is %s, so it cannot be learned", " or ".join(absent))
+    return Datasets(train, scored)
 
 
-def _with_teacher(
-    train: Dataset, recipe: Recipe, material: TrainingData, say: Say, progress: Progress | None
-) -> Dataset:
-    """The training part with the teacher's frames of the unaltered speech; its copies have the same."""
-    teacher = recipe.build_teacher()
-    say("the teacher's frames")
-    name, device = str(recipe.training.teacher["name"]), recipe.training.device
-    frames = {TEACHER: extract(teacher, name, material.of(train.ids), progress=progress, device=device)}
-    copies = [{**copy, **frames} for copy in train.copies]
-    specs = {**train.specs, TEACHER: feature_spec(teacher)}
-    return replace(train, features={**train.features, **frames}, specs=specs, copies=copies)
+@dataclass(frozen=True)
+class _DatasetBuilder:
+    """Builds datasets of features, from the store or computed."""
 
+    plan: Plan
+    features: Mapping[str, Feature]
+    data: TrainingData
+    progress: Progress | None
 
-def dataset(
-    recipe: Recipe,
-    encoders: Mapping[str, Feature],
-    material: TrainingData,
-    ids: Sequence[str],
-    progress: Progress | None,
-) -> Dataset:
-    """Utterances with their features, by stream, from the store or computed."""
-    soft = material.votes(ids, recipe.training.votes) if recipe.training.votes else None
-    features: dict[str, Stored] = {}
-    words = {}
-    for stream, encoder in encoders.items():
-        name, device = feature_name(recipe, stream), recipe.training.device
-        if isinstance(encoder, TextFeature):
-            features[stream], words[stream] = extract_text(
-                encoder, name, material.of(ids), progress=progress, device=device
-            )
-        else:
-            features[stream] = extract(encoder, name, material.of(ids), progress=progress, device=device)
-    specs = {stream: feature_spec(encoder) for stream, encoder in encoders.items()}
-    return Dataset(ids, material.truth(ids), features, specs, soft, words=words)
-
-
-def feature_name(recipe: Recipe, stream: str) -> str:
-    """What the stored features of a stream are called."""
-    name = recipe.encoder_name(stream)
-    return f"{name}-front-end" if recipe.training.tune == "all" else name
-
-
-def _with_copies(
-    train: Dataset,
-    recipe: Recipe,
-    encoders: Mapping[str, Feature],
-    material: TrainingData,
-    say: Say,
-    progress: Progress | None,
-) -> Dataset:
-    """The training part with its altered copies: of the sound, for the words stay. Nobody else is altered."""
-    settings = recipe.training.augmentation
-    copies = []
-    for number in range(settings.copies):
-        say(f"altered copy {number + 1} of {settings.copies}")
-        copy = Copy(number, recipe.seed, settings.alteration)
-        altered = dict(train.features)
-        for stream, encoder in encoders.items():
-            if encoder.input == "audio":
-                name, device = feature_name(recipe, stream), recipe.training.device
-                altered[stream] = extract(
-                    encoder, name, material.of(train.ids), copy=copy, progress=progress, device=device
+    def build(self, keys: Sequence[str]) -> Dataset:
+        """Build the dataset of these utterances."""
+        votes, utterances = self.plan.recipe.training.votes, self.data.select(keys)
+        values: dict[str, Stored] = {}
+        words = {}
+        for stream, feature in self.features.items():
+            if isinstance(feature, TextFeature):
+                values[stream], words[stream] = extract_text(
+                    feature, self._stored_name(stream), utterances, progress=self.progress, device=self._device
                 )
-        copies.append(altered)
-    return replace(train, copies=copies, copy_probability=settings.copy_probability, crop=settings.crop)
+            else:
+                values[stream] = self._extract(feature, self._stored_name(stream), utterances)
+        specs = {stream: feature_spec(feature) for stream, feature in self.features.items()}
+        soft_labels = self.data.soft_labels(keys, votes) if votes else None
+        return Dataset(keys, self.data.label_indices(keys), values, specs, soft_labels, words=words)
+
+    def with_copies(self, train: Dataset) -> Dataset:
+        """Add the augmented copies of the training utterances: of the audio, as their text stays the same."""
+        settings = self.plan.recipe.training.augmentation
+        utterances, copies = self.data.select(train.ids), []
+        for number in range(settings.copies):
+            logger.info("augmented copy %d of %d", number + 1, settings.copies)
+            copy = Copy(number, self.plan.recipe.seed, settings.alteration)
+            altered = {
+                stream: self._extract(feature, self._stored_name(stream), utterances, copy)
+                for stream, feature in self.features.items()
+                if feature.input == "audio"
+            }
+            copies.append({**train.features, **altered})
+        return replace(train, copies=copies, copy_probability=settings.copy_probability, crop=settings.crop)
+
+    def with_teacher(self, train: Dataset) -> Dataset:
+        """Add the teacher's frames of the unaltered speech, which the augmented copies share."""
+        assert self.plan.teacher
+        teacher = self.plan.build_teacher()
+        logger.info("frames of the teacher")
+        frames = {TEACHER: self._extract(teacher, self.plan.teacher.name, self.data.select(train.ids))}
+        copies = [{**copy, **frames} for copy in train.copies]
+        specs = {**train.specs, TEACHER: feature_spec(teacher)}
+        return replace(train, features={**train.features, **frames}, specs=specs, copies=copies)
+
+    @property
+    def _device(self) -> str:
+        return self.plan.recipe.training.device
+
+    def _stored_name(self, stream: str) -> str:
+        """Return the name under which the features of a stream are stored."""
+        name = self.plan.features[stream].name
+        return f"{name}-front-end" if self.plan.recipe.training.tune == "all" else name
+
+    def _extract(
+        self, feature: Feature, name: str, utterances: Sequence[Utterance], copy: Copy | None = None
+    ) -> Stored:
+        return extract(feature, name, utterances, copy=copy, progress=self.progress, device=self._device)

@@ -40,6 +40,10 @@ class DecisionFusion(EmotionModel):
 
     Config = FusionConfig
     streams = ("spectrogram", "speech")
+    submodules: ClassVar[Mapping[str, str]] = {
+        "spectrogram": "emotionnas-spectrogram",
+        "recurrent": "emotionnas-recurrent",
+    }
     paper = PaperSizes(
         num_emotions=4,
         frames={**SpectrogramBranch.paper.frames, **RecurrentBranch.paper.frames},
@@ -69,6 +73,11 @@ class DecisionFusion(EmotionModel):
                 tensor.requires_grad_(False)
 
     @classmethod
+    def pretrained(cls, config: Any) -> tuple[str, ...]:
+        """Return the names of the branches if they are frozen."""
+        return tuple(cls.submodules) if config.frozen else ()
+
+    @classmethod
     def for_lengths(cls, config: Any, frames: Mapping[str, int]) -> Any:
         """The settings for so many frames of either stream, as they enter."""
         image, sound = config.spectrogram, config.recurrent
@@ -83,14 +92,6 @@ class DecisionFusion(EmotionModel):
         spectrogram = replace(config.spectrogram, input_dim=specs["spectrogram"].dim)
         recurrent = replace(config.recurrent, input_dim=specs["speech"].dim)
         return cls(replace(config, spectrogram=spectrogram, recurrent=recurrent), num_emotions)
-
-    def load_branches(self, spectrogram: Mapping[str, Tensor], recurrent: Mapping[str, Tensor]) -> None:
-        """Take the weights of two finished branches, as their own `state_dict` names them: all of them, and no others.
-
-        Their statistics come with them: call it after `set_statistics`.
-        """
-        self.spectrogram.load_state_dict(spectrogram)
-        self.recurrent.load_state_dict(recurrent)
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self.spectrogram.set_statistics(statistics)

@@ -1,0 +1,26 @@
+"""`affekt migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def migrate(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A run, search or bundle folder, or a folder that contains some.")
+    ],
+) -> None:
+    """Rewrite the configuration of runs, searches and bundles that an earlier version made, so that this one reads them."""
+    from affekt.extras import need
+
+    need("torch", extra="train", purpose="migration")
+    from affekt.workflows.migrate import migrate as migrate_folder
+
+    rewritten = migrate_folder(folder)
+    for path in rewritten:
+        print(f"rewritten: {path}")
+    if not rewritten:
+        print(f"nothing to migrate in {folder}")

@@ -1,0 +1,315 @@
+"""A plan: a recipe with everything that it names found, opened and checked, but not yet built."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from affekt.bundle.folder import Bundle
+from affekt.bundle.pipeline import Pipeline, rebuild
+from affekt.config import decode_named, encode
+from affekt.errors import BadConfig
+from affekt.features import features
+from affekt.features.base import Feature
+from affekt.models import models
+from affekt.models.base import EmotionModel, FeatureSpec
+from affekt.protocols import protocols
+from affekt.protocols.base import Protocol
+from affekt.registry import Registry
+from affekt.runs.folder import Run
+from affekt.runs.selection import select_epoch
+from affekt.training.checkpoint import load_state
+from affekt.training.finetuning import load_matching_weights
+from affekt.training.recipe import Recipe
+from affekt.training.strategies import DEFAULT, strategies
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A registry's entry that a recipe chooses, with its settings."""
+
+    name: str
+    kind: Any
+    config: Any
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The name and all settings, as TOML holds them."""
+        return {"name": self.name, **encode(self.config)}
+
+
+@dataclass(frozen=True)
+class FeatureChoice(Choice):
+    """A feature that a recipe chooses, and the folder of its weights."""
+
+    where: str
+    """The section that chooses it, for error messages."""
+    folder: str | None = None
+    """An absolute folder, or one below AFFEKT_MODELS; None for a feature without weights."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return super().settings | ({} if self.folder is None else {"folder": self.folder})
+
+    def build(self) -> Feature:
+        """Build the feature with its weights. Raises `BadConfig`."""
+        feature: Feature = self.kind.from_folder(self._path(), self.config)
+        return feature
+
+    def _path(self) -> Path | None:
+        if self.folder is None:
+            return None
+        folder = Path(self.folder).expanduser()
+        if folder.is_absolute():
+            return folder
+        root = os.environ.get("AFFEKT_MODELS")
+        if not root:
+            raise BadConfig(
+                f"{self.where}: folder {self.folder!r} is relative to AFFEKT_MODELS, which is not set; "
+                "set it, or give an absolute folder"
+            )
+        return Path(root) / folder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe with everything that it names found.
+
+    Features, and the network of the bundle to start from, are built on first use and then kept.
+    """
+
+    recipe: Recipe
+    origin: Bundle | None
+    """The bundle to start from."""
+    protocol: Protocol
+    model: Choice
+    features: Mapping[str, FeatureChoice]
+    """Stream -> the feature that fills it, for all streams that the recipe fills."""
+    strategy: Choice
+    teacher: FeatureChoice | None
+    weight_runs: Mapping[str, Run]
+    """Submodule of the model -> the run that it takes its weights from."""
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that the model uses with its settings, in its order."""
+        streams: tuple[str, ...] = self.model.kind.streams_of(self.model.config)
+        return streams
+
+    @property
+    def unused_streams(self) -> list[str]:
+        """The streams that the recipe fills and the model does not use with its settings."""
+        return [stream for stream in self.features if stream not in self.streams]
+
+    @cached_property
+    def pipeline(self) -> Pipeline | None:
+        """The network of the bundle to start from, as it was before this training."""
+        return rebuild(self.origin) if self.origin else None
+
+    @cached_property
+    def frozen_features(self) -> dict[str, Feature]:
+        """The features of all streams that the model uses, with their weights before this training; do not train them."""
+        return {stream: self._feature(stream, self.pipeline) for stream in self.streams}
+
+    def build_features(self) -> dict[str, Feature]:
+        """Build the features of all streams that the model uses, for a training that changes their weights.
+
+        Only fine-tuning changes weights; every other training gets `frozen_features`.
+        """
+        if self.recipe.training.tune == "head":
+            return self.frozen_features
+        pipeline = self._pipeline_to_train()
+        return {stream: self._feature(stream, pipeline) for stream in self.streams}
+
+    def _pipeline_to_train(self) -> Pipeline | None:
+        """Return the network of the bundle to start from; for fine-tuning, which changes its weights, a new one."""
+        if self.origin and self.recipe.training.tune == "all":
+            return rebuild(self.origin)
+        return self.pipeline
+
+    def _feature(self, stream: str, pipeline: Pipeline | None) -> Feature:
+        rebuilt = pipeline.features if pipeline else {}
+        return rebuilt[stream] if stream in rebuilt else self.features[stream].build()
+
+    def build_teacher(self) -> Feature:
+        """Build the teacher with its weights."""
+        assert self.teacher
+        return self.teacher.build()
+
+    def build_model(self, specs: Mapping[str, FeatureSpec], emotions: Sequence[str]) -> EmotionModel:
+        """Build the model for streams of these sizes.
+
+        Its weights are drawn from torch's random generator, or are those of the bundle to start from.
+        """
+        model: EmotionModel = self.model.kind.build(self.model.config, specs, len(emotions))
+        if self.origin:
+            pipeline = self._pipeline_to_train()
+            assert pipeline
+            weights, temperature = pipeline.models[0].state_dict(), float(pipeline.temperature)
+            load_matching_weights(model, weights, emotions, self.origin.emotions, temperature=temperature)
+        return model
+
+    def load_submodules(self, model: EmotionModel) -> None:
+        """Load the weights of the runs that the recipe names in `weights_from` into the model's submodules."""
+        for name, run in self.weight_runs.items():
+            weights: dict[str, Tensor] = load_state(_weights_path(name, run))
+            getattr(model, name).load_state_dict(weights)
+
+    def config(self, repeat: int = 0) -> dict[str, Any]:
+        """Return what decides one training, with every default written out.
+
+        Settings that may be changed after the training are left out.
+        """
+        settings = encode(self.recipe)
+        for name in ("temperature", "about", "probes", "repeats"):
+            del settings[name]
+        settings["seed"] = self.recipe.seed + repeat
+        settings["training"]["strategy"] = self.strategy.settings
+        if self.weight_runs:
+            settings["weights_ids"] = {name: _weights_id(name, run) for name, run in self.weight_runs.items()}
+        if self.origin:
+            settings["start_id"] = self.origin.id
+        else:
+            settings["features"] = {stream: choice.settings for stream, choice in self.features.items()}
+            settings["model"] = self.model.settings
+        return settings
+
+
+def resolve(recipe: Recipe, *, origin: Bundle | None = None) -> Plan:
+    """Find everything that a recipe names, and check that it fits together.
+
+    Args:
+        recipe: The recipe.
+        origin: The bundle that `recipe.start` names, if it is open already.
+
+    Raises:
+        BadBundle: The bundle to start from is missing or cannot be built on.
+        BadConfig: A name is unknown, a setting is wrong, or two settings exclude each other.
+    """
+    if recipe.start and origin is None:
+        origin = Bundle.open(recipe.start)
+    weight_runs = {name: Run(Path(folder).expanduser()) for name, folder in recipe.weights_from.items()}
+    filled = origin.config.get("features", {}) if origin else recipe.features
+    plan = Plan(
+        recipe,
+        origin,
+        _choose(protocols, recipe.protocol, "protocol").config,
+        _choose(models, origin.section("model") if origin else _with_settings_of_runs(recipe, weight_runs), "model"),
+        {stream: choose_feature(section, f"features.{stream}") for stream, section in filled.items()},
+        _choose(strategies, {"name": DEFAULT, **recipe.training.strategy}, "training.strategy"),
+        choose_feature(recipe.training.teacher, "training.teacher") if recipe.training.teacher else None,
+        weight_runs,
+    )
+    plan.strategy.kind.check(plan.strategy.config, recipe.training)
+    _check_streams(plan)
+    _check_submodules(plan)
+    _check_validation(plan)
+    _check_probes(plan)
+    return plan
+
+
+def choose_feature(section: Mapping[str, Any], where: str) -> FeatureChoice:
+    """Return the feature that a section chooses, which may name the folder of its weights. Raises `BadConfig`."""
+    settings = {key: value for key, value in section.items() if key != "folder"}
+    kind, config = decode_named(features, settings, where)
+    folder = str(section["folder"]) if "folder" in section else None
+    return FeatureChoice(str(section["name"]), kind, config, where, folder)
+
+
+def _choose(registry: Registry, section: Mapping[str, Any], where: str) -> Choice:
+    kind, config = decode_named(registry, section, where)
+    return Choice(str(section["name"]), kind, config)
+
+
+def _with_settings_of_runs(recipe: Recipe, runs: Mapping[str, Run]) -> Mapping[str, Any]:
+    """Return the model's section, completed by the settings of the runs that its submodules take their weights from."""
+    if not runs:
+        return recipe.model
+    kind, _ = decode_named(models, {"name": recipe.model.get("name")}, "model")
+    if unknown := sorted(set(runs) - set(kind.submodules)):
+        known = ", ".join(kind.submodules) or "none"
+        raise BadConfig(f"weights_from.{unknown[0]}: {recipe.model['name']} has no such submodule (it has {known})")
+    missing = {name: _model_settings(name, run, kind) for name, run in runs.items() if name not in recipe.model}
+    return {**missing, **recipe.model}
+
+
+def _model_settings(name: str, run: Run, kind: Any) -> dict[str, Any]:
+    """Return the model settings of the run that a submodule takes its weights from."""
+    _check_source(name, run)
+    settings = dict(run.config["model"])
+    expected = kind.submodules[name]
+    if models.resolve(settings.pop("name"))[0] is not models[expected]:
+        raise BadConfig(f"weights_from.{name}: {run.folder} is a run of another model; expected {expected}")
+    return settings
+
+
+def _check_source(name: str, run: Run) -> None:
+    if not run.config_path.is_file() or not run.epochs:
+        raise BadConfig(f"weights_from.{name}: no run in {run.folder}; expected a folder that `affekt train` wrote")
+
+
+def _weights_path(name: str, run: Run) -> Path:
+    """Return the file of the weights that a run's own selection rule selects."""
+    _check_source(name, run)
+    return run.weights_path(select_epoch(run, run.config["selection"]))
+
+
+def _weights_id(name: str, run: Run) -> str:
+    """Identify a run's weights by their contents, wherever they are stored."""
+    return hashlib.sha256(_weights_path(name, run).read_bytes()).hexdigest()[:12]
+
+
+def _check_streams(plan: Plan) -> None:
+    """Raise `BadConfig` for a stream that no feature fills, for one that the model does not have, and for a wrong input."""
+    name, filled = plan.model.name, set(plan.features)
+    if missing := [stream for stream in plan.streams if stream not in filled]:
+        raise BadConfig(
+            f"{name} needs the stream {missing[0]!r}, but no feature provides it: add [features.{missing[0]}]"
+        )
+    if unknown := sorted(filled - set(plan.model.kind.streams)):
+        streams = ", ".join(plan.model.kind.streams)
+        raise BadConfig(f"features.{unknown[0]}: {name} has no such stream (it has {streams})")
+    for stream in plan.streams:
+        choice = plan.features[stream]
+        if (choice.kind.input == "text") != (stream == "text"):
+            raise BadConfig(
+                f"features.{stream}: {choice.name} takes {choice.kind.input}, which cannot fill this stream"
+            )
+    if plan.recipe.training.tune == "all" and plan.streams != ("speech",):
+        raise BadConfig(f"tune = 'all' trains a speech encoder alone, but {name} uses {', '.join(plan.streams)}")
+
+
+def _check_submodules(plan: Plan) -> None:
+    """Raise `BadConfig` for a model with submodules that training leaves unchanged and nothing gives weights to."""
+    untrained = [name for name in plan.model.kind.pretrained(plan.model.config) if name not in plan.weight_runs]
+    if untrained and not plan.origin:
+        raise BadConfig(
+            f"{plan.model.name} does not train its {' and '.join(untrained)}: name the run folders of their weights in "
+            "[weights_from], or train all together with model.frozen = false"
+        )
+
+
+def _check_validation(plan: Plan) -> None:
+    """Raise `BadConfig` where a setting needs a validation subset and the protocol makes none."""
+    settings = plan.recipe.validation_settings
+    if plan.recipe.training.subset == "validation":
+        settings.append("training.subset = 'validation'")
+    if setting := plan.strategy.kind.validation_setting(plan.strategy.config):
+        settings.append(f"training.strategy.{setting}")
+    if settings and not plan.protocol.has_validation:
+        raise BadConfig(f"{settings[0]} needs a validation subset: set the protocol's setting `validation`")
+
+
+def _check_probes(plan: Plan) -> None:
+    """Raise `BadConfig` for a probe of a block that the speech encoder does not output."""
+    for probe in plan.recipe.probes:
+        available = getattr(plan.features["speech"].config, "blocks", ()) if "speech" in plan.features else ()
+        if missing := set(probe.blocks) - set(available):
+            raise BadConfig(f"probe {probe.name!r} needs blocks {sorted(missing)}, which the encoder does not output")

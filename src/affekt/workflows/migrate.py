@@ -1,0 +1,191 @@
+"""Rewrite the configuration of runs, searches and bundles of an earlier version with the keys of this one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from affekt.bundle.folder import Bundle
+from affekt.config import read_toml, to_toml
+from affekt.errors import AffektError, BadConfig
+from affekt.features import features
+from affekt.features.augment import Augmentation
+from affekt.files import atomic_write_text
+from affekt.models import models
+from affekt.protocols import protocols
+from affekt.registry import Registry
+from affekt.reports.card import card
+from affekt.training.recipe import Recipe, TrainingConfig
+from affekt.training.strategies import DEFAULT, strategies
+
+logger = logging.getLogger(__name__)
+
+FUSION = "emotionnas-fusion"
+"""The model that earlier versions trained in a way of its own if its branches were frozen."""
+
+
+def migrate(folder: Path) -> list[Path]:
+    """Migrate all runs, searches and bundles in a folder and below it, in place; return the rewritten files.
+
+    What is of this version already is left alone, so migrating twice does no harm.
+
+    Raises:
+        BadConfig: The folder holds no run, search or bundle.
+    """
+    configs = sorted([*folder.rglob("config.toml"), *folder.rglob("search.toml")])
+    if not configs:
+        raise BadConfig(f"{folder} holds no run, search or bundle: expected config.toml or search.toml")
+    rewritten = []
+    for path in configs:
+        old = read_toml(path)
+        if path.name == "search.toml":
+            new = migrate_search(old)
+        elif (path.parent / "model.onnx").is_file():
+            new = migrate_bundle(old)
+        else:
+            new = migrate_recipe(old)
+        if new != old:
+            old_id = Bundle.open(path.parent).id if (path.parent / "model.onnx").is_file() else ""
+            atomic_write_text(path, to_toml(new))
+            rewritten.append(path)
+            if old_id:
+                rewritten += _rewrite_card(path.parent, old_id)
+    return rewritten
+
+
+def migrate_recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a run, or the recipe of a bundle, with the keys of this version."""
+    new = _merge_features(config)
+    for old, current in (("branches", "weights_from"), ("branch_ids", "weights_ids")):
+        if old in new:
+            sources = new.pop(old)
+            new |= {current: sources} if sources or current == "weights_from" else {}
+    if "model" in new:
+        new["model"] = _rename_named(models, new["model"])
+    if "training" in new:
+        fuses = str(new.get("model", {}).get("name", "")).startswith(FUSION)
+        frozen = fuses and new["model"].get("frozen", True)
+        new["training"] = migrate_training(new["training"], frozen_fusion=frozen)
+    if "protocol" in new:
+        new["protocol"] = _rename_named(protocols, new["protocol"])
+    return rename_keys(Recipe, new)
+
+
+def migrate_training(config: Mapping[str, Any], *, frozen_fusion: bool = False) -> dict[str, Any]:
+    """Return a [training] section with the keys of this version.
+
+    Args:
+        config: The section.
+        frozen_fusion: Whether the model is a fusion over frozen branches, which had a training of its own.
+    """
+    new = dict(config)
+    optimisation, alphas_on = new.pop("optimisation", None), new.pop("alphas_on", None)
+    architecture = new.pop("architecture", None)
+    new = rename_keys(TrainingConfig, new)
+    if architecture is not None:
+        learn = {} if alphas_on is None else {"learn_alphas_on": alphas_on}
+        new["strategy"] = {"name": "darts", **architecture, **learn}
+    elif optimisation is not None:
+        plain = rename_keys(Augmentation, config.get("augmentation", {}))
+        shortcut = frozen_fusion and _is_default(Augmentation(), plain)
+        new["strategy"] = {"name": "frozen-fusion" if shortcut else DEFAULT, **optimisation}
+    if "strategy" in new:
+        new["strategy"] = _rename_named(strategies, {"name": DEFAULT, **new["strategy"]})
+    return new
+
+
+def migrate_search(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the contents of search.toml with the keys of this version."""
+    new = _merge_features(config)
+    for stage in ("spectrogram", "recurrent", "fusion"):
+        if stage in new:
+            section = dict(new[stage])
+            for name in {"search", "training"} & set(section):
+                frozen = stage == "fusion" and section.get("model", {}).get("frozen", True)
+                section[name] = migrate_training(section[name], frozen_fusion=frozen)
+            new[stage] = section
+    return new
+
+
+def migrate_bundle(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a bundle's config.toml with the keys of this version."""
+    new = _merge_features(config)
+    if "model" in new:
+        new["model"] = _rename_named(models, new["model"])
+    if "recipe" in new:
+        new["recipe"] = migrate_recipe(new["recipe"])
+        new["recipe"].pop("weights_from", None)
+    return new
+
+
+def rename_keys(kind: Any, data: Any) -> Any:
+    """Rename keys by the `renamed` tables of a dataclass and of those within it; leave everything else as it is."""
+    if dataclasses.is_dataclass(kind) and isinstance(data, Mapping):
+        renamed, hints = getattr(kind, "renamed", {}), get_type_hints(kind)
+        current = {renamed.get(key, key): value for key, value in data.items()}
+        return {key: rename_keys(hints[key], value) if key in hints else value for key, value in current.items()}
+    for argument in get_args(kind):
+        if dataclasses.is_dataclass(argument):
+            return rename_keys(argument, data)
+    return data
+
+
+def _merge_features(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with [encoder] and [streams.NAME] as [features.NAME], in their place."""
+    if not {"encoder", "streams"} & set(config):
+        return dict(config)
+    speech = {"speech": config["encoder"]} if config.get("encoder") else {}
+    sections = {**speech, **config.get("streams", {})}
+    merged: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in ("encoder", "streams"):
+            merged["features"] = {stream: _rename_named(features, section) for stream, section in sections.items()}
+        else:
+            merged[key] = value
+    return merged
+
+
+def _rename_named(registry: Registry, section: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the keys of a section `{name = ..., ...}` by the tables of the class that it names."""
+    if "name" not in section:
+        return dict(section)
+    kind, _ = registry.resolve(str(section["name"]))
+    renamed: dict[str, Any] = rename_keys(getattr(kind, "Config", kind), section)
+    return renamed
+
+
+def _is_default(settings: Any, section: Mapping[str, Any]) -> bool:
+    """Return whether a section has no other values than those of the settings."""
+    defaults = json.loads(json.dumps(dataclasses.asdict(settings)))
+
+    def agrees(value: Any, default: Any) -> bool:
+        if isinstance(default, dict) and isinstance(value, Mapping):
+            return all(agrees(entry, default.get(key)) for key, entry in value.items())
+        return bool(value == default)
+
+    return agrees(section, defaults)
+
+
+def _rewrite_card(folder: Path, old_id: str) -> list[Path]:
+    """Write the new id of a bundle, which depends on its configuration, to its results and its card."""
+    bundle = Bundle.open(folder)
+    if not (folder / "results.json").is_file():
+        return []
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    for entry in [*results.get("scores", {}).values(), *results.get("data", [])]:
+        if "people" in entry:
+            entry["speakers"] = entry.pop("people")
+    if results.get("model") == old_id:
+        results["model"] = bundle.id
+        atomic_write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    try:
+        text = card(bundle)
+    except (AffektError, KeyError) as error:
+        logger.warning("%s: the card could not be written anew (%s)", folder, error)
+        return [folder / "results.json"]
+    atomic_write_text(folder / "README.md", text)
+    return [folder / "results.json", folder / "README.md"]
