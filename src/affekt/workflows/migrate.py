@@ -123,10 +123,14 @@ def migrate_bundle(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rename_keys(kind: Any, data: Any) -> Any:
-    """Rename keys by the `renamed` tables of a dataclass and of those within it; leave everything else as it is."""
+    """Rename keys and values by the tables of a dataclass and of those within it; leave everything else as it is."""
     if dataclasses.is_dataclass(kind) and isinstance(data, Mapping):
-        renamed, hints = getattr(kind, "renamed", {}), get_type_hints(kind)
+        renamed, values, hints = getattr(kind, "renamed", {}), getattr(kind, "renamed_values", {}), get_type_hints(kind)
         current = {renamed.get(key, key): value for key, value in data.items()}
+        current = {
+            key: values.get(key, {}).get(value, value) if isinstance(value, str) else value
+            for key, value in current.items()
+        }
         return {key: rename_keys(hints[key], value) if key in hints else value for key, value in current.items()}
     for argument in get_args(kind):
         if dataclasses.is_dataclass(argument):
