@@ -12,44 +12,44 @@ from affekt.files import atomic_write
 
 
 def save_state(state: Any, path: Path) -> None:
-    """Write nested dicts, lists, numbers, strings and tensors. The file is complete or not there."""
+    """Write nested dicts, lists, numbers, strings and tensors atomically."""
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
-    skeleton = _taken_apart(state, "", tensors)
+    skeleton = _flatten(state, "", tensors)
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={"state": json.dumps(skeleton)})
 
 
 def load_state(path: Path) -> Any:
-    """What `save_state` wrote, equal to the last bit."""
+    """Read what `save_state` wrote, bit-identical."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping, and not iterable)
         skeleton = json.loads(file.metadata()["state"])
-    return _put_together(skeleton, tensors)
+    return _unflatten(skeleton, tensors)
 
 
-def _taken_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu().contiguous().clone()  # shared storage is refused by safetensors
         return {"tensor": name}
     if isinstance(value, dict):  # as pairs: an optimiser's keys are numbers, which JSON's are not
-        return {"dict": [[key, _taken_apart(entry, f"{name}/{key}", tensors)] for key, entry in value.items()]}
+        return {"dict": [[key, _flatten(entry, f"{name}/{key}", tensors)] for key, entry in value.items()]}
     if isinstance(value, list | tuple):
-        return {"list": [_taken_apart(entry, f"{name}/{index}", tensors) for index, entry in enumerate(value)]}
+        return {"list": [_flatten(entry, f"{name}/{index}", tensors) for index, entry in enumerate(value)]}
     if value is None or isinstance(value, bool | int | float | str):
         return {"value": value}
-    raise TypeError(f"{name}: {type(value).__name__} has no place in a checkpoint")
+    raise TypeError(f"{name}: {type(value).__name__} cannot be stored in a checkpoint")
 
 
-def _put_together(skeleton: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+def _unflatten(skeleton: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
     ((kind, content),) = skeleton.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "dict":
-        return {key: _put_together(entry, tensors) for key, entry in content}
+        return {key: _unflatten(entry, tensors) for key, entry in content}
     if kind == "list":
-        return [_put_together(entry, tensors) for entry in content]
+        return [_unflatten(entry, tensors) for entry in content]
     return content

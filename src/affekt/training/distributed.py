@@ -1,4 +1,4 @@
-"""One process, or several that torchrun started: rank, number, and a model whose gradients are averaged over them."""
+"""Training in one process, or in several that torchrun started and that average their gradients."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from torch.nn.parallel import DistributedDataParallel
 
 @contextlib.contextmanager
 def processes() -> Iterator[tuple[int, int]]:
-    """(rank, number of processes): joins the group that torchrun describes, or is (0, 1) without one."""
+    """Join the process group that torchrun describes; yield rank and number of processes, (0, 1) without torchrun."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0, 1
         return
-    dist.init_process_group("gloo")  # for what trains on the CPU; a GPU will want nccl
+    dist.init_process_group("gloo")  # for training on the CPU; GPUs would need nccl
     try:
         yield dist.get_rank(), dist.get_world_size()
         dist.barrier()
     finally:
-        # A DDP wrapper that outlives its group keeps the group's threads, and the process then aborts as it ends.
+        # A DDP wrapper that outlives its group keeps the group's threads, which makes the process abort at its end.
         gc.collect()
         dist.destroy_process_group()
 
 
 def shared(model: nn.Module) -> nn.Module:
-    """The model as training calls it: wrapped where there are several processes, itself where there is one."""
+    """Return the module that training calls: the model itself, or its DDP wrapper where there are several processes."""
     return DistributedDataParallel(model) if dist.is_initialized() else model
 
 
 def averaged(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """The mean of each over all processes, the same to the last bit in every one, in one exchange.
+    """Return the mean of each gradient over all processes, bit-identical in all of them, in one exchange.
 
-    For what DDP cannot know of: tensors that are not parameters, and gradients that never reach a `.grad`.
+    DDP does not cover tensors that are not parameters, nor gradients that are never in a `.grad`.
     """
     if not dist.is_initialized():
         return list(gradients)
@@ -48,6 +48,6 @@ def averaged(gradients: Sequence[Tensor]) -> list[Tensor]:
 
 
 def wait() -> None:
-    """Until every process has come here."""
+    """Wait until every process has reached this point."""
     if dist.is_initialized():
         dist.barrier()

@@ -1,4 +1,4 @@
-"""The one training loop: epochs, order, predictions after every epoch, and resumption at the last finished one."""
+"""The training loop: epochs, order of batches, predictions after every epoch, and resumption at the last finished epoch."""
 
 from __future__ import annotations
 
@@ -37,18 +37,32 @@ def fit(
     rank: int = 0,
     world: int = 1,
 ) -> None:
-    """Train to `epochs`, going on where the run folder stands; equal to the last bit to a run that was never stopped.
+    """Train for `epochs` epochs, and resume where the run folder ends, bit-identical to a training without interruption.
 
-    After every epoch the predictions on every part in `scored` are kept in the run folder.
-    until: the epoch after which to stop for now, of a training that is laid out for `epochs`.
-    patience: epochs without a better UA on the validation part after which training ends; 0 for never.
-    sampling: "plain", every utterance once an epoch; "balanced", every emotion equally often.
-    Raises `Diverged` where the loss is no longer a number, `BadConfig` where there are fewer batches than processes.
+    After every epoch the predictions on all subsets in `scored` are recorded in the run folder.
+
+    Args:
+        strategy: What a training step does.
+        train: The utterances to train on.
+        scored: Subset -> the utterances to predict after every epoch.
+        run: The run folder.
+        epochs: The length of the whole training.
+        batch_size: Utterances in a batch.
+        seed: The seed of the order and of everything that is drawn.
+        until: The epoch to stop after for now.
+        patience: Epochs without a better UA on the validation subset after which training stops; 0 for never.
+        sampling: "plain" takes every utterance once an epoch, "balanced" draws every emotion equally often.
+        rank: The number of this process, from 0.
+        world: The number of processes.
+
+    Raises:
+        BadConfig: There are fewer batches than processes.
+        Diverged: The loss is not a number.
     """
-    done = _resumed(strategy, run, rank)
+    done = _resume(strategy, run, rank)
     if done:
         logger.info("resuming after epoch %d of %d", done, epochs)
-    started = time.perf_counter()
+    start = time.perf_counter()
     until = min(until or epochs, epochs)
     for epoch in range(done + 1, until + 1):
         if out_of_patience(run, patience):
@@ -56,28 +70,28 @@ def fit(
                 "no better UA on the validation subset for %d epochs: stopped after epoch %d", patience, epoch - 1
             )
             return
-        began = time.perf_counter()
-        heard, order = drawn(train, seed, epoch, batch_size, sampling=sampling, rank=rank, world=world)
+        epoch_start = time.perf_counter()
+        dataset, order = drawn(train, seed, epoch, batch_size, sampling=sampling, rank=rank, world=world)
         entries = []
         for number, indices in enumerate(order):
             progress = (epoch - 1 + number / len(order)) / epochs
-            entries.append(strategy.step(heard.batch(indices), progress))
+            entries.append(strategy.step(dataset.batch(indices), progress))
         means = _means(entries, epoch)
         if rank == 0:
             predictions = {part: predict(strategy, dataset, batch_size) for part, dataset in scored.items()}
-            means["seconds"] = round(time.perf_counter() - began, 2)
-            # Weights first: an epoch that has predictions can then be chosen, wherever a kill falls.
+            means["seconds"] = round(time.perf_counter() - epoch_start, 2)
+            # Weights first: whenever the process is killed, an epoch with predictions can be selected.
             save_state(dict(strategy.weights()), run.weights_path(epoch))
             run.record(epoch, predictions, {**means, **strategy.notes()})
             save_state({"epoch": epoch, "strategy": strategy.state()}, run.checkpoint_path)
-            _forget(run, epoch)
-            left = (time.perf_counter() - started) / (epoch - done) * (until - epoch)
+            _delete_weights(run, epoch)
+            left = (time.perf_counter() - start) / (epoch - done) * (until - epoch)
             logger.info("%s", _line(run, epoch, epochs, means, left))
         wait()
 
 
-def _resumed(strategy: Strategy, run: Run, rank: int) -> int:
-    """The last finished epoch, its state given to the strategy; 0 where there is none."""
+def _resume(strategy: Strategy, run: Run, rank: int) -> int:
+    """Restore the strategy from the checkpoint; return the last finished epoch, 0 if there is none."""
     done = 0
     if run.checkpoint_path.is_file():
         state = load_state(run.checkpoint_path)
@@ -92,32 +106,32 @@ def _resumed(strategy: Strategy, run: Run, rank: int) -> int:
 def drawn(
     train: Dataset, seed: int, epoch: int, batch_size: int, *, sampling: str = "plain", rank: int = 0, world: int = 1
 ) -> tuple[Dataset, list[list[int]]]:
-    """What an epoch hears, and in which batches.
+    """Return the dataset of an epoch, and its batches.
 
-    An epoch's randomness depends on nothing but seed, epoch and rank: resuming needs no generator's state.
+    Its random choices depend only on seed, epoch and rank, so that resuming needs no state of a generator.
     """
     torch.manual_seed(_mixed_seed(seed, epoch, rank))
     generator = np.random.default_rng([seed, epoch])
-    heard = train.drawn(generator)
-    labels = heard.labels if sampling == "balanced" else None
-    order = list(training_batches(heard.lengths(), batch_size, generator, rank=rank, world=world, labels=labels))
+    dataset = train.drawn(generator)
+    labels = dataset.labels if sampling == "balanced" else None
+    order = list(training_batches(dataset.lengths(), batch_size, generator, rank=rank, world=world, labels=labels))
     if not order:
         raise BadConfig(
-            f"{len(heard)} utterances in batches of {batch_size} do not go round {world} processes: "
-            "take a smaller batch_size, or fewer processes"
+            f"{len(dataset)} utterances in batches of {batch_size} are too few for {world} processes: "
+            "reduce batch_size, or use fewer processes"
         )
-    return heard, order
+    return dataset, order
 
 
 def _means(entries: list[dict[str, float]], epoch: int) -> dict[str, float]:
     means = {name: float(np.mean([entry[name] for entry in entries])) for name in entries[0]}
     if not all(np.isfinite(value) for value in means.values()):
-        raise Diverged(f"epoch {epoch} gave {means}: the training has come apart; try a lower learning_rate, or clip")
+        raise Diverged(f"training diverged at epoch {epoch} ({means}); try a lower learning_rate or gradient clipping")
     return means
 
 
-def _forget(run: Run, epoch: int) -> None:
-    """Keep the weights of the last epoch, and of the best by every rule that the run's parts allow."""
+def _delete_weights(run: Run, epoch: int) -> None:
+    """Delete all weights but those of the last epoch and of the best epoch by every rule that can be applied."""
     parts = run.predictions(epoch)
     kept = {epoch, *(select_epoch(run, rule) for rule, part in SELECTION_SUBSET.items() if part in parts)}
     for path in (run.folder / "weights").glob("[0-9]*.safetensors"):
@@ -126,7 +140,7 @@ def _forget(run: Run, epoch: int) -> None:
 
 
 def predict(strategy: Strategy, dataset: Dataset, batch_size: int) -> NDArray[np.float32]:
-    """Probabilities, (utterances, emotions), in the dataset's order."""
+    """Return probabilities, (utterances, emotions), in the dataset's order."""
     pieces: dict[int, NDArray[np.float32]] = {}
     for indices in scoring_batches(dataset.lengths(), batch_size):
         pieces.update(zip(indices, strategy.predict(dataset.batch(indices)).cpu().numpy(), strict=True))
@@ -138,11 +152,11 @@ def _mixed_seed(*numbers: int) -> int:
 
 
 def _line(run: Run, epoch: int, epochs: int, means: Mapping[str, float], left: float) -> str:
-    """An epoch in a line: "epoch  3/20  loss 0.964  validation UA 45.1 %  0.5 s, 9 s left"."""
+    """Return the log line of an epoch: "epoch  3/20  loss 0.964  validation UA 45.1 %  0.5 s, 9 s left"."""
     entries = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
     entries += [f"{name} {value:.3f}" for name, value in means.items() if name != "seconds"]
     predictions = run.predictions(epoch)
-    if "validation" in predictions:  # alone: a test score that is watched while training goes on is no longer one
+    if "validation" in predictions:  # not on the test subset: a test score that is watched during training is not one
         counts = confusion(run.labels("validation"), predictions["validation"].argmax(axis=1), len(run.emotions))
         entries.append(f"validation UA {ua(counts):5.1%}")
     seconds = f"{means['seconds']:.1f} s"
@@ -150,7 +164,7 @@ def _line(run: Run, epoch: int, epochs: int, means: Mapping[str, float], left: f
 
 
 def _span(seconds: float) -> str:
-    """9 s, 3 min, 2 h 5 min."""
+    """Format a duration: 9 s, 3 min, 2 h 5 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -30,23 +30,33 @@ NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # of x86 and of ARM, as t
 
 @dataclass(frozen=True)
 class SupervisedConfig:
-    """How a model is fitted to labels. The defaults are Adam with nothing else, as the papers print it."""
+    """How a model is fitted to labels. The defaults are plain Adam, as in the papers."""
 
     learning_rate: float = 1e-4
-    encoder_rate: float = 0.1  # where the encoder is trained too: its last block's rate, as a share of learning_rate
-    encoder_decay: float = 1.0  # each block's rate as a share of the next one's: the first hear, the last understand
-    weight_decay: float = 0.0  # AdamW's: decoupled
-    warmup: float = 0.0  # share of the training in which the rate rises from 0
-    cosine: bool = False  # whether the rate then falls to 0 along a cosine
-    clip: float = 0.0  # largest norm of the gradient; 0 for none
+    encoder_rate: float = 0.1
+    """In fine-tuning, the ratio of the learning rate of the encoder's last block to `learning_rate`."""
+    encoder_decay: float = 1.0
+    """The ratio of each encoder block's learning rate to the next block's: lower layers are more general."""
+    weight_decay: float = 0.0
+    """Decoupled, as in AdamW."""
+    warmup: float = 0.0
+    """Fraction of the training in which the learning rate rises from 0."""
+    cosine: bool = False
+    """Whether the learning rate then falls to 0 along a cosine."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 for none."""
     label_smoothing: float = 0.0
-    mixup: float = 0.0  # alpha of the beta distribution that two utterances are mixed by; 0 for none
-    averaging: float = 0.0  # decay of a running average of the weights, which then predicts; 0 for none
-    distillation: float = 1.0  # how much a teacher's frames weigh beside the labels, where there is a teacher
-    class_weights: bool = False  # every emotion weighs as much as every other, however often it occurs
-    # Of matrix products in training; sums, weights and all predictions stay 32-bit. "auto": bfloat16 where the processor
-    # or the card multiplies in it. Two machines may then train differently; the log says which it was.
+    mixup: float = 0.0
+    """Alpha of the beta distribution of the weights with which two utterances are mixed; 0 for none."""
+    averaging: float = 0.0
+    """Decay of a running average of the weights, which is then used for predictions; 0 for none."""
+    distillation: float = 1.0
+    """Weight of the distillation loss beside the loss on labels, where there is a teacher."""
+    class_weights: bool = False
+    """Whether every emotion has the same weight in the loss, however often it occurs."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Precision of matrix products in training; sums, weights and all predictions stay 32-bit. "auto" is bfloat16 where
+    the processor or GPU multiplies in it: two machines may then train differently, and the log names the precision."""
 
     renamed: ClassVar[Mapping[str, str]] = {"imitation": "distillation"}
 
@@ -83,9 +93,14 @@ class Supervised:
         masking: Masking | None = None,
         counts: Sequence[int] | None = None,
     ) -> None:
-        """forward: what is called in training, where it is not the model itself (its DDP wrapper).
-        masking: SpecAugment on the streams, in training.
-        counts: utterances of each emotion in the training part, which class weights need.
+        """Set up the optimiser.
+
+        Args:
+            model: The model.
+            config: The settings.
+            forward: The module that training calls, if it is not the model itself (its DDP wrapper).
+            masking: SpecAugment on the streams, in training.
+            counts: Utterances of each emotion in the training subset, which class weights need.
         """
         self.model, self.config, self.masking = model, config, masking or Masking()
         self.forward = forward or model
@@ -94,12 +109,12 @@ class Supervised:
         if chosen == "auto":
             chosen = "bfloat16" if multiplies_in_bfloat16(self.device) else "float32"
         self.precision = chosen
-        # Fused: one pass over weights, gradients and moments, where torch's default makes a dozen.
+        # Fused: one pass over weights, gradients and moments instead of a dozen, as by default.
         self.optimizer = torch.optim.AdamW(
             parameter_groups(model, config), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.average = {name: value.clone() for name, value in model.state_dict().items()} if config.averaging else None
-        self.steps = 0  # that the average has followed
+        self.steps = 0  # of the running average
         self.class_weights = None
         if config.class_weights:
             assert counts is not None
@@ -108,7 +123,7 @@ class Supervised:
             self.class_weights = weights.to(self.device)
 
     def rate(self, progress: float) -> float:
-        """The learning rate's factor."""
+        """Return the factor of the learning rate."""
         rising = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
         return rising * (0.5 * (1 + math.cos(math.pi * progress)) if self.config.cosine else 1.0)
 
@@ -117,11 +132,11 @@ class Supervised:
         self.model.set_progress(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * group["share"] * self.rate(progress)
-        batch = self._augmented(batch.to(self.device))
+        batch = self._augment(batch.to(self.device))
         assert batch.soft_labels is not None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            answer = self.forward(batch)
-        logits, penalty = answer if isinstance(answer, tuple) else (answer, None)
+            output = self.forward(batch)
+        logits, penalty = output if isinstance(output, tuple) else (output, None)
         loss = F.cross_entropy(
             logits.float(),
             batch.soft_labels,
@@ -138,11 +153,11 @@ class Supervised:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         if self.average is not None:
-            self._follow(self.average)
+            self._update_average(self.average)
         return losses
 
-    def _augmented(self, batch: Batch) -> Batch:
-        """The batch with soft labels, mixed as the settings say."""
+    def _augment(self, batch: Batch) -> Batch:
+        """Return the batch with soft labels, masked and mixed up."""
         soft = batch.soft_labels
         if soft is None:
             assert batch.labels is not None
@@ -153,14 +168,14 @@ class Supervised:
         }
         if self.config.mixup:
             alpha = torch.tensor(self.config.mixup)
-            share = float(torch.distributions.Beta(alpha, alpha).sample())
+            weight = float(torch.distributions.Beta(alpha, alpha).sample())
             other = torch.randperm(len(batch)).to(self.device)
-            streams = {name: _mixed(stream, share, other) for name, stream in streams.items()}
-            soft = share * soft + (1 - share) * soft[other]
+            streams = {name: _mix(stream, weight, other) for name, stream in streams.items()}
+            soft = weight * soft + (1 - weight) * soft[other]
         return replace(batch, streams=streams, soft_labels=soft)
 
-    def _follow(self, average: dict[str, Tensor]) -> None:
-        """Move the running average towards the weights; faster at first, so that it soon forgets where they began."""
+    def _update_average(self, average: dict[str, Tensor]) -> None:
+        """Move the running average towards the weights; faster at first, so that it soon forgets their initial values."""
         self.steps += 1
         pace = max(1 - self.config.averaging, 9 / (9 + self.steps))
         with torch.no_grad():
@@ -195,7 +210,7 @@ class Supervised:
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
         average = state["average"]
-        # Copied: as read they lie anywhere in the file's bytes, and products of unaligned numbers may end in another bit.
+        # Copied, because tensors read from a file may be unaligned, and products of unaligned numbers may differ in a bit.
         copies = {name: value.to(self.device, copy=True) for name, value in (average or {}).items()}
         self.average = None if average is None else copies
 
@@ -207,8 +222,10 @@ def class_counts(dataset: Dataset, model: EmotionModel) -> list[int]:
 
 
 def multiplies_in_bfloat16(device: torch.device) -> bool:
-    """Whether products of bfloat16 are the hardware's own there: one without them computes them all the same, by detours
-    that take longer than 32 bits. A torch too old to tell a processor's capabilities counts as one without."""
+    """Return whether a device multiplies bfloat16 in hardware; without, emulated products take longer than 32-bit ones.
+
+    False for a torch too old to report a processor's capabilities.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -216,7 +233,7 @@ def multiplies_in_bfloat16(device: torch.device) -> bool:
 
 
 def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict[str, Any]]:
-    """The parameters that are trained, by the share of the learning rate that they get."""
+    """Return the trained parameters, grouped by the ratio of their learning rate to the configured one."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -227,9 +244,9 @@ def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict
 
 
 def masked(stream: Stream, masking: Masking) -> Stream:
-    """SpecAugment: stretches of time and bands of features set to each feature's mean over the utterance; raised floors.
+    """Apply SpecAugment: set spans of time and bands of features to each feature's mean over the utterance; raise floors.
 
-    Padding stays as it is, and so do words. Draws from torch's generator.
+    Padding and text stay as they are. Random numbers are from torch's generator.
     """
     if (
         not (masking.num_time_masks or masking.num_feature_masks or masking.floor_probability)
@@ -260,8 +277,8 @@ def _stretch(size: int, share: float) -> tuple[int, int]:
     return start, start + length
 
 
-def _mixed(stream: Stream, share: float, other: Tensor) -> Stream:
-    """Each utterance with another laid under it; a frame is real where either has one."""
-    values = share * stream.values + (1 - share) * stream.values[other]
+def _mix(stream: Stream, weight: float, other: Tensor) -> Stream:
+    """Mix each utterance with another one; a frame is real where either utterance has one."""
+    values = weight * stream.values + (1 - weight) * stream.values[other]
     mask = None if stream.mask is None else stream.mask | stream.mask[other]
     return replace(stream, values=values, mask=mask)
