@@ -407,11 +407,11 @@ def test_a_job_travels_as_json(place):
     ("change", "message"),
     [
         ("spectrogram.random=-1", "expected 'budget', or a number of random cells"),
-        ("spectrogram.known=['darts-v3']", "there is no genotype 'darts-v3'; did you mean"),
-        ("recurrent.known=['lsmt']", "there is no recipe 'lsmt'; did you mean"),
+        ("spectrogram.known=['darts-v3']", "'darts-v3'; did you mean"),
+        ("recurrent.known=['lsmt']", "'lsmt'; did you mean"),
         ("recurrent.halving={factor=1}", "expected at least 1 and 2"),
         ("spectrogram.training.strategy.name=darts", "only spectrogram.search can be such a search"),
-        ("protocol={name='random-hold-out'}", "needs a validation part"),
+        ("protocol={name='random-hold-out'}", "needs a validation subset"),
         ("spectrogram.model.channel=3", "unknown key 'channel'"),
         ("repeats=0", "expected at least 1"),
         ("fusion.model={hiden=[3]}", "unknown key 'hiden'"),
@@ -484,4 +484,4 @@ def test_the_command_searches_a_corpus_elsewhere(place):
         cwd=ROOT, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert result.stdout.endswith(f"what was found, and beside what: {place / 'command' / 'page.html'}\n")
+    assert result.stdout.endswith(f"results: {place / 'command' / 'page.html'}\n")

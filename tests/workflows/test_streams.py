@@ -7,7 +7,7 @@ import pytest
 
 from affekt.bundle.pipeline import rebuild
 from affekt.corpora.source import Source
-from affekt.errors import BadBundle, BadConfig
+from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.inference.recognizer import Recognizer
 from affekt.reports.card import card
 from affekt.training.plan import resolve
