@@ -179,7 +179,7 @@ def test_a_part_may_not_be_smaller_than_it_was(runs, tmp_path):
     folder.mkdir(parents=True)
     stem = runs[0].split.subsets["train"][0].removeprefix("cremad/")
     (folder / f"{stem}.wav").touch()
-    with pytest.raises(BadCorpus, match=r"lacks 24 of the 24 utterances of the test subset, first cremad/1.*: give"):
+    with pytest.raises(BadCorpus, match=r"lacks 24 of the 24 utterances of the test subset, first cremad/1.*; give"):
         evaluate(runs[0].folder, Source("cremad", str(tmp_path / "cremad")))
 
 

@@ -246,7 +246,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(start, place, tmp_path):
     [
         (["happy/1.wav", "sad/1.wav", "angry/1.wav"], "3 utterances are too few to train on .*: expected 10 or more"),
         ([f"anna/happy/{n}.wav" for n in range(12)], "all 12 utterances are happy: expected .* two emotions"),
-        ([], r"holds no utterance of a folder of recordings"),
+        ([], r"has no utterance of a folder of recordings"),
     ],
 )
 def test_data_that_teach_nothing_are_refused(start, tmp_path, clips, message):
