@@ -35,7 +35,7 @@ def make_emodb(root):
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def working_folder(tmp_path, monkeypatch):
     """A folder with samples/ and calls/, where commands run; AFFEKT_DATA holds emodb/."""
     make_emodb(tmp_path / "data" / "emodb")
     clips = [
@@ -52,13 +52,14 @@ def workplace(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
-def test_a_tutorials_commands_run(page, workplace):
+def test_a_tutorials_commands_run(page, working_folder):
     text = page.read_text(encoding="utf-8")
     for pattern, smaller in SMALLER:
         text = re.sub(pattern, smaller, text)
     for file in FILE.finditer(text):
-        (workplace / file["name"]).write_text(file["content"], encoding="utf-8")
+        (working_folder / file["name"]).write_text(file["content"], encoding="utf-8")
     commands = [shlex.split(line) for block in COMMANDS.findall(text) for line in block.splitlines()]
+    assert commands
     for program, *arguments in commands:
         assert program == "affekt"
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
