@@ -127,7 +127,7 @@ def test_a_random_network_is_the_mean_of_all(whole, table):
 def test_the_search_and_what_it_finds_are_apart_and_named(table):
     places = [(row.branch, row.what) for row in table.rows]
     assert places == [
-        ("spectrogram", "network of the search"),
+        ("spectrogram", "supernet"),
         ("spectrogram", "found cell"),
         ("spectrogram", "random search, same budget"),
         ("spectrogram", "a random cell"),
@@ -268,7 +268,7 @@ def test_collapse_cannot_be_missed(tmp_path, html):
 
 
 def test_alphas_on_the_part_that_selects_are_noted(tmp_path, html):
-    assert "trained on the validation part, which also chooses the epoch" in html
+    assert "trained on the validation set, which also chooses the epoch" in html
     Maker(tmp_path, alphas_on="half").up_to("search")
     assert "(alphas)" not in search_page(tmp_path)
 

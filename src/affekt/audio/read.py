@@ -46,7 +46,7 @@ CODES = {
     "empty": "no bytes, or no samples",
     "not_audio": "not a format that can be read, or not numbers that can be sound",
     "truncated": "damaged, or shorter than its header says",
-    "not_finite": "holds NaN, infinite or impossibly large samples",
+    "not_finite": "has NaN, infinite or impossibly large samples",
     "too_short": f"shorter than {SHORTEST} s",
     "folder": "a folder: for the command line, one without audio files below it",
     "missing_extra": "the format needs an extra that is not installed",

@@ -112,7 +112,7 @@ class ArchitectureSearch:
                 "'emotionnas-spectrogram' without a genotype"
             )
         if not len(alphas_on):
-            raise BadConfig("there are no utterances for the alphas to learn from: give the search a validation part")
+            raise BadConfig("there are no utterances for the alphas to learn from: give the search a validation set")
         self.model, self.config, self.alphas_on, self.batch_size = model, config, alphas_on, batch_size
         self.parameters = dict(model.named_parameters())
         leaves = {id(alpha) for alpha in model.alphas().values()}
@@ -227,7 +227,7 @@ class ArchitectureSearch:
         return float(loss.detach()), dict(zip(wanted, averaged(found), strict=True))
 
     def predict(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        """By the network of the search, all its operations together: not by the network that is derived from it."""
+        """Return the predictions of the supernet, not of the network derived from it."""
         self.model.eval()
         with torch.no_grad():
             return self.model(batch.to(self.device)).softmax(dim=1)
@@ -277,7 +277,7 @@ def _descend(optimizer: torch.optim.Optimizer, leaves: Tensors, gradients: Tenso
 
 
 def halves(dataset: Dataset, seed: int, speakers: Sequence[str] | None = None) -> tuple[Dataset, Dataset]:
-    """A training part cut in two, for the weights and for the alphas, as DARTS does; the paper has a validation part.
+    """A training set cut in two, for the weights and for the alphas, as DARTS does; the paper has a validation set.
 
     speakers: who speaks each utterance, in order; None where that is not known. Of several, each is in one half only, and
     the halves are as even as going from the most to the least talkative makes them, the seed deciding among equals. Else

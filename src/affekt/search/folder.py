@@ -1,7 +1,7 @@
 """A search's folder: what `affekt search` leaves behind. Everything that a page or a table says of a search derives from it.
 
 search.toml                  the resolved search recipe, of one fold and one seed
-spectrogram/search/          a run: the network of the search; its log has the architecture's weights after every epoch
+spectrogram/search/          a run: the supernet; its log has the architecture weights after every epoch
 spectrogram/found/           a run: the network derived from it, trained from its beginning
 spectrogram/random/01/ ...   runs: networks of random cells, trained as the found one; together they cost what the search did
 spectrogram/known/NAME/      runs: networks of published cells, likewise
@@ -35,7 +35,7 @@ from affekt.runs.folder import Run
 
 @dataclass(frozen=True)
 class Round:
-    """A round of the halving: after so many epochs each candidate's loss on the validation part, and who went on.
+    """A round of the halving: after so many epochs each candidate's loss on the validation set, and who went on.
 
     A candidate whose training came apart has no loss.
     """

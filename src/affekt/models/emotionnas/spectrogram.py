@@ -31,7 +31,7 @@ class SpectrogramBranchConfig:
     cells: int = 3  # L
     channels: int = 6  # C, of the first cell's nodes; twice as many after each reduction
     nodes: int = 4  # N, a cell's intermediate nodes: two or three do not give Table 3's counts
-    genotype: str | Genotype | None = None  # None: the search's network. Else a derived one: a name, or a genotype
+    genotype: str | Genotype | None = None  # None for the supernet; else a derived network: a name, or a genotype
     frames: int = 140
     input_dim: int = 140  # bins of the spectrogram
     masked: bool = False  # the paper has no masks. True: what stands in the padding is read as zero

@@ -45,7 +45,7 @@ def branches(table: SearchTable) -> str:
     rows = [row for place in places if (row := table.row(*place))]
     if not rows:
         return ""
-    # Which network is behind the paper's 63.5 is not said; its count is that of the search's network.
+    # The paper does not say which network scored 63.5; its parameter count is the supernet's.
     printed = {SEARCHED: PRINTED[2][0], FOUND_RECIPE: PRINTED[2][1], FUSION: PRINTED[2][2]}
     seeds = _seeds(rows)
     header = ["network", "UA", "95 %", *_heads(seeds), "parameters", "paper's UA", "paper's parameters"]
@@ -115,7 +115,7 @@ def differences(table: SearchTable) -> str:
         "Points of UA, first minus second, on the same utterances. p is McNemar's exact two-sided test of a seed's two "
         "networks, which takes utterances as independent; the interval draws the same speakers for both and knows nothing of "
         "other seeds. A difference is better or worse if interval and every seed agree. The fusion is compared with the "
-        "branch that is better on the test part."
+        "branch that is better on the test set."
     )
     return _table(header, body, note, words=2)
 
@@ -162,7 +162,7 @@ def _rounds_table(rounds: Sequence[Round]) -> str:
     body = [[f"<code>{escape(name)}</code>", *(_loss(one, name) for one in rounds)] for name in names]
     header = ["candidate", *(f"after epoch {one.epochs}" for one in rounds)]
     return _table(
-        header, body, "Loss on the validation part. Bold: went on, and from the last round, was chosen.", words=1
+        header, body, "Loss on the validation set. Bold: went on, and from the last round, was chosen.", words=1
     )
 
 

@@ -14,9 +14,9 @@ from affekt.search.report.verdicts import duration, verdicts
 from affekt.tables import table
 
 NETWORKS = """\
-"random search, same budget" is that of the random networks which is best on the validation part; "a random" one is the mean
-of all. parameters: numbers that are learnt, as the paper counts them. epochs, time: of all trainings that a row took, its
-search among them, in one search.
+"random search, same budget" is the random network that is best on the validation set; "a random cell" and "a random recipe"
+are the mean over all random networks. parameters: trained parameters, as the paper counts them. epochs, time: the total over
+all trainings behind a row, including its search, for one search.
 
 """
 
@@ -44,8 +44,8 @@ def _search(search: SearchTable) -> str:
         "\n".join(f"- {'**Warning.** ' if one.kind == 'warning' else ''}{one.text}" for one in verdicts(search)) + "\n",
         NETWORKS + _networks(search) if search.rows else "",
         "Differences of UA:\n\n" + _differences(search.differences) if search.differences else "",
-        "What the searches cost, all seeds and folds together, workers' times summed:\n\n" + _costs(search),
-        "What each found:\n\n" + _found(search),
+        "Cost of the searches, over all seeds and folds, with the workers' times added up:\n\n" + _costs(search),
+        "Found architectures:\n\n" + _found(search),
     ]
     return "\n".join(paragraph for paragraph in paragraphs if paragraph)
 

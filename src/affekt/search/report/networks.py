@@ -1,4 +1,4 @@
-"""The networks of architecture searches on their test part, kind by kind: what was found, what a random search of the same
+"""The networks of architecture searches on their test set, kind by kind: what was found, what a random search of the same
 budget finds, known cells, and the fusion; with their parameters and with what it took to have them."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from affekt.runs.groups import Predictions, is_finished
 from affekt.runs.selection import SELECTION_METRICS, SELECTION_SUBSET, select_epoch
 from affekt.search.folder import Search
 
-SEARCHED, FOUND_CELL, FOUND_RECIPE = "network of the search", "found cell", "found recipe"
+SEARCHED, FOUND_CELL, FOUND_RECIPE = "supernet", "found cell", "found recipe"
 PICKED, A_CELL, A_RECIPE, FUSION = "random search, same budget", "a random cell", "a random recipe", "fusion"
 
 # Where the runs of each stage stand, in the order in which they are made.
@@ -54,7 +54,7 @@ class NetworkCost:
 
 @dataclass(frozen=True)
 class NetworkRow:
-    """Networks of one kind on the test part. `scores` counts the answers of all of them together."""
+    """Networks of one kind on the test set. `scores` counts the answers of all of them together."""
 
     branch: str  # "spectrogram", "recurrent" or "fusion"
     what: str
@@ -73,7 +73,7 @@ class NetworkRow:
 
 @dataclass(frozen=True)
 class Group:
-    """Searches that are alike but for their seed and fold, and the test parts that all their networks are scored on."""
+    """Searches that are alike but for their seed and fold, and the test sets that all their networks are scored on."""
 
     by_seed: Mapping[int, Sequence[Search]]  # each seed's folds, in order: the same folds for all
     splits: Sequence[Split]  # of the folds
@@ -162,7 +162,7 @@ def _chosen_recipe(search: Search) -> Runs:
 
 
 def best_on_validation(runs: Runs) -> Runs:
-    """What a random search finds: the network that is best on the validation part, by the rule that chooses its epoch, or
+    """What a random search finds: the network that is best on the validation set, by the rule that chooses its epoch, or
     by UA where that rule does not look there. The first of equals; none of none."""
     return [max(runs, key=_on_validation)] if runs else []
 
@@ -171,7 +171,7 @@ def _on_validation(run: Run) -> float:
     rule = run.config["selection"]
     answers = run.predictions(select_epoch(run, rule)).get("validation")
     if answers is None:
-        raise BadConfig(f"{run.folder} has no answers on a validation part, by which a random search picks its best")
+        raise BadConfig(f"{run.folder} has no answers on a validation set, by which a random search picks its best")
     labels = run.labels("validation")
     if rule in SELECTION_METRICS and SELECTION_SUBSET[rule] == "validation":
         return SELECTION_METRICS[rule](labels, answers)

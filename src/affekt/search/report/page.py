@@ -70,7 +70,7 @@ def _head(table: SearchTable) -> str:
     intervals = f" Intervals: {table.rows[0].scores.intervals}." if table.rows else ""
     doubt = f" Who speaks is not known here: {table.doubt}." if table.doubt else ""
     line = (
-        f"{table.title}{note}; {table.protocol}; test part of {table.utterances} utterances{speakers}; {table.verdict}; "
+        f"{table.title}{note}; {table.protocol}; test set of {table.utterances} utterances{speakers}; {table.verdict}; "
         f"split {table.split_hash}; labels {table.labels}: {', '.join(table.emotions)}. "
         f"Epoch: {RULES[table.selection]}.{intervals}{doubt}"
     )

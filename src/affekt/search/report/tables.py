@@ -228,7 +228,7 @@ def _pairs(group: Group, rows: Mapping[tuple[str, str], Answered]) -> list[tuple
         branch = STAGES[stage][0]
         names = sorted({name for search in group.searches for name in runs_of(search, stage)})
         pairs += [((branch, what), (branch, name)) for name in names]
-    # The better one by the test part itself, which makes it the harder to surpass.
+    # The better one by the test set itself, which makes it the harder to surpass.
     branches = [one for one in (cell, recipe) if one in rows]
     if len(branches) == 2:
         pairs.append((fusion, max(branches, key=lambda one: rows[one].row.UA.mean)))

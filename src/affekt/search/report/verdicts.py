@@ -35,7 +35,7 @@ def _warnings(table: SearchTable) -> Iterator[Verdict]:
     if collapsed := [one for one in table.searches if one.collapsed]:
         yield Verdict("warning", _collapse(collapsed, len(table.searches)))
     if table.verdict != INDEPENDENT:
-        yield Verdict("warning", f"The test part is {table.verdict}: training may have included the same speakers.")
+        yield Verdict("warning", f"The test set is {table.verdict}: training may have included the same speakers.")
     if table.selection == "paper":
         yield Verdict("warning", "The epoch was chosen on the TEST part: all scores here are optimistic.")
 
@@ -123,8 +123,8 @@ def _notes(table: SearchTable) -> Iterator[Verdict]:
         )
         yield Verdict(
             "note",
-            f"The architecture's weights (alphas) were trained on the validation part, {also}: scores on that part are "
-            "optimistic, like the choice of the epoch. The test part was used for neither. learn_alphas_on = 'half' keeps "
+            f"The architecture's weights (alphas) were trained on the validation set, {also}: scores on it are "
+            "optimistic, like the choice of the epoch. The test set was used for neither. learn_alphas_on = 'half' keeps "
             "them apart.",
         )
     seeds = sorted({one.seed for one in table.searches})
