@@ -281,9 +281,7 @@ def test_a_model_without_alphas_is_refused():
     for model in (derived, small_model()):
         with pytest.raises(BadConfig, match=r"no architecture to search for: .* without a genotype"):
             ArchitectureSearch(model, ArchitectureSearchConfig(), corpus(), 4)
-    with pytest.raises(
-        BadConfig, match="no utterances for the alphas to learn from: give the search a validation set"
-    ):
+    with pytest.raises(BadConfig, match="no utterances for the alphas to learn from: give the search a validation set"):
         ArchitectureSearch(supernet(), ArchitectureSearchConfig(), corpus(0), 4)
 
 
