@@ -114,7 +114,7 @@ CALLS = ["--corpus", "folder:clips", "--output", "mine"]
     ("arguments", "message"),
     [
         (["train"], "no recipe: name one (affekt train default)"),
-        (["train", "defualt"], "there is no recipe 'defualt'; did you mean 'default'?"),
+        (["train", "defualt"], "recipe 'defualt' not found; did you mean 'default'?"),
         (["train", "default", "--corpus", "emodb"], "--corpus, --column and --emotion need --from"),
         (["train", "default", "training.epoch=3"], "unknown key 'epoch'; did you mean 'epochs'?"),
         (OWN, "--from needs --corpus with your data"),
@@ -122,7 +122,7 @@ CALLS = ["--corpus", "folder:clips", "--output", "mine"]
         ([*OWN, *CALLS], "expected EMOTION/FILE or SPEAKER/EMOTION/FILE"),
         ([*OWN, "--corpus", "folder:nowhere", "--output", "mine"], "nowhere is not a folder"),
         ([*OWN, "--corpus", "clips", "--output", "mine"], "for your own data: folder:clips or table:clips"),
-        ([*OWN, *CALLS[:2], "--output", "clips"], "clips is there, is no bundle, and would be replaced"),
+        ([*OWN, *CALLS[:2], "--output", "clips"], "clips exists and is not a bundle"),
         (["train", "--from", "defalt", *CALLS], "did you mean 'default'?"),
         (["evaluate", "nowhere", "emodb"], "nowhere not found"),
         (["evaluate", "default", "emodbb"], "there is no corpus 'emodbb'; did you mean 'emodb'?"),

@@ -267,7 +267,7 @@ def test_a_sound_too_short_is_told_so(recognizer, samples):
 def test_an_error_in_the_middle_of_a_long_file_is_an_error_of_the_file(recognizer):
     samples = speechlike(60)
     samples[50 * SAMPLE_RATE] = np.nan
-    with pytest.raises(BadAudio, match=r"<array> holds NaN, .* the first at 50.000 s"):
+    with pytest.raises(BadAudio, match=r"<array> has NaN, .* the first at 50.000 s"):
         recognizer(samples, SAMPLE_RATE)
 
 

@@ -77,7 +77,7 @@ def test_mixup_mixes_speech_and_label_by_one_share():
     mixed = set()
     for seed in range(5):
         torch.manual_seed(seed)
-        result = one._augmented(batch)
+        result = one._augment(batch)
         speech = result.streams["speech"].values[:, 0]
         torch.testing.assert_close(speech, result.soft_labels)
         torch.testing.assert_close(result.soft_labels.sum(dim=1), torch.ones(6))

@@ -99,7 +99,7 @@ def test_one_command_makes_a_bundle_that_recognises(start, place, capsys):
     text = bundle.file("README.md").read_text(encoding="utf-8")
     assert text == card(bundle)
     assert "On speakers held out from training" in text
-    assert "probabilities of angry, bored, happy, sad out" in text
+    assert "Output: probabilities of angry, bored, happy, sad." in text
     assert f"Fine-tuned from {start.id} on calls" in text
     assert bundle.results["agreement"] < 1e-4
     assert {path.name for path in output.iterdir()} >= {"split.json", "results.json", "LICENSE.whisper"}

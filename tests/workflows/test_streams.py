@@ -181,10 +181,10 @@ def test_an_old_key_is_refused_with_its_new_name(place, setting, name):
 
 @pytest.mark.slow
 def test_whatever_is_made_of_the_waveform_stands_in_the_graph(place):
-    spectrogram = "features.spectrogram={name='spectrogram',hop=0.02,bins=16}"
+    features = "features={speech={name='mfcc',coefficients=8},spectrogram={name='spectrogram',hop=0.02,bins=16}}"
     both = recipe(
         place,
-        spectrogram,
+        features,
         "model={name='emotionnas-fusion-small',frozen=false}",
         "model.spectrogram={frames=32,shrink=2,input_dim=16,channels=4,genotype='darts-v1'}",
         "model.recurrent={frames=4,stride=25,hidden=8,layers=1}",

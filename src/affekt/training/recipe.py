@@ -134,6 +134,9 @@ class Recipe:
             raise BadConfig("a recipe needs features and model, or start, a bundle that has both")
         if not self.corpora:
             raise BadConfig("corpora is empty: name at least one corpus")
+        for source in self.corpora:
+            if isinstance(source, str):
+                Source.parse(source)  # raises for an unknown corpus
         if self.repeats < 1:
             raise BadConfig(f"repeats = {self.repeats}: expected at least 1")
         if self.training.subset == "validation":
