@@ -1,6 +1,6 @@
 """The bi-level search for the cells of EmotionNAS's spectrogram branch (Sun et al., arXiv 2203.13617 v1, section 2.1, eq. 3).
 
-The network's weights learn from the training part, the architecture's weights (alphas) from other utterances, a step of each
+The network's weights learn from the training set, the architecture weights (alphas) from other utterances, a step of each
 in turn, as in DARTS (Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019, section 2.3).
 """
 

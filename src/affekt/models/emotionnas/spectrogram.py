@@ -35,7 +35,7 @@ class SpectrogramBranchConfig:
     frames: int = 140
     input_dim: int = 140  # bins of the spectrogram
     masked: bool = False  # the paper has no masks. True: what stands in the padding is read as zero
-    input_norm: Literal["none", "standard"] = "standard"  # not printed; each bin by the training part's statistics
+    input_norm: Literal["none", "standard"] = "standard"  # not printed; each bin by the training set's statistics
     input_channels: int = 1  # or 3, the picture repeated, as for photographs: Table 3's rounding leaves it open
     stem_multiplier: int = 3  # channels of the stem, in multiples of C; 1 would do for Table 3's rounding too
     shrink: int = 1  # beyond the paper: the image is first averaged over squares of so many frames and bins

@@ -39,7 +39,7 @@ STAGES = {
 TO_FIND = {FOUND_CELL: ("search of the cell", "found cell"), FOUND_RECIPE: ("candidate recipes",)}
 Runs = Sequence[Run]
 Picker = Callable[[Search], Runs]
-# In a weights file, but no parameters: the paper counts neither statistics nor the architecture's weights.
+# In a weights file, but no parameters: the paper counts neither statistics nor the architecture weights.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 

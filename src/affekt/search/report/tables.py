@@ -90,9 +90,7 @@ class SearchTable:
     split_hash: str
     verdict: str
     selection: Rule
-    alphas_on: (
-        str  # what the architecture's weights learnt from: "validation", "half" of the training part, or "" if unknown
-    )
+    alphas_on: str  # what the alphas learnt from: "validation", "half" of the training set, or "" if unknown
     doubt: str  # why nobody knows who speaks; "" where it is known
     rows: Sequence[NetworkRow]
     differences: Sequence[Difference]
