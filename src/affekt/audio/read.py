@@ -51,7 +51,7 @@ CODES = {
     "folder": "a folder: for the command line, one without audio files below it",
     "missing_extra": "the format needs an extra that is not installed",
 }
-"""What can be wrong with a source, by `BadAudio.code`: used in the rows of `affekt recognize` and in the docs."""
+"""The meaning of each `BadAudio.code`: used in the rows of `affekt recognize` and in the docs."""
 
 SNDFILE_SUFFIXES = {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".ircam", ".mp3", ".nist", ".oga", ".ogg"}
 SNDFILE_SUFFIXES |= {".opus", ".paf", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave", ".wve"}

@@ -1,4 +1,4 @@
-"""What the commands show on a terminal: rows with bars, progress bars, the log, and scores with their protocol."""
+"""Terminal output of the commands: rows with bars, progress bars, the log, and scores with their protocol."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Corpus:
     options: tuple[str, ...] = ()
     """Options of the reader."""
     is_file: bool = False
-    """Whether the root is a file."""
+    """If true, the root is a file."""
 
     def read(self, root: Path, **options: Any) -> list[Utterance]:
         """Return the utterances below the corpus's root, sorted by id. Raises `BadCorpus`."""

@@ -1,4 +1,4 @@
-"""What a corpus contains, and whether it is complete: `describe` reads headers only, `check` decodes every file."""
+"""Inspection of a corpus, its contents and its faults: `describe` reads headers only, `check` decodes every file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LFS_POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class Description:
-    """What a corpus contains. Counts are numbers of utterances by name, sorted."""
+    """The contents of a corpus. Counts are numbers of utterances by name, sorted."""
 
     corpus: str
     utterances: int
@@ -44,7 +44,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Check:
-    """What is wrong with a corpus: ids of utterances, and a sentence for each kind of fault."""
+    """The faults of a corpus: ids of utterances, and a sentence for each kind of fault."""
 
     corpus: str
     utterances: int
@@ -59,7 +59,7 @@ class Check:
     """Id -> seconds that lie after the end of the file, for every utterance that is cut within the tolerance."""
     problems: tuple[str, ...]
     notes: tuple[str, ...]
-    """What is worth knowing but is not a fault."""
+    """Remarks that are not faults."""
 
 
 def describe(source: Source, labels: LabelSet | None = None) -> Description:
@@ -112,7 +112,7 @@ def check(source: Source, progress: Progress | None = None) -> Check:
 
 
 class _Findings:
-    """What was found in the files so far, in the order of the utterances."""
+    """The findings in the files read so far, in the order of the utterances."""
 
     def __init__(self) -> None:
         self.missing: list[str] = []

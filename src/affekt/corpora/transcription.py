@@ -34,7 +34,7 @@ class SpeechRecognizer(Protocol):
     """A speech-to-text model: any object with a name that is called with a waveform."""
 
     name: str
-    """What is recorded in `text_by`: "asr:whisper-base"."""
+    """The value recorded in `text_by`: "asr:whisper-base"."""
 
     def __call__(self, waveform: Waveform, language: str) -> str:
         """Return the text of (samples,) mono at 16 kHz, "" for none. language: ISO 639-1, or "" to detect it."""

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations by torch's counter and by its paper's rule, and the encoders before it.
+"""The cost of a model: parameters, operations by torch's counter and by its paper's rule, and the encoders before it.
 
 All numbers are for one utterance at inference. Counting allocates no weights; measuring runs the model in a separate process.
 """
@@ -28,7 +28,7 @@ class Cost:
     emotions: int
     """The number of emotions."""
     frames: Mapping[str, int]
-    """By stream; 0 for a stream without time."""
+    """Frames by stream; 0 for a stream without time."""
     parameters: int
     """The number of trained parameters."""
     frozen_parameters: int

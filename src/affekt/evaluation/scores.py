@@ -27,12 +27,12 @@ class Scores:
 
     utterances: int
     intervals: str
-    """What the intervals were drawn over, and so what they mean."""
+    """The units of the bootstrap (speakers or utterances), which decide what the intervals mean."""
     WA: Interval
     UA: Interval
     WF1: Interval
     recall: dict[str, Interval]
-    """By emotion, for the emotions that occur."""
+    """Recall by emotion, for the emotions that occur."""
     ece: float
 
 

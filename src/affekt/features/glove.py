@@ -58,7 +58,7 @@ class GloVeConfig:
     file: str = ""
     """Name of the file in the folder. Optional if there is only one .txt or .vec file."""
     lower: bool | None = None
-    """Whether to lower-case texts. None: if no word in the file has a capital letter."""
+    """If true, texts are lower-cased. None: only if no word in the file has a capital letter."""
     unknown: Literal["zero", "mean", "random", "drop"] = "zero"
     """The vector of a word that is not in the file.
 

@@ -63,7 +63,7 @@ class SpectrogramConfig:
     scale: Literal["log", "db"] = "log"
     """The natural logarithm, or decibels with a range of 80 dB."""
     centred: bool = False
-    """Whether frames are centred on every hop, with zero padding, instead of lying within the utterance."""
+    """If true, frames are centred on every hop, with zero padding, instead of lying within the utterance."""
     seconds: float | None = None
     """Length to which every utterance is cut or padded with zeros, in seconds; None to keep the utterance's length."""
     frames: int | None = None
@@ -129,7 +129,7 @@ class MFCCConfig:
     scale: Literal["log", "db"] = "log"
     """Scale of the mel spectrum: the natural logarithm, or decibels with a range of 80 dB."""
     centred: bool = False
-    """Whether frames are centred on every hop, with zero padding, instead of lying within the utterance."""
+    """If true, frames are centred on every hop, with zero padding, instead of lying within the utterance."""
 
     def __post_init__(self) -> None:
         if not 0 < self.coefficients <= self.mels:

@@ -32,7 +32,7 @@ class WaveEncoderConfig(EncoderConfig):
     """The settings of an encoder of the wav2vec 2.0 family."""
 
     normalise: bool | None = None
-    """Whether to normalise each waveform to mean 0 and standard deviation 1. None: as in preprocessor_config.json."""
+    """If true, each waveform is normalised to mean 0 and standard deviation 1. None: as in preprocessor_config.json."""
 
 
 class SpeechEncoder(Encoder):

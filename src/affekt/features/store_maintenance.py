@@ -141,7 +141,7 @@ def verify_array(path: Path, dim: int | None) -> str:
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """What is to be deleted: whole folders, and the leftovers in the others."""
+    """The files to delete: whole folders, and the leftovers in the others."""
 
     stored: tuple[StoredFeature, ...]
     leftovers: tuple[tuple[Path, int], ...]

@@ -36,7 +36,7 @@ class TextEncoderConfig(EncoderConfig):
     None: texts are not truncated, and one that is longer than the network's limit is an error.
     """
     special: bool = True
-    """Whether the stream includes the special tokens, [CLS] and [SEP] or <s> and </s>."""
+    """If true, the stream includes the special tokens, [CLS] and [SEP] or <s> and </s>."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -49,7 +49,7 @@ KINDS: dict[str, Callable[[Utterance], str]] = {
     "sentence": lambda utterance: normalize(utterance.text),
     "utterance": key,
 }
-"""What is compared, by kind: equal values in two subsets are an overlap, "" is unknown."""
+"""The values to compare, by kind: equal values in two subsets are an overlap, "" is unknown."""
 
 
 def _audio_hasher() -> Callable[[Utterance], str]:
@@ -71,7 +71,7 @@ def _audio_hasher() -> Callable[[Utterance], str]:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two subsets share of one kind (speakers, for example)."""
+    """The items of one kind (speakers, for example) that two subsets share."""
 
     kind: str
     first: str
@@ -154,7 +154,7 @@ class Audit:
 
     @property
     def clean(self) -> bool:
-        """Whether no speaker, no utterance and (where compared) no audio is shared."""
+        """Return True if no speaker, no utterance and (where compared) no audio is shared."""
         return self.verdict == INDEPENDENT and not self.repeated
 
     def to_json(self) -> dict[str, Any]:

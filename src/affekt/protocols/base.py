@@ -49,7 +49,7 @@ class Draw:
 
     seed: int
     label: Label = emotion_of
-    """What a stratified choice keeps in proportion."""
+    """The label that a stratified choice keeps in proportion."""
 
     def order(self, names: Iterable[str], purpose: str) -> list[str]:
         """Return the names in a pseudorandom order that depends only on the seed, the purpose and the names."""
@@ -127,12 +127,12 @@ class Protocol(ABC):
 
     @property
     def is_random(self) -> bool:
-        """Whether the folds depend on the seed."""
+        """Return True if the folds depend on the seed."""
         return True
 
     @property
     def has_validation(self) -> bool:
-        """Whether the folds have a validation subset, judging by the settings: an official split may have none."""
+        """Return True if the folds have a validation subset, judging by the settings: an official split may have none."""
         return bool(getattr(self, "validation", True))
 
     @property

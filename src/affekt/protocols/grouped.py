@@ -30,9 +30,9 @@ class Grouped(Protocol):
     """Validation subset: 0 for none, "next" for the group after the test group (the first after the last), or a fraction of
     the other utterances (from 1 on, a number of them)."""
     validation_by: Literal["speakers", "utterances"] = "speakers"
-    """Whether a fraction is made of the whole speakers that come nearest to it, or of single utterances."""
+    """The unit of a fraction: the whole speakers that come nearest to it, or single utterances."""
     stratified: bool = True
-    """Whether utterances are chosen in proportion to their emotions."""
+    """If true, utterances are chosen in proportion to their emotions."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.validation, str) and self.validation < 0:
@@ -40,7 +40,7 @@ class Grouped(Protocol):
 
     @property
     def uses_fraction(self) -> bool:
-        """Whether a fraction of the training utterances is chosen at random for validation."""
+        """Return True if a fraction of the training utterances is chosen at random for validation."""
         return self.validation not in (0, NEXT)
 
     @property

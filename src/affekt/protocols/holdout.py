@@ -72,7 +72,7 @@ class RandomHoldOut(Protocol):
     """The same, of the utterances that are left; 0 for no validation subset."""
     repeats: int = 1
     stratified: bool = True
-    """Whether utterances are chosen in proportion to their emotions."""
+    """If true, utterances are chosen in proportion to their emotions."""
 
     def __post_init__(self) -> None:
         if self.repeats < 1 or self.test <= 0 or self.validation < 0:

@@ -75,7 +75,7 @@ class EmotionNAS(Protocol):
     validates: Literal["female", "male", "drawn"] = "female"
     """The speaker of the validation subset; "drawn" chooses at random."""
     swap: bool = False
-    """Whether each fold is also used with validation and test swapped."""
+    """If true, each fold is also used with validation and test swapped."""
 
     @property
     def is_random(self) -> bool:

@@ -54,7 +54,7 @@ PUBLISHED = {
     ("vanilla-cremad", "mstr-random"): PublishedScores(MSTR_TABLE, MSTR_DIFFERS, UA=0.779, WA=0.777),
     ("mstr-cremad", "mstr-random"): PublishedScores(MSTR_TABLE, MSTR_DIFFERS, UA=0.7992, WA=0.797),
 }
-"""By the names of the recipe and the protocol."""
+"""Published scores by the names of the recipe and the protocol."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class RunGroup:
 
     config: Mapping[str, Any]
     seeds: Mapping[int, Sequence[Fold]]
-    """By seed: every fold, in order."""
+    """Runs by seed: every fold, in order."""
 
     @property
     def folds(self) -> Sequence[Fold]:
@@ -60,7 +60,7 @@ class TestPredictions:
     labels: NDArray[np.int64]
     """(utterances,)"""
     predictions: Mapping[Rule, Mapping[int, Predictions]]
-    """By selection rule and seed: probabilities, (utterances, emotions)."""
+    """Predictions by selection rule and seed: probabilities, (utterances, emotions)."""
     speakers: Sequence[str] | None
     """The speaker of each utterance; None unless all are known."""
     speakers_unknown: str

@@ -119,7 +119,7 @@ class Search:
 
 
 def _settings(section: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """What decides a search, by dotted names; on which device it runs may change between two calls."""
+    """Return the settings that decide a search, by dotted names; the device may change between two calls."""
     found: dict[str, Any] = {}
     for name, value in section.items():
         if isinstance(value, Mapping):

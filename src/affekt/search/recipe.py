@@ -181,7 +181,7 @@ class SearchRecipe:
 
     @property
     def needs_validation(self) -> bool:
-        """Whether anything in the search is selected, or trained, on the validation subset."""
+        """Return True if anything in the search is selected, or trained, on the validation subset."""
         cells = self.spectrogram
         return bool(
             self.recurrent

@@ -20,7 +20,7 @@ POOL = 16  # batches whose utterances are sorted by length together
 
 
 class EpochView(Sequence[Frames]):
-    """Of every utterance the version that one epoch hears, read when it is asked for.
+    """A view of the dataset for one epoch: one version of each utterance, read on access.
 
     chosen: which version, by utterance; kept: which share of its frames; place: where these begin, from 0 to 1.
     """

@@ -42,7 +42,7 @@ class SupervisedConfig:
     warmup: float = 0.0
     """Fraction of the training in which the learning rate rises from 0."""
     cosine: bool = False
-    """Whether the learning rate then falls to 0 along a cosine."""
+    """If true, the learning rate then falls to 0 along a cosine."""
     clip: float = 0.0
     """Largest norm of the gradient; 0 for none."""
     label_smoothing: float = 0.0
@@ -53,7 +53,7 @@ class SupervisedConfig:
     distillation: float = 1.0
     """Weight of the distillation loss beside the loss on labels, where there is a teacher."""
     class_weights: bool = False
-    """Whether every emotion has the same weight in the loss, however often it occurs."""
+    """If true, every emotion has the same weight in the loss, however often it occurs."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Precision of matrix products in training; sums, weights and all predictions stay 32-bit. "auto" is bfloat16 where
     the processor or GPU multiplies in it: two machines may then train differently, and the log names the precision."""

@@ -1,1 +1,1 @@
-"""What the commands call, one verb per file: train, evaluate, predict, fine-tune, make a bundle."""
+"""The functions behind the commands, one verb per file: train, evaluate, predict, fine-tune, make a bundle."""

@@ -46,7 +46,7 @@ class OverRuns:
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """What a rule that selects the epoch would have reported."""
+    """The scores that another rule for selecting the epoch would report."""
 
     rule: str
     UA: float
@@ -76,7 +76,7 @@ class Evaluation:
     protocol: str
     split_hash: str
     verdict: str
-    """Whether the scored speakers were trained on: "speaker-independent", for example."""
+    """The verdict on the scored speakers: "speaker-independent", for example."""
     selection: str
     speakers: int | None
     """Number of speakers; None where not all are known."""
@@ -90,7 +90,7 @@ class Evaluation:
 
     @property
     def speaker_independent(self) -> bool:
-        """Whether all speakers are known and none of the scored ones was trained on."""
+        """Return True if all speakers are known and none of the scored ones was trained on."""
         return self.verdict == INDEPENDENT
 
     def to_json(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Job:
     until: int | None = None
     """The epoch to end at; None for the last."""
     may_diverge: bool = False
-    """Whether a loss that is not a number only ends the job and marks its run, instead of raising `Diverged`."""
+    """If true, a loss that is not a number only ends the job and marks its run, instead of raising `Diverged`."""
 
     @property
     def run(self) -> Run:

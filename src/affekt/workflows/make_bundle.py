@@ -240,7 +240,7 @@ class CorpusEntry:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the bit-identical repetition of a training depends on."""
+    """The properties of a machine on which the bit-identical repetition of a training depends."""
 
     processor: str
     threads: int

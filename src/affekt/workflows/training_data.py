@@ -1,4 +1,4 @@
-"""What a recipe trains on: utterances, the emotions that it distinguishes, splits, and datasets of stored features."""
+"""The data that a recipe trains on: utterances, its emotions, splits, and datasets of stored features."""
 
 from __future__ import annotations
 

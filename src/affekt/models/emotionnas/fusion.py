@@ -130,7 +130,7 @@ class DecisionFusion(EmotionModel):
         return self.perceptron.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
-        """Of frozen branches all; else what is inert in them."""
+        """Names of parameters that get no gradient: all of a frozen branch, or the branch's own inert ones."""
         if self.config.frozen:
             return frozenset(self._branch_parameters())
         branches = {"spectrogram": self.spectrogram, "recurrent": self.recurrent}

@@ -145,19 +145,19 @@ class StackConfig:
     """"sinusoids" is what the paper says. The authors' code overwrites that table with noise that is never trained
     ("random_frozen"), 2000 positions of it for every stack."""
     position_rows: int = 2000
-    """Of a random table."""
+    """Capacity of a random table."""
     position_entry: Literal["attention", "input"] = "attention"
     """Where positions are added; not printed. The authors add them in every layer to the attention's input, not to the
     residual; "input" adds them once, to the input of a stack."""
     value_positions: bool = False
-    """Whether cross-attention adds positions to the values, not only to the keys. The paper: "K and V are always the same";
+    """If true, cross-attention adds positions to the values, not only to the keys. The paper: "K and V are always the same";
     the authors' code does not."""
     stack_norms: bool = True
     """A LayerNorm of a stack's input, and of a cross half's keys. In the authors' code only."""
     attention_scale: Literal["head", "model"] = "head"
     """Eq. 1 divides by the root of "the Query vector's dimension"."""
     dropout: float = 0.1
-    """Of both residual branches, and inside the feed-forward; from the authors' code."""
+    """Dropout of both residual branches, and inside the feed-forward; from the authors' code."""
     attention_dropout: float = 0.1
     """Likewise."""
 

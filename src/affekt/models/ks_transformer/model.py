@@ -50,7 +50,7 @@ class KSTransformerConfig(StackConfig):
     text_frames: int | Literal["any"] = 20
     """Tokens, with RoBERTa's <s> and </s>."""
     speech_width: int | None = None
-    """Of the network. None, as in the paper: the width of the features; otherwise a linear layer projects to it."""
+    """Width of the network. None, as in the paper: the width of the features; otherwise a linear layer projects to it."""
     text_width: int | None = None
     speech_feedforward: int = 256
     """Not printed; from the authors' code."""
@@ -72,7 +72,7 @@ class KSTransformerConfig(StackConfig):
     """Widths of the classifier's hidden layers; None is a half and a quarter: 1536 -> 768 -> 384."""
     classifier_dropout: float = 0.5
     input_norm: Literal["none", "standard"] = "none"
-    """Of the features; see `StreamInput`. Ours."""
+    """Normalisation of the features; see `StreamInput`. Ours."""
     speech_stride: int = 1
     """Input frames that are averaged into one; `speech_frames` counts the averages. Ours."""
 
@@ -114,7 +114,7 @@ class CCAB(nn.Module):
 
 @dataclass(frozen=True)
 class ForwardState:
-    """What a forward pass carries along: the masks by stream, and a record of the attention if requested."""
+    """The state of a forward pass: the masks by stream, and a record of the attention if requested."""
 
     masks: Mapping[str, FrameMask]
     record: dict[str, list[AttentionRecord]] | None

@@ -59,7 +59,7 @@ class MCSANConfig:
     padded_to: Literal["batch", "maximum"] = "batch"
     """The batch's longest utterance, or the two lengths above. Not printed."""
     masked: bool = True
-    """Whether padding is masked; otherwise it is read as zero frames. Not printed."""
+    """If true, padding is masked; otherwise it is read as zero frames. Not printed."""
     input_norm: Literal["none", "speech", "standard"] = "speech"
     """"We perform z-normalization" of the speech; using the training set's statistics is our reading. "standard": text
     too."""
@@ -82,14 +82,14 @@ class MCSANConfig:
     attention_scale: Literal["head", "dim"] = "head"
     """Divisor of the scores: sqrt(d / heads) as cited; sqrt(d) as eq. 9 prints for one head."""
     cross_update: Literal["parallel", "sequential"] = "parallel"
-    """Whether text attends to speech before or after the update of speech."""
+    """The order of the updates: text attends to speech before or after speech is updated."""
     pooled: Literal["last", "all"] = "last"
     """Which modules are pooled if one follows the other."""
     dropout: float = 0.0
     """On the blocks' residual branches. No dropout is printed, here and below."""
     attention_dropout: float = 0.0
     encoder_dropout: float = 0.0
-    """Of the encoders' inputs and outputs."""
+    """Dropout of the encoders' inputs and outputs."""
     classifier_dropout: float = 0.0
 
     def __post_init__(self) -> None:

@@ -56,9 +56,9 @@ class TransformerConfig:
     frames: int | Literal["any"] = 326
     """The fixed length: 326 for IEMOCAP, 224 for MELD, 150 for CREMA-D (from Table 2's counts)."""
     masked: bool = False
-    """Whether padding is masked, so that it changes nothing. The paper has no masks: padding is read as frames."""
+    """If true, padding is masked, so that it changes nothing. The paper has no masks: padding is read as frames."""
     norm: Literal["map", "features"] = "map"
-    """What a LayerNorm normalises. Table 2's parameter counts only fit norms over the whole (frames, features) map."""
+    """The axes of a LayerNorm. Table 2's parameter counts only fit norms over the whole (frames, features) map."""
     input_dim: int = 1024
     """Features of a frame: HuBERT large."""
     dim: int = 1024
@@ -69,7 +69,7 @@ class TransformerConfig:
     norm_first: bool = False
     """Pre-norm. The paper: "like the vanilla Transformer", post-norm."""
     activation: Literal["relu", "gelu"] = "relu"
-    """Of the feed-forward layers. Not printed; the vanilla Transformer's."""
+    """Activation of the feed-forward layers. Not printed; the vanilla Transformer's."""
     score_width: Literal["head", "model"] = "head"
     """Scores are divided by the root of this width. Eq. 1 has F, for one head; the vanilla Transformer has a head's width."""
     projection_bias: bool = True
@@ -87,15 +87,15 @@ class TransformerConfig:
     pooling: Literal["mean", "max", "mean+max", "mean+std"] = "mean"
     """Over time. Not printed; Table 2 excludes flattening."""
     pool_input: bool = False
-    """Whether the pooled input is appended to the pooled output of the last block. Ours."""
+    """If true, the pooled input is appended to the pooled output of the last block. Ours."""
     pooled_norm: bool = False
-    """Whether running statistics standardise the pooled vector (a BatchNorm without weights). Ours."""
+    """If true, running statistics standardise the pooled vector (a BatchNorm without weights). Ours."""
     pooled_dropout: float = 0.0
-    """Of the pooled vector. Ours."""
+    """Dropout of the pooled vector. Ours."""
     positions: Literal["none", "sinusoids"] = "none"
     """The paper has none: "pooling keeps the timing"; a learned table would show in Table 2."""
     input_norm: Literal["none", "layer", "standard"] = "none"
-    """Of the features, before the first block; see `StreamInput`."""
+    """Normalisation of the features, before the first block; see `StreamInput`."""
     num_states: int = 1
     """Hidden states of the encoder that the features hold, concatenated."""
     input_mix: Literal["concat", "learned"] = "concat"

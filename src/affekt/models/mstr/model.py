@@ -24,7 +24,7 @@ class MSTRConfig(TransformerConfig):
     scales: int = 4
     """L."""
     mask_window_padding: bool = False
-    """Whether a softmax ignores the zero frames that fill the last window. Table 2's operations include them; the text is
+    """If true, a softmax ignores the zero frames that fill the last window. Table 2's operations include them; the text is
     silent."""
     scale_operator: Literal["average", "depthwise", "convolution"] = "average"
     """From one scale to the next. Section 2.1 prefers the average to "the convolution" and does not describe the latter.

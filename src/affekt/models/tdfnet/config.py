@@ -19,7 +19,7 @@ class TDFNetConfig:
     """10.24 s of HuBERT."""
     text_tokens: int | Literal["any"] = 128
     masked: bool = False
-    """Whether padding is masked, so that it changes nothing. The paper has no masks: padding is read as frames."""
+    """If true, padding is masked, so that it changes nothing. The paper has no masks: padding is read as frames."""
     speech_dim: int = 1024
     """Features of a frame: HuBERT large. 128 for the log-mel of Table V's "w/o ME", which changes nothing else."""
     text_dim: int = 768
@@ -32,15 +32,15 @@ class TDFNetConfig:
     feedforward: int | Literal["square"] = 4096
     """Width of the feed-forward layers. "square": the one matrix W of eq. 5 and 7, with its GELU."""
     feedforward_scaled: bool = False
-    """Whether that width is halved in every block, as the sequence's is. Printed as one number "for each layer"."""
+    """If true, that width is halved in every block, as the sequence's is. Printed as one number "for each layer"."""
     layers: int = 2
-    """Of every encoder."""
+    """Number of layers of every encoder."""
     blocks: int = 2
     """N."""
     speech_stride: int = 8
-    """Of the first block, 512 -> 64 frames; later blocks halve."""
+    """Stride of the first block, 512 -> 64 frames; later blocks halve."""
     text_stride: int = 2
-    """Of the first block, 128 -> 64 tokens."""
+    """Stride of the first block, 128 -> 64 tokens."""
     path: Literal["both", "audio", "text"] = "both"
     """Table V's single modalities."""
     deep_scale: Literal["full", "first_cnn", "none"] = "full"
@@ -53,22 +53,22 @@ class TDFNetConfig:
     projection: Literal["speech", "both"] = "speech"
     """Which stream gets a linear layer to the width d; text has that width already."""
     embeddings: Literal["projected", "raw", "encoded"] = "projected"
-    """What eq. 6-8 and 10 call A and T: the projected features; the raw features (in eq. 10 only, since eq. 8 needs equal
+    """The A and T of eq. 6-8 and 10: the projected features; the raw features (in eq. 10 only, since eq. 8 needs equal
     widths); or the output of the deep-scale transformer's first encoder."""
     primes: Literal["after_cnn", "before_cnn"] = "after_cnn"
     """Where A' and T' of eq. 10 are taken. After the CNN O has its printed size."""
     first_encoder: Literal["once", "every_block"] = "once"
     """Before the CNN. Fig. 2's legend has it in no later block."""
     kernel: int | Literal["stride"] = "stride"
-    """Of the CNNs; not printed. "stride": no padding. A number must be odd; padding is half of it."""
+    """Kernel size of the CNNs; not printed. "stride": no padding. A number must be odd; padding is half of it."""
     gru_sizes: Literal["halved", "same"] = "halved"
     """768 and 384 are printed, but H_2 and D_2 have width 192."""
     bidirectional: bool = False
-    """Whether the GRUs have two directions, each of half the width."""
+    """If true, the GRUs have two directions, each of half the width."""
     shared: tuple[Literal["gru", "cnn", "encoder"], ...] = ("gru",)
-    """What speech and text share. The paper says so of the GRUs only."""
+    """The layers whose weights speech and text share. The paper names the GRUs only."""
     literal_eq5: bool = False
-    """Whether the second residual of eq. 5 and 7 is the layer's input, as printed, instead of the first norm's output."""
+    """If true, the second residual of eq. 5 and 7 is the layer's input, as printed, instead of the first norm's output."""
     mutual_layers: Literal["raw", "updated", "one"] = "raw"
     """Keys and values of the second mutual layer: the other sequence as it came in, or as its own first layer updated it.
     "one": one layer for each direction, the other reading of "two mutual transformer layers"."""
@@ -79,7 +79,7 @@ class TDFNetConfig:
     gate_bias: bool = False
     """Eq. 11 has none."""
     inner_product: bool = False
-    """Whether alpha^T O is read as an inner product: one number, from which all logits follow."""
+    """If true, alpha^T O is read as an inner product: one number, from which all logits follow."""
     gelu_logits: bool = True
     """The GELU around the logits in eq. 11."""
     positions: Literal["none", "sinusoids"] = "none"
@@ -89,9 +89,9 @@ class TDFNetConfig:
     attention_dropout: float = 0.1
     """None is printed."""
     fused_dropout: float = 0.0
-    """Of the classifier's input. Ours."""
+    """Dropout of the classifier's input. Ours."""
     input_norm: Literal["none", "standard"] = "none"
-    """Of the features, and of the speaker's vector; see `StreamInput`."""
+    """Normalisation of the features, and of the speaker's vector; see `StreamInput`."""
 
     def __post_init__(self) -> None:
         check_sizes(self)

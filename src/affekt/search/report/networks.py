@@ -45,7 +45,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Of trainings. Seconds are of training and scoring, summed over workers."""
+    """The cost of trainings. Seconds are of training and scoring, summed over workers."""
 
     trainings: float
     epochs: float
@@ -162,7 +162,7 @@ def _chosen_recipe(search: Search) -> Runs:
 
 
 def best_on_validation(runs: Runs) -> Runs:
-    """What a random search finds: the network that is best on the validation set, by the rule that chooses its epoch, or
+    """The result of a random search: the network that is best on the validation set, by the rule that chooses its epoch, or
     by UA where that rule does not look there. The first of equals; none of none."""
     return [max(runs, key=_on_validation)] if runs else []
 
@@ -238,7 +238,7 @@ def _scores(group: Group, answers: Sequence[Predictions]) -> Scores:
 
 
 def _paid(kind: Kind, search: Search) -> NetworkCost:
-    """Of one random network, the mean over those of the search."""
+    """The cost of one random network, the mean over those of the search."""
     runs = kind.paid(search)
     return _mean([cost([run]) for run in runs]) if kind.what in (A_CELL, A_RECIPE) else cost(runs)
 

@@ -46,7 +46,7 @@ KNOWN = {"known cells": FOUND_CELL, "known recipes": FOUND_RECIPE}  # beside wha
 
 @dataclass(frozen=True)
 class Difference:
-    """Of UA, first minus second: by seed, and over all seeds that both have."""
+    """Differences of UA, first minus second: by seed, and over all seeds that both have."""
 
     branch: str
     first: str
@@ -58,7 +58,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Found:
-    """What the search of one seed and one fold found, and how far it is."""
+    """The results of the search of one seed and one fold, and its progress."""
 
     seed: int
     fold: str
@@ -104,7 +104,7 @@ class SearchTable:
 
 
 def stage_costs(table: SearchTable) -> dict[str, NetworkCost]:
-    """What each stage that has begun cost, over all seeds and folds."""
+    """Return the cost of each stage that has begun, over all seeds and folds."""
     found: dict[str, NetworkCost] = {}
     for stage in STAGES:
         if costs := [one.stages[stage] for one in table.searches if stage in one.stages]:
@@ -219,7 +219,7 @@ def _differences(group: Group, rows: Sequence[Answered]) -> list[Difference]:
 
 
 def _pairs(group: Group, rows: Mapping[tuple[str, str], Answered]) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-    """What is found against a random search and against what is known, and the fusion against the better branch."""
+    """Compare the found networks with random search and with known ones, and the fusion against the better branch."""
     cell, recipe, fusion = ("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECIPE), ("fusion", FUSION)
     pairs = [(one, (one[0], PICKED)) for one in (cell, recipe)] + [(cell, ("spectrogram", SEARCHED))]
     for stage, what in KNOWN.items():
@@ -264,7 +264,7 @@ def _found(search: Search, first: Run) -> Found:
 
 
 def _said_of(search: Search, genotype: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What the log says of a genotype, or of the newest where none is found yet: it may be that of an earlier epoch."""
+    """Return the log entry of a genotype, or of the newest if none is found yet: it may be from an earlier epoch."""
     log = next((run.log() for run in runs_of(search, "search of the cell").values()), [])
     newest: Mapping[str, Any] = log[-1] if log else {}
     return next((line for line in reversed(log) if line.get("genotype") == genotype), newest)

@@ -50,7 +50,7 @@ class Launch(NamedTuple):
     """Sizes with which a kernel is launched."""
 
     elements: int
-    """Of one block of one stream: eight or four for each of 128 threads."""
+    """Elements of one block of one stream: eight or four for each of 128 threads."""
     registers: int
     """Maximum for a thread."""
     programs: int

@@ -17,7 +17,7 @@ class KernelConstants(NamedTuple):
     factor: int
     scales: int
     width: int
-    """Of a head."""
+    """Width of a head."""
     lanes: int
     """The width, rounded up to a power of two."""
     tile: int
@@ -35,16 +35,16 @@ class KernelConstants(NamedTuple):
     repeat: bool
     """Up-sampling by repetition."""
     ragged: bool
-    """Whether utterances have lengths of their own."""
+    """If true, utterances have lengths of their own."""
     double: bool
-    """Whether sums are in 64 bits."""
+    """If true, sums are in 64 bits."""
 
 
 class Schedule(NamedTuple):
     """The distribution of work over programs."""
 
     tiles: int
-    """Of a head."""
+    """Tiles of a head."""
     items: int
     """All tiles of all heads."""
     items_per_program: int

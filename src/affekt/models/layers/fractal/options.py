@@ -18,7 +18,7 @@ class FractalOptions:
     scales: int = 4
     """L."""
     mask_window_padding: bool = False
-    """Whether a softmax ignores the zero frames that fill the last window. The paper's operation count includes them; its
+    """If true, a softmax ignores the zero frames that fill the last window. The paper's operation count includes them; its
     text is silent."""
     dropout: float = 0.0
     """Probability with which an attention weight is dropped; the others are multiplied by 1 / (1 - dropout)."""
