@@ -95,6 +95,7 @@ def test_sizes_of_streams_replace_those_in_the_settings(name):
     assert built(Batch(streams)).shape == (2, 5)
 
 
+@pytest.mark.slow
 def test_presets_set_what_they_list_and_run_at_the_papers_sizes(name):
     for preset, settings in models[name].presets.items():
         model_class, config = decode_named(models, {"name": f"{name}-{preset}"}, preset)

@@ -52,6 +52,7 @@ def random_inputs(frames, dim, batch=1, seed=0):
     return [torch.randn(batch, frames, dim, generator=generator, dtype=torch.float64) for _ in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask_window_padding", [False, True])
 @pytest.mark.parametrize(
     ("frames", "factor", "scales"), [(1, 3, 4), (2, 3, 2), (7, 3, 3), (26, 3, 4), (27, 3, 4), (31, 2, 5), (10, 4, 2)]
@@ -77,6 +78,7 @@ def test_a_mask_gives_each_utterance_its_own_result(mask_window_padding):
         torch.testing.assert_close(together[index : index + 1, :length], expected, atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 def test_gradients_pass_gradcheck():
     inputs = [x.requires_grad_() for x in random_inputs(11, 4)]
     assert torch.autograd.gradcheck(lambda q, k, v: fractal_attention(q, k, v, heads=2, scales=3), inputs)

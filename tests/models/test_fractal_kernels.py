@@ -46,6 +46,7 @@ def test_outputs_and_gradients_equal_torch_operations(factor, scales, mask_windo
         torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [81, 326, 1024])
 def test_errors_in_32_bits_at_the_papers_width(frames):
     exact = streams(frames, 1024, 1, gradient=True)

@@ -38,6 +38,8 @@ from tests.logs import logged
 from tests.search.settings import SEARCH
 from tests.synthetic import environment, make_cremad
 
+pytestmark = pytest.mark.slow  # its fixtures train and export
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

@@ -21,6 +21,8 @@ from tests.conftest import shapes_unchecked
 from tests.logs import logged
 from tests.synthetic import environment, make_cremad
 
+pytestmark = pytest.mark.slow  # its fixtures train and export
+
 RECIPE = """
 name = "streams"
 labels = "six"

@@ -25,6 +25,8 @@ from tests.conftest import shapes_unchecked
 from tests.logs import logged
 from tests.synthetic import environment, make_cremad, make_place, quick_export
 
+pytestmark = pytest.mark.slow  # its fixtures train and export
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
