@@ -141,10 +141,10 @@ def test_a_stream_is_read_from_its_beginning_and_stays_open():
 
 def test_integers_that_would_turn_to_silence_are_refused():
     samples = (tone() * 32767).astype(np.int16)
-    with pytest.raises(BadAudio, match="int64, whose full scale no audio has; pass int16") as caught:
+    with pytest.raises(BadAudio, match="int64, but audio has at most 32 bits per integer; pass int16") as caught:
         load(samples.astype(np.int64), 16_000)
     assert caught.value.code == "not_audio"
-    with pytest.raises(BadAudio, match="has 16-bit samples in int32"):
+    with pytest.raises(BadAudio, match="has 16-bit values in int32"):
         load(samples.astype(np.int32), 16_000)
     assert not load(np.zeros(16_000, np.int32), 16_000).any()
 
@@ -330,7 +330,7 @@ def broken(code, folder):
         return path, r"it.wav is not readable audio: .+"
     if code == "truncated":
         path.write_bytes(encoded(samples)[:9000])
-        return path, r"it.wav is cut off: its header declares 32000 bytes of audio, 8956 exist"
+        return path, r"it.wav is cut off: its header declares 32000 bytes of audio, but only 8956 exist"
     if code == "not_finite":
         samples[8000] = np.nan
         path.write_bytes(encoded(samples, subtype="FLOAT"))

@@ -85,7 +85,7 @@ def test_a_folder_without_sound_is_a_failure(tmp_path, tiny_bundle):
     assert run.returncode == 2
     assert rows(run)[0]["error"] == {
         "code": "folder",
-        "message": ". is a folder: expected an audio file, or for the command line a folder that contains some",
+        "message": ". is a folder: expected an audio file or, on the command line, a folder with audio files",
     }
 
 
@@ -284,7 +284,7 @@ def test_few_files_are_shown_with_every_emotion_and_their_windows(tmp_path, tiny
     assert sum(shares) == pytest.approx(100, abs=0.5)
     assert [line[:14] for line in lines[7:10]] == ["  0:00 to 0:10", "  0:10 to 0:20", "  0:20 to 0:30"]
     assert lines[-2] == "  and 3 more windows; --json shows all"
-    assert lines[-1].startswith("  above: mean of the windows' probabilities")
+    assert lines[-1].startswith("  probabilities above: mean of the windows' probabilities")
     assert len(lines) == 1 + 6 + 12 + 2
 
 

@@ -56,7 +56,7 @@ def _boxes(stream: IO[bytes], size: int) -> str | None:
         elif length == 0:
             length = size - start  # as far as the file goes
         if kind in (b"moov", b"mdat", b"moof") and start + length > size:
-            return f"its box {kind.decode()!r} declares {length} bytes, {size - start} exist"
+            return f"its box {kind.decode()!r} declares {length} bytes, but only {size - start} exist"
         kinds.add(kind)
         start += max(length, 8)
     return None if b"moov" in kinds else "its table of contents ('moov') is missing"
@@ -71,7 +71,7 @@ def _elements(stream: IO[bytes], size: int) -> str | None:
     present = size - stream.tell()
     if declared is None or declared <= present:
         return None
-    return f"its segment declares {declared} bytes, {present} exist"
+    return f"its segment declares {declared} bytes, but only {present} exist"
 
 
 def _element_size(stream: IO[bytes]) -> int | None:
@@ -111,7 +111,7 @@ def _xing(stream: IO[bytes], size: int) -> str | None:
         return None
     declared = int.from_bytes(frame[at + 12 : at + 16] if frame[at + 7] & 1 else frame[at + 8 : at + 12], "big")
     # Editors that trim silence leave this header unchanged; mpg123 tolerates 1 % too.
-    return f"its header declares {declared} bytes, {size} exist" if size < 0.99 * declared else None
+    return f"its header declares {declared} bytes, but only {size} exist" if size < 0.99 * declared else None
 
 
 def _sphere(stream: IO[bytes], size: int) -> str | None:
@@ -123,7 +123,7 @@ def _sphere(stream: IO[bytes], size: int) -> str | None:
         return None
     samples, channels, width = map(int, counts)
     declared, present = samples * channels * width, max(0, size - HEAD)
-    return f"its header declares {declared} bytes of audio, {present} exist" if present < declared else None
+    return f"its header declares {declared} bytes of audio, but only {present} exist" if present < declared else None
 
 
 CHECKS: tuple[tuple[int, bytes, Callable[[IO[bytes], int], str | None]], ...] = (

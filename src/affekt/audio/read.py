@@ -34,21 +34,21 @@ Source = str | PathLike[str] | bytes | IO[bytes] | NDArray[Any]
 SAMPLE_RATE = 16_000
 """Hz."""
 SHORTEST = 0.1
-"""Seconds of the shortest usable audio."""
+"""Minimum duration of usable audio, in seconds."""
 BLOCK = 1 << 16
 """Samples read at a time."""
-LOUDEST = 1e12
-"""Largest sample, where full scale is 1. Beyond this the power of a spectrum overflows float32."""
+MAX_AMPLITUDE = 1e12
+"""Limit of the absolute value of a sample; full scale is 1. Beyond this the power of a spectrum overflows float32."""
 
 CODES = {
     "missing": "there is no such file",
     "unreadable": "the file exists, but cannot be opened",
     "empty": "no bytes, or no samples",
-    "not_audio": "not a format that can be read, or not numbers that can be sound",
+    "not_audio": "an unsupported format, or an array that cannot be audio",
     "truncated": "damaged, or shorter than its header says",
     "not_finite": "has NaN, infinite or impossibly large samples",
     "too_short": f"shorter than {SHORTEST} s",
-    "folder": "a folder: for the command line, one without audio files below it",
+    "folder": "a folder instead of a file; on the command line, a folder without audio files",
     "missing_extra": "the format needs an extra that is not installed",
 }
 """The meaning of each `BadAudio.code`: used in the rows of `affekt recognize` and in the docs."""
@@ -120,7 +120,7 @@ def name_of(source: Source) -> str:
 
 @contextmanager
 def _open(source: Any, name: str) -> Iterator[IO[bytes]]:
-    """Yield a seekable stream, positioned anywhere. Streams opened here are closed; the caller's stream stays open."""
+    """Yield a seekable stream, at any position. Streams opened here are closed; the caller's stream stays open."""
     with ExitStack() as stack:
         if isinstance(source, bytes | bytearray | memoryview):
             stream: IO[bytes] = io.BytesIO(source)
@@ -148,7 +148,7 @@ def _open(source: Any, name: str) -> Iterator[IO[bytes]]:
 def _open_path(path: str | PathLike[str], name: str) -> IO[bytes]:
     if is_folder(path):
         raise BadAudio(
-            f"{name} is a folder: expected an audio file, or for the command line a folder that contains some",
+            f"{name} is a folder: expected an audio file or, on the command line, a folder with audio files",
             code="folder",
         )
     try:
@@ -189,7 +189,7 @@ def _file_blocks(stream: IO[bytes], name: str) -> Iterator[Waveform]:
         if error.code in DAMAGED:
             raise BadAudio(f"{name} is damaged or cut off: {_reason(error)}", code="truncated") from error
         raise BadAudio(f"{name} is not readable audio: {_reason(error)}", code="not_audio") from error
-    except (TypeError, ValueError) as error:  # a raw format, known by its suffix only
+    except (TypeError, ValueError) as error:  # a headerless format, recognised by its suffix only
         raise BadAudio(f"{name} is not readable audio: {error}", code="not_audio") from error
     with file:
         _check_header(file, name)
@@ -197,14 +197,15 @@ def _file_blocks(stream: IO[bytes], name: str) -> Iterator[Waveform]:
 
 
 def _check_header(file: soundfile.SoundFile, name: str) -> None:
-    """Raise `BadAudio` if libsndfile's log says that the file is shorter than its header; libsndfile reads what exists."""
+    """Raise `BadAudio` if libsndfile's log says that the file is shorter than its header declares; libsndfile itself
+    reads what exists without an error."""
     log: str = file.extra_info
     for field, claimed, present in re.findall(r"^\s*([\w ]+?)\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
         container = field.lower() in {"riff", "form", "riff size"} and file.format not in {"W64", "RF64"}
         # The container's size is often stale or off by a padding byte; only the audio chunk's size counts.
         if not container and int(present) < int(claimed) < UNKNOWN_LENGTH:
             raise BadAudio(
-                f"{name} is cut off: its header declares {claimed} bytes of audio, {present} exist",
+                f"{name} is cut off: its header declares {claimed} bytes of audio, but only {present} exist",
                 code="truncated",
             )
     if re.search(r"^(\*\*\* File seems to be|Seems to be a) truncated", log, re.MULTILINE):
@@ -229,13 +230,14 @@ def _sndfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[NDArray[np
     # An MP3's header may be off by the encoder's padding: up to two of its frames are tolerated.
     if read + 2 * 1152 < expected < UNKNOWN_LENGTH:
         raise BadAudio(
-            f"{name} is cut off: its header declares {expected / rate:.2f} s, {read / rate:.2f} s exist",
+            f"{name} is cut off: its header declares {expected / rate:.2f} s, but only {read / rate:.2f} s exist",
             code="truncated",
         )
 
 
 def _block_frames(rate: int, channels: int) -> int:
-    """Return the number of frames in a block: fewer if there are many channels, or if a frame becomes many samples."""
+    """Return the number of frames in a block: fewer with many channels, or with a low sample rate, at
+    which a frame becomes many samples."""
     return max(1, min(BLOCK // channels, 4 * rate))
 
 
@@ -254,11 +256,11 @@ def _media_blocks(stream: IO[bytes], name: str) -> Iterator[Waveform]:
 
 
 def _av_blocks(av: Any, container: Any, rate: int, name: str) -> Iterator[NDArray[np.float32]]:
-    planes = av.AudioResampler(format="fltp", rate=rate)
+    resampler = av.AudioResampler(format="fltp", rate=rate)
     try:
         for frame in container.decode(audio=0):
-            yield from (block.to_ndarray().T for block in planes.resample(frame))
-        yield from (block.to_ndarray().T for block in planes.resample(None))
+            yield from (block.to_ndarray().T for block in resampler.resample(frame))
+        yield from (block.to_ndarray().T for block in resampler.resample(None))
     except (av.FFmpegError, ValueError) as error:  # ValueError: the number of channels changes
         raise BadAudio(f"{name} is damaged or cut off: {_reason(error)}", code="truncated") from error
 
@@ -277,12 +279,13 @@ def _array_rate(array: NDArray[Any], sample_rate: int | None, name: str) -> int:
         raise BadAudio(f"{name} has dtype {array.dtype}; expected floats or integers", code="not_audio")
     if array.dtype.itemsize > 4 and array.dtype.kind in "iu":
         raise BadAudio(
-            f"{name} has dtype {array.dtype}, whose full scale no audio has; pass int16, int32 or floats",
+            f"{name} has dtype {array.dtype}, but audio has at most 32 bits per integer; pass int16, int32 or floats",
             code="not_audio",
         )
     if array.dtype == np.int32 and 0 < np.abs(array).max() <= 1 << 15:
         raise BadAudio(
-            f"{name} has 16-bit samples in int32, where they are silence; pass int16 or floats", code="not_audio"
+            f"{name} has 16-bit values in int32, which would be almost silent; convert them to int16 or floats",
+            code="not_audio",
         )
     return int(sample_rate)
 
@@ -311,8 +314,8 @@ def _convert(sources: Iterator[NDArray[np.float32]], rate: int, name: str) -> It
     resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
     read, offset = 0, np.float32(0)
     for block in sources:
-        if not (block.min() > -LOUDEST and block.max() < LOUDEST):  # also false for NaN
-            position = read + int(np.argmin((np.abs(block) < LOUDEST).all(axis=1)))
+        if not (block.min() > -MAX_AMPLITUDE and block.max() < MAX_AMPLITUDE):  # also false for NaN
+            position = read + int(np.argmin((np.abs(block) < MAX_AMPLITUDE).all(axis=1)))
             raise BadAudio(
                 f"{name} has NaN, infinite or impossibly large samples, the first at {position / rate:.3f} s",
                 code="not_finite",
@@ -321,7 +324,7 @@ def _convert(sources: Iterator[NDArray[np.float32]], rate: int, name: str) -> It
         if resampler is None:
             yield mono
         else:
-            # Relative to the first sample: the filter assumes zeros before the start, so an offset would be a click.
+            # Resample relative to the first sample: the filter assumes zeros before it, so a DC offset would cause a click.
             offset = offset if read else mono[0]
             yield resampler.resample_chunk(mono - offset) + offset
         read += len(block)
@@ -334,13 +337,14 @@ def _convert(sources: Iterator[NDArray[np.float32]], rate: int, name: str) -> It
 def _reason(error: Exception) -> str:
     """Return the message of an error of the system, libsndfile or ffmpeg, without the file's name."""
     if getattr(error, "code", None) == 7:  # libsndfile says "file not found" if a decoder fails
-        return "its decoder finds nothing to decode"
+        return "the decoder found no audio data"
     reason = getattr(error, "error_string", None) or getattr(error, "strerror", None)
     return str(reason or error).rstrip(".")
 
 
 def is_folder(path: str | PathLike[str]) -> bool:
-    """Like Path.is_dir, which before Python 3.14 raises if a name is too long or its folder is not accessible."""
+    """Return whether a path is a folder. `Path.is_dir` raises before Python 3.14 if the name is too long or its folder is not
+    accessible; this does not."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
@@ -348,11 +352,13 @@ def find_files(folder: Path) -> list[Path]:
     """Return the audio files below a folder by suffix, sorted; hidden files and folders are skipped."""
     paths: list[Path] = []
 
-    def keep(error: OSError) -> None:  # an inaccessible folder is not skipped: reading it will raise an error
+    def add_inaccessible(
+        error: OSError,
+    ) -> None:  # an inaccessible folder is not skipped: reading it will raise an error
         paths.append(Path(error.filename))
 
-    for root, folders, files in os.walk(folder, onerror=keep):
+    for root, folders, files in os.walk(folder, onerror=add_inaccessible):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        audible = (name for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES)
-        paths.extend(Path(root, name) for name in audible if not name.startswith("."))
+        audio_names = (name for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES)
+        paths.extend(Path(root, name) for name in audio_names if not name.startswith("."))
     return paths

@@ -32,16 +32,16 @@ COLOURS = {
     "surprise": "cyan",
 }
 EIGHTHS = " ▏▎▍▌▋▊▉"
-FEW = 3
-"""Up to this number of files, all probabilities are shown; beyond it, each file has one line."""
-WINDOWS = 12
-"""The number of windows shown for a long recording."""
-# From wide terminals to narrow: the bar's cells, whether the second emotion is shown, and the cells a name should keep.
+MAX_DETAILED_FILES = 3
+"""Up to this number of files, all probabilities are shown; with more files, each gets one line."""
+MAX_WINDOWS = 12
+"""Number of windows shown for a long recording."""
+# From wide terminals to narrow ones: cells of the bar, whether the second emotion is shown, minimum cells of a name.
 LAYOUTS = ((20, True, 32), (10, True, 28), (10, False, 20), (0, False, 0))
 
 
 class _PlainHandler(logging.Handler):
-    """Prints messages to standard error as it is at the time, since a progress bar replaces it while it is drawn."""
+    """Print messages to the current `sys.stderr`, which a progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)
@@ -57,7 +57,7 @@ def show_log() -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress | None]:
-    """Draw a bar for each unfinished task on standard error. Yields None where standard error is not a terminal."""
+    """Draw a bar for each unfinished task on standard error. Yields None if standard error is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -74,7 +74,7 @@ def progress_bar() -> Iterator[Progress | None]:
 
 def _bars(console: Console) -> ProgressBars:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Output that goes to a file stays there: rich would print it on the console.
+    # If standard output is a file, do not redirect it: rich would print it on the console instead.
     return ProgressBars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
 
 
@@ -86,25 +86,27 @@ class Display:
         self.failed = self.resumed = 0
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress: ProgressBars | None = None
-        self.emotion = max(map(len, emotions))
-        self.name = max(map(cell_len, names), default=0)
-        self.bar, self.second, _ = LAYOUTS[0]
+        self.emotion_width = max(map(len, emotions))
+        self.name_width = max(map(cell_len, names), default=0)
+        self.bar_width, self.show_second, _ = LAYOUTS[0]
         if self.console.is_terminal:
             self._fit(self.console.width)
 
     def _fit(self, width: int) -> None:
-        """Choose the fullest layout that leaves room for the names, and the names' width."""
-        for self.bar, self.second, enough in LAYOUTS:
-            room = width - len("  1:02:03  ") - 2 - self.emotion - self.bar - len(" 99%")
-            room -= self.second * (2 + self.emotion + len(" 99%"))
-            if room >= min(self.name, enough):
+        """Choose the widest layout that leaves room for the names, and the width of the names."""
+        for self.bar_width, self.show_second, min_name_width in LAYOUTS:
+            room = width - len("  1:02:03  ") - 2 - self.emotion_width - self.bar_width - len(" 99%")
+            room -= self.show_second * (2 + self.emotion_width + len(" 99%"))
+            if room >= min(self.name_width, min_name_width):
                 break
-        self.name = min(self.name, max(room, 12))
+        self.name_width = min(self.name_width, max(room, 12))
 
     def __enter__(self) -> Display:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # JSON is always UTF-8; bars may degrade
+        if isinstance(
+            sys.stdout, io.TextIOWrapper
+        ):  # JSON is always UTF-8; elsewhere "?" replaces what cannot be encoded
             sys.stdout.reconfigure(encoding="utf-8") if self.json else sys.stdout.reconfigure(errors="replace")
-        if len(self.names) > FEW and sys.stderr.isatty():
+        if len(self.names) > MAX_DETAILED_FILES and sys.stderr.isatty():
             # Rows scroll above the bar where both go to the same terminal.
             console = self.console if self.console.is_terminal else Console(stderr=True)
             self.progress = _bars(console)
@@ -129,7 +131,7 @@ class Display:
         return f"{prefix}{len(self.names)} {noun}{resumed}, {self.failed} failed"
 
     def show(self, row: Row) -> None:
-        """Show the next row, as far as the options ask for it."""
+        """Print a row as JSON or text. With `output`, only errors are printed as text."""
         failed = row.status == "error"
         self.failed += failed
         self.resumed += row.resumed
@@ -141,35 +143,37 @@ class Display:
             self._print(row)
 
     def _print(self, row: Row) -> None:
-        if len(self.names) > FEW or not row.probabilities:
-            self.console.print(self._line(row, row.file, self.name))
+        if len(self.names) > MAX_DETAILED_FILES or not row.probabilities:
+            self.console.print(self._line(row, row.file, self.name_width))
             return
-        self.console.print(Text(f"{row.file}  ", "bold") + Text(f"{clock(row.duration)}  {row.model}", "dim"))
-        for emotion, p in ranked(row):
+        self.console.print(Text(f"{row.file}  ", "bold") + Text(f"{format_duration(row.duration)}  {row.model}", "dim"))
+        for emotion, p in rank_emotions(row):
             style = COLOURS.get(emotion, "cyan")
-            name = Text(f"  {emotion:<{self.emotion}}  ", f"bold {style}" if emotion == row.emotion else style)
+            name = Text(f"  {emotion:<{self.emotion_width}}  ", f"bold {style}" if emotion == row.emotion else style)
             self.console.print(name + Text(bar(p, 20), style) + Text(f" {p:6.1%}"))
-        for window in row.windows[:WINDOWS]:
-            span = f"  {stamp(window.start)} to {stamp(window.end)}"
+        for window in row.windows[:MAX_WINDOWS]:
+            span = f"  {format_time(window.start)} to {format_time(window.end)}"
             self.console.print(self._line(window, span, len("  0:00:00 to 0:00:00")))
-        if len(row.windows) > WINDOWS:
-            self.console.print(Text(f"  and {len(row.windows) - WINDOWS} more windows; --json shows all", "dim"))
+        if len(row.windows) > MAX_WINDOWS:
+            self.console.print(Text(f"  and {len(row.windows) - MAX_WINDOWS} more windows; --json shows all", "dim"))
         if row.windows:
-            self.console.print(Text(f"  above: {row['aggregation']}", "dim"))
+            self.console.print(Text(f"  probabilities above: {row['aggregation']}", "dim"))
 
     def _line(self, row: Row, name: str, width: int) -> Text:
         start = Text(fit_name(name, width) + "  ")
         if row.error:
             return start + Text(self._message(row.error, row.file, width + 2), "bold red")
-        start += Text(f"{clock(row.duration):>7}  ", "dim")
+        start += Text(f"{format_duration(row.duration):>7}  ", "dim")
         if not row.probabilities:
             return start + Text(row.status, "dim")
-        (first, p), (second, q) = ranked(row)[:2]
+        (first, p), (second, q) = rank_emotions(row)[:2]
         style = COLOURS.get(first, "cyan")
         start += (
-            Text(f"{first:<{self.emotion}}  ", f"bold {style}") + Text(bar(p, self.bar), style) + Text(f" {p:3.0%}")
+            Text(f"{first:<{self.emotion_width}}  ", f"bold {style}")
+            + Text(bar(p, self.bar_width), style)
+            + Text(f" {p:3.0%}")
         )
-        return start + Text(f"  {second} {q:.0%}", "dim") if self.second else start
+        return start + Text(f"  {second} {q:.0%}", "dim") if self.show_second else start
 
     def _message(self, error: dict[str, str], name: str, indent: int) -> str:
         """Return an error's message without the file name before it, wrapped on a terminal."""
@@ -179,13 +183,13 @@ class Display:
         return f"\n{'':{indent}}".join(textwrap.wrap(text, max(20, self.console.width - indent)))
 
 
-def ranked(row: Row) -> list[tuple[str, float]]:
-    """Return emotions with their probabilities, the most probable first."""
+def rank_emotions(row: Row) -> list[tuple[str, float]]:
+    """Return the emotions with their probabilities, most probable first."""
     return sorted((row.probabilities or {}).items(), key=lambda item: -item[1])
 
 
 def fit_name(name: str, width: int) -> str:
-    """Fit a name into `width` terminal cells: pad it, or cut its beginning, since a path's end says more."""
+    """Fit a name into `width` terminal cells: pad it, or cut its beginning, since the end of a path is more informative."""
     if cell_len(name) > width:
         while cell_len(name) > width - 1:
             name = name[1:]
@@ -199,12 +203,12 @@ def bar(fraction: float, cells: int) -> str:
     return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).ljust(cells)[:cells]
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a duration: 2.5 s, 1:05, 1:02:03."""
-    return f"{seconds:.1f} s" if round(seconds, 1) < 60 else stamp(seconds)
+    return f"{seconds:.1f} s" if round(seconds, 1) < 60 else format_time(seconds)
 
 
-def stamp(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Format a time: 0:02, 1:05, 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -230,7 +234,7 @@ def print_scores(scores: dict[str, Any]) -> None:
         console.print(f"  {name:<{width}}  {value:5.1f} %  ({low:.1f} to {high:.1f})")
     console.print(f"  {'ECE':<{width}}  {100 * scores['ece']:5.1f} %")
     if missing := [emotion for emotion in scores["classes"] if emotion not in scores["recall"]]:
-        console.print(f"  There are no utterances of {', '.join(missing)}: UA is the mean over the others.")
+        console.print(f"  No utterances of {', '.join(missing)}: UA is the mean over the other emotions.")
     _print_runs(console, scores)
 
 
@@ -249,8 +253,8 @@ def _print_runs(console: Console, scores: dict[str, Any]) -> None:
     for name, entry in by_rule.items():
         console.print(f"  {name:<{width}}  {100 * entry['UA']:5.1f} %  {entry['rule']}")
     if "paper" in by_rule:
-        honest = "validation" if "validation" in by_rule else "last"
-        gain = 100 * (by_rule["paper"]["UA"] - by_rule[honest]["UA"])
+        blind_rule = "validation" if "validation" in by_rule else "last"
+        gain = 100 * (by_rule["paper"]["UA"] - by_rule[blind_rule]["UA"])
         console.print(
-            f"  Selecting on the test set adds {gain:.1f} points over {honest!r}, which new data would not show."
+            f"  Selecting on the test set adds {gain:.1f} points over {blind_rule!r}; expect no such gain on new data."
         )
