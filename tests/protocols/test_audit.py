@@ -309,7 +309,7 @@ def test_json_is_a_list_of_audits_as_python_gives_them(berlin):
 def test_a_label_set_leaves_out_aloud_and_merges(berlin):
     (berlin / "wav" / "03a01La.wav").touch()
     said = affekt("--protocol", "leave-one-speaker-out", "--labels", "six", "--json", "emodb", berlin)
-    assert said.stderr == "left out, not in six: 1 of 13 (bored 1)\n"
+    assert said.stderr == "left out 1 of 13 utterances whose emotions are not in six (bored 1)\n"
     assert json.loads(said.stdout)[0]["subsets"][0]["emotions"] == {"happy": 4, "sad": 4}
 
 
@@ -322,7 +322,7 @@ def test_a_run_and_a_bundle_are_found_by_their_split(tmp_path, berlin):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none.json", "emodb", "BERLIN"], "none.json does not exist: expected a split's file, a table, a run folder"),
+        (["none.json", "emodb", "BERLIN"], "none.json does not exist: expected a split file, a table, a run folder"),
         (["defualt", "emodb", "BERLIN"], "did you mean 'default'?"),
         (["pyproject.toml"], "no corpus given: expected CORPUS ROOT"),
         (["--seed", "1", "x.json", "emodb", "BERLIN"], "--set and --seed need --protocol NAME"),

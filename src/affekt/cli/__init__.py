@@ -35,7 +35,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line. Our errors print one line and exit with status 2; a traceback is a bug."""
+    """Run the command line. An `AffektError` is printed as one line, with exit status 2; any traceback is a bug."""
     try:
         app()
     except AffektError as error:

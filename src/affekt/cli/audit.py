@@ -1,4 +1,4 @@
-"""`affekt audit`: report what the subsets of a split share, of an existing split or of a protocol's folds."""
+"""`affekt audit`: report what the subsets of an existing split, or of the folds of a protocol, have in common."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from affekt.protocols.split import Split
     from affekt.utterance import Utterance
 
-FOLDS = 20
-"""The number of folds that are listed."""
-WARNINGS = 10
-"""The number of warnings that are listed for several folds."""
+MAX_FOLDS = 20
+"""Number of folds listed."""
+MAX_WARNINGS = 10
+"""Number of warnings listed if there are several folds."""
 
 
 def audit(
@@ -42,7 +42,10 @@ def audit(
     ] = None,
     seed: Annotated[int, typer.Option(help="The protocol's random seed.")] = 0,
     labels: Annotated[
-        str | None, typer.Option(metavar="SET", help="Use only the utterances of this label set, with its merges.")
+        str | None,
+        typer.Option(
+            metavar="SET", help="Use only the utterances of this label set, and merge emotions as it defines."
+        ),
     ] = None,
     audio: Annotated[bool, typer.Option("--audio", help="Also compare the audio; reads every file.")] = False,
     save: Annotated[
@@ -50,7 +53,7 @@ def audit(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one audit per fold.")] = False,
 ) -> None:
-    """Report what the subsets of a split share: speakers, sessions, dialogues, sentences, audio.
+    """Report what the subsets of a split have in common: speakers, sessions, dialogues, sentences, audio.
 
     Exit status: 0 if the subsets share no speaker, no utterance and, with --audio, no audio; 1 if they do or if the
     speakers are unknown; 2 if the split could not be audited.
@@ -93,7 +96,7 @@ def _sources(arguments: Sequence[str]) -> list[Source]:
 
 
 def _utterances(sources: Sequence[Source], labels: str | None) -> list[Utterance]:
-    """Read the sources' utterances, limited to a label set where one is named; report how many are left out."""
+    """Read the sources' utterances, restricted to a label set if one is given; report how many are left out."""
     import dataclasses
     from collections import Counter
 
@@ -107,7 +110,10 @@ def _utterances(sources: Sequence[Source], labels: str | None) -> list[Utterance
     indexed = [(utterance, chosen.index_of(utterance)) for utterance in utterances]
     if left := Counter(utterance.emotion for utterance, index in indexed if index is None):
         emotions = ", ".join(f"{emotion} {number}" for emotion, number in sorted(left.items()))
-        print(f"left out, not in {labels}: {left.total()} of {len(utterances)} ({emotions})", file=sys.stderr)
+        print(
+            f"left out {left.total()} of {len(utterances)} utterances whose emotions are not in {labels} ({emotions})",
+            file=sys.stderr,
+        )
     return [dataclasses.replace(u, emotion=chosen.emotions[index]) for u, index in indexed if index is not None]
 
 
@@ -130,7 +136,7 @@ def _read_splits(source: str, utterances: Sequence[Utterance]) -> list[Split]:
     if not path.exists():
         if source not in shipped():
             raise BadConfig(
-                f"{source} does not exist: expected a split's file, a table, a run folder, a bundle or a folder of folds"
+                f"{source} does not exist: expected a split file, a table, a run folder, a bundle or a folder of folds"
                 f"{did_you_mean(source, shipped())}; to make folds, give --protocol NAME"
             )
         path = Bundle.open(source).folder
@@ -166,11 +172,11 @@ def _verdict(audits: Sequence[Audit]) -> str:
     worst = next((entry for entry in audits if not entry.clean), audits[0])
     if len(audits) == 1:
         return worst.line
-    alike = sum((entry.verdict, entry.clean) == (worst.verdict, worst.clean) for entry in audits)
+    num_alike = sum((entry.verdict, entry.clean) == (worst.verdict, worst.clean) for entry in audits)
     return (
-        f"{worst.line}: all {alike} folds"
+        f"{worst.line}: all {num_alike} folds"
         if worst.clean
-        else (f"{worst.line} (fold {worst.split.fold}; the same in {alike} of {len(audits)} folds)")
+        else (f"{worst.line} (fold {worst.split.fold}; the same in {num_alike} of {len(audits)} folds)")
     )
 
 
@@ -182,36 +188,36 @@ def _describe_split(audit: Audit) -> list[list[str]]:
         counts = [subset.utterances, subset.speakers or "unknown", *(subset.emotions.get(name, 0) for name in emotions)]
         subsets.append([subset.name, *map(str, counts)])
     pairs = list(dict.fromkeys((overlap.first, overlap.second) for overlap in audit.overlaps))
-    shared = [["shared", *(f"of {second}, in {first}" for first, second in pairs), ""]]
+    shared = [["shared", *(f"{second}, also in {first}" for first, second in pairs), ""]]
     for kind in dict.fromkeys(overlap.kind for overlap in audit.overlaps):
         matching = [overlap for overlap in audit.overlaps if overlap.kind == kind]
         examples = ", ".join(next((overlap.examples for overlap in reversed(matching) if overlap.shared), ()))
         shared.append([kind, *map(_cell, matching), examples if kind != "audio" else ""])
     warnings = [f"warning: {warning}" for warning in audit.warnings]
-    hashed = [f"split {audit.split.hash}"]
-    return [block for block in (_columns(subsets), _columns(shared, left=(0, -1)), warnings, hashed) if block]
+    hash_line = [f"split {audit.split.hash}"]
+    return [block for block in (_columns(subsets), _columns(shared, left=(0, -1)), warnings, hash_line) if block]
 
 
 def _describe_folds(audits: Sequence[Audit]) -> list[list[str]]:
-    """Return blocks of lines about folds: one line each, what other subsets share, and warnings."""
+    """Return blocks of lines about folds: one line each, what other pairs of subsets share, and warnings."""
     names = [subset.name for subset in audits[0].subsets]
     scored = names[-1]
-    headed = [o for o in audits[0].overlaps if (o.first, o.second) == (names[0], scored)]
-    rows = [["fold", *names, *(overlap.kind for overlap in headed), "split"]]
-    for audit in audits[:FOLDS]:
+    columns = [o for o in audits[0].overlaps if (o.first, o.second) == (names[0], scored)]
+    rows = [["fold", *names, *(overlap.kind for overlap in columns), "split"]]
+    for audit in audits[:MAX_FOLDS]:
         cells = [str(o) for o in audit.overlaps if (o.first, o.second) == (names[0], scored)]
         rows.append([audit.split.fold, *(str(subset.utterances) for subset in audit.subsets), *cells, audit.split.hash])
-    table = [f"utterances of each subset; what of {scored} is also in {names[0]}", *_columns(rows)]
-    if len(audits) > FOLDS:
-        table.append(f"and {len(audits) - FOLDS} more folds; --json shows all")
+    table = [f"number of utterances per subset, and how much of {scored} is also in {names[0]}", *_columns(rows)]
+    if len(audits) > MAX_FOLDS:
+        table.append(f"and {len(audits) - MAX_FOLDS} more folds; --json shows all")
     warnings = [f"warning: fold {entry.split.fold}: {warning}" for entry in audits for warning in entry.warnings]
-    if len(warnings) > WARNINGS:
-        warnings[WARNINGS:] = [f"and {len(warnings) - WARNINGS} more warnings; --json shows all"]
-    return [block for block in (table, _others(audits, (names[0], scored)), warnings) if block]
+    if len(warnings) > MAX_WARNINGS:
+        warnings[MAX_WARNINGS:] = [f"and {len(warnings) - MAX_WARNINGS} more warnings; --json shows all"]
+    return [block for block in (table, _describe_other_pairs(audits, (names[0], scored)), warnings) if block]
 
 
-def _others(audits: Sequence[Audit], shown: tuple[str, str]) -> list[str]:
-    """Return, for each pair of subsets without columns of its own, in how many folds they share each kind."""
+def _describe_other_pairs(audits: Sequence[Audit], shown: tuple[str, str]) -> list[str]:
+    """Return a line for each pair of subsets other than `shown`: in how many folds they share each kind of overlap."""
     lines = []
     pairs = dict.fromkeys((overlap.first, overlap.second) for entry in audits for overlap in entry.overlaps)
     for first, second in pairs:
@@ -221,7 +227,7 @@ def _others(audits: Sequence[Audit], shown: tuple[str, str]) -> list[str]:
         for overlap in (o for entry in audits for o in entry.overlaps if (o.first, o.second) == (first, second)):
             counts[overlap.kind] = counts.get(overlap.kind, 0) + bool(overlap.shared)
         shares = ", ".join(f"{kind} in {number}" for kind, number in counts.items() if number) or "nothing known"
-        lines.append(f"{first} and {second} share, in {len(audits)} folds: {shares}")
+        lines.append(f"{first} and {second} share, out of {len(audits)} folds: {shares}")
     return lines
 
 

@@ -13,11 +13,11 @@ def convert(
         Path, typer.Argument(metavar="CHECKPOINT", help="A file written by torch.save: .pt, .ckpt or .bin.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .safetensors file to write.")],
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object of the tensors' shapes by name.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the tensors' names and shapes as a JSON object.")] = False,
 ) -> None:
-    """Convert a PyTorch checkpoint to safetensors, without running code that it may contain.
+    """Convert a PyTorch checkpoint to safetensors, without executing any code that it may contain.
 
-    For fairseq's wav2vec (wav2vec_large.pt), the network's settings are also written, as config.json beside OUTPUT.
+    For fairseq's wav2vec (wav2vec_large.pt), the network's settings are also written to config.json, next to OUTPUT.
     """
     from affekt.extras import need
 

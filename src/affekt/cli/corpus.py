@@ -28,7 +28,7 @@ Columns = Annotated[
     typer.Option(
         "--column",
         metavar="FIELD=COLUMN",
-        help="For tables: read FIELD from COLUMN, as in audio=path; session= reads no sessions. Repeatable.",
+        help="For tables: read FIELD from COLUMN, such as audio=path; an empty COLUMN (session=) ignores it. Repeatable.",
     ),
 ]
 Emotions = Annotated[
@@ -71,7 +71,7 @@ def describe(
 
 @app.command()
 def check(name: Name, root: Root = "", json: Json = False, column: Columns = None, emotion: Emotions = None) -> None:
-    """Read every file; report missing, unreadable, silent or duplicate audio, and counts that differ from the published.
+    """Read every file; report missing, unreadable, silent or duplicate audio, and counts that differ from the published ones.
 
     Exit status: 0 if there is no problem, 1 if there is, 2 if the corpus cannot be read at all.
     """
@@ -97,7 +97,7 @@ def export(
     root: Annotated[str, typer.Argument(metavar="ROOT", help="The corpus's folder, or the table's file.")],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .jsonl file, or a .csv file for audformat.")],
     format: Annotated[
-        str, typer.Option(metavar="FORMAT", help="jsonl or audformat; default: by OUTPUT's suffix.")
+        str, typer.Option(metavar="FORMAT", help="jsonl or audformat; default: the one that OUTPUT's suffix implies.")
     ] = "",
     column: Columns = None,
     emotion: Emotions = None,

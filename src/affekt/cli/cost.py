@@ -48,7 +48,7 @@ def cost(
         raise BadConfig(
             "--output covers all models at their papers' sizes; --frames, --classes and --json need a model"
         )
-    need("torch", extra="train", purpose="counting what a model costs")
+    need("torch", extra="train", purpose="counting operations")
     from affekt.cost import cost as count_cost
 
     if output is not None:

@@ -1,4 +1,4 @@
-"""`affekt evaluate`: score a training or a bundle on a corpus."""
+"""`affekt evaluate`: score a run or a bundle on a corpus."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ def evaluate(
     selection: Annotated[
         str | None,
         typer.Option(
-            metavar="RULE", help="For runs: select the epoch by last, validation, ... or paper; default: as the recipe."
+            metavar="RULE",
+            help="For runs: how to select the epoch: last, validation, ... or paper; default: the recipe's rule.",
         ),
     ] = None,
     column: Columns = None,
     emotion: Emotions = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Score a training or a bundle on a corpus.
+    """Score a run or a bundle on a corpus.
 
-    On a corpus that it was trained on, the test set is scored; any other corpus is scored completely.
+    If the corpus was used in training, only its test set is scored, otherwise the whole corpus.
     """
     import json as jsonlib
 

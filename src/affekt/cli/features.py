@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", help="A feature, such as whisper, or a name with hash as shown by ls."),
+    typer.Argument(metavar="NAME", help="A feature, such as whisper, or a name with its hash, as shown by ls."),
 ]
 
 
@@ -41,7 +41,7 @@ def verify(
     remove: Annotated[bool, typer.Option("--remove", help="Delete damaged files; they are computed again.")] = False,
     json: Json = False,
 ) -> None:
-    """Check every stored file for truncation, a wrong shape and values that are not finite.
+    """Check every stored file for truncation, wrong shapes and non-finite values.
 
     Exit status: 0 if no file is damaged or all damaged ones were removed, 2 otherwise.
     """
@@ -111,7 +111,7 @@ def _facts(feature: StoredFeature) -> dict[str, object]:
 
 
 def _checked(features: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
-    """Yield every file with the reason why it is damaged, "" where it is not; draw a bar on a terminal."""
+    """Yield every file with the reason why it is damaged, or "" if it is not; draw a bar on a terminal."""
     from affekt.cli.display import progress_bar
     from affekt.features.store_maintenance import verify as verify_files
 

@@ -1,4 +1,4 @@
-"""`affekt migrate`."""
+"""`affekt migrate`: update runs, searches and bundles from an earlier version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def migrate(
         Path, typer.Argument(metavar="FOLDER", help="A run, search or bundle folder, or a folder that contains some.")
     ],
 ) -> None:
-    """Rewrite the configuration of runs, searches and bundles that an earlier version made, so that this one reads them."""
+    """Update the configuration of runs, searches and bundles that were made by an earlier version."""
     from affekt.extras import need
 
     need("torch", extra="train", purpose="migration")

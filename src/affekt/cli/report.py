@@ -1,4 +1,4 @@
-"""`affekt report`: compare finished trainings and searches."""
+"""`affekt report`: compare finished training runs and searches."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import typer
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run folders, folders of searches, or folders that contain them."),
+        typer.Argument(metavar="RUN...", help="Run folders, search folders, or folders that contain some."),
     ],
     output: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the page to this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of the page.")] = False,
 ) -> None:
-    """Compare finished trainings in Markdown: scores over seeds, by selection rule, and paired comparisons.
+    """Compare finished training runs in Markdown: scores over seeds, by selection rule, and paired comparisons.
 
-    Of an architecture search, its networks are compared; it may still be running.
+    For an architecture search, its networks are compared; the search may still be running.
 
-    Neither audio nor models are needed. Speakers are read from the corpora, where AFFEKT_DATA or the recipe gives their
-    place.
+    Neither audio nor models are needed. Speakers are read from the corpora, if AFFEKT_DATA or the recipe
+    says where these are.
     """
     import json as jsonlib
 

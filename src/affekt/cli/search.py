@@ -32,7 +32,7 @@ def search(
         Path | None, typer.Option(metavar="FOLDER", help="The folder of the search; default: runs/RECIPE.")
     ] = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of networks to train in parallel.")] = 1,
-    bundles: Annotated[bool, typer.Option(help="Make a bundle of each network found.")] = True,
+    bundles: Annotated[bool, typer.Option(help="Write a bundle for each network found.")] = True,
 ) -> None:
     """Search for an architecture (EmotionNAS): convolutional cells, a recurrent cell and their fusion.
 

@@ -1,4 +1,4 @@
-"""`affekt train`: train a recipe, or fine-tune a bundle."""
+"""`affekt train`: train a model from a recipe, or fine-tune a bundle."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="[RECIPE] [KEY=VALUE]...",
-            help="A recipe, as a TOML file or a shipped name, then settings to change. With --from, settings only.",
+            help="A recipe (a TOML file or the name of a shipped one), then settings to change. With --from, settings only.",
         ),
     ] = None,
     start: Annotated[
@@ -43,12 +43,12 @@ def train(
     emotion: Emotions = None,
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/RECIPE.")] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Also make a bundle of the finished training, in this folder.")
+        Path | None, typer.Option(metavar="BUNDLE", help="Also write the trained model to this folder, as a bundle.")
     ] = None,
 ) -> None:
-    """Train a recipe, or fine-tune a bundle on your own data.
+    """Train a model from a recipe, or fine-tune a bundle on your own data.
 
-    Running the same command again resumes an interrupted training.
+    Running the same command again resumes an interrupted run.
     """
     from affekt.extras import need
 
