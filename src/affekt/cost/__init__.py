@@ -34,7 +34,7 @@ class Cost:
     frozen_parameters: int
     """The number of parameters in the model that are not trained."""
     paper_flops: int | None
-    """Operations by the rule behind the paper's table; None where the paper prints none."""
+    """Operations by the rule behind the paper's table; None if the paper gives none."""
     flops: int
     """Operations by torch's counter; a multiply-add is two."""
     latency_ms: float | None

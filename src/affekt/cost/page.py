@@ -22,7 +22,7 @@ any length and with any settings.
 - All numbers are for one utterance at inference, with the paper's number of frames, and without the frozen encoders.
 - parameters: trained ones, "+" frozen ones inside the model.
 - {WHY}
-  Only MSTR's paper prints operations.
+  Only MSTR's paper gives a number of operations.
 - FLOPs are counted by torch's counter from shapes: matrix products (linear layers, attention, recurrences) and
   convolutions. Norms, activations, softmax, pooling and other elementwise work are not included.
 """

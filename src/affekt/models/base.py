@@ -144,8 +144,8 @@ class EmotionModel(nn.Module):
         """Return how many blocks below the last one a pretrained encoder's parameter lies; None for any other parameter."""
         return None
 
-    def paper_flops(self, frames: Mapping[str, int]) -> int | None:  # noqa: ARG002 (most papers print no operations)
-        """Return the operations for these frames by the rule behind the paper's table; None if the paper prints none."""
+    def paper_flops(self, frames: Mapping[str, int]) -> int | None:  # noqa: ARG002 (most papers give no operations)
+        """Return the operations for these frames by the rule behind the paper's table; None if the paper gives none."""
         return None
 
     def inert_parameters(self) -> frozenset[str]:

@@ -26,7 +26,7 @@ from affekt.models.layers import StreamInput
 
 @dataclass(frozen=True)
 class SpectrogramBranchConfig:
-    """Defaults are those of section 3.3. The row of Table 3 that is printed as L = 8, C = 16 counts L = 6, C = 16."""
+    """Defaults are those of section 3.3. The row of Table 3 that is given as L = 8, C = 16 counts L = 6, C = 16."""
 
     cells: int = 3  # L
     channels: int = 6  # C, of the first cell's nodes; twice as many after each reduction
@@ -34,8 +34,8 @@ class SpectrogramBranchConfig:
     genotype: str | Genotype | None = None  # None for the supernet; else a derived network: a name, or a genotype
     frames: int = 140
     input_dim: int = 140  # bins of the spectrogram
-    masked: bool = False  # the paper has no masks. True: what stands in the padding is read as zero
-    input_norm: Literal["none", "standard"] = "standard"  # not printed; each bin by the training set's statistics
+    masked: bool = False  # the paper has no masks. True: padding is read as zeros
+    input_norm: Literal["none", "standard"] = "standard"  # not in the paper; each bin by the training set's statistics
     input_channels: int = 1  # or 3, the picture repeated, as for photographs: Table 3's rounding leaves it open
     stem_multiplier: int = 3  # channels of the stem, in multiples of C; 1 would do for Table 3's rounding too
     shrink: int = 1  # beyond the paper: the image is first averaged over squares of so many frames and bins

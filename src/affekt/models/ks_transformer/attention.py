@@ -147,7 +147,7 @@ class StackConfig:
     position_rows: int = 2000
     """Capacity of a random table."""
     position_entry: Literal["attention", "input"] = "attention"
-    """Where positions are added; not printed. The authors add them in every layer to the attention's input, not to the
+    """Where positions are added; not in the paper. The authors add them in every layer to the attention's input, not to the
     residual; "input" adds them once, to the input of a stack."""
     value_positions: bool = False
     """If true, cross-attention adds positions to the values, not only to the keys. The paper: "K and V are always the same";

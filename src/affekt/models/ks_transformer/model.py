@@ -53,7 +53,7 @@ class KSTransformerConfig(StackConfig):
     """Width of the network. None, as in the paper: the width of the features; otherwise a linear layer projects to it."""
     text_width: int | None = None
     speech_feedforward: int = 256
-    """Not printed; from the authors' code."""
+    """Not in the paper; from the authors' code."""
     text_feedforward: int = 512
     """Likewise."""
     extraction_layers: int = 5

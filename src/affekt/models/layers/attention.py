@@ -18,9 +18,9 @@ class FullAttention(nn.Module):
         dim: width of the queries and of the output.
         heads: number of heads.
         key_dim: width of the context, if keys and values come from another sequence.
-        dropout: probability with which an attention weight is dropped in training.
+        dropout: dropout probability of the attention weights.
         bias: whether the projections have biases.
-        temperature: divisor of the scores; None is the square root of a head's width.
+        temperature: divisor of the scores; default: the square root of a head's width.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class FullAttention(nn.Module):
     def explain(
         self, x: Frames, mask: KeyMask | None = None, context: ContextFrames | None = None
     ) -> Float[Tensor, "batch heads frames keys"]:
-        """Return the attention weights: rows are queries and sum to one."""
+        """Return the attention weights; each row belongs to a query and sums to one."""
         query, key, _ = self._project(x, context)
         scores = query @ key.transpose(2, 3) / self.temperature
         if mask is not None:
@@ -76,6 +76,6 @@ class FullAttention(nn.Module):
 
 
 def key_biases(model: nn.Module) -> frozenset[str]:
-    """Return the names of the biases of all `attention.key`. They get no gradient: a bias common to all keys cancels in a
-    softmax over them."""
+    """Return the names of all `attention.key.bias` parameters. They get no gradient: a bias shifts all scores of a query
+    equally, which a softmax ignores."""
     return frozenset(name for name, _ in model.named_parameters() if name.endswith("attention.key.bias"))

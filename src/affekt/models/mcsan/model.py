@@ -39,7 +39,7 @@ MODULES = {
 
 @dataclass(frozen=True)
 class MCSANConfig:
-    """The settings of MCSAN. Lengths in frames or tokens, widths in features. Defaults without a remark are printed in
+    """The settings of MCSAN. Lengths in frames or tokens, widths in features. Defaults without a remark are stated in
     section 3.2."""
 
     modalities: Literal["speech+text", "speech", "text"] = "speech+text"
@@ -55,38 +55,38 @@ class MCSANConfig:
     speech_frames: int | Literal["any"] = 1000
     """The maximum; later frames are cut off."""
     text_tokens: int | Literal["any"] = "any"
-    """Likewise. Not printed; earlier work on the same data takes 128."""
+    """Likewise. Not in the paper; earlier work on the same data takes 128."""
     padded_to: Literal["batch", "maximum"] = "batch"
-    """The batch's longest utterance, or the two lengths above. Not printed."""
+    """The batch's longest utterance, or the two lengths above. Not in the paper."""
     masked: bool = True
-    """If true, padding is masked; otherwise it is read as zero frames. Not printed."""
+    """If true, padding is masked; otherwise it is read as zero frames. Not in the paper."""
     input_norm: Literal["none", "speech", "standard"] = "speech"
     """"We perform z-normalization" of the speech; using the training set's statistics is our reading. "standard": text
     too."""
     dim: int = 128
     heads: int = 8
     feedforward: int = 512
-    """Not printed: 4 dim as in the cited Transformer, or the "hidden neurons", 128."""
+    """Not in the paper: 4 dim as in the cited Transformer, or the "hidden neurons", 128."""
     hidden: tuple[int, ...] = (128,)
     """Widths of the hidden layers of the "fully connected network"; () is one linear layer."""
     convolution_padding: Literal[0, 1] = 1
-    """Zero frames at either end. Not printed."""
+    """Zero frames at either end. Not in the paper."""
     convolution_activation: Literal["none", "relu"] = "none"
-    """ConvBlock is printed as MaxPool(Conv1D)."""
+    """The paper defines ConvBlock as MaxPool(Conv1D)."""
     pool_stride: int = 3
-    """Not printed; by default usually the kernel."""
+    """Not in the paper; by default usually the kernel."""
     positions: Literal["sinusoids", "learned", "none"] = "sinusoids"
     """As cited. "learned" needs both lengths as numbers."""
     positions_in: Literal["both", "cross"] = "both"
     """Printed for the cross module only, to which the other is "similar"."""
     attention_scale: Literal["head", "dim"] = "head"
-    """Divisor of the scores: sqrt(d / heads) as cited; sqrt(d) as eq. 9 prints for one head."""
+    """Divisor of the scores: sqrt(d / heads) as cited; sqrt(d) as in eq. 9, for one head."""
     cross_update: Literal["parallel", "sequential"] = "parallel"
     """The order of the updates: text attends to speech before or after speech is updated."""
     pooled: Literal["last", "all"] = "last"
     """Which modules are pooled if one follows the other."""
     dropout: float = 0.0
-    """On the blocks' residual branches. No dropout is printed, here and below."""
+    """On the blocks' residual branches. The paper gives no dropout, here and below."""
     attention_dropout: float = 0.0
     encoder_dropout: float = 0.0
     """Dropout of the encoders' inputs and outputs."""
@@ -184,7 +184,7 @@ class MCSAN(EmotionModel):
     streams: tuple[str, ...] = ("speech", "text")
     paper = PaperSizes(
         num_emotions=7,
-        # The number of tokens is not printed; 128 is the limit in the work whose data it uses (its reference 20).
+        # The number of tokens is not in the paper; 128 is the limit in the work whose data it uses (its reference 20).
         frames={"speech": 1000, "text": 128},
         encoders={"speech": PaperEncoder("mfcc"), "text": PaperEncoder("glove")},
     )

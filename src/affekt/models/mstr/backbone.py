@@ -69,23 +69,23 @@ class TransformerConfig:
     norm_first: bool = False
     """Pre-norm. The paper: "like the vanilla Transformer", post-norm."""
     activation: Literal["relu", "gelu"] = "relu"
-    """Activation of the feed-forward layers. Not printed; the vanilla Transformer's."""
+    """Activation of the feed-forward layers. Not in the paper; that of the vanilla Transformer."""
     score_width: Literal["head", "model"] = "head"
     """Scores are divided by the root of this width. Eq. 1 has F, for one head; the vanilla Transformer has a head's width."""
     projection_bias: bool = True
-    """Biases of query, key, value and W^O. Eq. 4 and the text print none; nn.Linear has one."""
+    """Biases of query, key, value and W^O. Eq. 4 and the text have none; nn.Linear has one."""
     initialisation: Literal["torch", "xavier"] = "torch"
-    """Not printed. "xavier": uniform, for the matrices of linear layers and convolutions only."""
+    """Not in the paper. "xavier": uniform, for the matrices of linear layers and convolutions only."""
     dropout: float = 0.1
-    """On both residual branches. Not printed; the authors' group's default."""
+    """On both residual branches. Not in the paper; the authors' group's default."""
     attention_dropout: float = 0.1
-    """Not printed; likewise."""
+    """Not in the paper; likewise."""
     classifier_dropout: float = 0.5
-    """Not printed; likewise."""
+    """Not in the paper; likewise."""
     hidden: tuple[int, ...] | None = None
     """Widths of the classifier's hidden layers; None is F/2 and F/4."""
     pooling: Literal["mean", "max", "mean+max", "mean+std"] = "mean"
-    """Over time. Not printed; Table 2 excludes flattening."""
+    """Over time. Not in the paper; Table 2 excludes flattening."""
     pool_input: bool = False
     """If true, the pooled input is appended to the pooled output of the last block. Ours."""
     pooled_norm: bool = False

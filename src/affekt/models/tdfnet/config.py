@@ -27,7 +27,7 @@ class TDFNetConfig:
     speaker_dim: int = 192
     """ECAPA-TDNN."""
     dim: int = 768
-    """d: the only width for which the printed sizes of U and O are exact."""
+    """d: the only width for which U and O have exactly the sizes in the paper."""
     heads: int = 12
     feedforward: int | Literal["square"] = 4096
     """Width of the feed-forward layers. "square": the one matrix W of eq. 5 and 7, with its GELU."""
@@ -56,19 +56,19 @@ class TDFNetConfig:
     """The A and T of eq. 6-8 and 10: the projected features; the raw features (in eq. 10 only, since eq. 8 needs equal
     widths); or the output of the deep-scale transformer's first encoder."""
     primes: Literal["after_cnn", "before_cnn"] = "after_cnn"
-    """Where A' and T' of eq. 10 are taken. After the CNN O has its printed size."""
+    """Where A' and T' of eq. 10 are taken. With "after_cnn", O has the size in the paper."""
     first_encoder: Literal["once", "every_block"] = "once"
     """Before the CNN. Fig. 2's legend has it in no later block."""
     kernel: int | Literal["stride"] = "stride"
-    """Kernel size of the CNNs; not printed. "stride": no padding. A number must be odd; padding is half of it."""
+    """Kernel size of the CNNs; not in the paper. "stride": no padding. A number must be odd; padding is half of it."""
     gru_sizes: Literal["halved", "same"] = "halved"
-    """768 and 384 are printed, but H_2 and D_2 have width 192."""
+    """The paper has 768 and 384, but H_2 and D_2 have width 192."""
     bidirectional: bool = False
     """If true, the GRUs have two directions, each of half the width."""
     shared: tuple[Literal["gru", "cnn", "encoder"], ...] = ("gru",)
     """The layers whose weights speech and text share. The paper names the GRUs only."""
     literal_eq5: bool = False
-    """If true, the second residual of eq. 5 and 7 is the layer's input, as printed, instead of the first norm's output."""
+    """If true, the second residual of eq. 5 and 7 is the layer's input, as in the paper, not the first norm's output."""
     mutual_layers: Literal["raw", "updated", "one"] = "raw"
     """Keys and values of the second mutual layer: the other sequence as it came in, or as its own first layer updated it.
     "one": one layer for each direction, the other reading of "two mutual transformer layers"."""
@@ -85,9 +85,9 @@ class TDFNetConfig:
     positions: Literal["none", "sinusoids"] = "none"
     """The encoders' features already contain positions."""
     dropout: float = 0.1
-    """On both residual branches. None is printed."""
+    """On both residual branches. The paper gives none."""
     attention_dropout: float = 0.1
-    """None is printed."""
+    """The paper gives none."""
     fused_dropout: float = 0.0
     """Dropout of the classifier's input. Ours."""
     input_norm: Literal["none", "standard"] = "none"
