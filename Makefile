@@ -4,7 +4,7 @@
 # make golden the generated pages in tests/golden, written again
 # make coverage  all tests, and the part of the source that they reach
 # make docs   the documentation as a site, in site/; fails on a dead link or anchor
-# make bench  every pair side by side: recognising, attention, models by length, export, training, recurrence, search
+# make bench  every pair side by side: recognizing, attention, models by length, export, training, recurrence, search
 # make extraction  how fast features are computed, beside the usual loop (needs AFFEKT_DATA and AFFEKT_MODELS)
 # make speakers    ECAPA's equal error rate over all pairs of EmoDB (likewise)
 # make recurrent  how fast a recurrent recipe is, beside the plain way and torch's own

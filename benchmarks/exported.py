@@ -5,7 +5,7 @@
 
 Every formulation is exported alone, query, key and value in and the sum over four scales out, at the shipped model's sizes
 (256 features, 4 heads, 12.5 frames per second) and at the paper's (1024, 16). Its answer is checked against plain torch
-before anything is timed. Sessions have the recogniser's options. Times of formulations are milliseconds a run; of whole
+before anything is timed. Sessions have the recognizer's options. Times of formulations are milliseconds a run; of whole
 graphs, milliseconds to load the file and to answer to so many seconds of noise. Both graphs answer the recordings in samples/
 too, and the largest difference in any probability is printed.
 """

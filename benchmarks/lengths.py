@@ -141,7 +141,7 @@ def measure(names: list[ModelName], step: Step, speech: float, options: argparse
     turns: dict[str, Callable[[], object]] = {}
     for model in names:
         run = make_runner(build(model, options.attention_dropout), step)
-        run(second)  # loads the kernels and gives the optimiser its moments
+        run(second)  # loads the kernels and gives the optimizer its moments
         turns[model] = partial(run, batch)
         if step == "forward" or speech < ATTENTION_ALONE:
             turns[f"{model}'s attention"] = partial(attend, OPERATIONS[model], inputs, gradient)

@@ -222,7 +222,7 @@ def _longest(lengths: Lengths, step: str) -> str:
 
 def describe_floors(lengths: Lengths) -> str:
     return (
-        "The grey lines show the least time that this machine needs for a forward pass. It moves at most "
+        "The gray lines show the least time that this machine needs for a forward pass. It moves at most "
         f"{lengths.bandwidth / 1e9:.3g} GB/s, measured with copies and sums of arrays, and computes at most "
         f"{lengths.products / 1e9:.3g} GFLOP/s, measured with products of square matrices. Memory is the time to read every "
         "layer's weights and input once and to write its output once; it is the same for both models, and data that stay in "

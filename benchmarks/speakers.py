@@ -1,7 +1,7 @@
 """How well the speaker encoder tells people apart: `python benchmarks/speakers.py [CORPUS] [--folder FOLDER] [--json]`
 
 Every pair of a corpus's utterances is a trial: by one speaker, or by two. A pair's score is the cosine of its two vectors,
-nothing trained, normalised or calibrated on the corpus. Printed is the equal error rate: the share of errors at the threshold
+nothing trained, normalized or calibrated on the corpus. Printed is the equal error rate: the share of errors at the threshold
 where as large a share of same-speaker pairs is rejected as of different-speaker pairs is accepted.
 """
 

@@ -6,7 +6,7 @@
 
 A step is `Supervised.step`, and making its batch of stored 16-bit features is part of it. Features and labels are made up;
 "paper" is 32 utterances of 150 frames at the papers' 1024 features, "small" the preset at those lengths, "shipped" the
-default recipe's network and optimisation on utterances as long as EmoDB's. Either side is a process of its own, which runs
+default recipe's network and optimization on utterances as long as EmoDB's. Either side is a process of its own, which runs
 this file with that state's `affekt` and does a turn of steps when it is told to, so that turns alternate; what is printed
 are medians, by processor time at one thread and elapsed time at more; results/training.json.
 """

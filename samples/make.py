@@ -1,4 +1,4 @@
-"""Speaks the samples with espeak-ng (Debian's package of that name): a synthesiser, not a person, and no emotion is meant.
+"""Speaks the samples with espeak-ng (Debian's package of that name): a synthesizer, not a person, and no emotion is meant.
 
 python samples/make.py
 """

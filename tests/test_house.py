@@ -120,7 +120,7 @@ def pickling(tree):
 def unsafe_import(node):
     if isinstance(node, ast.Import):
         return any(alias.name.split(".")[0] in PICKLING for alias in node.names)
-    if isinstance(node, ast.ImportFrom):  # calls of `from torch import load` would not be recognised
+    if isinstance(node, ast.ImportFrom):  # calls of `from torch import load` would not be recognized
         names = {alias.name for alias in node.names}
         return (node.module or "").split(".")[0] in PICKLING or (node.module in ("numpy", "torch") and "load" in names)
     return False

@@ -58,7 +58,7 @@ def test_recognize_files_needs_no_torch():
     assert result.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorials/recognise.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorials/recognize.md"])
 def test_the_first_pages_import_public_names_only(name):
     path = ROOT / name
     imports = re.findall(

@@ -88,7 +88,7 @@ def test_the_card_is_generated_and_says_what_must_be_said(bundle):
         "rebuilt audio",
         "Open Database License",
         "Article 5(1)(f)",
-        "MIT licence",
+        "MIT license",
         "Griffin-Lim",
     ):
         assert phrase in text

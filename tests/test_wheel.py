@@ -47,7 +47,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel):
     assert {name for name in names if name.endswith(".py")} == sources
 
 
-def test_the_wheel_recognises_in_an_empty_environment(wheel, tmp_path):
+def test_the_wheel_recognizes_in_an_empty_environment(wheel, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     scripts = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
     constraints = ["--constraint", str(ROOT / "constraints.txt")]

@@ -306,27 +306,27 @@ def on_a_terminal(*arguments, columns=80, folder=None, **environment):
 
 
 def seen(written):
-    """The lines that stay on the screen, without their colours."""
+    """The lines that stay on the screen, without their colors."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
     return [line.split("\r")[-1] for line in text.replace("\r\n", "\n").split("\n")]
 
 
-def test_a_terminal_gets_colours_and_a_progress_bar(clips, tiny_bundle):
+def test_a_terminal_gets_colors_and_a_progress_bar(clips, tiny_bundle):
     status, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips)
     assert status == 2
     assert re.search(r"\x1b\[(1;)?3\dm", written)
     assert re.search(r"recognizing .*━.*\d/4", written)
     assert "4 files, 1 failed" in seen(written)
-    assert not any("recognising" in line for line in seen(written)[-2:])
+    assert not any("recognizing" in line for line in seen(written)[-2:])
 
 
 def test_one_file_needs_no_progress_bar(clips, tiny_bundle):
     status, written = on_a_terminal("recognize", "a.wav", "--model", tiny_bundle, folder=clips)
     assert status == 0
-    assert "recognising" not in written
+    assert "recognizing" not in written
 
 
-def test_no_color_means_no_colour(clips, tiny_bundle):
+def test_no_color_means_no_color(clips, tiny_bundle):
     _, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, NO_COLOR="1")
     assert "silence" in written
     assert not re.search(r"\x1b\[[0-9;]*3\dm", written)
@@ -338,7 +338,7 @@ def test_no_line_is_wider_than_the_terminal(clips, tiny_bundle, columns):
     (clips / "deep" / ("an-even-longer-name-" * 9 + ".wav")).write_bytes(encoded(tone()))
     (clips / "cut.wav").write_bytes(encoded(tone())[:9_000])
     _, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, columns=columns)
-    lines = [line for line in seen(written) if "recognising" not in line]
+    lines = [line for line in seen(written) if "recognizing" not in line]
     assert all(width(line) <= columns for line in lines)
     assert any(line.startswith("…") and "name-.wav " in line for line in lines)
     assert any(line.startswith("…") and "長い.wav " in line for line in lines)

@@ -22,7 +22,7 @@ def tiny(name, **changes):
     """Build a model's tiny form, in 64 bits and in evaluation mode."""
     torch.manual_seed(0)
     model = models[name](tiny_config(name, **changes), NUM_EMOTIONS).double().eval()
-    with torch.no_grad():  # away from the zeros and ones of an initialisation, which hide mistakes
+    with torch.no_grad():  # away from the zeros and ones of an initialization, which hide mistakes
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.is_floating_point():
                 tensor.add_(0.1 * torch.rand_like(tensor))
@@ -42,7 +42,7 @@ def without_dropout(config):
 
 
 def synthetic_batch(model, lengths, seed=0):
-    """Return utterances of these lengths, zero-padded and labelled, with every stream that the model needs.
+    """Return utterances of these lengths, zero-padded and labeled, with every stream that the model needs.
 
     Streams of one utterance differ in length, so that no model can rely on equal lengths.
     """

@@ -152,7 +152,7 @@ def test_duplicates_say_whether_bytes_and_labels_agree(tmp_path):
     (tmp_path / "happy/2.wav").unlink()
     (tmp_path / "sad/1.flac").write_bytes(encoded(samples, format="FLAC"))
     (problem,) = check(Source("folder", str(tmp_path))).problems
-    assert problem == "the same audio, labelled happy and sad: happy/1.wav, sad/1.flac"
+    assert problem == "the same audio, labeled happy and sad: happy/1.wav, sad/1.flac"
 
 
 def test_stretches_of_one_file_are_heard_apart(tmp_path):

@@ -56,11 +56,11 @@ RECOGNISED = {
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_recognised_text_is_marked_and_existing_text_is_kept(suffix, calls, tmp_path):
+def test_recognized_text_is_marked_and_existing_text_is_kept(suffix, calls, tmp_path):
     output = tmp_path / "new" / f"worded{suffix}"
     result = transcribe(calls, FakeRecognizer(), output)
     assert texts(output) == RECOGNISED
-    assert (result.utterances, result.given, result.recognised, result.resumed, result.wordless) == (4, 1, 3, 0, 0)
+    assert (result.utterances, result.given, result.recognized, result.resumed, result.wordless) == (4, 1, 3, 0, 0)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
@@ -78,7 +78,7 @@ def test_existing_text_is_replaced_only_on_request(calls, tmp_path):
     recognizer = FakeRecognizer()
     recognizer.name = "asr:other"
     result = transcribe(Source("table", str(first)).read(), recognizer, tmp_path / "kept.jsonl")
-    assert (result.recognised, recognizer.lengths) == (0, [])
+    assert (result.recognized, recognizer.lengths) == (0, [])
     assert texts(tmp_path / "kept.jsonl") == RECOGNISED
     transcribe(calls, recognizer, second, again=True)
     assert {by for _, by in texts(second).values()} == {"asr:other"}
@@ -95,7 +95,7 @@ def test_an_interrupted_run_resumes_without_repeating(calls, tmp_path):
     recognizer, calls_of_progress = FakeRecognizer(), []
     result = transcribe(calls, recognizer, output, progress=lambda *call: calls_of_progress.append(call))
     assert (recognizer.lengths, calls_of_progress) == ([8000], [("transcribing", 3, 3)])
-    assert (result.recognised, result.resumed) == (3, 2)
+    assert (result.recognized, result.resumed) == (3, 2)
     assert texts(output) == RECOGNISED
     assert not journal.exists()
 
@@ -202,7 +202,7 @@ def test_the_command_transcribes_a_folder(whisper_base, emodb, tmp_path):
     command = ("corpus", "transcribe", "folder", tmp_path / "calls", "--model", whisper_base)
     run = affekt(*command, "--output", tmp_path / "worded.csv", "--json")
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["recognised"] == 1
+    assert json.loads(run.stdout)["recognized"] == 1
     ((text, by),) = texts(tmp_path / "worded.csv").values()
     assert "Eisschrank" in text
     assert by == "asr:whisper-base-ct2"

@@ -26,7 +26,7 @@ def test_the_temperature_recovers_the_scale_of_the_logits(factor):
     assert ece(labels, average_at_temperature([probabilities], temperature)) < 0.03
 
 
-def test_the_temperature_minimises_the_cross_entropy():
+def test_the_temperature_minimizes_the_cross_entropy():
     labels, first = overconfident(3.0)
     second = overconfident(2.0, seed=1)[1]
 
@@ -39,7 +39,7 @@ def test_the_temperature_minimises_the_cross_entropy():
     assert cross_entropy(labels, average_at_temperature([first, second], 1.7)) == pytest.approx(loss(1.7), rel=1e-6)
 
 
-def test_a_temperature_keeps_probabilities_normalised_and_predictions_the_same():
+def test_a_temperature_keeps_probabilities_normalized_and_predictions_the_same():
     _, probabilities = overconfident(2.0)
     for temperature in (0.3, 1.0, 4.0):
         softened = average_at_temperature([probabilities], temperature)

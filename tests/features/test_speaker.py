@@ -137,7 +137,7 @@ def loop_network(mel, network):
 
 
 def loop_mel(sound, mels, filters):
-    """(mels, frames): the Fourier sum under a Hamming window centred on every 160th sample, in decibels, less its mean."""
+    """(mels, frames): the Fourier sum under a Hamming window centered on every 160th sample, in decibels, less its mean."""
     columns = []
     for frame in range(1 + len(sound) // 160):
         window = np.zeros(400)
@@ -153,7 +153,7 @@ def loop_mel(sound, mels, filters):
 
 
 def loop_filters(mels):
-    """HTK's mel scale; a triangle falls off, to both sides, over the distance to the centre below."""
+    """HTK's mel scale; a triangle falls off, to both sides, over the distance to the center below."""
 
     def hertz(mel):
         return 700 * (10 ** (mel / 2595) - 1)
@@ -161,9 +161,9 @@ def loop_filters(mels):
     top = 2595 * math.log10(1 + 8000 / 700)
     rows = np.zeros((mels, 201))
     for m in range(mels):
-        below, centre = hertz(top * m / (mels + 1)), hertz(top * (m + 1) / (mels + 1))
+        below, center = hertz(top * m / (mels + 1)), hertz(top * (m + 1) / (mels + 1))
         for k in range(201):
-            rows[m, k] = max(0.0, 1 - abs(40 * k - centre) / (centre - below))
+            rows[m, k] = max(0.0, 1 - abs(40 * k - center) / (center - below))
     return rows
 
 

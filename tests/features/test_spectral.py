@@ -132,9 +132,9 @@ def test_deltas_of_a_rise_are_its_slope():
 # As the papers print them, against numpy's FFT.
 
 
-def numpy_power(sound, hop, taper, *, centred=False):
+def numpy_power(sound, hop, taper, *, centered=False):
     """(frames, 201): the power of windows of 25 ms."""
-    sound = np.pad(sound.astype(np.float64), 200) if centred else sound.astype(np.float64)
+    sound = np.pad(sound.astype(np.float64), 200) if centered else sound.astype(np.float64)
     window = taper - (1 - taper) * np.cos(2 * np.pi * np.arange(400) / 400)
     starts = range(0, len(sound) - 400 + 1, hop)
     return np.array([np.abs(np.fft.rfft(sound[start : start + 400] * window)) ** 2 for start in starts])
@@ -175,7 +175,7 @@ def test_adaptive_means_count_a_frame_on_a_boundary_twice():
     assert stream.frame_rate == Spectrogram(config).frame_rate == pytest.approx(140 / 7.986, rel=1e-3)
 
 
-def test_fixed_lengths_know_no_neighbours():
+def test_fixed_lengths_know_no_neighbors():
     waveforms = torch.zeros(2, 140_000)
     waveforms[0], waveforms[1, :5000] = torch.from_numpy(noise(140_000)), torch.from_numpy(noise(5000, 1))
     for config in (EMOTIONNAS, replace(EMOTIONNAS, pool=1, frames=None), replace(EMOTIONNAS, pool="adaptive")):
@@ -196,10 +196,10 @@ def test_the_first_frames_alone_may_be_kept():
 
 
 def test_mcsan_mfcc_are_librosas_definition():
-    """Frames centred on every 10 ms, decibels over a range of 80, the orthonormal DCT of 128 of Slaney's mels."""
+    """Frames centered on every 10 ms, decibels over a range of 80, the orthonormal DCT of 128 of Slaney's mels."""
     dct = pytest.importorskip("scipy.fft").dct
     sound = speechlike(20_000)
-    mels = numpy_power(sound, 160, 0.5, centred=True) @ mel_filters(128, 400, 16_000).double().numpy().T
+    mels = numpy_power(sound, 160, 0.5, centered=True) @ mel_filters(128, 400, 16_000).double().numpy().T
     expected = dct(numpy_decibels(mels), type=2, norm="ortho", axis=1)[:, :40]
     stream = MFCC(MCSAN)(torch.from_numpy(sound)[None])
     np.testing.assert_allclose(stream.values[0], expected, atol=5e-2)
@@ -207,9 +207,9 @@ def test_mcsan_mfcc_are_librosas_definition():
     assert stream.frame_rate == 100.0
 
 
-@pytest.mark.parametrize("feature", [MFCC(MCSAN), Spectrogram(SpectrogramConfig(scale="db", centred=True))])
-def test_centred_decibels_in_a_batch_equal_those_alone(feature):
-    """The loudest value is each utterance's own: a loud neighbour does not lift the floor of a soft one."""
+@pytest.mark.parametrize("feature", [MFCC(MCSAN), Spectrogram(SpectrogramConfig(scale="db", centered=True))])
+def test_centered_decibels_in_a_batch_equal_those_alone(feature):
+    """The loudest value is each utterance's own: a loud neighbor does not lift the floor of a soft one."""
     samples = (9000, 1600, 5001)
     waveforms = torch.zeros(3, 9500)
     for row, count in enumerate(samples):

@@ -45,20 +45,20 @@ SOUNDS = [noise(samples, seed) for seed, samples in enumerate((9000, 1600, 5001,
 
 
 def shaken(network):
-    """Away from the zeros and ones of an initialisation, which hide mistakes."""
+    """Away from the zeros and ones of an initialization, which hide mistakes."""
     for parameter in network.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return network.eval()
 
 
-def saved(name, folder, *, stable=False, normalise=True):
+def saved(name, folder, *, stable=False, normalize=True):
     """A small genuine encoder, and its folder. `stable` is the way of the large ones: layer norms that come first."""
     kind, network = FAMILY[name]
     torch.manual_seed(0)
     config = kind(**SMALL, do_stable_layer_norm=stable, feat_extract_norm="layer" if stable else "group")
     theirs = shaken(network(config))
     theirs.save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=normalise).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(folder)
     return theirs
 
 
@@ -133,15 +133,15 @@ def test_it_is_frozen_and_gives_the_same_twice(pair):
     assert torch.equal(encoder(*padded(SOUNDS)).values, encoder(*padded(SOUNDS)).values)
 
 
-def test_waveforms_are_normalised_as_the_checkpoint_says(tmp_path):
+def test_waveforms_are_normalized_as_the_checkpoint_says(tmp_path):
     sound = torch.from_numpy(SOUNDS[0])[None]
-    for normalise in (True, False):
-        saved("wavlm", tmp_path, normalise=normalise)
+    for normalize in (True, False):
+        saved("wavlm", tmp_path, normalize=normalize)
         encoder = opened("wavlm", tmp_path)
-        assert encoder.config.normalise is normalise
+        assert encoder.config.normalize is normalize
         same = torch.allclose(encoder(sound).values, encoder(0.3 * sound + 0.1).values, atol=1e-4)
-        assert same is normalise
-    assert opened("wavlm", tmp_path, normalise=True).config.normalise is True
+        assert same is normalize
+    assert opened("wavlm", tmp_path, normalize=True).config.normalize is True
 
 
 def test_a_network_is_rebuilt_from_its_settings_and_its_state(pair):
@@ -168,7 +168,7 @@ def test_a_fine_tuned_checkpoint_gives_its_encoder(tmp_path):
     theirs.save_pretrained(tmp_path)
     with torch.no_grad():
         expected = theirs.wav2vec2(torch.from_numpy(SOUNDS[0])[None]).last_hidden_state
-    ours = opened("wav2vec2", tmp_path, normalise=False)(torch.from_numpy(SOUNDS[0])[None])
+    ours = opened("wav2vec2", tmp_path, normalize=False)(torch.from_numpy(SOUNDS[0])[None])
     torch.testing.assert_close(ours.values, expected, atol=1e-5, rtol=0)
 
 
@@ -232,7 +232,7 @@ def test_a_pickled_checkpoint_is_refused_and_loads_once_converted(tmp_path):
         opened("hubert", tmp_path)
     convert_checkpoint(tmp_path / "pytorch_model.bin", tmp_path / "model.safetensors")
     sound = torch.from_numpy(SOUNDS[0])[None]
-    ours = opened("hubert", tmp_path, normalise=False)(sound)
+    ours = opened("hubert", tmp_path, normalize=False)(sound)
     with torch.no_grad():
         torch.testing.assert_close(ours.values, theirs(sound).last_hidden_state, atol=1e-5, rtol=0)
 
@@ -250,7 +250,7 @@ def test_what_a_folder_lacks_is_said(tmp_path):
     with pytest.raises(BadConfig, match=r"blocks = \[\]: expected at least one"):
         opened("hubert", tmp_path, blocks=())
     (tmp_path / "preprocessor_config.json").unlink()
-    with pytest.raises(BadConfig, match=r"no preprocessor_config\.json.* or set normalise = true or false"):
+    with pytest.raises(BadConfig, match=r"no preprocessor_config\.json.* or set normalize = true or false"):
         opened("hubert", tmp_path)
 
 

@@ -200,7 +200,7 @@ def test_the_windows_of_a_row_cover_the_file(recognizer, seconds, rate):
         assert part.duration == pytest.approx(part.end - part.start, abs=1e-9)
 
 
-def test_a_window_is_recognised_as_if_it_were_alone(recognizer):
+def test_a_window_is_recognized_as_if_it_were_alone(recognizer):
     samples = speechlike(42)
     for part in recognizer(samples, SAMPLE_RATE).windows:
         alone = recognizer(samples[round(part.start * SAMPLE_RATE) : round(part.end * SAMPLE_RATE)], SAMPLE_RATE)
@@ -276,7 +276,7 @@ def test_what_is_loudest_still_gives_probabilities(recognizer):
     assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
-# What is recognised
+# What is recognized
 
 
 def test_folders_give_their_files_and_each_file_comes_once(tmp_path, monkeypatch):

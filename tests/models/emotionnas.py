@@ -10,9 +10,9 @@ from tests.conftest import shapes_unchecked
 
 
 def perturbed(model, seed=0):
-    """In float64, away from the zeros and ones of an initialisation, which hide mistakes.
+    """In float64, away from the zeros and ones of an initialization, which hide mistakes.
 
-    Normalisations are given statistics of the size of what they see: others would leave nothing above a ReLU.
+    Normalizations are given statistics of the size of what they see: others would leave nothing above a ReLU.
     """
     generator = torch.Generator().manual_seed(seed)
     model = model.double()

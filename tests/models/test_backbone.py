@@ -102,8 +102,8 @@ def test_the_small_preset_is_small_and_keeps_the_contract(name):
     torch.testing.assert_close(model(batch), model(batch.padded(to=20)), atol=1e-12, rtol=0)
 
 
-def test_xavier_initialisation_does_not_change_norms(name):
-    config = models[name].Config(frames=7, dim=32, input_dim=32, heads=2, blocks=1, initialisation="xavier")
+def test_xavier_initialization_does_not_change_norms(name):
+    config = models[name].Config(frames=7, dim=32, input_dim=32, heads=2, blocks=1, initialization="xavier")
     model = models[name](config, 3)
     assert (model.blocks[0].norm1.weight == 1).all()
     weight = model.blocks[0].feedforward[0].weight  # 512 x 32

@@ -9,7 +9,7 @@ import torch
 from affekt.batch import Batch, Stream
 from affekt.config import decode, encode, read_toml, to_toml
 from affekt.errors import BadConfig
-from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretise, get_genotype, random_genotype
+from affekt.models.emotionnas.genotypes import GENOTYPES, Genotype, discretize, get_genotype, random_genotype
 from affekt.models.emotionnas.operations import OPERATIONS
 from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 
@@ -42,7 +42,7 @@ def chosen(alpha, nodes):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_two_strongest_edges_of_each_node_keep_their_strongest_operation(nodes, seed):
     weights = alphas(nodes, seed)
-    genotype = discretise(weights)
+    genotype = discretize(weights)
     assert genotype == Genotype(chosen(weights["normal"], nodes), chosen(weights["reduce"], nodes))
 
 
@@ -58,25 +58,25 @@ def test_a_genotype_that_was_planted_is_found(name):
                 alpha[start + source, 0] = 0.0
                 alpha[start + source, OPERATIONS.index(operation)] = 3.0 - rank
             start += 2 + node
-    assert discretise(weights) == planted
+    assert discretize(weights) == planted
 
 
 def test_of_equals_the_earlier_is_kept():
     equal = torch.zeros(5, 8)
     genes = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * 2
-    assert discretise({"normal": equal, "reduce": equal}) == Genotype(genes, genes)
+    assert discretize({"normal": equal, "reduce": equal}) == Genotype(genes, genes)
 
 
 def test_an_edge_is_ranked_by_its_softmax_not_by_its_weights():
     alpha = torch.zeros(5, 8)
     alpha[2], alpha[2, 4] = 5.0, 5.5  # large, but hardly larger than its own
     alpha[3, 5], alpha[4, 6] = 2.0, 3.0
-    assert discretise({"normal": alpha, "reduce": alpha}).normal[2:] == (("dil_conv_3x3", 2), ("sep_conv_5x5", 1))
+    assert discretize({"normal": alpha, "reduce": alpha}).normal[2:] == (("dil_conv_3x3", 2), ("sep_conv_5x5", 1))
 
 
 def test_a_network_knows_its_genotype():
     search = SpectrogramBranch(SpectrogramBranchConfig(channels=2), 3)
-    assert search.genotype() == discretise(search.alphas())
+    assert search.genotype() == discretize(search.alphas())
     derived = SpectrogramBranch(SpectrogramBranchConfig(channels=2, genotype=search.genotype()), 3)
     assert derived.genotype() == search.genotype()
     assert derived.alphas() == {}

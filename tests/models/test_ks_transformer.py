@@ -358,7 +358,7 @@ def test_invalid_settings_are_refused():
         model(batch_of(model, [9], [4]))
 
 
-def test_matrices_are_initialised_as_by_the_authors():
+def test_matrices_are_initialized_as_by_the_authors():
     torch.manual_seed(0)
     attention = tuple(
         KSTransformer(KSTransformerConfig(**{**KSTransformer.presets["small"], "text_width": 64}), 4)

@@ -25,7 +25,7 @@ BOUNDED = {"speech_frames": 31, "text_tokens": 6}
 def tiny(dtype=torch.float64, **changes):
     torch.manual_seed(0)
     model = MCSAN(MCSANConfig(**{**TINY, **changes}), 3).to(dtype).eval()
-    with torch.no_grad():  # away from the zeros and ones of an initialisation, which hide mistakes
+    with torch.no_grad():  # away from the zeros and ones of an initialization, which hide mistakes
         for tensor in [*model.parameters(), *model.buffers()]:
             tensor.add_(0.3 * torch.rand_like(tensor))
     return model

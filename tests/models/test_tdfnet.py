@@ -49,7 +49,7 @@ def parameters(model):
 
 
 def small(**settings):
-    """Build a small model with all weights away from the zeros and ones of an initialisation, which hide mistakes."""
+    """Build a small model with all weights away from the zeros and ones of an initialization, which hide mistakes."""
     torch.manual_seed(0)
     model = TDFNet(TDFNetConfig(**{**SMALL, **settings}), EMOTIONS).double().eval()
     with torch.no_grad():

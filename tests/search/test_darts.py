@@ -133,7 +133,7 @@ def test_soft_labels_are_the_target_where_there_are_any():
 
 
 def test_its_steps_are_those_of_torchs_adam_and_sgd():
-    """Two steps of both orders, and the same by hand with two optimisers of torch's and `backward`."""
+    """Two steps of both orders, and the same by hand with two optimizers of torch's and `backward`."""
     for order in ("first", "second"):
         search = searched(supernet(), order=order, clip=0.3)
         model = copy.deepcopy(search.model)

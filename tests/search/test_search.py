@@ -137,7 +137,7 @@ def test_the_fusion_stands_over_the_chosen_epochs_of_what_was_found(found):
             assert tensor.equal(weights[f"{branch}.{name}"]), name
 
 
-def test_what_is_found_recognises(found, place):
+def test_what_is_found_recognizes(found, place):
     assert [bundle.folder.name for bundle in bundles_of(found)] == ["fusion", "recurrent", "spectrogram"]
     clip = place / "cremad" / "AudioWAV" / "1005_DFA_ANG_XX.wav"
     for bundle in bundles_of(found):

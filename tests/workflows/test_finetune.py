@@ -1,4 +1,4 @@
-"""Anyone's own data in one command: from a folder, or a table, to a bundle that recognises."""
+"""Anyone's own data in one command: from a folder, or a table, to a bundle that recognizes."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def probabilities(bundle, utterances):
 
 
 @pytest.mark.slow
-def test_one_command_makes_a_bundle_that_recognises(start, place, capsys):
+def test_one_command_makes_a_bundle_that_recognizes(start, place, capsys):
     output = place / "one-command"
     with shapes_unchecked():
         command(SMALL, str(start.folder), [f"folder:{place / 'calls'}"], run=place / "run-one", output=output)
@@ -187,7 +187,7 @@ def test_with_the_same_emotions_and_no_rate_it_is_the_model_it_started_from(star
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_licences_of_what_was_heard_before_go_along(start, place):
+def test_the_licenses_of_what_was_heard_before_go_along(start, place):
     _, _, bundle = fine_tuned(start, place)
     data = bundle.results["data"]
     assert [(entry["corpus"], entry["by"]) for entry in data] == [("calls", ""), ("cremad", start.id)]

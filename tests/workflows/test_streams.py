@@ -117,7 +117,7 @@ def test_it_is_scored_like_any_other_and_its_card_says_what_it_takes(made):
     assert "16 kHz waveform of any length from 0.1 s and the transcript as tokens of glove" in text
 
 
-def test_the_recogniser_says_that_it_has_no_words(made):
+def test_the_recognizer_says_that_it_has_no_words(made):
     with pytest.raises(BadBundle, match=r"needs waveform, text, text_mask, but"):
         Recognizer.load(made.folder)
 
@@ -173,7 +173,7 @@ def test_utterances_without_words_are_counted(place, tmp_path):
         ("streams.text.name=glove", "features"),
         ("branches.recurrent=runs", "weights_from"),
         ("training.part=train", "subset"),
-        ("training.optimisation.clip=1.0", "strategy"),
+        ("training.optimization.clip=1.0", "strategy"),
     ],
 )
 def test_an_old_key_is_refused_with_its_new_name(place, setting, name):

@@ -1,4 +1,4 @@
-"""From a corpus on disk to a bundle that recognises, all of it real and small: a made corpus, a tiny Whisper."""
+"""From a corpus on disk to a bundle that recognizes, all of it real and small: a made corpus, a tiny Whisper."""
 
 import json
 

@@ -84,7 +84,7 @@ def load(source: Source, sample_rate: int | None = None) -> Waveform:
 
 
 def check_length(samples: int, name: str) -> None:
-    """Raise `BadAudio` if this number of samples at 16 kHz is too short to be recognised."""
+    """Raise `BadAudio` if this number of samples at 16 kHz is too short to be recognized."""
     if samples < SHORTEST * SAMPLE_RATE:
         raise BadAudio(
             f"{name} lasts {samples / SAMPLE_RATE:.3f} s; at least {SHORTEST} s of audio are needed", code="too_short"
@@ -189,7 +189,7 @@ def _file_blocks(stream: IO[bytes], name: str) -> Iterator[Waveform]:
         if error.code in DAMAGED:
             raise BadAudio(f"{name} is damaged or cut off: {_reason(error)}", code="truncated") from error
         raise BadAudio(f"{name} is not readable audio: {_reason(error)}", code="not_audio") from error
-    except (TypeError, ValueError) as error:  # a headerless format, recognised by its suffix only
+    except (TypeError, ValueError) as error:  # a headerless format, recognized by its suffix only
         raise BadAudio(f"{name} is not readable audio: {error}", code="not_audio") from error
     with file:
         _check_header(file, name)

@@ -68,7 +68,7 @@ def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
 
 
 def _store_half(model: Any) -> None:
-    """Replace 32-bit initialisers that are exact in 16 bits by 16-bit ones and a cast."""
+    """Replace 32-bit initializers that are exact in 16 bits by 16-bit ones and a cast."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 

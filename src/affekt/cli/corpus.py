@@ -40,7 +40,7 @@ Emotions = Annotated[
     ),
 ]
 MANY = 12
-"""Up to this number of sessions or speakers are listed; more are summarised in one line."""
+"""Up to this number of sessions or speakers are listed; more are summarized in one line."""
 BAR = 30
 """In terminal cells."""
 
@@ -149,7 +149,7 @@ def transcribe(
         print(jsonlib.dumps({**asdict(summary), "output": str(output), "text_by": recognizer.name}))
         return
     resumed = f", {summary.resumed} of them in an earlier run" if summary.resumed else ""
-    print(f"{output}: {summary.utterances} utterances, {summary.recognised} recognised by {recognizer.name}{resumed}")
+    print(f"{output}: {summary.utterances} utterances, {summary.recognized} recognized by {recognizer.name}{resumed}")
     print(f"{summary.given} already had a transcript; {summary.wordless} contain no words")
 
 

@@ -38,7 +38,7 @@ class Corpus:
     title: str
     language: str
     """ISO 639-1."""
-    licence: str
+    license: str
     source: str
     """Authors, and where to get it."""
     style: str

@@ -65,7 +65,7 @@ class Check:
 def describe(source: Source, labels: LabelSet | None = None) -> Description:
     """Count a corpus, or its utterances in a label set, and compare the counts with the published ones."""
     everything = source.read()
-    utterances = everything if labels is None else _labelled(everything, labels)
+    utterances = everything if labels is None else _labeled(everything, labels)
     seconds, unread = _seconds(utterances)
     missing = [utterance.id for utterance in utterances if unread.get(utterance.id) == "missing"]
     unreadable = {name: reason for name, reason in unread.items() if reason != "missing"}
@@ -179,7 +179,7 @@ def differences(source: Source, utterances: Sequence[Utterance]) -> list[str]:
 
 def _difference(published: Published, utterances: Sequence[Utterance]) -> str:
     if published.labels:
-        utterances = _labelled(utterances, label_set(published.labels))
+        utterances = _labeled(utterances, label_set(published.labels))
     counted = [utterance for utterance in utterances if published.split in ("", utterance.split)]
     pairs = [
         *_unequal("", {"utterances": len(counted)}, {"utterances": published.utterances}),
@@ -201,7 +201,7 @@ def _unequal(kind: str, counted: Mapping[str, int], published: Mapping[str, int]
     return [f"{kind}{name} {count} of {expected}" for name, count, expected in counts if count != expected]
 
 
-def _labelled(utterances: Sequence[Utterance], labels: LabelSet) -> list[Utterance]:
+def _labeled(utterances: Sequence[Utterance], labels: LabelSet) -> list[Utterance]:
     """Return the utterances of a label set, with its emotions."""
     indices = ((utterance, labels.index_of(utterance)) for utterance in utterances)
     return [replace(u, emotion=labels.emotions[index]) for u, index in indices if index is not None]
@@ -268,5 +268,5 @@ def _duplicate(group: Sequence[Utterance]) -> str:
     paths = [utterance.audio for utterance in group if utterance.audio]
     equal = all(filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
     labels = {utterance.emotion for utterance in group}
-    differ = f", labelled {' and '.join(sorted(labels))}" if len(labels) > 1 else ""
+    differ = f", labeled {' and '.join(sorted(labels))}" if len(labels) > 1 else ""
     return f"the same audio{' and bytes' if equal else ''}{differ}: {some([utterance.id for utterance in group])}"

@@ -1,6 +1,6 @@
 """Transcripts for a corpus without text, from automatic speech recognition and marked as such.
 
-The result is a table, which the corpus `table` reads. Recognised text has the recognizer's name in `text_by`; the corpus's
+The result is a table, which the corpus `table` reads. Recognized text has the recognizer's name in `text_by`; the corpus's
 own text is kept, with "" there, unless everything is transcribed again. An interrupted run resumes: until the table is
 written, its transcripts are kept, a line each, in `NAME.partial.jsonl` beside it.
 
@@ -108,11 +108,11 @@ class Transcription:
     utterances: int
     given: int
     """Utterances with text from the corpus, or from an earlier recognizer, which is kept."""
-    recognised: int
+    recognized: int
     resumed: int
-    """Recognised utterances from an interrupted run."""
+    """Recognized utterances from an interrupted run."""
     wordless: int
-    """Recognised utterances in which no word was found."""
+    """Recognized utterances in which no word was found."""
 
 
 def transcribe(

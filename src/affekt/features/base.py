@@ -25,7 +25,7 @@ class Feature(nn.Module):
     version: ClassVar[int] = 1
     """To be raised when a change of the code changes the output: stored features are then computed again."""
     notice: ClassVar[Path | None] = None
-    """A licence that must be distributed with the weights."""
+    """A license that must be distributed with the weights."""
     fixed: ClassVar[frozenset[str]] = frozenset()
     """Names of parameters that stay frozen when the feature is fine-tuned."""
     input: ClassVar[Literal["audio", "text"]] = "audio"

@@ -2,7 +2,7 @@
 
 The paper's network with 1024 channels and SpeechBrain's parameter names, so SpeechBrain's checkpoint, trained on VoxCeleb,
 can be loaded unchanged. The input is that of the checkpoint's training: 80 mel filters in decibels, minus their mean over
-the utterance. The whole utterance is used, neither cropped nor repeated, and the vector is not normalised.
+the utterance. The whole utterance is used, neither cropped nor repeated, and the vector is not normalized.
 
 Padding changes nothing: convolutions see an utterance's last frames reflected at its end, not the padding.
 """
@@ -74,7 +74,7 @@ class DecibelMel(nn.Module):
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch mels frames"]:
         """Compute the spectrum. `lengths` in samples, beyond which samples must be zero; later frames are zero as well."""
-        # Frame i is centred on sample i * 160; the waveform is padded with zeros at both ends.
+        # Frame i is centered on sample i * 160; the waveform is padded with zeros at both ends.
         padded = F.pad(waveform, (WINDOW // 2, WINDOW // 2)).unsqueeze(1)
         real, imaginary = F.conv1d(padded, self.basis, stride=HOP).chunk(2, dim=1)
         decibels = 10 * (self.mel @ (real.square() + imaginary.square())).clamp(min=FLOOR).log10()
@@ -95,8 +95,8 @@ def frames(lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
 def htk_mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels bins"]:
     """Return triangular filters of height 1, equally spaced on HTK's mel scale, as in SpeechBrain.
 
-    Both sides of a triangle are as wide as the distance to the centre below, so the upper side is steeper than the lower
-    side of the next triangle, and neighbouring filters do not sum to one.
+    Both sides of a triangle are as wide as the distance to the center below, so the upper side is steeper than the lower
+    side of the next triangle, and neighboring filters do not sum to one.
     """
     points = np.linspace(0, 2595 * np.log10(1 + sample_rate / 2 / 700), mels + 2)
     hertz = 700 * (10 ** (points / 2595) - 1)
@@ -140,7 +140,7 @@ class Conv(nn.Module):
 
 
 class Norm(nn.Module):
-    """Batch normalisation, nested as in SpeechBrain's parameter names."""
+    """Batch normalization, nested as in SpeechBrain's parameter names."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -2,8 +2,8 @@
 
 Both start with a Fourier transform as long as the window, without pre-emphasis and dither. Every frame lies within its
 utterance: frame i begins at sample i * hop, and n samples have 1 + (n - window) // hop frames. So nothing is made up at
-the edges, and no frame contains a batch's padding. (Log-mel, which is Whisper's, centres its frames.) With `centred`,
-frames are librosa's: frame i is centred on sample i * hop, the waveform is padded with zeros, and there are 1 + n // hop
+the edges, and no frame contains a batch's padding. (Log-mel, which is Whisper's, centres its frames.) With `centered`,
+frames are librosa's: frame i is centered on sample i * hop, the waveform is padded with zeros, and there are 1 + n // hop
 frames. With `scale = "db"`, the logarithm is librosa's too, which is limited to 80 dB below the utterance's maximum.
 
 `EMOTIONNAS` and `MCSAN` are the settings of two papers: a spectrogram of 140 x 140 (arXiv 2203.13617 v1, section 3.2) and
@@ -12,9 +12,10 @@ frames. With `scale = "db"`, the logarithm is librosa's too, which is limited to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -62,8 +63,8 @@ class SpectrogramConfig:
     """Number of frequencies from 0 Hz upwards, `1 / window` Hz apart; None for all."""
     scale: Literal["log", "db"] = "log"
     """The natural logarithm, or decibels with a range of 80 dB."""
-    centred: bool = False
-    """If true, frames are centred on every hop, with zero padding, instead of lying within the utterance."""
+    centered: bool = False
+    """If true, frames are centered on every hop, with zero padding, instead of lying within the utterance."""
     seconds: float | None = None
     """Length to which every utterance is cut or padded with zeros, in seconds; None to keep the utterance's length."""
     frames: int | None = None
@@ -73,6 +74,8 @@ class SpectrogramConfig:
 
     With "adaptive", all frames are averaged into `frames` means; a frame across a boundary counts on both sides.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {"centred": "centered"}
 
     def __post_init__(self) -> None:
         size = samples("window", self.window)
@@ -107,7 +110,7 @@ class SpectrogramConfig:
         """Return the number of frames of `seconds`, before pooling."""
         window, hop = samples("window", self.window), samples("hop", self.hop)
         assert self.seconds is not None
-        return 1 + (round(self.seconds * SAMPLE_RATE) + (window if self.centred else 0) - window) // hop
+        return 1 + (round(self.seconds * SAMPLE_RATE) + (window if self.centered else 0) - window) // hop
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,10 @@ class MFCCConfig:
     """Shape of the window."""
     scale: Literal["log", "db"] = "log"
     """Scale of the mel spectrum: the natural logarithm, or decibels with a range of 80 dB."""
-    centred: bool = False
-    """If true, frames are centred on every hop, with zero padding, instead of lying within the utterance."""
+    centered: bool = False
+    """If true, frames are centered on every hop, with zero padding, instead of lying within the utterance."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"centred": "centered"}
 
     def __post_init__(self) -> None:
         if not 0 < self.coefficients <= self.mels:
@@ -143,7 +148,7 @@ class MFCCConfig:
 
     def spectrum(self) -> SpectrogramConfig:
         """Return the settings of the underlying spectrogram."""
-        return SpectrogramConfig(self.window, self.hop, self.taper, scale=self.scale, centred=self.centred)
+        return SpectrogramConfig(self.window, self.hop, self.taper, scale=self.scale, centered=self.centered)
 
 
 # The paper does not state which 140 frequencies of a 25 ms window it uses: here those from 0 to 5.6 kHz; nor the scale, here
@@ -152,7 +157,7 @@ EMOTIONNAS = SpectrogramConfig(
     window=0.025, hop=0.011, taper="hamming", bins=140, scale="db", seconds=8.0, frames=140, pool=5
 )
 # The paper does not name a library: here librosa's definition and its 128 mels. Its model takes the first 1000 frames, 10 s.
-MCSAN = MFCCConfig(coefficients=40, mels=128, window=0.025, hop=0.010, scale="db", centred=True)
+MCSAN = MFCCConfig(coefficients=40, mels=128, window=0.025, hop=0.010, scale="db", centered=True)
 
 
 class PowerSpectrum(nn.Module):
@@ -163,7 +168,7 @@ class PowerSpectrum(nn.Module):
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
         self.window, self.hop = samples("window", config.window), samples("hop", config.hop)
-        self.padding = self.window // 2 if config.centred else 0  # samples at the beginning and at the end
+        self.padding = self.window // 2 if config.centered else 0  # samples at the beginning and at the end
         self.bins = config.bins or self.window // 2 + 1
         basis = tapered_fourier_basis(self.window, self.bins, TAPERS[config.taper])
         self.register_buffer("basis", basis, persistent=False)
@@ -257,7 +262,7 @@ def to_decibels(
 
 
 def pooling_matrix(config: SpectrogramConfig) -> Float[Tensor, "frames total"]:
-    """Return a matrix whose rows average neighbouring frames of `config.seconds`."""
+    """Return a matrix whose rows average neighboring frames of `config.seconds`."""
     total = config.num_frames()
     if config.pool == "adaptive":
         num_means = config.frames or total

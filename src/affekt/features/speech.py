@@ -31,8 +31,10 @@ WINDOW = 30 * SAMPLE_RATE  # samples of Whisper's input
 class WaveEncoderConfig(EncoderConfig):
     """The settings of an encoder of the wav2vec 2.0 family."""
 
-    normalise: bool | None = None
-    """If true, each waveform is normalised to mean 0 and standard deviation 1. None: as in preprocessor_config.json."""
+    normalize: bool | None = None
+    """If true, each waveform is normalized to mean 0 and standard deviation 1. None: as in preprocessor_config.json."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"normalise": "normalize"}
 
 
 class SpeechEncoder(Encoder):
@@ -59,14 +61,14 @@ class WaveEncoder(SpeechEncoder):
         config = super()._complete(config, checkpoint)
         # An adapter follows the last block, so it is not needed.
         config = replace(config, architecture={**config.architecture, "add_adapter": False})
-        if config.normalise is not None:
+        if config.normalize is not None:
             return config
         stored = checkpoint.preprocessing()
         if stored.get("sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
             raise BadConfig(
                 f"{checkpoint.source} has a sample rate of {stored['sampling_rate']} Hz; expected {SAMPLE_RATE}"
             )
-        return replace(config, normalise=bool(stored.get("do_normalize", True)))  # transformers' default is true
+        return replace(config, normalize=bool(stored.get("do_normalize", True)))  # transformers' default is true
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
         """Compute the states; `lengths` in samples if the waveforms are padded (with zeros). Frame counts: see `frames`."""
@@ -91,18 +93,18 @@ class WaveEncoder(SpeechEncoder):
 
     def _states(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
         mask = None if lengths is None else frame_mask(lengths, waveform.shape[1])
-        if self.config.normalise:
-            waveform = normalise(waveform, mask)
+        if self.config.normalize:
+            waveform = normalize(waveform, mask)
         states = self._hidden_states(waveform, attention_mask=None if mask is None else mask.long())
         return torch.cat([states[block] for block in self.blocks], dim=2)
 
 
-def normalise(waveform: Float[Tensor, "batch samples"], mask: Tensor | None) -> Float[Tensor, "batch samples"]:
-    """Normalise each waveform to mean 0 and standard deviation 1 over its own samples, as transformers does."""
+def normalize(waveform: Float[Tensor, "batch samples"], mask: Tensor | None) -> Float[Tensor, "batch samples"]:
+    """Normalize each waveform to mean 0 and standard deviation 1 over its own samples, as transformers does."""
     real = torch.ones_like(waveform) if mask is None else mask.to(waveform.dtype)
     count = real.sum(dim=1, keepdim=True)
-    centred = (waveform - (waveform * real).sum(dim=1, keepdim=True) / count) * real
-    return centred / (centred.square().sum(dim=1, keepdim=True) / count + 1e-7).sqrt()
+    centered = (waveform - (waveform * real).sum(dim=1, keepdim=True) / count) * real
+    return centered / (centered.square().sum(dim=1, keepdim=True) / count + 1e-7).sqrt()
 
 
 class HuBERT(WaveEncoder):

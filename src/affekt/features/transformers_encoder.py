@@ -71,8 +71,8 @@ class Checkpoint:
 
         if self.local and not list(Path(self.source).glob("p*processor_config.json")):
             raise BadConfig(
-                f"{self.source} has no preprocessor_config.json, which states whether waveforms are normalised: "
-                "add it, or set normalise = true or false"
+                f"{self.source} has no preprocessor_config.json, which states whether waveforms are normalized: "
+                "add it, or set normalize = true or false"
             )
         with self._translate_errors("preprocessor_config.json"):
             stored: dict[str, Any] = FeatureExtractionMixin.get_feature_extractor_dict(self.source, **self._location())[

@@ -2,7 +2,7 @@
 
 The encoder computes a latent frame from 465 samples (29 ms) every 10 ms; the aggregator computes a context frame from a
 latent frame and the 78 before it (0.81 s in the large network, which is the default). The implementation is our own, with
-fairseq's parameter names; `affekt convert` converts fairseq's checkpoints. The waveform is not normalised.
+fairseq's parameter names; `affekt convert` converts fairseq's checkpoints. The waveform is not normalized.
 
 wav2vec 2.0 is another network: `affekt.features.speech`.
 """
@@ -195,9 +195,9 @@ class Norm(nn.Module):
             return nn.functional.group_norm(values, 1, self.weight, self.bias, EPSILON)
         real = mask.unsqueeze(1).to(values.dtype)
         count = real.sum(dim=(1, 2), keepdim=True) * values.shape[1]
-        centred = values - (values * real).sum(dim=(1, 2), keepdim=True) / count
-        variance = (centred.square() * real).sum(dim=(1, 2), keepdim=True) / count
-        values = centred * (variance + EPSILON).rsqrt()
+        centered = values - (values * real).sum(dim=(1, 2), keepdim=True) / count
+        variance = (centered.square() * real).sum(dim=(1, 2), keepdim=True) / count
+        values = centered * (variance + EPSILON).rsqrt()
         return values if self.weight is None else values * self.weight[:, None] + self.bias[:, None]  # type: ignore[index]
 
 

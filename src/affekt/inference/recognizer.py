@@ -23,7 +23,7 @@ STEP = 2.0**-15
 
 
 class Recognizer:
-    """Recognises the emotion in speech.
+    """Recognizes the emotion in speech.
 
     >>> recognizer = Recognizer.load()
     >>> row = recognizer("hello.wav")
@@ -58,14 +58,14 @@ class Recognizer:
     def __call__(self, source: Source, sample_rate: int | None = None) -> Row:
         """Recognize one source and return its row.
 
-        A source longer than 30 s is read and recognised in windows of 5 to 10 s, in bounded memory.
+        A source longer than 30 s is read and recognized in windows of 5 to 10 s, in bounded memory.
 
         Args:
             source: a path, bytes, a binary file object, or an array.
             sample_rate: the array's rate in Hz.
 
         Raises:
-            BadAudio: the source cannot be recognised (codes: `affekt.audio.read.CODES`).
+            BadAudio: the source cannot be recognized (codes: `affekt.audio.read.CODES`).
             MissingExtra: its format needs an optional dependency.
         """
         name, rows, total = name_of(source), [], 0
@@ -75,7 +75,7 @@ class Recognizer:
         return rows[0] if len(rows) == 1 else self._aggregate(name, total, rows)
 
     def rows(self, sources: Iterable[Source]) -> Iterator[Row]:
-        """Yield a row for each source, in order; one that cannot be recognised gives a row of status "error"."""
+        """Yield a row for each source, in order; one that cannot be recognized gives a row of status "error"."""
         if isinstance(sources, str | bytes | PathLike):
             raise TypeError(f"rows expects a list of sources; for a single one, call recognizer({sources!r})")
         for source in sources:

@@ -190,7 +190,7 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
     import pyarrow.parquet
 
     emotions = next((list(row.probabilities) for row in rows if row.probabilities), [])
-    # Parquet has no struct without fields: if no file was recognised, the column has type null.
+    # Parquet has no struct without fields: if no file was recognized, the column has type null.
     probabilities = pa.struct([(name, pa.float64()) for name in emotions]) if emotions else pa.null()
     plain = [
         ("schema", pa.int64()),

@@ -22,7 +22,7 @@ class Row(dict[str, Any]):
     """One result: a dict, so that it can be written as JSON directly, whose fields are also attributes."""
 
     resumed = False
-    """True if the row was read from a results file instead of being recognised. It is not part of the dict."""
+    """True if the row was read from a results file instead of being recognized. It is not part of the dict."""
 
     @classmethod
     def read(cls, record: Any) -> Row:

@@ -103,7 +103,7 @@ class RandomHoldOut(Protocol):
 class Official(Protocol):
     """The corpus's own split, such as MELD's train, dev and test; all papers on MELD use it.
 
-    Other usual names of the three subsets are recognised; any other name is a subset of its own.
+    Other usual names of the three subsets are recognized; any other name is a subset of its own.
     """
 
     title: ClassVar[str] = "official split"

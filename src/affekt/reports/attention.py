@@ -16,7 +16,7 @@ from affekt.extras import need
 
 INCHES_PER_WORD = 0.26
 COLORMAP = "Blues"
-"""For the weights; the two colours below do not occur in it."""
+"""For the weights; the two colors below do not occur in it."""
 KEPT = "#d95f02"
 """For the bars over the keys that are kept."""
 DROPPED = "#e4e4e4"

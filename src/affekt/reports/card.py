@@ -32,11 +32,11 @@ One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 
 {recalls}
 {probes}
-## Data and licences
+## Data and licenses
 
 {data}
 
-{encoder}Everything else in this bundle is under affekt's MIT licence.
+{encoder}Everything else in this bundle is under affekt's MIT license.
 {alterations}
 ## Limits
 
@@ -45,7 +45,7 @@ One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 ## How it was made
 
 {command}; config.toml has every setting.
-{optimisation}
+{optimization}
 {members}, seed {seed}, {epochs}, {utterances} utterances; the weights were rounded to 16 bits before scoring.
 Training is bit-identical on the same type of machine with the same number of threads. Here: {processor}, {threads},
 torch {torch}, Python {python}. Probabilities from ONNX and torch agree to {agreement:.0e}.
@@ -65,7 +65,7 @@ classifies correctly; p is from McNemar's exact two-sided test of these counts, 
 
 WHISPER = """\
 The encoder is from Whisper ({weights}front end, convolutions and the first {blocks} blocks, {state}), copyright OpenAI,
-under the MIT licence; see LICENSE.whisper beside this card.
+under the MIT license; see LICENSE.whisper beside this card.
 """
 
 LANGUAGES = {"de": "German", "en": "English"}
@@ -96,7 +96,7 @@ def card(bundle: Bundle) -> str:
         alterations=alterations,
         limits="\n".join(f"- {limit}" for limit in _limits(scores, bundle.emotions, config.get("lengths", {}))),
         command=_command(config),
-        optimisation=_optimisation(recipe),
+        optimization=_optimization(recipe),
         members=f"{config['members']} models, their probabilities averaged" if config["members"] > 1 else "One model",
         seed=recipe["seed"],
         epochs=_epochs(config),
@@ -219,9 +219,9 @@ def _data(entry: dict[str, Any]) -> str:
     """Return a line on a corpus in the training set of this model or of the one that it was fine-tuned from."""
     source = f" ({entry['source']})" if entry["source"] else ""
     speakers = f" of {_count_speakers(entry['speakers'])}" if entry["speakers"] else ""
-    licence = f" {entry['licence']}." if entry["licence"] else " Your own data, under your own licence."
+    license = f" {entry['license']}." if entry["license"] else " Your own data, under your own license."
     by = f", used by {entry['by']}, from which this model was fine-tuned" if entry["by"] else ""
-    return f"- {_title(entry)}{source}: {entry['utterances']} training utterances{speakers}{by}.{licence}"
+    return f"- {_title(entry)}{source}: {entry['utterances']} training utterances{speakers}{by}.{license}"
 
 
 def _encoder(config: dict[str, Any]) -> str:
@@ -297,7 +297,7 @@ def _epochs(config: dict[str, Any]) -> str:
     return f"epoch {', '.join(map(str, selected))} of {total}"
 
 
-def _optimisation(recipe: dict[str, Any]) -> str:
+def _optimization(recipe: dict[str, Any]) -> str:
     training = recipe["training"]
     settings = {name: value for name, value in training["strategy"].items() if value and name != "name"}
     if training["tune"] == "head":

@@ -72,7 +72,7 @@ def _negative_loss(labels: NDArray[np.int64], probabilities: NDArray[np.float32]
 
 
 SELECTION_METRICS: dict[Rule, Metric] = {"validation-wf1": _wf1, "validation-loss": _negative_loss}
-"""The score that a rule maximises; UA for all others."""
+"""The score that a rule maximizes; UA for all others."""
 
 
 def out_of_patience(run: Run, patience: int) -> bool:

@@ -267,7 +267,7 @@ class ArchitectureSearch:
 
 
 def _descend(optimizer: torch.optim.Optimizer, leaves: Tensors, gradients: Tensors, clip: float = 0.0) -> None:
-    """A step of an optimiser by gradients that are not in its tensors, and will not be afterwards."""
+    """A step of an optimizer by gradients that are not in its tensors, and will not be afterwards."""
     for name, leaf in leaves.items():
         leaf.grad = gradients[name]
     if clip:

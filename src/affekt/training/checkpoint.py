@@ -35,7 +35,7 @@ def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu().contiguous().clone()  # shared storage is refused by safetensors
         return {"tensor": name}
-    if isinstance(value, dict):  # as pairs: an optimiser's keys are numbers, which JSON's are not
+    if isinstance(value, dict):  # as pairs: an optimizer's keys are numbers, which JSON's are not
         return {"dict": [[key, _flatten(entry, f"{name}/{key}", tensors)] for key, entry in value.items()]}
     if isinstance(value, list | tuple):
         return {"list": [_flatten(entry, f"{name}/{index}", tensors) for index, entry in enumerate(value)]}

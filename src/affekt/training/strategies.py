@@ -1,7 +1,7 @@
 """The ways to train a model: the contract of a strategy, and the registry from which a recipe chooses one by its name.
 
-The loop knows epochs, the order of utterances, records and resumption; a strategy knows networks, optimisers and losses.
-One that alternates two optimisers, such as an architecture search, therefore needs no loop of its own.
+The loop knows epochs, the order of utterances, records and resumption; a strategy knows networks, optimizers and losses.
+One that alternates two optimizers, such as an architecture search, therefore needs no loop of its own.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Supervised:
         masking: Masking | None = None,
         counts: Sequence[int] | None = None,
     ) -> None:
-        """Set up the optimiser.
+        """Set up the optimizer.
 
         Args:
             model: The model.

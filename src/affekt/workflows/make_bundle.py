@@ -228,7 +228,7 @@ class CorpusEntry:
     corpus: str
     title: str
     note: str
-    licence: str
+    license: str
     source: str
     alteration: str
     utterances: int
@@ -274,7 +274,7 @@ def describe(
     """Score the bundle's ONNX file and the probes on the test subset, and describe what it was trained on."""
     keys = split.subsets["test"]
     utterances, labels = data.select(keys), data.label_indices(keys)
-    logger.info("recognising the %d utterances of the test subset", len(utterances))
+    logger.info("recognizing the %d utterances of the test subset", len(utterances))
     predictions = predict_onnx(bundle, utterances)
     probes = {probe.name: _probe_predictions(plan, probe, data, split, progress) for probe in plan.recipe.probes}
     corpora = np.array([utterance.corpus for utterance in utterances])
@@ -336,8 +336,8 @@ def trained_on(plan: Plan, data: TrainingData, split: Split) -> list[CorpusEntry
                 corpus=source.id,
                 title=source.title,
                 note=source.note,
-                licence=source.corpus.licence,
-                source=source.corpus.source if source.corpus.licence else "",
+                license=source.corpus.license,
+                source=source.corpus.source if source.corpus.license else "",
                 alteration=source.corpus.alteration if source.note else "",
                 utterances=len(utterances),
                 speakers=len(set(speakers)) if speakers else None,

@@ -140,13 +140,11 @@ def rename_keys(kind: Any, data: Any) -> Any:
 
 def _merge_features(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration with [encoder] and [streams.NAME] as [features.NAME], in their place."""
-    if not {"encoder", "streams"} & set(config):
-        return dict(config)
     speech = {"speech": config["encoder"]} if config.get("encoder") else {}
-    sections = {**speech, **config.get("streams", {})}
+    sections = {**speech, **config.get("streams", config.get("features", {}))}
     merged: dict[str, Any] = {}
     for key, value in config.items():
-        if key in ("encoder", "streams"):
+        if key in ("encoder", "streams", "features"):
             merged["features"] = {stream: _rename_named(features, section) for stream, section in sections.items()}
         else:
             merged[key] = value
@@ -181,8 +179,9 @@ def _rewrite_card(folder: Path, old_id: str) -> list[Path]:
         return []
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     for entry in [*results.get("scores", {}).values(), *results.get("data", [])]:
-        if "people" in entry:
-            entry["speakers"] = entry.pop("people")
+        for old, current in {"people": "speakers", "licence": "license"}.items():
+            if old in entry:
+                entry[current] = entry.pop(old)
     if results.get("model") == old_id:
         results["model"] = bundle.id
         atomic_write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")

@@ -22,7 +22,7 @@ def recognize_files(
 ) -> Generator[Row, None, None]:
     """Recognize files one after another and yield a row for each; a file that fails gives a row of status "error".
 
-    With `output`, rows are also written to a file. Files already in it are not recognised again, and their rows have
+    With `output`, rows are also written to a file. Files already in it are not recognized again, and their rows have
     `resumed` set; failed ones are retried. The file is complete once the iterator is exhausted; where iteration stops
     early, the next call continues.
 

@@ -18,7 +18,7 @@ NAMES = {
 
 
 class Weights:
-    """The weights below a prefix; `training` says whose statistics a normalisation takes."""
+    """The weights below a prefix; `training` says whose statistics a normalization takes."""
 
     def __init__(self, tensors, prefix="", training=False):
         self.tensors, self.prefix, self.training = tensors, prefix, training
@@ -66,7 +66,7 @@ def convolved(image, weight, stride=1, padding=0, dilation=1, depthwise=False):
     return outputs
 
 
-def normalised(image, weights):
+def normalized(image, weights):
     outputs = []
     for number, channel in enumerate(image):
         if weights.training:
@@ -100,13 +100,13 @@ def halved(image, weights):
     image = rectified(image)
     shifted = [channel[:, 1:, 1:] for channel in image]
     parts = convolved(image, weights["even.weight"], stride=2) + convolved(shifted, weights["odd.weight"], stride=2)
-    return normalised(parts, weights.below("norm"))
+    return normalized(parts, weights.below("norm"))
 
 
 def separated(image, weights, first, size, stride, dilation):
     padding = dilation * (size // 2)
     image = convolved(rectified(image), weights[f"{first}.weight"], stride, padding, dilation, depthwise=True)
-    return normalised(convolved(image, weights[f"{first + 1}.weight"]), weights.below(first + 2))
+    return normalized(convolved(image, weights[f"{first + 1}.weight"]), weights.below(first + 2))
 
 
 def operated(name, image, weights, stride, searched):
@@ -114,7 +114,7 @@ def operated(name, image, weights, stride, searched):
         return [torch.zeros_like(channel[:, ::stride, ::stride]) for channel in image]
     if name.endswith("pool"):
         result = pooled(image, name, stride)
-        return normalised(result, weights.below(1)) if searched else result
+        return normalized(result, weights.below(1)) if searched else result
     if name == "skip":
         return image if stride == 1 else halved(image, weights)
     size = int(name[-1])
@@ -164,7 +164,7 @@ def mixed(image, weights, alpha, stride, edge, edges):
 
 
 def prepared(image, weights):
-    return normalised(convolved(rectified(image), weights["1.weight"]), weights.below(2))
+    return normalized(convolved(rectified(image), weights["1.weight"]), weights.below(2))
 
 
 def cell(first, second, weights, *, reduction, after_reduction, nodes, alpha=None, genes=None):
@@ -196,7 +196,7 @@ def logits(tensors, values, mask, *, cells, nodes, frames, masked, genes=None, t
         height, width = picture.shape[1] // shrink, picture.shape[2] // shrink
         squares = [picture[:, i::shrink, j::shrink][:, :height, :width] for i in range(shrink) for j in range(shrink)]
         picture = sum(squares) / shrink**2
-    stem = normalised(convolved([picture] * channels, weights["stem.0.weight"], padding=1), weights.below("stem", 1))
+    stem = normalized(convolved([picture] * channels, weights["stem.0.weight"], padding=1), weights.below("stem", 1))
     outputs, reductions = [stem, stem], (cells // 3, 2 * cells // 3)
     for index in range(cells):
         kind = "reduce" if index in reductions else "normal"

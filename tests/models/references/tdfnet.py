@@ -202,9 +202,9 @@ def linear(w, name, x):
 
 
 def norm(w, name, x):
-    centred = x - x.sum() / len(x)
-    deviation = torch.sqrt((centred * centred).sum() / len(x) + 1e-5)
-    return w[f"{name}.weight"] * centred / deviation + w[f"{name}.bias"]
+    centered = x - x.sum() / len(x)
+    deviation = torch.sqrt((centered * centered).sum() / len(x) + 1e-5)
+    return w[f"{name}.weight"] * centered / deviation + w[f"{name}.bias"]
 
 
 def gelu(x):

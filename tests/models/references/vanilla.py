@@ -112,7 +112,7 @@ def attend(settings, query, keys, values):
 
 
 def normed(weights, settings, prefix, frames):
-    """Normalise each frame, or all frames as one map."""
+    """Normalize each frame, or all frames as one map."""
     weight, bias = weights.get(prefix + "weight"), weights.get(prefix + "bias")
     if settings.norm == "map":
         return list(layer_norm(torch.stack(frames), weight, bias))
@@ -120,8 +120,8 @@ def normed(weights, settings, prefix, frames):
 
 
 def layer_norm(x, weight, bias):
-    centred = x - x.sum() / x.numel()
-    x = centred / ((centred**2).sum() / x.numel() + 1e-5).sqrt()
+    centered = x - x.sum() / x.numel()
+    x = centered / ((centered**2).sum() / x.numel() + 1e-5).sqrt()
     return x if weight is None else x * weight + bias
 
 

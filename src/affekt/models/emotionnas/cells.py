@@ -30,9 +30,9 @@ def edges_from(source: int, nodes: int) -> list[int]:
 class Architecture(nn.Module):
     """The architecture weights alpha, before their softmax: `normal` and `reduce`, (edges, operations) each.
 
-    They are buffers with a gradient, not parameters: `parameters()` holds the network weights, which another optimiser
+    They are buffers with a gradient, not parameters: `parameters()` holds the network weights, which another optimizer
     trains on other data and which the paper counts. As buffers they are saved, loaded and moved with the network. They stay
-    the same tensors when moved, so that an optimiser that holds them remains valid.
+    the same tensors when moved, so that an optimizer that holds them remains valid.
     """
 
     normal: Tensor

@@ -35,7 +35,7 @@ class DecisionFusion(EmotionModel):
 
     Submodules: `spectrogram` and `recurrent`, the branches; `perceptron` (linear layers at 0, 3, 6), which takes the
     spectrogram branch's probabilities and then the recurrent one's. Frozen branches stay as they are in every way: they
-    take no gradient, and are not put into training either, so that their normalisations' statistics do not move.
+    take no gradient, and are not put into training either, so that their normalizations' statistics do not move.
     """
 
     Config = FusionConfig

@@ -154,7 +154,7 @@ def _random_genes(generator: np.random.Generator, nodes: int) -> Genes:
     return tuple(genes)
 
 
-def discretise(alphas: Mapping[str, Float[Tensor, "edges operations"]]) -> Genotype:
+def discretize(alphas: Mapping[str, Float[Tensor, "edges operations"]]) -> Genotype:
     """Return the genotype that the architecture weights select at the end of a search.
 
     Each node keeps its two strongest edges, the strongest first, and on each the strongest operation. The strength of an

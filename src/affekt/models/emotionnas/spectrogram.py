@@ -18,7 +18,7 @@ from affekt.errors import BadConfig
 from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
 from affekt.models.emotionnas.cells import Architecture, DerivedCell, SearchCell
 from affekt.models.emotionnas.convolutions import channels_last
-from affekt.models.emotionnas.genotypes import Genotype, discretise, get_genotype
+from affekt.models.emotionnas.genotypes import Genotype, discretize, get_genotype
 from affekt.models.emotionnas.mixed_ops import ActiveOps
 from affekt.models.emotionnas.operations import Image
 from affekt.models.layers import StreamInput
@@ -133,13 +133,13 @@ class SpectrogramBranch(EmotionModel):
     def alphas(self) -> dict[str, Float[Tensor, "edges operations"]]:
         """Return the architecture weights by kind of cell: leaves with a gradient; none in a derived network.
 
-        `model.zero_grad()` does not clear their gradients; their own optimiser does.
+        `model.zero_grad()` does not clear their gradients; their own optimizer does.
         """
         return {} if self.architecture is None else dict(self.architecture.named_buffers())
 
     def genotype(self) -> Genotype:
         """Return the genotype of a derived network, or the one that the architecture weights select now."""
-        return self.derived or discretise(self.alphas())
+        return self.derived or discretize(self.alphas())
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self.input.set_statistics(*statistics["spectrogram"])

@@ -64,7 +64,7 @@ class KeySparseAttention(nn.Module):
         self.heads, self.fraction, self.dropout = heads, fraction, dropout
         self.scale = (dim // heads if scale == "head" else dim) ** -0.5
 
-    def initialise(self, *, stacked: bool) -> None:
+    def initialize(self, *, stacked: bool) -> None:
         """Draw Xavier's uniform weights; `stacked`: with the limits of one matrix for all three, as the authors do."""
         for projection in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(projection.weight, gain=0.5**0.5 if stacked else 1.0)
@@ -257,7 +257,7 @@ class Stack(nn.Module):
             self.key_positions = Positions(config, key_width)
         self.layers = nn.ModuleList(StackLayer(config, width, feedforward, key_width, sparse) for _ in range(layers))
         for layer in self.layers:
-            layer.attention.initialise(stacked=key_width is None)  # type: ignore[union-attr, operator]
+            layer.attention.initialize(stacked=key_width is None)  # type: ignore[union-attr, operator]
 
     def forward(
         self,

@@ -72,7 +72,7 @@ class KSTransformerConfig(StackConfig):
     """Widths of the classifier's hidden layers; None is a half and a quarter: 1536 -> 768 -> 384."""
     classifier_dropout: float = 0.5
     input_norm: Literal["none", "standard"] = "none"
-    """Normalisation of the features; see `StreamInput`. Ours."""
+    """Normalization of the features; see `StreamInput`. Ours."""
     speech_stride: int = 1
     """Input frames that are averaged into one; `speech_frames` counts the averages. Ours."""
 
@@ -197,7 +197,7 @@ class KSTransformer(EmotionModel):
         self.pooling = Pooling("mean")
         hidden = (width // 2, width // 4) if config.hidden is None else config.hidden
         self.classifier = Classifier(width, num_emotions, hidden=hidden, dropout=config.classifier_dropout)
-        self._initialise()
+        self._initialize()
 
     def _stacks(self, layers: int, *, sparse: bool) -> nn.ModuleDict:
         def stack(stream: str) -> Stack:
@@ -206,17 +206,17 @@ class KSTransformer(EmotionModel):
 
         return nn.ModuleDict({stream: stack(stream) for stream in self.streams})
 
-    def _initialise(self) -> None:
-        """Draw Xavier's uniform weights, with torch's usual biases, as the authors' code does; attention initialises its
+    def _initialize(self) -> None:
+        """Draw Xavier's uniform weights, with torch's usual biases, as the authors' code does; attention initializes its
         own."""
-        initialised = {
+        initialized = {
             layer
             for attention in self.modules()
             if isinstance(attention, KeySparseAttention)
             for layer in (attention.query, attention.key, attention.value)
         }
         for module in self.modules():
-            if isinstance(module, nn.Linear) and module not in initialised:
+            if isinstance(module, nn.Linear) and module not in initialized:
                 nn.init.xavier_uniform_(module.weight)
 
     @classmethod

@@ -25,7 +25,7 @@ class StreamInput(nn.Module):
         mix: "concat": one linear layer takes all states; "learned": it takes their softmax-weighted sum.
         norm: "layer": a LayerNorm over each state; "standard": each feature minus its mean and divided by its standard
             deviation over the training set, which `set_statistics` stores. Some features of an encoder are many times as
-            large as others. A LayerNorm keeps these ratios, and an optimiser with equal steps for all weights then learns
+            large as others. A LayerNorm keeps these ratios, and an optimizer with equal steps for all weights then learns
             from the few large features only.
     """
 

@@ -74,7 +74,7 @@ class TransformerConfig:
     """Scores are divided by the root of this width. Eq. 1 has F, for one head; the vanilla Transformer has a head's width."""
     projection_bias: bool = True
     """Biases of query, key, value and W^O. Eq. 4 and the text have none; nn.Linear has one."""
-    initialisation: Literal["torch", "xavier"] = "torch"
+    initialization: Literal["torch", "xavier"] = "torch"
     """Not in the paper. "xavier": uniform, for the matrices of linear layers and convolutions only."""
     dropout: float = 0.1
     """On both residual branches. Not in the paper; the authors' group's default."""
@@ -95,7 +95,7 @@ class TransformerConfig:
     positions: Literal["none", "sinusoids"] = "none"
     """The paper has none: "pooling keeps the timing"; a learned table would show in Table 2."""
     input_norm: Literal["none", "layer", "standard"] = "none"
-    """Normalisation of the features, before the first block; see `StreamInput`."""
+    """Normalization of the features, before the first block; see `StreamInput`."""
     num_states: int = 1
     """Hidden states of the encoder that the features hold, concatenated."""
     input_mix: Literal["concat", "learned"] = "concat"
@@ -103,7 +103,7 @@ class TransformerConfig:
     stride: int = 1
     """Input frames that are averaged into one before anything else; `frames` counts the averages."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"input_parts": "num_states"}
+    renamed: ClassVar[Mapping[str, str]] = {"input_parts": "num_states", "initialisation": "initialization"}
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"pooling": {"mean+deviation": "mean+std"}}
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class TransformerConfig:
             raise BadConfig(f"heads = {self.heads} does not divide dim = {self.dim}")
         if self.norm == "map" and (self.frames == "any" or self.masked):
             raise BadConfig(
-                "norm = 'map' normalises frames and padding as one map of fixed size: "
+                "norm = 'map' normalizes frames and padding as one map of fixed size: "
                 "set frames to a number and masked = false, or norm = 'features'"
             )
 
@@ -179,7 +179,7 @@ class TemporalTransformer(EmotionModel):
             hidden=(config.dim // 2, config.dim // 4) if config.hidden is None else config.hidden,
             dropout=config.classifier_dropout,
         )
-        if config.initialisation == "xavier":
+        if config.initialization == "xavier":
             for layer in self.modules():
                 if isinstance(layer, nn.Linear | nn.Conv1d):
                     nn.init.xavier_uniform_(layer.weight)

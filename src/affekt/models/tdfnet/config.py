@@ -91,7 +91,7 @@ class TDFNetConfig:
     fused_dropout: float = 0.0
     """Dropout of the classifier's input. Ours."""
     input_norm: Literal["none", "standard"] = "none"
-    """Normalisation of the features, and of the speaker's vector; see `StreamInput`."""
+    """Normalization of the features, and of the speaker's vector; see `StreamInput`."""
 
     def __post_init__(self) -> None:
         check_sizes(self)

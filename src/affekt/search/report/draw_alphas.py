@@ -16,7 +16,7 @@ from affekt.extras import need
 from affekt.search.report.draw_cells import OPERATIONS
 from affekt.search.report.graph_layout import monotone
 
-# Colour and dash pattern of each operation, visible on white and on black. The second line of a family is dashed.
+# Color and dash pattern of each operation, visible on white and on black. The second line of a family is dashed.
 LINES: dict[str, tuple[str, tuple[int, ...]]] = {
     "none": ("#8b949e", (1, 3)),
     "max_pool_3x3": ("#d97706", ()),
@@ -53,7 +53,7 @@ def softmax_weights(log: Sequence[Mapping[str, Any]], kind: str) -> Weights:
 
 
 def draw_mean_weights(weights: Weights, title: str) -> str:
-    """Draw the mean over the edges of each operation's weight by epoch, labelled at the end of its line. Returns SVG."""
+    """Draw the mean over the edges of each operation's weight by epoch, labeled at the end of its line. Returns SVG."""
     mean = weights.mean(axis=1)
     highest, epochs = _ceiling(float(mean.max())), len(mean)
     with _figure(WIDTH, HEIGHT) as figure:
@@ -70,8 +70,8 @@ def draw_mean_weights(weights: Weights, title: str) -> str:
             _plot(axes, line, name, 2.0)
             # A thin line leads from the end of the curve to its label.
             end = (TOP + height - y) / height * highest
-            colour, right = LINES[name][0], WIDTH - LEFT - RIGHT
-            to_label = {"color": colour, "linewidth": 1.2, "clip_on": False, "transform": axes.transData}
+            color, right = LINES[name][0], WIDTH - LEFT - RIGHT
+            to_label = {"color": color, "linewidth": 1.2, "clip_on": False, "transform": axes.transData}
             unit = (max(epochs, 2) - 1) / right  # of the x axis, for one pixel
             last = max(epochs, 1)
             axes.plot([last + 2 * unit, last + 8 * unit, last + 18 * unit], [line[-1], end, end], **to_label)
@@ -103,9 +103,9 @@ def draw_edges(weights: Weights, genes: Sequence[Sequence[Any]], title: str) -> 
 def legend() -> str:
     """Return HTML with a sample of each operation's line."""
     return "".join(
-        f'<span class="key"><svg width="26" height="8" aria-hidden="true"><path d="M0 4H26" fill="none" stroke="{colour}" '
+        f'<span class="key"><svg width="26" height="8" aria-hidden="true"><path d="M0 4H26" fill="none" stroke="{color}" '
         f'stroke-width="2.5" stroke-dasharray="{" ".join(map(str, dashes)) or "none"}"/></svg>{name}</span>'
-        for name, (colour, dashes) in LINES.items()
+        for name, (color, dashes) in LINES.items()
     )
 
 
@@ -138,11 +138,11 @@ def _axes(figure: Any, left: float, top: float, width: float, height: float, epo
 
 
 def _plot(axes: Any, line: NDArray[np.float64], name: str, width: float) -> None:
-    colour, dashes = LINES[name]
+    color, dashes = LINES[name]
     # One epoch alone is drawn as a short dash.
     xs, ys = (np.arange(1, len(line) + 1), line) if len(line) > 1 else ([1, 1.03], [line[0], line[0]])
     style: Any = (0, tuple(dash / width for dash in dashes)) if dashes else "-"
-    axes.plot(xs, ys, color=colour, linewidth=width, linestyle=style, clip_on=False)
+    axes.plot(xs, ys, color=color, linewidth=width, linestyle=style, clip_on=False)
 
 
 def _svg(figure: Any, title: str) -> str:

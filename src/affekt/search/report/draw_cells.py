@@ -8,7 +8,7 @@ from typing import Any
 
 from affekt.search.report.graph_layout import Box, Picture, draw, stacked
 
-# Candidate operations in the order of the architecture weights, coloured by family; dark text is readable on them.
+# Candidate operations in the order of the architecture weights, colored by family; dark text is readable on them.
 OPERATIONS = {
     "none": "#d5d8dc",
     "max_pool_3x3": "#f9c784",

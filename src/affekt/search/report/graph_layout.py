@@ -51,7 +51,7 @@ class Layout:
 
     layers: list[list[str]]
     boxes: dict[str, Box | None]  # None: an edge that crosses the layer
-    links: list[tuple[str, str]]  # between neighbouring layers
+    links: list[tuple[str, str]]  # between neighboring layers
     chains: list[list[str]]  # each edge, from box to box
     x: dict[str, float] = field(default_factory=dict)  # the left side
     y: dict[str, float] = field(default_factory=dict)  # the middle
@@ -159,8 +159,8 @@ def _with_passing_edges(
 
 
 def _order(layout: Layout, fixed: Sequence[str]) -> None:
-    """Order each layer by the mean position of its neighbours, in sweeps; keep the order with the fewest crossings."""
-    before, after = _neighbours(layout.links)
+    """Order each layer by the mean position of its neighbors, in sweeps; keep the order with the fewest crossings."""
+    before, after = _neighbors(layout.links)
     best, fewest = [list(layer) for layer in layout.layers], _crossings(layout.layers, layout.links)
     for sweep in range(SWEEPS):
         forward = sweep % 2 == 0
@@ -176,7 +176,7 @@ def _order(layout: Layout, fixed: Sequence[str]) -> None:
     layout.layers[:] = best
 
 
-def _neighbours(links: Sequence[tuple[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _neighbors(links: Sequence[tuple[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     before: dict[str, list[str]] = {}
     after: dict[str, list[str]] = {}
     for source, target in links:
@@ -197,7 +197,7 @@ def _keep_order(layer: list[str], fixed: Sequence[str]) -> None:
 
 
 def _swap(layout: Layout, fixed: Sequence[str]) -> None:
-    """Swap neighbours if that reduces the crossings."""
+    """Swap neighbors if that reduces the crossings."""
     for layer in layout.layers:
         for n in range(len(layer) - 1):
             if layer[n] in fixed and layer[n + 1] in fixed:
@@ -217,14 +217,14 @@ def _crossings(layers: Sequence[Sequence[str]], links: Sequence[tuple[str, str]]
 
 
 def _place(layout: Layout) -> None:
-    """Put layers side by side, and within a layer each box as close as possible to the mean of its neighbours."""
+    """Put layers side by side, and within a layer each box as close as possible to the mean of its neighbors."""
     left = MARGIN
     for layer in layout.layers:
         width = max(map(layout.width_of, layer))
         layout.widths.append(width)
         layout.x.update({name: left + (width - layout.width_of(name)) / 2 for name in layer})
         left += width + GAP
-    before, after = _neighbours(layout.links)
+    before, after = _neighbors(layout.links)
     for layer in layout.layers:
         layout.y.update(zip(layer, _apart(layout, layer, [0.0] * len(layer)), strict=True))
     for sweep in range(SWEEPS):

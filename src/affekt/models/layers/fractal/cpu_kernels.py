@@ -2,7 +2,7 @@
 
 An utterance is processed in tiles of `factor**scales` frames, so that intermediate results stay in the CPU's cache: every
 element of query, key and value is read from memory once, and every element of the output is written once (the backward pass
-reads the inputs twice, the second time from the cache). Sums may be reordered, so that they can be vectorised; NaN stays NaN.
+reads the inputs twice, the second time from the cache). Sums may be reordered, so that they can be vectorized; NaN stays NaN.
 
 Arrays are rows of frames, (batch * frames, row); a stream's features begin at its first column, so the thirds of one fused
 projection need no copy. Windows are (factor, row) slices. Everything is in one file, because numba's cache on disk only
