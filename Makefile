@@ -1,20 +1,22 @@
-# make run    a virtual environment with the light core, then the main job on the spoken samples
-# make check  ruff, mypy and the fast tests: two minutes on two cores
-# make test   ruff, mypy and all tests: ten minutes on two cores
-# make golden the generated pages in tests/golden, written again
-# make coverage  all tests, and the part of the source that they reach
-# make docs   the documentation as a site, in site/; fails on a dead link or anchor
-# make bench  every pair side by side: recognizing, attention, models by length, export, training, recurrence, search
-# make extraction  how fast features are computed, beside the usual loop (needs AFFEKT_DATA and AFFEKT_MODELS)
-# make speakers    ECAPA's equal error rate over all pairs of EmoDB (likewise)
-# make recurrent  how fast a recurrent recipe is, beside the plain way and torch's own
-# make supernet   how fast the network of the search is, and what memory it takes, beside the plain way
-# make throughput  utterances per second in training, beside the state before fractal attention had kernels
-# make lengths  times of mstr and vanilla for 1 s to 20 min of speech, which make cost adds to its page (an hour, 16 GB)
-# make cost   what every model costs, into docs/cost.md
-# make shifts what the shipped model keeps in noise, rooms, bands and codecs (needs AFFEKT_DATA)
-# make results  train the recipes of the papers on CREMA-D and MELD, several seeds each, and search on CREMA-D and EmoDB, and write docs/results.md (five hours)
-# make model  train the shipped model again (needs AFFEKT_DATA and AFFEKT_MODELS)
+# make run         install the light core in a virtual environment and recognize the samples
+# make check       ruff, mypy and the fast tests: two minutes on two cores
+# make test        ruff, mypy and all tests: ten minutes on two cores
+# make golden      write the generated pages in tests/golden again
+# make coverage    all tests, with the percentage of the source code that they run
+# make docs        build the documentation site in site/; fails on a broken link or anchor
+# make bench       the benchmarks that need neither corpora nor a GPU
+# make extraction  benchmark: feature extraction beside a loop over files (needs AFFEKT_DATA and AFFEKT_MODELS)
+# make speakers    ECAPA's equal error rate over all pairs of EmoDB's utterances (needs AFFEKT_DATA and AFFEKT_MODELS)
+# make recurrent   benchmark: a recurrent cell beside a plain implementation and torch's LSTM and GRU
+# make supernet    benchmark: time and memory of the search's supernet beside a plain implementation
+# make throughput  benchmark: utterances per second in training, beside the code before fractal attention had kernels
+# make lengths     benchmark: mstr and vanilla on 1 s to 20 min of speech, for docs/cost.md (an hour, 16 GB)
+# make cost        write docs/cost.md: the cost of every model, with the times of make lengths
+# make shifts      UA of the shipped model with noise, reverb, limited bandwidth and codecs (needs AFFEKT_DATA)
+# make results     train the recipes of the papers with several seeds, run the architecture searches and write
+#                  docs/results.md (needs AFFEKT_DATA and AFFEKT_MODELS; five hours)
+# make model       train the shipped model again (needs AFFEKT_DATA and AFFEKT_MODELS)
+# make samples     synthesize samples/ again (needs espeak-ng)
 
 PYTHON ?= python3
 RUN := .venv-run
@@ -65,6 +67,7 @@ recurrent: $(DEV)/installed
 supernet: $(DEV)/installed
 	OMP_NUM_THREADS=1 $(DEV)/$(BIN)/python benchmarks/search.py
 
+# The last commit before fractal attention had kernels.
 BEFORE := 42a95e4
 throughput: $(DEV)/installed
 	rm -rf .before.building && mkdir .before.building && git archive $(BEFORE) | tar -x -C .before.building
@@ -81,13 +84,13 @@ cost: $(DEV)/installed
 shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py
 
-APART := 'protocol={name="speaker-folds",k=5,validation=0.125}' 'folds=[1]'
+SPEAKER_FOLDS := 'protocol={name="speaker-folds",k=5,validation=0.125}' 'folds=[1]'
 RUNS := runs/papers
 AFFEKT := $(DEV)/$(BIN)/affekt
 results: $(DEV)/installed
 	for model in mstr vanilla; do \
 	  $(AFFEKT) train $$model-cremad repeats=3 --run $(RUNS)/$$model-cremad-random && \
-	  $(AFFEKT) train $$model-cremad $(APART) repeats=3 --run $(RUNS)/$$model-cremad-apart || exit 1; \
+	  $(AFFEKT) train $$model-cremad $(SPEAKER_FOLDS) repeats=3 --run $(RUNS)/$$model-cremad-apart || exit 1; \
 	done
 	for model in mcsan ks_transformer; do \
 	  $(AFFEKT) train $$model-cremad --run $(RUNS)/$$model-cremad && \
@@ -97,7 +100,7 @@ results: $(DEV)/installed
 	$(AFFEKT) train tdfnet-cremad name=tdfnet-cremad-speech model.path=audio model.mutual=false model.speaker=false \
 	  --run $(RUNS)/tdfnet-cremad-speech
 	$(AFFEKT) train mcsan-meld --run $(RUNS)/mcsan-meld
-	$(AFFEKT) train mcsan-meld name=mcsan-meld-minilm 'streams.text={name="minilm",folder="minilm-l6-v2"}' \
+	$(AFFEKT) train mcsan-meld name=mcsan-meld-minilm 'features.text={name="minilm",folder="minilm-l6-v2"}' \
 	  training.epochs=8 --run $(RUNS)/mcsan-meld-minilm
 	for corpus in cremad emodb; do \
 	  $(AFFEKT) search emotionnas-$$corpus --workers 2 --no-bundles --run $(RUNS)/emotionnas-$$corpus || exit 1; \
@@ -107,16 +110,16 @@ results: $(DEV)/installed
 model: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt train default --output src/affekt/assets/default
 
-samples:  # needs espeak-ng
+samples:
 	$(PYTHON) samples/make.py
 
-# Installed anew when what is installed changes; the package's own code is not copied, so that it is always current.
+# An environment is installed again when the requirements change. The package is installed in editable mode.
 $(RUN)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RUN)
 	$(RUN)/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
-# torch goes first: asked for by its pin, it is not exchanged for another build by what depends on it.
+# torch is installed first, so that packages that depend on it do not replace it with another build.
 $(DEV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)

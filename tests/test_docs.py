@@ -35,7 +35,7 @@ def test_python_examples_run(code):
 @pytest.mark.parametrize("code", list(blocks("sh", [path for path in DOCS if path.parent.name != "tutorials"])))
 def test_shell_examples_run(code, tmp_path):
     for line in code.splitlines():
-        words = shlex.split(line.replace("results.jsonl", str(tmp_path / "results.jsonl")))
+        words = shlex.split(re.sub(r"\bresults\.(?=csv|jsonl|parquet)", f"{tmp_path}/results.", line))
         assert words.pop(0) == "affekt"
         result = subprocess.run(
             [sys.executable, "-m", "affekt", *words], cwd=ROOT, capture_output=True, text=True, check=False

@@ -170,14 +170,14 @@ def test_parameters_are_those_that_are_learnt(table):
     assert table.row("recurrent", FOUND_RECIPE).parameters == (64 * 40,)
 
 
-def test_the_cost_is_that_of_all_trainings_behind_a_network(table):
+def test_the_cost_is_that_of_all_runs_behind_a_network(table):
     cost = table.row("spectrogram", FOUND_CELL).cost
-    assert (cost.trainings, cost.epochs, cost.seconds) == (2, 8, 4 * 20 + 4 * 2)
+    assert (cost.runs, cost.epochs, cost.seconds) == (2, 8, 4 * 20 + 4 * 2)
     cost = table.row("spectrogram", PICKED).cost
-    assert (cost.trainings, cost.epochs, cost.seconds) == (3, 12, 3 * 4 * 6)
+    assert (cost.runs, cost.epochs, cost.seconds) == (3, 12, 3 * 4 * 6)
     assert table.row("spectrogram", A_CELL).cost.seconds == 4 * 6
     cost = table.row("recurrent", FOUND_RECIPE).cost
-    assert (cost.trainings, cost.epochs) == (4, 1 + 1 + 2 + 4)
+    assert (cost.runs, cost.epochs) == (4, 1 + 1 + 2 + 4)
     stages = table.searches[0].stages
     assert table.row("fusion", FUSION).cost.seconds == sum(
         stages[stage].seconds for stage in ("search of the cell", "found cell", "candidate recipes", "fusion")

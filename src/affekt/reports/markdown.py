@@ -27,7 +27,7 @@ def to_section(results: Results) -> Section:
         rules=[row.selection for row in results.rows],
         unknown_speakers=[row.speakers_unknown for row in results.rows if row.speakers_unknown],
         facts=dataclasses.asdict(results),
-        count=f"{len(results.rows)} trainings",
+        count=f"{len(results.rows)} groups of runs",
     )
 
 
@@ -70,7 +70,7 @@ def _protocol_line(row: ResultRow) -> str:
 def _scores(rows: Sequence[ResultRow]) -> str:
     published = [metric for metric in METRICS if any(row.published and getattr(row.published, metric) for row in rows)]
     header = [
-        "training",
+        "runs",
         "model",
         "weights",
         "seeds",
@@ -110,7 +110,7 @@ def _published_score(row: ResultRow, metric: str) -> str:
 
 
 def _published(scores: PublishedScores) -> str:
-    return f"The published figures ({scores.source}) are {scores.differs}"
+    return f"Published scores: {scores.source}. {scores.note}"
 
 
 def _selections(rows: Sequence[ResultRow]) -> str:
@@ -131,7 +131,7 @@ def _selections(rows: Sequence[ResultRow]) -> str:
         ]
         for row in rows
     ]
-    return table(["training", *(names[rule] for rule in rules), "optimism"], body)
+    return table(["runs", *(names[rule] for rule in rules), "optimism"], body)
 
 
 def _pairs(pairs: Sequence[Pair]) -> str:
@@ -145,7 +145,7 @@ def _pairs(pairs: Sequence[Pair]) -> str:
         ]
         for pair in pairs
     ]
-    return table(["trainings", *(f"seed {seed}" for seed in seeds), "mean", "95 %"], body)
+    return table(["runs", *(f"seed {seed}" for seed in seeds), "mean", "95 %"], body)
 
 
 def difference_cell(comparison: Comparison) -> str:

@@ -1,7 +1,7 @@
-"""Finished trainings compared: scores over seeds, scores under each selection rule, and paired comparisons.
+"""The results of finished training runs: scores over seeds, scores under each selection rule, and paired comparisons.
 
-Everything is derived from run folders. The corpora, where they are available, add the speakers, over which the
-intervals are drawn, and whether the audio is the original. `affekt.reports.markdown` renders the results.
+Everything is derived from run folders. Where the corpora are available, they add the speakers, over which the intervals
+are drawn, and whether the audio is the original. `affekt.reports.markdown` renders the results.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affekt.config import decode, read_toml
 from affekt.corpora.source import OWN
 from affekt.evaluation.comparison import Comparison, compare
 from affekt.evaluation.metrics import confusion, ua, wa, wf1
@@ -26,40 +28,36 @@ from affekt.runs.folder import Run
 from affekt.runs.groups import Predictions, TestPredictions, collect_predictions, group_runs, test_corpora
 from affekt.runs.selection import Rule
 
+PUBLISHED = Path(__file__).parent.parent / "recipes" / "published" / "scores.toml"
+
 
 @dataclass(frozen=True)
 class PublishedScores:
-    """The scores that a paper prints, as fractions; None for a metric that it does not print."""
+    """Scores that a paper reports, as fractions; None for a metric that it does not report."""
 
+    recipes: tuple[str, ...]
+    """The names of the recipes that train what the paper trains."""
+    protocol: str
+    """The registered name of the protocol."""
     source: str
-    differs: str
-    """Why our scores beside these are not a reproduction."""
+    """The paper and the table."""
+    note: str
+    """How far the scores can be compared with ours."""
     UA: float | None = None
     WA: float | None = None
     WF1: float | None = None
 
 
-MSTR_TABLE = "Li et al., Interspeech 2023, Table 2"
-MSTR_DIFFERS = (
-    "not comparable one to one: the paper feeds the original audio through HuBERT large and draws an 80/20 split that it "
-    "does not publish; ours feeds one block of Whisper tiny.en to a narrower model; compare the two models with one another"
-)
-MELD_TEXT = PublishedScores(
-    "Poria et al., ACL 2019, text alone, the same test set: text-CNN 55.0, bcLSTM 56.4 WF1",
-    "baselines by MELD's authors: MCSAN's paper prints its row without audio for IEMOCAP only",
-)
-PUBLISHED = {
-    ("mcsan-meld", "official"): MELD_TEXT,
-    ("mcsan-meld-minilm", "official"): MELD_TEXT,
-    ("vanilla-cremad", "mstr-random"): PublishedScores(MSTR_TABLE, MSTR_DIFFERS, UA=0.779, WA=0.777),
-    ("mstr-cremad", "mstr-random"): PublishedScores(MSTR_TABLE, MSTR_DIFFERS, UA=0.7992, WA=0.797),
-}
-"""Published scores by the names of the recipe and the protocol."""
+@cache
+def published_scores() -> dict[tuple[str, str], PublishedScores]:
+    """Read the published scores, by the names of the recipe and the protocol."""
+    entries = [decode(PublishedScores, entry, str(PUBLISHED)) for entry in read_toml(PUBLISHED)["scores"]]
+    return {(recipe, entry.protocol): entry for entry in entries for recipe in entry.recipes}
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A score over seeds, as fractions; the folds of a seed are counted together."""
+    """A score over seeds, as fractions. Each seed's score counts the predictions of all its folds together."""
 
     mean: float
     std: float | None
@@ -69,12 +67,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A training's scores on its test set of one corpus."""
+    """The scores of a group of runs, which differ by seed and fold only, on the test set of one corpus."""
 
     name: str
     model: str
     weights: int | None
-    """The number of weights in the trained network's file, which does not include a frozen encoder."""
+    """The number of weights in the trained network's file, which does not include a frozen encoder; None without the file."""
     corpus: str
     """The corpus's id."""
     title: str
@@ -89,7 +87,7 @@ class ResultRow:
     verdict: str
     seeds: tuple[int, ...]
     epochs: int
-    """The number of epochs in the recipe; patience may have ended training earlier."""
+    """The number of epochs in the recipe; early stopping may have ended a run before."""
     selection: Rule
     UA: Spread
     WA: Spread
@@ -107,7 +105,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two trainings compared on the same split, for each seed that they share, each under its own selection rule."""
+    """Two groups of runs compared on the same split, seed by seed, each under its own selection rule."""
 
     first: str
     second: str
@@ -117,31 +115,29 @@ class Pair:
     difference: Spread
     """The difference of UA, first minus second."""
     interval: tuple[float, float] | None
-    """The 95 % interval of the mean, from drawing the same speakers for both; None below 10 speakers."""
+    """The 95 % interval of the mean, drawing the same speakers for both; None below 10 speakers."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """The scores of all trainings, and the comparisons of those that share a split."""
+    """The scores of all groups of runs, and the comparisons of those that share a split."""
 
     rows: Sequence[ResultRow]
     pairs: Sequence[Pair]
 
 
 def collect_results(folders: Sequence[Path]) -> Results:
-    """Score all trainings below folders, and compare those that share a split.
+    """Score the runs below folders, grouped over seeds and folds, and compare groups that share a split.
 
     Raises:
-        BadConfig: a folder contains no run, a run is unfinished, or one occurs twice.
+        BadConfig: a folder contains no run, a run is unfinished, or a run occurs twice.
     """
-    predictions = [
-        collect_predictions(group, corpus) for group in group_runs(folders) for corpus in test_corpora(group)
-    ]
-    rows = [_row(entry) for entry in predictions]
+    tests = [collect_predictions(group, corpus) for group in group_runs(folders) for corpus in test_corpora(group)]
+    rows = [_row(test) for test in tests]
     pairs = [
-        _pair(*one, *other)
-        for one, other in combinations(zip(predictions, rows, strict=True), 2)
-        if _comparable(one[1], other[1])
+        _pair(first, first_row, second, second_row)
+        for (first, first_row), (second, second_row) in combinations(zip(tests, rows, strict=True), 2)
+        if _comparable(first_row, second_row)
     ]
     return Results(rows, pairs)
 
@@ -180,7 +176,7 @@ def _row(test: TestPredictions) -> ResultRow:
         ),
         by_selection=by_selection,
         optimism=by_selection["paper"].mean - honest,
-        published=PUBLISHED.get((config["name"], config["protocol"]["name"])),
+        published=published_scores().get((config["name"], config["protocol"]["name"])),
         speakers_unknown=test.speakers_unknown,
     )
 
@@ -214,9 +210,9 @@ def _count_weights(run: Run) -> int | None:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
 
 
-def _comparable(one: ResultRow, other: ResultRow) -> bool:
-    same = all(getattr(one, name) == getattr(other, name) for name in ("corpus", "split_hash", "emotions"))
-    return same and bool(set(one.seeds) & set(other.seeds))
+def _comparable(first: ResultRow, second: ResultRow) -> bool:
+    same = all(getattr(first, name) == getattr(second, name) for name in ("corpus", "split_hash", "emotions"))
+    return same and bool(set(first.seeds) & set(second.seeds))
 
 
 def _pair(first: TestPredictions, first_row: ResultRow, second: TestPredictions, second_row: ResultRow) -> Pair:
@@ -230,11 +226,11 @@ def compare_by_seed(
     second: Mapping[int, Predictions],
     speakers: Sequence[str] | None,
 ) -> tuple[Mapping[int, Comparison], Spread, tuple[float, float] | None]:
-    """Compare two systems' predictions on the same utterances, by seed.
+    """Compare two systems' predictions on the same utterances, seed by seed.
 
     Returns:
-        The comparison of each shared seed, the differences of UA, and the 95 % interval of their mean, over all shared
-        seeds together.
+        The comparison for each shared seed, the difference of UA over these seeds, and the 95 % interval of its mean, from
+        the predictions of all shared seeds together.
     """
     shared = [seed for seed in first if seed in second]
     by_seed = {seed: compare(labels, first[seed], second[seed], speakers) for seed in shared}

@@ -136,14 +136,14 @@ def beside(table: SearchTable) -> str:
 
 def costs(table: SearchTable) -> str:
     spent = stage_costs(table)
-    body = [[stage, f"{one.trainings:.0f}", f"{one.epochs:.0f}", duration(one.seconds)] for stage, one in spent.items()]
+    body = [[stage, f"{one.runs:.0f}", f"{one.epochs:.0f}", duration(one.seconds)] for stage, one in spent.items()]
     total = sum(one.seconds for one in spent.values())
     body.append([_bold("in all"), "", "", _bold(duration(total))])
     note = (
         "All seeds and folds together. Time of training and scoring, summed over workers; extraction of features and what "
         "was killed are not in it."
     )
-    return _table(["stage", "trainings", "epochs", "time"], body, note)
+    return _table(["stage", "training runs", "epochs", "time"], body, note)
 
 
 def rounds(searches: Sequence[Found]) -> str:

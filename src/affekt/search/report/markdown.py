@@ -16,7 +16,7 @@ from affekt.tables import table
 NETWORKS = """\
 "random search, same budget" is the random network that is best on the validation set; "a random cell" and "a random recipe"
 are the mean over all random networks. parameters: trained parameters, as the paper counts them. epochs, time: the total over
-all trainings behind a row, including its search, for one search.
+all training runs behind a row, including its search, for one search.
 
 """
 
@@ -100,10 +100,10 @@ def _differences(differences: Sequence[Difference]) -> str:
 
 def _costs(search: SearchTable) -> str:
     body = [
-        [stage, f"{one.trainings:.0f}", f"{one.epochs:.0f}", duration(one.seconds)]
+        [stage, f"{one.runs:.0f}", f"{one.epochs:.0f}", duration(one.seconds)]
         for stage, one in stage_costs(search).items()
     ]
-    return table(["stage", "trainings", "epochs", "time"], body)
+    return table(["stage", "training runs", "epochs", "time"], body)
 
 
 def _found(search: SearchTable) -> str:

@@ -45,9 +45,9 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """The cost of trainings. Seconds are of training and scoring, summed over workers."""
+    """The cost of training runs. Seconds are of training and scoring, summed over workers."""
 
-    trainings: float
+    runs: float
     epochs: float
     seconds: float
 
@@ -245,7 +245,7 @@ def _paid(kind: Kind, search: Search) -> NetworkCost:
 
 def _mean(costs: Sequence[NetworkCost]) -> NetworkCost:
     return NetworkCost(
-        *(float(np.mean([getattr(one, what) for one in costs])) for what in ("trainings", "epochs", "seconds"))
+        *(float(np.mean([getattr(one, what) for one in costs])) for what in ("runs", "epochs", "seconds"))
     )
 
 

@@ -69,7 +69,7 @@ class Found:
     recipe: Mapping[str, Any] | None  # None, too, where only a published recipe's name was written down
     rounds: Sequence[Round]
     stages: Mapping[str, NetworkCost]
-    unfinished: tuple[str, ...]  # trainings that have begun and are not at their end: they go on, or came apart
+    unfinished: tuple[str, ...]  # runs that have begun and are not at their end: they go on, or came apart
     missing: tuple[str, ...]  # stages of which there is nothing: not yet, or they were left out
 
     @property
@@ -108,7 +108,7 @@ def stage_costs(table: SearchTable) -> dict[str, NetworkCost]:
     found: dict[str, NetworkCost] = {}
     for stage in STAGES:
         if costs := [one.stages[stage] for one in table.searches if stage in one.stages]:
-            amounts = (sum(getattr(one, what) for one in costs) for what in ("trainings", "epochs", "seconds"))
+            amounts = (sum(getattr(one, what) for one in costs) for what in ("runs", "epochs", "seconds"))
             found[stage] = NetworkCost(*amounts)
     return found
 

@@ -104,7 +104,7 @@ def sentence(difference: Difference) -> str:
 def _budget(row: NetworkRow, rival: NetworkRow) -> str:
     spent = (
         f"The search and its training took {row.cost.epochs:.0f} epochs and {duration(row.cost.seconds)}, the random search "
-        f"{rival.cost.epochs:.0f} epochs of {rival.cost.trainings:.0f} networks and {duration(rival.cost.seconds)}."
+        f"{rival.cost.epochs:.0f} epochs of {rival.cost.runs:.0f} networks and {duration(rival.cost.seconds)}."
     )
     # A cell's search is paid in time, for its network costs many times what a derived one does; a recipe's in epochs.
     what: Literal["seconds", "epochs"] = "seconds" if row.branch == "spectrogram" else "epochs"
