@@ -16,8 +16,8 @@ def write_half(path):
         raise RuntimeError("stop")
 
 
-def fill_half(path):
-    with atomic_folder(path) as temporary:
+def fill_half(path, *, replace=False):
+    with atomic_folder(path, replace=replace) as temporary:
         (temporary / "file").touch()
         raise RuntimeError("stop")
 
@@ -78,4 +78,20 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
         (temporary / "file").touch()
         assert not path.exists()
     assert names(path) == ["file"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_folder_is_replaced_only_on_request_and_on_success(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(OSError, match="folder"), atomic_folder(path):
+        pass
+    with pytest.raises(RuntimeError, match="stop"):
+        fill_half(path, replace=True)
+    assert names(path) == ["old"]
+    with atomic_folder(path, replace=True) as temporary:
+        (temporary / "new").touch()
+        assert names(path) == ["old"]
+    assert names(path) == ["new"]
     assert names(tmp_path) == ["folder"]

@@ -40,16 +40,22 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a new folder beside `path`; rename it to `path` on success, delete it on failure.
 
+    Args:
+        path: The folder to write.
+        replace: Delete the folder `path` on success, if it exists, before the new one gets its name.
+
     Raises:
-        OSError: `path` is a folder that is not empty, or its parent cannot be written.
+        OSError: `path` is a folder that is not empty and not replaced, or its parent cannot be written.
     """
     temporary = _temporary_path(path)
     try:
         temporary.mkdir()
         yield temporary
+        if replace:
+            shutil.rmtree(path, ignore_errors=True)
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

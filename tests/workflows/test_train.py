@@ -13,6 +13,7 @@ from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.features.store import FeatureStore
+from affekt.inference.onnx import Graph
 from affekt.inference.recognizer import Recognizer
 from affekt.reports.card import card
 from affekt.runs.folder import Run
@@ -113,6 +114,24 @@ def test_an_interrupted_bundle_does_not_stand_where_a_bundle_is_expected(made, p
             make_bundle(recipe, [run], folder)
     assert Bundle.open(made.folder).id == made.id
     assert not (place / "new-bundle").exists()
+
+
+def test_making_a_bundle_leaves_the_plans_features_unrounded(place, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
+    plan = resolve(load_recipe(str(place / "made.toml"), ["probes=[]"]))
+    weights = plan.frozen_features["speech"].state_dict()
+    before = {name: tensor.clone() for name, tensor in weights.items()}
+    make_bundle(plan, [run], tmp_path / "bundle")
+    assert any(not torch.equal(tensor, tensor.half()) for tensor in before.values() if tensor.is_floating_point())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in before.items())
+
+
+def test_each_test_utterance_goes_through_the_onnx_file_once(place, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
+    call, num_calls = Graph.__call__, []
+    monkeypatch.setattr(Graph, "__call__", lambda graph, inputs: num_calls.append(1) or call(graph, inputs))
+    make_bundle(load_recipe(str(place / "made.toml"), ["probes=[]"]), [run], tmp_path / "bundle")
+    assert len(num_calls) == len(run.split.subsets["test"])
 
 
 def test_members_train_alike_from_seeds_in_a_row_and_answer_together(place, run, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import platform
@@ -30,6 +31,7 @@ from affekt.evaluation.scores import Scores, score
 from affekt.features.base import Feature
 from affekt.features.extract import extract
 from affekt.features.whisper import LogMelConfig, LogMelFrames
+from affekt.files import atomic_folder
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.progress import Progress
@@ -79,27 +81,25 @@ def make_bundle(
     plan = recipe if isinstance(recipe, Plan) else resolve(recipe)
     data = data or TrainingData.read(plan.recipe)
     pipeline, epochs = assemble_pipeline(plan, runs, data.labels)
-    building = folder.with_name(f".{folder.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
+    pipeline = copy.deepcopy(pipeline)  # the plan's frozen features, which are rounded here, are used again
     round_to_half(pipeline)
-    save_weights(pipeline, building / "model.safetensors")
-    logger.info("exporting to ONNX")
-    export_onnx(pipeline, building / "model.onnx", data.labels.emotions)
-    write_labels(building, plan.recipe.name, data.labels.emotions)
-    for notice in {feature.notice for feature in pipeline.features.values() if feature.notice}:
-        shutil.copyfile(notice, building / notice.name)
-    split = runs[0].split
-    split.save(building / "split.json")
-    config = _config(plan, pipeline, data.labels, split, epochs)
-    if command:
-        config["command"] = command
-    (building / "config.toml").write_text(to_toml(config), encoding="utf-8")
-    results = describe(plan, Bundle.open(building), pipeline, data, split, progress=progress)
-    (building / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
-    (building / "README.md").write_text(card(Bundle.open(building)), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    building.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder, replace=True) as building:
+        save_weights(pipeline, building / "model.safetensors")
+        logger.info("exporting to ONNX")
+        export_onnx(pipeline, building / "model.onnx", data.labels.emotions)
+        write_labels(building, plan.recipe.name, data.labels.emotions)
+        for notice in {feature.notice for feature in pipeline.features.values() if feature.notice}:
+            shutil.copyfile(notice, building / notice.name)
+        split = runs[0].split
+        split.save(building / "split.json")
+        config = _config(plan, pipeline, data.labels, split, epochs)
+        if command:
+            config["command"] = command
+        (building / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        results = describe(plan, Bundle.open(building), pipeline, data, split, progress=progress)
+        (building / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
+        (building / "README.md").write_text(card(Bundle.open(building)), encoding="utf-8")
     return Bundle.open(folder)
 
 
@@ -293,7 +293,7 @@ def describe(
         selection=RULES[plan.recipe.selection],
         scores=scores,
         data=trained_on(plan, data, split),
-        agreement=largest_difference(bundle, pipeline, utterances[::20]),
+        agreement=largest_difference(bundle, pipeline, utterances[::20], predictions[::20]),
         machine=Machine(_processor(), torch.get_num_threads(), torch.__version__, platform.python_version()),
     )
 
@@ -350,10 +350,11 @@ def trained_on(plan: Plan, data: TrainingData, split: Split) -> list[CorpusEntry
     return entries
 
 
-def largest_difference(bundle: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance]) -> float:
-    """Return the largest difference of a probability between torch and the ONNX file."""
-    difference = predict_torch(pipeline, text_encoders(bundle), utterances) - predict_onnx(bundle, utterances)
-    return float(np.abs(difference).max())
+def largest_difference(
+    bundle: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance], predictions: NDArray[np.float64]
+) -> float:
+    """Return the largest difference of a probability between torch and the ONNX file, whose `predictions` are given."""
+    return float(np.abs(predict_torch(pipeline, text_encoders(bundle), utterances) - predictions).max())
 
 
 def _probe_predictions(
