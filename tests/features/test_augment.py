@@ -193,15 +193,15 @@ def test_an_epoch_uses_one_version_of_each_utterance_cropped_within_bounds():
     data = Dataset(
         ids, np.zeros(200, np.int64), {"speech": originals}, spec, copies=copies, copy_probability=0.5, crop=0.3
     )
-    epoch = data.drawn(generator())
+    epoch = data.sample_epoch(generator())
     from_copy = [values[0, 0] >= 1000 for values in epoch.features["speech"]]
     assert 0.35 < np.mean(from_copy) < 0.65
     assert all(values[0, 0] % 1000 == index for index, values in enumerate(epoch.features["speech"]))
     assert epoch.lengths().min() >= 69
     assert epoch.lengths().max() <= 100
-    again = data.drawn(generator())
+    again = data.sample_epoch(generator())
     np.testing.assert_array_equal(epoch.lengths(), again.lengths())
-    assert (data.drawn(generator(1)).lengths() != epoch.lengths()).any()
+    assert (data.sample_epoch(generator(1)).lengths() != epoch.lengths()).any()
 
 
 def test_a_former_key_is_refused_with_its_new_name():
@@ -211,4 +211,4 @@ def test_a_former_key_is_refused_with_its_new_name():
 
 def test_without_copies_the_epoch_is_the_dataset():
     data = Dataset(["a"], np.zeros(1, np.int64), {"speech": [np.zeros((3, 2))]}, {"speech": FeatureSpec(2, 50.0)})
-    assert data.drawn(generator()) is data
+    assert data.sample_epoch(generator()) is data

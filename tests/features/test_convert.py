@@ -1,6 +1,8 @@
 """`affekt convert`: fairseq's wav2vec becomes a folder that the feature reads; what others wrote, plain safetensors."""
 
 import json
+import os
+import pickle
 import sys
 from argparse import Namespace
 from types import ModuleType
@@ -111,3 +113,33 @@ def test_transformers_finds_its_mark(tmp_path):
     convert_checkpoint(tmp_path / "pytorch_model.bin", tmp_path / "model.safetensors")
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         assert file.metadata() == {"format": "pt"}
+
+
+def test_tensors_of_a_foreign_checkpoint_are_converted(tmp_path):
+    shared = torch.arange(6.0).reshape(2, 3)
+    torch.save({"model": {"a": shared, "b": shared.T}, "step": 7}, tmp_path / "their.pt")
+    shapes = convert_checkpoint(tmp_path / "their.pt", tmp_path / "ours.safetensors")
+    assert shapes == {"model/a": [2, 3], "model/b": [3, 2]}
+    assert torch.equal(load_file(tmp_path / "ours.safetensors")["model/b"], shared.T)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    (tmp_path / "trap.pt").write_bytes(pickle.dumps({"model": Trap()}))
+    with pytest.raises(BadConfig, match="without running code"):
+        convert_checkpoint(tmp_path / "trap.pt", tmp_path / "out.safetensors")
+    assert not (tmp_path / "sprung").exists()
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(BadConfig, match="does not exist"):
+        convert_checkpoint(tmp_path / "nothing.pt", tmp_path / "out.safetensors")
+    with pytest.raises(BadConfig, match=r"ending in \.safetensors"):
+        convert_checkpoint(tmp_path / "nothing.pt", tmp_path / "out.bin")
+    torch.save({"step": 1}, tmp_path / "empty.pt")
+    with pytest.raises(BadConfig, match="contains no tensor"):
+        convert_checkpoint(tmp_path / "empty.pt", tmp_path / "out.safetensors")

@@ -497,15 +497,15 @@ def test_a_choice_of_utterances_takes_all_that_belongs_to_them():
     votes = np.eye(6, 3, dtype=np.float32)
     places = {"spectrogram": [np.arange(SIZE) + index for index in range(6)]}
     louder = [{"spectrogram": [values + 100 for values in data.features["spectrogram"]]}]
-    data = replace(data, soft_labels=votes, words=places, copies=louder, copy_probability=1.0)
-    chosen = data.chosen([4, 1])
+    data = replace(data, soft_labels=votes, word_index=places, copies=louder, copy_probability=1.0)
+    chosen = data.select([4, 1])
     assert (len(chosen), chosen.ids) == (2, ["made/04", "made/01"])
     mine, theirs = chosen.batch([0, 1]), data.batch([4, 1])
     for name in ("labels", "soft_labels"):
         assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
     assert torch.equal(mine.streams["spectrogram"].values, theirs.streams["spectrogram"].values)
     assert torch.equal(mine.streams["spectrogram"].word_index, theirs.streams["spectrogram"].word_index)
-    heard = chosen.drawn(np.random.default_rng(0)).batch([0]).streams["spectrogram"].values
+    heard = chosen.sample_epoch(np.random.default_rng(0)).batch([0]).streams["spectrogram"].values
     torch.testing.assert_close(heard, data.batch([4]).streams["spectrogram"].values + 100)
 
 
@@ -516,7 +516,7 @@ class Unread(list):
 
 def test_a_choice_reads_nothing():
     data = replace(corpus(4), features={"spectrogram": Unread([None] * 4)})
-    assert len(data.chosen([0, 2]).features["spectrogram"]) == 2
+    assert len(data.select([0, 2]).features["spectrogram"]) == 2
 
 
 def test_halves_are_a_whole_together_and_alike():

@@ -1,4 +1,4 @@
-"""docs/training.md lists every setting of a recipe, with the default that it has."""
+"""docs/training.md documents every setting of a recipe with its default, and its example is a valid recipe."""
 
 import dataclasses
 import re
@@ -17,14 +17,14 @@ TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 SECTIONS = {"augmentation", "alteration", "masking"}
 
 
-def default(field):
+def default_of(field):
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return None if field.default is dataclasses.MISSING else field.default
 
 
-def documented(after):
-    """Setting -> default, of the first table after a text; None for a setting that must be given."""
+def documented_defaults(after):
+    """Return setting -> default from the first table after a text; None for a required setting."""
     table = re.search(r"\| setting .*?\n\n", TEXT[TEXT.index(after) :] + "\n\n", re.DOTALL)[0]
     rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", table, re.MULTILINE)
     return {name: tomllib.loads(f"value = {value}")["value"] if value else None for name, value in rows}
@@ -42,13 +42,13 @@ def documented(after):
     ],
 )
 def test_every_setting_is_documented_with_its_default(kind, after):
-    fields = {field.name: default(field) for field in dataclasses.fields(kind) if field.name not in SECTIONS}
+    fields = {field.name: default_of(field) for field in dataclasses.fields(kind) if field.name not in SECTIONS}
     fields = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
-    assert documented(after) == fields
+    assert documented_defaults(after) == fields
 
 
-def test_the_recipe_that_is_shown_is_one():
-    (shown,) = re.findall(r"```toml\n(name = .*?)```", TEXT, re.DOTALL)
-    recipe = decode(Recipe, tomllib.loads(shown), "docs/training.md")
+def test_the_example_recipe_is_valid():
+    (example,) = re.findall(r"```toml\n(name = .*?)```", TEXT, re.DOTALL)
+    recipe = decode(Recipe, tomllib.loads(example), "docs/training.md")
     assert resolve(recipe).protocol.has_validation
     assert resolve(recipe).model.config.dim == 64

@@ -1,4 +1,4 @@
-"""The loop: what is killed goes on to the very same weights, and several processes train one model."""
+"""The training loop: resuming, early stopping, kept weights, log lines, and several processes."""
 
 import contextlib
 import os
@@ -19,12 +19,12 @@ from affekt.protocols import Split
 from affekt.runs.folder import Run
 from affekt.runs.selection import select_epoch
 from affekt.training.dataset import Dataset
-from affekt.training.loop import drawn, fit
+from affekt.training.loop import fit, prepare_epoch
 from affekt.training.supervised import Supervised, SupervisedConfig
 from tests.logs import logged
 
 EMOTIONS = ("angry", "happy", "sad")
-BUSY = SupervisedConfig(
+EVERY_SETTING = SupervisedConfig(
     learning_rate=1e-2,
     warmup=0.2,
     cosine=True,
@@ -37,7 +37,7 @@ BUSY = SupervisedConfig(
 
 
 def corpus(count=24, seed=0):
-    """Utterances whose emotion is the place of a raised feature."""
+    """Return a dataset in which the emotion is the index of a raised feature."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % len(EMOTIONS)
     frames = [generator.normal(size=(generator.integers(4, 12), 6)).astype(np.float16) for _ in labels]
@@ -57,16 +57,16 @@ def small_model():
 
 def start(folder, train, test, **others):
     scored = {"test": test, **others}
-    parts = {part: tuple(f"{part}/{i}" for i in data.ids) for part, data in scored.items()}
-    split = Split("made", {"train": tuple(train.ids), **parts}, True)
+    subsets = {subset: tuple(f"{subset}/{i}" for i in data.ids) for subset, data in scored.items()}
+    split = Split("made", {"train": tuple(train.ids), **subsets}, True)
     labels = dict(zip(split.subsets["train"], train.labels.tolist(), strict=True))
-    for part, data in scored.items():
-        labels |= dict(zip(split.subsets[part], data.labels.tolist(), strict=True))
+    for subset, data in scored.items():
+        labels |= dict(zip(split.subsets[subset], data.labels.tolist(), strict=True))
     return Run.start(folder, {"name": "made"}, split, EMOTIONS, labels)
 
 
-def trained(folder, epochs, *, stop=None, config=BUSY):
-    """Train in one go, or in two with everything but the run folder forgotten in between."""
+def train_run(folder, epochs, *, stop=None, config=EVERY_SETTING):
+    """Train without interruption, or kill training in the epoch after `stop` and resume it with a new strategy."""
     train, test = corpus(), corpus(9, seed=1)
     for end in [stop, epochs] if stop else [epochs]:
         run = start(folder, train, test)
@@ -81,53 +81,53 @@ def trained(folder, epochs, *, stop=None, config=BUSY):
 
 
 class Killed:
-    """A strategy whose process dies in the middle of an epoch."""
+    """A strategy that raises KeyboardInterrupt after a number of steps, like a killed process."""
 
     def __init__(self, strategy, after):
-        self.strategy, self.left = strategy, after
+        self.strategy, self.steps_left = strategy, after
 
     def __getattr__(self, name):
         return getattr(self.strategy, name)
 
     def step(self, batch, progress):
-        self.left -= 1
-        if self.left < 0:
+        self.steps_left -= 1
+        if self.steps_left < 0:
             raise KeyboardInterrupt
         return self.strategy.step(batch, progress)
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
-    whole, first = trained(tmp_path / "whole", 5)
-    broken, second = trained(tmp_path / "broken", 5, stop=2)
+def test_a_resumed_run_reaches_the_same_weights(tmp_path):
+    whole, first = train_run(tmp_path / "whole", 5)
+    resumed, second = train_run(tmp_path / "resumed", 5, stop=2)
     for name, value in first.weights().items():
         assert torch.equal(value, second.weights()[name]), name
-    assert whole.epochs == broken.epochs == [1, 2, 3, 4, 5]
+    assert whole.epochs == resumed.epochs == [1, 2, 3, 4, 5]
     for epoch in whole.epochs:
-        np.testing.assert_array_equal(whole.predictions(epoch)["test"], broken.predictions(epoch)["test"])
-    assert [line["loss"] for line in whole.log()] == [line["loss"] for line in broken.log()]
+        np.testing.assert_array_equal(whole.predictions(epoch)["test"], resumed.predictions(epoch)["test"])
+    assert [line["loss"] for line in whole.log()] == [line["loss"] for line in resumed.log()]
 
 
-def test_it_learns_what_can_be_learnt(tmp_path):
-    run, _ = trained(tmp_path, 30, config=SupervisedConfig(learning_rate=1e-2))
+def test_training_learns_separable_emotions(tmp_path):
+    run, _ = train_run(tmp_path, 30, config=SupervisedConfig(learning_rate=1e-2))
     assert (run.predictions(30)["test"].argmax(axis=1) == run.labels("test")).mean() > 0.85
     assert run.log()[-1]["loss"] < run.log()[0]["loss"]
 
 
-def test_predictions_stand_in_the_order_of_the_split(tmp_path):
-    run, strategy = trained(tmp_path, 1)
+def test_predictions_are_in_the_order_of_the_split(tmp_path):
+    run, strategy = train_run(tmp_path, 1)
     test = corpus(9, seed=1)
     one_by_one = [strategy.predict(test.batch([index]))[0].numpy() for index in range(len(test))]
     np.testing.assert_allclose(run.predictions(1)["test"], np.stack(one_by_one), atol=1e-5)
 
 
-def test_only_weights_that_a_rule_can_choose_are_kept(tmp_path):
-    run, _ = trained(tmp_path, 5)
+def test_only_weights_that_a_rule_can_select_are_kept(tmp_path):
+    run, _ = train_run(tmp_path, 5)
     kept = {int(path.stem) for path in (run.folder / "weights").glob("*.safetensors")}
     assert kept == {select_epoch(run, "last"), select_epoch(run, "paper")}
 
 
-def test_a_run_folder_is_not_taken_up_by_another_recipe(tmp_path):
-    run, _ = trained(tmp_path, 1)
+def test_a_run_folder_of_another_recipe_or_split_is_refused(tmp_path):
+    run, _ = train_run(tmp_path, 1)
     with pytest.raises(BadConfig, match=r"holds a run with other settings \(name\)"):
         Run.start(tmp_path, {"name": "other"}, run.split, EMOTIONS, {})
     other = replace(run.split, subsets={"train": ("a",), "test": ("b",)})
@@ -137,94 +137,94 @@ def test_a_run_folder_is_not_taken_up_by_another_recipe(tmp_path):
 
 # Early stopping
 
-HOPELESS = SupervisedConfig(learning_rate=1e-9, averaging=0.9)  # no epoch is better than the first
+NO_PROGRESS = SupervisedConfig(learning_rate=1e-9, averaging=0.9)  # no epoch is better than the first
 
 
-def stopped(folder, *, patience=2, epochs=9, killed_after=None, config=HOPELESS):
-    """Train with a validation part; `killed_after` steps the process dies, and another goes on."""
+def train_with_patience(folder, *, patience=2, epochs=9, killed_after=None, config=NO_PROGRESS):
+    """Train with early stopping on a validation subset; with `killed_after`, kill training after so many steps and resume."""
     train, test, validation = corpus(), corpus(9, seed=1), corpus(9, seed=2)
     for after in [killed_after, None] if killed_after else [None]:
         run = start(folder, train, test, validation=validation)
         strategy = Supervised(small_model(), config)
-        asked = strategy if after is None else Killed(strategy, after)
+        killable = strategy if after is None else Killed(strategy, after)
         scored = {"test": test, "validation": validation}
         with contextlib.suppress(KeyboardInterrupt), logged() as messages:
-            fit(asked, train, scored, run, epochs=epochs, batch_size=8, seed=3, patience=patience)
+            fit(killable, train, scored, run, epochs=epochs, batch_size=8, seed=3, patience=patience)
     return run, strategy, messages
 
 
-def test_training_ends_when_validation_no_longer_betters(tmp_path):
-    run, _, messages = stopped(tmp_path)
+def test_training_stops_when_the_validation_score_no_longer_improves(tmp_path):
+    run, _, messages = train_with_patience(tmp_path)
     assert run.epochs == [1, 2, 3]
     assert messages[-1] == "no better UA on the validation subset for 2 epochs: stopped after epoch 3"
-    assert stopped(tmp_path)[0].epochs == [1, 2, 3]  # asked again, it does nothing
+    assert train_with_patience(tmp_path)[0].epochs == [1, 2, 3]  # a second call does nothing
 
 
-def test_patience_outlasts_a_kill(tmp_path):
-    whole, first, _ = stopped(tmp_path / "whole", patience=3)
-    broken, second, _ = stopped(tmp_path / "broken", patience=3, killed_after=5)
-    assert whole.epochs == broken.epochs == [1, 2, 3, 4]
+def test_patience_is_counted_across_a_resumed_run(tmp_path):
+    whole, first, _ = train_with_patience(tmp_path / "whole", patience=3)
+    resumed, second, _ = train_with_patience(tmp_path / "resumed", patience=3, killed_after=5)
+    assert whole.epochs == resumed.epochs == [1, 2, 3, 4]
     for name, value in first.weights().items():
         assert torch.equal(value, second.weights()[name]), name
 
 
-def test_training_goes_on_exactly_as_long_as_patience_says(tmp_path):
-    run, _, _ = stopped(tmp_path, patience=6, epochs=25, config=SupervisedConfig(learning_rate=1e-2))
-    waited = [epoch - select_until(run, epoch) for epoch in run.epochs]
+def test_training_stops_exactly_when_patience_is_exhausted(tmp_path):
+    run, _, _ = train_with_patience(tmp_path, patience=6, epochs=25, config=SupervisedConfig(learning_rate=1e-2))
+    epochs_without_improvement = [epoch - select_until(run, epoch) for epoch in run.epochs]
     assert len(run.epochs) > 8
-    assert max(waited[:-1]) < 6
-    assert waited[-1] == 6 or run.epochs[-1] == 25
+    assert max(epochs_without_improvement[:-1]) < 6
+    assert epochs_without_improvement[-1] == 6 or run.epochs[-1] == 25
 
 
 def select_until(run, last):
-    """The best epoch by the validation part among the first ones, by hand."""
+    """Return the epoch with the best validation UA up to epoch `last`; a plain reference implementation."""
     scores = {}
     for epoch in range(1, last + 1):
-        right = run.predictions(epoch)["validation"].argmax(axis=1) == run.labels("validation")
-        scores[epoch] = np.mean([right[run.labels("validation") == label].mean() for label in range(3)])
+        correct = run.predictions(epoch)["validation"].argmax(axis=1) == run.labels("validation")
+        scores[epoch] = np.mean([correct[run.labels("validation") == label].mean() for label in range(3)])
     return max(scores, key=lambda epoch: (scores[epoch], -epoch))
 
 
-def test_a_kill_between_predictions_and_checkpoint_leaves_no_ghost(tmp_path):
-    whole, _, _ = stopped(tmp_path / "whole")
-    run, _, _ = stopped(tmp_path / "broken", epochs=1)
+def test_predictions_without_a_checkpoint_are_discarded_on_resuming(tmp_path):
+    whole, _, _ = train_with_patience(tmp_path / "whole")
+    run, _, _ = train_with_patience(tmp_path / "resumed", epochs=1)
     ghost = run.folder / "predictions" / "0007.npz"
     ghost.write_bytes((run.folder / "predictions" / "0001.npz").read_bytes())
-    broken, _, _ = stopped(tmp_path / "broken")
-    assert broken.epochs == whole.epochs == [1, 2, 3]
+    resumed, _, _ = train_with_patience(tmp_path / "resumed")
+    assert resumed.epochs == whole.epochs == [1, 2, 3]
     assert all(run.weights_path(select_epoch(run, rule)).is_file() for rule in ("last", "validation", "paper"))
 
 
-# The test part
+# The test subset
 
 
-def test_the_test_parts_labels_decide_nothing_but_the_papers_rule(tmp_path):
-    """Training and honest selection are the same to the last bit whatever the labels of the test part are."""
-    chosen, weights = {}, {}
-    for name, turn in (("right", 0), ("wrong", 1)):
+def test_labels_of_the_test_subset_affect_only_the_rule_paper(tmp_path):
+    """Training and the other selection rules are bit-identical with wrong labels in the test subset."""
+    selected, weights = {}, {}
+    for name, shift in (("right", 0), ("wrong", 1)):
         train, test, validation = corpus(), corpus(9, seed=1), corpus(9, seed=2)
-        test = replace(test, labels=(test.labels + turn) % 3)
+        test = replace(test, labels=(test.labels + shift) % 3)
         run = start(tmp_path / name, train, test, validation=validation)
         strategy = Supervised(small_model(), SupervisedConfig(learning_rate=1e-2))
         scored = {"test": test, "validation": validation}
         fit(strategy, train, scored, run, epochs=12, batch_size=8, seed=3, patience=8)
-        chosen[name] = {rule: select_epoch(run, rule) for rule in ("last", "validation", "paper")}
+        selected[name] = {rule: select_epoch(run, rule) for rule in ("last", "validation", "paper")}
         weights[name] = strategy.weights()
     assert all(torch.equal(value, weights["wrong"][name]) for name, value in weights["right"].items())
-    assert chosen["right"]["last"] == chosen["wrong"]["last"]
-    assert chosen["right"]["validation"] == chosen["wrong"]["validation"]
-    assert chosen["right"]["paper"] != chosen["wrong"]["paper"]
+    assert selected["right"]["last"] == selected["wrong"]["last"]
+    assert selected["right"]["validation"] == selected["wrong"]["validation"]
+    assert selected["right"]["paper"] != selected["wrong"]["paper"]
 
 
-def test_an_epochs_line_fits_the_terminal_and_does_not_tell_the_test_score(tmp_path):
-    _, _, messages = stopped(tmp_path, patience=0, epochs=10)
+def test_the_log_line_of_an_epoch_has_no_test_score(tmp_path):
+    _, _, messages = train_with_patience(tmp_path, patience=0, epochs=10)
     pattern = r"epoch [ \d]\d/10  loss \d\.\d{3}  validation UA +\d+\.\d%  \d+\.\d s(, \d+ s left)?"
     assert len(messages) == 10
     assert all(re.fullmatch(pattern, line) for line in messages)
     assert "left" not in messages[-1]
 
 
-def test_a_training_that_comes_apart_says_so(tmp_path):
+def test_divergence_raises_an_error_with_advice(tmp_path):
     train, test = corpus(), corpus(9, seed=1)
     train.features["speech"][5][:] = np.inf
     strategy = Supervised(small_model(), SupervisedConfig())
@@ -232,12 +232,12 @@ def test_a_training_that_comes_apart_says_so(tmp_path):
         fit(strategy, train, {"test": test}, start(tmp_path, train, test), epochs=1, batch_size=8, seed=3)
 
 
-def test_balanced_epochs_are_heard_by_the_loop():
+def test_a_balanced_epoch_has_every_emotion_equally_often():
     labels = np.array([0] * 18 + [1] * 4 + [2] * 2)
     data = replace(corpus(), labels=labels)
-    heard, order = drawn(data, 3, 1, 8, sampling="balanced")
-    assert np.bincount(heard.labels[np.concatenate(order)]).tolist() == [8, 8, 8]
-    plain = np.concatenate(drawn(data, 3, 1, 8)[1])
+    epoch, batches = prepare_epoch(data, 3, 1, 8, sampling="balanced")
+    assert np.bincount(epoch.labels[np.concatenate(batches)]).tolist() == [8, 8, 8]
+    plain = np.concatenate(prepare_epoch(data, 3, 1, 8)[1])
     assert sorted(plain) == list(range(24))
 
 
@@ -254,15 +254,15 @@ def test_balanced_epochs_are_heard_by_the_loop():
     ],
 )
 def test_every_setting_has_an_effect(tmp_path, change):
-    _, usual = trained(tmp_path / "usual", 1)
-    _, other = trained(tmp_path / "other", 1, config=replace(BUSY, **change))
-    assert any(not torch.equal(value, other.weights()[name]) for name, value in usual.weights().items())
+    _, original = train_run(tmp_path / "original", 1)
+    _, other = train_run(tmp_path / "other", 1, config=replace(EVERY_SETTING, **change))
+    assert any(not torch.equal(value, other.weights()[name]) for name, value in original.weights().items())
 
 
 DDP = """
 import torch, sys
 from pathlib import Path
-from affekt.training.distributed import processes, shared
+from affekt.training.distributed import processes, wrap_ddp
 from affekt.training.loop import fit
 from affekt.training.supervised import Supervised, SupervisedConfig
 from tests.training.test_loop import corpus, small_model, start
@@ -274,7 +274,7 @@ def work(rank, world):
     train, test = corpus(), corpus(9, seed=1)
     run = start(Path(sys.argv[1]), train, test)
     model = small_model()
-    strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2), forward=shared(model))
+    strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2), forward=wrap_ddp(model))
     fit(strategy, train, {"test": test}, run, epochs=2, batch_size=4, seed=3, rank=rank, world=world)
     total = torch.cat([p.detach().flatten() for p in model.parameters()])
     both = [torch.zeros_like(total) for _ in range(2)]
@@ -304,11 +304,11 @@ def test_two_processes_train_one_model(tmp_path):
     assert Run(tmp_path / "run").epochs == [1, 2]
 
 
-def test_an_epoch_that_has_predictions_has_its_line_in_the_log(tmp_path, monkeypatch):
-    """Wherever a kill falls: predictions come last."""
+def test_an_epoch_that_has_predictions_has_its_log_line(tmp_path, monkeypatch):
+    """Even after a kill, because predictions are written last."""
     train, test = corpus(), corpus(6, 1)
     run = start(tmp_path / "run", train, test)
-    answers = {"test": np.full((6, 3), 1 / 3, np.float32)}
+    predictions = {"test": np.full((6, 3), 1 / 3, np.float32)}
 
     def killed(*_):
         raise InterruptedError
@@ -316,7 +316,7 @@ def test_an_epoch_that_has_predictions_has_its_line_in_the_log(tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr("affekt.runs.folder.atomic_write_text", killed)
         with pytest.raises(InterruptedError):
-            run.record(1, answers, {"loss": 1.0})
+            run.record(1, predictions, {"loss": 1.0})
     assert run.epochs == []
-    run.record(1, answers, {"loss": 1.0})
+    run.record(1, predictions, {"loss": 1.0})
     assert (run.epochs, len(run.log())) == ([1], 1)

@@ -1,4 +1,4 @@
-"""Memory that is freed is kept: seen from outside, in processes of their own."""
+"""Freed memory is kept by the process: page faults counted in subprocesses."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ import mmap, resource
 import torch
 from affekt.training.memory import keep_freed_memory
 kept = {keep} and keep_freed_memory()
-size = 12 * 2**20  # numbers of 48 MiB, above what the C library keeps by itself
-for _ in range(20):  # of aligned memory older versions reuse nothing before they have several pieces
+size = 12 * 2**20  # 48 MiB, more than the C library keeps by default
+for _ in range(20):  # older versions reuse aligned memory only after several allocations
     torch.ones(size)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
@@ -21,7 +21,7 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, mmap.PA
 """
 
 
-def run(keep, **environment):
+def run_script(keep, **environment):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(keep=keep)],
         capture_output=True,
@@ -34,15 +34,15 @@ def run(keep, **environment):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="GNU's C library is asked, on Linux")
-def test_what_is_freed_is_not_asked_of_the_system_again():
-    kept, megabytes = run(True)
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux with the GNU C library")
+def test_freed_memory_is_not_requested_from_the_system_again():
+    kept, mebibytes = run_script(True)
     if not kept:
         pytest.skip("another C library")
-    assert megabytes < 12
-    assert run(False)[1] > megabytes
+    assert mebibytes < 12
+    assert run_script(False)[1] > mebibytes
 
 
 @pytest.mark.slow
-def test_settings_of_the_user_stay():
-    assert run(True, MALLOC_TRIM_THRESHOLD_="1000000")[0] is False
+def test_allocator_settings_of_the_user_are_respected():
+    assert run_script(True, MALLOC_TRIM_THRESHOLD_="1000000")[0] is False

@@ -1,4 +1,4 @@
-"""The shipped recipes: they load, and those of a paper are the paper's model in its shape."""
+"""The shipped recipes load, the commands in their comments work, and MSTR's have the paper's parameter count."""
 
 import re
 import shlex
@@ -12,8 +12,8 @@ from affekt.training.recipe import RECIPES, load_recipe, shipped_recipes
 from affekt.workflows.training_data import TrainingData
 
 PAIR = ("mstr-cremad", "vanilla-cremad")
-# What stands between the recipes' sizes and the paper's.
-PAPER = [
+# Settings that turn the small models of the recipes into the paper's.
+PAPER_SIZES = [
     "model.frames=150",
     "model.stride=1",
     "model.dim=1024",
@@ -24,51 +24,53 @@ PAPER = [
 ]
 
 
-def commands(name):
-    """The `affekt train` commands that a recipe's comments give."""
+def commands_in_comments(name):
+    """Return the arguments of the `affekt train` commands in a recipe's comments."""
     text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
     return [shlex.split(line) for line in re.findall(r"^# +affekt train (.*)$", text, re.MULTILINE)]
 
 
-def parameters(recipe, dim):
+def count_parameters(recipe, dim):
     model = resolve(recipe).build_model({"speech": FeatureSpec(dim, 50.0)}, recipe.label_set([]).emotions)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_a_recipe_bears_its_files_name(name):
+def test_a_recipe_is_named_like_its_file(name):
     assert load_recipe(name).name == name
 
 
 @pytest.mark.parametrize("name", PAIR)
-def test_at_the_papers_sizes_it_is_the_papers_model(name):
-    assert parameters(load_recipe(name, PAPER), 1024) == 24_109_318  # Table 2's 24.1 M, spelt out
+def test_at_the_papers_sizes_the_parameter_count_is_the_papers(name):
+    assert count_parameters(load_recipe(name, PAPER_SIZES), 1024) == 24_109_318  # Table 2: 24.1 M
 
 
-def test_the_baseline_differs_by_its_attention_alone():
+def test_the_baseline_differs_in_its_attention_only():
     ours, baseline = (resolve(load_recipe(name)).config() for name in PAIR)
     attention = {"name", "factor", "scales", "mask_window_padding", "scale_operator", "mixer", "upsampling"}
     for settings in (ours, baseline):
         settings["model"] = {key: value for key, value in settings["model"].items() if key not in attention}
         del settings["name"]
     assert ours == baseline
-    assert parameters(load_recipe(PAIR[0]), 384) == parameters(load_recipe(PAIR[1]), 384)
+    assert count_parameters(load_recipe(PAIR[0]), 384) == count_parameters(load_recipe(PAIR[1]), 384)
 
 
 @pytest.mark.parametrize("name", PAIR)
-def test_the_commands_in_its_comments_work(name):
-    (words,) = commands(name)
-    recipe = load_recipe(words[0], words[1:])
+def test_the_command_in_a_recipes_comments_works(name):
+    (arguments,) = commands_in_comments(name)
+    recipe = load_recipe(arguments[0], arguments[1:])
     assert recipe.name == name
     assert resolve(recipe).protocol.has_validation
     assert asdict(recipe.training) == asdict(load_recipe(name).training)
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name not in PAIR and commands(name)])
-def test_the_rows_in_its_comments_are_of_the_same_split(name):
+@pytest.mark.parametrize(
+    "name", [name for name in shipped_recipes() if name not in PAIR and commands_in_comments(name)]
+)
+def test_the_commands_in_comments_keep_the_split_and_the_strategy(name):
     recipe = load_recipe(name)
-    for words in commands(name):
-        row = load_recipe(words[0], words[1:])
+    for arguments in commands_in_comments(name):
+        row = load_recipe(arguments[0], arguments[1:])
         assert row.name.startswith(name)
         assert row.name != name
         assert (row.protocol, row.folds, row.selection) == (recipe.protocol, recipe.folds, recipe.selection)
@@ -77,14 +79,14 @@ def test_the_rows_in_its_comments_are_of_the_same_split(name):
 
 
 @pytest.mark.parametrize("name", PAIR)
-def test_its_protocols_on_the_corpus_itself(name, cremad, monkeypatch):
+def test_the_protocols_of_a_recipe_on_cremad(name, cremad, monkeypatch):
     monkeypatch.setenv("AFFEKT_DATA", str(cremad.parent))
-    (words,) = commands(name)
-    recipe, apart = load_recipe(name), load_recipe(words[0], words[1:])
+    (arguments,) = commands_in_comments(name)
+    recipe, by_speaker = load_recipe(name), load_recipe(arguments[0], arguments[1:])
     data = TrainingData.read(recipe)
     ((_, random),) = data.folds(resolve(recipe))
     assert not random.speaker_independent
     assert len(random.subsets["test"]) == len(data.utterances) // 5
-    ((_, split),) = data.folds(resolve(apart))
+    ((_, split),) = data.folds(resolve(by_speaker))
     assert split.speaker_independent
     assert set(split.subsets) == {"train", "validation", "test"}

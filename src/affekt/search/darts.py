@@ -27,7 +27,7 @@ from affekt.models.base import EmotionModel
 from affekt.models.emotionnas.collapse import count_skips, is_collapsed
 from affekt.models.emotionnas.spectrogram import SpectrogramBranch
 from affekt.training.dataset import Dataset
-from affekt.training.distributed import averaged
+from affekt.training.distributed import average_gradients
 from affekt.training.strategies import Datasets, TrainingContext
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class ArchitectureSearch:
             return float(loss), {name: torch.zeros_like(placed[name]) for name in wanted}
         # What no operation uses has a gradient of zero; the weights' step and the look ahead treat it alike.
         found = torch.autograd.grad(loss, [placed[name] for name in wanted], materialize_grads=True)
-        return float(loss.detach()), dict(zip(wanted, averaged(found), strict=True))
+        return float(loss.detach()), dict(zip(wanted, average_gradients(found), strict=True))
 
     def predict(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
         """Return the predictions of the supernet, not of the network derived from it."""
@@ -292,7 +292,7 @@ def halves(dataset: Dataset, seed: int, speakers: Sequence[str] | None = None) -
         drawn = [generator.permutation(np.flatnonzero(dataset.labels == label)) for label in np.unique(dataset.labels)]
         order = np.concatenate(drawn)
         first, second = sorted(order[::2].tolist()), sorted(order[1::2].tolist())
-    return dataset.chosen(first), dataset.chosen(second)
+    return dataset.select(first), dataset.select(second)
 
 
 def _by_speakers(speakers: Sequence[str], generator: np.random.Generator) -> tuple[list[int], list[int]]:

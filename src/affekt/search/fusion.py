@@ -44,7 +44,7 @@ def precompute_branch_outputs(model: DecisionFusion, dataset: Dataset, batch_siz
         dataset,
         features={BRANCH_OUTPUTS: stream},
         specs={BRANCH_OUTPUTS: FeatureSpec(2 * model.num_emotions, None, has_time=False)},
-        words={},
+        word_index={},
         copies=(),
         copy_probability=0.0,
         crop=0.0,

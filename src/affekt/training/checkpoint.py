@@ -26,16 +26,16 @@ def load_state(path: Path) -> Any:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping, and not iterable)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (`file` cannot be iterated)
         skeleton = json.loads(file.metadata()["state"])
     return _unflatten(skeleton, tensors)
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().contiguous().clone()  # shared storage is refused by safetensors
+        tensors[name] = value.detach().cpu().contiguous().clone()  # safetensors refuses tensors that share storage
         return {"tensor": name}
-    if isinstance(value, dict):  # as pairs: an optimizer's keys are numbers, which JSON's are not
+    if isinstance(value, dict):  # as pairs: an optimizer's keys are integers, and JSON's are strings
         return {"dict": [[key, _flatten(entry, f"{name}/{key}", tensors)] for key, entry in value.items()]}
     if isinstance(value, list | tuple):
         return {"list": [_flatten(entry, f"{name}/{index}", tensors) for index, entry in enumerate(value)]}

@@ -1,4 +1,4 @@
-"""From stored features to batches: utterances of like length side by side, in an order that a seed decides."""
+"""Turn stored features into batches of utterances of similar length, in an order that depends only on a seed."""
 
 from __future__ import annotations
 
@@ -14,40 +14,46 @@ from torch import Tensor
 from affekt.batch import Batch, Stream, frame_mask
 from affekt.models.base import FeatureSpec
 
-Frames = NDArray[np.floating]  # (frames, dim), or (dim,) without time
+Frames = NDArray[np.floating]
+"""The features of an utterance: (frames, dim), or (dim,) without a time axis."""
 
-POOL = 16  # batches whose utterances are sorted by length together
+BATCHES_PER_POOL = 16
+"""Number of batches whose utterances are sorted by length together."""
 
 
 class EpochView(Sequence[Frames]):
-    """A view of the dataset for one epoch: one version of each utterance, read on access.
+    """A stream of a dataset in one epoch: one version of each utterance, cropped, read on access.
 
-    chosen: which version, by utterance; kept: which share of its frames; place: where these begin, from 0 to 1.
+    Args:
+        versions: The originals, then each set of copies: a sequence of all utterances' frames.
+        version_index: The version to use of each utterance, (utterances,).
+        fraction: The fraction of its frames that a crop keeps, (utterances,); None for no crop.
+        position: The position of the crop, from 0 (at the start) to 1 (at the end), (utterances,); None for no crop.
     """
 
     def __init__(
         self,
         versions: Sequence[Sequence[Frames]],
-        chosen: NDArray[np.int64],
-        kept: NDArray[np.float64] | None = None,
-        place: NDArray[np.float64] | None = None,
+        version_index: NDArray[np.int64],
+        fraction: NDArray[np.float64] | None = None,
+        position: NDArray[np.float64] | None = None,
     ) -> None:
-        self.versions, self.chosen, self.kept, self.place = versions, chosen, kept, place
+        self.versions, self.version_index, self.fraction, self.position = versions, version_index, fraction, position
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.version_index)
 
     def __getitem__(self, index: Any) -> Any:
-        values = self.versions[self.chosen[index]][index]
-        if self.kept is None or self.place is None:
+        values = self.versions[self.version_index[index]][index]
+        if self.fraction is None or self.position is None:
             return values
-        size = max(1, int(len(values) * self.kept[index]))
-        start = int((len(values) - size + 1) * self.place[index])
+        size = max(1, int(len(values) * self.fraction[index]))
+        start = int((len(values) - size + 1) * self.position[index])
         return values[start : start + size]
 
 
 class Subset(Sequence[Any]):
-    """Some of a sequence's entries, each still read when it is asked for."""
+    """Some of the entries of a sequence, read on access."""
 
     def __init__(self, values: Sequence[Any], indices: Sequence[int]) -> None:
         self.values, self.indices = values, indices
@@ -61,133 +67,145 @@ class Subset(Sequence[Any]):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Utterances with their features; nothing is read before it is asked for.
-
-    features: part that the stream plays -> a sequence that gives each utterance's (frames, dim) when it is asked for.
-    words: of a stream of tokens, each utterance's map from token to word, (tokens,).
-    """
+    """Utterances with their features, which are read on access."""
 
     ids: Sequence[str]
     labels: NDArray[np.int64]
+    """(utterances,)"""
     features: Mapping[str, Sequence[Frames]]
+    """Stream -> the frames of each utterance, read on access."""
     specs: Mapping[str, FeatureSpec]
-    soft_labels: NDArray[np.float32] | None = None  # (utterances, emotions)
-    words: Mapping[str, Sequence[NDArray[np.int64]]] = field(default_factory=dict)
-    copies: Sequence[Mapping[str, Sequence[Frames]]] = ()  # of `features`, for training
-    copy_probability: float = 0.0  # of using a copy of an utterance instead of the original in an epoch
-    crop: float = 0.0  # largest share of an utterance's frames that an epoch leaves out
+    """Stream -> its size and frame rate."""
+    soft_labels: NDArray[np.float32] | None = None
+    """(utterances, emotions)"""
+    word_index: Mapping[str, Sequence[NDArray[np.int64]]] = field(default_factory=dict)
+    """Stream of tokens -> for each utterance the index of the word that each token belongs to, (tokens,)."""
+    copies: Sequence[Mapping[str, Sequence[Frames]]] = ()
+    """Augmented copies of `features`, for training."""
+    copy_probability: float = 0.0
+    """Probability that an epoch uses a copy of an utterance instead of the original."""
+    crop: float = 0.0
+    """Largest fraction of an utterance's frames that an epoch leaves out."""
 
-    def drawn(self, generator: np.random.Generator) -> Dataset:
-        """The dataset as one epoch hears it: of every utterance one version, cropped at one place."""
+    def sample_epoch(self, generator: np.random.Generator) -> Dataset:
+        """Return the dataset of one epoch: one randomly chosen version of every utterance, randomly cropped."""
         if not self.copies and not self.crop:
             return self
-        numbers = 1 + generator.integers(max(len(self.copies), 1), size=len(self))
-        chosen = np.where(generator.random(len(self)) < self.copy_probability * bool(self.copies), numbers, 0)
-        kept, place = 1 - self.crop * generator.random(len(self)), generator.random(len(self))
-        features = {
-            name: EpochView([self.features[name], *(copy[name] for copy in self.copies)], chosen)
-            if spec.frame_rate is None
-            else EpochView([self.features[name], *(copy[name] for copy in self.copies)], chosen, kept, place)
-            for name, spec in self.specs.items()
-        }
+        copy_numbers = 1 + generator.integers(max(len(self.copies), 1), size=len(self))
+        uses_copy = generator.random(len(self)) < self.copy_probability * bool(self.copies)
+        version_index = np.where(uses_copy, copy_numbers, 0)
+        fraction, position = 1 - self.crop * generator.random(len(self)), generator.random(len(self))
+        features = {}
+        for name, spec in self.specs.items():
+            versions = [self.features[name], *(copy[name] for copy in self.copies)]
+            crop = () if spec.frame_rate is None else (fraction, position)  # tokens and vectors are not cropped
+            features[name] = EpochView(versions, version_index, *crop)
         return replace(self, features=features, copies=(), copy_probability=0.0, crop=0.0)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def lengths(self) -> NDArray[np.int64]:
-        """(utterances,): frames of the first stream that has time."""
+        """Return the number of frames of each utterance in the first stream with a time axis, (utterances,); else 1."""
         timed = next((name for name, spec in self.specs.items() if spec.has_time), None)
         if timed is None:
             return np.ones(len(self), np.int64)
         return np.array([len(values) for values in self.features[timed]], np.int64)
 
     def only(self, stream: str) -> Dataset:
-        """The same utterances with one of their streams, and without copies."""
-        words = {stream: self.words[stream]} if stream in self.words else {}
+        """Return the same utterances with one of their streams, and without copies."""
+        word_index = {stream: self.word_index[stream]} if stream in self.word_index else {}
         features, specs = {stream: self.features[stream]}, {stream: self.specs[stream]}
-        return replace(self, features=features, specs=specs, words=words, copies=())
+        return replace(self, features=features, specs=specs, word_index=word_index, copies=())
 
-    def chosen(self, indices: Sequence[int]) -> Dataset:
-        """Some of the utterances, in this order, with all that belongs to them."""
-        places = list(indices)
+    def select(self, indices: Sequence[int]) -> Dataset:
+        """Return some of the utterances, in the order of `indices`, with their labels, features and copies."""
+        selected = list(indices)
 
-        def of(values: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-            return {name: Subset(entries, places) for name, entries in values.items()}
+        def select_in_streams(streams: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+            return {name: Subset(values, selected) for name, values in streams.items()}
 
         return replace(
             self,
-            ids=[self.ids[index] for index in places],
-            labels=self.labels[places],
-            features=of(self.features),
-            soft_labels=None if self.soft_labels is None else self.soft_labels[places],
-            words=of(self.words),
-            copies=[of(copy) for copy in self.copies],
+            ids=[self.ids[index] for index in selected],
+            labels=self.labels[selected],
+            features=select_in_streams(self.features),
+            soft_labels=None if self.soft_labels is None else self.soft_labels[selected],
+            word_index=select_in_streams(self.word_index),
+            copies=[select_in_streams(copy) for copy in self.copies],
         )
 
     def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Stream -> mean and deviation of each feature over all frames, (dim,) each."""
+        """Return, for each stream, mean and standard deviation of each feature over all frames, (dim,) each."""
         result = {}
         for name, arrays in self.features.items():
             total = squares = np.zeros(self.specs[name].dim)
             count = 0
-            for one in arrays:
-                frames = np.atleast_2d(one).astype(np.float64)
+            for values in arrays:
+                frames = np.atleast_2d(values).astype(np.float64)
                 total, squares, count = (
                     total + frames.sum(axis=0),
                     squares + (frames**2).sum(axis=0),
                     count + len(frames),
                 )
             mean = total / count
-            deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-            result[name] = (torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())
+            std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+            result[name] = (torch.from_numpy(mean).float(), torch.from_numpy(std).float())
         return result
 
     def batch(self, indices: Sequence[int]) -> Batch:
+        """Return a padded batch of some of the utterances."""
         streams = {
             name: collate(
                 [self.features[name][index] for index in indices],
                 spec.frame_rate,
-                [self.words[name][index] for index in indices] if name in self.words else None,
+                [self.word_index[name][index] for index in indices] if name in self.word_index else None,
             )
             for name, spec in self.specs.items()
         }
-        chosen = list(indices)
+        selected = list(indices)
         labels, soft = (
-            None if values is None else torch.from_numpy(values[chosen]) for values in (self.labels, self.soft_labels)
+            None if values is None else torch.from_numpy(values[selected]) for values in (self.labels, self.soft_labels)
         )
         return Batch(streams, tuple(self.ids[index] for index in indices), labels, soft)
 
 
 def collate(
-    values: Sequence[Frames], frame_rate: float | None, words: Sequence[NDArray[np.int64]] | None = None
+    values: Sequence[Frames], frame_rate: float | None, word_index: Sequence[NDArray[np.int64]] | None = None
 ) -> Stream:
-    """(frames, dim) arrays of differing lengths as one padded stream; (dim,) arrays as one without time."""
+    """Pad (frames, dim) arrays of different lengths into one stream, or stack (dim,) arrays into one without time.
+
+    Args:
+        values: The features of each utterance.
+        frame_rate: Frames per second; None for tokens and for features without time.
+        word_index: The word of each token, (tokens,) per utterance; padding gets -1.
+    """
     if values[0].ndim == 1:
         return Stream(torch.from_numpy(np.stack(values).astype(np.float32)))
-    counts = torch.tensor([len(one) for one in values])
+    counts = torch.tensor([len(frames) for frames in values])
     padded = torch.zeros(len(values), int(counts.max()), values[0].shape[1])
-    for row, one in zip(padded, values, strict=True):
-        row[: len(one)] = torch.from_numpy(np.array(one))  # torch widens 16 bits several times faster than numpy
+    for row, frames in zip(padded, values, strict=True):
+        row[: len(frames)] = torch.from_numpy(
+            np.array(frames)
+        )  # torch converts 16 bits several times faster than numpy
     mask = frame_mask(counts, padded.shape[1])
-    if words is None:
+    if word_index is None:
         return Stream(padded, mask, frame_rate)
-    places = torch.full(mask.shape, -1)
-    for place, indices in zip(places, words, strict=True):
-        place[: len(indices)] = torch.from_numpy(indices)
-    return Stream(padded, mask, frame_rate, places)
+    padded_words = torch.full(mask.shape, -1)
+    for row, words in zip(padded_words, word_index, strict=True):
+        row[: len(words)] = torch.from_numpy(words)
+    return Stream(padded, mask, frame_rate, padded_words)
 
 
-def balanced(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """As many indices as there are labels, drawn so that every emotion that occurs is drawn equally often.
+def sample_balanced(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return as many indices as there are labels, sampled so that every emotion that occurs is sampled equally often.
 
-    An emotion's utterances are all drawn before any is drawn again.
+    All utterances of an emotion are sampled before any is sampled again.
     """
     groups = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    each = -(-len(labels) // len(groups))
-    return np.concatenate([np.resize(group, each) for group in groups])[generator.permutation(each * len(groups))][
-        : len(labels)
-    ]
+    size = -(-len(labels) // len(groups))  # rounded up
+    indices = np.concatenate([np.resize(group, size) for group in groups])
+    return indices[generator.permutation(size * len(groups))][: len(labels)]
 
 
 def training_batches(
@@ -199,22 +217,29 @@ def training_batches(
     world: int = 1,
     labels: NDArray[np.int64] | None = None,
 ) -> Iterator[list[int]]:
-    """An epoch's batches of indices for one of `world` processes: shuffled, then sorted by length within pools.
+    """Yield an epoch's batches of indices: shuffled, then sorted by length within pools.
 
-    Batches hold about `size` utterances. Every process gets equally many batches; a remainder is left out of this epoch.
-    labels: given, every emotion is drawn equally often.
+    Every process gets the same number of batches; remaining batches are left out of this epoch.
+
+    Args:
+        lengths: The number of frames of each utterance.
+        size: The approximate number of utterances in a batch.
+        generator: The random generator; the same in all processes.
+        rank: The number of this process, from 0.
+        world: The number of processes.
+        labels: The labels, for batches in which every emotion is sampled equally often; None for every utterance once.
     """
-    order = generator.permutation(len(lengths)) if labels is None else balanced(labels, generator)
+    order = generator.permutation(len(lengths)) if labels is None else sample_balanced(labels, generator)
     batches = []
-    # Pools and batches are cut into equal pieces: a batch of one, left over at an end, would have no statistics.
-    for pool in np.array_split(order, max(1, round(len(order) / (size * POOL)))):
+    # Pools and batches are split evenly: batch normalization cannot compute statistics of a last batch of one utterance.
+    for pool in np.array_split(order, max(1, round(len(order) / (size * BATCHES_PER_POOL)))):
         pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [part.tolist() for part in np.array_split(pool, max(1, round(len(pool) / size)))]
+        batches += [batch.tolist() for batch in np.array_split(pool, max(1, round(len(pool) / size)))]
     shuffled = [batches[i] for i in generator.permutation(len(batches))]
     return iter(shuffled[rank : len(shuffled) // world * world : world])
 
 
 def scoring_batches(lengths: NDArray[np.int64], size: int) -> Iterator[list[int]]:
-    """Batches of indices in order of length; together they hold every utterance once."""
+    """Yield batches of indices, sorted by length, that together contain every utterance once."""
     order = np.argsort(lengths, kind="stable")
     return (order[start : start + size].tolist() for start in range(0, len(order), size))

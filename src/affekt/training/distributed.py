@@ -1,4 +1,4 @@
-"""Training in one process, or in several that torchrun started and that average their gradients."""
+"""Train in one process, or in several that torchrun started and that average their gradients."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def processes() -> Iterator[tuple[int, int]]:
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0, 1
         return
-    dist.init_process_group("gloo")  # for training on the CPU; GPUs would need nccl
+    dist.init_process_group("gloo")  # for the CPU; GPUs would need nccl
     try:
         yield dist.get_rank(), dist.get_world_size()
         dist.barrier()
     finally:
-        # A DDP wrapper that outlives its group keeps the group's threads, which makes the process abort at its end.
+        # A DDP wrapper that outlives its group keeps the group's threads, and the process then aborts on exit.
         gc.collect()
         dist.destroy_process_group()
 
 
-def shared(model: nn.Module) -> nn.Module:
+def wrap_ddp(model: nn.Module) -> nn.Module:
     """Return the module that training calls: the model itself, or its DDP wrapper where there are several processes."""
     return DistributedDataParallel(model) if dist.is_initialized() else model
 
 
-def averaged(gradients: Sequence[Tensor]) -> list[Tensor]:
+def average_gradients(gradients: Sequence[Tensor]) -> list[Tensor]:
     """Return the mean of each gradient over all processes, bit-identical in all of them, in one exchange.
 
-    DDP does not cover tensors that are not parameters, nor gradients that are never in a `.grad`.
+    It is for gradients that DDP does not average: of tensors that are not parameters, or that are not kept in `.grad`.
     """
     if not dist.is_initialized():
         return list(gradients)

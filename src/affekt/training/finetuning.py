@@ -1,4 +1,4 @@
-"""An encoder that is trained together with the model behind it: from the encoder's front end on, one network."""
+"""Fine-tuning: a speech encoder and the model on top of it, trained as one network on the frames of the front end."""
 
 from __future__ import annotations
 
@@ -15,75 +15,86 @@ from affekt.errors import BadConfig
 from affekt.features.base import Feature
 from affekt.models.base import EmotionModel, FeatureSpec
 
-TEACHER = "teacher"  # the stream of a teacher's frames, in training
+TEACHER = "teacher"
+"""The stream of the teacher's frames in a training batch."""
 
 
 class FineTuned(EmotionModel):
-    """An encoder and a head as one model. Stream: speech, the frames of the encoder's front end.
+    """An encoder and a head as one model. Its stream "speech" has the frames of the encoder's front end.
 
-    Submodules: `encoder`, `head`. Afterwards both go their ways again: into a pipeline, an ONNX file, a bundle.
-    imitates: features of a teacher's frames, which the encoder's last state then learns to foretell, through `distillation`,
-        a linear layer that nothing else uses; 0 for no teacher.
+    After training, a pipeline takes the submodules `encoder` and `head` apart again.
+
+    Args:
+        encoder: The encoder; its parameters in `fixed` are not trained.
+        head: The model on top of the encoder.
+        teacher_dim: Size of a teacher's frames, which a linear layer on the encoder's last state learns to predict
+            (`distillation`; used only during training); 0 for no teacher.
     """
 
     streams = ("speech",)
     teacher_mean: Tensor
     teacher_deviation: Tensor
+    """Standard deviation of the teacher's features. Renaming the buffer would change the keys of stored weights."""
 
-    def __init__(self, encoder: Feature, head: EmotionModel, *, imitates: int = 0) -> None:
+    def __init__(self, encoder: Feature, head: EmotionModel, *, teacher_dim: int = 0) -> None:
         super().__init__()
         self.encoder, self.head, self.num_emotions = encoder, head, head.num_emotions
-        self.distillation = nn.Linear(encoder.dim // encoder.num_states, imitates) if imitates else None
-        if imitates:
-            self.register_buffer("teacher_mean", torch.zeros(imitates))
-            self.register_buffer("teacher_deviation", torch.ones(imitates))
+        self.distillation = nn.Linear(encoder.dim // encoder.num_states, teacher_dim) if teacher_dim else None
+        if teacher_dim:
+            self.register_buffer("teacher_mean", torch.zeros(teacher_dim))
+            self.register_buffer("teacher_deviation", torch.ones(teacher_dim))
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(name not in encoder.fixed)
-        self.blocks = len({_block(name) for name, _ in encoder.named_parameters()} - {None})
+        self.num_blocks = len({_block_index(name) for name, _ in encoder.named_parameters()} - {None})
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        return self.head(self._encoded(batch))
+        return self.head(self._encode(batch))
 
-    def _encoded(self, batch: Batch) -> Batch:
+    def _encode(self, batch: Batch) -> Batch:
         return Batch({"speech": self.encoder.encode(batch.streams["speech"])}, batch.ids, batch.labels)
 
     def forward_with_penalty(self, batch: Batch) -> tuple[Float[Tensor, "batch emotions"], Float[Tensor, ""]]:
-        """The logits, and how far the last state's frames are from foretelling the teacher's: Huber's loss on standardised
-        features, the mean over frames. A teacher's frame belongs to the frame at the same share of the utterance.
+        """Return the logits and the distillation loss.
+
+        The loss is the Huber loss of predicting the teacher's standardized frames, the mean over frames and features. Each
+        frame predicts the teacher's frame at the same relative position in the utterance.
         """
         assert self.distillation is not None
-        encoded = self._encoded(batch)
+        encoded = self._encode(batch)
         states, teacher = encoded.streams["speech"], batch.streams[TEACHER]
-        counts, theirs = states.lengths(), teacher.lengths()
-        place = torch.arange(states.values.shape[1], device=counts.device)
-        source = (place * theirs.unsqueeze(1) // counts.clamp(min=1).unsqueeze(1)).clamp(
-            max=teacher.values.shape[1] - 1
-        )
-        real = place < counts.unsqueeze(1)
-        aim = (teacher.values - self.teacher_mean) / self.teacher_deviation
-        aim = aim.take_along_dim(source.unsqueeze(2), dim=1)[real]
+        num_frames, num_teacher_frames = states.lengths(), teacher.lengths()
+        frame_index = torch.arange(states.values.shape[1], device=num_frames.device)
+        teacher_index = frame_index * num_teacher_frames.unsqueeze(1) // num_frames.clamp(min=1).unsqueeze(1)
+        teacher_index = teacher_index.clamp(max=teacher.values.shape[1] - 1)
+        mask = frame_index < num_frames.unsqueeze(1)
+        target = (teacher.values - self.teacher_mean) / self.teacher_deviation
+        target = target.take_along_dim(teacher_index.unsqueeze(2), dim=1)[mask]
         width = self.encoder.dim // self.encoder.num_states
-        foretold = self.distillation(states.values[..., -width:][real])
-        return self.head(encoded), F.smooth_l1_loss(foretold.float(), aim.float())
+        predicted = self.distillation(states.values[..., -width:][mask])
+        return self.head(encoded), F.smooth_l1_loss(predicted.float(), target.float())
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take encoder and head out of a training's weights, which may hold what only training needs."""
+        """Load the weights of encoder and head from a training run, ignoring those that only training needs."""
         own = self.state_dict()
         self.load_state_dict({**own, **{name: value for name, value in weights.items() if name in own}})
 
-    def set_teacher(self, mean: Float[Tensor, " features"], deviation: Float[Tensor, " features"]) -> None:
+    def set_teacher_statistics(self, mean: Float[Tensor, " features"], std: Float[Tensor, " features"]) -> None:
+        """Set the mean and standard deviation with which the teacher's frames are standardized."""
         self.teacher_mean.copy_(mean)
-        self.teacher_deviation.copy_(deviation.clamp(min=1e-3))
+        self.teacher_deviation.copy_(std.clamp(min=1e-3))
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
-        return self.head.explain(self._encoded(batch))
+        return self.head.explain(self._encode(batch))
 
     def depth(self, parameter: str) -> int | None:
-        """0 for the encoder's last block, one more for each before it, and one more again for what precedes the first."""
+        """Return 0 for the encoder's last block, 1 for the block before it, and so on; None for the head.
+
+        Layers before the first block have the depth of one more block.
+        """
         if not parameter.startswith("encoder."):
             return None
-        block = _block(parameter)
-        return self.blocks if block is None else self.blocks - 1 - block
+        index = _block_index(parameter)
+        return self.num_blocks if index is None else self.num_blocks - 1 - index
 
     @property
     def output_layer(self) -> nn.Linear:
@@ -94,7 +105,7 @@ class FineTuned(EmotionModel):
 
 
 class Distilling(nn.Module):
-    """A tuned model as training calls it where it has a teacher: logits and the penalty, in one forward for DDP."""
+    """A fine-tuned model with a teacher; one call of `forward`, as DDP needs, returns logits and distillation loss."""
 
     def __init__(self, model: FineTuned) -> None:
         super().__init__()
@@ -109,19 +120,20 @@ def training_module(model: EmotionModel) -> nn.Module:
     return Distilling(model) if isinstance(model, FineTuned) and model.distillation is not None else model
 
 
-def _block(parameter: str) -> int | None:
-    """The number of the block that a parameter of an encoder belongs to; None for what stands before the first."""
-    found = re.search(r"layers\.(\d+)\.", parameter)
-    return int(found[1]) if found else None
+def _block_index(parameter: str) -> int | None:
+    """Return the index of the encoder block that a parameter belongs to; None for layers before the first block."""
+    match = re.search(r"layers\.(\d+)\.", parameter)
+    return int(match[1]) if match else None
 
 
 def feature_spec(feature: Feature) -> FeatureSpec:
+    """Return the size and frame rate of a feature's output."""
     return FeatureSpec(feature.dim, feature.frame_rate, feature.num_states, feature.has_time)
 
 
 @torch.no_grad()
 def initial_statistics(model: FineTuned, batches: list[Batch]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Mean and deviation of each feature that the untrained encoder gives the head, over all frames, (dim,) each."""
+    """Return mean and standard deviation of each feature that the encoder outputs before training, (dim,) each."""
     total = squares = torch.zeros(model.encoder.dim, dtype=torch.float64)
     count = 0
     for batch in batches:
@@ -130,43 +142,46 @@ def initial_statistics(model: FineTuned, batches: list[Batch]) -> dict[str, tupl
         frames = frames.double().cpu()
         total, squares, count = total + frames.sum(dim=0), squares + frames.square().sum(dim=0), count + len(frames)
     mean = total / count
-    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return {"speech": (mean.float(), deviation.float())}
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return {"speech": (mean.float(), std.float())}
 
 
 def load_matching_weights(
     model: EmotionModel,
     weights: Mapping[str, Tensor],
-    ours: Sequence[str],
-    theirs: Sequence[str],
+    emotions: Sequence[str],
+    source_emotions: Sequence[str],
     *,
     temperature: float = 1.0,
 ) -> None:
-    """Copy the weights of a model of the same kind that tells other emotions apart.
+    """Copy the weights of a model with the same settings that may distinguish other emotions.
 
-    ours, theirs: the emotions in the order of the outputs. Rows of the output layer are copied for the emotions that both
-    have; the others keep what they are.
-    temperature: what divided the other model's logits; its rows are divided by it, so that training goes on from what it
-        answered. Raises `BadConfig` where the models are of different sizes.
+    The rows of the output layer are copied for the emotions that both models have; the other rows keep their values.
+
+    Args:
+        model: The model to change.
+        weights: The weights of the other model, by name.
+        emotions: The emotions of `model`, in the order of its outputs.
+        source_emotions: The emotions of the other model, in the order of its outputs.
+        temperature: The temperature of the other model. The copied rows are divided by it, so that training starts from the
+            probabilities that the other model predicts.
+
+    Raises:
+        BadConfig: The models have different sizes.
     """
-    output = model.output_layer
-    rows = {id(parameter) for parameter in output.parameters()}
-    own = dict(model.named_parameters()) | dict(model.named_buffers())
-    for name, tensor in own.items():
-        other = weights.get(name)
-        if (
-            other is None
-            or other.shape[1:] != tensor.shape[1:]
-            or (id(tensor) not in rows and other.shape != tensor.shape)
-        ):
-            raise BadConfig(f"{name} is {tuple(tensor.shape)}, the weights to start from have {_shape(other)}")
-        if id(tensor) in rows:
-            for row, emotion in enumerate(ours):
-                if emotion in theirs:
-                    tensor.data[row] = other[theirs.index(emotion)] / temperature
+    output_ids = {id(parameter) for parameter in model.output_layer.parameters()}
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    for name, tensor in tensors.items():
+        source, is_output = weights.get(name), id(tensor) in output_ids
+        if source is None:
+            raise BadConfig(f"the weights to start from have no {name}; expected the shape {tuple(tensor.shape)}")
+        if source.shape[1:] != tensor.shape[1:] or (not is_output and source.shape != tensor.shape):
+            raise BadConfig(
+                f"{name} has the shape {tuple(tensor.shape)}, but {tuple(source.shape)} in the weights to start from"
+            )
+        if is_output:
+            for row, emotion in enumerate(emotions):
+                if emotion in source_emotions:
+                    tensor.data[row] = source[source_emotions.index(emotion)] / temperature
         else:
-            tensor.data.copy_(other)
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return "none of that name" if tensor is None else str(tuple(tensor.shape))
+            tensor.data.copy_(source)

@@ -1,4 +1,4 @@
-"""The training loop: epochs, order of batches, predictions after every epoch, and resumption at the last finished epoch."""
+"""The training loop: epochs, the order of batches, predictions after every epoch, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -37,27 +37,28 @@ def fit(
     rank: int = 0,
     world: int = 1,
 ) -> None:
-    """Train for `epochs` epochs, and resume where the run folder ends, bit-identical to a training without interruption.
+    """Train for `epochs` epochs, resuming after the last finished epoch in the run folder.
 
-    After every epoch the predictions on all subsets in `scored` are recorded in the run folder.
+    After every epoch the predictions on all subsets in `scored` are recorded in the run folder. A resumed run reaches
+    weights that are bit-identical to those of an uninterrupted one.
 
     Args:
-        strategy: What a training step does.
+        strategy: The strategy, which trains on one batch at a time.
         train: The utterances to train on.
         scored: Subset -> the utterances to predict after every epoch.
         run: The run folder.
-        epochs: The length of the whole training.
+        epochs: The number of epochs of the whole run.
         batch_size: Utterances in a batch.
-        seed: The seed of the order and of everything that is drawn.
-        until: The epoch to stop after for now.
+        seed: The seed of the order of batches and of all random choices.
+        until: The epoch to stop after; the run can be continued later. None for the last.
         patience: Epochs without a better UA on the validation subset after which training stops; 0 for never.
-        sampling: "plain" takes every utterance once an epoch, "balanced" draws every emotion equally often.
+        sampling: "plain" uses every utterance once an epoch, "balanced" samples every emotion equally often.
         rank: The number of this process, from 0.
         world: The number of processes.
 
     Raises:
         BadConfig: There are fewer batches than processes.
-        Diverged: The loss is not a number.
+        Diverged: The loss became NaN or infinite.
     """
     done = _resume(strategy, run, rank)
     if done:
@@ -71,22 +72,22 @@ def fit(
             )
             return
         epoch_start = time.perf_counter()
-        dataset, order = drawn(train, seed, epoch, batch_size, sampling=sampling, rank=rank, world=world)
+        dataset, batches = prepare_epoch(train, seed, epoch, batch_size, sampling=sampling, rank=rank, world=world)
         entries = []
-        for number, indices in enumerate(order):
-            progress = (epoch - 1 + number / len(order)) / epochs
+        for number, indices in enumerate(batches):
+            progress = (epoch - 1 + number / len(batches)) / epochs
             entries.append(strategy.step(dataset.batch(indices), progress))
         means = _means(entries, epoch)
         if rank == 0:
-            predictions = {part: predict(strategy, dataset, batch_size) for part, dataset in scored.items()}
+            predictions = {subset: predict(strategy, dataset, batch_size) for subset, dataset in scored.items()}
             means["seconds"] = round(time.perf_counter() - epoch_start, 2)
-            # Weights first: whenever the process is killed, an epoch with predictions can be selected.
+            # Weights first: an epoch that has predictions can be selected, so its weights must exist even after a kill.
             save_state(dict(strategy.weights()), run.weights_path(epoch))
             run.record(epoch, predictions, {**means, **strategy.notes()})
             save_state({"epoch": epoch, "strategy": strategy.state()}, run.checkpoint_path)
             _delete_weights(run, epoch)
-            left = (time.perf_counter() - start) / (epoch - done) * (until - epoch)
-            logger.info("%s", _line(run, epoch, epochs, means, left))
+            seconds_left = (time.perf_counter() - start) / (epoch - done) * (until - epoch)
+            logger.info("%s", _log_line(run, epoch, epochs, means, seconds_left))
         wait()
 
 
@@ -103,24 +104,24 @@ def _resume(strategy: Strategy, run: Run, rank: int) -> int:
     return done
 
 
-def drawn(
+def prepare_epoch(
     train: Dataset, seed: int, epoch: int, batch_size: int, *, sampling: str = "plain", rank: int = 0, world: int = 1
 ) -> tuple[Dataset, list[list[int]]]:
-    """Return the dataset of an epoch, and its batches.
+    """Return the dataset of an epoch, and its batches as lists of indices; seed torch's random generator.
 
-    Its random choices depend only on seed, epoch and rank, so that resuming needs no state of a generator.
+    Random choices depend only on seed, epoch and rank, so a resumed run needs no saved state of a random generator.
     """
     torch.manual_seed(_mixed_seed(seed, epoch, rank))
     generator = np.random.default_rng([seed, epoch])
-    dataset = train.drawn(generator)
+    dataset = train.sample_epoch(generator)
     labels = dataset.labels if sampling == "balanced" else None
-    order = list(training_batches(dataset.lengths(), batch_size, generator, rank=rank, world=world, labels=labels))
-    if not order:
+    batches = list(training_batches(dataset.lengths(), batch_size, generator, rank=rank, world=world, labels=labels))
+    if not batches:
         raise BadConfig(
             f"{len(dataset)} utterances in batches of {batch_size} are too few for {world} processes: "
             "reduce batch_size, or use fewer processes"
         )
-    return dataset, order
+    return dataset, batches
 
 
 def _means(entries: list[dict[str, float]], epoch: int) -> dict[str, float]:
@@ -131,39 +132,40 @@ def _means(entries: list[dict[str, float]], epoch: int) -> dict[str, float]:
 
 
 def _delete_weights(run: Run, epoch: int) -> None:
-    """Delete all weights but those of the last epoch and of the best epoch by every rule that can be applied."""
-    parts = run.predictions(epoch)
-    kept = {epoch, *(select_epoch(run, rule) for rule, part in SELECTION_SUBSET.items() if part in parts)}
+    """Delete all weights except those of the last epoch and of the epochs that the applicable selection rules select."""
+    subsets = run.predictions(epoch)
+    selected = {select_epoch(run, rule) for rule, subset in SELECTION_SUBSET.items() if subset in subsets}
     for path in (run.folder / "weights").glob("[0-9]*.safetensors"):
-        if int(path.stem) not in kept:
+        if int(path.stem) not in {epoch, *selected}:
             path.unlink()
 
 
 def predict(strategy: Strategy, dataset: Dataset, batch_size: int) -> NDArray[np.float32]:
     """Return probabilities, (utterances, emotions), in the dataset's order."""
-    pieces: dict[int, NDArray[np.float32]] = {}
+    probabilities: dict[int, NDArray[np.float32]] = {}
     for indices in scoring_batches(dataset.lengths(), batch_size):
-        pieces.update(zip(indices, strategy.predict(dataset.batch(indices)).cpu().numpy(), strict=True))
-    return np.stack([pieces[index] for index in range(len(dataset))])
+        predicted = strategy.predict(dataset.batch(indices)).cpu().numpy()
+        probabilities.update(zip(indices, predicted, strict=True))
+    return np.stack([probabilities[index] for index in range(len(dataset))])
 
 
 def _mixed_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _line(run: Run, epoch: int, epochs: int, means: Mapping[str, float], left: float) -> str:
+def _log_line(run: Run, epoch: int, epochs: int, means: Mapping[str, float], seconds_left: float) -> str:
     """Return the log line of an epoch: "epoch  3/20  loss 0.964  validation UA 45.1 %  0.5 s, 9 s left"."""
     entries = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
     entries += [f"{name} {value:.3f}" for name, value in means.items() if name != "seconds"]
     predictions = run.predictions(epoch)
-    if "validation" in predictions:  # not on the test subset: a test score that is watched during training is not one
+    if "validation" in predictions:  # no test score: a score that is watched in training affects decisions
         counts = confusion(run.labels("validation"), predictions["validation"].argmax(axis=1), len(run.emotions))
         entries.append(f"validation UA {ua(counts):5.1%}")
     seconds = f"{means['seconds']:.1f} s"
-    return "  ".join([*entries, seconds + (f", {_span(left)} left" if epoch < epochs else "")])
+    return "  ".join([*entries, seconds + (f", {_format_duration(seconds_left)} left" if epoch < epochs else "")])
 
 
-def _span(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Format a duration: 9 s, 3 min, 2 h 5 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""A plan: a recipe with everything that it names found, opened and checked, but not yet built."""
+"""Resolve a recipe to a plan: look up and check everything that the recipe names, without building it yet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from affekt.training.strategies import DEFAULT, strategies
 
 @dataclass(frozen=True)
 class Choice:
-    """A registry's entry that a recipe chooses, with its settings."""
+    """An entry of a registry that a recipe selects by name, with its settings."""
 
     name: str
     kind: Any
@@ -41,16 +41,16 @@ class Choice:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The name and all settings, as TOML holds them."""
+        """The name and all settings, as in TOML."""
         return {"name": self.name, **encode(self.config)}
 
 
 @dataclass(frozen=True)
 class FeatureChoice(Choice):
-    """A feature that a recipe chooses, and the folder of its weights."""
+    """A feature that a recipe selects, with the folder of its weights."""
 
     where: str
-    """The section that chooses it, for error messages."""
+    """The section of the recipe that selects it, for error messages."""
     folder: str | None = None
     """An absolute folder, or one below AFFEKT_MODELS; None for a feature without weights."""
 
@@ -80,9 +80,9 @@ class FeatureChoice(Choice):
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe with everything that it names found.
+    """A recipe together with everything that it names: bundle, protocol, model, features, strategy and earlier runs.
 
-    Features, and the network of the bundle to start from, are built on first use and then kept.
+    Features, and the network of the bundle to start from, are built on first use and then cached.
     """
 
     recipe: Recipe
@@ -95,7 +95,7 @@ class Plan:
     strategy: Choice
     teacher: FeatureChoice | None
     weight_runs: Mapping[str, Run]
-    """Submodule of the model -> the run that it takes its weights from."""
+    """Submodule of the model -> the run whose weights it is initialized with."""
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -110,18 +110,18 @@ class Plan:
 
     @cached_property
     def pipeline(self) -> Pipeline | None:
-        """The network of the bundle to start from, as it was before this training."""
+        """The network of the bundle to start from, with its weights from before training."""
         return rebuild(self.origin) if self.origin else None
 
     @cached_property
     def frozen_features(self) -> dict[str, Feature]:
-        """The features of all streams that the model uses, with their weights before this training; do not train them."""
+        """The features of all streams that the model uses, with their weights from before training; do not train them."""
         return {stream: self._feature(stream, self.pipeline) for stream in self.streams}
 
     def build_features(self) -> dict[str, Feature]:
-        """Build the features of all streams that the model uses, for a training that changes their weights.
+        """Return the features of all streams that the model uses, for training and for loading trained weights into them.
 
-        Only fine-tuning changes weights; every other training gets `frozen_features`.
+        With tune = "all", which changes their weights, they are built anew; otherwise they are `frozen_features`.
         """
         if self.recipe.training.tune == "head":
             return self.frozen_features
@@ -129,7 +129,7 @@ class Plan:
         return {stream: self._feature(stream, pipeline) for stream in self.streams}
 
     def _pipeline_to_train(self) -> Pipeline | None:
-        """Return the network of the bundle to start from; for fine-tuning, which changes its weights, a new one."""
+        """Return the network of the bundle to start from: a new one with tune = "all", which changes its weights."""
         if self.origin and self.recipe.training.tune == "all":
             return rebuild(self.origin)
         return self.pipeline
@@ -144,9 +144,9 @@ class Plan:
         return self.teacher.build()
 
     def build_model(self, specs: Mapping[str, FeatureSpec], emotions: Sequence[str]) -> EmotionModel:
-        """Build the model for streams of these sizes.
+        """Build the model for streams of the given sizes.
 
-        Its weights are drawn from torch's random generator, or are those of the bundle to start from.
+        Its weights are initialized from torch's random generator, or from the bundle to start from.
         """
         model: EmotionModel = self.model.kind.build(self.model.config, specs, len(emotions))
         if self.origin:
@@ -157,15 +157,18 @@ class Plan:
         return model
 
     def load_submodules(self, model: EmotionModel) -> None:
-        """Load the weights of the runs that the recipe names in `weights_from` into the model's submodules."""
+        """Load the weights of the runs in the recipe's `weights_from` into the model's submodules."""
         for name, run in self.weight_runs.items():
             weights: dict[str, Tensor] = load_state(_weights_path(name, run))
             getattr(model, name).load_state_dict(weights)
 
     def config(self, repeat: int = 0) -> dict[str, Any]:
-        """Return what decides one training, with every default written out.
+        """Return all settings that determine a training run, with every default written out.
 
-        Settings that may be changed after the training are left out.
+        Settings that only matter after training, such as the temperature, are left out.
+
+        Args:
+            repeat: The number of the run among the recipe's repeats, from 0; it is added to the seed.
         """
         settings = encode(self.recipe)
         for name in ("temperature", "about", "probes", "repeats"):
@@ -183,14 +186,14 @@ class Plan:
 
 
 def resolve(recipe: Recipe, *, origin: Bundle | None = None) -> Plan:
-    """Find everything that a recipe names, and check that it fits together.
+    """Look up everything that a recipe names, and check that it fits together.
 
     Args:
         recipe: The recipe.
         origin: The bundle that `recipe.start` names, if it is open already.
 
     Raises:
-        BadBundle: The bundle to start from is missing or cannot be built on.
+        BadBundle: The bundle to start from is missing or incomplete.
         BadConfig: A name is unknown, a setting is wrong, or two settings exclude each other.
     """
     if recipe.start and origin is None:
@@ -216,7 +219,7 @@ def resolve(recipe: Recipe, *, origin: Bundle | None = None) -> Plan:
 
 
 def choose_feature(section: Mapping[str, Any], where: str) -> FeatureChoice:
-    """Return the feature that a section chooses, which may name the folder of its weights. Raises `BadConfig`."""
+    """Return the feature that a section of a recipe or bundle selects. Raises `BadConfig`."""
     settings = {key: value for key, value in section.items() if key != "folder"}
     kind, config = decode_named(features, settings, where)
     folder = str(section["folder"]) if "folder" in section else None
@@ -229,7 +232,7 @@ def _choose(registry: Registry, section: Mapping[str, Any], where: str) -> Choic
 
 
 def _with_settings_of_runs(recipe: Recipe, runs: Mapping[str, Run]) -> Mapping[str, Any]:
-    """Return the model's section, completed by the settings of the runs that its submodules take their weights from."""
+    """Return the model's section, with settings added from the runs in `weights_from`."""
     if not runs:
         return recipe.model
     kind, _ = decode_named(models, {"name": recipe.model.get("name")}, "model")
@@ -241,7 +244,7 @@ def _with_settings_of_runs(recipe: Recipe, runs: Mapping[str, Run]) -> Mapping[s
 
 
 def _model_settings(name: str, run: Run, kind: Any) -> dict[str, Any]:
-    """Return the model settings of the run that a submodule takes its weights from."""
+    """Return the model settings of the run that a submodule is initialized from."""
     _check_source(name, run)
     settings = dict(run.config["model"])
     expected = kind.submodules[name]
@@ -256,18 +259,18 @@ def _check_source(name: str, run: Run) -> None:
 
 
 def _weights_path(name: str, run: Run) -> Path:
-    """Return the file of the weights that a run's own selection rule selects."""
+    """Return the weights file of the epoch that the run's own selection rule selects."""
     _check_source(name, run)
     return run.weights_path(select_epoch(run, run.config["selection"]))
 
 
 def _weights_id(name: str, run: Run) -> str:
-    """Identify a run's weights by their contents, wherever they are stored."""
+    """Return an id of a run's weights that depends on their values only, not on their path."""
     return hashlib.sha256(_weights_path(name, run).read_bytes()).hexdigest()[:12]
 
 
 def _check_streams(plan: Plan) -> None:
-    """Raise `BadConfig` for a stream that no feature fills, for one that the model does not have, and for a wrong input."""
+    """Raise `BadConfig` for a stream without a feature, a stream that the model lacks, and a feature of the wrong input."""
     name, filled = plan.model.name, set(plan.features)
     if missing := [stream for stream in plan.streams if stream not in filled]:
         raise BadConfig(
@@ -287,17 +290,17 @@ def _check_streams(plan: Plan) -> None:
 
 
 def _check_submodules(plan: Plan) -> None:
-    """Raise `BadConfig` for a model with submodules that training leaves unchanged and nothing gives weights to."""
+    """Raise `BadConfig` if submodules are neither trained nor initialized with trained weights."""
     untrained = [name for name in plan.model.kind.pretrained(plan.model.config) if name not in plan.weight_runs]
     if untrained and not plan.origin:
         raise BadConfig(
-            f"{plan.model.name} does not train its {' and '.join(untrained)}: name the run folders of their weights in "
-            "[weights_from], or train all together with model.frozen = false"
+            f"{plan.model.name} does not train its submodules {' and '.join(untrained)}: name the run folders of their "
+            "weights in [weights_from], or train them too with model.frozen = false"
         )
 
 
 def _check_validation(plan: Plan) -> None:
-    """Raise `BadConfig` where a setting needs a validation subset and the protocol makes none."""
+    """Raise `BadConfig` if a setting needs a validation subset and the protocol has none."""
     settings = plan.recipe.validation_settings
     if plan.recipe.training.subset == "validation":
         settings.append("training.subset = 'validation'")

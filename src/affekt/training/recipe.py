@@ -1,6 +1,6 @@
-"""A recipe: everything that decides a training, as frozen dataclasses that are written in TOML.
+"""A recipe: all settings that determine training, as frozen dataclasses that are read from TOML.
 
-A recipe is data. It checks its own values but opens no file and builds nothing; `affekt.training.plan.resolve` does both.
+A recipe is data: it checks its own values, but opens no file and builds nothing. `affekt.training.plan.resolve` does that.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from affekt.utterance import Utterance
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 RESOLVED_IDS = ("start_id", "weights_ids")
-"""Keys that a run's configuration has beside those of its recipe: they identify the weights that training started from."""
+"""Keys of a run's config.toml that are not keys of a recipe. They identify the weights that training started from."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear probe to compare the model with on its card."""
+    """A linear probe that the model card compares the model with."""
 
     name: str
     strength: float
-    """C of the logistic regression: the inverse of the L2 penalty's weight."""
+    """C of the logistic regression: the inverse of the weight of the L2 penalty."""
     blocks: tuple[int, ...] = ()
-    """The blocks of the speech encoder whose states the probe takes; log-mel frames if there are none."""
+    """The blocks of the speech encoder whose hidden states are the input; if empty, log-mel frames are."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class TrainingConfig:
     epochs: int
     batch_size: int = 32
     subset: Literal["train", "validation"] = "train"
-    """The subset that is trained on. "validation" is for models over finished networks, which know their own training
-    subset too well; no subset is then left that could select an epoch."""
+    """The subset to train on. "validation" is for a model on top of trained networks, whose outputs on their own training
+    subset are overfitted; no subset is then left to select an epoch with."""
     tune: Literal["head", "all"] = "head"
-    """Either "head", which trains the model on the features of a frozen encoder, or "all", which trains the encoder too."""
+    """With "head", the model is trained on the features of a frozen encoder; with "all", the encoder is trained too."""
     patience: int = 0
     """Epochs without a better UA on the validation subset after which training stops; 0 for never."""
     sampling: Literal["plain", "balanced"] = "plain"
-    """With "balanced", every emotion is drawn equally often in an epoch."""
+    """With "balanced", every emotion is sampled equally often in an epoch."""
     votes: float = 0.0
     """Weight of the crowd's votes in the soft target, where the corpus has them; the label has the rest. In [0, 1]."""
     teacher: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class TrainingConfig:
     device: str = "cpu"
     """A device's name in torch, such as "cpu" or "cuda"."""
     threads: int = 0
-    """Threads of torch; 0 leaves torch's default. Results are bit-identical only with the same number."""
+    """Threads of torch; 0 for torch's default. Results are bit-identical only with the same number."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     strategy: Mapping[str, Any] = field(default_factory=dict)
     """The `name` of the training strategy, "supervised" if it is left out, and that strategy's settings."""
@@ -86,7 +86,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training: its data, features, model and settings."""
+    """All settings of training: data, features, model, and how it is trained."""
 
     name: str
     labels: str
@@ -98,21 +98,21 @@ class Recipe:
     training: TrainingConfig
     features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Stream of the model ("speech", "text", "speaker", "spectrogram") -> the `name` of the feature that fills it, the
-    `folder` of its weights, and its settings. Streams that the model does not use with its settings are not computed."""
+    `folder` of its weights, and its settings. A stream that the model does not use with its settings is not computed."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """The `name` of a model and its settings."""
     weights_from: Mapping[str, str] = field(default_factory=dict)
-    """Submodule of the model -> the run folder of the network that it becomes: it takes that run's model settings, and the
-    weights of the epoch that the run's own selection rule selects."""
+    """Submodule of the model -> a run folder. The submodule gets the model settings of that run, and the weights of the
+    epoch that the run's own selection rule selects."""
     start: str = ""
-    """A bundle to start from, instead of `features` and `model`: its settings and its weights."""
+    """A bundle whose features, model settings and weights training starts from, instead of `features` and `model`."""
     seed: int = 0
     split_seed: int = 0
     """Seed of the protocol's random choices; `seed` does not change the split."""
     folds: tuple[int, ...] = ()
     """The folds of the protocol to train, counted from 1; all if empty."""
     repeats: int = 1
-    """Number of trainings, with the seeds `seed`, `seed` + 1, ...; a bundle averages their probabilities."""
+    """Number of training runs, with the seeds `seed`, `seed` + 1, ...; a bundle averages their probabilities."""
     selection: Rule = "last"
     """The rule that selects the epoch."""
     temperature: float | Literal["fitted"] = 1.0
@@ -131,7 +131,7 @@ class Recipe:
         if self.labels != "all":
             label_set(self.labels)
         if bool(self.start) == bool(self.features or self.model):
-            raise BadConfig("a recipe needs features and model, or start, a bundle that has both")
+            raise BadConfig("a recipe needs either [features] and [model], or start = BUNDLE, which has both")
         if not self.corpora:
             raise BadConfig("corpora is empty: name at least one corpus")
         for source in self.corpora:
@@ -159,7 +159,7 @@ class Recipe:
         return tuple(Source.parse(source) if isinstance(source, str) else source for source in self.corpora)
 
     def label_set(self, utterances: Sequence[Utterance]) -> LabelSet:
-        """Return the recipe's label set; the emotions of the utterances where `labels` is "all"."""
+        """Return the recipe's label set; if `labels` is "all", all emotions of the utterances."""
         return LabelSet.all_of(utterances, "all") if self.labels == "all" else label_set(self.labels)
 
 

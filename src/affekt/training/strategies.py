@@ -1,7 +1,7 @@
-"""The ways to train a model: the contract of a strategy, and the registry from which a recipe chooses one by its name.
+"""Training strategies: their interface, and the registry from which a recipe selects a strategy by name.
 
-The loop knows epochs, the order of utterances, records and resumption; a strategy knows networks, optimizers and losses.
-One that alternates two optimizers, such as an architecture search, therefore needs no loop of its own.
+The training loop handles epochs, the order of utterances, run folders and resuming; a strategy handles networks, optimizers
+and losses. A strategy that alternates two optimizers, such as an architecture search, needs no loop of its own.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Datasets:
     """The datasets of one fold."""
 
     train: Dataset
-    """The utterances that the weights learn from, with their augmented copies."""
+    """The utterances to train on, with their augmented copies."""
     scored: Mapping[str, Dataset]
     """Subset -> the utterances whose predictions are recorded after every epoch."""
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Facts about a training that a strategy may need beside its own settings."""
+    """Settings and data of a training run that a strategy may need in addition to its own settings."""
 
     batch_size: int
     seed: int
@@ -63,32 +63,32 @@ class Strategy(Protocol):
 
     @classmethod
     def check(cls, config: Any, training: TrainingConfig) -> None:
-        """Raise `BadConfig` where the training has settings that the strategy cannot honour."""
+        """Raise `BadConfig` if [training] has settings that the strategy does not support."""
 
     @classmethod
     def validation_setting(cls, config: Any) -> str:
-        """Return the setting, such as "learn_alphas_on = 'validation'", that needs a validation subset; "" for none."""
+        """Return the setting that needs a validation subset, such as "learn_alphas_on = 'validation'"; "" for none."""
 
     @classmethod
     def prepare(
         cls, config: Any, model: EmotionModel, datasets: Datasets, context: TrainingContext
     ) -> tuple[Strategy, Datasets]:
-        """Return the strategy for a model, and the datasets that the loop trains and scores it on."""
+        """Return a strategy that trains the model, and the datasets for the loop, which the strategy may have changed."""
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Train on a batch and return the values to log; `progress` goes from 0 to 1 over the whole training."""
+        """Train on a batch and return the values to log; `progress` goes from 0 to 1 over the whole run."""
 
     def predict(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        """Return probabilities, computed with the weights that would be used after training."""
+        """Return the probabilities that the model predicts with the weights of `weights`."""
 
     def weights(self) -> Mapping[str, Tensor]:
-        """Return the weights that `predict` uses, under the model's names."""
+        """Return the weights that `predict` uses and the run folder stores, by their names in the model."""
 
     def notes(self) -> dict[str, Any]:
         """Return further values to log after an epoch."""
 
     def state(self) -> dict[str, Any]:
-        """Return everything that a resumed training needs to reach exactly the same weights."""
+        """Return the state from which a resumed run reaches exactly the same weights."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Restore a state that `state` returned."""

@@ -1,4 +1,4 @@
-"""The usual way to train: cross-entropy on labels with AdamW."""
+"""The default training strategy: cross-entropy on labels with AdamW."""
 
 from __future__ import annotations
 
@@ -18,45 +18,47 @@ from affekt.errors import BadConfig
 from affekt.features.augment import Masking
 from affekt.models.base import EmotionModel
 from affekt.training.dataset import Dataset
-from affekt.training.distributed import shared
+from affekt.training.distributed import wrap_ddp
 from affekt.training.finetuning import training_module
 from affekt.training.strategies import Datasets, TrainingContext
 
 if TYPE_CHECKING:
     from affekt.training.recipe import TrainingConfig
 
-NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # of x86 and of ARM, as torch calls them
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
+"""The names in torch of the processor capabilities, of x86 and ARM, that include multiplication in bfloat16."""
 
 
 @dataclass(frozen=True)
 class SupervisedConfig:
-    """How a model is fitted to labels. The defaults are plain Adam, as in the papers."""
+    """Settings of supervised training. The defaults are plain Adam, as in the papers."""
 
     learning_rate: float = 1e-4
     encoder_rate: float = 0.1
-    """In fine-tuning, the ratio of the learning rate of the encoder's last block to `learning_rate`."""
+    """With tune = "all", the ratio of the learning rate of the encoder's last block to `learning_rate`."""
     encoder_decay: float = 1.0
-    """The ratio of each encoder block's learning rate to the next block's: lower layers are more general."""
+    """The ratio of each encoder block's learning rate to that of the block above it."""
     weight_decay: float = 0.0
     """Decoupled, as in AdamW."""
     warmup: float = 0.0
-    """Fraction of the training in which the learning rate rises from 0."""
+    """Fraction of the run in which the learning rate rises from 0."""
     cosine: bool = False
     """If true, the learning rate then falls to 0 along a cosine."""
     clip: float = 0.0
     """Largest norm of the gradient; 0 for none."""
     label_smoothing: float = 0.0
     mixup: float = 0.0
-    """Alpha of the beta distribution of the weights with which two utterances are mixed; 0 for none."""
+    """Alpha of the beta distribution of the weights with which two utterances are mixed; 0 for no mixup."""
     averaging: float = 0.0
     """Decay of a running average of the weights, which is then used for predictions; 0 for none."""
     distillation: float = 1.0
-    """Weight of the distillation loss beside the loss on labels, where there is a teacher."""
+    """Weight of the distillation loss, which is added to the loss on labels if there is a teacher."""
     class_weights: bool = False
-    """If true, every emotion has the same weight in the loss, however often it occurs."""
+    """If true, utterances are weighted so that every emotion counts equally in the loss, however often it occurs."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Precision of matrix products in training; sums, weights and all predictions stay 32-bit. "auto" is bfloat16 where
-    the processor or GPU multiplies in it: two machines may then train differently, and the log names the precision."""
+    """Precision of matrix products in training; sums, weights and all predictions stay 32-bit. "auto" is bfloat16 if the
+    processor or GPU supports it, and float32 otherwise, so two machines may train differently; the log has the precision
+    that was used."""
 
     renamed: ClassVar[Mapping[str, str]] = {"imitation": "distillation"}
 
@@ -68,9 +70,9 @@ class Supervised:
 
     @classmethod
     def check(cls, config: SupervisedConfig, training: TrainingConfig) -> None:
-        """Raise `BadConfig` for mixup with a teacher: mixed speech has no frames of the teacher's."""
+        """Raise `BadConfig` for mixup with a teacher: the teacher has no frames for a mixture of two utterances."""
         if training.teacher and config.mixup:
-            raise BadConfig("mixup cannot be combined with a teacher, which has no frames for mixed speech")
+            raise BadConfig("mixup cannot be combined with a teacher, which has no frames for mixed utterances")
 
     @classmethod
     def validation_setting(cls, config: SupervisedConfig) -> str:  # noqa: ARG003 (no setting needs one)
@@ -81,7 +83,7 @@ class Supervised:
         cls, config: SupervisedConfig, model: EmotionModel, datasets: Datasets, context: TrainingContext
     ) -> tuple[Supervised, Datasets]:
         counts = class_counts(datasets.train, model)
-        forward = shared(training_module(model))
+        forward = wrap_ddp(training_module(model))
         return cls(model, config, forward=forward, masking=context.masking, counts=counts), datasets
 
     def __init__(
@@ -99,39 +101,38 @@ class Supervised:
             model: The model.
             config: The settings.
             forward: The module that training calls, if it is not the model itself (its DDP wrapper).
-            masking: SpecAugment on the streams, in training.
-            counts: Utterances of each emotion in the training subset, which class weights need.
+            masking: SpecAugment of the streams, in training only.
+            counts: Number of training utterances of each emotion; needed for class weights only.
         """
         self.model, self.config, self.masking = model, config, masking or Masking()
         self.forward = forward or model
         self.device = next(model.parameters()).device
-        chosen = config.precision
-        if chosen == "auto":
-            chosen = "bfloat16" if multiplies_in_bfloat16(self.device) else "float32"
-        self.precision = chosen
-        # Fused: one pass over weights, gradients and moments instead of a dozen, as by default.
+        self.precision = config.precision
+        if config.precision == "auto":
+            self.precision = "bfloat16" if supports_bfloat16(self.device) else "float32"
+        # A fused optimizer makes one pass over weights, gradients and moments; the default makes a dozen.
         self.optimizer = torch.optim.AdamW(
             parameter_groups(model, config), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.average = {name: value.clone() for name, value in model.state_dict().items()} if config.averaging else None
-        self.steps = 0  # of the running average
+        self.steps = 0  # how often the running average was updated
         self.class_weights = None
         if config.class_weights:
             assert counts is not None
-            present = torch.tensor(counts, dtype=torch.float32)
-            weights = torch.where(present > 0, present.sum() / (present > 0).sum() / present.clamp(min=1), 0.0)
+            count = torch.tensor(counts, dtype=torch.float32)
+            weights = torch.where(count > 0, count.sum() / (count > 0).sum() / count.clamp(min=1), 0.0)
             self.class_weights = weights.to(self.device)
 
-    def rate(self, progress: float) -> float:
-        """Return the factor of the learning rate."""
-        rising = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
-        return rising * (0.5 * (1 + math.cos(math.pi * progress)) if self.config.cosine else 1.0)
+    def rate_factor(self, progress: float) -> float:
+        """Return the factor of the learning rate under warmup and cosine decay."""
+        warmup = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
+        return warmup * (0.5 * (1 + math.cos(math.pi * progress)) if self.config.cosine else 1.0)
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
         self.forward.train()
         self.model.set_progress(progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * group["share"] * self.rate(progress)
+            group["lr"] = self.config.learning_rate * group["share"] * self.rate_factor(progress)
         batch = self._augment(batch.to(self.device))
         assert batch.soft_labels is not None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -157,13 +158,13 @@ class Supervised:
         return losses
 
     def _augment(self, batch: Batch) -> Batch:
-        """Return the batch with soft labels, masked and mixed up."""
+        """Return the batch with soft labels, after masking and mixup."""
         soft = batch.soft_labels
         if soft is None:
             assert batch.labels is not None
             soft = F.one_hot(batch.labels, self.model.num_emotions).to(next(self.model.parameters()).dtype)
         streams = {
-            name: masked(stream, self.masking) if name in self.model.streams else stream
+            name: mask_stream(stream, self.masking) if name in self.model.streams else stream
             for name, stream in batch.streams.items()
         }
         if self.config.mixup:
@@ -175,13 +176,13 @@ class Supervised:
         return replace(batch, streams=streams, soft_labels=soft)
 
     def _update_average(self, average: dict[str, Tensor]) -> None:
-        """Move the running average towards the weights; faster at first, so that it soon forgets their initial values."""
+        """Update the running average of the weights; faster at first, so that it soon forgets their initial values."""
         self.steps += 1
-        pace = max(1 - self.config.averaging, 9 / (9 + self.steps))
+        rate = max(1 - self.config.averaging, 9 / (9 + self.steps))
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
                 if value.is_floating_point():
-                    average[name].lerp_(value, pace)
+                    average[name].lerp_(value, rate)
                 else:
                     average[name].copy_(value)
 
@@ -210,7 +211,7 @@ class Supervised:
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
         average = state["average"]
-        # Copied, because tensors read from a file may be unaligned, and products of unaligned numbers may differ in a bit.
+        # Copied, because tensors read from a file may be unaligned, and products of unaligned tensors may differ in a bit.
         copies = {name: value.to(self.device, copy=True) for name, value in (average or {}).items()}
         self.average = None if average is None else copies
 
@@ -221,10 +222,10 @@ def class_counts(dataset: Dataset, model: EmotionModel) -> list[int]:
     return counts
 
 
-def multiplies_in_bfloat16(device: torch.device) -> bool:
-    """Return whether a device multiplies bfloat16 in hardware; without, emulated products take longer than 32-bit ones.
+def supports_bfloat16(device: torch.device) -> bool:
+    """Return True if a device multiplies bfloat16 in hardware; emulated products would be slower than 32-bit ones.
 
-    False for a torch too old to report a processor's capabilities.
+    Also False for a version of torch that does not report the capabilities of processors.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -233,20 +234,24 @@ def multiplies_in_bfloat16(device: torch.device) -> bool:
 
 
 def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict[str, Any]]:
-    """Return the trained parameters, grouped by the ratio of their learning rate to the configured one."""
+    """Return the trained parameters, grouped by the ratio of their learning rate to the configured one.
+
+    The key of that ratio, "share", is stored in checkpoints.
+    """
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             depth = model.depth(name)
-            share = 1.0 if depth is None else config.encoder_rate * config.encoder_decay**depth
-            groups.setdefault(share, []).append(parameter)
-    return [{"params": parameters, "share": share} for share, parameters in groups.items()]
+            ratio = 1.0 if depth is None else config.encoder_rate * config.encoder_decay**depth
+            groups.setdefault(ratio, []).append(parameter)
+    return [{"params": parameters, "share": ratio} for ratio, parameters in groups.items()]
 
 
-def masked(stream: Stream, masking: Masking) -> Stream:
-    """Apply SpecAugment: set spans of time and bands of features to each feature's mean over the utterance; raise floors.
+def mask_stream(stream: Stream, masking: Masking) -> Stream:
+    """Apply SpecAugment: set intervals of time and bands of features to each feature's mean over the utterance.
 
-    Padding and text stay as they are. Random numbers are from torch's generator.
+    With `masking.floor_probability`, values below a random floor under the utterance's maximum are first raised to it.
+    Padding and streams without a frame rate, such as text, are not changed. Random numbers come from torch's generator.
     """
     if (
         not (masking.num_time_masks or masking.num_feature_masks or masking.floor_probability)
@@ -255,30 +260,30 @@ def masked(stream: Stream, masking: Masking) -> Stream:
         return stream
     values = stream.values.clone()
     for row, frames in zip(values, stream.lengths().tolist(), strict=True):
-        chance, depth = torch.rand(2).tolist() if masking.floor_probability else (1.0, 0.0)
-        if chance < masking.floor_probability:
+        draw, position = torch.rand(2).tolist() if masking.floor_probability else (1.0, 0.0)
+        if draw < masking.floor_probability:
             low, high = masking.floor
-            row[:frames] = row[:frames].clamp(min=float(row[:frames].max()) - (low + depth * (high - low)))
+            row[:frames] = row[:frames].clamp(min=float(row[:frames].max()) - (low + position * (high - low)))
         mean = row[:frames].mean(dim=0)
         for _ in range(masking.num_time_masks):
-            start, end = _stretch(frames, masking.max_time_fraction)
+            start, end = _random_interval(frames, masking.max_time_fraction)
             row[start:end] = mean
         for _ in range(masking.num_feature_masks):
-            start, end = _stretch(row.shape[1], masking.max_feature_fraction)
+            start, end = _random_interval(row.shape[1], masking.max_feature_fraction)
             row[:frames, start:end] = mean[start:end]
     return replace(stream, values=values)
 
 
-def _stretch(size: int, share: float) -> tuple[int, int]:
-    """A stretch of 0 to `share * size`, anywhere in `size`."""
-    length, place = torch.rand(2).tolist()
-    length = int(length * (share * size + 1))
-    start = int(place * (size - length + 1))
+def _random_interval(size: int, max_fraction: float) -> tuple[int, int]:
+    """Return start and end of a random interval in [0, `size`] whose length is at most `max_fraction * size`."""
+    length, position = torch.rand(2).tolist()
+    length = int(length * (max_fraction * size + 1))
+    start = int(position * (size - length + 1))
     return start, start + length
 
 
 def _mix(stream: Stream, weight: float, other: Tensor) -> Stream:
-    """Mix each utterance with another one; a frame is real where either utterance has one."""
+    """Mix each utterance with another; a frame of the mixture is unmasked if either utterance has a frame there."""
     values = weight * stream.values + (1 - weight) * stream.values[other]
     mask = None if stream.mask is None else stream.mask | stream.mask[other]
     return replace(stream, values=values, mask=mask)

@@ -196,9 +196,9 @@ def _build_fine_tuned(plan: Plan, train: Dataset, labels: LabelSet) -> FineTuned
     encoder = plan.build_features()["speech"]
     head = plan.build_model({"speech": feature_spec(encoder)}, labels.emotions)
     # The size of the teacher's frames is known only from its weights.
-    model = FineTuned(encoder, head, imitates=plan.build_teacher().dim if plan.teacher else 0)
+    model = FineTuned(encoder, head, teacher_dim=plan.build_teacher().dim if plan.teacher else 0)
     if plan.teacher:
-        model.set_teacher(*train.only(TEACHER).statistics()[TEACHER])
+        model.set_teacher_statistics(*train.only(TEACHER).statistics()[TEACHER])
     if not plan.origin:
         speech = train.only("speech")
         sample = np.linspace(0, len(train) - 1, min(STATISTICS_SAMPLE, len(train))).astype(int)

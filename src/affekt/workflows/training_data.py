@@ -191,17 +191,17 @@ class _DatasetBuilder:
         """Build the dataset of these utterances."""
         votes, utterances = self.plan.recipe.training.votes, self.data.select(keys)
         values: dict[str, Stored] = {}
-        words = {}
+        word_index: dict[str, Sequence[NDArray[np.int64]]] = {}
         for stream, feature in self.features.items():
             if isinstance(feature, TextFeature):
-                values[stream], words[stream] = extract_text(
+                values[stream], word_index[stream] = extract_text(
                     feature, self._stored_name(stream), utterances, progress=self.progress, device=self._device
                 )
             else:
                 values[stream] = self._extract(feature, self._stored_name(stream), utterances)
         specs = {stream: feature_spec(feature) for stream, feature in self.features.items()}
         soft_labels = self.data.soft_labels(keys, votes) if votes else None
-        return Dataset(keys, self.data.label_indices(keys), values, specs, soft_labels, words=words)
+        return Dataset(keys, self.data.label_indices(keys), values, specs, soft_labels, word_index=word_index)
 
     def with_copies(self, train: Dataset) -> Dataset:
         """Add the augmented copies of the training utterances: of the audio, as their text stays the same."""
