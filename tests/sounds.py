@@ -1,4 +1,4 @@
-"""Sounds for the tests, and files of them in memory."""
+"""Waveforms for the tests, and audio files of them in memory."""
 
 import io
 import struct
@@ -10,25 +10,26 @@ import soundfile
 RATE = 16_000
 
 
-def tone(seconds=1.0, rate=RATE, channels=1, frequency=440, level=0.5):
-    """A sine, (samples,) or (samples, channels), every channel the same."""
-    wave = level * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
+def tone(seconds=1.0, rate=RATE, channels=1, frequency=440, amplitude=0.5):
+    """Return a sine wave, (samples,) or (samples, channels) with equal channels."""
+    wave = amplitude * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
     return wave.astype(np.float32) if channels == 1 else np.tile(wave.astype(np.float32)[:, None], channels)
 
 
 def noise(samples, seed=0):
+    """Return uniform noise from -0.5 to 0.5."""
     return np.random.default_rng(seed).uniform(-0.5, 0.5, samples).astype(np.float32)
 
 
 def encoded(samples, rate=RATE, format="WAV", subtype=None):
-    """The bytes of a file that libsndfile writes."""
+    """Return the bytes of a file written by libsndfile."""
     stream = io.BytesIO()
     soundfile.write(stream, samples, rate, format=format, subtype=subtype)
     return stream.getvalue()
 
 
 def media(samples, rate, container, codec):
-    """The bytes of a file that PyAV writes; the test is skipped where its ffmpeg lacks the encoder."""
+    """Return the bytes of a file written by PyAV; skip the test if its ffmpeg lacks the encoder."""
     av = pytest.importorskip("av")
     try:
         av.codec.Codec(codec, "w")
@@ -50,13 +51,13 @@ def media(samples, rate, container, codec):
 
 
 def frequency_of(waveform, rate=RATE):
-    """Where its spectrum is highest, in Hz."""
+    """Return the frequency at which the spectrum of a waveform is highest, in Hz."""
     spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
     return np.argmax(spectrum) * rate / len(waveform)
 
 
 def without_end(ogg):
-    """An Ogg file as Android's recorders leave it: its last page does not end the stream, nor trims its last packet."""
+    """Return an Ogg file as Android records it: the last page neither ends the stream nor trims its last packet."""
     start = ogg.rfind(b"OggS")
     page = bytearray(ogg[start:])
     page[5] &= ~4

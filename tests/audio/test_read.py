@@ -1,4 +1,4 @@
-"""Whatever holds sound becomes the same waveform; whatever does not is refused by name, with a code and a cure."""
+"""Reading audio: every supported source gives the expected waveform, and everything else an error with a code."""
 
 import io
 import os
@@ -17,12 +17,13 @@ from affekt.audio.read import CODES, SAMPLE_RATE, SHORTEST, blocks, find_files, 
 from affekt.errors import AffektError, BadAudio, MissingExtra
 from tests.sounds import encoded, frequency_of, media, noise, tone, without_end
 
-# RAW has no header; SD2 keeps its header in another file; these encodings libsndfile reads, and does not write.
+# RAW has no header; SD2 has its header in another file.
 CONTAINERS = sorted(set(soundfile.available_formats()) - {"RAW", "SD2"})
 ENCODINGS = [(name, subtype) for name in CONTAINERS for subtype in soundfile.available_subtypes(name)]
+# libsndfile reads these encodings, but cannot write them.
 UNWRITTEN = {("AIFF", "DWVW_12"), ("MP3", "MPEG_LAYER_I"), ("MP3", "MPEG_LAYER_II"), ("WAV", "MPEG_LAYER_III")}
 
-# Format, encoding, and the rates that it can have.
+# Format, encoding, and the sample rates that it supports.
 RATES = (8000, 11025, 16000, 22050, 32000, 44100, 48000)
 COMMON = [
     ("WAV", "PCM_16", RATES),
@@ -42,14 +43,20 @@ COMMON = [
     ("RF64", "PCM_16", RATES),
 ]
 LOSSY = {"VORBIS", "OPUS", "MPEG_LAYER_III"}
-# What libsndfile itself knows of a cut is little: these, by their own marks, can be told.
-TELLING = [(name, subtype) for name, subtype, _ in COMMON]
-TELLING += [("NIST", "PCM_16"), ("NIST", "ULAW"), ("VOC", "PCM_16"), ("VOC", "PCM_U8"), ("WAV", "IMA_ADPCM")]
+# Encodings whose headers or frames show that a file is truncated; the others give a shorter waveform.
+TRUNCATION_DETECTED = [(name, subtype) for name, subtype, _ in COMMON]
+TRUNCATION_DETECTED += [
+    ("NIST", "PCM_16"),
+    ("NIST", "ULAW"),
+    ("VOC", "PCM_16"),
+    ("VOC", "PCM_U8"),
+    ("WAV", "IMA_ADPCM"),
+]
 MEDIA = [("ipod", "aac"), ("mp4", "aac"), ("mp4", "alac"), ("mov", "aac"), ("webm", "libopus"), ("matroska", "aac")]
 
 
-def written(samples, name, subtype):
-    """The bytes of a file at the first rate that this encoding takes."""
+def encode_at_supported_rate(samples, name, subtype):
+    """Return the bytes of a file at the first sample rate that this encoding supports."""
     for rate in (16000, 44100, 8000):
         try:
             return encoded(samples, rate, name, subtype)
@@ -59,7 +66,7 @@ def written(samples, name, subtype):
 
 
 class Pipe:
-    """A stream that can only be read, and that says nothing of seeking."""
+    """A stream that can only be read: it has no `seek` and no `seekable`."""
 
     def __init__(self, data):
         self.stream = io.BytesIO(data)
@@ -68,14 +75,14 @@ class Pipe:
         return self.stream.read(size)
 
 
-# What is read
+# Sources
 
 
 @pytest.mark.parametrize(("name", "subtype"), [encoding for encoding in ENCODINGS if encoding not in UNWRITTEN])
-def test_every_encoding_of_libsndfile_is_read_as_libsndfile_reads_it(name, subtype):
-    data = written(tone(1.0), name, subtype)
+def test_every_encoding_gives_the_samples_of_soundfile(name, subtype):
+    data = encode_at_supported_rate(tone(1.0), name, subtype)
     if subtype.startswith("DWVW"):
-        samples, rate = tone(1.0), SAMPLE_RATE  # soundfile.read cannot seek in it, and so is no reference
+        samples, rate = tone(1.0), SAMPLE_RATE  # soundfile.read fails, since it seeks: compare with the input
     else:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
     np.testing.assert_allclose(load(data), soxr.resample(samples, rate, SAMPLE_RATE), atol=1e-3)
@@ -102,7 +109,7 @@ def test_any_rate_and_channel_count_gives_the_same_tone(name, subtype, rate, cha
 @pytest.mark.parametrize(
     "kind", ["path", "str", "bytes", "bytearray", "memoryview", "BytesIO", "file", "unbuffered", "pipe"]
 )
-def test_the_kind_of_source_changes_nothing(kind, tmp_path):
+def test_every_kind_of_source_gives_the_same_samples(kind, tmp_path):
     samples = noise(8000)
     data = encoded(samples, subtype="FLOAT")
     path = tmp_path / "noise.wav"
@@ -139,7 +146,7 @@ def test_a_stream_is_read_from_its_beginning_and_stays_open():
     np.testing.assert_array_equal(load(stream), noise(8000))
 
 
-def test_integers_that_would_turn_to_silence_are_refused():
+def test_integer_arrays_that_would_become_almost_silent_are_refused():
     samples = (tone() * 32767).astype(np.int16)
     with pytest.raises(BadAudio, match="int64, but audio has at most 32 bits per integer; pass int16") as caught:
         load(samples.astype(np.int64), 16_000)
@@ -163,32 +170,32 @@ def test_an_array_of_any_type_is_scaled_by_its_range(dtype):
 
 
 def test_the_longer_axis_of_an_array_is_time():
-    stereo = np.stack([tone(0.5), tone(0.5, level=0.1)], axis=1)
+    stereo = np.stack([tone(0.5), tone(0.5, amplitude=0.1)], axis=1)
     mean = stereo.mean(axis=1)
     np.testing.assert_allclose(load(stereo, SAMPLE_RATE), mean, atol=1e-7)
     np.testing.assert_allclose(load(stereo.T, SAMPLE_RATE), mean, atol=1e-7)
     np.testing.assert_allclose(load(stereo[::2], SAMPLE_RATE // 2), load(stereo[::2].mean(axis=1), SAMPLE_RATE // 2))
 
 
-def test_an_array_is_read_as_the_file_of_it_is():
+def test_an_array_gives_the_same_waveform_as_a_file_of_it():
     samples = noise((30_000, 2))
     np.testing.assert_array_equal(load(samples, 44_100), load(encoded(samples, 44_100, subtype="FLOAT")))
 
 
-# A block at a time
+# Blocks
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 96000])
-def test_resampling_by_blocks_is_resampling_the_whole(rate):
+def test_resampling_in_blocks_equals_resampling_the_whole(rate):
     samples = noise(20 * rate + 7)
-    parts = list(blocks(encoded(samples, rate, subtype="FLOAT")))
-    assert len(parts) > 3
+    converted = list(blocks(encoded(samples, rate, subtype="FLOAT")))
+    assert len(converted) > 3
     whole = soxr.resample(samples - samples[0], rate, SAMPLE_RATE) + samples[0]
-    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(converted), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(100, 1), (8000, 1), (48000, 2), (16000, 500)])
-def test_a_block_is_small_whatever_the_rate_and_the_channels(rate, channels):
+def test_blocks_last_at_most_ten_seconds_at_any_rate_and_channel_count(rate, channels):
     samples = np.zeros((40_000, channels), np.float32)
     assert max(map(len, blocks(samples, rate))) <= 10 * SAMPLE_RATE
     assert max(map(len, blocks(encoded(samples[:4000], rate), None))) <= 10 * SAMPLE_RATE
@@ -204,42 +211,42 @@ def test_memory_does_not_grow_with_length(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert seconds == 200
-    assert peak < 4_000_000  # the file holds 19 MB, the waveform 13 MB
+    assert peak < 4_000_000  # the file has 19 MB, the waveform 13 MB
 
 
 def test_a_constant_stays_constant_at_any_rate():
     assert np.ptp(load(np.full(30_000, 0.25), 44_100)) == 0
 
 
-# Headers that do not know the length
+# Headers without the length, as a program writes them to a pipe
 
 
-def patched(data, at, new):
+def replace_bytes(data, at, new):
     return data[:at] + new + data[at + len(new) :]
 
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFFFFF - 36, 0x80000000])
-def test_a_wav_from_a_pipe_is_read(length):
+def test_a_wav_of_unknown_length_is_read(length):
     data = encoded(noise(8000), subtype="FLOAT")
-    data = patched(data, 4, struct.pack("<I", length))
-    data = patched(data, data.index(b"data") + 4, struct.pack("<I", length))
+    data = replace_bytes(data, 4, struct.pack("<I", length))
+    data = replace_bytes(data, data.index(b"data") + 4, struct.pack("<I", length))
     np.testing.assert_array_equal(load(data), noise(8000))
 
 
-def test_an_au_from_a_pipe_is_read():
+def test_an_au_of_unknown_length_is_read():
     np.testing.assert_array_equal(
-        load(patched(encoded(noise(8000), format="AU", subtype="FLOAT"), 8, b"\xff" * 4)), noise(8000)
+        load(replace_bytes(encoded(noise(8000), format="AU", subtype="FLOAT"), 8, b"\xff" * 4)), noise(8000)
     )
 
 
-def test_a_flac_from_a_pipe_is_read():
+def test_a_flac_of_unknown_length_is_read():
     data = encoded(tone(1.0), format="FLAC")
-    unknown = patched(data, 21, bytes([data[21] & 0xF0, 0, 0, 0, 0]))  # STREAMINFO's 36 bits of total samples
+    unknown = replace_bytes(data, 21, bytes([data[21] & 0xF0, 0, 0, 0, 0]))  # STREAMINFO's 36 bits of total samples
     np.testing.assert_array_equal(load(unknown), load(data))
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_an_ogg_whose_last_page_does_not_end_the_stream_is_read(subtype):
+def test_an_ogg_without_the_end_of_stream_flag_is_read(subtype):
     data = encoded(tone(1.0), format="OGG", subtype=subtype)
     open_ended = without_end(data)
     assert open_ended != data
@@ -258,13 +265,15 @@ def test_media_files_are_read_with_pyav(container, codec):
     assert np.std(waveform[4000:-4000]) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
 
 
-def test_channels_are_averaged_alike_in_every_container():
+def test_channels_are_averaged_in_every_container():
     stereo = np.stack([tone(1.0, 48_000), np.zeros(48_000, np.float32)], axis=1)
-    levels = [np.std(load(data)[4000:-4000]) for data in (encoded(stereo, 48_000), media(stereo, 48_000, "mp4", "aac"))]
-    assert levels[1] == pytest.approx(levels[0], rel=0.02)
+    loudness = [
+        np.std(load(data)[4000:-4000]) for data in (encoded(stereo, 48_000), media(stereo, 48_000, "mp4", "aac"))
+    ]
+    assert loudness[1] == pytest.approx(loudness[0], rel=0.02)
 
 
-def test_a_file_is_known_by_its_content_not_by_its_name(tmp_path):
+def test_the_format_is_detected_from_the_content_not_from_the_suffix(tmp_path):
     path = tmp_path / "really-an-mp4.wav"
     path.write_bytes(media(tone(1.0, 48_000), 48_000, "mp4", "aac"))
     assert frequency_of(load(path)) == pytest.approx(440, abs=2)
@@ -273,7 +282,7 @@ def test_a_file_is_known_by_its_content_not_by_its_name(tmp_path):
     np.testing.assert_array_equal(load(path), noise(8000))
 
 
-def test_a_film_without_sound_has_no_sound_track():
+def test_a_video_without_an_audio_track_is_refused():
     av = pytest.importorskip("av")
     stream = io.BytesIO()
     with av.open(stream, "w", format="mp4") as file:
@@ -281,24 +290,24 @@ def test_a_film_without_sound_has_no_sound_track():
         for _ in range(5):
             file.mux(track.encode(av.VideoFrame(32, 32, "yuv420p")))
         file.mux(track.encode(None))
-    with refused("not_audio", match="<bytes> has no readable audio track"):
+    with raises_code("not_audio", match="<bytes> has no readable audio track"):
         load(stream.getvalue())
 
 
-def test_a_playlist_under_an_innocent_name_opens_nothing(tmp_path, monkeypatch):
+def test_a_playlist_with_an_audio_suffix_opens_no_other_file(tmp_path, monkeypatch):
     pytest.importorskip("av")
     monkeypatch.chdir(tmp_path)
     Path("secret.wav").write_bytes(encoded(tone(1.0)))
     Path("song.m4a").write_text("ffconcat version 1.0\nfile secret.wav\n")
-    with refused("not_audio", match=r"song.m4a is not readable audio"):
+    with raises_code("not_audio", match=r"song.m4a is not readable audio"):
         load("song.m4a")
 
 
-# What is refused
+# Errors
 
 
-class refused:  # noqa: N801 (a context manager, read as `with refused(...)`)
-    """The block raises an error of ours with this code and a message that matches."""
+class raises_code:  # noqa: N801 (a context manager, like pytest.raises)
+    """Expects an `AffektError` with this code and a matching message."""
 
     def __init__(self, code, match):
         self.code, self.raised = code, pytest.raises(AffektError, match=match)
@@ -314,8 +323,8 @@ class refused:  # noqa: N801 (a context manager, read as `with refused(...)`)
         return caught
 
 
-def broken(code, folder):
-    """A source that is refused with this code, and what its message says."""
+def unusable_source(code, folder):
+    """Return a source that gives this error code, and a pattern of the message."""
     path = folder / "it.wav"
     samples = tone(1.0)
     if code == "missing":
@@ -346,84 +355,84 @@ def broken(code, folder):
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_every_code_is_raised_with_the_value_and_the_cure(code, tmp_path, monkeypatch):
+def test_every_code_is_raised_with_its_message(code, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    source, message = broken(code, tmp_path)
-    with refused(code, match=message):
+    source, message = unusable_source(code, tmp_path)
+    with raises_code(code, match=message):
         load(source)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_says_so(tmp_path):
+def test_a_file_without_read_permission_is_unreadable(tmp_path):
     path = tmp_path / "private.wav"
     path.write_bytes(encoded(tone()))
     path.chmod(0)
-    with refused("unreadable", match="private.wav cannot be opened: Permission denied"):
+    with raises_code("unreadable", match="private.wav cannot be opened: Permission denied"):
         load(path)
 
 
 @pytest.mark.parametrize("name", ["WAV", "OGG", "AIFF", "AU", "CAF", "W64", "RF64"])
 def test_a_header_without_samples_is_empty(name):
-    with refused("empty", match="<bytes> is empty: a header without samples"):
+    with raises_code("empty", match="<bytes> is empty: a header without samples"):
         load(encoded(tone(0), format=name))
 
 
-@pytest.mark.parametrize("share", [0.3, 0.7, 0.97])
-@pytest.mark.parametrize(("name", "subtype"), TELLING)
-def test_a_truncated_file_is_told_from_a_short_one(name, subtype, share, capfd):
+@pytest.mark.parametrize("fraction", [0.3, 0.7, 0.97])
+@pytest.mark.parametrize(("name", "subtype"), TRUNCATION_DETECTED)
+def test_a_truncated_file_is_refused_and_a_short_one_is_read(name, subtype, fraction, capfd):
     data = encoded(tone(3.0), format=name, subtype=subtype)
-    short = encoded(tone(3.0 * share), format=name, subtype=subtype)
-    assert len(load(short)) / SAMPLE_RATE == pytest.approx(3.0 * share, abs=0.15)
-    with refused("truncated", match="<bytes> is (damaged or )?cut off: .+"):
-        load(data[: int(len(data) * share)])
-    assert capfd.readouterr().err == ""  # decoders written in C have their own ideas of where to complain
+    short = encoded(tone(3.0 * fraction), format=name, subtype=subtype)
+    assert len(load(short)) / SAMPLE_RATE == pytest.approx(3.0 * fraction, abs=0.15)
+    with raises_code("truncated", match="<bytes> is (damaged or )?cut off: .+"):
+        load(data[: int(len(data) * fraction)])
+    assert capfd.readouterr().err == ""  # decoders written in C must not print to standard error
 
 
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
+@pytest.mark.parametrize("fraction", [0.02, 0.5, 0.97])
 @pytest.mark.parametrize(("container", "codec"), MEDIA)
-def test_a_truncated_media_file_is_told_too(container, codec, share):
+def test_a_truncated_media_file_is_refused(container, codec, fraction):
     data = media(noise(48_000), 48_000, container, codec)
-    with refused("truncated", match="<bytes> is (damaged or )?cut off: .+"):
-        load(data[: int(len(data) * share)])
+    with raises_code("truncated", match="<bytes> is (damaged or )?cut off: .+"):
+        load(data[: int(len(data) * fraction)])
 
 
-def test_an_mp4_that_was_never_finished_lacks_its_table_of_contents():
+def test_an_unfinished_mp4_is_truncated():
     data = media(tone(1, 48_000), 48_000, "mp4", "aac")
-    with refused("truncated", match=r"<bytes> is cut off: its table of contents \('moov'\) is missing"):
+    with raises_code("truncated", match=r"<bytes> is cut off: its table of contents \('moov'\) is missing"):
         load(data[: data.rindex(b"moov") - 4])
 
 
 @pytest.mark.parametrize("size", [12, 36, 44])
 def test_a_file_cut_in_its_header_is_truncated(size):
-    with refused("truncated", match="<bytes> is (damaged or )?cut off: .+"):
+    with raises_code("truncated", match="<bytes> is (damaged or )?cut off: .+"):
         load(encoded(tone())[:size])
 
 
 @pytest.mark.parametrize(
     "data", [b"\xff\xfb\x90\x00" + bytes(3000), b"ID3\x03\x00\x00\x00\x00\x00\x0a" + b"words " * 99, b"RIFF"]
 )
-def test_what_only_begins_like_audio_is_not_audio(data):
-    with refused("not_audio", match="<bytes> is not readable audio: (?!.*File does not exist)"):
+def test_data_that_only_begins_like_audio_is_not_audio(data):
+    with raises_code("not_audio", match="<bytes> is not readable audio: (?!.*File does not exist)"):
         load(data)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_one_sample_that_is_no_number_is_found_in_any_channel(value, rate):
+def test_a_single_non_finite_sample_is_detected_in_any_channel(value, rate):
     samples = np.zeros((3 * rate, 2))
     samples[2 * rate, 1] = value
-    with refused("not_finite", match="<array> has NaN, infinite or impossibly large samples, the first at 2.000 s"):
+    with raises_code("not_finite", match="<array> has NaN, infinite or impossibly large samples, the first at 2.000 s"):
         load(samples, rate)
 
 
-def test_infinities_of_both_signs_do_not_hide_each_other():
-    with refused("not_finite", match="the first at 0.000 s"):
+def test_infinities_of_opposite_signs_are_detected():
+    with raises_code("not_finite", match="the first at 0.000 s"):
         load(np.tile([np.inf, -np.inf], 8000), 16_000)
 
 
-def test_the_shortest_sound_is_exactly_a_tenth_of_a_second():
+def test_the_minimum_duration_is_exactly_a_tenth_of_a_second():
     assert len(load(tone(0.1), SAMPLE_RATE)) == 1600
-    with refused("too_short", match="<array> lasts 0.100 s; at least 0.1 s"):
+    with raises_code("too_short", match="<array> lasts 0.100 s; at least 0.1 s"):
         load(tone(0.1)[:-1], SAMPLE_RATE)
 
 
@@ -448,21 +457,21 @@ def test_the_shortest_sound_is_exactly_a_tenth_of_a_second():
         (np.array(["a"] * 1600), 16_000, "not_audio", "<array> has dtype <U1; expected floats or integers"),
     ],
 )
-def test_an_array_that_cannot_be_sound_says_why(array, rate, code, message):
-    with refused(code, match=message):
+def test_an_array_that_cannot_be_audio_is_refused(array, rate, code, message):
+    with raises_code(code, match=message):
         load(array, rate)
 
 
 @pytest.mark.parametrize("source", [None, 3, [0.1, 0.2], {"a": 1}, io.StringIO("words")])
-def test_what_is_no_source_is_named_by_its_type(source):
-    with refused(
+def test_an_unsupported_source_is_refused_with_its_type(source):
+    with raises_code(
         "not_audio", match=f"{type(source).__name__} is not audio: expected a path, bytes, a file opened in mode 'rb'"
     ):
         load(source)
 
 
-def test_a_file_brings_its_own_rate():
-    with refused("not_audio", match="<bytes> has its own sample rate; sample_rate= is for arrays only"):
+def test_a_sample_rate_is_refused_for_a_file():
+    with raises_code("not_audio", match="<bytes> has its own sample rate; sample_rate= is for arrays only"):
         load(encoded(tone()), 16_000)
 
 
@@ -471,12 +480,12 @@ def test_a_closed_file_cannot_be_read(tmp_path):
     path.write_bytes(encoded(tone()))
     with path.open("rb") as file:
         pass
-    with refused("unreadable", match="closed.wav cannot be read: I/O operation on closed file"):
+    with raises_code("unreadable", match="closed.wav cannot be read: I/O operation on closed file"):
         load(file)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
-def test_a_name_that_is_not_unicode_is_read_and_can_be_printed(tmp_path):
+def test_a_file_name_that_is_not_unicode_is_read_and_escaped(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
     path.write_bytes(encoded(noise(8000), subtype="FLOAT"))
     np.testing.assert_array_equal(load(path), noise(8000))
@@ -487,22 +496,22 @@ def test_a_name_that_is_not_unicode_is_read_and_can_be_printed(tmp_path):
 # Folders
 
 
-def test_a_folder_is_searched_to_the_bottom_and_in_order(tmp_path):
+def test_a_folder_is_searched_recursively_in_sorted_order(tmp_path):
     names = ["b.wav", "a.FLAC", "deep/c.mp3", "deep/er/d.m4a", "another/e.ogg"]
     for name in [*names, "notes.txt", ".hidden.wav", ".git/f.wav", "deep/.er/g.wav", "h.wav.part"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.wav").mkdir()
-    found = [path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path)]
-    assert found == ["a.FLAC", "b.wav", "another/e.ogg", "deep/c.mp3", "deep/er/d.m4a"]
+    relative_paths = [path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path)]
+    assert relative_paths == ["a.FLAC", "b.wav", "another/e.ogg", "deep/c.mp3", "deep/er/d.m4a"]
 
 
-def test_a_folder_without_sound_holds_no_files(tmp_path):
+def test_a_folder_without_audio_gives_no_files(tmp_path):
     (tmp_path / "notes.txt").touch()
     assert find_files(tmp_path) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may look everywhere")
-def test_a_folder_that_may_not_be_searched_is_not_passed_over(tmp_path):
+def test_a_folder_without_permission_is_returned_instead_of_skipped(tmp_path):
     (tmp_path / "private").mkdir(mode=0)
     assert find_files(tmp_path) == [tmp_path / "private"]

@@ -1,4 +1,4 @@
-"""The command as a person, a script and a machine that is switched off meet it: always in a process of its own."""
+"""The command line, run in separate processes: output, exit status, resumption, terminal display and imports."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from affekt import Recognizer, __version__
 from tests.sounds import encoded, media, noise, tone
 
 AFFEKT = [sys.executable, "-W", "error", "-m", "affekt"]
-# What this shell happens to say of its terminal is not part of a test.
+# Without the variables that describe the terminal from which the tests are run.
 ENVIRONMENT = {
     key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"}
 }
@@ -27,6 +27,7 @@ needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system 
 
 
 def affekt(*arguments, folder=None, python=AFFEKT, **environment):
+    """Run the command in its own process, and return the completed process."""
     return subprocess.run(
         [*python, *map(str, arguments)],
         cwd=folder,
@@ -39,26 +40,27 @@ def affekt(*arguments, folder=None, python=AFFEKT, **environment):
 
 
 def rows(run):
+    """Return the rows that a run printed as JSON."""
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
 @pytest.fixture
 def clips(tmp_path):
-    """A folder of two clips, one of them deep inside, a silence, and one that cannot be read between them."""
+    """Return a folder with two good clips, one of them in nested folders, a silent one and a truncated one."""
     folder = tmp_path / "clips"
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "a.wav").write_bytes(encoded(noise(16_000)))
     (folder / "b.flac").write_bytes(encoded(tone(), format="FLAC")[:-500])
     (folder / "c.wav").write_bytes(encoded(np.zeros(16_000)))
     (folder / "deep" / "er" / "d.ogg").write_bytes(encoded(tone(2), format="OGG"))
-    (folder / "notes.txt").write_text("no sound")
+    (folder / "notes.txt").write_text("no audio")
     return folder
 
 
-# Machines
+# Output for programs
 
 
-def test_json_is_a_row_a_line_as_python_gives_it(clips, tiny_bundle):
+def test_json_prints_one_row_per_line_as_python_returns_it(clips, tiny_bundle):
     run = affekt("recognize", "clips", "--json", "--model", tiny_bundle, folder=clips.parent)
     assert [row["file"] for row in rows(run)] == ["clips/a.wav", "clips/b.flac", "clips/c.wav", "clips/deep/er/d.ogg"]
     assert [row["status"] for row in rows(run)] == ["ok", "error", "silence", "ok"]
@@ -68,19 +70,19 @@ def test_json_is_a_row_a_line_as_python_gives_it(clips, tiny_bundle):
     ]
 
 
-def test_one_failure_makes_the_status_2_and_the_others_are_done(clips, tiny_bundle):
+def test_one_failure_gives_status_2_and_the_other_files_are_recognized(clips, tiny_bundle):
     run = affekt("recognize", clips, clips / "no.wav", clips / "a.wav", "--json", "--model", tiny_bundle)
     assert run.returncode == 2
     assert [row["error"] and row["error"]["code"] for row in rows(run)] == [None, "truncated", None, None, "missing"]
     assert run.stderr == "5 files, 2 failed\n"
 
 
-def test_all_well_is_status_0_and_no_word(clips, tiny_bundle):
+def test_success_gives_status_0_and_no_message(clips, tiny_bundle):
     run = affekt("recognize", clips / "a.wav", clips / "c.wav", "--json", "--model", tiny_bundle)
     assert (run.returncode, run.stderr, len(rows(run))) == (0, "", 2)
 
 
-def test_a_folder_without_sound_is_a_failure(tmp_path, tiny_bundle):
+def test_a_folder_without_audio_is_an_error(tmp_path, tiny_bundle):
     run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path)
     assert run.returncode == 2
     assert rows(run)[0]["error"] == {
@@ -99,15 +101,17 @@ def test_a_folder_without_sound_is_a_failure(tmp_path, tiny_bundle):
         ),
     ],
 )
-def test_an_error_of_ours_is_one_line_and_status_2(clips, tiny_bundle, arguments, message):
-    run = affekt("recognize", *[str(tiny_bundle) if word == "BUNDLE" else word for word in arguments], folder=clips)
+def test_an_affekt_error_is_printed_as_one_line_with_status_2(clips, tiny_bundle, arguments, message):
+    run = affekt(
+        "recognize", *[str(tiny_bundle) if argument == "BUNDLE" else argument for argument in arguments], folder=clips
+    )
     assert run.returncode == 2
     assert run.stdout == ""
     assert re.fullmatch(message, run.stderr)
 
 
-OWN = ["train", "--from", "default"]
-CALLS = ["--corpus", "folder:clips", "--output", "mine"]
+FROM_DEFAULT = ["train", "--from", "default"]
+OWN_DATA = ["--corpus", "folder:clips", "--output", "mine"]
 
 
 @pytest.mark.parametrize(
@@ -117,13 +121,13 @@ CALLS = ["--corpus", "folder:clips", "--output", "mine"]
         (["train", "defualt"], "recipe 'defualt' not found; did you mean 'default'?"),
         (["train", "default", "--corpus", "emodb"], "--corpus, --column and --emotion need --from"),
         (["train", "default", "training.epoch=3"], "unknown key 'epoch'; did you mean 'epochs'?"),
-        (OWN, "--from needs --corpus with your data"),
-        ([*OWN, "default", *CALLS], "'default' is not KEY=VALUE"),
-        ([*OWN, *CALLS], "expected EMOTION/FILE or SPEAKER/EMOTION/FILE"),
-        ([*OWN, "--corpus", "folder:nowhere", "--output", "mine"], "nowhere is not a folder"),
-        ([*OWN, "--corpus", "clips", "--output", "mine"], "for your own data: folder:clips or table:clips"),
-        ([*OWN, *CALLS[:2], "--output", "clips"], "clips exists and is not a bundle"),
-        (["train", "--from", "defalt", *CALLS], "did you mean 'default'?"),
+        (FROM_DEFAULT, "--from needs --corpus with your data"),
+        ([*FROM_DEFAULT, "default", *OWN_DATA], "'default' is not KEY=VALUE"),
+        ([*FROM_DEFAULT, *OWN_DATA], "expected EMOTION/FILE or SPEAKER/EMOTION/FILE"),
+        ([*FROM_DEFAULT, "--corpus", "folder:nowhere", "--output", "mine"], "nowhere is not a folder"),
+        ([*FROM_DEFAULT, "--corpus", "clips", "--output", "mine"], "for your own data: folder:clips or table:clips"),
+        ([*FROM_DEFAULT, *OWN_DATA[:2], "--output", "clips"], "clips exists and is not a bundle"),
+        (["train", "--from", "defalt", *OWN_DATA], "did you mean 'default'?"),
         (["evaluate", "nowhere", "emodb"], "nowhere not found"),
         (["evaluate", "default", "emodbb"], "there is no corpus 'emodbb'; did you mean 'emodb'?"),
         (["evaluate", "default", "emodb", "--selection", "lsat"], "no selection rule 'lsat'; did you mean 'last'?"),
@@ -131,7 +135,7 @@ CALLS = ["--corpus", "folder:clips", "--output", "mine"]
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_training_and_scoring_say_what_they_were_not_given(clips, arguments, message):
+def test_wrong_arguments_of_train_and_evaluate_are_explained(clips, arguments, message):
     run = affekt(*arguments, folder=clips.parent)
     assert run.returncode == 2
     assert run.stderr.startswith("affekt: ")
@@ -140,7 +144,7 @@ def test_training_and_scoring_say_what_they_were_not_given(clips, arguments, mes
     assert not (clips.parent / "runs").exists()
 
 
-def test_json_is_utf8_whatever_the_system_speaks(tmp_path, tiny_bundle):
+def test_json_is_utf8_in_any_locale(tmp_path, tiny_bundle):
     (tmp_path / "grüß dich 日本.wav").write_bytes(encoded(tone()))
     run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path, PYTHONIOENCODING="ascii")
     assert [row["file"] for row in rows(run)] == ["grüß dich 日本.wav"]
@@ -148,7 +152,7 @@ def test_json_is_utf8_whatever_the_system_speaks(tmp_path, tiny_bundle):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
-def test_a_name_that_is_not_unicode_is_no_obstacle(tmp_path, tiny_bundle):
+def test_a_file_name_that_is_not_unicode_is_recognized_and_resumed(tmp_path, tiny_bundle):
     (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(encoded(tone()))
     for suffix in ("jsonl", "csv", "parquet"):
         for _ in "first", "again":
@@ -157,22 +161,22 @@ def test_a_name_that_is_not_unicode_is_no_obstacle(tmp_path, tiny_bundle):
     assert "1 file, 1 from an earlier run, 0 failed" in run.stderr
 
 
-def test_a_reader_that_has_seen_enough_causes_no_traceback(clips, tiny_bundle):
+def test_a_closed_pipe_causes_no_traceback(clips, tiny_bundle):
     for number in range(200):
         (clips / f"{number}.wav").hardlink_to(clips / "a.wav")
     command = [*AFFEKT, "recognize", str(clips), "--json", "--model", str(tiny_bundle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         process.stdout.readline()
         process.stdout.close()
-        complaint = process.stderr.read()
-    assert b"Traceback" not in complaint
+        stderr = process.stderr.read()
+    assert b"Traceback" not in stderr
     assert process.returncode not in (0, 2)
 
 
-def test_media_without_pyav_name_the_extra_and_the_others_are_done(tmp_path, tiny_bundle):
+def test_media_without_pyav_name_the_extra_and_other_files_are_recognized(tmp_path, tiny_bundle):
     (tmp_path / "a.m4a").write_bytes(media(tone(1, 48_000), 48_000, "ipod", "aac"))
     (tmp_path / "b.wav").write_bytes(encoded(tone()))
-    run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path, **unimportable(tmp_path, "av"))
+    run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path, **hide_modules(tmp_path, "av"))
     assert run.returncode == 2
     assert [row["status"] for row in rows(run)] == ["error", "ok"]
     assert rows(run)[0]["error"] == {
@@ -182,18 +186,18 @@ def test_media_without_pyav_name_the_extra_and_the_others_are_done(tmp_path, tin
     assert affekt("recognize", ".", "--model", tiny_bundle, folder=tmp_path).returncode == 0
 
 
-# Interrupted
+# Interruption
 
 
 @needs_pipes
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_a_killed_run_goes_on_and_repeats_nothing(tmp_path, tiny_bundle, suffix):
+def test_a_killed_run_resumes_without_repeating(tmp_path, tiny_bundle, suffix):
     output = tmp_path / f"rows{suffix}"
     journal = output if suffix == ".jsonl" else tmp_path / f"rows{suffix}.partial.jsonl"
     clips = [tmp_path / name for name in ("1.wav", "2.wav", "3.wav", "4.wav")]
     for clip in clips[:2]:
         clip.write_bytes(encoded(noise(16_000)))
-    os.mkfifo(clips[2])  # nobody writes to it: here the run waits to be killed
+    os.mkfifo(clips[2])  # nothing is written to it, so the run waits here until it is killed
     arguments = ["recognize", *map(str, clips), "--model", str(tiny_bundle), "--output", str(output)]
     with subprocess.Popen([*AFFEKT, *arguments], env=ENVIRONMENT) as process:
         done = wait_for_lines(journal, 2)
@@ -201,7 +205,7 @@ def test_a_killed_run_goes_on_and_repeats_nothing(tmp_path, tiny_bundle, suffix)
     assert process.returncode == -signal.SIGKILL
 
     for clip in clips[:2]:
-        clip.write_bytes(b"whoever reads this again, fails")
+        clip.write_bytes(b"not audio: recognizing it again would fail")
     clips[2].unlink()
     for clip in clips[2:]:
         clip.write_bytes(encoded(tone()))
@@ -221,7 +225,7 @@ def test_a_killed_run_goes_on_and_repeats_nothing(tmp_path, tiny_bundle, suffix)
 
 
 def wait_for_lines(path, count):
-    """What a file holds once it has so many lines."""
+    """Return the content of a file as soon as it has this number of lines."""
     for _ in range(3000):
         with contextlib.suppress(FileNotFoundError):
             if (content := path.read_bytes()).count(b"\n") >= count:
@@ -231,7 +235,7 @@ def wait_for_lines(path, count):
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
-def test_what_failed_is_tried_again_and_what_did_not_is_not(clips, tiny_bundle, name):
+def test_only_failed_files_are_retried(clips, tiny_bundle, name):
     arguments = ["recognize", ".", "--model", tiny_bundle, "--output", name]
     assert affekt(*arguments, folder=clips).stderr == f"{name}: 4 files, 1 failed\n"
     assert affekt(*arguments, folder=clips).stderr == f"{name}: 4 files, 3 from an earlier run, 1 failed\n"
@@ -244,7 +248,7 @@ def test_what_failed_is_tried_again_and_what_did_not_is_not(clips, tiny_bundle, 
     assert "truncated" not in content
 
 
-def test_an_empty_name_is_not_the_current_folder(clips, tiny_bundle):
+def test_an_empty_file_name_is_refused(clips, tiny_bundle):
     run = affekt("recognize", "", "--model", tiny_bundle, folder=clips)
     assert run.returncode == 2
     assert "one of the file names is empty" in run.stderr
@@ -256,10 +260,10 @@ def test_with_an_output_only_failures_are_shown(clips, tiny_bundle):
     assert re.match(r"b.flac +is damaged or cut off: ", line)
 
 
-# People
+# Text output
 
 
-def test_a_table_that_is_piped_is_plain_and_complete(clips, tiny_bundle):
+def test_piped_text_has_no_colors_and_complete_names(clips, tiny_bundle):
     longest = "deep/" + "and-then-some-" * 10 + ".wav"
     (clips / longest).write_bytes(encoded(tone()))
     run = affekt("recognize", ".", "--model", tiny_bundle, folder=clips)
@@ -279,57 +283,59 @@ def test_few_files_are_shown_with_every_emotion_and_their_windows(tmp_path, tiny
     run = affekt("recognize", "long.wav", "--model", tiny_bundle, folder=tmp_path)
     lines = run.stdout.splitlines()
     assert re.fullmatch(r"long.wav  2:30  tiny@[0-9a-f]{8}", lines[0])
-    shares = [float(re.fullmatch(r"  [a-z]+ +[█▏▎▍▌▋▊▉ ]{20} +(\d+\.\d)%", line)[1]) for line in lines[1:7]]
-    assert shares == sorted(shares, reverse=True)
-    assert sum(shares) == pytest.approx(100, abs=0.5)
+    percentages = [float(re.fullmatch(r"  [a-z]+ +[█▏▎▍▌▋▊▉ ]{20} +(\d+\.\d)%", line)[1]) for line in lines[1:7]]
+    assert percentages == sorted(percentages, reverse=True)
+    assert sum(percentages) == pytest.approx(100, abs=0.5)
     assert [line[:14] for line in lines[7:10]] == ["  0:00 to 0:10", "  0:10 to 0:20", "  0:20 to 0:30"]
     assert lines[-2] == "  and 3 more windows; --json shows all"
     assert lines[-1].startswith("  probabilities above: mean of the windows' probabilities")
     assert len(lines) == 1 + 6 + 12 + 2
 
 
-def on_a_terminal(*arguments, columns=80, folder=None, **environment):
-    """What a command writes to a terminal of so many columns."""
+def run_on_terminal(*arguments, columns=80, folder=None, **environment):
+    """Run a command on a terminal of this width; return its exit status and everything that it printed."""
     pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     variables = ENVIRONMENT | {"TERM": "xterm-256color"} | environment
     command = [*AFFEKT, *map(str, arguments)]
-    written = b""
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=variables) as process:
-        os.close(theirs)
-        with contextlib.suppress(OSError):  # Linux's way to say that the other side is closed
-            while part := os.read(ours, 65_536):
-                written += part
-    os.close(ours)
-    return process.returncode, written.decode("utf-8")
+    output = b""
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=folder, env=variables
+    ) as process:
+        os.close(terminal)
+        with contextlib.suppress(OSError):  # on Linux, reading fails once the other end is closed
+            while block := os.read(controller, 65_536):
+                output += block
+    os.close(controller)
+    return process.returncode, output.decode("utf-8")
 
 
-def seen(written):
-    """The lines that stay on the screen, without their colors."""
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+def visible_lines(output):
+    """Return the lines that remain on the screen, without colors."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
     return [line.split("\r")[-1] for line in text.replace("\r\n", "\n").split("\n")]
 
 
 def test_a_terminal_gets_colors_and_a_progress_bar(clips, tiny_bundle):
-    status, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips)
+    status, output = run_on_terminal("recognize", ".", "--model", tiny_bundle, folder=clips)
     assert status == 2
-    assert re.search(r"\x1b\[(1;)?3\dm", written)
-    assert re.search(r"recognizing .*━.*\d/4", written)
-    assert "4 files, 1 failed" in seen(written)
-    assert not any("recognizing" in line for line in seen(written)[-2:])
+    assert re.search(r"\x1b\[(1;)?3\dm", output)
+    assert re.search(r"recognizing .*━.*\d/4", output)
+    assert "4 files, 1 failed" in visible_lines(output)
+    assert not any("recognizing" in line for line in visible_lines(output)[-2:])
 
 
-def test_one_file_needs_no_progress_bar(clips, tiny_bundle):
-    status, written = on_a_terminal("recognize", "a.wav", "--model", tiny_bundle, folder=clips)
+def test_a_single_file_has_no_progress_bar(clips, tiny_bundle):
+    status, output = run_on_terminal("recognize", "a.wav", "--model", tiny_bundle, folder=clips)
     assert status == 0
-    assert "recognizing" not in written
+    assert "recognizing" not in output
 
 
-def test_no_color_means_no_color(clips, tiny_bundle):
-    _, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, NO_COLOR="1")
-    assert "silence" in written
-    assert not re.search(r"\x1b\[[0-9;]*3\dm", written)
+def test_no_color_turns_off_colors(clips, tiny_bundle):
+    _, output = run_on_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, NO_COLOR="1")
+    assert "silence" in output
+    assert not re.search(r"\x1b\[[0-9;]*3\dm", output)
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
@@ -337,29 +343,29 @@ def test_no_line_is_wider_than_the_terminal(clips, tiny_bundle, columns):
     (clips / "deep" / ("日本語のとても長い" * 5 + ".wav")).write_bytes(encoded(tone()))
     (clips / "deep" / ("an-even-longer-name-" * 9 + ".wav")).write_bytes(encoded(tone()))
     (clips / "cut.wav").write_bytes(encoded(tone())[:9_000])
-    _, written = on_a_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, columns=columns)
-    lines = [line for line in seen(written) if "recognizing" not in line]
-    assert all(width(line) <= columns for line in lines)
+    _, output = run_on_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, columns=columns)
+    lines = [line for line in visible_lines(output) if "recognizing" not in line]
+    assert all(cell_width(line) <= columns for line in lines)
     assert any(line.startswith("…") and "name-.wav " in line for line in lines)
     assert any(line.startswith("…") and "長い.wav " in line for line in lines)
     assert "8956" in " ".join(lines)
 
 
-def width(line):
+def cell_width(line):
     return sum(2 if ord(character) > 0x2E80 else 1 for character in line.rstrip())
 
 
 def test_json_on_a_terminal_is_still_json(clips, tiny_bundle):
-    _, written = on_a_terminal("recognize", ".", "--json", "--model", tiny_bundle, folder=clips)
-    parsed = [json.loads(line) for line in seen(written) if line.startswith("{")]
+    _, output = run_on_terminal("recognize", ".", "--json", "--model", tiny_bundle, folder=clips)
+    parsed = [json.loads(line) for line in visible_lines(output) if line.startswith("{")]
     assert [row["status"] for row in parsed] == ["ok", "error", "silence", "ok"]
 
 
-# What is loaded
+# Imports and extras
 
 
-def unimportable(folder, *modules):
-    """An environment where these modules are not installed."""
+def hide_modules(folder, *modules):
+    """Return environment variables with which importing these modules fails."""
     stubs = folder / ".stubs"
     stubs.mkdir()
     for module in modules:
@@ -380,9 +386,11 @@ def unimportable(folder, *modules):
         "import runpy; sys.argv = ['affekt', 'evaluate', '--help']; runpy.run_module('affekt', run_name='__main__')",
     ],
 )
-def test_nothing_heavy_is_loaded_before_it_is_needed(code):
-    tell = "import atexit, sys; atexit.register(lambda: print('loaded:', *sorted(sys.modules), file=sys.stderr)); "
-    run = affekt(python=[sys.executable, "-c", tell + code])
+def test_import_and_help_load_no_heavy_module(code):
+    print_modules = (
+        "import atexit, sys; atexit.register(lambda: print('loaded:', *sorted(sys.modules), file=sys.stderr)); "
+    )
+    run = affekt(python=[sys.executable, "-c", print_modules + code])
     assert run.returncode == 0
     loaded = set(run.stderr.split("loaded: ")[1].split())
     assert "affekt" in loaded
@@ -390,7 +398,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code):
 
 
 def test_recognition_needs_no_extra(clips, tiny_bundle, tmp_path):
-    extras = unimportable(
+    extras = hide_modules(
         tmp_path, "torch", "transformers", "safetensors", "sklearn", "einops", "jaxtyping", "av", "pyarrow"
     )
     run = affekt("recognize", clips / "a.wav", "--json", "--model", tiny_bundle, **extras)
@@ -401,5 +409,5 @@ def test_recognition_needs_no_extra(clips, tiny_bundle, tmp_path):
     assert refused.stderr == "affekt: writing rows.parquet needs pyarrow: pip install 'affekt[parquet]'\n"
 
 
-def test_the_version_is_the_packages():
+def test_version_prints_the_version_of_the_package():
     assert affekt("--version").stdout == f"affekt {__version__}\n"

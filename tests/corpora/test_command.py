@@ -1,4 +1,4 @@
-"""`affekt corpus` as a person and a script meet it, in a process of its own."""
+"""`affekt corpus`, run in separate processes."""
 
 import json
 import sys
@@ -12,22 +12,22 @@ from tests.corpora.trees import hum, sound, touch, write
 @pytest.fixture
 def calls(tmp_path):
     folder = tmp_path / "calls"
-    for person, emotion, seed in (("anna", "anger", 1), ("anna", "joy", 2), ("ben", "joy", 3)):
-        sound(folder / person / emotion / "1.wav", seed)
+    for speaker, emotion, seed in (("anna", "anger", 1), ("anna", "joy", 2), ("ben", "joy", 3)):
+        sound(folder / speaker / emotion / "1.wav", seed)
     return folder
 
 
-def test_describe_is_one_json_object(calls):
+def test_describe_prints_one_json_object(calls):
     run = affekt("corpus", "describe", "folder", calls, "--json")
     assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout)
-    assert list(found) == ["corpus", "utterances", "hours", "emotions", "sessions", "speakers", "problems"]
-    assert (found["corpus"], found["utterances"], found["hours"]) == ("calls", 3, 0.0004)
-    assert (found["emotions"], found["speakers"]) == ({"angry": 1, "happy": 2}, {"anna": 2, "ben": 1})
-    assert (found["sessions"], found["problems"]) == ({}, [])
+    description = json.loads(run.stdout)
+    assert list(description) == ["corpus", "utterances", "hours", "emotions", "sessions", "speakers", "problems"]
+    assert (description["corpus"], description["utterances"], description["hours"]) == ("calls", 3, 0.0004)
+    assert (description["emotions"], description["speakers"]) == ({"angry": 1, "happy": 2}, {"anna": 2, "ben": 1})
+    assert (description["sessions"], description["problems"]) == ({}, [])
 
 
-def test_describe_is_readable(calls):
+def test_describe_prints_text(calls):
     run = affekt("corpus", "describe", "folder", calls, "--emotion", "joy=delight")
     assert run.returncode == 0, run.stderr
     assert "3 utterances" in run.stdout
@@ -35,14 +35,14 @@ def test_describe_is_readable(calls):
     assert "problem" not in run.stdout
 
 
-def test_a_terminal_without_unicode_is_no_failure(calls):
+def test_describe_works_in_an_ascii_locale(calls):
     sound(calls / "zoë" / "joy" / "1.wav", 4)
     for form in ("--json", "--labels=six"):
         run = affekt("corpus", "describe", "folder", calls, form, PYTHONIOENCODING="ascii")
         assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_the_status_of_check_tells_whether_anything_is_wrong(calls):
+def test_the_exit_status_of_check(calls):
     run = affekt("corpus", "check", "folder", calls)
     assert (run.returncode, run.stderr) == (0, "")
     hum(calls / "ben" / "joy" / "2.wav")
@@ -56,7 +56,7 @@ def test_the_status_of_check_tells_whether_anything_is_wrong(calls):
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_an_exported_corpus_is_described_as_it_was(calls, tmp_path):
+def test_an_exported_corpus_has_the_same_description(calls, tmp_path):
     for output in ("calls.jsonl", "calls.csv"):
         run = affekt("corpus", "export", "folder", calls, tmp_path / output)
         assert run.returncode == 0, run.stderr
@@ -67,7 +67,7 @@ def test_an_exported_corpus_is_described_as_it_was(calls, tmp_path):
         assert first == again
 
 
-def test_columns_are_given_by_name(calls):
+def test_columns_are_mapped_by_an_option(calls):
     write(calls / "table.csv", "clip,feeling\nanna/anger/1.wav,anger\n")
     columns = ("--column", "audio=clip", "--column", "emotion=feeling")
     run = affekt("corpus", "describe", "table", calls / "table.csv", *columns, "--labels", "six", "--json")

@@ -1,4 +1,4 @@
-"""What holds for every corpus in the registry, and the real ones where they are at hand."""
+"""Tests of every corpus in the registry, and of the real corpora where they are available."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ def meld():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_what_is_not_the_corpus_is_refused(name, tmp_path):
+def test_a_folder_without_the_corpus_is_refused(name, tmp_path):
     with pytest.raises(BadCorpus, match="is not a folder"):
         corpora[name].read(tmp_path / "nowhere")
     with pytest.raises(BadCorpus, match="expected the folder"):
@@ -47,13 +47,13 @@ def test_one_utterance_in_two_files_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_readers_speak_the_common_words(name):
+def test_readers_use_the_common_emotion_names(name):
     module = __import__(f"affekt.corpora.{name}", fromlist=["EMOTIONS"])
     assert set(module.EMOTIONS.values()) <= set(EMOTIONS)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_counts_agree_with_themselves(name):
+def test_published_counts_are_consistent(name):
     assert corpora[name].published
     for published in corpora[name].published:
         for counts in (published.emotions, published.sessions, published.speakers):
@@ -62,25 +62,25 @@ def test_published_counts_agree_with_themselves(name):
             assert set(published.emotions) == set(LABEL_SETS[published.labels].emotions)
         else:
             assert set(published.emotions) <= set(EMOTIONS)
-    if corpora[name].names:
-        assert len(corpora[name].names()) == corpora[name].published[0].utterances
+    if corpora[name].published_ids:
+        assert len(corpora[name].published_ids()) == corpora[name].published[0].utterances
 
 
-def test_speakers_and_sessions_published_for_one_label_set_agree():
+def test_published_counts_of_speakers_and_sessions_agree():
     by_labels = {published.labels: published for published in corpora["iemocap"].published}
-    people = Counter()
+    sessions = Counter()
     for speaker, count in by_labels["iemocap-4"].speakers.items():
-        people[speaker[:5]] += count
-    assert people == by_labels["iemocap-4"].sessions
+        sessions[speaker[:5]] += count
+    assert sessions == by_labels["iemocap-4"].sessions
 
 
-def test_real_cremad_has_its_published_people_and_emotions(cremad):
+def test_real_cremad_has_its_published_speakers_and_emotions(cremad):
     utterances = corpora["cremad"].read(cremad)
     emotions = Counter(utterance.emotion for utterance in utterances)
     assert len({utterance.speaker for utterance in utterances}) == 91
     assert len({utterance.text for utterance in utterances}) == 12
     assert set(emotions) == {"angry", "disgust", "fear", "happy", "neutral", "sad"}
-    assert {utterance.id for utterance in utterances} <= corpora["cremad"].names()
+    assert {utterance.id for utterance in utterances} <= corpora["cremad"].published_ids()
     assert Counter(u.gender for u in {u.speaker: u for u in utterances}.values()) == {"male": 48, "female": 43}
     assert all(sum(utterance.votes.values()) == pytest.approx(1) for utterance in utterances)
 
@@ -101,7 +101,7 @@ def test_real_meld_has_its_published_dialogues(meld):
     )
 
 
-def test_the_documented_counts_are_those_that_are_checked():
+def test_the_documentation_states_the_published_counts():
     text = (ROOT / "docs" / "corpora.md").read_text(encoding="utf-8")
     for name in corpora:
         (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))

@@ -1,4 +1,4 @@
-"""What describe and check find, and that exported tables are read as they were."""
+"""Inspection of corpora (`describe` and `check`), and export to tables."""
 
 import csv
 import json
@@ -18,33 +18,33 @@ from tests.sounds import encoded, media, noise, tone
 
 @pytest.fixture(scope="module")
 def iemocap(tmp_path_factory):
-    """All of IEMOCAP's labels, without sound or words."""
+    """All of IEMOCAP's labels, without audio or transcripts."""
     root = tmp_path_factory.mktemp("corpora") / "iemocap"
     whole_iemocap(root)
     return Source("iemocap", str(root))
 
 
-NO_SOUND = ("no audio: the corpus is read as text",)
+NO_AUDIO = ("no audio: the corpus is read as text",)
 
 
 def test_iemocap_as_published_has_its_counts(iemocap):
-    found = describe(iemocap)
-    assert found.problems == NO_SOUND
-    assert (found.utterances, found.hours) == (10_039, 0.0)
-    assert (len(found.sessions), len(found.speakers)) == (5, 10)
+    description = describe(iemocap)
+    assert description.problems == NO_AUDIO
+    assert (description.utterances, description.hours) == (10_039, 0.0)
+    assert (len(description.sessions), len(description.speakers)) == (5, 10)
 
 
 @pytest.mark.parametrize(
     ("labels", "count"), [("iemocap-4", 5531), ("iemocap-7", 7487), ("iemocap-improvised-4", 2280)]
 )
-def test_a_label_set_counts_its_own(labels, count, iemocap):
-    found = describe(iemocap, LABEL_SETS[labels])
-    assert found.utterances == count == sum(found.emotions.values())
-    assert set(found.emotions) == set(LABEL_SETS[labels].emotions)
-    assert found.problems == NO_SOUND
+def test_only_utterances_of_a_label_set_are_counted(labels, count, iemocap):
+    description = describe(iemocap, LABEL_SETS[labels])
+    assert description.utterances == count == sum(description.emotions.values())
+    assert set(description.emotions) == set(LABEL_SETS[labels].emotions)
+    assert description.problems == NO_AUDIO
 
 
-def test_a_count_that_differs_is_named(tmp_path):
+def test_counts_that_differ_are_reported(tmp_path):
     whole_iemocap(tmp_path)
     path = tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
     path.write_text(path.read_text().replace("Ses01F_impro01_F0000\tang", "Ses01F_impro01_F0000\tsad"))
@@ -58,7 +58,7 @@ def test_a_count_that_differs_is_named(tmp_path):
     assert improvised == "iemocap-improvised-4: not as published: angry 288 of 289, sad 609 of 608"
 
 
-def test_speakers_and_sessions_that_differ_are_named(tmp_path):
+def test_speakers_and_sessions_that_differ_are_reported(tmp_path):
     whole_iemocap(tmp_path)
     path = tmp_path / "Session2/dialog/EmoEvaluation/Ses02F_script01_1.txt"
     path.write_text(path.read_text().replace("_M0000\t", "_F9999\t"))
@@ -66,7 +66,7 @@ def test_speakers_and_sessions_that_differ_are_named(tmp_path):
     assert "iemocap-4: not as published: speaker Ses02F 482 of 481, speaker Ses02M 541 of 542" in problems
 
 
-def test_a_published_clip_that_is_missing_or_foreign_is_named(tmp_path):
+def test_missing_and_unpublished_clips_are_reported(tmp_path):
     touch(tmp_path, "Actor_25/03-01-01-01-01-01-25.wav")
     missing, extra, *_ = describe(Source("ravdess", str(tmp_path))).problems
     assert missing.startswith("1440 of 1440 published utterances are missing: 03-01-01-01-01-01-01,")
@@ -74,75 +74,75 @@ def test_a_published_clip_that_is_missing_or_foreign_is_named(tmp_path):
     assert extra == "1 utterances are not in the published corpus: 03-01-01-01-01-01-25"
 
 
-def test_what_the_user_leaves_out_is_no_fault_of_the_corpus(iemocap):
+def test_excluded_utterances_are_not_reported_as_missing(iemocap):
     without = replace(iemocap, without=("Ses01F_impro01_F0000",))
-    found = describe(without)
-    assert (found.utterances, found.problems) == (10_038, NO_SOUND)
+    description = describe(without)
+    assert (description.utterances, description.problems) == (10_038, NO_AUDIO)
 
 
-def test_every_part_of_meld_is_counted(tmp_path):
+def test_every_subset_of_meld_is_compared(tmp_path):
     meld_table(tmp_path, "train", ("Hi.", "Ross", "joy", 0, 0))
     problems = describe(Source("meld", str(tmp_path))).problems
     assert [problem.partition(":")[0] for problem in problems[1:]] == ["train", "dev", "test"]
     assert "dialogues 1 of 1038" in problems[1]
 
 
-def made(tmp_path, *rows):
-    """A table of (audio, start, end)."""
+def write_table(tmp_path, *rows):
+    """Write a table of (audio, start, end), and return it as a source."""
     text = "".join(json.dumps({"audio": a, "emotion": "sad", "start": s, "end": e}) + "\n" for a, s, e in rows)
     write(tmp_path / "t.jsonl", text)
     return Source("table", str(tmp_path / "t.jsonl"))
 
 
-def test_hours_are_those_of_the_stretches(tmp_path):
+def test_hours_are_those_of_the_segments(tmp_path):
     (tmp_path / "a.wav").write_bytes(encoded(tone(36)))
     (tmp_path / "b.flac").write_bytes(encoded(tone(18), format="FLAC"))
-    found = describe(made(tmp_path, ("a.wav", 0, 9), ("a.wav", 27, None), ("b.flac", None, None)))
-    assert (found.hours, found.problems) == (pytest.approx(0.01), ())
+    description = describe(write_table(tmp_path, ("a.wav", 0, 9), ("a.wav", 27, None), ("b.flac", None, None)))
+    assert (description.hours, description.problems) == (pytest.approx(0.01), ())
 
 
 def test_hours_of_media_are_read_from_their_headers(tmp_path):
     (tmp_path / "a.mp4").write_bytes(media(tone(18), 16_000, "mp4", "aac"))
-    assert describe(made(tmp_path, ("a.mp4", None, None))).hours == pytest.approx(0.005, rel=0.02)
+    assert describe(write_table(tmp_path, ("a.mp4", None, None))).hours == pytest.approx(0.005, rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp4"])
-def test_files_that_do_not_open_are_named_by_both(name, tmp_path):
+def test_describe_and_check_report_missing_and_unreadable_files(name, tmp_path):
     if name == "a.mp4":
         pytest.importorskip("av")
-    write(tmp_path / name, "this is no sound")
-    source = made(tmp_path, (name, None, None), ("gone.wav", None, None))
-    for found in (describe(source), check(source)):
-        assert any(problem == "1 audio files are missing: gone.wav" for problem in found.problems)
-        assert any(problem.startswith(f"1 cannot be read: {name}; the first one: ") for problem in found.problems)
+    write(tmp_path / name, "not audio")
+    source = write_table(tmp_path, (name, None, None), ("gone.wav", None, None))
+    for report in (describe(source), check(source)):
+        assert any(problem == "1 audio files are missing: gone.wav" for problem in report.problems)
+        assert any(problem.startswith(f"1 cannot be read: {name}; the first one: ") for problem in report.problems)
 
 
-def test_a_whole_corpus_has_no_problem(tmp_path):
+def test_a_corpus_without_faults_has_no_problems(tmp_path):
     for seed in range(3):
         sound(tmp_path / "happy" / f"{seed}.wav", seed)
-    found = check(Source("folder", str(tmp_path)))
-    assert (found.utterances, found.files, found.problems) == (3, 3, ())
+    report = check(Source("folder", str(tmp_path)))
+    assert (report.utterances, report.files, report.problems) == (3, 3, ())
 
 
-def test_check_names_silence_duplicates_and_what_is_too_short(tmp_path):
+def test_check_reports_silent_duplicate_and_too_short_files(tmp_path):
     sounds = {"1.wav": noise(8000), "2.wav": noise(8000), "3.wav": noise(8000, seed=1)}
     sounds |= {"5.wav": np.full(8000, 0.25), "6.wav": noise(100)}
     for name, samples in sounds.items():
         (tmp_path / name).write_bytes(encoded(samples))
-    found = check(made(tmp_path, *((name, None, None) for name in sounds)))
-    assert (found.silent, found.duplicates, found.missing) == (("5.wav",), (("1.wav", "2.wav"),), ())
-    assert list(found.unreadable) == ["6.wav"]
-    assert "at least 0.1 s" in found.unreadable["6.wav"]
+    report = check(write_table(tmp_path, *((name, None, None) for name in sounds)))
+    assert (report.silent, report.duplicates, report.missing) == (("5.wav",), (("1.wav", "2.wav"),), ())
+    assert list(report.unreadable) == ["6.wav"]
+    assert "at least 0.1 s" in report.unreadable["6.wav"]
 
 
-def test_a_pointer_in_the_place_of_a_file_is_told_from_damage(tmp_path):
+def test_a_git_lfs_pointer_is_reported(tmp_path):
     write(tmp_path / "a.wav", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
-    source = made(tmp_path, ("a.wav", None, None))
-    for found in (describe(source), check(source)):
-        assert "run git lfs pull" in found.problems[0]
+    source = write_table(tmp_path, ("a.wav", None, None))
+    for report in (describe(source), check(source)):
+        assert "run git lfs pull" in report.problems[0]
 
 
-def test_duplicates_say_whether_bytes_and_labels_agree(tmp_path):
+def test_duplicates_with_equal_bytes_or_different_labels_are_reported(tmp_path):
     samples = (noise(8000) * 2**14).astype(np.int16)
     touch(tmp_path, "happy/0.txt", "sad/0.txt")
     (tmp_path / "happy/1.wav").write_bytes(encoded(samples))
@@ -155,17 +155,17 @@ def test_duplicates_say_whether_bytes_and_labels_agree(tmp_path):
     assert problem == "the same audio, labeled happy and sad: happy/1.wav, sad/1.flac"
 
 
-def test_stretches_of_one_file_are_heard_apart(tmp_path):
+def test_segments_of_one_file_are_checked_separately(tmp_path):
     samples = np.concatenate([noise(16_000), np.zeros(16_000), noise(16_000)])
     (tmp_path / "a.wav").write_bytes(encoded(samples))
-    read_segments = (("a.wav", 0, 1), ("a.wav", 1, 2), ("a.wav", 2, 3.004), ("a.wav", 2.5, 4))
+    segments = (("a.wav", 0, 1), ("a.wav", 1, 2), ("a.wav", 2, 3.004), ("a.wav", 2.5, 4))
     calls = []
-    found = check(made(tmp_path, *read_segments), lambda *call: calls.append(call))
-    assert found.files == 1
+    report = check(write_table(tmp_path, *segments), lambda *call: calls.append(call))
+    assert report.files == 1
     assert calls == [("checking", 1, 1)]
-    assert found.silent == ("a.wav#1-2",)
-    assert found.duplicates == (("a.wav#0-1", "a.wav#2-3.004"),)
-    assert "ends at 3.00 s, the utterance at 4.0 s" in found.unreadable["a.wav#2.5-4"]
+    assert report.silent == ("a.wav#1-2",)
+    assert report.duplicates == (("a.wav#0-1", "a.wav#2-3.004"),)
+    assert "ends at 3.00 s, the utterance at 4.0 s" in report.unreadable["a.wav#2.5-4"]
 
 
 # Export
@@ -184,15 +184,15 @@ def utterances(tmp_path):
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.csv"])
 @pytest.mark.parametrize("folder", ["", "elsewhere"])
-def test_what_is_exported_is_read_as_it_was(name, folder, utterances, tmp_path):
+def test_an_exported_table_is_read_back_unchanged(name, folder, utterances, tmp_path):
     export(utterances, tmp_path / folder / name)
-    again = Source("table", str(tmp_path / folder / name)).read()
-    if name == "t.csv":  # which has no place for votes
+    stored = Source("table", str(tmp_path / folder / name)).read()
+    if name == "t.csv":  # audformat tables have no votes
         utterances = [replace(utterance, votes={}) for utterance in utterances]
-    assert again == utterances
+    assert stored == utterances
 
 
-def test_audformats_table_has_its_index(utterances, tmp_path):
+def test_an_audformat_table_starts_with_its_index_columns(utterances, tmp_path):
     export(utterances, tmp_path / "table", "audformat")
     with (tmp_path / "table").open(encoding="utf-8", newline="") as stream:
         first, second = csv.DictReader(stream)
@@ -210,11 +210,11 @@ def test_audformats_table_has_its_index(utterances, tmp_path):
     ("seconds", "text"),
     [(0, "0 days 00:00:00"), (1.9999999, "0 days 00:00:02"), (90_061.5, "1 days 01:01:01.500000"), (None, "")],
 )
-def test_times_are_pandas(seconds, text):
+def test_times_are_formatted_like_pandas_timedeltas(seconds, text):
     assert timedelta(seconds) == text
 
 
-def test_what_cannot_be_exported_is_refused(utterances, tmp_path):
+def test_export_refuses_unknown_formats_and_unwritable_outputs(utterances, tmp_path):
     with pytest.raises(BadOutput, match=r"expected a name ending in \.jsonl or \.csv"):
         export(utterances, tmp_path / "t.xlsx")
     with pytest.raises(BadOutput, match=r"no format 'json'; did you mean 'jsonl'\?"):

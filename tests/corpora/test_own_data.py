@@ -1,4 +1,4 @@
-"""One's own recordings: in a folder, in a table, and the source that says where."""
+"""The user's own recordings in folders and tables, and the sources that locate them."""
 
 import json
 
@@ -20,7 +20,7 @@ def table(path, text, **settings):
 # Folders
 
 
-def test_a_folder_names_the_emotion_and_the_one_above_it_the_speaker(tmp_path):
+def test_folders_are_named_after_emotions_and_speakers(tmp_path):
     root = tmp_path / "calls"
     touch(root, "happiness/1.wav", "anna/Anger/1.wav", "test/ben/bored/1.mp3", "anna/Anger/notes.txt")
     anna, happy, ben = Source.parse(f"folder:{root}").read()
@@ -32,7 +32,7 @@ def test_a_folder_names_the_emotion_and_the_one_above_it_the_speaker(tmp_path):
     assert anna.audio == root / "anna/Anger/1.wav"
 
 
-def test_words_of_ones_own_stay_or_mean_what_the_user_says(tmp_path):
+def test_custom_labels_are_kept_or_mapped(tmp_path):
     touch(tmp_path, "content/1.wav", "furious/1.wav")
     root = str(tmp_path)
     assert LabelSet.all_of(Source("folder", root).read()).emotions == ("content", "furious")
@@ -43,13 +43,13 @@ def test_words_of_ones_own_stay_or_mean_what_the_user_says(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["1.wav", "a/b/happy/1.wav", "train/1.wav"])
-def test_a_file_in_no_emotions_folder_is_refused(place, tmp_path):
+def test_a_file_outside_the_expected_folders_is_refused(place, tmp_path):
     touch(tmp_path, place, "happy/1.wav")
     with pytest.raises(BadCorpus, match="expected EMOTION/FILE or SPEAKER/EMOTION/FILE"):
         Source("folder", str(tmp_path)).read()
 
 
-def test_speakers_within_emotions_are_refused_and_speakers_called_joy_are_not(tmp_path):
+def test_speaker_folders_inside_emotion_folders_are_refused(tmp_path):
     touch(tmp_path / "wrong", "happy/anna/1.wav", "sad/anna/2.wav")
     with pytest.raises(BadCorpus, match="speaker's folder inside the emotion's"):
         Source("folder", str(tmp_path / "wrong")).read()
@@ -80,7 +80,7 @@ ROWS = [
 ]
 
 
-def in_form(path):
+def write_rows(path):
     columns = list(dict.fromkeys(name for row in ROWS for name in row))
     if path.suffix == ".jsonl":
         write(path, "".join(json.dumps(row) + "\n" for row in ROWS))
@@ -93,9 +93,9 @@ def in_form(path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_every_form_of_a_table_says_the_same(suffix, tmp_path):
+def test_every_table_format_gives_the_same_utterances(suffix, tmp_path):
     path = tmp_path / f"calls{suffix}"
-    in_form(path)
+    write_rows(path)
     first, second = Source("table", str(path)).read()
     assert (first.id, first.corpus, first.emotion, first.gender) == ("a", "calls", "happy", "female")
     assert (first.start, first.end, second.start, second.end) == (0.5, 2.0, 2.0, None)
@@ -103,27 +103,27 @@ def test_every_form_of_a_table_says_the_same(suffix, tmp_path):
     assert first.audio == second.audio == tmp_path / "x/1.wav"
 
 
-def test_columns_may_have_any_names(tmp_path):
+def test_columns_with_other_names_are_mapped(tmp_path):
     rows = "clip,feeling,who,session\n1.wav,sad,7,x\n"
     columns = {"audio": "clip", "emotion": "feeling", "speaker": "who", "session": ""}
     (utterance,) = table(tmp_path / "t.csv", rows, columns=columns)
     assert (utterance.id, utterance.emotion, utterance.speaker, utterance.session) == ("1.wav", "sad", "7", "")
 
 
-def test_times_may_be_written_as_audformat_does(tmp_path):
+def test_times_in_audformats_notation_are_read(tmp_path):
     rows = "file,start,end,emotion\na.wav,0 days 00:01:01.500000,1 days 00:00:00,sad\na.wav,0 days,NaT,sad\n"
-    whole, part = table(tmp_path / "t.csv", rows)
-    assert (part.start, part.end) == (61.5, 86_400.0)
+    whole, segment = table(tmp_path / "t.csv", rows)
+    assert (segment.start, segment.end) == (61.5, 86_400.0)
     assert (whole.start, whole.end) == (0.0, None)
-    assert [whole.id, part.id] == ["a.wav", "a.wav#61.5-86400"]
+    assert [whole.id, segment.id] == ["a.wav", "a.wav#61.5-86400"]
 
 
-def test_votes_are_shares(tmp_path):
+def test_votes_become_fractions(tmp_path):
     rows = '{"audio": "a.wav", "emotion": "sad", "votes": {"sad": 3, "happy": 1, "angry": 0}}\n'
     assert table(tmp_path / "t.jsonl", rows)[0].votes == {"sad": 0.75, "happy": 0.25}
 
 
-def test_text_alone_is_a_corpus_without_sound(tmp_path):
+def test_a_table_without_audio_is_read_as_text(tmp_path):
     (utterance,) = table(tmp_path / "t.csv", "text,label\nWell.,joy\n")
     assert (utterance.audio, utterance.text, utterance.emotion) == (None, "Well.", "happy")
 
@@ -138,7 +138,7 @@ def test_text_alone_is_a_corpus_without_sound(tmp_path):
         ("audio,emotion,start\n1.wav,sad,soon\n", {}, "row 1: start 'soon': expected seconds"),
         ("audio,emotion,gender\n1.wav,sad,x\n", {}, "gender 'x': expected female, male"),
         ("audio,emotion,votes\n1.wav,sad,many\n", {}, "row 1: votes 'many': expected"),
-        ('audio,emotion,votes\n1.wav,sad,"{""sad"": -1}"\n', {}, "expected none below zero"),
+        ('audio,emotion,votes\n1.wav,sad,"{""sad"": -1}"\n', {}, "expected no negative numbers"),
         ("sound,feeling\n1.wav,sad\n", {}, "needs columns for emotion and for audio or text; it has: sound, feeling"),
         ("audio,emotion,speakers\n1.wav,sad,a\n", {}, r"'speakers' is not read; did you mean 'speaker'\?"),
         ("audio,emotion,who\n1.wav,sad,a\n", {"speaker": "whom"}, r"no column 'whom'; did you mean 'who'\?"),
@@ -146,12 +146,12 @@ def test_text_alone_is_a_corpus_without_sound(tmp_path):
         ("audio,emotion\n", {}, "has no utterance"),
     ],
 )
-def test_what_a_table_lacks_is_named(rows, settings, message, tmp_path):
+def test_errors_in_a_table_are_explained(rows, settings, message, tmp_path):
     with pytest.raises(BadCorpus, match=message):
         table(tmp_path / "t.csv", rows, columns=settings)
 
 
-def test_a_column_that_only_looks_like_a_field_can_be_shut_out(tmp_path):
+def test_a_column_that_resembles_a_field_can_be_ignored(tmp_path):
     (utterance,) = table(tmp_path / "t.csv", "audio,emotion,speakers\n1.wav,sad,2\n", columns={"speaker": ""})
     assert utterance.speaker == ""
 
@@ -164,12 +164,12 @@ def test_a_column_that_only_looks_like_a_field_can_be_shut_out(tmp_path):
         ("t.txt", "audio,emotion\n", r"is not a table: expected a name ending in \.csv"),
     ],
 )
-def test_what_is_no_table_is_refused(name, content, message, tmp_path):
+def test_a_file_that_is_not_a_table_is_refused(name, content, message, tmp_path):
     with pytest.raises(BadCorpus, match=message):
         table(tmp_path / name, content)
 
 
-def test_what_is_no_parquet_is_refused(tmp_path):
+def test_a_file_that_is_not_parquet_is_refused(tmp_path):
     pytest.importorskip("pyarrow.parquet")
     with pytest.raises(BadCorpus, match="is not Parquet"):
         table(tmp_path / "t.parquet", "audio,emotion\n")
@@ -204,17 +204,17 @@ def test_a_source_without_a_folder_needs_the_variable(monkeypatch):
         ({"name": "folder", "root": "x", "emotions": {"furious": ""}}, "maps 'furious' to an empty name"),
     ],
 )
-def test_a_source_that_cannot_be_is_refused_before_anything_is_read(settings, message):
+def test_an_invalid_source_is_refused_before_anything_is_read(settings, message):
     with pytest.raises(BadConfig, match=message):
         Source(**settings)
 
 
-def test_a_path_given_as_a_corpus_is_told_how(tmp_path):
+def test_a_path_in_place_of_a_corpus_name_is_explained(tmp_path):
     with pytest.raises(BadConfig, match=f"folder:{tmp_path} or table:{tmp_path}"):
         Source.parse(str(tmp_path))
 
 
-def test_a_source_is_written_down_in_a_recipe_and_read_again():
+def test_a_source_is_read_back_from_a_recipe():
     source = Source("table", "calls.csv", {"audio": "path"}, {"furious": "angry"}, "nl", ("a",))
     again = decode(Source, json.loads(json.dumps(encode(source))), "corpora")
     assert again == source
@@ -223,15 +223,15 @@ def test_a_source_is_written_down_in_a_recipe_and_read_again():
         decode(Source, {"name": "table", "root": "calls.csv", "colums": {}}, "corpora")
 
 
-def test_what_is_left_out_is_named_and_must_exist(tmp_path):
+def test_without_excludes_utterances_and_requires_that_they_exist(tmp_path):
     touch(tmp_path, "happy/1.wav", "happy/2.wav")
-    kept = Source("folder", str(tmp_path), without=("happy/1.wav",)).read()
-    assert [utterance.id for utterance in kept] == ["happy/2.wav"]
+    remaining = Source("folder", str(tmp_path), without=("happy/1.wav",)).read()
+    assert [utterance.id for utterance in remaining] == ["happy/2.wav"]
     with pytest.raises(BadCorpus, match=r"without names 'happy/3.wav', .*did you mean 'happy/\d.wav'\?"):
         Source("folder", str(tmp_path), without=("happy/3.wav",)).read()
 
 
-def test_two_sources_of_one_name_are_refused(tmp_path):
+def test_two_sources_with_the_same_name_are_refused(tmp_path):
     touch(tmp_path, "a/calls/happy/1.wav", "b/calls/happy/1.wav", "c/sad/1.wav")
     first, second, third = (Source("folder", str(tmp_path / place)) for place in ("a/calls", "b/calls", "c"))
     assert [utterance.corpus for utterance in read_all([first, third])] == ["calls", "c"]
@@ -239,6 +239,6 @@ def test_two_sources_of_one_name_are_refused(tmp_path):
         read_all([first, second])
 
 
-def test_the_registry_says_what_there_is():
+def test_an_unknown_corpus_is_refused_with_a_suggestion():
     with pytest.raises(UnknownName, match=r"did you mean 'emodb'\?"):
         corpora["emodbb"]

@@ -1,4 +1,4 @@
-"""The readers of published corpora, on trees of a few files."""
+"""The readers of published corpora, on folders with a few files."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from affekt.corpora import corpora
 from affekt.errors import BadCorpus
 from tests.corpora.trees import iemocap_turn, meld_table, sound, touch, write
 
-COUNTED = "".join(
+VOTES = "".join(
     f'"{100_000 * kind + 1}",{votes},"1001_DFA_ANG_XX",10\n'
     for kind, votes in ((1, "6,0,1,0,3,0"), (2, "0,0,0,0,10,0"))
 )
 
 
-def one(name, root):
+def read_single(name, root):
     (utterance,) = corpora[name].read(root)
     return utterance
 
@@ -29,17 +29,17 @@ def test_cremad_is_read_from_its_names(tmp_path):
     assert corpora["cremad"].note(tmp_path) == "rebuilt audio"
 
 
-def test_cremads_votes_are_those_on_the_voice_alone(tmp_path):
+def test_cremad_votes_are_those_on_the_audio_alone(tmp_path):
     touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav")
     write(
         tmp_path / "processedResults/tabulatedVotes.csv",
-        '"","A","D","F","H","N","S","fileName","numResponses"\n' + COUNTED,
+        '"","A","D","F","H","N","S","fileName","numResponses"\n' + VOTES,
     )
-    assert one("cremad", tmp_path).votes == {"angry": 0.6, "fear": 0.1, "neutral": 0.3}
+    assert read_single("cremad", tmp_path).votes == {"angry": 0.6, "fear": 0.1, "neutral": 0.3}
 
 
 @pytest.mark.parametrize("table", ["summaryTable.csv", "processedResults/tabulatedVotes.csv", "VideoDemographics.csv"])
-def test_a_table_that_is_not_cremads_is_refused(table, tmp_path):
+def test_a_damaged_cremad_table_is_refused(table, tmp_path):
     touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav")
     write(tmp_path / table, "version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(BadCorpus, match="has no column '"):
@@ -47,7 +47,7 @@ def test_a_table_that_is_not_cremads_is_refused(table, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["summaryTable.csv", "processedResults/summaryTable.csv"])
-def test_cremads_ties_are_split_where_only_the_majority_is_known(place, tmp_path):
+def test_cremad_ties_are_split_if_only_the_summary_table_exists(place, tmp_path):
     touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1040_ITH_SAD_X.wav")
     rows = '"1","1001_DFA_ANG_XX","A:H"\n"2","1040_ITH_SAD_XX","S"\n'
     write(tmp_path / place, '"","FileName","VoiceVote"\n' + rows)
@@ -73,10 +73,10 @@ def test_ravdess_is_read_from_its_names(folder, tmp_path):
     assert [calm.text, afraid.text] == ["Kids are talking by the door.", "Dogs are sitting by the door."]
 
 
-def test_ravdesss_songs_and_videos_are_left_out_and_counted(tmp_path):
+def test_ravdess_songs_and_videos_are_skipped_and_counted(tmp_path):
     speech, song, video = (f"Actor_01/{kind}-03-01-01-01-01" for kind in ("03-01", "03-02", "01-01"))
     touch(tmp_path, f"{speech}.wav", f"{song}.wav", f"{video}.mp4")
-    assert one("ravdess", tmp_path).id == "03-01-03-01-01-01-01"
+    assert read_single("ravdess", tmp_path).id == "03-01-03-01-01-01-01"
     remarks = corpora["ravdess"].remarks(tmp_path, [])
     assert [remark.split(",")[0] for remark in remarks] == ["1 files of speech", "1 files of song"]
 
@@ -86,23 +86,23 @@ def test_iemocap_is_read_from_its_labels(tmp_path):
     iemocap_turn(tmp_path, "Ses02M_script01_1_F003", "xxx")
     touch(tmp_path, "Session1/dialog/EmoEvaluation/._Ses01F_impro01.txt", "Session1/sentences/wav/x.wav")
     improvised, scripted = corpora["iemocap"].read(tmp_path)
-    # The letter in the dialogue's name is another's than the turn's, which tells who speaks.
+    # The speaker is the letter in the turn's number (M), not the one in the dialogue's name (F).
     assert (improvised.speaker, improvised.gender, improvised.session) == ("Ses01M", "male", "Ses01")
     assert (scripted.speaker, scripted.gender, scripted.session) == ("Ses02F", "female", "Ses02")
     assert (improvised.emotion, scripted.emotion) == ("excited", "unknown")
     assert (improvised.dialogue, scripted.dialogue) == ("Ses01F_impro01", "Ses02M_script01_1")
     assert improvised.text == "Excuse me."
-    # The clip is cut already: the dialogue's times are not the utterance's.
+    # The clip is already cut, so the times in the dialogue do not apply to it.
     assert (improvised.start, improvised.end) == (0.0, None)
     assert improvised.audio == tmp_path / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav"
 
 
-def test_iemocap_without_sound_is_read_as_text(tmp_path):
+def test_iemocap_without_audio_is_read_as_text(tmp_path):
     iemocap_turn(tmp_path, "Ses01F_impro01_M000", "ang")
-    assert one("iemocap", tmp_path).audio is None
+    assert read_single("iemocap", tmp_path).audio is None
 
 
-def test_an_emotion_that_iemocap_does_not_know_is_refused(tmp_path):
+def test_an_unknown_iemocap_label_is_refused(tmp_path):
     iemocap_turn(tmp_path, "Ses01F_impro01_M000", "anger")
     with pytest.raises(BadCorpus, match=r"Ses01F_impro01_M000 is 'anger'; did you mean 'ang'\?"):
         corpora["iemocap"].read(tmp_path)
@@ -127,7 +127,7 @@ def test_meld_is_read_from_its_tables(tmp_path):
     assert [u.split for u in (phoebe, dev, test)] == ["train", "dev", "test"]
     assert (phoebe.emotion, mark.emotion, dev.emotion) == ("happy", "angry", "sad")
     assert (phoebe.text, phoebe.gender, mark.gender) == ("Oh my God, café.", "female", "")
-    # Dialogues are numbered anew in every part.
+    # Every subset numbers its own dialogues.
     assert phoebe.dialogue == mark.dialogue != dev.dialogue != test.dialogue
     assert phoebe.session == "s04e07"
     assert {u.audio for u in (dev, test, phoebe, mark)} == {None}
@@ -137,20 +137,20 @@ def test_meld_is_read_from_its_tables(tmp_path):
     ("train", "test"),
     [("train", "test"), ("train_splits", "output_repeated_splits_test"), ("train/train_splits", "test")],
 )
-def test_melds_clips_are_found_where_the_archives_put_them(train, test, tmp_path):
+def test_meld_clips_are_found_in_every_published_layout(train, test, tmp_path):
     small_meld(tmp_path)
     touch(
         tmp_path, f"{train}/dia0_utt0.mp4", f"{train}/dia0_utt1.mp4", f"{train}/dia0_utt1.wav", f"{train}/dia9_utt9.mp4"
     )
     touch(tmp_path, f"{test}/dia0_utt0.flac", f"{test}/._dia0_utt0.mp4", f"{test}/final_videos_testdia0_utt0.mp4")
-    dev, last, first, second = (utterance.audio for utterance in corpora["meld"].read(tmp_path))
+    dev, test_clip, first, second = (utterance.audio for utterance in corpora["meld"].read(tmp_path))
     assert [first, second] == [tmp_path / train / "dia0_utt0.mp4", tmp_path / train / "dia0_utt1.wav"]
-    assert last == tmp_path / test / "dia0_utt0.flac"
-    assert dev is not None  # there are clips, so its own is missing: it is not silently read as text
+    assert test_clip == tmp_path / test / "dia0_utt0.flac"
+    assert dev is not None  # since other clips exist, this one is missing, and not read as text
     assert not dev.exists()
 
 
-def test_melds_flawed_clips_are_named_where_there_are_clips(tmp_path):
+def test_flawed_meld_clips_are_reported_if_there_is_audio(tmp_path):
     meld_table(tmp_path, "train", ("Hi.", "Ross", "joy", 125, 3), ("Hi.", "Ross", "joy", 125, 4))
     remarks = corpora["meld"].remarks
     assert remarks(tmp_path, corpora["meld"].read(tmp_path)) == []
@@ -158,14 +158,14 @@ def test_melds_flawed_clips_are_named_where_there_are_clips(tmp_path):
     assert remarks(tmp_path, corpora["meld"].read(tmp_path)) == ["train_dia125_utt3: its clip is damaged as published"]
 
 
-def test_meld_in_an_older_encoding_is_read(tmp_path):
+def test_meld_in_windows_1252_is_read(tmp_path):
     small_meld(tmp_path)
     path = tmp_path / "train_sent_emo.csv"
     path.write_bytes(path.read_text(encoding="utf-8").encode("cp1252"))
     assert corpora["meld"].read(tmp_path)[2].text == "Oh my God, café."
 
 
-def test_a_table_that_is_not_melds_is_refused(tmp_path):
+def test_a_damaged_meld_table_is_refused(tmp_path):
     small_meld(tmp_path)
     path = tmp_path / "dev_sent_emo.csv"
     text = path.read_text(encoding="utf-8")

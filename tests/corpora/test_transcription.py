@@ -1,4 +1,4 @@
-"""Transcription of a corpus: what is written, what is kept, and how an interrupted run resumes."""
+"""Transcription of a corpus: new and existing text, resumption, and errors."""
 
 import json
 
@@ -14,12 +14,12 @@ from tests.corpora.trees import sound, touch, write
 
 
 class FakeRecognizer:
-    """Returns the waveform's length and the language; may be interrupted at its n-th utterance."""
+    """Returns the waveform's length and the language; may raise KeyboardInterrupt at one of the utterances."""
 
     name = "asr:fake"
 
-    def __init__(self, killed_at=None):
-        self.lengths, self.killed_at = [], killed_at
+    def __init__(self, interrupt_at=None):
+        self.lengths, self.killed_at = [], interrupt_at
 
     def __call__(self, waveform, language):
         if len(self.lengths) == self.killed_at:
@@ -47,7 +47,7 @@ def texts(path):
     return {utterance.id: (utterance.text, utterance.text_by) for utterance in Source("table", str(path)).read()}
 
 
-RECOGNISED = {
+RECOGNIZED_TEXTS = {
     "a": ("4000 samples in any language", "asr:fake"),
     "b": ("8000 samples in de", "asr:fake"),
     "c": ("8000 samples in any language", "asr:fake"),
@@ -57,19 +57,19 @@ RECOGNISED = {
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_recognized_text_is_marked_and_existing_text_is_kept(suffix, calls, tmp_path):
-    output = tmp_path / "new" / f"worded{suffix}"
+    output = tmp_path / "new" / f"transcribed{suffix}"
     result = transcribe(calls, FakeRecognizer(), output)
-    assert texts(output) == RECOGNISED
+    assert texts(output) == RECOGNIZED_TEXTS
     assert (result.utterances, result.given, result.recognized, result.resumed, result.wordless) == (4, 1, 3, 0, 0)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
 def test_all_other_fields_are_kept(calls, tmp_path):
-    output = tmp_path / "worded.jsonl"
+    output = tmp_path / "transcribed.jsonl"
     transcribe(calls, FakeRecognizer(), output)
-    silent = {"corpus": "", "text": "", "text_by": ""}
+    ignored = {"corpus": "", "text": "", "text_by": ""}
     for before, after in zip(calls, Source("table", str(output)).read(), strict=True):
-        assert {**vars(before), **silent} == {**vars(after), **silent}
+        assert {**vars(before), **ignored} == {**vars(after), **ignored}
 
 
 def test_existing_text_is_replaced_only_on_request(calls, tmp_path):
@@ -79,29 +79,29 @@ def test_existing_text_is_replaced_only_on_request(calls, tmp_path):
     recognizer.name = "asr:other"
     result = transcribe(Source("table", str(first)).read(), recognizer, tmp_path / "kept.jsonl")
     assert (result.recognized, recognizer.lengths) == (0, [])
-    assert texts(tmp_path / "kept.jsonl") == RECOGNISED
+    assert texts(tmp_path / "kept.jsonl") == RECOGNIZED_TEXTS
     transcribe(calls, recognizer, second, again=True)
     assert {by for _, by in texts(second).values()} == {"asr:other"}
     assert texts(second)["d"][0] == "6400 samples in any language"
 
 
 def test_an_interrupted_run_resumes_without_repeating(calls, tmp_path):
-    output, journal = tmp_path / "worded.jsonl", tmp_path / "worded.jsonl.partial.jsonl"
+    output, journal = tmp_path / "transcribed.jsonl", tmp_path / "transcribed.jsonl.partial.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        transcribe(calls, FakeRecognizer(killed_at=2), output)
+        transcribe(calls, FakeRecognizer(interrupt_at=2), output)
     assert not output.exists()
     with journal.open("a") as lines:
         lines.write('{"by": "asr:fake", "id": "c", "te')  # interrupted within a line
-    recognizer, calls_of_progress = FakeRecognizer(), []
-    result = transcribe(calls, recognizer, output, progress=lambda *call: calls_of_progress.append(call))
-    assert (recognizer.lengths, calls_of_progress) == ([8000], [("transcribing", 3, 3)])
+    recognizer, progress_calls = FakeRecognizer(), []
+    result = transcribe(calls, recognizer, output, progress=lambda *call: progress_calls.append(call))
+    assert (recognizer.lengths, progress_calls) == ([8000], [("transcribing", 3, 3)])
     assert (result.recognized, result.resumed) == (3, 2)
-    assert texts(output) == RECOGNISED
+    assert texts(output) == RECOGNIZED_TEXTS
     assert not journal.exists()
 
 
 def test_a_journal_of_another_run_is_refused(calls, tmp_path):
-    output, journal = tmp_path / "worded.jsonl", tmp_path / "worded.jsonl.partial.jsonl"
+    output, journal = tmp_path / "transcribed.jsonl", tmp_path / "transcribed.jsonl.partial.jsonl"
     for line, message in (
         ('{"by": "asr:other", "id": "a", "text": "x"}', "belongs to another run .it has 'a' by asr:other"),
         ('{"by": "asr:fake", "id": "z", "text": "x"}', "belongs to another run .it has 'z' by asr:fake"),
@@ -118,11 +118,11 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(calls, tmp_path):
     recognizer = FakeRecognizer()
     with pytest.raises(BadOutput, match=r"calls\.jsonl exists"):
         transcribe(calls, recognizer, tmp_path / "calls.jsonl")
-    with pytest.raises(BadOutput, match=r"worded\.txt: expected a name ending in \.jsonl or \.csv"):
-        transcribe(calls, recognizer, tmp_path / "worded.txt")
+    with pytest.raises(BadOutput, match=r"transcribed\.txt: expected a name ending in \.jsonl or \.csv"):
+        transcribe(calls, recognizer, tmp_path / "transcribed.txt")
     write(tmp_path / "mute.csv", "id,text,emotion\nx,Well,sad\n")
-    with pytest.raises(BadOutput, match="1 utterances have no audio, first x"):
-        transcribe(Source("table", str(tmp_path / "mute.csv")).read(), recognizer, tmp_path / "worded.csv")
+    with pytest.raises(BadOutput, match=r"1 utterances have no audio \(first: x\)"):
+        transcribe(Source("table", str(tmp_path / "mute.csv")).read(), recognizer, tmp_path / "transcribed.csv")
     assert recognizer.lengths == []
 
 
@@ -132,13 +132,13 @@ def test_unreadable_utterances_are_reported_once_the_others_are_done(tmp_path):
     rows = ["id,audio,emotion,start,end", "a,empty.wav,sad,,", "b,gone.wav,sad,,", "c,good.wav,sad,,",
             "d,good.wav,sad,0.1,9", "e,good.wav,sad,0.1,0.15"]  # fmt: skip
     write(tmp_path / "t.csv", "\n".join(rows) + "\n")
-    output, recognizer = tmp_path / "worded.csv", FakeRecognizer()
+    output, recognizer = tmp_path / "transcribed.csv", FakeRecognizer()
     utterances = Source("table", str(tmp_path / "t.csv")).read()
     with pytest.raises(BadCorpus, match=r"4 of 5 utterances cannot be read: a: .*; b: .*; e: .* and d\."):
         transcribe(utterances, recognizer, output)
     assert recognizer.lengths == [8000]
     assert not output.exists()
-    result = transcribe([one for one in utterances if one.id == "c"], recognizer, output)
+    result = transcribe([utterance for utterance in utterances if utterance.id == "c"], recognizer, output)
     assert (result.resumed, recognizer.lengths) == (1, [8000])
 
 
@@ -153,11 +153,11 @@ def test_an_utterance_without_words_is_marked_too(calls, tmp_path):
 
 def test_a_missing_model_is_an_error(tmp_path, monkeypatch):
     monkeypatch.delenv("AFFEKT_MODELS", raising=False)
-    with_library = pytest.importorskip("faster_whisper", reason="needs the extra asr")
-    assert with_library.WhisperModel
-    with pytest.raises(BadConfig, match="has no Whisper in CTranslate2's format: expected model"):
+    faster_whisper = pytest.importorskip("faster_whisper", reason="needs the extra asr")
+    assert faster_whisper.WhisperModel
+    with pytest.raises(BadConfig, match="has no Whisper model in CTranslate2's format: expected model"):
         Whisper(str(tmp_path))
-    with pytest.raises(BadConfig, match="is not a folder; expected one with a Whisper"):
+    with pytest.raises(BadConfig, match="is not a folder; expected one with a Whisper model"):
         Whisper(str(tmp_path / "nowhere"))
     with pytest.raises(BadConfig, match="device 'tpu': expected cpu or cuda"):
         Whisper(str(tmp_path), "tpu")
@@ -200,9 +200,9 @@ def test_the_command_transcribes_a_folder(whisper_base, emodb, tmp_path):
     (tmp_path / "calls" / "happy").mkdir(parents=True)
     (tmp_path / "calls" / "happy" / "1.flac").symlink_to(emodb / "wav" / "03a01Fa.flac")
     command = ("corpus", "transcribe", "folder", tmp_path / "calls", "--model", whisper_base)
-    run = affekt(*command, "--output", tmp_path / "worded.csv", "--json")
+    run = affekt(*command, "--output", tmp_path / "transcribed.csv", "--json")
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["recognized"] == 1
-    ((text, by),) = texts(tmp_path / "worded.csv").values()
+    ((text, by),) = texts(tmp_path / "transcribed.csv").values()
     assert "Eisschrank" in text
     assert by == "asr:whisper-base-ct2"

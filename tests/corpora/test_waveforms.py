@@ -1,4 +1,4 @@
-"""From an utterance to its samples: which are read, in how many passes, and what is cut or refused, the same everywhere."""
+"""From an utterance to its samples: segments, passes over a file, and the tolerance, which is the same everywhere."""
 
 from dataclasses import replace
 
@@ -46,12 +46,12 @@ def test_segments_are_cut_to_the_sample_in_one_pass(dialogue, monkeypatch):
 def test_reading_stops_after_the_last_segment(dialogue, monkeypatch):
     sizes = []
 
-    def counted(path):
+    def count_blocks(path):
         for block in blocks(path):
             sizes.append(len(block))
             yield block
 
-    monkeypatch.setattr(waveforms, "blocks", counted)
+    monkeypatch.setattr(waveforms, "blocks", count_blocks)
     assert len(read_waveform(dialogue[0])) == 16_000
     assert sum(sizes) < 160_000  # of 320,000
 

@@ -188,7 +188,7 @@ def test_the_network_is_what_its_loop_says():
 
 
 def test_the_mel_frames_are_the_fourier_sum():
-    sound = 0.3 * noise(1700) + tone(seconds=1700 / 16_000, frequency=1000, level=0.6)
+    sound = 0.3 * noise(1700) + tone(seconds=1700 / 16_000, frequency=1000, amplitude=0.6)
     found = DecibelMel(10)(torch.from_numpy(sound)[None])[0]
     np.testing.assert_allclose(found, loop_mel(sound, 10, loop_filters(10)), atol=2e-3)
 

@@ -1,4 +1,4 @@
-"""The row is a contract: the same fields, in the same order, of the same types, whatever was asked or went wrong."""
+"""The recognizer: the fields of its rows, silence, the windows of long audio, errors, and damaged bundles."""
 
 import io
 import itertools
@@ -13,7 +13,7 @@ from affekt import Recognizer, Row
 from affekt.audio.read import SAMPLE_RATE
 from affekt.bundle.folder import Bundle
 from affekt.errors import BadAudio, BadBundle
-from affekt.inference.recognizer import LONGEST, WINDOW, expand, windows
+from affekt.inference.recognizer import LONGEST, WINDOW, expand_folders, windows
 from affekt.inference.row import AGGREGATION
 from tests.conftest import write_tiny_bundle
 from tests.sounds import encoded, noise, tone
@@ -28,10 +28,10 @@ def recognizer(tiny_bundle):
 
 
 def speechlike(seconds, seed=0):
-    """Noise whose loudness changes every second: no two windows are alike."""
-    levels = np.random.default_rng(seed).uniform(0.05, 1, int(np.ceil(seconds)))
+    """Return noise whose loudness changes every second, so that no two windows are equal."""
+    gains = np.random.default_rng(seed).uniform(0.05, 1, int(np.ceil(seconds)))
     return (
-        noise(round(seconds * SAMPLE_RATE), seed) * np.repeat(levels, SAMPLE_RATE)[: round(seconds * SAMPLE_RATE)]
+        noise(round(seconds * SAMPLE_RATE), seed) * np.repeat(gains, SAMPLE_RATE)[: round(seconds * SAMPLE_RATE)]
     ).astype(np.float32)
 
 
@@ -61,7 +61,7 @@ def test_a_row_has_exactly_the_fields_of_the_contract(recognizer, tmp_path):
     assert (row["start"], row["end"], row["duration"]) == (0.0, 2.5, 2.5)
 
 
-def test_the_emotion_is_the_likeliest_and_the_probabilities_are_one_together(recognizer):
+def test_the_emotion_is_the_most_probable_and_the_probabilities_sum_to_one(recognizer):
     rows = [recognizer(speechlike(2, seed), SAMPLE_RATE) for seed in range(10)]
     for row in rows:
         assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-5)
@@ -75,7 +75,7 @@ def test_a_row_is_json_and_its_fields_are_attributes(recognizer):
     for key in KEYS[1:]:
         assert getattr(row, key) == row[key]
     assert row.windows == row["windows"]
-    assert all(isinstance(part, Row) for part in row.windows)
+    assert all(isinstance(window, Row) for window in row.windows)
 
 
 def test_the_model_is_the_bundles_name_and_hash(recognizer, tiny_bundle):
@@ -84,14 +84,14 @@ def test_the_model_is_the_bundles_name_and_hash(recognizer, tiny_bundle):
     assert row.model == recognizer.model == Bundle.open(tiny_bundle).id
 
 
-def test_a_row_and_a_recognizer_print_as_what_they_are(recognizer):
+def test_str_of_a_row_and_repr_of_a_recognizer(recognizer):
     row = recognizer(tone(), SAMPLE_RATE)
     assert re.fullmatch(r"<array>  0.00-1.00 s(  [a-z]+ \d+%){6}", str(row))
     assert str(row).split()[3] == row.emotion
     assert repr(recognizer) == f"Recognizer({recognizer.model}: angry, disgust, fear, happy, neutral, sad)"
 
 
-def test_the_kind_of_source_changes_nothing_but_the_name(recognizer, tmp_path):
+def test_every_kind_of_source_gives_the_same_row_except_its_name(recognizer, tmp_path):
     samples = speechlike(3)
     data = encoded(samples, subtype="FLOAT")
     path = tmp_path / "speech.wav"
@@ -103,18 +103,18 @@ def test_the_kind_of_source_changes_nothing_but_the_name(recognizer, tmp_path):
     assert all(row == rows[0] for row in rows)
 
 
-def test_the_same_sound_gives_the_same_answer_today_and_tomorrow(tiny_bundle):
-    answers = [Recognizer.load(tiny_bundle, threads=threads)(speechlike(40), SAMPLE_RATE) for threads in (1, 1, 2)]
-    assert answers[0] == answers[1] == answers[2]
+def test_recognition_is_deterministic_with_any_number_of_threads(tiny_bundle):
+    rows = [Recognizer.load(tiny_bundle, threads=threads)(speechlike(40), SAMPLE_RATE) for threads in (1, 1, 2)]
+    assert rows[0] == rows[1] == rows[2]
 
 
 # Silence
 
 
-@pytest.mark.parametrize("level", [0.0, 0.25, -1.0])
+@pytest.mark.parametrize("value", [0.0, 0.25, -1.0])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
-def test_what_never_moves_is_silence(recognizer, level, rate):
-    row = recognizer(np.full(2 * rate, level), rate)
+def test_a_constant_waveform_is_silence(recognizer, value, rate):
+    row = recognizer(np.full(2 * rate, value), rate)
     assert list(row) == KEYS
     assert (row.status, row.emotion, row.probabilities, row.error) == ("silence", None, None, None)
     assert (row.start, row.end, row.duration) == (0.0, 2.0, 2.0)
@@ -122,11 +122,11 @@ def test_what_never_moves_is_silence(recognizer, level, rate):
 
 
 @pytest.mark.parametrize(("name", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("MP3", None), ("OGG", "VORBIS")])
-def test_silence_is_silence_in_any_format(recognizer, name, subtype):
+def test_silence_is_detected_in_every_format(recognizer, name, subtype):
     assert recognizer(encoded(np.zeros(32_000), 16_000, name, subtype)).status == "silence"
 
 
-def test_one_step_of_sixteen_bits_is_no_silence(recognizer):
+def test_one_step_of_16_bit_audio_is_not_silence(recognizer):
     samples = np.zeros(16_000, np.int16)
     samples[8_000] = 1
     assert recognizer(samples, SAMPLE_RATE).status == "ok"
@@ -135,47 +135,47 @@ def test_one_step_of_sixteen_bits_is_no_silence(recognizer):
 # Windows
 
 
-def cut(samples, block=16_000):
-    """The sizes of the windows of a waveform that comes in blocks."""
+def window_sizes(samples, block=16_000):
+    """Return the sizes of the windows of a waveform that is read in blocks."""
     waveform = np.arange(samples, dtype=np.float32)
-    parts = list(windows(waveform[start : start + block] for start in range(0, samples, block)))
-    np.testing.assert_array_equal(np.concatenate(parts), waveform)  # consecutive, and nothing lost
-    return [part.size for part in parts]
+    pieces = list(windows(waveform[start : start + block] for start in range(0, samples, block)))
+    np.testing.assert_array_equal(np.concatenate(pieces), waveform)  # consecutive, and nothing lost
+    return [window.size for window in pieces]
 
 
 @pytest.mark.parametrize("samples", [0, 1, 1600, WINDOW, LONGEST - 1, LONGEST])
-def test_up_to_thirty_seconds_there_is_one_window(samples):
-    assert cut(samples) == [samples]
+def test_audio_of_up_to_thirty_seconds_is_one_window(samples):
+    assert window_sizes(samples) == [samples]
 
 
 @pytest.mark.parametrize("block", [160, 16_000, 65_536, 1_000_000])
 @pytest.mark.parametrize("samples", [LONGEST + 1, LONGEST + 7_999, 4 * WINDOW, 4 * WINDOW + 1, 5 * WINDOW - 1, 987_654])
-def test_beyond_every_window_lasts_five_to_ten_seconds(samples, block):
-    sizes = cut(samples, block)
+def test_windows_of_longer_audio_last_five_to_ten_seconds(samples, block):
+    sizes = window_sizes(samples, block)
     assert all(WINDOW // 2 <= size <= WINDOW for size in sizes)
     assert all(size == WINDOW for size in sizes[:-2])
 
 
 def test_the_windows_do_not_depend_on_the_blocks():
-    assert len({tuple(cut(1_234_567, block)) for block in (1_000, 16_000, 65_536, 1_234_567)}) == 1
+    assert len({tuple(window_sizes(1_234_567, block)) for block in (1_000, 16_000, 65_536, 1_234_567)}) == 1
 
 
-def test_windows_hold_no_more_than_thirty_seconds():
-    block, given, taken = 16_000, 0, 0
+def test_windows_are_cut_with_at_most_thirty_seconds_in_memory():
+    block, num_read, num_cut = 16_000, 0, 0
 
-    def endless():
-        nonlocal given
+    def endless_blocks():
+        nonlocal num_read
         while True:
-            given += block
+            num_read += block
             yield np.zeros(block, np.float32)
 
-    for window in itertools.islice(windows(endless()), 200):
-        assert given - taken <= LONGEST + block
-        taken += window.size
-    assert taken == 200 * WINDOW
+    for window in itertools.islice(windows(endless_blocks()), 200):
+        assert num_read - num_cut <= LONGEST + block
+        num_cut += window.size
+    assert num_cut == 200 * WINDOW
 
 
-def test_exactly_thirty_seconds_have_no_windows(recognizer):
+def test_a_row_of_exactly_thirty_seconds_has_no_windows(recognizer):
     row = recognizer(speechlike(30), SAMPLE_RATE)
     assert list(row) == KEYS
     assert row.windows == []
@@ -192,36 +192,36 @@ def test_the_windows_of_a_row_cover_the_file(recognizer, seconds, rate):
     row = recognizer(samples, rate)
     assert row.duration == row.end == pytest.approx(seconds, abs=1e-3)
     assert (row.windows[0].start, row.windows[-1].end) == (0.0, row.end)
-    assert [part.end for part in row.windows[:-1]] == [part.start for part in row.windows[1:]]
-    for part in row.windows:
-        assert list(part) == KEYS
-        assert (part.file, part.model) == (row.file, row.model)
-        assert 5 <= part.duration <= 10
-        assert part.duration == pytest.approx(part.end - part.start, abs=1e-9)
+    assert [window.end for window in row.windows[:-1]] == [window.start for window in row.windows[1:]]
+    for window in row.windows:
+        assert list(window) == KEYS
+        assert (window.file, window.model) == (row.file, row.model)
+        assert 5 <= window.duration <= 10
+        assert window.duration == pytest.approx(window.end - window.start, abs=1e-9)
 
 
 def test_a_window_is_recognized_as_if_it_were_alone(recognizer):
     samples = speechlike(42)
-    for part in recognizer(samples, SAMPLE_RATE).windows:
-        alone = recognizer(samples[round(part.start * SAMPLE_RATE) : round(part.end * SAMPLE_RATE)], SAMPLE_RATE)
-        assert part.probabilities == alone.probabilities
+    for window in recognizer(samples, SAMPLE_RATE).windows:
+        alone = recognizer(samples[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)], SAMPLE_RATE)
+        assert window.probabilities == alone.probabilities
 
 
-def test_the_whole_is_the_mean_of_its_windows_by_duration(recognizer):
+def test_probabilities_are_the_mean_over_windows_weighted_by_duration(recognizer):
     row = recognizer(speechlike(47.3), SAMPLE_RATE)
     assert row["aggregation"] == AGGREGATION
-    assert len({part.duration for part in row.windows}) > 1
-    shares = np.array([[part.probabilities[emotion] for emotion in EMOTIONS] for part in row.windows])
-    mean = np.average(shares, axis=0, weights=[part.duration for part in row.windows])
+    assert len({window.duration for window in row.windows}) > 1
+    probabilities = np.array([[window.probabilities[emotion] for emotion in EMOTIONS] for window in row.windows])
+    mean = np.average(probabilities, axis=0, weights=[window.duration for window in row.windows])
     np.testing.assert_allclose([row.probabilities[emotion] for emotion in EMOTIONS], mean, atol=2e-6)
     assert row.emotion == EMOTIONS[int(np.argmax(mean))]
 
 
-def test_silent_windows_have_no_say(recognizer):
+def test_silent_windows_are_left_out_of_the_mean(recognizer):
     samples = speechlike(40)
     samples[WINDOW : 3 * WINDOW] = 0
     row = recognizer(samples, SAMPLE_RATE)
-    assert [part.status for part in row.windows] == ["ok", "silence", "silence", "ok"]
+    assert [window.status for window in row.windows] == ["ok", "silence", "silence", "ok"]
     first, last = row.windows[0].probabilities, row.windows[3].probabilities
     for emotion in EMOTIONS:
         assert row.probabilities[emotion] == pytest.approx((first[emotion] + last[emotion]) / 2, abs=2e-6)
@@ -230,13 +230,13 @@ def test_silent_windows_have_no_say(recognizer):
 def test_a_long_silence_is_silence(recognizer):
     row = recognizer(np.zeros(35 * SAMPLE_RATE, np.int16), SAMPLE_RATE)
     assert (row.status, row.emotion, row.probabilities, row.duration) == ("silence", None, None, 35.0)
-    assert {part.status for part in row.windows} == {"silence"}
+    assert {window.status for window in row.windows} == {"silence"}
 
 
 # Errors
 
 
-def test_a_call_raises_and_rows_go_on(recognizer, tmp_path):
+def test_a_call_raises_but_rows_continues_after_an_error(recognizer, tmp_path):
     good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
     good.write_bytes(encoded(tone()))
     with pytest.raises(BadAudio, match=r"bad.wav does not exist"):
@@ -251,54 +251,55 @@ def test_a_call_raises_and_rows_go_on(recognizer, tmp_path):
     assert str(failed) == f"{bad}  error missing: {bad} does not exist"
 
 
-def test_rows_are_made_one_at_a_time(recognizer):
-    asked = []
-    rows = recognizer.rows(asked.append(n) or encoded(tone()) for n in itertools.count())
+def test_rows_are_computed_lazily(recognizer):
+    requested = []
+    rows = recognizer.rows(requested.append(n) or encoded(tone()) for n in itertools.count())
     next(rows), next(rows)
-    assert asked == [0, 1]
+    assert requested == [0, 1]
 
 
 @pytest.mark.parametrize("samples", [1, 1599])
-def test_a_sound_too_short_is_told_so(recognizer, samples):
+def test_too_short_audio_is_refused(recognizer, samples):
     with pytest.raises(BadAudio, match=r"<array> lasts 0\.\d+ s; at least 0.1 s"):
         recognizer(noise(samples), SAMPLE_RATE)
 
 
-def test_an_error_in_the_middle_of_a_long_file_is_an_error_of_the_file(recognizer):
+def test_an_error_in_one_window_is_an_error_of_the_whole_file(recognizer):
     samples = speechlike(60)
     samples[50 * SAMPLE_RATE] = np.nan
     with pytest.raises(BadAudio, match=r"<array> has NaN, .* the first at 50.000 s"):
         recognizer(samples, SAMPLE_RATE)
 
 
-def test_what_is_loudest_still_gives_probabilities(recognizer):
+def test_extremely_loud_audio_gives_probabilities(recognizer):
     row = recognizer(noise(16_000) * np.float32(1e11), SAMPLE_RATE)
     assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
-# What is recognized
+# Files and folders
 
 
-def test_folders_give_their_files_and_each_file_comes_once(tmp_path, monkeypatch):
+def test_folders_are_expanded_and_no_file_is_repeated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("clips/a.wav", "clips/deep/b.wav", "clips/notes.txt", "empty/notes.txt", "c.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     names = [
-        path.as_posix() for path in expand(["c.wav", "clips", "./clips/a.wav", "empty", "no.wav", "clips/notes.txt"])
+        path.as_posix()
+        for path in expand_folders(["c.wav", "clips", "./clips/a.wav", "empty", "no.wav", "clips/notes.txt"])
     ]
     assert names == ["c.wav", "clips/a.wav", "clips/deep/b.wav", "empty", "no.wav", "clips/notes.txt"]
 
 
-def test_a_name_too_long_for_the_system_is_left_to_fail_later(recognizer):
-    (row,) = recognizer.rows(expand(["n" * 300 + ".wav"]))
+def test_a_too_long_file_name_gives_an_error_row(recognizer):
+    (row,) = recognizer.rows(expand_folders(["n" * 300 + ".wav"]))
     assert row.error["code"] == "unreadable"
 
 
 # Bundles
 
 
-def copied(bundle, tmp_path, **changes):
+def copy_bundle(bundle, tmp_path, **changes):
     folder = shutil.copytree(bundle, tmp_path / "copy")
     for name, content in changes.items():
         path = folder / name.replace("_", ".")
@@ -328,20 +329,20 @@ def copied(bundle, tmp_path, **changes):
         ({"model_onnx": "no graph"}, r"model.onnx cannot be loaded: "),
     ],
 )
-def test_a_folder_that_is_no_bundle_says_what_it_lacks(tiny_bundle, tmp_path, changes, message):
+def test_an_incomplete_or_damaged_bundle_is_refused(tiny_bundle, tmp_path, changes, message):
     with pytest.raises(BadBundle, match=message):
-        Recognizer.load(copied(tiny_bundle, tmp_path, **changes))
+        Recognizer.load(copy_bundle(tiny_bundle, tmp_path, **changes))
 
 
-def test_a_graph_of_something_else_is_no_bundle(tmp_path):
+def test_a_graph_with_other_inputs_is_refused(tmp_path):
     write_tiny_bundle(tmp_path / "other", EMOTIONS, source="picture")
     with pytest.raises(BadBundle, match=r"model.onnx needs picture, but"):
         Recognizer.load(tmp_path / "other")
 
 
-def test_the_hash_changes_with_anything_that_decides_an_answer(tiny_bundle, tmp_path):
+def test_the_hash_covers_every_file_that_affects_predictions(tiny_bundle, tmp_path):
     ids = {Bundle.open(tiny_bundle).id}
-    ids.add(Bundle.open(copied(tiny_bundle, tmp_path, config_toml="seed = 2\n")).id)
+    ids.add(Bundle.open(copy_bundle(tiny_bundle, tmp_path, config_toml="seed = 2\n")).id)
     write_tiny_bundle(tmp_path / "tiny", EMOTIONS, seed=1)
     ids.add(Bundle.open(tmp_path / "tiny").id)
     write_tiny_bundle(tmp_path / "reversed", EMOTIONS[::-1])
@@ -349,10 +350,10 @@ def test_the_hash_changes_with_anything_that_decides_an_answer(tiny_bundle, tmp_
     assert len(ids) == 4
     copy = tmp_path / "again"
     shutil.copytree(tiny_bundle, copy)
-    (copy / "README.md").write_text("a card decides nothing")
+    (copy / "README.md").write_text("not part of the hash")
     assert Bundle.open(copy).id in ids
 
 
-def test_one_name_is_not_a_list_of_names(tiny_bundle):
+def test_rows_refuses_a_single_path(tiny_bundle):
     with pytest.raises(TypeError, match="rows expects a list of sources"):
         next(Recognizer.load(tiny_bundle).rows("hello.wav"))

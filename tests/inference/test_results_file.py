@@ -1,4 +1,4 @@
-"""What is written is read back to the last digit, and an interrupted run repeats nothing and loses nothing."""
+"""Results files: rows are read back unchanged, an interrupted run resumes, and foreign files are refused."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ ODD_NAMES = [
 
 
 def row(file, status="ok", **changes):
-    """A made row: of `status`, and the rest by the contract."""
+    """Return a row with this status and all fields of the contract."""
     probabilities = {"angry": 0.1, "happy": 0.123457, "sad": 0.776543}
     fields = {
         "schema": 1,
@@ -50,8 +50,8 @@ def row(file, status="ok", **changes):
 
 
 def long_row(file, statuses=("ok", "silence", "ok", "ok")):
-    parts = [row(file, status, start=10.0 * i, end=10.0 * i + 10) for i, status in enumerate(statuses)]
-    return row(file, "ok" if "ok" in statuses else "silence", aggregation="mean", windows=parts)
+    windows = [row(file, status, start=10.0 * i, end=10.0 * i + 10) for i, status in enumerate(statuses)]
+    return row(file, "ok" if "ok" in statuses else "silence", aggregation="mean", windows=windows)
 
 
 def write(path, rows, model=MODEL):
@@ -72,7 +72,7 @@ def path(request, tmp_path):
     return tmp_path / f"results{request.param}"
 
 
-# There and back
+# Round trip
 
 
 @pytest.mark.parametrize(
@@ -90,16 +90,16 @@ def path(request, tmp_path):
         ),
     ],
 )
-def test_rows_come_back_as_they_were(path, rows):
+def test_rows_are_read_back_unchanged(path, rows):
     write(path, rows)
-    again = read(path)
-    assert again == rows
-    assert [list(entry) for entry in again] == [list(entry) for entry in rows]
-    assert all(isinstance(part, Row) for entry in again for part in entry.windows)
+    stored = read(path)
+    assert stored == rows
+    assert [list(entry) for entry in stored] == [list(entry) for entry in rows]
+    assert all(isinstance(window, Row) for entry in stored for window in entry.windows)
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_a_recognizer_says_comes_back_as_it_was(path, tiny_bundle):
+def test_rows_of_a_recognizer_are_read_back_unchanged(path, tiny_bundle):
     recognizer = Recognizer.load(tiny_bundle)
     sources = [encoded(noise(n, n)) for n in (16_000, 33_333, 31 * 16_000)] + [b"words", encoded(np.zeros(16_000))]
     rows = [Row(entry | {"file": f"{n}.wav"}) for n, entry in enumerate(recognizer.rows(sources))]
@@ -107,7 +107,7 @@ def test_what_a_recognizer_says_comes_back_as_it_was(path, tiny_bundle):
     assert read(path, recognizer.model) == rows
 
 
-def test_json_lines_are_a_row_a_line(tmp_path):
+def test_json_lines_have_one_row_per_line(tmp_path):
     path = tmp_path / "results.jsonl"
     rows = [row(name) for name in ODD_NAMES] + [long_row("long.wav")]
     write(path, rows)
@@ -116,7 +116,7 @@ def test_json_lines_are_a_row_a_line(tmp_path):
     assert [json.loads(line) for line in lines] == rows
 
 
-def test_a_csv_is_a_table_that_others_read(tmp_path):
+def test_a_csv_file_is_read_by_the_csv_module(tmp_path):
     path = tmp_path / "results.csv"
     write(path, [row(name) for name in ODD_NAMES] + [row("bad.wav", "error")])
     with path.open(encoding="utf-8", newline="") as stream:
@@ -133,7 +133,7 @@ def test_a_csv_is_a_table_that_others_read(tmp_path):
     assert (table[-1]["emotion"], table[-1]["probabilities.sad"], table[-1]["error.code"]) == ("", "", "empty")
 
 
-def test_a_parquet_is_typed(tmp_path):
+def test_parquet_columns_are_typed(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "results.parquet"
     write(path, [row("a.wav"), long_row("b.wav")])
@@ -143,27 +143,27 @@ def test_a_parquet_is_typed(tmp_path):
     assert parquet.read_table(path, columns=["file"]).to_pylist() == [{"file": "a.wav"}, {"file": "b.wav"}]
 
 
-# Interrupted
+# Interruption
 
 
-def interrupted(path, rows):
-    """The journal of a run that is stopped after these rows."""
+def interrupt_after(path, rows):
+    """Interrupt a run after these rows, and return its journal."""
     results = ResultsFile(path, MODEL)
 
     def run():
         with results:
             for entry in rows:
                 results.append(entry)
-            raise KeyboardInterrupt("the plug is pulled")
+            raise KeyboardInterrupt("interrupted")
 
-    with pytest.raises(KeyboardInterrupt, match="the plug is pulled"):
+    with pytest.raises(KeyboardInterrupt, match="interrupted"):
         run()
     return results.journal
 
 
-def test_an_interrupted_run_goes_on_where_it_was(path):
+def test_an_interrupted_run_resumes(path):
     rows = [row("a.wav"), row("b.wav", "error"), long_row("c.wav"), row("d.wav")]
-    interrupted(path, rows[:2])
+    interrupt_after(path, rows[:2])
     with ResultsFile(path, MODEL) as results:
         assert list(results.done.values()) == rows[:2]
         results.append(rows[2])
@@ -172,7 +172,7 @@ def test_an_interrupted_run_goes_on_where_it_was(path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_finished_file_takes_further_rows(path):
+def test_rows_can_be_added_to_a_finished_file(path):
     write(path, [row("a.wav")])
     write(path, [row("b.wav"), row("c.wav", "error")])
     assert read(path) == [row("a.wav"), row("b.wav"), row("c.wav", "error")]
@@ -180,15 +180,15 @@ def test_a_finished_file_takes_further_rows(path):
 
 def test_a_finished_file_survives_an_interrupted_addition(path):
     write(path, [row("a.wav")])
-    interrupted(path, [row("b.wav")])
+    interrupt_after(path, [row("b.wav")])
     assert read(path) == [row("a.wav"), row("b.wav")]
 
 
-@pytest.mark.parametrize("left", [1, 12, 40, -2, -1])
-def test_a_line_that_a_kill_cut_short_is_done_again(path, left):
-    journal = interrupted(path, [row("ä.wav"), row("b.wav")])
+@pytest.mark.parametrize("end", [1, 12, 40, -2, -1])
+def test_an_incomplete_last_line_is_discarded(path, end):
+    journal = interrupt_after(path, [row("ä.wav"), row("b.wav")])
     first, second, _ = journal.read_bytes().split(b"\n")
-    journal.write_bytes(first + b"\n" + (second + b"\n")[:left])
+    journal.write_bytes(first + b"\n" + (second + b"\n")[:end])
     with ResultsFile(path, MODEL) as results:
         assert list(results.done) == ["ä.wav"]
         results.append(row("b.wav"))
@@ -202,10 +202,10 @@ def test_each_row_is_on_disk_as_soon_as_it_is_appended(path):
             assert results.journal.read_bytes().count(b"\n") == count
 
 
-# Refused
+# Errors
 
 
-def test_rows_of_another_model_are_not_mixed(path):
+def test_a_file_with_rows_of_another_model_is_refused(path):
     write(path, [row("a.wav")])
     before = path.read_bytes()
     with pytest.raises(BadOutput, match=r"contains rows of model 'tiny@01234567', but this run uses 'other@89abcdef'"):
@@ -216,18 +216,18 @@ def test_rows_of_another_model_are_not_mixed(path):
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param(b"my only copy of a poem", id="a text without a line's end"),
-        pytest.param(b"dear diary\n", id="a text"),
+        pytest.param(b"a poem", id="text without a newline"),
+        pytest.param(b"dear diary\n", id="text"),
         pytest.param(b"a,b,c\n", id="a table's header"),
         pytest.param(b"a,b,c\n1,2,3\n", id="a table"),
         pytest.param(b'{"file": "a.wav"}\n', id="other JSON"),
-        pytest.param(b'{"file": "a.wav"}', id="other JSON without a line's end"),
+        pytest.param(b'{"file": "a.wav"}', id="other JSON without a newline"),
         pytest.param(b'{"schema": 2, "file": "a.wav"}\n', id="another schema"),
         pytest.param(b"[1, 2]\n", id="a list"),
         pytest.param(b"\xff\xfe\x00 not text\n", id="bytes"),
     ],
 )
-def test_a_file_that_is_not_ours_is_refused_and_left_alone(path, content):
+def test_a_foreign_file_is_refused_and_left_unchanged(path, content):
     path.write_bytes(content)
     with pytest.raises(BadOutput, match=r"results\.\w+(, line 1,)? is not a result"):
         ResultsFile(path, MODEL)
@@ -235,7 +235,7 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(path, content):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_another_parquet_is_refused_and_left_alone(tmp_path):
+def test_a_foreign_parquet_file_is_refused_and_left_unchanged(tmp_path):
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "results.parquet"
     parquet.write_table(pa.table({"file": ["a.wav"], "age": [3]}), path)
@@ -246,7 +246,7 @@ def test_another_parquet_is_refused_and_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["results.txt", "results", "results.json", "results.jsonl.gz"])
-def test_an_unknown_suffix_is_refused_with_those_that_are_known(tmp_path, name):
+def test_an_unknown_suffix_is_refused(tmp_path, name):
     with pytest.raises(BadOutput, match=rf"results file .*{name}: expected a name ending in .jsonl, .csv, .parquet"):
         ResultsFile(tmp_path / name, MODEL)
     assert not any(tmp_path.iterdir())
@@ -264,7 +264,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_our_error(path):
+def test_a_path_that_cannot_be_written_is_refused(path):
     path.mkdir()
     with pytest.raises(BadOutput, match=r"results file .*results\.\w+ is a folder"):
         ResultsFile(path, MODEL)
@@ -274,11 +274,11 @@ def test_a_place_that_cannot_be_written_is_our_error(path):
         ResultsFile(inside_a_file, MODEL)
 
 
-def test_missing_folders_are_made(path):
+def test_missing_folders_are_created(path):
     deep = path.parent / "a" / "b" / path.name
     write(deep, [row("a.wav")])
     assert read(deep) == [row("a.wav")]
 
 
-def test_the_samples_of_this_file_follow_the_contract(tiny_bundle):
+def test_the_rows_of_these_tests_have_the_fields_of_a_recognizers_row(tiny_bundle):
     assert list(row("a.wav")) == list(Recognizer.load(tiny_bundle)(tone(), 16_000))

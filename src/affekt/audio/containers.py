@@ -1,7 +1,7 @@
 """Inspect a file's container: which library decodes it, and whether it was cut off where the decoder would not notice.
 
 MP4, m4a, mov: boxes (ISO/IEC 14496-12, 4.2). WebM, Matroska: EBML elements (RFC 8794). Ogg: pages (RFC 3533, 6).
-MP3: the Xing header, an encoder's note of the bytes that it wrote. NIST SPHERE: the sample count of its header.
+MP3: the Xing header, in which an encoder records the number of bytes written. NIST SPHERE: the sample count in the header.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ MEDIA = (
 )
 """Offset and signature of containers that PyAV reads and libsndfile does not."""
 DEMUXERS = "mov,matroska,asf,amr,flv,mpeg,avi,aac"
-"""PyAV's demuxers for them. No others are allowed: a disguised playlist would make ffmpeg open any file that it lists."""
+"""PyAV's demuxers for these containers. No others are allowed: with a disguised playlist, ffmpeg would open any file that is
+listed in it."""
 
 
 def is_media(head: bytes) -> bool:
@@ -35,8 +36,8 @@ def is_media(head: bytes) -> bool:
     return adts or any(head.startswith(signature, offset) for offset, signature in MEDIA)
 
 
-def cut_off(stream: IO[bytes], head: bytes) -> str | None:
-    """Return how the file is cut off, for a message; None if it is complete or its container does not say."""
+def find_truncation(stream: IO[bytes], head: bytes) -> str | None:
+    """Return the reason why a file is truncated, for a message; None if it is complete or its container does not show it."""
     stream.seek(0, os.SEEK_END)
     size = stream.tell()
     for offset, signature, check in CHECKS:
@@ -45,7 +46,7 @@ def cut_off(stream: IO[bytes], head: bytes) -> str | None:
     return None
 
 
-def _boxes(stream: IO[bytes], size: int) -> str | None:
+def _check_boxes(stream: IO[bytes], size: int) -> str | None:
     kinds, start = set(), 0
     while start + 8 <= size:
         stream.seek(start)
@@ -54,7 +55,7 @@ def _boxes(stream: IO[bytes], size: int) -> str | None:
         if length == 1 and len(header) == 16:
             (length,) = struct.unpack(">Q", header[8:])
         elif length == 0:
-            length = size - start  # as far as the file goes
+            length = size - start  # up to the end of the file
         if kind in (b"moov", b"mdat", b"moof") and start + length > size:
             return f"its box {kind.decode()!r} declares {length} bytes, but only {size - start} exist"
         kinds.add(kind)
@@ -62,20 +63,20 @@ def _boxes(stream: IO[bytes], size: int) -> str | None:
     return None if b"moov" in kinds else "its table of contents ('moov') is missing"
 
 
-def _elements(stream: IO[bytes], size: int) -> str | None:
+def _check_elements(stream: IO[bytes], size: int) -> str | None:
     stream.seek(4)
-    stream.seek(_element_size(stream) or 0, os.SEEK_CUR)
+    stream.seek(_read_element_size(stream) or 0, os.SEEK_CUR)
     if stream.read(4) != b"\x18\x53\x80\x67":
         return "it ends before its first segment"
-    declared = _element_size(stream)  # None in a live recording
+    declared = _read_element_size(stream)  # None in a live recording
     present = size - stream.tell()
     if declared is None or declared <= present:
         return None
     return f"its segment declares {declared} bytes, but only {present} exist"
 
 
-def _element_size(stream: IO[bytes]) -> int | None:
-    """A variable-size integer (RFC 8794, 4): the leading zeros give its length, all ones mean "unknown"."""
+def _read_element_size(stream: IO[bytes]) -> int | None:
+    """Read a variable-size integer (RFC 8794, 4): the leading zeros encode its length, and all ones mean "unknown" (None)."""
     first = stream.read(1)
     if first in (b"", b"\x00"):
         return None
@@ -84,10 +85,10 @@ def _element_size(stream: IO[bytes]) -> int | None:
     return None if value == (1 << 7 * width) - 1 else value
 
 
-def _last_page(stream: IO[bytes], size: int) -> str | None:
+def _check_last_page(stream: IO[bytes], size: int) -> str | None:
     # The last page need not have the end-of-stream flag (4), which Android's voice messages and live recordings lack.
-    # An incomplete page indicates a cut anyway.
-    stream.seek(max(0, size - 65_307))  # the longest page
+    # An incomplete page, however, shows that the file was cut off.
+    stream.seek(max(0, size - 65_307))  # the maximum length of a page
     tail = stream.read()
     start = tail.rfind(b"OggS\x00")
     if start < 0:
@@ -100,21 +101,22 @@ def _last_page(stream: IO[bytes], size: int) -> str | None:
     return None if complete else "its last Ogg page is incomplete"
 
 
-def _xing(stream: IO[bytes], size: int) -> str | None:
+def _check_xing(stream: IO[bytes], size: int) -> str | None:
     stream.seek(0)
     tag = stream.read(10)
     # An ID3 tag comes first; its length is in four bytes of seven bits.
     stream.seek(10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(tag[6:])) if tag[:3] == b"ID3" else 0)
     frame = stream.read(64)
-    at = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if at < 0 or len(frame) < at + 16 or not frame[at + 7] & 2:
+    position = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if position < 0 or len(frame) < position + 16 or not frame[position + 7] & 2:
         return None
-    declared = int.from_bytes(frame[at + 12 : at + 16] if frame[at + 7] & 1 else frame[at + 8 : at + 12], "big")
-    # Editors that trim silence leave this header unchanged; mpg123 tolerates 1 % too.
+    start = position + (12 if frame[position + 7] & 1 else 8)  # the number of frames comes first, if it is recorded
+    declared = int.from_bytes(frame[start : start + 4], "big")
+    # A difference of up to 1 % is tolerated, as in mpg123: programs that trim silence leave this header unchanged.
     return f"its header declares {declared} bytes, but only {size} exist" if size < 0.99 * declared else None
 
 
-def _sphere(stream: IO[bytes], size: int) -> str | None:
+def _check_sphere(stream: IO[bytes], size: int) -> str | None:
     stream.seek(0)
     head = stream.read(HEAD)
     fields = dict(re.findall(rb"^(\w+) -\w+ (\S+)", head, re.MULTILINE))
@@ -127,10 +129,10 @@ def _sphere(stream: IO[bytes], size: int) -> str | None:
 
 
 CHECKS: tuple[tuple[int, bytes, Callable[[IO[bytes], int], str | None]], ...] = (
-    (4, b"ftyp", _boxes),
-    (0, b"\x1a\x45\xdf\xa3", _elements),
-    (0, b"OggS", _last_page),
-    (0, b"ID3", _xing),
-    (0, b"\xff", _xing),
-    (0, b"NIST_1A", _sphere),
+    (4, b"ftyp", _check_boxes),
+    (0, b"\x1a\x45\xdf\xa3", _check_elements),
+    (0, b"OggS", _check_last_page),
+    (0, b"ID3", _check_xing),
+    (0, b"\xff", _check_xing),
+    (0, b"NIST_1A", _check_sphere),
 )

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.audio.containers import DEMUXERS, HEAD, cut_off, is_media
+from affekt.audio.containers import DEMUXERS, HEAD, find_truncation, is_media
 from affekt.errors import BadAudio
 from affekt.extras import need
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Waveform = NDArray[np.float32]
 """(samples,), mono, at SAMPLE_RATE."""
-Source = str | PathLike[str] | bytes | IO[bytes] | NDArray[Any]
+AudioSource = str | PathLike[str] | bytes | IO[bytes] | NDArray[Any]
+"""A path, the bytes or a binary file object of an audio file, or an array."""
 
 SAMPLE_RATE = 16_000
 """Hz."""
@@ -45,7 +46,7 @@ CODES = {
     "unreadable": "the file exists, but cannot be opened",
     "empty": "no bytes, or no samples",
     "not_audio": "an unsupported format, or an array that cannot be audio",
-    "truncated": "damaged, or shorter than its header says",
+    "truncated": "damaged, or shorter than its header declares",
     "not_finite": "has NaN, infinite or impossibly large samples",
     "too_short": f"shorter than {SHORTEST} s",
     "folder": "a folder instead of a file; on the command line, a folder without audio files",
@@ -58,15 +59,15 @@ SNDFILE_SUFFIXES |= {".opus", ".paf", ".rf64", ".snd", ".sph", ".voc", ".w64", "
 MEDIA_SUFFIXES = {".3gp", ".aac", ".amr", ".avi", ".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4"}
 MEDIA_SUFFIXES |= {".mpeg", ".mpg", ".webm", ".wma", ".wmv"}
 SUFFIXES = SNDFILE_SUFFIXES | MEDIA_SUFFIXES
-"""Suffixes of the audio files that are searched for in a folder."""
+"""Suffixes by which audio files are recognized in a folder."""
 
 UNKNOWN_LENGTH = 0x7FFF_0000
-"""Lengths from here on mean "unknown": a header written before the length was known (a pipe, a live recording)."""
+"""Lengths of this size or more mean "unknown": a header written before the length was known (a pipe, a live recording)."""
 DAMAGED = frozenset({3, 63, 65, 71, 89, 90, 101, 104, 105, 115, 127, 167})
 """Error codes of libsndfile (its src/common.h) for a known format whose header or audio is incomplete."""
 
 
-def load(source: Source, sample_rate: int | None = None) -> Waveform:
+def load(source: AudioSource, sample_rate: int | None = None) -> Waveform:
     """Read a whole source as (samples,) float32, mono, at 16 kHz.
 
     Args:
@@ -91,7 +92,7 @@ def check_length(samples: int, name: str) -> None:
         )
 
 
-def blocks(source: Source, sample_rate: int | None = None) -> Iterator[Waveform]:
+def blocks(source: AudioSource, sample_rate: int | None = None) -> Iterator[Waveform]:
     """Yield the source as consecutive blocks of mono float32 at 16 kHz; arguments and errors as for `load`."""
     name = name_of(source)
     if isinstance(source, np.ndarray):
@@ -104,7 +105,7 @@ def blocks(source: Source, sample_rate: int | None = None) -> Iterator[Waveform]
         yield from _file_blocks(stream, name)
 
 
-def name_of(source: Source) -> str:
+def name_of(source: AudioSource) -> str:
     """Return the name of a source in rows and messages; bytes of a path that are not valid Unicode are escaped."""
     if isinstance(source, str | PathLike):
         name: Any = os.fspath(source)
@@ -173,7 +174,7 @@ def _file_blocks(stream: IO[bytes], name: str) -> Iterator[Waveform]:
 
     stream.seek(0)
     head = stream.read(HEAD)
-    if reason := cut_off(stream, head):
+    if reason := find_truncation(stream, head):
         raise BadAudio(f"{name} is cut off: {reason}", code="truncated")
     stream.seek(0)
     if is_media(head):
@@ -197,8 +198,10 @@ def _file_blocks(stream: IO[bytes], name: str) -> Iterator[Waveform]:
 
 
 def _check_header(file: soundfile.SoundFile, name: str) -> None:
-    """Raise `BadAudio` if libsndfile's log says that the file is shorter than its header declares; libsndfile itself
-    reads what exists without an error."""
+    """Raise `BadAudio` if libsndfile's log says that the file is shorter than its header declares.
+
+    libsndfile itself reads the part that exists, without an error.
+    """
     log: str = file.extra_info
     for field, claimed, present in re.findall(r"^\s*([\w ]+?)\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
         container = field.lower() in {"riff", "form", "riff size"} and file.format not in {"W64", "RF64"}
@@ -236,8 +239,10 @@ def _sndfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[NDArray[np
 
 
 def _block_frames(rate: int, channels: int) -> int:
-    """Return the number of frames in a block: fewer with many channels, or with a low sample rate, at
-    which a frame becomes many samples."""
+    """Return the number of frames to read at a time.
+
+    It is smaller with many channels, and with a low sample rate, since a frame then becomes many samples at 16 kHz.
+    """
     return max(1, min(BLOCK // channels, 4 * rate))
 
 
@@ -307,13 +312,13 @@ def _array_blocks(array: NDArray[Any], rate: int) -> Iterator[NDArray[np.float32
             yield ((block.astype(np.float64) - (half + int(info.min))) / half).astype(np.float32)
 
 
-def _convert(sources: Iterator[NDArray[np.float32]], rate: int, name: str) -> Iterator[Waveform]:
-    """Convert blocks (samples, channels) at the source's rate to (samples,) at 16 kHz, and check their values."""
+def _convert(source_blocks: Iterator[NDArray[np.float32]], rate: int, name: str) -> Iterator[Waveform]:
+    """Convert blocks (samples, channels) at this sample rate to (samples,) at 16 kHz, and check their values."""
     import soxr
 
     resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
     read, offset = 0, np.float32(0)
-    for block in sources:
+    for block in source_blocks:
         if not (block.min() > -MAX_AMPLITUDE and block.max() < MAX_AMPLITUDE):  # also false for NaN
             position = read + int(np.argmin((np.abs(block) < MAX_AMPLITUDE).all(axis=1)))
             raise BadAudio(
@@ -336,25 +341,26 @@ def _convert(sources: Iterator[NDArray[np.float32]], rate: int, name: str) -> It
 
 def _reason(error: Exception) -> str:
     """Return the message of an error of the system, libsndfile or ffmpeg, without the file's name."""
-    if getattr(error, "code", None) == 7:  # libsndfile says "file not found" if a decoder fails
+    if getattr(error, "code", None) == 7:  # libsndfile reports "file not found" if a decoder fails
         return "the decoder found no audio data"
     reason = getattr(error, "error_string", None) or getattr(error, "strerror", None)
     return str(reason or error).rstrip(".")
 
 
 def is_folder(path: str | PathLike[str]) -> bool:
-    """Return whether a path is a folder. `Path.is_dir` raises before Python 3.14 if the name is too long or its folder is not
-    accessible; this does not."""
+    """Return whether a path is a folder.
+
+    Unlike `Path.is_dir` before Python 3.14, this does not raise if the name is too long or its folder is not accessible.
+    """
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def find_files(folder: Path) -> list[Path]:
-    """Return the audio files below a folder by suffix, sorted; hidden files and folders are skipped."""
+    """Return the files below a folder that have a suffix of an audio file, sorted. Hidden files and folders are skipped."""
     paths: list[Path] = []
 
-    def add_inaccessible(
-        error: OSError,
-    ) -> None:  # an inaccessible folder is not skipped: reading it will raise an error
+    def add_inaccessible(error: OSError) -> None:
+        # An inaccessible folder is not skipped, so that reading it raises an error.
         paths.append(Path(error.filename))
 
     for root, folders, files in os.walk(folder, onerror=add_inaccessible):

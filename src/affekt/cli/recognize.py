@@ -33,10 +33,10 @@ def recognize(
     """
     from affekt.audio.read import name_of
     from affekt.cli.display import Display
-    from affekt.inference.recognizer import Recognizer, expand
+    from affekt.inference.recognizer import Recognizer, expand_folders
     from affekt.workflows.recognize_files import recognize_files
 
-    files = expand(inputs)
+    files = expand_folders(inputs)
     names = list(dict.fromkeys(map(name_of, files)))
     recognizer = Recognizer.load(model, threads=threads)
     with Display(names, recognizer.emotions, json=json, output=output) as display:

@@ -1,4 +1,4 @@
-"""Corpora by name. A new one is a file in this folder and a line here."""
+"""The registry of corpora. A new corpus is a file in this folder and a line here."""
 
 from affekt.registry import Registry
 

@@ -40,25 +40,33 @@ class Corpus:
     """ISO 639-1."""
     license: str
     source: str
-    """Authors, and where to get it."""
+    """Authors, and where to get the corpus."""
     style: str
-    """How its emotions were elicited: "acted", ..."""
+    """How the emotions were elicited: "acted", ..."""
     reader: Callable[..., list[Utterance]]
-    """Called with the root, and with options by name."""
+    """Returns the utterances; called with the root, and with options by name."""
     alteration: str = ""
-    """Notice required for a copy whose audio was rebuilt."""
+    """Notice required by the license for a copy whose audio was rebuilt."""
     published: tuple[Published, ...] = ()
-    names: Callable[[], Collection[str]] | None = None
-    """Returns the ids of the published utterances, if known."""
+    published_ids: Callable[[], Collection[str]] | None = None
+    """Returns the ids of the published utterances, if they are known."""
     remarks: Callable[[Path, Sequence[Utterance]], list[str]] | None = None
     """Returns problems that only this corpus's reader can detect."""
     options: tuple[str, ...] = ()
-    """Options of the reader."""
+    """Names of the reader's options."""
     is_file: bool = False
-    """If true, the root is a file."""
+    """True if the root is a file instead of a folder."""
 
     def read(self, root: Path, **options: Any) -> list[Utterance]:
-        """Return the utterances below the corpus's root, sorted by id. Raises `BadCorpus`."""
+        """Return the utterances, sorted by id.
+
+        Args:
+            root: The corpus's folder, or the file of a table.
+            options: Options of the reader.
+
+        Raises:
+            BadCorpus: The root is not this corpus, or two utterances have the same id.
+        """
         if not (root.is_file() if self.is_file else root.is_dir()):
             kind = "file" if self.is_file else "folder"
             raise BadCorpus(f"{root} is not a {kind}; expected {self.title} ({self.source})")
@@ -73,12 +81,12 @@ class Corpus:
         return utterances
 
     def note(self, root: Path) -> str:
-        """Return a note to print with every result on this copy of the corpus; "" for the original."""
+        """Return a note to show with every result on this copy of the corpus; "" for the original."""
         return "rebuilt audio" if (root / "REBUILT.md").is_file() else ""
 
 
 def data_root(name: str) -> Path:
-    """Return the folder of a corpus below AFFEKT_DATA. Raises `BadCorpus` if the variable is not set."""
+    """Return the folder of a corpus below AFFEKT_DATA; raise `BadCorpus` if the variable is not set."""
     root = os.environ.get("AFFEKT_DATA")
     if not root:
         raise BadCorpus(
@@ -89,7 +97,7 @@ def data_root(name: str) -> Path:
 
 
 def visible_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """Yield the files of a folder with one of these suffixes; hidden files ("._name", left by macOS) are skipped."""
+    """Yield the files of a folder with one of these suffixes; hidden files ("._name", written by macOS) are skipped."""
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
             yield path
@@ -105,7 +113,7 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(path: Path, delimiter: str = ",", required: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Read the rows of a CSV file as column name -> field; fields that a short row lacks are empty.
+    """Read the rows of a CSV file as column name -> value; values that are missing in a short row are empty.
 
     Raises:
         BadCorpus: A required column is missing.
@@ -116,6 +124,6 @@ def read_rows(path: Path, delimiter: str = ",", required: Sequence[str] = ()) ->
     return list(rows)
 
 
-def some(names: Sequence[str], limit: int = 20) -> str:
-    """Format names for a message: all of them, or the first ones and the number of the others."""
+def join_names(names: Sequence[str], limit: int = 20) -> str:
+    """Join names for a message: all of them, or the first ones and the number of the others."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -2,8 +2,8 @@
 
 `AudioWAV/1001_DFA_ANG_XX.wav`: actor, sentence, emotion, intensity; `audio/` for a copy in another format.
 `VideoDemographics.csv`: the actors' age and sex.
-`processedResults/tabulatedVotes.csv`: the votes of about ten raters for each clip, on its audio alone among others;
-`summaryTable.csv`, there or in the root, has only the most frequent answer.
+`processedResults/tabulatedVotes.csv`: the votes of about ten raters for each clip and modality; those on the audio alone are
+read. `summaryTable.csv`, there or in the root, has only the most frequent answer.
 """
 
 from __future__ import annotations
@@ -32,18 +32,17 @@ SENTENCES = {
 }
 FOLDERS = ("AudioWAV", "audio")
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
-
-
-LETTERS = {name[0]: emotion for name, emotion in EMOTIONS.items()}  # in the tables of votes
-INTENSITIES = ("LO", "MD", "HI")  # of sentence IEO except NEU; all other clips have XX
+LETTERS = {name[0]: emotion for name, emotion in EMOTIONS.items()}  # as the columns of the votes are named
+INTENSITIES = ("LO", "MD", "HI")  # of sentence IEO, except in emotion NEU; all other clips have XX
 
 # Actors and sentences that were never published: 20 of 91 x 82 clips.
 UNPUBLISHED = {("1008", "WSI"), ("1009", "MTI"), ("1019", "ITH")}  # in any emotion
 UNPUBLISHED_CLIPS = {"1002_TIE_NEU_XX", "1076_ITS_NEU_XX"}
-MISSPELT = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}  # in the authors' audio; their tables have it right
+MISSPELT = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}  # in the authors' audio, but not in their tables
 
 
 def read(root: Path) -> list[Utterance]:
+    """Read CREMA-D."""
     folder = next((root / name for name in FOLDERS if (root / name).is_dir()), None)
     if folder is None:
         raise BadCorpus(f"{root} has none of {', '.join(FOLDERS)}: expected the folder of CREMA-D")
@@ -76,15 +75,15 @@ def _genders(table: Path) -> dict[str, str]:
 
 
 def _votes(root: Path) -> dict[str, dict[str, float]]:
-    """Return the fractions of the votes on each clip's audio."""
+    """Return the fraction of the votes for each emotion, by clip; {} without a table of votes."""
     tabulated = root / "processedResults" / "tabulatedVotes.csv"
     if tabulated.is_file():
-        # A row is numbered by the modality presented (1 audio, 2 face, 3 both) times 100,000, plus the clip.
+        # A row's number is 100,000 times the modality (1 audio, 2 face, 3 both) plus the number of the clip.
         rows = read_rows(tabulated, required=("", "fileName", *LETTERS))
         return {row["fileName"]: _fractions(row) for row in rows if int(row[""]) // 100_000 == 1}
     for table in (root / "summaryTable.csv", tabulated.with_name("summaryTable.csv")):
         if table.is_file():
-            # "A:D" is a tie. The votes for other emotions are not recorded and count as zero.
+            # "A:D" is a tie. The table does not have the votes for other emotions, which count as zero.
             rows = read_rows(table, required=("FileName", "VoiceVote"))
             return {row["FileName"]: _fractions(dict.fromkeys(row["VoiceVote"].split(":"), "1")) for row in rows}
     return {}
@@ -96,7 +95,7 @@ def _fractions(counts: Mapping[str, str]) -> dict[str, float]:
     return {emotion: count / total for emotion, count in votes.items() if count}
 
 
-def names() -> set[str]:
+def published_ids() -> set[str]:
     """Return the ids of the 7,442 published clips."""
     return {
         MISSPELT.get(name, name)
@@ -109,8 +108,8 @@ def names() -> set[str]:
     }
 
 
-# 82 clips per actor, except where a sentence or a clip was not published.
-FEWER = {"1002": 81, "1008": 76, "1009": 76, "1019": 76, "1076": 81}
+# Numbers of clips of the actors who have fewer than 82, since a sentence or a clip was not published.
+FEWER_CLIPS = {"1002": 81, "1008": 76, "1009": 76, "1019": 76, "1076": 81}
 
 CREMAD = Corpus(
     name="cremad",
@@ -130,8 +129,8 @@ CREMAD = Corpus(
         Published(
             7442,
             emotions={"angry": 1271, "disgust": 1271, "fear": 1271, "happy": 1271, "neutral": 1087, "sad": 1271},
-            speakers={str(actor): FEWER.get(str(actor), 82) for actor in range(1001, 1092)},
+            speakers={str(actor): FEWER_CLIPS.get(str(actor), 82) for actor in range(1001, 1092)},
         ),
     ),
-    names=names,
+    published_ids=published_ids,
 )

@@ -13,7 +13,7 @@ from affekt.errors import BadCorpus
 from affekt.utterance import Utterance
 
 EMOTIONS = {"W": "angry", "L": "bored", "E": "disgust", "A": "fear", "F": "happy", "T": "sad", "N": "neutral"}
-FEMALE = {"08", "09", "13", "14", "16"}
+FEMALE_SPEAKERS = {"08", "09", "13", "14", "16"}
 SUFFIXES = {".wav", ".flac", ".ogg"}
 SENTENCES = {
     "a01": "Der Lappen liegt auf dem Eisschrank.",
@@ -30,6 +30,7 @@ SENTENCES = {
 
 
 def read(root: Path) -> list[Utterance]:
+    """Read EmoDB."""
     folder = root / "wav"
     if not folder.is_dir():
         raise BadCorpus(f"{root} has no wav/: expected the folder of EmoDB")
@@ -46,7 +47,7 @@ def read(root: Path) -> list[Utterance]:
                 path,
                 EMOTIONS[letter],
                 speaker=speaker,
-                gender="female" if speaker in FEMALE else "male",
+                gender="female" if speaker in FEMALE_SPEAKERS else "male",
                 language="de",
                 text=SENTENCES[sentence],
             )

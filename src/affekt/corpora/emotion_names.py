@@ -11,7 +11,7 @@ from affekt.registry import did_you_mean
 
 
 class EmotionNames:
-    """A mapping from labels to emotions: the user's own, then common synonyms; any other label is kept.
+    """A mapping from labels to emotions: first the user's mapping, then common synonyms. Any other label is kept.
 
     Args:
         mapping: Custom label -> emotion.
@@ -22,7 +22,7 @@ class EmotionNames:
         self.seen: set[str] = set()
 
     def __call__(self, label: str) -> str:
-        """Return the emotion of a label."""
+        """Return the emotion to which a label is mapped."""
         self.seen.add(label)
         return self.mapping[label] if label in self.mapping else canonical(label)
 

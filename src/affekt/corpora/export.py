@@ -1,4 +1,4 @@
-"""Export a corpus as a table: JSON lines, which `table` can read, or a segmented audformat table in CSV.
+"""Export a corpus as a table, which the corpus `table` can read: JSON lines, or a segmented audformat table in CSV.
 
 audformat (audeering.github.io/audformat): the columns file, start and end are the index, and times are pandas timedeltas.
 """
@@ -24,13 +24,13 @@ COLUMNS = ("id", "emotion", "speaker", "gender", "session", "dialogue", "languag
 def export(utterances: Sequence[Utterance], output: Path, format: str | None = None) -> None:
     """Write utterances to a table.
 
-    Paths of audio below the table's folder are relative to it, others absolute. The corpus's name is not written, since a
-    table is a corpus of its own.
+    Paths of audio below the table's folder are relative to it, others absolute. The corpus's name is not written: a
+    table is a corpus named after its file.
 
     Args:
-        utterances: The rows.
-        output: The table.
-        format: "jsonl" or "audformat"; by default from the suffix of the output, .jsonl or .csv.
+        utterances: The utterances, one per row.
+        output: The file to write.
+        format: "jsonl" or "audformat"; by default, the suffix of the output decides (.jsonl or .csv).
 
     Raises:
         BadOutput: The format is unknown, or the file cannot be written.
@@ -89,7 +89,7 @@ def timedelta(seconds: float | None) -> str:
 def _path(audio: Path | None, folder: Path) -> str:
     if audio is None:
         return ""
-    absolute, base = audio.parent.resolve() / audio.name, folder.resolve()  # a link keeps its own name
+    absolute, base = audio.parent.resolve() / audio.name, folder.resolve()  # a symbolic link to a file is not resolved
     return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()
 
 

@@ -2,10 +2,11 @@
 
 `SessionN/dialog/EmoEvaluation/DIALOGUE.txt`: `[6.2901 - 8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5, 2.5, 2.5]`
 `SessionN/dialog/transcriptions/DIALOGUE.txt`: `Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.`
-`SessionN/sentences/wav/DIALOGUE/UTTERANCE.wav`: the utterance's audio, already cut; the times above are the dialogue's.
+`SessionN/sentences/wav/DIALOGUE/UTTERANCE.wav`: the utterance's audio, already cut; the times above are those
+in the dialogue, and not used.
 
-A dialogue's name distinguishes improvised ("impro") from scripted ("script"). The letter in it is the actor whose motion
-was captured; the speaker is the letter of the turn, `_F000` or `_M000`.
+A dialogue's name contains "impro" if it is improvised and "script" if it is scripted. The letter in the name is the actor
+whose motion was captured; the letter in the turn's number, `_F000` or `_M000`, is the speaker.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ EMOTIONS = {
 }
 GENDERS = {"F": "female", "M": "male"}
 SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")
-# Lines of utterances; those of single annotators start differently.
+# The line of an utterance; lines of single annotators start differently.
 EVALUATION = re.compile(
     r"^\[[\d.]+ - [\d.]+\]\t(?P<id>Ses(?P<session>\d\d)\w+_(?P<letter>[FM])\w+)\t(?P<label>\w+)\t", re.M
 )
@@ -41,6 +42,7 @@ TRANSCRIPT = re.compile(r"^(?P<id>Ses\w+) \[[\d.]+-[\d.]+\]:? *(?P<text>.*?)\s*$
 
 
 def read(root: Path) -> list[Utterance]:
+    """Read IEMOCAP."""
     sessions = [root / name for name in SESSIONS if (root / name).is_dir()]
     if not sessions:
         raise BadCorpus(f"{root} has no {SESSIONS[0]}/: expected the folder IEMOCAP_full_release")

@@ -1,4 +1,4 @@
-"""Inspection of a corpus, its contents and its faults: `describe` reads headers only, `check` decodes every file."""
+"""Inspection of a corpus: `describe` counts its contents from headers; `check` decodes every file to find faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from affekt.audio.read import MEDIA_SUFFIXES
-from affekt.corpora.base import Published, some
+from affekt.corpora.base import Published, join_names
 from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveforms, seconds_cut
 from affekt.errors import BadAudio
@@ -44,19 +44,19 @@ class Description:
 
 @dataclass(frozen=True)
 class Check:
-    """The faults of a corpus: ids of utterances, and a sentence for each kind of fault."""
+    """The faults of a corpus: ids of utterances, and a message for each kind of fault."""
 
     corpus: str
     utterances: int
     files: int
     missing: tuple[str, ...]
     unreadable: Mapping[str, str]
-    """Id -> reason, for every utterance that training would refuse."""
+    """Id -> reason, for every utterance whose audio exists but cannot be used for training."""
     silent: tuple[str, ...]
     duplicates: tuple[tuple[str, ...], ...]
     """Groups of utterances with the same samples."""
     cut: Mapping[str, float]
-    """Id -> seconds that lie after the end of the file, for every utterance that is cut within the tolerance."""
+    """Id -> seconds after the end of the file, for every utterance that ends after its file but within the tolerance."""
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     """Remarks that are not faults."""
@@ -64,8 +64,8 @@ class Check:
 
 def describe(source: Source, labels: LabelSet | None = None) -> Description:
     """Count a corpus, or its utterances in a label set, and compare the counts with the published ones."""
-    everything = source.read()
-    utterances = everything if labels is None else _labeled(everything, labels)
+    all_utterances = source.read()
+    utterances = all_utterances if labels is None else _labeled(all_utterances, labels)
     seconds, unread = _seconds(utterances)
     missing = [utterance.id for utterance in utterances if unread.get(utterance.id) == "missing"]
     unreadable = {name: reason for name, reason in unread.items() if reason != "missing"}
@@ -76,7 +76,7 @@ def describe(source: Source, labels: LabelSet | None = None) -> Description:
         _counts(utterance.emotion for utterance in utterances),
         _counts(utterance.session for utterance in utterances),
         _counts(utterance.speaker for utterance in utterances),
-        (*differences(source, everything), *_missing(missing), *_unreadable(unreadable)),
+        (*differences(source, all_utterances), *_missing(missing), *_unreadable(unreadable)),
     )
 
 
@@ -149,7 +149,7 @@ class _Findings:
         return [group for group in self.by_hash.values() if len(group) > 1]
 
     def problems(self) -> list[str]:
-        silent = [f"{len(self.silent)} silent: {some(self.silent)}"] if self.silent else []
+        silent = [f"{len(self.silent)} silent: {join_names(self.silent)}"] if self.silent else []
         duplicates = [_duplicate(group) for group in self.duplicates()]
         return [*_missing(self.missing), *_unreadable(self.unreadable), *silent, *duplicates]
 
@@ -157,20 +157,22 @@ class _Findings:
         if not self.cut:
             return []
         ids, most = list(self.cut), max(self.cut.values())
-        return [f"{len(ids)} cut, since they end after their file (by at most {most:.3f} s): {some(ids)}"]
+        return [f"{len(ids)} are cut, since they end after their file (by at most {most:.3f} s): {join_names(ids)}"]
 
 
 def differences(source: Source, utterances: Sequence[Utterance]) -> list[str]:
-    """Return a sentence for each difference between a source's utterances and the published corpus."""
+    """Return a message for each difference between a source's utterances and the published corpus."""
     corpus, problems = source.corpus, []
     if source.without:  # utterances that the user excludes are not missing from the corpus
         utterances = replace(source, without=()).read()
-    if corpus.names:
-        published, present = set(corpus.names()), {utterance.id for utterance in utterances}
+    if corpus.published_ids:
+        published, present = set(corpus.published_ids()), {utterance.id for utterance in utterances}
         if missing := sorted(published - present):
-            problems.append(f"{len(missing)} of {len(published)} published utterances are missing: {some(missing)}")
+            problems.append(
+                f"{len(missing)} of {len(published)} published utterances are missing: {join_names(missing)}"
+            )
         if extra := sorted(present - published):
-            problems.append(f"{len(extra)} utterances are not in the published corpus: {some(extra)}")
+            problems.append(f"{len(extra)} utterances are not in the published corpus: {join_names(extra)}")
     if corpus.published and not any(utterance.audio for utterance in utterances):
         problems.append("no audio: the corpus is read as text")
     problems += [text for counts in corpus.published if (text := _difference(counts, utterances))]
@@ -191,7 +193,7 @@ def _difference(published: Published, utterances: Sequence[Utterance]) -> str:
         dialogues = len({utterance.dialogue for utterance in counted})
         pairs += _unequal("", {"dialogues": dialogues}, {"dialogues": published.dialogues})
     where = " ".join(part for part in (published.split, published.labels) if part)
-    return f"{where + ': ' if where else ''}not as published: {some(pairs)}" if pairs else ""
+    return f"{where + ': ' if where else ''}not as published: {join_names(pairs)}" if pairs else ""
 
 
 def _unequal(kind: str, counted: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
@@ -202,7 +204,7 @@ def _unequal(kind: str, counted: Mapping[str, int], published: Mapping[str, int]
 
 
 def _labeled(utterances: Sequence[Utterance], labels: LabelSet) -> list[Utterance]:
-    """Return the utterances of a label set, with its emotions."""
+    """Return the utterances that belong to a label set, with the emotions of the set."""
     indices = ((utterance, labels.index_of(utterance)) for utterance in utterances)
     return [replace(u, emotion=labels.emotions[index]) for u, index in indices if index is not None]
 
@@ -212,7 +214,7 @@ def _counts(names: Iterator[str]) -> dict[str, int]:
 
 
 def _seconds(utterances: Sequence[Utterance]) -> tuple[float, dict[str, str]]:
-    """Return the utterances' total duration by their files' headers, and the reason (by id) for each one not counted."""
+    """Return the total duration according to the files' headers, and id -> reason for each utterance that is not counted."""
     lengths: dict[Path, float | str] = {}
     total, unread = 0.0, dict[str, str]()
     for utterance in utterances:
@@ -229,7 +231,7 @@ def _seconds(utterances: Sequence[Utterance]) -> tuple[float, dict[str, str]]:
 
 
 def _length(path: Path) -> float | str:
-    """Return the duration in seconds, or what is wrong with the file."""
+    """Return the duration in seconds, or the reason why the file cannot be read."""
     if not path.is_file():
         return "missing"
     try:
@@ -239,7 +241,7 @@ def _length(path: Path) -> float | str:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Return what is wrong with a file. Copies of CREMA-D, above all, often hold Git LFS pointers instead of audio."""
+    """Return the reason why a file cannot be read. Copies of CREMA-D often contain Git LFS pointers instead of audio."""
     with suppress(OSError), path.open("rb") as stream:
         if stream.read(len(LFS_POINTER)) == LFS_POINTER:
             return f"{path} is a Git LFS pointer instead of audio: run git lfs pull"
@@ -256,12 +258,12 @@ def _media_length(path: Path) -> float:
 
 
 def _missing(names: Sequence[str]) -> list[str]:
-    return [f"{len(names)} audio files are missing: {some(names)}"] if names else []
+    return [f"{len(names)} audio files are missing: {join_names(names)}"] if names else []
 
 
 def _unreadable(reasons: Mapping[str, str]) -> list[str]:
     names = sorted(reasons)
-    return [f"{len(names)} cannot be read: {some(names)}; the first one: {reasons[names[0]]}"] if names else []
+    return [f"{len(names)} cannot be read: {join_names(names)}; the first one: {reasons[names[0]]}"] if names else []
 
 
 def _duplicate(group: Sequence[Utterance]) -> str:
@@ -269,4 +271,4 @@ def _duplicate(group: Sequence[Utterance]) -> str:
     equal = all(filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
     labels = {utterance.emotion for utterance in group}
     differ = f", labeled {' and '.join(sorted(labels))}" if len(labels) > 1 else ""
-    return f"the same audio{' and bytes' if equal else ''}{differ}: {some([utterance.id for utterance in group])}"
+    return f"the same audio{' and bytes' if equal else ''}{differ}: {join_names([utterance.id for utterance in group])}"

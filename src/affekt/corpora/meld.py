@@ -1,8 +1,8 @@
 """MELD (Poria et al., ACL 2019): dialogues of the series Friends, in a published split.
 
-`train_sent_emo.csv`, `dev_sent_emo.csv`, `test_sent_emo.csv`, at the root or in `train/`, `dev/`, `test/`: a row for
-each utterance. Its clip is `dia0_utt0.mp4`, or a .wav or .flac made from it, in one of FOLDERS. Without clips the corpus is
-read as text.
+`train_sent_emo.csv`, `dev_sent_emo.csv`, `test_sent_emo.csv`, at the root or in `train/`, `dev/`, `test/`: one row
+per utterance. Its clip is `dia0_utt0.mp4`, or a .wav or .flac file made from it, in one of FOLDERS. Without clips, the
+corpus is read as text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EMOTIONS = {
     "surprise": "surprise",
 }
 SPLITS = ("train", "dev", "test")
-# Folders of each subset's clips: as the archives unpack, and plain.
+# Folders of each subset's clips: as in the published archives, or named after the subset.
 FOLDERS = {
     "train": ("train_splits", "train/train_splits", "train"),
     "dev": ("dev_splits_complete", "dev/dev_splits_complete", "dev"),
@@ -35,9 +35,10 @@ FOLDERS = {
 SUFFIXES = {".wav": 1, ".flac": 2, ".mp4": 3}
 """Suffixes in order of preference, for a clip in several formats: .wav is the fastest to read."""
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "Season", "Episode")
-FRIENDS = {"Monica": "female", "Phoebe": "female", "Rachel": "female"}
-FRIENDS |= {"Chandler": "male", "Joey": "male", "Ross": "male"}
-# Reported by users (github.com/declare-lab/MELD, issues 20 and 39).
+# Of the main characters; the others' are not known.
+GENDERS = {"Monica": "female", "Phoebe": "female", "Rachel": "female"}
+GENDERS |= {"Chandler": "male", "Joey": "male", "Ross": "male"}
+# Clips with faults reported by users (github.com/declare-lab/MELD, issues 20 and 39).
 FLAWED = {
     "train_dia125_utt3": "its clip is damaged",
     "dev_dia110_utt7": "its clip is damaged or missing",
@@ -48,6 +49,7 @@ FLAWED = {
 
 
 def read(root: Path) -> list[Utterance]:
+    """Read MELD."""
     tables = {split: _table(root, split) for split in SPLITS}
     if not any(tables.values()):
         raise BadCorpus(f"{root} has no train_sent_emo.csv: expected the folder of MELD")
@@ -91,7 +93,7 @@ def _utterance(row: dict[str, str], split: str, name: str, clip: Path | None) ->
         clip,
         EMOTIONS[row["Emotion"]],
         speaker=row["Speaker"],
-        gender=FRIENDS.get(row["Speaker"], ""),
+        gender=GENDERS.get(row["Speaker"], ""),
         session=f"s{int(row['Season']):02}e{int(row['Episode']):02}",
         dialogue=f"{split}/{row['Dialogue_ID']}",
         language="en",
@@ -101,7 +103,7 @@ def _utterance(row: dict[str, str], split: str, name: str, clip: Path | None) ->
 
 
 def remarks(_: Path, utterances: Sequence[Utterance]) -> list[str]:
-    """Return what is wrong with the published clips."""
+    """Return a remark for each published clip that has a fault."""
     clips = {utterance.id for utterance in utterances if utterance.audio}
     return [f"{name}: {fault} as published" for name, fault in FLAWED.items() if name in clips]
 

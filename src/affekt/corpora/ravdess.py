@@ -1,7 +1,7 @@
 """RAVDESS (Livingstone and Russo, PLOS ONE 2018): 24 actors say two sentences in 8 emotions. Speech only, not the songs.
 
 `Audio_Speech_Actors_01-24/Actor_01/03-01-06-01-02-01-12.wav`, or `Actor_01/` directly. The seven numbers: modality
-(03 audio only), channel (01 speech, 02 song), emotion, intensity, statement, repetition, actor (odd ones are male).
+(03 audio only), channel (01 speech, 02 song), emotion, intensity, statement, repetition, actor (odd numbers are male).
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ SPEECH = ("03", "01")  # modality and channel of the files that are read
 
 
 def read(root: Path) -> list[Utterance]:
+    """Read RAVDESS."""
     return [_utterance(path, numbers) for path, numbers in _files(root) if (numbers[0], numbers[1]) == SPEECH]
 
 
 def _files(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield every recording, including songs and videos, with the seven numbers of its name."""
-    # One folder only: a widely used copy has all its files a second time in a nested folder.
+    # Only the first folder that exists: a widely used copy contains all files twice, the second time in a nested folder.
     actors = next((folders for name in FOLDERS if (folders := sorted((root / name).glob("Actor_*")))), None)
     if actors is None:
         raise BadCorpus(f"{root} has neither {FOLDERS[0]}/ nor Actor_01/: expected the folder of RAVDESS")
@@ -64,8 +65,8 @@ def _utterance(path: Path, numbers: Sequence[str]) -> Utterance:
     )
 
 
-def names() -> set[str]:
-    """Return the ids of the 1,440 published clips of speech; neutral has one intensity, the other emotions have two."""
+def published_ids() -> set[str]:
+    """Return the ids of the 1,440 published clips of speech; neutral has one intensity, each other emotion two."""
     return {
         f"03-01-{emotion}-{intensity}-{statement}-{repetition}-{actor:02}"
         for emotion in EMOTIONS
@@ -77,7 +78,7 @@ def names() -> set[str]:
 
 
 def remarks(root: Path, _: Sequence[Utterance]) -> list[str]:
-    """Return a remark for each kind of file in the folders that is not speech."""
+    """Return a remark for each kind of file that is not speech."""
     kinds = Counter((numbers[0], numbers[1]) for _, numbers in _files(root))
     return [
         f"{count} files of {CHANNELS[channel]}, {MODALITIES[modality]}, are skipped: only speech without video is read"
@@ -101,6 +102,6 @@ RAVDESS = Corpus(
             speakers={f"{actor:02}": 60 for actor in range(1, 25)},
         ),
     ),
-    names=names,
+    published_ids=published_ids,
     remarks=remarks,
 )

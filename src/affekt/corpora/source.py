@@ -13,14 +13,15 @@ from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
 OWN = ("folder", "table")
+"""Layouts of the user's own data."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus and its location; in short form "cremad", "folder:calls" or "table:calls.csv" (`Source.parse`)."""
+    """A corpus and its location. The short form is "cremad", "folder:calls" or "table:calls.csv" (`Source.parse`)."""
 
     name: str
-    """A corpus, "folder" or "table"."""
+    """Name of a corpus, or "folder" or "table"."""
     root: str = ""
     """Folder or file, relative to the current folder; by default the folder of the corpus's name below AFFEKT_DATA."""
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -39,9 +40,9 @@ class Source:
             raise BadConfig(f"there is no corpus {self.name!r}{near} (known: {', '.join(corpora)})")
         if self.name in OWN and not self.root:
             raise BadConfig(f"{self.name!r} needs a path: {self.name}:PATH")
-        for word, emotion in self.emotions.items():
+        for label, emotion in self.emotions.items():
             if not emotion.strip():
-                raise BadConfig(f"emotions maps {word!r} to an empty name: expected an emotion")
+                raise BadConfig(f"emotions maps {label!r} to an empty name: expected an emotion")
         for option in set(self._options) - set(self.corpus.options):
             raise BadConfig(f"corpus {self.name!r} has no option {option}: it is read as published")
 
@@ -53,6 +54,7 @@ class Source:
 
     @property
     def corpus(self) -> Corpus:
+        """The registered corpus."""
         corpus: Corpus = corpora[self.name]
         return corpus
 
@@ -63,18 +65,19 @@ class Source:
 
     @property
     def id(self) -> str:
-        """The `corpus` of its utterances: the corpus's name, or the name of the folder or table."""
+        """The value of `Utterance.corpus`: the corpus's name, or the name of the folder or table."""
         if self.name not in OWN:
             return self.name
         return self.path.stem if self.corpus.is_file else self.path.resolve().name
 
     @property
     def title(self) -> str:
+        """The corpus's title, or the name of the folder or table."""
         return self.path.name if self.name in OWN else self.corpus.title
 
     @property
     def note(self) -> str:
-        """A note to print with every result on this copy; "" for the original."""
+        """A note to show with every result on this copy of the corpus; "" for the original."""
         return self.corpus.note(self.path)
 
     @property
@@ -83,7 +86,7 @@ class Source:
         return {option: value for option, value in options.items() if value}
 
     def read(self) -> list[Utterance]:
-        """Return the utterances, sorted by id. Raises `BadCorpus`."""
+        """Return the utterances, sorted by id; raise `BadCorpus` if they cannot be read."""
         utterances = self.corpus.read(self.path, **self._options)
         ids = {utterance.id for utterance in utterances}
         for name in self.without:
@@ -93,7 +96,7 @@ class Source:
 
 
 def read_all(sources: Sequence[Source]) -> list[Utterance]:
-    """Return the utterances of several sources. Two sources with the same id raise `BadCorpus`."""
+    """Return the utterances of several sources; raise `BadCorpus` if two sources have the same id."""
     by_id: dict[str, Source] = {}
     for source in sources:
         if (other := by_id.setdefault(source.id, source)) is not source:

@@ -1,8 +1,8 @@
 """The user's own recordings in a table (CSV, TSV, JSON lines or Parquet) with a row for each utterance.
 
 Columns are named like the fields of `affekt.utterance.Utterance`, or like their synonyms (NAMES). Other columns can be
-mapped: columns = {audio = "path"} reads the field `audio` from the column `path`, {session = ""} ignores the session.
-Paths are relative to the table's folder. Times are seconds, or as audformat writes them, `0 days 00:00:01.500000`.
+mapped: `columns = {audio = "clip"}` reads the field `audio` from the column `clip`, and `{session = ""}` ignores the session.
+Paths are relative to the table's folder. Times are seconds, or have audformat's notation, `0 days 00:00:01.500000`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from affekt.extras import need
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
-FIELDS = tuple(field.name for field in fields(Utterance) if field.name != "corpus")  # which is the table's name
+FIELDS = tuple(field.name for field in fields(Utterance) if field.name != "corpus")  # the corpus is the table's name
 NAMES = {"audio": ("audio", "file", "path"), "emotion": ("emotion", "label"), "text": ("text", "transcription")}
 GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male", "": ""}
 TIME = re.compile(r"(?:(?P<days>\d+) days? ?)?(?:(?P<hours>\d+):(?P<minutes>\d\d):)?(?P<seconds>\d+(?:\.\d*)?)?")
@@ -35,6 +35,14 @@ def read(
     emotions: Mapping[str, str] | None = None,
     language: str = "",
 ) -> list[Utterance]:
+    """Read a table.
+
+    Args:
+        root: The table's file.
+        columns: Field -> column.
+        emotions: Custom label -> emotion.
+        language: The language of rows without one, ISO 639-1.
+    """
     rows = _rows(root)
     if not rows:
         return []
@@ -94,7 +102,7 @@ READERS: dict[str, Callable[[Path], Sequence[Mapping[str, Any]]]] = {
 
 
 def _columns(path: Path, rows: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]) -> dict[str, str]:
-    """Return field -> column for every field that the table has and the user does not exclude."""
+    """Return field -> column, for every field that the table has and that the user does not ignore."""
     present = dict.fromkeys(name for row in rows for name in row if name)
     for field, column in mapping.items():
         if field not in FIELDS:
@@ -120,8 +128,8 @@ def _check_misspelt(path: Path, columns: Collection[str], fields: Collection[str
     for column in sorted(columns):
         for field in difflib.get_close_matches(column.lower(), sorted(fields), n=1, cutoff=0.8):
             raise BadCorpus(
-                f"{path}: column {column!r} is not read; did you mean {field!r}? Then set columns = "
-                f'{{{field} = "{column}"}}; if not, {{{field} = ""}}'
+                f"{path}: column {column!r} is not read; did you mean {field!r}? If so, set columns = "
+                f'{{{field} = "{column}"}}; if not, set columns = {{{field} = ""}}'
             )
 
 
@@ -177,19 +185,19 @@ class _Row:
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
     def votes(self) -> dict[str, float]:
-        """Return the fractions of the votes by emotion, from an object of numbers (in CSV as JSON)."""
+        """Return the fraction of the votes for each label, from an object of numbers (in CSV, as JSON)."""
         value = self.values.get("votes") or {}
         try:
             counts = {label: float(count) for label, count in _mapping(value).items() if count}
         except (ValueError, TypeError):
             raise self.error(f'votes {value!r}: expected {{"happy": 3, "sad": 1}}') from None
         if counts and min(counts.values()) < 0:
-            raise self.error(f"votes {value!r}: expected none below zero")
+            raise self.error(f"votes {value!r}: expected no negative numbers")
         total = sum(counts.values())
         return {label: count / total for label, count in counts.items()}
 
-    def error(self, what: str) -> BadCorpus:
-        return BadCorpus(f"{self.table}, row {self.number}: {what}")
+    def error(self, problem: str) -> BadCorpus:
+        return BadCorpus(f"{self.table}, row {self.number}: {problem}")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

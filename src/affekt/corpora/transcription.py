@@ -1,8 +1,8 @@
 """Transcripts for a corpus without text, from automatic speech recognition and marked as such.
 
 The result is a table, which the corpus `table` reads. Recognized text has the recognizer's name in `text_by`; the corpus's
-own text is kept, with "" there, unless everything is transcribed again. An interrupted run resumes: until the table is
-written, its transcripts are kept, a line each, in `NAME.partial.jsonl` beside it.
+own text is kept, with an empty `text_by`, unless everything is transcribed again. An interrupted run resumes: until the table
+is written, its transcripts are in the journal `NAME.partial.jsonl` beside it, one per line.
 
 The recognizer is Whisper (Radford et al., 2022) in faster-whisper, from the extra `asr`.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from affekt.audio.read import Waveform
-from affekt.corpora.base import some
+from affekt.corpora.base import join_names
 from affekt.corpora.export import export
 from affekt.corpora.waveforms import read_waveforms
 from affekt.errors import BadAudio, BadConfig, BadCorpus, BadOutput
@@ -26,15 +26,15 @@ from affekt.progress import Progress
 from affekt.utterance import Utterance
 
 SUFFIXES = (".jsonl", ".csv")
-NAMED = 3
-"""Number of failures that an error names; it counts the others."""
+MAX_REASONS = 3
+"""Number of failures for which an error message states the reason; of the others, it lists the ids."""
 
 
 class SpeechRecognizer(Protocol):
     """A speech-to-text model: any object with a name that is called with a waveform."""
 
     name: str
-    """The value recorded in `text_by`: "asr:whisper-base"."""
+    """The value recorded in `text_by`, such as "asr:whisper-base"."""
 
     def __call__(self, waveform: Waveform, language: str) -> str:
         """Return the text of (samples,) mono at 16 kHz, "" for none. language: ISO 639-1, or "" to detect it."""
@@ -48,10 +48,10 @@ class Whisper:
 
     Args:
         model: A folder, a folder below AFFEKT_MODELS, or a name on the hub ("small").
-        device: "cpu", where the weights are rounded to 8 bits (about twice as fast), or "cuda", where they are as stored.
+        device: "cpu", which rounds the weights to 8 bits (about twice as fast), or "cuda", which uses them as stored.
 
     Raises:
-        BadConfig: The model does not exist or is not a Whisper.
+        BadConfig: The model does not exist or is not a Whisper model.
         MissingExtra: faster-whisper is not installed.
     """
 
@@ -89,25 +89,25 @@ def _find_model(model: str) -> str:
         if folder.is_dir():
             if not (folder / "model.bin").is_file():
                 raise BadConfig(
-                    f"{folder} has no Whisper in CTranslate2's format: expected model.bin, config.json, tokenizer.json "
+                    f"{folder} has no Whisper model in CTranslate2's format: expected model.bin, config.json, tokenizer.json "
                     "and vocabulary.txt or .json, as ct2-transformers-converter writes them"
                 )
             return str(folder)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise BadConfig(
-            f"{model} is not a folder; expected one with a Whisper in CTranslate2's format, or a name on the hub"
+            f"{model} is not a folder; expected one with a Whisper model in CTranslate2's format, or a name on the hub"
         )
     return model
 
 
 @dataclass(frozen=True)
 class Transcription:
-    """How many utterances a table has, and where their text comes from."""
+    """The number of utterances in a table, by the source of their text."""
 
     output: Path
     utterances: int
     given: int
-    """Utterances with text from the corpus, or from an earlier recognizer, which is kept."""
+    """Utterances whose existing text is kept, from the corpus or an earlier recognizer."""
     recognized: int
     resumed: int
     """Recognized utterances from an interrupted run."""
@@ -129,27 +129,27 @@ def transcribe(
         utterances: All utterances of the table, with and without text.
         recognizer: The speech-to-text model.
         output: The table, .jsonl or .csv.
-        again: Transcribe utterances that already have text too, and replace it.
+        again: Also transcribe utterances that already have text, and replace it.
         progress: Called after each utterance.
 
     Raises:
         BadOutput: The output exists, or its journal belongs to another run.
-        BadCorpus: Some utterances cannot be read; raised once all others are done.
+        BadCorpus: Some utterances cannot be read; raised after all others are transcribed.
     """
     check_output(output, utterances)
-    wanted = {utterance.id: utterance for utterance in utterances if again or not utterance.text}
+    selected = {utterance.id: utterance for utterance in utterances if again or not utterance.text}
     journal = output.with_name(output.name + ".partial.jsonl")
-    texts = _read_journal(journal, recognizer.name, wanted)
+    texts = _read_journal(journal, recognizer.name, selected)
     resumed, failures = len(texts), dict[str, str]()
     with journal.open("a", encoding="utf-8", newline="\n") as lines:
-        waiting = {name: utterance for name, utterance in wanted.items() if name not in texts}
-        for utterance, waveform in _waveforms(waiting, failures):
+        remaining = {name: utterance for name, utterance in selected.items() if name not in texts}
+        for utterance, waveform in _waveforms(remaining, failures):
             text = texts[utterance.id] = " ".join(recognizer(waveform, utterance.language).split())
             record = {"by": recognizer.name, "id": utterance.id, "text": text}
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
             lines.flush()
             if progress:
-                progress("transcribing", len(texts), len(wanted))
+                progress("transcribing", len(texts), len(selected))
     if failures:
         raise BadCorpus(_failure_message(failures, len(utterances), journal))
     export([_with_text(utterance, texts, recognizer.name) for utterance in utterances], output)
@@ -159,18 +159,21 @@ def transcribe(
 
 
 def check_output(output: Path, utterances: Sequence[Utterance]) -> None:
-    """Raise `BadOutput` if the table cannot be written there, before hours of transcription."""
+    """Raise `BadOutput` if the table cannot be written: to be called before hours of transcription."""
     if output.suffix.lower() not in SUFFIXES:
         raise BadOutput(f"{output}: expected a name ending in {' or '.join(SUFFIXES)}")
     if output.exists():
         raise BadOutput(f"{output} exists and is not overwritten: choose another file, or remove it")
-    silent = [utterance.id for utterance in utterances if utterance.audio is None]
-    if silent and output.suffix.lower() == ".csv":
-        raise BadOutput(f"{len(silent)} utterances have no audio, first {silent[0]}: a .csv needs files, write .jsonl")
+    without_audio = [utterance.id for utterance in utterances if utterance.audio is None]
+    if without_audio and output.suffix.lower() == ".csv":
+        raise BadOutput(
+            f"{len(without_audio)} utterances have no audio (first: {without_audio[0]}), "
+            "which a .csv table needs: choose a .jsonl file"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _read_journal(journal: Path, name: str, wanted: Mapping[str, Utterance]) -> dict[str, str]:
+def _read_journal(journal: Path, name: str, selected: Mapping[str, Utterance]) -> dict[str, str]:
     """Return the transcripts of an interrupted run by utterance, and truncate a last line that is incomplete."""
     if not journal.exists():
         return {}
@@ -179,7 +182,7 @@ def _read_journal(journal: Path, name: str, wanted: Mapping[str, Utterance]) -> 
     texts = {}
     for line in complete.splitlines():
         record = _parse_record(line, journal)
-        if record["by"] != name or record["id"] not in wanted:
+        if record["by"] != name or record["id"] not in selected:
             entry = f"{record['id']!r} by {record['by']}"
             raise BadOutput(f"{journal} belongs to another run (it has {entry}): choose another output, or remove it")
         texts[record["id"]] = record["text"]
@@ -212,8 +215,8 @@ def _waveforms(utterances: Mapping[str, Utterance], failures: dict[str, str]) ->
 
 
 def _failure_message(failures: Mapping[str, str], count: int, journal: Path) -> str:
-    named = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:NAMED])
-    others = f"; and {some(list(failures)[NAMED:])}" if len(failures) > NAMED else ""
+    named = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:MAX_REASONS])
+    others = f"; and {join_names(list(failures)[MAX_REASONS:])}" if len(failures) > MAX_REASONS else ""
     return (
         f"{len(failures)} of {count} utterances cannot be read: {named}{others}. The transcripts of the others are kept in "
         f"{journal.name}: repair these files, or export the corpus to a table and delete their rows, and run again"

@@ -18,7 +18,7 @@ from affekt.utterance import Utterance
 
 Key = TypeVar("Key", bound=Hashable)
 Span = tuple[int, int | None]
-"""First sample and the one after the last, at 16 kHz; None for the end of the file."""
+"""Index of the first sample and of the one after the last, at 16 kHz; None for the end of the file."""
 
 TOLERANCE = 0.1
 """Seconds by which an utterance may end after its file."""
@@ -28,7 +28,7 @@ def read_waveform(utterance: Utterance) -> Waveform:
     """Read an utterance's waveform, (samples,) mono float32 at 16 kHz.
 
     Raises:
-        BadCorpus: It cannot be read, ends too long after its file, or is too short.
+        BadCorpus: The utterance cannot be read, ends after its file by more than TOLERANCE, or is too short.
     """
     ((_, waveform),) = read_waveforms({utterance.id: utterance})
     if isinstance(waveform, BadAudio):
@@ -37,10 +37,10 @@ def read_waveform(utterance: Utterance) -> Waveform:
 
 
 def read_waveforms(utterances: Mapping[Key, Utterance]) -> Iterator[tuple[Key, Waveform | BadAudio]]:
-    """Yield each utterance's key with its waveform, or with the error that says why it has none.
+    """Yield each utterance's key with its waveform, or with the reason why it has none.
 
-    Each file is read once, and only up to the end of its last utterance. Utterances of one file come in the order of their
-    ends.
+    Each file is read once, and only up to the end of its last utterance. The utterances of a file are yielded in the order of
+    their ends.
     """
     files: dict[Path, dict[Key, Utterance]] = {}
     for key, utterance in utterances.items():
@@ -59,7 +59,7 @@ def read_waveforms(utterances: Mapping[Key, Utterance]) -> Iterator[tuple[Key, W
 def read_segments(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, Waveform]]:
     """Yield segments of one file, (samples,) each, in the order of their ends.
 
-    The file is read in one pass that stops after the last segment; memory holds the segments being read, not the file. A
+    The file is read in one pass that stops after the last segment; only the segments being read are in memory. A
     segment that extends beyond the end of the file is cut to the samples that exist.
 
     Raises:
@@ -85,7 +85,7 @@ def read_segments(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, 
 
 
 def seconds_cut(utterance: Utterance, waveform: Waveform) -> float:
-    """Return how many seconds of an utterance lie after the end of its file."""
+    """Return the number of seconds of an utterance that are after the end of its file."""
     first, last = _span(utterance)
     return 0.0 if last is None else (last - first - len(waveform)) / SAMPLE_RATE
 
@@ -96,7 +96,7 @@ def _span(utterance: Utterance) -> Span:
 
 
 def _check(utterance: Utterance, waveform: Waveform) -> BadAudio | None:
-    """Return the error of a segment that is cut by more than the tolerance or too short; None for a good one."""
+    """Return the error of a segment that is cut by more than the tolerance, or too short; None if it can be used."""
     length = len(waveform) / SAMPLE_RATE
     if not length:
         return BadAudio(f"{utterance.audio} ends before the utterance starts, at {utterance.start} s", code="too_short")

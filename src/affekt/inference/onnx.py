@@ -13,7 +13,12 @@ from affekt.errors import BadBundle
 
 
 class Graph:
-    """An ONNX graph with the single output `probabilities`, (batch, emotions). `inputs` has the names of its inputs."""
+    """An ONNX graph with the single output `probabilities`, (batch, emotions).
+
+    Attributes:
+        bundle: The bundle that contains the graph.
+        inputs: The names of the graph's inputs.
+    """
 
     def __init__(self, bundle: Bundle, session: Any) -> None:
         self.bundle, self._session = bundle, session
@@ -34,7 +39,7 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        # Files differ in length: an arena would keep the memory of the longest one, and hardly saves time here.
+        # Files differ in length: a memory arena would keep the memory that the longest one needs, and hardly saves time.
         options.enable_cpu_mem_arena = False
         try:
             session = onnxruntime.InferenceSession(bundle.onnx, options, providers=["CPUExecutionProvider"])

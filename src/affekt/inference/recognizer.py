@@ -1,4 +1,4 @@
-"""The recognizer: a bundle's ONNX graph behind one call."""
+"""The recognizer: from a source of audio to a row, with a bundle's ONNX graph."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from affekt.audio.read import SAMPLE_RATE, Source, Waveform, blocks, check_length, find_files, is_folder, name_of
+from affekt.audio.read import SAMPLE_RATE, AudioSource, Waveform, blocks, check_length, find_files, is_folder, name_of
 from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.errors import AffektError, BadAudio, BadBundle
 from affekt.inference.onnx import Graph
-from affekt.inference.row import AGGREGATION, Row, row
+from affekt.inference.row import AGGREGATION, Row, make_row
 
 LONGEST = 30 * SAMPLE_RATE
-"""In samples; longer sources are cut into windows."""
+"""Maximum length of a source that is recognized as a whole, in samples. Longer ones are cut into windows."""
 WINDOW = 10 * SAMPLE_RATE
-"""In samples."""
+"""Length of a window, in samples."""
 STEP = 2.0**-15
 """One step of 16-bit audio. A waveform whose range is smaller is digital silence."""
 
@@ -26,8 +26,8 @@ class Recognizer:
     """Recognizes the emotion in speech.
 
     >>> recognizer = Recognizer.load()
-    >>> row = recognizer("hello.wav")
-    >>> row.emotion, row.probabilities["happy"]
+    >>> result = recognizer("hello.wav")
+    >>> result.emotion, result.probabilities["happy"]
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -45,7 +45,7 @@ class Recognizer:
             threads: the number of cores that one recognition may use.
 
         Raises:
-            BadBundle: there is no such bundle, it cannot be read, or it needs more than audio.
+            BadBundle: there is no such bundle, it cannot be read, or its model needs more than audio.
         """
         graph = Graph.load(Bundle.open(model), threads=threads)
         if graph.inputs != ("waveform",):
@@ -55,7 +55,7 @@ class Recognizer:
             )
         return cls(graph)
 
-    def __call__(self, source: Source, sample_rate: int | None = None) -> Row:
+    def __call__(self, source: AudioSource, sample_rate: int | None = None) -> Row:
         """Recognize one source and return its row.
 
         A source longer than 30 s is read and recognized in windows of 5 to 10 s, in bounded memory.
@@ -74,22 +74,22 @@ class Recognizer:
             total += waveform.size
         return rows[0] if len(rows) == 1 else self._aggregate(name, total, rows)
 
-    def rows(self, sources: Iterable[Source]) -> Iterator[Row]:
-        """Yield a row for each source, in order; one that cannot be recognized gives a row of status "error"."""
+    def rows(self, sources: Iterable[AudioSource]) -> Iterator[Row]:
+        """Yield a row for each source, in order. A source that cannot be recognized gives a row of status "error"."""
         if isinstance(sources, str | bytes | PathLike):
             raise TypeError(f"rows expects a list of sources; for a single one, call recognizer({sources!r})")
         for source in sources:
             try:
                 yield self(source)
             except AffektError as error:
-                yield row(name_of(source), self.model, error=error)
+                yield make_row(name_of(source), self.model, error=error)
 
     def _window(self, name: str, start: int, waveform: Waveform) -> Row:
         check_length(waveform.size, name)
         silent = np.ptp(waveform) < STEP
         probabilities = None if silent else dict(zip(self.emotions, self.infer(waveform), strict=True))
         begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
-        return row(name, self.model, start=begin, end=end, probabilities=probabilities)
+        return make_row(name, self.model, start=begin, end=end, probabilities=probabilities)
 
     def infer(self, waveform: Waveform) -> list[float]:
         """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, 0.1 to 30 s long."""
@@ -102,7 +102,7 @@ class Recognizer:
             emotion: sum(window["probabilities"][emotion] * window.duration for window in scored) / seconds
             for emotion in (self.emotions if scored else ())
         }
-        whole = row(name, self.model, end=total / SAMPLE_RATE, probabilities=means or None)
+        whole = make_row(name, self.model, end=total / SAMPLE_RATE, probabilities=means or None)
         whole["aggregation"] = AGGREGATION
         whole["windows"] = rows
         return whole
@@ -114,34 +114,35 @@ class Recognizer:
 def windows(blocks: Iterable[Waveform]) -> Iterator[Waveform]:
     """Join blocks of a waveform and cut them into consecutive windows.
 
-    Up to 30 s, even 0 s, give one window; more gives windows of 10 s, of which the last two have 5 to 10 s.
+    A waveform of up to 30 s, even an empty one, is one window. A longer one is cut into windows of 10 s, except that the last
+    two have 5 to 10 s.
     """
-    held: list[Waveform] = []
+    pending: list[Waveform] = []
     size, long = 0, False
     for block in blocks:
-        held.append(block)
+        pending.append(block)
         size += block.size
         if size > (2 * WINDOW if long else LONGEST):
             long = True
-            whole = np.concatenate(held)
+            whole = np.concatenate(pending)
             while whole.size > 2 * WINDOW:
                 yield whole[:WINDOW]
                 whole = whole[WINDOW:]
-            held, size = [whole], whole.size
-    rest = np.concatenate(held) if held else np.zeros(0, np.float32)
+            pending, size = [whole], whole.size
+    rest = np.concatenate(pending) if pending else np.zeros(0, np.float32)
     if long and rest.size > WINDOW:
         yield rest[: rest.size // 2]
         rest = rest[rest.size // 2 :]
     yield rest
 
 
-def expand(inputs: Iterable[str | Path]) -> list[Path]:
-    """Return files as they are, and for each folder the audio files below it, without repetitions.
+def expand_folders(inputs: Iterable[str | Path]) -> list[Path]:
+    """Return the files, with each folder replaced by the audio files below it, without repetitions.
 
-    A folder without audio files is returned itself, so that it gives an error.
+    A folder without audio files is kept, so that reading it raises an error.
 
     Raises:
-        BadAudio: a name is empty, as where a shell variable is not set.
+        BadAudio: a name is empty, probably because a shell variable is not set.
     """
     inputs = list(inputs)
     if "" in inputs:

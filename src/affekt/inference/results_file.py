@@ -22,7 +22,7 @@ from affekt.inference.row import Row
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 BEGINNING = b'{"schema": '
 """How each line of a journal begins; the last line may be cut off anywhere."""
-# The columns of a CSV file; between these two, one column per emotion.
+# The columns of a CSV file; the probabilities, one column per emotion, are between these two groups.
 LEADING = ("schema", "file", "start", "end", "duration", "status", "emotion")
 TRAILING = ("model", "error.code", "error.message", "aggregation", "windows")
 
@@ -31,7 +31,7 @@ class ResultsFile:
     """A results file that is being written; leaving its `with` block without an error completes it.
 
     Raises:
-        BadOutput: the suffix is unknown, the file cannot be written, or it contains something else than rows of `model`.
+        BadOutput: the suffix is unknown, the file cannot be written, or it contains anything other than rows of `model`.
     """
 
     def __init__(self, path: Path, model: str) -> None:
@@ -45,8 +45,8 @@ class ResultsFile:
         self.journal = path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")
         with _report_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            journal, whole = _read_journal(self.journal)
-            stored = [*self._finished(), *journal]
+            journal, complete_size = _read_journal(self.journal)
+            stored = [*self._read_finished(), *journal]
             for row in stored:
                 if row.model != model:
                     raise BadOutput(
@@ -56,9 +56,9 @@ class ResultsFile:
             self.done: dict[str, Row] = {row.file: row for row in stored}  # of two rows for one file, the later counts
             self._replaced = len(self.done) < len(stored)
             self._lines = self.journal.open("a", encoding="utf-8", newline="\n")
-            self._lines.truncate(whole)  # only now, so that a file of another kind stays as it is
+            self._lines.truncate(complete_size)  # only now, so that a foreign file stays unchanged
 
-    def _finished(self) -> list[Row]:
+    def _read_finished(self) -> list[Row]:
         if self.path == self.journal or not self.path.exists():
             return []
         return _read_csv(self.path) if self.path.suffix.lower() == ".csv" else _read_parquet(self.path)
@@ -105,26 +105,26 @@ def _report_errors(path: Path) -> Iterator[None]:
 
 
 def _read_journal(path: Path) -> tuple[list[Row], int]:
-    """Return a journal's rows and their size in bytes; after these there may be a last line that was cut off."""
+    """Return a journal's rows and their size in bytes. An incomplete last line may follow them."""
     data = path.read_bytes() if path.exists() else b""
-    whole = data.rfind(b"\n") + 1
+    complete_size = data.rfind(b"\n") + 1
     rows = []
-    for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
+    for number, line in enumerate(data[:complete_size].split(b"\n")[:-1], start=1):
         try:
             rows.append(Row.read(json.loads(line)))
         except (ValueError, KeyError, TypeError):
             raise BadOutput(f"{path}, line {number}, is not a result: choose another results file") from None
-    if not data[whole:].startswith(BEGINNING[: len(data) - whole]):
+    if not data[complete_size:].startswith(BEGINNING[: len(data) - complete_size]):
         raise BadOutput(f"{path}, line {len(rows) + 1}, is not a result: choose another results file")
-    return rows, whole
+    return rows, complete_size
 
 
 def _write_lines(path: Path, rows: list[Row]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n")
 
 
-def _flat(row: Row) -> dict[str, Any]:
-    """Return a row for CSV: nested fields as `probabilities.angry`, `error.code`, windows as JSON, None left out."""
+def _flatten(row: Row) -> dict[str, Any]:
+    """Return a row's cells in CSV: nested fields are named like `error.code`, windows are JSON, and None is left out."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if key == "windows":
@@ -137,7 +137,7 @@ def _flat(row: Row) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:
-    flat = [_flat(row) for row in rows]
+    flat = [_flatten(row) for row in rows]
     emotions = next(([f"probabilities.{name}" for name in row.probabilities] for row in rows if row.probabilities), [])
     columns = [*LEADING, *emotions, *TRAILING]
     with path.open("w", encoding="utf-8", newline="") as stream:
@@ -151,16 +151,15 @@ def _read_csv(path: Path) -> list[Row]:
         with path.open(encoding="utf-8", newline="") as stream:
             csv.field_size_limit(1 << 30)  # the windows of a long recording are one field
             records = csv.DictReader(stream)
-            if records.fieldnames and not {*LEADING, *TRAILING} <= set(
-                records.fieldnames
-            ):  # an empty file has no columns
+            # An empty file has no columns, and no rows.
+            if records.fieldnames and not {*LEADING, *TRAILING} <= set(records.fieldnames):
                 raise KeyError
-            return [_unflat(record) for record in records]
+            return [_unflatten(record) for record in records]
     except (ValueError, KeyError, TypeError, csv.Error):
         raise BadOutput(f"{path} is not a results file: choose another one") from None
 
 
-def _unflat(record: dict[str, str]) -> Row:
+def _unflatten(record: dict[str, str]) -> Row:
     probabilities = {
         key.removeprefix("probabilities."): float(value)
         for key, value in record.items()

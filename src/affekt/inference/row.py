@@ -19,14 +19,14 @@ AGGREGATION = "mean of the windows' probabilities, weighted by duration; silent 
 
 
 class Row(dict[str, Any]):
-    """One result: a dict, so that it can be written as JSON directly, whose fields are also attributes."""
+    """One result: a dict, which can be written as JSON directly, with its fields as attributes too."""
 
     resumed = False
     """True if the row was read from a results file instead of being recognized. It is not part of the dict."""
 
     @classmethod
     def read(cls, record: Any) -> Row:
-        """Return the row, with the rows of its windows, in a record of a results file.
+        """Return a record of a results file as a row; its windows are rows too.
 
         Raises:
             ValueError: the record is not a row.
@@ -42,7 +42,7 @@ class Row(dict[str, Any]):
 
     @property
     def file(self) -> str:
-        """The path as it was given; "<bytes>", "<stream>" or "<array>" for other sources."""
+        """The path as given; "<bytes>", "<stream>" or "<array>" for other sources."""
         return self["file"]
 
     @property
@@ -100,7 +100,7 @@ class Row(dict[str, Any]):
         return f"{head}  " + "  ".join(f"{emotion} {p:.0%}" for emotion, p in ranked)
 
 
-def row(
+def make_row(
     file: str,
     model: str,
     *,
@@ -109,7 +109,7 @@ def row(
     probabilities: Mapping[str, float] | None = None,
     error: AffektError | None = None,
 ) -> Row:
-    """Return a row: of status "ok" with probabilities, "error" with an error, "silence" with neither."""
+    """Return a row. Its status is "ok" with probabilities, "error" with an error, and "silence" with neither."""
     status = "error" if error else "ok" if probabilities else "silence"
     return Row(
         schema=SCHEMA,

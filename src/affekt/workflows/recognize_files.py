@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from affekt.audio.read import name_of
-from affekt.inference.recognizer import Recognizer, expand
+from affekt.inference.recognizer import Recognizer, expand_folders
 from affekt.inference.results_file import ResultsFile
 from affekt.inference.row import Row
 from affekt.progress import Progress
@@ -37,7 +37,7 @@ def recognize_files(
         BadBundle: the default bundle cannot be loaded.
         BadOutput: `output` cannot be written, or contains something other than rows of the same model.
     """
-    paths = {name_of(path): path for path in expand(inputs)}
+    paths = {name_of(path): path for path in expand_folders(inputs)}
     recognizer = recognizer or Recognizer.load()
     with ExitStack() as stack:
         results = stack.enter_context(ResultsFile(Path(output), recognizer.model)) if output else None
