@@ -13,6 +13,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LEVELS = {
     "errors": 0,
     "extras": 0,
+    "plural": 0,
     "progress": 0,
     "registry": 0,
     "audio": 1,

@@ -177,7 +177,7 @@ class Maker:
         self.run(*place, model=model, skill=skill, weights=[("a.weight", (len(place[-1]), 100))], **options)
 
     def make_found(self):
-        self.search.genotype_file.write_text(json.dumps(self.genotype), encoding="utf-8")
+        self.search.genotype_path.write_text(json.dumps(self.genotype), encoding="utf-8")
         self.derived("spectrogram", "found", genotype=self.genotype, skill=1.2 + self.gain)
 
     def make_spectrogram(self):
@@ -202,8 +202,8 @@ class Maker:
             Round(2, {name: losses[name] - 0.2 for name in names[2:]}, (names[3],)),
             Round(self.epochs, {names[3]: 1.05}, (names[3],)),
         ]
-        self.search.keep_rounds(rounds)
-        self.search.recipe_file.write_text(json.dumps({"name": names[3], "recipe": RECIPE}), encoding="utf-8")
+        self.search.write_rounds(rounds)
+        self.search.recurrent_recipe_path.write_text(json.dumps({"name": names[3], "recipe": RECIPE}), encoding="utf-8")
 
     def make_recurrent(self):
         for number in (1, 2):

@@ -233,9 +233,9 @@ def test_a_network_in_training_is_in_no_row(tmp_path):
 
 def test_candidates_that_a_round_left_behind_are_not_unfinished(tmp_path):
     search = Maker(tmp_path).up_to("halving")
-    search.keep_rounds(search.rounds[:1])
+    search.write_rounds(search.rounds[:1])
     (table,) = search_results([tmp_path])
-    assert table.searches[0].unfinished == ("recurrent/candidates: 4 candidates, 1 rounds ended",)
+    assert table.searches[0].unfinished == ("recurrent/candidates: 4 candidates, 1 round ended",)
     assert table.row("recurrent", FOUND_RECIPE) is None
 
 
@@ -249,7 +249,7 @@ def test_the_log_speaks_of_the_cell_that_was_found(tmp_path):
     run.record(4, run.predictions(4), line)
     (table,) = search_results([tmp_path])
     assert table.searches[0].collapsed
-    maker.search.genotype_file.write_text(json.dumps(GENOTYPE), encoding="utf-8")
+    maker.search.genotype_path.write_text(json.dumps(GENOTYPE), encoding="utf-8")
     (table,) = search_results([tmp_path])
     assert (table.searches[0].skips, table.searches[0].collapsed) == (1, False)
 
@@ -259,7 +259,7 @@ def test_collapse_cannot_be_missed(tmp_path, html):
     (table,) = search_results([tmp_path])
     first = verdicts(table)[0]
     assert first.kind == "warning"
-    assert first.text.startswith("COLLAPSE to skip connections in 1 of 1 searches")
+    assert first.text.startswith("COLLAPSE to skip connections in 1 of 1 search")
     assert "seed 0, fold 1 of 2: 8 of 8" in first.text
     text = search_page(tmp_path)
     assert text.index('role="alert"') < text.index("<h2>")
@@ -364,7 +364,7 @@ def test_a_searchs_runs_are_no_trainings(whole, table):
 
 
 def test_the_marker_of_a_search_is_known_to_the_runs():
-    assert Search(Path()).config_file.name in COMPOSITE_MARKERS
+    assert Search(Path()).config_path.name in COMPOSITE_MARKERS
 
 
 def test_a_training_beside_a_search_is_one(whole, tmp_path):
@@ -436,7 +436,7 @@ def test_the_page_has_the_papers_figures_beside_ours(html):
 
 def test_names_are_text_and_no_markup(tmp_path):
     maker = Maker(tmp_path)
-    maker.search.config_file.write_text('name = "<b>&"\nseed = 0\n', encoding="utf-8")
+    maker.search.config_path.write_text('name = "<b>&"\nseed = 0\n', encoding="utf-8")
     maker.make_search()
     maker.derived("spectrogram", "known", "<i>", genotype=GENOTYPE, skill=1.0)
     text = search_page(tmp_path)
@@ -449,7 +449,7 @@ def test_names_are_text_and_no_markup(tmp_path):
 def test_a_candidate_that_came_apart_is_shown(tmp_path):
     search = Maker(tmp_path).up_to("halving")
     rounds = search.rounds
-    search.keep_rounds([Round(1, {**rounds[0].losses, "1b2c3d4e": None}, rounds[0].kept), *rounds[1:]])
+    search.write_rounds([Round(1, {**rounds[0].losses, "1b2c3d4e": None}, rounds[0].kept), *rounds[1:]])
     assert "diverged" in search_page(tmp_path)
 
 

@@ -25,7 +25,7 @@ from affekt.search.folder import Search, searches_in
 from affekt.search.plan import check_search
 from affekt.search.recipe import load_search, shipped_searches
 from affekt.search.report.page import search_page
-from affekt.search.search import SearchUnit, _cells_job, bundles_of, search
+from affekt.search.search import SearchUnit, _spectrogram_job, bundles_of, search
 from affekt.training.checkpoint import load_state
 from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe, recipe_of
@@ -107,7 +107,7 @@ def test_the_log_has_the_alphas_after_every_epoch(found):
 
 def test_the_derived_network_is_made_of_the_cells_that_were_found(found):
     last = found.run("spectrogram", "search").log()[-1]
-    genotype = Genotype.from_json(found.genotype_file.read_text())
+    genotype = Genotype.from_json(found.genotype_path.read_text())
     assert genotype == Genotype.from_dict(last["genotype"])
     assert Genotype.from_dict(found.run("spectrogram", "found").config["model"]["genotype"]) == genotype
 
@@ -122,8 +122,8 @@ def test_halving_keeps_the_candidates_of_the_lowest_loss(found):
         assert max(kept) <= min(dropped, default=np.inf)
     epochs = {name: run.epochs[-1] for name, run in found.runs("recurrent", "candidates").items()}
     assert sorted(epochs.values()) == [1, 2, 3]
-    assert epochs[found.chosen] == 3
-    assert json.loads(found.recipe_file.read_text())["name"] == found.chosen
+    assert epochs[found.selected_candidate] == 3
+    assert json.loads(found.recurrent_recipe_path.read_text())["name"] == found.selected_candidate
 
 
 def test_the_fusion_stands_over_the_chosen_epochs_of_what_was_found(found):
@@ -131,7 +131,7 @@ def test_the_fusion_stands_over_the_chosen_epochs_of_what_was_found(found):
     weights = load_state(run.weights_path(run.epochs[-1]))
     for branch, its_run in (
         ("spectrogram", found.run("spectrogram", "found")),
-        ("recurrent", found.run("recurrent", "candidates", found.chosen)),
+        ("recurrent", found.run("recurrent", "candidates", found.selected_candidate)),
     ):
         for name, tensor in load_state(its_run.weights_path(select_epoch(its_run, "validation"))).items():
             assert tensor.equal(weights[f"{branch}.{name}"]), name
@@ -162,7 +162,7 @@ def test_a_page_is_written(found):
     for drawing in drawings:
         assert any(element.tag.endswith(("path", "line", "polyline")) for element in drawing.iter())
     cells = re.findall(r"<td[^>]*>(.*?)</td>", text, re.DOTALL)
-    assert any(found.chosen in cell for cell in cells) or found.chosen in re.sub(
+    assert any(found.selected_candidate in cell for cell in cells) or found.selected_candidate in re.sub(
         r"<svg.*?</svg>", "", text, flags=re.DOTALL
     )
     assert not re.findall(r'(?:src|href)\s*=\s*["\']?(?!#|data:)', text)
@@ -187,8 +187,11 @@ def test_the_cards_say_how_it_was_found_and_by_which_command(found):
     )
     assert all("`affekt search sought`" in card for card in (cells, cell, fusion))
     assert "whose alphas learned from the validation subset" in cells
-    assert f"Recurrent cell {found.chosen}: of 3 candidates the one with the lowest cross-entropy" in cell
-    assert "the perceptron over them, which was trained on the training subset" in fusion
+    assert (
+        f"Recurrent cell {found.selected_candidate}: lowest cross-entropy on the validation subset, of 3 candidates."
+        in cell
+    )
+    assert "the perceptron that fuses them, which was trained on the training subset" in fusion
     assert "weights_from" not in Bundle.open(found.folder / "bundles" / "fusion").section("recipe")
 
 
@@ -200,12 +203,12 @@ def test_the_device_may_change_between_two_calls(found, place):
 
 
 def test_another_number_of_seeds_in_the_same_folder_is_refused(found, place):  # noqa: ARG001
-    with pytest.raises(BadConfig, match=r"with this number of folds and seeds it would be in .*seed-1"):
+    with pytest.raises(BadConfig, match=r"with the present numbers, it would be in .*seed-1"):
         search(recipe(place, "repeats=2"), place / "run")
 
 
 def test_another_recipe_in_the_same_folder_is_refused(found, place):  # noqa: ARG001
-    with pytest.raises(BadConfig, match=r"holds a search of other settings \(recurrent\.drawn\)"):
+    with pytest.raises(BadConfig, match=r"contains a search with other settings \(recurrent\.drawn\)"):
         search(recipe(place, "recurrent.drawn=3"), place / "run")
 
 
@@ -299,7 +302,7 @@ name = "emotionnas-fusion"
 
 [weights_from]
 spectrogram = "{found.run("spectrogram", "found").folder}"
-recurrent = "{found.run("recurrent", "candidates", found.chosen).folder}"
+recurrent = "{found.run("recurrent", "candidates", found.selected_candidate).folder}"
 
 [training]
 epochs = 2
@@ -323,7 +326,11 @@ def test_a_fusion_needs_its_branches(place):
 
 def test_a_branch_must_be_what_it_is_taken_for(found, place):
     load_recipe_text(place, found, "", "")
-    swapped = (place / "fusion.toml").read_text().replace("spectrogram/found", f"recurrent/candidates/{found.chosen}")
+    swapped = (
+        (place / "fusion.toml")
+        .read_text()
+        .replace("spectrogram/found", f"recurrent/candidates/{found.selected_candidate}")
+    )
     (place / "swapped.toml").write_text(swapped)
     with pytest.raises(BadConfig, match="is a run of another model; expected emotionnas-spectrogram"):
         resolve(load_recipe(str(place / "swapped.toml")))
@@ -363,8 +370,8 @@ def test_a_fusion_can_weigh_every_emotion_alike(found, place, monkeypatch):
 @pytest.mark.slow
 def test_an_error_in_a_worker_is_the_callers(place):
     bad = recipe(place, "spectrogram.training.strategy.learning_rate=1e30")
-    cells = bad.random_cells(0, 1)
-    job = Job(bad.of_cells("found", cells, 1, 0), place / "apart")
+    cells = bad.random_genotype(0, 1)
+    job = Job(bad.spectrogram_recipe("found", cells, 1, 0), place / "apart")
     with pytest.raises(Diverged, match="training diverged at epoch"):
         LocalLauncher().run([job])
     with Workers(1) as launcher:
@@ -384,7 +391,7 @@ def test_an_encoder_that_is_not_there_is_noticed_first(place):
 def test_random_cells_that_come_apart_are_marked_and_end_nothing(place):
     apart = recipe(place, "spectrogram.training.strategy.learning_rate=1e30")
     place_of = SearchUnit(Search(place / "random-apart"), 1, 0)
-    job = _cells_job(apart, place_of, "random", apart.random_cells(0, 1), "01")
+    job = _spectrogram_job(apart, place_of, "random", apart.random_genotype(0, 1), "01")
     LocalLauncher().run([job])
     assert job.run.diverged
     LocalLauncher().run([job])  # and is not tried again
@@ -394,13 +401,13 @@ def test_random_cells_that_come_apart_are_marked_and_end_nothing(place):
 def test_a_worker_that_dies_is_reported(place):
     with Workers(1) as launcher:
         launcher.processes[0].kill()
-        job = Job(recipe(place).of_cell("known", "gru", 1, 0), place / "dead")
+        job = Job(recipe(place).recurrent_recipe("known", "gru", 1, 0), place / "dead")
         with pytest.raises(AffektError, match=r"a worker ended with status -9 .* run the same command again"):
             launcher.run([job])
 
 
 def test_a_job_travels_as_json(place):
-    job = Job(recipe(place).of_cell("candidate", "gru", 1, 0), place / "somewhere", until=2, may_diverge=True)
+    job = Job(recipe(place).recurrent_recipe("candidate", "gru", 1, 0), place / "somewhere", until=2, may_diverge=True)
     assert Job.from_json(job.to_json()).to_json() == job.to_json()
     assert Job.from_json(job.to_json()) == job
 
@@ -408,19 +415,19 @@ def test_a_job_travels_as_json(place):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("spectrogram.random=-1", "expected 'budget', or a number of random cells"),
+        ("spectrogram.random=-1", "expected 'budget', or a number of at least 0"),
         ("spectrogram.known=['darts-v3']", "'darts-v3'; did you mean"),
         ("recurrent.known=['lsmt']", "'lsmt'; did you mean"),
-        ("recurrent.halving={factor=1}", "expected at least 1 and 2"),
-        ("spectrogram.training.strategy.name=darts", "only spectrogram.search can be such a search"),
+        ("recurrent.halving={factor=1}", "expected first >= 1 and factor >= 2"),
+        ("spectrogram.training.strategy.name=darts", "only spectrogram.search can have this strategy"),
         ("protocol={name='random-hold-out'}", "needs a validation subset"),
         ("spectrogram.model.channel=3", "unknown key 'channel'"),
         ("repeats=0", "expected at least 1"),
         ("fusion.model={hiden=[3]}", "unknown key 'hiden'"),
         ("fusion.training={epochs=1,subset='validation',patience=2}", "training.subset = 'validation' trains on it"),
-        ("fusion.training.strategy.name=darts", "only spectrogram.search can be such a search"),
+        ("fusion.training.strategy.name=darts", "only spectrogram.search can have this strategy"),
         ("spectrogram.known=['darts-v2']", "nodes = 2, but the genotype has 4"),
-        ("spectrogram.search.subset='validation'", "only the fusion can be trained on another subset"),
+        ("spectrogram.search.subset='validation'", "only the fusion may be trained on another subset"),
         ("recurrent.candidates=['gru','gru']", "recurrent.candidates names gru twice"),
     ],
 )

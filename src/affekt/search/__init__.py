@@ -1,1 +1,1 @@
-"""All of EmotionNAS's architecture search that is not a model."""
+"""EmotionNAS's architecture search: recipes, search strategies, folders and reports. Its networks are in `affekt.models`."""

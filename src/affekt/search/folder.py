@@ -1,21 +1,21 @@
-"""A search's folder: what `affekt search` leaves behind. Everything that a page or a table says of a search derives from it.
+"""The folder of an architecture search. Pages and tables of a search are made from this folder alone.
 
 search.toml                  the resolved search recipe, of one fold and one seed
 spectrogram/search/          a run: the supernet; its log has the architecture weights after every epoch
-spectrogram/found/           a run: the network derived from it, trained from its beginning
-spectrogram/random/01/ ...   runs: networks of random cells, trained as the found one; together they cost what the search did
-spectrogram/known/NAME/      runs: networks of published cells, likewise
-spectrogram/genotype.json    what was found
-recurrent/candidates/NAME/   runs: candidate recipes, each trained as long as the halving kept it; the last one to its end
-recurrent/random/NAME/       runs: recipes drawn without a search, all to their end, as many as the halving's epochs pay for
-recurrent/known/NAME/        runs: published recipes, to their end
-recurrent/rounds.json        the halving's rounds
-recurrent/recipe.json        what was found
-fusion/                      a run: the perceptron over the two found networks
-bundles/                     a bundle of each of the three
+spectrogram/found/           a run: the network derived from the supernet, trained from scratch
+spectrogram/random/01/ ...   runs: networks of random cells, trained like the found one
+spectrogram/known/NAME/      runs: networks of published cells, trained like the found one
+spectrogram/genotype.json    the found cells
+recurrent/candidates/NAME/   runs: candidate cells, each trained to the last round that it reached
+recurrent/random/NAME/       runs: random cells, all trained to the last epoch
+recurrent/known/NAME/        runs: published cells, all trained to the last epoch
+recurrent/rounds.json        the rounds of successive halving
+recurrent/recipe.json        the selected cell
+fusion/                      a run: the perceptron that fuses the two found networks
+bundles/                     a bundle of each found network and of the fusion
 
-Runs are as `affekt.runs.folder` says; those of a stage that has not ended, or was left out, are missing. This
-module needs no torch.
+`affekt.runs.folder` describes the folder of a run. Runs of a stage that is unfinished or was left out are missing.
+This module needs no torch.
 """
 
 from __future__ import annotations
@@ -35,100 +35,112 @@ from affekt.runs.folder import Run
 
 @dataclass(frozen=True)
 class Round:
-    """A round of the halving: after so many epochs each candidate's loss on the validation set, and who went on.
-
-    A candidate whose training came apart has no loss.
-    """
+    """A finished round of successive halving."""
 
     epochs: int
+    """Number of epochs, from the first, after which the round ends."""
     losses: Mapping[str, float | None]
-    kept: tuple[str, ...]  # the best first
+    """Candidate -> its lowest loss on the validation subset so far; None if its training diverged."""
+    kept: tuple[str, ...]
+    """The candidates that are trained further, from the lowest loss to the highest."""
 
 
 @dataclass(frozen=True)
 class Search:
+    """The folder of a search of one fold and one seed, and its contents."""
+
     folder: Path
 
     @classmethod
     def start(cls, folder: Path, config: Mapping[str, Any]) -> Search:
-        """Begin a search, or take up one that was interrupted. Raises `BadConfig` for one of other settings."""
+        """Create the folder of a search, or resume the search in it.
+
+        Args:
+            folder: The folder.
+            config: The resolved search recipe.
+
+        Raises:
+            BadConfig: The folder contains a search of other settings.
+        """
         search, text = cls(folder), to_toml(config)
-        if search.config_file.is_file():
-            before, now = _settings(search.config), _settings(tomllib.loads(text))
+        if search.config_path.is_file():
+            before, now = _flatten(search.config), _flatten(tomllib.loads(text))
             if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
                 raise BadConfig(
-                    f"{folder} holds a search of other settings ({', '.join(changed)}): "
-                    "give another folder (--run), or remove it"
+                    f"{folder} contains a search with other settings ({', '.join(changed)}): "
+                    "choose another folder (--run), or remove it"
                 )
             return search
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(search.config_file, text)
+        atomic_write_text(search.config_path, text)
         return search
 
     @property
-    def config_file(self) -> Path:
+    def config_path(self) -> Path:
         return self.folder / "search.toml"
 
     @property
     def config(self) -> dict[str, Any]:
         """The resolved search recipe."""
-        config = read_toml(self.config_file)
+        config = read_toml(self.config_path)
         if is_outdated(config):
             raise BadConfig(f"{self.folder} was made by an earlier version: run `affekt migrate {self.folder}`")
         return config
 
     def run(self, *names: str) -> Run:
-        """The run of a place in the folder, such as ("spectrogram", "search"), whether it is there yet or not."""
+        """Return the run in a subfolder, such as ("spectrogram", "search"), whether it exists yet or not."""
         return Run(self.folder.joinpath(*names))
 
     def runs(self, *names: str) -> dict[str, Run]:
-        """The runs below a place, such as ("recurrent", "candidates"), by their names, in order."""
-        return {path.parent.name: Run(path.parent) for path in sorted(self._below(*names).glob("*/config.toml"))}
-
-    def _below(self, *names: str) -> Path:
-        return self.folder.joinpath(*names)
+        """Return the runs below a subfolder, such as ("recurrent", "candidates"), by name, sorted."""
+        paths = sorted(self.folder.joinpath(*names).glob("*/config.toml"))
+        return {path.parent.name: Run(path.parent) for path in paths}
 
     @property
-    def genotype_file(self) -> Path:
-        return self._below("spectrogram", "genotype.json")
+    def genotype_path(self) -> Path:
+        """A JSON file: the found cells of the spectrogram branch."""
+        return self.folder / "spectrogram" / "genotype.json"
 
     @property
-    def recipe_file(self) -> Path:
-        """A JSON object: `name` of the candidate, and its `recipe`."""
-        return self._below("recurrent", "recipe.json")
+    def recurrent_recipe_path(self) -> Path:
+        """A JSON file: the `name` of the selected candidate, and its cell's graph as `recipe`."""
+        return self.folder / "recurrent" / "recipe.json"
+
+    @property
+    def _rounds_path(self) -> Path:
+        return self.folder / "recurrent" / "rounds.json"
 
     @property
     def rounds(self) -> list[Round]:
-        """The halving's rounds so far."""
-        path = self._below("recurrent", "rounds.json")
-        if not path.is_file():
+        """The finished rounds of successive halving."""
+        if not self._rounds_path.is_file():
             return []
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [Round(one["epochs"], one["losses"], tuple(one["kept"])) for one in entries]
+        entries = json.loads(self._rounds_path.read_text(encoding="utf-8"))
+        return [Round(entry["epochs"], entry["losses"], tuple(entry["kept"])) for entry in entries]
 
-    def keep_rounds(self, rounds: Sequence[Round]) -> None:
-        path = self._below("recurrent", "rounds.json")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(path, json.dumps([asdict(one) for one in rounds], indent=1) + "\n")
+    def write_rounds(self, rounds: Sequence[Round]) -> None:
+        """Write the finished rounds to `rounds.json`."""
+        self._rounds_path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(self._rounds_path, json.dumps([asdict(entry) for entry in rounds], indent=1) + "\n")
 
     @property
-    def chosen(self) -> str:
-        """The candidate that the last round kept; "" while the halving goes on."""
+    def selected_candidate(self) -> str:
+        """The one candidate that the last round kept; "" while rounds are unfinished."""
         rounds = self.rounds
         return rounds[-1].kept[0] if rounds and len(rounds[-1].kept) == 1 else ""
 
 
-def _settings(section: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Return the settings that decide a search, by dotted names; the device may change between two calls."""
-    found: dict[str, Any] = {}
+def _flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the settings with dotted names, without those of the device, which may change when a search is resumed."""
+    settings: dict[str, Any] = {}
     for name, value in section.items():
         if isinstance(value, Mapping):
-            found.update(_settings(value, f"{where}{name}."))
+            settings.update(_flatten(value, f"{prefix}{name}."))
         elif name != "device":
-            found[f"{where}{name}"] = value
-    return found
+            settings[f"{prefix}{name}"] = value
+    return settings
 
 
 def searches_in(folder: Path) -> list[Search]:
-    """The searches of a folder: itself, or those below it, in order."""
+    """Return the searches in a folder, at any depth, sorted by path."""
     return [Search(path.parent) for path in sorted(folder.rglob("search.toml"))]

@@ -1,7 +1,8 @@
 """Successive halving (Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization",
-AISTATS 2016): all candidates are trained a little, the better ones go on, until one is left and trained to its end.
+AISTATS 2016): all candidates are trained for a few epochs, then the better ones for more, until one is left and trained to
+the last epoch.
 
-EmotionNAS itself trains every candidate to its end (section 2.2): one round.
+EmotionNAS itself trains every candidate to the last epoch (section 2.2), which is a single round.
 """
 
 from __future__ import annotations
@@ -15,41 +16,61 @@ from affekt.search.folder import Round
 
 @dataclass(frozen=True)
 class Halving:
-    """first: epochs of the first round; `factor`: how many times more in the next, and how many times fewer candidates."""
+    """Settings of successive halving."""
 
     first: int = 1
+    """Number of epochs of the first round."""
     factor: int = 2
+    """After each round, the number of epochs is multiplied by this factor, and the number of candidates divided by it."""
 
     def __post_init__(self) -> None:
         if self.first < 1 or self.factor < 2:
-            raise BadConfig(f"halving: first = {self.first}, factor = {self.factor}: expected at least 1 and 2")
+            raise BadConfig(
+                f"halving.first = {self.first}, factor = {self.factor}: expected first >= 1 and factor >= 2"
+            )
 
-    def plan(self, candidates: int, epochs: int) -> list[tuple[int, int]]:
-        """The rounds: after how many epochs in all each ends, and how many candidates it keeps. The last goes to the end."""
+    def rounds(self, num_candidates: int, epochs: int) -> list[tuple[int, int]]:
+        """Return, for each round, its last epoch and the number of candidates that are kept after it.
+
+        The last round ends at the last epoch and keeps one candidate.
+
+        Args:
+            num_candidates: Number of candidates of the first round.
+            epochs: Number of epochs of a whole training run.
+        """
         rounds: list[tuple[int, int]] = []
-        length, left = self.first, candidates
-        while length < epochs and left > 1:
-            left = -(-left // self.factor)
-            rounds.append((length, left))
-            length *= self.factor
+        last_epoch, num_kept = self.first, num_candidates
+        while last_epoch < epochs and num_kept > 1:
+            num_kept = -(-num_kept // self.factor)
+            rounds.append((last_epoch, num_kept))
+            last_epoch *= self.factor
         return [*rounds, (epochs, 1)]
 
-    def cost(self, candidates: int, epochs: int) -> int:
-        """The epochs of all candidates together."""
-        total, before, left = 0, 0, candidates
-        for length, kept in self.plan(candidates, epochs):
-            total += (length - before) * left
-            before, left = length, kept
+    def total_epochs(self, num_candidates: int, epochs: int) -> int:
+        """Return the number of epochs that all candidates together are trained for."""
+        total, previous_epoch, num_trained = 0, 0, num_candidates
+        for last_epoch, num_kept in self.rounds(num_candidates, epochs):
+            total += (last_epoch - previous_epoch) * num_trained
+            previous_epoch, num_trained = last_epoch, num_kept
         return total
 
 
-def select_survivors(epochs: int, losses: Mapping[str, float | None], keep: int) -> Round:
-    """A round's end: the candidates of the lowest losses go on; of equals, the first by name. Those without one do not.
+def finish_round(epochs: int, losses: Mapping[str, float | None], keep: int) -> Round:
+    """Return a finished round, which keeps the candidates with the lowest losses.
 
-    Raises `BadConfig` where no candidate has one.
+    Args:
+        epochs: The round's last epoch.
+        losses: Candidate -> its lowest loss; None if its training diverged. Such a candidate is never kept.
+        keep: Largest number of candidates to keep. Of equal losses, the first by name is kept.
+
+    Raises:
+        BadConfig: No candidate has a loss.
     """
     known = {name: loss for name, loss in losses.items() if loss is not None}
     if not known:
-        raise BadConfig(f"after {epochs} epochs no candidate's loss is a number: try a lower learning_rate, or clip")
+        raise BadConfig(
+            f"the training of all {len(losses)} candidates diverged before epoch {epochs} ended: try a lower "
+            "learning_rate or gradient clipping (clip)"
+        )
     order = sorted(known, key=lambda name: (known[name], name))
     return Round(epochs, dict(losses), tuple(order[:keep]))

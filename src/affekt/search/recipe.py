@@ -1,9 +1,10 @@
-"""A search recipe: everything that decides a search for an architecture (EmotionNAS, Sun et al., arXiv 2203.13617 v1).
+"""A search recipe: all settings of an architecture search (EmotionNAS, Sun et al., arXiv 2203.13617 v1).
 
-A search has three stages: the cells of the spectrogram branch, the cell of the recurrent branch, and their fusion. Every
-training of a stage is an ordinary `Recipe`, so its result is trained, scored, exported and reported as any other model.
+A search has three stages: the cells of the spectrogram branch, the cell of the recurrent branch, and the fusion of the two
+networks. Every training run of a stage has an ordinary `Recipe`, so its network is trained, scored, exported and reported
+like any other model.
 
-A search recipe is data; `affekt.search.plan.check` checks what needs a registry or the disk.
+A search recipe is data. `affekt.search.plan.check_search` makes the checks that need a registry or the disk.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from affekt.config import decode, decode_named, encode, override, read_toml
+from affekt.config import decode_named, encode, load_settings, shipped_names
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
 from affekt.features.augment import Augmentation
@@ -23,7 +24,6 @@ from affekt.models import models
 from affekt.models.emotionnas.cell_graphs import CellGraph, compile_cell_graph
 from affekt.models.emotionnas.genotypes import Genotype, get_genotype, random_genotype
 from affekt.models.emotionnas.random_cells import fingerprint, random_cell_graph
-from affekt.registry import did_you_mean
 from affekt.runs.selection import Rule
 from affekt.search.darts import ArchitectureSearchConfig
 from affekt.search.halving import Halving
@@ -44,25 +44,25 @@ class SpectrogramStage:
     """Cells by differentiable search (section 2.1)."""
 
     search: TrainingConfig
-    """The training of the supernet. Its strategy is "darts"."""
+    """How the supernet is trained. The strategy is "darts"."""
     training: TrainingConfig
-    """The training of the derived network, and of those of random and of known cells."""
+    """How the derived network is trained, and the networks of random and of published cells."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """The supernet's settings."""
     derived: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of derived networks that differ from the supernet's."""
+    """Settings of the derived network, and of the networks of random and published cells, that differ from the supernet's."""
     genotype_from: Literal["last", "selection"] = "last"
-    """The epoch of the search that the cells are derived from: the last, as in DARTS, or the one that `selection` selects."""
+    """The epoch that the cells are derived from: the last, as in DARTS, or the one that `selection` selects."""
     random: int | Literal["budget"] = "budget"
-    """Random cells to compare with; "budget" trains as many as the time of the search allows."""
+    """Number of random cells to compare with; "budget" trains as many as the time of the search allows."""
     known: tuple[str, ...] = ("darts-v2",)
     """Published cells to compare with."""
 
     def __post_init__(self) -> None:
         if self.search.strategy.get("name", DARTS) != DARTS:
-            raise BadConfig(f"spectrogram.search.strategy.name: expected {DARTS!r}, the only search for cells")
+            raise BadConfig(f"spectrogram.search.strategy.name: expected {DARTS!r}, the only search strategy")
         if self.random != "budget" and self.random < 0:
-            raise BadConfig(f"spectrogram.random = {self.random}: expected 'budget', or a number of random cells")
+            raise BadConfig(f"spectrogram.random = {self.random}: expected 'budget', or a number of at least 0")
         for name in self.known:
             get_genotype(name)
 
@@ -74,24 +74,26 @@ class SpectrogramStage:
 
 @dataclass(frozen=True)
 class RecurrentStage:
-    """A cell chosen among candidates by its loss on the validation subset (section 2.2)."""
+    """A cell selected among candidates by its loss on the validation subset (section 2.2)."""
 
     training: TrainingConfig
     model: Mapping[str, Any] = field(default_factory=dict)
     candidates: tuple[str, ...] = ("id1010120", "id1008530", "id1006491", "id1010355")
-    """Published candidates. The paper does not name its cells, which others searched on the Penn Tree Bank."""
+    """Published candidates. The paper does not name its candidates, which earlier work found on the Penn Tree Bank."""
     drawn: int = 0
-    """Further candidates, drawn at random from the search space; not in the paper."""
+    """Number of further candidates, drawn at random from the search space; not in the paper."""
     halving: Halving | None = None
     """Successive halving of the candidates; None trains every candidate to its last epoch, as in the paper."""
     random: int | Literal["budget"] = "budget"
-    """Randomly drawn cells to compare with; "budget" trains as many as the epochs of all candidates allow."""
+    """Number of random cells to compare with; "budget" trains as many as the epochs of all candidates allow."""
     known: tuple[str, ...] = ("lstm", "gru")
     """Published cells to compare with."""
 
     def __post_init__(self) -> None:
         if self.drawn < 0 or (self.random != "budget" and self.random < 0):
-            raise BadConfig(f"recurrent.drawn = {self.drawn}, random = {self.random}: expected no negative number")
+            raise BadConfig(
+                f"recurrent.drawn = {self.drawn}, recurrent.random = {self.random}: expected numbers of at least 0"
+            )
         if self.num_candidates < 1:
             raise BadConfig("recurrent has no candidate: set candidates or drawn")
         if repeated := [name for name in self.candidates if self.candidates.count(name) > 1]:
@@ -101,42 +103,43 @@ class RecurrentStage:
 
     @property
     def num_candidates(self) -> int:
-        """Number of candidates, published and drawn."""
+        """Number of candidates, published and drawn at random."""
         return len(self.candidates) + self.drawn
 
     @property
     def rounds(self) -> list[tuple[int, int]]:
-        """For each round, the epoch that it ends after and the number of candidates that it keeps."""
+        """For each round, its last epoch and the number of candidates that are kept after it."""
         if self.halving is None:
             return [(self.training.epochs, 1)]
-        return self.halving.plan(self.num_candidates, self.training.epochs)
+        return self.halving.rounds(self.num_candidates, self.training.epochs)
 
     @property
     def budget(self) -> int:
-        """The epochs of all candidates together."""
+        """Number of epochs that all candidates together are trained for."""
         if self.halving is None:
             return self.num_candidates * self.training.epochs
-        return self.halving.cost(self.num_candidates, self.training.epochs)
+        return self.halving.total_epochs(self.num_candidates, self.training.epochs)
 
 
 @dataclass(frozen=True)
 class FusionStage:
-    """The perceptron over the two found networks (section 2.3). `training.subset` is the subset that it is trained on."""
+    """A perceptron that fuses the two found networks (section 2.3)."""
 
     training: TrainingConfig
+    """How the perceptron is trained. `subset` is the subset that it is trained on."""
     model: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SearchRecipe:
-    """A search. Settings without a comment are those of a `Recipe`. A stage that is left out is not run."""
+    """Settings of a search. Fields without a description are those of a `Recipe`. A stage that is left out is not run."""
 
     name: str
     labels: str
     corpora: tuple[str | Source, ...]
     protocol: Mapping[str, Any]
     features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """`speech` for the recurrent branch, `spectrogram` for the spectrogram branch."""
+    """`spectrogram` is the input of the spectrogram branch, `speech` that of the recurrent branch."""
     spectrogram: SpectrogramStage | None = None
     recurrent: RecurrentStage | None = None
     fusion: FusionStage | None = None
@@ -146,7 +149,7 @@ class SearchRecipe:
     repeats: int = 1
     """Number of searches, with the seeds `seed`, `seed` + 1, ..."""
     selection: Rule = "validation"
-    """The rule that selects the epoch, in every training."""
+    """The rule that selects the epoch in every training run."""
     about: str = ""
 
     renamed: ClassVar[Mapping[str, str]] = {"encoder": "features.speech", "streams": "features"}
@@ -161,39 +164,39 @@ class SearchRecipe:
         for name, training in self._trainings.items():
             if training.subset != "train" and name != "fusion.training":
                 raise BadConfig(
-                    f"{name}.subset = {training.subset!r}: only the fusion can be trained on another subset"
+                    f"{name}.subset = {training.subset!r}: expected 'train'; only the fusion may be trained on another subset"
                 )
             if training.strategy.get("name") == DARTS and name != "spectrogram.search":
-                raise BadConfig(f"{name}.strategy.name = {DARTS!r}: only spectrogram.search can be such a search")
+                raise BadConfig(f"{name}.strategy.name = {DARTS!r}: only spectrogram.search can have this strategy")
 
     @property
     def _trainings(self) -> dict[str, TrainingConfig]:
-        """Section -> the training that it holds."""
+        """Section of the search recipe, such as "fusion.training" -> its settings of training."""
         trainings = {"spectrogram.search": self.spectrogram.search} if self.spectrogram else {}
         stages = {"spectrogram": self.spectrogram, "recurrent": self.recurrent, "fusion": self.fusion}
         return trainings | {f"{name}.training": stage.training for name, stage in stages.items() if stage}
 
     @property
-    def branches(self) -> list[Recipe]:
-        """A recipe of each branch that is searched."""
-        cells = [self.of_supernet(1, 0)] if self.spectrogram else []
-        return cells + ([self.of_cell("candidate", "gru", 1, 0)] if self.recurrent else [])
+    def branch_recipes(self) -> list[Recipe]:
+        """A recipe of each branch that is searched, to check its settings: the supernet, and a recurrent network."""
+        supernet = [self.supernet_recipe(1, 0)] if self.spectrogram else []
+        return supernet + ([self.recurrent_recipe("candidate", "gru", 1, 0)] if self.recurrent else [])
 
     @property
     def needs_validation(self) -> bool:
-        """Return True if anything in the search is selected, or trained, on the validation subset."""
-        cells = self.spectrogram
+        """True if the search selects or trains anything on the validation subset."""
+        stage = self.spectrogram
         return bool(
             self.recurrent
             or self.selection.startswith("validation")
-            or (cells and (cells.random or cells.learn_alphas_on == "validation"))
+            or (stage and (stage.random or stage.learn_alphas_on == "validation"))
         )
 
     @property
     def _num_nodes(self) -> int:
         return int(self.spectrogram.model.get("nodes", 4)) if self.spectrogram else 4
 
-    def of_supernet(self, fold: int, repeat: int) -> Recipe:
+    def supernet_recipe(self, fold: int, repeat: int) -> Recipe:
         """Return the recipe of the supernet."""
         assert self.spectrogram
         model = {**self.spectrogram.model, "name": SPECTROGRAM}
@@ -201,40 +204,50 @@ class SearchRecipe:
         training = replace(search, strategy={"name": DARTS, **search.strategy})
         return self._recipe("spectrogram-search", model, training, fold, repeat)
 
-    def of_cells(self, kind: str, genotype: str | Genotype, fold: int, repeat: int) -> Recipe:
-        """Return the recipe of a network of these cells, "found", "random" or "known"."""
+    def spectrogram_recipe(self, kind: str, genotype: str | Genotype, fold: int, repeat: int) -> Recipe:
+        """Return the recipe of a spectrogram network.
+
+        Args:
+            kind: "found", "random" or "known".
+            genotype: The cells, or the name of published ones.
+            fold: Number of the fold, from 1.
+            repeat: Number of the repeat, from 0, which is added to the seed.
+        """
         assert self.spectrogram
-        cells = genotype if isinstance(genotype, str) else encode(genotype)
-        settings = {**self.spectrogram.model, **self.spectrogram.derived, "genotype": cells}
-        model = {**settings, "name": SPECTROGRAM}
+        settings = {**self.spectrogram.model, **self.spectrogram.derived}
+        model = {
+            **settings,
+            "genotype": genotype if isinstance(genotype, str) else encode(genotype),
+            "name": SPECTROGRAM,
+        }
         return self._recipe(f"spectrogram-{kind}", model, self.spectrogram.training, fold, repeat)
 
-    def of_cell(self, kind: str, cell: Cell, fold: int, repeat: int) -> Recipe:
-        """Return the recipe of a network of this recurrent cell, "candidate", "random" or "known"."""
+    def recurrent_recipe(self, kind: str, cell: Cell, fold: int, repeat: int) -> Recipe:
+        """Return the recipe of a recurrent network of this cell; `kind` is "candidate", "random" or "known"."""
         assert self.recurrent
         model = {**self.recurrent.model, "recipe": cell, "name": RECURRENT}
         return self._recipe(f"recurrent-{kind}", model, self.recurrent.training, fold, repeat)
 
-    def of_fusion(self, branches: Mapping[str, Path], fold: int, repeat: int) -> Recipe:
-        """Return the recipe of the perceptron over two finished runs, whose folders are given by branch."""
+    def fusion_recipe(self, branches: Mapping[str, Path], fold: int, repeat: int) -> Recipe:
+        """Return the recipe of the perceptron that fuses two finished runs; `branches` maps each branch to its run folder."""
         assert self.fusion
         model = {"name": FUSION, **self.fusion.model}
         return self._recipe("fusion", model, self._fusion_training, fold, repeat, branches)
 
     @property
     def _fusion_training(self) -> TrainingConfig:
-        """The fusion's training; the outputs of branches that stay as they are are computed once, not in every epoch."""
+        """Settings of the fusion's training. Outputs of frozen branches are computed once instead of in every epoch."""
         assert self.fusion
         training = self.fusion.training
         frozen = self.fusion.model.get("frozen", True) and training.augmentation == Augmentation()
         return replace(training, strategy={"name": "frozen-fusion" if frozen else "supervised", **training.strategy})
 
-    def of_unfrozen_fusion(self) -> Recipe:
-        """Return a recipe of the fusion that needs no finished runs, to check its settings."""
+    def fusion_recipe_without_runs(self) -> Recipe:
+        """Return a recipe of the fusion, unfrozen, that needs no finished runs, to check its settings."""
         assert self.fusion
         branches = {
-            "spectrogram": self.of_cells("found", self.random_cells(0, 1), 1, 0),
-            "recurrent": self.of_cell("candidate", "gru", 1, 0),
+            "spectrogram": self.spectrogram_recipe("found", self.random_genotype(0, 1), 1, 0),
+            "recurrent": self.recurrent_recipe("candidate", "gru", 1, 0),
         }
         settings = {
             branch: {name: value for name, value in recipe.model.items() if name != "name"}
@@ -270,7 +283,7 @@ class SearchRecipe:
         )
 
     def resolved(self, fold: int, repeat: int) -> dict[str, Any]:
-        """Return what decides one search, with every default written out."""
+        """Return the settings of the search of one fold and seed, including all defaults."""
         settings = {**encode(self), "seed": self.seed + repeat, "folds": [fold]}
         for section, training in self._trainings.items():
             stage, name = section.split(".")
@@ -281,26 +294,26 @@ class SearchRecipe:
             settings[stage][name]["strategy"] = {**strategy, **encode(config)}
         return {name: value for name, value in settings.items() if name not in ("repeats", "about")}
 
-    def random_cells(self, repeat: int, number: int) -> Genotype:
-        """Return the random cells of a number, from 1: the same however many are drawn."""
+    def random_genotype(self, repeat: int, number: int) -> Genotype:
+        """Return the random cells with a number, counted from 1; they do not depend on how many others are drawn."""
         return random_genotype(_generator(self.seed + repeat, 1, number), self._num_nodes)
 
     def candidates(self, repeat: int) -> dict[str, Cell]:
-        """Return the candidates for the recurrent cell by name: published ones, then distinct drawn ones."""
+        """Return the candidates for the recurrent cell by name: published ones, then distinct random ones."""
         assert self.recurrent
         published: dict[str, Cell] = {name: name for name in self.recurrent.candidates}
-        return {**published, **_draw_cells(_generator(self.seed + repeat, 2), self.recurrent.drawn)}
+        return {**published, **_draw_recurrent_cells(_generator(self.seed + repeat, 2), self.recurrent.drawn)}
 
     def random_recurrent_cells(self, repeat: int, count: int) -> dict[str, Cell]:
-        """Return distinct recurrent cells, drawn without a search, by name."""
-        return _draw_cells(_generator(self.seed + repeat, 3), count)
+        """Return distinct random recurrent cells to compare with, by name."""
+        return _draw_recurrent_cells(_generator(self.seed + repeat, 3), count)
 
 
-def _generator(*numbers: int) -> np.random.Generator:
-    return np.random.default_rng(list(numbers))
+def _generator(*seeds: int) -> np.random.Generator:
+    return np.random.default_rng(list(seeds))
 
 
-def _draw_cells(generator: np.random.Generator, count: int) -> dict[str, Cell]:
+def _draw_recurrent_cells(generator: np.random.Generator, count: int) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     while len(cells) < count:
         cell = random_cell_graph(generator)
@@ -314,15 +327,9 @@ def load_search(source: str, assignments: list[str] | None = None) -> SearchReci
     Raises:
         BadConfig: There is no such recipe, or it has unknown keys or invalid values.
     """
-    path = SEARCHES / f"{source}.toml" if source in shipped_searches() else Path(source)
-    if not path.is_file():
-        known = shipped_searches()
-        raise BadConfig(
-            f"search recipe {source!r} not found{did_you_mean(source, known)} (shipped: {', '.join(known)})"
-        )
-    return decode(SearchRecipe, override(read_toml(path), assignments or []), str(path))
+    return load_settings(SearchRecipe, "search recipe", SEARCHES, source, assignments)
 
 
 def shipped_searches() -> list[str]:
     """Return the names of the search recipes inside the package."""
-    return sorted(path.stem for path in SEARCHES.glob("*.toml"))
+    return shipped_names(SEARCHES)

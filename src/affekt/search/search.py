@@ -1,6 +1,6 @@
 """Search for an architecture (EmotionNAS, Sun et al., arXiv 2203.13617 v1): three stages, baselines, bundles and a page.
 
-Every training is a job that fills a run folder, so a search that was interrupted resumes at its last epoch.
+Every training run is a job that fills a run folder, so an interrupted search resumes at its last epoch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from affekt.errors import BadConfig
 from affekt.files import atomic_write_text
 from affekt.models.emotionnas.cell_graphs import CELL_GRAPHS
 from affekt.models.emotionnas.genotypes import Genotype
+from affekt.plural import quantity
 from affekt.runs.folder import Run
 from affekt.runs.selection import SELECTION_METRICS, select_epoch
 from affekt.search.folder import Search, searches_in
-from affekt.search.halving import select_survivors
+from affekt.search.halving import finish_round
 from affekt.search.plan import check_search
 from affekt.search.recipe import Cell, SearchRecipe
 from affekt.search.report.page import search_page
@@ -36,6 +37,7 @@ from affekt.workflows.training_data import TrainingData
 logger = logging.getLogger(__name__)
 
 PAGE = "page.html"
+"""The page of results, in the search's folder."""
 
 
 @dataclass(frozen=True)
@@ -47,187 +49,208 @@ class SearchUnit:
     repeat: int
 
     def job(self, recipe: Recipe, *names: str, until: int | None = None, may_diverge: bool = False) -> Job:
-        """Return the job that trains a recipe in a folder of the search."""
+        """Return the job that trains a recipe in a run folder of the search; `names` are the parts of its path."""
         return Job(recipe, self.search.folder.joinpath(*names), until, may_diverge)
 
 
 def search(
     recipe: SearchRecipe, folder: Path, *, launcher: Launcher | None = None, bundles: bool = True
 ) -> list[Search]:
-    """Search in a folder, for every fold and every seed; resume what was interrupted in the same folder.
+    """Run a search for every fold and seed; resume what was interrupted in the same folder.
 
-    A stage is done for all folds and seeds together, so that a launcher with many workers can keep them busy.
+    Each stage runs for all folds and seeds together, so that a launcher with many workers can keep them busy.
 
     Args:
         recipe: The search recipe.
         folder: The search's folder; with several folds or seeds, the folder of the searches.
-        launcher: What runs the trainings; None for this process.
-        bundles: Whether to make a bundle of each network that is found.
+        launcher: Runs the training jobs; None runs them in this process.
+        bundles: Whether to make a bundle of each found network.
+
+    Returns:
+        The searches, one for each fold and seed.
 
     Raises:
-        BadConfig: The recipe is wrong, or the folder holds another search.
+        BadConfig: The recipe is wrong, or the folder contains another search.
         BadCorpus: A corpus cannot be read.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BadConfig("a search starts its own processes: run it once, without torchrun, and with --workers")
+        raise BadConfig("a search starts its own processes: run it without torchrun, and with --workers for several")
     launcher = launcher or LocalLauncher()
     plans = check_search(recipe)
-    units = _start_units(recipe, plans, folder)
+    data = TrainingData.read(plans[0].recipe)
+    if isinstance(launcher, LocalLauncher):
+        launcher.runner.add_data(plans[0].recipe, data)
+    units = _start_units(recipe, plans, data, folder)
     if recipe.spectrogram:
-        _search_cells(recipe, units, launcher)
+        _search_spectrogram_cells(recipe, units, launcher)
         _write_page(folder)
-        _train_cells(recipe, units, launcher)
+        _train_spectrogram_networks(recipe, units, launcher)
         _write_page(folder)
     if recipe.recurrent:
         _search_recurrent_cell(recipe, units, launcher)
         _write_page(folder)
-        _train_recurrent_cells(recipe, units, launcher)
+        _train_recurrent_baselines(recipe, units, launcher)
     if recipe.fusion:
         launcher.run([unit.job(_fusion_recipe(recipe, unit), "fusion") for unit in units])
     _write_page(folder)
     for unit in units if bundles else ():
-        _make_bundles(recipe, unit)
+        _make_bundles(recipe, unit, data)
     return [unit.search for unit in units]
 
 
-def _start_units(recipe: SearchRecipe, plans: Sequence[Plan], folder: Path) -> list[SearchUnit]:
+def _start_units(recipe: SearchRecipe, plans: Sequence[Plan], data: TrainingData, folder: Path) -> list[SearchUnit]:
     """Create or resume the folder of each search."""
     plan = replace(plans[0], recipe=replace(plans[0].recipe, folds=recipe.folds))
-    splits = TrainingData.read(plan.recipe).folds(plan)
-    lacking = [number for number, split in splits if not split.subsets.get("validation")]
-    if lacking and recipe.needs_validation:
+    splits = data.folds(plan)
+    without_validation = [number for number, split in splits if not split.subsets.get("validation")]
+    if without_validation and recipe.needs_validation:
         raise BadConfig(
-            f"fold {lacking[0]} of {plan.protocol.title} has no validation subset, by which the search selects: "
+            f"fold {without_validation[0]} of {plan.protocol.title} has no validation subset, which the search needs: "
             "use another protocol, or a corpus whose own split has one"
         )
-    for branch in plans:  # a missing encoder is noticed before hours of training
+    for branch in plans:  # a missing encoder raises before hours of training
         branch.build_features()
     folders = {
         (fold, repeat): run_folder(recipe, folder, fold, repeat, len(splits))
         for fold, _ in splits
         for repeat in range(recipe.repeats)
     }
-    _check_layout(folder, next(iter(folders.values())))
+    _check_folder_levels(folder, next(iter(folders.values())))
     return [
         SearchUnit(Search.start(search_dir, recipe.resolved(fold, repeat)), fold, repeat)
         for (fold, repeat), search_dir in folders.items()
     ]
 
 
-def _check_layout(folder: Path, first: Path) -> None:
-    """Raise `BadConfig` if `folder` holds searches of another number of folds or seeds: the page would mix them up."""
+def _check_folder_levels(folder: Path, expected: Path) -> None:
+    """Raise `BadConfig` if `folder` contains searches that were started with one fold or seed where there are now several.
+
+    Such a search is at another level below `folder`, and the page would mix it with the new ones. The reverse, one fold or
+    seed instead of several, is refused too.
+
+    Args:
+        folder: The folder of the searches.
+        expected: The folder of one search of the present recipe.
+    """
 
     def levels(search_dir: Path) -> list[str]:
         return [name.partition("-")[0] for name in search_dir.relative_to(folder).parts]
 
-    if others := [other.folder for other in searches_in(folder) if levels(other.folder) != levels(first)]:
+    if others := [other.folder for other in searches_in(folder) if levels(other.folder) != levels(expected)]:
         raise BadConfig(
-            f"{others[0]} holds a search, and with this number of folds and seeds it would be in {first}; "
-            "choose another folder (--run), or remove it"
+            f"{others[0]} contains a search of another number of folds or seeds (with the present numbers, it would be in "
+            f"{expected}): choose another folder (--run), or remove it"
         )
 
 
-def _search_cells(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
+def _search_spectrogram_cells(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
     """Train the supernets, and derive cells from them."""
-    launcher.run([unit.job(recipe.of_supernet(unit.fold, unit.repeat), "spectrogram", "search") for unit in units])
+    jobs = [unit.job(recipe.supernet_recipe(unit.fold, unit.repeat), "spectrogram", "search") for unit in units]
+    launcher.run(jobs)
     for unit in units:
-        genotype = _derived_cells(recipe, unit)
-        atomic_write_text(unit.search.genotype_file, genotype.to_json())
-        line = _line_of_selected_epoch(recipe, unit)
-        if line["collapsed"]:
+        genotype = _found_genotype(recipe, unit)
+        atomic_write_text(unit.search.genotype_path, genotype.to_json())
+        log_entry = _read_genotype_epoch(recipe, unit)
+        if log_entry["collapsed"]:
             logger.warning(
                 "%s: the search collapsed: the normal cell has %d skip connections among %d operations; "
                 "see strategy.alpha_start, order and learn_alphas_on",
                 unit.search.folder,
-                line["skips"],
+                log_entry["skips"],
                 len(genotype.normal),
             )
 
 
-def _line_of_selected_epoch(recipe: SearchRecipe, unit: SearchUnit) -> Mapping[str, Any]:
-    """Return the line of the supernet's log that cells are derived from."""
+def _read_genotype_epoch(recipe: SearchRecipe, unit: SearchUnit) -> Mapping[str, Any]:
+    """Return the supernet's log entry of the epoch that the cells are derived from."""
     assert recipe.spectrogram
     run = unit.search.run("spectrogram", "search")
     epoch = run.epochs[-1] if recipe.spectrogram.genotype_from == "last" else select_epoch(run, recipe.selection)
-    return next(line for line in run.log() if line["epoch"] == epoch)
+    return next(entry for entry in run.log() if entry["epoch"] == epoch)
 
 
-def _derived_cells(recipe: SearchRecipe, unit: SearchUnit) -> Genotype:
-    return Genotype.from_dict(_line_of_selected_epoch(recipe, unit)["genotype"])
+def _found_genotype(recipe: SearchRecipe, unit: SearchUnit) -> Genotype:
+    return Genotype.from_dict(_read_genotype_epoch(recipe, unit)["genotype"])
 
 
-def _train_cells(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
-    """Train the derived network, then networks of random and of known cells, all in the same way."""
+def _train_spectrogram_networks(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
+    """Train the network of the found cells, then networks of random and of published cells, all in the same way."""
     stage = recipe.spectrogram
     assert stage
-    launcher.run([_cells_job(recipe, unit, "found", _derived_cells(recipe, unit)) for unit in units])
+    # These runs come first: their duration determines the number of random cells.
+    launcher.run([_spectrogram_job(recipe, unit, "found", _found_genotype(recipe, unit)) for unit in units])
     jobs = []
     for unit in units:
         for number in range(1, _num_random_cells(recipe, unit) + 1):
-            cells = recipe.random_cells(unit.repeat, number)
-            jobs.append(_cells_job(recipe, unit, "random", cells, f"{number:02}"))
-        jobs += [_cells_job(recipe, unit, "known", name, name) for name in stage.known]
+            genotype = recipe.random_genotype(unit.repeat, number)
+            jobs.append(_spectrogram_job(recipe, unit, "random", genotype, f"{number:02}"))
+        jobs += [_spectrogram_job(recipe, unit, "known", name, name) for name in stage.known]
     launcher.run(jobs)
 
 
-def _cells_job(recipe: SearchRecipe, unit: SearchUnit, kind: str, cells: str | Genotype, *names: str) -> Job:
-    training = recipe.of_cells(kind, cells, unit.fold, unit.repeat)
-    return unit.job(training, "spectrogram", kind, *names, may_diverge=kind != "found")
+def _spectrogram_job(recipe: SearchRecipe, unit: SearchUnit, kind: str, genotype: str | Genotype, *names: str) -> Job:
+    network = recipe.spectrogram_recipe(kind, genotype, unit.fold, unit.repeat)
+    return unit.job(network, "spectrogram", kind, *names, may_diverge=kind != "found")
 
 
 def _num_random_cells(recipe: SearchRecipe, unit: SearchUnit) -> int:
-    """Return the number of random cells to train; "budget" gives as many as the time of the search allows, at least one."""
+    """Return the number of networks of random cells to train.
+
+    For "budget" it is the time of the search and of training its result, divided by the time of training its result,
+    rounded up.
+    """
     assert recipe.spectrogram
     if recipe.spectrogram.random != "budget":
         return recipe.spectrogram.random
     search_seconds, train_seconds = (unit.search.run("spectrogram", kind).seconds for kind in ("search", "found"))
     number = math.ceil((search_seconds + train_seconds) / train_seconds)
     logger.info(
-        "%s: the search and the training of its cells took %.0f s, the time of %d trainings of random cells",
+        "%s: the search and the training of the found cells took %.0f s, enough to train %s of random cells",
         unit.search.folder,
         search_seconds + train_seconds,
-        number,
+        quantity(number, "network"),
     )
     return number
 
 
 def _search_recurrent_cell(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
-    """Train the candidates round after round, for all searches together; those with the lowest losses survive a round."""
+    """Train the candidates in rounds; after each round, those with the lowest losses are kept."""
     assert recipe.recurrent
     for number, (until, keep) in enumerate(recipe.recurrent.rounds):
         jobs: dict[Path, dict[str, Job]] = {}
         for unit in units:
             candidates = recipe.candidates(unit.repeat)
-            survivors = unit.search.rounds[number - 1].kept if number else tuple(candidates)
+            names = unit.search.rounds[number - 1].kept if number else tuple(candidates)
             jobs[unit.search.folder] = {
-                name: _cell_job(recipe, unit, "candidates", name, candidates[name], until) for name in survivors
+                name: _recurrent_job(recipe, unit, "candidates", name, candidates[name], until) for name in names
             }
         launcher.run([job for jobs_of_unit in jobs.values() for job in jobs_of_unit.values()])
         for unit in units:
             losses = {name: _lowest_loss(job.run, until) for name, job in jobs[unit.search.folder].items()}
-            finished = select_survivors(until, losses, keep)
-            unit.search.keep_rounds([*unit.search.rounds[:number], finished])
+            finished = finish_round(until, losses, keep)
+            unit.search.write_rounds([*unit.search.rounds[:number], finished])
             best = finished.kept[0]
             logger.info(
-                "%s: %d candidates after %d epochs, %d kept, best %s with loss %.3f",
+                "%s: %s after %s, %d kept; best: %s, loss %.3f",
                 unit.search.folder,
-                len(losses),
-                until,
+                quantity(len(losses), "candidate"),
+                quantity(until, "epoch"),
                 keep,
                 best,
                 losses[best],
             )
     for unit in units:
-        name = unit.search.chosen
+        name = unit.search.selected_candidate
         cell = recipe.candidates(unit.repeat)[name]
         content = {"name": name, "recipe": CELL_GRAPHS[cell] if isinstance(cell, str) else cell}
-        atomic_write_text(unit.search.recipe_file, json.dumps(content, indent=1) + "\n")
+        atomic_write_text(unit.search.recurrent_recipe_path, json.dumps(content, indent=1) + "\n")
 
 
 def _lowest_loss(run: Run, until: int) -> float | None:
-    """Return the lowest cross-entropy on the validation subset up to an epoch; None if training diverged before it.
+    """Return a run's lowest cross-entropy on the validation subset up to the epoch `until`.
 
-    Epochs that a later round added do not count, so a resumed search gets the same value.
+    None if training diverged before it. Epochs that a later round added do not count, so a resumed search gets the same
+    value.
     """
     epochs = [epoch for epoch in run.epochs if epoch <= until]
     if not epochs or (run.diverged and epochs[-1] < until):
@@ -236,71 +259,73 @@ def _lowest_loss(run: Run, until: int) -> float | None:
     return -max(metric(labels, run.predictions(epoch)["validation"]) for epoch in epochs)
 
 
-def _train_recurrent_cells(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
-    """Train cells that were drawn without a search, and published ones, to their last epoch."""
+def _train_recurrent_baselines(recipe: SearchRecipe, units: Sequence[SearchUnit], launcher: Launcher) -> None:
+    """Train networks of random and of published recurrent cells, all to their last epoch."""
     stage = recipe.recurrent
     assert stage
     jobs = []
     for unit in units:
         count = math.ceil(stage.budget / stage.training.epochs) if stage.random == "budget" else stage.random
         for name, cell in recipe.random_recurrent_cells(unit.repeat, count).items():
-            jobs.append(_cell_job(recipe, unit, "random", name, cell, None))
-        jobs += [_cell_job(recipe, unit, "known", name, name, None) for name in stage.known]
+            jobs.append(_recurrent_job(recipe, unit, "random", name, cell, None))
+        jobs += [_recurrent_job(recipe, unit, "known", name, name, None) for name in stage.known]
     launcher.run(jobs)
 
 
-def _cell_job(recipe: SearchRecipe, unit: SearchUnit, folder: str, name: str, cell: Cell, until: int | None) -> Job:
-    kind = {"candidates": "candidate"}.get(folder, folder)
-    training = recipe.of_cell(kind, cell, unit.fold, unit.repeat)
-    return unit.job(training, "recurrent", folder, name, until=until, may_diverge=True)
+def _recurrent_job(
+    recipe: SearchRecipe, unit: SearchUnit, folder: str, name: str, cell: Cell, until: int | None
+) -> Job:
+    kind = "candidate" if folder == "candidates" else folder
+    network = recipe.recurrent_recipe(kind, cell, unit.fold, unit.repeat)
+    return unit.job(network, "recurrent", folder, name, until=until, may_diverge=True)
 
 
 def _fusion_recipe(recipe: SearchRecipe, unit: SearchUnit) -> Recipe:
-    """Return the recipe of the fusion of the two networks that a search found."""
+    """Return the recipe of the fusion of the two found networks."""
     branches = {
         "spectrogram": unit.search.run("spectrogram", "found").folder,
-        "recurrent": unit.search.run("recurrent", "candidates", unit.search.chosen).folder,
+        "recurrent": unit.search.run("recurrent", "candidates", unit.search.selected_candidate).folder,
     }
-    return recipe.of_fusion(branches, unit.fold, unit.repeat)
+    return recipe.fusion_recipe(branches, unit.fold, unit.repeat)
 
 
-def _make_bundles(recipe: SearchRecipe, unit: SearchUnit) -> None:
-    """Make a bundle of each network that a search found, unless it is there already."""
+def _make_bundles(recipe: SearchRecipe, unit: SearchUnit, data: TrainingData) -> None:
+    """Make a bundle of each found network, unless it exists already."""
     networks: list[tuple[str, Recipe, Run]] = []
     fold, repeat, about_cells, about_cell = unit.fold, unit.repeat, "", ""
     if recipe.spectrogram:
         half = recipe.spectrogram.learn_alphas_on == "half"
         learned_on = "half of the training subset" if half else "the validation subset"
         about_cells = f" Cells found by differentiable search, whose alphas learned from {learned_on}."
-        training = recipe.of_cells("found", _derived_cells(recipe, unit), fold, repeat)
-        networks.append(("spectrogram", _add_about(training, about_cells), unit.search.run("spectrogram", "found")))
+        network = recipe.spectrogram_recipe("found", _found_genotype(recipe, unit), fold, repeat)
+        networks.append(("spectrogram", _add_about(network, about_cells), unit.search.run("spectrogram", "found")))
     if recipe.recurrent:
-        name, candidates = unit.search.chosen, recipe.candidates(repeat)
+        name, candidates = unit.search.selected_candidate, recipe.candidates(repeat)
         about_cell = (
-            f" Recurrent cell {name}: of {len(candidates)} candidates the one with the lowest cross-entropy on the "
-            "validation subset."
+            f" Recurrent cell {name}: lowest cross-entropy on the validation subset, of "
+            f"{quantity(len(candidates), 'candidate')}."
         )
-        training = recipe.of_cell("candidate", candidates[name], fold, repeat)
+        network = recipe.recurrent_recipe("candidate", candidates[name], fold, repeat)
         run = unit.search.run("recurrent", "candidates", name)
-        networks.append(("recurrent", _add_about(training, about_cell), run))
+        networks.append(("recurrent", _add_about(network, about_cell), run))
     if recipe.fusion:
         subset = "training" if recipe.fusion.training.subset == "train" else "validation"
         about_fusion = (
-            f" The fused networks were trained on the training subset, their epochs selected by the rule "
-            f"{recipe.selection!r}; the settings of training below are those of the perceptron over them, which was "
+            f" The two networks were trained on the training subset, and their epochs selected by the rule "
+            f"{recipe.selection!r}. The training settings below are those of the perceptron that fuses them, which was "
             f"trained on the {subset} subset."
         )
-        training = _add_about(_fusion_recipe(recipe, unit), about_cells + about_cell + about_fusion)
-        networks.append(("fusion", training, unit.search.run("fusion")))
-    for branch, training, run in networks:
+        network = _add_about(_fusion_recipe(recipe, unit), about_cells + about_cell + about_fusion)
+        networks.append(("fusion", network, unit.search.run("fusion")))
+    for branch, network, run in networks:
         folder = unit.search.folder / "bundles" / branch
         if not (folder / "README.md").is_file():
             logger.info("bundle: %s", folder)
-            make_bundle(training, [run], folder, command=f"affekt search {recipe.name}")
+            make_bundle(network, [run], folder, data=data, command=f"affekt search {recipe.name}")
 
 
 def _add_about(recipe: Recipe, sentences: str) -> Recipe:
-    """Return the recipe with sentences about the search, for its card."""
+    """Return the recipe with sentences about the search appended to `about`, for the model card."""
     return replace(recipe, about=recipe.about + sentences)
 
 

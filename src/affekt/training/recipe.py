@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from affekt.config import decode, override, read_toml
+from affekt.config import decode, load_settings, shipped_names
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
 from affekt.features.augment import Augmentation
 from affekt.labels import LabelSet, label_set
-from affekt.registry import did_you_mean
 from affekt.runs.folder import Run
 from affekt.runs.selection import SELECTION_SUBSET, Rule
 from affekt.utterance import Utterance
@@ -175,13 +174,9 @@ def load_recipe(source: str, assignments: list[str] | None = None) -> Recipe:
     Raises:
         BadConfig: There is no such recipe, or it has unknown keys or invalid values.
     """
-    path = RECIPES / f"{source}.toml" if source in shipped_recipes() else Path(source)
-    if not path.is_file():
-        known = shipped_recipes()
-        raise BadConfig(f"recipe {source!r} not found{did_you_mean(source, known)} (shipped: {', '.join(known)})")
-    return decode(Recipe, override(read_toml(path), assignments or []), str(path))
+    return load_settings(Recipe, "recipe", RECIPES, source, assignments)
 
 
 def shipped_recipes() -> list[str]:
     """Return the names of the recipes inside the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+    return shipped_names(RECIPES)

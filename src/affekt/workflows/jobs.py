@@ -108,6 +108,10 @@ class JobRunner:
             run.mark_diverged(str(error))
             logger.warning("%s", error)
 
+    def add_data(self, recipe: Recipe, data: TrainingData) -> None:
+        """Add training data that were read already, for all jobs whose recipes have these labels and corpora."""
+        self.data[_cache_key(recipe, "labels", "corpora")] = data
+
     def _read_data(self, recipe: Recipe) -> TrainingData:
         cache_key = _cache_key(recipe, "labels", "corpora")
         if cache_key not in self.data:

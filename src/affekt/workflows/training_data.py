@@ -18,6 +18,7 @@ from affekt.features.extract import extract
 from affekt.features.extract_text import extract_text
 from affekt.features.store import Stored
 from affekt.labels import LabelSet
+from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.protocols import Split, key
 from affekt.training.dataset import Dataset
@@ -119,14 +120,10 @@ def select_utterances(utterances: Sequence[Utterance], labels: LabelSet, corpus:
     num_left_out = len(all_of_corpus) - len(selected)
     left_out = f"; {num_left_out}{named} left out" if num_left_out else ""
     speakers = {utterance.speaker for utterance in selected}
-    known = "speakers unknown" if speakers == {""} else f"of {_count(len(speakers - {''}), 'speaker')}"
+    known = "speakers unknown" if speakers == {""} else f"of {quantity(len(speakers - {''}), 'speaker')}"
     doubt = ", not all of them known" if "" in speakers and len(speakers) > 1 else ""
-    logger.info("%s: %s %s%s%s", corpus, _count(len(selected), "utterance"), known, doubt, left_out)
+    logger.info("%s: %s %s%s%s", corpus, quantity(len(selected), "utterance"), known, doubt, left_out)
     return selected
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def speakers_of(utterances: Sequence[Utterance]) -> list[str] | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from affekt.plural import quantity
 from affekt.reports.markdown import difference_cell, format_counts, format_interval, format_spread
 from affekt.reports.sections import Section
 from affekt.search.report.tables import Difference, SearchTable, search_results, stage_costs
@@ -32,7 +33,7 @@ def to_section(searches: Sequence[SearchTable]) -> Section:
         rules=[search.selection for search in searches],
         unknown_speakers=[search.doubt for search in searches if search.doubt],
         facts={"searches": [dataclasses.asdict(search) for search in searches]},
-        count=f"{len(searches)} searches",
+        count=quantity(len(searches), "search", "searches"),
     )
 
 

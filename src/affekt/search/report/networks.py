@@ -157,7 +157,7 @@ def _known(branch: str, stage: str, searches: Sequence[Search]) -> list[Kind]:
 
 
 def _chosen_recipe(search: Search) -> Runs:
-    run = runs_of(search, "candidate recipes").get(search.chosen)
+    run = runs_of(search, "candidate recipes").get(search.selected_candidate)
     return [run] if run is not None and is_finished(run) else []
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from affekt.corpora.source import OWN, Source
 from affekt.errors import BadConfig
 from affekt.evaluation.comparison import Comparison
+from affekt.plural import quantity
 from affekt.protocols import INDEPENDENT
 from affekt.protocols.split import combined_hash
 from affekt.reports.results import Spread, compare_by_seed
@@ -244,7 +245,7 @@ def _difference(group: Group, first: Answered, second: Answered) -> Difference:
 
 
 def _found(search: Search, first: Run) -> Found:
-    found, recipe = _read(search.genotype_file), _read(search.recipe_file) or {}
+    found, recipe = _read(search.genotype_path), _read(search.recurrent_recipe_path) or {}
     said = _said_of(search, found)
     runs = {stage: runs_of(search, stage) for stage in STAGES}
     mapping = recipe.get("recipe")
@@ -274,8 +275,9 @@ def _unfinished(search: Search, stage: str, runs: Mapping[str, Run]) -> list[str
     """Candidates that a round left behind have ended."""
     place = "/".join(STAGES[stage])
     if stage == "candidate recipes":
-        ended = not runs or search.chosen
-        return [] if ended else [f"{place}: {len(runs)} candidates, {len(search.rounds)} rounds ended"]
+        ended = not runs or search.selected_candidate
+        candidates, rounds = quantity(len(runs), "candidate"), quantity(len(search.rounds), "round")
+        return [] if ended else [f"{place}: {candidates}, {rounds} ended"]
     return [
         f"{place if name == STAGES[stage][-1] else f'{place}/{name}'}: epoch {len(run.epochs)} of "
         f"{run.config['training']['epochs']}{', its loss no longer a number' if run.diverged else ''}"

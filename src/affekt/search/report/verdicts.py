@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from affekt.plural import quantity
 from affekt.protocols import INDEPENDENT
 from affekt.runs.selection import SELECTION_SUBSET
 from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, NetworkRow
@@ -45,7 +46,7 @@ def _collapse(collapsed: Sequence[Found], searches: int) -> str:
         f"{one.title}: {one.skips} of {len(one.genotype['normal']) if one.genotype else 0}" for one in collapsed
     )
     return (
-        f"COLLAPSE to skip connections in {len(collapsed)} of {searches} searches. Skip "
+        f"COLLAPSE to skip connections in {len(collapsed)} of {quantity(searches, 'search', 'searches')}. Skip "
         f"connections in the normal cell: {kept}. This is a known failure of gradient-based search (Zela et al., ICLR 2020; "
         "Chen et al., ICCV 2019): do not report such a cell as a result."
     )
@@ -84,7 +85,7 @@ def judged(difference: Difference) -> Literal["better", "worse", "open"]:
 def sentence(difference: Difference) -> str:
     """Describe a difference: "The found cell is better than darts-v2: +2.1 points of UA (95 % +0.4 to +3.9; ...)"."""
     seeds = difference.difference.seeds
-    ahead = f"ahead in {sum(one > 0 for one in seeds)} of {len(seeds)} seeds"
+    ahead = f"ahead in {sum(one > 0 for one in seeds)} of {quantity(len(seeds), 'seed')}"
     second = DESCRIPTIONS.get(difference.second, difference.second)
     points = f"{100 * difference.difference.mean:+.1f} points of UA"
     if difference.interval is None:
@@ -103,8 +104,9 @@ def sentence(difference: Difference) -> str:
 
 def _budget(row: NetworkRow, rival: NetworkRow) -> str:
     spent = (
-        f"The search and its training took {row.cost.epochs:.0f} epochs and {duration(row.cost.seconds)}, the random search "
-        f"{rival.cost.epochs:.0f} epochs of {rival.cost.runs:.0f} networks and {duration(rival.cost.seconds)}."
+        f"The search and its training took {quantity(round(row.cost.epochs), 'epoch')} and "
+        f"{duration(row.cost.seconds)}, the random search {quantity(round(rival.cost.epochs), 'epoch')} of "
+        f"{quantity(round(rival.cost.runs), 'network')} and {duration(rival.cost.seconds)}."
     )
     # A cell's search is paid in time, for its network costs many times what a derived one does; a recipe's in epochs.
     what: Literal["seconds", "epochs"] = "seconds" if row.branch == "spectrogram" else "epochs"
