@@ -1,4 +1,5 @@
-"""The registry of models. To add one, write a file beside these and add a line here; the contract tests run on it unchanged.
+"""The registry of models. To add a model, write a file in this package and add a line here; the contract tests
+then cover it without changes.
 
 A preset is named after its model: "tdfnet-small" is `tdfnet` with the settings of its preset "small".
 """

@@ -1,4 +1,5 @@
-"""The interface of every model: a module that turns a batch into logits, names the streams it needs, and explains itself."""
+"""The interface of every model: a torch module that turns a batch into logits, lists the streams it needs, and
+returns its intermediate results on request."""
 
 from __future__ import annotations
 
@@ -41,18 +42,18 @@ class FeatureSpec:
     frame_rate: float | None
     """Frames per second; None for tokens, and for a stream without time."""
     num_states: int = 1
-    """Hidden states of the encoder, concatenated along dim."""
+    """Number of hidden states of the encoder, which are concatenated along dim."""
     has_time: bool = True
 
 
 @dataclass(frozen=True)
 class PaperEncoder:
-    """The encoder that a paper puts before a stream."""
+    """The encoder that computes a stream's features in a paper."""
 
     name: str
     """A key of `affekt.cost.encoders.ENCODERS`."""
     frames: int = 1
-    """Encoder frames that make one frame of the stream."""
+    """Number of encoder frames for each frame of the stream."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class PaperSizes:
 
     num_emotions: int
     frames: Mapping[str, int]
-    """Stream -> frames; 0 for a stream without time."""
+    """Stream -> number of frames; 0 for a stream without time."""
     encoders: Mapping[str, PaperEncoder] = field(default_factory=dict)
     """Stream -> encoder; empty for a model without a paper."""
 
@@ -77,19 +78,20 @@ class EmotionModel(nn.Module):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Preset -> settings: NAME-PRESET in a recipe uses these as defaults."""
     tiny: ClassVar[Mapping[str, Any]]
-    """Settings of a network small enough for tests, which ignores padding and takes up to 61 frames of each stream."""
+    """Settings of a network that is small enough for tests, gives the same logits with any padding, and accepts up to 61
+    frames of each stream."""
     submodules: ClassVar[Mapping[str, str]] = {}
-    """Submodule -> the registered model that it is, for submodules that may take their weights from a finished run."""
+    """Submodule -> its model's name in the registry, for submodules whose weights may come from a finished run."""
     paper: ClassVar[PaperSizes]
     cross_attention: ClassVar[Mapping[str, str]] = {}
-    """Stream -> key in `explain` of the weights with which the stream attends to the other one; rows sum to one."""
+    """Stream -> key of `explain`'s result: the weights with which the stream attends to the other one. Rows sum to one."""
 
     streams: tuple[str, ...]
     """Streams that a batch must have, such as "speech", "text" or "speaker". An instance may need fewer than its class."""
     dims: Mapping[str, int]
-    """Stream -> features of a frame."""
+    """Stream -> number of features of a frame."""
     lengths: Mapping[str, int] = {}
-    """Stream -> the fixed length that it is cut or padded to; streams that are not listed may have any length."""
+    """Stream -> the fixed length to which it is cut or padded; streams that are not listed may have any length."""
     num_emotions: int
 
     @classmethod
@@ -106,8 +108,13 @@ class EmotionModel(nn.Module):
     def for_lengths(cls, config: Any, frames: Mapping[str, int]) -> Any:
         """Return the settings for utterances of these lengths.
 
-        A stream's fixed length is the setting `STREAM_frames`, or `frames` in a model of one stream, which counts frames
-        after averaging over `stride`. Settings that are not numbers ("any") stay.
+        The setting `STREAM_frames` becomes the stream's number of frames. A model of one stream has the setting `frames`
+        instead, which becomes the number of frames after averaging over `stride`. Settings that are not numbers ("any")
+        remain unchanged.
+
+        Args:
+            config: the settings to change.
+            frames: stream -> number of frames.
         """
         streams, stride = cls.streams_of(config), getattr(config, "stride", 1)
         sizes = {f"{stream}_frames": frames.get(stream) for stream in streams}
@@ -126,7 +133,7 @@ class EmotionModel(nn.Module):
         raise NotImplementedError
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Return intermediate results by name; always `embedding`, (batch, width), the utterances' vectors."""
+        """Return intermediate results by name. `embedding`, (batch, width), is always among them: a vector per utterance."""
         raise NotImplementedError
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -140,12 +147,12 @@ class EmotionModel(nn.Module):
     def set_progress(self, progress: float) -> None:
         """Set how much of the training is done, from 0 to 1, for schedules inside the model. Called before every step."""
 
-    def depth(self, parameter: str) -> int | None:  # noqa: ARG002 (only fine-tuned models hold an encoder)
+    def depth(self, parameter: str) -> int | None:  # noqa: ARG002 (only fine-tuned models contain an encoder)
         """Return how many blocks below the last one a pretrained encoder's parameter lies; None for any other parameter."""
         return None
 
-    def paper_flops(self, frames: Mapping[str, int]) -> int | None:  # noqa: ARG002 (most papers give no operations)
-        """Return the operations for these frames by the rule behind the paper's table; None if the paper gives none."""
+    def paper_flops(self, frames: Mapping[str, int]) -> int | None:  # noqa: ARG002 (most papers count no operations)
+        """Return the number of operations for these frames, counted as in the paper's table; None if the paper has none."""
         return None
 
     def inert_parameters(self) -> frozenset[str]:

@@ -14,23 +14,24 @@ from affekt.models.layers.shapes import Frames
 
 
 class StreamInput(nn.Module):
-    """The standardisation of a stream's features, and their projection to a model's width.
+    """The standardization of a stream's features, and their projection to a model's width.
 
-    Nothing is computed if no option is set and the widths are equal: this is how the papers read.
+    If no option is set and the widths are equal, the features remain unchanged, as in the papers.
 
     Args:
-        input_dim: features of a frame.
+        input_dim: number of features of a frame.
         dim: width of the model.
-        num_states: hidden states of the encoder that the features hold, concatenated along dim.
-        mix: "concat": one linear layer takes all states; "learned": it takes their softmax-weighted sum.
+        num_states: number of hidden states of the encoder, which are concatenated along dim.
+        mix: "concat": one linear layer is applied to all states side by side; "learned": it is applied to their sum, weighted
+            by a softmax over learned scores.
         norm: "layer": a LayerNorm over each state; "standard": each feature minus its mean and divided by its standard
-            deviation over the training set, which `set_statistics` stores. Some features of an encoder are many times as
-            large as others. A LayerNorm keeps these ratios, and an optimizer with equal steps for all weights then learns
-            from the few large features only.
+            deviation over the training set, both stored by `set_statistics`. Some features of an encoder are many times as
+            large as others. A LayerNorm preserves these ratios, and an optimizer with equal steps for all weights then
+            learns from the few large features only.
     """
 
     mean: Tensor
-    deviation: Tensor  # standard deviation; the name is part of saved weights
+    deviation: Tensor  # the standard deviation; saved weights have this name
 
     def __init__(
         self, input_dim: int, dim: int, *, num_states: int = 1, mix: str = "concat", norm: str = "none"
@@ -38,8 +39,8 @@ class StreamInput(nn.Module):
         super().__init__()
         state_dim = input_dim // num_states
         width = state_dim if mix == "learned" else input_dim
-        self.num_states, self.standardises = num_states, norm == "standard"
-        if self.standardises:
+        self.num_states, self.standardizes = num_states, norm == "standard"
+        if self.standardizes:
             self.register_buffer("mean", torch.zeros(input_dim))
             self.register_buffer("deviation", torch.ones(input_dim))
         self.norms = nn.ModuleList(nn.LayerNorm(state_dim) for _ in range(num_states)) if norm == "layer" else None
@@ -48,32 +49,32 @@ class StreamInput(nn.Module):
 
     def set_statistics(self, mean: Float[Tensor, " features"], std: Float[Tensor, " features"]) -> None:
         """Store the mean and the standard deviation of every feature; without effect unless norm = "standard"."""
-        if self.standardises:
+        if self.standardizes:
             self.mean.copy_(mean)
             self.deviation.copy_(std.clamp(min=1e-3))
 
-    def standardise(self, x: Float[Tensor, "batch *frames features"]) -> Float[Tensor, "batch *frames features"]:
-        """Return the standardised features; x itself unless norm = "standard"."""
-        return (x - self.mean) / self.deviation if self.standardises else x
+    def standardize(self, x: Float[Tensor, "batch *frames features"]) -> Float[Tensor, "batch *frames features"]:
+        """Return the standardized features; x itself unless norm = "standard"."""
+        return (x - self.mean) / self.deviation if self.standardizes else x
 
     def prepare(self, stream: Stream, *, masked: bool, length: int | None = None) -> Stream:
-        """Return the stream standardised, with zeros in its padding, cut or padded to `length` frames.
+        """Return the stream standardized, with zeros in its padding, cut or padded to `length` frames.
 
-        Padding is set to zero after the standardisation: a zero before it would be far from any frame.
+        Padding is set to zero after the standardization, because standardized zeros may be far from all real frames.
 
         Args:
             stream: a stream that has time.
-            masked: set padding to zero even if nothing is standardised.
-            length: frames of the result; None keeps them.
+            masked: whether to set padding to zero even if nothing is standardized.
+            length: number of frames of the result; None keeps the stream's.
         """
-        values = self.standardise(stream.values)
-        if stream.mask is not None and (masked or self.standardises):
+        values = self.standardize(stream.values)
+        if stream.mask is not None and (masked or self.standardizes):
             values = values.masked_fill(~stream.mask.unsqueeze(2), 0.0)
         stream = replace(stream, values=values)
         return stream if length is None else stream.fitted(length)
 
     def forward(self, x: Float[Tensor, "batch frames features"]) -> Frames:
-        """Project standardised features to the model's width."""
+        """Project standardized features to the model's width."""
         if self.norms is None and self.weights is None:
             return self.projection(x)
         states = list(x.chunk(self.num_states, dim=2))
@@ -86,7 +87,7 @@ class StreamInput(nn.Module):
 
 
 def average_frames(stream: Stream, stride: int) -> Stream:
-    """Return the means of every `stride` frames, and of the fewer that an utterance ends with; padding does not count."""
+    """Average every `stride` consecutive frames. The last average of an utterance may be over fewer; padding is left out."""
     if stride == 1:
         return stream
     x, frames = stream.values, stream.values.shape[1]

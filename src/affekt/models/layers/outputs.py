@@ -10,7 +10,8 @@ from affekt.models.layers.shapes import NEGATIVE, FrameMask, Frames
 
 
 class Pooling(nn.Module):
-    """Pooling over time, (batch, frames, dim) -> (batch, width): `mean`, `max`, or two statistics side by side."""
+    """Pooling over time, (batch, frames, dim) -> (batch, width): the mean, the maximum, or the mean and a second
+    statistic."""
 
     KINDS = ("mean", "max", "mean+max", "mean+std")
 

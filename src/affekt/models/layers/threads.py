@@ -16,13 +16,13 @@ from typing import TypeVar
 import torch
 
 Task = TypeVar("Task")
-_forked = False  # a child process has none of its parent's threads, and OpenMP would wait for them
+_forked = False  # whether this is a forked process: it has none of its parent's threads, and OpenMP would wait for them
 
 
 def run_in_parallel(run: Callable[[Task], object], tasks: Sequence[Task]) -> None:
-    """Call `run` on every task, each on a thread of its own, and raise what any of them raises.
+    """Call `run` on every task, each in its own thread. If a call raises an error, raise it after all calls have ended.
 
-    This is only faster if `run` releases the interpreter's lock while it works, as compiled code can.
+    This is only faster if `run` releases the global interpreter lock, as compiled code can.
     """
     if len(tasks) < 2 or _forked:
         for task in tasks:
@@ -36,7 +36,7 @@ def run_in_parallel(run: Callable[[Task], object], tasks: Sequence[Task]) -> Non
             while waiting:
                 try:
                     task = waiting.pop()
-                except IndexError:  # another thread took the last one
+                except IndexError:  # another thread has taken the last task
                     return
                 run(task)
                 done.append(task)
@@ -46,7 +46,7 @@ def run_in_parallel(run: Callable[[Task], object], tasks: Sequence[Task]) -> Non
     (_openmp() or _run_in_pool)(work, len(tasks))
     if errors:
         raise errors[0]
-    if len(done) < len(tasks):  # a signal arrived outside `work`'s try block: callbacks cannot raise
+    if len(done) < len(tasks):  # a signal arrived outside `work`'s try block, and an error cannot pass through OpenMP
         raise KeyboardInterrupt
 
 
@@ -59,8 +59,8 @@ def _run_in_pool(work: Callable[[], None], threads: int) -> None:
 
 @functools.cache
 def _openmp() -> Callable[[Callable[[], None], int], None] | None:
-    """Return a function that runs work on torch's OpenMP threads, through the entry point that compilers call; None if torch
-    ships another library."""
+    """Return a function that runs work on torch's OpenMP threads, through the function that compiled code calls; None if
+    torch contains another OpenMP library than GNU's."""
     libraries = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
     if not libraries or not torch.backends.openmp.is_available():
         return None

@@ -1,4 +1,4 @@
-"""The Transformer's block, around any attention, and its position encoding."""
+"""The Transformer's block, with any kind of attention, and its position encoding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FeedForward(nn.Sequential):
 class TransformerBlock(nn.Module):
     """Attention and feed-forward, each with residual, dropout and norm; post-norm unless `norm_first`.
 
-    `context` is another sequence that supplies keys and values, if the attention takes one; `mask` is the mask of the keys.
+    `context` is another sequence that supplies keys and values, if the attention accepts one; `mask` is the mask of the keys.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TransformerBlock(nn.Module):
         self.norm_first = norm_first
 
     def attention_input(self, x: Frames) -> Frames:
-        """Return what the attention sees of the block's input."""
+        """Return the input of the attention, given the block's input."""
         return self.norm1(x) if self.norm_first else x
 
     def forward(self, x: Frames, mask: KeyMask | None = None, context: ContextFrames | None = None) -> Frames:

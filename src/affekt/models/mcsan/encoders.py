@@ -1,5 +1,5 @@
 """MCSAN's encoders of speech and text (Sun et al., ICASSP 2021, sections 2.1 and 2.2): bidirectional LSTMs whose directions
-are averaged, each utterance at its own length; for speech two convolutions with pooling come first."""
+are averaged, each utterance at its own length. For speech, two convolutions with pooling precede the LSTM."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from affekt.batch import frame_mask
 from affekt.models.layers import NEGATIVE, Frames
 
-Counts = Int[Tensor, " batch"]  # frames of each utterance, padding not counted
-KERNEL = 3  # frames; convolutions and pooling (section 3.2)
+Counts = Int[Tensor, " batch"]  # number of real frames of each utterance
+KERNEL = 3  # frames of a convolution's kernel and of a pooling window (section 3.2)
 
 
 class SpeechEncoder(nn.Module):
-    """Two times convolution and max-pooling, then a bidirectional LSTM whose directions are averaged (eq. 1-3).
+    """Two convolutions, each followed by max-pooling, then a bidirectional LSTM whose directions are averaged (eq. 1-3).
 
     Args:
-        input_dim: features of a frame.
+        input_dim: number of features of a frame.
         dim: width of the convolutions and of the LSTM.
         padding: zero frames at either end of every convolution, 0 or 1.
         pool_stride: frames from one pooling window to the next.
@@ -35,7 +35,7 @@ class SpeechEncoder(nn.Module):
         self.padding, self.pool_stride, self.activation = padding, pool_stride, activation
 
     def num_output_frames(self, frames: int) -> int:
-        """Return the output frames for this many input frames: at least one."""
+        """Return the number of output frames for this many input frames, at least one."""
         for _ in self.convolutions:
             frames = self._block_frames(frames)
         return frames
@@ -46,29 +46,34 @@ class SpeechEncoder(nn.Module):
         return run_bidirectional_lstm(self.lstm, x, counts), counts
 
     def _block(self, convolution: nn.Module, x: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply a convolution and pooling. Zeros surround each utterance and nothing behind it is pooled, so the rest of the
-        batch has no effect on it."""
+        """Apply a convolution and pooling. Each utterance is surrounded by zeros, and no frame after its end is pooled,
+        so its result does not depend on the rest of the batch."""
         frames = self._block_frames(x.shape[1])
         x = _fill_padding(x, counts, 0.0)
         if self.padding == 0:
-            x = F.pad(x, (0, 0, 0, KERNEL - 1))  # one input frame gives one output frame; the surplus is not pooled
+            x = F.pad(
+                x, (0, 0, 0, KERNEL - 1)
+            )  # gives as many output frames as input frames; those beyond `_convolved` are not pooled
         y = convolution(x.transpose(1, 2)).transpose(1, 2)
         if self.activation:
             y = F.relu(y)
         y = _fill_padding(y, self._convolved(counts).clamp(min=1), NEGATIVE)
-        # A pooling window beyond the end of a short utterance takes the maximum of the existing frames.
+        # In a pooling window that extends beyond the end, the maximum is over the existing frames.
         y = F.pad(y, (0, 0, 0, KERNEL - 1), value=NEGATIVE)
         y = F.max_pool1d(y.transpose(1, 2), KERNEL, self.pool_stride).transpose(1, 2)
         return y[:, :frames], self._block_frames(counts)
 
     def _convolved(self, frames: Any) -> Any:
+        """Return the number of frames after the convolution; for a number or a tensor of numbers."""
         return frames - (KERNEL - 1) + 2 * self.padding
 
     def _block_frames(self, frames: Any) -> Any:
-        """Return the frames after convolution and pooling, at least one; for a number or a tensor of numbers."""
+        """Return the number of frames after convolution and pooling, at least one; for a number or a tensor of numbers."""
         convolved = self._convolved(frames)
-        whole = convolved.clamp(min=KERNEL) if isinstance(frames, Tensor) else torch.sym_max(convolved, KERNEL)
-        return (whole - KERNEL) // self.pool_stride + 1
+        at_least_one_window = (
+            convolved.clamp(min=KERNEL) if isinstance(frames, Tensor) else torch.sym_max(convolved, KERNEL)
+        )
+        return (at_least_one_window - KERNEL) // self.pool_stride + 1
 
 
 class TextEncoder(nn.Module):
@@ -94,6 +99,7 @@ def run_bidirectional_lstm(lstm: nn.LSTM, x: Frames, counts: Counts) -> Float[Te
     if torch.onnx.is_in_onnx_export():
         return _onnx_lstm(lstm, x, counts)
     position = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
+    # Reverse each utterance within its own length; the frames after it stay where they are.
     mirrored = counts.unsqueeze(1) - 1 - position
     source = torch.where(mirrored >= 0, mirrored, position)
     forward = _run_direction(lstm, x, "")
@@ -113,9 +119,9 @@ def _run_direction(lstm: nn.LSTM, x: Tensor, suffix: str) -> Tensor:
 
 
 def _onnx_lstm(lstm: nn.LSTM, x: Tensor, counts: Tensor) -> Tensor:
-    """Compute the same with ONNX's own operator, which takes lengths.
+    """Compute `run_bidirectional_lstm` by ONNX's own operator, which accepts lengths.
 
-    Torch (2.13) exports its LSTM for any length only the first time in a process; later it unrolls it at one length.
+    Torch (2.13) exports an LSTM for any length only the first time in a process; later it unrolls the LSTM at one length.
     """
     weights = []
     for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):

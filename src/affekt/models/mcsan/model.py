@@ -1,6 +1,6 @@
 """MCSAN: the multimodal cross- and self-attention network of Sun et al., "Multimodal Cross- and Self-Attention Network for
 Speech Emotion Recognition", ICASSP 2021. Recurrent networks encode speech and text. In one module each attends to the other,
-in a parallel one each attends to itself; the outputs of both are pooled over time and classified."""
+in a parallel module each attends to itself; the outputs of both modules are pooled over time and classified."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from affekt.models.layers import (
 )
 from affekt.models.mcsan.encoders import KERNEL, Counts, SpeechEncoder, TextEncoder
 
+# Stream -> the setting with its maximum length.
 LIMITS = {"speech": "speech_frames", "text": "text_tokens"}
+# The setting `modules` -> the modules in the order of execution.
 MODULES = {
     "parallel": ("cross", "self"),
     "cross": ("cross",),
@@ -39,7 +41,7 @@ MODULES = {
 
 @dataclass(frozen=True)
 class MCSANConfig:
-    """The settings of MCSAN. Lengths in frames or tokens, widths in features. Defaults without a remark are stated in
+    """The settings of MCSAN. Lengths in frames or tokens, widths in features. Defaults without a remark are from
     section 3.2."""
 
     modalities: Literal["speech+text", "speech", "text"] = "speech+text"
@@ -47,50 +49,54 @@ class MCSANConfig:
     modules: Literal["parallel", "cross", "self", "cross+self", "self+cross"] = "parallel"
     """Table 3: "w/o self" is "cross", "w/o cross" is "self"; in "cross+self" self-attention follows cross-attention."""
     layers: int = 1
-    """N, in each module."""
+    """N: number of layers of each module."""
     speech_dim: int = 40
-    """Features of a frame: MFCC."""
+    """Features of a frame: 40 MFCCs."""
     text_dim: int = 300
-    """Features of a token: GloVe."""
+    """Features of a token: GloVe vectors of 300 numbers."""
     speech_frames: int | Literal["any"] = 1000
     """The maximum; later frames are cut off."""
     text_tokens: int | Literal["any"] = "any"
-    """Likewise. Not in the paper; earlier work on the same data takes 128."""
+    """The maximum; later tokens are cut off. Not in the paper; earlier work on the same data has 128."""
     padded_to: Literal["batch", "maximum"] = "batch"
-    """The batch's longest utterance, or the two lengths above. Not in the paper."""
+    """Length to which utterances are padded: the longest of the batch, or the two maxima above. Not in the paper."""
     masked: bool = True
-    """If true, padding is masked; otherwise it is read as zero frames. Not in the paper."""
+    """If true, padding is masked; otherwise it is treated as zero frames. Not in the paper."""
     input_norm: Literal["none", "speech", "standard"] = "speech"
-    """"We perform z-normalization" of the speech; using the training set's statistics is our reading. "standard": text
-    too."""
+    """Streams that are z-normalized. The paper: "We perform z-normalization" of the speech; that this uses the training set's
+    statistics is our reading. "standard": text too."""
     dim: int = 128
     heads: int = 8
     feedforward: int = 512
-    """Not in the paper: 4 dim as in the cited Transformer, or the "hidden neurons", 128."""
+    """Not in the paper: 512 is 4 dim, as in the cited Transformer; the paper's 128 "hidden neurons" are another reading."""
     hidden: tuple[int, ...] = (128,)
-    """Widths of the hidden layers of the "fully connected network"; () is one linear layer."""
+    """Widths of the hidden layers of the classifier, the paper's "fully connected network"; () is one linear layer."""
     convolution_padding: Literal[0, 1] = 1
-    """Zero frames at either end. Not in the paper."""
+    """Zero frames at either end of a convolution's input. Not in the paper."""
     convolution_activation: Literal["none", "relu"] = "none"
     """The paper defines ConvBlock as MaxPool(Conv1D)."""
     pool_stride: int = 3
-    """Not in the paper; by default usually the kernel."""
+    """Frames from one pooling window to the next. Not in the paper; usually the window's size, 3 frames."""
     positions: Literal["sinusoids", "learned", "none"] = "sinusoids"
-    """As cited. "learned" needs both lengths as numbers."""
+    """Position encoding: sinusoids as in the cited Transformer. "learned" needs a number as the maximum length of each
+    stream."""
     positions_in: Literal["both", "cross"] = "both"
-    """Printed for the cross module only, to which the other is "similar"."""
+    """Modules whose inputs have positions. The paper describes positions for the cross module only, but calls the self module
+    "similar" to it."""
     attention_scale: Literal["head", "dim"] = "head"
-    """Divisor of the scores: sqrt(d / heads) as cited; sqrt(d) as in eq. 9, for one head."""
+    """Divisor of the scores: sqrt(d / heads) as in the cited Transformer; or sqrt(d) as in eq. 9, which is for one head."""
     cross_update: Literal["parallel", "sequential"] = "parallel"
-    """The order of the updates: text attends to speech before or after speech is updated."""
+    """Whether text attends to speech before ("parallel") or after ("sequential") the same layer has updated speech."""
     pooled: Literal["last", "all"] = "last"
-    """Which modules are pooled if one follows the other."""
+    """Modules whose outputs are pooled if one module follows the other. Not in the paper."""
     dropout: float = 0.0
-    """On the blocks' residual branches. The paper gives no dropout, here and below."""
+    """Dropout of the blocks' residual branches. The paper states none of the four dropout probabilities."""
     attention_dropout: float = 0.0
+    """Dropout of the attention weights."""
     encoder_dropout: float = 0.0
     """Dropout of the encoders' inputs and outputs."""
     classifier_dropout: float = 0.0
+    """Dropout of the classifier's input, and between its layers."""
 
     def __post_init__(self) -> None:
         check_sizes(self, may_be_zero={"convolution_padding", "layers"})
@@ -169,7 +175,8 @@ def _build_block(config: MCSANConfig) -> TransformerBlock:
 class MCSAN(EmotionModel):
     """Cross- and self-attention over speech and text.
 
-    Streams: speech, (batch, frames, speech_dim), and text, (batch, tokens, text_dim), or one of them, by `modalities`.
+    Streams: speech, (batch, frames, speech_dim), and text, (batch, tokens, text_dim), or only one of them, depending on
+    `modalities`.
 
     Submodules: `encoders.speech.{convolutions.0,convolutions.1,lstm}`, `encoders.text.lstm` (of every stream in use);
     `attentions.MODULE.N.STREAM.{attention.{query,key,value,output},norm1,feedforward.0,feedforward.2,norm2}`, where MODULE
@@ -184,7 +191,8 @@ class MCSAN(EmotionModel):
     streams: tuple[str, ...] = ("speech", "text")
     paper = PaperSizes(
         num_emotions=7,
-        # The number of tokens is not in the paper; 128 is the limit in the work whose data it uses (its reference 20).
+        # The number of tokens is not in the paper; 128 is the limit in the work whose data it uses (the paper's
+        # reference 20).
         frames={"speech": 1000, "text": 128},
         encoders={"speech": PaperEncoder("mfcc"), "text": PaperEncoder("glove")},
     )
@@ -216,7 +224,7 @@ class MCSAN(EmotionModel):
         "heads": 2,
         "feedforward": 16,
         "hidden": (16,),
-        "pool_stride": 1,  # the default leaves a ninth of the frames: a single one would give attention no choice
+        "pool_stride": 1,  # with the default, 3, short utterances become a single frame, over which attention is constant
     }
     cross_attention: ClassVar[Mapping[str, str]] = {
         "speech": "cross_attention_speech",
@@ -278,16 +286,17 @@ class MCSAN(EmotionModel):
         return self.classifier(self.classifier_dropout(self.embed(batch)))
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
-        """Return the utterances' vectors, as the classifier takes them (eq. 18)."""
+        """Return the utterances' vectors, the input of the classifier (eq. 18)."""
         return torch.cat(list(self._pool(batch).values()), dim=1)
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
         """Return embeddings and attention weights.
 
-        `embedding` (batch, width) is the classifier's input; `embedding_speech` and `embedding_text` are its two streams.
+        `embedding` (batch, width) is the classifier's input; `embedding_speech` and `embedding_text` are
+        its parts from either stream.
         `cross_attention_speech` (batch, layers, heads, speech frames, tokens) has speech as queries and text as keys,
         `cross_attention_text` the reverse; `self_attention_speech` and `self_attention_text` stay within a stream. Rows
-        are queries and sum to one. Speech frames are the encoder's output frames, a ninth of the input's.
+        are queries and sum to one. Speech frames are the encoder's output frames: a ninth of the input frames.
         """
         maps: dict[str, list[Tensor]] = {}
         pooled = self._pool(batch, maps)
@@ -299,7 +308,8 @@ class MCSAN(EmotionModel):
         return explanation | {name: torch.stack(layers, dim=1) for name, layers in maps.items()}
 
     def _pool(self, batch: Batch, maps: dict[str, list[Tensor]] | None = None) -> dict[tuple[str, str], Tensor]:
-        """Return (module, stream) -> (batch, dim), in the order of concatenation; attention maps are stored in `maps`."""
+        """Return (module, stream) -> pooled vectors (batch, dim), in the order of concatenation. Attention weights are
+        appended to the lists in `maps`."""
         states: dict[str, Tensor] = {}
         masks: dict[str, Tensor | None] = {}
         for stream in self.streams:
@@ -321,10 +331,11 @@ class MCSAN(EmotionModel):
         }
 
     def _prepare(self, name: str, batch: Batch) -> tuple[Frames, Counts]:
-        """Return a stream as its encoder takes it: shortened to its limit, standardised, with zeros in the padding."""
+        """Return the input of a stream's encoder: cut to the maximum length, standardized, with zeros in the padding; and the
+        number of frames of each utterance."""
         stream, limit = batch.streams[name], self.limits[name]
         if stream.values.shape[1] == 0:
-            stream = stream.padded(to=1)  # an utterance without any frame or token is read as a single zero frame
+            stream = stream.padded(to=1)  # an utterance without any frame or token becomes a single zero frame
         length = None if limit == "any" else limit
         if length is not None and self.config.padded_to == "batch":
             length = torch.sym_min(stream.values.shape[1], length)

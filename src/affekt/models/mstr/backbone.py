@@ -1,8 +1,8 @@
 """The backbone of MSTR and its baseline (Li et al., Interspeech 2023): speech frames -> attention blocks -> pooling over time
 -> three linear layers. `model.py` and `vanilla.py` supply the attention.
 
-The defaults follow the paper, with a choice where it is silent; every option lists its alternatives. The models we ship set
-`frames="any", masked=True, norm="features"`: any length, and padding changes nothing.
+The defaults follow the paper; where it is silent, an option lists the alternatives. The models that we ship set
+`frames="any", masked=True, norm="features"`: they accept any length, and padding changes nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from affekt.models.layers import (
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
-# For training on two cores within minutes, on a few thousand utterances of any length; padding changes nothing.
+# Trains within minutes on two cores, on a few thousand utterances of any length; padding changes nothing.
 SMALL: Mapping[str, Any] = {
     "frames": "any",
     "masked": True,
@@ -54,54 +54,57 @@ class TransformerConfig:
     """The settings that MSTR and its baseline, the vanilla Transformer, share. Lengths in frames, widths in features."""
 
     frames: int | Literal["any"] = 326
-    """The fixed length: 326 for IEMOCAP, 224 for MELD, 150 for CREMA-D (from Table 2's counts)."""
+    """The fixed length: 326 for IEMOCAP, 224 for MELD, 150 for CREMA-D (from Table 2's operations)."""
     masked: bool = False
-    """If true, padding is masked, so that it changes nothing. The paper has no masks: padding is read as frames."""
+    """If true, padding is masked, so that it changes nothing. The paper has no masks: padding is treated as frames."""
     norm: Literal["map", "features"] = "map"
-    """The axes of a LayerNorm. Table 2's parameter counts only fit norms over the whole (frames, features) map."""
+    """The axes of a LayerNorm: "map" is all frames and features together, "features" each frame by itself. Only "map" fits
+    Table 2's parameter counts."""
     input_dim: int = 1024
-    """Features of a frame: HuBERT large."""
+    """Features of a frame; HuBERT large has 1024."""
     dim: int = 1024
     blocks: int = 4
     heads: int = 16
     feedforward: int = 512
-    """With the classifier's F/2 and F/4 the only power of two that fits Table 2's FLOPs."""
+    """With the classifier's widths F/2 and F/4, the only power of two that fits Table 2's FLOPs."""
     norm_first: bool = False
-    """Pre-norm. The paper: "like the vanilla Transformer", post-norm."""
+    """If true, pre-norm. The paper's blocks are "like the vanilla Transformer", which is post-norm."""
     activation: Literal["relu", "gelu"] = "relu"
     """Activation of the feed-forward layers. Not in the paper; that of the vanilla Transformer."""
     score_width: Literal["head", "model"] = "head"
     """Scores are divided by the root of this width. Eq. 1 has F, for one head; the vanilla Transformer has a head's width."""
     projection_bias: bool = True
-    """Biases of query, key, value and W^O. Eq. 4 and the text have none; nn.Linear has one."""
+    """Whether query, key, value and W^O have biases. Eq. 4 and the text have none; `nn.Linear` has one by default."""
     initialization: Literal["torch", "xavier"] = "torch"
-    """Not in the paper. "xavier": uniform, for the matrices of linear layers and convolutions only."""
+    """Not in the paper. "torch": torch's defaults. "xavier": Xavier's uniform initialization of linear layers and
+    convolutions; norms keep their ones."""
     dropout: float = 0.1
-    """On both residual branches. Not in the paper; the authors' group's default."""
+    """Dropout of both residual branches. Not in the paper; 0.1 is usual in the authors' other code."""
     attention_dropout: float = 0.1
-    """Not in the paper; likewise."""
+    """Dropout of the attention weights. Not in the paper; 0.1 is usual in the authors' other code."""
     classifier_dropout: float = 0.5
-    """Not in the paper; likewise."""
+    """Dropout between the classifier's layers. Not in the paper; 0.5 is usual in the authors' other code."""
     hidden: tuple[int, ...] | None = None
     """Widths of the classifier's hidden layers; None is F/2 and F/4."""
     pooling: Literal["mean", "max", "mean+max", "mean+std"] = "mean"
-    """Over time. Not in the paper; Table 2 excludes flattening."""
+    """Pooling over time. Not in the paper; Table 2 excludes flattening."""
     pool_input: bool = False
-    """If true, the pooled input is appended to the pooled output of the last block. Ours."""
+    """If true, the pooled input is appended to the pooled output of the last block. Our addition."""
     pooled_norm: bool = False
-    """If true, running statistics standardise the pooled vector (a BatchNorm without weights). Ours."""
+    """If true, the pooled vector is standardized by running statistics (a BatchNorm without weights). Our addition."""
     pooled_dropout: float = 0.0
-    """Dropout of the pooled vector. Ours."""
+    """Dropout of the pooled vector. Our addition."""
     positions: Literal["none", "sinusoids"] = "none"
-    """The paper has none: "pooling keeps the timing"; a learned table would show in Table 2."""
+    """Position encoding. The paper has none: "pooling keeps the timing". Learned positions would show in Table 2's parameter
+    counts."""
     input_norm: Literal["none", "layer", "standard"] = "none"
     """Normalization of the features, before the first block; see `StreamInput`."""
     num_states: int = 1
-    """Hidden states of the encoder that the features hold, concatenated."""
+    """Number of hidden states of the encoder, which are concatenated in the features."""
     input_mix: Literal["concat", "learned"] = "concat"
     """How these states are combined; see `StreamInput`."""
     stride: int = 1
-    """Input frames that are averaged into one before anything else; `frames` counts the averages."""
+    """Number of input frames that are averaged into one before anything else; `frames` counts the averages."""
 
     renamed: ClassVar[Mapping[str, str]] = {"input_parts": "num_states", "initialisation": "initialization"}
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"pooling": {"mean+deviation": "mean+std"}}
@@ -118,14 +121,14 @@ class TransformerConfig:
 
 
 class TemporalTransformer(EmotionModel):
-    """MSTR and its baseline without the attention, which a subclass supplies.
+    """The network of MSTR and its baseline, except for the attention, which a subclass supplies.
 
     Submodules, in order of execution: `input` (empty unless an option or unequal widths need it: `norms`, `weights`,
     `projection`); `blocks.N` with `attention.{query,key,value,output}`, `norm1`, `feedforward` (linear layers at 0 and 2),
     `norm2`; `norm`, with norm_first, before the pooling; `classifier` (linear layers at 0, 3, 6).
 
-    The pooled vector is the mean, then the standard deviation (or maximum), of the last block's output; with pool_input
-    the same of the input follows.
+    The pooled vector is the mean, then the standard deviation (or maximum), of the last block's output; with pool_input,
+    the same statistics of the input follow.
     """
 
     streams = ("speech",)
@@ -165,7 +168,7 @@ class TemporalTransformer(EmotionModel):
             )
             for _ in range(config.blocks)
         )
-        # The standardisation of the pooled vector would undo a norm's own weight and bias.
+        # The standardization of the pooled vector would undo a norm's own weight and bias.
         self.norm = (
             nn.LayerNorm(norm_shape, elementwise_affine=not config.pooled_norm) if config.norm_first else nn.Identity()
         )
@@ -208,7 +211,7 @@ class TemporalTransformer(EmotionModel):
         return self.config.blocks * self.attention_flops(length) + weights
 
     def _prepare(self, batch: Batch) -> tuple[Tensor, Frames, FrameMask | None]:
-        """Return the features, the first block's input, and their mask (None if masks are off)."""
+        """Return the features, the first block's input, and the mask of both (None if masks are off)."""
         stream = average_frames(batch.streams["speech"], self.config.stride)
         stream = self.input.prepare(stream, masked=self.config.masked, length=self.lengths.get("speech"))
         x = self.input(stream.values)
@@ -223,7 +226,7 @@ class TemporalTransformer(EmotionModel):
     def inert_parameters(self) -> frozenset[str]:
         inert = set()
         if self.config.pooled_norm and not self.config.norm_first and self.config.norm == "features":
-            # A constant, which the standardisation subtracts.
+            # It adds a constant to the pooled vector, which the standardization subtracts.
             inert.add(f"blocks.{self.config.blocks - 1}.norm2.bias")
         if self.config.input_mix == "learned" and self.config.num_states == 1:
             inert.add("input.weights")  # the softmax of one number
@@ -240,7 +243,7 @@ class TemporalTransformer(EmotionModel):
         self.input.set_statistics(*statistics["speech"])
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
-        """Return the utterances' vectors, as the classifier takes them."""
+        """Return the utterances' vectors, the input of the classifier."""
         features, x, mask = self._prepare(batch)
         for block in self.blocks:
             x = block(x, mask)
@@ -253,7 +256,7 @@ class TemporalTransformer(EmotionModel):
         return self.classifier(self.pooled_dropout(self.embed(batch)))
 
     def attention_maps(self, batch: Batch) -> Float[Tensor, "batch blocks *map"]:
-        """Return what each block's attention explains, stacked behind the batch axis."""
+        """Return each block's `attention.explain`, stacked after the batch axis."""
         _, x, mask = self._prepare(batch)
         maps = []
         for block in self.blocks:

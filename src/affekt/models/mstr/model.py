@@ -22,18 +22,18 @@ class MSTRConfig(TransformerConfig):
     factor: int = 3
     """p: frames of a window, and ratio between scales."""
     scales: int = 4
-    """L."""
+    """L: number of time scales."""
     mask_window_padding: bool = False
-    """If true, a softmax ignores the zero frames that fill the last window. Table 2's operations include them; the text is
-    silent."""
+    """If true, a softmax ignores the zero frames that fill the last window. Table 2's operations include them; the text
+    does not say."""
     scale_operator: Literal["average", "depthwise", "convolution"] = "average"
-    """From one scale to the next. Section 2.1 prefers the average to "the convolution" and does not describe the latter.
-    Ours has kernel and stride p, and separate weights for query, key, value and every step between scales."""
+    """How a scale is computed from the next finer one. Section 2.1 prefers the average to "the convolution", which it does
+    not describe. Ours has kernel and stride p, and separate weights for query, key, value and every step between scales."""
     mixer: Literal["sum", "concat", "attention"] = "sum"
     """How scales are combined. Section 2.3: the sum "performs the best among all the fusion methods we explored"; scale
     attention is named."""
     upsampling: Literal["interpolate", "repeat"] = "interpolate"
-    """"Nearest up-sample" to T frames. "repeat" repeats every frame p^k times, and the last one to the end."""
+    """"Nearest up-sample" to T frames. "repeat" repeats every frame of scale k p^k times, and the last one to the end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,10 +84,10 @@ class MSTR(TemporalTransformer):
 
     def inert_attention(self) -> set[str]:
         config = self.config
-        names = {"score.weight"} if config.mixer == "attention" and not self._reaches(1, frames=1) else set()
-        if self._cancels(0) and config.projection_bias:
+        names = {"score.weight"} if config.mixer == "attention" and not self._can_have(1, scale=1) else set()
+        if self._key_bias_cancels(0) and config.projection_bias:
             names.add("key.bias")
-        if not self._reaches(0, frames=self._frames_for_choice):
+        if not self._can_have(self._min_frames_for_two_keys, scale=0):
             names |= {"query.weight", "key.weight"} | ({"query.bias", "key.bias"} if config.projection_bias else set())
         for step in range(0 if config.scale_operator == "average" else config.scales - 1):
             names |= {f"operators.{step}.{name}" for name in self._inert_operator(step + 1)}
@@ -96,25 +96,25 @@ class MSTR(TemporalTransformer):
     def _inert_operator(self, scale: int) -> set[str]:
         """Return the inert parameters of the operator that leads to this scale."""
         parameters = ("weight", "bias")
-        if not self._reaches(scale, frames=1):
+        if not self._can_have(1, scale):
             return {f"{name}.{kind}" for name in ("query", "key", "value") for kind in parameters}
-        if not self._reaches(scale, frames=self._frames_for_choice):
+        if not self._can_have(self._min_frames_for_two_keys, scale):
             return {f"{name}.{kind}" for name in ("query", "key") for kind in parameters}
-        return {"key.bias"} if self._cancels(scale) else set()
+        return {"key.bias"} if self._key_bias_cancels(scale) else set()
 
     @property
-    def _frames_for_choice(self) -> int:
-        """The frames that a scale needs for its softmax to have two keys; zero frames count as keys unless masked."""
+    def _min_frames_for_two_keys(self) -> int:
+        """The frames that a scale needs for a softmax over two keys or more; zero frames are keys unless masked."""
         return 2 if self.config.mask_window_padding else 1
 
-    def _reaches(self, scale: int, *, frames: int) -> bool:
+    def _can_have(self, frames: int, scale: int) -> bool:
         """Return whether this scale has that many frames in the longest possible utterance."""
         length = self.config.frames
         return scale < self.config.scales and (length == "any" or length // self.config.factor**scale >= frames)
 
-    def _cancels(self, scale: int) -> bool:
-        """Return whether, from this scale on, a bias of the keys is common to all keys of every softmax. The zero frames
-        that fill a window have no bias."""
+    def _key_bias_cancels(self, scale: int) -> bool:
+        """Return whether a bias of the keys at this scale is common to all keys of every softmax, at this and all coarser
+        scales. It is not if a window is filled with zero frames, which have no bias."""
         config = self.config
         if config.mask_window_padding:
             return True

@@ -19,9 +19,12 @@ from affekt.models.tdfnet.config import TDFNetConfig
 class EncoderLayer(nn.Module):
     """Attention and feed-forward, post-norm, with a GELU: Fig. 3, and eq. 7 with a `context`.
 
-    halvings: how often the width was halved before this layer, for `feedforward_scaled`.
-
     Submodules: `attention.{query,key,value,output}`, `norm1`, `feedforward` (linear layers at 0, 2), `norm2`.
+
+    Args:
+        config: the settings of the network.
+        dim: width of the sequence.
+        halvings: number of times that the width was halved before this layer, for `feedforward_scaled`.
     """
 
     def __init__(self, config: TDFNetConfig, dim: int, *, halvings: int = 0) -> None:
@@ -35,7 +38,7 @@ class EncoderLayer(nn.Module):
             self.feedforward = FeedForward(dim, width, activation=nn.GELU)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.literal = config.literal_eq5
+        self.literal_eq5 = config.literal_eq5
 
     def forward(
         self,
@@ -45,11 +48,11 @@ class EncoderLayer(nn.Module):
         maps: list[Tensor] | None = None,
     ) -> Float[Tensor, "batch frames dim"]:
         """Attend from x to `context`, or to x itself; `mask` is the mask of the keys. The attention weights, (batch, heads,
-        frames, keys), are appended to `maps`."""
+        frames, keys), are appended to `maps`, if given."""
         if maps is not None:
             maps.append(self.attention.explain(x, mask, context))
         first = self.norm1(x + self.dropout(self.attention(x, mask, context)))
-        return self.norm2((x if self.literal else first) + self.dropout(self.feedforward(first)))
+        return self.norm2((x if self.literal_eq5 else first) + self.dropout(self.feedforward(first)))
 
 
 class Encoder(nn.ModuleList):
@@ -67,12 +70,13 @@ class Encoder(nn.ModuleList):
 def downsample(
     conv: nn.Conv1d, stride: int, x: Frames, mask: FrameMask | None
 ) -> tuple[Float[Tensor, "batch fewer narrow"], Tensor | None]:
-    """Apply a strided convolution to x; return its output, of at least one frame, and the mask of the output."""
+    """Apply a strided convolution to x. Return its output, which has at least one frame, and the mask of the output."""
     assert isinstance(conv.padding, tuple)
     (size,), (edge,) = conv.kernel_size, conv.padding
-    cleared = x if mask is None else x.masked_fill(~mask.unsqueeze(2), 0.0)
-    # Enough zeros for one window of the shortest utterance; the additional windows of others are cut off or masked.
-    frames = F.pad(cleared.transpose(1, 2), (edge, edge + size - 1))
+    zero_padded = x if mask is None else x.masked_fill(~mask.unsqueeze(2), 0.0)
+    # Enough zeros for one window even of the shortest utterance; longer ones thus get additional windows, which are cut off
+    # or masked.
+    frames = F.pad(zero_padded.transpose(1, 2), (edge, edge + size - 1))
     # The stride depends on the path: a CNN that speech and text share has two strides.
     result = F.conv1d(frames, conv.weight, conv.bias, stride).transpose(1, 2)
     if mask is None:
@@ -82,11 +86,12 @@ def downsample(
 
 
 def run_gru(gru: nn.GRU, x: Frames) -> Float[Tensor, "batch frames states"]:
-    """Return a GRU's states. Padding comes last, and a GRU in one direction has read all frames before it."""
+    """Return a GRU's states. A GRU in one direction needs no mask: padding comes last, after all real frames."""
     if not torch.onnx.is_in_onnx_export():
         states: Tensor = gru(x)[0]
         return states
-    # Written as ONNX's own operator: the exporter unrolls a GRU, and some versions apply the reset gate elsewhere.
+    # Exported as ONNX's own operator: torch's exporter unrolls a GRU over time, and some of its versions apply the reset
+    # gate at another point.
     weights = [_onnx_gate_order(gru, kind) for kind in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
     states = torch.onnx.ops.symbolic(
         "GRU",
@@ -120,11 +125,13 @@ def build_per_path(config: TDFNetConfig, kind: str, make: Callable[[str], nn.Mod
 
 
 def module_for_path(modules: nn.ModuleDict, path: str) -> nn.Module:
+    """Return the module for a path from `build_per_path`'s result."""
     return modules["shared" if "shared" in modules else path]
 
 
 class BlockOutput(NamedTuple):
-    """A sequence after a block's first encoder, after its CNN, and after the whole block; `mask` is of the latter two."""
+    """A sequence after a block's first encoder, after its CNN, and after the whole block; `mask` belongs to the latter
+    two."""
 
     encoded: Tensor
     narrowed: Tensor
@@ -186,7 +193,8 @@ class DeepScaleBlock(nn.Module):
 
 
 class MutualTransformer(nn.Module):
-    """Section III-D without the speaker: speech attends to text, text to speech, and both to each other as one sequence.
+    """The mutual transformer (section III-D): speech attends to text, text to speech, and both to both as one sequence. The
+    speaker vector, which the paper adds here, is appended by `TDFNet`.
 
     Submodules: `speech_from_text` (C_AT: the queries are speech), `text_from_speech` (C_TA), `joint` (C: speech frames, then
     tokens), each with its layers at 0, 1.
@@ -210,7 +218,8 @@ class MutualTransformer(nn.Module):
         text_mask: Bool[Tensor, "batch tokens"] | None,
         maps: Mapping[str, list[Tensor]] | None = None,
     ) -> dict[str, tuple[Tensor, Tensor | None]]:
-        """Return each sequence and its mask by its name in the paper; every layer's attention is appended to `maps[name]`."""
+        """Return each output sequence and its mask by the sequence's name in the paper. The attention weights of every layer
+        are appended to `maps[name]`."""
         attention: Mapping[str, list[Tensor] | None] = maps or dict.fromkeys(self.NAMES)
         speech_state, text_state = speech, text
         for to_text, to_speech in zip(self.speech_from_text, self.text_from_speech, strict=True):
@@ -236,7 +245,8 @@ def join_masks(first: Tensor, second: Tensor, first_mask: Tensor | None, second_
 
 
 class Gate(nn.Module):
-    """alpha of eq. 11: the sigmoid of a linear layer (`score`) over O; one weight per entry of O, per group, or in all."""
+    """The gate alpha of eq. 11, the sigmoid of a linear layer (`score`) of O: one weight for every entry of O ("full"), for
+    every group of O ("parts"), or for all of O ("scalar")."""
 
     def __init__(self, kind: str, widths: tuple[int, ...], *, bias: bool) -> None:
         super().__init__()
@@ -248,7 +258,7 @@ class Gate(nn.Module):
         scores: Tensor = self.score(fused)
         return scores.sigmoid()
 
-    def spread(self, weights: Float[Tensor, "batch weights"]) -> Float[Tensor, "batch width"]:
+    def expand(self, weights: Float[Tensor, "batch weights"]) -> Float[Tensor, "batch width"]:
         """Expand the weights to one for every entry of O."""
         if self.widths is None:
             return weights

@@ -12,57 +12,61 @@ from affekt.models.base import check_sizes
 
 @dataclass(frozen=True)
 class TDFNetConfig:
-    """The settings of TDFNet. The defaults follow the paper, with a choice where it is silent. Lengths in frames, widths in
-    features."""
+    """The settings of TDFNet. The defaults follow the paper; where it is silent, they are the most plausible choice.
+    Lengths are in frames, widths in features."""
 
     speech_frames: int | Literal["any"] = 512
-    """10.24 s of HuBERT."""
+    """The fixed length: 512 of HuBERT's frames are 10.24 s."""
     text_tokens: int | Literal["any"] = 128
     masked: bool = False
-    """If true, padding is masked, so that it changes nothing. The paper has no masks: padding is read as frames."""
+    """If true, padding is masked, so that it changes nothing. The paper has no masks: padding is treated as frames."""
     speech_dim: int = 1024
-    """Features of a frame: HuBERT large. 128 for the log-mel of Table V's "w/o ME", which changes nothing else."""
+    """Features of a frame; HuBERT large has 1024. Table V's "w/o ME" has a log-mel of 128, and differs in nothing else."""
     text_dim: int = 768
-    """Features of a token: BERT base."""
+    """Features of a token; BERT base has 768."""
     speaker_dim: int = 192
-    """ECAPA-TDNN."""
+    """Size of the speaker vector; ECAPA-TDNN's has 192 numbers."""
     dim: int = 768
-    """d: the only width for which U and O have exactly the sizes in the paper."""
+    """d: the only width for which U (eq. 9) and O (eq. 10) have exactly the sizes in the paper."""
     heads: int = 12
     feedforward: int | Literal["square"] = 4096
     """Width of the feed-forward layers. "square": the one matrix W of eq. 5 and 7, with its GELU."""
     feedforward_scaled: bool = False
-    """If true, that width is halved in every block, as the sequence's is. Printed as one number "for each layer"."""
+    """If true, that width is halved in every block, as the width of the sequence is. The paper has one number "for each
+    layer"."""
     layers: int = 2
     """Number of layers of every encoder."""
     blocks: int = 2
-    """N."""
+    """N: number of blocks of the deep-scale transformer."""
     speech_stride: int = 8
-    """Stride of the first block, 512 -> 64 frames; later blocks halve."""
+    """Stride of the first block's CNN, 512 -> 64 frames; later blocks have stride 2."""
     text_stride: int = 2
-    """Stride of the first block, 128 -> 64 tokens."""
+    """Stride of the first block's CNN, 128 -> 64 tokens."""
     path: Literal["both", "audio", "text"] = "both"
-    """Table V's single modalities."""
+    """Which of speech and text the model takes; "audio" and "text" alone are rows of Table V."""
     deep_scale: Literal["full", "first_cnn", "none"] = "full"
-    """The deep-scale transformer (DST); Table V leaves it out. "first_cnn" keeps A' and T', which its first encoder and
-    CNN produce."""
+    """The deep-scale transformer (DST). Table V's "w/o DST" is "none"; "first_cnn" keeps A' and T', which its first encoder
+    and CNN produce."""
     mutual: bool = True
-    """The mutual transformer (MT): C, C_AT, C_TA."""
+    """Whether the model has the mutual transformer (MT), whose outputs are C, C_AT and C_TA."""
     speaker: bool = True
-    """S. In the paper only the mutual transformer uses it, so "w/o MT" drops both."""
+    """Whether the model takes the speaker vector S. In the paper only the mutual transformer uses S, so "w/o MT" drops
+    both."""
     projection: Literal["speech", "both"] = "speech"
-    """Which stream gets a linear layer to the width d; text has that width already."""
+    """Which streams have a linear layer to the width d. BERT's text already has that width."""
     embeddings: Literal["projected", "raw", "encoded"] = "projected"
     """The A and T of eq. 6-8 and 10: the projected features; the raw features (in eq. 10 only, since eq. 8 needs equal
     widths); or the output of the deep-scale transformer's first encoder."""
     primes: Literal["after_cnn", "before_cnn"] = "after_cnn"
-    """Where A' and T' of eq. 10 are taken. With "after_cnn", O has the size in the paper."""
+    """Where in the first block A' and T' of eq. 10 are taken. With "after_cnn", O has the size in the paper."""
     first_encoder: Literal["once", "every_block"] = "once"
-    """Before the CNN. Fig. 2's legend has it in no later block."""
+    """Which blocks have an encoder before the CNN: only the first, or all. In Fig. 2's legend, later blocks have none."""
     kernel: int | Literal["stride"] = "stride"
-    """Kernel size of the CNNs; not in the paper. "stride": no padding. A number must be odd; padding is half of it."""
+    """Kernel size of the CNNs; not in the paper. "stride": equal to the stride, without padding. A number must be odd, with
+    padding of half the kernel."""
     gru_sizes: Literal["halved", "same"] = "halved"
-    """The paper has 768 and 384, but H_2 and D_2 have width 192."""
+    """Sizes of the two GRUs of a block: 768 and 384 in the first; halved in every further block, or the same. The paper only
+    states 768 and 384, but its D_2 and H_2 have width 192, which needs halved sizes."""
     bidirectional: bool = False
     """If true, the GRUs have two directions, each of half the width."""
     shared: tuple[Literal["gru", "cnn", "encoder"], ...] = ("gru",)
@@ -70,26 +74,27 @@ class TDFNetConfig:
     literal_eq5: bool = False
     """If true, the second residual of eq. 5 and 7 is the layer's input, as in the paper, not the first norm's output."""
     mutual_layers: Literal["raw", "updated", "one"] = "raw"
-    """Keys and values of the second mutual layer: the other sequence as it came in, or as its own first layer updated it.
-    "one": one layer for each direction, the other reading of "two mutual transformer layers"."""
+    """Keys and values of the second mutual layer: the other stream's input to the mutual transformer ("raw"), or the output
+    of its first layer ("updated"). "one": there is only one layer for each direction, the other reading of "two mutual
+    transformer layers"."""
     mutual_pooling: Literal["mean+max", "mean"] = "mean+max"
-    """Eq. 9 says average; U has 6d + f entries only with both."""
+    """Pooling of C, C_AT and C_TA. Eq. 9 has the average; U has the paper's 6d + f entries only with the maximum too."""
     gate: Literal["full", "parts", "scalar"] = "full"
-    """One weight for every entry of O, for every group, or for all of O."""
+    """One weight for every entry of O ("full"), for every group of O ("parts"), or for all of O ("scalar")."""
     gate_bias: bool = False
-    """Eq. 11 has none."""
+    """Whether the gate has a bias. Eq. 11 has none."""
     inner_product: bool = False
     """If true, alpha^T O is read as an inner product: one number, from which all logits follow."""
     gelu_logits: bool = True
-    """The GELU around the logits in eq. 11."""
+    """Whether a GELU is applied to the logits, as in eq. 11."""
     positions: Literal["none", "sinusoids"] = "none"
-    """The encoders' features already contain positions."""
+    """Position encoding. None by default, since the features of HuBERT and BERT already contain positions."""
     dropout: float = 0.1
-    """On both residual branches. The paper gives none."""
+    """Dropout of both residual branches. The paper states none."""
     attention_dropout: float = 0.1
-    """The paper gives none."""
+    """Dropout of the attention weights. The paper states none."""
     fused_dropout: float = 0.0
-    """Dropout of the classifier's input. Ours."""
+    """Dropout of the classifier's input. Our addition."""
     input_norm: Literal["none", "standard"] = "none"
     """Normalization of the features, and of the speaker's vector; see `StreamInput`."""
 
@@ -112,7 +117,8 @@ class TDFNetConfig:
     def _check_choices(self) -> None:
         if self.masked and self.bidirectional:
             raise BadConfig(
-                "bidirectional = true makes GRUs read padding before frames, which masked = true excludes: unset one"
+                "bidirectional = true makes GRUs read padding before real frames, which masked = true excludes: "
+                "set one of them to false"
             )
         if self.mutual and self.path != "both":
             raise BadConfig(

@@ -23,10 +23,8 @@ from affekt.models.layers import FrameMask, Frames, Pooling, StreamInput, add_si
 from affekt.models.tdfnet.blocks import DeepScaleBlock, Gate, MutualTransformer
 from affekt.models.tdfnet.config import TDFNetConfig
 
-SYMBOLS = {
-    "speech": ("A", "D"),
-    "text": ("T", "H"),
-}  # the paper's symbols of a path's embedding and of its blocks' outputs
+# Path -> the paper's symbols of its embedding and of its blocks' outputs.
+SYMBOLS = {"speech": ("A", "D"), "text": ("T", "H")}
 
 
 class TDFNet(EmotionModel):
@@ -175,7 +173,7 @@ class TDFNet(EmotionModel):
         return stream.values, x, stream.mask if config.masked else None
 
     def _encode(self, stream: Stream, path: str) -> tuple[dict[str, Tensor], Frames, FrameMask | None]:
-        """Encode one path: return its groups of O, and the mutual transformer's input with its mask."""
+        """Encode one path. Return its groups of O, and the mutual transformer's input with its mask."""
         config, (symbol, deep) = self.config, SYMBOLS[path]
         features, x, mask = self._prepare(stream, path)
         groups: dict[str, Tensor] = {}
@@ -193,7 +191,8 @@ class TDFNet(EmotionModel):
         return groups, embedding, mask
 
     def _pool(self, batch: Batch, maps: Mapping[str, list[Tensor]] | None = None) -> dict[str, Tensor]:
-        """Return the groups of O by name, in no order; the mutual transformer's attention is appended to `maps`."""
+        """Return the groups of O by name, in no particular order; the mutual transformer's attention is appended to
+        `maps`."""
         groups: dict[str, Tensor] = {}
         embeddings, masks = {}, {}
         for path in self.config.paths:
@@ -203,7 +202,7 @@ class TDFNet(EmotionModel):
             sequences = self.mutual(embeddings["speech"], embeddings["text"], masks["speech"], masks["text"], maps)
             groups |= {name: self.mutual_pooling(*sequence) for name, sequence in sequences.items()}
         if self.config.speaker:
-            groups["S"] = self._stream_input("speaker").standardise(batch.streams["speaker"].values)
+            groups["S"] = self._stream_input("speaker").standardize(batch.streams["speaker"].values)
         return groups
 
     def fuse(self, batch: Batch) -> Float[Tensor, "batch width"]:
@@ -212,7 +211,7 @@ class TDFNet(EmotionModel):
         return torch.cat([pooled[name] for name in self.groups], dim=1)
 
     def _apply_gate(self, fused: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
-        return self.gate.spread(self.gate(fused)) * fused
+        return self.gate.expand(self.gate(fused)) * fused
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
         gated = self.dropout(self._apply_gate(self.fuse(batch)))
@@ -223,8 +222,8 @@ class TDFNet(EmotionModel):
         """Return embeddings, the gate and attention weights.
 
         `embedding`: (batch, width), O after the gate, TDFNet's embedding in Figs. 9-11. `speech` and `text`: the
-        concatenated groups of O of one path, the paths' embeddings in the same figures. `gate`: alpha, (batch, width);
-        (batch, groups), in the order of `groups`, with one weight per group; (batch, 1) for a scalar.
+        concatenated groups of O from one path, which are the paths' embeddings in the same figures. `gate`: alpha,
+        (batch, width); (batch, groups), in the order of `groups`, with one weight per group; (batch, 1) for a scalar.
 
         With a mutual transformer also its attention, whose rows sum to one: `attention_speech_to_text` (C_AT), (batch,
         layers, heads, frames, tokens); `attention_text_to_speech` (C_TA), (batch, layers, heads, tokens, frames);
