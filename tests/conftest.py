@@ -1,8 +1,8 @@
 """Fixtures, markers and options of the test suite.
 
-Shapes in signatures are checked while tests run. Tests on real corpora and encoders carry the marker `data`; they find
-their files through AFFEKT_DATA and AFFEKT_MODELS and are skipped without them. Tests that take seconds carry `slow`.
-`make check` runs neither, `make test` runs all.
+While tests run, the shapes of tensors are checked against the signatures. Tests on real corpora and encoders have the marker
+`data`; they find their files through AFFEKT_DATA and AFFEKT_MODELS and are skipped without them. Tests that take seconds
+have the marker `slow`. `make check` runs neither, `make test` runs all.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from affekt.bundle.folder import write_labels
 
-hook = install_import_hook(
+SHAPE_CHECKS = install_import_hook(
     ["affekt.batch", "affekt.models", "affekt.features", "affekt.bundle.pipeline"], "beartype.beartype"
 )
 
@@ -65,7 +65,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @contextlib.contextmanager
 def shapes_unchecked() -> Iterator[None]:
-    """Switch shape checks off while code is traced: a tracer's symbols are neither tensors nor numbers to a type checker."""
+    """Switch shape checks off while code is traced, since a tracer's symbolic sizes would fail them."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         yield
@@ -127,14 +127,14 @@ def write_tiny_bundle(folder: Path, emotions: Sequence[str], source: str = "wave
     folder.mkdir()
     nodes = [
         helper.make_node("Abs", [source], ["absolute"]),
-        helper.make_node("ReduceMean", ["absolute"], ["loudness"], axes=[1], keepdims=1),
-        helper.make_node("ReduceL2", [source], ["energy"], axes=[1], keepdims=1),
+        helper.make_node("ReduceMean", ["absolute"], ["mean_amplitude"], axes=[1], keepdims=1),
+        helper.make_node("ReduceL2", [source], ["norm"], axes=[1], keepdims=1),
         helper.make_node("Slice", [source, "one", "end", "axis"], ["later"]),
         helper.make_node("Slice", [source, "zero", "minus_one", "axis"], ["earlier"]),
         helper.make_node("Sub", ["later", "earlier"], ["steps"]),
-        helper.make_node("Abs", ["steps"], ["strides"]),
-        helper.make_node("ReduceMean", ["strides"], ["liveliness"], axes=[1], keepdims=1),
-        helper.make_node("Concat", ["loudness", "energy", "liveliness"], ["features"], axis=1),
+        helper.make_node("Abs", ["steps"], ["absolute_steps"]),
+        helper.make_node("ReduceMean", ["absolute_steps"], ["mean_step"], axes=[1], keepdims=1),
+        helper.make_node("Concat", ["mean_amplitude", "norm", "mean_step"], ["features"], axis=1),
         helper.make_node("MatMul", ["features", "weights"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]

@@ -15,7 +15,7 @@ class _Collector(logging.Handler):
 
 @contextlib.contextmanager
 def logged():
-    """Yield a list that gets the message of every record, from INFO on."""
+    """Yield a list to which every message of affekt's logger is appended, from level INFO up."""
     logger, collector = logging.getLogger("affekt"), _Collector()
     level = logger.level
     logger.addHandler(collector)

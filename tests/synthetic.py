@@ -1,4 +1,4 @@
-"""Small things that trainings are made of: corpora of tones, a tiny Whisper, a recipe, and a quick export."""
+"""Material for tests of training: small corpora of tones, a tiny Whisper, a recipe, and a fast substitute for the export."""
 
 import numpy as np
 import soundfile
@@ -63,8 +63,8 @@ ACTORS = (1001, 1002, 1003, 1004, 1005, 1010)
 PITCHES = {"ANG": 300, "DIS": 500, "FEA": 900, "HAP": 1500, "NEU": 2500, "SAD": 4000}  # Hz
 
 
-def make_place(root):
-    """A folder to be AFFEKT_DATA and AFFEKT_MODELS: cremad/, tiny-whisper/, and made.toml beside them."""
+def make_data_root(root):
+    """Fill a folder that serves as AFFEKT_DATA and AFFEKT_MODELS: cremad/, tiny-whisper/ and the recipe made.toml."""
     make_cremad(root)
     torch.manual_seed(0)
     config = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=64)
@@ -77,7 +77,7 @@ def environment(root):
 
 
 def make_cremad(root):
-    """CREMA-D's layout with tones for voices: each emotion has its pitch."""
+    """Write a corpus with CREMA-D's layout and tones instead of speech; each emotion has its own pitch."""
     folder = root / "cremad" / "AudioWAV"
     generator = np.random.default_rng(0)
     for actor in ACTORS:
@@ -87,7 +87,7 @@ def make_cremad(root):
 
 
 def make_folder(root, clips, seed=0):
-    """A folder of one's own, from the names of its clips; each emotion (the clip's own folder) has its pitch."""
+    """Write clips of the given names for the corpus `folder`; each emotion (the clip's folder) has its own pitch."""
     generator = np.random.default_rng(seed)
     emotions = sorted({name.split("/")[-2] for name in clips})
     for name in clips:
@@ -96,7 +96,7 @@ def make_folder(root, clips, seed=0):
 
 
 def make_clip(path, pitch, generator):
-    """0.5 to 1.2 s of a tone about that high (Hz), in noise."""
+    """Write 0.5 to 1.2 s of a noisy tone of about this pitch, in Hz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     time = np.arange(int(generator.uniform(0.5, 1.2) * 16_000)) / 16_000
     wave = 0.3 * np.sin(2 * np.pi * pitch * generator.uniform(0.95, 1.05) * time)
@@ -104,7 +104,7 @@ def make_clip(path, pitch, generator):
 
 
 def quick_export(_, path, emotions):
-    """Instead of the export, which takes as long as all else: an ONNX file of the same shape that answers something."""
+    """Write a small ONNX file with the same input and output, instead of the slow export."""
     folder = path.parent / "quick"
     write_tiny_bundle(folder, emotions)
     (folder / "model.onnx").rename(path)

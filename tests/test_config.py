@@ -54,13 +54,13 @@ def test_settings_survive_toml(tmp_path):
         ({"epochs": 1, "kind": "medium"}, "Invalid enum value 'medium'"),
     ],
 )
-def test_what_is_wrong_is_named(data, message):
+def test_an_invalid_key_or_value_is_named_in_the_error(data, message):
     with pytest.raises(BadConfig, match=message):
         decode(Settings, data, "here")
 
 
 @pytest.mark.parametrize(
-    ("data", "place"),
+    ("data", "where"),
     [
         ({"inner": {"speed": 1.0}}, "here, inner"),
         ({"several": [{}, {"speed": 1.0}]}, "here, several, entry 2"),
@@ -69,8 +69,8 @@ def test_what_is_wrong_is_named(data, message):
         (override({}, ["inner.speed=1.0"]), "here, inner"),
     ],
 )
-def test_an_old_key_is_refused_with_its_new_name(data, place):
-    with pytest.raises(BadConfig, match=f"^{place}: 'speed' was renamed to 'rate'$"):
+def test_an_old_key_is_refused_with_its_new_name(data, where):
+    with pytest.raises(BadConfig, match=f"^{where}: 'speed' was renamed to 'rate'$"):
         decode(Settings, {"epochs": 1, **data}, "here")
 
 
@@ -80,7 +80,7 @@ def test_an_old_key_of_a_named_section_is_refused():
         decode_named(registry, {"name": "inner", "speed": 1.0}, "here")
 
 
-def test_assignments_reach_into_sections():
+def test_assignments_set_keys_in_sections():
     data = override({"epochs": 1, "inner": {"rate": 1.0}}, ["epochs=5", "inner.rate=0.25", "kind=long"])
     assert decode(Settings, data, "here") == Settings(5, "long", Inner(0.25))
     with pytest.raises(BadConfig, match="expected key=value"):
@@ -89,7 +89,7 @@ def test_assignments_reach_into_sections():
         override({"name": "made"}, ["name.x=1"])
 
 
-def test_what_is_written_down_is_complete():
+def test_encoded_settings_contain_every_field():
     assert encode(decode(Settings, {"epochs": 1}, "here")) == encode(Settings(1))
     for registry in (models, features):
         for name in registry:
@@ -97,17 +97,17 @@ def test_what_is_written_down_is_complete():
             assert set(encode(decode(kind, {}, "here"))) == {entry.name for entry in fields(kind)}
 
 
-def test_a_named_section_gives_the_class_and_its_settings():
+def test_a_named_section_is_decoded_to_the_class_and_its_settings():
     kind, config = decode_named(models, {"name": "mstr", "factor": 2}, "here")
     assert kind.__name__ == "MSTR"
     assert config.factor == 2
     with pytest.raises(BadConfig, match=r"no model 'mstrr'; did you mean 'mstr'\?"):
         decode_named(models, {"name": "mstrr"}, "here")
-    with pytest.raises(BadConfig, match="needs name, the model's"):
+    with pytest.raises(BadConfig, match="needs the key 'name', the name of a model"):
         decode_named(models, {}, "here")
 
 
-def test_a_broken_file_is_named(tmp_path):
+def test_an_error_names_the_missing_or_invalid_file(tmp_path):
     with pytest.raises(BadConfig, match=r"nothing\.toml does not exist"):
         read_toml(tmp_path / "nothing.toml")
     (tmp_path / "broken.toml").write_text("a = = 2")
@@ -115,7 +115,7 @@ def test_a_broken_file_is_named(tmp_path):
         read_toml(tmp_path / "broken.toml")
 
 
-def test_a_registry_imports_what_is_asked_for_and_helps_with_names():
+def test_a_registry_imports_an_entry_or_suggests_a_known_name():
     registry = Registry("thing", {"path": "pathlib:Path"})
     assert registry["path"].__name__ == "Path"
     assert list(registry) == ["path"]
@@ -123,20 +123,22 @@ def test_a_registry_imports_what_is_asked_for_and_helps_with_names():
         registry["pth"]
 
 
-def test_a_missing_extra_names_its_cure():
+def test_the_error_for_a_missing_extra_states_the_install_command():
     with pytest.raises(MissingExtra, match=r"tea needs kettle_xyz: pip install 'affekt\[train\]'"):
         need("kettle_xyz", extra="train", purpose="tea")
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_every_shipped_recipe_is_sound(name):
-    """The recipe says what its file says, its parts are in the registries, and an override changes one setting only."""
-    recipe, text = load_recipe(name), read_toml(RECIPES / f"{name}.toml")
+def test_every_shipped_recipe_resolves_to_the_settings_of_its_file(name):
+    """The recipe has the values of its file, its names are in the registries, and an override changes one setting only."""
+    recipe, content = load_recipe(name), read_toml(RECIPES / f"{name}.toml")
     assert recipe.name == name
-    assert [source.name for source in recipe.sources] == [str(corpus).partition(":")[0] for corpus in text["corpora"]]
+    assert [source.name for source in recipe.sources] == [
+        str(corpus).partition(":")[0] for corpus in content["corpora"]
+    ]
     assert {source.name for source in recipe.sources} <= set(corpora)
-    assert recipe.training.epochs == text["training"]["epochs"]
-    _, settings = decode_named(protocols, text["protocol"], name)
+    assert recipe.training.epochs == content["training"]["epochs"]
+    _, settings = decode_named(protocols, content["protocol"], name)
     assert resolve(recipe).protocol == settings
     unchanged, changed = resolve(recipe).config(), resolve(load_recipe(name, ["training.epochs=77"])).config()
     assert (unchanged["training"].pop("epochs"), changed["training"].pop("epochs")) == (recipe.training.epochs, 77)
@@ -150,7 +152,7 @@ def test_a_recipe_with_an_unknown_name_is_refused():
         resolve(load_recipe("default", ["training.strategy.learning_rat=1.0"]))
 
 
-def test_a_wrong_word_is_answered_with_the_right_ones():
+def test_the_error_for_an_invalid_choice_lists_the_valid_ones():
     with pytest.raises(
         BadConfig, match=r"Invalid enum value 'mean' - at `\$.mixer`: expected 'sum', 'concat', 'attention'"
     ):
@@ -167,6 +169,6 @@ def test_a_wrong_word_is_answered_with_the_right_ones():
         ("emotionnas-recurrent", {"hidden": 0}, "hidden = 0: expected 1 or more"),
     ],
 )
-def test_sizes_that_no_network_can_have_are_refused(name, settings, message):
+def test_impossible_sizes_are_refused(name, settings, message):
     with pytest.raises(BadConfig, match=re.escape(message)):
         decode_named(models, {"name": name, **settings}, "model")

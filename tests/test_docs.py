@@ -1,4 +1,4 @@
-"""A documented example that was not executed is a bug."""
+"""The examples in the documentation run, its links exist, and its error codes are those of the code."""
 
 import re
 import shlex
@@ -43,13 +43,13 @@ def test_shell_examples_run(code, tmp_path):
         assert result.returncode == 0, result.stderr
 
 
-def test_the_codes_of_errors_are_documented_as_they_are():
+def test_every_error_code_is_documented_with_its_meaning():
     design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     for code, meaning in CODES.items():
         assert f"| `{code}` | {meaning} |" in design
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
-def test_links_lead_somewhere(path):
+def test_links_to_files_exist(path):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
         assert "://" in target or (path.parent / target).exists(), target

@@ -35,7 +35,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
     assert names(tmp_path) == ["result.txt"]
 
 
-def test_a_failure_leaves_the_old_file_alone(tmp_path):
+def test_a_failure_leaves_the_old_file_unchanged(tmp_path):
     path = tmp_path / "result.txt"
     path.write_text("old")
     with pytest.raises(RuntimeError, match="stop"):
@@ -44,13 +44,13 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path):
     assert names(tmp_path) == ["result.txt"]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_two_writers_of_the_same_file_do_not_interfere(tmp_path):
     path = tmp_path / "result.txt"
     with atomic_write(path) as first, atomic_write(path) as second:
         assert first != second
         first.write_text("first")
         second.write_text("second")
-    assert path.read_text() == "first"  # the outer one is the last to finish
+    assert path.read_text() == "first"  # the outer context is the last to finish
     assert names(tmp_path) == ["result.txt"]
 
 

@@ -1,4 +1,4 @@
-"""Properties that hold for all inputs, with inputs that hypothesis draws."""
+"""Properties that must be true for all inputs; hypothesis generates the inputs."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ def test_an_override_sets_its_key_and_nothing_else(data, path, value):
     before = deepcopy(data)
     try:
         result = override(data, [assignment(path, value)])
-    except BadConfig:  # a value stands where the path needs a section
+    except BadConfig:  # the path needs a section, but there is a value
         parents = [path[:depth] for depth in range(1, len(path))]
         assert any(not isinstance(lookup_or_section(before, parent), dict) for parent in parents)
         return
@@ -83,7 +83,7 @@ def removed(data, path):
 
 
 def without_empty(data):
-    """Return the data without sections that hold nothing, which an override may have made."""
+    """Return the data without empty sections, which an override may have added."""
     if not isinstance(data, dict):
         return data
     inner = {name: without_empty(value) for name, value in data.items()}
@@ -100,7 +100,7 @@ def test_the_last_override_of_a_key_wins(data, path, first, second):
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=12))
-def test_a_value_is_toml_or_a_plain_word(text):
+def test_a_value_is_toml_or_a_plain_string(text):
     try:
         expected = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
@@ -152,7 +152,7 @@ def write_parquet(path, rows):
 )
 @settings(max_examples=30)
 @given(rows=ROWS)
-def test_every_kind_of_table_is_read_as_it_was_written(suffix, write, rows):
+def test_every_table_format_is_read_as_it_was_written(suffix, write, rows):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"calls{suffix}"
         write(
@@ -193,7 +193,7 @@ SPEAKER_INDEPENDENT = {"speaker-folds", "leave-one-speaker-out", "leave-one-sess
 
 @st.composite
 def corpora_of_utterances(draw):
-    """Six to nine speakers in three sessions, each with several utterances of drawn emotions."""
+    """Draw six to nine speakers in three sessions, each with several utterances of random emotions."""
     utterances = []
     for speaker in range(draw(st.integers(6, 9))):
         emotions = draw(st.lists(st.sampled_from(["angry", "happy", "sad"]), min_size=3, max_size=7))
@@ -207,7 +207,7 @@ def corpora_of_utterances(draw):
 @pytest.mark.parametrize("name", SETTINGS)
 @settings(max_examples=20)
 @given(utterances=corpora_of_utterances(), seed=st.integers(0, 2**31), data=st.data())
-def test_a_split_is_a_partition_that_ignores_the_order(name, utterances, seed, data):
+def test_a_split_is_a_partition_and_does_not_depend_on_the_order(name, utterances, seed, data):
     protocol = protocols[name](**SETTINGS[name])
     splits = protocol.folds(utterances, seed)
     speakers = {key(utterance): utterance.speaker_key for utterance in utterances}
@@ -215,8 +215,8 @@ def test_a_split_is_a_partition_that_ignores_the_order(name, utterances, seed, d
         ids = Counter(id for subset in split.subsets.values() for id in subset)
         assert ids == Counter(speakers.keys())
         assert all(split.subsets.values())
-        people = [{speakers[id] for id in ids} for ids in split.subsets.values()]
-        disjoint = sum(map(len, people)) == len(set().union(*people))
+        speakers_of_subsets = [{speakers[id] for id in ids} for ids in split.subsets.values()]
+        disjoint = sum(map(len, speakers_of_subsets)) == len(set().union(*speakers_of_subsets))
         assert split.speaker_independent == disjoint
         if name in SPEAKER_INDEPENDENT:
             train_and_validation = set().union(*(ids for subset, ids in split.subsets.items() if subset != "test"))
@@ -232,12 +232,12 @@ BLOCKS = st.lists(st.integers(0, 3 * WINDOW), max_size=8)
 
 
 @given(BLOCKS)
-def test_windows_cover_the_recording_in_lengths_within_bounds(sizes):
+def test_windows_cover_the_recording_and_their_lengths_are_within_bounds(sizes):
     total = sum(sizes)
     waveform = np.arange(total, dtype=np.float32)
-    cut = list(windows(np.split(waveform, np.cumsum(sizes)[:-1]) if sizes else []))
-    np.testing.assert_array_equal(np.concatenate(cut), waveform)
-    lengths = [window.size for window in cut]
+    result = list(windows(np.split(waveform, np.cumsum(sizes)[:-1]) if sizes else []))
+    np.testing.assert_array_equal(np.concatenate(result), waveform)
+    lengths = [window.size for window in result]
     if total <= LONGEST:
         assert lengths == [total]
     else:

@@ -1,4 +1,4 @@
-"""The bundle that ships with affekt: its promises, held against the file itself."""
+"""The bundle that ships with affekt: its size, its outputs, its split, and the statements of its card."""
 
 import json
 
@@ -32,7 +32,7 @@ def pair(bundle):
         yield rebuild(bundle), Recognizer.load()
 
 
-def test_it_is_there_and_small(bundle):
+def test_the_bundle_exists_and_is_small(bundle):
     assert DEFAULT in shipped()
     assert bundle.emotions == ("angry", "disgust", "fear", "happy", "neutral", "sad")
     assert bundle.onnx.stat().st_size <= 25_000_000
@@ -51,35 +51,35 @@ def test_a_batch_equals_one_by_one_in_the_onnx_file(pair):
     session = pair[1]._graph._session
     speech = np.stack([load(SAMPLES[0])[:20_000], load(SAMPLES[1])[:20_000]])
     (together,) = session.run(["probabilities"], {"waveform": speech})
-    for row, one in zip(together, speech, strict=True):
-        np.testing.assert_allclose(pair[1].infer(one), row, atol=1e-5)
+    for row, waveform in zip(together, speech, strict=True):
+        np.testing.assert_allclose(pair[1].infer(waveform), row, atol=1e-5)
 
 
-def test_the_recordings_gain_changes_nothing(pair):
+def test_the_gain_of_a_recording_does_not_change_the_probabilities(pair):
     speech = load(SAMPLES[0])
-    usual = pair[1].infer(speech)
+    expected = pair[1].infer(speech)
     for gain in (1e-3, 0.1, 10.0):
-        np.testing.assert_allclose(pair[1].infer((speech * gain).astype(np.float32)), usual, atol=2e-3)
+        np.testing.assert_allclose(pair[1].infer((speech * gain).astype(np.float32)), expected, atol=2e-3)
 
 
-def test_the_recipe_holds_out_whom_it_must(bundle):
+def test_the_recipe_holds_out_the_test_speakers(bundle):
     recipe = load_recipe("default")
     assert set(recipe.protocol["test"]) == HELD_OUT == set(bundle.config["recipe"]["protocol"]["test"])
     assert recipe.selection == "last"
 
 
-def test_the_encoder_is_whispers_untouched(bundle, whisper):
+def test_the_encoder_has_whispers_weights(bundle, whisper):
     from safetensors.torch import load_file
 
-    theirs = load_file(whisper / "model.safetensors")
-    ours = {
+    whisper_weights = load_file(whisper / "model.safetensors")
+    bundle_weights = {
         name.removeprefix("encoder."): tensor for name, tensor in load_file(bundle.file("model.safetensors")).items()
     }
     for name in ("conv1.weight", "layers.0.fc1.weight", "layers.2.self_attn.q_proj.weight"):
-        assert torch.equal(ours[name], theirs[name].half()), name
+        assert torch.equal(bundle_weights[name], whisper_weights[name].half()), name
 
 
-def test_the_card_is_generated_and_says_what_must_be_said(bundle):
+def test_the_card_is_generated_and_states_limits_and_licenses(bundle):
     text = bundle.file("README.md").read_text(encoding="utf-8")
     assert text == card(bundle)
     assert bundle.results["model"] == bundle.id
@@ -95,8 +95,8 @@ def test_the_card_is_generated_and_says_what_must_be_said(bundle):
     assert "OpenAI" in bundle.file("LICENSE.whisper").read_text(encoding="utf-8")
 
 
-def test_the_readme_quotes_the_card(bundle):
-    """Each row of the README's table has the numbers of the bundle's results, every one in its column."""
+def test_the_readme_has_the_scores_of_the_bundle(bundle):
+    """Each row of the README's table has the numbers of the bundle's results in the right columns."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     lines = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("| ")]
     header = next(number for number, cells in enumerate(lines) if cells[-3:] == ["UA", "WA", "ECE"])
@@ -115,26 +115,26 @@ def test_the_readme_quotes_the_card(bundle):
     assert rows == expected
 
 
-def test_the_split_is_that_of_the_people_held_out(bundle, cremad, emodb):
+def test_the_test_subset_has_exactly_the_held_out_speakers(bundle, cremad, emodb):
     from affekt.corpora import corpora
 
-    known = set(bundle.emotions)
-    read = [*corpora["cremad"].read(cremad), *corpora["emodb"].read(emodb)]
-    utterances = [u for u in read if u.emotion in known]
+    emotions = set(bundle.emotions)
+    all_utterances = [*corpora["cremad"].read(cremad), *corpora["emodb"].read(emodb)]
+    utterances = [u for u in all_utterances if u.emotion in emotions]
     (split,) = HeldOutPeople(tuple(HELD_OUT)).folds(utterances)
     assert split.hash == bundle.config["protocol"]["hash"] == Split.load(bundle.file("split.json")).hash
-    people = {key(u): u.speaker_key for u in utterances}
-    assert {people[id] for id in split.subsets["test"]} == HELD_OUT
-    assert not {people[id] for id in split.subsets["train"]} & HELD_OUT
+    speakers = {key(u): u.speaker_key for u in utterances}
+    assert {speakers[id] for id in split.subsets["test"]} == HELD_OUT
+    assert not {speakers[id] for id in split.subsets["train"]} & HELD_OUT
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["cremad", "emodb"])
-def test_the_cards_figures_come_out_of_the_bundle(bundle, name, request):
+def test_evaluating_the_bundle_reproduces_the_scores_of_its_card(bundle, name, request):
     root = request.getfixturevalue(name)
     scores = json.loads(json.dumps(evaluate(DEFAULT, Source(name, str(root))).to_json()))
     stated = bundle.results["scores"][name]["model"]
     assert scores["utterances"] == stated["utterances"]
-    # Another processor may round otherwise, and an utterance on the edge fall to the other side.
+    # On another processor, rounding may change the prediction for an utterance whose probabilities are nearly equal.
     for metric in ("UA", "WA", "WF1"):
         assert scores[metric]["value"] == pytest.approx(stated[metric]["value"], abs=0.005)

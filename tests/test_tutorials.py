@@ -22,12 +22,12 @@ from tests.synthetic import make_clip, make_folder, quick_export
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 FILE = re.compile(r'```toml title="(?P<name>.+?)"\n(?P<content>.*?)```', re.DOTALL)
 COMMANDS = re.compile(r"```sh\n(.*?)```", re.DOTALL)
-# What makes a tutorial's trainings small enough for a test.
+# Replacements that make the training runs of a tutorial small enough for a test.
 SMALLER = ((r"epochs = \d+", "epochs = 1"), (r"\brepeats = \d+", "repeats = 1"), (r" --workers \d+", ""))
 
 
 def make_emodb(root):
-    """EmoDB's layout with tones for voices: ten speakers, a pitch for each emotion."""
+    """Write a corpus with EmoDB's layout and tones instead of speech: ten speakers, a pitch for each emotion."""
     generator = np.random.default_rng(0)
     for speaker in ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16"):
         for index, letter in enumerate("WLEAFTN"):
@@ -36,10 +36,13 @@ def make_emodb(root):
 
 @pytest.fixture
 def working_folder(tmp_path, monkeypatch):
-    """A folder with samples/ and calls/, where commands run; AFFEKT_DATA holds emodb/."""
+    """A folder with samples/ and calls/, where commands run; AFFEKT_DATA contains emodb/."""
     make_emodb(tmp_path / "data" / "emodb")
     clips = [
-        f"{who}/{emotion}/{n}.wav" for who in ("anna", "ben", "eve") for emotion in ("anger", "boredom") for n in (1, 2)
+        f"{speaker}/{emotion}/{number}.wav"
+        for speaker in ("anna", "ben", "eve")
+        for emotion in ("anger", "boredom")
+        for number in (1, 2)
     ]
     make_folder(tmp_path / "calls", clips)
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
@@ -80,7 +83,7 @@ def clips(emodb, tmp_path):
     return Source("folder", str(tmp_path / "clips"))
 
 
-def test_a_new_emotion_is_learnt_from_a_few_clips(clips, tmp_path, monkeypatch):
+def test_a_new_emotion_is_learned_from_a_few_clips(clips, tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
     settings = ["training.threads=1", "training.epochs=6"]

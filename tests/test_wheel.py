@@ -17,7 +17,7 @@ OFFLINE = ("No matching distribution", "Could not find a version", "Connection",
 
 
 def pip(python, *arguments, cwd):
-    """Run pip; skip the test where it cannot reach an index, fail on anything else."""
+    """Run pip. Skip the test if pip cannot reach a package index; fail on any other error."""
     command = [python, "-m", "pip", *arguments, "--disable-pip-version-check", "--quiet"]
     run = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if run.returncode and any(message in run.stderr for message in OFFLINE):
@@ -27,7 +27,7 @@ def pip(python, *arguments, cwd):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built from a copy of the sources, so that nothing is left among them."""
+    """The wheel. It is built from a copy of the sources, so that no build files are left in the repository."""
     folder = tmp_path_factory.mktemp("wheel")
     sources = folder / "sources"
     shutil.copytree(ROOT / "src", sources / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

@@ -29,7 +29,7 @@ class Stream:
     """(batch, frames), True for frames and False for the padding after them. None if there is no padding, and always for a
     stream without time."""
     frame_rate: float | None = None
-    """Frames per second; None if frames are not evenly spaced in time (words), or there is no time."""
+    """Frames per second; None if frames are not evenly spaced in time (tokens of a text), or the stream has no time."""
     word_index: Int[Tensor, "batch frames"] | None = None
     """(batch, frames), for a stream of tokens: the index of the word of each token, -1 for none."""
 
@@ -41,9 +41,8 @@ class Stream:
         """Return the number of frames of each utterance, without padding. The stream must have time."""
         if self.mask is not None:
             return self.mask.sum(dim=1)
-        return torch.full(
-            self.values.shape[:1], self.values.shape[1], device=self.values.device
-        )  # len() would fix the size of a graph
+        # Not len(self.values): it would be a constant in an exported graph.
+        return torch.full(self.values.shape[:1], self.values.shape[1], device=self.values.device)
 
     def padded(self, to: int) -> Stream:
         """Return the stream padded (values 0, mask False) to at least `to` frames."""
@@ -63,7 +62,10 @@ class Stream:
         )
 
     def fitted(self, to: int) -> Stream:
-        """Return the stream cut or padded to exactly `to` frames, with the same operations for any length."""
+        """Return the stream cut or padded to exactly `to` frames.
+
+        The operations do not depend on the length, so they can be exported with a dynamic number of frames.
+        """
         longer = self.padded(self.values.shape[1] + to) if self.has_time else self
         return longer.trimmed(to)
 
@@ -79,7 +81,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances side by side."""
+    """A batch of utterances."""
 
     streams: Mapping[str, Stream]
     """Inputs by role."""

@@ -56,7 +56,8 @@ def encode(settings: Any) -> dict[str, Any]:
 def decode(kind: type[Settings], data: Mapping[str, Any], where: str) -> Settings:
     """Build a dataclass from a mapping.
 
-    A dataclass may declare `renamed: ClassVar[Mapping[str, str]]`, its former keys and their present names.
+    A dataclass may declare `renamed: ClassVar[Mapping[str, str]]`, its former keys and their present names, and
+    `renamed_values`, the same for the values of each key. A former name is an error that states the present one.
 
     Args:
         kind: The dataclass.
@@ -145,23 +146,23 @@ def decode_named(registry: Registry, section: Mapping[str, Any], where: str) -> 
     """Return the class and the settings of a section `{name = "mstr", ...}`.
 
     The name may include a preset ("tdfnet-small"), whose settings the other keys override. The settings are an instance of
-    the class's `Config`, or of the class itself if it is only settings (a protocol).
+    the class's `Config`, or of the class itself if it has none (a protocol is a dataclass of its own settings).
 
     Raises:
         BadConfig: The name or a key is unknown, or a value is invalid.
     """
     if not isinstance(section.get("name"), str):
-        raise BadConfig(f"{where}: needs name, the {registry.kind}'s (known: {', '.join(registry)})")
+        raise BadConfig(f"{where}: needs the key 'name', the name of a {registry.kind} (known: {', '.join(registry)})")
     try:
-        thing, preset = registry.resolve(section["name"])
+        entry, preset = registry.resolve(section["name"])
     except UnknownName as error:
         raise BadConfig(f"{where}: {error}") from error
     settings = {**preset, **{key: value for key, value in section.items() if key != "name"}}
-    return thing, decode(getattr(thing, "Config", thing), settings, where)
+    return entry, decode(getattr(entry, "Config", entry), settings, where)
 
 
 def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Return the data with `a.b=value` assignments applied; a value is TOML, or else a plain string."""
+    """Return the data with `a.b=value` assignments applied; a value that is not TOML is a plain string."""
     result = dict(data)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")

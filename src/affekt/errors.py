@@ -1,8 +1,8 @@
-"""All errors that affekt raises deliberately. Each message names the value, what was expected and what to do."""
+"""All errors that affekt raises deliberately. A message states what is wrong, what was expected and what to do."""
 
 
 class AffektError(Exception):
-    """The base class of all errors of affekt. `code` is short and stable, for rows, logs and programs."""
+    """The base class of all errors of affekt. `code` is a short identifier that does not change between versions."""
 
     code = "error"
 
@@ -25,7 +25,7 @@ class BadConfig(AffektError, ValueError):
 
 
 class Diverged(BadConfig):
-    """A training whose loss is not finite."""
+    """A training run whose loss is not finite."""
 
     code = "diverged"
 

@@ -15,7 +15,7 @@ def need(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # An installed module that lacks a dependency of its own is a different fault: raise it unchanged.
+        # The module is installed, but one of its dependencies is not: raise the error unchanged.
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
         raise MissingExtra(f"{purpose} needs {module.split('.')[0]}: pip install 'affekt[{extra}]'") from error

@@ -1,4 +1,4 @@
-"""Write files and folders atomically: under their final name they are complete, or absent."""
+"""Write files and folders atomically: a path is either complete or does not exist."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def _temporary_path(path: Path) -> Path:
-    """Return a hidden name in the same folder, of this process; the random part tells threads and machines apart."""
+    """Return a new hidden path in the same folder. Its random part also separates threads, and machines on a network disk."""
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")

@@ -24,9 +24,9 @@ EMOTIONS = (
     "other",
     "unknown",
 )
-"""Every emotion that readers of published corpora may return, so that no two readers name one emotion differently."""
+"""Every emotion that readers of published corpora may return, so that all readers use the same name for an emotion."""
 
-EVERYDAY = {
+SYNONYMS = {
     "anger": "angry",
     "boredom": "bored",
     "calmness": "calm",
@@ -42,13 +42,13 @@ EVERYDAY = {
     "sadness": "sad",
     "surprised": "surprise",
 }
-"""Common synonyms, in lower case."""
+"""Common synonym, in lower case -> canonical name."""
 
 
-def canonical(label: str) -> str:
-    """Return the canonical name of an emotion or a common synonym; any other label is returned as it is."""
+def canonical_emotion(label: str) -> str:
+    """Return the canonical name of an emotion or a common synonym; any other label is returned unchanged."""
     plain = label.strip().lower()
-    return plain if plain in EMOTIONS else EVERYDAY.get(plain, label.strip())
+    return plain if plain in EMOTIONS else SYNONYMS.get(plain, label.strip())
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class LabelSet:
     merge: Mapping[str, str] = field(default_factory=dict)
     """Emotion of a corpus -> emotion of the set, for emotions that are merged ("excited" into "happy")."""
     dialogues: str = ""
-    """Only utterances whose dialogue's name contains this ("impro") belong to the set; "" for all."""
+    """Only utterances whose dialogue's name contains this text ("impro") belong to the set; "" for all."""
 
     def __post_init__(self) -> None:
         if len(set(self.emotions)) != len(self.emotions) or not self.emotions:
@@ -79,7 +79,7 @@ class LabelSet:
         return len(self.emotions)
 
     def index(self, emotion: str) -> int | None:
-        """Return the index of the emotion's logit; None if it is not in this set."""
+        """Return the index of the emotion's logit; None if the emotion is not in this set."""
         emotion = self.merge.get(emotion, emotion)
         return self.emotions.index(emotion) if emotion in self.emotions else None
 
@@ -89,7 +89,7 @@ class LabelSet:
 
     @classmethod
     def all_of(cls, utterances: Iterable[Utterance], name: str = "own") -> LabelSet:
-        """Return the label set of all emotions of some utterances, sorted; used for the user's own data."""
+        """Return the label set of all emotions of some utterances, sorted; this is the label set of a user's own data."""
         return cls(name, tuple(sorted({utterance.emotion for utterance in utterances})))
 
 

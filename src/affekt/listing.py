@@ -1,4 +1,4 @@
-"""The names that the registries know, without importing what they stand for."""
+"""Lists of the names in the registries. The entries themselves are not imported."""
 
 from __future__ import annotations
 

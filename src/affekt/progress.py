@@ -1,4 +1,4 @@
-"""The callback that long work reports its progress to."""
+"""The type of the callback to which long-running functions report their progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registries: readable tables of name -> "module:attribute". Nothing is imported before it is looked up."""
+"""Registries: readable tables of name -> "module:attribute". A module is imported when its entry is first looked up."""
 
 import difflib
 import importlib
@@ -39,18 +39,21 @@ class Registry:
         return getattr(importlib.import_module(module), attribute)
 
     def resolve(self, name: str) -> tuple[Any, Mapping[str, Any]]:
-        """Return the entry of a name or of NAME-PRESET, with the settings of the preset from the entry's `presets`."""
+        """Return the entry of NAME or NAME-PRESET, and the settings of the preset ({} without one).
+
+        The presets are the entry's attribute `presets`, a mapping from their names to settings.
+        """
         base = max((known for known in self.table if name.startswith(f"{known}-")), key=len, default="")
         if name in self.table or not base:
             return self[name], {}
         entry = self[base]
-        preset, known = name.removeprefix(f"{base}-"), getattr(entry, "presets", {})
-        if preset not in known:
-            named = ", ".join(f"{base}-{other}" for other in known) or "none"
+        preset, presets = name.removeprefix(f"{base}-"), getattr(entry, "presets", {})
+        if preset not in presets:
+            names = ", ".join(f"{base}-{other}" for other in presets) or "none"
             raise UnknownName(
-                f"{self.kind} {base!r} has no preset {preset!r}{did_you_mean(preset, known)} (known: {named})"
+                f"{self.kind} {base!r} has no preset {preset!r}{did_you_mean(preset, presets)} (known: {names})"
             )
-        return entry, known[preset]
+        return entry, presets[preset]
 
     def __repr__(self) -> str:
         return f"Registry({self.kind}: {', '.join(self.table)})"

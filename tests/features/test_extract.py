@@ -14,7 +14,7 @@ from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadConfig, BadCorpus
 from affekt.features import extract as extraction
 from affekt.features.augment import Alteration, Copy
-from affekt.features.extract import extract, frames
+from affekt.features.extract import compute_features, extract
 from affekt.features.spectral import MFCC, MFCCConfig
 from affekt.features.store import file_hash
 from affekt.utterance import Utterance
@@ -69,7 +69,9 @@ def test_many_utterances_of_a_file_read_it_twice(dialogue, monkeypatch):
     stored = extract(MFCC(CONFIG), "mfcc", dialogue)
     assert (len(decoded), len(hashed)) == (1, 1)  # once for its hash, once for its sound
     for values, utterance in zip(stored, dialogue, strict=True):
-        np.testing.assert_array_equal(values, frames(MFCC(CONFIG), [read_waveform(utterance)])[0].astype(np.float16))
+        np.testing.assert_array_equal(
+            values, compute_features(MFCC(CONFIG), [read_waveform(utterance)])[0].astype(np.float16)
+        )
 
 
 def test_stored_equals_computed_and_is_computed_once(corpus, caplog):

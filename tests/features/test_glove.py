@@ -243,7 +243,7 @@ def test_a_damaged_cache_is_said(folder, tmp_path):
     opened(folder)
     (values,) = (tmp_path / "cache").rglob("values.npy")
     values.write_bytes(values.read_bytes()[:-4])
-    with pytest.raises(BadConfig, match=rf"{re.escape(str(values.parent))} is damaged: delete it"):
+    with pytest.raises(BadConfig, match=rf"{re.escape(str(values.parent))} is damaged .*: delete it"):
         opened(folder)
 
 

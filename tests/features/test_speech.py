@@ -110,7 +110,7 @@ def test_frames_are_those_that_the_convolutions_leave(pair):
     name, folder, _ = pair
     encoder = opened(name, folder, blocks=(0,))
     for samples in (400, 719, 720, 1600, 3333):
-        assert encoder(torch.rand(1, samples)).values.shape[1] == encoder.frames(torch.tensor([samples]))
+        assert encoder(torch.rand(1, samples)).values.shape[1] == encoder.num_frames(torch.tensor([samples]))
 
 
 def test_blocks_are_counted_from_either_end_and_later_ones_are_dropped(tmp_path):
@@ -247,7 +247,7 @@ def test_what_a_folder_lacks_is_said(tmp_path):
         opened("wavlm", tmp_path)
     with pytest.raises(BadConfig, match=r"blocks \[4, -5\]: this hubert has 0 to 3, or -1 to -4"):
         opened("hubert", tmp_path, blocks=(4, 0, -5))
-    with pytest.raises(BadConfig, match=r"blocks = \[\]: expected at least one"):
+    with pytest.raises(BadConfig, match=r"blocks = \[\]: expected at least one block"):
         opened("hubert", tmp_path, blocks=())
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(BadConfig, match=r"no preprocessor_config\.json.* or set normalize = true or false"):

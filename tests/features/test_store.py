@@ -12,7 +12,8 @@ import pytest
 
 from affekt.errors import AffektError, BadConfig, UnknownName
 from affekt.features.store import FeatureStore, audio_key, cache_root, shape_of
-from affekt.features.store_maintenance import plan_pruning, stored_features, verify
+from affekt.features.store_maintenance import LEFTOVER, plan_pruning, stored_features, verify
+from affekt.files import atomic_write
 from affekt.utterance import Utterance
 
 DESCRIPTION = {"feature": "made", "dim": 4, "settings": {"blocks": [1, 2], "empty": "", "architecture": {"deep": 1}}}
@@ -239,6 +240,13 @@ def test_prune_deletes_named_or_old_features(store, tmp_path):
     assert plan_pruning(older_than=2.0).stored == ()
     plan_pruning(everything=True).delete()
     assert [path.name for path in (tmp_path / "features").iterdir()] == ["mine"]
+
+
+def test_the_temporary_file_of_a_killed_writer_is_recognized_as_a_leftover(store):
+    store.path(KEY).parent.mkdir()
+    with atomic_write(store.path(KEY)) as temporary:
+        assert LEFTOVER.fullmatch(temporary.name)
+    assert not LEFTOVER.fullmatch(store.path(KEY).name)
 
 
 def test_prune_deletes_leftovers_and_not_files_being_written(store):

@@ -162,10 +162,10 @@ def test_a_text_beyond_what_the_network_reads_is_refused_unless_it_may_be_cut(pa
     name, folder, _ = pair
     longest = {"bert": 40, "roberta": 64}[name]
     long = "Yes. " * 100
-    with pytest.raises(BadConfig, match=rf"this {name} takes at most {longest}: set longest = {longest}"):
+    with pytest.raises(BadConfig, match=rf"this {name} accepts at most {longest}: set longest = {longest}"):
         opened(name, folder)([long])
     assert opened(name, folder, longest=longest)([long]).values.shape[1] == longest
-    with pytest.raises(BadConfig, match=rf"longest = {longest + 1}: this {name} takes at most {longest} tokens"):
+    with pytest.raises(BadConfig, match=rf"longest = {longest + 1}: this {name} accepts at most {longest} tokens"):
         opened(name, folder, longest=longest + 1)
 
 
@@ -279,7 +279,7 @@ def test_another_networks_tokenizer_is_refused(tmp_path):
         {**tensors, name: tensors[name][:size].clone()}, tmp_path / "model.safetensors", metadata={"format": "pt"}
     )
     (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": size}), encoding="utf-8")
-    with pytest.raises(BadConfig, match=rf"tokenizer has {size + 1} tokens, but this bert {size}"):
+    with pytest.raises(BadConfig, match=rf"tokenizer has {size + 1} tokens, but this bert has {size}"):
         opened("bert", tmp_path)
 
 

@@ -137,7 +137,7 @@ def test_no_frame_hears_the_future_but_through_the_norms(monkeypatch):
     network, sound = made(), torch.from_numpy(noise(4000)).double()[None]
     other = sound.clone()
     other[:, 2000:] = 0.3
-    frames = int(network.frames(torch.tensor([2000])))
+    frames = int(network.num_frames(torch.tensor([2000])))
     before, after = network(sound).values[0], network(other).values[0]
     torch.testing.assert_close(before[:frames], after[:frames], atol=0, rtol=0)
     assert not torch.allclose(before[frames:], after[frames:])
@@ -147,7 +147,7 @@ def test_frames_are_those_that_the_convolutions_leave():
     network = made()
     for samples in (465, 624, 625, 1600, 3333):
         frames = network(torch.rand(1, samples, dtype=torch.float64)).values.shape[1]
-        assert frames == network.frames(torch.tensor([samples])) == (samples - 465) // 160 + 1
+        assert frames == network.num_frames(torch.tensor([samples])) == (samples - 465) // 160 + 1
     assert network.frame_rate == 100.0
 
 
@@ -157,7 +157,7 @@ def test_the_large_network_is_the_published_one():
     assert sum(parameter.numel() for parameter in large.parameters()) + prediction == 32_537_088
     assert large.dim == 512
     # 4.6 s are 458 frames, and 460 frames need a little more.
-    assert large.frames(torch.tensor([73_600, 73_904, 73_905])).tolist() == [458, 459, 460]
+    assert large.num_frames(torch.tensor([73_600, 73_904, 73_905])).tolist() == [458, 459, 460]
     kernels = [kernel for _, kernel, _ in large.config.architecture.aggregator]
     heard = (sum(kernels) - len(kernels)) * 160 + 465
     assert round(heard / 16_000, 2) == 0.81  # s, section 3.2 of the paper
@@ -216,7 +216,7 @@ def test_what_a_folder_lacks_is_said(tmp_path):
     with pytest.raises(BadConfig, match=r"model\.safetensors cannot be read"):
         Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
     (tmp_path / "config.json").write_text(json.dumps({**settings, "model_type": "wav2vec2"}))
-    with pytest.raises(BadConfig, match="is not that of a wav2vec: set folder"):
+    with pytest.raises(BadConfig, match="does not describe a wav2vec: set folder"):
         Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
 
 
@@ -244,7 +244,7 @@ def test_fairseqs_arguments_of_the_large_one_are_our_defaults():
     [
         ({"aggregator": "gru"}, "an aggregator that is not convolutional"),
         ({"vq_type": "gumbel"}, r"a quantizer \(vq-wav2vec\)"),
-        ({"skip_connections_feat": True}, "skips in its encoder"),
+        ({"skip_connections_feat": True}, "skip connections in its encoder"),
         ({"conv_feature_layers": "__import__('os').getcwd()"}, r"expected layers such as \[\(512, 10, 5\)"),
         ({"conv_feature_layers": "[(512, 10)]"}, "encoder"),
         ({"activation": "tanh"}, "activation"),

@@ -17,7 +17,7 @@ from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.train import train
 from tests.logs import logged
-from tests.synthetic import ACTORS, environment, make_folder, make_place
+from tests.synthetic import ACTORS, environment, make_data_root, make_folder
 
 SETTINGS = [
     'protocol={name="speaker-folds",k=3,validation="next"}',
@@ -45,7 +45,7 @@ KEYS = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("place")
-    make_place(root)
+    make_data_root(root)
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in environment(root).items():
             patch.setenv(variable, value)

@@ -31,7 +31,7 @@ from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.conftest import shapes_unchecked
 from tests.logs import logged
-from tests.synthetic import environment, make_folder, make_place, quick_export
+from tests.synthetic import environment, make_data_root, make_folder, quick_export
 
 SMALL = ["training.threads=1", "training.epochs=2"]
 TUNED = [*SMALL, "training.tune=all", "training.strategy.encoder_rate=0.5"]
@@ -42,7 +42,7 @@ EMOTIONS = ("angry", "bored", "happy", "sad")
 def place(tmp_path_factory):
     """AFFEKT_DATA, AFFEKT_MODELS and AFFEKT_CACHE; a folder of one's own, `calls`, of four people."""
     root = tmp_path_factory.mktemp("place")
-    make_place(root)
+    make_data_root(root)
     people = ("anna", "ben", "cem", "dora")
     make_folder(root / "calls", [f"{p}/{e}/{n}.wav" for p in people for e in EMOTIONS for n in range(2)])
     with pytest.MonkeyPatch.context() as patch:

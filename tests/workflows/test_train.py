@@ -24,7 +24,7 @@ from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.conftest import shapes_unchecked
 from tests.logs import logged
-from tests.synthetic import environment, make_cremad, make_place, quick_export
+from tests.synthetic import environment, make_cremad, make_data_root, quick_export
 
 pytestmark = pytest.mark.slow  # its fixtures train and export
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow  # its fixtures train and export
 def place(tmp_path_factory):
     """AFFEKT_DATA, AFFEKT_MODELS and AFFEKT_CACHE, all made here, and the recipe beside them."""
     root = tmp_path_factory.mktemp("place")
-    make_place(root)
+    make_data_root(root)
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in environment(root).items():
             patch.setenv(variable, value)

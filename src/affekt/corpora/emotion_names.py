@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from affekt.errors import BadCorpus
-from affekt.labels import canonical
+from affekt.labels import canonical_emotion
 from affekt.registry import did_you_mean
 
 
@@ -24,7 +24,7 @@ class EmotionNames:
     def __call__(self, label: str) -> str:
         """Return the emotion to which a label is mapped."""
         self.seen.add(label)
-        return self.mapping[label] if label in self.mapping else canonical(label)
+        return self.mapping[label] if label in self.mapping else canonical_emotion(label)
 
     def check_used(self, source: Path) -> None:
         """Raise `BadCorpus` for a custom label that never occurred, since it is probably misspelt."""

@@ -12,7 +12,7 @@ from affekt.audio.read import find_files
 from affekt.corpora.base import Corpus
 from affekt.corpora.emotion_names import EmotionNames
 from affekt.errors import BadCorpus
-from affekt.labels import EMOTIONS, canonical
+from affekt.labels import EMOTIONS, canonical_emotion
 from affekt.utterance import Utterance
 
 SUBSETS = {"train", "training", "dev", "valid", "validation", "test", "testing"}
@@ -56,7 +56,11 @@ def _utterance(root: Path, path: Path, emotion_names: EmotionNames, language: st
 def _check_order(root: Path, utterances: Sequence[Utterance]) -> None:
     """Raise `BadCorpus` if all "speakers" are emotions and no "emotion" is one: the folders are nested the wrong way."""
     speakers, emotions = {u.speaker for u in utterances}, {u.emotion for u in utterances}
-    if all(canonical(speaker) in EMOTIONS for speaker in speakers) and not emotions & set(EMOTIONS) and speakers:
+    if (
+        all(canonical_emotion(speaker) in EMOTIONS for speaker in speakers)
+        and not emotions & set(EMOTIONS)
+        and speakers
+    ):
         raise BadCorpus(
             f"{root}: {utterances[0].id} has the speaker's folder inside the emotion's; expected {LAYOUTS}, "
             "as in anna/happy/001.wav"

@@ -20,7 +20,8 @@ from affekt.audio.read import SAMPLE_RATE, Waveform
 from affekt.errors import BadConfig
 
 EQUALIZER_SIZE = 64  # samples of the equalizer's filter: 4 ms
-CODEC_BLOCK = SAMPLE_RATE  # samples passed to a codec at a time: in one go, Vorbis runs out of stack after some minutes
+# Samples passed to a codec at a time. With minutes of audio at once, the Vorbis encoder overflows the stack.
+CODEC_BLOCK = SAMPLE_RATE
 CODECS = (("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"))  # as libsndfile names them
 
 Signal = NDArray[np.floating]
@@ -28,7 +29,7 @@ Signal = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Alteration:
-    """How a copy differs from its original. Each probability is that of a copy being altered in this way."""
+    """The settings of an altered copy. `NAME_probability` is the probability that a copy gets the effect NAME."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "colour": "equalizer",
@@ -48,7 +49,7 @@ class Alteration:
     """Standard deviation of the filter's gain at five frequencies, in dB."""
     equalizer_probability: float = 0.6
     reverb: tuple[float, float] = (0.1, 0.6)
-    """Range of the reverberation time, in which echoes fall by 60 dB, in seconds."""
+    """Range of the reverberation time, in seconds: the time in which echoes decay by 60 dB."""
     reverb_probability: float = 0.0
     noise: tuple[float, float] = (12.0, 40.0)
     """Range of the signal-to-noise ratio, in dB."""
@@ -74,10 +75,10 @@ class Alteration:
 
 @dataclass(frozen=True)
 class Masking:
-    """SpecAugment (Park et al., 2019) on a stream: intervals of time and bands of features are set to the feature's mean.
+    """SpecAugment (Park et al., 2019) on a stream: intervals of time and bands of features are set to the mean.
 
-    The mean is each feature's own over the utterance: an encoder's features differ in mean and variance, so a single mean
-    over all of them would be an outlier, not silence.
+    Each feature is set to its own mean over the utterance. An encoder's features differ in mean and variance, so the mean
+    of all features would be an outlier for most of them.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {
@@ -97,13 +98,13 @@ class Masking:
     max_feature_fraction: float = 0.1
     """Widest masked band, as a fraction of the features."""
     floor: tuple[float, float] = (0.9, 2.0)
-    """Range of the dynamic range to which a log-mel is cut, in the stream's units (one is 40 dB in Whisper's log-mel).
+    """Limits between which the dynamic range of a log-mel is drawn, in the stream's units (1 is 40 dB in Whisper's log-mel).
 
-    Not in the paper. Values further below the utterance's maximum are raised, as the background noise of another recording
-    would mask them.
+    Not in the paper. Values further below the utterance's maximum than the dynamic range are raised to it, as if background
+    noise masked them.
     """
     floor_probability: float = 0.0
-    """Probability that an utterance's floor is raised."""
+    """Probability that an utterance's dynamic range is limited in this way."""
 
     def __post_init__(self) -> None:
         fractions = (self.max_time_fraction, self.max_feature_fraction, self.floor_probability)
@@ -143,13 +144,19 @@ class Copy:
     alteration: Alteration
 
     def __call__(self, waveform: Waveform, key: str) -> Waveform:
-        """Return the altered waveform. The random draw depends on the seed, the number and `key`, the utterance's name."""
+        """Return the altered waveform.
+
+        The random numbers depend on the seed, the number and `key`, which identifies the utterance.
+        """
         digest = hashlib.sha256(f"{self.seed}/{self.number}/{key}".encode()).digest()
         return alter(waveform, self.alteration, np.random.default_rng(list(digest)))
 
 
 def alter(waveform: Waveform, alteration: Alteration, generator: np.random.Generator) -> Waveform:
-    """Alter a waveform at 16 kHz, (samples,) -> (other samples,), in the order in which sound travels: speaker to line."""
+    """Return an altered waveform at 16 kHz; `speed` changes the number of samples.
+
+    The effects are applied in the order in which they occur, from the speaker to the transmission line.
+    """
     import soxr
 
     speed = np.exp(generator.uniform(-alteration.speed, alteration.speed))
@@ -170,15 +177,17 @@ def alter(waveform: Waveform, alteration: Alteration, generator: np.random.Gener
 
 
 def _equalizer_filter(std: float, generator: np.random.Generator) -> Signal:
-    """Return a short linear-phase filter whose gain is smooth in frequency. `std` is the gain's, in dB."""
+    """Return a short linear-phase filter whose gain is smooth in frequency and has a standard deviation of `std` dB."""
     bins = EQUALIZER_SIZE // 2 + 1
     gains = np.interp(np.arange(bins), np.linspace(0, bins - 1, 5), generator.normal(0, std, 5))
-    response = 10 ** (gains / 20) * np.exp(-1j * np.pi * np.arange(bins))  # the delay that centres the kernel
+    response = 10 ** (gains / 20) * np.exp(
+        -1j * np.pi * np.arange(bins)
+    )  # a delay of half the filter, which centers it
     return np.fft.irfft(response, EQUALIZER_SIZE) * np.hanning(EQUALIZER_SIZE)
 
 
 def make_noise(signal: Signal, ratio: float, generator: np.random.Generator) -> Signal:
-    """Return noise `ratio` dB below the signal: white, or falling with frequency as background noise in rooms does."""
+    """Return noise `ratio` dB below the signal: white, or weaker at high frequencies, like background noise in rooms."""
     noise = generator.normal(size=signal.size)
     if generator.random() < 0.5:
         spectrum = np.fft.rfft(noise)
@@ -188,7 +197,7 @@ def make_noise(signal: Signal, ratio: float, generator: np.random.Generator) -> 
 
 
 def add_reverb(signal: Signal, time: float, generator: np.random.Generator) -> Signal:
-    """Convolve the signal with an impulse response whose tail of noise falls by 60 dB in `time` seconds; same length."""
+    """Convolve the signal with an impulse response whose noisy tail decays by 60 dB in `time` seconds; same length."""
     length = max(2, int(time * SAMPLE_RATE))
     tail = generator.normal(size=length) * 10 ** (-3 * np.arange(length) / length)
     tail[: SAMPLE_RATE // 500] = 0  # the first reflection arrives after 2 ms
@@ -200,7 +209,7 @@ def add_reverb(signal: Signal, time: float, generator: np.random.Generator) -> S
 
 
 def apply_lowpass(signal: Signal, frequency: float) -> Signal:
-    """Remove what lies above a frequency in Hz; the transition band is 10 % of it wide."""
+    """Remove the spectrum above a frequency in Hz. The transition band above it is 10 % of the frequency wide."""
     spectrum = np.fft.rfft(signal)
     hertz = np.arange(spectrum.size) * SAMPLE_RATE / signal.size
     return np.fft.irfft(spectrum * np.clip((1.1 * frequency - hertz) / (0.1 * frequency), 0, 1), signal.size)
@@ -219,7 +228,7 @@ def apply_codec(signal: Signal, codec: tuple[str, str], loss: float) -> Signal:
     buffer = io.BytesIO()
     container, subtype = codec
     clipped = np.clip(signal, -1, 1).astype(np.float32)
-    level = min(0.99, max(0.0, loss))  # libsndfile refuses a level of exactly 1 for some codecs
+    level = min(0.99, max(0.0, loss))  # libsndfile rejects a level of exactly 1 for some codecs
     with soundfile.SoundFile(
         buffer, "w", SAMPLE_RATE, 1, format=container, subtype=subtype, compression_level=level
     ) as file:

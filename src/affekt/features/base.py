@@ -1,4 +1,4 @@
-"""The base classes of all features: networks from audio or text to a stream, with the facts known before they run."""
+"""The base classes of all features: networks that compute a stream from audio or text."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class Feature(nn.Module):
 
     Config: ClassVar[type[Any]]
     version: ClassVar[int] = 1
-    """To be raised when a change of the code changes the output: stored features are then computed again."""
+    """Increase it when a change of the code changes the output, so that stored features are computed again."""
     notice: ClassVar[Path | None] = None
-    """A license that must be distributed with the weights."""
+    """File with a license that must be distributed with the weights."""
     fixed: ClassVar[frozenset[str]] = frozenset()
     """Names of parameters that stay frozen when the feature is fine-tuned."""
     input: ClassVar[Literal["audio", "text"]] = "audio"
+    """Input of the feature: the audio or the text of an utterance."""
     has_time: ClassVar[bool] = True
     """False for a feature with one vector per utterance, (batch, dim)."""
     sample_rate: ClassVar[int]
@@ -46,7 +47,11 @@ class Feature(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: Any) -> Feature:
-        """Load a feature with the weights of a folder; None for a feature without weights. Raises `BadConfig`."""
+        """Load a feature with the weights in a folder; None for a feature without weights.
+
+        Raises:
+            BadConfig: The folder is missing, or its content does not fit the feature.
+        """
         raise NotImplementedError
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
@@ -59,16 +64,20 @@ class Feature(nn.Module):
         raise NotImplementedError
 
     def front_end(self) -> Feature:
-        """Return the part without weights, whose output is stored while the rest is trained. Raises `BadConfig`."""
+        """Return the part without weights, whose output is stored while the rest is trained.
+
+        Raises:
+            BadConfig: The feature has no such part.
+        """
         raise BadConfig(f"{type(self).__name__} cannot be trained: it has no front end whose output could be stored")
 
     def encode(self, stream: Stream) -> Stream:
-        """Compute the output of `forward` from that of the front end, which is zero where it is padded."""
+        """Compute the output of `forward` from the output of the front end. Padding in the input is zero."""
         raise NotImplementedError
 
 
 class TextFeature(Feature):
-    """The base class of text encoders, from texts to a stream of tokens with the index of each token's word."""
+    """The base class of text encoders, which compute a stream of tokens with the index of each token's word."""
 
     input = "text"
     frame_rate = None
@@ -76,7 +85,7 @@ class TextFeature(Feature):
     def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]
         """Encode texts as (batch, tokens, dim), with a mask and `word_index`.
 
-        `word_index` holds the index in `text.split()` of each token's word, -1 for a token without one.
+        `word_index` contains the index in `text.split()` of each token's word, -1 for a token without a word.
         """
         raise NotImplementedError
 

@@ -46,19 +46,19 @@ def convert_checkpoint(source: Path, target: Path) -> dict[str, list[int]]:
 
 
 class _Placeholder:
-    """Replaces unneeded objects of fairseq's classes in a checkpoint; it holds values and does nothing."""
+    """A stand-in for objects of fairseq's classes in a checkpoint, which are not needed. It only stores attributes."""
 
 
 def _load(source: Path) -> Any:
-    # fairseq stores its arguments in a Namespace, which only holds values. Its old versions also store training meters,
-    # which are replaced by placeholders, so nothing of fairseq is imported.
+    # fairseq stores its arguments in a Namespace, which contains only values. Its old versions also store training meters,
+    # which are replaced by placeholders, so fairseq is not imported.
     meters = [(_Placeholder, f"fairseq.meters.{name}") for name in ("AverageMeter", "StopwatchMeter", "TimeMeter")]
     try:
         with torch.serialization.safe_globals([Namespace, *meters]):
             return torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BadConfig(f"{source} does not exist") from None
-    except Exception as error:  # torch raises various exceptions of the unpickler
+    except Exception as error:  # torch and its unpickler raise various exceptions
         reason = str(error).strip().splitlines()[0]
         raise BadConfig(
             f"{source} cannot be loaded without running code that it contains, or is damaged: {reason}"
@@ -72,7 +72,7 @@ def _is_wav2vec(content: Any) -> bool:
 
 
 def _arguments(content: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """Return fairseq's training arguments: in cfg since fairseq 0.10, in args before."""
+    """Return fairseq's training arguments: under `cfg` since fairseq 0.10, under `args` before."""
     arguments = content.get("args") or (content.get("cfg") or {}).get("model")
     if not isinstance(arguments, Namespace | dict):
         raise BadConfig(f"{source} does not contain its network's settings: expected fairseq's args or cfg")

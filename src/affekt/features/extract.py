@@ -1,4 +1,4 @@
-"""Extract the features of utterances: read from the store those that are there, compute and store the others."""
+"""Extract the features of utterances: read those in the store; compute and store the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from affekt.corpora.waveforms import read_waveforms
 from affekt.errors import AffektError, BadAudio, BadConfig, BadCorpus
 from affekt.features.augment import Copy
 from affekt.features.base import Feature
-from affekt.features.store import FeatureStore, Stored, audio_key, file_hash
+from affekt.features.store import FeatureStore, StoredArrays, audio_key, file_hash
 from affekt.progress import Progress
 from affekt.utterance import Utterance
 
@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SECONDS = {"cpu": 60.0, "cuda": 300.0}  # of audio in a batch, including padding
-POOL = 8  # batches whose utterances are sorted by length together
+BATCH_SECONDS = {"cpu": 60.0, "cuda": 300.0}  # of audio in a batch, including padding
+POOL_BATCHES = 8  # number of batches whose utterances are sorted by length together
 LOG_INTERVAL = 30.0  # s between log lines about progress
-NAMED = 3  # failures named in an error; the others are counted
+MAX_NAMED_FAILURES = 3  # failures named in an error; the others are counted
 
 
 def extract(
@@ -48,7 +48,7 @@ def extract(
     device: str = "cpu",
     batched: bool | None = None,
     seconds: float | None = None,
-) -> Stored:
+) -> StoredArrays:
     """Return each utterance's features (frames, dim), memory-mapped from the store; compute those that are missing.
 
     Args:
@@ -59,9 +59,9 @@ def extract(
         progress: Called with the feature's name, the number of utterances computed and the number that were missing.
             Without it, progress is logged every 30 s.
         device: The encoder's device, "cpu" or "cuda".
-        batched: Whether to compute several utterances at once. By default only on an accelerator, which one utterance does
-            not fill. In a batch, the last bits of an utterance's features depend on the other utterances, so a training run
-            that found some of them in the store is not bit-identical to one that found none.
+        batched: Whether to compute several utterances at once. By default only on an accelerator, which a single utterance
+            would not fill. In a batch, the last bits of an utterance's features depend on the other utterances. A training
+            run that found some features in the store is then not bit-identical to a run that found none.
         seconds: Seconds of audio in a batch, including padding; by default 60 on the CPU and 300 on an accelerator.
 
     Raises:
@@ -78,22 +78,25 @@ def extract(
     if missing:
         present = len(keys) - len(missing)
         logger.info("%s: %d of %d utterances in %s, computing the others", name, present, len(keys), store.folder)
-    limit = round((seconds or SECONDS[device.partition(":")[0]]) * SAMPLE_RATE) if batched else 0
+    limit = round((seconds or BATCH_SECONDS[device.partition(":")[0]]) * SAMPLE_RATE) if batched else 0
     waveforms = ((key, copy(samples, key) if copy else samples) for key, samples in _waveforms(missing, failures))
     with on_device(encoder, device):
         for batch in track(_batches(waveforms, limit), name, len(missing), progress):
-            for (key, _), values in zip(batch, frames(encoder, [samples for _, samples in batch], device), strict=True):
+            features = compute_features(encoder, [samples for _, samples in batch], device)
+            for (key, _), values in zip(batch, features, strict=True):
                 try:
                     store[key] = values
                 except AffektError as error:
                     failures[utterance_name(missing[key])] = str(error)
     if failures:
         raise BadCorpus(failure_message(failures, len(utterances), name))
-    return Stored(store, keys)
+    return StoredArrays(store, keys)
 
 
-def frames(encoder: Feature, waveforms: Sequence[Waveform], device: str = "cpu") -> list[NDArray[np.floating]]:
-    """Compute the features of waveforms in one batch, (frames, dim) or (dim,) each. A single one is not masked."""
+def compute_features(
+    encoder: Feature, waveforms: Sequence[Waveform], device: str = "cpu"
+) -> list[NDArray[np.floating]]:
+    """Compute the features of waveforms in one batch, (frames, dim) or (dim,) each. A single waveform gets no mask."""
     lengths = torch.tensor([len(waveform) for waveform in waveforms])
     padded = torch.zeros(len(waveforms), int(lengths.max()))
     for row, waveform in zip(padded, waveforms, strict=True):
@@ -114,7 +117,7 @@ def unpad(stream: Stream) -> list[NDArray[np.floating]]:
 def description(
     encoder: Feature, name: str, copy: Copy | None, *, device: str = "cpu", batched: bool = False
 ) -> dict[str, object]:
-    """Return everything that the bits of a feature depend on. Features that differ in any of it are stored separately."""
+    """Return everything that the bits of a feature depend on. Features whose descriptions differ are stored separately."""
     on_cpu = device == "cpu"
     content: dict[str, object] = {
         "feature": name,
@@ -140,7 +143,7 @@ def weights_hash(network: torch.nn.Module) -> str:
 
 
 def _keys(utterances: Sequence[Utterance], failures: dict[str, str]) -> list[str]:
-    """Return the utterances' keys in the store, "" where the file cannot be read. Each file is read once."""
+    """Return the utterances' keys in the store; "" for a file that cannot be read. Each file is read once."""
     cached_hash = functools.cache(file_hash)
     keys = []
     for utterance in utterances:
@@ -165,19 +168,19 @@ def _waveforms(utterances: Mapping[str, Utterance], failures: dict[str, str]) ->
 
 
 def utterance_name(utterance: Utterance) -> str:
-    """Return what an error calls an utterance: its corpus and id."""
+    """Return the name of an utterance in error messages: its corpus and id."""
     return f"{utterance.corpus} {utterance.id}"
 
 
 def failure_message(failures: Mapping[str, str], count: int, name: str) -> str:
     """Return an error message that names the first failed utterances with their reasons and counts the others."""
-    named = "; ".join(f"{utterance}: {reason}" for utterance, reason in list(failures.items())[:NAMED])
-    others = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+    named = "; ".join(f"{utterance}: {reason}" for utterance, reason in list(failures.items())[:MAX_NAMED_FAILURES])
+    others = f"; and {len(failures) - MAX_NAMED_FAILURES} more" if len(failures) > MAX_NAMED_FAILURES else ""
     return f"{len(failures)} of {count} utterances have no {name}: {named}{others}"
 
 
 def _batches(waveforms: Iterator[tuple[str, Waveform]], limit: int) -> Iterator[list[tuple[str, Waveform]]]:
-    """Group waveforms of similar length into batches of at most `limit` samples, including padding; if 0, of one each."""
+    """Group waveforms of similar length into batches of at most `limit` samples, including padding; 0: no batching."""
     if not limit:
         yield from ([item] for item in waveforms)
         return
@@ -187,7 +190,7 @@ def _batches(waveforms: Iterator[tuple[str, Waveform]], limit: int) -> Iterator[
         if item is not None:
             pool.append(item)
             size += len(item[1])
-        if item is None or size >= POOL * limit:
+        if item is None or size >= POOL_BATCHES * limit:
             yield from _split_pool(sorted(pool, key=lambda item: len(item[1])), limit)
             pool, size = [], 0
 
@@ -206,16 +209,16 @@ def _split_pool(pool: Sequence[tuple[str, Waveform]], limit: int) -> Iterator[li
 
 def check_device(device: str) -> None:
     """Raise `BadConfig` unless the device is "cpu", or "cuda" and available."""
-    if device.partition(":")[0] not in SECONDS:
-        raise BadConfig(f"device = {device!r}: expected {' or '.join(SECONDS)}")
+    if device.partition(":")[0] not in BATCH_SECONDS:
+        raise BadConfig(f"device = {device!r}: expected {' or '.join(BATCH_SECONDS)}")
     if device != "cpu" and not torch.cuda.is_available():
         raise BadConfig(f"device = {device!r}: torch finds no such device; expected cpu")
 
 
 @contextlib.contextmanager
 def on_device(encoder: Feature, device: str) -> Iterator[None]:
-    """Move the encoder to the device and back afterwards; without TF32, which loses the quiet parts of a spectrum."""
-    tensor = next(itertools.chain(encoder.parameters(), encoder.buffers()), None)  # a table of words has neither
+    """Move the encoder to the device and back afterwards. TF32 is off, since it loses the quiet parts of a spectrum."""
+    tensor = next(itertools.chain(encoder.parameters(), encoder.buffers()), None)  # a feature may have neither
     original = torch.device("cpu") if tensor is None else tensor.device
     if device != "cpu":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
@@ -244,6 +247,6 @@ def track(batches: Iterable[list[T]], name: str, total: int, progress: Progress 
             minutes = (now - start) / done * (total - done) / 60
             logger.info("  %d of %d, about %.1f minutes left", done, total, minutes)
             logged = now
-    if progress and done < total:  # the others have failed
+    if progress and done < total:  # the remaining items failed
         progress(name, total, total)
     logger.info("  %d done in %.1f s", total, time.monotonic() - start)

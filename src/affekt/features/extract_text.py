@@ -1,6 +1,6 @@
-"""Extract the text features of utterances: read from the store those that are there, compute and store the others.
+"""Extract the text features of utterances: read those in the store; compute and store the others.
 
-They depend only on the text, so equal texts are encoded once.
+A text feature depends only on the text, so each distinct text is encoded once.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from affekt.features.extract import (
     unpad,
     utterance_name,
 )
-from affekt.features.store import FeatureStore, Stored
+from affekt.features.store import FeatureStore, StoredArrays
 from affekt.progress import Progress
 from affekt.utterance import Utterance
 
 logger = logging.getLogger(__name__)
 
 NO_TEXT = "it has no text; affekt corpus transcribe can generate it"
-TOKENS = 2048  # of a batch, including padding
+BATCH_TOKENS = 2048  # tokens in a batch, including padding
 
 
 def extract_text(
@@ -42,7 +42,7 @@ def extract_text(
     progress: Progress | None = None,
     device: str = "cpu",
     batched: bool | None = None,
-) -> tuple[Stored, list[NDArray[np.int64]]]:
+) -> tuple[StoredArrays, list[NDArray[np.int64]]]:
     """Return each utterance's features (tokens, dim), memory-mapped from the store, and each token's word index (tokens,).
 
     The arguments are those of `affekt.features.extract.extract`. Raises `BadCorpus` if utterances have no text.
@@ -53,19 +53,19 @@ def extract_text(
     if failures := {utterance_name(utterance): NO_TEXT for utterance in utterances if not utterance.text}:
         raise BadCorpus(failure_message(failures, len(utterances), name))
     texts = list(dict.fromkeys(utterance.text for utterance in utterances))
-    words = dict(zip(texts, encoder.word_indices(texts), strict=True))
+    word_indices = dict(zip(texts, encoder.word_indices(texts), strict=True))
     missing = [text for text in texts if text_key(text) not in store]
     if missing:
         present = len(texts) - len(missing)
         logger.info("%s: %d of %d texts in %s, computing the others", name, present, len(texts), store.folder)
-    batches = _batches(missing, [len(words[text]) for text in missing], TOKENS if batched else 0)
+    batches = _batches(missing, [len(word_indices[text]) for text in missing], BATCH_TOKENS if batched else 0)
     with on_device(encoder, device):
         for batch in track(batches, name, len(missing), progress):
             with torch.inference_mode():
                 values = unpad(encoder(batch))
             for text, features in zip(batch, values, strict=True):
                 store[text_key(text)] = features
-    return Stored(store, [text_key(u.text) for u in utterances]), [words[u.text] for u in utterances]
+    return StoredArrays(store, [text_key(u.text) for u in utterances]), [word_indices[u.text] for u in utterances]
 
 
 def text_key(text: str) -> str:
@@ -74,7 +74,7 @@ def text_key(text: str) -> str:
 
 
 def _batches(texts: Sequence[str], tokens: Sequence[int], limit: int) -> Iterator[list[str]]:
-    """Group texts of similar length into batches of at most `limit` tokens, including padding; if 0, of one each."""
+    """Group texts of similar length into batches of at most `limit` tokens, including padding; 0: no batching."""
     batch: list[str] = []
     for text, count in sorted(zip(texts, tokens, strict=True), key=lambda item: item[1]):
         if batch and (len(batch) + 1) * count > limit:

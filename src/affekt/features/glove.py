@@ -33,9 +33,9 @@ from affekt.files import atomic_folder, atomic_write_text
 
 SUFFIXES = (".txt", ".vec")
 
-# Typographic quotes are replaced by those in GloVe's corpora.
+# Typographic quotes are replaced by plain ones, as in GloVe's corpora.
 QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
-# The pieces into which a word between spaces is split; the first alternative that matches is used.
+# The pieces into which a whitespace-separated word is split; the first alternative that matches is used.
 PIECE = re.compile(
     r"""
       (?:[^\W\d_]\.){2,}                      # initials: U.S.
@@ -62,8 +62,8 @@ class GloVeConfig:
     unknown: Literal["zero", "mean", "random", "drop"] = "zero"
     """The vector of a word that is not in the file.
 
-    "zero": zeros; "mean": the mean of all vectors; "random": random numbers of the file's variance, always the same for a
-    word; "drop": none, and a text without a known word is an error.
+    "zero": zeros; "mean": the mean of all vectors; "random": random numbers with the file's variance, always the same for a
+    word; "drop": the word is left out, and a text without a known word is an error.
     """
 
 
@@ -83,12 +83,12 @@ class Coverage:
 
 
 class GloVe(TextFeature):
-    """The word vector of each token. The state holds only the hash of the file; the vectors stay in the cache.
+    """The word vector of each token. The state contains only the hash of the file; the vectors stay in the cache.
 
     A text is split at whitespace, and each word as in the Penn Treebank: punctuation is separate, clitics are split off
-    (ca n't, it 's). Unlike NLTK's tokenizer, this one splits off the full stop of every word but initials and titles, not
-    only at the end of the text, and keeps quotes, of which typographic ones become plain.
-    An empty text is one unknown token without a word.
+    (ca n't, it 's). There are two differences from NLTK's tokenizer. A full stop is split off from every word except
+    initials and titles, not only at the end of the text; and quotes are not changed, except that typographic ones become
+    plain. An empty text is one unknown token without a word.
     """
 
     Config = GloVeConfig
@@ -110,7 +110,7 @@ class GloVe(TextFeature):
     @classmethod
     def from_folder(cls, folder: Path | None, config: GloVeConfig) -> GloVe:
         """Load the vectors of a folder's file. Raises `BadConfig` if there is none or it cannot be read."""
-        return cls(config, WordVectors.load(_file(folder, config.file))).eval()
+        return cls(config, WordVectors.load(_find_file(folder, config.file))).eval()
 
     def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]
         """Encode texts as (batch, tokens, dim), with a mask and `word_index`, each token's word in `text.split()`.
@@ -144,8 +144,8 @@ class GloVe(TextFeature):
         tokens = [(self._spelling(token), word) for token, word in tokenize(text)]
         if self.config.unknown != "drop":
             return tokens or [("", -1)]
-        if kept := [(token, word) for token, word in tokens if self._row(token) is not None]:
-            return kept
+        if known := [(token, word) for token, word in tokens if self._row(token) is not None]:
+            return known
         raise BadConfig(f'{text!r} has no known word, and unknown = "drop" drops all others: set unknown = "zero"')
 
     def _spelling(self, token: str) -> str:
@@ -186,12 +186,12 @@ def _split_clitics(piece: str) -> list[str]:
 
 
 def _random_vector(token: str, dim: int, std: float) -> NDArray[np.float32]:
-    """Return a vector (dim,) of uniform numbers from the token's hash, which does not depend on a library's generator."""
+    """Return a vector (dim,) of uniform random numbers derived from the token's hash, not from a library's generator."""
     bits = np.frombuffer(hashlib.shake_256(token.encode()).digest(4 * dim), "<u4")
     return ((bits / 2**31 - 1) * 3**0.5 * std).astype(np.float32)
 
 
-def _file(folder: Path | None, name: str) -> Path:
+def _find_file(folder: Path | None, name: str) -> Path:
     if folder is None:
         raise BadConfig("glove needs folder, which contains its text file, such as glove.6B.50d.txt")
     files = [folder / name] if name else sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)
@@ -209,8 +209,8 @@ class WordVectors:
     AFFEKT_CACHE/vectors/0123456789ab           words, vectors and statistics of the file with this hash
     AFFEKT_CACHE/vectors/sources/0123456789ab   the hash of the file with a certain path, size and modification time
 
-    Several processes may convert a file at once: each writes a folder under a temporary name, the first one renames it,
-    and the others use that one. A file whose size or modification time changed is read again.
+    Several processes may convert a file at once: each writes a folder under a temporary name. The first to finish renames
+    its folder, and the others use that. A file whose size or modification time changed is read again.
     """
 
     digest: str  # SHA-256 of the file, hexadecimal
@@ -224,7 +224,7 @@ class WordVectors:
 
     @classmethod
     def load(cls, path: Path) -> WordVectors:
-        """Open a file's vectors in the cache; convert the file first if needed. Raises `BadConfig` for another file."""
+        """Open a file's vectors in the cache; convert the file first if needed. Raises `BadConfig` if it has no vectors."""
         root, status = cache_root() / "vectors", path.stat()
         name = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
         source = root / "sources" / _short(hashlib.sha256(name.encode()).hexdigest())
@@ -249,7 +249,7 @@ class WordVectors:
             about = json.loads((folder / "about.json").read_bytes())
             return cls(digest, **arrays, std=about["deviation"], cased=about["cased"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadConfig(f"{folder} is damaged: delete it, and it is computed again ({error})") from error
+            raise BadConfig(f"{folder} is damaged ({error}): delete it, and it is written again") from error
 
     @property
     def dim(self) -> int:
@@ -306,7 +306,7 @@ def _parse(path: Path, target: Path) -> tuple[list[bytes], NDArray[np.float32]]:
     words = []
     with path.open("rb") as file, np.errstate(over="ignore"):
         for row, line in enumerate(itertools.islice(file, header, None)):
-            # From the right, since some words contain spaces.
+            # Split from the right, since some words contain spaces.
             word, *numbers = line.rstrip().rsplit(b" ", dim)
             try:
                 values[row] = [float(number) for number in numbers]

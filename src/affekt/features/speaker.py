@@ -4,7 +4,7 @@ The paper's network with 1024 channels and SpeechBrain's parameter names, so Spe
 can be loaded unchanged. The input is that of the checkpoint's training: 80 mel filters in decibels, minus their mean over
 the utterance. The whole utterance is used, neither cropped nor repeated, and the vector is not normalized.
 
-Padding changes nothing: convolutions see an utterance's last frames reflected at its end, not the padding.
+Padding a batch does not change the output: beyond an utterance's end, convolutions use its reflected frames, not the padding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from affekt.features.spectral import TAPERS, tapered_fourier_basis
 
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
-FLOOR = 1e-10  # power below this, of a full scale of 1, is set to this before the logarithm
+FLOOR = 1e-10  # power below this (full scale is 1) is set to this before the logarithm
 RANGE = 80.0  # dB below the utterance's maximum; smaller values are set to this
 MIN_VARIANCE = 1e-12  # smaller variances are set to this before the square root
 DILATIONS = (2, 3, 4)  # of the three SE-Res2Blocks
@@ -36,7 +36,7 @@ DILATIONS = (2, 3, 4)  # of the three SE-Res2Blocks
 
 @dataclass(frozen=True)
 class ECAPAConfig:
-    """The sizes of the network. Those of a checkpoint are read from its weights."""
+    """The sizes of the network. The sizes of a checkpoint are read from its weights."""
 
     channels: int = 1024
     """Channels within the blocks."""
@@ -81,13 +81,13 @@ class DecibelMel(nn.Module):
         if lengths is None:
             decibels = torch.maximum(decibels, decibels.amax(dim=(1, 2), keepdim=True) - RANGE)
             return decibels - decibels.mean(dim=2, keepdim=True)
-        mask = frame_mask(frames(lengths), decibels.shape[2]).unsqueeze(1)
+        mask = frame_mask(num_frames(lengths), decibels.shape[2]).unsqueeze(1)
         loudest = decibels.masked_fill(~mask, -torch.inf).amax(dim=(1, 2), keepdim=True)
         decibels = torch.maximum(decibels, loudest - RANGE)
         return (decibels - masked_mean(decibels, mask)) * mask.to(decibels.dtype)
 
 
-def frames(lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+def num_frames(lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     """Return the number of frames of waveforms with `lengths` samples."""
     return 1 + lengths // HOP
 
@@ -96,7 +96,7 @@ def htk_mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "
     """Return triangular filters of height 1, equally spaced on HTK's mel scale, as in SpeechBrain.
 
     Both sides of a triangle are as wide as the distance to the center below, so the upper side is steeper than the lower
-    side of the next triangle, and neighboring filters do not sum to one.
+    side of the next triangle, and overlapping filters do not sum to one.
     """
     points = np.linspace(0, 2595 * np.log10(1 + sample_rate / 2 / 700), mels + 2)
     hertz = 700 * (10 ** (points / 2595) - 1)
@@ -117,7 +117,7 @@ def pad_by_reflection(
 ) -> Float[Tensor, "batch dim longer"]:
     """Pad both ends of each utterance with `padding` frames by reflection at its own first and last frame.
 
-    `counts` is the number of frames of each utterance without the batch's padding; each must exceed `padding`.
+    `counts` is the number of frames of each utterance without the batch's padding. Each count must exceed `padding`.
     """
     padded = F.pad(x, (padding, padding), mode="reflect")
     if counts is None:
@@ -162,7 +162,11 @@ class TDNN(nn.Module):
 
 
 class Res2Net(nn.Module):
-    """A Res2Net layer: of equal groups of channels, each but the first is convolved, the previous result being added."""
+    """A Res2Net layer over equal groups of channels.
+
+    The first group is passed on unchanged and the second is convolved. The previous output is added to each later group
+    before its convolution.
+    """
 
     def __init__(self, channels: int, scale: int, dilation: int) -> None:
         super().__init__()
@@ -288,7 +292,7 @@ class ECAPA(Feature):
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
         """Compute the embedding (batch, dim); `lengths` in samples if the waveforms are padded (with zeros)."""
-        counts = None if lengths is None else frames(lengths)
+        counts = None if lengths is None else num_frames(lengths)
         return Stream(self.network(self.mel(waveform, lengths), counts))
 
 

@@ -1,10 +1,10 @@
 """Features without weights: MFCC (Davis and Mermelstein, 1980) and the log power spectrogram, with any window and hop.
 
 Both start with a Fourier transform as long as the window, without pre-emphasis and dither. Every frame lies within its
-utterance: frame i begins at sample i * hop, and n samples have 1 + (n - window) // hop frames. So nothing is made up at
-the edges, and no frame contains a batch's padding. (Log-mel, which is Whisper's, centres its frames.) With `centered`,
-frames are librosa's: frame i is centered on sample i * hop, the waveform is padded with zeros, and there are 1 + n // hop
-frames. With `scale = "db"`, the logarithm is librosa's too, which is limited to 80 dB below the utterance's maximum.
+utterance: frame i begins at sample i * hop, and n samples have 1 + (n - window) // hop frames. So no frame contains padding,
+neither at the edges nor of a batch. (The feature log-mel, which is Whisper's, centers its frames.) With `centered`, frames
+are those of librosa: frame i is centered on sample i * hop, the waveform is padded with zeros, and there are 1 + n // hop
+frames. With `scale = "db"`, the logarithm is that of librosa too: decibels, limited to 80 dB below the utterance's maximum.
 
 `EMOTIONNAS` and `MCSAN` are the settings of two papers: a spectrogram of 140 x 140 (arXiv 2203.13617 v1, section 3.2) and
 40 MFCC (Sun et al., ICASSP 2021).
@@ -30,17 +30,17 @@ from affekt.errors import BadConfig
 from affekt.features.base import Feature
 from affekt.features.whisper import mel_filters
 
-FLOOR = 1e-10  # power below this, of a full scale of 1, is set to this before the logarithm
+FLOOR = 1e-10  # power below this (full scale is 1) is set to this before the logarithm
 RANGE = 80.0  # dB below the utterance's maximum; smaller values are set to this, as librosa does by default
-MAX_WINDOW = 0.05  # s: the shortest utterance, 0.1 s, has frames even at twice the speed
-DELTA_REACH = 2  # frames to each side that enter a delta
+MAX_WINDOW = 0.05  # s: with longer windows, the shortest utterance (0.1 s) might have no frame after a change of speed
+DELTA_REACH = 2  # number of frames on each side from which a delta is computed
 
-# Window shapes: Hamming and Hann are both a - (1 - a) cos over the period of the window; this is a.
+# Window shapes: Hann and Hamming windows are both a - (1 - a) cos, over one period; the value is a.
 TAPERS = {"hann": 0.5, "hamming": 0.54}
 
 
-def samples(name: str, seconds: float) -> int:
-    """Convert a window or hop to samples. Raises `BadConfig` if it is not a whole number of them, or too long."""
+def to_samples(name: str, seconds: float) -> int:
+    """Convert a window or hop to samples. Raises `BadConfig` if it is not a whole number of them, or the time is too long."""
     count = round(seconds * SAMPLE_RATE)
     if not 0 < seconds <= MAX_WINDOW or abs(count - seconds * SAMPLE_RATE) > 1e-6:
         raise BadConfig(
@@ -78,10 +78,10 @@ class SpectrogramConfig:
     renamed: ClassVar[Mapping[str, str]] = {"centred": "centered"}
 
     def __post_init__(self) -> None:
-        size = samples("window", self.window)
+        size = to_samples("window", self.window)
         if size % 2:
             raise BadConfig(f"window = {self.window} s is {size} samples at 16 kHz: expected an even number")
-        samples("hop", self.hop)
+        to_samples("hop", self.hop)
         if self.bins is not None and not 0 < self.bins <= size // 2 + 1:
             raise BadConfig(f"bins = {self.bins}: a window of {self.window} s has only {size // 2 + 1}")
         self._check_frames(size)
@@ -108,7 +108,7 @@ class SpectrogramConfig:
 
     def num_frames(self) -> int:
         """Return the number of frames of `seconds`, before pooling."""
-        window, hop = samples("window", self.window), samples("hop", self.hop)
+        window, hop = to_samples("window", self.window), to_samples("hop", self.hop)
         assert self.seconds is not None
         return 1 + (round(self.seconds * SAMPLE_RATE) + (window if self.centered else 0) - window) // hop
 
@@ -118,7 +118,7 @@ class MFCCConfig:
     """The settings of MFCC."""
 
     coefficients: int = 40
-    """Number of coefficients, including the first, which is the loudness."""
+    """Number of coefficients, including the first, which measures the loudness."""
     mels: int = 80
     """Number of mel filters."""
     deltas: Literal[0, 1, 2] = 0
@@ -140,7 +140,7 @@ class MFCCConfig:
         if not 0 < self.coefficients <= self.mels:
             raise BadConfig(f"coefficients = {self.coefficients}: expected 1 to mels = {self.mels}")
         window = self.spectrum().window
-        if not mel_filters(self.mels, samples("window", window), SAMPLE_RATE).any(dim=1).all():
+        if not mel_filters(self.mels, to_samples("window", window), SAMPLE_RATE).any(dim=1).all():
             raise BadConfig(
                 f"mels = {self.mels}: a window of {window} s is too short to separate them; "
                 "use fewer mels or a longer window"
@@ -151,12 +151,14 @@ class MFCCConfig:
         return SpectrogramConfig(self.window, self.hop, self.taper, scale=self.scale, centered=self.centered)
 
 
-# The paper does not state which 140 frequencies of a 25 ms window it uses: here those from 0 to 5.6 kHz; nor the scale, here
-# librosa's usual one; nor how 726 frames (a hop of 25 - 14 ms) become 140: here means of five, without the last five.
+# The paper does not state three of these settings. Which 140 frequencies of a 25 ms window are used: here the lowest, 0 to
+# 5.6 kHz. The scale: here librosa's decibels. How 726 frames (the hop is 25 - 14 ms) become 140: here five frames are
+# averaged into one, and the first 140 of these are kept.
 EMOTIONNAS = SpectrogramConfig(
     window=0.025, hop=0.011, taper="hamming", bins=140, scale="db", seconds=8.0, frames=140, pool=5
 )
-# The paper does not name a library: here librosa's definition and its 128 mels. Its model takes the first 1000 frames, 10 s.
+# The paper does not name a library: here librosa's definition with its default of 128 mels. The paper's model uses the first
+# 1000 frames, 10 s.
 MCSAN = MFCCConfig(coefficients=40, mels=128, window=0.025, hop=0.010, scale="db", centered=True)
 
 
@@ -167,19 +169,19 @@ class PowerSpectrum(nn.Module):
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
-        self.window, self.hop = samples("window", config.window), samples("hop", config.hop)
+        self.window, self.hop = to_samples("window", config.window), to_samples("hop", config.hop)
         self.padding = self.window // 2 if config.centered else 0  # samples at the beginning and at the end
         self.bins = config.bins or self.window // 2 + 1
         basis = tapered_fourier_basis(self.window, self.bins, TAPERS[config.taper])
         self.register_buffer("basis", basis, persistent=False)
 
     def forward(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch bins frames"]:
-        """Compute the power."""
+        """Compute the power of each frequency and frame."""
         waveform = F.pad(waveform, (self.padding, self.padding)) if self.padding else waveform
         real, imaginary = F.conv1d(waveform.unsqueeze(1), self.basis, stride=self.hop).chunk(2, dim=1)
         return real.square() + imaginary.square()
 
-    def frames(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    def num_frames(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Return the number of frames of waveforms with `lengths` samples."""
         return (1 + (lengths + 2 * self.padding - self.window) // self.hop).clamp(min=0)
 
@@ -202,7 +204,7 @@ def cosine_transform(size: int, num_rows: int) -> Float[Tensor, "num_rows size"]
 def compute_deltas(
     values: Float[Tensor, "batch frames dim"], counts: Int[Tensor, " batch"] | None = None
 ) -> Float[Tensor, "batch frames dim"]:
-    """Compute the slope of each feature by least squares over 5 frames; the first and last frames are repeated for it.
+    """Compute the slope of each feature by least squares over 5 frames. Beyond the ends, the first or last frame is repeated.
 
     `counts` is the number of frames of each utterance without padding.
     """
@@ -236,7 +238,7 @@ class _Spectral(Feature):
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
         """Compute the features; `lengths` in samples if the waveforms are padded (with zeros)."""
         power = rearrange(self.spectrum(waveform), "batch bins frames -> batch frames bins")
-        counts = None if lengths is None else self.spectrum.frames(lengths)
+        counts = None if lengths is None else self.spectrum.num_frames(lengths)
         values = self.features(power, counts)
         if counts is None:
             return Stream(values, None, self.frame_rate)
@@ -253,7 +255,7 @@ class _Spectral(Feature):
 def to_decibels(
     power: Float[Tensor, "batch frames dim"], counts: Int[Tensor, " batch"] | None
 ) -> Float[Tensor, "batch frames dim"]:
-    """Convert power to decibels, at least 80 dB below the maximum of the utterance."""
+    """Convert power to decibels. Values more than 80 dB below the utterance's maximum are raised to this limit."""
     decibels = 10 * power.clamp(min=FLOOR).log10()
     masked = decibels
     if counts is not None:
@@ -262,7 +264,7 @@ def to_decibels(
 
 
 def pooling_matrix(config: SpectrogramConfig) -> Float[Tensor, "frames total"]:
-    """Return a matrix whose rows average neighboring frames of `config.seconds`."""
+    """Return a matrix whose rows average consecutive frames of an utterance of `config.seconds`."""
     total = config.num_frames()
     if config.pool == "adaptive":
         num_means = config.frames or total

@@ -1,8 +1,8 @@
 """Speech encoders of transformers, from a folder or by their name on the hub.
 
 HuBERT (Hsu et al., 2021), wav2vec 2.0 (Baevski et al., 2020) and WavLM (Chen et al., 2022), each of any size; and Whisper
-(Radford et al., 2022) of any size, padded to 30 s as in its training. Each is a feature of its own, so recipes and the
-store name the encoder, and a folder with another one is refused. `affekt.features.whisper` is the same Whisper without the
+(Radford et al., 2022) of any size, padded to 30 s as in its training. Each is a separate feature, so recipes and the store
+name the encoder, and the folder of a different encoder is refused. `affekt.features.whisper` is the same Whisper without the
 padding: many times faster on short utterances, and exportable.
 """
 
@@ -59,7 +59,7 @@ class WaveEncoder(SpeechEncoder):
     @classmethod
     def _complete(cls, config: WaveEncoderConfig, checkpoint: Checkpoint) -> WaveEncoderConfig:
         config = super()._complete(config, checkpoint)
-        # An adapter follows the last block, so it is not needed.
+        # The adapter comes after the last block, so it is not needed.
         config = replace(config, architecture={**config.architecture, "add_adapter": False})
         if config.normalize is not None:
             return config
@@ -71,10 +71,10 @@ class WaveEncoder(SpeechEncoder):
         return replace(config, normalize=bool(stored.get("do_normalize", True)))  # transformers' default is true
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
-        """Compute the states; `lengths` in samples if the waveforms are padded (with zeros). Frame counts: see `frames`."""
+        """Compute the states; `lengths` in samples if the waveforms are padded (with zeros)."""
         if lengths is None:
             return Stream(self._states(waveform, None), None, self.frame_rate)
-        counts = self.frames(lengths)
+        counts = self.num_frames(lengths)
         values = waveform.new_zeros(len(waveform), int(counts.max()), self.dim)
         sizes = lengths.unique().tolist() if self.equal_lengths_only else [int(lengths.max())]
         for size in sizes:
@@ -85,7 +85,7 @@ class WaveEncoder(SpeechEncoder):
         mask = frame_mask(counts, values.shape[1])
         return Stream(values * mask.unsqueeze(2), mask, self.frame_rate)
 
-    def frames(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    def num_frames(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Return the number of frames of waveforms with `lengths` samples after the convolutions."""
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             lengths = (lengths - kernel) // stride + 1
@@ -134,10 +134,10 @@ class WavLM(WaveEncoder):
 
 
 class WhisperThirtySeconds(SpeechEncoder):
-    """Whisper's encoder as in its training: every 30 s are encoded separately, and the rest is padded with silence.
+    """Whisper's encoder as in its training: audio is encoded in windows of 30 s, the last one padded with silence.
 
-    The stream has only the utterance's own frames. The last block's state is taken after the final norm, like the decoder's
-    input.
+    The stream does not include the frames of the padding. The last block's state is taken after the final norm, as the
+    decoder receives it.
     """
 
     model_type = "whisper"

@@ -1,11 +1,11 @@
-"""The feature store on disk: features are computed once and found again by everything they depend on.
+"""The feature store on disk: features are computed once and identified by everything they depend on.
 
 ROOT/features/whisper-0123456789ab/description.json    encoder, settings, hash of the weights, library versions
 ROOT/features/whisper-0123456789ab/ab/abcdef....npy    (frames, dim), or (dim,), named by the hash of audio and segment
 
 Several processes may write at once, also on a network disk: a file is written under a temporary name and renamed when it
-is complete, so under its final name it is complete or missing. A file truncated all the same, by a full disk or a lost
-server, is shorter than its header states: it counts as missing and is computed again.
+is complete. If a file is truncated nevertheless (a full disk, a lost server), it is shorter than its header states: it
+counts as missing and is computed again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cache_root() -> Path:
 
 
 class FeatureStore:
-    """The stored features of one description, as 16-bit floats. Values that 16 bits cannot hold are refused."""
+    """The stored features of one description, as 16-bit floats. Values that 16 bits cannot represent are refused."""
 
     def __init__(self, name: str, description: Mapping[str, Any], root: Path | None = None) -> None:
         content = json.dumps(description, sort_keys=True, indent=1).encode()
@@ -54,7 +54,7 @@ class FeatureStore:
             with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
         with contextlib.suppress(OSError):  # the store may be read-only
-            os.utime(path)  # the time of last use
+            os.utime(path)  # its modification time is the time of last use
 
     def path(self, key: str) -> Path:
         """Return the path of a key's array."""
@@ -87,7 +87,7 @@ class FeatureStore:
 
 
 def shape_of(path: Path) -> tuple[int, ...] | None:
-    """Return the shape of a stored array from its header; None if the file is missing or not as long as stated there."""
+    """Return the shape of a stored array from its header; None if the file is missing or has another length."""
     try:
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
@@ -100,12 +100,12 @@ def shape_of(path: Path) -> tuple[int, ...] | None:
 
 
 def description_hash(content: bytes) -> str:
-    """Return the hash of a description's JSON text, as it is used in the folder's name."""
+    """Return the hash of a description's JSON text, as in the folder's name."""
     return hashlib.sha256(content).hexdigest()[:HASH_DIGITS]
 
 
-class Stored(Sequence[NDArray[np.float16]]):
-    """The stored features of these keys. Each is opened on access, since the number of open files is limited."""
+class StoredArrays(Sequence[NDArray[np.float16]]):
+    """The stored features of a list of keys. Each array is opened on access, since the number of open files is limited."""
 
     def __init__(self, store: FeatureStore, keys: Sequence[str]) -> None:
         self.store, self.keys = store, keys

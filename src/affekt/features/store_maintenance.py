@@ -19,14 +19,15 @@ from affekt.features.store import DESCRIPTION, FEATURES, HASH_DIGITS, cache_root
 from affekt.registry import did_you_mean
 
 STORE = re.compile(rf"(.+)-[0-9a-f]{{{HASH_DIGITS}}}")
-LEFTOVER = re.compile(r"\.[0-9a-f]{32}(\.npy)?")
-MIN_AGE = 3600.0  # s: a younger temporary file may still be in use by its writer
+# Temporary files: of `affekt.files.atomic_write` (.NAME.PID-HEX), and of earlier versions (.HEX or .HEX.npy).
+LEFTOVER = re.compile(r"\..+\.\d+-[0-9a-f]{8}|\.[0-9a-f]{32}(\.npy)?")
+MIN_AGE = 3600.0  # s: a newer temporary file may still be in use by its writer
 DAY = 86_400.0  # s
 
 
 @dataclass(frozen=True)
 class StoredFeature:
-    """A folder of the store."""
+    """The stored arrays of one feature: a folder of the store."""
 
     folder: Path
 
@@ -67,7 +68,7 @@ class StoredFeature:
         for path in sorted(self.folder.rglob("*")):
             try:
                 status = path.lstat()
-            except FileNotFoundError:  # another process renamed it to its final name
+            except FileNotFoundError:  # another process renamed it meanwhile
                 continue
             if path.name != DESCRIPTION and not path.is_dir():
                 contents.append((path, status.st_size, status.st_mtime))
@@ -85,7 +86,7 @@ class StoredFeature:
         return (path if path.is_file() else self.folder).stat().st_mtime
 
     def settings(self) -> dict[str, Any]:
-        """Return what distinguishes the feature from others in short: settings, copy, and how it was computed."""
+        """Return a short form of the description that distinguishes the feature from others of the same name."""
         description = self.description or {}
         settings = description.get("settings", {})
         short = {
@@ -116,7 +117,7 @@ def stored_features(names: Sequence[str] = (), root: Path | None = None) -> list
 
 
 def verify(stored: StoredFeature) -> Iterator[tuple[Path, str]]:
-    """Yield each file with what is wrong with it, "" if nothing is; first the description if it is damaged."""
+    """Yield each array's path and its fault ("" for a valid file); before them, the description if it is damaged."""
     description = stored.description
     description_path = stored.folder / DESCRIPTION
     if description is None:
@@ -129,7 +130,7 @@ def verify(stored: StoredFeature) -> Iterator[tuple[Path, str]]:
 
 
 def verify_array(path: Path, dim: int | None) -> str:
-    """Return what is wrong with a stored array, "" if nothing is; `dim` is the last dimension that is expected."""
+    """Return the fault of a stored array, "" if it is valid. `dim` is its expected last dimension."""
     shape = shape_of(path)
     if shape is None:
         return "is not an array of 16-bit floats as long as its header states"
@@ -141,7 +142,7 @@ def verify_array(path: Path, dim: int | None) -> str:
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """The files to delete: whole folders, and the leftovers in the others."""
+    """The files to delete: all files of some features, and leftovers of the others."""
 
     stored: tuple[StoredFeature, ...]
     leftovers: tuple[tuple[Path, int], ...]
@@ -152,7 +153,7 @@ class PruningPlan:
         return sum(feature.size for feature in self.stored) + sum(size for _, size in self.leftovers)
 
     def delete(self) -> None:
-        """Delete the files. A process that still uses one of them computes it again or fails with an error."""
+        """Delete the files. A process that still uses one of them computes it again or stops with an error."""
         for feature in self.stored:
             shutil.rmtree(feature.folder)
         for path, _ in self.leftovers:

@@ -1,7 +1,7 @@
 """Text encoders of transformers, from a folder or by their name on the hub.
 
 BERT (Devlin et al., 2019), RoBERTa (Liu et al., 2019) and MiniLM (Wang et al., 2020), each of any size. MiniLM has BERT's
-architecture; it is a separate feature so that recipes and the store name the encoder that is used.
+architecture; it is a separate feature so that recipes and the store name the right encoder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from affekt.extras import need
 from affekt.features.base import TextFeature
 from affekt.features.transformers_encoder import Checkpoint, Encoder, EncoderConfig
 
-MIN_LENGTH = 3  # tokens: one between the two special tokens
+MIN_LENGTH = 3  # tokens: one, and the two special tokens around it
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TextEncoderConfig(EncoderConfig):
     longest: int | None = None
     """Maximum number of tokens per text, including the special tokens; longer texts are truncated before the last one.
 
-    None: texts are not truncated, and one that is longer than the network's limit is an error.
+    None: texts are not truncated, and a text that is longer than the network's limit is an error.
     """
     special: bool = True
     """If true, the stream includes the special tokens, [CLS] and [SEP] or <s> and </s>."""
@@ -42,15 +42,15 @@ class TextEncoderConfig(EncoderConfig):
         super().__post_init__()
         if self.longest is not None and self.longest < MIN_LENGTH:
             raise BadConfig(
-                f"longest = {self.longest}: expected at least {MIN_LENGTH}, one token between two special tokens"
+                f"longest = {self.longest}: expected at least {MIN_LENGTH}: one token and the two special tokens"
             )
 
 
 class TextEncoder(TextFeature, Encoder):
-    """The base class of these encoders. The checkpoint's tokenizer determines whether texts are lower-cased.
+    """The base class of text encoders of transformers. The checkpoint's tokenizer determines whether texts are lower-cased.
 
-    The tokenizer is part of the state, so a network rebuilt from its settings and its state is the same. A tokenizer that is
-    missing, slow, or another network's raises `BadConfig`.
+    The tokenizer is part of the state, so settings and state are sufficient to rebuild the feature. A tokenizer that is
+    missing, not a fast one, or of another network raises `BadConfig`.
     """
 
     Config = TextEncoderConfig
@@ -64,7 +64,9 @@ class TextEncoder(TextFeature, Encoder):
         self.padding = int(config.architecture["pad_token_id"])
         self.positions = self._positions()
         if config.longest is not None and config.longest > self.positions:
-            raise BadConfig(f"longest = {config.longest}: this {self.model_type} takes at most {self.positions} tokens")
+            raise BadConfig(
+                f"longest = {config.longest}: this {self.model_type} accepts at most {self.positions} tokens"
+            )
         self.tokenizer: Any = None if tokenizer is None else self._prepare(tokenizer)
 
     @classmethod
@@ -74,14 +76,14 @@ class TextEncoder(TextFeature, Encoder):
     def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]
         """Encode texts as (batch, tokens, dim), with a mask and `word_index`, each token's word in `text.split()`.
 
-        Special tokens have the index -1, and so do tokens of whitespace, which RoBERTa has for repeated spaces. Raises
-        `BadConfig` for a text without a token, or one that is too long.
+        Special tokens have the index -1. So have tokens of whitespace, which RoBERTa's tokenizer produces for repeated
+        spaces. Raises `BadConfig` for a text without tokens or with too many.
         """
         encoded = [self._encode_text(text, encoding) for text, encoding in self._tokenize(texts)]
         states = self._states([text.ids for text in encoded])
-        values = [row[torch.from_numpy(text.kept)] for row, text in zip(states, encoded, strict=True)]
+        values = [row[torch.from_numpy(text.positions)] for row, text in zip(states, encoded, strict=True)]
         words = [torch.from_numpy(text.words) for text in encoded]
-        counts = torch.tensor([len(text.kept) for text in encoded], device=states.device)
+        counts = torch.tensor([len(text.positions) for text in encoded], device=states.device)
         return Stream(
             pad_sequence(values, batch_first=True),
             frame_mask(counts, int(counts.max())),
@@ -109,7 +111,7 @@ class TextEncoder(TextFeature, Encoder):
         vocabulary, size = self.config.architecture["vocab_size"], tokenizer.get_vocab_size()
         if size > vocabulary:
             raise BadConfig(
-                f"the tokenizer has {size} tokens, but this {self.model_type} {vocabulary}: "
+                f"the tokenizer has {size} tokens, but this {self.model_type} has {vocabulary}: "
                 "use the tokenizer that was saved with it"
             )
         tokenizer.no_padding()
@@ -125,15 +127,15 @@ class TextEncoder(TextFeature, Encoder):
     def _encode_text(self, text: str, encoding: Any) -> _EncodedText:
         if len(encoding.ids) > self.positions:
             raise BadConfig(
-                f"{text[:40]!r}... has {len(encoding.ids)} tokens, but this {self.model_type} takes at most "
+                f"{text[:40]!r}... has {len(encoding.ids)} tokens, but this {self.model_type} accepts at most "
                 f"{self.positions}: set longest = {self.positions} to truncate longer texts"
             )
         special = np.array(encoding.special_tokens_mask, bool)
         words = np.where(special, -1, word_indices_of(text, encoding.offsets))
-        kept = np.flatnonzero(special <= self.config.special)
-        if not len(kept):
+        positions = np.flatnonzero(special <= self.config.special)
+        if not len(positions):
             raise BadConfig(f"{text!r} has no token: add text, or set special = true, which keeps the special tokens")
-        return _EncodedText(encoding.ids, kept, words[kept])
+        return _EncodedText(encoding.ids, positions, words[positions])
 
     def _states(self, ids: Sequence[Sequence[int]]) -> Float[Tensor, "batch tokens dim"]:
         """Run the network and return the states of the configured blocks, concatenated along dim."""
@@ -155,11 +157,11 @@ class TextEncoder(TextFeature, Encoder):
 
 @dataclass(frozen=True)
 class _EncodedText:
-    """A text's tokens as the network's input, and those that the stream keeps."""
+    """A text's tokens as the network's input, and those of the stream."""
 
     ids: list[int]  # of all tokens
-    kept: NDArray[np.int64]  # positions of the kept tokens
-    words: NDArray[np.int64]  # word indices of the kept tokens
+    positions: NDArray[np.int64]  # of the tokens in the stream
+    words: NDArray[np.int64]  # their word indices
 
 
 def word_indices_of(text: str, spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -188,4 +190,4 @@ class RoBERTa(TextEncoder):
     network_class = "transformers.models.roberta.modeling_roberta:RobertaModel"
 
     def _positions(self) -> int:
-        return super()._positions() - self.padding - 1  # positions start after the padding id
+        return super()._positions() - self.padding - 1  # its positions start after the padding token's id

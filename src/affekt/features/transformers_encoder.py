@@ -1,7 +1,7 @@
-"""Encoders of the transformers library, from a folder or by their name on the hub, from which transformers downloads them.
+"""Encoders of the transformers library, loaded from a folder or downloaded from the hub by name.
 
-`Checkpoint` reads the files; `Encoder` is the base class of speech and text encoders: the library's network, whose hidden
-states are recorded.
+`Checkpoint` reads the files. `Encoder`, the base class of speech and text encoders, wraps the library's network and records
+its hidden states.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from affekt.errors import BadConfig
 from affekt.extras import need
 from affekt.features.base import Feature
 
-FOR_TRAINING = {"masked_spec_embed"}  # the vector of masked frames, which some checkpoints lack
+FOR_TRAINING = {
+    "masked_spec_embed"
+}  # weights used only in training: the vector of masked frames, which some checkpoints lack
 # Entries about files and software, which do not change what a network computes.
 INCIDENTAL = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id"}
 # Sets of files from which a tokenizer can be built.
@@ -81,12 +83,12 @@ class Checkpoint:
         return stored
 
     def tokenizer(self) -> Any:
-        """Return the fast tokenizer as a `tokenizers.Tokenizer`; only fast ones know a token's position in the text."""
+        """Return the fast tokenizer as a `tokenizers.Tokenizer`. Only fast ones return each token's position in the text."""
         from transformers import AutoTokenizer
 
         names = [" and ".join(names) for names in TOKENIZER]
         complete = [all((Path(self.source) / name).is_file() for name in names) for names in TOKENIZER]
-        if self.local and not any(complete):  # transformers would build an empty one
+        if self.local and not any(complete):  # transformers would build an empty tokenizer
             raise BadConfig(
                 f"{self.source} has no tokenizer: add {', or '.join(names)}, which the tokenizer's save_pretrained writes"
             )
@@ -135,16 +137,16 @@ class Checkpoint:
         return message
 
     @contextlib.contextmanager
-    def _translate_errors(self, what: str) -> Iterator[None]:
-        """Turn the errors of transformers and the hub's client into `BadConfig` with advice."""
+    def _translate_errors(self, content: str) -> Iterator[None]:
+        """Turn the errors of transformers and the hub's client into `BadConfig`. `content` is what is read."""
         try:
             yield
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             if self.local:
-                raise BadConfig(f"{self.source}: its {what} cannot be read: {reason}") from error
+                raise BadConfig(f"{self.source}: its {content} cannot be read: {reason}") from error
             raise BadConfig(
-                f"{self.source} cannot be downloaded from the hub ({what}): {reason} "
+                f"{self.source} cannot be downloaded from the hub ({content}): {reason}. "
                 "Without a connection, set folder to a folder with its files; the weights must be safetensors"
             ) from error
 
@@ -179,14 +181,14 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if not self.blocks:
-            raise BadConfig("blocks = []: expected at least one, such as [-1] for the last")
+            raise BadConfig("blocks = []: expected at least one block, such as [-1] for the last")
 
 
 class Encoder(Feature):
-    """The base class of these encoders: transformers' network, loaded from a checkpoint, whose hidden states are recorded.
+    """The base class of encoders that wrap a network of transformers and return some of its hidden states.
 
     State k is the output of block k, `hidden_states[k]` in transformers 5. Blocks after the last one in `blocks` are
-    removed, and so is everything that follows the last block, except Whisper's final norm.
+    removed. So is everything that follows the last block, except Whisper's final norm.
     """
 
     Config = EncoderConfig
@@ -198,7 +200,7 @@ class Encoder(Feature):
     depth: ClassVar[str] = "num_hidden_layers"  # the key of the number of blocks in config.json
     width: ClassVar[str] = "hidden_size"  # the key of the number of features per state
     renamed: ClassVar[Mapping[str, str]] = {}  # patterns of parameter names in a checkpoint -> names in the class
-    extra_file: ClassVar[str] = "preprocessor_config.json"  # what a checkpoint needs besides settings and weights
+    extra_file: ClassVar[str] = "preprocessor_config.json"  # file that a checkpoint needs besides settings and weights
 
     def __init__(self, config: Any, network: nn.Module | None = None) -> None:
         """Wrap `network`, or build one with random weights from `config.architecture`."""
@@ -220,7 +222,7 @@ class Encoder(Feature):
         """Load a checkpoint from a folder or from the hub.
 
         Raises:
-            BadConfig: There is no checkpoint, it is of another kind of network, its weights are incomplete or not
+            BadConfig: There is no checkpoint, it contains another type of network, its weights are incomplete or not
                 safetensors, or it does not have one of the blocks.
             MissingExtra: transformers is not installed.
         """

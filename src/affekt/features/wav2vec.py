@@ -30,7 +30,7 @@ from affekt.features.base import Feature
 
 MODEL_TYPE = "wav2vec"
 EPSILON = 1e-5  # of the norms
-Layers = tuple[tuple[int, int, int], ...]  # features, kernel and stride of each layer
+Layers = tuple[tuple[int, int, int], ...]  # number of features, kernel size and stride of each layer
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,19 @@ class Architecture:
 
     encoder: Layers = ((512, 10, 5), (512, 8, 4), (512, 4, 2), (512, 4, 2), (512, 4, 2), (512, 1, 1), (512, 1, 1))
     aggregator: Layers = tuple((512, kernel, 1) for kernel in range(2, 14))
-    skips: bool = True  # whether each layer of the aggregator has a skip connection
-    residual_scale: float = 0.5  # the sum is multiplied by its square root
-    log_compression: bool = True  # whether the latent frames are log(1 + |x|)
+    skips: bool = True
+    """If true, each layer of the aggregator has a skip connection."""
+    residual_scale: float = 0.5
+    """The sum of a layer and its skip connection is multiplied by the square root of this."""
+    log_compression: bool = True
+    """If true, the latent frames are log(1 + |x|)."""
     activation: Literal["relu", "gelu"] = "relu"
-    bias: bool = True  # of the aggregator's convolutions; the encoder's have none
-    affine: bool = True  # whether the norms have learned weights
-    zero_padding: bool = False  # whether the aggregator pads with zeros instead of repeating the first frame
+    bias: bool = True
+    """If true, the aggregator's convolutions have a bias. Those of the encoder have none."""
+    affine: bool = True
+    """If true, the norms have learned weights."""
+    zero_padding: bool = False
+    """If true, the aggregator pads with zeros instead of repeating the first frame."""
 
     def __post_init__(self) -> None:
         if not self.encoder or any(stride != 1 for _, _, stride in self.aggregator):
@@ -63,7 +69,7 @@ class Wav2VecConfig:
 
 
 class Wav2Vec(Feature):
-    """Context or latent frames. Norms run over all features and frames of an utterance, without padding."""
+    """Context or latent frames. Norms are computed over all features and frames of an utterance, without its padding."""
 
     Config = Wav2VecConfig
     sample_rate = SAMPLE_RATE
@@ -94,7 +100,7 @@ class Wav2Vec(Feature):
         if missing := sorted(network.state_dict().keys() - tensors.keys()):
             raise BadConfig(f"{folder} lacks {len(missing)} weights of a wav2vec, first {missing[0]}")
         try:
-            # Remaining tensors are for the training objective, or the aggregator if only latent frames are used.
+            # The other tensors belong to the training objective, or to the aggregator if only latent frames are computed.
             network.load_state_dict({name: tensors[name] for name in network.state_dict()})
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
@@ -102,15 +108,15 @@ class Wav2Vec(Feature):
         return network.eval().requires_grad_(False)
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
-        """Compute the frames; `lengths` in samples if the waveforms are padded (with zeros). Frame counts: see `frames`."""
+        """Compute the frames; `lengths` in samples if the waveforms are padded (with zeros)."""
         values = self.feature_extractor(waveform, lengths)
-        mask = None if lengths is None else frame_mask(self.frames(lengths), values.shape[2])
+        mask = None if lengths is None else frame_mask(self.num_frames(lengths), values.shape[2])
         if self.feature_aggregator is not None:
             values = self.feature_aggregator(values, mask)
         values = values.transpose(1, 2)
         return Stream(values if mask is None else values * mask.unsqueeze(2), mask, self.frame_rate)
 
-    def frames(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    def num_frames(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Return the number of frames of waveforms: `(samples - 465) // 160 + 1` for the published networks."""
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             lengths = _conv_length(lengths, kernel, stride)
@@ -172,7 +178,7 @@ class Aggregator(nn.Module):
 
 
 class Layer(nn.Sequential):
-    """A convolution with norm and activation. The mask, of the output frames, is used by the norm."""
+    """A convolution with norm and activation. `mask` marks the valid output frames; only the norm uses it."""
 
     def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:  # type: ignore[override]
         for module in self:
@@ -181,7 +187,7 @@ class Layer(nn.Sequential):
 
 
 class Norm(nn.Module):
-    """A group norm with one group: over all features and the unmasked frames together."""
+    """A group norm with a single group: normalization over all features and all unmasked frames together."""
 
     def __init__(self, features: int, affine: bool) -> None:
         super().__init__()
@@ -217,10 +223,11 @@ def _read_architecture(path: Path) -> Architecture:
         stored = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, ValueError) as error:
         raise BadConfig(
-            f"{path} cannot be read ({error}): affekt convert wav2vec_large.pt {path.with_name('model.safetensors')}"
+            f"{path} cannot be read ({error}); create it: "
+            f"affekt convert wav2vec_large.pt {path.with_name('model.safetensors')}"
         ) from error
     if stored.pop("model_type", None) != MODEL_TYPE:
-        raise BadConfig(f"{path} is not that of a wav2vec: set folder to one that affekt convert wrote")
+        raise BadConfig(f"{path} does not describe a wav2vec: set folder to one that affekt convert wrote")
     return decode(Architecture, stored, str(path))
 
 
@@ -234,18 +241,18 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def build_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of config.json from fairseq's training arguments. Raises `BadConfig` if they are not a wav2vec's.
+    """Return the content of config.json from fairseq's training arguments. Raises `BadConfig` for another network.
 
-    Arguments that did not exist in old versions get the value that was fixed at that time.
+    An argument that did not exist in an old version of fairseq gets the value that this version used.
     """
     known = {"aggregator": "cnn", "vq_type": "none", "skip_connections_feat": False, **arguments}
     required = ("conv_feature_layers", "conv_aggregator_layers", "skip_connections_agg", "log_compression")
     if missing := [name for name in required if name not in known]:
-        raise BadConfig(f"the checkpoint's arguments lack {', '.join(missing)}: it is not a wav2vec of fairseq")
+        raise BadConfig(f"the checkpoint's arguments lack {', '.join(missing)}: it is not fairseq's wav2vec")
     if known["aggregator"] != "cnn" or known["vq_type"] not in ("none", None) or known["skip_connections_feat"]:
         raise BadConfig(
-            "this wav2vec has an aggregator that is not convolutional, a quantizer (vq-wav2vec) or skips in its encoder: "
-            "expected one such as wav2vec_large.pt"
+            "this wav2vec has an aggregator that is not convolutional, a quantizer (vq-wav2vec) or "
+            "skip connections in its encoder: expected one such as wav2vec_large.pt"
         )
     architecture = {
         "encoder": _parse_layers(known["conv_feature_layers"]),

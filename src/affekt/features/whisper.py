@@ -2,7 +2,7 @@
 
 Written for speech of any length: without padding to 30 s, with masks for batches, and exportable, so that the same network
 extracts features for training and is part of a bundle's ONNX file. Parameters have the names and shapes of transformers'
-WhisperEncoder, from whose folder they are loaded.
+WhisperEncoder, whose saved folders are loaded.
 """
 
 from __future__ import annotations
@@ -27,23 +27,26 @@ from affekt.features.base import Feature
 SAMPLE_RATE = 16_000  # Hz
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
-FLOOR = 8.0  # decades below the loudest value of the clip; smaller values are set to this
+FLOOR = 8.0  # in decades: values further below the clip's maximum are raised to this distance
 LOUDEST = 1.5  # the loudest value of a clip's log-mel with `level="relative"`, in decades
 
 
 @dataclass(frozen=True)
 class WhisperConfig:
-    """The settings of Whisper's encoder. The sizes below `span` are those of a checkpoint; they are set when it is loaded."""
+    """The settings of Whisper's encoder. `dim`, `heads`, `width` and `mels` are set when a checkpoint is loaded."""
 
     blocks: tuple[int, ...] = (1, 2, 3)
     """Blocks whose hidden states are concatenated: 0 is the input of the first block."""
     level: Literal["absolute", "relative"] = "absolute"
     """Scaling of the log-mel. "absolute" is Whisper's own; "relative" shifts it so that every clip has the same maximum.
 
-    The output is then independent of the recording's gain, which says more about the microphone than about the speaker.
+    With "relative", the output does not depend on the recording's gain, which is a property of the microphone more than
+    of the speaker.
     """
     span: int = 1500
-    """Number of frames (of 20 ms) that attend to one another. 1500 is Whisper's 30 s; with less, cost grows linearly."""
+    """Number of frames (of 20 ms) that attend to one another; Whisper's own 1500 are 30 s.
+
+    Longer input is split into spans of at most this length, so that the cost grows linearly."""
     dim: int = 384
     heads: int = 6
     width: int = 1536
@@ -71,7 +74,7 @@ class LogMel(nn.Module):
     ) -> Float[Tensor, "batch mels frames"]:
         """Compute the log-mel. `lengths` in samples, beyond which samples must be zero; later frames are zero as well."""
         samples = waveform.shape[1]
-        if self.level == "relative":  # before the floor of 1e-10 below, which a quiet recording would reach
+        if self.level == "relative":  # before the logarithm, whose floor of 1e-10 a quiet recording would reach
             waveform = waveform / waveform.abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
         # Whisper pads the beginning by reflection; the end is followed by the zeros that fill up 30 s.
         padded = torch.cat([waveform[:, 1 : WINDOW // 2 + 1].flip(1), waveform], dim=1)
@@ -186,7 +189,7 @@ class WhisperStates(Feature):
     """
 
     Config = WhisperConfig
-    notice = Path(__file__).with_name("LICENSE.whisper")  # distributed with the weights
+    notice = Path(__file__).with_name("LICENSE.whisper")  # must be distributed with the weights
     fixed = frozenset({"embed_positions.weight"})  # a table of sinusoids, which Whisper does not train either
     sample_rate = SAMPLE_RATE
     frame_rate = SAMPLE_RATE / HOP / 2  # the second convolution has a stride of 2
@@ -218,7 +221,7 @@ class WhisperStates(Feature):
         return self._encode(mel, None if stream.mask is None else stream.lengths())
 
     def _encode(self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None) -> Stream:
-        """Encode log-mels. `counts` is the number of frames of each without padding, which is zero."""
+        """Encode log-mels. `counts` is the number of frames of each utterance without padding; padded frames are zero."""
         x = F.gelu(self.conv1(mel))
         if counts is not None:
             x = x * frame_mask(counts, x.shape[2]).unsqueeze(1).to(x.dtype)
@@ -228,7 +231,7 @@ class WhisperStates(Feature):
         mask = frame_mask((counts + 1) // 2, x.shape[1])
         if x.shape[1] <= self.config.span:
             return Stream(self._states(x, mask), mask, self.frame_rate)
-        # Spans depend on the utterance's own length, so long ones are encoded one by one.
+        # The spans depend on an utterance's length, so long utterances are encoded separately.
         values = x.new_zeros(x.shape[0], x.shape[1], self.dim)
         for index, frames in enumerate(mask.sum(dim=1).tolist()):
             values[index, :frames] = self._encode_spans(x[index : index + 1, :frames])[0]
@@ -254,7 +257,7 @@ class WhisperStates(Feature):
     def from_folder(cls, folder: Path | None, config: WhisperConfig) -> WhisperStates:
         """Load a Whisper encoder saved by transformers (config.json, model.safetensors). Its sizes replace the config's.
 
-        Raises `BadConfig` if there is none, or it lacks one of the blocks or positions for the span.
+        Raises `BadConfig` if there is none, or it has too few blocks or positions.
         """
         from safetensors.torch import load_file
 

@@ -16,7 +16,7 @@ from affekt.features.augment import Copy
 from affekt.features.base import Feature, TextFeature
 from affekt.features.extract import extract
 from affekt.features.extract_text import extract_text
-from affekt.features.store import Stored
+from affekt.features.store import StoredArrays
 from affekt.labels import LabelSet
 from affekt.plural import quantity
 from affekt.progress import Progress
@@ -187,7 +187,7 @@ class _DatasetBuilder:
     def build(self, keys: Sequence[str]) -> Dataset:
         """Build the dataset of these utterances."""
         votes, utterances = self.plan.recipe.training.votes, self.data.select(keys)
-        values: dict[str, Stored] = {}
+        values: dict[str, StoredArrays] = {}
         word_index: dict[str, Sequence[NDArray[np.int64]]] = {}
         for stream, feature in self.features.items():
             if isinstance(feature, TextFeature):
@@ -236,5 +236,5 @@ class _DatasetBuilder:
 
     def _extract(
         self, feature: Feature, name: str, utterances: Sequence[Utterance], copy: Copy | None = None
-    ) -> Stored:
+    ) -> StoredArrays:
         return extract(feature, name, utterances, copy=copy, progress=self.progress, device=self._device)

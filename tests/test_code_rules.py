@@ -1,4 +1,4 @@
-"""The house's rules: who may import whom, what is loaded when, and that nothing of ours unpickles."""
+"""Rules of the code: imports go downward, nothing is pickled or unpickled, and docstrings begin plainly."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "affekt"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-# Lower numbers may not import higher ones; siblings of one level may not import one another, unless ORDERED says so.
+# A module may import modules of lower levels. Modules of the same level may import one another only as in ORDERED.
 LEVELS = {
     "errors": 0,
     "extras": 0,
@@ -39,7 +39,7 @@ LEVELS = {
     "workflows": 6,
     "cli": 7,
 }
-# Within these levels modules build on one another: each may import what stands before it.
+# Groups of modules of the same level, each of which may import those before it in its group.
 ORDERED = (
     ("errors", "extras", "registry"),
     ("utterance", "files", "labels", "audio", "config", "batch"),
@@ -56,7 +56,7 @@ def top(path):
 
 
 def imports(path):
-    """The names of our modules that a file imports, wherever in the file."""
+    """Yield the names of the affekt modules that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "affekt":
             if node.module == "affekt":
@@ -89,19 +89,19 @@ def test_every_module_has_a_level():
     assert {top(path) for path in MODULES} - {"__init__", "__main__"} == set(LEVELS)
 
 
-def test_recognition_knows_no_training():
+def test_inference_does_not_import_training_models_or_features():
     for path in (SOURCE / "inference").glob("*.py"):
         assert not {name.split(".")[1] for name in imports(path) if "." in name} & {"training", "models", "features"}
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if top(p) == "models"], ids=lambda path: path.name)
-def test_a_model_sees_only_layers_and_the_batch(path):
+def test_a_model_imports_only_layers_and_the_batch(path):
     allowed = {"affekt.batch", "affekt.errors", "affekt.registry", "affekt.models"}
     assert all(name in allowed or name.startswith("affekt.models.") for name in imports(path))
 
 
 PICKLING = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-# A call, by the last two parts of its name -> the argument that keeps it from unpickling or pickling; None: never allowed.
+# Call, by the last two parts of its name -> the argument that makes it safe from pickles; None: never allowed.
 SAFE_CALLS = {
     "np.load": ("allow_pickle", False),
     "np.save": ("allow_pickle", False),
@@ -121,7 +121,7 @@ def pickling(tree):
 def unsafe_import(node):
     if isinstance(node, ast.Import):
         return any(alias.name.split(".")[0] in PICKLING for alias in node.names)
-    if isinstance(node, ast.ImportFrom):  # calls of `from torch import load` would not be recognized
+    if isinstance(node, ast.ImportFrom):  # `unsafe_call` would not recognize the calls after `from torch import load`
         names = {alias.name for alias in node.names}
         return (node.module or "").split(".")[0] in PICKLING or (node.module in ("numpy", "torch") and "load" in names)
     return False
@@ -132,8 +132,8 @@ def unsafe_call(node):
         return False
     name = ".".join(ast.unparse(node.func).replace("numpy.", "np.").split(".")[-2:])
     if name in ("importlib.import_module", "__import__"):
-        return any(isinstance(word, ast.Constant) and word.value in PICKLING for word in node.args)
-    values = {word.arg: word.value for word in node.keywords}
+        return any(isinstance(argument, ast.Constant) and argument.value in PICKLING for argument in node.args)
+    values = {keyword.arg: keyword.value for keyword in node.keywords}
     allowed = isinstance(value := values.get("allow_pickle"), ast.Constant) and value.value is False
     if "allow_pickle" in values and not allowed:
         return True
@@ -143,7 +143,7 @@ def unsafe_call(node):
 def has_safe_argument(call, argument):
     if argument is None:
         return False
-    values = {word.arg: word.value for word in call.keywords}
+    values = {keyword.arg: keyword.value for keyword in call.keywords}
     value = values.get(argument[0])
     return isinstance(value, ast.Constant) and value.value is argument[1]
 
@@ -171,25 +171,25 @@ def test_nothing_is_pickled(path):
         "from torch import load",
     ],
 )
-def test_pickling_is_found(code):
+def test_unsafe_code_is_detected(code):
     assert list(pickling(ast.parse(code)))
 
 
-def test_safe_calls_are_not_taken_for_pickling():
+def test_safe_calls_are_accepted():
     code = "np.load(p, allow_pickle=False); torch.load(p, map_location='cpu', weights_only=True); json.load(p)"
     assert not list(pickling(ast.parse(code)))
 
 
-DOCSTRING_RIDDLE = re.compile(r"(Of|By|What|Whether) ")
+OBSCURE_OPENING = re.compile(r"(Of|By|What|Whether) ")
 
 
 def test_docstrings_open_with_a_plain_phrase():
-    """No docstring, of a field neither, opens with "Of", "By", "What" or "Whether"."""
+    """No docstring opens with "Of", "By", "What" or "Whether", not even that of a field."""
     openings = [
         f"{path.relative_to(SOURCE)}:{node.lineno}: {node.value.value.splitlines()[0]}"
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        if DOCSTRING_RIDDLE.match(node.value.value.lstrip())
+        if OBSCURE_OPENING.match(node.value.value.lstrip())
     ]
     assert not openings
