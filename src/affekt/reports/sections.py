@@ -52,7 +52,7 @@ class Section:
     facts: Mapping[str, Any]
     """The same content for `--json`."""
     count: str
-    """What was read, for the log: "3 groups of runs"."""
+    """A summary of the runs read, for the log: "3 groups of runs"."""
 
 
 def page(parts: Sequence[Section]) -> str:
