@@ -86,7 +86,7 @@ class MCSANConfig:
     attention_scale: Literal["head", "dim"] = "head"
     """Divisor of the scores: sqrt(d / heads) as in the cited Transformer; or sqrt(d) as in eq. 9, which is for one head."""
     cross_update: Literal["parallel", "sequential"] = "parallel"
-    """Whether text attends to speech before ("parallel") or after ("sequential") the same layer has updated speech."""
+    """Order in a layer: text attends to speech before ("parallel") or after ("sequential") speech is updated."""
     pooled: Literal["last", "all"] = "last"
     """Modules whose outputs are pooled if one module follows the other. Not in the paper."""
     dropout: float = 0.0

@@ -86,7 +86,7 @@ class TDFNetConfig:
     inner_product: bool = False
     """If true, alpha^T O is read as an inner product: one number, from which all logits follow."""
     gelu_logits: bool = True
-    """Whether a GELU is applied to the logits, as in eq. 11."""
+    """If true, a GELU is applied to the logits, as in eq. 11."""
     positions: Literal["none", "sinusoids"] = "none"
     """Position encoding. None by default, since the features of HuBERT and BERT already contain positions."""
     dropout: float = 0.1
