@@ -20,13 +20,14 @@ from affekt.models.layers import NEGATIVE, ContextFrames, Frames, KeyMask, add_s
 from affekt.models.layers.tracing import is_traced
 
 QueryMask = Bool[Tensor, "batch frames"]
-# From this many scores of a head on, products with only the kept keys are faster, forward and in training; at 100 x 100 a
-# training step takes equally long, and below that dense products win ("benchmarks/key_sparse.py --sizes short").
+# Minimum number of scores of a head (queries times keys) for products with only the kept keys. From here on they are faster,
+# forward and in training; at 100 x 100 a training step takes equally long, and below that products with all keys are faster
+# ("benchmarks/key_sparse.py --sizes short").
 MIN_SCORES = 200 * 200
 
 
 class AttentionRecord(NamedTuple):
-    """The attention of one layer: each query's softmax over the keys, and which keys kept their weights."""
+    """The attention of one layer: each query's softmax over the keys, and the keys that kept their weights."""
 
     vanilla: Weights
     kept: KeptKeys
@@ -35,15 +36,15 @@ class AttentionRecord(NamedTuple):
 class KeySparseAttention(nn.Module):
     """Multi-head attention (eq. 1 to 3) that keeps the weights of some keys and sets those of the others to zero.
 
-    Kept weights are not rescaled: rows no longer sum to one. Submodules: `query`, `key`, `value`, `output`; head h has the
-    features from h * dim / heads on.
+    Kept weights are not rescaled, so rows no longer sum to one. Submodules: `query`, `key`, `value`, `output`; head h has the
+    dim / heads features from h * dim / heads on.
 
     Args:
         dim: width of the queries and of the output.
         heads: number of heads.
         key_dim: width of the keys and values; None is `dim`.
         fraction: fraction of the keys that is kept; None keeps all, which is vanilla attention.
-        scale: scores are divided by the square root of a head's or the model's width.
+        scale: scores are divided by the square root of this width: that of a head, or that of the model.
         dropout: probability with which an attention weight is dropped in training.
     """
 
@@ -65,14 +66,18 @@ class KeySparseAttention(nn.Module):
         self.scale = (dim // heads if scale == "head" else dim) ** -0.5
 
     def initialize(self, *, stacked: bool) -> None:
-        """Draw Xavier's uniform weights; `stacked`: with the limits of one matrix for all three, as the authors do."""
+        """Draw Xavier's uniform weights for the projections to queries, keys and values.
+
+        Args:
+            stacked: whether the limits are those of one matrix for all three projections, as in the authors' code.
+        """
         for projection in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(projection.weight, gain=0.5**0.5 if stacked else 1.0)
 
     def weights(
         self, query: Frames, key: ContextFrames, key_mask: KeyMask | None = None
     ) -> Float[Tensor, "batch heads frames keys"]:
-        """Return vanilla attention's weights: rows are queries and sum to one."""
+        """Return the weights of vanilla attention. Rows are queries and sum to one."""
         queries, keys = self._by_head(self.query(query)), self._by_head(self.key(key))
         scores = queries @ keys.transpose(2, 3) * self.scale
         if key_mask is not None:
@@ -95,8 +100,8 @@ class KeySparseAttention(nn.Module):
             key: (batch, keys, key_dim).
             value: of the same shape.
             key_mask: keys that may be attended to.
-            query_mask: real queries, if padding must change nothing: only these determine which keys are kept, and the
-                fraction is then one of the real keys.
+            query_mask: real queries, for a result that does not depend on padding: only their weights are summed to
+                select keys, and the fraction is then a fraction of the keys in `key_mask`. None: padding counts.
             record: a list to which the attention weights are appended.
         """
         keys = None if query_mask is None else key_mask
@@ -124,8 +129,8 @@ class KeySparseAttention(nn.Module):
         return self.output(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
 
     def _attends_to_selected(self, query: Tensor, key: Tensor) -> bool:
-        """Return whether to compute with only the kept keys: not in a traced graph, which serves all lengths, and only on a
-        CPU."""
+        """Return whether to compute with only the kept keys: on a CPU, for long sequences, and not in a traced graph, which
+        is for all lengths."""
         if is_traced(query) or query.device.type != "cpu":
             return False
         return query.shape[1] * key.shape[1] >= MIN_SCORES
@@ -136,30 +141,31 @@ class KeySparseAttention(nn.Module):
 
 @dataclass(frozen=True)
 class StackConfig:
-    """The settings that all stacks of the network share."""
+    """The settings that are the same for all stacks of layers in the network."""
 
     heads: int = 8
     kept_fraction: float = 0.5
     """Fraction of the keys that every key-sparse layer keeps: "50% attention weights are forced to zero"."""
     positions: Literal["sinusoids", "random_frozen", "none"] = "sinusoids"
-    """"sinusoids" is what the paper says. The authors' code overwrites that table with noise that is never trained
-    ("random_frozen"), 2000 positions of it for every stack."""
+    """Position encoding; "sinusoids" in the paper. The authors' code overwrites its table of sinusoids with noise that is
+    never trained ("random_frozen"), with 2000 positions for every stack."""
     position_rows: int = 2000
-    """Capacity of a random table."""
+    """Number of positions in a random table."""
     position_entry: Literal["attention", "input"] = "attention"
-    """Where positions are added; not in the paper. The authors add them in every layer to the attention's input, not to the
-    residual; "input" adds them once, to the input of a stack."""
+    """Where positions are added; not in the paper. "attention": in every layer to the attention's input, but not to the
+    residual, as in the authors' code. "input": once, to the input of a stack."""
     value_positions: bool = False
-    """If true, cross-attention adds positions to the values, not only to the keys. The paper: "K and V are always the same";
-    the authors' code does not."""
+    """If true, cross-attention adds positions to the values, not only to the keys. In the paper
+    "K and V are always the same"; the authors' code adds positions to the keys only."""
     stack_norms: bool = True
-    """A LayerNorm of a stack's input, and of a cross half's keys. In the authors' code only."""
+    """Whether a stack's input, and the other stream in cross-attention, pass through a LayerNorm. The authors' code has these
+    norms, the paper does not."""
     attention_scale: Literal["head", "model"] = "head"
-    """Eq. 1 divides by the root of "the Query vector's dimension"."""
+    """Scores are divided by the square root of this width; in eq. 1 by that of "the Query vector's dimension"."""
     dropout: float = 0.1
     """Dropout of both residual branches, and inside the feed-forward; from the authors' code."""
     attention_dropout: float = 0.1
-    """Likewise."""
+    """Dropout of the attention weights; from the authors' code."""
 
     renamed: ClassVar[Mapping[str, str]] = {"kept_share": "kept_fraction"}
 
@@ -172,7 +178,7 @@ class StackConfig:
 
 
 class Positions(nn.Module):
-    """Addition of position encodings. A random `table`, (rows, width), is never trained."""
+    """The addition of position encodings. A random `table`, (rows, width), is never trained."""
 
     table: Tensor
 
@@ -225,7 +231,7 @@ class StackLayer(nn.Module):
         query_mask: QueryMask | None,
         record: list[AttentionRecord] | None,
     ) -> Frames:
-        """Run the layer; `attention_inputs` are projected to queries, keys and values."""
+        """Run the layer on x; `attention_inputs` are the sequences that become queries, keys and values."""
         x = self.norm1(x + self.dropout(self.attention(*attention_inputs, key_mask, query_mask, record)))
         return self.norm2(x + self.dropout(self.feedforward(x)))
 
@@ -234,7 +240,7 @@ class Stack(nn.Module):
     """A stack of Transformer layers, or of KS-Transformer layers if `sparse`. Without layers it is the identity.
 
     Submodules: `norm` of the input, `layers.N`, and `positions`. With a `key_width`, another sequence of that width
-    supplies keys and values, with `key_norm` and `key_positions`.
+    supplies keys and values; `key_norm` and `key_positions` are applied to it.
     """
 
     def __init__(

@@ -1,12 +1,14 @@
 """Key-sparse attention's selection of keys, and attention to only the selected ones (Chen et al., arXiv 2106.11532, section
 2.1, eq. 4).
 
-The selection needs every weight, since a key's importance is the sum of its weights over the queries; all_weights after it
-needs only the weights of the kept keys. `attend_to_selected` processes one utterance at a time, so that its weights are still
-in the cache when the next step reads them, and stores keys as rows, so that keeping keys copies whole rows. Six products
-involve a weight for every query and key. Three of them (the product with the values, and in the backward pass the gradients
-of the values and of the weights) then use half of the keys, and dropout is drawn for half of the weights. The gradient of
-the scores still needs all keys: a softmax's gradient reaches the dropped ones too.
+The selection needs every weight, since a key's importance is the sum of its weights over the queries. All later steps need
+only the weights of the kept keys. `attend_to_selected` processes one utterance at a time, so that its weights are still in
+the cache when the next step reads them. It stores weights with keys as rows, so that selecting keys copies whole rows.
+
+Forward and backward pass together have six products over all pairs of query and key. If half of the keys are kept, three of
+them (the product with the values, and in the backward pass the gradients of the values and of the weights) use half of the
+keys only, and dropout is drawn for half of the weights. The other three use all keys: the scores, and the gradients of
+queries and keys, since the gradient of a softmax reaches the scores of all keys.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from affekt.models.layers import NEGATIVE, Frames, KeyMask
 Weights = Float[Tensor, "batch heads queries keys"]
 KeptKeys = Bool[Tensor, "batch heads keys"]
 KeyRows = Float[Tensor, "heads keys queries"]  # one utterance's weights, with keys as rows
-RESOLUTION = 1 << 16  # 16 random bits decide on a weight: dropout is rounded to a multiple of 1/65,536
+RESOLUTION = 1 << 16  # dropout draws 16 random bits for each weight: its probability is a multiple of 1/65,536
 
 
 def select_keys(
@@ -37,14 +39,14 @@ def select_keys(
     """Return which keys keep their weights, for every utterance and head: eq. 4.
 
     A key's importance is the sum of its weights over the queries. Of T keys the n = floor(fraction * T) most important are
-    kept, and any that tie with the last of them; n is at least 1. If fewer than n keys have any weight, the n-th largest
-    sum is 0 and all keys are kept.
+    kept, with n at least 1, and also any that tie with the last of them. If fewer than n keys have a weight above 0, the
+    n-th largest sum is 0 and all keys are kept.
 
     Args:
         weights: the softmax over the keys.
         fraction: fraction of the keys to keep.
-        queries: queries to sum over; None sums over all, padding included, as the authors' code does.
-        keys: keys to count in T; None counts all, padding included, likewise.
+        queries: queries to sum over; None sums over all, padding included, as in the authors' code.
+        keys: keys that count in T; None counts all, padding included, as in the authors' code.
     """
     weights = weights.detach()  # the selection is a constant for the gradient
     if queries is not None:
@@ -63,20 +65,20 @@ def _most_important(importance: Float[Tensor, "batch heads keys"], fraction: flo
     num_kept = (counted.sum(dim=1).double() * fraction).floor().long().clamp(min=1)
     ranked = importance.sort(dim=2, descending=True).values
     threshold = ranked.gather(2, (num_kept - 1)[:, None, None].expand(-1, ranked.shape[1], 1))
-    return ~(importance < threshold) & counted[:, None]  # NaN is kept, and so becomes visible
+    return ~(importance < threshold) & counted[:, None]  # keys with NaN are kept, so that NaN appears in the output
 
 
 class KeySelection(NamedTuple):
-    """How keys are selected."""
+    """The rule by which keys are selected."""
 
     fraction: float | None
     """Fraction of the keys that is kept; None keeps all."""
     attendable: KeyMask | None = None
-    """Keys that may get weight; None for all."""
+    """Keys that may be attended to; None for all."""
     queries: Bool[Tensor, "batch queries"] | None = None
-    """Queries that are summed; None for all."""
+    """Queries whose weights are summed; None for all."""
     counted: KeyMask | None = None
-    """Keys of which the fraction is kept; None for all."""
+    """Keys that count when the fraction is computed; None for all."""
 
     def select(self, weights: KeyRows, utterance: int) -> Sequence[Int[Tensor, " kept"] | None]:
         """Return the indices of an utterance's kept keys for every head, in ascending order; None for all keys."""
@@ -100,13 +102,13 @@ def attend_to_selected(
     scale: float,
     dropout: float = 0.0,
 ) -> Frames:
-    """Return attention's output before its last projection. On a CPU only.
+    """Attend to the selected keys. Return attention's output before its last projection. Only for tensors on a CPU.
 
     Args:
-        query: projected queries; head h has the features from h * dim / heads on.
+        query: projected queries; head h has the dim / heads features from h * dim / heads on.
         key: projected keys.
         value: projected values.
-        selection: how keys are selected.
+        selection: the rule by which keys are selected.
         heads: number of heads.
         scale: factor of the scores.
         dropout: probability with which a kept weight is dropped, rounded to 1/65,536; drawn from torch's generator.
@@ -134,13 +136,16 @@ class _SelectedAttention(torch.autograd.Function):
         scale: float,
         dropout: float,
     ) -> Tensor:
-        trained, batch, frames = any(ctx.needs_input_grad), len(query), query.shape[1]
-        all_weights = query.new_empty(batch if trained else 1, heads, key.shape[1], frames)
+        needs_gradient, batch, frames = any(ctx.needs_input_grad), len(query), query.shape[1]
+        # Without a backward pass, all utterances share one buffer.
+        all_weights = query.new_empty(batch if needs_gradient else 1, heads, key.shape[1], frames)
         attended, scaled = torch.empty_like(query, memory_format=torch.contiguous_format), query * scale
         probability = round(dropout * RESOLUTION) / RESOLUTION
-        saved: list[Tensor | None] = []  # for each utterance and head: the kept keys, and the weights that dropout took
+        saved: list[
+            Tensor | None
+        ] = []  # for each utterance and head: the kept keys, and which of their weights are dropped
         for utterance in range(batch):
-            weights = all_weights[utterance if trained else 0]
+            weights = all_weights[utterance if needs_gradient else 0]
             torch.bmm(_by_head(key, heads, utterance), _by_head(scaled, heads, utterance).transpose(1, 2), out=weights)
             if selection.attendable is not None:
                 weights.masked_fill_(~selection.attendable[utterance, :, None], NEGATIVE)
@@ -148,7 +153,7 @@ class _SelectedAttention(torch.autograd.Function):
             kept, outputs = selection.select(weights, utterance), _by_head(attended, heads, utterance)
             for head, values in enumerate(_by_head(value, heads, utterance)):
                 saved += [kept[head], _attend(weights[head], values, kept[head], probability, outputs[head])]
-        if trained:
+        if needs_gradient:
             ctx.save_for_backward(scaled, key, value, attended, all_weights, selection.attendable, *saved)
             ctx.heads, ctx.scale, ctx.probability = heads, scale, probability
         return attended
@@ -157,20 +162,22 @@ class _SelectedAttention(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scaled, key, value, attended, all_weights, attendable, *saved = ctx.saved_tensors
-        heads, by_head = ctx.heads, iter(zip(saved[::2], saved[1::2], strict=True))
+        heads, saved_by_head = ctx.heads, iter(zip(saved[::2], saved[1::2], strict=True))
         gradients = for_query, for_key, for_value = [torch.zeros_like(x) for x in (scaled, key, value)]
-        # The mean that a softmax subtracts from the gradients of a query's weights, the sum of gradients times weights.
+        # A softmax's gradient subtracts from the gradients of a query's weights their mean, the sum of gradients times
+        # weights. Summed over the features instead of the keys, it is the product of the output and its gradient.
         means = (gradient * attended).unflatten(2, (heads, -1)).sum(3).transpose(1, 2).unsqueeze(2)
         for_scores = torch.empty_like(all_weights[0])
         for utterance, weights in enumerate(all_weights):
-            torch.mul(weights, -means[utterance], out=for_scores)  # the whole gradient of the dropped keys
+            torch.mul(weights, -means[utterance], out=for_scores)  # the gradient for keys that are not kept
             incoming, values, value_gradient = (_by_head(x, heads, utterance) for x in (gradient, value, for_value))
             for head in range(heads):
                 arguments = (weights[head], values[head], incoming[head], means[utterance, head])
-                _attend_backward(*arguments, *next(by_head), ctx.probability, for_scores[head], value_gradient[head])
-            if (
-                attendable is not None
-            ):  # without any attendable key the weights are not zero, but the scores are constants
+                _attend_backward(
+                    *arguments, *next(saved_by_head), ctx.probability, for_scores[head], value_gradient[head]
+                )
+            # If no key may be attended to, the weights are not zero, but the scores are constants.
+            if attendable is not None:
                 for_scores.masked_fill_(~attendable[utterance, :, None], 0.0)
             torch.bmm(for_scores, _by_head(scaled, heads, utterance), out=_by_head(for_key, heads, utterance))
             queries = _by_head(for_query, heads, utterance)
@@ -186,10 +193,10 @@ def _attend(
     probability: float,
     out: Float[Tensor, "queries head_dim"],
 ) -> Bool[Tensor, "kept queries"] | None:
-    """Write one head's output into `out`, from its kept keys. Return which weights dropout took."""
-    rows = _rows(weights, kept)
+    """Write the output of one head, from its kept keys, into `out`. Return which weights are dropped."""
+    rows = _kept_rows(weights, kept)
     dropped = _draw_dropped(rows, probability) if probability else None
-    torch.mm(_without(rows, dropped).t(), _rows(values, kept) * _dropout_gain(probability), out=out)
+    torch.mm(_with_zeros_at(rows, dropped).t(), _kept_rows(values, kept) * _dropout_gain(probability), out=out)
     return dropped
 
 
@@ -204,32 +211,34 @@ def _attend_backward(
     for_scores: Float[Tensor, "keys queries"],
     for_values: Float[Tensor, "keys head_dim"],
 ) -> None:
-    """Write one head's gradients of the kept keys' scores and values into the gradients of all keys."""
-    rows = _rows(weights, kept)
-    _put(for_values, kept, torch.mm(_without(rows, dropped), gradient) * _dropout_gain(probability))
-    for_weights = _without(torch.mm(_rows(values, kept) * _dropout_gain(probability), gradient.t()), dropped)
-    _put(for_scores, kept, for_weights.sub_(means).mul_(rows))
+    """Compute one head's gradients of scores and values for the kept keys; write them into `for_scores` and `for_values`."""
+    rows = _kept_rows(weights, kept)
+    _write_rows(for_values, kept, torch.mm(_with_zeros_at(rows, dropped), gradient) * _dropout_gain(probability))
+    for_weights = _with_zeros_at(torch.mm(_kept_rows(values, kept) * _dropout_gain(probability), gradient.t()), dropped)
+    _write_rows(for_scores, kept, for_weights.sub_(means).mul_(rows))
 
 
 def _by_head(x: Frames, heads: int, utterance: int) -> Float[Tensor, "heads frames head_dim"]:
-    """Return a view of x: writing to it changes x."""
+    """Return one utterance of x, split into heads. It is a view: writing to it changes x."""
     return x[utterance].unflatten(1, (heads, -1)).transpose(0, 1)
 
 
-def _rows(x: Tensor, kept: Tensor | None) -> Tensor:
+def _kept_rows(x: Tensor, kept: Tensor | None) -> Tensor:
+    """Return the rows of the kept keys."""
     return x if kept is None else x.index_select(0, kept)
 
 
-def _without(weights: Tensor, dropped: Tensor | None) -> Tensor:
+def _with_zeros_at(weights: Tensor, dropped: Tensor | None) -> Tensor:
     return weights if dropped is None else weights.masked_fill(dropped, 0.0)
 
 
 def _dropout_gain(probability: float) -> float:
-    """Return the factor that compensates for the weights that dropout takes."""
+    """Return the factor by which dropout multiplies the remaining weights."""
     return 1 / (1 - probability) if probability < 1 else 1.0
 
 
-def _put(x: Tensor, kept: Tensor | None, rows: Tensor) -> None:
+def _write_rows(x: Tensor, kept: Tensor | None, rows: Tensor) -> None:
+    """Write the rows of the kept keys into x, which has rows for all keys."""
     if kept is None:
         x.copy_(rows)
     else:
@@ -237,7 +246,7 @@ def _put(x: Tensor, kept: Tensor | None, rows: Tensor) -> None:
 
 
 def _draw_dropped(weights: Float[Tensor, "keys queries"], probability: float) -> Bool[Tensor, "keys queries"]:
-    """Draw which weights are dropped: four for each 64 random bits, in a fifth of the time of torch's own draws."""
+    """Draw which weights are dropped: 64 random bits for four weights, in a fifth of the time of torch's own dropout."""
     bits = torch.empty(-(-weights.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
     return (
         bits.view(torch.int16)[: weights.numel()].view_as(weights)

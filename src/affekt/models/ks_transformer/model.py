@@ -1,10 +1,10 @@
 """KS-Transformer: Chen et al., "Key-Sparse Transformer with Cascaded Cross-Attention Block for Multimodal Speech Emotion
-Recognition", arXiv 2106.11532 (2021), version 1. Sizes, and what its text leaves open, follow the authors' code, which
-belongs to the later version (ICASSP 2022).
+Recognition", arXiv 2106.11532 (2021), version 1. Sizes, and choices that its text leaves open, follow the authors' code,
+which belongs to the later version (ICASSP 2022).
 
 Speech and text each pass through feature extraction (vanilla attention), modality interaction (cascaded cross-attention
-blocks, key-sparse) and deep fusion (key-sparse); three linear layers classify the
-concatenated means over time.
+blocks, key-sparse) and deep fusion (key-sparse). The means over time are concatenated, and three linear layers classify
+them.
 """
 
 from __future__ import annotations
@@ -40,41 +40,43 @@ class KSTransformerConfig(StackConfig):
     """The settings of KS-Transformer. Lengths in frames or tokens, widths in features. The defaults are the paper's."""
 
     modalities: Literal["both", "speech", "text"] = "both"
-    """One alone (Figure 6) has FEM and DFM, no interaction."""
+    """A single stream (Figure 6) passes through FEM and DFM, without interaction."""
     speech_dim: int = 512
-    """Features of a frame: wav2vec large's context."""
+    """Features of a frame; the context features of wav2vec large have 512."""
     text_dim: int = 1024
-    """Features of a token: RoBERTa large's last layer."""
+    """Features of a token; the last layer of RoBERTa large has 1024."""
     speech_frames: int | Literal["any"] = 460
-    """4.6 s."""
+    """The fixed length, 4.6 s."""
     text_frames: int | Literal["any"] = 20
-    """Tokens, with RoBERTa's <s> and </s>."""
+    """The fixed length in tokens, including RoBERTa's <s> and </s>."""
     speech_width: int | None = None
-    """Width of the network. None, as in the paper: the width of the features; otherwise a linear layer projects to it."""
+    """Width of the network for speech. None, as in the paper: the width of the features; otherwise a linear layer projects
+    the features to it."""
     text_width: int | None = None
+    """Width of the network for text, as `speech_width`."""
     speech_feedforward: int = 256
-    """Not in the paper; from the authors' code."""
+    """Width of the feed-forward layers for speech. Not in the paper; from the authors' code."""
     text_feedforward: int = 512
-    """Likewise."""
+    """Width of the feed-forward layers for text. Not in the paper; from the authors' code."""
     extraction_layers: int = 5
-    """Feature extraction module (FEM), vanilla attention; 0 omits it (Table 2)."""
+    """Number of layers of the feature extraction module (FEM), with vanilla attention; 0 omits it (Table 2)."""
     ccabs: int = 3
-    """Cascaded cross-attention blocks of the modality interaction module (MIM), Table 1; 0 omits it."""
+    """Number of cascaded cross-attention blocks in the modality interaction module (MIM), Table 1; 0 omits it."""
     fusion_layers: int = 2
-    """Deep fusion module (DFM); 0 omits it (Table 2)."""
+    """Number of layers of the deep fusion module (DFM); 0 omits it (Table 2)."""
     skip: Literal["double", "single"] = "double"
-    """The paper draws one skip connection over the CCABs, x + CCABs(x); its code adds x once more."""
+    """The paper shows one skip connection around the CCABs, x + CCABs(x); its code adds x twice, 2x + CCABs(x)."""
     masked: bool | Literal["authors"] = "authors"
-    """"authors", as in their code: padding gets no attention in feature extraction and from the other modality; the second
-    half of a CCAB, deep fusion, the means and the selection of keys read it as frames. False: padding is read as frames
-    everywhere; the paper only says "cropping or padding". True: padding changes nothing."""
+    """How padding is treated. "authors", as in their code: it gets no attention in feature extraction and from the other
+    stream; the second half of a CCAB, deep fusion, the means and the selection of keys treat it as frames. False: it is
+    treated as frames everywhere; the paper only says "cropping or padding". True: padding changes nothing."""
     hidden: tuple[int, ...] | None = None
-    """Widths of the classifier's hidden layers; None is a half and a quarter: 1536 -> 768 -> 384."""
+    """Widths of the classifier's hidden layers; None is a half and a quarter of its input: 1536 -> 768 -> 384."""
     classifier_dropout: float = 0.5
     input_norm: Literal["none", "standard"] = "none"
-    """Normalization of the features; see `StreamInput`. Ours."""
+    """Normalization of the features; see `StreamInput`. Our addition."""
     speech_stride: int = 1
-    """Input frames that are averaged into one; `speech_frames` counts the averages. Ours."""
+    """Number of input frames that are averaged into one; `speech_frames` counts the averages. Our addition."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,7 +105,8 @@ def streams_of(config: KSTransformerConfig) -> tuple[str, ...]:
 
 
 class CCAB(nn.Module):
-    """A cascaded cross-attention block (section 2.4): `cross`, with keys of the other modality, then `own`."""
+    """A cascaded cross-attention block (section 2.4): attention to the other stream (`cross`), then within
+    the stream (`own`)."""
 
     def __init__(self, config: KSTransformerConfig, stream: str) -> None:
         super().__init__()
@@ -114,7 +117,7 @@ class CCAB(nn.Module):
 
 @dataclass(frozen=True)
 class ForwardState:
-    """The state of a forward pass: the masks by stream, and a record of the attention if requested."""
+    """The state of a forward pass: the masks by stream, and a record of the attention, or None if none is needed."""
 
     masks: Mapping[str, FrameMask]
     record: dict[str, list[AttentionRecord]] | None
@@ -126,7 +129,7 @@ class KSTransformer(EmotionModel):
     Submodules, each by stream ("speech", "text"): `input.STREAM.projection`, a linear layer if the width differs from that of
     the features; `extraction.STREAM` (FEM); `interaction.STREAM.N.cross` and `.own` (MIM, block N), where STREAM supplies
     the queries; `fusion.STREAM` (DFM). All are stacks: `norm`, `layers.N.attention.{query,key,value,output}`,
-    `layers.N.{norm1,norm2}`, `layers.N.feedforward.{0,3}`, and `positions.table` if it is random; a cross half also has
+    `layers.N.{norm1,norm2}`, `layers.N.feedforward.{0,3}`, and `positions.table` if it is random; `cross` also has
     `key_norm` and `key_positions.table`. `classifier` (linear layers at 0, 3, 6) takes the means of speech and text, in
     this order.
     """
@@ -207,8 +210,8 @@ class KSTransformer(EmotionModel):
         return nn.ModuleDict({stream: stack(stream) for stream in self.streams})
 
     def _initialize(self) -> None:
-        """Draw Xavier's uniform weights, with torch's usual biases, as the authors' code does; attention initializes its
-        own."""
+        """Draw Xavier's uniform weights and torch's default biases, as the authors' code does. The attention layers have
+        initialized their projections already."""
         initialized = {
             layer
             for attention in self.modules()
@@ -251,7 +254,7 @@ class KSTransformer(EmotionModel):
         return self.classifier(self.embed(batch))
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
-        """Return the utterances' vectors, as the classifier takes them: speech, then text."""
+        """Return the utterances' vectors, the input of the classifier: speech, then text."""
         x, masks = self._prepare(batch)
         state = ForwardState(masks, None)
         return self._pool(self._fuse(self._extract(x, state), state), state)
@@ -296,20 +299,20 @@ class KSTransformer(EmotionModel):
 
     def _extract(self, x: Mapping[str, Tensor], state: ForwardState) -> dict[str, Tensor]:
         """Run FEM (section 2.3) on each stream."""
-        return {s: self._run_stack("extraction", s, _at(self.extraction, s), x[s], state) for s in x}
+        return {s: self._run_stack("extraction", s, _for_stream(self.extraction, s), x[s], state) for s in x}
 
     def _fuse(self, extracted: Mapping[str, Tensor], state: ForwardState) -> dict[str, Tensor]:
-        """Run MIM and DFM (sections 2.4 and 2.5); the keys of the cross halves are always the other stream's extracted
+        """Run MIM and DFM (sections 2.4 and 2.5). The keys of all cross-attention are the other stream's extracted
         features."""
         fused = {}
         for stream, x in extracted.items():
             y = x
-            for block in _at(self.interaction, stream):
+            for block in _for_stream(self.interaction, stream):
                 y = self._run_stack("cross", stream, block.cross, y, state, extracted[OTHER_STREAM[stream]])
                 y = self._run_stack("own", stream, block.own, y, state)
-            if len(_at(self.interaction, stream)):
+            if len(_for_stream(self.interaction, stream)):
                 y = y + x if self.config.skip == "single" else y + x + x
-            fused[stream] = self._run_stack("fusion", stream, _at(self.fusion, stream), y, state)
+            fused[stream] = self._run_stack("fusion", stream, _for_stream(self.fusion, stream), y, state)
         return fused
 
     def _run_stack(
@@ -321,7 +324,7 @@ class KSTransformer(EmotionModel):
         state: ForwardState,
         context: ContextFrames | None = None,
     ) -> Frames:
-        """Run a stack of layers with the masks that this module of the network uses."""
+        """Run a stack of layers with the masks for this module of the network."""
         keys = state.masks[stream if context is None else OTHER_STREAM[stream]]
         masked = self.config.masked is True
         mask_keys = masked or (self.config.masked == "authors" and module in ("extraction", "cross"))
@@ -345,5 +348,5 @@ class KSTransformer(EmotionModel):
         return layer
 
 
-def _at(modules: nn.ModuleDict, stream: str) -> Any:
+def _for_stream(modules: nn.ModuleDict, stream: str) -> Any:
     return modules[stream]
