@@ -74,7 +74,7 @@ class TransformerConfig:
     score_width: Literal["head", "model"] = "head"
     """Scores are divided by the root of this width. Eq. 1 has F, for one head; the vanilla Transformer has a head's width."""
     projection_bias: bool = True
-    """Whether query, key, value and W^O have biases. Eq. 4 and the text have none; `nn.Linear` has one by default."""
+    """If true, query, key, value and W^O have biases. Eq. 4 and the text have none; `nn.Linear` has one by default."""
     initialization: Literal["torch", "xavier"] = "torch"
     """Not in the paper. "torch": torch's defaults. "xavier": Xavier's uniform initialization of linear layers and
     convolutions; norms keep their ones."""

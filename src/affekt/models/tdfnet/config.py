@@ -82,7 +82,7 @@ class TDFNetConfig:
     gate: Literal["full", "parts", "scalar"] = "full"
     """One weight for every entry of O ("full"), for every group of O ("parts"), or for all of O ("scalar")."""
     gate_bias: bool = False
-    """Whether the gate has a bias. Eq. 11 has none."""
+    """If true, the gate has a bias. Eq. 11 has none."""
     inner_product: bool = False
     """If true, alpha^T O is read as an inner product: one number, from which all logits follow."""
     gelu_logits: bool = True
