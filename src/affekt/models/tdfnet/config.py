@@ -48,9 +48,9 @@ class TDFNetConfig:
     """The deep-scale transformer (DST). Table V's "w/o DST" is "none"; "first_cnn" keeps A' and T', which its first encoder
     and CNN produce."""
     mutual: bool = True
-    """Whether the model has the mutual transformer (MT), whose outputs are C, C_AT and C_TA."""
+    """If true, the model has the mutual transformer (MT), whose outputs are C, C_AT and C_TA."""
     speaker: bool = True
-    """Whether the model takes the speaker vector S. In the paper only the mutual transformer uses S, so "w/o MT" drops
+    """If true, the model uses the speaker vector S. In the paper only the mutual transformer uses S, so "w/o MT" drops
     both."""
     projection: Literal["speech", "both"] = "speech"
     """Which streams have a linear layer to the width d. BERT's text already has that width."""
