@@ -158,8 +158,8 @@ class StackConfig:
     """If true, cross-attention adds positions to the values, not only to the keys. In the paper
     "K and V are always the same"; the authors' code adds positions to the keys only."""
     stack_norms: bool = True
-    """If true, a stack's input, and the other stream in cross-attention, pass through a LayerNorm. The authors' code has these
-    norms, the paper does not."""
+    """If true, a stack's input, and the other stream in cross-attention, pass through a LayerNorm. The authors' code has
+    these norms, the paper does not."""
     attention_scale: Literal["head", "model"] = "head"
     """Scores are divided by the square root of this width; in eq. 1 by that of "the Query vector's dimension"."""
     dropout: float = 0.1
