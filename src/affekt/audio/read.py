@@ -38,6 +38,8 @@ SHORTEST = 0.1
 """Minimum duration of usable audio, in seconds."""
 BLOCK = 1 << 16
 """Samples read at a time."""
+SILENCE_RANGE = 2.0**-15
+"""One step of 16-bit audio. A waveform whose range of values is smaller is digital silence."""
 MAX_AMPLITUDE = 1e12
 """Limit of the absolute value of a sample; full scale is 1. Beyond this the power of a spectrum overflows float32."""
 
@@ -90,6 +92,11 @@ def check_length(samples: int, name: str) -> None:
         raise BadAudio(
             f"{name} lasts {samples / SAMPLE_RATE:.3f} s; at least {SHORTEST} s of audio are needed", code="too_short"
         )
+
+
+def is_silent(waveform: Waveform) -> bool:
+    """Return whether a waveform, which is not empty, is digital silence."""
+    return bool(np.ptp(waveform) < SILENCE_RANGE)
 
 
 def blocks(source: AudioSource, sample_rate: int | None = None) -> Iterator[Waveform]:

@@ -1,6 +1,6 @@
-"""The command line. A command parses its options and calls one public function; each has a file of its own.
+"""The command line: one file per command, which parses the options and calls one public function.
 
-Heavy imports are inside functions.
+Heavy imports are inside functions, so that `affekt --help` is fast.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line. An `AffektError` is printed as one line, with exit status 2; any traceback is a bug."""
+    """Run the command line. An `AffektError` is printed as one line and gives exit status 2; a traceback indicates a bug."""
     try:
         app()
     except AffektError as error:

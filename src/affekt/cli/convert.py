@@ -17,7 +17,7 @@ def convert(
 ) -> None:
     """Convert a PyTorch checkpoint to safetensors, without executing any code that it may contain.
 
-    For fairseq's wav2vec (wav2vec_large.pt), the network's settings are also written to config.json, next to OUTPUT.
+    For fairseq's wav2vec (wav2vec_large.pt), config.json with the network's settings is also written next to OUTPUT.
     """
     from affekt.extras import need
 

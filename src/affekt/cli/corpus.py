@@ -39,10 +39,10 @@ Emotions = Annotated[
         help="For folders and tables: map a custom label to an emotion. Repeatable.",
     ),
 ]
-MANY = 12
-"""Up to this number of sessions or speakers are listed; more are summarized in one line."""
-BAR = 30
-"""In terminal cells."""
+MAX_LISTED = 12
+"""Maximum number of sessions or speakers that are listed; more are summarized in one line."""
+BAR_WIDTH = 30
+"""Width of a bar, in terminal cells."""
 
 
 @app.command()
@@ -156,22 +156,23 @@ def transcribe(
 def _source(name: str, root: str, columns: list[str] | None, emotions: list[str] | None) -> Source:
     from affekt.corpora.source import Source
 
-    return Source(name, root, pairs("--column", columns), pairs("--emotion", emotions))
+    return Source(name, root, parse_pairs("--column", columns), parse_pairs("--emotion", emotions))
 
 
-def pairs(option: str, values: list[str] | None) -> dict[str, str]:
+def parse_pairs(option: str, values: list[str] | None) -> dict[str, str]:
     """Parse the KEY=VALUE arguments of a repeatable option."""
-    pairs = {}
+    parsed = {}
     for value in values or ():
-        left, equals, right = value.partition("=")
-        if not left or not equals:
+        key, equals, text = value.partition("=")
+        if not key or not equals:
             raise BadConfig(f"{option} {value!r}: expected KEY=VALUE")
-        pairs[left] = right
-    return pairs
+        parsed[key] = text
+    return parsed
 
 
 def _print_description(source: Source, description: Description, labels: str) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # bars may degrade
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # "?" replaces characters that the terminal cannot encode, such as those of the bars.
         sys.stdout.reconfigure(errors="replace")
     note = f", {source.note}" if source.note else ""
     print(f"{source.title}{note}{f', label set {labels}' if labels else ''}")
@@ -189,14 +190,14 @@ def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False)
 
     if not counts:
         return
-    if len(counts) > MANY and not listed:
+    if len(counts) > MAX_LISTED and not listed:
         print(f"\n{len(counts)} {kind}s with {min(counts.values())} to {max(counts.values())} utterances each")
         return
     width = max(len(kind), *map(len, counts))
     total, most = sum(counts.values()), max(counts.values())
     print(f"\n{kind:<{width}}  utterances")
     for name, count in counts.items():
-        print(f"{fit_name(name, width)}  {count:>10}  {count / total:6.1%}  {bar(count / most, BAR)}".rstrip())
+        print(f"{fit_name(name, width)}  {count:>10}  {count / total:6.1%}  {bar(count / most, BAR_WIDTH)}".rstrip())
 
 
 def _print_check(source: Source, report: Check) -> None:
@@ -204,13 +205,13 @@ def _print_check(source: Source, report: Check) -> None:
     print(f"{source.title}{note}: {report.utterances} utterances, {report.files} files read")
     if not report.problems:
         print("no problems: every file exists, can be read, is not silent and is not a duplicate")
-    for note in report.notes:
-        print(f"note: {note}")
+    for remark in report.notes:
+        print(f"note: {remark}")
     _print_problems(report.problems)
 
 
 def _print_problems(problems: tuple[str, ...]) -> None:
-    """Print one paragraph per problem, wrapped on a terminal."""
+    """Print the problems, one per paragraph, wrapped on a terminal."""
     import shutil
     import textwrap
 

@@ -1,4 +1,4 @@
-"""Terminal output of the commands: rows with bars, progress bars, the log, and scores with their protocol."""
+"""Terminal output of the commands: recognized rows, progress bars, the log, and scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.text import Text
 from affekt.inference.row import Row
 from affekt.progress import Progress
 
-COLOURS = {
+COLORS = {
     "angry": "red",
     "disgust": "green",
     "fear": "magenta",
@@ -31,24 +31,24 @@ COLOURS = {
     "sad": "blue",
     "surprise": "cyan",
 }
-EIGHTHS = " ▏▎▍▌▋▊▉"
+BAR_EIGHTHS = " ▏▎▍▌▋▊▉"
 MAX_DETAILED_FILES = 3
-"""Up to this number of files, all probabilities are shown; with more files, each gets one line."""
+"""Maximum number of files for which all probabilities are shown. With more files, each is shown in one line."""
 MAX_WINDOWS = 12
-"""Number of windows shown for a long recording."""
-# From wide terminals to narrow ones: cells of the bar, whether the second emotion is shown, minimum cells of a name.
+"""Maximum number of windows shown for a long recording."""
+# From wide to narrow terminals: width of the bar, whether the second emotion is shown, and minimum width of the name.
 LAYOUTS = ((20, True, 32), (10, True, 28), (10, False, 20), (0, False, 0))
 
 
 class _PlainHandler(logging.Handler):
-    """Print messages to the current `sys.stderr`, which a progress bar replaces while it is shown."""
+    """A log handler that prints to the current `sys.stderr`, which a progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)
 
 
 def show_log() -> None:
-    """Print the package's log, from level INFO on, to standard error: one message per line and nothing else."""
+    """Print the package's log from level INFO on to standard error: one message per line, without level or time."""
     logger = logging.getLogger("affekt")
     if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
         logger.addHandler(_PlainHandler())
@@ -57,7 +57,7 @@ def show_log() -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress | None]:
-    """Draw a bar for each unfinished task on standard error. Yields None if standard error is not a terminal."""
+    """Draw a progress bar for each unfinished task on standard error; yield None if it is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -74,12 +74,19 @@ def progress_bar() -> Iterator[Progress | None]:
 
 def _bars(console: Console) -> ProgressBars:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # If standard output is a file, do not redirect it: rich would print it on the console instead.
+    # Standard output is redirected only on a terminal: rich would print on the console what belongs in a file.
     return ProgressBars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
 
 
 class Display:
-    """Shows rows as they come: data on standard output, progress and the summary on standard error."""
+    """The display of recognized rows: the rows on standard output, progress and a summary on standard error.
+
+    Args:
+        names: The names of all files.
+        emotions: The emotions that the model distinguishes.
+        json: Print rows as JSON.
+        output: The results file, if there is one; then only errors are printed as text.
+    """
 
     def __init__(self, names: Sequence[str], emotions: Sequence[str], *, json: bool, output: Path | None) -> None:
         self.names, self.json, self.output = names, json, output
@@ -102,12 +109,11 @@ class Display:
         self.name_width = min(self.name_width, max(room, 12))
 
     def __enter__(self) -> Display:
-        if isinstance(
-            sys.stdout, io.TextIOWrapper
-        ):  # JSON is always UTF-8; elsewhere "?" replaces what cannot be encoded
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # JSON is always UTF-8. In text, "?" replaces characters that cannot be encoded.
             sys.stdout.reconfigure(encoding="utf-8") if self.json else sys.stdout.reconfigure(errors="replace")
         if len(self.names) > MAX_DETAILED_FILES and sys.stderr.isatty():
-            # Rows scroll above the bar where both go to the same terminal.
+            # If rows and the bar are shown on the same terminal, the rows scroll above the bar.
             console = self.console if self.console.is_terminal else Console(stderr=True)
             self.progress = _bars(console)
             self.progress.start()
@@ -131,7 +137,7 @@ class Display:
         return f"{prefix}{len(self.names)} {noun}{resumed}, {self.failed} failed"
 
     def show(self, row: Row) -> None:
-        """Print a row as JSON or text. With `output`, only errors are printed as text."""
+        """Print a row, and advance the progress bar."""
         failed = row.status == "error"
         self.failed += failed
         self.resumed += row.resumed
@@ -148,7 +154,7 @@ class Display:
             return
         self.console.print(Text(f"{row.file}  ", "bold") + Text(f"{format_duration(row.duration)}  {row.model}", "dim"))
         for emotion, p in rank_emotions(row):
-            style = COLOURS.get(emotion, "cyan")
+            style = COLORS.get(emotion, "cyan")
             name = Text(f"  {emotion:<{self.emotion_width}}  ", f"bold {style}" if emotion == row.emotion else style)
             self.console.print(name + Text(bar(p, 20), style) + Text(f" {p:6.1%}"))
         for window in row.windows[:MAX_WINDOWS]:
@@ -167,7 +173,7 @@ class Display:
         if not row.probabilities:
             return start + Text(row.status, "dim")
         (first, p), (second, q) = rank_emotions(row)[:2]
-        style = COLOURS.get(first, "cyan")
+        style = COLORS.get(first, "cyan")
         start += (
             Text(f"{first:<{self.emotion_width}}  ", f"bold {style}")
             + Text(bar(p, self.bar_width), style)
@@ -189,7 +195,7 @@ def rank_emotions(row: Row) -> list[tuple[str, float]]:
 
 
 def fit_name(name: str, width: int) -> str:
-    """Fit a name into `width` terminal cells: pad it, or cut its beginning, since the end of a path is more informative."""
+    """Pad or shorten a name to `width` terminal cells. Its beginning is cut, since the end of a path is more informative."""
     if cell_len(name) > width:
         while cell_len(name) > width - 1:
             name = name[1:]
@@ -200,7 +206,7 @@ def fit_name(name: str, width: int) -> str:
 def bar(fraction: float, cells: int) -> str:
     """Return a bar of `cells` cells, filled to the nearest eighth of a cell."""
     eighths = round(fraction * cells * 8)
-    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).ljust(cells)[:cells]
+    return ("█" * (eighths // 8) + BAR_EIGHTHS[eighths % 8]).ljust(cells)[:cells]
 
 
 def format_duration(seconds: float) -> str:
@@ -253,8 +259,8 @@ def _print_runs(console: Console, scores: dict[str, Any]) -> None:
     for name, entry in by_rule.items():
         console.print(f"  {name:<{width}}  {100 * entry['UA']:5.1f} %  {entry['rule']}")
     if "paper" in by_rule:
-        blind_rule = "validation" if "validation" in by_rule else "last"
-        gain = 100 * (by_rule["paper"]["UA"] - by_rule[blind_rule]["UA"])
+        other_rule = "validation" if "validation" in by_rule else "last"
+        gain = 100 * (by_rule["paper"]["UA"] - by_rule[other_rule]["UA"])
         console.print(
-            f"  Selecting on the test set adds {gain:.1f} points over {blind_rule!r}; expect no such gain on new data."
+            f"  Selecting on the test set adds {gain:.1f} points over {other_rule!r}; expect no such gain on new data."
         )

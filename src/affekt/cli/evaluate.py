@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from affekt.cli.corpus import Columns, Emotions, pairs
+from affekt.cli.corpus import Columns, Emotions, parse_pairs
 from affekt.errors import BadConfig
 from affekt.registry import did_you_mean
 
@@ -46,7 +46,7 @@ def evaluate(
 
     # Report misspelt names before asking the user to install anything.
     target = Source(corpus, str(root)) if root else Source.parse(corpus)
-    target = replace(target, columns=pairs("--column", column), emotions=pairs("--emotion", emotion))
+    target = replace(target, columns=parse_pairs("--column", column), emotions=parse_pairs("--emotion", emotion))
     if selection is not None and selection not in RULES:
         raise BadConfig(
             f"there is no selection rule {selection!r}{did_you_mean(selection, RULES)} (known: {', '.join(RULES)})"

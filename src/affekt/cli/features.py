@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", help="A feature, such as whisper, or a name with its hash, as shown by ls."),
+    typer.Argument(metavar="NAME", help="A feature, such as whisper, or a name with a hash, as listed by ls."),
 ]
 
 
@@ -28,7 +28,7 @@ def ls(json: Json = False) -> None:
 
     stored = stored_features()
     if json:
-        _print_json({"root": str(cache_root()), "features": [_facts(feature) for feature in stored]})
+        _print_json({"root": str(cache_root()), "features": [_summarize(feature) for feature in stored]})
     elif not stored:
         print(f"no features are stored in {cache_root()}")
     else:
@@ -38,7 +38,9 @@ def ls(json: Json = False) -> None:
 @app.command()
 def verify(
     names: Names = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Delete damaged files; they are computed again.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Delete damaged files; they are computed again when needed.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check every stored file for truncation, wrong shapes and non-finite values.
@@ -48,7 +50,7 @@ def verify(
     from affekt.features.store_maintenance import stored_features
 
     stored = stored_features(names or ())
-    damaged = {str(path): reason for path, reason in _checked(stored) if reason}
+    damaged = {str(path): reason for path, reason in _verify_files(stored) if reason}
     for path in damaged if remove else ():
         Path(path).unlink(missing_ok=True)
     files = sum(len(feature.files) for feature in stored)
@@ -57,8 +59,8 @@ def verify(
     else:
         for path, reason in damaged.items():
             print(f"{path} {reason}{': removed' if remove else ''}")
-        cure = "; --remove deletes them, and they are computed again when needed" if damaged and not remove else ""
-        print(f"{files} files of {len(stored)} features, {len(damaged)} damaged{cure}")
+        hint = "; --remove deletes them, and they are computed again when needed" if damaged and not remove else ""
+        print(f"{files} files of {len(stored)} features, {len(damaged)} damaged{hint}")
     if damaged and not remove:
         raise typer.Exit(2)
 
@@ -80,7 +82,7 @@ def prune(
     from affekt.features.store_maintenance import plan_pruning
 
     pruning = plan_pruning(names or (), older_than=older_than, everything=everything)
-    facts = [_facts(feature) for feature in pruning.stored]
+    facts = [_summarize(feature) for feature in pruning.stored]
     if not dry_run:
         pruning.delete()
     if json:
@@ -88,13 +90,14 @@ def prune(
         _print_json({"features": facts, "unfinished": leftovers, "bytes": pruning.size, "removed": not dry_run})
         return
     for entry in facts:
-        print(f"{entry['name']}: {entry['files']} files, {_readable(entry['bytes'])}")
+        print(f"{entry['name']}: {entry['files']} files, {_format_size(entry['bytes'])}")
     if pruning.leftovers:
         print(f"{len(pruning.leftovers)} unfinished files")
-    print(f"{_readable(pruning.size)} {'would be freed' if dry_run else 'freed'}")
+    print(f"{_format_size(pruning.size)} {'would be freed' if dry_run else 'freed'}")
 
 
-def _facts(feature: StoredFeature) -> dict[str, object]:
+def _summarize(feature: StoredFeature) -> dict[str, object]:
+    """Return what `--json` prints of a feature."""
     from datetime import UTC, datetime
 
     return {
@@ -110,8 +113,8 @@ def _facts(feature: StoredFeature) -> dict[str, object]:
     }
 
 
-def _checked(features: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
-    """Yield every file with the reason why it is damaged, or "" if it is not; draw a bar on a terminal."""
+def _verify_files(features: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
+    """Yield every file with the reason why it is damaged, or "" if it is not; show a progress bar on a terminal."""
     from affekt.cli.display import progress_bar
     from affekt.features.store_maintenance import verify as verify_files
 
@@ -138,12 +141,12 @@ def _print_table(stored: list[StoredFeature]) -> None:
         table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("settings", overflow="fold")
     for feature in stored:
-        settings = " ".join(f"{name}={_short(value)}" for name, value in feature.settings().items())
+        settings = " ".join(f"{name}={_format_setting(value)}" for name, value in feature.settings().items())
         used = datetime.fromtimestamp(feature.last_used).strftime("%Y-%m-%d %H:%M")
         table.add_row(
             feature.name,
             str(len(feature.files)),
-            _readable(feature.size),
+            _format_size(feature.size),
             used,
             settings if feature.description else "?",
         )
@@ -151,14 +154,14 @@ def _print_table(stored: list[StoredFeature]) -> None:
     if not console.is_terminal:
         console.width = 200
     console.print(table)
-    console.print(f"{_readable(sum(feature.size for feature in stored))} in {cache_root()}", soft_wrap=True)
+    console.print(f"{_format_size(sum(feature.size for feature in stored))} in {cache_root()}", soft_wrap=True)
 
 
-def _short(value: object) -> str:
+def _format_setting(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _readable(size: object) -> str:
+def _format_size(size: object) -> str:
     """Format a size in powers of 1000: 12 bytes, 3.4 MB, 5.6 GB."""
     assert isinstance(size, int)
     number = float(size)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.cli.corpus import Columns, Emotions, pairs
+from affekt.cli.corpus import Columns, Emotions, parse_pairs
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -111,4 +111,4 @@ def _source(text: str, columns: list[str] | None, emotions: list[str] | None) ->
     from affekt.corpora.source import Source
 
     source = Source.parse(text)
-    return replace(source, columns=pairs("--column", columns), emotions=pairs("--emotion", emotions))
+    return replace(source, columns=parse_pairs("--column", columns), emotions=parse_pairs("--emotion", emotions))

@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
-from affekt.audio.read import MEDIA_SUFFIXES
+from affekt.audio.read import MEDIA_SUFFIXES, is_silent
 from affekt.corpora.base import Published, join_names
 from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveforms, seconds_cut
@@ -23,8 +22,6 @@ from affekt.labels import LabelSet, label_set
 from affekt.progress import Progress
 from affekt.utterance import Utterance
 
-STEP = 2.0**-15
-"""One step of 16-bit audio. A waveform that varies by less is digital silence."""
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -130,7 +127,7 @@ class _Findings:
             if isinstance(waveform, BadAudio):
                 results[index] = waveform
             else:
-                digest = "" if np.ptp(waveform) < STEP else hashlib.sha256(waveform.tobytes()).hexdigest()
+                digest = "" if is_silent(waveform) else hashlib.sha256(waveform.tobytes()).hexdigest()
                 results[index] = digest, seconds_cut(utterances[index], waveform)
         for index, utterance in enumerate(utterances):
             result = results[index]

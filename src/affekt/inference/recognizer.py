@@ -8,7 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from affekt.audio.read import SAMPLE_RATE, AudioSource, Waveform, blocks, check_length, find_files, is_folder, name_of
+from affekt.audio.read import (
+    SAMPLE_RATE,
+    AudioSource,
+    Waveform,
+    blocks,
+    check_length,
+    find_files,
+    is_folder,
+    is_silent,
+    name_of,
+)
 from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.errors import AffektError, BadAudio, BadBundle
 from affekt.inference.onnx import Graph
@@ -18,8 +28,6 @@ LONGEST = 30 * SAMPLE_RATE
 """Maximum length of a source that is recognized as a whole, in samples. Longer ones are cut into windows."""
 WINDOW = 10 * SAMPLE_RATE
 """Length of a window, in samples."""
-STEP = 2.0**-15
-"""One step of 16-bit audio. A waveform whose range is smaller is digital silence."""
 
 
 class Recognizer:
@@ -86,8 +94,7 @@ class Recognizer:
 
     def _window(self, name: str, start: int, waveform: Waveform) -> Row:
         check_length(waveform.size, name)
-        silent = np.ptp(waveform) < STEP
-        probabilities = None if silent else dict(zip(self.emotions, self.infer(waveform), strict=True))
+        probabilities = None if is_silent(waveform) else dict(zip(self.emotions, self.infer(waveform), strict=True))
         begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
         return make_row(name, self.model, start=begin, end=end, probabilities=probabilities)
 
