@@ -409,5 +409,11 @@ def test_recognition_needs_no_extra(clips, tiny_bundle, tmp_path):
     assert refused.stderr == "affekt: writing rows.parquet needs pyarrow: pip install 'affekt[parquet]'\n"
 
 
+@pytest.mark.parametrize("group", [[], ["corpus"], ["features"]])
+def test_no_description_in_a_list_of_commands_is_cut_off(group):
+    commands = affekt(*group, "--help", COLUMNS="80").stdout.split("Commands:")[1]
+    assert "..." not in commands
+
+
 def test_version_prints_the_version_of_the_package():
     assert affekt("--version").stdout == f"affekt {__version__}\n"

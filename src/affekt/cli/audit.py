@@ -53,7 +53,9 @@ def audit(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one audit per fold.")] = False,
 ) -> None:
-    """Report what the subsets of a split have in common: speakers, sessions, dialogues, sentences, audio.
+    """Report what the subsets of a split have in common.
+
+    Compared are speakers, sessions, dialogues, sentences and, with --audio, audio.
 
     Exit status: 0 if the subsets share no speaker, no utterance and, with --audio, no audio; 1 if they do or if the
     speakers are unknown; 2 if the split could not be audited.

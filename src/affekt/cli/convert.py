@@ -15,7 +15,9 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .safetensors file to write.")],
     json: Annotated[bool, typer.Option("--json", help="Print the tensors' names and shapes as a JSON object.")] = False,
 ) -> None:
-    """Convert a PyTorch checkpoint to safetensors, without executing any code that it may contain.
+    """Convert a PyTorch checkpoint to safetensors.
+
+    Code that the checkpoint may contain is not executed.
 
     For fairseq's wav2vec (wav2vec_large.pt), config.json with the network's settings is also written next to OUTPUT.
     """

@@ -28,7 +28,7 @@ Columns = Annotated[
     typer.Option(
         "--column",
         metavar="FIELD=COLUMN",
-        help="For tables: read FIELD from COLUMN, such as audio=path; an empty COLUMN (session=) ignores it. Repeatable.",
+        help="For tables: read FIELD from COLUMN, such as audio=clip; an empty COLUMN (session=) ignores it. Repeatable.",
     ),
 ]
 Emotions = Annotated[
@@ -54,7 +54,10 @@ def describe(
     column: Columns = None,
     emotion: Emotions = None,
 ) -> None:
-    """Count utterances, hours, emotions, sessions and speakers, and compare them with the published numbers."""
+    """Count the contents of a corpus.
+
+    Utterances, hours, emotions, sessions and speakers are counted, and compared with the published counts.
+    """
     import json as jsonlib
     from dataclasses import asdict
 
@@ -71,7 +74,9 @@ def describe(
 
 @app.command()
 def check(name: Name, root: Root = "", json: Json = False, column: Columns = None, emotion: Emotions = None) -> None:
-    """Read every file; report missing, unreadable, silent or duplicate audio, and counts that differ from the published ones.
+    """Find faults in a corpus by reading every file.
+
+    Reported are missing, unreadable, silent and duplicate audio, and counts that differ from the published ones.
 
     Exit status: 0 if there is no problem, 1 if there is, 2 if the corpus cannot be read at all.
     """
@@ -102,7 +107,10 @@ def export(
     column: Columns = None,
     emotion: Emotions = None,
 ) -> None:
-    """Export a corpus as a table: JSON lines, which the corpus 'table' reads, or audformat's CSV."""
+    """Export a corpus as a table.
+
+    The table has JSON lines, or is an audformat table in CSV. The corpus 'table' reads both.
+    """
     from affekt.corpora.export import export
 
     utterances = _source(name, root, column, emotion).read()
@@ -130,9 +138,10 @@ def transcribe(
     column: Columns = None,
     emotion: Emotions = None,
 ) -> None:
-    """Add missing transcripts with Whisper, marked as such, and write the corpus as a table.
+    """Add missing transcripts with Whisper.
 
-    Running the same command again resumes an interrupted one.
+    The result is a table in which new transcripts are marked as such. Running the same command again resumes an
+    interrupted one.
     """
     import json as jsonlib
     from dataclasses import asdict

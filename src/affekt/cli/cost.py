@@ -36,7 +36,10 @@ def cost(
         Path | None, typer.Option(metavar="PAGE.md", help="Without MODEL: write a page about all models and presets.")
     ] = None,
 ) -> None:
-    """Count parameters and operations of a model at its paper's sizes, and of the encoders that its paper uses."""
+    """Count the parameters and operations of a model.
+
+    The model has its paper's sizes; the encoders that its paper uses are counted too.
+    """
     import json as jsonlib
 
     from affekt.extras import need

@@ -22,7 +22,10 @@ Names = Annotated[
 
 @app.command()
 def ls(json: Json = False) -> None:
-    """List the stored features with their settings, number of files, size and time of last use."""
+    """List the stored features.
+
+    Each is listed with its settings, number of files, size and time of last use.
+    """
     from affekt.features.store import cache_root
     from affekt.features.store_maintenance import stored_features
 
@@ -43,7 +46,9 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Check every stored file for truncation, wrong shapes and non-finite values.
+    """Find damaged files among the stored features.
+
+    Every file is checked for truncation, wrong shapes and non-finite values.
 
     Exit status: 0 if no file is damaged or all damaged ones were removed, 2 otherwise.
     """

@@ -13,7 +13,10 @@ def migrate(
         Path, typer.Argument(metavar="FOLDER", help="A run, search or bundle folder, or a folder that contains some.")
     ],
 ) -> None:
-    """Update the configuration of runs, searches and bundles that were made by an earlier version."""
+    """Update runs, searches and bundles of an earlier version.
+
+    Only their configuration is rewritten, in place.
+    """
     from affekt.extras import need
 
     need("torch", extra="train", purpose="migration")

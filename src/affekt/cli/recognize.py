@@ -11,12 +11,13 @@ import typer
 
 def recognize(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="FILE|FOLDER", help="Audio files; folders are searched for audio files.")
+        list[str],
+        typer.Argument(metavar="FILE|FOLDER", help="Audio files; folders are searched recursively for audio files."),
     ],
     model: Annotated[
         str, typer.Option(metavar="BUNDLE", help="The model: a bundle's folder, or the name of a shipped one.")
     ] = "default",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and file.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file, one per line.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -29,7 +30,7 @@ def recognize(
 ) -> None:
     """Recognize the emotion in audio files.
 
-    Exit status: 0 if every file was recognized, 2 if any failed; a failure does not stop the others.
+    Exit status: 0 if every file was recognized, 2 if any failed. A failure does not stop the recognition of other files.
     """
     from affekt.audio.read import name_of
     from affekt.cli.display import Display

@@ -17,7 +17,9 @@ def report(
     output: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the page to this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of the page.")] = False,
 ) -> None:
-    """Compare finished training runs in Markdown: scores over seeds, by selection rule, and paired comparisons.
+    """Compare finished training runs in Markdown.
+
+    The report has scores over seeds, scores by selection rule, and paired comparisons.
 
     For an architecture search, its networks are compared; the search may still be running.
 

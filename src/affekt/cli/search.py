@@ -34,9 +34,10 @@ def search(
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of networks to train in parallel.")] = 1,
     bundles: Annotated[bool, typer.Option(help="Write a bundle for each network found.")] = True,
 ) -> None:
-    """Search for an architecture (EmotionNAS): convolutional cells, a recurrent cell and their fusion.
+    """Search for an architecture with EmotionNAS.
 
-    Writes a page of the results. Running the same command again resumes an interrupted search.
+    An architecture consists of convolutional cells, a recurrent cell and their fusion. The results are written as a page.
+    Running the same command again resumes an interrupted search.
     """
     from affekt.extras import need
 

@@ -46,9 +46,9 @@ def train(
         Path | None, typer.Option(metavar="BUNDLE", help="Also write the trained model to this folder, as a bundle.")
     ] = None,
 ) -> None:
-    """Train a model from a recipe, or fine-tune a bundle on your own data.
+    """Train a model from a recipe, or fine-tune a bundle.
 
-    Running the same command again resumes an interrupted run.
+    With --from, a bundle is fine-tuned on your own data. Running the same command again resumes an interrupted run.
     """
     from affekt.extras import need
 
