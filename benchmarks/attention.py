@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from limits import bandwidth
 from torch import Tensor
 
-from affekt.cost.measure import _peak_resident
+from affekt.cost.measure import peak_memory
 from affekt.models.layers import fractal_attention
 from affekt.models.layers.fractal.torch_ops import fractal_scales
 
@@ -218,9 +218,9 @@ def rise(way: str, step: str, frames: int) -> int:
     torch.set_num_threads(1)
     small, large = random_inputs(1, 81), random_inputs(1, frames)
     STEPS[step](WAYS[way], *small)  # what is set up once is not counted
-    before = _peak_resident(anew=True)
+    before = peak_memory(reset=True)
     STEPS[step](WAYS[way], *large)
-    after = _peak_resident()
+    after = peak_memory()
     if before is None or after is None:
         sys.exit("this system does not tell how much memory a process has held: leave memory out by --only")
     return int((after - before) * 2**20)

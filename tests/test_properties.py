@@ -186,9 +186,9 @@ SETTINGS = {
     "leave-one-session-out": {"validation": 0.3},
     "random-folds": {"k": 3, "validation": 0.2},
     "random-hold-out": {},
-    "held-out-people": {"test": ("made/0", "made/1"), "validation": ("made/2",)},
+    "held-out-speakers": {"test": ("made/0", "made/1"), "validation": ("made/2",)},
 }
-SPEAKER_INDEPENDENT = {"speaker-folds", "leave-one-speaker-out", "leave-one-session-out", "held-out-people"}
+SPEAKER_INDEPENDENT = {"speaker-folds", "leave-one-speaker-out", "leave-one-session-out", "held-out-speakers"}
 
 
 @st.composite

@@ -15,11 +15,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class Registry:
-    """A read-only table of classes or objects of one kind. `registry[name]` imports and returns the entry."""
+    """A read-only table of classes or objects of one kind. `registry[name]` imports and returns the entry.
 
-    def __init__(self, kind: str, table: Mapping[str, str]) -> None:
+    Args:
+        kind: The word for an entry in messages.
+        table: Names, and where their entries are: "module:attribute".
+        renamed: Former names, and the present ones.
+    """
+
+    def __init__(self, kind: str, table: Mapping[str, str], *, renamed: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self.table = dict(table)
+        self.renamed = dict(renamed or {})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.table)
@@ -31,6 +38,8 @@ class Registry:
         return name in self.table
 
     def __getitem__(self, name: str) -> Any:
+        if name in self.renamed:
+            raise UnknownName(f"the {self.kind} {name!r} was renamed to {self.renamed[name]!r}")
         if name not in self.table:
             raise UnknownName(
                 f"there is no {self.kind} {name!r}{did_you_mean(name, self.table)} (known: {', '.join(self.table)})"

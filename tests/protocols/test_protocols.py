@@ -1,3 +1,5 @@
+"""Protocols make the folds that they promise, the same on every machine; splits are saved and read back."""
+
 import hashlib
 import json
 import math
@@ -17,12 +19,12 @@ from affekt.protocols import Split, key, protocols
 from affekt.protocols.base import subset_name
 from affekt.protocols.files import read_splits
 from affekt.protocols.grouped import LeaveOneSessionOut, LeaveOneSpeakerOut, RandomFolds, SpeakerFolds
-from affekt.protocols.holdout import HeldOutPeople, Official, RandomHoldOut
+from affekt.protocols.holdout import HeldOutSpeakers, Official, RandomHoldOut
 from affekt.protocols.papers import EightOneOne, EmotionNAS, MSTRRandom, TDFNetRandomTen
 from affekt.protocols.split import save_folds
 from affekt.utterance import Utterance
 
-EMOTIONS = ("angry", "happy", "neutral", "neutral", "neutral", "sad", "sad")  # neutral is frequent, as it is
+EMOTIONS = ("angry", "happy", "neutral", "neutral", "neutral", "sad", "sad")  # neutral is frequent, as in real corpora
 # IEMOCAP's 5,531 utterances by speaker, as published.
 IEMOCAP = {
     "Ses01F": 528, "Ses01M": 557, "Ses02F": 481, "Ses02M": 542, "Ses03F": 522,
@@ -34,8 +36,8 @@ MADE = {
 }  # fmt: skip
 
 
-def held_out_people(given, people):
-    return HeldOutPeople(**{part: tuple(names) for part, names in people.items()}).folds(given)[0]
+def hold_out(given, speakers):
+    return HeldOutSpeakers(**{subset: tuple(names) for subset, names in speakers.items()}).folds(given)[0]
 
 
 def utterances(speakers=("1", "2", "3"), each=2):
@@ -43,7 +45,7 @@ def utterances(speakers=("1", "2", "3"), each=2):
 
 
 def conversations(counts=MADE):
-    """Sessions of a woman and a man, as IEMOCAP has them; 790 utterances unless told, so that every protocol fits."""
+    """Return utterances in sessions of a woman and a man, as in IEMOCAP; by default 790, enough for every protocol."""
     return [
         Utterance(
             f"{speaker}_{n:03}",
@@ -61,57 +63,57 @@ def conversations(counts=MADE):
 
 
 def default(name):
-    """A protocol as it is without settings; held-out people have to be named."""
-    return protocols[name](**({"test": ("made/Ses01F",)} if name == "held-out-people" else {}))
+    """Return a protocol with its default settings; held-out-speakers has none, so a speaker is named."""
+    return protocols[name](**({"test": ("made/Ses01F",)} if name == "held-out-speakers" else {}))
 
 
-def chosen(split, part, heard):
-    by_key = {key(utterance): utterance for utterance in heard}
-    return [by_key[one] for one in split.subsets[part]]
+def members(split, subset, given):
+    by_key = {key(utterance): utterance for utterance in given}
+    return [by_key[name] for name in split.subsets[subset]]
 
 
 # Every protocol
 
 
 @pytest.mark.parametrize("name", protocols)
-def test_a_fold_places_every_utterance_once(name):
-    heard = conversations()
-    for fold in default(name).folds(heard):
-        assert sorted(one for ids in fold.subsets.values() for one in ids) == sorted(map(key, heard))
+def test_every_utterance_is_in_exactly_one_subset(name):
+    given = conversations()
+    for fold in default(name).folds(given):
+        assert sorted(name for ids in fold.subsets.values() for name in ids) == sorted(map(key, given))
         assert {"train", "test"} <= set(fold.subsets) <= {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize("name", protocols)
-def test_the_order_of_the_utterances_changes_nothing(name):
-    heard = conversations()
-    assert default(name).folds(heard) == default(name).folds(heard[::-1])
+def test_folds_do_not_depend_on_the_order_of_the_utterances(name):
+    given = conversations()
+    assert default(name).folds(given) == default(name).folds(given[::-1])
 
 
 @pytest.mark.parametrize("name", protocols)
-def test_the_seed_changes_what_is_drawn_and_nothing_else(name):
-    one, other = (default(name).folds(conversations(), seed) for seed in (0, 1))
-    assert default(name).is_random == ([fold.hash for fold in one] != [fold.hash for fold in other])
-    assert {fold.seed for fold in other} == {1 if default(name).is_random else None}
+def test_the_seed_changes_random_protocols_only(name):
+    first, second = (default(name).folds(conversations(), seed) for seed in (0, 1))
+    assert default(name).is_random == ([fold.hash for fold in first] != [fold.hash for fold in second])
+    assert {fold.seed for fold in second} == {1 if default(name).is_random else None}
 
 
 @pytest.mark.parametrize("name", protocols)
-def test_no_two_folds_are_alike(name):
+def test_folds_differ_from_each_other(name):
     folds = default(name).folds(conversations())
     assert len({fold.hash for fold in folds}) == len({fold.title for fold in folds}) == len(folds)
 
 
 @pytest.mark.parametrize("name", protocols)
-def test_what_is_called_speaker_independent_shares_no_speaker(name):
-    heard = conversations()
-    for fold in default(name).folds(heard):
-        people = [{u.speaker_key for u in chosen(fold, part, heard)} for part in fold.subsets]
-        assert fold.speaker_independent == all(not one & other for one, other in combinations(people, 2))
+def test_speaker_independent_folds_share_no_speaker(name):
+    given = conversations()
+    for fold in default(name).folds(given):
+        speakers = [{u.speaker_key for u in members(fold, subset, given)} for subset in fold.subsets]
+        assert fold.speaker_independent == all(not first & second for first, second in combinations(speakers, 2))
 
 
-def test_these_protocols_keep_speakers_apart():
+def test_the_speaker_independent_protocols():
     independent = {n for n in protocols if all(fold.speaker_independent for fold in default(n).folds(conversations()))}
     assert independent == {
-        "held-out-people",
+        "held-out-speakers",
         "leave-one-session-out",
         "leave-one-speaker-out",
         "speaker-folds",
@@ -120,25 +122,25 @@ def test_these_protocols_keep_speakers_apart():
 
 
 @pytest.mark.parametrize("name", protocols)
-def test_settings_are_written_down_and_read_back(name):
+def test_settings_survive_encoding_and_decoding(name):
     protocol = default(name)
     assert decode_named(protocols, {"name": name, **encode(protocol)}, "protocol")[1] == protocol
 
 
 @pytest.mark.parametrize("name", protocols)
-def test_a_protocol_knows_whether_it_validates(name):
+def test_has_validation_agrees_with_the_folds(name):
     assert default(name).has_validation == ("validation" in default(name).folds(conversations())[0].subsets)
 
 
 @pytest.mark.parametrize("name", protocols)
-def test_an_utterance_given_twice_is_refused(name):
+def test_a_repeated_utterance_is_refused(name):
     with pytest.raises(BadConfig, match="1 utterances are given more than once, first made/Ses01F_000"):
         default(name).folds([*conversations(), conversations()[0]])
 
 
-# Of the hashes of all folds, one after another; the same on every machine, Python and operating system.
+# For each protocol the hash of the hashes of its folds: the same on every machine, Python and operating system.
 HASHES = {
-    "held-out-people": "c861316da3d0",
+    "held-out-speakers": "c861316da3d0",
     "leave-one-session-out": "c0e2f725e685",
     "leave-one-speaker-out": "e337ff314e50",
     "speaker-folds": "2a56c44e4c72",
@@ -158,67 +160,67 @@ def test_folds_are_the_same_on_every_machine(name):
     assert hashlib.sha256(hashes.encode()).hexdigest()[:12] == HASHES[name]
 
 
-def test_the_hash_of_strings_has_no_part_in_it():
+def test_folds_do_not_depend_on_pythons_hash_seed():
     program = (
         "from tests.protocols.test_protocols import *\n"
         "print([fold.hash for name in protocols for fold in default(name).folds(conversations(), seed=7)])"
     )
-    said = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(said) == 1
+    assert len(outputs) == 1
 
 
 # Groups
 
 
-def test_every_session_is_tested_once_and_alone():
-    heard = conversations(IEMOCAP)
-    folds = LeaveOneSessionOut().folds(heard)
+def test_leave_one_session_out_tests_each_session_once():
+    given = conversations(IEMOCAP)
+    folds = LeaveOneSessionOut().folds(given)
     assert {fold.fold: len(fold.subsets["test"]) for fold in folds} == {
         "made/Ses01": 1085, "made/Ses02": 1023, "made/Ses03": 1151, "made/Ses04": 1031, "made/Ses05": 1241,
     }  # fmt: skip
-    assert all({f"made/{u.session}" for u in chosen(fold, "test", heard)} == {fold.fold} for fold in folds)
+    assert all({f"made/{u.session}" for u in members(fold, "test", given)} == {fold.fold} for fold in folds)
 
 
-def test_every_speaker_is_tested_once_and_alone():
+def test_leave_one_speaker_out_tests_each_speaker_once():
     folds = LeaveOneSpeakerOut().folds(conversations(IEMOCAP))
     assert {fold.fold.removeprefix("made/"): len(fold.subsets["test"]) for fold in folds} == IEMOCAP
 
 
-def test_the_next_group_validates_and_after_the_last_the_first():
+def test_validation_next_is_the_following_group_and_wraps_around():
     folds = LeaveOneSessionOut(validation="next").folds(conversations())
     assert [fold.subsets["validation"] for fold in folds] == [folds[(n + 1) % 4].subsets["test"] for n in range(4)]
 
 
-def test_a_share_by_speakers_is_whole_speakers_and_as_near_as_they_come():
-    heard = conversations(IEMOCAP)
-    for share, people in ((0.01, 1), (0.12, 1), (0.25, 2), (0.5, 4)):
-        for fold in LeaveOneSessionOut(validation=share).folds(heard, seed=3):
-            assert len({u.speaker_key for u in chosen(fold, "validation", heard)}) == people
+def test_a_validation_fraction_by_speakers_takes_whole_speakers():
+    given = conversations(IEMOCAP)
+    for fraction, num_speakers in ((0.01, 1), (0.12, 1), (0.25, 2), (0.5, 4)):
+        for fold in LeaveOneSessionOut(validation=fraction).folds(given, seed=3):
+            assert len({u.speaker_key for u in members(fold, "validation", given)}) == num_speakers
             assert fold.speaker_independent
 
 
-def test_a_share_by_utterances_is_exact_and_keeps_the_emotions_in_proportion():
-    heard = conversations(IEMOCAP)
-    for fold in LeaveOneSessionOut(validation=0.1, validation_by="utterances").folds(heard):
-        everyone = chosen(fold, "train", heard) + chosen(fold, "validation", heard)
-        assert len(fold.subsets["validation"]) == len(everyone) // 10
-        found = Counter(u.emotion for u in chosen(fold, "validation", heard))
-        for emotion, number in Counter(u.emotion for u in everyone).items():
-            assert abs(found[emotion] - len(fold.subsets["validation"]) * number / len(everyone)) < 1
+def test_a_validation_fraction_by_utterances_is_exact_and_stratified():
+    given = conversations(IEMOCAP)
+    for fold in LeaveOneSessionOut(validation=0.1, validation_by="utterances").folds(given):
+        remaining = members(fold, "train", given) + members(fold, "validation", given)
+        assert len(fold.subsets["validation"]) == len(remaining) // 10
+        counts = Counter(u.emotion for u in members(fold, "validation", given))
+        for emotion, number in Counter(u.emotion for u in remaining).items():
+            assert abs(counts[emotion] - len(fold.subsets["validation"]) * number / len(remaining)) < 1
         assert not fold.speaker_independent
 
 
-def test_somebody_is_left_to_train_on():
+def test_at_least_one_speaker_is_left_to_train_on():
     fold = LeaveOneSpeakerOut(validation=0.99).folds(utterances(each=200))[0]
     assert len(fold.subsets["train"]) == 200
 
 
-def test_speaker_folds_are_even():
+def test_speaker_folds_have_similar_sizes():
     sizes = [len(fold.subsets["test"]) for fold in SpeakerFolds(k=5).folds(conversations(IEMOCAP))]
     assert sum(sizes) == 5531
     assert max(sizes) - min(sizes) < 100
@@ -229,78 +231,79 @@ def test_speaker_folds_are_even():
 
 
 @pytest.mark.parametrize("stratified", [True, False])
-def test_random_folds_test_every_utterance_once_in_even_hands(stratified):
-    heard = conversations()
-    folds = RandomFolds(k=7, stratified=stratified).folds(heard)
-    tested = [chosen(fold, "test", heard) for fold in folds]
-    assert sorted(key(u) for hand in tested for u in hand) == sorted(map(key, heard))
+def test_random_folds_test_each_utterance_once_in_folds_of_equal_size(stratified):
+    given = conversations()
+    folds = RandomFolds(k=7, stratified=stratified).folds(given)
+    tested = [members(fold, "test", given) for fold in folds]
+    assert sorted(key(u) for fold in tested for u in fold) == sorted(map(key, given))
     assert max(map(len, tested)) - min(map(len, tested)) <= 1
-    spread = defaultdict(list)
-    for hand in tested:
+    counts = defaultdict(list)
+    for fold in tested:
         for emotion in set(EMOTIONS):
-            spread[emotion].append(sum(u.emotion == emotion for u in hand))
-    assert stratified == all(max(numbers) - min(numbers) <= 1 for numbers in spread.values())
+            counts[emotion].append(sum(u.emotion == emotion for u in fold))
+    assert stratified == all(max(numbers) - min(numbers) <= 1 for numbers in counts.values())
 
 
-def test_a_label_of_ones_own_is_what_is_kept_in_proportion():
-    heard = conversations()
-    for fold in RandomFolds(k=2).folds(heard, label=lambda u: u.speaker):
-        counts = Counter(u.speaker for u in chosen(fold, "test", heard))
-        assert all(abs(counts[name] - number / 2) <= 0.5 for name, number in Counter(u.speaker for u in heard).items())
+def test_folds_can_be_stratified_by_another_label():
+    given = conversations()
+    for fold in RandomFolds(k=2).folds(given, label=lambda u: u.speaker):
+        counts = Counter(u.speaker for u in members(fold, "test", given))
+        assert all(abs(counts[name] - number / 2) <= 0.5 for name, number in Counter(u.speaker for u in given).items())
 
 
-# Held out
+# Hold-out protocols
 
 
-def test_everybody_stands_in_one_part():
-    split = held_out_people(utterances(), {"test": ["made/3"], "validation": ["made/1"]})
+def test_held_out_speakers_are_in_their_subsets_only():
+    split = hold_out(utterances(), {"test": ["made/3"], "validation": ["made/1"]})
     assert split.subsets == {
         "train": ("made/2-0", "made/2-1"),
         "test": ("made/3-0", "made/3-1"),
         "validation": ("made/1-0", "made/1-1"),
     }
     assert split.speaker_independent
-    assert sorted(id for part in split.subsets.values() for id in part) == sorted(map(key, utterances()))
+    assert sorted(id for ids in split.subsets.values() for id in ids) == sorted(map(key, utterances()))
 
 
-def test_people_may_be_held_out_in_parts_of_any_name():
-    (split,) = HeldOutPeople(test=("made/3",), others={"far": ("made/2",)}).folds(utterances())
+def test_further_subsets_of_held_out_speakers_may_have_any_name():
+    (split,) = HeldOutSpeakers(test=("made/3",), others={"far": ("made/2",)}).folds(utterances())
     assert split.subsets["far"] == ("made/2-0", "made/2-1")
     assert split.description == "far 1 speakers, test 1 speakers"
     with pytest.raises(BadConfig, match=r"others has \['test'\]"):
-        HeldOutPeople(others={"test": ("made/2",)})
+        HeldOutSpeakers(others={"test": ("made/2",)})
     with pytest.raises(BadConfig, match=r"no speaker is held out: expected test = \['CORPUS/SPEAKER', ...\]"):
-        HeldOutPeople()
+        HeldOutSpeakers()
 
 
-def test_who_is_named_must_exist_and_stand_once():
+def test_a_held_out_speaker_must_exist_and_be_in_one_subset():
     with pytest.raises(BadConfig, match="names made/9, who has no utterance; did you mean 'made/"):
-        held_out_people(utterances(), {"test": ["made/9"]})
+        hold_out(utterances(), {"test": ["made/9"]})
     with pytest.raises(BadConfig, match="made/1 is in both 'validation' and 'test'"):
-        held_out_people(utterances(), {"validation": ["made/1"], "test": ["made/1"]})
-    with pytest.raises(BadConfig, match="held-out people: subset 'train' of 6 utterances would be empty"):
-        held_out_people(utterances(), {"test": ["made/1", "made/2", "made/3"]})
+        hold_out(utterances(), {"validation": ["made/1"], "test": ["made/1"]})
+    with pytest.raises(BadConfig, match="held-out speakers: subset 'train' of 6 utterances would be empty"):
+        hold_out(utterances(), {"test": ["made/1", "made/2", "made/3"]})
 
 
 @pytest.mark.parametrize(
-    ("share", "total", "number"), [(0.2, 7442, 1488), (0.1, 5531, 553), (0.29, 100, 29), (0.7, 10, 7), (553, 5531, 553)]
+    ("fraction", "total", "number"),
+    [(0.2, 7442, 1488), (0.1, 5531, 553), (0.29, 100, 29), (0.7, 10, 7), (553, 5531, 553)],
 )
-def test_a_share_is_rounded_down_exactly(share, total, number):
-    # 0.29 * 100 is 28.999999999999996 in floating point: the fraction that is written is meant.
-    (split,) = RandomHoldOut(test=share).folds(utterances(["1"], each=total))
+def test_a_fraction_is_rounded_down_exactly(fraction, total, number):
+    # 0.29 * 100 is 28.999999999999996 in floating point, but the result must be 29.
+    (split,) = RandomHoldOut(test=fraction).folds(utterances(["1"], each=total))
     assert len(split.subsets["test"]) == number
 
 
-def test_a_stratified_draw_is_within_one_of_the_proportion():
-    heard = conversations()
-    sizes = Counter(u.emotion for u in heard)
-    for fold in RandomHoldOut(test=0.23, repeats=3).folds(heard):
-        found = Counter(u.emotion for u in chosen(fold, "test", heard))
-        assert found.total() == math.floor(Fraction("0.23") * len(heard))
-        assert all(abs(found[name] - found.total() * size / len(heard)) < 1 for name, size in sizes.items())
+def test_a_stratified_choice_is_within_one_utterance_of_the_proportion():
+    given = conversations()
+    sizes = Counter(u.emotion for u in given)
+    for fold in RandomHoldOut(test=0.23, repeats=3).folds(given):
+        counts = Counter(u.emotion for u in members(fold, "test", given))
+        assert counts.total() == math.floor(Fraction("0.23") * len(given))
+        assert all(abs(counts[name] - counts.total() * size / len(given)) < 1 for name, size in sizes.items())
 
 
-def test_repeats_are_drawn_independently_and_more_of_them_change_none():
+def test_repeats_are_independent_and_do_not_depend_on_their_number():
     few, many = (RandomHoldOut(repeats=repeats).folds(conversations()) for repeats in (2, 4))
     assert [fold.hash for fold in few] == [fold.hash for fold in many[:2]]
     shared = set(many[0].subsets["test"]) & set(many[1].subsets["test"])
@@ -308,7 +311,7 @@ def test_repeats_are_drawn_independently_and_more_of_them_change_none():
 
 
 @pytest.mark.parametrize("test", [0.001, 790, 800, 1.5])
-def test_a_part_that_would_be_empty_or_everything_is_refused(test):
+def test_a_test_subset_of_no_or_all_utterances_is_refused(test):
     with pytest.raises(
         BadConfig,
         match=r"test part 1 would have \d+ of 790 utterances .*: expected a fraction below 1 or a whole number",
@@ -316,7 +319,7 @@ def test_a_part_that_would_be_empty_or_everything_is_refused(test):
         RandomHoldOut(test=test).folds(conversations())
 
 
-def test_the_corpus_s_own_words_for_its_parts():
+def test_the_official_split_recognizes_usual_names_of_subsets():
     (split,) = Official().folds(conversations())
     assert set(split.subsets) == {"train", "validation", "test"}
     assert [subset_name(word) for word in ("Dev", " val ", "TRAINING", "test2")] == [
@@ -332,7 +335,7 @@ def test_the_corpus_s_own_words_for_its_parts():
 # Papers
 
 
-def test_mstr_draws_a_fifth_and_not_by_emotion():
+def test_mstr_tests_on_a_fifth_without_stratification():
     (split,) = MSTRRandom().folds(conversations())
     assert len(split.subsets["test"]) == 790 // 5
     assert split.hash == RandomHoldOut(test=0.2, stratified=False).folds(conversations())[0].hash
@@ -342,53 +345,56 @@ def test_tdfnet_has_ten_tests_of_exactly_553():
     folds = TDFNetRandomTen().folds(conversations(IEMOCAP))
     assert [len(fold.subsets["test"]) for fold in folds] == [553] * 10
     assert [len(fold.subsets["validation"]) for fold in folds] == [497] * 10  # a tenth of the 4,978 others
-    assert len({one for fold in folds for one in fold.subsets["test"]}) < 5531  # ten draws, not a partition
+    assert len({name for fold in folds for name in fold.subsets["test"]}) < 5531  # ten draws, not a partition
 
 
-def test_mcsan_trains_on_eight_tenths_validates_on_one_and_tests_on_one():
-    heard = conversations()
-    folds = EightOneOne().folds(heard)
-    assert [[len(fold.subsets[part]) for part in ("train", "validation", "test")] for fold in folds] == [
+def test_mcsan_trains_on_8_tenths_validates_on_1_and_tests_on_1():
+    given = conversations()
+    folds = EightOneOne().folds(given)
+    assert [[len(fold.subsets[subset]) for subset in ("train", "validation", "test")] for fold in folds] == [
         [632, 79, 79]
     ] * 10
-    assert sorted(one for fold in folds for one in fold.subsets["test"]) == sorted(map(key, heard))
+    assert sorted(name for fold in folds for name in fold.subsets["test"]) == sorted(map(key, given))
 
 
-def test_emotionnas_has_one_speaker_of_the_session_validate_and_the_other_tested():
-    heard = conversations(IEMOCAP)
-    folds = EmotionNAS().folds(heard)
+def test_emotionnas_validates_on_one_speaker_of_the_session_and_tests_on_the_other():
+    given = conversations(IEMOCAP)
+    folds = EmotionNAS().folds(given)
     assert len(folds) == 5
     for fold in folds:
-        (validates,), (tested,) = ({u.speaker for u in chosen(fold, part, heard)} for part in ("validation", "test"))
+        (validates,), (tested,) = (
+            {u.speaker for u in members(fold, subset, given)} for subset in ("validation", "test")
+        )
         assert (validates[:-1], validates[-1], tested[-1]) == (tested[:-1], "F", "M")
-        assert len({u.speaker for u in chosen(fold, "train", heard)}) == 8
+        assert len({u.speaker for u in members(fold, "train", given)}) == 8
 
 
-def test_emotionnas_swapped_is_there_in_both_directions():
+def test_emotionnas_with_swap_has_each_fold_in_both_directions():
     folds = EmotionNAS(swap=True).folds(conversations())
     assert len(folds) == 8
-    for one, other in zip(folds[::2], folds[1::2], strict=True):
-        assert (one.subsets["validation"], one.subsets["test"]) == (other.subsets["test"], other.subsets["validation"])
+    for fold, swapped in zip(folds[::2], folds[1::2], strict=True):
+        assert fold.subsets["validation"] == swapped.subsets["test"]
+        assert fold.subsets["test"] == swapped.subsets["validation"]
     men = EmotionNAS(validates="male").folds(conversations())
     assert [fold.hash for fold in men] == [fold.hash for fold in folds[1::2]]
 
 
-def test_emotionnas_needs_two_speakers_a_session_who_can_be_told_apart():
-    heard = conversations()
+def test_emotionnas_needs_two_speakers_of_different_gender_in_each_session():
+    given = conversations()
     with pytest.raises(BadConfig, match="made/Ses01 does not have exactly one female speaker: set validates = 'drawn'"):
-        EmotionNAS().folds([replace(u, gender="male") for u in heard])
+        EmotionNAS().folds([replace(u, gender="male") for u in given])
     with pytest.raises(BadConfig, match="200 of 200 have none, first made/Ses01F_000; set validates = 'drawn'"):
-        EmotionNAS().folds([replace(u, gender="") for u in heard])
-    assert len(EmotionNAS(validates="drawn").folds([replace(u, gender="") for u in heard])) == 4
+        EmotionNAS().folds([replace(u, gender="") for u in given])
+    assert len(EmotionNAS(validates="drawn").folds([replace(u, gender="") for u in given])) == 4
     with pytest.raises(BadConfig, match="needs two speakers in every session: made/Ses01 has made/Ses01F"):
-        EmotionNAS().folds([u for u in heard if u.speaker != "Ses01M"])
+        EmotionNAS().folds([u for u in given if u.speaker != "Ses01M"])
 
 
-# What is missing, wrong or unknown
+# Errors and unknown speakers
 
 
 @pytest.mark.parametrize(
-    ("name", "what"),
+    ("name", "field"),
     [
         ("leave-one-session-out", "session"),
         ("leave-one-speaker-out", "speaker"),
@@ -398,32 +404,32 @@ def test_emotionnas_needs_two_speakers_a_session_who_can_be_told_apart():
         ("emotionnas", "speaker"),
     ],
 )
-def test_utterances_that_lack_what_a_protocol_goes_by_are_counted_and_named(name, what):
-    heard = [replace(u, **{what: ""}) if u.id in ("Ses02F_003", "Ses02F_001") else u for u in conversations()]
-    with pytest.raises(BadConfig, match=f"needs every utterance's {what}: 2 of 790 have none, first made/Ses02F_001"):
-        default(name).folds(heard)
+def test_utterances_that_lack_a_needed_field_are_reported(name, field):
+    given = [replace(u, **{field: ""}) if u.id in ("Ses02F_003", "Ses02F_001") else u for u in conversations()]
+    with pytest.raises(BadConfig, match=f"needs every utterance's {field}: 2 of 790 have none, first made/Ses02F_001"):
+        default(name).folds(given)
 
 
-def test_a_validation_by_speakers_needs_them():
-    heard = [replace(u, speaker="") for u in conversations()]
+def test_validation_by_speakers_needs_speakers():
+    given = [replace(u, speaker="") for u in conversations()]
     with pytest.raises(BadConfig, match="first made/Ses02F_000; set validation_by = 'utterances'"):
-        LeaveOneSessionOut(validation=0.1).folds(heard)
+        LeaveOneSessionOut(validation=0.1).folds(given)
 
 
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
         (LeaveOneSpeakerOut(validation="next"), "expected 3 groups or more, got made/1, made/2"),
-        (SpeakerFolds(k=3), "k = 3: expected 2 to 2, as many as there are speakers"),
-        (RandomFolds(k=5), "k = 5: expected 2 to 4, as many as there are utterances"),
+        (SpeakerFolds(k=3), "k = 3: expected 2 to 2, the number of speakers"),
+        (RandomFolds(k=5), "k = 5: expected 2 to 4, the number of utterances"),
     ],
 )
-def test_more_groups_than_there_are_is_refused(protocol, message):
+def test_too_many_groups_are_refused(protocol, message):
     with pytest.raises(BadConfig, match=message):
         protocol.folds(utterances(["1", "2"]))
 
 
-def test_settings_that_make_no_sense_are_refused():
+def test_invalid_settings_are_refused():
     with pytest.raises(BadConfig, match="validation = -1: expected 'next', a fraction, or 0 for none"):
         RandomFolds(validation=-1)
     with pytest.raises(BadConfig, match="repeats = 0: expected a fraction or number for test"):
@@ -432,26 +438,26 @@ def test_settings_that_make_no_sense_are_refused():
         decode_named(protocols, {"name": "random-folds", "fold": 3}, "protocol")
 
 
-def test_unknown_speakers_are_not_called_independent():
-    people = [*utterances(), replace(utterances()[0], id="x", speaker="")]
-    split = held_out_people(people, {"test": ["made/3"]})
+def test_a_split_with_unknown_speakers_is_not_speaker_independent():
+    given = [*utterances(), replace(utterances()[0], id="x", speaker="")]
+    split = hold_out(given, {"test": ["made/3"]})
     assert not split.speaker_independent
-    assert split.line("test") == f"held-out people, subset 'test': 2 utterances, speakers unknown, split {split.hash}"
+    assert split.line("test") == f"held-out speakers, subset 'test': 2 utterances, speakers unknown, split {split.hash}"
 
 
-# The split itself
+# Splits
 
 
-def test_the_hash_is_of_who_stands_where_and_of_nothing_else():
-    one = held_out_people(utterances(), {"test": ["made/3"]})
-    same = held_out_people(utterances()[::-1], {"test": ["made/3"]})
-    other = held_out_people(utterances(), {"test": ["made/2"]})
-    assert one.hash == same.hash != other.hash
-    assert one.hash == replace(one, name="x", fold="y", seed=1, description="z").hash
-    assert one.hash == "01d1c07d1ba5"  # the same on every machine
+def test_the_hash_depends_on_the_subsets_only():
+    split = hold_out(utterances(), {"test": ["made/3"]})
+    same = hold_out(utterances()[::-1], {"test": ["made/3"]})
+    other = hold_out(utterances(), {"test": ["made/2"]})
+    assert split.hash == same.hash != other.hash
+    assert split.hash == replace(split, name="x", fold="y", seed=1, description="z").hash
+    assert split.hash == "01d1c07d1ba5"  # the same on every machine
 
 
-def test_the_line_names_protocol_fold_seed_verdict_and_hash():
+def test_the_line_has_protocol_fold_seed_verdict_and_hash():
     split = RandomFolds(k=2).folds(conversations(), seed=5)[1]
     assert split.line("test") == (
         f"random folds, fold 2 of 2, seed 5, subset 'test': 395 utterances, NOT speaker-independent, split {split.hash}"
@@ -459,7 +465,7 @@ def test_the_line_names_protocol_fold_seed_verdict_and_hash():
     assert split.description == "stratified, k 2"
 
 
-def test_a_saved_split_is_read_back_and_a_changed_one_refused(tmp_path):
+def test_a_split_is_read_back_unless_its_file_was_edited(tmp_path):
     split = TDFNetRandomTen().folds(conversations(), seed=2)[3]
     split.save(tmp_path / "split.json")
     assert Split.load(tmp_path / "split.json") == split
@@ -471,7 +477,7 @@ def test_a_saved_split_is_read_back_and_a_changed_one_refused(tmp_path):
 
 
 def test_a_split_of_an_earlier_version_is_read(tmp_path):
-    split = held_out_people(utterances(), {"test": ["made/3"]})
+    split = hold_out(utterances(), {"test": ["made/3"]})
     earlier = {"name": split.name, "hash": split.hash, "speaker_independent": True, "parts": dict(split.subsets)}
     (tmp_path / "split.json").write_text(json.dumps(earlier))
     assert Split.load(tmp_path / "split.json") == replace(split, description="")
@@ -491,13 +497,13 @@ def test_a_split_of_an_earlier_version_is_read(tmp_path):
         ),
     ],
 )
-def test_what_is_no_split_is_named_as_such(tmp_path, text, message):
+def test_an_invalid_split_file_is_refused(tmp_path, text, message):
     (tmp_path / "split.json").write_text(text)
     with pytest.raises(BadConfig, match=message):
         Split.load(tmp_path / "split.json")
 
 
-def test_a_split_that_is_not_there_is_named(tmp_path):
+def test_a_missing_split_file_raises_bad_config(tmp_path):
     with pytest.raises(BadConfig, match=r"none.json does not exist: expected a split"):
         Split.load(tmp_path / "none.json")
 

@@ -7,7 +7,7 @@ corpora = ["cremad"]
 seed = 1
 
 [protocol]
-name = "held-out-people"
+name = "held-out-speakers"
 test = ["cremad/1005", "cremad/1010"]
 validation = ["cremad/1002"]
 

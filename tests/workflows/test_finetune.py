@@ -204,7 +204,7 @@ def test_who_was_heard_before_is_no_new_speaker(start, place):
     _, (run,), bundle = fine_tuned(start, place, source="cremad", name="heard")
     assert run.split.verdict == "NOT speaker-independent"
     assert "whose speakers are also in the training set" in bundle.file("README.md").read_text(encoding="utf-8")
-    settings = [*SMALL, 'protocol={name="held-out-people",test=["cremad/1005","cremad/1010"]}', "folds=[]"]
+    settings = [*SMALL, 'protocol={name="held-out-speakers",test=["cremad/1005","cremad/1010"]}', "folds=[]"]
     _, (run,), _ = fine_tuned(start, place, settings, "cremad", "not-heard")
     assert run.split.verdict == "speaker-independent"
     merged = [*SMALL, "labels=six"]
@@ -288,7 +288,7 @@ def test_an_emotion_that_cannot_be_learnt_or_scored_is_said(start, tmp_path):
     make_folder(tmp_path / "data", [*clips, "anna/bored/1.wav"])
     lines = []
     for person, name in (("anna", "unlearnt"), ("ben", "unscored")):
-        settings = [*SMALL, f'protocol={{name="held-out-people",test=["data/{person}"]}}', "folds=[]"]
+        settings = [*SMALL, f'protocol={{name="held-out-speakers",test=["data/{person}"]}}', "folds=[]"]
         recipe = finetuning_recipe(str(start.folder), [Source("folder", str(tmp_path / "data"))], name, settings)
         with logged() as messages:
             runs = train(recipe, tmp_path / name)

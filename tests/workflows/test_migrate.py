@@ -8,8 +8,8 @@ import pytest
 from affekt.bundle.folder import ASSETS, Bundle
 from affekt.bundle.pipeline import rebuild
 from affekt.config import read_toml, to_toml
-from affekt.errors import BadBundle, BadConfig
-from affekt.protocols import Split
+from affekt.errors import BadBundle, BadConfig, UnknownName
+from affekt.protocols import Split, protocols
 from affekt.reports.card import card
 from affekt.runs.folder import Run
 from affekt.search.folder import Search
@@ -156,3 +156,11 @@ def test_an_old_bundle_is_refused_and_migrated_with_its_card(tmp_path):
 def test_a_folder_without_any_configuration_is_refused(tmp_path):
     with pytest.raises(BadConfig, match="holds no run, search or bundle"):
         migrate(tmp_path)
+
+
+def test_a_renamed_protocol_is_refused_by_name_and_migrated():
+    with pytest.raises(UnknownName, match="the protocol 'held-out-people' was renamed to 'held-out-speakers'"):
+        protocols["held-out-people"]
+    section = {"name": "held-out-people", "test": ["cremad/1005"]}
+    for migrated in (migrate_recipe({"protocol": section}), migrate_search({"protocol": section})):
+        assert migrated["protocol"] == {"name": "held-out-speakers", "test": ["cremad/1005"]}

@@ -68,9 +68,9 @@ def cost(
 
 
 def _write_page(output: Path, measure: bool, threads: int) -> None:
-    from affekt.cost.page import page, published
+    from affekt.cost.page import compute_all, page
 
-    output.write_text(page(published(measured=measure, threads=threads)), encoding="utf-8")
+    output.write_text(page(compute_all(measured=measure, threads=threads)), encoding="utf-8")
     print(f"wrote {output}")
 
 
@@ -97,14 +97,14 @@ def _print_table(result: Cost) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from affekt.cost.page import WHY, amount
+    from affekt.cost.page import COUNTING_RULES, amount
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "frames", "parameters", "FLOPs", "paper's rule"):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
     frames = " + ".join(f"{count} {stream}" for stream, count in result.frames.items() if count)
-    printed = "" if result.paper_flops is None else amount(result.paper_flops)
-    table.add_row(result.model, frames, f"{result.parameters:,}", amount(result.flops), printed)
+    paper_flops = "" if result.paper_flops is None else amount(result.paper_flops)
+    table.add_row(result.model, frames, f"{result.parameters:,}", amount(result.flops), paper_flops)
     for encoder in result.encoders:
         table.add_row(
             f"encoder {encoder.encoder}", str(encoder.frames), f"{encoder.parameters:,}", amount(encoder.flops), ""
@@ -121,8 +121,8 @@ def _print_table(result: Cost) -> None:
             f"{result.latency_ms:.1f} ms on {result.threads} thread(s){memory}, without encoders", soft_wrap=True
         )
     note = (
-        WHY
+        COUNTING_RULES
         if result.paper_flops
-        else "FLOPs count a multiply-add as two operations. The paper gives no number of operations."
+        else "FLOPs count a multiply-add as two operations. The paper states no number of operations."
     )
     console.print(note, soft_wrap=True)

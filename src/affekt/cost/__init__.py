@@ -1,6 +1,6 @@
 """The cost of a model: parameters, operations by torch's counter and by its paper's rule, and the encoders before it.
 
-All numbers are for one utterance at inference. Counting allocates no weights; measuring runs the model in a separate process.
+All numbers are for one utterance at inference. Counting allocates no weights. Measuring runs the model in a separate process.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 from affekt.config import decode_named, encode, override
 from affekt.cost.count import count_operations, on_meta
 from affekt.cost.encoders import EncoderCost, encoders_of
-from affekt.cost.measure import Measured, measure
-from affekt.cost.sizes import example, requested_frames, usual_frames
+from affekt.cost.measure import Measurement, measure
+from affekt.cost.sizes import default_frames, example, requested_frames
 from affekt.errors import BadConfig
 from affekt.models import models
 
-__all__ = ["Cost", "EncoderCost", "Measured", "cost"]
+__all__ = ["Cost", "EncoderCost", "Measurement", "cost"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Cost:
     frozen_parameters: int
     """The number of parameters in the model that are not trained."""
     paper_flops: int | None
-    """Operations by the rule behind the paper's table; None if the paper gives none."""
+    """Operations by the counting rule of the paper's table; None if the paper states no number."""
     flops: int
     """Operations by torch's counter; a multiply-add is two."""
     latency_ms: float | None
-    """The median time for one utterance; None where it was not measured."""
+    """The median time for one utterance; None if it was not measured."""
     peak_memory_mb: float | None
-    """The increase of the resident memory, including weights, in 2**20 bytes; None where it was not measured."""
+    """The increase of the resident memory, including weights, in 2**20 bytes; None if it was not measured."""
     threads: int | None
     """The number of threads that the measurements used."""
     encoders: tuple[EncoderCost, ...]
@@ -59,11 +59,12 @@ def cost(
     measured: bool = False,
     threads: int = 1,
 ) -> Cost:
-    """Return the cost of a model, or of NAME-PRESET; whatever is not given has the paper's size.
+    """Return the cost of a model, at its paper's sizes unless they are given.
 
     Args:
+        name: a model, or one of its presets ("mstr-small").
         frames: the number of frames by stream, or of speech (or else of the first stream that has time).
-        emotions: the number of emotions.
+        emotions: the number of emotions; None for the paper's.
         settings: `key=value` assignments to the model's config.
         measured: also measure latency and memory.
         threads: the number of threads to measure with.
@@ -74,26 +75,26 @@ def cost(
     """
     if emotions is not None and emotions < 2:
         raise BadConfig(f"{emotions} classes: expected 2 or more")
-    models.resolve(name)  # so that the error is about the name, not about a section
+    models.resolve(name)  # an unknown name raises UnknownName here; decode_named would raise BadConfig
     kind, config = decode_named(models, {**override({}, list(settings)), "name": name}, name)
     emotions = emotions or kind.paper.num_emotions
     requested = requested_frames(kind, config, frames)
     config = kind.for_lengths(config, requested) if requested else config
     model = on_meta(lambda: kind(config, emotions))
-    given = {stream: requested.get(stream, usual_frames(model, config, stream)) for stream in model.streams}
-    batch = on_meta(lambda: example(model, given))
-    result = measure(name, encode(config), emotions, given, threads) if measured else Measured(None, None, None)
+    num_frames = {stream: requested.get(stream, default_frames(model, config, stream)) for stream in model.streams}
+    batch = on_meta(lambda: example(model, num_frames))
+    result = measure(name, encode(config), emotions, num_frames, threads) if measured else Measurement(None, None, None)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Cost(
         model=name,
         emotions=emotions,
-        frames=given,
+        frames=num_frames,
         parameters=trained,
         frozen_parameters=sum(p.numel() for p in model.parameters()) - trained,
-        paper_flops=model.paper_flops(given),
+        paper_flops=model.paper_flops(num_frames),
         flops=count_operations(lambda: model(batch)),
         latency_ms=result.latency_ms,
         peak_memory_mb=result.peak_memory_mb,
         threads=result.threads,
-        encoders=encoders_of(type(model), given),
+        encoders=encoders_of(type(model), num_frames),
     )

@@ -1,7 +1,7 @@
-"""Operations by the formulas of `torch.utils.flop_counter`, on the meta device: tensors that have a shape and no data.
+"""Count operations by the formulas of `torch.utils.flop_counter`, on the meta device, whose tensors have no data.
 
 Matrix products (and so linear layers, attention and recurrences) and convolutions are counted; a multiply-add is two.
-Biases, norms, activations, softmax, pooling and other elementwise work are not.
+Biases, norms, activations, softmax, pooling and other elementwise work are not counted.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 def on_meta(make: Callable[[], Result]) -> Result:
     """Build tensors or a network on the meta device; a network is put in evaluation mode."""
     with torch.device("meta"):
-        made = make()
-    if isinstance(made, nn.Module):
-        made.to("meta").eval()  # constants made from numpy arrays
-    return made
+        result = make()
+    if isinstance(result, nn.Module):
+        result.to("meta").eval()  # `to` for constants that were made from numpy arrays
+    return result
 
 
 def count_operations(run: Callable[[], object]) -> int:
@@ -49,8 +49,8 @@ def count_operations(run: Callable[[], object]) -> int:
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up operations. Results are cached by shape, since a recurrence repeats its step for every frame and torch is slow
-    at deriving shapes."""
+    """A sum of operations. Results are cached by the shapes of the arguments, since a recurrent layer repeats its step for
+    every frame and torch derives shapes slowly."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -64,14 +64,14 @@ class _Counter(TorchDispatchMode):
             flops, shape, stride, dtype = self.cache[key]
             self.total += flops
             return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
-        made = func(*args, **kwargs)
+        result = func(*args, **kwargs)
         formula = FORMULAS.get(func.overloadpacket)
-        flops = formula(*args, **kwargs, out_val=made) if formula else 0
+        flops = formula(*args, **kwargs, out_val=result) if formula else 0
         self.total += flops
         # A result that shares memory with an argument, such as a slice, must be made each time.
-        if isinstance(made, Tensor) and not any(argument.alias_info for argument in func._schema.arguments):
-            self.cache[key] = (flops, made.shape, made.stride(), made.dtype)
-        return made
+        if isinstance(result, Tensor) and not any(argument.alias_info for argument in func._schema.arguments):
+            self.cache[key] = (flops, result.shape, result.stride(), result.dtype)
+        return result
 
 
 def _describe(value: Any) -> Any:

@@ -25,7 +25,7 @@ class EncoderCost:
     stream: str
     encoder: str
     frames: int
-    """The frames that it outputs; its input frames where the output is one vector per utterance."""
+    """The number of output frames; of input frames if the output is one vector per utterance."""
     parameters: int
     flops: int
 
@@ -36,13 +36,14 @@ class Encoder:
 
     title: str
     make: Callable[[], nn.Module] | None = None
-    """Builds its network; None where there is none."""
-    make_input: Callable[[int], Tensor] = lambda frames: torch.zeros(1, frames, dtype=torch.long)  # tokens
+    """Builds the network; None if the encoder has none."""
+    make_input: Callable[[int], Tensor] = lambda frames: torch.zeros(1, frames, dtype=torch.long)
+    """Builds an input from which the network computes this number of frames; by default token ids."""
 
 
 def _transformers(kind: str, **settings: Any) -> nn.Module:
     transformers = need("transformers", extra="train", purpose="counting an encoder")
-    options = {} if kind == "Hubert" else {"add_pooling_layer": False}  # a layer after the last block
+    options = {} if kind == "Hubert" else {"add_pooling_layer": False}  # the pooler is a layer after the last block
     config = getattr(transformers, f"{kind}Config")(attn_implementation="eager", **settings)
     return getattr(transformers, f"{kind}Model")(config, **options)
 
@@ -74,8 +75,9 @@ def _ecapa() -> nn.Module:
     return ECAPA(ECAPAConfig())
 
 
+assert SAMPLE_RATE == 16_000  # the numbers of samples below assume it
 ENCODERS = {
-    # A frame of 25 ms every 20 ms: 400 samples, and 320 more for each further one.
+    # A frame of 25 ms every 20 ms: 400 samples for the first, 320 more for each further frame.
     "hubert-large": Encoder("HuBERT large", _hubert_large, lambda frames: torch.zeros(1, 320 * frames + 80)),
     # A frame of 29 ms every 10 ms, before the aggregator.
     "wav2vec-large": Encoder("wav2vec large", _wav2vec_large, lambda frames: torch.zeros(1, 160 * frames + 305)),
@@ -86,11 +88,17 @@ ENCODERS = {
     "spectrogram": Encoder("spectrogram"),
     "glove": Encoder("GloVe"),
 }
-SPEAKER_FRAMES = 2  # of ECAPA, 10 ms, in one of HuBERT, 20 ms, beside which TDFNet's paper puts it
+SPEAKER_FRAMES = 2
+"""ECAPA frames of 10 ms for each HuBERT frame of 20 ms; TDFNet's paper computes both from the same utterance."""
 
 
 def encoders_of(kind: type[EmotionModel], frames: Mapping[str, int]) -> tuple[EncoderCost, ...]:
-    """Return the costs of the encoders in a model's paper, for an utterance with these frames of each stream."""
+    """Return the costs of the encoders that a model's paper uses.
+
+    Args:
+        kind: the model.
+        frames: the number of frames of the utterance, by stream.
+    """
     costs = []
     for stream, encoder in kind.paper.encoders.items():
         if stream in frames:
@@ -106,6 +114,3 @@ def _cost(stream: str, encoder: Encoder, frames: int) -> EncoderCost:
     inputs = on_meta(lambda: encoder.make_input(frames))
     parameters = sum(p.numel() for p in network.parameters())
     return EncoderCost(stream, encoder.title, frames, parameters, count_operations(lambda: network(inputs)))
-
-
-assert SAMPLE_RATE == 16_000  # what the lengths above are written for

@@ -1,8 +1,8 @@
 """Latency and memory of a model on this machine's CPU, measured in a fresh process.
 
-Latency is the median over runs with one utterance, after three to warm up. Memory is the increase of the peak resident set
-from before the model is built, with torch loaded, until after the last run: weights, activations and what the allocator
-keeps.
+Latency is the median over runs with one utterance, after three warm-up runs. Memory is the increase of the peak resident
+memory from before the model is built, with torch loaded, until after the last run: weights, activations and memory that the
+allocator keeps.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 from affekt.errors import AffektError
 
 SECONDS, MIN_RUNS, MAX_RUNS = 3.0, 5, 50
-"""Runs are timed for this long, within these limits of their number."""
+"""Runs are timed for this many seconds, but at least and at most this many of them."""
 STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """A measurement of one model; all None where nothing was measured."""
 
     latency_ms: float | None
@@ -35,7 +35,9 @@ class Measured:
     threads: int | None
 
 
-def measure(name: str, settings: Mapping[str, Any], emotions: int, frames: Mapping[str, int], threads: int) -> Measured:
+def measure(
+    name: str, settings: Mapping[str, Any], emotions: int, frames: Mapping[str, int], threads: int
+) -> Measurement:
     """Measure a model in a separate process.
 
     Raises:
@@ -52,7 +54,7 @@ def measure(name: str, settings: Mapping[str, Any], emotions: int, frames: Mappi
     if result.returncode:
         last = result.stderr.strip().splitlines()[-1:] or ["no message; the process may have run out of memory"]
         raise AffektError(f"measuring {name} ended with status {result.returncode}: {last[0]}", code="not_measured")
-    return Measured(**json.loads(result.stdout.splitlines()[-1]), threads=threads)
+    return Measurement(**json.loads(result.stdout.splitlines()[-1]), threads=threads)
 
 
 def _measure_here() -> None:
@@ -65,8 +67,8 @@ def _measure_here() -> None:
     task = json.loads(sys.stdin.read())
     torch.set_num_threads(task["threads"])
     kind, _ = models.resolve(task["name"])
-    torch.ones(8, 8) @ torch.ones(8, 8)  # what torch sets up at its first product does not belong to the model
-    before = _peak_resident(anew=True)
+    torch.ones(8, 8) @ torch.ones(8, 8)  # memory that torch allocates at its first product does not belong to the model
+    before = peak_memory(reset=True)
     model = kind(decode(kind.Config, task["settings"], task["name"]), task["emotions"]).eval()
     batch = example(model, task["frames"])
     times: list[float] = []
@@ -77,16 +79,20 @@ def _measure_here() -> None:
             start = time.perf_counter()
             model(batch)
             times.append(time.perf_counter() - start)
-    after = _peak_resident()
+    after = peak_memory()
     memory = None if before is None or after is None else after - before
     print(json.dumps({"latency_ms": 1000 * statistics.median(times), "peak_memory_mb": memory}))
 
 
-def _peak_resident(*, anew: bool = False) -> float | None:
-    """Return the peak resident set in 2**20 bytes; exact on Linux only. `anew` forgets earlier peaks."""
+def peak_memory(*, reset: bool = False) -> float | None:
+    """Return the peak resident memory of this process in 2**20 bytes; None where the system does not report it.
+
+    Args:
+        reset: forget earlier peaks first, which only Linux can.
+    """
     if STATUS.exists():
-        if anew:
-            # Where this is forbidden, only an increase over the peak of loading torch is seen.
+        if reset:
+            # Where this is forbidden, the peak of loading torch remains, and smaller ones are not seen.
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
         line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))

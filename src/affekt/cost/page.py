@@ -9,7 +9,7 @@ from affekt.cost.encoders import EncoderCost
 from affekt.models import models
 from affekt.tables import table
 
-WHY = (
+COUNTING_RULES = (
     "FLOPs count every layer over every frame, a multiply-add as two; the paper's rule counts a multiply-add as one, and "
     "a linear layer's weights once, regardless of the number of frames."
 )
@@ -21,7 +21,7 @@ any length and with any settings.
 
 - All numbers are for one utterance at inference, with the paper's number of frames, and without the frozen encoders.
 - parameters: trained ones, "+" frozen ones inside the model.
-- {WHY}
+- {COUNTING_RULES}
   Only MSTR's paper gives a number of operations.
 - FLOPs are counted by torch's counter from shapes: matrix products (linear layers, attention, recurrences) and
   convolutions. Norms, activations, softmax, pooling and other elementwise work are not included.
@@ -38,18 +38,18 @@ MEASURED = """\
 ## Measured
 
 On the CPU of one machine, threads: {threads}; other machines differ. ms is the median time for one utterance. MiB is the
-increase of the peak resident memory from before the model is built, including weights. Each model has a process of its own.
+increase of the peak resident memory from before the model is built, including weights. Each model runs in a separate process.
 """
 
 
-def published(*, measured: bool = False, threads: int = 1) -> list[Cost]:
+def compute_all(*, measured: bool = False, threads: int = 1) -> list[Cost]:
     """Compute the cost of every model at its paper's sizes, then of every preset "small"."""
     names = [*models, *(f"{name}-small" for name in models if "small" in models[name].presets)]
     return [cost(name, measured=measured, threads=threads) for name in names]
 
 
 def page(costs: Sequence[Cost]) -> str:
-    """Return the Markdown page; what was measured, if anything, is at its end."""
+    """Return the Markdown page; measurements, if there are any, are at its end."""
     full = [cost for cost in costs if cost.model in models]
     small = [cost for cost in costs if cost.model not in models]
     parts = [HEAD, "## At the papers' sizes\n", _models(full), "## Presets for two cores\n", _models(small)]

@@ -1,4 +1,4 @@
-"""The number of frames of each stream, and the batch that has them."""
+"""The number of frames of each stream, and a batch of that size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from affekt.registry import did_you_mean
 def requested_frames(
     kind: type[EmotionModel], config: Any, requested: Mapping[str, int] | int | None
 ) -> dict[str, int]:
-    """Return the requested frames by stream; a bare number is for speech, or else for the first stream that has time.
+    """Return the requested numbers of frames by stream.
+
+    Args:
+        kind: the model.
+        config: its settings.
+        requested: by stream, or one number for speech, or for the first stream with time if there is no speech.
 
     Raises:
         BadConfig: the model has no such stream, or the number is not positive.
@@ -34,8 +39,8 @@ def requested_frames(
     return dict(requested or {})
 
 
-def usual_frames(model: EmotionModel, config: Any, stream: str) -> int:
-    """Return the frames of a stream that were not requested: the model's fixed number, or else the paper's."""
+def default_frames(model: EmotionModel, config: Any, stream: str) -> int:
+    """Return the number of frames of a stream if none is requested: the model's fixed number, or else the paper's."""
     if stream not in model.lengths:
         return model.paper.frames[stream]
     return model.lengths[stream] * int(getattr(config, "stride", 1))

@@ -1,1 +1,1 @@
-"""Metrics, scores with intervals, paired comparisons, calibration and linear probes, from arrays alone."""
+"""Metrics, scores with intervals, paired comparisons, calibration and linear probes, all computed from arrays."""

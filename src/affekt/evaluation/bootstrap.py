@@ -1,4 +1,4 @@
-"""Bootstrap samples as confusion matrices, drawn over speakers or over utterances. The draws are the same every time."""
+"""Bootstrap samples as confusion matrices, drawn over speakers or over utterances, with a fixed seed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from affekt.evaluation.metrics import Labels
 
 DRAWS = 2000
+"""The number of bootstrap samples."""
 MIN_SPEAKERS = 10
-"""From this number of speakers on, intervals are drawn over speakers."""
+"""With this number of speakers or more, intervals are drawn over speakers."""
 
 
 def confusion_by_group(
@@ -36,15 +37,15 @@ def resample_groups(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     Args:
         counts: the confusion matrix of each group, (groups, emotions, emotions).
     """
-    generator, number = np.random.default_rng(0), len(counts)
-    weights = [np.bincount(generator.integers(number, size=number), minlength=number) for _ in range(DRAWS)]
+    generator, num_groups = np.random.default_rng(0), len(counts)
+    weights = [np.bincount(generator.integers(num_groups, size=num_groups), minlength=num_groups) for _ in range(DRAWS)]
     return [np.tensordot(weight, counts, axes=1) for weight in weights]
 
 
 def resample_within_emotions(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Draw utterances with replacement within each emotion; return the confusion matrix of each draw.
 
-    No emotion vanishes from a draw, so that UA keeps its meaning.
+    Every draw then has every emotion, over which UA is the mean.
 
     Args:
         counts: the confusion matrix of each utterance, (utterances, emotions, emotions).

@@ -25,8 +25,8 @@ class Comparison:
     worse: int
     """The number of utterances that only the second system classifies correctly."""
     p: float
-    """The p-value of McNemar's exact test, two-sided, that both are equally often correct; it takes utterances as
-    independent."""
+    """The two-sided p-value of McNemar's exact test of whether both systems are equally accurate. The test takes utterances
+    as independent."""
 
 
 def compare(
@@ -35,23 +35,31 @@ def compare(
     """Compare two systems' probabilities, (utterances, emotions) each.
 
     Args:
-        speakers: the speaker of each utterance; None where they are unknown, and then there is no interval.
+        speakers: the speaker of each utterance; None if they are unknown; there is then no interval.
     """
     predictions = [first.argmax(axis=1), second.argmax(axis=1)]
     groups = speakers if speakers is not None else [""] * len(labels)
-    one, other = (confusion_by_group(labels, predicted, groups, first.shape[1]) for predicted in predictions)
+    first_counts, second_counts = (
+        confusion_by_group(labels, predicted, groups, first.shape[1]) for predicted in predictions
+    )
     interval = None
-    if len(one) >= MIN_SPEAKERS:
-        pairs = zip(resample_groups(one), resample_groups(other), strict=True)
+    if len(first_counts) >= MIN_SPEAKERS:
+        pairs = zip(resample_groups(first_counts), resample_groups(second_counts), strict=True)
         low, high = np.percentile([ua(a) - ua(b) for a, b in pairs], [2.5, 97.5])
         interval = (float(low), float(high))
-    correct, other_correct = (predicted == labels for predicted in predictions)
-    better, worse = int((correct & ~other_correct).sum()), int((other_correct & ~correct).sum())
-    return Comparison(ua(one.sum(axis=0)) - ua(other.sum(axis=0)), interval, better, worse, mcnemar(better, worse))
+    first_correct, second_correct = (predicted == labels for predicted in predictions)
+    better, worse = int((first_correct & ~second_correct).sum()), int((second_correct & ~first_correct).sum())
+    difference = ua(first_counts.sum(axis=0)) - ua(second_counts.sum(axis=0))
+    return Comparison(difference, interval, better, worse, mcnemar(better, worse))
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test; 1 where the two systems never differ."""
+    """Return the two-sided p-value of McNemar's exact test; 1 if both counts are 0.
+
+    Args:
+        better: the number of utterances that only the first system classifies correctly.
+        worse: the number of utterances that only the second system classifies correctly.
+    """
     if better + worse == 0:
         return 1.0
     stats = need("scipy.stats", extra="train", purpose="McNemar's test")

@@ -1,6 +1,6 @@
 """Linear probes: logistic regression on the mean and standard deviation of features over time.
 
-A model's head that does not beat the probe on the same features adds nothing.
+A model that does not beat the probe on the same features adds nothing to them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from affekt.extras import need
 
 def mean_and_std(values: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
     """Return mean and standard deviation over each utterance's frames, (utterances, 2 dim), from (frames, dim) each."""
-    doubles = (frames.astype(np.float64) for frames in values)
-    return np.stack([np.r_[frames.mean(axis=0), frames.std(axis=0)] for frames in doubles])
+    in_float64 = (frames.astype(np.float64) for frames in values)
+    return np.stack([np.r_[frames.mean(axis=0), frames.std(axis=0)] for frames in in_float64])
 
 
 def linear_probe(
@@ -27,12 +27,12 @@ def linear_probe(
     num_emotions: int,
     strength: float,
 ) -> NDArray[np.float64]:
-    """Fit a logistic regression on standardised features; return its probabilities on `test`, (utterances, emotions).
+    """Fit a logistic regression on standardized features; return its probabilities on `test`, (utterances, emotions).
 
     Args:
         train: features to fit on, (utterances, features).
-        labels: their emotions. An emotion that is missing here gets probability 0.
-        test: features to predict on.
+        labels: the index of each utterance's emotion. An emotion that does not occur here gets probability 0.
+        test: features to predict on, (utterances, features).
         strength: C, the inverse of the L2 penalty's weight.
     """
     linear = need("sklearn.linear_model", extra="train", purpose="a linear probe")

@@ -44,19 +44,19 @@ def score(
     *,
     units: Sequence[str] | None = None,
 ) -> Scores:
-    """Score predictions. UA is the mean over the emotions that occur in `labels`.
+    """Return the scores of predictions, with intervals. UA is the mean over the emotions that occur in `labels`.
 
     Utterances of one speaker are not independent. With 10 speakers or more the bootstrap draws whole speakers, and the
-    intervals hold for other speakers too; with fewer, or unknown, speakers it draws utterances, and the intervals hold
-    for these speakers only.
+    intervals are valid for other speakers too. With fewer or unknown speakers it draws utterances, and the intervals are
+    valid for these speakers only.
 
     Args:
         labels: the index of each utterance's emotion.
         probabilities: (utterances, emotions).
         emotions: the emotions' names, in the order of the columns.
-        speakers: the speaker of each utterance; None where they are unknown.
-        units: the name of each utterance, where the same one occurs several times (predicted by several runs): it is
-            drawn as a whole.
+        speakers: the speaker of each utterance; None if they are unknown.
+        units: the id of each utterance; needed if an utterance occurs several times, with the predictions of several
+            runs, because these are drawn together.
 
     Raises:
         BadConfig: there is no utterance.

@@ -1,7 +1,7 @@
 """Protocols by name: how utterances are split for training, validation and test.
 
-A new protocol is a class in these files and a line here. `protocols[name]` is a frozen dataclass of settings, whose
-`folds(utterances, seed)` makes splits that are the same on every machine.
+To add a protocol, write a class in one of these files and register it here. `protocols[name]` is a frozen dataclass of
+settings, whose `folds(utterances, seed)` makes the same splits on every machine.
 """
 
 from affekt.protocols.split import INDEPENDENT, Split, key
@@ -12,7 +12,7 @@ __all__ = ["INDEPENDENT", "Split", "key", "protocols"]
 protocols = Registry(
     "protocol",
     {
-        "held-out-people": "affekt.protocols.holdout:HeldOutPeople",
+        "held-out-speakers": "affekt.protocols.holdout:HeldOutSpeakers",
         "leave-one-session-out": "affekt.protocols.grouped:LeaveOneSessionOut",
         "leave-one-speaker-out": "affekt.protocols.grouped:LeaveOneSpeakerOut",
         "speaker-folds": "affekt.protocols.grouped:SpeakerFolds",
@@ -24,4 +24,5 @@ protocols = Registry(
         "eight-one-one": "affekt.protocols.papers:EightOneOne",
         "emotionnas": "affekt.protocols.papers:EmotionNAS",
     },
+    renamed={"held-out-people": "held-out-speakers"},
 )

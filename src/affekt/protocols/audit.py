@@ -1,8 +1,8 @@
-"""Audit what the subsets of a split share: a score is inflated by what is in both training and test.
+"""Audit what the subsets of a split share: whatever is in both the training and the test subset inflates the score.
 
 Shared speakers decide whether a score is speaker-independent. Sessions and dialogues share a room, a microphone and a
-topic; acted corpora share sentences; identical audio and identical ids are mistakes. What a corpus does not record is
-reported as unknown, never as "nothing shared".
+topic; acted corpora share sentences; identical audio and identical ids are mistakes. Information that a corpus does
+not record is reported as unknown, never as "nothing shared".
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
 EXAMPLES = 3
-SAME = {"utterance": "utterances", "audio": "recordings"}
-"""Kinds that no two subsets may share, with their printed names."""
+"""Number of shared values that an overlap lists."""
+REPEATED = {"utterance": "utterances", "audio": "recordings"}
+"""Kinds of overlap that are mistakes, with their names in messages."""
 # Removed from words rather than replaced by a space. The last occurs in Windows-1252 tables that were read as Latin-1.
 APOSTROPHES = dict.fromkeys(
     map(ord, "'`\N{ACUTE ACCENT}\N{RIGHT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}\x92")
 )
 TINY = 30
-"""Utterances of an evaluation subset: with fewer, one of them is more than 3 points of accuracy."""
+"""A validation or test subset with fewer utterances is reported: each is more than 3 points of accuracy."""
 RARE = 5
-"""Utterances of an emotion in such a subset: with fewer, one of them is more than 20 points of its recall."""
+"""An emotion with fewer utterances in such a subset is reported: each is more than 20 points of its recall."""
 
 
 @cache
@@ -49,11 +50,11 @@ KINDS: dict[str, Callable[[Utterance], str]] = {
     "sentence": lambda utterance: normalize(utterance.text),
     "utterance": key,
 }
-"""The values to compare, by kind: equal values in two subsets are an overlap, "" is unknown."""
+"""Functions that return the value to compare, by kind. Equal values in two subsets are an overlap; "" is unknown."""
 
 
 def _audio_hasher() -> Callable[[Utterance], str]:
-    """Return a function that hashes an utterance's audio ("" without audio) and reads each file once."""
+    """Return a function that hashes an utterance's audio, "" without audio. It reads each file once."""
     from affekt.features.store import audio_key, file_hash
 
     content = cache(file_hash)
@@ -76,7 +77,7 @@ class Overlap:
     kind: str
     first: str
     second: str
-    """The subset that is evaluated, or evaluated later."""
+    """The subset whose scores the overlap inflates: the later of the two in the order train, validation, test."""
     shared: int | None
     """Distinct values in both subsets; None if none is known to be shared, but some are unknown."""
     of: int
@@ -124,27 +125,35 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """As found, not as claimed by the split: "speaker-independent", "NOT speaker-independent" or "speakers unknown"."""
+        """The auditor's own verdict: "speaker-independent", "NOT speaker-independent" or "speakers unknown"."""
         shared = [overlap.shared for overlap in self.overlaps if overlap.kind == "speaker"]
         return DEPENDENT if any(shared) else UNKNOWN if None in shared else INDEPENDENT
 
     @property
     def repeated(self) -> list[Overlap]:
-        """The overlaps that are mistakes: the same utterance, or (where compared) the same audio, in two subsets."""
-        return [overlap for overlap in self.overlaps if overlap.kind in SAME and overlap.shared]
+        """The overlaps that are mistakes: the same utterance, or the same audio if it was compared, in two subsets."""
+        return [overlap for overlap in self.overlaps if overlap.kind in REPEATED and overlap.shared]
 
     @property
     def line(self) -> str:
         """The verdict, with its reason unless it is speaker-independent, and what is repeated."""
         repeated = [
-            f"{overlap} {overlap.second} {SAME[overlap.kind]} also in {overlap.first}" for overlap in self.repeated
+            f"{overlap} {overlap.second} {REPEATED[overlap.kind]} also in {overlap.first}" for overlap in self.repeated
         ]
         return "; ".join([self._verdict_with_reason, *repeated])
 
     @property
     def _verdict_with_reason(self) -> str:
         speakers = [overlap for overlap in self.overlaps if overlap.kind == "speaker"]
-        worst = max(speakers, key=lambda o: (bool(o.shared), o.first == "train", o.second == "test", o.affected))
+        worst = max(
+            speakers,
+            key=lambda overlap: (
+                bool(overlap.shared),
+                overlap.first == "train",
+                overlap.second == "test",
+                overlap.affected,
+            ),
+        )
         if self.verdict == DEPENDENT:
             return f"{DEPENDENT}: {worst} {worst.second} speakers also in {worst.first}"
         if self.verdict == UNKNOWN:
@@ -154,10 +163,11 @@ class Audit:
 
     @property
     def clean(self) -> bool:
-        """Return True if no speaker, no utterance and (where compared) no audio is shared."""
+        """Return True if no speaker, no utterance and, if it was compared, no audio is shared."""
         return self.verdict == INDEPENDENT and not self.repeated
 
     def to_json(self) -> dict[str, Any]:
+        """Return the content for JSON."""
         return {
             "name": self.split.name,
             "fold": self.split.fold,
@@ -177,7 +187,7 @@ class Auditor:
 
     Args:
         utterances: All utterances of the splits.
-        audio: Compare the bytes of the audio too, which reads every file.
+        audio: Compare the audio too, which reads every file.
     """
 
     def __init__(self, utterances: Sequence[Utterance], *, audio: bool = False) -> None:
@@ -186,7 +196,7 @@ class Auditor:
 
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
-        """Kind -> key of the utterance -> value."""
+        """The values to compare, by kind and key of the utterance."""
         return {kind: {name: value(u) for name, u in self.utterances.items()} for kind, value in self.kinds.items()}
 
     def audit(self, split: Split) -> Audit:
@@ -263,12 +273,12 @@ class Auditor:
 
 
 def audit(split: Split, utterances: Sequence[Utterance], *, audio: bool = False) -> Audit:
-    """Return what the subsets of a split of these utterances share.
+    """Audit a split of these utterances.
 
     Args:
         split: The split.
         utterances: All its utterances.
-        audio: Compare the bytes of the audio too, which reads every file.
+        audio: Compare the audio too, which reads every file.
 
     Raises:
         BadConfig: The split has other utterances.

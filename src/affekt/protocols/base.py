@@ -1,8 +1,8 @@
-"""The base class of protocols: frozen settings, and the folds that they make of utterances.
+"""The base class of protocols: frozen settings that divide utterances into folds.
 
-No random number generator is used, since its stream may change between versions of a library. Names are shuffled by
-sorting them by the SHA-256 of the seed, a purpose and the name, which is the same on every machine and does not depend on
-the order in which a file system lists a corpus. So the strings that name a purpose must not change.
+No random number generator is used, since its numbers may change between versions of a library. Names are shuffled by
+sorting them by the SHA-256 of the seed, a purpose and the name. The result is the same on every machine and does not depend
+on the order in which a file system lists a corpus. The strings that name a purpose must therefore not change.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ SUBSET_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "devel", "development"),
     "test": ("test", "testing", "tst"),
 }
-"""Names of the three usual subsets in corpora and tables."""
+"""The usual subsets, with their names in corpora and tables."""
 
 
 def subset_name(word: str) -> str:
-    """Return our name of a subset that others call `word`; an unknown name is returned as it is."""
+    """Return the usual name of a subset, such as "validation" for "dev"; other names are returned unchanged."""
     plain = word.strip().lower()
     return next((subset for subset, words in SUBSET_NAMES.items() if plain in words), word.strip())
 
@@ -49,7 +49,7 @@ class Draw:
 
     seed: int
     label: Label = emotion_of
-    """The label that a stratified choice keeps in proportion."""
+    """The label whose proportions a stratified choice preserves."""
 
     def order(self, names: Iterable[str], purpose: str) -> list[str]:
         """Return the names in a pseudorandom order that depends only on the seed, the purpose and the names."""
@@ -60,11 +60,12 @@ class Draw:
         return sorted(names, key=sort_key)
 
     def shuffle(self, utterances: Sequence[Utterance], purpose: str) -> list[Utterance]:
+        """Return the utterances in the order of `order`, by their keys."""
         by_key = {key(utterance): utterance for utterance in utterances}
         return [by_key[name] for name in self.order(by_key, purpose)]
 
     def deal(self, utterances: Sequence[Utterance], k: int, purpose: str, *, stratified: bool) -> list[list[Utterance]]:
-        """Return k groups whose sizes differ by at most one; if stratified, so do their counts of every label."""
+        """Return k groups whose sizes differ by at most one; if stratified, their counts of each label do too."""
         order = self.shuffle(utterances, purpose)
         if stratified:
             order.sort(key=self.label)
@@ -73,7 +74,14 @@ class Draw:
     def take(
         self, utterances: Sequence[Utterance], amount: float, purpose: str, *, stratified: bool
     ) -> tuple[list[Utterance], list[Utterance]]:
-        """Return the chosen utterances (an `amount` as in `count`) and the others."""
+        """Return the chosen utterances and the others.
+
+        Args:
+            utterances: the utterances to choose from.
+            amount: a fraction or a number, as in `count`.
+            purpose: a part of the hashed string, and a name for error messages.
+            stratified: choose in proportion to the labels.
+        """
         number = count(amount, len(utterances), purpose)
         order = self.shuffle(utterances, purpose)
         if not stratified:
@@ -88,7 +96,16 @@ class Draw:
 
 
 def count(amount: float, total: int, purpose: str) -> int:
-    """Return a number of utterances: a fraction below 1 of the total, rounded down, or a count from 1 on."""
+    """Return the number of utterances that an amount means, which must be at least 1 and less than the total.
+
+    Args:
+        amount: below 1, a fraction of the total, rounded down; otherwise the number itself.
+        total: the number of utterances to choose from.
+        purpose: what the utterances are for, for the error message.
+
+    Raises:
+        BadConfig: The number is not in this range, or not whole.
+    """
     number = math.floor(Fraction(str(amount)) * total) if amount < 1 else int(amount)
     if not 0 < number < total or (amount >= 1 and amount != number):
         raise BadConfig(
@@ -99,7 +116,7 @@ def count(amount: float, total: int, purpose: str) -> int:
 
 
 def apportion(sizes: Counter[str], number: int) -> dict[str, int]:
-    """Divide `number` in proportion to the sizes, by the largest remainders."""
+    """Divide `number` in proportion to the sizes, by the largest-remainder method."""
     exact = {label: Fraction(number * size, sizes.total()) for label, size in sizes.items()}
     quotas = {label: math.floor(quota) for label, quota in exact.items()}
     by_remainder = sorted(exact, key=lambda label: (quotas[label] - exact[label], label))
@@ -109,21 +126,21 @@ def apportion(sizes: Counter[str], number: int) -> dict[str, int]:
 
 
 def require(utterances: Sequence[Utterance], field: str, protocol: str, cure: str = "use another protocol") -> None:
-    """Raise `BadConfig` if any utterance lacks a field that the protocol needs, rather than drop it silently."""
+    """Raise `BadConfig` if any utterance lacks a field that the protocol needs; dropping it would go unnoticed."""
     lacking = [key(utterance) for utterance in utterances if not getattr(utterance, field)]
     if lacking:
         raise BadConfig(
             f"{protocol} needs every utterance's {field}: {len(lacking)} of {len(utterances)} have none, "
-            f"first {lacking[0]}; {cure}, or a table of the corpus with this field"
+            f"first {lacking[0]}; {cure}, or list the corpus in a table with this field"
         )
 
 
 @dataclass(frozen=True)
 class Protocol(ABC):
-    """Settings that make folds."""
+    """A way to divide utterances into training, validation and test subsets, in one or several folds."""
 
     title: ClassVar[str]
-    """As printed with scores."""
+    """The protocol's name beside scores and in messages."""
 
     @property
     def is_random(self) -> bool:
@@ -132,7 +149,7 @@ class Protocol(ABC):
 
     @property
     def has_validation(self) -> bool:
-        """Return True if the folds have a validation subset, judging by the settings: an official split may have none."""
+        """Return True if the settings ask for a validation subset. An official split may nevertheless have none."""
         return bool(getattr(self, "validation", True))
 
     @property
@@ -162,10 +179,10 @@ class Protocol(ABC):
         Args:
             utterances: The utterances, each once.
             seed: Seed of all random choices.
-            label: What a stratified choice keeps in proportion, if not the emotion itself (after a merge, for example).
+            label: The label whose proportions a stratified choice preserves: by default the emotion, before any merging.
 
         Raises:
-            BadConfig: Utterances lack a field that the protocol needs, or a subset would be empty.
+            BadConfig: An utterance is given twice or lacks a field that the protocol needs, or a subset would be empty.
         """
         if repeated := [name for name, times in Counter(map(key, utterances)).items() if times > 1]:
             raise BadConfig(f"{len(repeated)} utterances are given more than once, first {repeated[0]}")

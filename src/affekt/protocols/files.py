@@ -1,4 +1,4 @@
-"""Read splits from files: our own, folders of folds, runs, bundles, and tables made by others."""
+"""Read splits from split files, folders of folds, runs, bundles, and tables from other sources."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from affekt.protocols.split import Split, key
 from affekt.utterance import Utterance
 
 TABLES = {".csv", ".tsv", ".txt"}
-NAMES = ("id", "utterance", "file", "filename", "path", "filepath", "audio", "audio_path", "wav", "name")
-"""Names of the column of utterances in a foreign table."""
+ID_COLUMNS = ("id", "utterance", "file", "filename", "path", "filepath", "audio", "audio_path", "wav", "name")
+"""Accepted names of the column of utterance ids or audio paths in a table."""
 SUBSET_COLUMNS = ("part", "split", "set", "subset", "partition", "fold")
-"""Names of the column of subsets in a foreign table."""
+"""Accepted names of the column of subsets in a table."""
 
 
 def read_splits(path: Path, utterances: Sequence[Utterance]) -> list[Split]:
@@ -24,7 +24,7 @@ def read_splits(path: Path, utterances: Sequence[Utterance]) -> list[Split]:
 
     Args:
         path: The file or folder.
-        utterances: The utterances to which the ids or paths of a foreign table refer.
+        utterances: The utterances to which the ids or paths of a table refer.
 
     Raises:
         BadConfig: There is no valid split.
@@ -35,24 +35,23 @@ def read_splits(path: Path, utterances: Sequence[Utterance]) -> list[Split]:
         if not files:
             raise BadConfig(f"{path} has neither split.json nor fold-01.json: expected a run, a bundle or saved folds")
         splits = [Split.load(file) for file in files]
-        return list(
-            {split.hash: split for split in splits}.values()
-        )  # runs that differ only by seed have the same split
+        # Runs that differ only by seed have the same split.
+        return list({split.hash: split for split in splits}.values())
     if path.suffix.lower() in TABLES:
         return [read_table(path, utterances)]
     return [Split.load(path)]
 
 
 def read_table(path: Path, utterances: Sequence[Utterance]) -> Split:
-    """Read a split from a foreign table, with a column of utterance ids or audio paths and a column of subsets.
+    """Read a split from a table with a column of utterance ids or audio paths and a column of subsets.
 
-    A path is matched by its end.
+    Only the end of a path must match, so that the table may come from another machine.
 
     Raises:
         BadConfig: The table lacks such columns, or a row matches no utterance or several.
     """
     rows = _rows(path)
-    id_column, subset_column = _column(path, rows[0], NAMES), _column(path, rows[0], SUBSET_COLUMNS)
+    id_column, subset_column = _column(path, rows[0], ID_COLUMNS), _column(path, rows[0], SUBSET_COLUMNS)
     index = _index(utterances)
     subsets: dict[str, list[str]] = defaultdict(list)
     unmatched = []

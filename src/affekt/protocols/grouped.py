@@ -2,8 +2,8 @@
 
 Leave one session out: MSTR (Li et al., Interspeech 2023, 5 folds of IEMOCAP's 5,531 utterances), KS-Transformer (5 folds
 by session, whose code calls fold f the test on session 6-f), TDFNet (Zhao et al., TASLP 2023, "LOSO"). None of them names
-a validation subset, so there is none by default; TDFNet stops early, which we read as `validation = 0.1, validation_by =
-"utterances"`. Leave one speaker out: TDFNet's "LOPO", 10 folds.
+a validation subset, so there is none by default; TDFNet stops early, for which we assume `validation = 0.1,
+validation_by = "utterances"`. Leave one speaker out: TDFNet's "LOPO", 10 folds.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ NEXT = "next"
 
 @dataclass(frozen=True)
 class Grouped(Protocol):
-    """One fold per group: the group is the test subset, and the others train, or train and validate."""
+    """One fold per group of utterances: the group is the test subset, the others are for training and validation."""
 
     validation: float | Literal["next"] = 0.0
     """Validation subset: 0 for none, "next" for the group after the test group (the first after the last), or a fraction of
     the other utterances (from 1 on, a number of them)."""
     validation_by: Literal["speakers", "utterances"] = "speakers"
-    """The unit of a fraction: the whole speakers that come nearest to it, or single utterances."""
+    """How a fraction is chosen: as whole speakers, as near to it as possible, or as single utterances."""
     stratified: bool = True
-    """If true, utterances are chosen in proportion to their emotions."""
+    """If true, single utterances are chosen in proportion to their emotions."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.validation, str) and self.validation < 0:
@@ -156,8 +156,8 @@ class LeaveOneSpeakerOut(Grouped):
 class SpeakerFolds(Grouped):
     """k groups of whole speakers with similar numbers of utterances.
 
-    Speakers are assigned, from the one with the most utterances to the one with the fewest, to the smallest group; the seed
-    decides among speakers with equally many.
+    Each speaker is assigned to the smallest group so far, in descending order of their numbers of utterances. The seed
+    decides the order of speakers with equal numbers.
     """
 
     title: ClassVar[str] = "speaker folds"
@@ -167,7 +167,7 @@ class SpeakerFolds(Grouped):
         require(utterances, "speaker", self.title)
         speakers = group_by_speaker(utterances)
         if not 2 <= self.k <= len(speakers):
-            raise BadConfig(f"{self.title}: k = {self.k}: expected 2 to {len(speakers)}, as many as there are speakers")
+            raise BadConfig(f"{self.title}: k = {self.k}: expected 2 to {len(speakers)}, the number of speakers")
         folds: list[list[Utterance]] = [[] for _ in range(self.k)]
         for speaker in sorted(draw.order(speakers, "speaker folds"), key=lambda name: -len(speakers[name])):
             min(folds, key=len).extend(speakers[speaker])
@@ -188,11 +188,10 @@ class RandomFolds(Grouped):
 
     def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:
         if not 2 <= self.k <= len(utterances):
-            raise BadConfig(
-                f"{self.title}: k = {self.k}: expected 2 to {len(utterances)}, as many as there are utterances"
-            )
+            raise BadConfig(f"{self.title}: k = {self.k}: expected 2 to {len(utterances)}, the number of utterances")
         return number_folds(draw.deal(utterances, self.k, "random folds", stratified=self.stratified))
 
 
 def number_folds(folds: Sequence[list[Utterance]]) -> Groups:
+    """Name folds "1 of 5", "2 of 5" and so on."""
     return {f"{number} of {len(folds)}": fold for number, fold in enumerate(folds, start=1)}

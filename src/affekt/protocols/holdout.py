@@ -14,13 +14,14 @@ from affekt.utterance import Utterance
 
 
 @dataclass(frozen=True)
-class HeldOutPeople(Protocol):
+class HeldOutSpeakers(Protocol):
     """Subsets of named speakers ("cremad/1005"); all other speakers are in "train".
 
-    A speaker in two subsets, or without utterances, raises `BadConfig`: no subset may be smaller than its settings say.
+    A speaker who is in two subsets or has no utterance raises `BadConfig`, so that no subset is smaller than its settings
+    say.
     """
 
-    title: ClassVar[str] = "held-out people"
+    title: ClassVar[str] = "held-out speakers"
     test: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -45,14 +46,14 @@ class HeldOutPeople(Protocol):
         return {subset: tuple(speakers) for subset, speakers in named.items() if speakers}
 
     def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:  # noqa: ARG002
-        everyone = {utterance.speaker_key for utterance in utterances}
+        all_speakers = {utterance.speaker_key for utterance in utterances}
         subset_of: dict[str, str] = {}
         for subset, speakers in self._named().items():
             for speaker in speakers:
                 if speaker in subset_of:
                     raise BadConfig(f"speaker {speaker} is in both {subset_of[speaker]!r} and {subset!r}")
-                if speaker not in everyone:
-                    near = did_you_mean(speaker, everyone)
+                if speaker not in all_speakers:
+                    near = did_you_mean(speaker, all_speakers)
                     raise BadConfig(f"{subset!r} names {speaker}, who has no utterance{near}")
                 subset_of[speaker] = subset
         subsets: Subsets = {"train": [], **{subset: [] for subset in self._named()}}
@@ -63,14 +64,15 @@ class HeldOutPeople(Protocol):
 
 @dataclass(frozen=True)
 class RandomHoldOut(Protocol):
-    """A random test subset regardless of speaker, chosen anew for every repeat."""
+    """A random test subset regardless of speaker, chosen independently for every repeat."""
 
     title: ClassVar[str] = "random hold-out"
     test: int | float = 0.2
     """A fraction below 1, rounded down, or a number of utterances."""
     validation: int | float = 0
-    """The same, of the utterances that are left; 0 for no validation subset."""
+    """A fraction or number of the remaining utterances; 0 for no validation subset."""
     repeats: int = 1
+    """Number of folds."""
     stratified: bool = True
     """If true, utterances are chosen in proportion to their emotions."""
 
@@ -78,7 +80,7 @@ class RandomHoldOut(Protocol):
         if self.repeats < 1 or self.test <= 0 or self.validation < 0:
             raise BadConfig(
                 f"{self.title}: test = {self.test}, validation = {self.validation}, repeats = {self.repeats}: expected a "
-                "fraction or number for test, one or 0 for validation, and at least 1 repeat"
+                "fraction or number for test, a fraction, number or 0 for validation, and at least 1 repeat"
             )
 
     @property
@@ -103,7 +105,7 @@ class RandomHoldOut(Protocol):
 class Official(Protocol):
     """The corpus's own split, such as MELD's train, dev and test; all papers on MELD use it.
 
-    Other usual names of the three subsets are recognized; any other name is a subset of its own.
+    Other usual names of the three subsets ("dev") are recognized. Any other name makes a further subset.
     """
 
     title: ClassVar[str] = "official split"

@@ -1,4 +1,4 @@
-"""Protocols of papers that are more than settings of another protocol."""
+"""Protocols of papers that settings of another protocol cannot express."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class MSTRRandom(Protocol):
 class TDFNetRandomTen(Protocol):
     """TDFNet (Zhao et al., TASLP 2023, Table I, "RA"): ten random tests of exactly 553 of IEMOCAP's 5,531 utterances.
 
-    Every published WA is a multiple of 1/553 and none of 1/554, which one fold of a partition into ten would have: so the
-    tests are ten independent draws. The paper stops early but names no validation subset; a stratified tenth of the training
-    subset is our reading.
+    Every published WA is a multiple of 1/553. In a partition into ten folds, one fold would have 554 utterances, so the tests
+    are ten independent draws. The paper stops early but names no validation subset; we assume a stratified tenth of the
+    training subset.
     """
 
     title: ClassVar[str] = "TDFNet's ten random tests"
@@ -51,9 +51,10 @@ class TDFNetRandomTen(Protocol):
 
 @dataclass(frozen=True)
 class EightOneOne(Protocol):
-    """MCSAN (Sun et al., ICASSP 2021, section 3): ten folds, train 8, validation 1, test 1, as AMH split IEMOCAP's 7,487.
+    """MCSAN (Sun et al., ICASSP 2021, section 3) on IEMOCAP's 7,487 utterances: ten folds; 8 train, 1 validates, 1 tests.
 
-    The folds are of utterances, so not speaker-independent. AMH's own folds are not public, nor whether they were stratified.
+    The folds consist of single utterances, so they are not speaker-independent. MCSAN takes the protocol from AMH (Yoon et
+    al., ICASSP 2020), whose folds are not published, nor whether they were stratified.
     """
 
     title: ClassVar[str] = "8:1:1 folds"
@@ -65,10 +66,10 @@ class EightOneOne(Protocol):
 
 @dataclass(frozen=True)
 class EmotionNAS(Protocol):
-    """EmotionNAS (Sun, Lian et al., arXiv 2203.13617 v1): the held-out session's speakers validate and test.
+    """EmotionNAS (Sun, Lian et al., arXiv 2203.13617 v1): of the held-out session, one speaker validates, the other tests.
 
-    Eight of IEMOCAP's ten speakers train. The paper has five folds and does not say which speaker validates.
-    Speaker-independent, but validation and test are two sides of the same dialogues.
+    The other eight of IEMOCAP's ten speakers train. The paper has five folds and does not say which speaker validates.
+    The split is speaker-independent, but validation and test are the two sides of the same dialogues.
     """
 
     title: ClassVar[str] = "EmotionNAS's folds"

@@ -1,4 +1,4 @@
-"""A split into training, validation and test subsets, with its hash and the line that is printed with every score."""
+"""A split into training, validation and test subsets, with its hash and the line that accompanies every score."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def key(utterance: Utterance) -> str:
 
 @dataclass(frozen=True)
 class Split:
-    """One fold of a protocol: subsets by name ("train", "validation", "test"), each the sorted keys of its utterances."""
+    """One fold of a protocol: the sorted keys of the utterances of each subset ("train", "validation", "test")."""
 
     name: str
     """The protocol's title."""
     subsets: Mapping[str, tuple[str, ...]]
     speaker_independent: bool
-    """No speaker is in two subsets, and all speakers are known."""
+    """True if no speaker is in two subsets, and all speakers are known."""
     undecided: bool = False
-    """No known speaker is in two subsets, but some utterances have no speaker."""
+    """True if no known speaker is in two subsets, but some utterances have no speaker."""
     fold: str = ""
     """Name of the fold; "" if the protocol makes a single split."""
     seed: int | None = None
@@ -67,12 +67,12 @@ class Split:
 
     @property
     def title(self) -> str:
-        """The protocol, the fold and the seed, as printed."""
+        """The protocol, the fold and the seed in one line."""
         fold = f", fold {self.fold}" if self.fold else ""
         return self.name + fold + ("" if self.seed is None else f", seed {self.seed}")
 
     def line(self, subset: str) -> str:
-        """Return the line that is printed with every score on a subset."""
+        """Return the line that accompanies every score on a subset."""
         number = len(self.subsets[subset])
         return f"{self.title}, subset {subset!r}: {number} utterances, {self.verdict}, split {self.hash}"
 
@@ -108,12 +108,14 @@ class Split:
             content["subsets"] = content.pop("parts")
         split = decode(cls, {name: value for name, value in content.items() if name != "hash"}, f"split {path}")
         if split.hash != content["hash"]:
-            raise BadConfig(f"{path} was edited: its subsets hash to {split.hash}, but it says {content['hash']}")
+            raise BadConfig(
+                f"{path} was edited: its subsets have the hash {split.hash}, but it states {content['hash']}"
+            )
         return split
 
 
 def combined_hash(splits: Iterable[Split]) -> str:
-    """Return a split's hash, or for several folds the hash of their hashes; folds used with two seeds count once."""
+    """Return the hash of one split, or the hash of the hashes of several. Equal splits (two seeds) count once."""
     hashes = sorted({split.hash for split in splits})
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:12]
 

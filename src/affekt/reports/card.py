@@ -54,7 +54,7 @@ torch {torch}, Python {python}. Probabilities from ONNX and torch agree to {agre
 PROBES = """
 ## Comparison with linear probes
 
-A linear probe is a logistic regression on the standardised mean and standard deviation of features over time, trained and
+A linear probe is a logistic regression on the standardized mean and standard deviation of features over time, trained and
 scored on the same utterances as the model. The difference is the model's UA minus the probe's, with its 95 % bootstrap
 interval over speakers (none below ten speakers). "only model" and "only probe" count the utterances that only one of them
 classifies correctly; p is from McNemar's exact two-sided test of these counts, which takes utterances as independent.
@@ -72,7 +72,7 @@ LANGUAGES = {"de": "German", "en": "English"}
 
 
 def card(bundle: Bundle) -> str:
-    """Return the card in Markdown."""
+    """Return the model card in Markdown."""
     config, results = bundle.config, bundle.results
     recipe, scores, machine = config["recipe"], results["scores"], results["machine"]
     alterations = "".join(f"\n{entry['alteration']}\n" for entry in results["data"] if entry["alteration"])
@@ -110,7 +110,7 @@ def card(bundle: Bundle) -> str:
 
 
 def _inputs(config: dict[str, Any]) -> str:
-    """Describe the graph's inputs."""
+    """Describe the inputs of the ONNX graph."""
     features = dict(config["features"])
     text = features.pop("text", None)
     audio = ["raw 16 kHz waveform of any length from 0.1 s"] if features else []
@@ -168,9 +168,8 @@ def _recalls(scores: dict[str, Any], emotions: tuple[str, ...]) -> str:
 
 
 def _recall(interval: dict[str, float], count: int) -> str:
-    if (
-        interval["value"] == 1.0
-    ):  # the bootstrap interval would have no width, which suggests a certainty that is not there
+    if interval["value"] == 1.0:
+        # Every bootstrap draw has recall 1, and an interval without width would suggest certainty.
         return f"all of {count}"
     return f"{percent(interval)}, n = {count}"
 
@@ -180,7 +179,7 @@ def _count_speakers(count: int) -> str:
 
 
 def _probes(scores: dict[str, Any]) -> str:
-    """Return the section on probes; empty where there are none."""
+    """Return the section on linear probes, or "" without probes."""
     if not any(entry["probes"] for entry in scores.values()):
         return ""
     rows = []
@@ -198,7 +197,7 @@ def _probes(scores: dict[str, Any]) -> str:
 
 
 def _verdicts(scores: dict[str, Any]) -> list[str]:
-    """Return a sentence per corpus that says whether the model beats the best probe significantly."""
+    """Return a sentence per corpus that compares the model with the best probe."""
     lines = []
     for entry in scores.values():
         if not entry["probes"]:
@@ -216,7 +215,7 @@ def _verdicts(scores: dict[str, Any]) -> list[str]:
 
 
 def _data(entry: dict[str, Any]) -> str:
-    """Return a line on a corpus in the training set of this model or of the one that it was fine-tuned from."""
+    """Return a line on a training corpus of this model, or of the model that it was fine-tuned from."""
     source = f" ({entry['source']})" if entry["source"] else ""
     speakers = f" of {_count_speakers(entry['speakers'])}" if entry["speakers"] else ""
     license = f" {entry['license']}." if entry["license"] else " Your own data, under your own license."
@@ -261,14 +260,14 @@ def _limits(scores: dict[str, Any], emotions: tuple[str, ...], lengths: dict[str
         if entry["note"]
     ]
     limits += [
-        f"{entry['title']}: the test set has no utterance of {', '.join(missing)}, so that these are untested."
+        f"{entry['title']}: the test set has no utterance of {', '.join(missing)}, so recognition of these is untested."
         for entry in entries
         if (missing := [emotion for emotion in emotions if emotion not in entry["model"]["recall"]])
     ]
     if all(entry["speakers"] for entry in entries):
         speakers = ", ".join(f"{entry['speakers']} of {entry['title']}" for entry in entries)
         limits.append(
-            f"The test set has few speakers ({speakers}); other speakers, rooms and microphones will differ by more."
+            f"The test set has few speakers ({speakers}). Expect larger differences on other speakers, rooms and microphones."
         )
     limits.append(
         "Inferring emotions of people at work or in education is prohibited in the European Union (AI Act, Article "
@@ -290,7 +289,7 @@ def _command(config: dict[str, Any]) -> str:
 
 
 def _epochs(config: dict[str, Any]) -> str:
-    """Return the number of epochs, and the selected epoch where it is not the last."""
+    """Return the number of epochs, and the selected epoch if it is not the last."""
     total, selected = config["recipe"]["training"]["epochs"], config["protocol"]["epochs"]
     if set(selected) == {total}:
         return f"{total} epochs"
@@ -322,7 +321,7 @@ def _optimization(recipe: dict[str, Any]) -> str:
 
 
 def _alterations(settings: dict[str, Any]) -> str:
-    """Return the kinds of augmentation that the copies differ in."""
+    """Return the kinds of augmentation that the copies have, such as "speed, noise"."""
     kinds = ["speed"] if settings["speed"] else []
     kinds += [
         kind for kind in ("equalizer", "reverb", "noise", "lowpass", "codec") if settings.get(f"{kind}_probability")

@@ -1,4 +1,4 @@
-"""Finished runs as sections of the page that `affekt report` writes: one section per split, headed by its protocol."""
+"""Sections on finished training runs for the page that `affekt report` writes: one for each protocol, corpus and split."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def to_section(results: Results) -> Section:
 
 
 def group_rows(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
-    """Group the rows by split, corpus and labels, in the order in which these occur."""
+    """Group the rows by split, corpus and labels, in the order of their first row."""
     groups: dict[tuple[str, ...], list[ResultRow]] = {}
     for row in rows:
         groups.setdefault((row.split_hash, row.corpus, row.labels), []).append(row)
@@ -41,14 +41,14 @@ def group_rows(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
 
 def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair]) -> str:
     first = rows[0]
-    here = [pair for pair in pairs if (pair.split_hash, pair.corpus) == (first.split_hash, first.corpus)]
+    section_pairs = [pair for pair in pairs if (pair.split_hash, pair.corpus) == (first.split_hash, first.corpus)]
     paragraphs = [
         f"## {_corpus(first)}: {first.protocol}\n",
         f"{_protocol_line(first)}\n",
         _scores(rows),
         *(f"{text}.\n" for text in dict.fromkeys(_published(row.published) for row in rows if row.published)),
         "UA by selection rule:\n\n" + _selections(rows),
-        "Differences of UA:\n\n" + _pairs(here) if here else "",
+        "Differences of UA:\n\n" + _pairs(section_pairs) if section_pairs else "",
     ]
     return "\n".join(paragraph for paragraph in paragraphs if paragraph)
 

@@ -108,6 +108,8 @@ def migrate_search(config: Mapping[str, Any]) -> dict[str, Any]:
                 frozen = stage == "fusion" and section.get("model", {}).get("frozen", True)
                 section[name] = migrate_training(section[name], frozen_fusion=frozen)
             new[stage] = section
+    if "protocol" in new:
+        new["protocol"] = _rename_named(protocols, new["protocol"])
     return new
 
 
@@ -152,11 +154,13 @@ def _merge_features(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rename_named(registry: Registry, section: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the keys of a section `{name = ..., ...}` by the tables of the class that it names."""
+    """Rename the name of a section `{name = ..., ...}` by the registry, and its keys by the class that it names."""
     if "name" not in section:
         return dict(section)
-    kind, _ = registry.resolve(str(section["name"]))
-    renamed: dict[str, Any] = rename_keys(getattr(kind, "Config", kind), section)
+    name = str(section["name"])
+    current = {**section, "name": registry.renamed.get(name, name)}
+    kind, _ = registry.resolve(current["name"])
+    renamed: dict[str, Any] = rename_keys(getattr(kind, "Config", kind), current)
     return renamed
 
 
