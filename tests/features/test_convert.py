@@ -1,4 +1,4 @@
-"""`affekt convert`: fairseq's wav2vec becomes a folder that the feature reads; what others wrote, plain safetensors."""
+"""`affekt convert`: fairseq's wav2vec becomes a folder that the feature reads; other checkpoints become plain safetensors."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def network():
 
 
 def checkpoint(**changes):
-    """As fairseq writes it: the model with the part that predicts, arguments, the state of the training."""
+    """Return a checkpoint as fairseq writes it: the model with its prediction layer, arguments, and training state."""
     model = {**network().state_dict(), "wav2vec_predictions.project_to_steps.bias": torch.zeros(6)}
     return {
         "args": ARGUMENTS,
@@ -68,8 +68,7 @@ def test_fairseqs_wav2vec_becomes_a_folder_that_is_read(tmp_path, changes):
     assert not any("optimizer" in name for name in load_file(target))
 
 
-def test_the_meters_of_an_old_training_are_no_hindrance(tmp_path, monkeypatch):
-    """fairseq is not installed, and what stands in its place runs nothing."""
+def test_an_old_checkpoint_with_training_meters_is_converted_without_fairseq(tmp_path, monkeypatch):
     meters = ModuleType("fairseq.meters")
     kind = type("AverageMeter", (), {"__module__": "fairseq.meters"})
     vars(meters)["AverageMeter"], meter = kind, kind()
@@ -91,11 +90,11 @@ def test_another_networks_settings_are_not_overwritten(tmp_path):
     assert (tmp_path / "config.json").read_text() == "{}"
     assert not (tmp_path / "model.safetensors").exists()
     (tmp_path / "config.json").unlink()
-    for _ in range(2):  # the same once more is no harm
+    for _ in range(2):  # the same conversion can be repeated
         convert_checkpoint(tmp_path / "wav2vec.pt", tmp_path / "model.safetensors")
 
 
-def test_a_wav2vec_that_does_not_say_how_it_is_built_is_refused(tmp_path):
+def test_a_wav2vec_without_its_arguments_is_refused(tmp_path):
     torch.save(checkpoint(args=None), tmp_path / "wav2vec.pt")
     with pytest.raises(BadConfig, match="expected fairseq's args or cfg"):
         convert_checkpoint(tmp_path / "wav2vec.pt", tmp_path / "model.safetensors")
@@ -108,7 +107,7 @@ def test_other_checkpoints_keep_the_paths_of_their_tensors(tmp_path):
     assert not (tmp_path / "config.json").exists()
 
 
-def test_transformers_finds_its_mark(tmp_path):
+def test_the_metadata_that_transformers_requires_is_written(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "pytorch_model.bin")
     convert_checkpoint(tmp_path / "pytorch_model.bin", tmp_path / "model.safetensors")
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:

@@ -1,6 +1,6 @@
-"""What is true of every feature in the registry, small ones of random weights where there are weights.
+"""The contract of every feature in the registry, tested on small features with random weights.
 
-Those of sound here; below, those of words.
+Features of audio come first, features of text below.
 """
 
 import re
@@ -19,11 +19,11 @@ from affekt.features import features
 from affekt.features.speaker import ECAPA
 from tests.conftest import ROOT
 from tests.features import test_speaker, test_text, test_wav2vec
-from tests.features.test_speech import FAMILY, padded, saved
+from tests.features.test_speech import FAMILY, pad_batch, save_encoder
 from tests.sounds import noise
 
 WHISPER = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
-# The settings of a small one; for the encoders of a family both ways in which they are built.
+# Settings of small features. The encoders of a family are tested in both variants of their architecture.
 TINY: dict[str, list[dict[str, Any]]] = {
     "log-mel": [{}],
     "mfcc": [{"deltas": 2}, {"window": 0.032, "hop": 0.011}],
@@ -37,24 +37,34 @@ TINY: dict[str, list[dict[str, Any]]] = {
 TEXTS = ["I can't believe it's over...", "Well-known  words,\tnaïve café!", "Yes.", "", "a jacket and a jacket"]
 WORDS = ["i", "ca", "n't", "believe", "it", "'s", "over", "well-known", "words", "yes", "a", "jacket", "and"]
 WITHOUT_WEIGHTS = ("log-mel", "mfcc", "spectrogram")
-OF_WORDS = {"bert": "bert", "minilm": "bert", "roberta": "roberta", "glove": ""}  # which of test_text's folders
+# Text feature -> its family in test_text.
+TEXT_FEATURES = {
+    "bert": "bert",
+    "minilm": "bert",
+    "roberta": "roberta",
+    "glove": "",
+}
 SOUNDS = [noise(samples, seed) for seed, samples in enumerate((9000, 1600, 5001, 9000, 4000))]
 
 
-@pytest.fixture(scope="module", params=[(name, n) for name, forms in TINY.items() for n in range(len(forms))], ids=str)
+@pytest.fixture(
+    scope="module", params=[(name, n) for name, variants in TINY.items() for n in range(len(variants))], ids=str
+)
 def feature(request, tmp_path_factory):
     name, number = request.param
     settings = dict(TINY[name][number])
     folder = None if name in WITHOUT_WEIGHTS else tmp_path_factory.mktemp(name)
     if name == "wav2vec":
-        test_wav2vec.written(folder, test_wav2vec.made())
+        test_wav2vec.save_network(folder, test_wav2vec.make_network())
     elif name == "ecapa":
-        save_file(test_speaker.lived_in(ECAPA(test_speaker.TINY)).network.state_dict(), folder / "model.safetensors")
+        save_file(
+            test_speaker.randomize_weights(ECAPA(test_speaker.TINY)).network.state_dict(), folder / "model.safetensors"
+        )
     elif name.startswith("whisper"):
         torch.manual_seed(0)
         WhisperEncoder(WhisperConfig(**WHISPER)).save_pretrained(folder)
     elif folder:
-        saved(name, folder, stable=settings.pop("stable", False))
+        save_encoder(name, folder, stable=settings.pop("stable", False))
     kind = features[name]
     return kind.from_folder(folder, kind.Config(**settings))
 
@@ -63,13 +73,13 @@ def alone(feature, sound):
     return feature(torch.from_numpy(sound)[None])
 
 
-def test_every_feature_has_a_tiny_form_here():
+def test_every_feature_has_a_tiny_variant_here():
     assert set(TINY) == {name for name in features if features[name].input == "audio"}
-    assert set(OF_WORDS) == {name for name in features if features[name].input == "text"}
+    assert set(TEXT_FEATURES) == {name for name in features if features[name].input == "text"}
 
 
 def test_a_batch_equals_one_by_one(feature):
-    together = feature(*padded(SOUNDS))
+    together = feature(*pad_batch(SOUNDS))
     for row, sound in enumerate(SOUNDS):
         expected = alone(feature, sound).values[0]
         if not feature.has_time:
@@ -80,7 +90,7 @@ def test_a_batch_equals_one_by_one(feature):
 
 
 def test_more_padding_changes_nothing(feature):
-    waveforms, lengths = padded(SOUNDS)
+    waveforms, lengths = pad_batch(SOUNDS)
     once, more = feature(waveforms, lengths), feature(torch.nn.functional.pad(waveforms, (0, 3000)), lengths)
     if not feature.has_time:
         torch.testing.assert_close(more.values, once.values, atol=2e-4, rtol=1e-4)
@@ -90,25 +100,25 @@ def test_more_padding_changes_nothing(feature):
     torch.testing.assert_close(more.values[:, :frames], once.values[:, :frames], atol=2e-4, rtol=1e-4)
 
 
-def test_frames_stand_first_padding_last_and_all_are_numbers(feature):
-    stream = feature(*padded(SOUNDS))
+def test_padding_follows_the_frames_and_all_values_are_finite(feature):
+    stream = feature(*pad_batch(SOUNDS))
     assert stream.has_time == feature.has_time
     assert not stream.has_time or (stream.mask[:, 1:] <= stream.mask[:, :-1]).all()
     assert stream.values.isfinite().all()
-    assert alone(feature, 0 * SOUNDS[0]).values.isfinite().all()  # silence too
+    assert alone(feature, 0 * SOUNDS[0]).values.isfinite().all()  # also of silence
 
 
-def test_it_is_what_it_says_it_is(feature):
+def test_the_stream_has_the_stated_dim_and_frame_rate(feature):
     stream = alone(feature, noise(32_000))
     assert stream.values.shape[-1] == feature.dim
     assert feature.dim % feature.num_states == 0
     assert stream.frame_rate == feature.frame_rate
-    if feature.frame_rate is not None:  # 2 s, less a window at the edges
+    if feature.frame_rate is not None:  # 2 s, minus a window at the edges
         assert stream.values.shape[1] == pytest.approx(2 * feature.frame_rate, abs=3)
     assert feature.sample_rate == 16_000
 
 
-def test_its_settings_and_state_are_all_that_it_is(feature):
+def test_settings_and_state_rebuild_the_feature(feature):
     kind = type(feature)
     again = kind(decode(kind.Config, encode(feature.config), "encoder")).eval()
     again.load_state_dict(feature.state_dict())
@@ -116,62 +126,62 @@ def test_its_settings_and_state_are_all_that_it_is(feature):
     assert again.config == feature.config
 
 
-def test_nothing_of_it_is_trained(feature):
-    assert not feature(*padded(SOUNDS)).values.requires_grad
+def test_the_output_requires_no_gradient(feature):
+    assert not feature(*pad_batch(SOUNDS)).values.requires_grad
 
 
-def test_a_folder_too_many_or_too_few_is_said(feature, tmp_path):
+def test_a_missing_or_needless_folder_is_refused(feature, tmp_path):
     folder = None if list(feature.parameters()) else tmp_path
     message = "needs folder" if folder is None else "no weights; remove folder"
     with pytest.raises(BadConfig, match=message):
         type(feature).from_folder(folder, type(feature).Config())
 
 
-@pytest.fixture(scope="module", params=list(OF_WORDS))
-def reader(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=list(TEXT_FEATURES))
+def text_feature(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "glove":
         (folder / "tiny.txt").write_text("".join(f"{word} 0.{n} -1.{n} 0.5\n" for n, word in enumerate(WORDS)))
     else:
-        test_text.written(OF_WORDS[request.param], folder)
+        test_text.save_text_encoder(TEXT_FEATURES[request.param], folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AFFEKT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield features[request.param].from_folder(folder, features[request.param].Config())
 
 
-def test_texts_together_equal_one_by_one(reader):
-    together = reader(TEXTS)
+def test_texts_together_equal_one_by_one(text_feature):
+    together = text_feature(TEXTS)
     for row, text in enumerate(TEXTS):
-        expected = reader([text])
+        expected = text_feature([text])
         count = int(together.lengths()[row])
         assert expected.values.shape[1] == count > 0
         torch.testing.assert_close(together.values[row, :count], expected.values[0], atol=1e-5, rtol=1e-5)
         assert not together.values[row, count:].any()
 
 
-def test_every_token_knows_its_word_without_the_network(reader):
-    together = reader(TEXTS)
-    for row, (text, words) in enumerate(zip(TEXTS, reader.word_indices(TEXTS), strict=True)):
+def test_word_indices_are_the_same_without_the_network(text_feature):
+    together = text_feature(TEXTS)
+    for row, (text, words) in enumerate(zip(TEXTS, text_feature.word_indices(TEXTS), strict=True)):
         assert together.word_index[row, : len(words)].tolist() == words.tolist()
         assert (together.word_index[row, len(words) :] == -1).all()
         assert set(words.tolist()) - {-1} == set(range(len(text.split())))
 
 
-def test_a_stream_of_words_is_what_it_says_it_is(reader):
-    stream = reader(TEXTS)
-    assert stream.values.shape[2] == reader.dim
-    assert stream.frame_rate is reader.frame_rate is None
+def test_a_stream_of_tokens_has_the_stated_dim_and_no_frame_rate(text_feature):
+    stream = text_feature(TEXTS)
+    assert stream.values.shape[2] == text_feature.dim
+    assert stream.frame_rate is text_feature.frame_rate is None
     assert not stream.values.requires_grad
 
 
 @pytest.mark.parametrize("name", features)
-def test_the_table_in_the_docs_says_what_is_so(name):
+def test_the_table_in_the_docs_states_rates_sizes_and_settings(name):
     table = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
     (row,) = (line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
     _, _, _, rate, dim, settings, _ = (cell.strip() for cell in row.split("|"))
     kind = features[name]
-    made = kind(kind.Config()) if dim.isdigit() else kind
-    assert (None if rate == "none" else float(rate)) == made.frame_rate
-    assert not dim.isdigit() or int(dim) == made.dim
+    instance = kind(kind.Config()) if dim.isdigit() else kind
+    assert (None if rate == "none" else float(rate)) == instance.frame_rate
+    assert not dim.isdigit() or int(dim) == instance.dim
     known = {field.name for field in fields(kind.Config)} | {"folder", "checkpoint"}
     assert set(re.findall(r"`(\w+)`", settings)) <= known

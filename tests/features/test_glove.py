@@ -1,4 +1,4 @@
-"""Word vectors: files as they are published, small ones written here; what is found again; what stands for the unknown."""
+"""Word vectors: small files in the published formats, tokens, unknown words, and the cache."""
 
 import hashlib
 import re
@@ -37,7 +37,7 @@ def folder(tmp_path):
     return write(tmp_path / "glove", lines())
 
 
-def opened(folder, **settings):
+def load_glove(folder, **settings):
     return features["glove"].from_folder(folder, GloVeConfig(**settings))
 
 
@@ -59,11 +59,14 @@ def test_every_word_has_its_own_vector(folder):
 @pytest.mark.parametrize(
     "content",
     [
-        [f"{len(WORDS)} 3", *(f"{line} " for line in lines())],  # fastText: a first line of counts, a space at the end
-        [*lines(), ". . . 1 2 3", "at name@domain.com 4 5 6"],  # 840B: words with spaces in them
+        [
+            f"{len(WORDS)} 3",
+            *(f"{line} " for line in lines()),
+        ],  # fastText: the first line has counts, lines end with a space
+        [*lines(), ". . . 1 2 3", "at name@domain.com 4 5 6"],  # 840B: some words contain spaces
     ],
 )
-def test_other_makers_files_are_read_alike(tmp_path, content):
+def test_files_of_fasttext_and_840b_are_read(tmp_path, content):
     vectors = WordVectors.load(write(tmp_path / "glove", content) / "small.3d.txt")
     assert np.array_equal(vectors.values[: len(WORDS)], VALUES)
     assert vectors.row("over") == WORDS.index("over")
@@ -71,13 +74,13 @@ def test_other_makers_files_are_read_alike(tmp_path, content):
         assert (vectors.row(". . ."), vectors.row("at name@domain.com")) == (len(WORDS), len(WORDS) + 1)
 
 
-def test_of_a_word_that_stands_there_twice_the_first_counts(tmp_path):
+def test_the_first_vector_of_a_repeated_word_is_used(tmp_path):
     vectors = WordVectors.load(write(tmp_path / "glove", ["b 1 2", "a 3 4", "b 5 6"]) / "small.3d.txt")
     assert vectors.row("b") == 0
 
 
 def test_a_stream_is_its_tokens_vectors(folder):
-    stream = opened(folder)(["I can't", "It\u2019s over."])
+    stream = load_glove(folder)(["I can't", "It\u2019s over."])
     assert stream.word_index.tolist() == [[0, 1, 1, -1], [0, 0, 1, 1]]
     assert stream.mask.tolist() == [[True, True, True, False], [True] * 4]
     torch.testing.assert_close(stream.values[0, :3], torch.stack([vector(word) for word in ("i", "ca", "n't")]))
@@ -86,9 +89,9 @@ def test_a_stream_is_its_tokens_vectors(folder):
     assert stream.frame_rate is None
 
 
-def test_a_batch_equals_one_by_one_and_words_are_known_without_it(folder):
+def test_a_batch_equals_one_by_one_and_has_the_same_word_indices(folder):
     texts = ["I can't, I can't.", "the caf\u00e9", "", "over"]
-    glove = opened(folder, unknown="random")
+    glove = load_glove(folder, unknown="random")
     together = glove(texts)
     for row, (text, words) in enumerate(zip(texts, glove.word_indices(texts), strict=True)):
         count = int(together.lengths()[row])
@@ -110,7 +113,7 @@ def test_a_batch_equals_one_by_one_and_words_are_known_without_it(folder):
         (" \n", ""),
     ],
 )
-def test_tokens_are_the_treebanks(text, tokens):
+def test_tokens_follow_the_penn_treebank(text, tokens):
     assert [token for token, _ in tokenize(text)] == tokens.split()
 
 
@@ -122,67 +125,67 @@ def test_every_token_is_part_of_its_word():
     assert [spelled[word] for word in sorted(spelled)] == text.split()
 
 
-def test_letters_are_lowered_if_the_file_has_no_capitals(tmp_path, folder):
-    lowered, cased = opened(folder), opened(write(tmp_path / "cased", [*lines(), "The 7 8 9"]))
-    assert (lowered.config.lower, cased.config.lower) == (True, False)
-    torch.testing.assert_close(lowered(["THE"]).values[0, 0], vector("the"))
+def test_texts_are_lower_cased_if_the_file_has_no_capitals(tmp_path, folder):
+    lower, cased = load_glove(folder), load_glove(write(tmp_path / "cased", [*lines(), "The 7 8 9"]))
+    assert (lower.config.lower, cased.config.lower) == (True, False)
+    torch.testing.assert_close(lower(["THE"]).values[0, 0], vector("the"))
     assert cased(["The"]).values[0, 0].tolist() == [7, 8, 9]
     assert (cased(["THE"]).values == 0).all()
-    assert opened(tmp_path / "cased", lower=True).config.lower is True
+    assert load_glove(tmp_path / "cased", lower=True).config.lower is True
 
 
-def test_what_stands_for_an_unknown_word(folder):
+def test_an_unknown_word_gets_the_configured_vector(folder):
     texts = ["the xyzzy over", "xyzzy"]
-    zero, mean, drawn = (opened(folder, unknown=unknown)(texts) for unknown in ("zero", "mean", "random"))
+    zero, mean, random = (load_glove(folder, unknown=unknown)(texts) for unknown in ("zero", "mean", "random"))
     assert (zero.values[0, 1] == 0).all()
     torch.testing.assert_close(mean.values[0, 1], torch.from_numpy(VALUES.mean(axis=0)))
-    assert torch.equal(drawn.values[0, 1], drawn.values[1, 0])  # the same wherever it stands
-    assert (drawn.values[0, 1] != opened(folder, unknown="random")(["plugh"]).values[0, 0]).all()
-    assert drawn.values.abs().max() <= max(np.abs(VALUES).max(), 3**0.5 * VALUES.std())
-    dropped = opened(folder, unknown="drop")
+    assert torch.equal(random.values[0, 1], random.values[1, 0])  # the same in every text
+    assert (random.values[0, 1] != load_glove(folder, unknown="random")(["plugh"]).values[0, 0]).all()
+    assert random.values.abs().max() <= max(np.abs(VALUES).max(), 3**0.5 * VALUES.std())
+    dropped = load_glove(folder, unknown="drop")
     assert dropped(texts[:1]).word_index.tolist() == [[0, 2]]
     with pytest.raises(BadConfig, match="'xyzzy' has no known word"):
         dropped(texts)
 
 
-def test_random_vectors_spread_as_the_files_do(tmp_path):
+def test_random_vectors_have_the_variance_of_the_file(tmp_path):
     values = np.random.default_rng(1).normal(scale=0.4, size=(20, 4000)).astype(np.float32)
-    glove = opened(write(tmp_path / "wide", lines([f"w{n}" for n in range(20)], values)), unknown="random")
-    drawn = glove(["unheard"]).values
-    assert drawn.std() == pytest.approx(0.4, rel=0.05)
-    assert drawn.mean() == pytest.approx(0, abs=0.02)
+    glove = load_glove(write(tmp_path / "wide", lines([f"w{n}" for n in range(20)], values)), unknown="random")
+    random = glove(["unknown"]).values
+    assert random.std() == pytest.approx(0.4, rel=0.05)
+    assert random.mean() == pytest.approx(0, abs=0.02)
 
 
 def test_an_empty_text_is_one_unknown_token(folder):
-    stream = opened(folder)([" "])
+    stream = load_glove(folder)([" "])
     assert (stream.values.shape, stream.word_index.tolist()) == ((1, 1, 3), [[-1]])
     with pytest.raises(BadConfig, match="has no known word"):
-        opened(folder, unknown="drop")([""])
+        load_glove(folder, unknown="drop")([""])
 
 
-def test_coverage_counts_and_names_the_missing(folder):
-    coverage = opened(folder).coverage(["The xyzzy, I plugh.", "xyzzy XYZZY", ""])
+def test_coverage_counts_known_tokens_and_lists_missing_ones(folder):
+    coverage = load_glove(folder).coverage(["The xyzzy, I plugh.", "xyzzy XYZZY", ""])
     assert coverage == Coverage(tokens=8, known=4, missing={"xyzzy": 3, "plugh": 1})
     assert list(coverage.missing) == ["xyzzy", "plugh"]
     assert coverage.fraction == 0.5
-    assert opened(folder).coverage([]).fraction == 1.0
+    assert load_glove(folder).coverage([]).fraction == 1.0
 
 
 def test_a_file_is_read_once(folder, monkeypatch, tmp_path):
-    first = opened(folder)
-    monkeypatch.setattr("affekt.features.glove._convert", None)  # it would fail
+    first = load_glove(folder)
+    monkeypatch.setattr("affekt.features.glove._convert", None)  # a second conversion would fail
     monkeypatch.setattr("affekt.features.glove.file_hash", None)
-    again = opened(folder)
+    again = load_glove(folder)
     assert torch.equal(again(["the over"]).values, first(["the over"]).values)
     assert isinstance(again.vectors.values, np.memmap)
     monkeypatch.undo()
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
     write(folder, ["the 1 2 3"])
-    assert opened(folder)(["the"]).values.tolist() == [[[1, 2, 3]]]  # another content is another file
+    assert load_glove(folder)(["the"]).values.tolist() == [[[1, 2, 3]]]  # a changed file is read again
 
 
-def test_its_state_is_the_files_hash(tmp_path, folder):
-    glove, copy = opened(folder), opened(write(tmp_path / "elsewhere", lines(), "copy.vec"))
+def test_the_state_is_the_hash_of_the_file(tmp_path, folder):
+    glove, copy = load_glove(folder), load_glove(write(tmp_path / "elsewhere", lines(), "copy.vec"))
     assert (
         bytes(glove.state_dict()["source"].tolist()) == hashlib.sha256((folder / "small.3d.txt").read_bytes()).digest()
     )
@@ -190,20 +193,20 @@ def test_its_state_is_the_files_hash(tmp_path, folder):
     assert len(list((tmp_path / "cache" / "vectors").glob("[0-9a-f]*"))) == 1
 
 
-def test_many_may_read_it_first_at_once(folder, tmp_path):
-    found, start = [], threading.Barrier(4)
+def test_several_threads_can_convert_a_file_at_once(folder, tmp_path):
+    results, start = [], threading.Barrier(4)
 
     def read():
         start.wait()
-        found.append(WordVectors.load(folder / "small.3d.txt"))
+        results.append(WordVectors.load(folder / "small.3d.txt"))
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [vectors.row("over") for vectors in found] == [9] * 4
-    assert not list((tmp_path / "cache").rglob(".*"))  # nothing unfinished is left
+    assert [vectors.row("over") for vectors in results] == [9] * 4
+    assert not list((tmp_path / "cache").rglob(".*"))  # no temporary files are left
 
 
 @pytest.mark.parametrize(
@@ -217,42 +220,42 @@ def test_many_may_read_it_first_at_once(folder, tmp_path):
         ([*lines(), "word 1 2 nan"], "numbers that are not finite in 32 bits"),
     ],
 )
-def test_what_is_no_file_of_vectors_is_said_and_leaves_nothing(tmp_path, content, message):
+def test_a_file_without_vectors_is_refused_and_leaves_nothing_in_the_cache(tmp_path, content, message):
     with pytest.raises(BadConfig, match=message):
-        opened(write(tmp_path / "glove", content))
+        load_glove(write(tmp_path / "glove", content))
     assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
-def test_a_folder_with_none_or_several_is_said(tmp_path, folder):
+def test_a_folder_without_a_file_or_with_several_is_refused(tmp_path, folder):
     with pytest.raises(BadConfig, match=r"glove needs folder"):
-        opened(None)
+        load_glove(None)
     with pytest.raises(BadConfig, match=r"has no other\.txt"):
-        opened(folder, file="other.txt")
+        load_glove(folder, file="other.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadConfig, match=r"has no \.txt or \.vec"):
-        opened(tmp_path / "empty")
+        load_glove(tmp_path / "empty")
     write(folder, lines(), "another.vec")
     with pytest.raises(BadConfig, match=r"another\.vec, small\.3d\.txt: set file"):
-        opened(folder)
-    assert opened(folder, file="another.vec").dim == 3
+        load_glove(folder)
+    assert load_glove(folder, file="another.vec").dim == 3
     with pytest.raises(BadConfig, match="set folder"):
         GloVe(GloVeConfig())
 
 
-def test_a_damaged_cache_is_said(folder, tmp_path):
-    opened(folder)
+def test_a_damaged_cache_is_reported(folder, tmp_path):
+    load_glove(folder)
     (values,) = (tmp_path / "cache").rglob("values.npy")
     values.write_bytes(values.read_bytes()[:-4])
     with pytest.raises(BadConfig, match=rf"{re.escape(str(values.parent))} is damaged .*: delete it"):
-        opened(folder)
+        load_glove(folder)
 
 
-def test_real_glove_opens_at_once_and_knows_what_is_near(glove_folder):
-    opened(glove_folder, file="glove.6B.50d.txt")  # the first reading takes some seconds and writes a binary copy
+def test_real_glove_opens_quickly_and_similar_words_are_near(glove_folder):
+    load_glove(glove_folder, file="glove.6B.50d.txt")  # converts the file, which takes some seconds
     start = time.process_time()
-    glove = opened(glove_folder, file="glove.6B.50d.txt")
+    glove = load_glove(glove_folder, file="glove.6B.50d.txt")
     happy, glad, engine = torch.nn.functional.normalize(glove(["happy glad engine"]).values[0], dim=1)
-    assert time.process_time() - start < 2  # reading the text anew takes several times as long
+    assert time.process_time() - start < 2  # converting the text again takes several times as long
     assert (len(glove.vectors), glove.dim, glove.config.lower) == (400_000, 50, True)
     assert happy @ glad > 0.7
     assert happy @ engine < 0.4

@@ -1,4 +1,4 @@
-"""ECAPA-TDNN against references that are written as loops, its batches, its checkpoint, and the voices of EmoDB."""
+"""ECAPA-TDNN compared with references written as loops; its batches, its checkpoint, and the speakers of EmoDB."""
 
 import math
 
@@ -32,8 +32,8 @@ def voxceleb(ecapa_folder):
     return ECAPA.from_folder(ecapa_folder, ECAPAConfig())
 
 
-def lived_in(module, seed=0):
-    """In float64, with weights and running statistics that no formula can mistake for nothing."""
+def randomize_weights(module, seed=0):
+    """Return the module in float64, with random weights and running statistics instead of zeros and ones."""
     generator = torch.Generator().manual_seed(seed)
     module = module.double().eval().requires_grad_(False)
     for name, tensor in module.state_dict().items():
@@ -45,20 +45,20 @@ def lived_in(module, seed=0):
 
 @pytest.fixture
 def tiny():
-    return lived_in(ECAPA(TINY))
+    return randomize_weights(ECAPA(TINY))
 
 
 def sounds(*samples):
-    """Waveforms side by side, zeros behind the shorter ones, and their lengths."""
-    found = [torch.from_numpy(noise(count, seed)).double() for seed, count in enumerate(samples)]
-    return torch.nn.utils.rnn.pad_sequence(found, batch_first=True), torch.tensor(samples)
+    """Return a batch of waveforms, padded with zeros, and their lengths."""
+    waveforms = [torch.from_numpy(noise(count, seed)).double() for seed, count in enumerate(samples)]
+    return torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True), torch.tensor(samples)
 
 
-# The same in loops: x is a list of channels, each a list of frames.
+# The references, written as loops: x is a list of channels, each a list of frames.
 
 
 def loop_conv(x, conv):
-    """A convolution over frames, mirrored at the ends: frame -1 is frame 1, the frame after the last the one before it."""
+    """Compute a convolution over frames with reflection: frame -1 is frame 1, the frame after the end is the last but one."""
     weight, frames = conv.conv.weight.tolist(), len(x[0])
     (kernel,), (dilation,) = conv.conv.kernel_size, conv.conv.dilation
     result = []
@@ -91,14 +91,14 @@ def loop_tdnn(x, tdnn):
 
 def loop_res2net(x, layer):
     width = len(x) // (len(layer.blocks) + 1)
-    done, before = x[:width], None
+    outputs, previous = x[:width], None
     for number, block in enumerate(layer.blocks, start=1):
-        part = x[number * width : (number + 1) * width]
-        if before is not None:
-            part = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(part, before, strict=True)]
-        before = loop_tdnn(part, block)
-        done = done + before
-    return done
+        group = x[number * width : (number + 1) * width]
+        if previous is not None:
+            group = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(group, previous, strict=True)]
+        previous = loop_tdnn(group, block)
+        outputs = outputs + previous
+    return outputs
 
 
 def loop_squeeze_excitation(x, layer):
@@ -115,12 +115,12 @@ def loop_moments(channel, weights):
 
 def loop_statistics(x, layer):
     frames = len(x[0])
-    plain = [loop_moments(channel, [1 / frames] * frames) for channel in x]
-    context = x + [[mean] * frames for mean, _ in plain] + [[deviation] * frames for _, deviation in plain]
+    unweighted = [loop_moments(channel, [1 / frames] * frames) for channel in x]
+    context = x + [[mean] * frames for mean, _ in unweighted] + [[std] * frames for _, std in unweighted]
     scores = loop_conv([[math.tanh(v) for v in channel] for channel in loop_tdnn(context, layer.tdnn)], layer.conv)
     weights = [[math.exp(v) / sum(map(math.exp, channel)) for v in channel] for channel in scores]
-    weighed = [loop_moments(channel, row) for channel, row in zip(x, weights, strict=True)]
-    return [[mean] for mean, _ in weighed] + [[deviation] for _, deviation in weighed]
+    weighted = [loop_moments(channel, row) for channel, row in zip(x, weights, strict=True)]
+    return [[mean] for mean, _ in weighted] + [[std] for _, std in weighted]
 
 
 def loop_network(mel, network):
@@ -137,7 +137,7 @@ def loop_network(mel, network):
 
 
 def loop_mel(sound, mels, filters):
-    """(mels, frames): the Fourier sum under a Hamming window centered on every 160th sample, in decibels, less its mean."""
+    """Return (mels, frames): the Fourier sum in Hamming windows around every 160th sample, in decibels, minus the mean."""
     columns = []
     for frame in range(1 + len(sound) // 160):
         window = np.zeros(400)
@@ -153,7 +153,7 @@ def loop_mel(sound, mels, filters):
 
 
 def loop_filters(mels):
-    """HTK's mel scale; a triangle falls off, to both sides, over the distance to the center below."""
+    """Return triangles on HTK's mel scale; both sides are as wide as the distance to the center below."""
 
     def hertz(mel):
         return 700 * (10 ** (mel / 2595) - 1)
@@ -167,7 +167,7 @@ def loop_filters(mels):
     return rows
 
 
-def test_the_layers_are_what_their_loops_say():
+def test_the_layers_equal_their_loops():
     x = torch.randn(8, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for layer, reference, arguments in (
         (Conv(8, 3, 5), loop_conv, ()),
@@ -175,13 +175,13 @@ def test_the_layers_are_what_their_loops_say():
         (SqueezeExcitation(8, 3), loop_squeeze_excitation, (None,)),
         (AttentiveStatistics(8, 4), loop_statistics, (None,)),
     ):
-        layer = lived_in(layer)
+        layer = randomize_weights(layer)
         expected = torch.tensor(reference(x.tolist(), layer), dtype=torch.float64)
         torch.testing.assert_close(layer(x[None], *arguments)[0], expected, atol=1e-10, rtol=1e-10)
 
 
-def test_the_network_is_what_its_loop_says():
-    network = lived_in(Network(TINY))
+def test_the_network_equals_its_loop():
+    network = randomize_weights(Network(TINY))
     mel = torch.randn(1, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     expected = torch.tensor(loop_network(mel[0].tolist(), network), dtype=torch.float64)[:, 0]
     torch.testing.assert_close(network(mel)[0], expected, atol=1e-10, rtol=1e-10)
@@ -189,31 +189,30 @@ def test_the_network_is_what_its_loop_says():
 
 def test_the_mel_frames_are_the_fourier_sum():
     sound = 0.3 * noise(1700) + tone(seconds=1700 / 16_000, frequency=1000, amplitude=0.6)
-    found = DecibelMel(10)(torch.from_numpy(sound)[None])[0]
-    np.testing.assert_allclose(found, loop_mel(sound, 10, loop_filters(10)), atol=2e-3)
+    decibels = DecibelMel(10)(torch.from_numpy(sound)[None])[0]
+    np.testing.assert_allclose(decibels, loop_mel(sound, 10, loop_filters(10)), atol=2e-3)
 
 
-def test_what_is_80_decibels_below_the_loudest_is_set_to_there():
+def test_decibels_are_limited_to_80_below_the_maximum():
     sound = torch.cat([torch.from_numpy(tone(0.3)), torch.zeros(4800)])[None]
     decibels = DecibelMel()(sound)[0]
-    # Each filter's mean was taken away; how far it goes up and down remains.
+    # The mean of each filter was subtracted, but its range remains.
     assert (decibels.amax(dim=1) - decibels.amin(dim=1)).max() == pytest.approx(80.0, abs=1e-3)
 
 
-def test_a_gain_changes_nothing(tiny):
-    """Decibels less their mean: what multiplies a recording is gone, while it stays above the floor."""
+def test_the_gain_does_not_change_the_embedding(tiny):
     waveform = torch.from_numpy(noise(8000)).double()[None]
     torch.testing.assert_close(tiny(0.1 * waveform).values, tiny(waveform).values, atol=1e-6, rtol=1e-6)
 
 
-def test_frames_are_mirrored_at_each_utterances_own_end():
+def test_frames_are_reflected_at_the_end_of_each_utterance():
     x = torch.arange(1.0, 9.0).expand(1, 2, 8).contiguous()
     both = pad_by_reflection(torch.cat([x, x]), 2, torch.tensor([8, 5]))
     assert both[0, 0].tolist() == [3, 2, 1, 2, 3, 4, 5, 6, 7, 8, 7, 6]
     assert both[1, 0, :9].tolist() == [3, 2, 1, 2, 3, 4, 5, 4, 3]
 
 
-def test_a_batch_equals_one_by_one_down_to_the_shortest(tiny):
+def test_a_batch_equals_one_by_one_for_short_utterances_too(tiny):
     samples = (9000, 1600, 5001, 9000, 4000, 800)
     waveforms, lengths = sounds(*samples)
     for padded in (waveforms, torch.nn.functional.pad(waveforms, (0, 3000))):
@@ -223,7 +222,7 @@ def test_a_batch_equals_one_by_one_down_to_the_shortest(tiny):
             torch.testing.assert_close(together[row], alone, atol=1e-9, rtol=1e-9)
 
 
-def test_it_gives_one_vector_and_says_so(tiny):
+def test_the_stream_is_a_vector_without_time(tiny):
     stream = tiny(*sounds(1600, 3200))
     assert stream.values.shape == (2, tiny.dim) == (2, 5)
     assert (stream.has_time, tiny.has_time, stream.mask, stream.frame_rate, tiny.frame_rate) == (
@@ -252,7 +251,7 @@ def test_a_checkpoints_sizes_are_read_from_its_weights(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "more", "shape", "foreign"])
-def test_weights_that_are_not_all_of_its_own_are_refused(damage, tiny, tmp_path):
+def test_missing_additional_or_foreign_weights_are_refused(damage, tiny, tmp_path):
     weights = dict(tiny.network.state_dict())
     if damage == "missing":
         del weights["asp.conv.conv.bias"]
@@ -267,7 +266,7 @@ def test_weights_that_are_not_all_of_its_own_are_refused(damage, tiny, tmp_path)
         ECAPA.from_folder(tmp_path, ECAPAConfig())
 
 
-def test_a_place_without_weights_is_refused(tmp_path):
+def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(BadConfig, match="ecapa needs folder"):
         ECAPA.from_folder(None, ECAPAConfig())
     with pytest.raises(BadConfig, match=r"expected model\.safetensors"):
@@ -276,7 +275,7 @@ def test_a_place_without_weights_is_refused(tmp_path):
         ECAPAConfig(scale=3)
 
 
-def test_the_equal_error_rate_of_scores_that_are_known():
+def test_the_equal_error_rate_of_known_scores():
     assert equal_error_rate(np.array([0.9, 0.8]), np.array([0.1, 0.2, 0.3])) == 0.0
     assert equal_error_rate(np.array([0.1, 0.2]), np.array([0.8, 0.9])) == 1.0
     assert equal_error_rate(np.array([0.9, 0.8, 0.7, 0.2]), np.array([0.1, 0.1, 0.1, 0.75])) == 0.25
@@ -284,23 +283,23 @@ def test_the_equal_error_rate_of_scores_that_are_known():
     assert equal_error_rate(draws.normal(2, 1, 40_000), draws.normal(0, 1, 60_000)) == pytest.approx(0.1587, abs=0.004)
 
 
-def test_the_published_checkpoint_is_read_whole(voxceleb, ecapa_folder):
+def test_every_weight_of_the_published_checkpoint_is_read(voxceleb, ecapa_folder):
     assert voxceleb.config == ECAPAConfig()
     assert set(voxceleb.network.state_dict()) == set(load_file(ecapa_folder / "model.safetensors"))
 
 
-def test_it_tells_the_voices_of_emodb_apart(voxceleb, emodb):
-    """Three speakers, four clips of each: another speaker's voice is less alike than one's own."""
-    files = [path for who in ("03", "08", "13") for path in sorted((emodb / "wav").glob(f"{who}a0*"))[:8:2]]
+def test_the_embedding_separates_the_speakers_of_emodb(voxceleb, emodb):
+    """Four clips of each of three speakers: clips of the same speaker are more similar than those of different ones."""
+    files = [path for speaker in ("03", "08", "13") for path in sorted((emodb / "wav").glob(f"{speaker}a0*"))[:8:2]]
     vectors = np.stack([voxceleb(torch.from_numpy(load(path))[None]).values[0].numpy() for path in files])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    people = np.array([path.name[:2] for path in files])
+    speakers = np.array([path.name[:2] for path in files])
     first, second = np.triu_indices(len(vectors), k=1)
-    scores, same = (vectors @ vectors.T)[first, second], people[first] == people[second]
+    scores, same = (vectors @ vectors.T)[first, second], speakers[first] == speakers[second]
     assert (len(scores), same.sum()) == (66, 18)
     assert equal_error_rate(scores[same], scores[~same]) < 0.15
 
 
 @pytest.mark.slow
 def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
-    assert_onnx_equals_torch(lived_in(ECAPA(TINY)).float(), tmp_path / "feature.onnx", atol=1e-3)
+    assert_onnx_equals_torch(randomize_weights(ECAPA(TINY)).float(), tmp_path / "feature.onnx", atol=1e-3)

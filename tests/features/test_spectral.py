@@ -1,4 +1,4 @@
-"""MFCC and spectrogram against references that are written as loops over frames, bins and mels."""
+"""MFCC and spectrogram compared with references written as loops over frames, frequencies and mels."""
 
 import math
 import warnings
@@ -25,7 +25,7 @@ from tests.sounds import noise, tone
 
 
 def loop_spectrogram(sound, window, hop, taper, bins):
-    """(frames, bins): the power of the Fourier sum, written out."""
+    """Return the power of the Fourier sum, (frames, bins)."""
     frames = []
     for start in range(0, len(sound) - window + 1, hop):
         powers = []
@@ -44,7 +44,7 @@ def loop_spectrogram(sound, window, hop, taper, bins):
 
 
 def loop_mfcc(power, window, mels, coefficients):
-    """(frames, coefficients), from the power: triangles, logarithm, cosine transform."""
+    """Return the coefficients, (frames, coefficients), from the power: mel filters, logarithm, cosine transform."""
     filters = mel_filters(mels, window, 16_000).double().numpy()
     result = []
     for frame in power:
@@ -67,7 +67,7 @@ def loop_differences(values):
     return result
 
 
-def test_the_spectrogram_is_the_fourier_sum():
+def test_the_spectrogram_equals_the_fourier_sum():
     sound = noise(500)
     for config, window, hop, taper, bins in (
         (SpectrogramConfig(window=0.004, hop=0.002), 64, 32, 0.5, 33),
@@ -81,7 +81,7 @@ def test_the_spectrogram_is_the_fourier_sum():
         assert stream.frame_rate == feature.frame_rate == 16_000 / hop
 
 
-def test_mfcc_are_the_cosine_transform_of_log_mels_and_deltas_their_slopes():
+def test_mfcc_equal_the_cosine_transform_of_log_mels_and_deltas_their_slopes():
     sound = noise(700)
     config = MFCCConfig(coefficients=6, mels=8, deltas=2, window=0.008, hop=0.004)
     values = MFCC(config)(torch.from_numpy(sound)[None]).values[0].numpy()
@@ -91,7 +91,7 @@ def test_mfcc_are_the_cosine_transform_of_log_mels_and_deltas_their_slopes():
     np.testing.assert_allclose(values, expected, atol=1e-3)
 
 
-def test_all_cosines_together_turn_the_log_mels_and_lose_nothing():
+def test_the_full_cosine_transform_is_orthonormal():
     dct = pytest.importorskip("scipy.fft").dct
     sound = torch.from_numpy(noise(4000))[None]
     feature = MFCC(MFCCConfig(coefficients=80, mels=80))
@@ -101,19 +101,19 @@ def test_all_cosines_together_turn_the_log_mels_and_lose_nothing():
     np.testing.assert_allclose((cepstra**2).sum(), (log_mels**2).sum(), rtol=1e-4)
 
 
-def test_defaults_are_those_of_the_field():
+def test_the_defaults_are_40_coefficients_and_100_frames_per_second():
     feature = MFCC(MFCCConfig())
     stream = feature(torch.zeros(1, 16_000))
     assert (feature.dim, feature.frame_rate) == (40, 100.0)
     assert stream.values.shape == (1, 98, 40)  # 1 + (16000 - 400) // 160
 
 
-def test_a_tone_stands_where_its_frequency_is():
+def test_a_tone_is_at_its_frequency():
     values = Spectrogram(SpectrogramConfig())(torch.from_numpy(tone(frequency=2000))[None]).values[0]
     assert (values.argmax(dim=1) == 50).all()  # bins are 40 Hz apart
 
 
-def test_the_gain_moves_the_first_coefficient_alone():
+def test_the_gain_changes_the_first_coefficient_only():
     sound = torch.from_numpy(noise(16_000))[None]
     feature = MFCC(MFCCConfig(deltas=1))
     soft, loud = feature(0.1 * sound).values[0], feature(sound).values[0]
@@ -124,16 +124,16 @@ def test_the_gain_moves_the_first_coefficient_alone():
     torch.testing.assert_close(change[:, 1:], torch.zeros_like(change[:, 1:]), atol=1e-3, rtol=0)
 
 
-def test_deltas_of_a_rise_are_its_slope():
+def test_the_deltas_of_a_linear_rise_are_its_slope():
     rise = torch.arange(10.0)[None, :, None] * torch.tensor([1.0, -3.0])
     torch.testing.assert_close(compute_deltas(rise)[0, 2:-2], torch.tensor([1.0, -3.0]).expand(6, 2))
 
 
-# As the papers print them, against numpy's FFT.
+# The settings of the papers, compared with numpy's FFT.
 
 
 def numpy_power(sound, hop, taper, *, centered=False):
-    """(frames, 201): the power of windows of 25 ms."""
+    """Return the power of windows of 25 ms, (frames, 201)."""
     sound = np.pad(sound.astype(np.float64), 200) if centered else sound.astype(np.float64)
     window = taper - (1 - taper) * np.cos(2 * np.pi * np.arange(400) / 400)
     starts = range(0, len(sound) - 400 + 1, hop)
@@ -146,7 +146,7 @@ def numpy_decibels(power):
 
 
 def speechlike(samples, seed=0):
-    """Noise that swells and fades, so that its soft parts are far below its loud ones."""
+    """Return noise that fades out, so that its end is far below the maximum."""
     return noise(samples, seed) * np.geomspace(1, 1e-5, samples).astype(np.float32)
 
 
@@ -175,7 +175,7 @@ def test_adaptive_means_count_a_frame_on_a_boundary_twice():
     assert stream.frame_rate == Spectrogram(config).frame_rate == pytest.approx(140 / 7.986, rel=1e-3)
 
 
-def test_fixed_lengths_know_no_neighbors():
+def test_utterances_of_fixed_length_are_independent_in_a_batch():
     waveforms = torch.zeros(2, 140_000)
     waveforms[0], waveforms[1, :5000] = torch.from_numpy(noise(140_000)), torch.from_numpy(noise(5000, 1))
     for config in (EMOTIONNAS, replace(EMOTIONNAS, pool=1, frames=None), replace(EMOTIONNAS, pool="adaptive")):
@@ -187,7 +187,7 @@ def test_fixed_lengths_know_no_neighbors():
         assert together.lengths().tolist() == [alone.values.shape[1]] * 2
 
 
-def test_the_first_frames_alone_may_be_kept():
+def test_frames_limits_the_number_of_frames():
     waveforms = torch.from_numpy(np.stack([noise(4000), noise(4000, 1)]))
     whole, cut = (Spectrogram(SpectrogramConfig(frames=frames)) for frames in (None, 10))
     lengths = torch.tensor([4000, 1500])
@@ -195,8 +195,8 @@ def test_the_first_frames_alone_may_be_kept():
     assert cut(waveforms, lengths).lengths().tolist() == [10, 7]
 
 
-def test_mcsan_mfcc_are_librosas_definition():
-    """Frames centered on every 10 ms, decibels over a range of 80, the orthonormal DCT of 128 of Slaney's mels."""
+def test_mcsan_mfcc_follow_librosas_definition():
+    """Frames centered on every 10 ms, decibels with a range of 80, the orthonormal DCT of 128 mels on Slaney's scale."""
     dct = pytest.importorskip("scipy.fft").dct
     sound = speechlike(20_000)
     mels = numpy_power(sound, 160, 0.5, centered=True) @ mel_filters(128, 400, 16_000).double().numpy().T
@@ -208,8 +208,8 @@ def test_mcsan_mfcc_are_librosas_definition():
 
 
 @pytest.mark.parametrize("feature", [MFCC(MCSAN), Spectrogram(SpectrogramConfig(scale="db", centered=True))])
-def test_centered_decibels_in_a_batch_equal_those_alone(feature):
-    """The loudest value is each utterance's own: a loud neighbor does not lift the floor of a soft one."""
+def test_centered_decibels_in_a_batch_equal_one_by_one(feature):
+    """The floor is relative to each utterance's own maximum: a loud utterance does not raise the floor of a soft one."""
     samples = (9000, 1600, 5001)
     waveforms = torch.zeros(3, 9500)
     for row, count in enumerate(samples):
@@ -221,7 +221,7 @@ def test_centered_decibels_in_a_batch_equal_those_alone(feature):
         torch.testing.assert_close(together.values[row, : len(alone)], alone, atol=1e-3, rtol=1e-4)
 
 
-def test_decibels_end_80_below_the_loudest_and_ten_bels_are_4_343_nepers():
+def test_decibels_are_4_343_times_the_natural_logarithm_with_a_range_of_80():
     sound = torch.from_numpy(speechlike(16_000))[None]
     natural = Spectrogram(SpectrogramConfig())(sound).values
     decibels = Spectrogram(SpectrogramConfig(scale="db"))(sound).values
@@ -231,7 +231,7 @@ def test_decibels_end_80_below_the_loudest_and_ten_bels_are_4_343_nepers():
 
 
 def assert_onnx_equals_torch(feature, path, atol):
-    """The feature as an ONNX graph, written to `path`, gives what it gives in torch: for one or many, at any length."""
+    """Export the feature to `path` and assert that its output equals that of torch, for several batch sizes and lengths."""
 
     class Values(torch.nn.Module):
         def __init__(self):
@@ -243,7 +243,7 @@ def assert_onnx_equals_torch(feature, path, atol):
 
     dynamic = {"waveform": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
     with shapes_unchecked(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        warnings.simplefilter("ignore")  # warnings of the exporter
         torch.onnx.export(
             Values().eval(),
             (torch.zeros(2, 8000),),
@@ -300,6 +300,6 @@ def test_the_onnx_graph_equals_torch_at_any_length(feature, tmp_path):
         (MFCCConfig, {"mels": 300}, r"mels = 300: a window of 0.025 s is too short"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(config, settings, message):
+def test_invalid_settings_are_refused(config, settings, message):
     with pytest.raises(BadConfig, match=message):
         replace(config(), **settings)

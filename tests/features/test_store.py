@@ -21,7 +21,7 @@ DESCRIPTION |= {"device": "cpu", "threads": 2, "batched": True, "copy": {"number
 KEY = "ab" + 62 * "0"
 
 
-def frames(count=3, dim=4, value=1.5):
+def make_frames(count=3, dim=4, value=1.5):
     return np.full((count, dim), value, np.float32)
 
 
@@ -58,28 +58,28 @@ def test_the_description_determines_the_folder_and_is_stored_in_it(store):
 def test_values_that_16_bits_cannot_hold_are_refused(store):
     for value in (7e4, np.inf, np.nan):
         with pytest.raises(AffektError, match="65504"):
-            store[KEY] = frames(value=value)
+            store[KEY] = make_frames(value=value)
     assert KEY not in store
 
 
-@pytest.mark.parametrize("kept", [0, 5, 100, 140, -1])
-def test_a_truncated_file_counts_as_missing(store, kept):
-    store[KEY] = frames()
+@pytest.mark.parametrize("length", [0, 5, 100, 140, -1])
+def test_a_truncated_file_counts_as_missing(store, length):
+    store[KEY] = make_frames()
     content = store.path(KEY).read_bytes()
-    store.path(KEY).write_bytes(content[:kept])
+    store.path(KEY).write_bytes(content[:length])
     assert KEY not in store
     with pytest.raises(AffektError, match=r"is damaged: run the same command again"):
         store[KEY]
-    store[KEY] = frames()
+    store[KEY] = make_frames()
     assert store.path(KEY).read_bytes() == content
 
 
 def test_other_files_count_as_missing(store):
-    store[KEY] = frames()
+    store[KEY] = make_frames()
     with store.path(KEY).open("ab") as file:
         file.write(b"more")
     assert KEY not in store
-    np.save(store.path(KEY), frames(), allow_pickle=False)  # 32 bits
+    np.save(store.path(KEY), make_frames(), allow_pickle=False)  # 32 bits
     assert KEY not in store
     store.path(KEY).unlink()
     with pytest.raises(AffektError, match=r"is missing: run the same command again"):
@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_nothing(store, monkeypatch):
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        store[KEY] = frames()
+        store[KEY] = make_frames()
     assert not list((store.folder / "ab").iterdir())
 
 
@@ -111,13 +111,13 @@ for turn in range(int(sys.argv[2])):
 """
 
 
-def writer(name, turns):
+def start_writer(name, turns):
     return subprocess.Popen([sys.executable, "-c", WRITER, name, str(turns)], stdout=subprocess.PIPE)
 
 
 def test_several_processes_can_write_the_same_keys_and_different_ones(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
-    processes = [writer(name, 10) for name in ("bb", "cc", "dd")]
+    processes = [start_writer(name, 10) for name in ("bb", "cc", "dd")]
     for process in processes:
         process.communicate()
         assert process.returncode == 0
@@ -129,7 +129,7 @@ def test_several_processes_can_write_the_same_keys_and_different_ones(tmp_path, 
 def test_a_killed_writer_leaves_no_truncated_file(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
     for delay in (0.02, 0.05, 0.09):
-        process = writer("bb", 10**6)
+        process = start_writer("bb", 10**6)
         assert process.stdout.readline() == b"ready\n"
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
@@ -140,17 +140,17 @@ def test_a_killed_writer_leaves_no_truncated_file(tmp_path, monkeypatch):
 
 
 def test_the_key_depends_on_the_audio_and_the_segment(tmp_path):
-    one, same, other = tmp_path / "a.wav", tmp_path / "b.wav", tmp_path / "c.wav"
-    for path, content in ((one, b"sound"), (same, b"sound"), (other, b"noise")):
+    original, same, other = tmp_path / "a.wav", tmp_path / "b.wav", tmp_path / "c.wav"
+    for path, content in ((original, b"sound"), (same, b"sound"), (other, b"noise")):
         path.write_bytes(content)
     keys = [
         audio_key(Utterance("x", "made", path, "angry", start=start, end=end))
         for path, start, end in (
-            (one, 0.0, None),
+            (original, 0.0, None),
             (same, 0.0, None),
             (other, 0.0, None),
-            (one, 0.0, 1.0),
-            (one, 0.5, 1.0),
+            (original, 0.0, 1.0),
+            (original, 0.5, 1.0),
         )
     ]
     assert keys[0] == keys[1]
@@ -165,17 +165,17 @@ def test_the_default_root_is_in_the_systems_cache(monkeypatch):
     assert str(cache_root()) == "/somewhere/affekt"
 
 
-def aged(path, seconds):
+def set_age(path, seconds):
     past = time.time() - seconds
     os.utime(path, (past, past))
 
 
 def test_ls_lists_the_stored_features(store):
-    store[KEY] = frames()
-    (one,) = json.loads(affekt("features", "ls", "--json").stdout)["features"]
-    assert (one["feature"], one["dim"], one["files"]) == ("made", 4, 1)
-    assert one["bytes"] == store.path(KEY).stat().st_size
-    assert one["settings"] == {"blocks": [1, 2], "copy": 3, "batched": True, "threads": 2}
+    store[KEY] = make_frames()
+    (feature,) = json.loads(affekt("features", "ls", "--json").stdout)["features"]
+    assert (feature["feature"], feature["dim"], feature["files"]) == ("made", 4, 1)
+    assert feature["bytes"] == store.path(KEY).stat().st_size
+    assert feature["settings"] == {"blocks": [1, 2], "copy": 3, "batched": True, "threads": 2}
     table = affekt("features", "ls").stdout
     assert store.folder.name in table
     assert "blocks=1,2" in table
@@ -190,7 +190,9 @@ def test_an_empty_store_is_reported(tmp_path, monkeypatch):
 
 
 def test_verify_reports_damaged_files_and_removes_them(store):
-    for number, values in enumerate((frames(), frames(dim=5), frames(count=0), frames(), frames())):
+    for number, values in enumerate(
+        (make_frames(), make_frames(dim=5), make_frames(count=0), make_frames(), make_frames())
+    ):
         store[f"ab{number}"] = values
     store.path("ab3").write_bytes(store.path("ab3").read_bytes()[:-1])
     content = bytearray(store.path("ab4").read_bytes())
@@ -202,9 +204,9 @@ def test_verify_reports_damaged_files_and_removes_them(store):
     assert "(0, 4)" in reasons["ab2"]
     assert "as long as its header states" in reasons["ab3"]
     assert "not finite" in reasons["ab4"]
-    found = affekt("features", "verify", "made")
-    assert found.returncode == 2
-    assert "5 files of 1 features, 4 damaged; --remove" in found.stdout
+    result = affekt("features", "verify", "made")
+    assert result.returncode == 2
+    assert "5 files of 1 features, 4 damaged; --remove" in result.stdout
     removed = affekt("features", "verify", "--remove", "--json")
     assert removed.returncode == 0
     assert len(json.loads(removed.stdout)["damaged"]) == 4
@@ -221,8 +223,8 @@ def test_verify_checks_the_description(store):
 
 def test_prune_deletes_named_or_old_features(store, tmp_path):
     other = FeatureStore("other", DESCRIPTION)
-    store[KEY] = other[KEY] = frames()
-    aged(other.folder / "description.json", 3 * 86_400)
+    store[KEY] = other[KEY] = make_frames()
+    set_age(other.folder / "description.json", 3 * 86_400)
     (tmp_path / "features" / "mine").mkdir()  # not a store, so it must stay
     assert [feature.feature for feature in plan_pruning(older_than=2.0).stored] == ["other"]
     assert [feature.feature for feature in plan_pruning(["made"]).stored] == ["made"]
@@ -232,8 +234,8 @@ def test_prune_deletes_named_or_old_features(store, tmp_path):
     dry = affekt("features", "prune", "--all", "--dry-run")
     assert "would be freed" in dry.stdout
     assert store.folder.is_dir()
-    gone = json.loads(affekt("features", "prune", "made", "--json").stdout)
-    assert gone["bytes"] == plan_pruning(["other"]).size
+    pruned = json.loads(affekt("features", "prune", "made", "--json").stdout)
+    assert pruned["bytes"] == plan_pruning(["other"]).size
     assert not store.folder.exists()
     assert KEY in other
     FeatureStore("other", DESCRIPTION)  # resets the time of last use
@@ -250,11 +252,11 @@ def test_the_temporary_file_of_a_killed_writer_is_recognized_as_a_leftover(store
 
 
 def test_prune_deletes_leftovers_and_not_files_being_written(store):
-    store[KEY] = frames()
+    store[KEY] = make_frames()
     old, new = (store.path(KEY).with_name(f".{digit * 32}") for digit in "01")
     for path in (old, new):
         path.write_bytes(b"half")
-    aged(old, 7200)
+    set_age(old, 7200)
     pruning = plan_pruning()
     assert pruning.leftovers == ((old, 4),)
     pruning.delete()

@@ -1,4 +1,4 @@
-"""Text encoders against transformers itself: small ones of random weights, with tokenizers that are trained here."""
+"""Text encoders compared with transformers, on small networks with random weights and tokenizers trained here."""
 
 import json
 
@@ -22,7 +22,7 @@ from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.features import features
 from affekt.features.text import word_indices_of
-from tests.features.test_speech import opened, shaken
+from tests.features.test_speech import load_feature, randomize
 
 TEXTS = [
     "I can't believe it's over...",
@@ -39,7 +39,7 @@ SPECIAL = {
 
 
 def word_pieces(folder):
-    """A BERT tokenizer trained on the texts, letters lowered."""
+    """Train a lower-casing BERT tokenizer on the texts and save its vocabulary."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=SPECIAL["bert"], show_progress=False)
@@ -49,7 +49,7 @@ def word_pieces(folder):
 
 
 def byte_pairs(folder):
-    """A RoBERTa tokenizer trained on the texts."""
+    """Train a RoBERTa tokenizer on the texts and save it."""
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(
         TEXTS, vocab_size=300, min_frequency=1, special_tokens=SPECIAL["roberta"], show_progress=False
@@ -69,14 +69,14 @@ FAMILY = {
 }
 
 
-def written(name, folder):
-    """A small genuine encoder with its tokenizer, and its folder."""
+def save_text_encoder(name, folder):
+    """Save a small network of transformers with its tokenizer, and return the network."""
     config, network, tokenizer, train, settings = FAMILY[name]
     train(folder)
     torch.manual_seed(0)
-    genuine = tokenizer.from_pretrained(folder)
-    genuine.save_pretrained(folder)
-    theirs = shaken(network(config(vocab_size=len(genuine), **SIZES, **settings)))
+    trained = tokenizer.from_pretrained(folder)
+    trained.save_pretrained(folder)
+    theirs = randomize(network(config(vocab_size=len(trained), **SIZES, **settings)))
     theirs.save_pretrained(folder)
     return theirs
 
@@ -84,13 +84,13 @@ def written(name, folder):
 @pytest.fixture(scope="module", params=FAMILY)
 def pair(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    return request.param, folder, written(request.param, folder)
+    return request.param, folder, save_text_encoder(request.param, folder)
 
 
-def test_states_are_transformers_of_one_text_and_of_a_batch(pair):
+def test_the_states_equal_those_of_transformers_for_one_text_and_a_batch(pair):
     name, folder, theirs = pair
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    encoder = opened(name, folder, blocks=(0, 1, -1))
+    encoder = load_feature(name, folder, blocks=(0, 1, -1))
     for texts in (TEXTS[:1], TEXTS):
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         with torch.no_grad():
@@ -105,7 +105,7 @@ def test_states_are_transformers_of_one_text_and_of_a_batch(pair):
 
 def test_a_batch_equals_one_by_one(pair):
     name, folder, _ = pair
-    encoder = opened(name, folder)
+    encoder = load_feature(name, folder)
     together = encoder(TEXTS)
     for row, text in enumerate(TEXTS):
         alone = encoder([text])
@@ -117,10 +117,10 @@ def test_a_batch_equals_one_by_one(pair):
         assert (together.word_index[row, count:] == -1).all()
 
 
-def test_every_token_knows_its_word(pair):
-    """Of each token, its text is found in its word; all words are there, in order."""
+def test_word_indices_point_to_the_word_of_each_token(pair):
+    """The characters of each token occur in its word, and every word has a token, in order."""
     name, folder, _ = pair
-    encoder = opened(name, folder, special=False)
+    encoder = load_feature(name, folder, special=False)
     for text, words in zip(TEXTS, encoder.word_indices(TEXTS), strict=True):
         assert sorted(set(words) - {-1}) == list(range(len(text.split())))
         assert (np.diff(words[words >= 0]) >= 0).all()
@@ -129,27 +129,27 @@ def test_every_token_knows_its_word(pair):
             assert spelled in text.split()[word] if spelled else word == -1
 
 
-def test_words_are_known_without_the_network(pair):
+def test_word_indices_are_the_same_without_the_network(pair):
     name, folder, _ = pair
     for settings in ({}, {"special": False}, {"longest": 6}):
-        encoder = opened(name, folder, **settings)
+        encoder = load_feature(name, folder, **settings)
         stream = encoder(TEXTS)
         for row, words in enumerate(encoder.word_indices(TEXTS)):
             assert words.tolist() == stream.word_index[row, : stream.lengths()[row]].tolist()
 
 
-def test_special_tokens_are_kept_or_dropped_and_change_no_other(pair):
+def test_special_tokens_can_be_left_out_without_changing_the_others(pair):
     name, folder, _ = pair
-    kept, dropped = opened(name, folder)(TEXTS), opened(name, folder, special=False)(TEXTS)
-    assert (kept.lengths() - dropped.lengths()).tolist() == [2] * len(TEXTS)
-    for row, count in enumerate(dropped.lengths().tolist()):
-        torch.testing.assert_close(dropped.values[row, :count], kept.values[row, 1 : count + 1], atol=0, rtol=0)
-        assert kept.word_index[row, 0] == kept.word_index[row, count + 1] == -1
+    complete, without = load_feature(name, folder)(TEXTS), load_feature(name, folder, special=False)(TEXTS)
+    assert (complete.lengths() - without.lengths()).tolist() == [2] * len(TEXTS)
+    for row, count in enumerate(without.lengths().tolist()):
+        torch.testing.assert_close(without.values[row, :count], complete.values[row, 1 : count + 1], atol=0, rtol=0)
+        assert complete.word_index[row, 0] == complete.word_index[row, count + 1] == -1
 
 
-def test_longest_counts_the_special_tokens_and_keeps_the_one_at_the_end(pair):
+def test_longest_includes_the_special_tokens_and_keeps_the_last_one(pair):
     name, folder, theirs = pair
-    encoder = opened(name, folder, longest=6)
+    encoder = load_feature(name, folder, longest=6)
     inputs = AutoTokenizer.from_pretrained(folder)(TEXTS[:1], truncation=True, max_length=6, return_tensors="pt")
     with torch.no_grad():
         expected = theirs(**inputs).last_hidden_state
@@ -158,59 +158,61 @@ def test_longest_counts_the_special_tokens_and_keeps_the_one_at_the_end(pair):
     assert encoder.word_indices(TEXTS[:1])[0][-1] == -1
 
 
-def test_a_text_beyond_what_the_network_reads_is_refused_unless_it_may_be_cut(pair):
+def test_a_text_beyond_the_networks_limit_is_refused_unless_it_is_truncated(pair):
     name, folder, _ = pair
     longest = {"bert": 40, "roberta": 64}[name]
     long = "Yes. " * 100
     with pytest.raises(BadConfig, match=rf"this {name} accepts at most {longest}: set longest = {longest}"):
-        opened(name, folder)([long])
-    assert opened(name, folder, longest=longest)([long]).values.shape[1] == longest
+        load_feature(name, folder)([long])
+    assert load_feature(name, folder, longest=longest)([long]).values.shape[1] == longest
     with pytest.raises(BadConfig, match=rf"longest = {longest + 1}: this {name} accepts at most {longest} tokens"):
-        opened(name, folder, longest=longest + 1)
+        load_feature(name, folder, longest=longest + 1)
 
 
-def test_an_empty_text_is_its_special_tokens_or_refused(pair):
+def test_an_empty_text_has_its_special_tokens_or_is_refused(pair):
     name, folder, _ = pair
-    stream = opened(name, folder)(["", "Yes."])
+    stream = load_feature(name, folder)(["", "Yes."])
     assert stream.lengths()[0] == 2
     assert stream.word_index[0].tolist() == [-1] * stream.values.shape[1]
     with pytest.raises(BadConfig, match=r"'' has no token.* special = true"):
-        opened(name, folder, special=False)(["Yes.", ""])
+        load_feature(name, folder, special=False)(["Yes.", ""])
 
 
 def test_settings_and_state_rebuild_network_and_tokenizer(pair):
     name, folder, _ = pair
-    encoder = opened(name, folder, blocks=(1, 2), longest=9)
+    encoder = load_feature(name, folder, blocks=(1, 2), longest=9)
     kind = type(encoder)
     again = kind(decode(kind.Config, encode(encoder.config), "encoder")).eval()
     again.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(again(TEXTS).values, encoder(TEXTS).values, atol=0, rtol=0)
     assert torch.equal(again(TEXTS).word_index, encoder(TEXTS).word_index)
-    assert all(isinstance(value, torch.Tensor) for value in encoder.state_dict().values())  # safetensors holds it
+    assert all(
+        isinstance(value, torch.Tensor) for value in encoder.state_dict().values()
+    )  # so that safetensors can store it
 
 
-def test_it_is_frozen_and_reads_words(pair):
+def test_the_encoder_is_frozen_and_its_input_is_text(pair):
     name, folder, _ = pair
-    encoder = opened(name, folder)
+    encoder = load_feature(name, folder)
     assert not encoder.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert encoder.input == "text"
 
 
-def test_letters_are_lowered_as_the_tokenizer_says(tmp_path):
-    written("bert", tmp_path)
-    encoder = opened("bert", tmp_path)
+def test_the_tokenizer_determines_lower_casing(tmp_path):
+    save_text_encoder("bert", tmp_path)
+    encoder = load_feature("bert", tmp_path)
     torch.testing.assert_close(encoder(["YES."]).values, encoder(["yes."]).values, atol=0, rtol=0)
     content = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
     content["normalizer"]["lowercase"] = False
     (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "do_lower_case": False}), encoding="utf-8")
-    cased = opened("bert", tmp_path)
+    cased = load_feature("bert", tmp_path)
     assert not torch.equal(cased(["YES."]).values[0, 1], cased(["yes."]).values[0, 1])
 
 
-def test_a_word_begins_where_a_space_ends():
+def test_words_are_separated_by_any_whitespace():
     text = "  a bc\u00a0d\n"
     assert text.split() == ["a", "bc", "d"]
     spans = [(0, 1), (2, 3), (3, 5), (5, 6), (4, 6), (7, 8), (0, 0)]
@@ -218,11 +220,11 @@ def test_a_word_begins_where_a_space_ends():
     assert word_indices_of("", [(0, 0)]).tolist() == [-1]
 
 
-def test_a_pretrained_bert_in_its_oldest_names_loads(tmp_path):
-    """As bert-base-uncased is published: below "bert.", gamma and beta for weight and bias, with the head of its training."""
-    written("bert", tmp_path)
+def test_a_bert_with_the_oldest_parameter_names_is_loaded(tmp_path):
+    """bert-base-uncased is published so: a prefix "bert.", gamma and beta for weight and bias, and the training head."""
+    save_text_encoder("bert", tmp_path)
     config = BertConfig.from_pretrained(tmp_path)
-    theirs = shaken(BertForMaskedLM(config))
+    theirs = randomize(BertForMaskedLM(config))
     old = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor.clone()
         for name, tensor in theirs.state_dict().items()
@@ -231,46 +233,46 @@ def test_a_pretrained_bert_in_its_oldest_names_loads(tmp_path):
     inputs = AutoTokenizer.from_pretrained(tmp_path)(TEXTS[0], return_tensors="pt")
     with torch.no_grad():
         expected = theirs.bert(**inputs).last_hidden_state
-    torch.testing.assert_close(opened("bert", tmp_path)(TEXTS[:1]).values, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(load_feature("bert", tmp_path)(TEXTS[:1]).values, expected, atol=1e-5, rtol=0)
 
 
-def test_what_a_folder_lacks_is_said(tmp_path):
+def test_missing_files_and_wrong_settings_are_named(tmp_path):
     with pytest.raises(BadConfig, match=r"bert needs folder, .* or checkpoint, its name on the hub"):
-        opened("bert", None)
+        load_feature("bert", None)
     with pytest.raises(BadConfig, match=r"has no checkpoint: expected config\.json, tokenizer\.json and model"):
-        opened("bert", tmp_path)
-    written("bert", tmp_path)
+        load_feature("bert", tmp_path)
+    save_text_encoder("bert", tmp_path)
     with pytest.raises(BadConfig, match=r"contains a model of type 'bert'; expected 'roberta'"):
-        opened("roberta", tmp_path)
+        load_feature("roberta", tmp_path)
     with pytest.raises(BadConfig, match=r"longest = 2: expected at least 3"):
-        opened("bert", tmp_path, longest=2)
+        load_feature("bert", tmp_path, longest=2)
     with pytest.raises(BadConfig, match=r"blocks \[4\]: this bert has 0 to 3"):
-        opened("bert", tmp_path, blocks=(4,))
+        load_feature("bert", tmp_path, blocks=(4,))
     for name in ("tokenizer.json", "vocab.txt"):
         (tmp_path / name).unlink()
     with pytest.raises(
         BadConfig, match=r"has no tokenizer: add tokenizer\.json, or vocab\.txt, or vocab\.json and mer"
     ):
-        opened("bert", tmp_path)
+        load_feature("bert", tmp_path)
 
 
 def test_a_tokenizer_from_its_vocabulary_alone_is_the_same(tmp_path):
-    written("bert", tmp_path)
-    expected = opened("bert", tmp_path)(TEXTS).values
+    save_text_encoder("bert", tmp_path)
+    expected = load_feature("bert", tmp_path)(TEXTS).values
     (tmp_path / "tokenizer.json").unlink()
-    torch.testing.assert_close(opened("bert", tmp_path)(TEXTS).values, expected, atol=0, rtol=0)
+    torch.testing.assert_close(load_feature("bert", tmp_path)(TEXTS).values, expected, atol=0, rtol=0)
 
 
-def test_a_slow_tokenizer_and_a_damaged_one_are_said(tmp_path, monkeypatch):
-    written("bert", tmp_path)
+def test_a_slow_tokenizer_is_refused(tmp_path, monkeypatch):
+    save_text_encoder("bert", tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: type("Slow", (), {"is_fast": False})())
         with pytest.raises(BadConfig, match=r"has a slow tokenizer \(Slow\).* add the tokenizer\.json"):
-            opened("bert", tmp_path)
+            load_feature("bert", tmp_path)
 
 
 def test_another_networks_tokenizer_is_refused(tmp_path):
-    written("bert", tmp_path)
+    save_text_encoder("bert", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     tensors = load_file(tmp_path / "model.safetensors")
     name = "embeddings.word_embeddings.weight"
@@ -280,7 +282,7 @@ def test_another_networks_tokenizer_is_refused(tmp_path):
     )
     (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": size}), encoding="utf-8")
     with pytest.raises(BadConfig, match=rf"tokenizer has {size + 1} tokens, but this bert has {size}"):
-        opened("bert", tmp_path)
+        load_feature("bert", tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -295,10 +297,10 @@ def test_the_real_minilm_maps_tokens_to_words(minilm):
     assert minilm.dim == 384
 
 
-def test_the_real_minilm_knows_what_means_the_same(minilm):
+def test_the_real_minilm_finds_similar_sentences(minilm):
     """The mean over tokens is how this checkpoint was trained to compare sentences."""
-    said = ["I am so happy today!", "Today makes me really glad.", "The train leaves at half past nine."]
-    stream = minilm(said)
+    sentences = ["I am so happy today!", "Today makes me really glad.", "The train leaves at half past nine."]
+    stream = minilm(sentences)
     means = (stream.values * stream.mask.unsqueeze(2)).sum(dim=1) / stream.lengths().unsqueeze(1)
     happy, glad, train = torch.nn.functional.normalize(means, dim=1)
     assert happy @ glad > 0.6

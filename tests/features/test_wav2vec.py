@@ -1,4 +1,4 @@
-"""wav2vec against a plain reading of its equations, loop by loop, and the numbers that its makers print."""
+"""wav2vec compared with a reference written as loops, and with the published sizes."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.features.wav2vec import Architecture, Wav2Vec, Wav2VecConfig, build_settings
 from tests.features.test_spectral import assert_onnx_equals_torch
-from tests.features.test_speech import SOUNDS, padded
+from tests.features.test_speech import SOUNDS, pad_batch
 from tests.sounds import noise
 
 TINY = {
@@ -26,8 +26,8 @@ VARIANTS = [
 ]
 
 
-def made(output="context", **settings):
-    """A small one of random weights, in float64."""
+def make_network(output="context", **settings):
+    """Return a small network with random weights, in float64."""
     torch.manual_seed(0)
     network = Wav2Vec(Wav2VecConfig(output, Architecture(**TINY | settings))).double().eval().requires_grad_(False)
     for parameter in network.parameters():
@@ -36,7 +36,7 @@ def made(output="context", **settings):
 
 
 def sounds64():
-    waveform, lengths = padded(SOUNDS)
+    waveform, lengths = pad_batch(SOUNDS)
     return waveform.double(), lengths
 
 
@@ -104,12 +104,12 @@ def activated(signal, architecture):
 
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
-def test_it_is_the_plain_reading(settings):
+def test_the_network_equals_the_reference(settings):
     waveform = torch.from_numpy(noise(1700)).double()
-    network = made(**settings)
+    network = make_network(**settings)
     context, latent = reference(network, waveform)
     torch.testing.assert_close(network(waveform[None]).values[0], context, atol=1e-10, rtol=0)
-    only_latent = made("latent", **settings)
+    only_latent = make_network("latent", **settings)
     only_latent.load_state_dict({name: network.state_dict()[name] for name in only_latent.state_dict()})
     torch.testing.assert_close(only_latent(waveform[None]).values[0], latent, atol=1e-10, rtol=0)
     assert (network.dim, only_latent.dim) == (4, 6)
@@ -117,7 +117,7 @@ def test_it_is_the_plain_reading(settings):
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_a_batch_equals_one_by_one(settings):
-    network = made(**settings)
+    network = make_network(**settings)
     together = network(*sounds64())
     for row, sound in enumerate(SOUNDS):
         alone = network(torch.from_numpy(sound).double()[None]).values[0]
@@ -126,15 +126,15 @@ def test_a_batch_equals_one_by_one(settings):
         assert (together.values[row, len(alone) :] == 0).all()
 
 
-def test_what_stands_in_the_padding_changes_nothing():
-    network, (waveform, lengths) = made(), sounds64()
+def test_the_content_of_the_padding_does_not_matter():
+    network, (waveform, lengths) = make_network(), sounds64()
     loud = torch.where(torch.arange(waveform.shape[1]) < lengths[:, None], waveform, 9.0)
     torch.testing.assert_close(network(loud, lengths).values, network(waveform, lengths).values, atol=1e-12, rtol=0)
 
 
-def test_no_frame_hears_the_future_but_through_the_norms(monkeypatch):
+def test_without_norms_the_network_is_causal(monkeypatch):
     monkeypatch.setattr("affekt.features.wav2vec.Norm.forward", lambda _, values, __: values)
-    network, sound = made(), torch.from_numpy(noise(4000)).double()[None]
+    network, sound = make_network(), torch.from_numpy(noise(4000)).double()[None]
     other = sound.clone()
     other[:, 2000:] = 0.3
     frames = int(network.num_frames(torch.tensor([2000])))
@@ -143,32 +143,32 @@ def test_no_frame_hears_the_future_but_through_the_norms(monkeypatch):
     assert not torch.allclose(before[frames:], after[frames:])
 
 
-def test_frames_are_those_that_the_convolutions_leave():
-    network = made()
+def test_the_number_of_frames_is_predicted_from_the_convolutions():
+    network = make_network()
     for samples in (465, 624, 625, 1600, 3333):
         frames = network(torch.rand(1, samples, dtype=torch.float64)).values.shape[1]
         assert frames == network.num_frames(torch.tensor([samples])) == (samples - 465) // 160 + 1
     assert network.frame_rate == 100.0
 
 
-def test_the_large_network_is_the_published_one():
+def test_the_large_network_has_the_published_size():
     large = Wav2Vec(Wav2VecConfig())
-    prediction = 512 * 512 * 12 + 512  # of twelve steps, which training alone needs
+    prediction = 512 * 512 * 12 + 512  # the prediction of twelve steps, which only training needs
     assert sum(parameter.numel() for parameter in large.parameters()) + prediction == 32_537_088
     assert large.dim == 512
     # 4.6 s are 458 frames, and 460 frames need a little more.
     assert large.num_frames(torch.tensor([73_600, 73_904, 73_905])).tolist() == [458, 459, 460]
     kernels = [kernel for _, kernel, _ in large.config.architecture.aggregator]
-    heard = (sum(kernels) - len(kernels)) * 160 + 465
-    assert round(heard / 16_000, 2) == 0.81  # s, section 3.2 of the paper
+    receptive_field = (sum(kernels) - len(kernels)) * 160 + 465
+    assert round(receptive_field / 16_000, 2) == 0.81  # s, section 3.2 of the paper
     assert {name.rsplit(".", 1)[0] for name in large.state_dict()} == {
         *(f"feature_extractor.conv_layers.{layer}.{part}" for layer in range(7) for part in (0, 2)),
         *(f"feature_aggregator.conv_layers.{layer}.{part}" for layer in range(12) for part in (1, 3)),
     }
 
 
-def test_settings_and_state_rebuild_it():
-    network = made(skips=False, log_compression=False)
+def test_settings_and_state_rebuild_the_feature():
+    network = make_network(skips=False, log_compression=False)
     again = Wav2Vec(decode(Wav2VecConfig, encode(network.config), "encoder")).double().eval()
     again.load_state_dict(network.state_dict())
     torch.testing.assert_close(again(*sounds64()).values, network(*sounds64()).values, atol=0, rtol=0)
@@ -177,19 +177,19 @@ def test_settings_and_state_rebuild_it():
 
 @pytest.mark.slow
 def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
-    assert_onnx_equals_torch(made().float(), tmp_path / "feature.onnx", atol=1e-4)
+    assert_onnx_equals_torch(make_network().float(), tmp_path / "feature.onnx", atol=1e-4)
 
 
-def written(folder, network):
+def save_network(folder, network):
     save_file({name: tensor.float() for name, tensor in network.state_dict().items()}, folder / "model.safetensors")
     settings = {"model_type": "wav2vec", **encode(network.config.architecture)}
     (folder / "config.json").write_text(json.dumps(settings))
     return settings
 
 
-def test_a_folder_gives_the_network_back_frozen(tmp_path):
-    network = made()
-    written(tmp_path, network)
+def test_the_network_is_loaded_from_a_folder_and_frozen(tmp_path):
+    network = make_network()
+    save_network(tmp_path, network)
     again = Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
     sound = torch.from_numpy(SOUNDS[0])[None]
     torch.testing.assert_close(again(sound).values, network.float()(sound).values, atol=1e-6, rtol=0)
@@ -198,12 +198,12 @@ def test_a_folder_gives_the_network_back_frozen(tmp_path):
     assert Wav2Vec.from_folder(tmp_path, Wav2VecConfig("latent"))(sound).values.shape[2] == 6
 
 
-def test_what_a_folder_lacks_is_said(tmp_path):
+def test_missing_or_wrong_files_are_named(tmp_path):
     with pytest.raises(BadConfig, match="wav2vec needs folder, to which affekt convert wrote"):
         Wav2Vec.from_folder(None, Wav2VecConfig())
     with pytest.raises(BadConfig, match=r"config\.json cannot be read .* affekt convert wav2vec_large\.pt"):
         Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
-    settings = written(tmp_path, made())
+    settings = save_network(tmp_path, make_network())
     tensors = load_file(tmp_path / "model.safetensors")
     name = "feature_aggregator.conv_layers.1.1.weight"
     save_file({key: tensor for key, tensor in tensors.items() if key != name}, tmp_path / "model.safetensors")
@@ -220,7 +220,7 @@ def test_what_a_folder_lacks_is_said(tmp_path):
         Wav2Vec.from_folder(tmp_path, Wav2VecConfig())
 
 
-def test_an_architecture_that_is_none_is_refused():
+def test_an_invalid_architecture_is_refused():
     with pytest.raises(BadConfig, match="at least one encoder layer, and an aggregator of stride 1"):
         Architecture(aggregator=((512, 2, 2),))
 
@@ -235,7 +235,7 @@ ARGUMENTS = {
 }
 
 
-def test_fairseqs_arguments_of_the_large_one_are_our_defaults():
+def test_fairseqs_arguments_of_the_large_network_are_the_defaults():
     assert build_settings(ARGUMENTS) == {"model_type": "wav2vec", **encode(Architecture())}
 
 

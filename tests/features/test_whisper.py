@@ -1,4 +1,4 @@
-"""Our Whisper encoder against transformers', which shares no code with it; on real weights where they are at hand."""
+"""The Whisper encoder compared with that of transformers, which shares no code with it; on real weights if available."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ ALL = WhisperConfig(blocks=(0, 1, 2))
 
 @pytest.fixture(scope="module")
 def tiny_whisper(tmp_path_factory):
-    """A Whisper encoder of random weights, saved as transformers saves it."""
+    """Folder and network of a Whisper encoder with random weights, saved by transformers."""
     torch.manual_seed(0)
     config = TheirConfig(
         d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32, max_source_positions=1500
@@ -35,7 +35,7 @@ def waveform(seconds, seed=0):
     return torch.randn(1, int(seconds * 16_000), generator=generator).cumsum(dim=1) * 0.01
 
 
-def test_log_mel_is_whispers():
+def test_the_log_mel_equals_whispers():
     extractor = WhisperFeatureExtractor()
     for path in SAMPLES[:2]:
         sound = load(path)
@@ -45,18 +45,18 @@ def test_log_mel_is_whispers():
         torch.testing.assert_close(LogMel()(padded), theirs, atol=1e-4, rtol=0)
 
 
-def test_states_are_transformers(tiny_whisper):
+def test_the_states_equal_those_of_transformers(tiny_whisper):
     folder, theirs = tiny_whisper
     sound = waveform(30)
     with torch.no_grad():
         states = theirs(LogMel()(sound), output_hidden_states=True).hidden_states
         ours = WhisperStates.from_folder(folder, ALL)(sound)
     assert ours.frame_rate == 50.0
-    # The last of their states has passed a final norm, which is no block's state.
+    # transformers' last state is taken after a final norm, so it is not the state of a block.
     torch.testing.assert_close(ours.values[:, :, :32], torch.cat(states[:2], dim=2), atol=1e-5, rtol=0)
 
 
-def test_states_are_transformers_on_real_weights(whisper):
+def test_the_states_equal_those_of_transformers_on_real_weights(whisper):
     theirs = WhisperEncoder.from_pretrained(whisper).float().eval()
     sound = torch.zeros(1, 480_000)
     speech = torch.from_numpy(load(SAMPLES[0]))
@@ -66,7 +66,7 @@ def test_states_are_transformers_on_real_weights(whisper):
         network = WhisperStates.from_folder(whisper, WhisperConfig(blocks=(1, 2, 3)))
         padded, alone = network(sound).values, network(speech[None]).values
     torch.testing.assert_close(padded, torch.cat(states[1:4], dim=2), atol=1e-4, rtol=1e-4)
-    # Without the padding to 30 s the states are not the same, but they point the same way.
+    # Without the padding to 30 s the states differ, but they have nearly the same direction.
     frames = alone.shape[1]
     assert torch.cosine_similarity(alone, padded[:, :frames], dim=2).mean() > 0.95
 
@@ -88,7 +88,7 @@ def test_a_batch_equals_one_by_one(tiny_whisper, level, span):
             torch.testing.assert_close(together.values[index, : len(alone)], alone, atol=1e-5, rtol=0)
 
 
-def test_a_relative_level_forgets_the_gain(tiny_whisper):
+def test_with_a_relative_level_the_gain_does_not_matter(tiny_whisper):
     sound = waveform(1.0)
     for level, same in (("relative", True), ("absolute", False)):
         network = WhisperStates.from_folder(tiny_whisper[0], WhisperConfig(blocks=(2,), level=level))
@@ -97,21 +97,21 @@ def test_a_relative_level_forgets_the_gain(tiny_whisper):
         assert torch.allclose(loud, soft, atol=1e-4) is same
 
 
-def test_spans_make_the_cost_linear_and_the_length_free(tiny_whisper):
+def test_spans_are_independent_and_allow_any_length(tiny_whisper):
     network = WhisperStates.from_folder(tiny_whisper[0], WhisperConfig(blocks=(1, 2), span=50))
     sound = waveform(2.0)
-    sound[:, :8000] *= 20.0  # the loudest place, which the whole clip's floor depends on, is not among what changes
+    sound[:, :8000] *= 20.0  # the maximum, on which the floor depends, must not change
     with torch.no_grad():
         whole = network(sound).values
         changed = sound.clone()
         changed[:, -1600:] = 0.0
         change = (network(changed).values - whole).abs().sum(dim=2)[0]
     assert whole.shape == (1, 100, 32)
-    assert change[:50].max() < 1e-6 < change[50:].min()  # nothing passes from one span to the other
+    assert change[:50].max() < 1e-6 < change[50:].min()  # the spans do not depend on each other
     assert network(waveform(40.0)).values.shape == (1, 2000, 32)
 
 
-def test_every_length_from_a_tenth_of_a_second_gives_frames(tiny_whisper):
+def test_every_length_from_a_tenth_of_a_second_has_frames(tiny_whisper):
     network = WhisperStates.from_folder(tiny_whisper[0], ALL)
     for samples in (1600, 1601, 1759, 1760, 1920, 3333):
         states = network(torch.rand(1, samples)).values
@@ -119,7 +119,7 @@ def test_every_length_from_a_tenth_of_a_second_gives_frames(tiny_whisper):
         assert np.isfinite(states.numpy()).all()
 
 
-def test_what_a_folder_lacks_is_said(tiny_whisper, tmp_path):
+def test_missing_files_blocks_and_positions_are_named(tiny_whisper, tmp_path):
     with pytest.raises(BadConfig, match=r"has no Whisper encoder: expected config\.json"):
         WhisperStates.from_folder(tmp_path, ALL)
     with pytest.raises(BadConfig, match=r"blocks \[7\].* has 0 to 2"):
