@@ -32,10 +32,10 @@ def fractal_attention(
 ) -> Frames:
     """Return the sum of attention inside short windows at several time scales: MSTR, sections 2.1 to 2.3, without W^O.
 
-    At scale k (0, 1, ...) the time axis is averaged over `factor**k` frames, and an incomplete tail is dropped; zero frames
-    are appended up to a multiple of `factor`; attention runs inside windows of `factor` frames, followed by GELU and
-    nearest up-sampling to all frames: frame i takes frame `floor(i * n / frames)` of n. A scale without frames contributes
-    nothing. The result is differentiable once.
+    At scale k (0, 1, ...), query, key and value are averaged over every `factor**k` frames, and an incomplete tail is
+    dropped. Zero frames are appended up to a multiple of `factor`. Attention runs inside windows of `factor` frames,
+    followed by GELU. Up-sampling brings the n frames of the scale to all frames: frame i takes frame
+    `floor(i * n / frames)`. A scale without frames contributes nothing. The result is differentiable once.
 
     Args:
         query: projected queries, (batch, frames, dim), with any number of frames.
@@ -44,8 +44,8 @@ def fractal_attention(
         heads: number of heads, a divisor of dim.
         factor: frames of a window, and ratio between scales.
         scales: number of scales.
-        mask: True for real frames, which precede the padding. Each utterance is then computed as if alone at its own length;
-            the output in its padding is undefined.
+        mask: True for real frames, which precede the padding. The result of each utterance is then that of the utterance
+            alone, at its own length; the output in its padding is undefined.
         mask_window_padding: whether a softmax ignores the zero frames that fill the last window. The paper's operation count
             includes them and its text is silent, so the default includes them.
         dropout: probability with which an attention weight is dropped; pass 0 outside training.
@@ -60,7 +60,7 @@ def fractal_attention(
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions, mask: Tensor | None) -> Tensor:
-    """Run the fastest implementation for these tensors; if they are traced, torch's own operations."""
+    """Run the fastest implementation for these tensors: the kernels for a CPU or a GPU, otherwise torch's own operations."""
     _check(query, key, value, options, mask)
     options = replace(options, scales=_scales_with_frames(query, options))
     for implementation in () if is_traced(query) else (cpu, gpu):
@@ -100,18 +100,15 @@ class FractalAttention(nn.Module):
     """MSTR's attention with its projections: W^Q, W^K, W^V, fractal attention, mixing of the scales, W^O.
 
     Args:
-        dim: width of the input and the output.
-        heads: number of heads.
-        factor: frames of a window, and ratio between scales.
-        scales: number of scales.
-        mask_window_padding: whether a softmax ignores the zero frames that fill the last window.
-        dropout: probability with which an attention weight is dropped in training.
-        bias: whether the projections have biases.
-        temperature: divisor of the scores; None is the square root of a head's width.
-        operator: how one scale is computed from the previous one: "average", "depthwise" or "convolution" (`ScaleOperator`).
+        dim: width of the input and the output. heads: number of heads. factor: frames of a window, and ratio between
+            scales. scales: number of scales. mask_window_padding: whether a softmax ignores the zero frames that fill
+            the last window. dropout: probability with which an attention weight is dropped in training. bias: whether
+            the projections have biases. temperature: divisor of the scores; None is the square root of a head's width.
+            operator: how one scale is computed from the next finer one: "average", "depthwise" or "convolution"
+            (`ScaleOperator`).
         mixer: "sum" of the scales (eq. 4); "concat": side by side, finest first, with a W^O from all of them to dim;
-            "attention": their mean, weighted at every frame by a softmax over the scales that have frames, of one linear
-            score without bias (section 2.3 names scale attention without details).
+            "attention": their weighted mean. At every frame, the weights are a softmax over the scales that have frames; a
+            scale's score is a linear layer of its output, without bias (section 2.3 names scale attention without details).
         upsampling: see `FractalOptions`.
     """
 
@@ -147,8 +144,8 @@ class FractalAttention(nn.Module):
         return self.output(torch.cat(outputs, dim=2) if self.mixer == "concat" else sum(outputs[1:], start=outputs[0]))
 
     def explain(self, x: Frames, mask: FrameMask | None = None) -> Float[Tensor, "batch scales frames"]:
-        """Return each scale's fraction of the mixture: the norms of the scales' contributions, which sum to one at every
-        frame."""
+        """Return each scale's fraction of the mixture at every frame: the norm of its contribution, divided by the sum of the
+        norms of all scales."""
         norms = torch.stack([output.norm(dim=2) for output in self._scale_outputs(x, mask)], dim=1)
         return norms / norms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)
 
@@ -167,7 +164,7 @@ class FractalAttention(nn.Module):
         return [weight * output for weight, output in zip(weights.split(1, dim=2), outputs, strict=True)]
 
     def _nonempty_scales(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Return a mask of the scales that have frames, (batch or 1, scales)."""
+        """Return which scales have frames, (batch or 1, scales)."""
         real = torch.ones_like(x[:1, :, 0], dtype=torch.bool) if mask is None else mask
         sizes = self.options.factor ** torch.arange(self.options.scales, device=x.device)
         return real.sum(dim=1, keepdim=True) >= sizes

@@ -1,7 +1,7 @@
 """Fractal attention on a CPU: torch's interface to the kernels in `cpu_kernels`.
 
-numba compiles the kernels on their first call, for 32 or 64 bits, and caches them on disk: a machine waits once, half a
-minute for the forward and the backward pass. Up to as many threads run as torch is set to use, if there is enough work.
+numba compiles the kernels on their first call, for 32 or 64 bits, and caches them on disk: on each machine this takes half
+a minute once, for the forward and the backward pass. If there is enough work, as many threads run as torch is set to use.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from affekt.models.layers.threads import run_in_parallel
 if TYPE_CHECKING:
     from affekt.models.layers.fractal.cpu_kernels import KernelOptions
 
+# Type of the inputs -> type of the computation.
 COMPUTE_DTYPES = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
-MAX_SERIAL_SIZE = 2**19  # features of all frames, up to which starting a second thread takes longer than it saves
-MAX_IMBALANCE = 1.15  # ratio of the busiest thread's load to the mean, above which work is divided by heads
+MAX_SERIAL_SIZE = 2**19  # frames times features; up to this size, starting a second thread takes longer than it saves
+MAX_IMBALANCE = 1.15  # ratio of the largest to the mean load of a thread; above it, work is divided by heads
 HUGE_PAGE = 2**21  # bytes
 
 
@@ -56,7 +57,7 @@ def attend(
 ) -> Frames:
     """Return the sum of `torch_ops.fractal_scales` over all scales, with zeros in the padding.
 
-    16-bit tensors are computed in 32 bits. `lengths` is the number of real frames of each utterance; None means all.
+    16-bit tensors are converted to 32 bits. `lengths` is the number of real frames of each utterance; None means all.
     """
     precision = COMPUTE_DTYPES[query.dtype]
     streams = [x.to(precision) for x in (query, key, value)]
@@ -73,7 +74,7 @@ class _Attention(torch.autograd.Function):
         batch, frames, dim = query.shape
         counts = np.full(batch, frames) if lengths is None else lengths.numpy().astype(np.int64)
         settings = _kernel_options(options, query)
-        out = _empty(query)
+        out = _empty_like(query)
         columns, streams = _as_rows(query, key, value)
         run_in_parallel(
             lambda tasks: cpu_kernels.forward(*streams, columns, _flat(out), frames, tasks, counts, settings),
@@ -90,7 +91,7 @@ class _Attention(torch.autograd.Function):
 
         query, key, value = ctx.saved_tensors
         _, frames, dim = query.shape
-        gradients = [_empty(query) for _ in range(3)]
+        gradients = [_empty_like(query) for _ in range(3)]
         output_gradient, out = _flat(gradient.contiguous()), [_flat(x) for x in gradients]
         columns, streams = _as_rows(query, key, value)
         run_in_parallel(
@@ -121,7 +122,11 @@ def _kernel_options(options: FractalOptions, query: Tensor) -> KernelOptions:
 
 
 def _as_rows(*streams: Tensor) -> tuple[tuple[int, ...], list[NDArray[Any]]]:
-    """Return streams as rows of frames, (batch * frames, row), and each one's first column; views where possible."""
+    """Return each stream as an array with a row for every frame, (batch * frames, row), and the column of its first feature.
+
+    The arrays are views where possible: the thirds of one fused projection are columns of the same array. Other strides
+    are copied.
+    """
     columns, arrays = list[int](), []
     for x in streams:
         (batch, frames, dim), row, offset = x.shape, x.stride(1), int(x.storage_offset())
@@ -140,20 +145,21 @@ def _flat(x: Tensor) -> NDArray[Any]:
     return x.detach().view(-1, x.shape[2]).numpy()
 
 
-def _empty(like: Tensor) -> Tensor:
-    """Allocate contiguous memory. Ask Linux for huge pages: otherwise large results would spend most of the time on the
-    allocation of small ones."""
+def _empty_like(like: Tensor) -> Tensor:
+    """Allocate contiguous memory. On Linux, request huge pages: otherwise, for large results, most of the time would be spent
+    on the allocation of small pages."""
     memory = torch.empty(like.shape, dtype=like.dtype)
     start = -(-memory.data_ptr() // HUGE_PAGE) * HUGE_PAGE
     size = (memory.data_ptr() + memory.nbytes) // HUGE_PAGE * HUGE_PAGE - start
-    advise = _advise()
+    advise = _load_madvise()
     if size > 0 and advise:
         advise(start, size)
     return memory
 
 
 @functools.cache
-def _advise() -> Callable[[int, int], object] | None:
+def _load_madvise() -> Callable[[int, int], object] | None:
+    """Return a function that requests huge pages for the memory at an address of a size; None on other systems than Linux."""
     import ctypes
 
     if sys.platform != "linux":

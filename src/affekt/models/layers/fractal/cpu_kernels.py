@@ -1,11 +1,26 @@
 """Fractal attention compiled by numba: the work of one thread, for some heads of some utterances.
 
-An utterance is processed in tiles of `factor**scales` frames, so that intermediate results stay in the CPU's cache: every
-element of query, key and value is read from memory once, and every element of the output is written once (the backward pass
-reads the inputs twice, the second time from the cache). Sums may be reordered, so that they can be vectorized; NaN stays NaN.
+An utterance is processed in tiles of `factor**scales` frames, whole windows of the coarsest scale, so that intermediate
+results stay in the CPU's cache: every element of query, key and value is read from memory once, and every element of the
+output is written once (the backward pass reads the inputs twice, the second time from the cache).
 
-Arrays are rows of frames, (batch * frames, row); a stream's features begin at its first column, so the thirds of one fused
-projection need no copy. Windows are (factor, row) slices. Everything is in one file, because numba's cache on disk only
+Forward (`_forward`), for each tile:
+1. The windows of the finest scale are attended to in order, with the results written to the output. The mean of a complete
+   window is a frame of the next scale. When `factor` of them are gathered, that window is attended to at once, and its mean
+   is a frame of the next scale, and so on: like the carries of a counter with base `factor`.
+2. At the end of the utterance, the incomplete windows of the coarse scales are filled with zeros and attended to.
+3. The outputs of the coarse scales are up-sampled and added to the output of the tile.
+
+Backward (`_backward`), for each tile:
+1. The means of queries, keys and values are computed for all coarse scales.
+2. From the coarsest to the finest scale, the weights of each window are computed again and differentiated. A frame's query,
+   key and value get the gradient from its own window, plus 1 / `factor` of the gradient of the coarser frame that contains
+   it.
+
+Arrays have a row for each frame, (batch * frames, row). A stream's features begin at its first column, so the thirds of one
+fused projection need no copy. Windows are (factor, row) slices. The code for windows of three frames, the paper's factor, is
+unrolled. Indices in inner loops are unsigned: numba would check at each step whether signed ones are negative. Sums may be
+reordered, so that they can be vectorized; NaN stays NaN. Everything is in one file, because numba's cache on disk only
 notices changes of the file that contains the compiled function.
 """
 
@@ -31,8 +46,9 @@ def compile_cached(function: Any) -> Any:
         return njit(function, nogil=True)
 
 
-# The normal distribution function and the derivative of GELU, each minus one half and divided by x, as minimax polynomials in
-# t = 2 (x / limit)**2 - 1, constant term first. Beyond the limit both are constant within 1e-7.
+# The normal distribution function (NORMAL) and the derivative of GELU (SLOPE), each minus one half and divided by x, as
+# minimax polynomials in t = 2 (x / limit)**2 - 1, constant term first. Beyond the limit both functions are constant within
+# 1e-7.
 # tests/models/test_fractal_kernels.py measures their errors.
 LIMIT, SLOPE_LIMIT = np.float32(5.25), np.float32(5.5)
 NORMAL = [0.1346593498554103, -0.06712659297749193, 0.04964519420754171, -0.039771219474829825, 0.03204525805735329]
@@ -56,10 +72,9 @@ SLOPE += [
 SLOPE += [-0.005017696723311764]
 A0, A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12, A13 = map(np.float32, NORMAL)
 B0, B1, B2, B3, B4, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14, B15 = map(np.float32, SLOPE)
-E0, E1, E2, E3, E4, E5, E6 = (
-    np.float32(math.log(2) ** i / math.factorial(i)) for i in range(7)
-)  # Taylor series of 2**x
-TO_BINARY = np.float32(1 / math.log(2))
+# Taylor series of 2**x.
+E0, E1, E2, E3, E4, E5, E6 = (np.float32(math.log(2) ** i / math.factorial(i)) for i in range(7))
+LOG2_E = np.float32(1 / math.log(2))
 ZERO, ONE, HALF, SMALLEST = np.float32(0), np.float32(1), np.float32(0.5), np.float32(-126)
 NORMAL_SCALE, SLOPE_SCALE = np.float32(2 / 5.25**2), np.float32(2 / 5.5**2)
 ROOT_HALF, ROOT_CIRCLE = math.sqrt(0.5), math.sqrt(0.5 / math.pi)
@@ -122,7 +137,8 @@ def _exponential(x):
 
         @no_type_check
         def single(x):
-            y = max(x * TO_BINARY, SMALLEST)
+            # e**x = 2**y = 2**whole * 2**f; shifted into the exponent of a float, whole + 127 is 2**whole.
+            y = max(x * LOG2_E, SMALLEST)
             whole = np.floor(y + HALF)
             power = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
             f = y - whole
@@ -138,30 +154,32 @@ class KernelOptions(NamedTuple):
     heads: int
     factor: int
     scales: int
-    masked: bool  # whether a softmax ignores zero frames
-    repeat: bool  # up-sampling by repetition
+    mask_window_padding: bool  # whether a softmax ignores zero frames
+    repeat: bool  # whether up-sampling repeats frames
     scale: Any  # factor of the scores
-    growth: Any  # factor of the weights that dropout keeps; 1 without dropout
-    threshold: Any  # random numbers of 32 bits below this are dropped
+    dropout_gain: Any  # factor of the weights that are not dropped; 1 without dropout
+    threshold: Any  # a weight is dropped if its random number of 32 bits is below
     seed: Any
 
 
 class Layout(NamedTuple):
-    """The arrangement of an utterance at each scale, in the buffers of a tile."""
+    """The number of an utterance's frames at each scale, and the scale's rows in the buffers for one tile.
 
-    counts: Any  # frames of the utterance
-    first: (
-        Any  # first row of a tile, after one row for the last frame of the previous tile; the finest scale has no rows
-    )
-    rows: Any  # rows of a tile
-    size: Any  # rows of all scales
-    numbers: Any  # number of the first window
+    The buffers have rows for the coarse scales only. The rows of a scale follow a row for the last frame of the
+    previous tile. Fields are arrays with an element for each scale, except `num_rows`.
+    """
+
+    counts: Any  # number of the utterance's frames
+    first_row: Any  # row of the tile's first frame
+    tile_rows: Any  # number of rows for a tile
+    num_rows: Any  # number of rows of all scales together
+    first_window: Any  # number of the utterance's first window, among all windows of all scales and utterances
 
 
 @njit(**COMPILED)
 @no_type_check
 def _random(position, seed):
-    """Return a uniform 32-bit number for a position, like MurmurHash3's final steps with the seed's halves mixed in."""
+    """Return a uniform 32-bit number for a position: the final steps of MurmurHash3, with the halves of the seed mixed in."""
     h = np.uint32(np.uint32(position * np.uint32(0x9E3779B1)) + np.uint32(seed))
     h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
     h = np.uint32(np.uint32(h ^ np.uint32(seed >> np.uint64(32))) * np.uint32(0x2C1B3C6D))
@@ -169,13 +187,15 @@ def _random(position, seed):
     return np.uint32(h ^ (h >> np.uint32(16)))
 
 
-# Scores and weights of a window are (keys, queries * heads): a softmax sums over a column.
+# Scores and weights of a window are (keys, queries * heads), so a softmax is over a column, and its loops over columns can be
+# vectorized.
 
 
 @njit(**COMPILED)
 @no_type_check
 def _products(a, a_column, b, b_column, width, scores):
-    """Multiply every row of one window with every row of another: scores[j, i * heads + h] is for a's row i, b's row j."""
+    """Compute the scores of all pairs of rows of two windows: scores[j, i * heads + h] is the product of row i of a and
+    row j of b, summed over the features of head h. `width` is the width of a head."""
     factor = a.shape[0]
     heads = scores.shape[1] // factor
     if factor == 3:
@@ -221,7 +241,7 @@ def _products_of_three(a, a_column, b, b_column, heads, width, scores):
 @njit(**COMPILED)
 @no_type_check
 def _softmax(scores, keys, scale):
-    """Apply a softmax over the first `keys` keys, in place; the others get zero."""
+    """Apply a softmax to `scale` times the scores of the first `keys` keys, in place. The other keys get weight zero."""
     one = scores.dtype.type(1)
     if keys == 3:
         s0, s1, s2 = scores[0], scores[1], scores[2]
@@ -248,14 +268,16 @@ def _softmax(scores, keys, scale):
 @njit(**COMPILED)
 @no_type_check
 def _drop(weights, dropped, heads, options, position):
-    """Apply dropout. Its random numbers depend on the seed and the position only, so the backward pass draws the same."""
+    """Write the weights after dropout into `dropped`. The random numbers depend only on the seed and the position, so
+    the backward pass draws the same ones. `position` counts all weights of all windows, by window, key, query and
+    head."""
     factor = weights.shape[0]
     for key in range(factor):
         for query in range(factor):
             for head in range(heads):
                 x = query * heads + head
                 keep = _random(np.uint32(position + head), options.seed) >= options.threshold
-                dropped[key, x] = weights[key, x] * options.growth if keep else weights.dtype.type(0)
+                dropped[key, x] = weights[key, x] * options.dropout_gain if keep else weights.dtype.type(0)
             position += options.heads
 
 
@@ -265,7 +287,7 @@ def _weigh(streams, columns, width, keys, options, position, weights, dropped):
     """Compute a window's attention weights; return them after dropout."""
     _products(streams[0], columns[0], streams[1], columns[1], width, weights)
     _softmax(weights, keys, options.scale)
-    if options.growth == 1:
+    if options.dropout_gain == 1:
         return weights
     _drop(weights, dropped, weights.shape[1] // weights.shape[0], options, position)
     return dropped
@@ -274,7 +296,7 @@ def _weigh(streams, columns, width, keys, options, position, weights, dropped):
 @njit(**COMPILED)
 @no_type_check
 def _mix(v, v_column, weights, width, out, out_column):
-    """Compute the GELU of the weighted values."""
+    """Compute a window's output: the GELU of the weighted sums of its values."""
     factor = v.shape[0]
     heads = weights.shape[1] // factor
     if factor == 3:
@@ -345,31 +367,33 @@ def _copy(rows, column, out, out_column, features, num_rows):
 @njit(**COMPILED)
 @no_type_check
 def _source(frame, count, frames, size, repeat):
-    """Return which of `count` frames is up-sampled to this one of `frames` frames."""
+    """Return which of the `count` frames of a scale this frame of the utterance takes. `size` is factor**scale."""
     return min(frame // size, count - 1) if repeat else frame * count // frames
 
 
 @njit(**COMPILED)
 @no_type_check
 def _layout(length, longest, utterance, factor, scales):
-    counts, rows = np.empty(scales, np.int64), np.empty(scales, np.int64)
-    first, numbers = np.empty(scales, np.int64), np.empty(scales, np.int64)
-    size = number = 0
+    """Return the layout of an utterance of `length` frames; `longest` is the length of the longest in the batch."""
+    counts, tile_rows = np.empty(scales, np.int64), np.empty(scales, np.int64)
+    first_row, first_window = np.empty(scales, np.int64), np.empty(scales, np.int64)
+    num_rows = num_windows = 0
     for scale in range(scales):
-        span = factor**scale
-        counts[scale] = length // span
-        rows[scale] = min(factor ** (scales - scale), factor * ((counts[scale] + factor - 1) // factor))
-        first[scale] = size + 1
-        size += rows[scale] + 1 if scale else 0
-        numbers[scale] = number
-        number += longest // span // factor + 1
-    return Layout(counts, first, rows, size, numbers + utterance * number)
+        size = factor**scale
+        counts[scale] = length // size
+        tile_rows[scale] = min(factor ** (scales - scale), factor * ((counts[scale] + factor - 1) // factor))
+        first_row[scale] = num_rows + 1
+        num_rows += tile_rows[scale] + 1 if scale else 0
+        first_window[scale] = num_windows
+        num_windows += longest // size // factor + 1
+    return Layout(counts, first_row, tile_rows, num_rows, first_window + utterance * num_windows)
 
 
 @compile_cached
 @no_type_check
 def forward(q, k, v, columns, out, frames, tasks, lengths, options):
-    """Compute the tasks, (utterance, first head, last head + 1) each, into `out`, (batch * frames, features)."""
+    """Compute the outputs of the tasks, (utterance, first head, last head + 1) each, into `out`, (batch * frames,
+    features)."""
     for utterance, head, end in tasks:
         _forward(q, k, v, columns, out, frames, utterance, head, end, lengths[utterance], options)
 
@@ -377,90 +401,94 @@ def forward(q, k, v, columns, out, frames, tasks, lengths, options):
 @njit(**COMPILED)
 @no_type_check
 def _forward(q, k, v, columns, out, frames, utterance, head, end, length, options):
+    """Compute the output of the heads from `head` to before `end` of one utterance of `length` frames."""
     factor, scales, heads = options.factor, options.scales, end - head
     width = out.shape[1] // options.heads
-    low, features, begin = head * width, heads * width, utterance * frames
+    # First column and number of columns of these heads in `out`, and first row of the utterance.
+    column, features, base = head * width, heads * width, utterance * frames
     layout = _layout(length, frames, utterance, factor, scales)
-    gathered = np.zeros(
-        (scales, 3, factor, features), out.dtype
-    )  # the current window of each scale; at 0 an incomplete one
-    outputs = np.zeros((layout.size, features), out.dtype)
-    scores = np.zeros((2, factor, factor * heads), out.dtype)
+    # Query, key and value of the window that is being gathered at each coarse scale; at 0, of an incomplete finest window.
+    gathered = np.zeros((scales, 3, factor, features), out.dtype)
+    outputs = np.zeros((layout.num_rows, features), out.dtype)  # of the coarse scales, for one tile
+    scores = np.zeros((2, factor, factor * heads), out.dtype)  # a window's weights, before and after dropout
     for start in range(0, length, factor**scales):
         stop = min(length, start + factor**scales)
         windows = (stop - start + factor - 1) // factor
-        # All windows of the finest scale; at the end, the incomplete window of every coarser scale, if there is one.
+        # A step for each window of the finest scale; at the end of the utterance, also one for each coarse scale, which may
+        # have an incomplete window.
         for step in range(windows + (scales - 1 if stop == length else 0)):
             scale = max(0, step - windows + 1)
             window = start // factor + step if scale == 0 else layout.counts[scale] // factor
             num_real = min(factor, layout.counts[scale] - window * factor)
-            row, at = begin + window * factor, layout.first[scale] + window * factor - start // factor**scale
-            streams, firsts = (gathered[scale, 0], gathered[scale, 1], gathered[scale, 2]), (0, 0, 0)
-            target, first = outputs[at : at + factor], 0
             if num_real == 0:
                 continue
+            row = base + window * factor
+            output_row = layout.first_row[scale] + window * factor - start // factor**scale
+            streams, first_columns = (gathered[scale, 0], gathered[scale, 1], gathered[scale, 2]), (0, 0, 0)
+            target, target_column = outputs[output_row : output_row + factor], 0
             if scale == 0 and num_real == factor:
                 streams = (q[row : row + factor], k[row : row + factor], v[row : row + factor])
-                firsts = (columns[0] + low, columns[1] + low, columns[2] + low)
-                target, first = out[row : row + factor], low
+                first_columns = (columns[0] + column, columns[1] + column, columns[2] + column)
+                target, target_column = out[row : row + factor], column
             elif scale == 0:
-                _copy(q[row : row + num_real], columns[0] + low, streams[0], 0, features, num_real)
-                _copy(k[row : row + num_real], columns[1] + low, streams[1], 0, features, num_real)
-                _copy(v[row : row + num_real], columns[2] + low, streams[2], 0, features, num_real)
+                _copy(q[row : row + num_real], columns[0] + column, streams[0], 0, features, num_real)
+                _copy(k[row : row + num_real], columns[1] + column, streams[1], 0, features, num_real)
+                _copy(v[row : row + num_real], columns[2] + column, streams[2], 0, features, num_real)
                 target = streams[0]
             else:
                 gathered[scale, :, num_real:] = 0
+            # Attend inside this window, and inside each coarser window that it completes.
             while True:
-                position = (layout.numbers[scale] + window) * factor * factor * options.heads + head
-                keys = num_real if options.masked else factor
-                kept_weights = _weigh(streams, firsts, width, keys, options, position, scores[0], scores[1])
-                _mix(streams[2], firsts[2], kept_weights, width, target, first)
+                position = (layout.first_window[scale] + window) * factor * factor * options.heads + head
+                keys = num_real if options.mask_window_padding else factor
+                weights = _weigh(streams, first_columns, width, keys, options, position, scores[0], scores[1])
+                _mix(streams[2], first_columns[2], weights, width, target, target_column)
                 slot, scale = window % factor, scale + 1
                 if num_real < factor or scale == scales:
                     break
                 for stream in range(3):
-                    _average(streams[stream], firsts[stream], gathered[scale, stream, slot])
+                    _average(streams[stream], first_columns[stream], gathered[scale, stream, slot])
                 if slot != factor - 1:
                     break
-                # A complete window is a frame of the next scale, which has now completed a window there.
                 window //= factor
-                streams, firsts = (gathered[scale, 0], gathered[scale, 1], gathered[scale, 2]), (0, 0, 0)
-                at = layout.first[scale] + window * factor - start // factor**scale
-                target, first = outputs[at : at + factor], 0
-            if num_real < factor and scale == 1:
-                _copy(target, 0, out[row : row + num_real], low, features, num_real)
-        _add_scales(out, low, features, begin, start, stop, length, outputs, layout, options)
+                streams, first_columns = (gathered[scale, 0], gathered[scale, 1], gathered[scale, 2]), (0, 0, 0)
+                output_row = layout.first_row[scale] + window * factor - start // factor**scale
+                target, target_column = outputs[output_row : output_row + factor], 0
+            if num_real < factor and scale == 1:  # the window was an incomplete one of the finest scale
+                _copy(target, 0, out[row : row + num_real], column, features, num_real)
+        _add_scales(out, column, features, base, start, stop, length, outputs, layout, options)
+        # Up-sampling lags: the first frames of the next tile may take the last coarse frame of this tile.
         for scale in range(1, scales):
-            outputs[layout.first[scale] - 1] = outputs[layout.first[scale] + layout.rows[scale] - 1]
-    for row in range(begin + length, begin + frames):
-        out[row, low : low + features] = 0
+            outputs[layout.first_row[scale] - 1] = outputs[layout.first_row[scale] + layout.tile_rows[scale] - 1]
+    for row in range(base + length, base + frames):
+        out[row, column : column + features] = 0
 
 
 @njit(**COMPILED)
 @no_type_check
-def _add_scales(out, column, features, begin, start, stop, length, outputs, layout, options):
-    """Up-sample the coarser scales of a tile and add them to its frames."""
+def _add_scales(out, column, features, base, start, stop, length, outputs, layout, options):
+    """Up-sample the outputs of the coarse scales and add them to the frames `start` to `stop` of a tile."""
     first = np.uint64(column)
     for frame in range(start, stop):
-        row, size = out[begin + frame], 1
+        row, size = out[base + frame], 1
         for scale in range(1, options.scales):
             size *= options.factor
             if layout.counts[scale]:
                 source = _source(frame, layout.counts[scale], length, size, options.repeat)
-                other = outputs[layout.first[scale] + source - start // size]
+                other = outputs[layout.first_row[scale] + source - start // size]
                 for feature in range(features):
                     row[first + np.uint64(feature)] += other[feature]
 
 
-# The backward pass. Weights and mixed values are recomputed, from the coarsest scale to the finest: the gradient that a
-# frame's query, key and value get from the next scale is a fraction of the gradient of that scale's frame.
+# The backward pass. `coarse` is the gradient of the frame of the next scale that is the mean of a window; `ratio * coarse`,
+# with ratio = 1 / factor, is its part in the gradient of each frame of the window.
 
 
 @njit(**COMPILED)
 @no_type_check
 def _mix_backward(v, v_column, weights, grad, grad_column, coarse, ratio, width, dv, dv_column, products):
     """Differentiate `_mix`, given the gradient `grad` of its output. Write the gradient of the values, plus
-    `ratio * coarse`, into dv, and that of the weights into `products`."""
+    `ratio * coarse`, into `dv`, and the gradient of the weights into `products`."""
     factor = v.shape[0]
     heads = weights.shape[1] // factor
     if factor == 3:
@@ -524,8 +552,9 @@ def _mix_backward_three(v, v_column, weights, heads, grad, grad_column, coarse, 
 @njit(**COMPILED)
 @no_type_check
 def _weigh_backward(weights, heads, keys, options, position, grad):
-    """Differentiate softmax and dropout in place: from the gradient of the weights after dropout to that of the products."""
-    if options.growth != 1:
+    """Differentiate dropout and softmax in place: replace the gradient of the weights after dropout by that of the scores
+    before `options.scale`."""
+    if options.dropout_gain != 1:
         _drop(grad, grad, heads, options, position)
     for x in range(grad.shape[1]):
         total = grad.dtype.type(0)
@@ -539,8 +568,11 @@ def _weigh_backward(weights, heads, keys, options, position, grad):
 @njit(**COMPILED)
 @no_type_check
 def _products_backward(grad, for_keys, other, other_column, coarse, ratio, width, out, out_column):
-    """Differentiate `_products` by one side: the other side's rows, weighted by the gradient `grad` of the products, (keys,
-    queries * heads), plus `ratio * coarse`. for_keys: by the keys instead of the queries."""
+    """Compute the gradient of the queries, or with `for_keys` of the keys, of `_products`.
+
+    It is the sum of the rows of `other` (the keys, or the queries), weighted by the gradient `grad` of the products, (keys,
+    queries * heads), plus `ratio * coarse`.
+    """
     factor = other.shape[0]
     heads = grad.shape[1] // factor
     for i in range(factor):
@@ -570,12 +602,12 @@ def _products_backward(grad, for_keys, other, other_column, coarse, ratio, width
 
 @njit(**COMPILED)
 @no_type_check
-def _output_gradient(gradient, column, begin, length, count, scale, first, out, options):
-    """Compute the gradient of a window's output before up-sampling, the sum over all frames that take it. The window's frames
-    begin at `first`."""
+def _output_gradient(gradient, column, base, length, count, scale, window_start, out, options):
+    """Compute the gradient of a window's output before up-sampling: for each of its frames, the sum of the gradients of all
+    frames of the utterance that take it. `window_start` is the window's first frame at this scale."""
     size = options.factor**scale
     for row in range(out.shape[0]):
-        source, out_row = first + row, out[row]
+        source, out_row = window_start + row, out[row]
         out_row[:] = 0
         if source >= count:
             continue
@@ -583,18 +615,18 @@ def _output_gradient(gradient, column, begin, length, count, scale, first, out, 
             start, stop = source * size, length if source == count - 1 else (source + 1) * size
         else:
             start, stop = -(-source * length // count), -(-(source + 1) * length // count)
-        at = np.uint64(column)
+        first = np.uint64(column)
         for frame in range(start, stop):
-            other = gradient[begin + frame]
+            other = gradient[base + frame]
             for feature in range(out_row.shape[0]):
-                out_row[feature] += other[at + np.uint64(feature)]
+                out_row[feature] += other[first + np.uint64(feature)]
 
 
 @compile_cached
 @no_type_check
 def backward(q, k, v, columns, gradient, dq, dk, dv, frames, tasks, lengths, options):
-    """Compute the gradients of query, key and value for some tasks, as in `forward`. `gradient` and all results are
-    contiguous, (batch * frames, features)."""
+    """Compute the gradients of query, key and value for the tasks, as in `forward`. `gradient`, the gradient of the
+    output, and all results are contiguous, (batch * frames, features)."""
     for utterance, head, end in tasks:
         _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, lengths[utterance], options)
 
@@ -602,13 +634,15 @@ def backward(q, k, v, columns, gradient, dq, dk, dv, frames, tasks, lengths, opt
 @njit(**COMPILED)
 @no_type_check
 def _window_backward(streams, columns, grad, grad_column, coarse, width, keys, options, position, scores, outs, column):
-    """Differentiate one window. `streams` and `outs` are three (factor, row) arrays; `coarse` has the gradients of the next
-    scale's frame."""
+    """Differentiate one window. `streams` are its query, key and value, and `outs` their gradients, (factor, row) each;
+    `grad` is the gradient of its output."""
     q, k, v = streams
     weights, products = scores[0], scores[2]
-    kept_weights = _weigh(streams, columns, width, keys, options, position, weights, scores[1])
+    weights_after_dropout = _weigh(streams, columns, width, keys, options, position, weights, scores[1])
     ratio = weights.dtype.type(1) / weights.dtype.type(options.factor)
-    _mix_backward(v, columns[2], kept_weights, grad, grad_column, coarse[2], ratio, width, outs[2], column, products)
+    _mix_backward(
+        v, columns[2], weights_after_dropout, grad, grad_column, coarse[2], ratio, width, outs[2], column, products
+    )
     _weigh_backward(weights, weights.shape[1] // weights.shape[0], keys, options, position, products)
     _products_backward(products, False, k, columns[1], coarse[0], ratio, width, outs[0], column)
     _products_backward(products, True, q, columns[0], coarse[1], ratio, width, outs[1], column)
@@ -617,57 +651,57 @@ def _window_backward(streams, columns, grad, grad_column, coarse, width, keys, o
 @njit(**COMPILED)
 @no_type_check
 def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, length, options):
+    """Compute the gradients for the heads from `head` to before `end` of one utterance of `length` frames."""
     factor, scales, heads = options.factor, options.scales, end - head
     width = gradient.shape[1] // options.heads
-    low, features, begin = head * width, heads * width, utterance * frames
+    # First column and number of columns of these heads in the gradients, and first row of the utterance.
+    column, features, base = head * width, heads * width, utterance * frames
     layout = _layout(length, frames, utterance, factor, scales)
-    pooled = np.zeros((3, layout.size + 1, features), gradient.dtype)
-    grads = np.zeros(
-        (3, layout.size + 1, features), gradient.dtype
-    )  # of a tile, like `pooled`; the first row stays zero
-    partial = np.zeros(
-        (7, factor, features), gradient.dtype
-    )  # an incomplete window, its gradients, and the gradient of a window's output
+    # Means of query, key and value for one tile, and their gradients; row 0 of the gradients stays zero.
+    pooled = np.zeros((3, layout.num_rows + 1, features), gradient.dtype)
+    grads = np.zeros((3, layout.num_rows + 1, features), gradient.dtype)
+    # An incomplete window's query, key and value (0 to 2) and their gradients (3 to 5); the gradient of a window's
+    # output (6).
+    partial = np.zeros((7, factor, features), gradient.dtype)
+    # A window's weights before and after dropout, and the gradient of its weights and scores.
     scores = np.zeros((3, factor, factor * heads), gradient.dtype)
     for start in range(0, length, factor**scales):
         stop = min(length, start + factor**scales)
-        _pool_tile(q, k, v, columns, low, begin, start, stop, pooled, layout, options)
+        _pool_tile(q, k, v, columns, column, base, start, stop, pooled, layout, options)
         for scale in range(scales - 1, -1, -1):
             count, size = min(layout.counts[scale], (start + factor**scales) // factor**scale), factor**scale
             for window in range(start // size // factor, (count + factor - 1) // factor):
-                num_real, row = min(factor, count - window * factor), begin + window * factor
-                at = layout.first[scale] + window * factor - start // size
-                streams, firsts = (partial[0], partial[1], partial[2]), (0, 0, 0)
-                outs, column, grad, grad_column = (partial[3], partial[4], partial[5]), 0, partial[6], 0
+                num_real, row = min(factor, count - window * factor), base + window * factor
+                tile_row = layout.first_row[scale] + window * factor - start // size
+                streams, first_columns = (partial[0], partial[1], partial[2]), (0, 0, 0)
+                outs, out_column, grad, grad_column = (partial[3], partial[4], partial[5]), 0, partial[6], 0
                 if scale:
-                    streams = (pooled[0, at : at + factor], pooled[1, at : at + factor], pooled[2, at : at + factor])
-                    outs = (
-                        grads[0, at : at + factor],
-                        grads[1, at : at + factor],
-                        grads[2, at : at + factor],
-                    )
+                    rows = slice(tile_row, tile_row + factor)
+                    streams = (pooled[0, rows], pooled[1, rows], pooled[2, rows])
+                    outs = (grads[0, rows], grads[1, rows], grads[2, rows])
                     _output_gradient(
-                        gradient, low, begin, length, layout.counts[scale], scale, window * factor, grad, options
+                        gradient, column, base, length, layout.counts[scale], scale, window * factor, grad, options
                     )
                 elif num_real == factor:
                     streams = (q[row : row + factor], k[row : row + factor], v[row : row + factor])
-                    firsts = (columns[0] + low, columns[1] + low, columns[2] + low)
-                    outs, column = (dq[row : row + factor], dk[row : row + factor], dv[row : row + factor]), low
-                    grad, grad_column = gradient[row : row + factor], low
+                    first_columns = (columns[0] + column, columns[1] + column, columns[2] + column)
+                    outs, out_column = (dq[row : row + factor], dk[row : row + factor], dv[row : row + factor]), column
+                    grad, grad_column = gradient[row : row + factor], column
                 else:
-                    _copy(q[row : row + num_real], columns[0] + low, partial[0], 0, features, num_real)
-                    _copy(k[row : row + num_real], columns[1] + low, partial[1], 0, features, num_real)
-                    _copy(v[row : row + num_real], columns[2] + low, partial[2], 0, features, num_real)
-                    _copy(gradient[row : row + num_real], low, grad, 0, features, num_real)
-                above = 0
+                    _copy(q[row : row + num_real], columns[0] + column, partial[0], 0, features, num_real)
+                    _copy(k[row : row + num_real], columns[1] + column, partial[1], 0, features, num_real)
+                    _copy(v[row : row + num_real], columns[2] + column, partial[2], 0, features, num_real)
+                    _copy(gradient[row : row + num_real], column, grad, 0, features, num_real)
+                # Row of the coarser frame that is the mean of this window; the row of zeros if there is none.
+                coarse_row = 0
                 if num_real == factor and scale + 1 < scales:
-                    above = layout.first[scale + 1] + window - start // size // factor
-                coarse = (grads[0, above], grads[1, above], grads[2, above])
-                position = (layout.numbers[scale] + window) * factor * factor * options.heads + head
-                keys = num_real if options.masked else factor
+                    coarse_row = layout.first_row[scale + 1] + window - start // size // factor
+                coarse = (grads[0, coarse_row], grads[1, coarse_row], grads[2, coarse_row])
+                position = (layout.first_window[scale] + window) * factor * factor * options.heads + head
+                keys = num_real if options.mask_window_padding else factor
                 _window_backward(
                     streams,
-                    firsts,
+                    first_columns,
                     grad,
                     grad_column,
                     coarse,
@@ -677,37 +711,39 @@ def _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, e
                     position,
                     scores,
                     outs,
-                    column,
+                    out_column,
                 )
                 if scale == 0 and num_real < factor:
-                    _copy(partial[3], 0, dq[row : row + num_real], low, features, num_real)
-                    _copy(partial[4], 0, dk[row : row + num_real], low, features, num_real)
-                    _copy(partial[5], 0, dv[row : row + num_real], low, features, num_real)
-    for row in range(begin + length, begin + frames):
-        dq[row, low : low + features] = 0
-        dk[row, low : low + features] = 0
-        dv[row, low : low + features] = 0
+                    _copy(partial[3], 0, dq[row : row + num_real], column, features, num_real)
+                    _copy(partial[4], 0, dk[row : row + num_real], column, features, num_real)
+                    _copy(partial[5], 0, dv[row : row + num_real], column, features, num_real)
+    for row in range(base + length, base + frames):
+        dq[row, column : column + features] = 0
+        dk[row, column : column + features] = 0
+        dv[row, column : column + features] = 0
 
 
 @njit(**COMPILED)
 @no_type_check
-def _pool_tile(q, k, v, columns, low, begin, start, stop, pooled, layout, options):
-    """Average queries, keys and values of a tile for all scales except the finest; zero frames complete a window."""
+def _pool_tile(q, k, v, columns, column, base, start, stop, pooled, layout, options):
+    """Compute the means of queries, keys and values of a tile for all coarse scales; zero frames complete a window."""
     factor = options.factor
     for scale in range(1, options.scales):
         size = factor**scale
         first = start // size
         last = min(layout.counts[scale], -(-stop // size))
         for frame in range(first, last):
-            at = layout.first[scale] + frame - first
+            tile_row = layout.first_row[scale] + frame - first
             if scale == 1:
-                row = begin + frame * factor
-                _average(q[row : row + factor], columns[0] + low, pooled[0, at])
-                _average(k[row : row + factor], columns[1] + low, pooled[1, at])
-                _average(v[row : row + factor], columns[2] + low, pooled[2, at])
+                row = base + frame * factor
+                _average(q[row : row + factor], columns[0] + column, pooled[0, tile_row])
+                _average(k[row : row + factor], columns[1] + column, pooled[1, tile_row])
+                _average(v[row : row + factor], columns[2] + column, pooled[2, tile_row])
             else:
-                below = layout.first[scale - 1] + (frame - first) * factor
+                finer_row = layout.first_row[scale - 1] + (frame - first) * factor
                 for stream in range(3):
-                    _average(pooled[stream, below : below + factor], 0, pooled[stream, at])
-        for at in range(layout.first[scale] + last - first, layout.first[scale] + layout.rows[scale]):
-            pooled[:, at] = 0
+                    _average(pooled[stream, finer_row : finer_row + factor], 0, pooled[stream, tile_row])
+        for tile_row in range(
+            layout.first_row[scale] + last - first, layout.first_row[scale] + layout.tile_rows[scale]
+        ):
+            pooled[:, tile_row] = 0

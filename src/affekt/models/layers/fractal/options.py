@@ -16,17 +16,17 @@ class FractalOptions:
     factor: int = 3
     """p: frames of a window, and ratio between scales."""
     scales: int = 4
-    """L."""
+    """L: number of time scales."""
     mask_window_padding: bool = False
     """If true, a softmax ignores the zero frames that fill the last window. The paper's operation count includes them; its
-    text is silent."""
+    text does not say."""
     dropout: float = 0.0
     """Probability with which an attention weight is dropped; the others are multiplied by 1 / (1 - dropout)."""
     temperature: float | None = None
     """Divisor of the scores; None is the square root of a head's width."""
     upsampling: Literal["interpolate", "repeat"] = "interpolate"
-    """"interpolate": frame i of T takes frame floor(i * n / T) of n. "repeat": every frame is repeated `factor**k` times,
-    and the last one to the end."""
+    """How a coarse scale of n frames is brought to all T frames. "interpolate": frame i takes frame floor(i * n / T).
+    "repeat": every frame of scale k is repeated `factor**k` times, and the last one to the end."""
 
     def __post_init__(self) -> None:
         minima = {"heads": 1, "factor": 2, "scales": 1}

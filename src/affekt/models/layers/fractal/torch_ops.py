@@ -39,18 +39,19 @@ def fractal_scales(
         dropout: probability with which an attention weight is dropped.
         temperature: divisor of the scores.
         upsampling: "interpolate" or "repeat".
-        operators: a `ScaleOperator` from each scale to the next, instead of the average over `factor` frames.
+        operators: the `ScaleOperator` from each scale to the next coarser one; None for the average over `factor` frames.
     """
     frames = query.shape[1]
     lengths = None if mask is None else mask.sum(dim=1)
-    counts, count = lengths, frames  # frames at this scale: of each utterance, and of the longest
-    streams, start = [query, key, value], 0
-    windows: list[list[Tensor]] = []
-    sources: list[Tensor] = []
-    real: list[Tensor] = []
+    # All scales are concatenated along the time axis and attended to at once; then each scale is up-sampled to all frames.
+    counts, count = lengths, frames  # number of frames at this scale: of each utterance, and of the longest
+    streams, start = [query, key, value], 0  # at this scale; its first frame on the common time axis
+    windows: list[list[Tensor]] = []  # of query, key and value, for each scale
+    sources: list[Tensor] = []  # for each scale, the frame on the common axis that each frame takes in up-sampling
+    real: list[Tensor] = []  # mask of the real frames in the windows, for each scale
     for scale in range(scales):
-        # At least one zero frame follows the last: a scale without frames is then one window of zeros, whose output is
-        # zero. It needs no special case, nor a size of zero in an exported graph.
+        # At least one zero frame is appended. A scale without frames is then one window of zeros, whose output is zero, so it
+        # needs no special case, and no size is zero in an exported graph.
         size = factor * (count // factor + 1)
         streams = [F.pad(_zero_padding(x[:, :count], counts), (0, 0, 0, size - count)) for x in streams]
         windows.append([x.unflatten(1, (-1, factor)) for x in streams])
@@ -65,16 +66,14 @@ def fractal_scales(
             # Repeated averages over `factor` frames equal one average over `factor**k`, since every group is complete.
             streams = [x.mean(dim=2) for x in windows[-1]] if operators is None else operators[scale](windows[-1])
             counts, count = None if counts is None else counts // factor, count // factor
-    # Windows are independent of their scale, so one attention handles all scales: onnxruntime has less to load and to
-    # start, and none of the alternatives in benchmarks/exported.py is faster at all lengths.
+    # Attention inside a window does not depend on its scale, so one operation handles the windows of all scales: onnxruntime
+    # then loads and starts fewer operations. None of the alternatives in benchmarks/exported.py is faster at all lengths.
     query, key, value = (torch.cat(scale_windows, dim=1) for scale_windows in zip(*windows, strict=True))
     keys = torch.cat(real, dim=1) if mask_window_padding else None
     attended = _window_attention(query, key, value, heads=heads, keys=keys, dropout=dropout, temperature=temperature)
     attended = F.gelu(attended)
-    return [
-        attended[:, :frames],
-        *(_gather_frames(attended, source) for source in sources[1:]),
-    ]  # the finest needs none
+    # The finest scale needs no up-sampling.
+    return [attended[:, :frames], *(_gather_frames(attended, source) for source in sources[1:])]
 
 
 def _real_frames(size: int, count: int, counts: Tensor | None, device: torch.device) -> Tensor:
@@ -87,7 +86,9 @@ def _zero_padding(x: Tensor, counts: Tensor | None) -> Tensor:
     """Return x with zeros beyond each utterance's own frames."""
     if counts is None:
         return x
-    return x.masked_fill(~_real_frames(x.shape[1], 0, counts, x.device).unsqueeze(2), 0.0)  # NaN too
+    return x.masked_fill(
+        ~_real_frames(x.shape[1], 0, counts, x.device).unsqueeze(2), 0.0
+    )  # unlike a product, this removes NaN
 
 
 def _window_attention(
@@ -111,7 +112,7 @@ def _window_attention(
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
     scale = 1 / (temperature or (dim // heads) ** 0.5)
     if torch.onnx.is_in_onnx_export():
-        # ONNX's operator splits widths into heads itself, a tenth faster than with transposes around it.
+        # ONNX's operator splits the features into heads itself, which is a tenth faster than transposes around it.
         attended = torch.onnx.ops.attention(
             query, key, value, keys, scale=scale, q_num_heads=heads, kv_num_heads=heads
         )[0]
@@ -125,8 +126,8 @@ def _window_attention(
 def _interpolation_source(
     frames: int, count: int, lengths: Tensor | None, counts: Tensor | None, device: torch.device
 ) -> Tensor:
-    """Return which of n frames each frame i takes, floor(i * n / frames), as in torch's `interpolate(size=frames)`:
-    (frames,), or (batch, frames) if utterances have their own lengths."""
+    """Return which of n frames each frame i takes: floor(i * n / frames), as in torch's `interpolate(size=frames)`. The shape
+    is (frames,), or (batch, frames) if utterances have their own lengths."""
     position = torch.arange(frames, device=device)
     if lengths is None or counts is None:
         return position * count // frames
@@ -134,7 +135,8 @@ def _interpolation_source(
 
 
 def _repeat_source(frames: int, size: int, count: int, counts: Tensor | None, device: torch.device) -> Tensor:
-    """Return the same if every frame is repeated `size` times, and the last one to the end."""
+    """Return which frame each frame takes if every frame is repeated `size` times, and the last one to the end. The shape is
+    that of `_interpolation_source`."""
     source = torch.arange(frames, device=device) // size
     if counts is None:
         return source.clamp(max=count - 1).clamp(min=0)
@@ -142,10 +144,10 @@ def _repeat_source(frames: int, size: int, count: int, counts: Tensor | None, de
 
 
 def _gather_frames(x: Tensor, source: Tensor) -> Tensor:
-    """Return the frames `source` of x, in which all scales follow one another."""
+    """Return the frames of x with the indices `source`, (frames,) or (batch, frames)."""
     if source.ndim == 1:
         return x.index_select(1, source)
-    # Beyond an utterance's end the index may exceed its scale, or x; the result is undefined there.
+    # Beyond an utterance's end, an index may be beyond its scale or even x; the result is undefined there.
     return x.gather(1, source.clamp(max=x.shape[1] - 1).unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
@@ -153,8 +155,8 @@ class ScaleOperator(nn.Module):
     """The step from one time scale to the next by strided convolutions of query, key and value: MSTR, section 2.1.
 
     Kernel and stride are `factor` frames, as in the average that they replace. The paper gives no details of the convolution
-    that it compares. With `depthwise` every feature has its own taps (an average with learned weights); otherwise each
-    output feature depends on all.
+    that it compares. With `depthwise` every feature has its own kernel (an average with learned weights); otherwise
+    each output feature depends on all input features.
     """
 
     def __init__(self, dim: int, factor: int, *, depthwise: bool) -> None:
