@@ -1,4 +1,4 @@
-"""Folders of architecture searches whose predictions are made, over a CREMA-D whose audio is empty files: no training."""
+"""Generated folders of architecture searches: random predictions, no training, and a CREMA-D whose audio files are empty."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,8 @@ OPERATIONS = (
     *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"),
     *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
 )
-STAGES = ("search", "found", "spectrogram", "halving", "recurrent", "fusion")  # each has all that stands before it
-FOLDS = {"1": range(1001, 1013), "2": range(1013, 1025)}  # the actors that are tested
+STAGES = ("search", "found", "spectrogram", "halving", "recurrent", "fusion")  # each includes the ones before it
+FOLDS = {"1": range(1001, 1013), "2": range(1013, 1025)}  # the actors in the test set
 CONFIG = {
     "corpora": ["cremad"],
     "labels": "cremad-6",
@@ -73,8 +73,8 @@ GRU = {
 }
 
 
-def made_corpus(data: Path) -> Path:
-    """Twenty-four actors of CREMA-D's layout. AFFEKT_DATA is to be `data`."""
+def make_corpus(data: Path) -> Path:
+    """Write a corpus of 24 actors in CREMA-D's layout, for AFFEKT_DATA set to `data`."""
     folder = data / "cremad" / "audio"
     folder.mkdir(parents=True)
     for actor in range(1001, 1025):
@@ -84,20 +84,23 @@ def made_corpus(data: Path) -> Path:
     return data
 
 
-def made_split(fold: str = "1") -> Split:
+def make_split(fold: str = "1") -> Split:
     utterances = Source("cremad").read()
     others = [actor for actor in range(1001, 1025) if actor not in FOLDS[fold]]
     actors = {"train": others[:8], "validation": others[8:], "test": list(FOLDS[fold])}
-    parts = {part: [key(one) for one in utterances if int(one.id[:4]) in chosen] for part, chosen in actors.items()}
-    return Split.of(utterances, parts, "folds of speakers", fold=f"{fold} of 2", seed=0)
+    subsets = {
+        subset: [key(utterance) for utterance in utterances if int(utterance.id[:4]) in chosen]
+        for subset, chosen in actors.items()
+    }
+    return Split.of(utterances, subsets, "folds of speakers", fold=f"{fold} of 2", seed=0)
 
 
-class Maker:
-    """Fills the folder of one search, stage after stage."""
+class SearchMaker:
+    """Writes the folder of one search, stage after stage."""
 
     def __init__(self, folder: Path, *, seed=0, fold="1", epochs=4, alphas_on="validation", collapsed=False, gain=0.4):
         self.search, self.seed, self.epochs = Search(folder), seed, epochs
-        self.split, self.collapsed, self.gain = made_split(fold), collapsed, gain
+        self.split, self.collapsed, self.gain = make_split(fold), collapsed, gain
         self.training = {"epochs": epochs, "patience": 0}
         self.alphas_on = alphas_on
         self.generator = np.random.default_rng([seed, int(fold)])
@@ -105,32 +108,32 @@ class Maker:
         text = f'name = "emotionnas-cremad"\nseed = {seed}\nfolds = [{fold}]\n'
         (folder / "search.toml").write_text(text, encoding="utf-8")
 
-    def run(self, *place, model, skill, epochs=None, notes=None, weights=(), seconds=2.0, split=None):
-        """A run whose probabilities know the label as far as `skill` goes."""
+    def run(self, *path, model, skill, epochs=None, log_entry=None, weights=(), seconds=2.0, split=None):
+        """Write a run with random predictions; `skill` is added to the logit of the true label."""
         split = split or self.split
-        run = self.search.run(*place)
-        config = {**CONFIG, "name": "/".join(place), "seed": self.seed, "model": model, "training": self.training}
+        run = self.search.run(*path)
+        config = {**CONFIG, "name": "/".join(path), "seed": self.seed, "model": model, "training": self.training}
         if split is not self.split:
-            config["selection"] = "last"  # no part is left that could choose
-        elif place == ("spectrogram", "search"):
+            config["selection"] = "last"  # there is no validation set
+        elif path == ("spectrogram", "search"):
             config["training"] = {**self.training, "strategy": {"name": "darts", "learn_alphas_on": self.alphas_on}}
-        index = {one: EMOTIONS.index(one[-6:-3]) for ids in split.subsets.values() for one in ids}
+        labels = {utterance: EMOTIONS.index(utterance[-6:-3]) for ids in split.subsets.values() for utterance in ids}
         emotions = ("angry", "disgust", "fear", "happy", "neutral", "sad")
-        run = Run.start(self.search.folder.joinpath(*place), config, split, emotions, index)
+        run = Run.start(self.search.folder.joinpath(*path), config, split, emotions, labels)
         for epoch in range(1, (epochs or self.epochs) + 1):
             predictions = {
-                part: softmax(self.generator.normal(size=(len(ids), 6)) + skill * np.eye(6)[run.labels(part)])
-                for part, ids in split.subsets.items()
-                if part != "train"
+                subset: softmax(self.generator.normal(size=(len(ids), 6)) + skill * np.eye(6)[run.labels(subset)])
+                for subset, ids in split.subsets.items()
+                if subset != "train"
             }
-            extra = notes(epoch) if notes else {}
+            extra = log_entry(epoch) if log_entry else {}
             run.record(epoch, predictions, {"loss": 1.0, "seconds": seconds, **extra})
         if weights:
             save_file({name: np.zeros(shape, np.float32) for name, shape in weights}, run.weights_path(1))
         return run
 
-    def alphas(self, epoch):
-        """What the log of a search's run says: one operation after another wins, skip_connect in a collapse."""
+    def log_entry(self, epoch):
+        """Return the supernet's log entry: alphas that drift apart, towards skip_connect in a collapse."""
         drift = np.random.default_rng([self.seed, 7]).normal(size=(2, 14, 8))
         drift[:, :, 0] -= 1.0
         if self.collapsed:
@@ -153,8 +156,8 @@ class Maker:
         return {**GENOTYPE, "normal": [["skip_connect", source] for _, source in GENOTYPE["normal"]]}
 
     def up_to(self, stage):
-        for one in STAGES[: STAGES.index(stage) + 1]:
-            getattr(self, f"make_{one}")()
+        for name in STAGES[: STAGES.index(stage) + 1]:
+            getattr(self, f"make_{name}")()
         return self.search
 
     def make_search(self, epochs=None):
@@ -167,14 +170,14 @@ class Maker:
             model=model,
             skill=1.2,
             epochs=epochs,
-            notes=self.alphas,
+            log_entry=self.log_entry,
             weights=weights,
             seconds=20.0,
         )
 
-    def derived(self, *place, genotype, skill, **options):
+    def derived(self, *path, genotype, skill, **options):
         model = {"name": "emotionnas-spectrogram", "cells": 3, "channels": 6, "genotype": genotype}
-        self.run(*place, model=model, skill=skill, weights=[("a.weight", (len(place[-1]), 100))], **options)
+        self.run(*path, model=model, skill=skill, weights=[("a.weight", (len(path[-1]), 100))], **options)
 
     def make_found(self):
         self.search.genotype_path.write_text(json.dumps(self.genotype), encoding="utf-8")
@@ -187,15 +190,15 @@ class Maker:
             )
         self.derived("spectrogram", "known", "darts-v2", genotype="darts-v2", skill=1.3)
 
-    def recurrent(self, *place, recipe, skill, epochs=None):
+    def recurrent(self, *path, recipe, skill, epochs=None):
         model = {"name": "emotionnas-recurrent", "layers": 1, "hidden": 64, "recipe": recipe}
-        self.run(*place, model=model, skill=skill, epochs=epochs, weights=[("layers.0.weight", (64, 40))])
+        self.run(*path, model=model, skill=skill, epochs=epochs, weights=[("layers.0.weight", (64, 40))])
 
     def make_halving(self):
-        kept = {"1b2c3d4e": 1, "5f6a7b8c": 1, "a0b1c2d3": 2, "e4f5a6b7": self.epochs}
-        for number, (name, epochs) in enumerate(kept.items()):
+        num_epochs = {"1b2c3d4e": 1, "5f6a7b8c": 1, "a0b1c2d3": 2, "e4f5a6b7": self.epochs}
+        for number, (name, epochs) in enumerate(num_epochs.items()):
             self.recurrent("recurrent", "candidates", name, recipe=RECIPE, skill=1.2 + 0.2 * number, epochs=epochs)
-        names = list(kept)
+        names = list(num_epochs)
         losses = {name: 1.7 - 0.1 * number for number, name in enumerate(names)}
         rounds = [
             Round(1, losses, tuple(names[:1:-1])),
@@ -212,11 +215,11 @@ class Maker:
             self.recurrent("recurrent", "known", name, recipe=name, skill=skill)
 
     def make_fusion(self):
-        parts = {
+        subsets = {
             "train": (*self.split.subsets["train"], *self.split.subsets["validation"]),
             "test": self.split.subsets["test"],
         }
-        split = Split(self.split.name, parts, True, fold=self.split.fold, seed=0)
+        split = Split(self.split.name, subsets, True, fold=self.split.fold, seed=0)
         self.run(
             "fusion",
             model={"name": "emotionnas-fusion"},
@@ -227,13 +230,13 @@ class Maker:
 
 
 def softmax(logits):
-    raised = np.exp(logits)
-    return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+    exponentials = np.exp(logits)
+    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def made_searches(folder: Path, *, seeds=2, folds=("1",), stage="fusion", **options) -> Path:
-    """A search for each fold and seed below one folder."""
+def make_searches(folder: Path, *, seeds=2, folds=("1",), stage="fusion", **options) -> Path:
+    """Write a search for each fold and seed below one folder."""
     for fold in folds:
         for seed in range(seeds):
-            Maker(folder / f"fold-{fold}" / f"seed-{seed}", seed=seed, fold=fold, **options).up_to(stage)
+            SearchMaker(folder / f"fold-{fold}" / f"seed-{seed}", seed=seed, fold=fold, **options).up_to(stage)
     return folder

@@ -1,4 +1,4 @@
-"""A search that takes seconds: made tones, MFCC in wav2vec's place, networks of a few channels."""
+"""A search recipe that takes seconds: generated tones, MFCC instead of wav2vec, networks of a few channels."""
 
 SEARCH = """
 name = "sought"

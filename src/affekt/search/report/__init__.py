@@ -1,1 +1,1 @@
-"""A search's page: tables, verdicts and drawings."""
+"""The report of an architecture search: tables, verdicts and drawings, as Markdown and as an HTML page."""

@@ -1,5 +1,5 @@
-"""The networks of architecture searches on their test set, kind by kind: what was found, what a random search of the same
-budget finds, known cells, and the fusion; with their parameters and with what it took to have them."""
+"""The networks of architecture searches, scored on their test sets: the supernets, the found networks, random and published
+ones, and the fusion; with their parameter counts and their cost."""
 
 from __future__ import annotations
 
@@ -22,68 +22,85 @@ from affekt.runs.groups import Predictions, is_finished
 from affekt.runs.selection import SELECTION_METRICS, SELECTION_SUBSET, select_epoch
 from affekt.search.folder import Search
 
-SEARCHED, FOUND_CELL, FOUND_RECIPE = "supernet", "found cell", "found recipe"
-PICKED, A_CELL, A_RECIPE, FUSION = "random search, same budget", "a random cell", "a random recipe", "fusion"
+# Names of the networks in tables, verdicts and `--json`.
+SUPERNET, FOUND_CELL, FOUND_RECURRENT_CELL = "supernet", "found cell", "found recurrent cell"
+RANDOM_SEARCH, RANDOM_CELL, RANDOM_RECURRENT_CELL, FUSION = (
+    "random search, same budget",
+    "a random cell",
+    "a random recurrent cell",
+    "fusion",
+)
 
-# Where the runs of each stage stand, in the order in which they are made.
+# The path of each stage's runs below the search's folder, in the order in which the stages run.
 STAGES = {
-    "search of the cell": ("spectrogram", "search"),
+    "cell search": ("spectrogram", "search"),
     "found cell": ("spectrogram", "found"),
     "random cells": ("spectrogram", "random"),
     "known cells": ("spectrogram", "known"),
-    "candidate recipes": ("recurrent", "candidates"),
-    "random recipes": ("recurrent", "random"),
-    "known recipes": ("recurrent", "known"),
+    "candidate recurrent cells": ("recurrent", "candidates"),
+    "random recurrent cells": ("recurrent", "random"),
+    "known recurrent cells": ("recurrent", "known"),
     "fusion": ("fusion",),
 }
-TO_FIND = {FOUND_CELL: ("search of the cell", "found cell"), FOUND_RECIPE: ("candidate recipes",)}
+# The stages whose cost a found network includes.
+STAGES_BEHIND = {FOUND_CELL: ("cell search", "found cell"), FOUND_RECURRENT_CELL: ("candidate recurrent cells",)}
 Runs = Sequence[Run]
-Picker = Callable[[Search], Runs]
-# In a weights file, but no parameters: the paper counts neither statistics nor the architecture weights.
+RunSelector = Callable[[Search], Runs]
+# Tensors of a weights file that are not parameters. The paper counts neither these nor the architecture weights.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """The cost of training runs. Seconds are of training and scoring, summed over workers."""
+    """The cost of one or more training runs; a mean may be a fraction."""
 
     runs: float
     epochs: float
     seconds: float
+    """Time of training and scoring, summed over the workers."""
 
 
 @dataclass(frozen=True)
 class NetworkRow:
-    """Networks of one kind on the test set. `scores` counts the answers of all of them together."""
+    """The scores of one kind of network on the test set."""
 
-    branch: str  # "spectrogram", "recurrent" or "fusion"
-    what: str
-    settings: str  # such as "L = 3, C = 6"
-    parameters: tuple[
-        int, ...
-    ]  # as the paper counts them: the distinct numbers, rising; none where no weights are kept
+    branch: str
+    """One of "spectrogram", "recurrent" and "fusion"."""
+    network: str
+    """The name of the kind, such as "found cell"."""
+    settings: str
+    """Such as "L = 3, C = 6"."""
+    parameters: tuple[int, ...]
+    """The distinct parameter counts, ascending, as the paper counts them; empty if no weights were saved."""
     seeds: tuple[int, ...]
-    networks: int  # that were scored
+    networks: int
+    """The number of networks that are scored."""
     UA: Spread
     WA: Spread
     WF1: Spread
     scores: Scores
-    cost: NetworkCost  # of all that was trained to have this, mean over the searches
+    """The scores of all networks' predictions together."""
+    cost: NetworkCost
+    """The cost of all training runs behind this network, as the mean over the searches."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Searches that are alike but for their seed and fold, and the test sets that all their networks are scored on."""
+class SearchGroup:
+    """Searches that differ only in seed and fold, and the test sets on which all their networks are scored."""
 
-    by_seed: Mapping[int, Sequence[Search]]  # each seed's folds, in order: the same folds for all
-    splits: Sequence[Split]  # of the folds
+    by_seed: Mapping[int, Sequence[Search]]
+    """Each seed's searches by fold, in the same order of folds for all seeds."""
+    splits: Sequence[Split]
+    """The splits of the folds, in this order."""
     emotions: tuple[str, ...]
-    labels: NDArray[np.int64]  # (utterances,), fold after fold
-    people: Sequence[str] | None  # who speaks each utterance, where that is known of all
+    labels: NDArray[np.int64]
+    """(utterances,), fold after fold."""
+    speakers: Sequence[str] | None
+    """The speaker of each utterance; None unless the speakers of all are known."""
 
     @property
     def ids(self) -> list[str]:
-        return [one for split in self.splits for one in split.subsets["test"]]
+        return [utterance for split in self.splits for utterance in split.subsets["test"]]
 
     @property
     def searches(self) -> list[Search]:
@@ -91,174 +108,205 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A row, and what it was counted from: by seed, what each network answers, (utterances, emotions)."""
+class ScoredNetworks:
+    """A row, and the predictions behind it."""
 
     row: NetworkRow
-    answers: Mapping[int, Sequence[Predictions]]
+    predictions: Mapping[int, Sequence[Predictions]]
+    """By seed, the predictions of each network, (utterances, emotions)."""
 
 
 @dataclass(frozen=True)
-class Kind:
+class NetworkKind:
     branch: str
-    what: str
-    scored: Picker  # the networks of a search that are scored: one, or several that stand for one another
-    paid: Picker  # what was trained to have them
+    network: str
+    scored_runs: RunSelector
+    """The runs of a search that are scored: a single one, or several whose mean is reported."""
+    cost_runs: RunSelector
+    """The runs whose cost counts."""
 
 
-def runs_of(search: Search, stage: str) -> dict[str, Run]:
-    """The runs of a stage by their names: the one that it is, or those that it has."""
-    place = STAGES[stage]
-    one = search.run(*place)
-    return {place[-1]: one} if one.config_path.is_file() else search.runs(*place)
+def stage_runs(search: Search, stage: str) -> dict[str, Run]:
+    """Return the runs of a stage by name: its only run, or all runs in its folder."""
+    path = STAGES[stage]
+    run = search.run(*path)
+    return {path[-1]: run} if run.config_path.is_file() else search.runs(*path)
 
 
-def cost(runs: Runs) -> NetworkCost:
+def total_cost(runs: Runs) -> NetworkCost:
     logs = [run.log() for run in runs]
     return NetworkCost(len(runs), sum(map(len, logs)), float(sum(line["seconds"] for log in logs for line in log)))
 
 
-def answered(group: Group) -> list[Answered]:
-    """The rows that these searches have, in order. A seed counts in a row where every one of its folds has ended it."""
-    found = (_answered(group, kind) for kind in _kinds(group.searches))
-    return [one for one in found if one is not None]
+def score_networks(group: SearchGroup) -> list[ScoredNetworks]:
+    """Return the rows of these searches, in order. A seed counts in a row only if all of its folds are finished."""
+    rows = (_score_kind(group, kind) for kind in _network_kinds(group.searches))
+    return [row for row in rows if row is not None]
 
 
-def _kinds(searches: Sequence[Search]) -> list[Kind]:
-    cells, recipes = _ended("random cells"), _ended("random recipes")
+def _network_kinds(searches: Sequence[Search]) -> list[NetworkKind]:
+    cells, recurrent_cells = _finished("random cells"), _finished("random recurrent cells")
+    supernets = _finished("cell search")
+    cell_costs = _started(*STAGES_BEHIND[FOUND_CELL])
+    recurrent_costs = _started(*STAGES_BEHIND[FOUND_RECURRENT_CELL])
+    fusion_costs = _started(*STAGES_BEHIND[FOUND_CELL], *STAGES_BEHIND[FOUND_RECURRENT_CELL], "fusion")
     return [
-        Kind("spectrogram", SEARCHED, _ended("search of the cell"), _ended("search of the cell")),
-        Kind("spectrogram", FOUND_CELL, _ended("found cell"), _begun(*TO_FIND[FOUND_CELL])),
-        Kind("spectrogram", PICKED, lambda search: best_on_validation(cells(search)), cells),
-        Kind("spectrogram", A_CELL, cells, cells),
-        *_known("spectrogram", "known cells", searches),
-        Kind("recurrent", FOUND_RECIPE, _chosen_recipe, _begun(*TO_FIND[FOUND_RECIPE])),
-        Kind("recurrent", PICKED, lambda search: best_on_validation(recipes(search)), recipes),
-        Kind("recurrent", A_RECIPE, recipes, recipes),
-        *_known("recurrent", "known recipes", searches),
-        Kind("fusion", FUSION, _ended("fusion"), _begun(*TO_FIND[FOUND_CELL], *TO_FIND[FOUND_RECIPE], "fusion")),
+        NetworkKind("spectrogram", SUPERNET, supernets, supernets),
+        NetworkKind("spectrogram", FOUND_CELL, _finished("found cell"), cell_costs),
+        NetworkKind("spectrogram", RANDOM_SEARCH, lambda search: best_on_validation(cells(search)), cells),
+        NetworkKind("spectrogram", RANDOM_CELL, cells, cells),
+        *_known_kinds("spectrogram", "known cells", searches),
+        NetworkKind("recurrent", FOUND_RECURRENT_CELL, _chosen_candidate, recurrent_costs),
+        NetworkKind(
+            "recurrent", RANDOM_SEARCH, lambda search: best_on_validation(recurrent_cells(search)), recurrent_cells
+        ),
+        NetworkKind("recurrent", RANDOM_RECURRENT_CELL, recurrent_cells, recurrent_cells),
+        *_known_kinds("recurrent", "known recurrent cells", searches),
+        NetworkKind("fusion", FUSION, _finished("fusion"), fusion_costs),
     ]
 
 
-def _begun(*stages: str) -> Picker:
-    return lambda search: [run for stage in stages for run in runs_of(search, stage).values()]
+def _started(*stages: str) -> RunSelector:
+    return lambda search: [run for stage in stages for run in stage_runs(search, stage).values()]
 
 
-def _ended(stage: str) -> Picker:
-    return lambda search: [run for run in runs_of(search, stage).values() if is_finished(run)]
+def _finished(stage: str) -> RunSelector:
+    return lambda search: [run for run in stage_runs(search, stage).values() if is_finished(run)]
 
 
-def _known(branch: str, stage: str, searches: Sequence[Search]) -> list[Kind]:
-    def named(name: str) -> Picker:
-        return lambda search: [run for one, run in runs_of(search, stage).items() if one == name and is_finished(run)]
+def _known_kinds(branch: str, stage: str, searches: Sequence[Search]) -> list[NetworkKind]:
+    """Return a kind for each published cell that one of the searches trained."""
 
-    names = sorted({name for search in searches for name in runs_of(search, stage)})
-    return [Kind(branch, name, named(name), named(name)) for name in names]
+    def select(name: str) -> RunSelector:
+        return lambda search: [
+            run for run_name, run in stage_runs(search, stage).items() if run_name == name and is_finished(run)
+        ]
+
+    names = sorted({name for search in searches for name in stage_runs(search, stage)})
+    return [NetworkKind(branch, name, select(name), select(name)) for name in names]
 
 
-def _chosen_recipe(search: Search) -> Runs:
-    run = runs_of(search, "candidate recipes").get(search.selected_candidate)
+def _chosen_candidate(search: Search) -> Runs:
+    run = stage_runs(search, "candidate recurrent cells").get(search.selected_candidate)
     return [run] if run is not None and is_finished(run) else []
 
 
 def best_on_validation(runs: Runs) -> Runs:
-    """The result of a random search: the network that is best on the validation set, by the rule that chooses its epoch, or
-    by UA where that rule does not look there. The first of equals; none of none."""
-    return [max(runs, key=_on_validation)] if runs else []
+    """Return the result of a random search: the network with the best score on the validation set.
+
+    The score is the metric of the rule that selects the epoch if that rule uses the validation set, otherwise UA. Ties go to
+    the first network. Without runs the result is empty.
+    """
+    return [max(runs, key=_validation_score)] if runs else []
 
 
-def _on_validation(run: Run) -> float:
+def _validation_score(run: Run) -> float:
     rule = run.config["selection"]
-    answers = run.predictions(select_epoch(run, rule)).get("validation")
-    if answers is None:
-        raise BadConfig(f"{run.folder} has no answers on a validation set, by which a random search picks its best")
+    predictions = run.predictions(select_epoch(run, rule)).get("validation")
+    if predictions is None:
+        raise BadConfig(
+            f"{run.folder} has no predictions on a validation set, which a random search needs to pick the best"
+        )
     labels = run.labels("validation")
     if rule in SELECTION_METRICS and SELECTION_SUBSET[rule] == "validation":
-        return SELECTION_METRICS[rule](labels, answers)
-    return _metric(ua, labels, answers)
+        return SELECTION_METRICS[rule](labels, predictions)
+    return _metric(ua, labels, predictions)
 
 
-def _metric(metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], answers: Predictions) -> float:
-    return metric(confusion(labels, answers.argmax(axis=1), answers.shape[1]))
+def _metric(metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], predictions: Predictions) -> float:
+    return metric(confusion(labels, predictions.argmax(axis=1), predictions.shape[1]))
 
 
-def _answered(group: Group, kind: Kind) -> Answered | None:
-    runs = {seed: [kind.scored(search) for search in folds] for seed, folds in group.by_seed.items()}
+def _score_kind(group: SearchGroup, kind: NetworkKind) -> ScoredNetworks | None:
+    runs = {seed: [kind.scored_runs(search) for search in folds] for seed, folds in group.by_seed.items()}
     runs = {seed: folds for seed, folds in runs.items() if all(folds)}
     if not runs:
         return None
-    answers = {seed: _answers(group.splits, folds) for seed, folds in runs.items()}
+    predictions = {seed: _predictions_on_all_folds(group.splits, folds) for seed, folds in runs.items()}
     networks = [run for folds in runs.values() for fold in folds for run in fold]
     row = NetworkRow(
         branch=kind.branch,
-        what=kind.what,
+        network=kind.network,
         settings=_settings(networks[0].config["model"]),
-        parameters=tuple(sorted({count for run in networks if (count := parameters(run)) is not None})),
+        parameters=tuple(sorted({count for run in networks if (count := count_parameters(run)) is not None})),
         seeds=tuple(runs),
         networks=len(networks),
-        UA=_spread(ua, group.labels, answers),
-        WA=_spread(wa, group.labels, answers),
-        WF1=_spread(wf1, group.labels, answers),
-        scores=_scores(group, [one for several in answers.values() for one in several]),
-        cost=_mean([_paid(kind, search) for seed in runs for search in group.by_seed[seed]]),
+        UA=_spread(ua, group.labels, predictions),
+        WA=_spread(wa, group.labels, predictions),
+        WF1=_spread(wf1, group.labels, predictions),
+        scores=_scores(group, [network for of_seed in predictions.values() for network in of_seed]),
+        cost=_mean_cost([_cost(kind, search) for seed in runs for search in group.by_seed[seed]]),
     )
-    return Answered(row, answers)
+    return ScoredNetworks(row, predictions)
 
 
-def _answers(splits: Sequence[Split], folds: Sequence[Runs]) -> list[Predictions]:
-    """A seed's answers on all folds. Of several networks the first of each fold stand together, then the second, ...; a fold
-    that has fewer begins again with its first."""
+def _predictions_on_all_folds(splits: Sequence[Split], folds: Sequence[Runs]) -> list[Predictions]:
+    """Return a seed's predictions on all folds together, for one network or several.
+
+    The first networks of all folds are combined, then the second ones, and so on. A fold with fewer networks starts again
+    at its first.
+    """
     for split, runs in zip(splits, folds, strict=True):
         for run in runs:
             if run.split.subsets["test"] != split.subsets["test"]:
                 raise BadConfig(f"{run.folder} was scored on other utterances than the rest of its search")
-    answers = [[_chosen(run) for run in runs] for runs in folds]
-    return [np.concatenate([each[n % len(each)] for each in answers]) for n in range(max(map(len, folds)))]
+    by_fold = [[_test_predictions(run) for run in runs] for runs in folds]
+    return [
+        np.concatenate([networks[index % len(networks)] for networks in by_fold])
+        for index in range(max(map(len, folds)))
+    ]
 
 
-def _chosen(run: Run) -> Predictions:
+def _test_predictions(run: Run) -> Predictions:
     return run.predictions(select_epoch(run, run.config["selection"]))["test"]
 
 
 def _spread(
     metric: Callable[[NDArray[np.int64]], float],
     labels: NDArray[np.int64],
-    answers: Mapping[int, Sequence[Predictions]],
+    predictions: Mapping[int, Sequence[Predictions]],
 ) -> Spread:
-    """Over seeds; of several networks of a seed, their mean."""
+    """Return the spread over seeds of the mean over each seed's networks."""
     return spread_of(
-        [float(np.mean([_metric(metric, labels, one) for one in several])) for several in answers.values()]
+        [float(np.mean([_metric(metric, labels, network) for network in of_seed])) for of_seed in predictions.values()]
     )
 
 
-def _scores(group: Group, answers: Sequence[Predictions]) -> Scores:
-    times = len(answers)
-    people = group.people and list(group.people) * times
-    return score(np.tile(group.labels, times), np.concatenate(answers), group.emotions, people, units=group.ids * times)
+def _scores(group: SearchGroup, predictions: Sequence[Predictions]) -> Scores:
+    copies = len(predictions)
+    speakers = group.speakers and list(group.speakers) * copies
+    labels = np.tile(group.labels, copies)
+    return score(labels, np.concatenate(predictions), group.emotions, speakers, units=group.ids * copies)
 
 
-def _paid(kind: Kind, search: Search) -> NetworkCost:
-    """The cost of one random network, the mean over those of the search."""
-    runs = kind.paid(search)
-    return _mean([cost([run]) for run in runs]) if kind.what in (A_CELL, A_RECIPE) else cost(runs)
+def _cost(kind: NetworkKind, search: Search) -> NetworkCost:
+    """Return the cost of a kind in one search. For a random network it is the mean over the search's random networks."""
+    runs = kind.cost_runs(search)
+    if kind.network in (RANDOM_CELL, RANDOM_RECURRENT_CELL):
+        return _mean_cost([total_cost([run]) for run in runs])
+    return total_cost(runs)
 
 
-def _mean(costs: Sequence[NetworkCost]) -> NetworkCost:
+def _mean_cost(costs: Sequence[NetworkCost]) -> NetworkCost:
     return NetworkCost(
-        *(float(np.mean([getattr(one, what) for one in costs])) for what in ("runs", "epochs", "seconds"))
+        *(float(np.mean([getattr(cost, name) for cost in costs])) for name in ("runs", "epochs", "seconds"))
     )
 
 
 def _settings(model: Mapping[str, Any]) -> str:
-    """In the paper's letters: cells and channels of its Table 3, layers and hidden units of its Table 4."""
+    """Return the network's size in the paper's letters: cells and channels as in Table 3, layers and hidden units as in
+    Table 4."""
     letters = {"cells": "L", "channels": "C", "layers": "L", "hidden": "h"}
     return ", ".join(
         f"{letter} = {model[name]}" for name, letter in letters.items() if isinstance(model.get(name), int)
     )
 
 
-def parameters(run: Run) -> int | None:
-    """The numbers that a run's network learns, from the head of its weights file; None where it keeps none."""
+def count_parameters(run: Run) -> int | None:
+    """Return the number of trained parameters of a run's network, read from the header of its weights file.
+
+    None if no weights were saved.
+    """
     path = next(iter(sorted((run.folder / "weights").glob("[0-9]*.safetensors"))), None)
     if path is None:
         return None
@@ -268,5 +316,5 @@ def parameters(run: Run) -> int | None:
 
 
 def _is_parameter(path: Sequence[str]) -> bool:
-    standardised = list(path[-2:]) in (["input", "mean"], ["input", "deviation"])
-    return path[-1] not in STATISTICS and "architecture" not in path and not standardised
+    input_statistics = list(path[-2:]) in (["input", "mean"], ["input", "deviation"])
+    return path[-1] not in STATISTICS and "architecture" not in path and not input_statistics

@@ -1,4 +1,4 @@
-"""The style sheet of the pages that reports write: light and dark by the reader's own setting, wide and narrow."""
+"""The style sheet of a search's page, for light and dark mode, wide and narrow screens, and print."""
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --raised: #f6f8fa; --ink: #1b1f24; --quiet: #57606a; --rule: #d8dee4;
@@ -34,7 +34,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th { color: var(--quiet); font-weight: 600; font-size: .8rem; vertical-align: bottom; border-bottom: 2px solid var(--rule); }
 th, td { padding: .38rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { padding-left: 0; }
-th.w, td.w { text-align: left; }
+th.text, td.text { text-align: left; }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--ground); }
 tbody tr + tr td { border-top: 1px solid var(--rule); }
 details { margin: .6rem 0; }
@@ -51,6 +51,6 @@ figure svg { display: block; max-width: none; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--raised); padding: .7rem;
   border-radius: 6px; font-size: .8rem; }
 @media (max-width: 600px) { main { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.5rem; }
-  .verdicts li { grid-template-columns: 1fr; gap: .35rem; } td.w { white-space: normal; min-width: 6rem; } }
+  .verdicts li { grid-template-columns: 1fr; gap: .35rem; } td.text { white-space: normal; min-width: 6rem; } }
 @media print { details > * { display: block; } .scroll { overflow: visible; } }
 """

@@ -1,8 +1,8 @@
-"""Architecture searches put together: what they found beside random search and known cells, and what they cost.
+"""Results of architecture searches: the scores of the found networks, of random search and of known cells, and the cost.
 
-Searches that are alike but for seed and fold are one table. Everything derives from the folders that `affekt.search.folder`
-describes; a search that has not ended gives the rows that it has. `affekt.reports.markdown` makes Markdown of it,
-`affekt.search.report.page` a page.
+Searches that differ only in seed and fold share a table. All of it is read from the folders that `affekt.search.folder`
+describes. An unfinished search contributes the rows that it has so far. `affekt.search.report.markdown` writes the tables as
+Markdown, `affekt.search.report.page` as an HTML page.
 """
 
 from __future__ import annotations
@@ -28,50 +28,62 @@ from affekt.runs.selection import Rule
 from affekt.search.folder import Round, Search, searches_in
 from affekt.search.report.networks import (
     FOUND_CELL,
-    FOUND_RECIPE,
+    FOUND_RECURRENT_CELL,
     FUSION,
-    PICKED,
-    SEARCHED,
+    RANDOM_SEARCH,
     STAGES,
-    Answered,
-    Group,
+    SUPERNET,
     NetworkCost,
     NetworkRow,
-    answered,
-    cost,
-    runs_of,
+    ScoredNetworks,
+    SearchGroup,
+    score_networks,
+    stage_runs,
+    total_cost,
 )
 
-KNOWN = {"known cells": FOUND_CELL, "known recipes": FOUND_RECIPE}  # beside what they are compared
+# The stages that train published cells, and the found network that each is compared with.
+KNOWN_STAGES = {"known cells": FOUND_CELL, "known recurrent cells": FOUND_RECURRENT_CELL}
+NetworkKey = tuple[str, str]  # branch and name
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences of UA, first minus second: by seed, and over all seeds that both have."""
+    """The difference of UA between two networks, first minus second."""
 
     branch: str
     first: str
     second: str
     by_seed: Mapping[int, Comparison]
+    """For each seed that both networks have."""
     difference: Spread
-    interval: tuple[float, float] | None  # 95 %, of the mean, from drawing the same speakers for both; None below 10
+    """Over these seeds."""
+    interval: tuple[float, float] | None
+    """The 95 % interval of the mean, from drawing the same speakers for both; None below 10 speakers."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """The results of the search of one seed and one fold, and its progress."""
+class SearchOutcome:
+    """The results and the progress of the search of one seed and one fold."""
 
     seed: int
     fold: str
-    genotype: Mapping[str, Any] | None  # what was found, or what the search would give by now
-    skips: int | None  # operations of the normal cell that are skip connections
+    genotype: Mapping[str, Any] | None
+    """The found genotype, or the one that an unfinished search selects so far."""
+    skips: int | None
+    """The number of skip connections in the normal cell."""
     collapsed: bool
     recipe_name: str
-    recipe: Mapping[str, Any] | None  # None, too, where only a published recipe's name was written down
+    """The name of the found recurrent cell."""
+    recipe: Mapping[str, Any] | None
+    """The graph of the found recurrent cell; None also if only the name of a published one was saved."""
     rounds: Sequence[Round]
     stages: Mapping[str, NetworkCost]
-    unfinished: tuple[str, ...]  # runs that have begun and are not at their end: they go on, or came apart
-    missing: tuple[str, ...]  # stages of which there is nothing: not yet, or they were left out
+    """The cost of each stage that has begun."""
+    unfinished: tuple[str, ...]
+    """Runs that have begun and are not finished: they are in progress, or diverged."""
+    missing: tuple[str, ...]
+    """Stages without a run: they have not begun, or were skipped."""
 
     @property
     def title(self) -> str:
@@ -80,213 +92,227 @@ class Found:
 
 @dataclass(frozen=True)
 class SearchTable:
+    """The results of searches that differ only in seed and fold."""
+
     name: str
-    title: str  # of the corpora
-    note: str  # what has to be said of the copy of the corpus, such as "rebuilt audio"
+    title: str
+    """The titles of the corpora."""
+    note: str
+    """A remark on this copy of the corpora, such as "rebuilt audio"."""
     labels: str
     emotions: tuple[str, ...]
     protocol: str
     utterances: int
-    people: int | None
+    speakers: int | None
     split_hash: str
     verdict: str
     selection: Rule
-    alphas_on: str  # what the alphas learnt from: "validation", "half" of the training set, or "" if unknown
-    doubt: str  # why nobody knows who speaks; "" where it is known
+    learn_alphas_on: str
+    """The data that trained the architecture weights: "validation", "half" of the training set, or "" if unknown."""
+    speakers_unknown: str
+    """Why the speakers could not be read; "" where they could."""
     rows: Sequence[NetworkRow]
     differences: Sequence[Difference]
-    searches: Sequence[Found]
+    searches: Sequence[SearchOutcome]
 
-    def row(self, branch: str, what: str) -> NetworkRow | None:
-        return next((row for row in self.rows if (row.branch, row.what) == (branch, what)), None)
-
-    def difference(self, first: str, second: str) -> Difference | None:
-        return next((one for one in self.differences if (one.first, one.second) == (first, second)), None)
+    def row(self, branch: str, network: str) -> NetworkRow | None:
+        return next((row for row in self.rows if (row.branch, row.network) == (branch, network)), None)
 
 
 def stage_costs(table: SearchTable) -> dict[str, NetworkCost]:
     """Return the cost of each stage that has begun, over all seeds and folds."""
-    found: dict[str, NetworkCost] = {}
+    totals: dict[str, NetworkCost] = {}
     for stage in STAGES:
-        if costs := [one.stages[stage] for one in table.searches if stage in one.stages]:
-            amounts = (sum(getattr(one, what) for one in costs) for what in ("runs", "epochs", "seconds"))
-            found[stage] = NetworkCost(*amounts)
-    return found
+        if costs := [search.stages[stage] for search in table.searches if stage in search.stages]:
+            sums = (sum(getattr(cost, name) for cost in costs) for name in ("runs", "epochs", "seconds"))
+            totals[stage] = NetworkCost(*sums)
+    return totals
 
 
-def search_results(folders: Iterable[Path]) -> list[SearchTable]:
-    """A table for each search below these folders; none where there is none.
+def collect_searches(folders: Iterable[Path]) -> list[SearchTable]:
+    """Return a table for each group of searches below these folders.
 
-    Raises `BadConfig` for a search that is there twice, for one of which no seed has all folds, and for one whose networks
-    were scored on different utterances.
+    Raises:
+        BadConfig: The same search occurs twice, no seed has all folds of its search, or the networks of a search were scored
+            on different utterances.
     """
-    return [_table(searches) for searches in alike(folders)]
+    return [_search_table(searches) for searches in group_searches(folders)]
 
 
-def alike(folders: Iterable[Path]) -> list[list[Search]]:
-    """The searches that have begun, those that are alike but for seed and fold together, by seed and then by fold."""
-    found: dict[str, dict[tuple[int, str], Search]] = {}
+def group_searches(folders: Iterable[Path]) -> list[list[Search]]:
+    """Return the searches that have begun. Those that differ only in seed and fold form a group, sorted by seed and fold.
+
+    Raises:
+        BadConfig: A seed and fold of the same search occurs twice.
+    """
+    groups: dict[str, dict[tuple[int, str], Search]] = {}
     for search in (search for folder in folders for search in searches_in(folder)):
-        if (run := _first(search)) is None:
+        if (run := _first_run(search)) is None:
             continue
         config = search.config
         settings = repr(sorted((name, value) for name, value in config.items() if name not in ("seed", "folds")))
-        known, place = found.setdefault(settings, {}), (int(config["seed"]), run.split.fold)
-        if place in known:
+        group, key = groups.setdefault(settings, {}), (int(config["seed"]), run.split.fold)
+        if key in group:
             raise BadConfig(
-                f"seed {place[0]} of {config['name']} is there twice: {known[place].folder} and {search.folder}; "
-                "give one of them"
+                f"seed {key[0]} of {config['name']} is there twice: {group[key].folder} and {search.folder}; "
+                "name only one of them"
             )
-        known[place] = search
-    return [[known[place] for place in sorted(known)] for known in found.values()]
+        group[key] = search
+    return [[group[key] for key in sorted(group)] for group in groups.values()]
 
 
-def _first(search: Search) -> Run | None:
-    """The run that tells the split. A fusion may train on another part, so it comes last."""
-    return next((run for stage in STAGES for run in runs_of(search, stage).values()), None)
+def _first_run(search: Search) -> Run | None:
+    """Return the run that the search's split is read from. A fusion may train on other utterances, so it comes last."""
+    return next((run for stage in STAGES for run in stage_runs(search, stage).values()), None)
 
 
-def _table(searches: Sequence[Search]) -> SearchTable:
-    runs = {search: run for search in searches if (run := _first(search))}
-    group, doubt = _group(runs)
-    rows = answered(group)
+def _search_table(searches: Sequence[Search]) -> SearchTable:
+    runs = {search: run for search in searches if (run := _first_run(search))}
+    group, speakers_unknown = _complete_group(runs)
+    rows = score_networks(group)
     config, splits = runs[searches[0]].config, group.splits
     sources = _sources(config, group.ids).values()
     return SearchTable(
         name=searches[0].config["name"],
-        title=", ".join(one.id if one.name in OWN else one.title for one in sources),
-        note="" if doubt else ", ".join(dict.fromkeys(one.note for one in sources if one.note)),
+        title=", ".join(source.id if source.name in OWN else source.title for source in sources),
+        note="" if speakers_unknown else ", ".join(dict.fromkeys(source.note for source in sources if source.note)),
         labels=config["labels"],
         emotions=group.emotions,
         protocol=splits[0].title if len(splits) == 1 else f"{splits[0].name}, {len(splits)} folds",
         utterances=len(group.ids),
-        people=len(set(group.people)) if group.people else None,
+        speakers=len(set(group.speakers)) if group.speakers else None,
         split_hash=combined_hash(splits),
         verdict=next((split.verdict for split in splits if not split.speaker_independent), INDEPENDENT),
         selection=config["selection"],
-        alphas_on=_alphas_on(searches),
-        doubt=doubt,
-        rows=[one.row for one in rows],
+        learn_alphas_on=_learn_alphas_on(searches),
+        speakers_unknown=speakers_unknown,
+        rows=[networks.row for networks in rows],
         differences=_differences(group, rows),
-        searches=[_found(search, runs[search]) for search in searches],
+        searches=[_outcome(search, runs[search]) for search in searches],
     )
 
 
-def _alphas_on(searches: Sequence[Search]) -> str:
-    runs = (run for search in searches for run in runs_of(search, "search of the cell").values())
+def _learn_alphas_on(searches: Sequence[Search]) -> str:
+    runs = (run for search in searches for run in stage_runs(search, "cell search").values())
     return next((str(run.config["training"].get("strategy", {}).get("learn_alphas_on", "")) for run in runs), "")
 
 
-def _group(runs: Mapping[Search, Run]) -> tuple[Group, str]:
-    """The group of the seeds that have all folds; and why it is not known who speaks, where it is not."""
+def _complete_group(runs: Mapping[Search, Run]) -> tuple[SearchGroup, str]:
+    """Return the group of the seeds that have all folds, and why the speakers are unknown, or ""."""
     splits = {search: run.split for search, run in runs.items()}
-    folds = len({split.fold for split in splits.values()})
+    num_folds = len({split.fold for split in splits.values()})
     by_seed: dict[int, list[Search]] = {}
     for search in runs:
         by_seed.setdefault(int(search.config["seed"]), []).append(search)
-    whole = {seed: found for seed, found in by_seed.items() if len(found) == folds}
-    if not whole:
+    complete = {seed: searches for seed, searches in by_seed.items() if len(searches) == num_folds}
+    if not complete:
         raise BadConfig(
-            f"{next(iter(runs)).folder}: no seed has all {folds} folds of its search: give those of one fold"
+            f"{next(iter(runs)).folder}: no seed has all {num_folds} folds of its search; "
+            "name only the searches of one fold"
         )
-    first = next(iter(whole.values()))
+    first = next(iter(complete.values()))
     labels = np.concatenate([runs[search].labels("test") for search in first])
-    here = [splits[search] for search in first]
+    fold_splits = [splits[search] for search in first]
     config = runs[first[0]].config
-    people, doubt = _people(config, [one for split in here for one in split.subsets["test"]])
-    return Group(whole, here, runs[first[0]].emotions, labels, people), doubt
+    ids = [utterance for split in fold_splits for utterance in split.subsets["test"]]
+    speakers, speakers_unknown = _read_speakers(config, ids)
+    return SearchGroup(complete, fold_splits, runs[first[0]].emotions, labels, speakers), speakers_unknown
 
 
 def _sources(config: Mapping[str, Any], ids: Iterable[str]) -> dict[str, Source]:
-    return {corpus: find_source(config, corpus) for corpus in sorted({one.partition("/")[0] for one in ids})}
+    corpora = sorted({utterance.partition("/")[0] for utterance in ids})
+    return {corpus: find_source(config, corpus) for corpus in corpora}
 
 
-def _people(config: Mapping[str, Any], ids: Sequence[str]) -> tuple[list[str] | None, str]:
-    """Who speaks each utterance, None where that is not known of all; and why it cannot be known."""
-    known: dict[str, str] = {}
+def _read_speakers(config: Mapping[str, Any], ids: Sequence[str]) -> tuple[list[str] | None, str]:
+    """Return the speaker of each utterance, or None and the reason if those of a corpus are unknown."""
+    speaker_of: dict[str, str] = {}
     for corpus, source in _sources(config, ids).items():
-        its = [one for one in ids if one.startswith(f"{corpus}/")]
-        people, doubt = read_speakers(source, its)
-        if people is None:
-            return None, doubt
-        known.update(zip(its, people, strict=True))
-    return [known[one] for one in ids], ""
+        corpus_ids = [utterance for utterance in ids if utterance.startswith(f"{corpus}/")]
+        speakers, reason = read_speakers(source, corpus_ids)
+        if speakers is None:
+            return None, reason
+        speaker_of.update(zip(corpus_ids, speakers, strict=True))
+    return [speaker_of[utterance] for utterance in ids], ""
 
 
-def _differences(group: Group, rows: Sequence[Answered]) -> list[Difference]:
-    by_place = {(one.row.branch, one.row.what): one for one in rows}
-    found = [_difference(group, by_place[first], by_place[second]) for first, second in _pairs(group, by_place)]
-    return [one for one in found if one.by_seed]
+def _differences(group: SearchGroup, rows: Sequence[ScoredNetworks]) -> list[Difference]:
+    by_key = {(networks.row.branch, networks.row.network): networks for networks in rows}
+    differences = [_difference(group, by_key[first], by_key[second]) for first, second in _pairs(group, by_key)]
+    return [difference for difference in differences if difference.by_seed]
 
 
-def _pairs(group: Group, rows: Mapping[tuple[str, str], Answered]) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-    """Compare the found networks with random search and with known ones, and the fusion against the better branch."""
-    cell, recipe, fusion = ("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECIPE), ("fusion", FUSION)
-    pairs = [(one, (one[0], PICKED)) for one in (cell, recipe)] + [(cell, ("spectrogram", SEARCHED))]
-    for stage, what in KNOWN.items():
+def _pairs(group: SearchGroup, rows: Mapping[NetworkKey, ScoredNetworks]) -> list[tuple[NetworkKey, NetworkKey]]:
+    """Return the pairs to compare: the found networks with random search and with known cells, the fusion with the better
+    branch."""
+    cell, recurrent, fusion = ("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECURRENT_CELL), ("fusion", FUSION)
+    pairs = [(found, (found[0], RANDOM_SEARCH)) for found in (cell, recurrent)] + [(cell, ("spectrogram", SUPERNET))]
+    for stage, found_network in KNOWN_STAGES.items():
         branch = STAGES[stage][0]
-        names = sorted({name for search in group.searches for name in runs_of(search, stage)})
-        pairs += [((branch, what), (branch, name)) for name in names]
-    # The better one by the test set itself, which makes it the harder to surpass.
-    branches = [one for one in (cell, recipe) if one in rows]
+        names = sorted({name for search in group.searches for name in stage_runs(search, stage)})
+        pairs += [((branch, found_network), (branch, name)) for name in names]
+    # The better branch on the test set itself, which makes the comparison harder for the fusion.
+    branches = [branch for branch in (cell, recurrent) if branch in rows]
     if len(branches) == 2:
-        pairs.append((fusion, max(branches, key=lambda one: rows[one].row.UA.mean)))
+        pairs.append((fusion, max(branches, key=lambda branch: rows[branch].row.UA.mean)))
     return [(first, second) for first, second in pairs if first in rows and second in rows]
 
 
-def _difference(group: Group, first: Answered, second: Answered) -> Difference:
-    (mine, theirs) = ({seed: several[0] for seed, several in one.answers.items()} for one in (first, second))
-    shared = [seed for seed in mine if seed in theirs]
-    if not shared:
-        return Difference(first.row.branch, first.row.what, second.row.what, {}, Spread(0.0, None, ()), None)
-    return Difference(
-        first.row.branch, first.row.what, second.row.what, *compare_by_seed(group.labels, mine, theirs, group.people)
+def _difference(group: SearchGroup, first: ScoredNetworks, second: ScoredNetworks) -> Difference:
+    names = (first.row.branch, first.row.network, second.row.network)
+    # Both have one network per seed, because kinds with several are not compared.
+    (of_first, of_second) = (
+        {seed: predictions[0] for seed, predictions in networks.predictions.items()} for networks in (first, second)
     )
+    if not set(of_first) & set(of_second):
+        return Difference(*names, {}, Spread(0.0, None, ()), None)
+    return Difference(*names, *compare_by_seed(group.labels, of_first, of_second, group.speakers))
 
 
-def _found(search: Search, first: Run) -> Found:
-    found, recipe = _read(search.genotype_path), _read(search.recurrent_recipe_path) or {}
-    said = _said_of(search, found)
-    runs = {stage: runs_of(search, stage) for stage in STAGES}
-    mapping = recipe.get("recipe")
-    return Found(
+def _outcome(search: Search, first_run: Run) -> SearchOutcome:
+    genotype, recurrent = _read_json(search.genotype_path), _read_json(search.recurrent_recipe_path) or {}
+    entry = _log_entry(search, genotype)
+    runs = {stage: stage_runs(search, stage) for stage in STAGES}
+    graph = recurrent.get("recipe")
+    return SearchOutcome(
         seed=int(search.config["seed"]),
-        fold=first.split.fold,
-        genotype=found or said.get("genotype"),
-        skips=said.get("skips"),
-        collapsed=bool(said.get("collapsed")),
-        recipe_name=str(recipe.get("name", "")),
-        recipe=mapping if isinstance(mapping, Mapping) else None,
+        fold=first_run.split.fold,
+        genotype=genotype or entry.get("genotype"),
+        skips=entry.get("skips"),
+        collapsed=bool(entry.get("collapsed")),
+        recipe_name=str(recurrent.get("name", "")),
+        recipe=graph if isinstance(graph, Mapping) else None,
         rounds=search.rounds,
-        stages={stage: cost(list(several.values())) for stage, several in runs.items() if several},
-        unfinished=tuple(text for stage, several in runs.items() for text in _unfinished(search, stage, several)),
-        missing=tuple(stage for stage, several in runs.items() if not several),
+        stages={stage: total_cost(list(by_name.values())) for stage, by_name in runs.items() if by_name},
+        unfinished=tuple(text for stage, by_name in runs.items() for text in _unfinished(search, stage, by_name)),
+        missing=tuple(stage for stage, by_name in runs.items() if not by_name),
     )
 
 
-def _said_of(search: Search, genotype: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return the log entry of a genotype, or of the newest if none is found yet: it may be from an earlier epoch."""
-    log = next((run.log() for run in runs_of(search, "search of the cell").values()), [])
-    newest: Mapping[str, Any] = log[-1] if log else {}
-    return next((line for line in reversed(log) if line.get("genotype") == genotype), newest)
+def _log_entry(search: Search, genotype: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the log entry of the found genotype, which may be from an earlier epoch; the latest entry if none is found."""
+    log = next((run.log() for run in stage_runs(search, "cell search").values()), [])
+    latest: Mapping[str, Any] = log[-1] if log else {}
+    return next((entry for entry in reversed(log) if entry.get("genotype") == genotype), latest)
 
 
 def _unfinished(search: Search, stage: str, runs: Mapping[str, Run]) -> list[str]:
-    """Candidates that a round left behind have ended."""
-    place = "/".join(STAGES[stage])
-    if stage == "candidate recipes":
-        ended = not runs or search.selected_candidate
+    """Return a line for each unfinished run. Candidates that a round of the halving eliminated are finished."""
+    path = "/".join(STAGES[stage])
+    if stage == "candidate recurrent cells":
+        if not runs or search.selected_candidate:
+            return []
         candidates, rounds = quantity(len(runs), "candidate"), quantity(len(search.rounds), "round")
-        return [] if ended else [f"{place}: {candidates}, {rounds} ended"]
+        return [f"{path}: {candidates}, {rounds} finished"]
     return [
-        f"{place if name == STAGES[stage][-1] else f'{place}/{name}'}: epoch {len(run.epochs)} of "
-        f"{run.config['training']['epochs']}{', its loss no longer a number' if run.diverged else ''}"
+        f"{path if name == STAGES[stage][-1] else f'{path}/{name}'}: epoch {len(run.epochs)} of "
+        f"{run.config['training']['epochs']}{', diverged' if run.diverged else ''}"
         for name, run in runs.items()
         if not is_finished(run)
     ]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

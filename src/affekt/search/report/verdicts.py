@@ -1,4 +1,4 @@
-"""The conclusions of an architecture search in words: better, worse or not shown, with warnings and notes."""
+"""The conclusions of an architecture search as sentences: better, worse or not shown, with warnings and notes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from typing import Literal
 from affekt.plural import quantity
 from affekt.protocols import INDEPENDENT
 from affekt.runs.selection import SELECTION_SUBSET
-from affekt.search.report.networks import FOUND_CELL, FOUND_RECIPE, FUSION, PICKED, SEARCHED, NetworkRow
-from affekt.search.report.tables import Difference, Found, SearchTable
+from affekt.search.report.networks import (
+    FOUND_CELL,
+    FOUND_RECURRENT_CELL,
+    FUSION,
+    RANDOM_SEARCH,
+    SUPERNET,
+    NetworkRow,
+)
+from affekt.search.report.tables import Difference, SearchOutcome, SearchTable
 
 DESCRIPTIONS = {
-    PICKED: "a random search of the same budget",
+    RANDOM_SEARCH: "a random search with the same budget",
     FOUND_CELL: "the found cell",
-    FOUND_RECIPE: "the found recipe",
-    SEARCHED: "the network of its search",
+    FOUND_RECURRENT_CELL: "the found recurrent cell",
+    SUPERNET: "the supernet",
 }
-FAIR_BUDGET = 0.75  # fraction of the search's epochs or seconds that makes a random search a fair comparison
+FAIR_BUDGET = 0.75
+"""The least fraction of the search's epochs or seconds that a random search needs for a fair comparison."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     kind: Literal["better", "worse", "open", "early", "warning", "note"]
+    """A difference that is not shown is "open"; a comparison whose runs are unfinished is "early"."""
     text: str
 
 
@@ -33,47 +42,47 @@ def verdicts(table: SearchTable) -> list[Verdict]:
 
 
 def _warnings(table: SearchTable) -> Iterator[Verdict]:
-    if collapsed := [one for one in table.searches if one.collapsed]:
+    if collapsed := [search for search in table.searches if search.collapsed]:
         yield Verdict("warning", _collapse(collapsed, len(table.searches)))
     if table.verdict != INDEPENDENT:
         yield Verdict("warning", f"The test set is {table.verdict}: training may have included the same speakers.")
     if table.selection == "paper":
-        yield Verdict("warning", "The epoch was chosen on the TEST part: all scores here are optimistic.")
+        yield Verdict("warning", "The epoch was selected on the TEST set: all scores here are optimistic.")
 
 
-def _collapse(collapsed: Sequence[Found], searches: int) -> str:
-    kept = "; ".join(
-        f"{one.title}: {one.skips} of {len(one.genotype['normal']) if one.genotype else 0}" for one in collapsed
+def _collapse(collapsed: Sequence[SearchOutcome], num_searches: int) -> str:
+    skips = "; ".join(
+        f"{search.title}: {search.skips} of {len(search.genotype['normal']) if search.genotype else 0}"
+        for search in collapsed
     )
     return (
-        f"COLLAPSE to skip connections in {len(collapsed)} of {quantity(searches, 'search', 'searches')}. Skip "
-        f"connections in the normal cell: {kept}. This is a known failure of gradient-based search (Zela et al., ICLR 2020; "
-        "Chen et al., ICCV 2019): do not report such a cell as a result."
+        f"COLLAPSE to skip connections in {len(collapsed)} of {quantity(num_searches, 'search', 'searches')}. "
+        f"Skip connections in the normal cell: {skips}. This is a known failure of gradient-based search (Zela et al., ICLR "
+        "2020; Chen et al., ICCV 2019): do not report such a cell as a result."
     )
 
 
 def _comparisons(table: SearchTable) -> Iterator[Verdict]:
-    for branch, found in (("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECIPE)):
-        difference = next(
-            (one for one in table.differences if (one.branch, one.first, one.second) == (branch, found, PICKED)), None
-        )
-        rival, row = table.row(branch, PICKED), table.row(branch, found)
-        if difference is None or rival is None or row is None:
-            yield Verdict("early", f"The {found} cannot be compared yet: {_lacking(table, branch, found)}.")
+    for branch, found in (("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECURRENT_CELL)):
+        key = (branch, found, RANDOM_SEARCH)
+        difference = next((d for d in table.differences if (d.branch, d.first, d.second) == key), None)
+        random_row, found_row = table.row(branch, RANDOM_SEARCH), table.row(branch, found)
+        if difference is None or random_row is None or found_row is None:
+            yield Verdict("early", f"The {found} cannot be compared yet: {_missing_result(table, branch, found)}.")
             continue
-        yield Verdict(judged(difference), f"{sentence(difference)} {_budget(row, rival)}")
+        yield Verdict(judge(difference), f"{describe(difference)} {_describe_budgets(found_row, random_row)}")
     for difference in table.differences:
         if difference.first == FUSION:
-            yield Verdict(judged(difference), sentence(difference))
+            yield Verdict(judge(difference), describe(difference))
 
 
-def _lacking(table: SearchTable, branch: str, found: str) -> str:
+def _missing_result(table: SearchTable, branch: str, found: str) -> str:
     if table.row(branch, found) is None:
         return "its search or training is unfinished or was skipped"
-    return "no random search of the same budget is finished"
+    return "no random search with the same budget is finished"
 
 
-def judged(difference: Difference) -> Literal["better", "worse", "open"]:
+def judge(difference: Difference) -> Literal["better", "worse", "open"]:
     """Return better or worse only if the interval over speakers and every seed agree; either alone may be chance."""
     low, high = difference.interval or (0.0, 0.0)
     seeds = difference.difference.seeds
@@ -82,10 +91,10 @@ def judged(difference: Difference) -> Literal["better", "worse", "open"]:
     return "worse" if high < 0 and max(seeds) < 0 else "open"
 
 
-def sentence(difference: Difference) -> str:
-    """Describe a difference: "The found cell is better than darts-v2: +2.1 points of UA (95 % +0.4 to +3.9; ...)"."""
+def describe(difference: Difference) -> str:
+    """Return a sentence: "The found cell is better than darts-v2: +2.1 points of UA (95 % +0.4 to +3.9; ...)."""
     seeds = difference.difference.seeds
-    ahead = f"ahead in {sum(one > 0 for one in seeds)} of {quantity(len(seeds), 'seed')}"
+    ahead = f"ahead in {sum(value > 0 for value in seeds)} of {quantity(len(seeds), 'seed')}"
     second = DESCRIPTIONS.get(difference.second, difference.second)
     points = f"{100 * difference.difference.mean:+.1f} points of UA"
     if difference.interval is None:
@@ -94,57 +103,60 @@ def sentence(difference: Difference) -> str:
             "there is no interval with fewer than 10 known speakers."
         )
     low, high = (f"{100 * end:+.1f}" for end in difference.interval)
-    said = {
-        "better": f"The {difference.first} is better than {second}",
-        "worse": f"The {difference.first} is worse than {second}",
-        "open": f"The {difference.first} is not shown to be better or worse than {second}",
-    }[judged(difference)]
-    return f"{said}: {points} (95 % {low} to {high}; {ahead})."
+    relation = {
+        "better": "is better than",
+        "worse": "is worse than",
+        "open": "is not shown to be better or worse than",
+    }[judge(difference)]
+    return f"The {difference.first} {relation} {second}: {points} (95 % {low} to {high}; {ahead})."
 
 
-def _budget(row: NetworkRow, rival: NetworkRow) -> str:
-    spent = (
-        f"The search and its training took {quantity(round(row.cost.epochs), 'epoch')} and "
-        f"{duration(row.cost.seconds)}, the random search {quantity(round(rival.cost.epochs), 'epoch')} of "
-        f"{quantity(round(rival.cost.runs), 'network')} and {duration(rival.cost.seconds)}."
+def _describe_budgets(found: NetworkRow, random: NetworkRow) -> str:
+    text = (
+        f"The search and the training of its result took {quantity(round(found.cost.epochs), 'epoch')} and "
+        f"{format_duration(found.cost.seconds)}, the random search {quantity(round(random.cost.epochs), 'epoch')} of "
+        f"{quantity(round(random.cost.runs), 'network')} and {format_duration(random.cost.seconds)}."
     )
-    # A cell's search is paid in time, for its network costs many times what a derived one does; a recipe's in epochs.
-    what: Literal["seconds", "epochs"] = "seconds" if row.branch == "spectrogram" else "epochs"
-    ours, theirs = getattr(row.cost, what), getattr(rival.cost, what)
-    if ours and theirs / ours < FAIR_BUDGET:
-        spent += f" That is {100 * theirs / ours:.0f} % of its {what}: not yet a fair comparison."
-    return spent
+    # Cell searches are compared in time, because an epoch of the supernet costs many times that of a derived network.
+    # Recurrent cells are searched without a supernet and compared in epochs.
+    unit: Literal["seconds", "epochs"] = "seconds" if found.branch == "spectrogram" else "epochs"
+    search_budget, random_budget = getattr(found.cost, unit), getattr(random.cost, unit)
+    if search_budget and random_budget / search_budget < FAIR_BUDGET:
+        percent = f"{100 * random_budget / search_budget:.0f} %"
+        text += f" The random search had {percent} of the search's {unit}: not yet a fair comparison."
+    return text
 
 
 def _notes(table: SearchTable) -> Iterator[Verdict]:
-    if table.alphas_on == "validation":
+    if table.learn_alphas_on == "validation":
         also = (
-            "which also chooses the epoch"
+            "which also selects the epoch"
             if SELECTION_SUBSET.get(table.selection) == "validation"
-            else "as the paper does"
+            else "as in the paper"
         )
         yield Verdict(
             "note",
-            f"The architecture's weights (alphas) were trained on the validation set, {also}: scores on it are "
-            "optimistic, like the choice of the epoch. The test set was used for neither. learn_alphas_on = 'half' keeps "
-            "them apart.",
+            f"The architecture weights (alphas) were trained on the validation set, {also}. Scores on the validation set "
+            "are therefore optimistic. The test set was not used for the alphas. With learn_alphas_on = 'half' half of the "
+            "training set is used for them instead.",
         )
-    seeds = sorted({one.seed for one in table.searches})
-    if len(seeds) == 1:
+    if len({search.seed for search in table.searches}) == 1:
         yield Verdict(
-            "note", "Only one seed: another may find another network. The intervals do not cover other seeds."
+            "note", "There is only one seed: another may find another network. The intervals do not cover other seeds."
         )
-    for kept, what in (
-        ("unfinished", "Unfinished, therefore in no row"),
-        ("missing", "Missing, not started or skipped"),
+    for field, state in (
+        ("unfinished", "Unfinished, and therefore in no row"),
+        ("missing", "Missing, because not started or skipped"),
     ):
-        told: dict[str, list[str]] = {}
-        for one in table.searches:
-            told.setdefault("; ".join(getattr(one, kept)), []).append(one.title)
-        yield from (Verdict("note", f"{what}, {'; '.join(titles)}: {text}.") for text, titles in told.items() if text)
+        titles_by_list: dict[str, list[str]] = {}
+        for search in table.searches:
+            titles_by_list.setdefault("; ".join(getattr(search, field)), []).append(search.title)
+        for names, titles in titles_by_list.items():
+            if names:
+                yield Verdict("note", f"{state} ({'; '.join(titles)}): {names}.")
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a duration: "45 s", "4 min 24 s", "1 h 03 min"."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
