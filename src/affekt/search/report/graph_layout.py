@@ -38,7 +38,7 @@ class Box:
     fill: str = "#e8eaed"
     text_color: str = "#1b1f24"
     tag: bool = False
-    """Whether this is the label of an edge, which is lower and has no frame."""
+    """True for the label of an edge, which is lower and has no frame."""
     round: bool = False
 
     @property

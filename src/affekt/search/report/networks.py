@@ -113,7 +113,7 @@ class ScoredNetworks:
 
     row: NetworkRow
     predictions: Mapping[int, Sequence[Predictions]]
-    """By seed, the predictions of each network, (utterances, emotions)."""
+    """The predictions of each network by seed, (utterances, emotions)."""
 
 
 @dataclass(frozen=True)
