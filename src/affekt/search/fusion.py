@@ -1,6 +1,7 @@
-"""Training a fusion over finished networks: what they answer is computed once, and the perceptron alone is trained on it.
+"""Train the perceptron of a fusion on the outputs of its frozen branches, which are computed once.
 
-The answers are those of a network in use, not in training; they are the same in every epoch, so nothing is lost.
+The branches are in evaluation mode, so their outputs are the same in every epoch, and the result is that of computing them
+in every epoch.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ from affekt.training.supervised import Supervised, SupervisedConfig, class_count
 if TYPE_CHECKING:
     from affekt.training.recipe import TrainingConfig
 
-BRANCH_OUTPUTS = "branch_outputs"  # the stream of both networks' probabilities, (utterances, 2 emotions)
+BRANCH_OUTPUTS = "branch_outputs"
+"""The stream of both branches' probabilities, (utterances, 2 * emotions)."""
 
 
 def precompute_branch_outputs(model: DecisionFusion, dataset: Dataset, batch_size: int) -> Dataset:
-    """The same utterances, with what the model's networks answer in the place of what they hear."""
+    """Return the dataset with the outputs of the model's branches instead of their input features."""
     model.eval()
     device = next(model.parameters()).device
-    answers: dict[int, NDArray[np.float32]] = {}
+    outputs: dict[int, NDArray[np.float32]] = {}
     with torch.no_grad():
         for indices in scoring_batches(dataset.lengths(), batch_size):
             values = model.embed(dataset.batch(indices).to(device)).cpu().numpy()
-            answers.update(zip(indices, values, strict=True))
-    stream = [answers[index] for index in range(len(dataset))]
+            outputs.update(zip(indices, values, strict=True))
+    stream = [outputs[index] for index in range(len(dataset))]
     return replace(
         dataset,
         features={BRANCH_OUTPUTS: stream},
@@ -52,7 +54,7 @@ def precompute_branch_outputs(model: DecisionFusion, dataset: Dataset, batch_siz
 
 
 class PerceptronOnOutputs(nn.Module):
-    """The fusion as it is trained: from a batch of decisions to logits."""
+    """The fusion's perceptron, from a batch of the branches' outputs to logits."""
 
     def __init__(self, model: DecisionFusion) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class PerceptronOnOutputs(nn.Module):
 
 
 class FusionStrategy(Supervised):
-    """Cross-entropy on labels for a fusion whose branches' outputs are precomputed. Its weights are the whole model's."""
+    """The strategy "frozen-fusion": trains the perceptron with cross-entropy; its weights include those of the branches."""
 
     @classmethod
     def check(cls, config: SupervisedConfig, training: TrainingConfig) -> None:
@@ -79,7 +81,7 @@ class FusionStrategy(Supervised):
     def prepare(
         cls, config: SupervisedConfig, model: EmotionModel, datasets: Datasets, context: TrainingContext
     ) -> tuple[FusionStrategy, Datasets]:
-        """Return the strategy and datasets of the branches' outputs. Raises `BadConfig` for a model without such branches."""
+        """Return the strategy and datasets of the branches' outputs. Raises `BadConfig` unless the branches are frozen."""
         if not isinstance(model, DecisionFusion) or not model.config.frozen:
             raise BadConfig("the strategy 'frozen-fusion' needs the model 'emotionnas-fusion' with frozen = true")
         counts = class_counts(datasets.train, model)
