@@ -21,14 +21,14 @@ def noise(samples, seed=0):
     return np.random.default_rng(seed).uniform(-0.5, 0.5, samples).astype(np.float32)
 
 
-def encoded(samples, rate=RATE, format="WAV", subtype=None):
+def encode_audio(samples, rate=RATE, format="WAV", subtype=None):
     """Return the bytes of a file written by libsndfile."""
     stream = io.BytesIO()
     soundfile.write(stream, samples, rate, format=format, subtype=subtype)
     return stream.getvalue()
 
 
-def media(samples, rate, container, codec):
+def encode_media(samples, rate, container, codec):
     """Return the bytes of a file written by PyAV; skip the test if its ffmpeg lacks the encoder."""
     av = pytest.importorskip("av")
     try:
@@ -50,13 +50,13 @@ def media(samples, rate, container, codec):
     return stream.getvalue()
 
 
-def frequency_of(waveform, rate=RATE):
+def peak_frequency(waveform, rate=RATE):
     """Return the frequency at which the spectrum of a waveform is highest, in Hz."""
     spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
     return np.argmax(spectrum) * rate / len(waveform)
 
 
-def without_end(ogg):
+def remove_stream_end(ogg):
     """Return an Ogg file as Android records it: the last page neither ends the stream nor trims its last packet."""
     start = ogg.rfind(b"OggS")
     page = bytearray(ogg[start:])

@@ -15,7 +15,7 @@ import soxr
 
 from affekt.audio.read import CODES, SAMPLE_RATE, SHORTEST, blocks, find_files, load, name_of
 from affekt.errors import AffektError, BadAudio, MissingExtra
-from tests.sounds import encoded, frequency_of, media, noise, tone, without_end
+from tests.sounds import encode_audio, encode_media, noise, peak_frequency, remove_stream_end, tone
 
 # RAW has no header; SD2 has its header in another file.
 CONTAINERS = sorted(set(soundfile.available_formats()) - {"RAW", "SD2"})
@@ -59,7 +59,7 @@ def encode_at_supported_rate(samples, name, subtype):
     """Return the bytes of a file at the first sample rate that this encoding supports."""
     for rate in (16000, 44100, 8000):
         try:
-            return encoded(samples, rate, name, subtype)
+            return encode_audio(samples, rate, name, subtype)
         except soundfile.LibsndfileError:
             continue
     pytest.skip(f"this libsndfile does not write {name} {subtype}")
@@ -98,11 +98,11 @@ def test_every_encoding_gives_the_samples_of_soundfile(name, subtype):
     ],
 )
 def test_any_rate_and_channel_count_gives_the_same_tone(name, subtype, rate, channels):
-    waveform = load(encoded(tone(1.0, rate, channels), rate, name, subtype))
+    waveform = load(encode_audio(tone(1.0, rate, channels), rate, name, subtype))
     assert waveform.dtype == np.float32
     assert waveform.ndim == 1
     assert len(waveform) == pytest.approx(SAMPLE_RATE, abs=SAMPLE_RATE / 10 if subtype in LOSSY else 1)
-    assert frequency_of(waveform) == pytest.approx(440, abs=2)
+    assert peak_frequency(waveform) == pytest.approx(440, abs=2)
     assert np.abs(waveform[4000:-4000]).max() == pytest.approx(0.5, rel=0.1 if subtype in LOSSY else 0.01)
 
 
@@ -111,7 +111,7 @@ def test_any_rate_and_channel_count_gives_the_same_tone(name, subtype, rate, cha
 )
 def test_every_kind_of_source_gives_the_same_samples(kind, tmp_path):
     samples = noise(8000)
-    data = encoded(samples, subtype="FLOAT")
+    data = encode_audio(samples, subtype="FLOAT")
     path = tmp_path / "noise.wav"
     path.write_bytes(data)
     with path.open("rb") as file, path.open("rb", buffering=0) as unbuffered:
@@ -133,14 +133,14 @@ def test_every_kind_of_source_gives_the_same_samples(kind, tmp_path):
 def test_a_named_pipe_is_read_like_a_file(tmp_path):
     samples, pipe = noise(8000), tmp_path / "pipe.wav"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=(encoded(samples, subtype="FLOAT"),))
+    writer = threading.Thread(target=pipe.write_bytes, args=(encode_audio(samples, subtype="FLOAT"),))
     writer.start()
     np.testing.assert_array_equal(load(pipe), samples)
     writer.join()
 
 
 def test_a_stream_is_read_from_its_beginning_and_stays_open():
-    stream = io.BytesIO(encoded(noise(8000), subtype="FLOAT"))
+    stream = io.BytesIO(encode_audio(noise(8000), subtype="FLOAT"))
     stream.seek(1000)
     np.testing.assert_array_equal(load(stream), noise(8000))
     np.testing.assert_array_equal(load(stream), noise(8000))
@@ -179,7 +179,7 @@ def test_the_longer_axis_of_an_array_is_time():
 
 def test_an_array_gives_the_same_waveform_as_a_file_of_it():
     samples = noise((30_000, 2))
-    np.testing.assert_array_equal(load(samples, 44_100), load(encoded(samples, 44_100, subtype="FLOAT")))
+    np.testing.assert_array_equal(load(samples, 44_100), load(encode_audio(samples, 44_100, subtype="FLOAT")))
 
 
 # Blocks
@@ -188,7 +188,7 @@ def test_an_array_gives_the_same_waveform_as_a_file_of_it():
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 96000])
 def test_resampling_in_blocks_equals_resampling_the_whole(rate):
     samples = noise(20 * rate + 7)
-    converted = list(blocks(encoded(samples, rate, subtype="FLOAT")))
+    converted = list(blocks(encode_audio(samples, rate, subtype="FLOAT")))
     assert len(converted) > 3
     whole = soxr.resample(samples - samples[0], rate, SAMPLE_RATE) + samples[0]
     np.testing.assert_allclose(np.concatenate(converted), whole, atol=1e-5)
@@ -198,7 +198,7 @@ def test_resampling_in_blocks_equals_resampling_the_whole(rate):
 def test_blocks_last_at_most_ten_seconds_at_any_rate_and_channel_count(rate, channels):
     samples = np.zeros((40_000, channels), np.float32)
     assert max(map(len, blocks(samples, rate))) <= 10 * SAMPLE_RATE
-    assert max(map(len, blocks(encoded(samples[:4000], rate), None))) <= 10 * SAMPLE_RATE
+    assert max(map(len, blocks(encode_audio(samples[:4000], rate), None))) <= 10 * SAMPLE_RATE
 
 
 def test_memory_does_not_grow_with_length(tmp_path):
@@ -227,7 +227,7 @@ def replace_bytes(data, at, new):
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFFFFF - 36, 0x80000000])
 def test_a_wav_of_unknown_length_is_read(length):
-    data = encoded(noise(8000), subtype="FLOAT")
+    data = encode_audio(noise(8000), subtype="FLOAT")
     data = replace_bytes(data, 4, struct.pack("<I", length))
     data = replace_bytes(data, data.index(b"data") + 4, struct.pack("<I", length))
     np.testing.assert_array_equal(load(data), noise(8000))
@@ -235,23 +235,23 @@ def test_a_wav_of_unknown_length_is_read(length):
 
 def test_an_au_of_unknown_length_is_read():
     np.testing.assert_array_equal(
-        load(replace_bytes(encoded(noise(8000), format="AU", subtype="FLOAT"), 8, b"\xff" * 4)), noise(8000)
+        load(replace_bytes(encode_audio(noise(8000), format="AU", subtype="FLOAT"), 8, b"\xff" * 4)), noise(8000)
     )
 
 
 def test_a_flac_of_unknown_length_is_read():
-    data = encoded(tone(1.0), format="FLAC")
+    data = encode_audio(tone(1.0), format="FLAC")
     unknown = replace_bytes(data, 21, bytes([data[21] & 0xF0, 0, 0, 0, 0]))  # STREAMINFO's 36 bits of total samples
     np.testing.assert_array_equal(load(unknown), load(data))
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_an_ogg_without_the_end_of_stream_flag_is_read(subtype):
-    data = encoded(tone(1.0), format="OGG", subtype=subtype)
-    open_ended = without_end(data)
+    data = encode_audio(tone(1.0), format="OGG", subtype=subtype)
+    open_ended = remove_stream_end(data)
     assert open_ended != data
     assert len(load(open_ended)) == pytest.approx(SAMPLE_RATE, abs=100)
-    assert frequency_of(load(open_ended)) == pytest.approx(440, abs=2)
+    assert peak_frequency(load(open_ended)) == pytest.approx(440, abs=2)
 
 
 # PyAV's formats
@@ -259,26 +259,27 @@ def test_an_ogg_without_the_end_of_stream_flag_is_read(subtype):
 
 @pytest.mark.parametrize(("container", "codec"), [*MEDIA, ("adts", "aac"), ("3gp", "aac"), ("flv", "aac")])
 def test_media_files_are_read_with_pyav(container, codec):
-    waveform = load(media(tone(1.5, 48_000), 48_000, container, codec))
+    waveform = load(encode_media(tone(1.5, 48_000), 48_000, container, codec))
     assert len(waveform) / SAMPLE_RATE == pytest.approx(1.5, abs=0.1)
-    assert frequency_of(waveform) == pytest.approx(440, abs=2)
+    assert peak_frequency(waveform) == pytest.approx(440, abs=2)
     assert np.std(waveform[4000:-4000]) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
 
 
 def test_channels_are_averaged_in_every_container():
     stereo = np.stack([tone(1.0, 48_000), np.zeros(48_000, np.float32)], axis=1)
     loudness = [
-        np.std(load(data)[4000:-4000]) for data in (encoded(stereo, 48_000), media(stereo, 48_000, "mp4", "aac"))
+        np.std(load(data)[4000:-4000])
+        for data in (encode_audio(stereo, 48_000), encode_media(stereo, 48_000, "mp4", "aac"))
     ]
     assert loudness[1] == pytest.approx(loudness[0], rel=0.02)
 
 
 def test_the_format_is_detected_from_the_content_not_from_the_suffix(tmp_path):
     path = tmp_path / "really-an-mp4.wav"
-    path.write_bytes(media(tone(1.0, 48_000), 48_000, "mp4", "aac"))
-    assert frequency_of(load(path)) == pytest.approx(440, abs=2)
+    path.write_bytes(encode_media(tone(1.0, 48_000), 48_000, "mp4", "aac"))
+    assert peak_frequency(load(path)) == pytest.approx(440, abs=2)
     path = tmp_path / "really-a-wav.m4a"
-    path.write_bytes(encoded(noise(8000), subtype="FLOAT"))
+    path.write_bytes(encode_audio(noise(8000), subtype="FLOAT"))
     np.testing.assert_array_equal(load(path), noise(8000))
 
 
@@ -297,7 +298,7 @@ def test_a_video_without_an_audio_track_is_refused():
 def test_a_playlist_with_an_audio_suffix_opens_no_other_file(tmp_path, monkeypatch):
     pytest.importorskip("av")
     monkeypatch.chdir(tmp_path)
-    Path("secret.wav").write_bytes(encoded(tone(1.0)))
+    Path("secret.wav").write_bytes(encode_audio(tone(1.0)))
     Path("song.m4a").write_text("ffconcat version 1.0\nfile secret.wav\n")
     with raises_code("not_audio", match=r"song.m4a is not readable audio"):
         load("song.m4a")
@@ -338,14 +339,14 @@ def unusable_source(code, folder):
         path.write_text("Dear diary, today I said nothing at all.\n" * 50)
         return path, r"it.wav is not readable audio: .+"
     if code == "truncated":
-        path.write_bytes(encoded(samples)[:9000])
+        path.write_bytes(encode_audio(samples)[:9000])
         return path, r"it.wav is cut off: its header declares 32000 bytes of audio, but only 8956 exist"
     if code == "not_finite":
         samples[8000] = np.nan
-        path.write_bytes(encoded(samples, subtype="FLOAT"))
+        path.write_bytes(encode_audio(samples, subtype="FLOAT"))
         return path, r"it.wav has NaN, infinite or impossibly large samples, the first at 0.500 s"
     if code == "too_short":
-        path.write_bytes(encoded(samples[:1500]))
+        path.write_bytes(encode_audio(samples[:1500]))
         return path, rf"it.wav lasts 0.094 s; at least {SHORTEST} s of audio are needed"
     if code == "folder":
         return folder, r" is a folder: expected an audio file"
@@ -365,7 +366,7 @@ def test_every_code_is_raised_with_its_message(code, tmp_path, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_read_permission_is_unreadable(tmp_path):
     path = tmp_path / "private.wav"
-    path.write_bytes(encoded(tone()))
+    path.write_bytes(encode_audio(tone()))
     path.chmod(0)
     with raises_code("unreadable", match="private.wav cannot be opened: Permission denied"):
         load(path)
@@ -374,14 +375,14 @@ def test_a_file_without_read_permission_is_unreadable(tmp_path):
 @pytest.mark.parametrize("name", ["WAV", "OGG", "AIFF", "AU", "CAF", "W64", "RF64"])
 def test_a_header_without_samples_is_empty(name):
     with raises_code("empty", match="<bytes> is empty: a header without samples"):
-        load(encoded(tone(0), format=name))
+        load(encode_audio(tone(0), format=name))
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.7, 0.97])
 @pytest.mark.parametrize(("name", "subtype"), TRUNCATION_DETECTED)
 def test_a_truncated_file_is_refused_and_a_short_one_is_read(name, subtype, fraction, capfd):
-    data = encoded(tone(3.0), format=name, subtype=subtype)
-    short = encoded(tone(3.0 * fraction), format=name, subtype=subtype)
+    data = encode_audio(tone(3.0), format=name, subtype=subtype)
+    short = encode_audio(tone(3.0 * fraction), format=name, subtype=subtype)
     assert len(load(short)) / SAMPLE_RATE == pytest.approx(3.0 * fraction, abs=0.15)
     with raises_code("truncated", match="<bytes> is (damaged or )?cut off: .+"):
         load(data[: int(len(data) * fraction)])
@@ -391,13 +392,13 @@ def test_a_truncated_file_is_refused_and_a_short_one_is_read(name, subtype, frac
 @pytest.mark.parametrize("fraction", [0.02, 0.5, 0.97])
 @pytest.mark.parametrize(("container", "codec"), MEDIA)
 def test_a_truncated_media_file_is_refused(container, codec, fraction):
-    data = media(noise(48_000), 48_000, container, codec)
+    data = encode_media(noise(48_000), 48_000, container, codec)
     with raises_code("truncated", match="<bytes> is (damaged or )?cut off: .+"):
         load(data[: int(len(data) * fraction)])
 
 
 def test_an_unfinished_mp4_is_truncated():
-    data = media(tone(1, 48_000), 48_000, "mp4", "aac")
+    data = encode_media(tone(1, 48_000), 48_000, "mp4", "aac")
     with raises_code("truncated", match=r"<bytes> is cut off: its table of contents \('moov'\) is missing"):
         load(data[: data.rindex(b"moov") - 4])
 
@@ -405,7 +406,7 @@ def test_an_unfinished_mp4_is_truncated():
 @pytest.mark.parametrize("size", [12, 36, 44])
 def test_a_file_cut_in_its_header_is_truncated(size):
     with raises_code("truncated", match="<bytes> is (damaged or )?cut off: .+"):
-        load(encoded(tone())[:size])
+        load(encode_audio(tone())[:size])
 
 
 @pytest.mark.parametrize(
@@ -472,12 +473,12 @@ def test_an_unsupported_source_is_refused_with_its_type(source):
 
 def test_a_sample_rate_is_refused_for_a_file():
     with raises_code("not_audio", match="<bytes> has its own sample rate; sample_rate= is for arrays only"):
-        load(encoded(tone()), 16_000)
+        load(encode_audio(tone()), 16_000)
 
 
 def test_a_closed_file_cannot_be_read(tmp_path):
     path = tmp_path / "closed.wav"
-    path.write_bytes(encoded(tone()))
+    path.write_bytes(encode_audio(tone()))
     with path.open("rb") as file:
         pass
     with raises_code("unreadable", match="closed.wav cannot be read: I/O operation on closed file"):
@@ -487,7 +488,7 @@ def test_a_closed_file_cannot_be_read(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
 def test_a_file_name_that_is_not_unicode_is_read_and_escaped(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
-    path.write_bytes(encoded(noise(8000), subtype="FLOAT"))
+    path.write_bytes(encode_audio(noise(8000), subtype="FLOAT"))
     np.testing.assert_array_equal(load(path), noise(8000))
     assert name_of(path).endswith(r"caf\udce9.wav")
     assert name_of(path).encode("utf-8")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from affekt import Recognizer, __version__
-from tests.sounds import encoded, media, noise, tone
+from tests.sounds import encode_audio, encode_media, noise, tone
 
 AFFEKT = [sys.executable, "-W", "error", "-m", "affekt"]
 # Without the variables that describe the terminal from which the tests are run.
@@ -49,10 +49,10 @@ def clips(tmp_path):
     """Return a folder with two good clips, one of them in nested folders, a silent one and a truncated one."""
     folder = tmp_path / "clips"
     (folder / "deep" / "er").mkdir(parents=True)
-    (folder / "a.wav").write_bytes(encoded(noise(16_000)))
-    (folder / "b.flac").write_bytes(encoded(tone(), format="FLAC")[:-500])
-    (folder / "c.wav").write_bytes(encoded(np.zeros(16_000)))
-    (folder / "deep" / "er" / "d.ogg").write_bytes(encoded(tone(2), format="OGG"))
+    (folder / "a.wav").write_bytes(encode_audio(noise(16_000)))
+    (folder / "b.flac").write_bytes(encode_audio(tone(), format="FLAC")[:-500])
+    (folder / "c.wav").write_bytes(encode_audio(np.zeros(16_000)))
+    (folder / "deep" / "er" / "d.ogg").write_bytes(encode_audio(tone(2), format="OGG"))
     (folder / "notes.txt").write_text("no audio")
     return folder
 
@@ -145,7 +145,7 @@ def test_wrong_arguments_of_train_and_evaluate_are_explained(clips, arguments, m
 
 
 def test_json_is_utf8_in_any_locale(tmp_path, tiny_bundle):
-    (tmp_path / "grüß dich 日本.wav").write_bytes(encoded(tone()))
+    (tmp_path / "grüß dich 日本.wav").write_bytes(encode_audio(tone()))
     run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path, PYTHONIOENCODING="ascii")
     assert [row["file"] for row in rows(run)] == ["grüß dich 日本.wav"]
     assert "grüß" in run.stdout
@@ -153,7 +153,7 @@ def test_json_is_utf8_in_any_locale(tmp_path, tiny_bundle):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
 def test_a_file_name_that_is_not_unicode_is_recognized_and_resumed(tmp_path, tiny_bundle):
-    (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(encoded(tone()))
+    (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(encode_audio(tone()))
     for suffix in ("jsonl", "csv", "parquet"):
         for _ in "first", "again":
             run = affekt("recognize", ".", "--json", "--model", tiny_bundle, "--output", f"o.{suffix}", folder=tmp_path)
@@ -174,8 +174,8 @@ def test_a_closed_pipe_causes_no_traceback(clips, tiny_bundle):
 
 
 def test_media_without_pyav_name_the_extra_and_other_files_are_recognized(tmp_path, tiny_bundle):
-    (tmp_path / "a.m4a").write_bytes(media(tone(1, 48_000), 48_000, "ipod", "aac"))
-    (tmp_path / "b.wav").write_bytes(encoded(tone()))
+    (tmp_path / "a.m4a").write_bytes(encode_media(tone(1, 48_000), 48_000, "ipod", "aac"))
+    (tmp_path / "b.wav").write_bytes(encode_audio(tone()))
     run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path, **hide_modules(tmp_path, "av"))
     assert run.returncode == 2
     assert [row["status"] for row in rows(run)] == ["error", "ok"]
@@ -196,7 +196,7 @@ def test_a_killed_run_resumes_without_repeating(tmp_path, tiny_bundle, suffix):
     journal = output if suffix == ".jsonl" else tmp_path / f"rows{suffix}.partial.jsonl"
     clips = [tmp_path / name for name in ("1.wav", "2.wav", "3.wav", "4.wav")]
     for clip in clips[:2]:
-        clip.write_bytes(encoded(noise(16_000)))
+        clip.write_bytes(encode_audio(noise(16_000)))
     os.mkfifo(clips[2])  # nothing is written to it, so the run waits here until it is killed
     arguments = ["recognize", *map(str, clips), "--model", str(tiny_bundle), "--output", str(output)]
     with subprocess.Popen([*AFFEKT, *arguments], env=ENVIRONMENT) as process:
@@ -208,7 +208,7 @@ def test_a_killed_run_resumes_without_repeating(tmp_path, tiny_bundle, suffix):
         clip.write_bytes(b"not audio: recognizing it again would fail")
     clips[2].unlink()
     for clip in clips[2:]:
-        clip.write_bytes(encoded(tone()))
+        clip.write_bytes(encode_audio(tone()))
     run = affekt(*arguments, "--json")
     assert run.returncode == 0
     assert run.stderr == f"{output}: 4 files, 2 from an earlier run, 0 failed\n"
@@ -239,7 +239,7 @@ def test_only_failed_files_are_retried(clips, tiny_bundle, name):
     arguments = ["recognize", ".", "--model", tiny_bundle, "--output", name]
     assert affekt(*arguments, folder=clips).stderr == f"{name}: 4 files, 1 failed\n"
     assert affekt(*arguments, folder=clips).stderr == f"{name}: 4 files, 3 from an earlier run, 1 failed\n"
-    (clips / "b.flac").write_bytes(encoded(tone(), format="FLAC"))
+    (clips / "b.flac").write_bytes(encode_audio(tone(), format="FLAC"))
     again = affekt(*arguments, folder=clips)
     assert again.returncode == 0
     assert again.stderr == f"{name}: 4 files, 3 from an earlier run, 0 failed\n"
@@ -265,7 +265,7 @@ def test_with_an_output_only_failures_are_shown(clips, tiny_bundle):
 
 def test_piped_text_has_no_colors_and_complete_names(clips, tiny_bundle):
     longest = "deep/" + "and-then-some-" * 10 + ".wav"
-    (clips / longest).write_bytes(encoded(tone()))
+    (clips / longest).write_bytes(encode_audio(tone()))
     run = affekt("recognize", ".", "--model", tiny_bundle, folder=clips)
     assert "\x1b" not in run.stdout
     lines = run.stdout.splitlines()
@@ -279,7 +279,7 @@ def test_piped_text_has_no_colors_and_complete_names(clips, tiny_bundle):
 
 
 def test_few_files_are_shown_with_every_emotion_and_their_windows(tmp_path, tiny_bundle):
-    (tmp_path / "long.wav").write_bytes(encoded(noise(150 * 16_000)))
+    (tmp_path / "long.wav").write_bytes(encode_audio(noise(150 * 16_000)))
     run = affekt("recognize", "long.wav", "--model", tiny_bundle, folder=tmp_path)
     lines = run.stdout.splitlines()
     assert re.fullmatch(r"long.wav  2:30  tiny@[0-9a-f]{8}", lines[0])
@@ -340,9 +340,9 @@ def test_no_color_turns_off_colors(clips, tiny_bundle):
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(clips, tiny_bundle, columns):
-    (clips / "deep" / ("日本語のとても長い" * 5 + ".wav")).write_bytes(encoded(tone()))
-    (clips / "deep" / ("an-even-longer-name-" * 9 + ".wav")).write_bytes(encoded(tone()))
-    (clips / "cut.wav").write_bytes(encoded(tone())[:9_000])
+    (clips / "deep" / ("日本語のとても長い" * 5 + ".wav")).write_bytes(encode_audio(tone()))
+    (clips / "deep" / ("an-even-longer-name-" * 9 + ".wav")).write_bytes(encode_audio(tone()))
+    (clips / "cut.wav").write_bytes(encode_audio(tone())[:9_000])
     _, output = run_on_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, columns=columns)
     lines = [line for line in visible_lines(output) if "recognizing" not in line]
     assert all(cell_width(line) <= columns for line in lines)

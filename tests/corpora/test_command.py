@@ -6,14 +6,14 @@ import sys
 import pytest
 
 from tests.cli.test_cli import affekt
-from tests.corpora.trees import hum, sound, touch, write
+from tests.corpora.trees import touch, write, write_noise, write_tone
 
 
 @pytest.fixture
 def calls(tmp_path):
     folder = tmp_path / "calls"
     for speaker, emotion, seed in (("anna", "anger", 1), ("anna", "joy", 2), ("ben", "joy", 3)):
-        sound(folder / speaker / emotion / "1.wav", seed)
+        write_noise(folder / speaker / emotion / "1.wav", seed)
     return folder
 
 
@@ -36,7 +36,7 @@ def test_describe_prints_text(calls):
 
 
 def test_describe_works_in_an_ascii_locale(calls):
-    sound(calls / "zoë" / "joy" / "1.wav", 4)
+    write_noise(calls / "zoë" / "joy" / "1.wav", 4)
     for form in ("--json", "--labels=six"):
         run = affekt("corpus", "describe", "folder", calls, form, PYTHONIOENCODING="ascii")
         assert (run.returncode, run.stderr) == (0, "")
@@ -45,8 +45,8 @@ def test_describe_works_in_an_ascii_locale(calls):
 def test_the_exit_status_of_check(calls):
     run = affekt("corpus", "check", "folder", calls)
     assert (run.returncode, run.stderr) == (0, "")
-    hum(calls / "ben" / "joy" / "2.wav")
-    hum(calls / "ben" / "joy" / "3.wav")
+    write_tone(calls / "ben" / "joy" / "2.wav")
+    write_tone(calls / "ben" / "joy" / "3.wav")
     run = affekt("corpus", "check", "folder", calls, "--json")
     assert (run.returncode, run.stderr) == (1, "")
     assert json.loads(run.stdout)["duplicates"] == [["ben/joy/2.wav", "ben/joy/3.wav"]]
@@ -60,11 +60,11 @@ def test_an_exported_corpus_has_the_same_description(calls, tmp_path):
     for output in ("calls.jsonl", "calls.csv"):
         run = affekt("corpus", "export", "folder", calls, tmp_path / output)
         assert run.returncode == 0, run.stderr
-        first, again = (
+        original, exported = (
             json.loads(affekt("corpus", "describe", name, root, "--json").stdout)
             for name, root in (("folder", calls), ("table", tmp_path / output))
         )
-        assert first == again
+        assert original == exported
 
 
 def test_columns_are_mapped_by_an_option(calls):

@@ -12,8 +12,8 @@ from affekt.corpora.inspection import check, describe
 from affekt.corpora.source import Source
 from affekt.errors import BadOutput
 from affekt.labels import LABEL_SETS
-from tests.corpora.trees import iemocap_turn, meld_table, sound, touch, whole_iemocap, write
-from tests.sounds import encoded, media, noise, tone
+from tests.corpora.trees import iemocap_turn, meld_table, touch, whole_iemocap, write, write_noise
+from tests.sounds import encode_audio, encode_media, noise, tone
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +95,14 @@ def write_table(tmp_path, *rows):
 
 
 def test_hours_are_those_of_the_segments(tmp_path):
-    (tmp_path / "a.wav").write_bytes(encoded(tone(36)))
-    (tmp_path / "b.flac").write_bytes(encoded(tone(18), format="FLAC"))
+    (tmp_path / "a.wav").write_bytes(encode_audio(tone(36)))
+    (tmp_path / "b.flac").write_bytes(encode_audio(tone(18), format="FLAC"))
     description = describe(write_table(tmp_path, ("a.wav", 0, 9), ("a.wav", 27, None), ("b.flac", None, None)))
     assert (description.hours, description.problems) == (pytest.approx(0.01), ())
 
 
 def test_hours_of_media_are_read_from_their_headers(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(media(tone(18), 16_000, "mp4", "aac"))
+    (tmp_path / "a.mp4").write_bytes(encode_media(tone(18), 16_000, "mp4", "aac"))
     assert describe(write_table(tmp_path, ("a.mp4", None, None))).hours == pytest.approx(0.005, rel=0.02)
 
 
@@ -119,7 +119,7 @@ def test_describe_and_check_report_missing_and_unreadable_files(name, tmp_path):
 
 def test_a_corpus_without_faults_has_no_problems(tmp_path):
     for seed in range(3):
-        sound(tmp_path / "happy" / f"{seed}.wav", seed)
+        write_noise(tmp_path / "happy" / f"{seed}.wav", seed)
     report = check(Source("folder", str(tmp_path)))
     assert (report.utterances, report.files, report.problems) == (3, 3, ())
 
@@ -128,7 +128,7 @@ def test_check_reports_silent_duplicate_and_too_short_files(tmp_path):
     sounds = {"1.wav": noise(8000), "2.wav": noise(8000), "3.wav": noise(8000, seed=1)}
     sounds |= {"5.wav": np.full(8000, 0.25), "6.wav": noise(100)}
     for name, samples in sounds.items():
-        (tmp_path / name).write_bytes(encoded(samples))
+        (tmp_path / name).write_bytes(encode_audio(samples))
     report = check(write_table(tmp_path, *((name, None, None) for name in sounds)))
     assert (report.silent, report.duplicates, report.missing) == (("5.wav",), (("1.wav", "2.wav"),), ())
     assert list(report.unreadable) == ["6.wav"]
@@ -145,19 +145,19 @@ def test_a_git_lfs_pointer_is_reported(tmp_path):
 def test_duplicates_with_equal_bytes_or_different_labels_are_reported(tmp_path):
     samples = (noise(8000) * 2**14).astype(np.int16)
     touch(tmp_path, "happy/0.txt", "sad/0.txt")
-    (tmp_path / "happy/1.wav").write_bytes(encoded(samples))
-    (tmp_path / "happy/2.wav").write_bytes(encoded(samples))
+    (tmp_path / "happy/1.wav").write_bytes(encode_audio(samples))
+    (tmp_path / "happy/2.wav").write_bytes(encode_audio(samples))
     (problem,) = check(Source("folder", str(tmp_path))).problems
     assert problem == "the same audio and bytes: happy/1.wav, happy/2.wav"
     (tmp_path / "happy/2.wav").unlink()
-    (tmp_path / "sad/1.flac").write_bytes(encoded(samples, format="FLAC"))
+    (tmp_path / "sad/1.flac").write_bytes(encode_audio(samples, format="FLAC"))
     (problem,) = check(Source("folder", str(tmp_path))).problems
     assert problem == "the same audio, labeled happy and sad: happy/1.wav, sad/1.flac"
 
 
 def test_segments_of_one_file_are_checked_separately(tmp_path):
     samples = np.concatenate([noise(16_000), np.zeros(16_000), noise(16_000)])
-    (tmp_path / "a.wav").write_bytes(encoded(samples))
+    (tmp_path / "a.wav").write_bytes(encode_audio(samples))
     segments = (("a.wav", 0, 1), ("a.wav", 1, 2), ("a.wav", 2, 3.004), ("a.wav", 2.5, 4))
     calls = []
     report = check(write_table(tmp_path, *segments), lambda *call: calls.append(call))

@@ -42,9 +42,9 @@ def test_custom_labels_are_kept_or_mapped(tmp_path):
         Source("folder", root, emotions={"furius": "angry"}).read()
 
 
-@pytest.mark.parametrize("place", ["1.wav", "a/b/happy/1.wav", "train/1.wav"])
-def test_a_file_outside_the_expected_folders_is_refused(place, tmp_path):
-    touch(tmp_path, place, "happy/1.wav")
+@pytest.mark.parametrize("path", ["1.wav", "a/b/happy/1.wav", "train/1.wav"])
+def test_a_file_outside_the_expected_folders_is_refused(path, tmp_path):
+    touch(tmp_path, path, "happy/1.wav")
     with pytest.raises(BadCorpus, match="expected EMOTION/FILE or SPEAKER/EMOTION/FILE"):
         Source("folder", str(tmp_path)).read()
 
@@ -216,9 +216,9 @@ def test_a_path_in_place_of_a_corpus_name_is_explained(tmp_path):
 
 def test_a_source_is_read_back_from_a_recipe():
     source = Source("table", "calls.csv", {"audio": "path"}, {"furious": "angry"}, "nl", ("a",))
-    again = decode(Source, json.loads(json.dumps(encode(source))), "corpora")
-    assert again == source
-    assert hash(again) == hash(source)
+    decoded = decode(Source, json.loads(json.dumps(encode(source))), "corpora")
+    assert decoded == source
+    assert hash(decoded) == hash(source)
     with pytest.raises(BadConfig, match=r"unknown key 'colums'; did you mean 'columns'\?"):
         decode(Source, {"name": "table", "root": "calls.csv", "colums": {}}, "corpora")
 
@@ -233,7 +233,7 @@ def test_without_excludes_utterances_and_requires_that_they_exist(tmp_path):
 
 def test_two_sources_with_the_same_name_are_refused(tmp_path):
     touch(tmp_path, "a/calls/happy/1.wav", "b/calls/happy/1.wav", "c/sad/1.wav")
-    first, second, third = (Source("folder", str(tmp_path / place)) for place in ("a/calls", "b/calls", "c"))
+    first, second, third = (Source("folder", str(tmp_path / name)) for name in ("a/calls", "b/calls", "c"))
     assert [utterance.corpus for utterance in read_all([first, third])] == ["calls", "c"]
     with pytest.raises(BadCorpus, match="both called 'calls'"):
         read_all([first, second])

@@ -4,7 +4,7 @@ import pytest
 
 from affekt.corpora import corpora
 from affekt.errors import BadCorpus
-from tests.corpora.trees import iemocap_turn, meld_table, sound, touch, write
+from tests.corpora.trees import iemocap_turn, meld_table, touch, write, write_noise
 
 VOTES = "".join(
     f'"{100_000 * kind + 1}",{votes},"1001_DFA_ANG_XX",10\n'
@@ -46,14 +46,14 @@ def test_a_damaged_cremad_table_is_refused(table, tmp_path):
         corpora["cremad"].read(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["summaryTable.csv", "processedResults/summaryTable.csv"])
-def test_cremad_ties_are_split_if_only_the_summary_table_exists(place, tmp_path):
+@pytest.mark.parametrize("table", ["summaryTable.csv", "processedResults/summaryTable.csv"])
+def test_cremad_ties_are_split_if_only_the_summary_table_exists(table, tmp_path):
     touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1040_ITH_SAD_X.wav")
     rows = '"1","1001_DFA_ANG_XX","A:H"\n"2","1040_ITH_SAD_XX","S"\n'
-    write(tmp_path / place, '"","FileName","VoiceVote"\n' + rows)
-    tied, misspelt = corpora["cremad"].read(tmp_path)
+    write(tmp_path / table, '"","FileName","VoiceVote"\n' + rows)
+    tied, misspelled = corpora["cremad"].read(tmp_path)
     assert tied.votes == {"angry": 0.5, "happy": 0.5}
-    assert misspelt.votes == {"sad": 1.0}
+    assert misspelled.votes == {"sad": 1.0}
 
 
 def test_emodb_is_read_from_its_names(tmp_path):
@@ -154,7 +154,7 @@ def test_flawed_meld_clips_are_reported_if_there_is_audio(tmp_path):
     meld_table(tmp_path, "train", ("Hi.", "Ross", "joy", 125, 3), ("Hi.", "Ross", "joy", 125, 4))
     remarks = corpora["meld"].remarks
     assert remarks(tmp_path, corpora["meld"].read(tmp_path)) == []
-    sound(tmp_path / "train/dia125_utt4.wav")
+    write_noise(tmp_path / "train/dia125_utt4.wav")
     assert remarks(tmp_path, corpora["meld"].read(tmp_path)) == ["train_dia125_utt3: its clip is damaged as published"]
 
 

@@ -10,7 +10,7 @@ from affekt.corpora.transcription import Whisper, transcribe
 from affekt.errors import BadConfig, BadCorpus, BadOutput, MissingExtra
 from tests.cli.test_cli import affekt
 from tests.conftest import data_folder
-from tests.corpora.trees import sound, touch, write
+from tests.corpora.trees import touch, write, write_noise
 
 
 class FakeRecognizer:
@@ -31,8 +31,8 @@ class FakeRecognizer:
 @pytest.fixture
 def calls(tmp_path):
     """Four utterances: two segments of one file, a whole file, and one with text."""
-    sound(tmp_path / "one.wav", 1, seconds=1.0)
-    sound(tmp_path / "two.wav", 2, seconds=0.5)
+    write_noise(tmp_path / "one.wav", 1, seconds=1.0)
+    write_noise(tmp_path / "two.wav", 2, seconds=0.5)
     rows = [
         {"id": "a", "audio": "one.wav", "emotion": "sad", "start": 0.0, "end": 0.25, "speaker": "anna"},
         {"id": "b", "audio": "one.wav", "emotion": "sad", "start": 0.25, "end": 0.75, "language": "de"},
@@ -127,7 +127,7 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(calls, tmp_path):
 
 
 def test_unreadable_utterances_are_reported_once_the_others_are_done(tmp_path):
-    sound(tmp_path / "good.wav")
+    write_noise(tmp_path / "good.wav")
     touch(tmp_path, "empty.wav")
     rows = ["id,audio,emotion,start,end", "a,empty.wav,sad,,", "b,gone.wav,sad,,", "c,good.wav,sad,,",
             "d,good.wav,sad,0.1,9", "e,good.wav,sad,0.1,0.15"]  # fmt: skip
@@ -173,7 +173,7 @@ def test_a_missing_extra_is_an_error_that_names_it(monkeypatch):
 
 
 def test_the_command_checks_its_output_before_it_loads_a_model(tmp_path):
-    sound(tmp_path / "calls" / "sad" / "1.wav")
+    write_noise(tmp_path / "calls" / "sad" / "1.wav")
     write(tmp_path / "there.csv", "")
     command = ("corpus", "transcribe", "folder", tmp_path / "calls", "--model", "/nowhere/at/all")
     run = affekt(*command, "--output", tmp_path / "there.csv")

@@ -1,6 +1,6 @@
 """Write small corpora to disk, in their published layouts."""
 
-from tests.sounds import encoded, noise, tone
+from tests.sounds import encode_audio, noise, tone
 
 SPEAKERS_4 = {
     "Ses01F": 528, "Ses01M": 557, "Ses02F": 481, "Ses02M": 542, "Ses03F": 522,
@@ -23,16 +23,16 @@ def write(path, text, encoding="utf-8"):
     path.write_text(text, encoding=encoding)
 
 
-def sound(path, seed=0, seconds=0.5):
+def write_noise(path, seed=0, seconds=0.5):
     """Write noise, a different one for each seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded(noise(round(seconds * 16_000), seed), format=path.suffix[1:].upper()))
+    path.write_bytes(encode_audio(noise(round(seconds * 16_000), seed), format=path.suffix[1:].upper()))
     return path
 
 
-def hum(path, seconds=1.0):
+def write_tone(path, seconds=1.0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded(tone(seconds)))
+    path.write_bytes(encode_audio(tone(seconds)))
     return path
 
 

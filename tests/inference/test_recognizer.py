@@ -16,7 +16,7 @@ from affekt.errors import BadAudio, BadBundle
 from affekt.inference.recognizer import LONGEST, WINDOW, expand_folders, windows
 from affekt.inference.row import AGGREGATION
 from tests.conftest import write_tiny_bundle
-from tests.sounds import encoded, noise, tone
+from tests.sounds import encode_audio, noise, tone
 
 KEYS = ["schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error"]
 EMOTIONS = ["angry", "disgust", "fear", "happy", "neutral", "sad"]
@@ -40,7 +40,7 @@ def speechlike(seconds, seed=0):
 
 def test_a_row_has_exactly_the_fields_of_the_contract(recognizer, tmp_path):
     path = tmp_path / "tone.wav"
-    path.write_bytes(encoded(tone(2.5)))
+    path.write_bytes(encode_audio(tone(2.5)))
     row = recognizer(path)
     assert list(row) == KEYS
     assert list(row["probabilities"]) == EMOTIONS
@@ -93,7 +93,7 @@ def test_str_of_a_row_and_repr_of_a_recognizer(recognizer):
 
 def test_every_kind_of_source_gives_the_same_row_except_its_name(recognizer, tmp_path):
     samples = speechlike(3)
-    data = encoded(samples, subtype="FLOAT")
+    data = encode_audio(samples, subtype="FLOAT")
     path = tmp_path / "speech.wav"
     path.write_bytes(data)
     with path.open("rb") as file:
@@ -123,7 +123,7 @@ def test_a_constant_waveform_is_silence(recognizer, value, rate):
 
 @pytest.mark.parametrize(("name", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("MP3", None), ("OGG", "VORBIS")])
 def test_silence_is_detected_in_every_format(recognizer, name, subtype):
-    assert recognizer(encoded(np.zeros(32_000), 16_000, name, subtype)).status == "silence"
+    assert recognizer(encode_audio(np.zeros(32_000), 16_000, name, subtype)).status == "silence"
 
 
 def test_one_step_of_16_bit_audio_is_not_silence(recognizer):
@@ -238,7 +238,7 @@ def test_a_long_silence_is_silence(recognizer):
 
 def test_a_call_raises_but_rows_continues_after_an_error(recognizer, tmp_path):
     good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
-    good.write_bytes(encoded(tone()))
+    good.write_bytes(encode_audio(tone()))
     with pytest.raises(BadAudio, match=r"bad.wav does not exist"):
         recognizer(bad)
     rows = list(recognizer.rows([bad, good, b"", good]))
@@ -253,7 +253,7 @@ def test_a_call_raises_but_rows_continues_after_an_error(recognizer, tmp_path):
 
 def test_rows_are_computed_lazily(recognizer):
     requested = []
-    rows = recognizer.rows(requested.append(n) or encoded(tone()) for n in itertools.count())
+    rows = recognizer.rows(requested.append(n) or encode_audio(tone()) for n in itertools.count())
     next(rows), next(rows)
     assert requested == [0, 1]
 

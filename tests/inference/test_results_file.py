@@ -10,7 +10,7 @@ import pytest
 from affekt import Recognizer, Row
 from affekt.errors import BadOutput, MissingExtra
 from affekt.inference.results_file import ResultsFile
-from tests.sounds import encoded, noise, tone
+from tests.sounds import encode_audio, noise, tone
 
 MODEL = "tiny@01234567"
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -101,7 +101,10 @@ def test_rows_are_read_back_unchanged(path, rows):
 
 def test_rows_of_a_recognizer_are_read_back_unchanged(path, tiny_bundle):
     recognizer = Recognizer.load(tiny_bundle)
-    sources = [encoded(noise(n, n)) for n in (16_000, 33_333, 31 * 16_000)] + [b"words", encoded(np.zeros(16_000))]
+    sources = [encode_audio(noise(n, n)) for n in (16_000, 33_333, 31 * 16_000)] + [
+        b"words",
+        encode_audio(np.zeros(16_000)),
+    ]
     rows = [Row(entry | {"file": f"{n}.wav"}) for n, entry in enumerate(recognizer.rows(sources))]
     write(path, rows, recognizer.model)
     assert read(path, recognizer.model) == rows

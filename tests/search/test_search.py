@@ -33,7 +33,7 @@ from affekt.workflows.evaluate import evaluate
 from affekt.workflows.jobs import Job, LocalLauncher, Workers
 from affekt.workflows.train import train
 from tests.conftest import ROOT, shapes_unchecked
-from tests.corpora.trees import iemocap_turn, sound
+from tests.corpora.trees import iemocap_turn, write_noise
 from tests.logs import logged
 from tests.search.settings import SEARCH
 from tests.synthetic import environment, make_cremad
@@ -458,7 +458,7 @@ def test_the_papers_search_runs_on_iemocaps_layout(place):
                 turn = f"Ses{session:02}F_impro01_{speaker}{number:03}"
                 iemocap_turn(corpus, turn, emotion)
                 folder = corpus / f"Session{session}" / "sentences" / "wav" / turn.rpartition("_")[0]
-                sound(folder / f"{turn}.wav", seed=10 * session + number)
+                write_noise(folder / f"{turn}.wav", seed=10 * session + number)
     small = [
         *("features.speech={name='mfcc',coefficients=8}", "folds=[2]", "spectrogram.random=0", "spectrogram.known=[]"),
         *("spectrogram.model={cells=3,channels=2,nodes=4,shrink=5}", "spectrogram.search.epochs=1"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from affekt import BadAudio, BadOutput, Recognizer, recognize_files
-from tests.sounds import encoded, noise, tone
+from tests.sounds import encode_audio, noise, tone
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def clips(tmp_path):
     folder = tmp_path / "clips"
     folder.mkdir()
     for name in "abc":
-        (folder / f"{name}.wav").write_bytes(encoded(noise(16_000)))
+        (folder / f"{name}.wav").write_bytes(encode_audio(noise(16_000)))
     (folder / "d.wav").write_bytes(b"no audio")
     return folder
 
@@ -43,7 +43,7 @@ def test_an_interrupted_run_is_resumed_and_failures_are_retried(recognizer, clip
     assert [row.resumed for row in rows] == [True, True, False, False]
     assert [row.status for row in rows] == ["ok", "ok", "ok", "error"]
     assert calls == [("recognizing", done, 4) for done in range(1, 5)]
-    (clips / "d.wav").write_bytes(encoded(tone()))
+    (clips / "d.wav").write_bytes(encode_audio(tone()))
     again = list(recognize_files([clips], output, recognizer=recognizer))
     assert [row.resumed for row in again] == [True, True, True, False]
     assert again[3].status == "ok"

@@ -44,7 +44,7 @@ def evaluate(
     from affekt.extras import need
     from affekt.runs.selection import RULES
 
-    # Report misspelt names before asking the user to install anything.
+    # Report misspelled names before asking the user to install anything.
     target = Source(corpus, str(root)) if root else Source.parse(corpus)
     target = replace(target, columns=parse_pairs("--column", column), emotions=parse_pairs("--emotion", emotion))
     if selection is not None and selection not in RULES:

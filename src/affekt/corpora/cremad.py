@@ -38,7 +38,7 @@ INTENSITIES = ("LO", "MD", "HI")  # of sentence IEO, except in emotion NEU; all 
 # Actors and sentences that were never published: 20 of 91 x 82 clips.
 UNPUBLISHED = {("1008", "WSI"), ("1009", "MTI"), ("1019", "ITH")}  # in any emotion
 UNPUBLISHED_CLIPS = {"1002_TIE_NEU_XX", "1076_ITS_NEU_XX"}
-MISSPELT = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}  # in the authors' audio, but not in their tables
+MISSPELLED = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}  # in the authors' audio, but not in their tables
 
 
 def read(root: Path) -> list[Utterance]:
@@ -98,7 +98,7 @@ def _fractions(counts: Mapping[str, str]) -> dict[str, float]:
 def published_ids() -> set[str]:
     """Return the ids of the 7,442 published clips."""
     return {
-        MISSPELT.get(name, name)
+        MISSPELLED.get(name, name)
         for actor in range(1001, 1092)
         for sentence in SENTENCES
         if (str(actor), sentence) not in UNPUBLISHED

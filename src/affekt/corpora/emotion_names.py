@@ -27,7 +27,7 @@ class EmotionNames:
         return self.mapping[label] if label in self.mapping else canonical_emotion(label)
 
     def check_used(self, source: Path) -> None:
-        """Raise `BadCorpus` for a custom label that never occurred, since it is probably misspelt."""
+        """Raise `BadCorpus` for a custom label that never occurred, since it is probably misspelled."""
         for label in sorted(set(self.mapping) - self.seen):
             raise BadCorpus(
                 f"emotions maps {label!r}, which {source} does not have{did_you_mean(label, self.seen)} "

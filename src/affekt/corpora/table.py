@@ -119,11 +119,11 @@ def _columns(path: Path, rows: Sequence[Mapping[str, Any]], mapping: Mapping[str
             f"{path} needs columns for emotion and for audio or text; it has: {', '.join(present)}. "
             'Map them: columns = {audio = "...", emotion = "..."}, or --column audio=... on the command line'
         )
-    _check_misspelt(path, set(present) - set(selected.values()), set(FIELDS) - set(selected) - set(mapping))
+    _check_misspelled(path, set(present) - set(selected.values()), set(FIELDS) - set(selected) - set(mapping))
     return selected
 
 
-def _check_misspelt(path: Path, columns: Collection[str], fields: Collection[str]) -> None:
+def _check_misspelled(path: Path, columns: Collection[str], fields: Collection[str]) -> None:
     """Raise `BadCorpus` if an unused column is named almost like a missing field."""
     for column in sorted(columns):
         for field in difflib.get_close_matches(column.lower(), sorted(fields), n=1, cutoff=0.8):

@@ -49,7 +49,7 @@ class Recognizer:
         """Load a bundle.
 
         Args:
-            model: a bundle's folder, or the name of one that ships with affekt.
+            model: a bundle's folder, or the name of a shipped bundle.
             threads: the number of cores that one recognition may use.
 
         Raises:
