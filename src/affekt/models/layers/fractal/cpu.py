@@ -77,7 +77,7 @@ class _Attention(torch.autograd.Function):
         out = _empty_like(query)
         columns, streams = _as_rows(query, key, value)
         run_in_parallel(
-            lambda tasks: cpu_kernels.forward(*streams, columns, _flat(out), frames, tasks, counts, settings),
+            lambda tasks: cpu_kernels.forward(*streams, columns, _flat(out), frames, tasks, counts, tuple(settings)),
             _divide_work(counts, dim, options.heads),
         )
         ctx.save_for_backward(query, key, value)
@@ -96,7 +96,7 @@ class _Attention(torch.autograd.Function):
         columns, streams = _as_rows(query, key, value)
         run_in_parallel(
             lambda tasks: cpu_kernels.backward(
-                *streams, columns, output_gradient, *out, frames, tasks, ctx.counts, ctx.settings
+                *streams, columns, output_gradient, *out, frames, tasks, ctx.counts, tuple(ctx.settings)
             ),
             _divide_work(ctx.counts, dim, ctx.settings.heads),
         )

@@ -38,8 +38,12 @@ COMPILED: dict[str, Any] = {"fastmath": FAST, "error_model": "numpy", "nogil": T
 
 
 def compile_cached(function: Any) -> Any:
-    """Compile a function on its first call and cache it on disk, beside this file or in the user's cache folder. If neither
-    is writable, compile it in every process."""
+    """Compile a function on its first call and cache it on disk.
+
+    The cache is beside this file or in the user's cache folder. If neither is writable, every process compiles again.
+    The function's arguments must be arrays, numbers and plain tuples: the cache's index names the classes of all argument
+    types, and numba fails to read an index that names a class which a later version has renamed.
+    """
     try:
         return njit(function, nogil=True, cache=True)
     except RuntimeError:
@@ -394,8 +398,9 @@ def _layout(length, longest, utterance, factor, scales):
 def forward(q, k, v, columns, out, frames, tasks, lengths, options):
     """Compute the outputs of the tasks, (utterance, first head, last head + 1) each, into `out`, (batch * frames,
     features)."""
+    named = KernelOptions(*options)
     for utterance, head, end in tasks:
-        _forward(q, k, v, columns, out, frames, utterance, head, end, lengths[utterance], options)
+        _forward(q, k, v, columns, out, frames, utterance, head, end, lengths[utterance], named)
 
 
 @njit(**COMPILED)
@@ -627,8 +632,9 @@ def _output_gradient(gradient, column, base, length, count, scale, window_start,
 def backward(q, k, v, columns, gradient, dq, dk, dv, frames, tasks, lengths, options):
     """Compute the gradients of query, key and value for the tasks, as in `forward`. `gradient`, the gradient of the
     output, and all results are contiguous, (batch * frames, features)."""
+    named = KernelOptions(*options)
     for utterance, head, end in tasks:
-        _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, lengths[utterance], options)
+        _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, lengths[utterance], named)
 
 
 @njit(**COMPILED)
