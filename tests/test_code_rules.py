@@ -1,13 +1,18 @@
 """Rules of the code: imports go downward, nothing is pickled or unpickled, and docstrings begin plainly."""
 
 import ast
+import functools
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "src" / "affekt"
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "affekt"
 MODULES = sorted(SOURCE.rglob("*.py"))
+OUR_FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
 
 # A module may import modules of lower levels. Modules of the same level may import one another only as in ORDERED.
 LEVELS = {
@@ -51,13 +56,18 @@ UPWARD: set[tuple[str, str]] = set()
 """Imports that still go upward, as (importer, imported)."""
 
 
+@functools.cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def top(path):
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
 def imports(path):
     """Yield the names of the affekt modules that a file imports, also inside functions."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "affekt":
             if node.module == "affekt":
                 yield from (f"affekt.{alias.name}" for alias in node.names)
@@ -111,9 +121,9 @@ SAFE_CALLS = {
 }
 
 
-def pickling(tree):
+def pickling(module):
     """Yield the code of everything in a syntax tree that may read or write a pickle."""
-    for node in ast.walk(tree):
+    for node in ast.walk(module):
         if unsafe_import(node) or unsafe_call(node):
             yield ast.unparse(node)
 
@@ -150,7 +160,7 @@ def has_safe_argument(call, argument):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_nothing_is_pickled(path):
-    assert not list(pickling(ast.parse(path.read_text(encoding="utf-8"))))
+    assert not list(pickling(tree(path)))
 
 
 @pytest.mark.parametrize(
@@ -188,8 +198,211 @@ def test_docstrings_open_with_a_plain_phrase():
     openings = [
         f"{path.relative_to(SOURCE)}:{node.lineno}: {node.value.value.splitlines()[0]}"
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         if OBSCURE_OPENING.match(node.value.value.lstrip())
     ]
     assert not openings
+
+
+def location(path, node):
+    return f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def prints(module):
+    """Yield the calls of `print` that write to standard output."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
+            yield from () if any(keyword.arg == "file" for keyword in node.keywords) else [node]
+
+
+def test_only_the_command_line_prints():
+    others = [path for path in MODULES if top(path) not in ("cli", "__main__")]
+    assert not [location(path, node) for path in others for node in prints(tree(path))]
+
+
+def test_a_print_is_found():
+    assert list(prints(ast.parse("if x:\n    print(1)")))
+    assert not list(prints(ast.parse("print(1, file=log)\nlog.print(1)\n# print(1)")))
+
+
+GENERIC = set(LEVELS) - {"cli", "models", "search"}
+PAPER_MODEL = re.compile("mstr|tdfnet|mcsan|ks[_-]?transformer|emotion[_-]?nas", re.IGNORECASE)
+NAMES_A_MODEL = {
+    "cost/page.py": "states which papers give a number of operations",
+    "features/spectral.py": "the settings of two papers' spectrograms and MFCCs are values of its classes",
+    "protocols/__init__.py": "the registry of the papers' protocols",
+    "protocols/papers.py": "the papers' protocols",
+    "workflows/migrate.py": "renames settings of one model in folders of earlier versions",
+}
+"""Generic modules that may name a paper's model, with the reason."""
+
+
+def without_docstrings(module):
+    """Yield the nodes of a syntax tree except the strings that are statements."""
+    docs = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
+    return (node for node in ast.walk(module) if not (isinstance(node, ast.Constant) and id(node) in docs))
+
+
+def models_named(module):
+    """Yield the names, strings and imports of a syntax tree that name a paper's model; docstrings and comments may."""
+    for node in without_docstrings(module):
+        values = [value for _, value in ast.iter_fields(node) if isinstance(value, str)]
+        if any(PAPER_MODEL.search(value) for value in values):
+            yield node
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if top(p) in GENERIC], ids=lambda path: path.name)
+def test_generic_code_names_no_model_of_a_paper(path):
+    named = [ast.unparse(node) for node in models_named(tree(path))]
+    assert not named or path.relative_to(SOURCE).as_posix() in NAMES_A_MODEL
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "KSTransformer(x)",
+        "from affekt.models import tdfnet",
+        "if name == 'mstr': pass",
+        "x.mcsan",
+        "def emotionnas(): pass",
+    ],
+)
+def test_a_model_of_a_paper_is_found(code):
+    assert list(models_named(ast.parse(code)))
+
+
+def test_a_docstring_may_name_a_model():
+    assert not list(models_named(ast.parse('def f():\n    """As in MSTR."""')))
+
+
+VAGUE = {"one", "found", "place", "said", "told", "heard", "drawn"}
+VAGUE_STILL_IN: tuple[str, ...] = (
+    "benchmarks/",
+    "src/affekt/evaluation/",
+    "src/affekt/models/",
+    "src/affekt/search/",
+    "src/affekt/training/",
+    "tests/",
+)
+"""Folders and files whose vague names have yet to be replaced."""
+
+
+def vague_names(module):
+    """Yield the definitions in a syntax tree (variables, arguments, functions, classes) with a name that says nothing."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            name = node.id
+        elif isinstance(node, ast.arg):
+            name = node.arg
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            name = node.name
+        else:
+            continue
+        if name in VAGUE:
+            yield node
+
+
+def test_a_variable_is_called_what_it_is():
+    checked = [path for path in OUR_FILES if not path.relative_to(ROOT).as_posix().startswith(VAGUE_STILL_IN)]
+    assert not [location(path, node) for path in checked for node in vague_names(tree(path))]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for one in runs: pass",
+        "[one for one in runs]",
+        "found = 1",
+        "lambda said: 1",
+        "def told(): pass",
+        "a, place = x",
+    ],
+)
+def test_a_vague_name_is_found(code):
+    assert list(vague_names(ast.parse(code)))
+
+
+FIELD_COMMENTS_STILL_IN: tuple[str, ...] = (
+    "benchmarks/",
+    "src/affekt/cost/",
+    "src/affekt/features/",
+    "src/affekt/models/",
+    "src/affekt/search/",
+    "src/affekt/training/",
+)
+"""Folders and files whose fields are still documented by comments."""
+
+
+def commented_fields(text):
+    """Yield the fields of classes that have a comment on one of their lines; a docstring below the field replaces it."""
+    comments = {
+        token.start[0]: token.string
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT and not re.match("# (type|noqa)", token.string)
+    }
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign) and comments.keys() & range(field.lineno, field.end_lineno + 1):
+                    yield field
+
+
+def test_fields_are_documented_by_docstrings():
+    checked = [path for path in OUR_FILES if not path.relative_to(ROOT).as_posix().startswith(FIELD_COMMENTS_STILL_IN)]
+    assert not [
+        location(path, field) for path in checked for field in commented_fields(path.read_text(encoding="utf-8"))
+    ]
+
+
+def test_a_comment_on_a_field_is_found():
+    assert list(commented_fields("class Config:\n    size: int = (\n        3  # frames\n    )\n"))
+    assert not list(
+        commented_fields(
+            'class Config:\n    size: int = 3\n    """Frames."""\n    # above\n    x: int  # type: ignore\n'
+        )
+    )
+
+
+NOT_IMPERATIVE = re.compile(
+    r"(The|An?|As|At|Both|Each|Every|For|In|Other|Over|Some|Who|Whose)\b|[^A-Z]|[A-Z][\w-]*([^s]s|ed|ing)\b"
+)
+NOT_IMPERATIVE_STILL_IN: tuple[str, ...] = (
+    "src/affekt/audio/containers.py",
+    "src/affekt/bundle/",
+    "src/affekt/models/",
+    "src/affekt/search/",
+)
+"""Folders and files whose docstrings have yet to be reworded."""
+
+
+def is_function(node):
+    """Return whether a node is a function that is no property."""
+    decorators = [ast.unparse(decorator) for decorator in getattr(node, "decorator_list", ())]
+    return isinstance(node, ast.FunctionDef) and not any("property" in decorator for decorator in decorators)
+
+
+def not_imperative(module):
+    """Yield the functions of a syntax tree whose docstring does not open with a verb in the imperative."""
+    for node in ast.walk(module):
+        if is_function(node) and NOT_IMPERATIVE.match(ast.get_docstring(node) or "Do nothing."):
+            yield node
+
+
+def test_docstrings_of_functions_open_with_an_imperative():
+    checked = [path for path in MODULES if not path.relative_to(ROOT).as_posix().startswith(NOT_IMPERATIVE_STILL_IN)]
+    assert not [location(path, node) for path in checked for node in not_imperative(tree(path))]
+
+
+@pytest.mark.parametrize(
+    "docstring", ["The runs.", "Returns the runs.", "Sorted runs.", "Reading.", "`loss` of a run.", "Over runs."]
+)
+def test_a_docstring_without_an_imperative_is_found(docstring):
+    assert list(not_imperative(ast.parse(f"def f():\n    '{docstring}'")))
+
+
+@pytest.mark.parametrize(
+    "code", ["def f():\n    'Pass the runs.'", "@property\ndef f():\n    'The runs.'", "def f(): pass"]
+)
+def test_an_imperative_is_accepted(code):
+    assert not list(not_imperative(ast.parse(code)))

@@ -81,7 +81,8 @@ def _measure_here() -> None:
             times.append(time.perf_counter() - start)
     after = peak_memory()
     memory = None if before is None or after is None else after - before
-    print(json.dumps({"latency_ms": 1000 * statistics.median(times), "peak_memory_mb": memory}))
+    answer = {"latency_ms": 1000 * statistics.median(times), "peak_memory_mb": memory}
+    print(json.dumps(answer), file=sys.stdout)  # which the calling process reads
 
 
 def peak_memory(*, reset: bool = False) -> float | None:
