@@ -1,26 +1,28 @@
-"""Fractal attention on a GPU: the differentiable sum of `torch_ops.fractal_scales`, with one kernel for all scales each way.
+"""Fractal attention on a GPU: the differentiable sum of `torch_ops.fractal_scales`, with one kernel for all scales in the
+forward pass and one in the backward pass.
 
-Memory limits the speed, not arithmetic: at each scale a frame meets `factor` others. With N = batch * frames * dim numbers,
-memory traffic (`bytes_moved`) is
+Memory bandwidth limits the speed, not arithmetic: at each scale a frame attends to `factor` frames only. With
+N = batch * frames * dim numbers, the memory traffic (`bytes_moved`) is
 
     forward     query, key and value are read, the output is written                                 4 N
     backward    query, key, value and the output's gradient are read, three gradients written        7 N
 
-and nothing else of that size exists. A program loads an element twice, for the means of the coarse scales and, microseconds
-later, for the finest scale; the second time it is in a cache. If a first kernel wrote the coarse scales to a buffer, the
-inputs would be read twice and the buffer, 0.48 N for three coarse scales of factor 3, would be written and read: 8 N, which
-limits the speed to half of the bandwidth.
+and no intermediate result has a size of N. A program loads an element twice, for the means of the coarse scales and,
+microseconds later, for the finest scale; the second time it is in a cache. If a first kernel computed the coarse
+scales and wrote their outputs to a buffer, 0.48 N for three coarse scales of factor 3, the inputs would be read twice, and
+the buffer would be written and read: 8 N, which halves the speed.
 
-The work is divided into tiles of `factor**scales` frames (or several times as many) of one head: whole windows of the
-coarsest scale, so that a tile's means need no other tile. Up-sampling, where frame i of T takes floor(i * n / T), lags by up
-to one coarse frame if T is not a multiple: the first frames of a tile may need the last coarse frame of the previous tile. A
-program therefore processes many tiles in order and keeps those coarse frames; it begins one tile early, which costs the
-reading of one tile for each program, not for each tile. The backward pass keeps nothing: the gradients of the means are
-nested, and a coarse frame's gradient is a sum over frames of the output's gradient, some of which are read ahead.
+The work is divided into tiles: `factor**scales` frames, or a multiple, of one head. They consist of whole windows of the
+coarsest scale, so that a tile's means depend on no other tile. Up-sampling, where frame i of T takes coarse frame
+floor(i * n / T), lags by up to one coarse frame if T is not a multiple of the scale's size: the first frames of a tile may
+need the last coarse frame of the previous tile. A program therefore processes many consecutive tiles and keeps those coarse
+frames. It begins one tile early, which costs the reading of one tile for each program, not for each tile. In the backward
+pass tiles are independent: the gradient of a coarse frame is a sum of the output's gradient over the frames that take it,
+some of which are read beyond the end of the tile, and each scale passes the gradients of its means to the next finer scale.
 
-There are no atomic operations and no autotuning: the same inputs give the same bits on the same GPU. Sums are in 32 bits, or
-64 for 64-bit inputs. The kernels were compiled for a GPU and tested in Triton's interpreter, but have not yet run on a GPU.
-`benchmarks/fractal_gpu.py` measures them.
+There are no atomic operations and no autotuning, so the same inputs give the same bits on the same GPU. Sums are in 32
+bits, or 64 for 64-bit inputs. The kernels were compiled for a GPU and tested in Triton's interpreter, but have not yet
+run on a GPU. `benchmarks/fractal_gpu.py` measures them.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ from affekt.models.layers.shapes import Frames
 
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MAX_FACTOR = 16  # the kernel is unrolled over all pairs of frames in a window: above this, compiling takes minutes
-CAPABILITY = (8, 0)  # the minimum for Triton and bfloat16
-MULTIPROCESSORS = 4  # simulated by the interpreter
+MIN_CAPABILITY = (8, 0)  # CUDA compute capability for Triton and bfloat16
+MULTIPROCESSORS = 4  # assumed number in Triton's interpreter
 WARPS = 4
 
 
@@ -52,9 +54,9 @@ class Launch(NamedTuple):
     elements: int
     """Elements of one block of one stream: eight or four for each of 128 threads."""
     registers: int
-    """Maximum for a thread."""
+    """Maximum number for each thread."""
     programs: int
-    """On each multiprocessor: as many as fit at once, so that some read while others compute."""
+    """Programs on each multiprocessor: as many as fit at once, so that some read while others compute."""
 
 
 FORWARD, BACKWARD = Launch(1024, 128, 4), Launch(512, 168, 3)
@@ -63,7 +65,7 @@ FORWARD, BACKWARD = Launch(1024, 128, 4), Launch(512, 168, 3)
 def supports(query: Tensor, options: FractalOptions) -> bool:
     """Return whether `attend` can compute this: Triton is installed and supports the GPU (or runs in its interpreter), and
     the factor is at most 16."""
-    supported = torch.cuda.get_device_capability(query.device) >= CAPABILITY if query.is_cuda else _is_interpreted()
+    supported = torch.cuda.get_device_capability(query.device) >= MIN_CAPABILITY if query.is_cuda else _is_interpreted()
     return (
         supported
         and importlib.util.find_spec("triton") is not None
@@ -82,19 +84,19 @@ def attend(
     """Return the sum over all scales, as `fractal_attention` does, (batch, frames, dim).
 
     Inputs may be strided views whose last axis is contiguous, such as the thirds of a fused projection; they are not copied.
-    Dropout draws one number from torch's generator; the number and a weight's position determine whether it is dropped.
+    Dropout draws one seed from torch's generator; the seed and the position of a weight determine whether it is dropped.
 
     Args:
         query: projected queries, (batch, frames, dim).
         key: projected keys, of the same shape.
         value: projected values, of the same shape.
         options: heads, windows and scales.
-        lengths: frames of each utterance. Each is computed as if alone at its own length, with zeros behind it, and its
-            padding gets no gradient.
+        lengths: number of real frames of each utterance; None for all frames. The result of an utterance is that of the
+            utterance alone, followed by zeros, and its padding gets no gradient.
     """
     seed = int(torch.randint(2**31 - 1, ())) if options.dropout else 0
     lengths = None if lengths is None else lengths.to(query.device).contiguous()
-    inputs = [_with_rows(x) for x in (query, key, value)]
+    inputs = [_with_contiguous_rows(x) for x in (query, key, value)]
     return _Attention.apply(*inputs, lengths, options, seed)  # type: ignore[no-untyped-call]
 
 
@@ -138,14 +140,16 @@ def _run_forward(inputs: Inputs, lengths: Tensor | None, options: FractalOptions
     return output
 
 
-def _run_backward(inputs: Inputs, slope: Tensor, lengths: Tensor | None, options: FractalOptions, seed: int) -> Inputs:
+def _run_backward(
+    inputs: Inputs, gradient: Tensor, lengths: Tensor | None, options: FractalOptions, seed: int
+) -> Inputs:
     from affekt.models.layers.fractal.gpu_kernels import differentiate_kernel
 
-    query, slope = inputs[0], _with_rows(slope)
+    query, gradient = inputs[0], _with_contiguous_rows(gradient)
     constants, work = _divide(query, options, lengths, BACKWARD)
     outputs = (query.new_empty(query.shape), query.new_empty(query.shape), query.new_empty(query.shape))
     memory = _allocate_buffer(query, work.programs * 6 * constants.rows * constants.width)
-    streams = (inputs, tuple(_strides(x) for x in inputs), slope, _strides(slope), outputs, _strides(outputs[0]))
+    streams = (inputs, tuple(_strides(x) for x in inputs), gradient, _strides(gradient), outputs, _strides(outputs[0]))
     with _device_of(query):
         differentiate_kernel[(work.programs,)](
             *streams,
@@ -162,6 +166,7 @@ def _run_backward(inputs: Inputs, slope: Tensor, lengths: Tensor | None, options
 def _divide(
     query: Tensor, options: FractalOptions, lengths: Tensor | None, launch: Launch
 ) -> tuple[KernelConstants, Schedule]:
+    """Return the constants of a kernel and the division of its work into programs."""
     batch, frames, dim = query.shape
     constants = kernel_constants(
         options,
@@ -180,17 +185,19 @@ def _divide(
 
 
 def _sizes(query: Tensor, options: FractalOptions, work: Schedule) -> tuple[int, ...]:
+    """Return the arguments of a kernel from `heads` to `items_per_program`."""
     return options.heads, query.shape[1], work.tiles, work.items, work.items_per_program
 
 
 def _compile_options(launch: Launch) -> dict[str, Any]:
-    # Other programs hide the latency of reading; a pipeline would read a program's buffer before it is written.
+    # One stage: other programs hide the latency of reading, and a pipeline would read a program's buffer before it is
+    # written.
     options = {"num_warps": WARPS, "num_stages": 1, "enable_fp_fusion": True}
     return options if torch.version.hip else {**options, "maxnreg": launch.registers}
 
 
 def _allocate_buffer(query: Tensor, size: int) -> Tensor:
-    """Allocate the programs' buffers for their coarse scales, which are written and read while they are in a cache."""
+    """Allocate the buffers of all programs for their coarse scales. They are small enough to remain in a cache."""
     return query.new_empty(size, dtype=torch.float64 if query.dtype == torch.float64 else torch.float32)
 
 
@@ -202,8 +209,8 @@ def _strides(x: Tensor) -> tuple[int, int]:
     return x.stride(0), x.stride(1)
 
 
-def _with_rows(x: Tensor) -> Tensor:
-    """Return x with its last axis contiguous."""
+def _with_contiguous_rows(x: Tensor) -> Tensor:
+    """Return x with a contiguous last axis; copied only if necessary."""
     return x if x.stride(2) == 1 else x.contiguous()
 
 

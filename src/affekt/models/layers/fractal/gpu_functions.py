@@ -1,13 +1,16 @@
 """The functions that the kernels of fractal attention on a GPU call, in Triton.
 
-`count` is the number of frames of an utterance at a scale, `first` the first of them in a tile, `row` a frame counted from
-there, and `place` its position within its window. Blocks are (windows, lanes), where `lanes` is a head's width rounded up to
-a power of two. A stream is a pointer to a tile's first row, and the stride of its rows. Every program has a buffer of its
-own, `memory`, for the coarse scales of one tile.
+Terms in the functions and kernels:
+- `count`: number of frames of an utterance at a scale; `length` is the count at the finest scale.
+- `first`: first frame of a tile at a scale. `row`: a frame counted from there. `slot`: position of a frame in its window.
+- block: a tensor (windows, lanes), where `lanes` is a head's width rounded up to a power of two. It has one frame of each
+  window, so that a window is a tuple of `factor` blocks, one for each slot.
+- stream: a pointer to a tile's first row, and the stride of its rows.
+- `memory`: a program's own buffer for the coarse scales of one tile.
 """
 
 # mypy: ignore-errors
-# Kernels are written in Triton's language, which type checkers read as Python. The functions cannot take other decorators
+# Kernels are written in Triton's language, which type checkers treat as Python. The functions cannot have other decorators
 # either, since Triton compiles their source.
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ NEGATIVE = tl.constexpr(-1e9)  # minus infinity in a softmax, as in the torch im
 @triton.jit
 @no_type_check
 def load(stream, row, real, constants: tl.constexpr):
-    """Load rows of one stream, (windows, lanes), with zeros where they are not real."""
+    """Load rows of one stream, (windows, lanes), with zeros where `real` is false."""
     base, stride = stream
     feature = tl.arange(0, constants.lanes)
     mask = real[:, None] & (feature < constants.width)[None, :]
@@ -36,6 +39,7 @@ def load(stream, row, real, constants: tl.constexpr):
 @triton.jit
 @no_type_check
 def store(stream, row, real, x, constants: tl.constexpr):
+    """Store x, (windows, lanes), in the rows for which `real` is true."""
     base, stride = stream
     feature = tl.arange(0, constants.lanes)
     mask = real[:, None] & (feature < constants.width)[None, :]
@@ -45,11 +49,11 @@ def store(stream, row, real, x, constants: tl.constexpr):
 @triton.jit
 @no_type_check
 def load_windows(stream, window, first, count, constants: tl.constexpr):
-    """Load the frames of these windows, one block for each place."""
+    """Load the frames of these windows, one block for each slot."""
     factor: tl.constexpr = constants.factor
     rows = ()
-    for place in tl.static_range(factor):
-        row = window * factor + place
+    for slot in tl.static_range(factor):
+        row = window * factor + slot
         rows = rows + (load(stream, row, first + row < count, constants),)  # noqa: RUF005
     return rows
 
@@ -57,7 +61,8 @@ def load_windows(stream, window, first, count, constants: tl.constexpr):
 @triton.jit
 @no_type_check
 def coarse_streams(memory, kind: tl.constexpr, constants: tl.constexpr, scale: tl.constexpr):
-    """Return three streams of a coarse scale in the program's buffer: query, key and value (0) or their gradients (3)."""
+    """Return three streams of a coarse scale in the program's buffer: query, key and value (kind 0) or their gradients (kind
+    3)."""
     width: tl.constexpr = constants.width
     stream: tl.constexpr = constants.rows * width
     base = memory + (kind * stream + constants.starts[scale] * width)
@@ -77,68 +82,70 @@ def pool(streams, memory, tile, length, constants: tl.constexpr, scale: tl.const
     for start in range(0, windows, block):
         window = start + tl.arange(0, block)
         real = window < windows
-        # An incomplete last window gives a frame beyond the next scale's count, which is never read.
+        # The mean of an incomplete last window is beyond the next scale's count, so it is never read.
         limit = tl.where(real, length // factor**scale, 0)
-        for number in tl.static_range(3):
-            rows = load_windows(streams[number], window, tile * frames, limit, constants)
+        for index in tl.static_range(3):
+            rows = load_windows(streams[index], window, tile * frames, limit, constants)
             total = rows[0]
-            for place in tl.static_range(1, factor):
-                total += rows[place]
-            store(targets[number], window, real, total * weight, constants)
+            for slot in tl.static_range(1, factor):
+                total += rows[slot]
+            store(targets[index], window, real, total * weight, constants)
 
 
 @triton.jit
 @no_type_check
 def softmax(query, keys, window, first, count, constants: tl.constexpr):
-    """Return one query's weights in each window, (windows,) for every key."""
+    """Return the attention weights of one query of each window, (windows,) for every key."""
     factor: tl.constexpr = constants.factor
     scores = ()
-    for place in tl.static_range(factor):
-        score = tl.sum(query * keys[place], axis=1) * constants.score_scale
+    for slot in tl.static_range(factor):
+        score = tl.sum(query * keys[slot], axis=1) * constants.score_scale
         if constants.mask_window_padding:
-            score = tl.where(first + window * factor + place < count, score, NEGATIVE)
+            score = tl.where(first + window * factor + slot < count, score, NEGATIVE)
         scores = scores + (score,)  # noqa: RUF005
-    most = scores[0]
-    for place in tl.static_range(1, factor):
-        most = tl.maximum(most, scores[place])
+    largest = scores[0]
+    for slot in tl.static_range(1, factor):
+        largest = tl.maximum(largest, scores[slot])
     powers = ()
-    total = tl.zeros_like(most)
-    for place in tl.static_range(factor):
-        power = tl.exp(scores[place] - most)
+    total = tl.zeros_like(largest)
+    for slot in tl.static_range(factor):
+        power = tl.exp(scores[slot] - largest)
         total += power
         powers = powers + (power,)  # noqa: RUF005
     weights = ()
-    for place in tl.static_range(factor):
-        weights = weights + (powers[place] / total,)  # noqa: RUF005
+    for slot in tl.static_range(factor):
+        weights = weights + (powers[slot] / total,)  # noqa: RUF005
     return weights
 
 
 @triton.jit
 @no_type_check
-def apply_dropout(weights, seed, head, scale: tl.constexpr, window, place: tl.constexpr, constants: tl.constexpr):
-    """Return the weights after dropout. It depends only on the seed and the position, so the backward pass repeats it."""
+def apply_dropout(weights, seed, head, scale: tl.constexpr, window, slot: tl.constexpr, constants: tl.constexpr):
+    """Return the weights after dropout. The random numbers depend only on the seed and the position, so the backward
+    pass draws the same ones: Philox gives four for each seed and position."""
     factor: tl.constexpr = constants.factor
     if constants.dropout == 0.0:
         return weights
-    growth: tl.constexpr = 1.0 / (1.0 - constants.dropout) if constants.dropout < 1.0 else 0.0
-    none = tl.zeros_like(window)
-    left = ()
+    gain: tl.constexpr = 1.0 / (1.0 - constants.dropout) if constants.dropout < 1.0 else 0.0
+    zeros = tl.zeros_like(window)
+    after_dropout = ()
     for group in tl.static_range((factor + 3) // 4):
-        four = tl.philox(seed, window, none + head, none + (scale * factor + place), none + group)
-        for number in tl.static_range(4):
-            if group * 4 + number < factor:
-                kept = tl.uint_to_uniform_float(four[number]) >= constants.dropout
-                left = left + (tl.where(kept, weights[group * 4 + number] * growth, 0.0),)  # noqa: RUF005
-    return left
+        draws = tl.philox(seed, window, zeros + head, zeros + (scale * factor + slot), zeros + group)
+        for index in tl.static_range(4):
+            if group * 4 + index < factor:
+                keep = tl.uint_to_uniform_float(draws[index]) >= constants.dropout
+                after_dropout = after_dropout + (tl.where(keep, weights[group * 4 + index] * gain, 0.0),)  # noqa: RUF005
+    return after_dropout
 
 
 @triton.jit
 @no_type_check
 def weighted_sum(weights, values, constants: tl.constexpr):
+    """Return the sum of a window's values, weighted for one query, (windows, lanes)."""
     factor: tl.constexpr = constants.factor
     total = weights[0][:, None] * values[0]
-    for place in tl.static_range(1, factor):
-        total += weights[place][:, None] * values[place]
+    for slot in tl.static_range(1, factor):
+        total += weights[slot][:, None] * values[slot]
     return total
 
 
@@ -157,19 +164,18 @@ def gelu_slope(x):
 @triton.jit
 @no_type_check
 def locate_item(number, tiles, heads, lengths, frames, constants: tl.constexpr):
-    """Return an item's tile, its head among all of the batch, its head, its utterance, and the utterance's length."""
-    tile, chain = number % tiles, number // tiles
-    utterance = chain // heads
+    """Return an item's tile, its head counted over the whole batch, its head, its utterance, and the utterance's length."""
+    tile, batch_head = number % tiles, number // tiles
+    utterance = batch_head // heads
     length = frames
     if constants.ragged:
         length = tl.minimum(tl.maximum(tl.load(lengths + utterance).to(tl.int32), 0), frames)
-    return tile, chain, chain % heads, utterance, length
+    return tile, batch_head, batch_head % heads, utterance, length
 
 
 @triton.jit
 @no_type_check
 def stream(base, strides, utterance, frame, head, constants: tl.constexpr):
     """Return the stream of one head of an utterance, from `frame` on."""
-    return base + utterance.to(tl.int64) * strides[0] + frame.to(tl.int64) * strides[
-        1
-    ] + head * constants.width, strides[1]
+    start = utterance.to(tl.int64) * strides[0] + frame.to(tl.int64) * strides[1] + head * constants.width
+    return base + start, strides[1]

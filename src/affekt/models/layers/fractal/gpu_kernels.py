@@ -1,10 +1,11 @@
 """The two kernels of fractal attention on a GPU, in Triton; `gpu` describes and launches them.
 
-Names are explained in `gpu_functions`. A barrier separates writing to a program's buffer from reading it.
+`gpu_functions` explains the terms. A barrier (`tl.debug_barrier`) between writing to a program's buffer and reading it makes
+the threads of a program wait for one another.
 """
 
 # mypy: ignore-errors
-# As in `gpu_functions`.
+# For the reason stated in `gpu_functions`.
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ AHEAD = tl.constexpr(4)  # frames of the gradient that are loaded before the fir
 @triton.jit
 @no_type_check
 def _ring(memory, constants: tl.constexpr, scale: tl.constexpr):
-    """Return a ring buffer for the output of a coarse scale: with one row more than a tile, so that writing a tile keeps the
-    last row of the previous one."""
+    """Return a ring buffer for the output of a coarse scale. It has one row more than a tile, so that writing a tile
+    preserves the last row of the previous tile, which up-sampling may need."""
     return memory + (3 * constants.rows + constants.starts[scale] + scale - 1) * constants.width, constants.width
 
 
@@ -55,10 +56,10 @@ def _attend_scale(memory, tile, length, seed, head, constants: tl.constexpr, sca
         limit = tl.where(real, count, 0)
         keys = load_windows(key, window, first, limit, constants)
         values = load_windows(value, window, first, limit, constants)
-        for place in tl.static_range(factor):
-            row = window * factor + place
+        for slot in tl.static_range(factor):
+            row = window * factor + slot
             weights = softmax(load(query, row, first + row < limit, constants), keys, window, first, count, constants)
-            weights = apply_dropout(weights, seed, head, scale, tile * windows + window, place, constants)
+            weights = apply_dropout(weights, seed, head, scale, tile * windows + window, slot, constants)
             output = gelu(weighted_sum(weights, values, constants))
             store(_ring(memory, constants, scale), (first + row) % (frames + 1), real, output, constants)
 
@@ -66,10 +67,12 @@ def _attend_scale(memory, tile, length, seed, head, constants: tl.constexpr, sca
 @triton.jit
 @no_type_check
 def _upsample(memory, frame, length, constants: tl.constexpr, scale: tl.constexpr):
-    """Load the frames of a coarse scale for these frames: frame floor(i * count / length), or floor(i / size) if repeated.
+    """Load the output of a coarse scale for these frames of an utterance: of its frame floor(i * count / length), or
+    floor(i / size) if up-sampling repeats frames.
 
-    The former is the latter or one less: with i = coarse * size + within and length = count * size + rest it is less where
-    within * count < coarse * rest, and neither product is larger than length.
+    The former is equal to the latter or less by one. With i = coarse * size + offset and length = count * size + remainder,
+    it is less if offset * count < coarse * remainder. Neither product exceeds length, so they fit in 32 bits, unlike
+    i * count.
     """
     size: tl.constexpr = constants.factor**scale
     ring: tl.constexpr = constants.tile // size + 1
@@ -86,7 +89,8 @@ def _upsample(memory, frame, length, constants: tl.constexpr, scale: tl.constexp
 @triton.jit
 @no_type_check
 def _attend_tile(streams, output, memory, tile, length, end, seed, head, constants: tl.constexpr):
-    """Compute the finest scale's output for one tile and add the coarse ones; write zeros behind an utterance's length."""
+    """Compute the finest scale's output for one tile, add the up-sampled coarse ones, and store the sum; store zeros from the
+    utterance's length to `end`."""
     factor: tl.constexpr = constants.factor
     scales: tl.constexpr = constants.scales
     block: tl.constexpr = constants.blocks[0]
@@ -97,12 +101,12 @@ def _attend_tile(streams, output, memory, tile, length, end, seed, head, constan
         limit = tl.where(window < windows, length, 0)
         keys = load_windows(streams[1], window, first, limit, constants)
         values = load_windows(streams[2], window, first, limit, constants)
-        for place in tl.static_range(factor):
-            row = window * factor + place
+        for slot in tl.static_range(factor):
+            row = window * factor + slot
             frame = first + row
             real = frame < limit
             weights = softmax(load(streams[0], row, real, constants), keys, window, first, length, constants)
-            weights = apply_dropout(weights, seed, head, 0, tile * windows + window, place, constants)
+            weights = apply_dropout(weights, seed, head, 0, tile * windows + window, slot, constants)
             total = gelu(weighted_sum(weights, values, constants))
             for scale in tl.static_range(1, scales):
                 total += _upsample(memory, frame, limit, constants, scale)
@@ -129,8 +133,9 @@ def attend_kernel(
 ):
     """The forward pass. `inputs` are query, key and value; `strides` are their strides of utterances and frames.
 
-    An item is one tile of one head of one utterance. A program processes `items_per_program` consecutive items, after the
-    coarse scales of the previous tile, whose last coarse frames its first frames may need.
+    An item is one tile of one head of one utterance. A program processes `items_per_program` consecutive items. Before
+    them it computes the coarse scales of the previous tile (`lead`), whose last coarse frames its first frames may
+    need.
     """
     scales: tl.constexpr = constants.scales
     program = tl.program_id(0)
@@ -138,7 +143,7 @@ def attend_kernel(
     begin = program * items_per_program
     lead = tl.where((begin % tiles > 0) & (scales > 1), 1, 0)
     for number in range(begin - lead, tl.minimum(begin + items_per_program, items)):
-        tile, chain, head, utterance, length = locate_item(number, tiles, heads, lengths, frames, constants)
+        tile, batch_head, head, utterance, length = locate_item(number, tiles, heads, lengths, frames, constants)
         frame = tile * constants.tile
         streams = (
             stream(inputs[0], strides[0], utterance, frame, head, constants),
@@ -151,34 +156,34 @@ def attend_kernel(
             for scale in tl.static_range(1, scales):
                 if scale + 1 < scales:
                     pool(coarse_streams(memory, 0, constants, scale), memory, tile, length, constants, scale)
-                _attend_scale(memory, tile, length, seed, chain, constants, scale)
+                _attend_scale(memory, tile, length, seed, batch_head, constants, scale)
                 tl.debug_barrier()
         if number >= begin:
             target = stream(output, output_strides, utterance, frame, head, constants)
-            _attend_tile(streams, target, memory, tile, length, frames, seed, chain, constants)
+            _attend_tile(streams, target, memory, tile, length, frames, seed, batch_head, constants)
 
 
 @triton.jit
 @no_type_check
 def _output_gradient(gradient, row, tile, length, real, constants: tl.constexpr, scale: tl.constexpr):
-    """Return the gradient of a scale's output: the sum of the gradient over the frames that each of its frames is
-    up-sampled to."""
+    """Return the gradient of a coarse scale's output: for each of its frames, the sum of `gradient` over the frames
+    that take it in up-sampling."""
     size: tl.constexpr = constants.factor**scale
     ahead: tl.constexpr = AHEAD if size >= AHEAD else size + 1
     block: tl.constexpr = constants.blocks[scale]
     lanes: tl.constexpr = constants.lanes
     count = length // size
-    rest = length - count * size
+    remainder = length - count * size
     coarse = tile * (constants.tile // size) + row
     begin, end = coarse * size, (coarse + 1) * size
     if constants.repeat:
         end = tl.where(coarse + 1 == count, length, end)
-        longest = size + rest
+        longest = size + remainder
     else:
-        some = tl.maximum(count, 1)
-        begin += (coarse * rest + some - 1) // some
-        end += ((coarse + 1) * rest + some - 1) // some
-        longest = size + (rest + some - 1) // some
+        divisor = tl.maximum(count, 1)
+        begin += (coarse * remainder + divisor - 1) // divisor
+        end += ((coarse + 1) * remainder + divisor - 1) // divisor
+        longest = size + (remainder + divisor - 1) // divisor
     end = tl.where(real & (coarse < count), end, begin)
     total = tl.zeros((block, lanes), tl.float64 if constants.double else tl.float32)
     for start in range(0, longest, ahead):
@@ -193,8 +198,9 @@ def _output_gradient(gradient, row, tile, length, real, constants: tl.constexpr,
 def _differentiate(
     streams, gradient, targets, memory, tile, length, end, seed, head, constants: tl.constexpr, scale: tl.constexpr
 ):
-    """Compute the gradients of a scale's query, key and value for one tile: from its own attention, and from the next scale,
-    whose frames are means of its own. Write zeros from its count to `end`."""
+    """Compute the gradients of a scale's query, key and value for one tile, and store them in `targets`, with zeros
+    from its count to `end`. They have two parts: the gradient through the attention of this scale, and 1 / `factor` of
+    the gradient of the next scale's frames, which are means of this scale's windows."""
     factor: tl.constexpr = constants.factor
     block: tl.constexpr = constants.blocks[scale]
     frames: tl.constexpr = constants.tile // factor**scale
@@ -208,47 +214,50 @@ def _differentiate(
         queries = load_windows(streams[0], window, first, limit, constants)
         keys = load_windows(streams[1], window, first, limit, constants)
         values = load_windows(streams[2], window, first, limit, constants)
-        none = tl.zeros_like(queries[0])
-        above = (none, none, none)
+        zeros = tl.zeros_like(queries[0])
+        from_next_scale = (zeros, zeros, zeros)
         if scale + 1 < constants.scales:
             coarser = coarse_streams(memory, 3, constants, scale + 1)
             within = real & (tile * windows + window < count // factor)
-            above = (
+            from_next_scale = (
                 load(coarser[0], window, within, constants) * weight,
                 load(coarser[1], window, within, constants) * weight,
                 load(coarser[2], window, within, constants) * weight,
             )
-        by_keys, by_values = (), ()
+        key_gradients, value_gradients = (), ()
         for _ in tl.static_range(factor):
-            by_keys, by_values = by_keys + (above[1],), by_values + (above[2],)  # noqa: RUF005
-        for place in tl.static_range(factor):
-            row = window * factor + place
+            key_gradients = key_gradients + (from_next_scale[1],)  # noqa: RUF005
+            value_gradients = value_gradients + (from_next_scale[2],)  # noqa: RUF005
+        for slot in tl.static_range(factor):
+            row = window * factor + slot
             inside = first + row < limit
-            weights = softmax(queries[place], keys, window, first, count, constants)
-            kept = apply_dropout(weights, seed, head, scale, tile * windows + window, place, constants)
-            output = weighted_sum(kept, values, constants)
+            weights = softmax(queries[slot], keys, window, first, count, constants)
+            after_dropout = apply_dropout(weights, seed, head, scale, tile * windows + window, slot, constants)
+            output = weighted_sum(after_dropout, values, constants)
             if scale == 0:
                 slope = load(gradient, row, inside, constants)
             else:
                 slope = _output_gradient(gradient, row, tile, length, real, constants, scale)
-            slope *= gelu_slope(output)
+            slope *= gelu_slope(output)  # the gradient of `output`, before GELU
             mean = tl.sum(slope * output, axis=1)
-            own = above[0]
+            query_gradient = from_next_scale[0]
             new_keys, new_values = (), ()
             for other in tl.static_range(factor):
-                # The gradient of a score, whose weight w becomes d by dropout, is d * (slope . value) - w * (slope . output).
-                change = kept[other] * tl.sum(slope * values[other], axis=1) - weights[other] * mean
+                # A weight w becomes d after dropout. The gradient of its score is d * (slope . value) - w * (slope . output).
+                change = after_dropout[other] * tl.sum(slope * values[other], axis=1) - weights[other] * mean
                 change = (change * constants.score_scale)[:, None]
-                own += change * keys[other]
-                new_keys = new_keys + (by_keys[other] + change * queries[place],)  # noqa: RUF005
-                new_values = new_values + (by_values[other] + kept[other][:, None] * slope,)  # noqa: RUF005
-            by_keys, by_values = new_keys, new_values
-            store(targets[0], row, real & (first + row < end), tl.where(inside[:, None], own, 0.0), constants)
-        for place in tl.static_range(factor):
-            row = window * factor + place
+                query_gradient += change * keys[other]
+                new_keys = new_keys + (key_gradients[other] + change * queries[slot],)  # noqa: RUF005
+                new_values = new_values + (value_gradients[other] + after_dropout[other][:, None] * slope,)  # noqa: RUF005
+            key_gradients, value_gradients = new_keys, new_values
+            store(
+                targets[0], row, real & (first + row < end), tl.where(inside[:, None], query_gradient, 0.0), constants
+            )
+        for slot in tl.static_range(factor):
+            row = window * factor + slot
             inside, stored = (first + row < limit)[:, None], real & (first + row < end)
-            store(targets[1], row, stored, tl.where(inside, by_keys[place], 0.0), constants)
-            store(targets[2], row, stored, tl.where(inside, by_values[place], 0.0), constants)
+            store(targets[1], row, stored, tl.where(inside, key_gradients[slot], 0.0), constants)
+            store(targets[2], row, stored, tl.where(inside, value_gradients[slot], 0.0), constants)
 
 
 @triton.jit(do_not_specialize=["seed", "heads", "frames", "tiles", "items", "items_per_program"])
@@ -270,16 +279,16 @@ def differentiate_kernel(
     items_per_program,
     constants: tl.constexpr,
 ):
-    """The backward pass: pool the scales again, finest first, and differentiate them, coarsest first; each scale passes the
-    gradient of its means on to the next finer one. No tile needs another's gradients. `outputs` are the gradients of query,
-    key and value."""
+    """The backward pass: compute the means of all scales again, finest first, and differentiate the scales, coarsest
+    first. Each scale passes the gradients of its frames, which are means, to the next finer scale. No tile needs the
+    gradients of another one. `outputs` are the gradients of query, key and value."""
     scales: tl.constexpr = constants.scales
     program = tl.program_id(0)
     memory += program.to(tl.int64) * (6 * constants.rows * constants.width)
     for number in range(
         program * items_per_program, tl.minimum(program * items_per_program + items_per_program, items)
     ):
-        tile, chain, head, utterance, length = locate_item(number, tiles, heads, lengths, frames, constants)
+        tile, batch_head, head, utterance, length = locate_item(number, tiles, heads, lengths, frames, constants)
         frame = tile * constants.tile
         streams = (
             stream(inputs[0], strides[0], utterance, frame, head, constants),
@@ -299,7 +308,17 @@ def differentiate_kernel(
                     coarse_streams(memory, 3, constants, scales - finer),
                 )
                 _differentiate(
-                    scale_streams, slopes, target, memory, tile, length, length, seed, chain, constants, scales - finer
+                    scale_streams,
+                    slopes,
+                    target,
+                    memory,
+                    tile,
+                    length,
+                    length,
+                    seed,
+                    batch_head,
+                    constants,
+                    scales - finer,
                 )
                 tl.debug_barrier()
         targets = (
@@ -307,4 +326,4 @@ def differentiate_kernel(
             stream(outputs[1], output_strides, utterance, frame, head, constants),
             stream(outputs[2], output_strides, utterance, frame, head, constants),
         )
-        _differentiate(streams, slopes, targets, memory, tile, length, frames, seed, chain, constants, 0)
+        _differentiate(streams, slopes, targets, memory, tile, length, frames, seed, batch_head, constants, 0)

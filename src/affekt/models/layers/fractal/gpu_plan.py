@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from affekt.models.layers.fractal.options import FractalOptions
 
-# Minimum elements of a block, four for each of 128 threads: with fewer, sums over a row would span several warps.
+# Minimum number of elements of a block, four for each of 128 threads: with fewer, sums over a row would span several warps.
 MIN_ELEMENTS = 512
 
 
@@ -23,11 +23,11 @@ class KernelConstants(NamedTuple):
     tile: int
     """Frames of a tile."""
     blocks: tuple[int, ...]
-    """Windows that are processed together."""
+    """Number of windows that are processed together."""
     starts: tuple[int, ...]
     """First row of the scale in a program's buffer."""
     rows: int
-    """Rows of all coarse scales in a program's buffer."""
+    """Number of rows of all coarse scales in a program's buffer."""
     score_scale: float
     """Factor of the scores."""
     dropout: float
@@ -35,7 +35,7 @@ class KernelConstants(NamedTuple):
     repeat: bool
     """Up-sampling by repetition."""
     ragged: bool
-    """If true, utterances have lengths of their own."""
+    """If true, each utterance has its own length."""
     double: bool
     """If true, sums are in 64 bits."""
 
@@ -44,11 +44,13 @@ class Schedule(NamedTuple):
     """The distribution of work over programs."""
 
     tiles: int
-    """Tiles of a head."""
+    """Number of tiles of a head of an utterance."""
     items: int
-    """All tiles of all heads."""
+    """Number of tiles of all heads of all utterances."""
     items_per_program: int
+    """Number of consecutive tiles that a program processes; the last program may have fewer."""
     programs: int
+    """Number of programs."""
 
 
 @lru_cache(maxsize=1024)
@@ -59,10 +61,11 @@ def kernel_constants(
 
     Args:
         options: heads, windows and scales.
-        width: of a head.
-        frames: of the longest utterance.
-        elements: of one block of one stream, for windows of three frames in 32 bits; fewer if either is larger.
-        ragged: whether utterances have lengths of their own.
+        width: width of a head.
+        frames: number of frames of the longest utterance.
+        elements: maximum number of elements in one block of one stream, for windows of three frames in 32 bits; larger
+            windows or 64 bits reduce it.
+        ragged: whether each utterance has its own length.
         double: whether sums are in 64 bits.
     """
     factor = options.factor
@@ -71,10 +74,11 @@ def kernel_constants(
         scales += 1
     lanes = _power_of_two(width)
     elements = elements // 2 if double else elements
-    most = max(1, _power_of_two(3 * elements // (factor * lanes) + 1) // 2)
-    tile = factor**scales * max(1, most // factor ** (scales - 1))
+    # A tile is one window of the coarsest scale, or several, as long as a block has room for its windows of the finest scale.
+    max_block = max(1, _power_of_two(3 * elements // (factor * lanes) + 1) // 2)
+    tile = factor**scales * max(1, max_block // factor ** (scales - 1))
     windows = [tile // factor ** (scale + 1) for scale in range(scales)]
-    blocks = tuple(min(most, max(MIN_ELEMENTS // lanes, _power_of_two(count))) for count in windows)
+    blocks = tuple(min(max_block, max(MIN_ELEMENTS // lanes, _power_of_two(count))) for count in windows)
     counts = [0, *(factor * count for count in windows[1:])]
     return KernelConstants(
         factor=factor,
