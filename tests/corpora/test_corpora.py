@@ -113,3 +113,8 @@ def test_the_documentation_states_the_published_counts():
         (row,) = (line for line in text.splitlines() if line.startswith(f"| `{labels.name}` |"))
         assert all(emotion in row for emotion in labels.emotions)
         assert labels.name not in counts or f"{counts[labels.name]:,}" in row
+
+
+@pytest.mark.parametrize("entry", ["table:t.csv", {"name": "table", "root": "t.csv"}, Source("table", "t.csv")])
+def test_a_recipes_entry_makes_a_source_in_each_of_its_forms(entry):
+    assert Source.of(entry) == Source("table", "t.csv")

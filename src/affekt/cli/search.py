@@ -72,7 +72,7 @@ def _source(text: str, recipe: SearchRecipe) -> Source:
 
     if text.partition(":")[0] in corpora:
         return Source.parse(text)
-    own = [entry if isinstance(entry, Source) else Source.parse(entry) for entry in recipe.corpora]
+    own = [Source.of(entry) for entry in recipe.corpora]
     if len(own) != 1:
         raise BadConfig(
             f"--corpus {text}: the recipe has {len(own)} corpora; set the folder of each: corpora=['NAME:PATH', ...]"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from affekt.config import decode
 from affekt.corpora import corpora
 from affekt.corpora.base import Corpus, data_root
 from affekt.errors import BadConfig, BadCorpus
@@ -51,6 +52,13 @@ class Source:
         """Parse the short form, "NAME" or "NAME:PATH"."""
         name, _, root = text.partition(":")
         return cls(name, root)
+
+    @classmethod
+    def of(cls, entry: str | Source | Mapping[str, object]) -> Source:
+        """Return the source that an entry of a recipe's `corpora` is: in short form, as a source, or as a TOML table."""
+        if isinstance(entry, Source):
+            return entry
+        return cls.parse(entry) if isinstance(entry, str) else decode(cls, entry, "corpora")
 
     @property
     def corpus(self) -> Corpus:

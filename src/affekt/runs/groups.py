@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.config import decode
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
 from affekt.protocols import Split, key
@@ -159,11 +158,7 @@ def _predictions(run: Run, rule: Rule) -> Predictions:
 
 def find_source(config: Mapping[str, Any], corpus: str) -> Source:
     """Return the source in a resolved recipe that has the given corpus id."""
-    sources = [
-        Source.parse(entry) if isinstance(entry, str) else decode(Source, entry, "corpora")
-        for entry in config["corpora"]
-    ]
-    return next(source for source in sources if source.id == corpus)
+    return next(source for source in map(Source.of, config["corpora"]) if source.id == corpus)
 
 
 def read_speakers(source: Source, ids: Sequence[str]) -> tuple[list[str] | None, str]:

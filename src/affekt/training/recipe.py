@@ -133,9 +133,7 @@ class Recipe:
             raise BadConfig("a recipe needs either [features] and [model], or start = BUNDLE, which has both")
         if not self.corpora:
             raise BadConfig("corpora is empty: name at least one corpus")
-        for source in self.corpora:
-            if isinstance(source, str):
-                Source.parse(source)  # raises for an unknown corpus
+        _ = self.sources  # raises for an unknown corpus
         if self.repeats < 1:
             raise BadConfig(f"repeats = {self.repeats}: expected at least 1")
         if self.training.subset == "validation":
@@ -155,7 +153,7 @@ class Recipe:
     @property
     def sources(self) -> tuple[Source, ...]:
         """The corpora as sources."""
-        return tuple(Source.parse(source) if isinstance(source, str) else source for source in self.corpora)
+        return tuple(map(Source.of, self.corpora))
 
     def label_set(self, utterances: Sequence[Utterance]) -> LabelSet:
         """Return the recipe's label set; if `labels` is "all", all emotions of the utterances."""
