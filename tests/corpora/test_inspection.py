@@ -71,7 +71,7 @@ def test_missing_and_unpublished_clips_are_reported(tmp_path):
     missing, extra, *_ = describe(Source("ravdess", str(tmp_path))).problems
     assert missing.startswith("1440 of 1440 published utterances are missing: 03-01-01-01-01-01-01,")
     assert missing.endswith("and 1420 more")
-    assert extra == "1 utterances are not in the published corpus: 03-01-01-01-01-01-25"
+    assert extra == "1 utterance not in the published corpus: 03-01-01-01-01-01-25"
 
 
 def test_excluded_utterances_are_not_reported_as_missing(iemocap):
@@ -113,8 +113,10 @@ def test_describe_and_check_report_missing_and_unreadable_files(name, tmp_path):
     write(tmp_path / name, "not audio")
     source = write_table(tmp_path, (name, None, None), ("gone.wav", None, None))
     for report in (describe(source), check(source)):
-        assert any(problem == "1 audio files are missing: gone.wav" for problem in report.problems)
-        assert any(problem.startswith(f"1 cannot be read: {name}; the first one: ") for problem in report.problems)
+        assert any(problem == "1 utterance whose audio file is missing: gone.wav" for problem in report.problems)
+        assert any(
+            problem.startswith(f"1 unreadable utterance: {name}; the first one: ") for problem in report.problems
+        )
 
 
 def test_a_corpus_without_faults_has_no_problems(tmp_path):

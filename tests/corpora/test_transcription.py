@@ -121,7 +121,7 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(calls, tmp_path):
     with pytest.raises(BadOutput, match=r"transcribed\.txt: expected a name ending in \.jsonl or \.csv"):
         transcribe(calls, recognizer, tmp_path / "transcribed.txt")
     write(tmp_path / "mute.csv", "id,text,emotion\nx,Well,sad\n")
-    with pytest.raises(BadOutput, match=r"1 utterances have no audio \(first: x\)"):
+    with pytest.raises(BadOutput, match=r"1 utterance without audio \(first: x\)"):
         transcribe(Source("table", str(tmp_path / "mute.csv")).read(), recognizer, tmp_path / "transcribed.csv")
     assert recognizer.lengths == []
 

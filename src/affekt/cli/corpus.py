@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affekt.errors import BadConfig
+from affekt.plural import quantity
 
 if TYPE_CHECKING:
     from affekt.corpora.inspection import Check, Description
@@ -115,7 +116,7 @@ def export(
 
     utterances = _source(name, root, column, emotion).read()
     export(utterances, output, format or None)
-    print(f"{output}: {len(utterances)} utterances", file=sys.stderr)
+    print(f"{output}: {quantity(len(utterances), 'utterance')}", file=sys.stderr)
 
 
 @app.command()
@@ -158,8 +159,9 @@ def transcribe(
         print(jsonlib.dumps({**asdict(summary), "output": str(output), "text_by": recognizer.name}))
         return
     resumed = f", {summary.resumed} of them in an earlier run" if summary.resumed else ""
-    print(f"{output}: {summary.utterances} utterances, {summary.recognized} recognized by {recognizer.name}{resumed}")
-    print(f"{summary.given} already had a transcript; {summary.wordless} contain no words")
+    total = quantity(summary.utterances, "utterance")
+    print(f"{output}: {total}, {summary.recognized} transcribed by {recognizer.name}{resumed}")
+    print(f"{summary.given} already had a transcript; no words were found in {summary.wordless}")
 
 
 def _source(name: str, root: str, columns: list[str] | None, emotions: list[str] | None) -> Source:
@@ -185,9 +187,9 @@ def _print_description(source: Source, description: Description, labels: str) ->
         sys.stdout.reconfigure(errors="replace")
     note = f", {source.note}" if source.note else ""
     print(f"{source.title}{note}{f', label set {labels}' if labels else ''}")
-    speakers = f", {len(description.speakers)} speakers" if description.speakers else ""
+    speakers = f", {quantity(len(description.speakers), 'speaker')}" if description.speakers else ""
     audio = f"{description.hours:.2f} hours" if description.hours else "no audio"
-    print(f"{description.utterances} utterances, {audio}{speakers}")
+    print(f"{quantity(description.utterances, 'utterance')}, {audio}{speakers}")
     _print_counts("emotion", description.emotions, listed=True)
     _print_counts("session", description.sessions)
     _print_counts("speaker", description.speakers)
@@ -211,7 +213,7 @@ def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False)
 
 def _print_check(source: Source, report: Check) -> None:
     note = f", {source.note}" if source.note else ""
-    print(f"{source.title}{note}: {report.utterances} utterances, {report.files} files read")
+    print(f"{source.title}{note}: {quantity(report.utterances, 'utterance')}, {quantity(report.files, 'file')} read")
     if not report.problems:
         print("no problems: every file exists, can be read, is not silent and is not a duplicate")
     for remark in report.notes:
@@ -225,7 +227,7 @@ def _print_problems(problems: tuple[str, ...]) -> None:
     import textwrap
 
     if problems:
-        print(f"\n{len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+        print(f"\n{quantity(len(problems), 'problem')}")
     for problem in problems:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         print(

@@ -20,6 +20,7 @@ from rich.progress import Progress as ProgressBars
 from rich.text import Text
 
 from affekt.inference.row import Row
+from affekt.plural import quantity
 from affekt.progress import Progress
 
 COLORS = {
@@ -132,9 +133,8 @@ class Display:
 
     def _summary(self) -> str:
         prefix = f"{self.output}: " if self.output else ""
-        noun = "file" if len(self.names) == 1 else "files"
         resumed = f", {self.resumed} from an earlier run" if self.resumed else ""
-        return f"{prefix}{len(self.names)} {noun}{resumed}, {self.failed} failed"
+        return f"{prefix}{quantity(len(self.names), 'file')}{resumed}, {self.failed} failed"
 
     def show(self, row: Row) -> None:
         """Print a row, and advance the progress bar."""

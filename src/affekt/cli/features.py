@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affekt.plural import quantity
+
 if TYPE_CHECKING:
     from affekt.features.store_maintenance import StoredFeature
 
@@ -65,7 +67,7 @@ def verify(
         for path, reason in damaged.items():
             print(f"{path} {reason}{': removed' if remove else ''}")
         hint = "; --remove deletes them, and they are computed again when needed" if damaged and not remove else ""
-        print(f"{files} files of {len(stored)} features, {len(damaged)} damaged{hint}")
+        print(f"{quantity(files, 'file')} of {quantity(len(stored), 'feature')}, {len(damaged)} damaged{hint}")
     if damaged and not remove:
         raise typer.Exit(2)
 
@@ -97,7 +99,7 @@ def prune(
     for entry in facts:
         print(f"{entry['name']}: {entry['files']} files, {_format_size(entry['bytes'])}")
     if pruning.leftovers:
-        print(f"{len(pruning.leftovers)} unfinished files")
+        print(quantity(len(pruning.leftovers), "unfinished file"))
     print(f"{_format_size(pruning.size)} {'would be freed' if dry_run else 'freed'}")
 
 

@@ -19,6 +19,7 @@ from affekt.corpora.waveforms import read_waveforms, seconds_cut
 from affekt.errors import BadAudio
 from affekt.extras import need
 from affekt.labels import LabelSet, label_set
+from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.utterance import Utterance
 
@@ -146,7 +147,7 @@ class _Findings:
         return [group for group in self.by_hash.values() if len(group) > 1]
 
     def problems(self) -> list[str]:
-        silent = [f"{len(self.silent)} silent: {join_names(self.silent)}"] if self.silent else []
+        silent = [f"{quantity(len(self.silent), 'silent utterance')}: {join_names(self.silent)}"] if self.silent else []
         duplicates = [_duplicate(group) for group in self.duplicates()]
         return [*_missing(self.missing), *_unreadable(self.unreadable), *silent, *duplicates]
 
@@ -154,7 +155,9 @@ class _Findings:
         if not self.cut:
             return []
         ids, most = list(self.cut), max(self.cut.values())
-        return [f"{len(ids)} are cut, since they end after their file (by at most {most:.3f} s): {join_names(ids)}"]
+        return [
+            f"{quantity(len(ids), 'utterance')} cut at the end of the file (by at most {most:.3f} s): {join_names(ids)}"
+        ]
 
 
 def differences(source: Source, utterances: Sequence[Utterance]) -> list[str]:
@@ -169,7 +172,7 @@ def differences(source: Source, utterances: Sequence[Utterance]) -> list[str]:
                 f"{len(missing)} of {len(published)} published utterances are missing: {join_names(missing)}"
             )
         if extra := sorted(present - published):
-            problems.append(f"{len(extra)} utterances are not in the published corpus: {join_names(extra)}")
+            problems.append(f"{quantity(len(extra), 'utterance')} not in the published corpus: {join_names(extra)}")
     if corpus.published and not any(utterance.audio for utterance in utterances):
         problems.append("no audio: the corpus is read as text")
     problems += [text for counts in corpus.published if (text := _difference(counts, utterances))]
@@ -255,12 +258,16 @@ def _media_length(path: Path) -> float:
 
 
 def _missing(names: Sequence[str]) -> list[str]:
-    return [f"{len(names)} audio files are missing: {join_names(names)}"] if names else []
+    return [f"{quantity(len(names), 'utterance')} whose audio file is missing: {join_names(names)}"] if names else []
 
 
 def _unreadable(reasons: Mapping[str, str]) -> list[str]:
     names = sorted(reasons)
-    return [f"{len(names)} cannot be read: {join_names(names)}; the first one: {reasons[names[0]]}"] if names else []
+    return (
+        [f"{quantity(len(names), 'unreadable utterance')}: {join_names(names)}; the first one: {reasons[names[0]]}"]
+        if names
+        else []
+    )
 
 
 def _duplicate(group: Sequence[Utterance]) -> str:

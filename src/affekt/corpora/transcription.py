@@ -22,6 +22,7 @@ from affekt.corpora.export import export
 from affekt.corpora.waveforms import read_waveforms
 from affekt.errors import BadAudio, BadConfig, BadCorpus, BadOutput
 from affekt.extras import need
+from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.utterance import Utterance
 
@@ -167,8 +168,8 @@ def check_output(output: Path, utterances: Sequence[Utterance]) -> None:
     without_audio = [utterance.id for utterance in utterances if utterance.audio is None]
     if without_audio and output.suffix.lower() == ".csv":
         raise BadOutput(
-            f"{len(without_audio)} utterances have no audio (first: {without_audio[0]}), "
-            "which a .csv table needs: choose a .jsonl file"
+            f"{quantity(len(without_audio), 'utterance')} without audio (first: {without_audio[0]}), "
+            "which a .csv table cannot contain: choose a .jsonl file"
         )
     output.parent.mkdir(parents=True, exist_ok=True)
 
