@@ -206,7 +206,7 @@ def test_verify_reports_damaged_files_and_removes_them(store):
     assert "not finite" in reasons["ab4"]
     result = affekt("features", "verify", "made")
     assert result.returncode == 2
-    assert "5 files of 1 features, 4 damaged; --remove" in result.stdout
+    assert "5 files of 1 feature, 4 damaged; --remove" in result.stdout
     removed = affekt("features", "verify", "--remove", "--json")
     assert removed.returncode == 0
     assert len(json.loads(removed.stdout)["damaged"]) == 4
@@ -278,7 +278,7 @@ def test_unknown_names_and_contradicting_options_are_refused(store):
 def test_the_commands_need_no_torch(store):
     code = "import sys; sys.modules['torch'] = None; from affekt.cli import app; app(['features', 'verify'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout) == (0, "0 files of 1 features, 0 damaged\n"), store.folder
+    assert (result.returncode, result.stdout) == (0, "0 files of 1 feature, 0 damaged\n"), store.folder
 
 
 def test_vectors_without_time_are_valid(tmp_path, monkeypatch):
