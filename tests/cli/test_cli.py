@@ -94,7 +94,7 @@ def test_a_folder_without_audio_is_an_error(tmp_path, tiny_bundle):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.wav", "--model", "nowhere"], r"affekt: nowhere is no bundle: expected a folder with labels.json .*\n"),
+        (["a.wav", "--model", "nowhere"], r"affekt: nowhere is not a bundle: expected a folder with model.onnx .*\n"),
         (
             ["a.wav", "--model", "BUNDLE", "--output", "rows.txt"],
             r"affekt: results file rows.txt: expected a name ending in .*\n",
@@ -117,7 +117,7 @@ OWN_DATA = ["--corpus", "folder:clips", "--output", "mine"]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], "no recipe: name one (affekt train default)"),
+        (["train"], "no recipe: expected a recipe (affekt train default)"),
         (["train", "defualt"], "recipe 'defualt' not found; did you mean 'default'?"),
         (["train", "default", "--corpus", "emodb"], "--corpus, --column and --emotion need --from"),
         (["train", "default", "training.epoch=3"], "unknown key 'epoch'; did you mean 'epochs'?"),
@@ -131,7 +131,7 @@ OWN_DATA = ["--corpus", "folder:clips", "--output", "mine"]
         (["evaluate", "nowhere", "emodb"], "nowhere not found"),
         (["evaluate", "default", "emodbb"], "there is no corpus 'emodbb'; did you mean 'emodb'?"),
         (["evaluate", "default", "emodb", "--selection", "lsat"], "no selection rule 'lsat'; did you mean 'last'?"),
-        (["evaluate", "clips", "emodb"], "clips is no bundle"),
+        (["evaluate", "clips", "emodb"], "clips is not a bundle"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

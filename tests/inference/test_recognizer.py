@@ -312,10 +312,10 @@ def copy_bundle(bundle, tmp_path, **changes):
     [
         (
             {"labels_json": None},
-            r"copy is no bundle: expected a folder with labels.json and model.onnx, or the name of",
+            r"copy is not a bundle: expected a folder with model.onnx, config.toml and labels.json",
         ),
-        ({"labels_json": "{}"}, r"labels.json does not hold schema, name and emotions: KeyError\('schema'\)"),
-        ({"labels_json": "words"}, r"labels.json does not hold schema, name and emotions"),
+        ({"labels_json": "{}"}, r"labels.json has no valid schema, name and emotions \(KeyError\('schema'\)\)"),
+        ({"labels_json": "words"}, r"labels.json has no valid schema, name and emotions"),
         (
             {"labels_json": '{"schema": 2, "name": "x", "emotions": []}'},
             r"copy has schema 2; this version of affekt reads",
@@ -324,8 +324,8 @@ def copy_bundle(bundle, tmp_path, **changes):
             {"labels_json": '{"schema": 1, "name": "x", "emotions": ["sad"]}'},
             r"has 6 classes, but labels.json names 1",
         ),
-        ({"model_onnx": None}, r"copy lacks model.onnx; export it again"),
-        ({"config_toml": None}, r"copy lacks config.toml; export it again"),
+        ({"model_onnx": None}, r"copy has no model.onnx; make it again"),
+        ({"config_toml": None}, r"copy has no config.toml; make it again"),
         ({"model_onnx": "no graph"}, r"model.onnx cannot be loaded: "),
     ],
 )

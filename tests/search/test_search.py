@@ -402,7 +402,9 @@ def test_a_worker_that_dies_is_reported(place):
     with Workers(1) as launcher:
         launcher.processes[0].kill()
         job = Job(recipe(place).recurrent_recipe("known", "gru", 1, 0), place / "dead")
-        with pytest.raises(AffektError, match=r"a worker ended with status -9 .* run the same command again"):
+        with pytest.raises(
+            AffektError, match=r"a worker process ended with exit status -9 .* run the same command again"
+        ):
             launcher.run([job])
 
 

@@ -128,10 +128,10 @@ def test_only_weights_that_a_rule_can_select_are_kept(tmp_path):
 
 def test_a_run_folder_of_another_recipe_or_split_is_refused(tmp_path):
     run, _ = train_run(tmp_path, 1)
-    with pytest.raises(BadConfig, match=r"holds a run with other settings \(name\)"):
+    with pytest.raises(BadConfig, match=r"contains a run with other settings \(name\)"):
         Run.start(tmp_path, {"name": "other"}, run.split, EMOTIONS, {})
     other = replace(run.split, subsets={"train": ("a",), "test": ("b",)})
-    with pytest.raises(BadConfig, match="holds a run with other utterances or another split"):
+    with pytest.raises(BadConfig, match="contains a run with other utterances or another split"):
         Run.start(tmp_path, {"name": "made"}, other, EMOTIONS, {})
 
 

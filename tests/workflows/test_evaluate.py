@@ -1,4 +1,4 @@
-"""What `affekt evaluate` says of runs over folds and seeds: by hand from their predictions, and of other corpora."""
+"""`evaluate`: scores of runs over folds and seeds, compared with scores computed by hand, and scores on other corpora."""
 
 import json
 import shutil
@@ -54,24 +54,24 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(place):
-    """Three folds, each with two seeds."""
+    """Runs of three folds, each with two seeds."""
     return train(load_recipe(str(place / "made.toml"), SETTINGS), place / "runs")
 
 
-def scored(folder, corpus="cremad", **settings):
+def evaluate_to_json(folder, corpus="cremad", **settings):
     return evaluate(folder, Source.parse(corpus), **settings).to_json()
 
 
-def pooled(runs, rule):
-    """Labels and probabilities of the test parts of all runs, at the epochs that a rule chooses."""
+def pool_predictions(runs, rule):
+    """Return labels and probabilities on the test subsets of all runs, at the epochs that a rule selects."""
     labels = np.concatenate([run.labels("test") for run in runs])
     return labels, np.concatenate([run.predictions(select_epoch(run, rule))["test"] for run in runs])
 
 
 @pytest.mark.parametrize("rule", ["last", "validation", "paper"])
-def test_the_scores_of_many_runs_are_those_of_their_predictions_together(place, runs, rule):
-    scores = scored(place / "runs", selection=rule)
-    labels, probabilities = pooled(runs, rule)
+def test_scores_of_several_runs_are_those_of_their_pooled_predictions(place, runs, rule):
+    scores = evaluate_to_json(place / "runs", selection=rule)
+    labels, probabilities = pool_predictions(runs, rule)
     predicted = probabilities.argmax(axis=1)
     assert scores["WA"]["value"] == pytest.approx(accuracy_score(labels, predicted))
     assert scores["UA"]["value"] == pytest.approx(balanced_accuracy_score(labels, predicted))
@@ -83,22 +83,22 @@ def test_the_scores_of_many_runs_are_those_of_their_predictions_together(place, 
     assert ("TEST" in scores["selection"]) == (rule == "paper")
 
 
-def test_over_the_runs_mean_and_deviation_are_those_of_each_by_itself(place, runs):
+def test_mean_and_std_over_the_runs_are_those_of_the_scores_of_each_run(place, runs):
     each = [balanced_accuracy_score(run.labels("test"), run.predictions(5)["test"].argmax(axis=1)) for run in runs]
-    over = scored(place / "runs")["over_runs"]["UA"]
-    assert over["mean"] == pytest.approx(np.mean(each))
-    assert over["std"] == pytest.approx(np.std(each, ddof=1))
-    one = scored(runs[0].folder)
-    assert one["over_runs"]["UA"] == {"mean": pytest.approx(each[0]), "std": None}
+    over_runs = evaluate_to_json(place / "runs")["over_runs"]["UA"]
+    assert over_runs["mean"] == pytest.approx(np.mean(each))
+    assert over_runs["std"] == pytest.approx(np.std(each, ddof=1))
+    single = evaluate_to_json(runs[0].folder)
+    assert single["over_runs"]["UA"] == {"mean": pytest.approx(each[0]), "std": None}
 
 
-def test_the_json_has_the_keys_that_are_documented(place):
-    scores = scored(place / "runs")
+def test_the_json_has_the_documented_keys(place):
+    scores = evaluate_to_json(place / "runs")
     assert scores.keys() >= KEYS
     assert json.loads(json.dumps(scores)) == scores
     assert scores["UA"].keys() == {"value", "low", "high"}
     assert scores["UA"]["low"] <= scores["UA"]["value"] <= scores["UA"]["high"]
-    assert scores["utterances"] == 72  # each once, though two seeds answered it
+    assert scores["utterances"] == 72  # each once, although two seeds predicted it
     assert scores["speakers"] == len(ACTORS)
     assert scores["speaker_independent"]
     assert scores["protocol"] == "speaker folds (validation next, k 3), 3 folds"
@@ -107,57 +107,57 @@ def test_the_json_has_the_keys_that_are_documented(place):
     }
 
 
-def test_each_rule_would_have_printed_what_it_did(place, runs):
-    choices = scored(place / "runs")["by_selection"]
-    assert list(choices) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
-    for rule, entry in choices.items():
+def test_the_score_under_each_selection_rule(place, runs):
+    by_rule = evaluate_to_json(place / "runs")["by_selection"]
+    assert list(by_rule) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
+    for rule, entry in by_rule.items():
         each = [
             balanced_accuracy_score(run.labels("test"), run.predictions(select_epoch(run, rule))["test"].argmax(axis=1))
             for run in runs
         ]
         assert entry["UA"] == pytest.approx(np.mean(each))
         assert entry["epochs"] == [select_epoch(run, rule) for run in runs]
-    assert choices["paper"]["UA"] >= max(choices["last"]["UA"], choices["validation"]["UA"])
+    assert by_rule["paper"]["UA"] >= max(by_rule["last"]["UA"], by_rule["validation"]["UA"])
 
 
-def test_a_person_sees_the_protocol_the_rule_and_its_optimism(place, capsys):
-    scores = scored(place / "runs", selection="paper")
+def test_printed_scores_state_protocol_rule_and_optimism(place, capsys):
+    scores = evaluate_to_json(place / "runs", selection="paper")
     print_scores(scores)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     gain = 100 * (scores["by_selection"]["paper"]["UA"] - scores["by_selection"]["validation"]["UA"])
-    assert f"adds {gain:.1f} points over 'validation'" in said
-    assert "speaker-independent, 6 scored" in said
-    assert "best UA on the TEST set, as some published code does: optimistic" in said
-    assert "Mean and standard deviation over 6 runs:" in said
-    assert scores["split_hash"] in said
-    assert all(len(line) <= 126 for line in said.splitlines())
+    assert f"adds {gain:.1f} points over 'validation'" in output
+    assert "speaker-independent, 6 scored" in output
+    assert "best UA on the TEST set, as some published code does: optimistic" in output
+    assert "Mean and standard deviation over 6 runs:" in output
+    assert scores["split_hash"] in output
+    assert all(len(line) <= 126 for line in output.splitlines())
 
 
-def test_columns_stand_below_one_another_whatever_the_emotions_are_called(place, capsys):
-    scores = scored(place / "runs")
+def test_columns_are_aligned_for_long_emotion_names(place, capsys):
+    scores = evaluate_to_json(place / "runs")
     scores["recall"] = {"unfathomably frustrated": scores["UA"], **scores["recall"]}
     print_scores(scores)
     lines = [line for line in capsys.readouterr().out.splitlines() if " to " in line and line.startswith("  ")]
     assert len({line.index("%") for line in lines if "bootstrap" not in line}) == 1
 
 
-def test_a_corpus_that_was_not_trained_on_is_scored_by_the_runs_weights(place, runs):
-    """The same clips under another name are no corpus of the training, but must be answered as the training did."""
-    words = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+def test_another_corpus_is_scored_with_the_weights_of_the_run(place, runs):
+    """The test clips, copied to a folder, are another corpus with the same predictions."""
+    emotions = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
     run = runs[0]
-    for one in run.split.subsets["test"]:
-        stem = one.removeprefix("cremad/")
-        target = place / "elsewhere" / stem[:4] / words[stem.split("_")[2]] / f"{stem}.wav"
+    for utterance_key in run.split.subsets["test"]:
+        stem = utterance_key.removeprefix("cremad/")
+        target = place / "elsewhere" / stem[:4] / emotions[stem.split("_")[2]] / f"{stem}.wav"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(place / "cremad" / "AudioWAV" / f"{stem}.wav", target)
-    told = scored(run.folder, f"folder:{place / 'elsewhere'}")
-    assert told["protocol"] == f"a corpus not trained on: all {len(run.split.subsets['test'])} utterances"
-    assert told["UA"]["value"] == pytest.approx(scored(run.folder)["UA"]["value"], abs=0.09)
-    assert told["ece"] == pytest.approx(scored(run.folder)["ece"], abs=0.05)
-    assert "by_selection" not in told  # every rule needs the training's own test part
+    scores = evaluate_to_json(run.folder, f"folder:{place / 'elsewhere'}")
+    assert scores["protocol"] == f"a corpus not trained on: all {len(run.split.subsets['test'])} utterances"
+    assert scores["UA"]["value"] == pytest.approx(evaluate_to_json(run.folder)["UA"]["value"], abs=0.09)
+    assert scores["ece"] == pytest.approx(evaluate_to_json(run.folder)["ece"], abs=0.05)
+    assert "by_selection" not in scores  # these scores need the recorded predictions
 
 
-def test_emotions_that_the_model_does_not_know_are_left_out_aloud(place, runs):
+def test_emotions_that_the_model_lacks_are_left_out_and_logged(place, runs):
     make_folder(place / "more", [f"anna/{emotion}/{n}.wav" for emotion in ("happy", "bored", "sad") for n in range(2)])
     with logged() as messages:
         scores = evaluate(runs[0].folder, Source("folder", str(place / "more"))).to_json()
@@ -166,44 +166,46 @@ def test_emotions_that_the_model_does_not_know_are_left_out_aloud(place, runs):
     assert set(scores["recall"]) == {"happy", "sad"}
 
 
-def test_runs_of_different_trainings_are_not_thrown_together(place, runs, tmp_path):
+def test_runs_with_different_settings_are_refused(place, runs, tmp_path):
     shutil.copytree(runs[0].folder, tmp_path / "both" / "one")
     other = load_recipe(str(place / "made.toml"), [*SETTINGS, "folds=[1]", "repeats=1", "training.epochs=1"])
     train(other, tmp_path / "both" / "two")
-    with pytest.raises(BadConfig, match=r"one and .*two are runs of different trainings"):
-        scored(tmp_path / "both")
+    with pytest.raises(BadConfig, match=r"one and .*two are runs with different settings"):
+        evaluate_to_json(tmp_path / "both")
 
 
-def test_a_part_may_not_be_smaller_than_it_was(runs, tmp_path):
+def test_a_corpus_without_the_test_utterances_is_refused(runs, tmp_path):
     folder = tmp_path / "cremad" / "AudioWAV"
     folder.mkdir(parents=True)
     stem = runs[0].split.subsets["train"][0].removeprefix("cremad/")
     (folder / f"{stem}.wav").touch()
-    with pytest.raises(BadCorpus, match=r"lacks 24 of the 24 utterances of the test subset, first cremad/1.*; give"):
+    with pytest.raises(
+        BadCorpus, match=r"24 of the 24 utterances of the test subset are missing from .*, first cremad/1.*; expected"
+    ):
         evaluate(runs[0].folder, Source("cremad", str(tmp_path / "cremad")))
 
 
-def test_what_cannot_be_selected_is_said(place, tmp_path):
+def test_a_selection_rule_that_cannot_be_applied_is_refused(place, tmp_path):
     recipe = load_recipe(str(place / "made.toml"), ["protocol.validation=[]", "training.epochs=1", "probes=[]"])
     (run,) = train(recipe, tmp_path / "run")
     with pytest.raises(BadConfig, match="needs predictions on the validation set"):
-        scored(run.folder, selection="validation")
-    assert list(scored(run.folder)["by_selection"]) == ["last", "paper"]
+        evaluate_to_json(run.folder, selection="validation")
+    assert list(evaluate_to_json(run.folder)["by_selection"]) == ["last", "paper"]
     with pytest.raises(BadConfig, match="is not a run folder"):
-        scored("default", selection="last")
+        evaluate_to_json("default", selection="last")
 
 
-def test_a_training_can_be_scored_while_it_goes_on(place, tmp_path):
+def test_an_unfinished_run_can_be_scored(place, tmp_path):
     recipe = load_recipe(str(place / "made.toml"), ["training.epochs=1", "probes=[]"])
     (run,) = train(recipe, tmp_path / "run")
     run.checkpoint_path.unlink()
     (run.folder / "predictions" / ".0002.temporary.npz").write_bytes(b"half")
-    assert scored(run.folder)["utterances"] == 24
+    assert evaluate_to_json(run.folder)["utterances"] == 24
 
 
-def test_seeds_differ_and_folds_test_everybody_once(runs):
+def test_seeds_differ_and_folds_test_every_utterance_once(runs):
     assert not torch.equal(
         torch.from_numpy(runs[0].predictions(5)["test"]), torch.from_numpy(runs[1].predictions(5)["test"])
     )
-    tested = [one for run in runs[::2] for one in run.split.subsets["test"]]
+    tested = [utterance_key for run in runs[::2] for utterance_key in run.split.subsets["test"]]
     assert len(tested) == len(set(tested)) == 72

@@ -246,7 +246,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(start, place, tmp_path):
 @pytest.mark.parametrize(
     ("clips", "message"),
     [
-        (["happy/1.wav", "sad/1.wav", "angry/1.wav"], "3 utterances are too few to train on .*: expected 10 or more"),
+        (["happy/1.wav", "sad/1.wav", "angry/1.wav"], "3 utterances are too few for .*: expected 10 or more"),
         ([f"anna/happy/{n}.wav" for n in range(12)], "all 12 utterances are happy: expected .* two emotions"),
         ([], r"has no utterance of a folder of recordings"),
     ],
@@ -300,7 +300,7 @@ def test_an_emotion_that_cannot_be_learnt_or_scored_is_said(start, tmp_path):
 
 def test_an_encoder_per_seed_makes_no_bundle(start, place, tmp_path):
     recipe = finetuning_recipe(str(start.folder), [Source("folder", str(place / "calls"))], "x", [*TUNED, "repeats=2"])
-    message = "trains an encoder per seed, and a bundle has one: set repeats = 1"
+    message = "trains an encoder for each seed, and a bundle has only one: set repeats = 1"
     with pytest.raises(BadConfig, match=message):
         train(recipe, tmp_path / "run", one_model=True)
     assert not (tmp_path / "run").exists()
@@ -312,7 +312,9 @@ def test_an_encoder_per_seed_makes_no_bundle(start, place, tmp_path):
 def test_folds_are_scored_together_and_make_no_bundle(start, place, tmp_path):
     words = ["training.threads=1", "training.epochs=1", "folds=[]"]
     corpus = f"folder:{place / 'calls'}"
-    with pytest.raises(BadConfig, match=r"has 4 folds, which make no single model: choose one, such as folds=\[1\]"):
+    with pytest.raises(
+        BadConfig, match=r"has 4 folds, and a bundle is made of one: choose a fold, such as folds=\[1\]"
+    ):
         command(words, str(start.folder), [corpus], run=tmp_path / "run", output=tmp_path / "bundle")
     command(words, str(start.folder), [corpus], run=tmp_path / "run")
     scores = evaluate(tmp_path / "run", Source.parse(corpus)).to_json()

@@ -1,4 +1,4 @@
-"""Runs, searches and bundles of an earlier version: refused with the command that migrates them, and read afterwards."""
+"""Runs, searches and bundles of an earlier version are refused with the command that migrates them, and then migrated."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def test_an_old_run_is_refused_with_the_command_that_migrates_it(old_run):
         recipe_of(old_run)
 
 
-def test_a_migrated_run_is_read(old_run):
+def test_a_migrated_run_has_the_settings_of_the_old_one(old_run):
     assert migrate(old_run.folder) == [old_run.config_path]
     recipe = recipe_of(old_run)
     assert set(recipe.features) == {"speech", "text"}
@@ -98,7 +98,7 @@ def test_migrating_twice_changes_nothing(old_run):
     ("frozen", "augmentation", "strategy"),
     [(True, {}, "frozen-fusion"), (True, {"share": 0.25}, "supervised"), (False, {}, "supervised")],
 )
-def test_a_fusion_gets_the_strategy_that_it_was_trained_by(frozen, augmentation, strategy):
+def test_a_fusion_gets_the_strategy_that_it_was_trained_with(frozen, augmentation, strategy):
     config = {
         "streams": {},
         "model": {"name": "emotionnas-fusion", "frozen": frozen},
@@ -114,7 +114,7 @@ def test_a_fusion_gets_the_strategy_that_it_was_trained_by(frozen, augmentation,
 
 def test_an_old_search_is_refused_and_migrated(tmp_path):
     config = {
-        "name": "sought",
+        "name": "old-search",
         "encoder": {"name": "mfcc"},
         "streams": {"spectrogram": {"name": "spectrogram"}},
         "spectrogram": {"search": {"epochs": 2, "architecture": {"order": "first"}, "alphas_on": "half"}},
@@ -154,7 +154,7 @@ def test_an_old_bundle_is_refused_and_migrated_with_its_card(tmp_path):
 
 
 def test_a_folder_without_any_configuration_is_refused(tmp_path):
-    with pytest.raises(BadConfig, match="holds no run, search or bundle"):
+    with pytest.raises(BadConfig, match="contains no run, search or bundle"):
         migrate(tmp_path)
 
 

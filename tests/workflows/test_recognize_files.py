@@ -1,4 +1,4 @@
-"""`recognize_files` resumes from its results file, from Python as from the command line."""
+"""`recognize_files` recognizes many files and resumes from its results file."""
 
 import json
 
@@ -23,7 +23,7 @@ def clips(tmp_path):
     return folder
 
 
-def test_rows_are_those_of_the_recognizer(recognizer, clips):
+def test_rows_are_those_of_the_recognizer_without_duplicates(recognizer, clips):
     rows = list(recognize_files([clips, clips / "a.wav"], recognizer=recognizer))
     assert rows == list(recognizer.rows(sorted(clips.iterdir())))
     assert not any(row.resumed for row in rows)
@@ -33,13 +33,13 @@ def test_rows_are_those_of_the_recognizer(recognizer, clips):
 def test_an_interrupted_run_is_resumed_and_failures_are_retried(recognizer, clips, tmp_path, suffix):
     output = tmp_path / f"rows.{suffix}"
     first = recognize_files([clips], output, recognizer=recognizer)
-    started = [next(first), next(first)]
+    first_rows = [next(first), next(first)]
     first.close()
     calls = []
     rows = list(
         recognize_files([clips], output, recognizer=recognizer, progress=lambda *arguments: calls.append(arguments))
     )
-    assert rows[:2] == started
+    assert rows[:2] == first_rows
     assert [row.resumed for row in rows] == [True, True, False, False]
     assert [row.status for row in rows] == ["ok", "ok", "ok", "error"]
     assert calls == [("recognizing", done, 4) for done in range(1, 5)]
@@ -49,7 +49,7 @@ def test_an_interrupted_run_is_resumed_and_failures_are_retried(recognizer, clip
     assert again[3].status == "ok"
 
 
-def test_resumed_is_not_part_of_the_record(recognizer, clips, tmp_path):
+def test_resumed_is_not_written_to_the_results_file(recognizer, clips, tmp_path):
     output = tmp_path / "rows.jsonl"
     for _ in range(2):
         rows = list(recognize_files([clips], output, recognizer=recognizer))

@@ -106,7 +106,7 @@ def test_an_interrupted_bundle_does_not_stand_where_a_bundle_is_expected(made, p
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("affekt.workflows.make_bundle.describe", killed)
+    monkeypatch.setattr("affekt.workflows.make_bundle.score_bundle", killed)
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", lambda *_: None)
     recipe = load_recipe(str(place / "made.toml"), ["name=other"])
     for folder in (made.folder, place / "new-bundle"):
@@ -187,11 +187,11 @@ def test_a_bundle_that_does_not_fit_itself_is_refused(made, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     config = (tmp_path / "config.toml").read_text()
     (tmp_path / "config.toml").write_text(config.replace("dim = 16", "dim = 32"))
-    with pytest.raises(BadBundle, match=r"do not make a network"):
+    with pytest.raises(BadBundle, match=r"do not fit together"):
         rebuild(Bundle.open(tmp_path))
     assert Bundle.open(tmp_path).id != made.id
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(BadBundle, match=r"lacks model\.safetensors; export it again"):
+    with pytest.raises(BadBundle, match=r"has no model\.safetensors; make it again"):
         rebuild(Bundle.open(tmp_path))
 
 
@@ -228,7 +228,7 @@ def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeyp
         ("repeats=0", "expected at least 1"),
         ("protocol.name=loso", "no protocol 'loso'"),
         ("protocol.tset=[]", "unknown key 'tset'; did you mean 'test'"),
-        ('start="default"', "needs features and model, or start"),
+        ('start="default"', r"needs either \[features\] and \[model\], or start"),
         ('selection="validation" # ', "needs a validation subset"),
         ("training.patience=2 # ", "needs a validation subset"),
         ("labels=sixx", "no label set 'sixx'"),

@@ -1,1 +1,1 @@
-"""A trained model as a folder: its format, its network and its ONNX export."""
+"""Bundles: the folder format of a trained model, its network in torch, and the ONNX export."""

@@ -1,4 +1,4 @@
-"""A pipeline as one ONNX file: raw 16 kHz waveform in, probabilities out."""
+"""Export a pipeline to one ONNX file, with a 16 kHz waveform as input and probabilities as output."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ from affekt.audio.read import SAMPLE_RATE
 from affekt.bundle.pipeline import Pipeline
 from affekt.extras import need
 
-OPSET = 23  # the first with an Attention operator, which onnxruntime computes in less memory than its parts
+OPSET = 23
+"""The first opset with an Attention operator, which onnxruntime computes in less memory than separate operators."""
 
 
 def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None:
-    """Write the pipeline as ONNX: `waveform` (batch, samples) in, `probabilities` (batch, emotions) out, any length.
+    """Write the pipeline as an ONNX file with input `waveform` (batch, samples) and output `probabilities` (batch, emotions).
 
-    Streams that are not computed from the waveform are inputs of their own, such as `text` (batch, frames, dim) and
-    `text_mask`. Weights that are exact in 16 bits are stored in 16 bits and cast when the file is loaded; arithmetic is
-    32-bit.
+    Streams that are not computed from the waveform are further inputs, such as `text` (batch, frames, dim) and `text_mask`.
+    All inputs may have any length. Weights that 16 bits represent exactly are stored in 16 bits and cast when the file is
+    loaded; arithmetic is 32-bit.
+
+    Args:
+        pipeline: The pipeline.
+        path: The file to write.
+        emotions: The emotions in the order of the outputs, which are stored as metadata.
     """
     onnx = need("onnx", extra="train", purpose="ONNX export")
     need("onnxscript", extra="train", purpose="ONNX export")
@@ -57,7 +63,7 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
 
 
 def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
-    """Return example inputs for the exporter to trace, without the waveform: two utterances, the second shorter."""
+    """Return example inputs other than the waveform, for the exporter to trace: two utterances, the second shorter."""
     model, examples = pipeline.first, dict[str, Tensor]()
     for name in pipeline.inputs:
         dim, frames = model.dims[name], model.paper.frames[name] and 24
@@ -68,7 +74,7 @@ def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
 
 
 def _store_half(model: Any) -> None:
-    """Replace 32-bit initializers that are exact in 16 bits by 16-bit ones and a cast."""
+    """Replace 32-bit initializers that 16 bits represent exactly by 16-bit initializers and a cast."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -90,7 +96,7 @@ def _store_half(model: Any) -> None:
 
 
 def _tidy(model: Any) -> None:
-    """Remove the exporter's metadata (stack traces with paths, its own symbols for shapes) and name the axes."""
+    """Remove the exporter's metadata (stack traces with paths, symbolic shapes) and name the axes of inputs and outputs."""
     graph = model.graph
     for entry in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         for field in ("metadata_props", "doc_string"):
@@ -98,7 +104,7 @@ def _tidy(model: Any) -> None:
                 entry.ClearField(field)
     del graph.value_info[:]
     for value in (*graph.input, *graph.output):
-        second = {"waveform": "samples"}.get(value.name, f"{value.name.removesuffix('_mask')}_frames")
-        for dimension, name in zip(value.type.tensor_type.shape.dim, ("batch", second), strict=False):
+        second_axis = {"waveform": "samples"}.get(value.name, f"{value.name.removesuffix('_mask')}_frames")
+        for dimension, name in zip(value.type.tensor_type.shape.dim, ("batch", second_axis), strict=False):
             if dimension.dim_param:
                 dimension.dim_param = name

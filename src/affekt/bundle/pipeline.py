@@ -1,4 +1,4 @@
-"""The whole pipeline as one network: raw 16 kHz waveform -> features -> model -> probabilities."""
+"""The whole pipeline as one network: 16 kHz waveform -> features -> model -> probabilities."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from affekt.models.base import EmotionModel
 class Pipeline(nn.Module):
     """Features that fill a model's streams, and one or more models whose probabilities are averaged.
 
-    In the state dict the feature of the stream speech is `encoder`, those of other streams are `others.STREAM`.
+    In the state dict, the feature of the stream "speech" is named `encoder`, that of another stream `others.STREAM`.
 
     Args:
         features: Stream -> the feature that computes it from the waveform. The model's other streams, such as text, are
-            inputs beside the waveform: `inputs` names them.
-        models: The models, which are alike but for their weights.
-        temperature: Divides the logits: fitted on utterances that no model was trained on, 1 where nothing was fitted.
+            further inputs of the network; their names are in the attribute `inputs`.
+        models: The models, which differ only in their weights.
+        temperature: Divides the logits; 1 if it was not fitted.
     """
 
     temperature: Tensor
@@ -52,7 +52,7 @@ class Pipeline(nn.Module):
 
     @property
     def first(self) -> EmotionModel:
-        """The first of the models."""
+        """The first model."""
         first = self.models[0]
         assert isinstance(first, EmotionModel)
         return first
@@ -63,9 +63,9 @@ class Pipeline(nn.Module):
         """Return probabilities.
 
         Args:
-            waveform: Waveforms of one length, without padding; None for a pipeline without features.
-            inputs: For each stream in `inputs` its values, (batch, frames, dim) or (batch, dim), under its name, and if it
-                has time its mask, (batch, frames), True where there is a frame, under "NAME_mask".
+            waveform: Waveforms of the same length, without padding; None for a pipeline without features.
+            inputs: The streams in the attribute `inputs`: for each, its values, (batch, frames, dim) or (batch, dim), under
+                its name and, if it has a time axis, its mask, (batch, frames), True for frames, under "NAME_mask".
         """
         inputs = inputs or {}
         streams = {name: feature(waveform) for name, feature in self.features.items()}
@@ -75,7 +75,7 @@ class Pipeline(nn.Module):
 
 
 def round_to_half(network: nn.Module) -> None:
-    """Round every weight in place to the nearest 16-bit float, as a bundle stores it and must be scored with it."""
+    """Round every weight in place to the nearest 16-bit float. A bundle stores 16 bits, and must be scored with them."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.is_floating_point():
@@ -86,7 +86,7 @@ def rebuild(bundle: Bundle) -> Pipeline:
     """Rebuild the network of a bundle from its config.toml and model.safetensors.
 
     Raises:
-        BadBundle: The two do not fit together.
+        BadBundle: A file is missing, or the two do not fit together.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -104,22 +104,22 @@ def rebuild(bundle: Bundle) -> Pipeline:
         pipeline = Pipeline(built, members)
         pipeline.load_state_dict(load_file(bundle.file("model.safetensors")))
     except (KeyError, RuntimeError, SafetensorError, BadConfig) as error:
-        raise BadBundle(f"{bundle.folder}: model.safetensors and config.toml do not make a network: {error}") from error
+        raise BadBundle(f"{bundle.folder}: model.safetensors and config.toml do not fit together: {error}") from error
     return pipeline.eval()
 
 
 def _decode_feature(section: Mapping[str, Any], where: str) -> tuple[Any, Any]:
-    """Return a feature's class and settings; the section of a text encoder names the folder of its weights too."""
+    """Return a feature's class and settings; `folder`, which the section of a text encoder has, is not a setting."""
     return decode_named(features, {key: value for key, value in section.items() if key != "folder"}, where)
 
 
 def save_weights(pipeline: Pipeline, path: Path) -> None:
-    """Write the weights in 16 bits; `round_to_half` must have been applied, so that nothing is lost."""
+    """Write the weights in 16 bits. Raises `BadBundle` if `round_to_half` was not applied, so that nothing is lost."""
     from safetensors.torch import save
 
     state = {name: tensor.contiguous() for name, tensor in pipeline.state_dict().items()}
     stored = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     for name, tensor in state.items():
         if not torch.equal(tensor, stored[name].to(tensor.dtype)):
-            raise BadBundle(f"{name} is not rounded to 16 bits: apply round_to_half before anything is scored")
-    path.write_bytes(save(stored))  # save_file would make a file that its owner alone can read
+            raise BadBundle(f"{name} is not rounded to 16 bits: call round_to_half before the network is scored")
+    path.write_bytes(save(stored))  # `save_file` would write a file that only its owner can read

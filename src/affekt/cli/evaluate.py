@@ -1,4 +1,4 @@
-"""`affekt evaluate`: score a run or a bundle on a corpus."""
+"""`affekt evaluate`: score training runs or a bundle on a corpus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from affekt.registry import did_you_mean
 
 def evaluate(
     source: Annotated[
-        str, typer.Argument(metavar="RUN|BUNDLE", help="A run folder, a bundle folder or a shipped bundle.")
+        str, typer.Argument(metavar="RUN|BUNDLE", help="A run folder, a bundle folder or the name of a shipped bundle.")
     ],
     corpus: Annotated[
         str, typer.Argument(metavar="CORPUS", help="The corpus's name; 'folder' or 'table' for your own data.")
@@ -27,7 +27,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="RULE",
-            help="For runs: how to select the epoch: last, validation, ... or paper; default: the recipe's rule.",
+            help="For runs: the rule that selects the epoch (last, validation, ... or paper); default: the recipe's.",
         ),
     ] = None,
     column: Columns = None,
@@ -36,7 +36,7 @@ def evaluate(
 ) -> None:
     """Score a run or a bundle on a corpus.
 
-    If the corpus was used in training, only its test set is scored, otherwise the whole corpus.
+    If the corpus was used in training, only its test set is scored; otherwise the whole corpus.
     """
     import json as jsonlib
 
@@ -66,6 +66,7 @@ def evaluate(
 
 
 def _check_bundle(source: str) -> None:
+    """Raise `BadConfig` or `BadBundle` if the source is not a bundle."""
     from affekt.bundle.folder import Bundle, shipped
 
     if source not in shipped() and not Path(source).is_dir():

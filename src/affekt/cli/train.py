@@ -26,17 +26,17 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="[RECIPE] [KEY=VALUE]...",
-            help="A recipe (a TOML file or the name of a shipped one), then settings to change. With --from, settings only.",
+            help="A recipe (a TOML file or the name of a shipped one), then settings to change. With --from, only settings.",
         ),
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="BUNDLE", help="Fine-tune this bundle on the data in --corpus.")
+        str | None, typer.Option("--from", metavar="BUNDLE", help="Fine-tune this bundle on the data of --corpus.")
     ] = None,
     corpus: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[:PATH]",
-            help="With --from: your data, folder:PATH (files such as happy/1.wav), table:FILE or a corpus. Repeatable.",
+            help="With --from: your data: folder:PATH (with files such as happy/1.wav), table:FILE or a corpus. Repeatable.",
         ),
     ] = None,
     column: Columns = None,
@@ -55,14 +55,16 @@ def train(
     settings = list(arguments or [])
     name = settings.pop(0) if settings and "=" not in settings[0] else None
     if start is None and name is None:
-        raise BadConfig(f"no recipe: name one (affekt train default), or fine-tune on your own data ({FINETUNE})")
+        raise BadConfig(
+            f"no recipe: expected a recipe (affekt train default), or your own data for fine-tuning ({FINETUNE})"
+        )
     if start is not None and name is not None:
-        raise BadConfig(f"{name!r} is not KEY=VALUE: give either a recipe, or --from {start} with --corpus")
+        raise BadConfig(f"{name!r} is not KEY=VALUE: expected either a recipe, or --from {start} with --corpus")
     if start is not None and not corpus:
         raise BadConfig(f"--from needs --corpus with your data: {FINETUNE}")
     if start is None and (corpus or column or emotion):
         raise BadConfig(
-            "--corpus, --column and --emotion need --from; a recipe names its corpora itself: corpora=[...]"
+            "--corpus, --column and --emotion need --from; to change the corpora of a recipe, use corpora=[...]"
         )
     need("torch", extra="train", purpose="training")
     from affekt.cli.display import progress_bar, show_log
@@ -77,8 +79,8 @@ def train(
         check_output(output)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # show each line at once where the output is a file or pipe
-    first = os.environ.get("RANK", "0") == "0"  # under torchrun, only the first process prints
-    if first:
+    is_first_process = os.environ.get("RANK", "0") == "0"  # under torchrun, only the first process prints
+    if is_first_process:
         show_log()
     if start is not None:
         sources = [_source(text, column, emotion) for text in corpus or ()]
@@ -90,7 +92,7 @@ def train(
     folder = run or Path("runs") / plan.recipe.name
     with progress_bar() as progress:
         runs = train_recipe(plan, folder, data=data, one_model=output is not None, progress=progress)
-    if not first:
+    if not is_first_process:
         return
     if output is None:
         print(f"trained: {folder}; score it with: affekt evaluate {folder} CORPUS ROOT")
@@ -99,6 +101,7 @@ def train(
 
 
 def _print_bundle(bundle: Bundle, output: Path) -> None:
+    """Print the scores of a new bundle."""
     for name, entry in bundle.results["scores"].items():
         scores = entry["model"]
         ua, wa = (f"{metric} {100 * scores[metric]['value']:.1f} %" for metric in ("UA", "WA"))

@@ -1,1 +1,1 @@
-"""Trainings on disk, finished or running."""
+"""Training runs on disk, finished or not: their folders, their groups, and the selection of an epoch."""

@@ -1,13 +1,13 @@
-"""The run folder: everything that one training writes. Scores, selections and reports are derived from it.
+"""The run folder: everything that a training run writes. Scores and reports are computed from it.
 
 config.toml                    the resolved recipe
 split.json                     the utterances of each subset, with the split's hash
 log.jsonl                      one object per epoch
 labels.json                    the emotions, and each scored utterance's label, by subset
-predictions/0007.npz           probabilities after epoch 7, by scored subset: (utterances, emotions), in the split's order
+predictions/0007.npz           probabilities after epoch 7 on each scored subset: (utterances, emotions), in the split's order
 checkpoint.safetensors         everything needed to resume after a kill
-diverged.txt                   why training stopped, for a candidate of a search whose loss became NaN
-weights/0007.safetensors       the weights behind those predictions, for the epochs that are kept
+diverged.txt                   why training stopped, if the loss became NaN in a run of a search
+weights/0007.safetensors       the weights after epoch 7; only for the last epoch and those that a selection rule selects
 
 This module does not need torch.
 """
@@ -30,23 +30,22 @@ from affekt.files import atomic_write, atomic_write_text
 from affekt.protocols import Split
 
 COMPOSITE_MARKERS = ("search.toml",)
-"""Files that mark the folder of a composite experiment: its runs are steps of it, and it reports them itself."""
+"""Files that mark the folder of a composite experiment, such as a search, which has a report of its own for its runs."""
 
 
 def _fixed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that must stay the same when a run is resumed.
 
-    The selection rule and the device may change between two calls. So may the folders of a fusion's branches, but not
-    the weights in them.
+    The selection rule, the device and the folders in `weights_from` may change; the weights in these folders may not.
     """
     training = {name: value for name, value in config.get("training", {}).items() if name != "device"}
-    free = ("selection", "weights_from")
-    return {**{name: value for name, value in config.items() if name not in free}, "training": training}
+    changeable = ("selection", "weights_from")
+    return {**{name: value for name, value in config.items() if name not in changeable}, "training": training}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training on disk, finished or not."""
+    """A training run on disk, finished or not."""
 
     folder: Path
 
@@ -54,13 +53,17 @@ class Run:
     def start(
         cls, folder: Path, config: Mapping[str, Any], split: Split, emotions: tuple[str, ...], labels: Mapping[str, int]
     ) -> Run:
-        """Start a run, or resume one that was interrupted.
+        """Create the folder of a run, or resume the run in it.
 
         Args:
-            labels: the label of every utterance in the split, by the utterance's key.
+            folder: The run folder.
+            config: The resolved recipe, from `Plan.config`.
+            split: The split that the run records.
+            emotions: The emotions, in the order of the model's outputs.
+            labels: Key of an utterance in the split -> index of its emotion.
 
         Raises:
-            BadConfig: the folder holds a run with other settings or another split.
+            BadConfig: The folder contains a run with other settings or another split.
         """
         run, text = cls(folder), to_toml(config)
         if run.config_path.is_file():
@@ -73,11 +76,11 @@ class Run:
         by_subset = {subset: [labels[name] for name in ids] for subset, ids in split.subsets.items()}
         content = {"emotions": list(emotions), "labels": by_subset}
         (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-        atomic_write_text(run.config_path, text)  # last: a folder that has it is complete
+        atomic_write_text(run.config_path, text)  # last, so that a folder with a config.toml is complete
         return run
 
     def check(self, config: Mapping[str, Any], split: Split) -> None:
-        """Raise `BadConfig` if the folder holds a run with other settings or another split."""
+        """Raise `BadConfig` if the folder contains a run with other settings or another split."""
         if not self.config_path.is_file():
             return
         before, now = _fixed_settings(self.config), _fixed_settings(tomllib.loads(to_toml(config)))
@@ -85,7 +88,7 @@ class Run:
         if changed or self.split.hash != split.hash:
             difference = f"other settings ({', '.join(changed)})" if changed else "other utterances or another split"
             raise BadConfig(
-                f"{self.folder} holds a run with {difference}: choose another run folder (--run), or delete it"
+                f"{self.folder} contains a run with {difference}: choose another run folder (--run), or delete it"
             )
 
     @property
@@ -118,7 +121,7 @@ class Run:
         return self.folder / "checkpoint.safetensors"
 
     def weights_path(self, epoch: int) -> Path:
-        """Return the path of an epoch's weights, whether they were kept or not."""
+        """Return the path of an epoch's weights; the file may have been deleted."""
         return self.folder / "weights" / f"{epoch:04}.safetensors"
 
     @property
@@ -127,7 +130,7 @@ class Run:
         return sorted(int(path.stem) for path in (self.folder / "predictions").glob("[0-9]*.npz"))
 
     def modified_at(self, epoch: int) -> int:
-        """Return when an epoch's predictions were written, in nanoseconds since 1970."""
+        """Return the time at which an epoch's predictions were written, in nanoseconds since 1970."""
         return self._predictions_path(epoch).stat().st_mtime_ns
 
     def predictions(self, epoch: int) -> dict[str, NDArray[np.float32]]:
@@ -139,28 +142,29 @@ class Run:
         return self.folder / "predictions" / f"{epoch:04}.npz"
 
     def record(self, epoch: int, predictions: Mapping[str, NDArray[np.float32]], entry: Mapping[str, Any]) -> None:
-        """Store an epoch's predictions and its line in the log, replacing what an interrupted attempt left of it."""
+        """Store an epoch's predictions and its log line, replacing those of an interrupted attempt."""
         lines = [line for line in self.log() if line["epoch"] < epoch] + [{"epoch": epoch, **entry}]
         atomic_write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        # Predictions last: an epoch that has them also has its log line and its weights, whenever the process is killed.
+        # Predictions last, so that even after a kill an epoch with predictions also has its log line and its weights.
         with atomic_write(self._predictions_path(epoch)) as temporary, temporary.open("wb") as file:
             np.savez(file, **dict[str, Any](predictions))
 
     @property
     def diverged(self) -> bool:
-        """True if the loss became NaN or infinite, so that the run is not continued."""
+        """True if the loss became NaN or infinite; such a run is not continued."""
         return (self.folder / "diverged.txt").is_file()
 
     def mark_diverged(self, reason: str) -> None:
+        """Record that the loss became NaN or infinite."""
         atomic_write_text(self.folder / "diverged.txt", reason + "\n")
 
     @property
     def seconds(self) -> float:
-        """The duration of all epochs so far in seconds, including scoring."""
+        """The duration of all epochs so far in seconds, including predictions."""
         return float(sum(line["seconds"] for line in self.log()))
 
     def discard_after(self, epoch: int) -> None:
-        """Delete the predictions of later epochs, which have no checkpoint because the process was killed."""
+        """Delete the predictions of later epochs, whose checkpoint is missing because the process was killed."""
         for later in self.epochs:
             if later > epoch:
                 self._predictions_path(later).unlink()
@@ -174,24 +178,24 @@ class Run:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """Return the runs in a folder: the folder itself or those below it, in order.
+    """Return the runs in a folder: the folder itself or those below it, in the order of their paths.
 
     Raises:
-        BadConfig: there is none.
+        BadConfig: There is no run.
     """
     runs = [Run(path.parent) for path in sorted(folder.rglob("predictions")) if (path.parent / "config.toml").is_file()]
     if not runs:
-        raise BadConfig(f"{folder} contains no run: expected config.toml and predictions/, as affekt train writes them")
+        raise BadConfig(f"{folder} contains no run: expected config.toml and predictions/, which affekt train writes")
     return runs
 
 
 def standalone_runs(folder: Path) -> list[Run]:
     """Return the runs of a folder except those that are steps of a composite experiment below it.
 
-    A run or a folder that lies inside a composite experiment is read as it is: only markers at or below `folder` count.
+    Only experiments at or below `folder` are excluded: a folder inside such an experiment returns its own runs.
 
     Raises:
-        BadConfig: The folder holds neither a run nor a composite experiment.
+        BadConfig: The folder contains neither a run nor a composite experiment.
     """
     composites = {path.parent for marker in COMPOSITE_MARKERS for path in folder.rglob(marker)}
     if composites and not any(folder.rglob("predictions")):  # none of them has finished an epoch yet

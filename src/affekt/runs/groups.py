@@ -1,6 +1,6 @@
-"""Finished runs grouped into trainings, over seeds and folds, with their predictions on the test sets.
+"""Groups of finished runs that differ in seed and fold only, with their predictions on the test sets.
 
-Neither audio nor models are needed. The speakers are read from the corpora, where these are available.
+Neither audio nor models are needed. Speakers are read from the corpora, if these are available.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class Fold:
 
 @dataclass(frozen=True)
 class RunGroup:
-    """A training: runs that differ in seed and fold only."""
+    """Runs that differ in seed and fold only."""
 
     config: Mapping[str, Any]
+    """The settings of the first run; only the seed differs in others."""
     seeds: Mapping[int, Sequence[Fold]]
-    """Runs by seed: every fold, in order."""
+    """Seed -> the runs of all folds, in order."""
 
     @property
     def folds(self) -> Sequence[Fold]:
@@ -49,7 +50,7 @@ class RunGroup:
 
 @dataclass(frozen=True)
 class TestPredictions:
-    """A training's predictions on its test sets of one corpus, fold after fold."""
+    """The predictions of a run group on one corpus of its test sets, fold after fold."""
 
     group: RunGroup
     corpus: str
@@ -59,11 +60,11 @@ class TestPredictions:
     labels: NDArray[np.int64]
     """(utterances,)"""
     predictions: Mapping[Rule, Mapping[int, Predictions]]
-    """Predictions by selection rule and seed: probabilities, (utterances, emotions)."""
+    """Selection rule -> seed -> probabilities, (utterances, emotions)."""
     speakers: Sequence[str] | None
-    """The speaker of each utterance; None unless all are known."""
+    """The speaker of each utterance; None if not all are known."""
     speakers_unknown: str
-    """Why the speakers could not be read; "" where they could."""
+    """The reason why the speakers could not be read; "" if they could."""
 
     @property
     def selected(self) -> Mapping[int, Predictions]:
@@ -72,10 +73,10 @@ class TestPredictions:
 
 
 def group_runs(folders: Sequence[Path]) -> list[RunGroup]:
-    """Group the runs below folders into trainings, in the order in which they occur, leaving out those of a search.
+    """Group the runs below folders, in the order in which they occur; runs of a search are left out.
 
     Raises:
-        BadConfig: a folder contains no run, a run is unfinished, or the seeds do not all have the same folds, once each.
+        BadConfig: A folder contains no run, a run is unfinished, or a seed lacks a fold or has one twice.
     """
     by_settings: dict[str, dict[int, list[Fold]]] = defaultdict(lambda: defaultdict(list))
     configs: dict[str, dict[str, Any]] = {}
@@ -104,12 +105,12 @@ def _check_finished(run: Run, config: Mapping[str, Any]) -> None:
         epoch = run.epochs[-1] if run.epochs else 0
         raise BadConfig(
             f"{run.folder} is unfinished, after epoch {epoch} of {config['training']['epochs']}: "
-            "finish its training, or leave it out"
+            "finish it with affekt train, or leave it out"
         )
 
 
 def _check_folds(name: str, seeds: Mapping[int, Sequence[Fold]]) -> None:
-    """Check that every seed has every fold, once."""
+    """Raise `BadConfig` unless every seed has every fold exactly once."""
     hashes = {seed: [fold.split.hash for fold in folds] for seed, folds in seeds.items()}
     first_seed, expected = next(iter(hashes.items()))
     for seed, present in hashes.items():
@@ -120,18 +121,18 @@ def _check_folds(name: str, seeds: Mapping[int, Sequence[Fold]]) -> None:
             )
         if present != expected:
             raise BadConfig(
-                f"{name}: seed {seed} has {len(present)} folds, not the {len(expected)} of seed {first_seed}: "
-                "name only folds that every seed has"
+                f"{name}: seed {seed} has {len(present)} folds, but seed {first_seed} has {len(expected)}: "
+                "expected the same folds for every seed"
             )
 
 
 def test_corpora(group: RunGroup) -> list[str]:
-    """Return the ids of the corpora in a training's test sets."""
+    """Return the ids of the corpora in the test sets of a run group."""
     return sorted({name.partition("/")[0] for fold in group.folds for name in fold.split.subsets["test"]})
 
 
 def collect_predictions(group: RunGroup, corpus: str) -> TestPredictions:
-    """Collect a training's predictions on one corpus of its test sets, under every selection rule that applies."""
+    """Collect a run group's predictions on one corpus of its test sets, under every selection rule that applies."""
     positions = [
         [index for index, name in enumerate(fold.split.subsets["test"]) if name.startswith(f"{corpus}/")]
         for fold in group.folds
@@ -143,7 +144,9 @@ def collect_predictions(group: RunGroup, corpus: str) -> TestPredictions:
     rules = [rule for rule in RULES if rule not in SELECTION_SUBSET or SELECTION_SUBSET[rule] in subsets]
     predictions = {
         rule: {
-            seed: np.concatenate([_predictions(fold.run, rule)[at] for fold, at in zip(runs, positions, strict=True)])
+            seed: np.concatenate(
+                [_predictions(fold.run, rule)[indices] for fold, indices in zip(runs, positions, strict=True)]
+            )
             for seed, runs in group.seeds.items()
         }
         for rule in rules
@@ -165,7 +168,7 @@ def read_speakers(source: Source, ids: Sequence[str]) -> tuple[list[str] | None,
     """Read the speaker of each utterance from its corpus.
 
     Returns:
-        The speakers, or None unless all are known; and why they could not be read, or "".
+        The speakers, None if not all are known; and the reason why they could not be read, "" if they could.
     """
     try:
         by_id = _read_speakers_by_id(source)

@@ -1,4 +1,4 @@
-"""Model selection: which epoch of a run counts. The rules have names, and every score states its rule."""
+"""Model selection: named rules that select the epoch of a run by which it is scored."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ SELECTION_SUBSET: dict[Rule, str] = {
     "validation-loss": "validation",
     "paper": "test",
 }
-"""The subset by whose scores a rule selects; "last" needs none."""
+"""Rule -> the subset on which it compares epochs; "last" needs none."""
 Metric = Callable[[NDArray[np.int64], NDArray[np.float32]], float]
 
 
 def select_epoch(run: Run, rule: Rule) -> int:
-    """Return the epoch that a rule selects; the earliest of several equally good ones.
+    """Return the epoch that a rule selects; the earliest if several are equally good.
 
     Raises:
-        BadConfig: no epoch is finished, the rule is unknown, or the subset that it needs was not predicted.
+        BadConfig: No epoch is finished, the rule is unknown, or the run has no predictions on the subset that it needs.
     """
     epochs = run.epochs
     if not epochs:
@@ -54,7 +54,7 @@ def select_epoch(run: Run, rule: Rule) -> int:
 
 @functools.lru_cache(maxsize=100_000)
 def _selection_score(run: Run, epoch: int, rule: Rule, modified_at: int) -> float:  # noqa: ARG001 (part of the key)
-    """Return the score by which a rule selects. Cached, since a run asks for all earlier epochs after each one."""
+    """Return an epoch's score under a rule. Cached, since a run compares all earlier epochs after each epoch."""
     subset = SELECTION_SUBSET[rule]
     return SELECTION_METRICS.get(rule, _ua)(run.labels(subset), run.predictions(epoch)[subset])
 
@@ -72,9 +72,9 @@ def _negative_loss(labels: NDArray[np.int64], probabilities: NDArray[np.float32]
 
 
 SELECTION_METRICS: dict[Rule, Metric] = {"validation-wf1": _wf1, "validation-loss": _negative_loss}
-"""The score that a rule maximizes; UA for all others."""
+"""Rule -> the metric that it maximizes; UA for other rules."""
 
 
 def out_of_patience(run: Run, patience: int) -> bool:
-    """Return True if the best epoch on the validation set is `patience` or more epochs ago; never with a patience of 0."""
+    """Return True if the best epoch on the validation set is `patience` or more epochs ago; False if `patience` is 0."""
     return bool(patience and run.epochs) and run.epochs[-1] - select_epoch(run, "validation") >= patience

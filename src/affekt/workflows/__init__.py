@@ -1,1 +1,1 @@
-"""The functions behind the commands, one verb per file: train, evaluate, predict, fine-tune, make a bundle."""
+"""The functions that the commands call: train, evaluate, predict, fine-tune, make a bundle, migrate."""

@@ -1,4 +1,4 @@
-"""Score a bundle or a training on a corpus, and say under which protocol."""
+"""Score a bundle or training runs on a corpus, and state the protocol."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from affekt.runs.selection import RULES, SELECTION_SUBSET, Rule, select_epoch
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import recipe_of
 from affekt.utterance import Utterance
-from affekt.workflows.make_bundle import join_pipeline, load_trained_model, pretraining_corpora
+from affekt.workflows.make_bundle import join_pipeline, load_trained_model
 from affekt.workflows.predict import predict_onnx, predict_torch
+from affekt.workflows.score_bundle import pretraining_corpora
 from affekt.workflows.train import runs_below
 from affekt.workflows.training_data import select_utterances, speakers_of
 
@@ -37,7 +38,7 @@ Predictions = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class OverRuns:
-    """A metric's mean and standard deviation over the runs of a training."""
+    """A metric's mean and standard deviation over runs of one recipe."""
 
     mean: float
     std: float | None
@@ -46,18 +47,18 @@ class OverRuns:
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """The scores that another rule for selecting the epoch would report."""
+    """The score under another rule for selecting the epoch."""
 
     rule: str
     UA: float
-    """The mean over the runs."""
+    """UA on the test subset, mean over the runs."""
     epochs: list[int]
     """The selected epoch of each run."""
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """One run of a training that was scored."""
+    """A scored run."""
 
     run: str
     seed: int
@@ -67,7 +68,7 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a bundle or a training on one corpus, and the protocol that they were obtained under."""
+    """The scores of a bundle, or of runs of one recipe, on one corpus, and the protocol under which they were obtained."""
 
     model: str
     corpus: str
@@ -76,16 +77,16 @@ class Evaluation:
     protocol: str
     split_hash: str
     verdict: str
-    """The verdict on the scored speakers: "speaker-independent", for example."""
+    """Whether the scored speakers were trained on: "speaker-independent", "NOT speaker-independent" or "speakers unknown"."""
     selection: str
     speakers: int | None
     """Number of speakers; None where not all are known."""
     scores: Scores
-    """The scores of all runs together."""
+    """The scores over the predictions of all runs together."""
     over_runs: Mapping[str, OverRuns]
-    """Metric -> its distribution over the runs."""
+    """Metric -> its mean and standard deviation over the runs."""
     by_selection: Mapping[str, SelectionResult] | None = None
-    """Rule -> its result; only for runs, and on a corpus that they were trained on."""
+    """Rule -> its result; only for runs, on a corpus that they were trained on."""
     runs: Sequence[RunInfo] | None = None
 
     @property
@@ -103,19 +104,19 @@ class Evaluation:
 
 
 def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = None) -> Evaluation:
-    """Score a bundle, or the runs of a training, on a corpus.
+    """Score a bundle, or the runs of a recipe, on a corpus.
 
-    A corpus that was trained on is scored on the test subset, under the training's protocol; another is scored as a whole.
+    If the corpus was trained on, its test subset is scored, under the protocol of the recipe; otherwise the whole corpus.
 
     Args:
-        source: A run folder, a bundle's folder, or the name of a shipped bundle.
+        source: A run folder, the folder of a bundle, or the name of a shipped bundle.
         corpus: The corpus.
-        selection: The rule that selects the epoch of runs; None for their recipe's.
+        selection: The rule that selects the epoch of a run; None for the rule of the recipe.
 
     Raises:
         BadBundle: The bundle is incomplete.
-        BadConfig: There are no such runs, or a rule is given for a bundle.
-        BadCorpus: The corpus cannot be read, or lacks utterances of the test subset.
+        BadConfig: The runs have different settings, or a selection rule is given for a bundle.
+        BadCorpus: The corpus cannot be read, or utterances of the test subset are missing from it.
     """
     folder = Path(source)
     if not (folder / "model.onnx").is_file() and any(folder.rglob("predictions")):
@@ -126,7 +127,7 @@ def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = Non
 
 
 def evaluate_bundle(bundle: Bundle, corpus: Source) -> Evaluation:
-    """Score a bundle's ONNX file on the test subset of its training's split, or on all of a corpus not trained on."""
+    """Score a bundle's ONNX file on the test subset of a corpus that it was trained on, or on all of another corpus."""
     try:
         protocol, labels = bundle.section("protocol"), bundle.section("labels")
         split, rule = Split.load(bundle.file("split.json")), protocol["selection"]
@@ -168,7 +169,7 @@ def evaluate_runs(runs: Sequence[Run], corpus: Source, *, selection: Rule | None
         title = _title_of_splits([run.split for run in runs])
         subsets = [_test_utterances(run.split.subsets["test"], utterances, corpus) for run in runs]
         predictions = [_recorded_predictions(run, rule, corpus) for run in runs]
-        by_selection = {each: _result_by_rule(runs, each, corpus) for each in RULES if _is_applicable(runs, each)}
+        by_selection = {name: _result_by_rule(runs, name, corpus) for name in RULES if _is_applicable(runs, name)}
     evaluation = _evaluation(
         recipe.name,
         corpus,
@@ -185,12 +186,12 @@ def evaluate_runs(runs: Sequence[Run], corpus: Source, *, selection: Rule | None
 
 
 def training_corpora(split: Split) -> set[str]:
-    """Return the corpora that were trained on."""
+    """Return the ids of the corpora that were trained on."""
     return {utterance_key.partition("/")[0] for utterance_key in split.subsets["train"]}
 
 
 def _whole_corpus(corpus: Source, earlier: set[str], utterances: Sequence[Utterance]) -> tuple[str, str]:
-    """Return verdict and title for a corpus that was not trained on, except perhaps before fine-tuning (`earlier`)."""
+    """Return verdict and title for a corpus that was not trained on, unless before fine-tuning (corpora `earlier`)."""
     if corpus.id in earlier:
         return DEPENDENT, f"a corpus that was trained on before fine-tuning: all {len(utterances)} utterances"
     return INDEPENDENT, f"a corpus not trained on: all {len(utterances)} utterances"
@@ -204,16 +205,19 @@ def _title_of_splits(splits: Sequence[Split]) -> str:
 
 
 def _test_utterances(test_keys: Sequence[str], utterances: Sequence[Utterance], corpus: Source) -> list[Utterance]:
-    """Return a corpus's utterances of the test subset, in its order. Raises `BadCorpus` where any is missing."""
+    """Return a corpus's utterances of the test subset, in the order of the subset. Raises `BadCorpus` if any is missing."""
     by_key = {key(utterance): utterance for utterance in utterances}
     keys = [test_key for test_key in test_keys if test_key.startswith(f"{corpus.id}/")]
     if missing := [test_key for test_key in keys if test_key not in by_key]:
         raise BadCorpus(
-            f"{corpus.path} lacks {len(missing)} of the {len(keys)} utterances of the test subset, first {missing[0]}; "
-            "give the corpus as it was trained on"
+            f"{len(missing)} of the {len(keys)} utterances of the test subset are missing from {corpus.path}, "
+            f"first {missing[0]}; expected the same corpus as in training"
         )
     if not keys:
-        raise BadCorpus(f"{corpus.title} was trained on and has no utterance in the test subset: nothing can be scored")
+        raise BadCorpus(
+            f"{corpus.title} was used in training and has no utterance in the test subset, so it cannot be scored; "
+            "score another corpus"
+        )
     return [by_key[test_key] for test_key in keys]
 
 
@@ -228,7 +232,7 @@ def _test_indices(run: Run, corpus: Source) -> NDArray[np.int64]:
 
 
 def _is_applicable(runs: Sequence[Run], rule: Rule) -> bool:
-    """Return whether all runs have the subset that a rule selects by."""
+    """Return True if all runs have the subset that a rule uses."""
     return rule not in SELECTION_SUBSET or all(SELECTION_SUBSET[rule] in run.split.subsets for run in runs)
 
 
@@ -241,7 +245,7 @@ def _result_by_rule(runs: Sequence[Run], rule: Rule, corpus: Source) -> Selectio
 
 
 def _predict_by_run(plan: Plan, run: Run, rule: Rule, labels: LabelSet, utterances: Sequence[Utterance]) -> Predictions:
-    """Predict utterances of any corpus with the weights of a run's selected epoch."""
+    """Return predictions for utterances of any corpus, with the weights of a run's selected epoch."""
     epoch = select_epoch(run, rule)
     logger.info("%s: epoch %d on %d utterances", run.folder, epoch, len(utterances))
     features = plan.build_features()
@@ -260,7 +264,7 @@ def _evaluation(
     subsets: Sequence[Sequence[Utterance]],
     predictions: Sequence[Predictions],
 ) -> Evaluation:
-    """Score the predictions of all runs together: an utterance that several runs scored counts once for each of them."""
+    """Score the predictions of all runs together: an utterance counts once for each run that predicted it."""
     flat = [utterance for subset in subsets for utterance in subset]
     speakers = speakers_of(flat)
     scores = score(

@@ -1,4 +1,4 @@
-"""Fine-tune a bundle on your own data: the recipe that starts from a bundle, and the plan and data of its training."""
+"""Fine-tune a bundle on your own data: make the recipe that starts from the bundle, resolve it, and read the data."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from affekt.utterance import Utterance
 from affekt.workflows.training_data import TrainingData
 
 NUM_FOLDS = 5
-"""One of the folds is tested: a fifth of the speakers, or of the utterances."""
+"""Number of folds; one of them, a fifth of the speakers or of the utterances, is the test subset."""
 MIN_UTTERANCES = 10
+"""Fewer utterances are refused."""
 MIN_SPEAKERS = 3
-"""With fewer speakers, none can be held out."""
+"""With fewer speakers, utterances are held out instead of speakers."""
 
 
 def plan_finetuning(
     start: str, sources: Sequence[Source], name: str, assignments: Sequence[str] = ()
 ) -> tuple[Plan, TrainingData]:
-    """Plan the fine-tuning of a bundle on your own data; opens the bundle and reads the data once.
+    """Plan the fine-tuning of a bundle on your own data. The bundle is opened and the data are read only once.
 
     Args:
-        start: The bundle: its folder, or the name of a shipped one.
+        start: The folder of the bundle, or the name of a shipped bundle.
         sources: The data.
         name: The name of the new bundle.
-        assignments: `key=value` settings of the recipe to change.
+        assignments: Settings of the recipe to change, as `key=value`.
 
     Raises:
-        BadBundle: The bundle is missing or cannot be built on.
+        BadBundle: The bundle is missing or incomplete.
         BadConfig: A setting is wrong.
-        BadCorpus: The data cannot be read, or are too few.
+        BadCorpus: The data cannot be read, or there are too few utterances.
     """
     bundle, utterances = Bundle.open(start), read_all(sources)
     recipe = _recipe(bundle, start, sources, utterances, name, assignments)
@@ -58,7 +59,7 @@ def _recipe(
     name: str,
     assignments: Sequence[str],
 ) -> Recipe:
-    """Return the recipe. docs/tutorials/own-data.md says how its settings were found."""
+    """Return the recipe. docs/tutorials/own-data.md explains how its settings were chosen."""
     settings: dict[str, Any] = {
         "name": name,
         "about": f"Fine-tuned from {bundle.id} on {', '.join(source.title for source in sources)}.",
@@ -85,19 +86,19 @@ def _recipe(
 
 
 def _to_setting(source: Source) -> str | dict[str, Any]:
-    """Return a source as a recipe has it: in its short form if that is complete."""
+    """Return a source as a setting of a recipe: in its short form if that describes it completely."""
     short = f"{source.name}:{source.root}" if source.root else source.name
     return short if Source.parse(short) == source else encode(source)
 
 
 def _choose_protocol(utterances: Sequence[Utterance]) -> dict[str, Any]:
-    """Return the settings of the protocol and its fold: a fifth of the speakers is held out where that is possible.
+    """Return the settings `protocol` and `folds`: a fifth of the speakers is held out if that is possible.
 
-    Otherwise a fifth of the utterances is held out, and the scores are marked as not speaker-independent.
+    Otherwise a fifth of the utterances is held out, and the scores are not marked as speaker-independent.
     """
     if len(utterances) < MIN_UTTERANCES:
         raise BadCorpus(
-            f"{len(utterances)} utterances are too few to train on and to hold some out: expected {MIN_UTTERANCES} or more"
+            f"{len(utterances)} utterances are too few for training and testing: expected {MIN_UTTERANCES} or more"
         )
     speakers = {utterance.speaker_key for utterance in utterances if utterance.speaker}
     if len(speakers) < MIN_SPEAKERS or not all(utterance.speaker for utterance in utterances):

@@ -1,8 +1,8 @@
-"""Trainings as jobs, and the launchers that run them: in this process, or in several worker processes in parallel.
+"""Training runs as jobs, and the launchers that run jobs: in this process, or in parallel worker processes.
 
-A job is a recipe, the run folder that it fills, and the epoch that it ends at; as JSON it can be sent anywhere. A launcher is
-anything with `run(jobs)`: one for a cluster (Ray) only has to send each job to a `JobRunner` there. The result of a job is
-its run folder, so a job that was interrupted resumes when it is run again.
+A job is a recipe, the run folder that it writes, and the epoch at which it ends. It can be sent to other processes as JSON. A
+launcher is anything with a method `run(jobs)`: a launcher for a cluster (Ray) only has to send each job to a `JobRunner`
+there. The result of a job is its run folder, so an interrupted job resumes when it is run again.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from affekt.workflows.training_data import TrainingData, build_datasets
 logger = logging.getLogger(__name__)
 
 MAX_DATASETS = 4
-"""Datasets that a runner keeps open."""
+"""Number of datasets that a runner caches."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """The training of a recipe of one fold and one seed in a run folder."""
+    """A training run: a recipe with one fold and one seed, and the run folder."""
 
     recipe: Recipe
     folder: Path
     until: int | None = None
     """The epoch to end at; None for the last."""
     may_diverge: bool = False
-    """If true, a loss that is not a number only ends the job and marks its run, instead of raising `Diverged`."""
+    """If true, a loss that becomes NaN or infinite ends the job and marks its run, instead of raising `Diverged`."""
 
     @property
     def run(self) -> Run:
@@ -73,12 +73,12 @@ class Launcher(Protocol):
     """Something that runs jobs."""
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run all jobs, in any order. Raises the first error of a job; the others can then be run again."""
+        """Run all jobs, in any order. Raises the first error of a job; jobs that did not finish can then be run again."""
 
 
 @dataclass
 class JobRunner:
-    """Runs jobs one after another, and keeps the utterances, features and datasets that they share."""
+    """Runs jobs one after another, and caches the utterances, features and datasets that they share."""
 
     data: dict[str, TrainingData] = field(default_factory=dict)
     datasets: dict[str, Datasets] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class JobRunner:
         return self.data[cache_key]
 
     def _build_datasets(self, plan: Plan, data: TrainingData, split: Split) -> Datasets:
-        """Build the datasets, once for all recipes with the same utterances, features and augmentation."""
+        """Return the datasets, built only once for all recipes with the same utterances, features and augmentation."""
         recipe, training = plan.recipe, plan.recipe.training
         features_key = _cache_key(recipe, "features")
         settings = [encode(training.augmentation), training.votes, training.subset, recipe.seed]
@@ -154,10 +154,10 @@ class LocalLauncher:
 
 
 class Workers:
-    """Runs jobs in several processes of this machine, which live as long as the launcher; use it in a `with` statement.
+    """Runs jobs in several worker processes on this machine; use it in a `with` statement, which ends them.
 
-    The processes exchange lines of JSON: jobs on the way in, log messages and results on the way out. A worker ends when the
-    process that started it ends in any way, so that two workers never fill one run folder.
+    A worker reads jobs and writes log messages and results, as lines of JSON. It ends when the process that started it ends
+    for any reason, so two workers never write to the same run folder.
     """
 
     def __init__(self, number: int) -> None:
@@ -173,7 +173,7 @@ class Workers:
                 pass
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run all jobs, one at a time in each process."""
+        """Run all jobs, one at a time in each worker."""
         waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         for job in jobs:
             waiting.put(job)
@@ -198,7 +198,7 @@ def _start_worker() -> subprocess.Popen[str]:
 def _feed_worker(
     process: subprocess.Popen[str], waiting: queue.SimpleQueue[Job], failures: list[BaseException]
 ) -> None:
-    """Send one worker job after job, until none is waiting or one has failed."""
+    """Send jobs to a worker one after another, until none is waiting or a job has failed."""
     while not failures:
         try:
             job = waiting.get_nowait()
@@ -206,69 +206,69 @@ def _feed_worker(
             return
         try:
             _run_in_worker(process, job)
-        except BaseException as error:  # the caller's thread raises it
+        except BaseException as error:  # `Workers.run` raises it in the calling thread
             failures.append(error)
 
 
 def _run_in_worker(process: subprocess.Popen[str], job: Job) -> None:
-    """Send a job to a worker, log its messages until it is done, and raise its error."""
+    """Send a job to a worker, log its messages until it is done, and raise its error if it fails."""
     assert process.stdin is not None
     assert process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):  # a worker that has ended is noticed below
+    with contextlib.suppress(BrokenPipeError):  # a worker that has ended is detected below
         print(job.to_json(), file=process.stdin, flush=True)
     for line in process.stdout:
-        answer = json.loads(line)
-        if "log" in answer:
-            logger.log(answer["level"], "%s (seed %d): %s", job.recipe.name, job.recipe.seed, answer["log"])
-        elif "error" in answer:
-            raise getattr(errors, answer["kind"])(answer["error"], code=answer["code"])
+        message = json.loads(line)
+        if "log" in message:
+            logger.log(message["level"], "%s (seed %d): %s", job.recipe.name, job.recipe.seed, message["log"])
+        elif "error" in message:
+            raise getattr(errors, message["kind"])(message["error"], code=message["code"])
         else:
             return
     raise AffektError(
-        f"a worker ended with status {process.wait()} while it trained {job.folder}; run the same command again to resume, "
-        "with fewer workers if memory ran out"
+        f"a worker process ended with exit status {process.wait()} while training {job.folder}; run the same command again "
+        "to resume, with fewer workers if memory ran out"
     )
 
 
-def serve(jobs: TextIO, answers: TextIO) -> None:
-    """Run the jobs that come in, and write log messages and results, until the input ends."""
+def serve(jobs: TextIO, output: TextIO) -> None:
+    """Read jobs and run them; write log messages and results. The process exits when the input ends."""
     incoming: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(jobs, incoming), daemon=True).start()
 
-    def answer(**content: Any) -> None:
-        print(json.dumps(content), file=answers, flush=True)
+    def send(**content: Any) -> None:
+        print(json.dumps(content), file=output, flush=True)
 
     logging.getLogger("affekt").setLevel(logging.INFO)
-    logging.getLogger("affekt").addHandler(_AnswerHandler(answer))
+    logging.getLogger("affekt").addHandler(_SendingHandler(send))
     runner = JobRunner()
     while line := incoming.get():
         try:
             runner.run(Job.from_json(line))
-            answer(done=True)
+            send(done=True)
         except AffektError as error:
-            answer(error=str(error), kind=type(error).__name__, code=error.code)
+            send(error=str(error), kind=type(error).__name__, code=error.code)
 
 
-class _AnswerHandler(logging.Handler):
-    """Sends log messages to the process that sends the jobs."""
+class _SendingHandler(logging.Handler):
+    """Sends log messages to the process that sent the job."""
 
-    def __init__(self, answer: Callable[..., None]) -> None:
+    def __init__(self, send: Callable[..., None]) -> None:
         super().__init__()
-        self.answer = answer
+        self.send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.answer(log=record.getMessage(), level=record.levelno)
+        self.send(log=record.getMessage(), level=record.levelno)
 
 
 def _receive(jobs: TextIO, incoming: queue.SimpleQueue[str]) -> None:
-    """Pass the jobs on; at the end of the input, when the process that sends them has ended, end this one at once."""
+    """Put each line into the queue; exit at the end of the input, which means that the sending process has ended."""
     for line in jobs:
         incoming.put(line)
     os._exit(0)
 
 
 def work() -> None:
-    """Run a worker process."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever is printed goes to standard error, not between the answers
-    serve(sys.stdin, answers)
+    """Serve jobs from standard input; the main function of a worker process."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # anything that is printed goes to standard error, so that it does not mix with the messages
+    serve(sys.stdin, output)

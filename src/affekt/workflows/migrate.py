@@ -1,4 +1,4 @@
-"""Rewrite the configuration of runs, searches and bundles of an earlier version with the keys of this one."""
+"""Migrate runs, searches and bundles of an earlier version: rewrite their configuration with the keys of this version."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from affekt.training.strategies import DEFAULT, strategies
 logger = logging.getLogger(__name__)
 
 FUSION = "emotionnas-fusion"
-"""The model that earlier versions trained in a way of its own if its branches were frozen."""
+"""The model that earlier versions trained with a special strategy if its branches were frozen."""
 
 
 def migrate(folder: Path) -> list[Path]:
     """Migrate all runs, searches and bundles in a folder and below it, in place; return the rewritten files.
 
-    What is of this version already is left alone, so migrating twice does no harm.
+    Configuration of this version is not changed, so migrating twice does no harm.
 
     Raises:
-        BadConfig: The folder holds no run, search or bundle.
+        BadConfig: The folder contains no run, search or bundle.
     """
     configs = sorted([*folder.rglob("config.toml"), *folder.rglob("search.toml")])
     if not configs:
-        raise BadConfig(f"{folder} holds no run, search or bundle: expected config.toml or search.toml")
+        raise BadConfig(f"{folder} contains no run, search or bundle: expected config.toml or search.toml")
     rewritten = []
     for path in configs:
         old = read_toml(path)
@@ -80,7 +80,7 @@ def migrate_training(config: Mapping[str, Any], *, frozen_fusion: bool = False) 
 
     Args:
         config: The section.
-        frozen_fusion: Whether the model is a fusion over frozen branches, which had a training of its own.
+        frozen_fusion: Whether the model is a fusion with frozen branches, which was trained with a special strategy.
     """
     new = dict(config)
     optimisation, alphas_on = new.pop("optimisation", None), new.pop("alphas_on", None)
@@ -125,7 +125,7 @@ def migrate_bundle(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rename_keys(kind: Any, data: Any) -> Any:
-    """Rename keys and values by the tables of a dataclass and of those within it; leave everything else as it is."""
+    """Rename keys and values by the tables `renamed` and `renamed_values` of a dataclass and of its fields' dataclasses."""
     if dataclasses.is_dataclass(kind) and isinstance(data, Mapping):
         renamed, values, hints = getattr(kind, "renamed", {}), getattr(kind, "renamed_values", {}), get_type_hints(kind)
         current = {renamed.get(key, key): value for key, value in data.items()}
@@ -141,7 +141,7 @@ def rename_keys(kind: Any, data: Any) -> Any:
 
 
 def _merge_features(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration with [encoder] and [streams.NAME] as [features.NAME], in their place."""
+    """Return the configuration with [features.NAME] in place of [encoder] and [streams.NAME]."""
     speech = {"speech": config["encoder"]} if config.get("encoder") else {}
     sections = {**speech, **config.get("streams", config.get("features", {}))}
     merged: dict[str, Any] = {}
@@ -165,7 +165,7 @@ def _rename_named(registry: Registry, section: Mapping[str, Any]) -> dict[str, A
 
 
 def _is_default(settings: Any, section: Mapping[str, Any]) -> bool:
-    """Return whether a section has no other values than those of the settings."""
+    """Return True if all values of a section are equal to those of the settings."""
     defaults = json.loads(json.dumps(dataclasses.asdict(settings)))
 
     def agrees(value: Any, default: Any) -> bool:
@@ -177,7 +177,7 @@ def _is_default(settings: Any, section: Mapping[str, Any]) -> bool:
 
 
 def _rewrite_card(folder: Path, old_id: str) -> list[Path]:
-    """Write the new id of a bundle, which depends on its configuration, to its results and its card."""
+    """Update the id of a bundle, which depends on its configuration, in its results and its model card."""
     bundle = Bundle.open(folder)
     if not (folder / "results.json").is_file():
         return []
@@ -192,7 +192,7 @@ def _rewrite_card(folder: Path, old_id: str) -> list[Path]:
     try:
         text = card(bundle)
     except (AffektError, KeyError) as error:
-        logger.warning("%s: the card could not be written anew (%s)", folder, error)
+        logger.warning("%s: the model card could not be updated (%s)", folder, error)
         return [folder / "results.json"]
     atomic_write_text(folder / "README.md", text)
     return [folder / "results.json", folder / "README.md"]

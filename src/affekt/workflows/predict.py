@@ -1,4 +1,4 @@
-"""Predict utterances with a pipeline, or with the ONNX file made of it: from their waveforms, and their text where needed."""
+"""Predict utterances with a pipeline or its ONNX file, from their waveforms and, if the model needs it, their text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from affekt.utterance import Utterance
 
 
 def text_encoders(bundle: Bundle) -> dict[str, Feature]:
-    """Build the text encoders that a bundle needs; its graph takes their output, and does not contain them."""
+    """Build the text encoders that a bundle needs; its ONNX graph does not contain them, but takes their output."""
     choices = {
         stream: choose_feature(section, f"{bundle.folder}, features.{stream}")
         for stream, section in bundle.config.get("features", {}).items()
@@ -33,7 +33,7 @@ def model_inputs(utterance: Utterance, takes_audio: bool, encoders: Mapping[str,
     """Return the inputs of a pipeline or graph by name: `waveform` (1, samples), and each text stream's values and mask.
 
     Raises:
-        BadCorpus: The utterance has no audio or no text, and the model needs it.
+        BadCorpus: The utterance has no text, or its audio cannot be read, and the model needs it.
     """
     inputs: dict[str, NDArray[Any]] = {"waveform": read_waveform(utterance)[np.newaxis]} if takes_audio else {}
     for name, encoder in encoders.items():
@@ -56,11 +56,11 @@ def predict_onnx(bundle: Bundle, utterances: Sequence[Utterance]) -> NDArray[np.
 def predict_torch(
     pipeline: Pipeline, encoders: Mapping[str, Feature], utterances: Sequence[Utterance]
 ) -> NDArray[np.float64]:
-    """Return the probabilities of a pipeline, (utterances, emotions), computed one by one.
+    """Return the probabilities of a pipeline, (utterances, emotions); utterances are computed one by one.
 
     Args:
         pipeline: The pipeline.
-        encoders: The encoders of the streams that are inputs of the pipeline.
+        encoders: The encoders of the text streams, which are inputs of the pipeline.
         utterances: The utterances.
     """
     probabilities = []

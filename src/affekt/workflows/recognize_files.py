@@ -1,4 +1,4 @@
-"""Recognition of many files, resumed from a results file."""
+"""Recognize many files, resuming from a results file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ def recognize_files(
     recognizer: Recognizer | None = None,
     progress: Progress | None = None,
 ) -> Generator[Row, None, None]:
-    """Recognize files one after another and yield a row for each; a file that fails gives a row of status "error".
+    """Recognize files one after another and yield a row for each; a file that fails yields a row with status "error".
 
-    With `output`, rows are also written to a file. Files already in it are not recognized again, and their rows have
-    `resumed` set; failed ones are retried. The file is complete once the iterator is exhausted; where iteration stops
-    early, the next call continues.
+    With `output`, rows are also written to a file. Files that are already in it are not recognized again, and their rows
+    have `resumed` set; failed files are retried. If iteration stops early, the next call with the same output resumes.
 
     Args:
         inputs: audio files, and folders, which are searched for audio files.

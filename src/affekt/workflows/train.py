@@ -1,4 +1,4 @@
-"""From a recipe to finished runs: read the corpora, split them, compute features, and train for every fold and seed."""
+"""Train a recipe: read the corpora, split them, compute features, and train a run for every fold and seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from affekt.workflows.training_data import TrainingData, build_datasets, recorde
 logger = logging.getLogger(__name__)
 
 STATISTICS_SAMPLE = 600
-"""Training utterances from which the mean and standard deviation of an encoder's untrained output are estimated."""
+"""Number of training utterances from which the mean and standard deviation of an encoder's output are estimated."""
 
 
 def train(
@@ -43,19 +43,19 @@ def train(
     one_model: bool = False,
     progress: Progress | None = None,
 ) -> list[Run]:
-    """Train a recipe into a run folder for each fold and seed; resume what was interrupted in the same folder.
+    """Train a recipe, with a run folder for each fold and seed; resume runs that were interrupted.
 
-    Under torchrun several processes train one model (DDP).
+    Under torchrun, several processes train one model (DDP).
 
     Args:
         recipe: A recipe, or the plan that it resolves to.
-        folder: The run folder; with several folds or seeds, the folder of the run folders.
-        data: The recipe's training data, if they were read already.
-        one_model: Refuse at once a training of which no bundle could be made.
+        folder: The run folder; with several folds or seeds, the folder that contains the run folders.
+        data: The recipe's training data, if already read.
+        one_model: Raise `BadConfig` before training if no bundle could be made of the runs.
         progress: Called with the progress of feature extraction.
 
     Raises:
-        BadConfig: Settings do not fit together, or the folder holds runs of other settings.
+        BadConfig: Settings do not fit together, or the folder contains runs with other settings.
         BadCorpus: A corpus is missing or cannot be read.
     """
     plan = recipe if isinstance(recipe, Plan) else resolve(recipe)
@@ -63,7 +63,7 @@ def train(
         features = _training_features(plan)
         data = data or TrainingData.read(plan.recipe)
         runs = []
-        for fold in _checked_folds(plan, data, folder, one_model):
+        for fold in _check_folds(plan, data, folder, one_model):
             datasets = build_datasets(plan, features, data, fold.split, progress if rank == 0 else None)
             for repeat, run_dir in enumerate(fold.run_dirs):
                 run = start_run(plan, run_dir, repeat, fold.split, data, rank)
@@ -75,7 +75,7 @@ def train(
 
 @contextmanager
 def _processes(plan: Plan) -> Iterator[tuple[int, int]]:
-    """Set up torch, and yield rank and number of processes; only the first process logs."""
+    """Set up torch, and yield the rank and the number of processes; only the first process logs progress."""
     if plan.recipe.training.threads:
         torch.set_num_threads(plan.recipe.training.threads)
     torch.use_deterministic_algorithms(True)
@@ -91,7 +91,7 @@ def _processes(plan: Plan) -> Iterator[tuple[int, int]]:
 
 
 def _training_features(plan: Plan) -> dict[str, Feature]:
-    """Return the features whose output is stored: the front ends of encoders that are fine-tuned, else whole encoders."""
+    """Return the features to store: of a fine-tuned encoder only the front end, else the whole feature."""
     if plan.unused_streams:
         logger.info("%s does not use %s with these settings", plan.model.name, ", ".join(plan.unused_streams))
     features = plan.frozen_features
@@ -106,8 +106,8 @@ class _Fold:
     run_dirs: list[Path]
 
 
-def _checked_folds(plan: Plan, data: TrainingData, folder: Path, one_model: bool) -> list[_Fold]:
-    """Return the folds with their run folders, one for each seed. Raises `BadConfig` before features are computed."""
+def _check_folds(plan: Plan, data: TrainingData, folder: Path, one_model: bool) -> list[_Fold]:
+    """Return the folds with their run folders, one for each seed. Raises `BadConfig` if a run folder has another run."""
     recipe, splits = plan.recipe, data.folds(plan)
     if one_model:
         check_one_model(recipe, len(splits))
@@ -121,18 +121,19 @@ def _checked_folds(plan: Plan, data: TrainingData, folder: Path, one_model: bool
     return folds
 
 
-def check_one_model(recipe: Recipe, folds: int) -> None:
-    """Raise `BadConfig` for trainings that cannot be combined into one bundle."""
-    if folds > 1:
+def check_one_model(recipe: Recipe, num_folds: int) -> None:
+    """Raise `BadConfig` for runs that cannot be combined into one bundle."""
+    if num_folds > 1:
         raise BadConfig(
-            f"{recipe.name} has {folds} folds, which make no single model: choose one, such as folds=[1], or no bundle"
+            f"{recipe.name} has {num_folds} folds, and a bundle is made of one: choose a fold, such as folds=[1], or train "
+            "without a bundle"
         )
     if recipe.training.tune == "all" and recipe.repeats > 1:
-        raise BadConfig(f"{recipe.name} trains an encoder per seed, and a bundle has one: set repeats = 1")
+        raise BadConfig(f"{recipe.name} trains an encoder for each seed, and a bundle has only one: set repeats = 1")
 
 
 def start_run(plan: Plan, run_dir: Path, repeat: int, split: Split, data: TrainingData, rank: int = 0) -> Run:
-    """Create or resume a run folder; of several processes the first creates it and the others wait for it."""
+    """Create a run folder, or resume the run in it; of several processes, the first creates it and the others wait."""
     split = recorded_split(plan.recipe, split)
     labels = {key: data.label_index(key) for keys in split.subsets.values() for key in keys}
     if rank:
@@ -153,7 +154,7 @@ def fit_run(
     rank: int = 0,
     world: int = 1,
 ) -> None:
-    """Train a run to its last epoch, or until an epoch, with the seed that its folder records."""
+    """Train a run to its last epoch, or to the epoch `until`, with the seed in its config.toml."""
     keep_freed_memory()
     settings, seed = plan.recipe.training, int(run.config["seed"])
     torch.manual_seed(seed)
@@ -182,7 +183,7 @@ def fit_run(
 
 
 def build_initial_model(plan: Plan, train: Dataset, labels: LabelSet) -> EmotionModel:
-    """Build the model as training begins: the head alone, or an encoder with its head."""
+    """Build the model with the weights that training starts from: only the head, or an encoder with its head."""
     if plan.recipe.training.tune == "all":
         return _build_fine_tuned(plan, train, labels)
     model = plan.build_model(train.specs, labels.emotions)
@@ -195,7 +196,7 @@ def build_initial_model(plan: Plan, train: Dataset, labels: LabelSet) -> Emotion
 def _build_fine_tuned(plan: Plan, train: Dataset, labels: LabelSet) -> FineTuned:
     encoder = plan.build_features()["speech"]
     head = plan.build_model({"speech": feature_spec(encoder)}, labels.emotions)
-    # The size of the teacher's frames is known only from its weights.
+    # The size of the teacher's frames is only known once its weights are loaded.
     model = FineTuned(encoder, head, teacher_dim=plan.build_teacher().dim if plan.teacher else 0)
     if plan.teacher:
         model.set_teacher_statistics(*train.only(TEACHER).statistics()[TEACHER])
@@ -207,8 +208,8 @@ def _build_fine_tuned(plan: Plan, train: Dataset, labels: LabelSet) -> FineTuned
     return model
 
 
-class Repeated(Protocol):
-    """A recipe, of a training or of a search, that is repeated with consecutive seeds."""
+class RepeatedRecipe(Protocol):
+    """A recipe, of training or of a search, that is repeated with consecutive seeds."""
 
     @property
     def seed(self) -> int: ...
@@ -217,18 +218,21 @@ class Repeated(Protocol):
     def repeats(self) -> int: ...
 
 
-def run_folder(recipe: Repeated, folder: Path, fold: int, repeat: int, folds: int) -> Path:
-    """Return the folder of a run: `folder` itself for a single run, else a folder per fold and per seed below it."""
-    if folds > 1:
+def run_folder(recipe: RepeatedRecipe, folder: Path, fold: int, repeat: int, num_folds: int) -> Path:
+    """Return the folder of a run: `folder` itself for a single run, else a folder below it for each fold and seed."""
+    if num_folds > 1:
         folder = folder / f"fold-{fold:02}"
     return folder / f"seed-{recipe.seed + repeat}" if recipe.repeats > 1 else folder
 
 
 def runs_below(folder: Path) -> list[Run]:
-    """Return the runs of one training. Raises `BadConfig` if there are none, or if they are of several trainings."""
+    """Return the runs in a folder. Raises `BadConfig` if there are none, or if they differ in more than seed and fold."""
     first, *others = runs = find_runs(folder)
     settings = {name: value for name, value in first.config.items() if name != "seed"}
     for run in others:
         if {name: value for name, value in run.config.items() if name != "seed"} != settings:
-            raise BadConfig(f"{first.folder} and {run.folder} are runs of different trainings: give the folder of one")
+            raise BadConfig(
+                f"{first.folder} and {run.folder} are runs with different settings; expected a folder whose runs differ "
+                "only in seed and fold"
+            )
     return runs

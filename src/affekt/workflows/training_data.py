@@ -1,4 +1,4 @@
-"""The data that a recipe trains on: utterances, its emotions, splits, and datasets of stored features."""
+"""The data of a recipe: utterances, emotions, splits, and datasets of stored features."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The utterances of a recipe's corpora, by their keys, and the emotions that it distinguishes."""
+    """The utterances of a recipe's corpora, and its emotions."""
 
     utterances: Mapping[str, Utterance]
+    """Key -> utterance."""
     labels: LabelSet
 
     @classmethod
@@ -44,10 +45,10 @@ class TrainingData:
 
         Args:
             recipe: The recipe.
-            utterances: All utterances of its corpora, if they were read already.
+            utterances: All utterances of its corpora, if already read.
 
         Raises:
-            BadCorpus: A corpus cannot be read, or there are utterances of fewer than two emotions.
+            BadCorpus: A corpus cannot be read, or the utterances have fewer than two emotions.
         """
         if utterances is None:
             utterances = read_all(recipe.sources)
@@ -56,7 +57,9 @@ class TrainingData:
         emotions = sorted({labels.emotions[index] for u in selected if (index := labels.index_of(u)) is not None})
         if len(emotions) < 2:
             problem = (
-                f"all {len(selected)} utterances are {emotions[0]}" if emotions else "no utterance is of the label set"
+                f"all {len(selected)} utterances are {emotions[0]}"
+                if emotions
+                else "no utterance has an emotion of the label set"
             )
             raise BadCorpus(f"{problem}: expected utterances of at least two emotions")
         return cls({key(utterance): utterance for utterance in selected}, labels)
@@ -76,7 +79,7 @@ class TrainingData:
         return np.array([self.label_index(utterance_key) for utterance_key in keys], np.int64)
 
     def soft_labels(self, keys: Sequence[str], votes_weight: float) -> NDArray[np.float32]:
-        """Return soft targets, (utterances, emotions): a weighted mean of the label and of the crowd's votes, if any."""
+        """Return soft targets, (utterances, emotions): a weighted mean of the label and of any votes of the crowd."""
         targets = np.eye(len(self.labels), dtype=np.float32)[self.label_indices(keys)]
         for row, utterance in zip(targets, self.select(keys), strict=True):
             crowd = np.zeros(len(self.labels), np.float32)
@@ -88,7 +91,7 @@ class TrainingData:
         return targets
 
     def folds(self, plan: Plan) -> list[tuple[int, Split]]:
-        """Return the splits to train, with their numbers counted from 1: those that the recipe names, or all."""
+        """Return the splits to train with their numbers, counted from 1: the recipe's `folds`, or all. Raises `BadConfig`."""
         recipe = plan.recipe
         splits = plan.protocol.folds(list(self.utterances.values()), recipe.split_seed, label=self._emotion)
         if unknown := set(recipe.folds) - set(range(1, len(splits) + 1)):
@@ -100,7 +103,7 @@ class TrainingData:
         return self.labels.emotions[self.label_index(key(utterance))]
 
     def _mark_known_speakers(self, split: Split, origin: Bundle | None) -> Split:
-        """Mark a split as not speaker-independent if the bundle to start from was trained on speakers that are scored."""
+        """Mark a split as not speaker-independent if the bundle to start from was trained on scored speakers."""
         if origin is None or not (origin.folder / "split.json").is_file():
             return split
         earlier = Split.load(origin.file("split.json")).subsets["train"]
@@ -134,8 +137,8 @@ def speakers_of(utterances: Sequence[Utterance]) -> list[str] | None:
 def recorded_split(recipe: Recipe, split: Split) -> Split:
     """Return the split that a run of the recipe records.
 
-    A model over finished networks that is trained on the validation subset has seen the training subset too, through those
-    networks: both become its training subset.
+    With `training.subset = "validation"`, a model on top of trained networks depends, through these networks, on the training
+    subset too. Both subsets are therefore recorded as its training subset.
     """
     if recipe.training.subset == "train":
         return split
@@ -155,8 +158,8 @@ def build_datasets(
 
     Args:
         plan: The plan of the training.
-        features: Stream -> the feature whose output is stored.
-        data: The utterances of the corpora.
+        features: Stream -> the feature to store.
+        data: The utterances and emotions of the recipe.
         split: The fold.
         progress: Called with the progress of feature extraction.
     """
@@ -170,14 +173,14 @@ def build_datasets(
     logger.info("%s, %s, split %s", recorded.title, recorded.verdict, recorded.hash)
     logger.info("  %s utterances", sizes)
     present = {data.labels.emotions[index] for index in set(train.labels.tolist())}
-    if absent := [emotion for emotion in data.labels.emotions if emotion not in present]:
-        logger.warning("no utterance of the training subset is %s, so it cannot be learned", " or ".join(absent))
+    if missing := [emotion for emotion in data.labels.emotions if emotion not in present]:
+        logger.warning("no utterance of the training subset is %s, so it cannot be learned", " or ".join(missing))
     return Datasets(train, scored)
 
 
 @dataclass(frozen=True)
 class _DatasetBuilder:
-    """Builds datasets of features, from the store or computed."""
+    """Builds datasets whose features are read from the store, or computed and stored."""
 
     plan: Plan
     features: Mapping[str, Feature]
@@ -185,7 +188,7 @@ class _DatasetBuilder:
     progress: Progress | None
 
     def build(self, keys: Sequence[str]) -> Dataset:
-        """Build the dataset of these utterances."""
+        """Build the dataset of the utterances with these keys."""
         votes, utterances = self.plan.recipe.training.votes, self.data.select(keys)
         values: dict[str, StoredArrays] = {}
         word_index: dict[str, Sequence[NDArray[np.int64]]] = {}
@@ -201,7 +204,7 @@ class _DatasetBuilder:
         return Dataset(keys, self.data.label_indices(keys), values, specs, soft_labels, word_index=word_index)
 
     def with_copies(self, train: Dataset) -> Dataset:
-        """Add the augmented copies of the training utterances: of the audio, as their text stays the same."""
+        """Return the training dataset with augmented copies of the audio; text stays the same in all copies."""
         settings = self.plan.recipe.training.augmentation
         utterances, copies = self.data.select(train.ids), []
         for number in range(settings.copies):
@@ -216,7 +219,7 @@ class _DatasetBuilder:
         return replace(train, copies=copies, copy_probability=settings.copy_probability, crop=settings.crop)
 
     def with_teacher(self, train: Dataset) -> Dataset:
-        """Add the teacher's frames of the unaltered speech, which the augmented copies share."""
+        """Return the training dataset with the teacher's frames of the unaltered speech, also for the augmented copies."""
         assert self.plan.teacher
         teacher = self.plan.build_teacher()
         logger.info("frames of the teacher")
