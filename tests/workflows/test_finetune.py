@@ -1,4 +1,4 @@
-"""Anyone's own data in one command: from a folder, or a table, to a bundle that recognizes."""
+"""Fine-tuning on your own data, from a folder or a table, and the bundle that it makes."""
 
 import json
 import os
@@ -40,7 +40,7 @@ EMOTIONS = ("angry", "bored", "happy", "sad")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """AFFEKT_DATA, AFFEKT_MODELS and AFFEKT_CACHE; a folder of one's own, `calls`, of four people."""
+    """A folder with synthetic data, models and a recipe, and with `calls`: clips of four speakers in a folder corpus."""
     root = tmp_path_factory.mktemp("place")
     make_data_root(root)
     people = ("anna", "ben", "cem", "dora")
@@ -58,15 +58,15 @@ def quick(monkeypatch):
 
 @pytest.fixture(scope="module")
 def start(place):
-    """A bundle to start from, trained on the made CREMA-D."""
+    """A bundle to start from, trained on the synthetic CREMA-D."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
         recipe = load_recipe(str(place / "made.toml"), ["probes=[]", "temperature=fitted"])
         return make_bundle(recipe, train(recipe, place / "start-run"), place / "start")
 
 
-def fine_tuned(start, place, settings=SMALL, source="", name="mine"):
-    """Recipe, runs and bundle of a fine-tuning, with the quick export."""
+def finetune(start, place, settings=SMALL, source="", name="mine"):
+    """Fine-tune a bundle; return the recipe, the runs and the new bundle."""
     sources = [Source.parse(source or f"folder:{place / 'calls'}")]
     recipe = finetuning_recipe(str(start.folder), sources, name, list(settings))
     folder = place / f"run-{name}"
@@ -75,27 +75,29 @@ def fine_tuned(start, place, settings=SMALL, source="", name="mine"):
     return recipe, runs, make_bundle(recipe, runs, place / name)
 
 
-def probabilities(bundle, utterances):
+def predict_with_bundle(bundle, utterances):
     pipeline = rebuild(bundle)
     with torch.inference_mode():
-        return np.stack([pipeline(torch.from_numpy(read_waveform(one))[None])[0].numpy() for one in utterances])
+        return np.stack(
+            [pipeline(torch.from_numpy(read_waveform(utterance))[None])[0].numpy() for utterance in utterances]
+        )
 
 
-# The one command
+# The command
 
 
 @pytest.mark.slow
-def test_one_command_makes_a_bundle_that_recognizes(start, place, capsys):
+def test_the_command_makes_a_bundle_that_recognizes(start, place, capsys):
     output = place / "one-command"
     with shapes_unchecked():
         command(SMALL, str(start.folder), [f"folder:{place / 'calls'}"], run=place / "run-one", output=output)
-    said = capsys.readouterr().out
+    output_text = capsys.readouterr().out
     bundle = Bundle.open(output)
     assert bundle.emotions == EMOTIONS
     row = Recognizer.load(output)(place / "calls" / "anna" / "bored" / "0.wav")
     assert set(row.probabilities) == set(EMOTIONS)
-    assert said.splitlines()[-1] == f"{bundle.id} written to {output}; model card: {output / 'README.md'}"
-    assert "8 held-out utterances, speaker-independent" in said
+    assert output_text.splitlines()[-1] == f"{bundle.id} written to {output}; model card: {output / 'README.md'}"
+    assert "8 held-out utterances, speaker-independent" in output_text
     text = bundle.file("README.md").read_text(encoding="utf-8")
     assert text == card(bundle)
     assert "On speakers held out from training" in text
@@ -107,7 +109,7 @@ def test_one_command_makes_a_bundle_that_recognizes(start, place, capsys):
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("settings", [SMALL, TUNED])
-def test_one_command_reads_its_data_once_and_opens_its_bundle_once(start, place, tmp_path, monkeypatch, settings):
+def test_the_command_reads_the_data_and_opens_the_bundle_only_once(start, place, tmp_path, monkeypatch, settings):
     opened, read = [], []
     open_bundle, read_source = Bundle.open, Source.read
     monkeypatch.setattr(Bundle, "open", staticmethod(lambda *args: opened.append(args) or open_bundle(*args)))
@@ -122,23 +124,23 @@ def test_one_command_reads_its_data_once_and_opens_its_bundle_once(start, place,
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_encoder_can_be_trained_too_and_the_bundle_answers_as_the_run(start, place):
-    recipe, (run,), bundle = fine_tuned(start, place, TUNED, name="tuned")
+def test_the_encoder_can_be_fine_tuned_and_the_bundle_predicts_like_the_run(start, place):
+    recipe, (run,), bundle = finetune(start, place, TUNED, name="tuned")
     before, after = rebuild(start).encoder.state_dict(), rebuild(bundle).encoder.state_dict()
     assert torch.equal(before["embed_positions.weight"], after["embed_positions.weight"])
     assert not torch.equal(before["layers.1.fc1.weight"], after["layers.1.fc1.weight"])
     utterances = {f"calls/{u.id}": u for u in recipe.sources[0].read()}
-    told = probabilities(bundle, [utterances[one] for one in run.split.subsets["test"]])
+    predictions = predict_with_bundle(bundle, [utterances[id] for id in run.split.subsets["test"]])
     expected = average_at_temperature([run.predictions(2)["test"]], float(rebuild(bundle).temperature))
-    # The run's front-end frames are kept in 16 bits, its weights in 32; the bundle's the other way round.
-    np.testing.assert_allclose(told, expected, atol=0.02)
+    # The run has front-end frames in 16 bits and weights in 32 bits; in the bundle it is the other way round.
+    np.testing.assert_allclose(predictions, expected, atol=0.02)
     assert "fine-tuned)" in bundle.file("README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("quick")
-def test_where_nobody_says_who_speaks_the_card_says_so(start, place):
+def test_unknown_speakers_are_stated_on_the_card(start, place):
     make_folder(place / "anybody", [f"{emotion}/{n}.wav" for emotion in ("happy", "content") for n in range(8)])
-    _, (run,), bundle = fine_tuned(start, place, source=f"folder:{place / 'anybody'}", name="unknown")
+    _, (run,), bundle = finetune(start, place, source=f"folder:{place / 'anybody'}", name="unknown")
     assert run.split.verdict == "speakers unknown"
     assert len(run.split.subsets["test"]) == 3
     text = bundle.file("README.md").read_text(encoding="utf-8")
@@ -148,7 +150,7 @@ def test_where_nobody_says_who_speaks_the_card_says_so(start, place):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_table_is_ones_own_data_too(start, place):
+def test_the_data_can_be_a_table(start, place):
     lines = [
         f"calls/{p}/{e}/{n}.wav,{p},{e}" for p in ("anna", "ben", "cem") for e in ("angry", "sad") for n in range(2)
     ]
@@ -170,27 +172,29 @@ def test_a_table_is_ones_own_data_too(start, place):
     assert bundle.config["recipe"]["corpora"][0]["emotions"] == {"gloomy": "sad"}
 
 
-# What it starts from
+# The bundle to start from
 
 
 @pytest.mark.usefixtures("quick")
-def test_with_the_same_emotions_and_no_rate_it_is_the_model_it_started_from(start, place):
-    words = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+def test_with_a_learning_rate_of_zero_the_model_stays_the_same(start, place):
+    emotions = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
     for path in (place / "cremad" / "AudioWAV").iterdir():
         speaker, _, letters, _ = path.stem.split("_")
-        target = place / "same" / speaker / words[letters] / path.name
+        target = place / "same" / speaker / emotions[letters] / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     settings = [*SMALL, "training.strategy.learning_rate=0.0"]
-    _, _, bundle = fine_tuned(start, place, settings, f"folder:{place / 'same'}", "still")
-    assert float(rebuild(start).temperature) != 1.0  # which went into the output layer
+    _, _, bundle = finetune(start, place, settings, f"folder:{place / 'same'}", "still")
+    assert float(rebuild(start).temperature) != 1.0  # by which the output layer was divided
     utterances = Source("folder", str(place / "same")).read()[:6]
-    np.testing.assert_allclose(probabilities(bundle, utterances), probabilities(start, utterances), atol=1e-3)
+    np.testing.assert_allclose(
+        predict_with_bundle(bundle, utterances), predict_with_bundle(start, utterances), atol=1e-3
+    )
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_licenses_of_what_was_heard_before_go_along(start, place):
-    _, _, bundle = fine_tuned(start, place)
+def test_the_card_has_the_licenses_of_earlier_training_corpora(start, place):
+    _, _, bundle = finetune(start, place)
     data = bundle.results["data"]
     assert [(entry["corpus"], entry["by"]) for entry in data] == [("calls", ""), ("cremad", start.id)]
     text = bundle.file("README.md").read_text(encoding="utf-8")
@@ -200,15 +204,15 @@ def test_the_licenses_of_what_was_heard_before_go_along(start, place):
 
 
 @pytest.mark.usefixtures("quick")
-def test_who_was_heard_before_is_no_new_speaker(start, place):
-    _, (run,), bundle = fine_tuned(start, place, source="cremad", name="heard")
+def test_speakers_of_earlier_training_are_not_independent(start, place):
+    _, (run,), bundle = finetune(start, place, source="cremad", name="same-speakers")
     assert run.split.verdict == "NOT speaker-independent"
     assert "whose speakers are also in the training set" in bundle.file("README.md").read_text(encoding="utf-8")
     settings = [*SMALL, 'protocol={name="held-out-speakers",test=["cremad/1005","cremad/1010"]}', "folds=[]"]
-    _, (run,), _ = fine_tuned(start, place, settings, "cremad", "not-heard")
+    _, (run,), _ = finetune(start, place, settings, "cremad", "new-speakers")
     assert run.split.verdict == "speaker-independent"
     merged = [*SMALL, "labels=six"]
-    _, _, again = fine_tuned(start, place, merged, f"folder:{make_six(place)}", "again")
+    _, _, again = finetune(start, place, merged, f"folder:{make_six(place)}", "again")
     scores = evaluate(again.folder, Source("cremad")).to_json()
     assert scores["protocol"].startswith("a corpus that was trained on before fine-tuning: all 72")
     assert not scores["speaker_independent"]
@@ -220,20 +224,20 @@ def make_six(place):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_fitted_temperature_is_that_of_the_validation_part(start, place):
+def test_a_fitted_temperature_is_that_of_the_validation_subset(start, place):
     run = Run(place / "start-run")
     labels, predicted = run.labels("validation"), run.predictions(3)["validation"]
     assert start.config["temperature"] == pytest.approx(fit_temperature(labels, [predicted]), rel=1e-3)
     utterances = {f"cremad/{u.id}": u for u in Source("cremad").read()}
     ids = run.split.subsets["test"][:4]
     expected = average_at_temperature([run.predictions(3)["test"][:4]], start.config["temperature"])
-    np.testing.assert_allclose(probabilities(start, [utterances[one] for one in ids]), expected, atol=0.02)
+    np.testing.assert_allclose(predict_with_bundle(start, [utterances[id] for id in ids]), expected, atol=0.02)
 
 
-# What is refused, and what is said
+# Errors and warnings
 
 
-def test_a_folder_that_is_no_bundle_is_never_replaced(start, place, tmp_path):
+def test_a_folder_that_is_not_a_bundle_is_never_replaced(start, place, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "wedding.jpg").write_text("dear")
     for output in (tmp_path / "photos", tmp_path / "photos" / "wedding.jpg"):
@@ -251,7 +255,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(start, place, tmp_path):
         ([], r"has no utterance of a folder of recordings"),
     ],
 )
-def test_data_that_teach_nothing_are_refused(start, tmp_path, clips, message):
+def test_data_with_too_few_utterances_or_emotions_are_refused(start, tmp_path, clips, message):
     (tmp_path / "data").mkdir()
     make_folder(tmp_path / "data", clips)
     with pytest.raises(BadCorpus, match=message):
@@ -269,8 +273,8 @@ def test_a_file_that_cannot_be_read_is_named_before_training(start, place, tmp_p
         train(recipe, tmp_path / "run")
 
 
-def test_the_fold_is_one_in_which_every_emotion_is_learnt_and_scored(tmp_path):
-    """Only anna and ben are ever bored: one of them must be trained on and the other scored."""
+def test_the_chosen_fold_has_every_emotion_in_training_and_test(tmp_path):
+    """Only dora and emil are bored: one of them must be in the training subset and the other in the test subset."""
     people = ("anna", "ben", "cem", "dora", "emil")
     clips = [f"{p}/{e}/{n}.wav" for p in people for e in ("happy", "sad") for n in range(3)]
     clips += [f"{p}/bored/{n}.wav" for p in ("dora", "emil") for n in range(3)]
@@ -278,27 +282,26 @@ def test_the_fold_is_one_in_which_every_emotion_is_learnt_and_scored(tmp_path):
     recipe = finetuning_recipe("default", [Source("folder", str(tmp_path / "data"))], "x")
     utterances = recipe.sources[0].read()
     split = resolve(recipe).protocol.folds(utterances)[recipe.folds[0] - 1]
-    bored = [{one.split("/")[1] for one in split.subsets[part] if "/bored/" in one} for part in ("train", "test")]
-    assert all(bored)
+    assert all(any("/bored/" in utterance_key for utterance_key in split.subsets[name]) for name in ("train", "test"))
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_emotion_that_cannot_be_learnt_or_scored_is_said(start, tmp_path):
+def test_an_emotion_missing_from_training_or_test_is_reported(start, tmp_path):
     clips = [f"{p}/{e}/{n}.wav" for p in ("anna", "ben", "cem") for e in ("happy", "sad") for n in range(3)]
     make_folder(tmp_path / "data", [*clips, "anna/bored/1.wav"])
     lines = []
-    for person, name in (("anna", "unlearnt"), ("ben", "unscored")):
-        settings = [*SMALL, f'protocol={{name="held-out-speakers",test=["data/{person}"]}}', "folds=[]"]
+    for speaker, name in (("anna", "not-trained"), ("ben", "not-tested")):
+        settings = [*SMALL, f'protocol={{name="held-out-speakers",test=["data/{speaker}"]}}', "folds=[]"]
         recipe = finetuning_recipe(str(start.folder), [Source("folder", str(tmp_path / "data"))], name, settings)
         with logged() as messages:
             runs = train(recipe, tmp_path / name)
         lines += messages
     assert sum("is bored, so it cannot be learned" in line for line in lines) == 1
-    bundle = make_bundle(recipe, runs, tmp_path / "unscored-bundle")
+    bundle = make_bundle(recipe, runs, tmp_path / "not-tested-bundle")
     assert "data: the test set has no utterance of bored" in bundle.file("README.md").read_text(encoding="utf-8")
 
 
-def test_an_encoder_per_seed_makes_no_bundle(start, place, tmp_path):
+def test_encoders_of_several_seeds_cannot_make_a_bundle(start, place, tmp_path):
     recipe = finetuning_recipe(str(start.folder), [Source("folder", str(place / "calls"))], "x", [*TUNED, "repeats=2"])
     message = "trains an encoder for each seed, and a bundle has only one: set repeats = 1"
     with pytest.raises(BadConfig, match=message):
@@ -309,27 +312,27 @@ def test_an_encoder_per_seed_makes_no_bundle(start, place, tmp_path):
         make_bundle(recipe, runs, tmp_path / "bundle")
 
 
-def test_folds_are_scored_together_and_make_no_bundle(start, place, tmp_path):
-    words = ["training.threads=1", "training.epochs=1", "folds=[]"]
+def test_several_folds_are_scored_together_but_cannot_make_a_bundle(start, place, tmp_path):
+    arguments = ["training.threads=1", "training.epochs=1", "folds=[]"]
     corpus = f"folder:{place / 'calls'}"
     with pytest.raises(
         BadConfig, match=r"has 4 folds, and a bundle is made of one: choose a fold, such as folds=\[1\]"
     ):
-        command(words, str(start.folder), [corpus], run=tmp_path / "run", output=tmp_path / "bundle")
-    command(words, str(start.folder), [corpus], run=tmp_path / "run")
+        command(arguments, str(start.folder), [corpus], run=tmp_path / "run", output=tmp_path / "bundle")
+    command(arguments, str(start.folder), [corpus], run=tmp_path / "run")
     scores = evaluate(tmp_path / "run", Source.parse(corpus)).to_json()
     assert scores["utterances"] == 32
     assert [run["fold"] for run in scores["runs"]] == ["1 of 4", "2 of 4", "3 of 4", "4 of 4"]
 
 
-# Killed
+# Interruptions
 
-KILLED = [sys.executable, "-W", "error", "-m", "affekt", "train"]
+COMMAND = [sys.executable, "-W", "error", "-m", "affekt", "train"]
 
 
-def killed_when(words, folder, ready):
-    """Run the command until something is there, and kill it."""
-    with subprocess.Popen([*KILLED, *words], cwd=folder, stdout=subprocess.DEVNULL) as process:
+def kill_when(arguments, folder, ready):
+    """Run the command until `ready()` is true, kill it, and return its exit status."""
+    with subprocess.Popen([*COMMAND, *arguments], cwd=folder, stdout=subprocess.DEVNULL) as process:
         for _ in range(6000):
             if ready() or process.poll() is not None:
                 break
@@ -339,30 +342,30 @@ def killed_when(words, folder, ready):
 
 
 @pytest.mark.slow
-def test_a_command_that_is_killed_anywhere_goes_on_to_the_same_weights(place, tmp_path, monkeypatch):
+def test_a_killed_command_resumes_to_the_same_weights(place, tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
-    words = [str(place / "made.toml"), "training.epochs=6", "training.augmentation.copies=0", "--run", "run"]
+    arguments = [str(place / "made.toml"), "training.epochs=6", "training.augmentation.copies=0", "--run", "run"]
 
     def stored():
         return len(list((tmp_path / "cache").rglob("*.npy")))
 
-    assert killed_when(words, tmp_path, lambda: stored() > 3) == -signal.SIGKILL
+    assert kill_when(arguments, tmp_path, lambda: stored() > 3) == -signal.SIGKILL
     assert 0 < stored() < 72
     first = tmp_path / "run" / "predictions" / "0001.npz"
-    assert killed_when(words, tmp_path, first.is_file) == -signal.SIGKILL
+    assert kill_when(arguments, tmp_path, first.is_file) == -signal.SIGKILL
     assert Run(tmp_path / "run").epochs[-1] < 6
     environ = {**os.environ, "COLUMNS": "80"}
-    last = subprocess.run([*KILLED, *words], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    last = subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
     assert "computing" not in last.stdout
     assert all(len(line) <= 100 for line in last.stdout.splitlines() if line.startswith("epoch"))
-    (whole,) = train(load_recipe(words[0], words[1:3]), tmp_path / "whole")
-    broken = Run(tmp_path / "run")
-    assert broken.epochs == whole.epochs
-    np.testing.assert_array_equal(broken.predictions(6)["test"], whole.predictions(6)["test"])
-    assert Path(broken.weights_path(6)).read_bytes() == Path(whole.weights_path(6)).read_bytes()
+    (whole,) = train(load_recipe(arguments[0], arguments[1:3]), tmp_path / "whole")
+    resumed = Run(tmp_path / "run")
+    assert resumed.epochs == whole.epochs
+    np.testing.assert_array_equal(resumed.predictions(6)["test"], whole.predictions(6)["test"])
+    assert Path(resumed.weights_path(6)).read_bytes() == Path(whole.weights_path(6)).read_bytes()
 
 
-def test_a_recipe_reads_back_from_the_bundle_that_it_made(start):
+def test_the_recipe_in_a_bundle_can_be_read(start):
     from affekt.config import decode
     from affekt.training.recipe import Recipe
 

@@ -1,4 +1,4 @@
-"""From a corpus to a bundle with more than one stream: sound and words, words alone. All of it real and small."""
+"""Training and bundles of models with other streams than speech: audio and text, text alone, and a spectrogram."""
 
 from dataclasses import replace
 
@@ -86,30 +86,29 @@ def made(place, run):
         return make_bundle(recipe(place), [run], place / "bundle")
 
 
-def test_words_know_their_tokens_in_a_batch(place):
+def test_a_batch_has_the_word_index_of_each_token(place):
     plan = resolve(recipe(place))
-    everything = TrainingData.read(plan.recipe)
-    ((_, split),) = everything.folds(plan)
-    data = build_datasets(plan, plan.build_features(), everything, split).train
-    batch = data.batch([0, 1])
-    words = batch.streams["text"].word_index
-    for one, place_of in zip(data.ids[:2], words, strict=True):
-        text = everything.utterances[one].text.split()
-        assert sorted(set(place_of.tolist()) - {-1}) == list(range(len(text)))
-    assert data.only("text").batch([0]).streams.keys() == {"text"}
+    data = TrainingData.read(plan.recipe)
+    ((_, split),) = data.folds(plan)
+    dataset = build_datasets(plan, plan.build_features(), data, split).train
+    batch = dataset.batch([0, 1])
+    for utterance_key, word_index in zip(dataset.ids[:2], batch.streams["text"].word_index, strict=True):
+        text = data.utterances[utterance_key].text.split()
+        assert sorted(set(word_index.tolist()) - {-1}) == list(range(len(text)))
+    assert dataset.only("text").batch([0]).streams.keys() == {"text"}
 
 
 @pytest.mark.slow
-def test_a_bundle_of_sound_and_words_answers_as_torch(place, run, made):
+def test_a_bundle_with_audio_and_text_predicts_like_torch(place, run, made):
     utterances = TrainingData.read(recipe(place)).select(run.split.subsets["test"])
-    theirs = predict_onnx(made, utterances)
-    np.testing.assert_allclose(predict_torch(rebuild(made), text_encoders(made), utterances), theirs, atol=1e-4)
-    # Weights are rounded to 16 bits in a bundle, so that it differs from its run a little.
-    np.testing.assert_allclose(theirs, run.predictions(2)["test"], atol=0.02)
+    predictions = predict_onnx(made, utterances)
+    np.testing.assert_allclose(predict_torch(rebuild(made), text_encoders(made), utterances), predictions, atol=1e-4)
+    # A bundle's weights are rounded to 16 bits, so its predictions differ slightly from the run's.
+    np.testing.assert_allclose(predictions, run.predictions(2)["test"], atol=0.02)
     assert made.config["features"]["text"] == {"name": "glove", "folder": "words"}
 
 
-def test_it_is_scored_like_any_other_and_its_card_says_what_it_takes(made):
+def test_the_card_of_a_bundle_with_text_names_its_inputs(made):
     scores = evaluate(made.folder, Source.parse("cremad")).to_json()
     assert scores["utterances"] == 24
     text = made.file("README.md").read_text()
@@ -117,13 +116,13 @@ def test_it_is_scored_like_any_other_and_its_card_says_what_it_takes(made):
     assert "16 kHz waveform of any length from 0.1 s and the transcript as tokens of glove" in text
 
 
-def test_the_recognizer_says_that_it_has_no_words(made):
+def test_the_recognizer_refuses_a_bundle_that_needs_text(made):
     with pytest.raises(BadBundle, match=r"needs waveform, text, text_mask, but"):
         Recognizer.load(made.folder)
 
 
 @pytest.mark.slow
-def test_words_alone_need_no_sound(place):
+def test_a_model_of_text_alone_needs_no_audio(place):
     alone = replace(recipe(place, "model.modalities=text"), features={"text": {"name": "glove", "folder": "words"}})
     assert resolve(alone).streams == ("text",)
     (run,) = train(alone, place / "alone")
@@ -133,7 +132,7 @@ def test_words_alone_need_no_sound(place):
     assert evaluate(bundle.folder, Source.parse("cremad")).scores.utterances == 24
 
 
-def test_a_stream_that_the_settings_leave_out_is_said_aloud(place):
+def test_an_unused_stream_is_logged(place):
     with logged() as messages:
         train(recipe(place, "model.modalities=speech", "training.epochs=1"), place / "speech")
     assert "mcsan-small does not use text with these settings" in messages
@@ -150,7 +149,7 @@ def test_streams_that_do_not_fit_the_model_are_refused(place):
         resolve(recipe(place, "model.name=mcsan-smal"))
 
 
-def test_utterances_without_words_are_counted(place, tmp_path):
+def test_utterances_without_text_are_counted_in_the_error(place, tmp_path):
     rows = ["id,audio,emotion,speaker,text"]
     for number, clip in enumerate(sorted((place / "cremad" / "AudioWAV").glob("*.wav"))[:12]):
         rows.append(
@@ -173,7 +172,7 @@ def test_utterances_without_words_are_counted(place, tmp_path):
         ("streams.text.name=glove", "features"),
         ("branches.recurrent=runs", "weights_from"),
         ("training.part=train", "subset"),
-        ("training.optimization.clip=1.0", "strategy"),
+        ("training.optimisation.clip=1.0", "strategy"),
     ],
 )
 def test_an_old_key_is_refused_with_its_new_name(place, setting, name):
@@ -182,7 +181,7 @@ def test_an_old_key_is_refused_with_its_new_name(place, setting, name):
 
 
 @pytest.mark.slow
-def test_whatever_is_made_of_the_waveform_stands_in_the_graph(place):
+def test_all_features_of_the_waveform_are_in_the_graph(place):
     features = "features={speech={name='mfcc',coefficients=8},spectrogram={name='spectrogram',hop=0.02,bins=16}}"
     both = recipe(
         place,

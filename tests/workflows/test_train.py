@@ -1,4 +1,4 @@
-"""From a corpus on disk to a bundle that recognizes, all of it real and small: a made corpus, a tiny Whisper."""
+"""Training and make_bundle on a small synthetic corpus with a tiny Whisper: runs, resuming, the bundle, its scores."""
 
 import json
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow  # its fixtures train and export
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """AFFEKT_DATA, AFFEKT_MODELS and AFFEKT_CACHE, all made here, and the recipe beside them."""
+    """A folder with synthetic data, models and a recipe, which AFFEKT_DATA, AFFEKT_MODELS and AFFEKT_CACHE point to."""
     root = tmp_path_factory.mktemp("place")
     make_data_root(root)
     with pytest.MonkeyPatch.context() as patch:
@@ -48,7 +48,7 @@ def messages():
 
 
 @pytest.fixture(scope="module")
-def run(place, messages):  # noqa: ARG001 (logged)
+def run(place, messages):  # noqa: ARG001 (starts logging)
     (run,) = train(load_recipe(str(place / "made.toml")), place / "run")
     return run
 
@@ -59,7 +59,7 @@ def made(place, run):
         return make_bundle(load_recipe(str(place / "made.toml")), [run], place / "bundle")
 
 
-def test_a_run_folder_holds_all_that_scores_derive_from(run, messages):
+def test_a_run_folder_contains_what_scores_are_computed_from(run, messages):
     assert Run(run.folder).epochs == [1, 2, 3]
     assert set(run.predictions(3)) == {"test", "validation"}
     assert run.predictions(3)["test"].shape == (24, 6)
@@ -70,7 +70,7 @@ def test_a_run_folder_holds_all_that_scores_derive_from(run, messages):
     assert any("speaker-independent" in line and run.split.hash in line for line in messages)
 
 
-def test_training_again_repeats_nothing(place, run):
+def test_training_a_finished_run_again_computes_nothing(place, run):
     before = (run.folder / "log.jsonl").read_text()
     with logged() as messages:
         train(load_recipe(str(place / "made.toml")), run.folder)
@@ -97,12 +97,12 @@ def test_the_onnx_file_equals_torch_at_any_length(made):
         np.testing.assert_allclose(recognizer.infer(waveform), expected, atol=1e-4)
 
 
-def test_what_was_scored_is_what_is_stored(made):
+def test_the_stored_weights_are_the_rounded_ones_that_were_scored(made):
     stored = [tensor for tensor in rebuild(made).state_dict().values() if tensor.is_floating_point()]
     assert all(torch.equal(tensor, tensor.half().float()) for tensor in stored)
 
 
-def test_an_interrupted_bundle_does_not_stand_where_a_bundle_is_expected(made, place, run, monkeypatch):
+def test_an_interrupted_bundle_is_not_written(made, place, run, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
@@ -134,26 +134,28 @@ def test_each_test_utterance_goes_through_the_onnx_file_once(place, run, tmp_pat
     assert len(num_calls) == len(run.split.subsets["test"])
 
 
-def test_members_train_alike_from_seeds_in_a_row_and_answer_together(place, run, monkeypatch):
+def test_members_are_trained_with_consecutive_seeds_and_averaged(place, run, monkeypatch):
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
     recipe = load_recipe(str(place / "made.toml"), ["repeats=2", "probes=[]"])
     runs = train(recipe, place / "members")
-    assert [one.config["seed"] for one in runs] == [1, 2]
+    assert [member.config["seed"] for member in runs] == [1, 2]
     np.testing.assert_array_equal(runs[0].predictions(3)["test"], run.predictions(3)["test"])
     bundle = make_bundle(recipe, runs, place / "members-bundle")
-    mean = np.mean([one.predictions(3)["test"] for one in runs], axis=0)
-    np.testing.assert_allclose(answers(bundle, runs[0].split.subsets["test"][:5], place), mean[:5], atol=0.02)
+    mean = np.mean([member.predictions(3)["test"] for member in runs], axis=0)
+    np.testing.assert_allclose(
+        predict_with_bundle(bundle, runs[0].split.subsets["test"][:5], place), mean[:5], atol=0.02
+    )
 
 
-def answers(bundle, ids, place):
-    """The network of a bundle on utterances of the made corpus, (utterances, emotions)."""
+def predict_with_bundle(bundle, ids, place):
+    """Return the probabilities of a bundle's network for utterances of the synthetic corpus, (utterances, emotions)."""
     utterances = {f"cremad/{u.id}": u for u in corpora["cremad"].read(place / "cremad")}
     pipeline = rebuild(bundle)
     with torch.inference_mode():
-        return np.stack([pipeline(torch.from_numpy(read_waveform(utterances[one]))[None])[0].numpy() for one in ids])
+        return np.stack([pipeline(torch.from_numpy(read_waveform(utterances[id]))[None])[0].numpy() for id in ids])
 
 
-def test_the_answer_of_the_bundle_is_that_of_the_run(made, run, place):
+def test_the_bundle_predicts_like_the_run(made, run, place):
     recognizer = Recognizer.load(made.folder)
     utterances = {f"cremad/{u.id}": u for u in corpora["cremad"].read(place / "cremad")}
     for index, id in enumerate(run.split.subsets["test"][:5]):
@@ -174,7 +176,7 @@ def test_the_card_is_written_from_config_and_results(made):
     assert "OpenAI" in (made.folder / "LICENSE.whisper").read_text()
 
 
-def test_a_bundle_is_scored_on_the_people_it_left_untouched(made, place):
+def test_a_bundle_is_scored_on_its_held_out_speakers(made, place):
     scores = evaluate(made.folder, Source("cremad", str(place / "cremad"))).to_json()
     assert scores["utterances"] == 24
     assert scores["speaker_independent"]
@@ -182,7 +184,7 @@ def test_a_bundle_is_scored_on_the_people_it_left_untouched(made, place):
     assert json.loads(json.dumps(scores)) == scores
 
 
-def test_a_bundle_that_does_not_fit_itself_is_refused(made, tmp_path):
+def test_a_bundle_whose_files_do_not_fit_together_is_refused(made, tmp_path):
     for path in made.folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     config = (tmp_path / "config.toml").read_text()
@@ -196,18 +198,18 @@ def test_a_bundle_that_does_not_fit_itself_is_refused(made, tmp_path):
 
 
 @pytest.mark.usefixtures("run")
-def test_a_feature_is_found_again_only_by_what_it_was_made_of(place):
+def test_a_feature_store_is_identified_by_what_its_features_depend_on(place):
     stores = list((place / "cache" / "features").iterdir())
     described = [json.loads((folder / "description.json").read_text()) for folder in stores]
-    whispers = [entry for entry in described if entry["feature"] == "whisper"]
-    assert {entry.get("copy", {}).get("number") for entry in whispers} == {None, 0}
+    whisper = [entry for entry in described if entry["feature"] == "whisper"]
+    assert {entry.get("copy", {}).get("number") for entry in whisper} == {None, 0}
     assert not list((place / "cache").rglob(".*.npy"))  # no half-written file is left
-    store = FeatureStore("whisper", whispers[0], place / "cache")
+    store = FeatureStore("whisper", whisper[0], place / "cache")
     assert store.folder in stores
-    assert FeatureStore("whisper", {**whispers[0], "weights": "other"}, place / "cache").folder not in stores
+    assert FeatureStore("whisper", {**whisper[0], "weights": "other"}, place / "cache").folder not in stores
 
 
-def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeypatch):
+def test_a_corpus_with_a_broken_file_is_refused_with_the_files_name(place, tmp_path, monkeypatch):
     make_cremad(tmp_path)
     broken = tmp_path / "cremad" / "AudioWAV" / "1003_ITS_SAD_XX.wav"
     broken.write_bytes(broken.read_bytes()[:1000])
@@ -236,7 +238,7 @@ def test_a_corpus_with_a_broken_file_is_refused_by_name(place, tmp_path, monkeyp
         ('probes=[{name="x",strength=1.0,bloks=[1]}]', "unknown key 'bloks'; did you mean 'blocks'"),
     ],
 )
-def test_a_recipe_is_refused_before_anything_is_computed(place, setting, message):
+def test_a_wrong_setting_is_refused_before_anything_is_computed(place, setting, message):
     settings = [setting, "protocol.validation=[]"] if "#" in setting else [setting]
     with pytest.raises(BadConfig, match=message):
         resolve(load_recipe(str(place / "made.toml"), settings))
@@ -254,7 +256,7 @@ def test_many_utterances_need_few_open_files(place, run):
     np.testing.assert_array_equal(run.predictions(3)["test"], again.predictions(3)["test"])
 
 
-def test_what_is_not_set_is_said(place, monkeypatch, tmp_path):
+def test_unset_environment_variables_are_named(place, monkeypatch, tmp_path):
     recipe = load_recipe(str(place / "made.toml"))
     monkeypatch.delenv("AFFEKT_DATA")
     with pytest.raises(BadCorpus, match="AFFEKT_DATA, which is not set"):
