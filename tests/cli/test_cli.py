@@ -94,7 +94,7 @@ def test_a_folder_without_audio_is_an_error(tmp_path, tiny_bundle):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.wav", "--model", "nowhere"], r"affekt: nowhere is not a bundle: expected a folder with model.onnx .*\n"),
+        (["a.wav", "--model", "nowhere"], r"affekt: nowhere is not a bundle: expected a folder with model\.onnx, .*\n"),
         (
             ["a.wav", "--model", "BUNDLE", "--output", "rows.txt"],
             r"affekt: results file rows.txt: expected a name ending in .*\n",

@@ -243,7 +243,7 @@ def test_what_is_not_finished_or_not_whole_is_refused(tmp_path):
     whole = trained(tmp_path / "whole", settings=APART)
     with pytest.raises(BadConfig, match=r"seed 0 of mstr-cremad occurs twice: .*whole.*whole"):
         collect_results([whole, whole])
-    with pytest.raises(BadConfig, match=r"seed 1 has 1 folds, not the 2 of seed 0"):
+    with pytest.raises(BadConfig, match=r"seed 1 has 1 folds, but seed 0 has 2"):
         collect_results([whole / "fold-1", whole / "fold-2" / "seed-0"])
 
 

@@ -77,7 +77,7 @@ class Evaluation:
     protocol: str
     split_hash: str
     verdict: str
-    """Whether the scored speakers were trained on: "speaker-independent", "NOT speaker-independent" or "speakers unknown"."""
+    """The verdict on the scored speakers: "speaker-independent", "NOT speaker-independent" or "speakers unknown"."""
     selection: str
     speakers: int | None
     """Number of speakers; None where not all are known."""
