@@ -126,15 +126,6 @@ def test_only_weights_that_a_rule_can_select_are_kept(tmp_path):
     assert kept == {select_epoch(run, "last"), select_epoch(run, "paper")}
 
 
-def test_a_run_folder_of_another_recipe_or_split_is_refused(tmp_path):
-    run, _ = train_run(tmp_path, 1)
-    with pytest.raises(BadConfig, match=r"contains a run with other settings \(name\)"):
-        Run.start(tmp_path, {"name": "other"}, run.split, EMOTIONS, {})
-    other = replace(run.split, subsets={"train": ("a",), "test": ("b",)})
-    with pytest.raises(BadConfig, match="contains a run with other utterances or another split"):
-        Run.start(tmp_path, {"name": "made"}, other, EMOTIONS, {})
-
-
 # Early stopping
 
 NO_PROGRESS = SupervisedConfig(learning_rate=1e-9, averaging=0.9)  # no epoch is better than the first
@@ -302,21 +293,3 @@ def test_two_processes_train_one_model(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert Run(tmp_path / "run").epochs == [1, 2]
-
-
-def test_an_epoch_that_has_predictions_has_its_log_line(tmp_path, monkeypatch):
-    """Even after a kill, because predictions are written last."""
-    train, test = corpus(), corpus(6, 1)
-    run = start(tmp_path / "run", train, test)
-    predictions = {"test": np.full((6, 3), 1 / 3, np.float32)}
-
-    def killed(*_):
-        raise InterruptedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr("affekt.runs.folder.atomic_write_text", killed)
-        with pytest.raises(InterruptedError):
-            run.record(1, predictions, {"loss": 1.0})
-    assert run.epochs == []
-    run.record(1, predictions, {"loss": 1.0})
-    assert (run.epochs, len(run.log())) == ([1], 1)
