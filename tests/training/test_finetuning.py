@@ -165,38 +165,38 @@ def test_exact_prediction_of_the_teacher_has_zero_distillation_loss():
 
 def test_the_rows_of_emotions_that_both_have_are_copied():
     torch.manual_seed(1)
-    theirs = head(emotions=4)
+    source = head(emotions=4)
     torch.manual_seed(2)
-    ours, fresh = head(emotions=3), head(emotions=3)
-    ours.load_state_dict(fresh.state_dict())
-    load_matching_weights(ours, theirs.state_dict(), ("bored", "sad", "angry"), ("angry", "fear", "happy", "sad"))
+    model, fresh = head(emotions=3), head(emotions=3)
+    model.load_state_dict(fresh.state_dict())
+    load_matching_weights(model, source.state_dict(), ("bored", "sad", "angry"), ("angry", "fear", "happy", "sad"))
     for name in ("weight", "bias"):
-        mine, before, other = (getattr(model.output_layer, name) for model in (ours, fresh, theirs))
-        assert torch.equal(mine[0], before[0])
-        assert torch.equal(mine[1], other[3])
-        assert torch.equal(mine[2], other[0])
-    last = {id(parameter) for parameter in ours.output_layer.parameters()}
-    for name, parameter in ours.named_parameters():
-        if id(parameter) not in last:
-            assert torch.equal(parameter, theirs.state_dict()[name]), name
+        copied, initial, other = (getattr(each.output_layer, name) for each in (model, fresh, source))
+        assert torch.equal(copied[0], initial[0])
+        assert torch.equal(copied[1], other[3])
+        assert torch.equal(copied[2], other[0])
+    output_ids = {id(parameter) for parameter in model.output_layer.parameters()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in output_ids:
+            assert torch.equal(parameter, source.state_dict()[name]), name
 
 
 def test_the_order_of_emotions_does_not_change_predictions():
     torch.manual_seed(1)
-    theirs, ours = head().eval(), head().eval()
-    load_matching_weights(ours, theirs.state_dict(), ("sad", "angry", "happy"), ("angry", "happy", "sad"))
+    source, model = head().eval(), head().eval()
+    load_matching_weights(model, source.state_dict(), ("sad", "angry", "happy"), ("angry", "happy", "sad"))
     batch = Batch({"speech": Stream(torch.randn(2, 9, 48), None, 50.0)})
     with torch.no_grad():
-        torch.testing.assert_close(ours(batch), theirs(batch)[:, [2, 0, 1]])
+        torch.testing.assert_close(model(batch), source(batch)[:, [2, 0, 1]])
 
 
 def test_the_output_layer_is_divided_by_the_temperature():
     torch.manual_seed(1)
-    theirs, ours = head().eval(), head().eval()
-    load_matching_weights(ours, theirs.state_dict(), EMOTIONS, EMOTIONS, temperature=0.5)
+    source, model = head().eval(), head().eval()
+    load_matching_weights(model, source.state_dict(), EMOTIONS, EMOTIONS, temperature=0.5)
     batch = Batch({"speech": Stream(torch.randn(2, 9, 48), None, 50.0)})
     with torch.no_grad():
-        torch.testing.assert_close(ours(batch), theirs(batch) / 0.5)
+        torch.testing.assert_close(model(batch), source(batch) / 0.5)
 
 
 def test_a_model_of_another_size_is_refused():

@@ -46,12 +46,12 @@ def test_at_the_papers_sizes_the_parameter_count_is_the_papers(name):
 
 
 def test_the_baseline_differs_in_its_attention_only():
-    ours, baseline = (resolve(load_recipe(name)).config() for name in PAIR)
+    mstr, baseline = (resolve(load_recipe(name)).config() for name in PAIR)
     attention = {"name", "factor", "scales", "mask_window_padding", "scale_operator", "mixer", "upsampling"}
-    for settings in (ours, baseline):
+    for settings in (mstr, baseline):
         settings["model"] = {key: value for key, value in settings["model"].items() if key not in attention}
         del settings["name"]
-    assert ours == baseline
+    assert mstr == baseline
     assert count_parameters(load_recipe(PAIR[0]), 384) == count_parameters(load_recipe(PAIR[1]), 384)
 
 

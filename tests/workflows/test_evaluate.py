@@ -43,8 +43,8 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    root = tmp_path_factory.mktemp("place")
+def workspace(tmp_path_factory):
+    root = tmp_path_factory.mktemp("workspace")
     make_data_root(root)
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in environment(root).items():
@@ -53,9 +53,9 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(place):
+def runs(workspace):
     """Runs of three folds, each with two seeds."""
-    return train(load_recipe(str(place / "made.toml"), SETTINGS), place / "runs")
+    return train(load_recipe(str(workspace / "made.toml"), SETTINGS), workspace / "runs")
 
 
 def evaluate_to_json(folder, corpus="cremad", **settings):
@@ -69,8 +69,8 @@ def pool_predictions(runs, rule):
 
 
 @pytest.mark.parametrize("rule", ["last", "validation", "paper"])
-def test_scores_of_several_runs_are_those_of_their_pooled_predictions(place, runs, rule):
-    scores = evaluate_to_json(place / "runs", selection=rule)
+def test_scores_of_several_runs_are_those_of_their_pooled_predictions(workspace, runs, rule):
+    scores = evaluate_to_json(workspace / "runs", selection=rule)
     labels, probabilities = pool_predictions(runs, rule)
     predicted = probabilities.argmax(axis=1)
     assert scores["WA"]["value"] == pytest.approx(accuracy_score(labels, predicted))
@@ -83,17 +83,17 @@ def test_scores_of_several_runs_are_those_of_their_pooled_predictions(place, run
     assert ("TEST" in scores["selection"]) == (rule == "paper")
 
 
-def test_mean_and_std_over_the_runs_are_those_of_the_scores_of_each_run(place, runs):
+def test_mean_and_std_over_the_runs_are_those_of_the_scores_of_each_run(workspace, runs):
     each = [balanced_accuracy_score(run.labels("test"), run.predictions(5)["test"].argmax(axis=1)) for run in runs]
-    over_runs = evaluate_to_json(place / "runs")["over_runs"]["UA"]
+    over_runs = evaluate_to_json(workspace / "runs")["over_runs"]["UA"]
     assert over_runs["mean"] == pytest.approx(np.mean(each))
     assert over_runs["std"] == pytest.approx(np.std(each, ddof=1))
     single = evaluate_to_json(runs[0].folder)
     assert single["over_runs"]["UA"] == {"mean": pytest.approx(each[0]), "std": None}
 
 
-def test_the_json_has_the_documented_keys(place):
-    scores = evaluate_to_json(place / "runs")
+def test_the_json_has_the_documented_keys(workspace):
+    scores = evaluate_to_json(workspace / "runs")
     assert scores.keys() >= KEYS
     assert json.loads(json.dumps(scores)) == scores
     assert scores["UA"].keys() == {"value", "low", "high"}
@@ -107,8 +107,8 @@ def test_the_json_has_the_documented_keys(place):
     }
 
 
-def test_the_score_under_each_selection_rule(place, runs):
-    by_rule = evaluate_to_json(place / "runs")["by_selection"]
+def test_the_score_under_each_selection_rule(workspace, runs):
+    by_rule = evaluate_to_json(workspace / "runs")["by_selection"]
     assert list(by_rule) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
     for rule, entry in by_rule.items():
         each = [
@@ -120,8 +120,8 @@ def test_the_score_under_each_selection_rule(place, runs):
     assert by_rule["paper"]["UA"] >= max(by_rule["last"]["UA"], by_rule["validation"]["UA"])
 
 
-def test_printed_scores_state_protocol_rule_and_optimism(place, capsys):
-    scores = evaluate_to_json(place / "runs", selection="paper")
+def test_printed_scores_state_protocol_rule_and_optimism(workspace, capsys):
+    scores = evaluate_to_json(workspace / "runs", selection="paper")
     print_scores(scores)
     output = capsys.readouterr().out
     gain = 100 * (scores["by_selection"]["paper"]["UA"] - scores["by_selection"]["validation"]["UA"])
@@ -133,44 +133,46 @@ def test_printed_scores_state_protocol_rule_and_optimism(place, capsys):
     assert all(len(line) <= 126 for line in output.splitlines())
 
 
-def test_columns_are_aligned_for_long_emotion_names(place, capsys):
-    scores = evaluate_to_json(place / "runs")
+def test_columns_are_aligned_for_long_emotion_names(workspace, capsys):
+    scores = evaluate_to_json(workspace / "runs")
     scores["recall"] = {"unfathomably frustrated": scores["UA"], **scores["recall"]}
     print_scores(scores)
     lines = [line for line in capsys.readouterr().out.splitlines() if " to " in line and line.startswith("  ")]
     assert len({line.index("%") for line in lines if "bootstrap" not in line}) == 1
 
 
-def test_another_corpus_is_scored_with_the_weights_of_the_run(place, runs):
+def test_another_corpus_is_scored_with_the_weights_of_the_run(workspace, runs):
     """The test clips, copied to a folder, are another corpus with the same predictions."""
     emotions = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
     run = runs[0]
     for utterance_key in run.split.subsets["test"]:
         stem = utterance_key.removeprefix("cremad/")
-        target = place / "elsewhere" / stem[:4] / emotions[stem.split("_")[2]] / f"{stem}.wav"
+        target = workspace / "elsewhere" / stem[:4] / emotions[stem.split("_")[2]] / f"{stem}.wav"
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(place / "cremad" / "AudioWAV" / f"{stem}.wav", target)
-    scores = evaluate_to_json(run.folder, f"folder:{place / 'elsewhere'}")
+        shutil.copyfile(workspace / "cremad" / "AudioWAV" / f"{stem}.wav", target)
+    scores = evaluate_to_json(run.folder, f"folder:{workspace / 'elsewhere'}")
     assert scores["protocol"] == f"a corpus not trained on: all {len(run.split.subsets['test'])} utterances"
     assert scores["UA"]["value"] == pytest.approx(evaluate_to_json(run.folder)["UA"]["value"], abs=0.09)
     assert scores["ece"] == pytest.approx(evaluate_to_json(run.folder)["ece"], abs=0.05)
     assert "by_selection" not in scores  # these scores need the recorded predictions
 
 
-def test_emotions_that_the_model_lacks_are_left_out_and_logged(place, runs):
-    make_folder(place / "more", [f"anna/{emotion}/{n}.wav" for emotion in ("happy", "bored", "sad") for n in range(2)])
+def test_emotions_that_the_model_lacks_are_left_out_and_logged(workspace, runs):
+    make_folder(
+        workspace / "more", [f"anna/{emotion}/{n}.wav" for emotion in ("happy", "bored", "sad") for n in range(2)]
+    )
     with logged() as messages:
-        scores = evaluate(runs[0].folder, Source("folder", str(place / "more"))).to_json()
+        scores = evaluate(runs[0].folder, Source("folder", str(workspace / "more"))).to_json()
     assert messages[0] == "more: 4 utterances of 1 speaker; 2 of other emotions (bored) left out"
     assert scores["utterances"] == 4
     assert set(scores["recall"]) == {"happy", "sad"}
 
 
-def test_runs_with_different_settings_are_refused(place, runs, tmp_path):
-    shutil.copytree(runs[0].folder, tmp_path / "both" / "one")
-    other = load_recipe(str(place / "made.toml"), [*SETTINGS, "folds=[1]", "repeats=1", "training.epochs=1"])
-    train(other, tmp_path / "both" / "two")
-    with pytest.raises(BadConfig, match=r"one and .*two are runs with different settings"):
+def test_runs_with_different_settings_are_refused(workspace, runs, tmp_path):
+    shutil.copytree(runs[0].folder, tmp_path / "both" / "first")
+    other = load_recipe(str(workspace / "made.toml"), [*SETTINGS, "folds=[1]", "repeats=1", "training.epochs=1"])
+    train(other, tmp_path / "both" / "second")
+    with pytest.raises(BadConfig, match=r"first and .*second are runs with different settings"):
         evaluate_to_json(tmp_path / "both")
 
 
@@ -185,8 +187,8 @@ def test_a_corpus_without_the_test_utterances_is_refused(runs, tmp_path):
         evaluate(runs[0].folder, Source("cremad", str(tmp_path / "cremad")))
 
 
-def test_a_selection_rule_that_cannot_be_applied_is_refused(place, tmp_path):
-    recipe = load_recipe(str(place / "made.toml"), ["protocol.validation=[]", "training.epochs=1", "probes=[]"])
+def test_a_selection_rule_that_cannot_be_applied_is_refused(workspace, tmp_path):
+    recipe = load_recipe(str(workspace / "made.toml"), ["protocol.validation=[]", "training.epochs=1", "probes=[]"])
     (run,) = train(recipe, tmp_path / "run")
     with pytest.raises(BadConfig, match="needs predictions on the validation set"):
         evaluate_to_json(run.folder, selection="validation")
@@ -195,8 +197,8 @@ def test_a_selection_rule_that_cannot_be_applied_is_refused(place, tmp_path):
         evaluate_to_json("default", selection="last")
 
 
-def test_an_unfinished_run_can_be_scored(place, tmp_path):
-    recipe = load_recipe(str(place / "made.toml"), ["training.epochs=1", "probes=[]"])
+def test_an_unfinished_run_can_be_scored(workspace, tmp_path):
+    recipe = load_recipe(str(workspace / "made.toml"), ["training.epochs=1", "probes=[]"])
     (run,) = train(recipe, tmp_path / "run")
     run.checkpoint_path.unlink()
     (run.folder / "predictions" / ".0002.temporary.npz").write_bytes(b"half")

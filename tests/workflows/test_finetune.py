@@ -39,9 +39,9 @@ EMOTIONS = ("angry", "bored", "happy", "sad")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def workspace(tmp_path_factory):
     """A folder with synthetic data, models and a recipe, and with `calls`: clips of four speakers in a folder corpus."""
-    root = tmp_path_factory.mktemp("place")
+    root = tmp_path_factory.mktemp("workspace")
     make_data_root(root)
     people = ("anna", "ben", "cem", "dora")
     make_folder(root / "calls", [f"{p}/{e}/{n}.wav" for p in people for e in EMOTIONS for n in range(2)])
@@ -57,22 +57,22 @@ def quick(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def start(place):
+def start(workspace):
     """A bundle to start from, trained on the synthetic CREMA-D."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
-        recipe = load_recipe(str(place / "made.toml"), ["probes=[]", "temperature=fitted"])
-        return make_bundle(recipe, train(recipe, place / "start-run"), place / "start")
+        recipe = load_recipe(str(workspace / "made.toml"), ["probes=[]", "temperature=fitted"])
+        return make_bundle(recipe, train(recipe, workspace / "start-run"), workspace / "start")
 
 
-def finetune(start, place, settings=SMALL, source="", name="mine"):
+def finetune(start, workspace, settings=SMALL, source="", name="mine"):
     """Fine-tune a bundle; return the recipe, the runs and the new bundle."""
-    sources = [Source.parse(source or f"folder:{place / 'calls'}")]
+    sources = [Source.parse(source or f"folder:{workspace / 'calls'}")]
     recipe = finetuning_recipe(str(start.folder), sources, name, list(settings))
-    folder = place / f"run-{name}"
+    folder = workspace / f"run-{name}"
     shutil.rmtree(folder, ignore_errors=True)
     runs = train(recipe, folder)
-    return recipe, runs, make_bundle(recipe, runs, place / name)
+    return recipe, runs, make_bundle(recipe, runs, workspace / name)
 
 
 def predict_with_bundle(bundle, utterances):
@@ -87,14 +87,14 @@ def predict_with_bundle(bundle, utterances):
 
 
 @pytest.mark.slow
-def test_the_command_makes_a_bundle_that_recognizes(start, place, capsys):
-    output = place / "one-command"
+def test_the_command_makes_a_bundle_that_recognizes(start, workspace, capsys):
+    output = workspace / "one-command"
     with shapes_unchecked():
-        command(SMALL, str(start.folder), [f"folder:{place / 'calls'}"], run=place / "run-one", output=output)
+        command(SMALL, str(start.folder), [f"folder:{workspace / 'calls'}"], run=workspace / "run-one", output=output)
     output_text = capsys.readouterr().out
     bundle = Bundle.open(output)
     assert bundle.emotions == EMOTIONS
-    row = Recognizer.load(output)(place / "calls" / "anna" / "bored" / "0.wav")
+    row = Recognizer.load(output)(workspace / "calls" / "anna" / "bored" / "0.wav")
     assert set(row.probabilities) == set(EMOTIONS)
     assert output_text.splitlines()[-1] == f"{bundle.id} written to {output}; model card: {output / 'README.md'}"
     assert "8 held-out utterances, speaker-independent" in output_text
@@ -109,12 +109,12 @@ def test_the_command_makes_a_bundle_that_recognizes(start, place, capsys):
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("settings", [SMALL, TUNED])
-def test_the_command_reads_the_data_and_opens_the_bundle_only_once(start, place, tmp_path, monkeypatch, settings):
+def test_the_command_reads_the_data_and_opens_the_bundle_only_once(start, workspace, tmp_path, monkeypatch, settings):
     opened, read = [], []
     open_bundle, read_source = Bundle.open, Source.read
     monkeypatch.setattr(Bundle, "open", staticmethod(lambda *args: opened.append(args) or open_bundle(*args)))
     monkeypatch.setattr(Source, "read", lambda source: read.append(source) or read_source(source))
-    corpus, folder = f"folder:{place / 'calls'}", tmp_path / "new"
+    corpus, folder = f"folder:{workspace / 'calls'}", tmp_path / "new"
     command(settings, str(start.folder), [corpus], run=tmp_path / "run", output=folder)
     assert len(read) == 1
     assert opened.count((str(start.folder),)) == 1
@@ -124,8 +124,8 @@ def test_the_command_reads_the_data_and_opens_the_bundle_only_once(start, place,
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_encoder_can_be_fine_tuned_and_the_bundle_predicts_like_the_run(start, place):
-    recipe, (run,), bundle = finetune(start, place, TUNED, name="tuned")
+def test_the_encoder_can_be_fine_tuned_and_the_bundle_predicts_like_the_run(start, workspace):
+    recipe, (run,), bundle = finetune(start, workspace, TUNED, name="tuned")
     before, after = rebuild(start).encoder.state_dict(), rebuild(bundle).encoder.state_dict()
     assert torch.equal(before["embed_positions.weight"], after["embed_positions.weight"])
     assert not torch.equal(before["layers.1.fc1.weight"], after["layers.1.fc1.weight"])
@@ -138,9 +138,9 @@ def test_the_encoder_can_be_fine_tuned_and_the_bundle_predicts_like_the_run(star
 
 
 @pytest.mark.usefixtures("quick")
-def test_unknown_speakers_are_stated_on_the_card(start, place):
-    make_folder(place / "anybody", [f"{emotion}/{n}.wav" for emotion in ("happy", "content") for n in range(8)])
-    _, (run,), bundle = finetune(start, place, source=f"folder:{place / 'anybody'}", name="unknown")
+def test_unknown_speakers_are_stated_on_the_card(start, workspace):
+    make_folder(workspace / "anybody", [f"{emotion}/{n}.wav" for emotion in ("happy", "content") for n in range(8)])
+    _, (run,), bundle = finetune(start, workspace, source=f"folder:{workspace / 'anybody'}", name="unknown")
     assert run.split.verdict == "speakers unknown"
     assert len(run.split.subsets["test"]) == 3
     text = bundle.file("README.md").read_text(encoding="utf-8")
@@ -150,20 +150,20 @@ def test_unknown_speakers_are_stated_on_the_card(start, place):
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_data_can_be_a_table(start, place):
+def test_the_data_can_be_a_table(start, workspace):
     lines = [
         f"calls/{p}/{e}/{n}.wav,{p},{e}" for p in ("anna", "ben", "cem") for e in ("angry", "sad") for n in range(2)
     ]
-    (place / "rows.csv").write_text("clip,who,feeling\n" + "\n".join(lines).replace(",sad", ",gloomy") + "\n")
+    (workspace / "rows.csv").write_text("clip,who,feeling\n" + "\n".join(lines).replace(",sad", ",gloomy") + "\n")
     columns = ["audio=clip", "speaker=who", "emotion=feeling"]
-    output = place / "of-a-table"
+    output = workspace / "of-a-table"
     command(
         SMALL,
         str(start.folder),
-        [f"table:{place / 'rows.csv'}"],
+        [f"table:{workspace / 'rows.csv'}"],
         columns,
         ["gloomy=sad"],
-        run=place / "run-table",
+        run=workspace / "run-table",
         output=output,
     )
     bundle = Bundle.open(output)
@@ -176,25 +176,25 @@ def test_the_data_can_be_a_table(start, place):
 
 
 @pytest.mark.usefixtures("quick")
-def test_with_a_learning_rate_of_zero_the_model_stays_the_same(start, place):
+def test_with_a_learning_rate_of_zero_the_model_stays_the_same(start, workspace):
     emotions = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
-    for path in (place / "cremad" / "AudioWAV").iterdir():
+    for path in (workspace / "cremad" / "AudioWAV").iterdir():
         speaker, _, letters, _ = path.stem.split("_")
-        target = place / "same" / speaker / emotions[letters] / path.name
+        target = workspace / "same" / speaker / emotions[letters] / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     settings = [*SMALL, "training.strategy.learning_rate=0.0"]
-    _, _, bundle = finetune(start, place, settings, f"folder:{place / 'same'}", "still")
+    _, _, bundle = finetune(start, workspace, settings, f"folder:{workspace / 'same'}", "still")
     assert float(rebuild(start).temperature) != 1.0  # by which the output layer was divided
-    utterances = Source("folder", str(place / "same")).read()[:6]
+    utterances = Source("folder", str(workspace / "same")).read()[:6]
     np.testing.assert_allclose(
         predict_with_bundle(bundle, utterances), predict_with_bundle(start, utterances), atol=1e-3
     )
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_card_has_the_licenses_of_earlier_training_corpora(start, place):
-    _, _, bundle = finetune(start, place)
+def test_the_card_has_the_licenses_of_earlier_training_corpora(start, workspace):
+    _, _, bundle = finetune(start, workspace)
     data = bundle.results["data"]
     assert [(entry["corpus"], entry["by"]) for entry in data] == [("calls", ""), ("cremad", start.id)]
     text = bundle.file("README.md").read_text(encoding="utf-8")
@@ -204,28 +204,28 @@ def test_the_card_has_the_licenses_of_earlier_training_corpora(start, place):
 
 
 @pytest.mark.usefixtures("quick")
-def test_speakers_of_earlier_training_are_not_independent(start, place):
-    _, (run,), bundle = finetune(start, place, source="cremad", name="same-speakers")
+def test_speakers_of_earlier_training_are_not_independent(start, workspace):
+    _, (run,), bundle = finetune(start, workspace, source="cremad", name="same-speakers")
     assert run.split.verdict == "NOT speaker-independent"
     assert "whose speakers are also in the training set" in bundle.file("README.md").read_text(encoding="utf-8")
     settings = [*SMALL, 'protocol={name="held-out-speakers",test=["cremad/1005","cremad/1010"]}', "folds=[]"]
-    _, (run,), _ = finetune(start, place, settings, "cremad", "new-speakers")
+    _, (run,), _ = finetune(start, workspace, settings, "cremad", "new-speakers")
     assert run.split.verdict == "speaker-independent"
     merged = [*SMALL, "labels=six"]
-    _, _, again = finetune(start, place, merged, f"folder:{make_six(place)}", "again")
+    _, _, again = finetune(start, workspace, merged, f"folder:{make_six(workspace)}", "again")
     scores = evaluate(again.folder, Source("cremad")).to_json()
     assert scores["protocol"].startswith("a corpus that was trained on before fine-tuning: all 72")
     assert not scores["speaker_independent"]
 
 
-def make_six(place):
+def make_six(workspace):
     emotions = ("angry", "disgust", "fear", "happy", "neutral", "sad")
-    return make_folder(place / "six", [f"{p}/{e}/1.wav" for p in ("anna", "ben", "cem") for e in emotions])
+    return make_folder(workspace / "six", [f"{p}/{e}/1.wav" for p in ("anna", "ben", "cem") for e in emotions])
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_fitted_temperature_is_that_of_the_validation_subset(start, place):
-    run = Run(place / "start-run")
+def test_a_fitted_temperature_is_that_of_the_validation_subset(start, workspace):
+    run = Run(workspace / "start-run")
     labels, predicted = run.labels("validation"), run.predictions(3)["validation"]
     assert start.config["temperature"] == pytest.approx(fit_temperature(labels, [predicted]), rel=1e-3)
     utterances = {f"cremad/{u.id}": u for u in Source("cremad").read()}
@@ -237,12 +237,12 @@ def test_a_fitted_temperature_is_that_of_the_validation_subset(start, place):
 # Errors and warnings
 
 
-def test_a_folder_that_is_not_a_bundle_is_never_replaced(start, place, tmp_path):
+def test_a_folder_that_is_not_a_bundle_is_never_replaced(start, workspace, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "wedding.jpg").write_text("dear")
     for output in (tmp_path / "photos", tmp_path / "photos" / "wedding.jpg"):
         with pytest.raises(BadOutput, match="exists and is not a bundle"):
-            command(SMALL, str(start.folder), [f"folder:{place / 'calls'}"], run=tmp_path / "run", output=output)
+            command(SMALL, str(start.folder), [f"folder:{workspace / 'calls'}"], run=tmp_path / "run", output=output)
     assert (tmp_path / "photos" / "wedding.jpg").read_text() == "dear"
     assert not (tmp_path / "run").exists()
 
@@ -265,8 +265,8 @@ def test_data_with_too_few_utterances_or_emotions_are_refused(start, tmp_path, c
         )
 
 
-def test_a_file_that_cannot_be_read_is_named_before_training(start, place, tmp_path):
-    shutil.copytree(place / "calls", tmp_path / "calls")
+def test_a_file_that_cannot_be_read_is_named_before_training(start, workspace, tmp_path):
+    shutil.copytree(workspace / "calls", tmp_path / "calls")
     (tmp_path / "calls" / "ben" / "sad" / "1.wav").write_bytes(b"no sound at all")
     recipe = finetuning_recipe(str(start.folder), [Source("folder", str(tmp_path / "calls"))], "x", SMALL)
     with pytest.raises(BadCorpus, match=r"1 of \d+ utterances have no whisper: calls ben/sad/1\.wav"):
@@ -301,8 +301,10 @@ def test_an_emotion_missing_from_training_or_test_is_reported(start, tmp_path):
     assert "data: the test set has no utterance of bored" in bundle.file("README.md").read_text(encoding="utf-8")
 
 
-def test_encoders_of_several_seeds_cannot_make_a_bundle(start, place, tmp_path):
-    recipe = finetuning_recipe(str(start.folder), [Source("folder", str(place / "calls"))], "x", [*TUNED, "repeats=2"])
+def test_encoders_of_several_seeds_cannot_make_a_bundle(start, workspace, tmp_path):
+    recipe = finetuning_recipe(
+        str(start.folder), [Source("folder", str(workspace / "calls"))], "x", [*TUNED, "repeats=2"]
+    )
     message = "trains an encoder for each seed, and a bundle has only one: set repeats = 1"
     with pytest.raises(BadConfig, match=message):
         train(recipe, tmp_path / "run", one_model=True)
@@ -312,9 +314,9 @@ def test_encoders_of_several_seeds_cannot_make_a_bundle(start, place, tmp_path):
         make_bundle(recipe, runs, tmp_path / "bundle")
 
 
-def test_several_folds_are_scored_together_but_cannot_make_a_bundle(start, place, tmp_path):
+def test_several_folds_are_scored_together_but_cannot_make_a_bundle(start, workspace, tmp_path):
     arguments = ["training.threads=1", "training.epochs=1", "folds=[]"]
-    corpus = f"folder:{place / 'calls'}"
+    corpus = f"folder:{workspace / 'calls'}"
     with pytest.raises(
         BadConfig, match=r"has 4 folds, and a bundle is made of one: choose a fold, such as folds=\[1\]"
     ):
@@ -342,9 +344,9 @@ def kill_when(arguments, folder, ready):
 
 
 @pytest.mark.slow
-def test_a_killed_command_resumes_to_the_same_weights(place, tmp_path, monkeypatch):
+def test_a_killed_command_resumes_to_the_same_weights(workspace, tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
-    arguments = [str(place / "made.toml"), "training.epochs=6", "training.augmentation.copies=0", "--run", "run"]
+    arguments = [str(workspace / "made.toml"), "training.epochs=6", "training.augmentation.copies=0", "--run", "run"]
 
     def stored():
         return len(list((tmp_path / "cache").rglob("*.npy")))

@@ -56,7 +56,7 @@ WORDS = ["don't", "forget", "a", "jacket", "it", "'s", "eleven", "o'clock", "do"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def workspace(tmp_path_factory):
     root = tmp_path_factory.mktemp("streams")
     make_cremad(root)
     generator = np.random.default_rng(0)
@@ -70,24 +70,24 @@ def place(tmp_path_factory):
         yield root
 
 
-def recipe(place, *assignments):
-    return load_recipe(str(place / "streams.toml"), list(assignments))
+def recipe(workspace, *assignments):
+    return load_recipe(str(workspace / "streams.toml"), list(assignments))
 
 
 @pytest.fixture(scope="module")
-def run(place):
-    (run,) = train(recipe(place), place / "run")
+def run(workspace):
+    (run,) = train(recipe(workspace), workspace / "run")
     return run
 
 
 @pytest.fixture(scope="module")
-def made(place, run):
+def bundle(workspace, run):
     with shapes_unchecked():
-        return make_bundle(recipe(place), [run], place / "bundle")
+        return make_bundle(recipe(workspace), [run], workspace / "bundle")
 
 
-def test_a_batch_has_the_word_index_of_each_token(place):
-    plan = resolve(recipe(place))
+def test_a_batch_has_the_word_index_of_each_token(workspace):
+    plan = resolve(recipe(workspace))
     data = TrainingData.read(plan.recipe)
     ((_, split),) = data.folds(plan)
     dataset = build_datasets(plan, plan.build_features(), data, split).train
@@ -99,65 +99,67 @@ def test_a_batch_has_the_word_index_of_each_token(place):
 
 
 @pytest.mark.slow
-def test_a_bundle_with_audio_and_text_predicts_like_torch(place, run, made):
-    utterances = TrainingData.read(recipe(place)).select(run.split.subsets["test"])
-    predictions = predict_onnx(made, utterances)
-    np.testing.assert_allclose(predict_torch(rebuild(made), text_encoders(made), utterances), predictions, atol=1e-4)
+def test_a_bundle_with_audio_and_text_predicts_like_torch(workspace, run, bundle):
+    utterances = TrainingData.read(recipe(workspace)).select(run.split.subsets["test"])
+    predictions = predict_onnx(bundle, utterances)
+    np.testing.assert_allclose(
+        predict_torch(rebuild(bundle), text_encoders(bundle), utterances), predictions, atol=1e-4
+    )
     # A bundle's weights are rounded to 16 bits, so its predictions differ slightly from the run's.
     np.testing.assert_allclose(predictions, run.predictions(2)["test"], atol=0.02)
-    assert made.config["features"]["text"] == {"name": "glove", "folder": "words"}
+    assert bundle.config["features"]["text"] == {"name": "glove", "folder": "words"}
 
 
-def test_the_card_of_a_bundle_with_text_names_its_inputs(made):
-    scores = evaluate(made.folder, Source.parse("cremad")).to_json()
+def test_the_card_of_a_bundle_with_text_names_its_inputs(bundle):
+    scores = evaluate(bundle.folder, Source.parse("cremad")).to_json()
     assert scores["utterances"] == 24
-    text = made.file("README.md").read_text()
-    assert text == card(made)
+    text = bundle.file("README.md").read_text()
+    assert text == card(bundle)
     assert "16 kHz waveform of any length from 0.1 s and the transcript as tokens of glove" in text
 
 
-def test_the_recognizer_refuses_a_bundle_that_needs_text(made):
+def test_the_recognizer_refuses_a_bundle_that_needs_text(bundle):
     with pytest.raises(BadBundle, match=r"needs waveform, text, text_mask, but"):
-        Recognizer.load(made.folder)
+        Recognizer.load(bundle.folder)
 
 
 @pytest.mark.slow
-def test_a_model_of_text_alone_needs_no_audio(place):
-    alone = replace(recipe(place, "model.modalities=text"), features={"text": {"name": "glove", "folder": "words"}})
+def test_a_model_of_text_alone_needs_no_audio(workspace):
+    alone = replace(recipe(workspace, "model.modalities=text"), features={"text": {"name": "glove", "folder": "words"}})
     assert resolve(alone).streams == ("text",)
-    (run,) = train(alone, place / "alone")
+    (run,) = train(alone, workspace / "alone")
     assert run.predictions(2)["test"].shape == (24, 6)
     with shapes_unchecked():
-        bundle = make_bundle(alone, [run], place / "alone-bundle")
+        bundle = make_bundle(alone, [run], workspace / "alone-bundle")
     assert evaluate(bundle.folder, Source.parse("cremad")).scores.utterances == 24
 
 
-def test_an_unused_stream_is_logged(place):
+def test_an_unused_stream_is_logged(workspace):
     with logged() as messages:
-        train(recipe(place, "model.modalities=speech", "training.epochs=1"), place / "speech")
+        train(recipe(workspace, "model.modalities=speech", "training.epochs=1"), workspace / "speech")
     assert "mcsan-small does not use text with these settings" in messages
 
 
-def test_streams_that_do_not_fit_the_model_are_refused(place):
+def test_streams_that_do_not_fit_the_model_are_refused(workspace):
     with pytest.raises(BadConfig, match=r"no feature provides it: add \[features\.text\]"):
-        resolve(replace(recipe(place), features={"speech": {"name": "mfcc"}}))
+        resolve(replace(recipe(workspace), features={"speech": {"name": "mfcc"}}))
     with pytest.raises(BadConfig, match=r"features\.speaker: mcsan-small has no such stream"):
-        resolve(recipe(place, "features.speaker.name=mfcc"))
+        resolve(recipe(workspace, "features.speaker.name=mfcc"))
     with pytest.raises(BadConfig, match=r"features\.speech: glove takes text"):
-        resolve(recipe(place, "features.speech={name='glove', folder='words'}"))
+        resolve(recipe(workspace, "features.speech={name='glove', folder='words'}"))
     with pytest.raises(BadConfig, match="no preset 'smal'; did you mean 'small'"):
-        resolve(recipe(place, "model.name=mcsan-smal"))
+        resolve(recipe(workspace, "model.name=mcsan-smal"))
 
 
-def test_utterances_without_text_are_counted_in_the_error(place, tmp_path):
+def test_utterances_without_text_are_counted_in_the_error(workspace, tmp_path):
     rows = ["id,audio,emotion,speaker,text"]
-    for number, clip in enumerate(sorted((place / "cremad" / "AudioWAV").glob("*.wav"))[:12]):
+    for number, clip in enumerate(sorted((workspace / "cremad" / "AudioWAV").glob("*.wav"))[:12]):
         rows.append(
             f"{number},{clip},{'happy' if number % 2 else 'sad'},{number % 4},{'' if number == 3 else 'a jacket'}"
         )
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
     words = recipe(
-        place, f'corpora=["table:{tmp_path / "table.csv"}"]', 'protocol={name="speaker-folds",k=2}', "labels=all"
+        workspace, f'corpora=["table:{tmp_path / "table.csv"}"]', 'protocol={name="speaker-folds",k=2}', "labels=all"
     )
     with pytest.raises(
         BadCorpus, match=r"1 of \d+ utterances have no glove: .* 3: it has no text; affekt corpus trans"
@@ -175,26 +177,26 @@ def test_utterances_without_text_are_counted_in_the_error(place, tmp_path):
         ("training.optimisation.clip=1.0", "strategy"),
     ],
 )
-def test_an_old_key_is_refused_with_its_new_name(place, setting, name):
+def test_an_old_key_is_refused_with_its_new_name(workspace, setting, name):
     with pytest.raises(BadConfig, match=f"was renamed to '{name}'"):
-        recipe(place, setting)
+        recipe(workspace, setting)
 
 
 @pytest.mark.slow
-def test_all_features_of_the_waveform_are_in_the_graph(place):
+def test_all_features_of_the_waveform_are_in_the_graph(workspace):
     features = "features={speech={name='mfcc',coefficients=8},spectrogram={name='spectrogram',hop=0.02,bins=16}}"
     both = recipe(
-        place,
+        workspace,
         features,
         "model={name='emotionnas-fusion-small',frozen=false}",
         "model.spectrogram={frames=32,shrink=2,input_dim=16,channels=4,genotype='darts-v1'}",
         "model.recurrent={frames=4,stride=25,hidden=8,layers=1}",
     )
     assert resolve(both).streams == ("spectrogram", "speech")
-    (run,) = train(both, place / "both")
+    (run,) = train(both, workspace / "both")
     with shapes_unchecked():
-        bundle = make_bundle(both, [run], place / "both-bundle")
+        bundle = make_bundle(both, [run], workspace / "both-bundle")
     assert bundle.config["lengths"] == {"spectrogram": 32, "speech": 4}
     assert "The stream spectrogram has 32 frames" in bundle.file("README.md").read_text()
-    row = Recognizer.load(bundle.folder)(next((place / "cremad" / "AudioWAV").glob("*.wav")))
+    row = Recognizer.load(bundle.folder)(next((workspace / "cremad" / "AudioWAV").glob("*.wav")))
     assert row.status == "ok"

@@ -56,7 +56,7 @@ def predict_onnx(bundle: Bundle, utterances: Sequence[Utterance]) -> NDArray[np.
 def predict_torch(
     pipeline: Pipeline, encoders: Mapping[str, Feature], utterances: Sequence[Utterance]
 ) -> NDArray[np.float64]:
-    """Return the probabilities of a pipeline, (utterances, emotions); utterances are computed one by one.
+    """Return the probabilities of a pipeline, (utterances, emotions); utterances are predicted one by one.
 
     Args:
         pipeline: The pipeline.
