@@ -15,7 +15,7 @@ def migrate(
 ) -> None:
     """Update runs, searches and bundles of an earlier version.
 
-    Only their configuration is rewritten, in place.
+    Their configuration is rewritten in place; the results and the model card of a bundle get its new id.
     """
     from affekt.extras import need
 

@@ -30,7 +30,7 @@ def processes() -> Iterator[tuple[int, int]]:
 
 
 def wrap_ddp(model: nn.Module) -> nn.Module:
-    """Return the module that training calls: the model itself, or its DDP wrapper where there are several processes."""
+    """Return the module that training calls: the model itself, or its DDP wrapper if there are several processes."""
     return DistributedDataParallel(model) if dist.is_initialized() else model
 
 

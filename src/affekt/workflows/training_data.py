@@ -157,7 +157,7 @@ def build_datasets(
     """Build the datasets of a fold; compute the features that are not stored yet.
 
     Args:
-        plan: The plan of the training.
+        plan: The plan of the recipe.
         features: Stream -> the feature to store.
         data: The utterances and emotions of the recipe.
         split: The fold.
