@@ -282,10 +282,11 @@ def test_two_processes_train_one_model(tmp_path):
     script = tmp_path / "ddp.py"
     script.write_text(DDP)
     start(tmp_path / "run", corpus(), corpus(9, seed=1))
-    root = str(Path(__file__).parents[2])
+    root = Path(__file__).parents[2]
+    python_path = os.pathsep.join([str(root), str(root / "src")])
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, tmp_path / "run"],
-        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
