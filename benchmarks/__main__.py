@@ -1,11 +1,11 @@
-"""Every pair side by side, one benchmark after another; each prints its tables and writes results/NAME.json.
+"""Run the benchmarks one after another; each prints its tables and writes results/NAME.json.
 
     make bench                                        all of them
-    python benchmarks [--only NAME ...] [--quick]     some of them; --quick is to see that all work, and keeps no results
+    python benchmarks [--only NAME ...] [--quick]     some of them; --quick checks that they work and keeps no results
 
-Of `lengths.py` the first minute alone, under another name: its own results, to 20 min of speech, take an hour (make
-lengths). What compares on a GPU (`fractal_gpu.py`), needs an earlier state of the code (`training.py`, by make throughput) or
-corpora (`extraction.py`, `shifts.py`, `speakers.py`) is started by itself.
+`lengths.py` runs up to one minute of speech here and writes lengths-minute.json; `make lengths` runs it up to 20 min, which
+takes an hour. Not included are the benchmarks that need a GPU (`fractal_gpu.py`), an earlier commit (`training.py`; use `make
+throughput`) or corpora (`extraction.py`, `shifts.py`, `speakers.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-# Name, its options, and those instead where it is to be quick.
-ALL: dict[str, tuple[list[str], list[str]]] = {
+# The options of each benchmark, and those for --quick.
+BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "recognize": ([], ["--runs", "1"]),
     "attention": (["--threads", "1", "2"], ["--runs", "1", "--only", "sizes", "lengths"]),
     "lengths": (
@@ -35,7 +35,7 @@ ALL: dict[str, tuple[list[str], list[str]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=list(ALL), default=list(ALL))
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     failed = []
@@ -43,7 +43,7 @@ def main() -> None:
         environment = {**os.environ, **({"BENCHMARK_RESULTS": folder} if options.quick else {})}
         for name in options.only:
             print(f"\n## {name}\n", flush=True)
-            script = [sys.executable, str(FOLDER / f"{name}.py"), *ALL[name][options.quick]]
+            script = [sys.executable, str(FOLDER / f"{name}.py"), *BENCHMARKS[name][options.quick]]
             if subprocess.run(script, check=False, env=environment).returncode:
                 failed.append(name)
     if failed:

@@ -2,16 +2,16 @@
 
     python benchmarks/attention.py [--runs 15] [--threads 1 2] [--only sizes lengths flatness memory] [--compile]
 
-Both are given query, key and value of 1024 features and 16 heads in 32 bits, and give (batch, frames, features); cutting
-the features into heads and joining them again is included, the projections before and after are not. Plain is the same
-fractal attention in torch's own operations; compiled, on demand, is another formulation by `torch.compile`, which needs a
-compiler. All are checked to agree before anything is timed.
+Both take query, key and value of 1024 features and 16 heads in 32 bits and return (batch, frames, features). Splitting the
+features into heads and joining them is included, the projections before and after are not. "plain" is the same fractal
+attention in torch's operations; "compiled" (--compile) is another formulation with `torch.compile`, which needs a C++
+compiler. The results are checked to agree before anything is timed.
 
-Printed are, in milliseconds, forward, and forward and backward together: at three sizes, at the lengths of short
-utterances, and over 65,536 frames cut into ever fewer and longer utterances, where the cost of a frame should stay the same.
-The floor is the time in which this machine, by `limits.py`, reads query, key and value once and writes the output once;
-backward it reads these and the gradient, and writes three gradients. Memory is how far the peak of a process of its own
-rises. Writes results/attention.json.
+The tables have milliseconds for forward alone, and for forward and backward together ("both"): at three sizes, at the
+lengths of short utterances, and for 65,536 frames divided into fewer and longer utterances ("flatness"), where the time per
+frame should stay the same. The floor is the time that this machine needs, by `limits.py`, to read query, key and value and to
+write the output once; with backward, also to read them and the gradient again and to write three gradients. Memory is the
+rise of the peak memory of a separate process. Writes results/attention.json.
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ from affekt.models.layers.fractal.torch_ops import fractal_scales
 DIM, HEADS = 1024, 16
 SIZES = ((8, 326), (4, 1024), (2, 4096))
 LENGTHS = tuple((batch, frames) for batch in (1, 8) for frames in (81, 100, 150, 224, 326))
-FLAT = ((8, 326), (64, 1024), (16, 4096), (4, 16384), (1, 65536))  # the first only to compare with
+FLAT = ((8, 326), (64, 1024), (16, 4096), (4, 16384), (1, 65536))  # the first is for comparison only
 MEMORY = (1024, 4096, 16384, 65536)
-LONGEST_FULL = 16384  # frames: beyond, full attention takes minutes, and its memory is known by then
-PARTS = ("sizes", "lengths", "flatness", "memory")
-TENSORS = {"forward": 4, "both": 11}  # read or written: q, k, v, output; then q, k, v, its gradient, their gradients
+LONGEST_FULL = 16384  # frames; with more, full attention takes minutes, and its memory grows as before
+TABLES = ("sizes", "lengths", "flatness", "memory")
+TENSORS = {
+    "forward": 4,
+    "both": 11,
+}  # read or written. forward: q, k, v, output; backward adds q, k, v, the output's gradient and three gradients
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -52,13 +55,16 @@ def fractal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    levels = fractal_scales(query, key, value, heads=HEADS)
-    return sum(levels[1:], start=levels[0])
+    scales = fractal_scales(query, key, value, heads=HEADS)
+    return sum(scales[1:], start=scales[0])
 
 
 def products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Fractal attention without products of matrices, for torch.compile, which makes loops of it. (Of `plain`, whose
-    matrices are of three frames, torch 2.13's makes wrong numbers on a processor.) Every scale must have a frame."""
+    """Compute fractal attention without matrix products, for torch.compile, which fuses it into loops.
+
+    Compiled on a CPU by torch 2.13, `plain`, whose matrices have three frames, returns wrong numbers. Every scale must have
+    at least one frame.
+    """
     frames, total = query.shape[1], torch.zeros(())
     streams = [query, key, value]
     for _ in range(4):
@@ -78,161 +84,176 @@ def full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2).contiguous()
 
 
-WAYS: dict[str, Attention] = {"fractal": fractal, "full": full, "plain": plain}
+IMPLEMENTATIONS: dict[str, Attention] = {"fractal": fractal, "full": full, "plain": plain}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--compile", action="store_true", help="what torch.compile makes of it too")
-    parser.add_argument("--rise", nargs=3, metavar=("WAY", "STEP", "FRAMES"), help="print a rise of memory, in bytes")
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=TABLES)
+    parser.add_argument("--compile", action="store_true", help="time torch.compile too")
+    parser.add_argument(
+        "--rise", nargs=3, metavar=("NAME", "STEP", "FRAMES"), help="print the rise of the peak memory, in bytes"
+    )
     options = parser.parse_args()
     if options.rise:
-        way, step, frames = options.rise
-        print(rise(way, step, int(frames)))
+        name, step, frames = options.rise
+        print(memory_rise(name, step, int(frames)))
         return
-    ways = {**WAYS, "compiled": torch.compile(products, dynamic=False)} if options.compile and compiler() else WAYS
-    check(ways)
-    result = kept() | {"dim": DIM, "heads": HEADS}
+    implementations = (
+        {**IMPLEMENTATIONS, "compiled": torch.compile(products, dynamic=False)}
+        if options.compile and has_compiler()
+        else IMPLEMENTATIONS
+    )
+    check(implementations)
+    result = earlier_results() | {"dim": DIM, "heads": HEADS}
     for threads in options.threads:
         torch.set_num_threads(threads)
         limits = bandwidth(threads)
-        found = result["by_threads"].setdefault(str(threads), {})
-        found["bandwidth"] = limits
+        tables = result["by_threads"].setdefault(str(threads), {})
+        tables["bandwidth"] = limits
         print(f"\n{threads} thread(s), {max(limits.values()) / 1e9:.1f} GB/s ({max(limits, key=limits.__getitem__)})")
-        for name, part in (("sizes", SIZES), ("lengths", LENGTHS), ("flatness", FLAT)):
+        for name, sizes in (("sizes", SIZES), ("lengths", LENGTHS), ("flatness", FLAT)):
             if name in options.only:
-                timed = level if name == "flatness" else measured
-                rows = timed(ways, part, options.runs, threads, max(limits.values()))
-                found[name] = [{**row, "runs": options.runs} for row in rows]
-                show(name, found[name])
+                measure = measure_flatness if name == "flatness" else measure_sizes
+                rows = measure(implementations, sizes, options.runs, threads, max(limits.values()))
+                tables[name] = [{**row, "runs": options.runs} for row in rows]
+                show(name, tables[name])
     if "memory" in options.only:
-        result["memory"] = list(memory())
+        result["memory"] = list(measure_memory())
         show_memory(result["memory"])
     print(f"\nwrote {sides.write('attention', result)}")
 
 
-def kept() -> dict[str, Any]:
-    """The results so far: of parts that are left out by --only, or threads that are not asked for, they stay."""
+def earlier_results() -> dict[str, Any]:
+    """Return the results file of this processor, so that tables that are not measured now are kept."""
     path = sides.RESULTS / "attention.json"
-    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {"by_threads": {}} if held.pop("machine", {}).get("processor") != sides.processor() else held
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {"by_threads": {}} if results.pop("machine", {}).get("processor") != sides.processor() else results
 
 
-def compiler() -> bool:
-    found = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
-    if not found:
-        print("torch.compile is left out: it needs a C++ compiler, and none is here")
-    return found
+def has_compiler() -> bool:
+    available = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+    if not available:
+        print("torch.compile is skipped: no C++ compiler was found")
+    return available
 
 
-def check(ways: dict[str, Attention]) -> None:
-    """All that compute fractal attention give the same, forward and backward."""
-    given, gradient = random_inputs(2, 163)
-    for name, way in ways.items():
+def check(implementations: dict[str, Attention]) -> None:
+    """Assert that all implementations of fractal attention return the same, forward and backward."""
+    inputs, gradient = random_inputs(2, 163)
+    for name, attend in implementations.items():
         if name not in ("full", "plain"):
             for run in (forward, both):
-                torch.testing.assert_close(run(way, given, gradient), run(plain, given, gradient), atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(
+                    run(attend, inputs, gradient), run(plain, inputs, gradient), atol=1e-5, rtol=1e-5
+                )
 
 
 def random_inputs(batch: int, frames: int) -> tuple[list[Tensor], Tensor]:
-    """Query, key and value, and the gradient of what comes out."""
+    """Return query, key and value, and the gradient of the output."""
     torch.manual_seed(0)
     return [torch.randn(batch, frames, DIM, requires_grad=True) for _ in range(3)], torch.randn(batch, frames, DIM)
 
 
-def forward(way: Attention, given: list[Tensor], _: Tensor) -> Tensor:
+def forward(attend: Attention, inputs: list[Tensor], _: Tensor) -> Tensor:
     with torch.no_grad():
-        return way(*given)
+        return attend(*inputs)
 
 
-def both(way: Attention, given: list[Tensor], gradient: Tensor) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(way(*given), given, gradient)
+def both(attend: Attention, inputs: list[Tensor], gradient: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(attend(*inputs), inputs, gradient)
 
 
 STEPS = {"forward": forward, "both": both}
 
 
-def measured(
-    ways: dict[str, Attention], sizes: tuple[tuple[int, int], ...], runs: int, threads: int, rate: float
+def measure_sizes(
+    implementations: dict[str, Attention], sizes: tuple[tuple[int, int], ...], runs: int, threads: int, rate: float
 ) -> Iterator[dict[str, Any]]:
+    """Time all implementations at each size; `rate` is the memory bandwidth in bytes per second."""
     for batch, frames in sizes:
-        given, gradient = random_inputs(batch, frames)
-        torch.compiler.reset()  # beyond some sizes torch would no longer compile, and would not say so
+        inputs, gradient = random_inputs(batch, frames)
+        torch.compiler.reset()  # after several sizes torch stops compiling without an error
         for step, run in STEPS.items():
-            turns = {name: partial(run, way, given, gradient) for name, way in ways.items()}
+            turns = {name: partial(run, attend, inputs, gradient) for name, attend in implementations.items()}
             times = sides.interleaved(turns, runs, clock=sides.clock_for(threads))
             floor = 1000 * TENSORS[step] * gradient.nbytes / rate
             yield {"batch": batch, "frames": frames, "step": step, "ms": times, "floor_ms": round(floor, 4)}
 
 
-def level(
+def measure_flatness(
     _: dict[str, Attention], sizes: tuple[tuple[int, int], ...], runs: int, threads: int, rate: float
 ) -> Iterator[dict[str, Any]]:
-    """Fractal attention alone, all sizes in turns: memory that a process has not touched before is dear, whoever is first."""
+    """Time fractal attention alone, alternating between the sizes: the first to use new memory of a process is slower."""
     inputs = {size: random_inputs(*size) for size in sizes}
     for step, run in STEPS.items():
         turns = {f"{batch} x {frames}": partial(run, fractal, *inputs[batch, frames]) for batch, frames in sizes}
         times = sides.interleaved(turns, runs, clock=sides.clock_for(threads))
         for (batch, frames), (__, gradient) in inputs.items():
             floor = round(1000 * TENSORS[step] * gradient.nbytes / rate, 4)
-            taken = {"fractal": times[f"{batch} x {frames}"]}
-            yield {"batch": batch, "frames": frames, "step": step, "ms": taken, "floor_ms": floor}
+            ms = {"fractal": times[f"{batch} x {frames}"]}
+            yield {"batch": batch, "frames": frames, "step": step, "ms": ms, "floor_ms": floor}
 
 
-def show(name: str, found: list[dict[str, Any]]) -> None:
-    others = [way for way in found[0]["ms"] if way != "fractal"]
-    print(f"\n{name}\n")
-    columns = ["batch x frames", "step", "fractal ms", "us a frame", "floor ms", "of the floor's rate"]
+def show(table_name: str, results: list[dict[str, Any]]) -> None:
+    others = [name for name in results[0]["ms"] if name != "fractal"]
+    print(f"\n{table_name}\n")
+    columns = ["batch x frames", "step", "fractal ms", "us per frame", "floor ms", "floor / fractal"]
     rows = []
-    for one in found:
-        ours = one["ms"]["fractal"]
-        cells = [f"{one['batch']} x {one['frames']}", one["step"], f"{ours:.2f}"]
-        cells += [f"{1000 * ours / one['batch'] / one['frames']:.2f}", f"{one['floor_ms']:.2f}"]
-        cells += [f"{one['floor_ms'] / ours:.0%}"]
-        cells += [cell for way in others for cell in (f"{one['ms'][way]:.2f}", f"{one['ms'][way] / ours:.2f}")]
+    for result in results:
+        ours = result["ms"]["fractal"]
+        cells = [f"{result['batch']} x {result['frames']}", result["step"], f"{ours:.2f}"]
+        cells += [f"{1000 * ours / result['batch'] / result['frames']:.2f}", f"{result['floor_ms']:.2f}"]
+        cells += [f"{result['floor_ms'] / ours:.0%}"]
+        for name in others:
+            cells += [f"{result['ms'][name]:.2f}", f"{result['ms'][name] / ours:.2f}"]
         rows.append(cells)
-    sides.table([*columns, *(cell for way in others for cell in (f"{way} ms", "ratio"))], rows)
-    if name == "flatness":
+    sides.table([*columns, *(header for name in others for header in (f"{name} ms", "ratio"))], rows)
+    if table_name == "flatness":
         for step in STEPS:
-            alike = [one for one in found if one["step"] == step and (one["batch"], one["frames"]) in FLAT[1:]]
-            costs = [one["ms"]["fractal"] for one in alike]
-            print(f"\n{step}: the dearest 65,536 frames cost {max(costs) / min(costs):.2f} times the cheapest")
+            times = [
+                result["ms"]["fractal"]
+                for result in results
+                if result["step"] == step and (result["batch"], result["frames"]) in FLAT[1:]
+            ]
+            print(
+                f"\n{step}: the slowest 65,536 frames take {max(times) / min(times):.2f} times as long as the fastest"
+            )
 
 
-def memory() -> Iterator[dict[str, Any]]:
+def measure_memory() -> Iterator[dict[str, Any]]:
     for frames in MEMORY:
         for step in STEPS:
-            for way in ("fractal", "full"):
-                if way == "fractal" or frames <= LONGEST_FULL:
-                    command = [sys.executable, str(Path(__file__)), "--rise", way, step, str(frames)]
-                    done = subprocess.run(command, check=True, capture_output=True, text=True)
-                    risen = json.loads(done.stdout)
-                    yield {"way": way, "step": step, "frames": frames, "rise": risen, "given": 4 * 4 * DIM * frames}
+            for name in ("fractal", "full"):
+                if name == "fractal" or frames <= LONGEST_FULL:
+                    command = [sys.executable, str(Path(__file__)), "--rise", name, step, str(frames)]
+                    process = subprocess.run(command, check=True, capture_output=True, text=True)
+                    memory = {"rise": json.loads(process.stdout), "given": 4 * 4 * DIM * frames}
+                    yield {"way": name, "step": step, "frames": frames, **memory}
 
 
-def rise(way: str, step: str, frames: int) -> int:
-    """Bytes by which the resident memory of this process rises at most, one thread, what is given being there already."""
+def memory_rise(name: str, step: str, frames: int) -> int:
+    """Return the rise of this process's peak memory in bytes, with one thread and without the inputs."""
     torch.set_num_threads(1)
     small, large = random_inputs(1, 81), random_inputs(1, frames)
-    STEPS[step](WAYS[way], *small)  # what is set up once is not counted
+    STEPS[step](IMPLEMENTATIONS[name], *small)  # so that one-time allocations are not counted
     before = peak_memory(reset=True)
-    STEPS[step](WAYS[way], *large)
+    STEPS[step](IMPLEMENTATIONS[name], *large)
     after = peak_memory()
     if before is None or after is None:
-        sys.exit("this system does not tell how much memory a process has held: leave memory out by --only")
+        sys.exit("this system does not report the peak memory of a process: use --only without memory")
     return int((after - before) * 2**20)
 
 
-def show_memory(found: list[dict[str, Any]]) -> None:
-    print("\nmemory: rise of the peak, MiB, one utterance; in parts of the bytes of q, k, v and output\n")
+def show_memory(results: list[dict[str, Any]]) -> None:
+    print("\nmemory: rise of the peak for one utterance, in MiB and relative to the size of q, k, v and output\n")
     rows = [
-        [one["frames"], one["step"], one["way"], f"{one['rise'] / 2**20:.0f}", f"{one['rise'] / one['given']:.2f}"]
-        for one in found
+        [row["frames"], row["step"], row["way"], f"{row['rise'] / 2**20:.0f}", f"{row['rise'] / row['given']:.2f}"]
+        for row in results
     ]
-    sides.table(["frames", "step", "way", "MiB", "parts"], rows)
+    sides.table(["frames", "step", "implementation", "MiB", "relative"], rows)
 
 
 if __name__ == "__main__":

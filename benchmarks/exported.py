@@ -1,13 +1,13 @@
-"""Fractal attention as onnxruntime computes it: formulations of the same mathematics, and the shipped graph as a whole.
+"""Time fractal attention in onnxruntime: several formulations of it, and the whole graph of the shipped model.
 
-    python benchmarks/exported.py                          formulations; the shipped file beside a new export of it
+    python benchmarks/exported.py                          formulations; the shipped graph beside a new export of it
     python benchmarks/exported.py --against OLD.onnx       OLD.onnx beside a new export of the shipped bundle
 
-Every formulation is exported alone, query, key and value in and the sum over four scales out, at the shipped model's sizes
-(256 features, 4 heads, 12.5 frames per second) and at the paper's (1024, 16). Its answer is checked against plain torch
-before anything is timed. Sessions have the recognizer's options. Times of formulations are milliseconds a run; of whole
-graphs, milliseconds to load the file and to answer to so many seconds of noise. Both graphs answer the recordings in samples/
-too, and the largest difference in any probability is printed.
+Each formulation is exported alone: query, key and value are inputs, the sum over four scales is the output. Sizes are those
+of the shipped model (256 features, 4 heads, 12.5 frames per second) and of the paper (1024 features, 16 heads). The output is
+checked against torch before anything is timed. Sessions have the recognizer's options. Times are milliseconds per run for
+formulations; for whole graphs, milliseconds to load the file and to recognize noise of several lengths. Both graphs also
+recognize the recordings in samples/, and the largest difference in any probability is printed.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0)
 SAMPLES = Path(__file__).parents[1] / "samples"
 NEGATIVE = -1e9
 
-Windows = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]  # query, key, value, their real frames, heads
+WindowAttention = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
+"""Attention within windows: from query, key, value, the mask of frames that are not padding, and the number of heads."""
 
 
 def products(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int) -> Tensor:
-    """No matrix product: every query times every key of its window, feature by feature, summed over a head."""
+    """Attend without matrix products: multiply queries and keys elementwise and sum over the features of a head."""
     both = (query.unsqueeze(3) * key.unsqueeze(2)).unflatten(4, (heads, -1))
     scores = both.sum(dim=5) / both.shape[5] ** 0.5
     weights = scores.masked_fill(~real[None, :, None, :, None], NEGATIVE).softmax(dim=3)
@@ -54,7 +55,7 @@ def products(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int
 
 
 def matrix(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int) -> Tensor:
-    """Likewise, the sum over a head's features and the way back by one matrix of zeros and ones, (dim, heads)."""
+    """Attend as in `products`, but sum over the features of a head by a matrix of zeros and ones, (dim, heads)."""
     width = query.shape[3] // heads
     members = torch.eye(heads).repeat_interleave(width, dim=0)
     scores = (query.unsqueeze(3) * key.unsqueeze(2)) @ (members / width**0.5)
@@ -77,7 +78,7 @@ def matmul(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int) 
 
 
 def operator(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int) -> Tensor:
-    """ONNX's Attention on whole widths: it divides them into heads itself."""
+    """Attend with ONNX's Attention operator, which divides the features into heads itself."""
     batch = query.shape[0]
     keys = real.expand(batch, -1, -1).flatten(0, 1)[:, None, None, :].expand(-1, -1, FACTOR, -1)
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
@@ -85,34 +86,36 @@ def operator(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int
     return attended.unflatten(0, (batch, -1))
 
 
-def by_scale(windows: Windows, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Every scale's windows on their own."""
+def by_scale(attend: WindowAttention, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Attend to the windows of one scale after another."""
     frames = count = query.shape[1]
-    streams, levels = [query, key, value], []
+    streams, scales = [query, key, value], []
     for _ in range(SCALES):
         parts, real = split(streams, count)
-        attended = F.gelu(windows(parts[0], parts[1], parts[2], real, heads).flatten(1, 2))
-        levels.append(attended[:, torch.arange(frames) * count // frames])
+        attended = F.gelu(attend(parts[0], parts[1], parts[2], real, heads).flatten(1, 2))
+        scales.append(attended[:, torch.arange(frames) * count // frames])
         count = count // FACTOR
         streams = [x.mean(dim=2)[:, :count] for x in parts]
-    return sum(levels[1:], start=levels[0])
+    return sum(scales[1:], start=scales[0])
 
 
-def together(windows: Windows, query: Tensor, key: Tensor, value: Tensor, heads: int, packed: bool = False) -> Tensor:
-    """The windows of all scales at once; packed: query, key and value too are padded and averaged as one tensor."""
+def all_scales(
+    attend: WindowAttention, query: Tensor, key: Tensor, value: Tensor, heads: int, packed: bool = False
+) -> Tensor:
+    """Attend to the windows of all scales at once. If packed, query, key and value are padded and averaged as one tensor."""
     frames = count = query.shape[1]
     streams = [torch.cat([query, key, value], dim=2)] if packed else [query, key, value]
-    levels, starts, counts = [], [0], []
+    scales, starts, counts = [], [0], []
     for _ in range(SCALES):
         parts, real = split(streams, count)
-        levels.append((*parts, real))
+        scales.append((*parts, real))
         counts.append(count)
         starts.append(starts[-1] + FACTOR * (count // FACTOR + 1))
         count = count // FACTOR
         streams = [x.mean(dim=2)[:, :count] for x in parts]
-    *joined, real = (torch.cat(one, dim=int(one[0].ndim > 2)) for one in zip(*levels, strict=True))
+    *joined, real = (torch.cat(tensors, dim=int(tensors[0].ndim > 2)) for tensors in zip(*scales, strict=True))
     query, key, value = joined[0].chunk(3, dim=3) if packed else joined
-    attended = F.gelu(windows(query, key, value, real, heads).flatten(1, 2))
+    attended = F.gelu(attend(query, key, value, real, heads).flatten(1, 2))
     total = attended[:, :frames]
     for start, count in list(zip(starts, counts, strict=False))[1:]:
         total = total + attended.index_select(1, start + torch.arange(frames) * count // frames)
@@ -120,31 +123,33 @@ def together(windows: Windows, query: Tensor, key: Tensor, value: Tensor, heads:
 
 
 def split(streams: list[Tensor], count: int) -> tuple[list[Tensor], Tensor]:
-    """Windows of every stream, with at least one zero frame after the last, and which of their frames are real."""
+    """Return the windows of every stream, with at least one zero frame after the last, and the mask of the real frames."""
     size = FACTOR * (count // FACTOR + 1)
     parts = [F.pad(x, (0, 0, 0, size - count)).unflatten(1, (-1, FACTOR)) for x in streams]
     return parts, (torch.arange(size) < count).unflatten(0, (-1, FACTOR))
 
 
 def ours(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    levels = fractal_scales(query, key, value, heads=heads, mask_window_padding=True)
-    return sum(levels[1:], start=levels[0])
+    scales = fractal_scales(query, key, value, heads=heads, mask_window_padding=True)
+    return sum(scales[1:], start=scales[0])
 
 
 FORMULATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
     "by scale, matmul": partial(by_scale, matmul),
     "by scale, operator": partial(by_scale, operator),
-    "matmul": partial(together, matmul),
-    "products": partial(together, products),
-    "matrix": partial(together, matrix),
-    "einsum": partial(together, einsum),
-    "operator": partial(together, operator),
-    "operator, packed": partial(together, operator, packed=True),
+    "matmul": partial(all_scales, matmul),
+    "products": partial(all_scales, products),
+    "matrix": partial(all_scales, matrix),
+    "einsum": partial(all_scales, einsum),
+    "operator": partial(all_scales, operator),
+    "operator, packed": partial(all_scales, operator, packed=True),
     "ours": ours,
 }
 
 
-class Alone(nn.Module):
+class AttentionOnly(nn.Module):
+    """A network that consists of one formulation of attention."""
+
     def __init__(self, attend: Callable[[Tensor, Tensor, Tensor, int], Tensor], heads: int) -> None:
         super().__init__()
         self.attend, self.heads = attend, heads
@@ -161,27 +166,29 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        alone = formulations(Path(folder), arguments.runs, arguments.threads)
-        whole = graphs(Path(folder), arguments.against or Bundle.open().onnx, arguments.runs, arguments.threads)
-    print(write("exported", {"onnxruntime": onnxruntime.__version__, "formulations": alone, "whole": whole}))
+        by_size = measure_formulations(Path(folder), arguments.runs, arguments.threads)
+        whole = measure_graphs(Path(folder), arguments.against or Bundle.open().onnx, arguments.runs, arguments.threads)
+    print(write("exported", {"onnxruntime": onnxruntime.__version__, "formulations": by_size, "whole": whole}))
 
 
-def formulations(folder: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Milliseconds, by size, frames and formulation."""
-    found: dict[str, Any] = {}
+def measure_formulations(folder: Path, runs: int, threads: int) -> dict[str, Any]:
+    """Return milliseconds by size, frames and formulation."""
+    results: dict[str, Any] = {}
     for size, (dim, heads, lengths) in SIZES.items():
-        sessions = {name: exported(Alone(attend, heads), dim, folder, threads) for name, attend in FORMULATIONS.items()}
-        found[size] = {frames: measured(sessions, frames, dim, heads, runs, threads) for frames in lengths}
+        sessions = {
+            name: export(AttentionOnly(attend, heads), dim, folder, threads) for name, attend in FORMULATIONS.items()
+        }
+        results[size] = {frames: measure(sessions, frames, dim, heads, runs, threads) for frames in lengths}
         print(f"\n{dim} features, {heads} heads, ms\n")
-        rows = [[name, *(found[size][frames][name] for frames in lengths)] for name in sessions]
+        rows = [[name, *(results[size][frames][name] for frames in lengths)] for name in sessions]
         table(["formulation", *(f"{frames} frames" for frames in lengths)], rows)
-    return found
+    return results
 
 
-def exported(network: nn.Module, dim: int, folder: Path, threads: int) -> onnxruntime.InferenceSession:
+def export(network: nn.Module, dim: int, folder: Path, threads: int) -> onnxruntime.InferenceSession:
     names, axes = ["query", "key", "value"], {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        warnings.simplefilter("ignore")  # warnings of the exporter about its own code
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             network.eval(),
@@ -193,12 +200,12 @@ def exported(network: nn.Module, dim: int, folder: Path, threads: int) -> onnxru
             opset_version=OPSET,
         )
     assert program is not None
-    program.save(folder / "alone.onnx")
-    return session(folder / "alone.onnx", threads)
+    program.save(folder / "attention.onnx")
+    return open_session(folder / "attention.onnx", threads)
 
 
-def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """As `affekt.inference.onnx` opens a bundle's file."""
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Open a model with the options of `affekt.inference.onnx`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
@@ -206,38 +213,38 @@ def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def measured(sessions: dict[str, Any], frames: int, dim: int, heads: int, runs: int, threads: int) -> dict[str, float]:
+def measure(sessions: dict[str, Any], frames: int, dim: int, heads: int, runs: int, threads: int) -> dict[str, float]:
     streams = {name: torch.randn(1, frames, dim) for name in ("query", "key", "value")}
-    given, expected = {name: x.numpy() for name, x in streams.items()}, ours(**streams, heads=heads).numpy()
-    for one in sessions.values():
-        np.testing.assert_allclose(one.run(None, given)[0], expected, atol=1e-5)
-    turns = max(1, 500_000 // (frames * dim))  # short ones several times over
-    sides = {name: partial(repeated, one, given, turns) for name, one in sessions.items()}
+    inputs, expected = {name: x.numpy() for name, x in streams.items()}, ours(**streams, heads=heads).numpy()
+    for session in sessions.values():
+        np.testing.assert_allclose(session.run(None, inputs)[0], expected, atol=1e-5)
+    turns = max(1, 500_000 // (frames * dim))  # repeat short runs
+    sides = {name: partial(run_repeatedly, session, inputs, turns) for name, session in sessions.items()}
     times = interleaved(sides, runs, clock=clock_for(threads))
-    return {name: round(taken / turns, 4) for name, taken in times.items()}
+    return {name: round(milliseconds / turns, 4) for name, milliseconds in times.items()}
 
 
-def repeated(one: onnxruntime.InferenceSession, given: dict[str, Any], turns: int) -> None:
+def run_repeatedly(session: onnxruntime.InferenceSession, inputs: dict[str, Any], turns: int) -> None:
     for _ in range(turns):
-        one.run(None, given)
+        session.run(None, inputs)
 
 
-def graphs(folder: Path, earlier: Path, runs: int, threads: int) -> dict[str, Any]:
-    """The earlier file beside what is exported now: sizes, differences, milliseconds to load and to answer."""
+def measure_graphs(folder: Path, earlier: Path, runs: int, threads: int) -> dict[str, Any]:
+    """Compare an earlier graph with a new export: file sizes, differences, milliseconds to load and to recognize."""
     bundle = Bundle.open()
     paths = {"earlier": earlier, "now": folder / "model.onnx"}
     export_onnx(rebuild(bundle), paths["now"], bundle.emotions)
-    sessions = {name: session(path, threads) for name, path in paths.items()}
+    sessions = {name: open_session(path, threads) for name, path in paths.items()}
     clock = clock_for(threads)
-    loads = {name: partial(session, path, threads) for name, path in paths.items()}
+    loads = {name: partial(open_session, path, threads) for name, path in paths.items()}
     times = {"load": interleaved(loads, runs, clock=clock)}
     for seconds in SECONDS:
         noise = np.random.default_rng(0).normal(scale=0.1, size=(1, int(16_000 * seconds))).astype(np.float32)
-        sides = {name: partial(repeated, one, {"waveform": noise}, 1) for name, one in sessions.items()}
+        sides = {name: partial(run_repeatedly, session, {"waveform": noise}, 1) for name, session in sessions.items()}
         times[f"{seconds:g} s"] = interleaved(sides, runs, clock=clock)
     differences = [largest_difference(list(sessions.values()), path) for path in sorted(SAMPLES.glob("*.wav"))]
     print(f"\nThe whole graph, ms. Largest difference in any probability: {max(differences):.1g}\n")
-    rows = [[what, ms["earlier"], ms["now"], f"{ms['earlier'] / ms['now']:.3f}"] for what, ms in times.items()]
+    rows = [[name, ms["earlier"], ms["now"], f"{ms['earlier'] / ms['now']:.3f}"] for name, ms in times.items()]
     table(["", *paths, "ratio"], rows)
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     return {"bytes": sizes, "largest_difference": max(differences), "ms": times}
@@ -245,7 +252,7 @@ def graphs(folder: Path, earlier: Path, runs: int, threads: int) -> dict[str, An
 
 def largest_difference(sessions: list[Any], path: Path) -> float:
     waveform = {"waveform": load(path)[np.newaxis]}
-    first, second = (one.run(None, waveform)[0] for one in sessions)
+    first, second = (session.run(None, waveform)[0] for session in sessions)
     return float(np.abs(first - second).max())
 
 

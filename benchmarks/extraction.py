@@ -1,19 +1,19 @@
-"""How fast features are extracted: batches of like length beside the usual loop over files with transformers.
+"""Compare the speed of feature extraction: batches of similar length beside a loop over files with transformers.
 
     python benchmarks/extraction.py [--corpus emodb] [--clips 32] [--threads 2] [--device cpu] [--json]
 
-The usual loop is that of tutorials: read a file, call transformers' feature extractor, run transformers' model, save the
-last hidden state, a file at a time. The other side is `affekt.features.extract.extract` into an empty store, reading,
-hashing and storing included: in batches of like length, and one by one. All use the same weights, clips and threads. (The
-weights too are hashed, once a call, which costs as much as a second or two of speech: take 32 clips or more.)
+The usual loop is that of tutorials: for each file, read it, call transformers' feature extractor and model, and save the last
+hidden state. The other side is `affekt.features.extract.extract` into an empty store, including reading, hashing and storing:
+in batches of similar length, and one by one. All use the same weights, clips and threads. (Each call also hashes the weights,
+which takes as long as a second or two of speech: use 32 clips or more.)
 
-The sides take turns, and the order turns with every round; printed are medians over the rounds of clips per second and of
-seconds of speech per second, both of elapsed time, and the ratios to the usual loop by elapsed and by CPU time. On a
-machine that others use too, the CPU's is the steadier.
+The sides alternate, and each round begins with another side. The table has medians over the rounds: clips and seconds of
+speech per second of elapsed time, and the ratios to the usual loop in elapsed and in CPU time. On a shared machine CPU time
+is the more reliable.
 
-Without --corpus the clips are noise of 1 to 6 s: speed does not depend on what is said. Networks whose weights are not at
-hand (AFFEKT_MODELS) are made of random ones, for the same reason; the names then say so. Texts are sentences of 4 to 30
-words, four for each clip.
+Without --corpus the clips are noise of 1 to 6 s, since the speed does not depend on the content. For the same reason,
+networks whose weights AFFEKT_MODELS lacks get random weights; their names say so. Texts are sentences of 4 to 30 words, four
+for each clip.
 """
 
 from __future__ import annotations
@@ -50,19 +50,20 @@ BASE: dict[str, Any] = {
     "intermediate_size": 3072,
 }
 SENTENCE = "maybe tomorrow it will be cold and the airplane is almost full so we stop in a couple of minutes"
-HOW = {"in batches of like length": True, "one by one": False}
+BATCHING = {"in batches of similar length": True, "one by one": False}
 Side = Callable[[Sequence[Utterance]], None]
 
 
 @dataclass(frozen=True)
-class Contest:
-    """One encoder: the usual loop over its files, and the sides that are held against it."""
+class Comparison:
+    """One encoder: the usual loop, and the sides that are compared with it."""
 
     name: str
     usual: Callable[[Sequence[Utterance], Path], None]
     sides: dict[str, Side]
     utterances: Sequence[Utterance]
     spoken: bool = True
+    """True if the utterances are audio, not text."""
 
 
 def main() -> None:
@@ -72,15 +73,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", nargs="*", default=list(CONTESTS), choices=list(CONTESTS), metavar="NAME")
+    parser.add_argument("--only", nargs="*", default=list(COMPARISONS), choices=list(COMPARISONS), metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AFFEKT_CACHE"] = f"{folder}/cache"
-        utterances = chosen(arguments.corpus, arguments.clips) if arguments.corpus else noises(folder, arguments.clips)
-        seconds = sum(load(one.audio).size for one in utterances if one.audio) / 16_000
+        utterances = (
+            choose(arguments.corpus, arguments.clips) if arguments.corpus else noise_clips(folder, arguments.clips)
+        )
+        seconds = sum(load(utterance.audio).size for utterance in utterances if utterance.audio) / 16_000
         result = {
             "processor": platform.processor() or platform.machine(),
             "threads": arguments.threads,
@@ -91,7 +94,7 @@ def main() -> None:
             "source": arguments.corpus or "noise",
             "rounds": arguments.rounds,
             "encoders": [
-                measured(CONTESTS[name](Path(folder), utterances, arguments.device), arguments.rounds, seconds)
+                measure(COMPARISONS[name](Path(folder), utterances, arguments.device), arguments.rounds, seconds)
                 for name in arguments.only
             ],
         }
@@ -101,26 +104,26 @@ def main() -> None:
         show(result)
 
 
-def chosen(corpus: str, count: int) -> list[Utterance]:
-    """Utterances evenly spread over a corpus."""
-    found = [one for one in Source.parse(corpus).read() if one.audio]
-    return [found[index * len(found) // count] for index in range(min(count, len(found)))]
+def choose(corpus: str, count: int) -> list[Utterance]:
+    """Return utterances evenly spread over a corpus."""
+    utterances = [utterance for utterance in Source.parse(corpus).read() if utterance.audio]
+    return [utterances[index * len(utterances) // count] for index in range(min(count, len(utterances)))]
 
 
-def noises(folder: str, count: int) -> list[Utterance]:
-    draw, made = np.random.default_rng(0), []
+def noise_clips(folder: str, count: int) -> list[Utterance]:
+    generator, utterances = np.random.default_rng(0), []
     for number in range(count):
         path = Path(folder) / f"{number}.wav"
-        soundfile.write(path, draw.uniform(-0.5, 0.5, int(draw.uniform(1, 6) * 16_000)), 16_000)
-        made.append(Utterance(str(number), "noise", path, "neutral"))
-    return made
+        soundfile.write(path, generator.uniform(-0.5, 0.5, int(generator.uniform(1, 6) * 16_000)), 16_000)
+        utterances.append(Utterance(str(number), "noise", path, "neutral"))
+    return utterances
 
 
-def measured(contest: Contest, rounds: int, seconds: float) -> dict[str, Any]:
-    """Medians over the rounds of every side; one more round goes before them and does not count."""
+def measure(comparison: Comparison, rounds: int, seconds: float) -> dict[str, Any]:
+    """Return the medians of each side over the rounds, after one round to warm up."""
     sides: dict[str, Callable[[], None]] = {
-        "the usual loop": lambda: in_empty_folder(lambda folder: contest.usual(contest.utterances, folder)),
-        **{name: partial(in_empty_store, side, contest.utterances) for name, side in contest.sides.items()},
+        "the usual loop": lambda: in_empty_folder(lambda folder: comparison.usual(comparison.utterances, folder)),
+        **{name: partial(in_empty_store, side, comparison.utterances) for name, side in comparison.sides.items()},
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for number in range(rounds + 1):
@@ -132,16 +135,16 @@ def measured(contest: Contest, rounds: int, seconds: float) -> dict[str, Any]:
     medians = {name: [statistics.median(column) for column in zip(*runs, strict=True)] for name, runs in times.items()}
     elapsed, processor = medians["the usual loop"]
     return {
-        "encoder": contest.name,
+        "encoder": comparison.name,
         "sides": {
             name: {
-                "clips_per_second": len(contest.utterances) / one[0],
-                "speech_seconds_per_second": seconds / one[0] if contest.spoken else None,
-                "cpu_seconds": one[1],
-                "ratio": elapsed / one[0],
-                "cpu_ratio": processor / one[1],
+                "clips_per_second": len(comparison.utterances) / side_elapsed,
+                "speech_seconds_per_second": seconds / side_elapsed if comparison.spoken else None,
+                "cpu_seconds": side_processor,
+                "ratio": elapsed / side_elapsed,
+                "cpu_ratio": processor / side_processor,
             }
-            for name, one in medians.items()
+            for name, (side_elapsed, side_processor) in medians.items()
         },
     }
 
@@ -156,7 +159,7 @@ def in_empty_store(side: Side, utterances: Sequence[Utterance]) -> None:
     side(utterances)
 
 
-def speech(
+def compare_speech(
     name: str,
     title: str,
     folder: Path,
@@ -164,32 +167,32 @@ def speech(
     utterances: Sequence[Utterance],
     device: str,
     block: int = -1,
-) -> Contest:
-    """A speech encoder's contest. Both sides give the state after one block; `folder` holds what transformers saved."""
+) -> Comparison:
+    """Return the comparison for a speech encoder: all sides compute the state after the same block."""
     from transformers import AutoFeatureExtractor
 
     extractor, model = AutoFeatureExtractor.from_pretrained(folder), model.eval().float().to(device)
 
     @torch.no_grad()
     def usual(utterances: Sequence[Utterance], output: Path) -> None:
-        for one in utterances:
-            samples, rate = soundfile.read(one.audio, dtype="float32")
+        for utterance in utterances:
+            samples, rate = soundfile.read(utterance.audio, dtype="float32")
             inputs = extractor(samples, sampling_rate=rate, return_tensors="pt").to(device)
-            found = model(**inputs, output_hidden_states=block != -1)
-            state = found.last_hidden_state if block == -1 else found.hidden_states[block]
-            np.save(output / f"{one.id}.npy", state[0].cpu().numpy())
+            result = model(**inputs, output_hidden_states=block != -1)
+            state = result.last_hidden_state if block == -1 else result.hidden_states[block]
+            np.save(output / f"{utterance.id}.npy", state[0].cpu().numpy())
 
     sides = {}
     for kind in [name, "whisper"] if name == "whisper-30s" else [name]:
-        encoder, where = made(kind, folder, block), ", no padding" if kind == "whisper" else ""
-        for how, batched in HOW.items():
-            sides[f"affekt, {how}{where}"] = extraction(encoder, kind, device, batched)
-    return Contest(title, usual, sides, utterances)
+        encoder, padding = build(kind, folder, block), ", no padding" if kind == "whisper" else ""
+        for batching, batched in BATCHING.items():
+            sides[f"affekt, {batching}{padding}"] = extraction(encoder, kind, device, batched)
+    return Comparison(title, usual, sides, utterances)
 
 
-def made(name: str, folder: Path, block: int = -1) -> Any:
+def build(name: str, folder: Path, block: int = -1) -> Any:
     kind = features[name]
-    if name == "whisper":  # it counts its blocks from the first: its last is what the other side gives
+    if name == "whisper":  # has no block -1; the usual loop returns the last block
         depth = json.loads((folder / "config.json").read_text())["encoder_layers"]
         return kind.from_folder(folder, kind.Config(blocks=(depth,)))
     return kind.from_folder(folder, kind.Config(blocks=(block,)))
@@ -202,60 +205,60 @@ def extraction(encoder: Any, name: str, device: str, batched: bool) -> Side:
     return side
 
 
-def whisper(folder: Path, utterances: Sequence[Utterance], device: str) -> Contest:
+def whisper(folder: Path, utterances: Sequence[Utterance], device: str) -> Comparison:
     from transformers import WhisperConfig, WhisperFeatureExtractor
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    place, title = Path(os.environ.get("AFFEKT_MODELS", "")) / "whisper-tiny.en-encoder", "Whisper tiny.en"
-    if not place.is_dir():
-        place, title = folder / "whisper", "Whisper tiny, random weights"
+    path, title = Path(os.environ.get("AFFEKT_MODELS", "")) / "whisper-tiny.en-encoder", "Whisper tiny.en"
+    if not path.is_dir():
+        path, title = folder / "whisper", "Whisper tiny, random weights"
         config = WhisperConfig(d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536)
-        WhisperEncoder(config).save_pretrained(place)
-        WhisperFeatureExtractor().save_pretrained(place)
-    return speech("whisper-30s", title, place, WhisperEncoder.from_pretrained(place), utterances, device)
+        WhisperEncoder(config).save_pretrained(path)
+        WhisperFeatureExtractor().save_pretrained(path)
+    return compare_speech("whisper-30s", title, path, WhisperEncoder.from_pretrained(path), utterances, device)
 
 
-def hubert(folder: Path, utterances: Sequence[Utterance], device: str, block: int = -1) -> Contest:
+def hubert(folder: Path, utterances: Sequence[Utterance], device: str, block: int = -1) -> Comparison:
     from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-    model, place = HubertModel(HubertConfig(**BASE)), folder / "hubert"
-    model.save_pretrained(place)
-    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(place)
+    model, path = HubertModel(HubertConfig(**BASE)), folder / "hubert"
+    model.save_pretrained(path)
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(path)
     which = "last block" if block == -1 else f"block {block} of {BASE['num_hidden_layers']}"
-    return speech("hubert", f"HuBERT base, {which}, random weights", place, model, utterances, device, block)
+    return compare_speech("hubert", f"HuBERT base, {which}, random weights", path, model, utterances, device, block)
 
 
-def wav2vec2(folder: Path, utterances: Sequence[Utterance], device: str) -> Contest:
+def wav2vec2(folder: Path, utterances: Sequence[Utterance], device: str) -> Comparison:
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
     config = Wav2Vec2Config(**BASE, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)
-    model, place = Wav2Vec2Model(config), folder / "wav2vec2"
-    model.save_pretrained(place)
-    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(place)
+    model, path = Wav2Vec2Model(config), folder / "wav2vec2"
+    model.save_pretrained(path)
+    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(path)
     title = "wav2vec 2.0, base size with layer norms, random weights"
-    return speech("wav2vec2", title, place, model, utterances, device)
+    return compare_speech("wav2vec2", title, path, model, utterances, device)
 
 
-def minilm(_: Path, utterances: Sequence[Utterance], device: str) -> Contest:
+def minilm(_: Path, utterances: Sequence[Utterance], device: str) -> Comparison:
     from transformers import AutoModel, AutoTokenizer
 
-    place = Path(os.environ.get("AFFEKT_MODELS", "")) / "minilm-l6-v2"
-    if not place.is_dir():
-        raise SystemExit("minilm needs AFFEKT_MODELS with minilm-l6-v2/; leave it out by --only")
-    tokenizer, model = AutoTokenizer.from_pretrained(place), AutoModel.from_pretrained(place).eval().float().to(device)
+    path = Path(os.environ.get("AFFEKT_MODELS", "")) / "minilm-l6-v2"
+    if not path.is_dir():
+        raise SystemExit("minilm needs minilm-l6-v2/ in AFFEKT_MODELS; use --only to leave it out")
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval().float().to(device)
 
     @torch.no_grad()
     def usual(utterances: Sequence[Utterance], output: Path) -> None:
-        for one in utterances:
-            inputs = tokenizer(one.text, return_tensors="pt").to(device)
-            np.save(output / f"{one.id}.npy", model(**inputs).last_hidden_state[0].cpu().numpy())
+        for utterance in utterances:
+            inputs = tokenizer(utterance.text, return_tensors="pt").to(device)
+            np.save(output / f"{utterance.id}.npy", model(**inputs).last_hidden_state[0].cpu().numpy())
 
-    encoder = made("minilm", place)
-    sides = {f"affekt, {how}": reading(encoder, device, batched) for how, batched in HOW.items()}
-    return Contest("MiniLM", usual, sides, texts(4 * len(utterances)), spoken=False)
+    encoder = build("minilm", path)
+    sides = {f"affekt, {batching}": text_extraction(encoder, device, batched) for batching, batched in BATCHING.items()}
+    return Comparison("MiniLM", usual, sides, texts(4 * len(utterances)), spoken=False)
 
 
-def reading(encoder: Any, device: str, batched: bool) -> Side:
+def text_extraction(encoder: Any, device: str, batched: bool) -> Side:
     def side(utterances: Sequence[Utterance]) -> None:
         extract_text(encoder, "minilm", utterances, device=device, batched=batched)
 
@@ -263,19 +266,19 @@ def reading(encoder: Any, device: str, batched: bool) -> Side:
 
 
 def texts(count: int) -> list[Utterance]:
-    """Texts that all differ: equal ones, which the store holds once, would be no contest."""
-    draw = np.random.default_rng(0)
+    """Return texts that all differ, since the store computes equal texts once only."""
+    generator = np.random.default_rng(0)
     words = SENTENCE.split()
     return [
-        Utterance(str(number), "texts", None, "neutral", text=f"{number} " + " ".join(draw.choice(words, size)))
-        for number, size in enumerate(draw.integers(3, 30, count))
+        Utterance(str(number), "texts", None, "neutral", text=f"{number} " + " ".join(generator.choice(words, size)))
+        for number, size in enumerate(generator.integers(3, 30, count))
     ]
 
 
-CONTESTS: dict[str, Callable[[Path, Sequence[Utterance], str], Contest]] = {
+COMPARISONS: dict[str, Callable[[Path, Sequence[Utterance], str], Comparison]] = {
     "whisper": whisper,
     "hubert": hubert,
-    "hubert-middle": partial(hubert, block=6),  # what follows the block that is wanted need not run
+    "hubert-middle": partial(hubert, block=6),  # the blocks after the requested one need not run
     "wav2vec2": wav2vec2,
     "minilm": minilm,
 }

@@ -1,15 +1,15 @@
-"""How fast fractal attention is on a GPU: against full attention, and against a copy of as many bytes.
+"""Compare the speed of fractal attention on a GPU with full attention and with a copy of as many bytes.
 
-    python benchmarks/fractal_gpu.py      prints a table, and writes benchmarks/results/gpu.json
+    python benchmarks/fractal_gpu.py      prints a table, and writes benchmarks/results/fractal_gpu.json
 
-Our kernels are checked against the plain formulation in 64 bits. Then sides alternate, forward alone and forward with
-backward: our kernels; the plain formulation scale by scale; torch's scaled_dot_product_attention, its reshapes to heads and
-back included. Query, key and value are the thirds of one fused projection's output, as a model has them. What is printed are
-medians in milliseconds, and for our kernels the share of the card's copy bandwidth: what `Tensor.copy_` takes in the same run
-for the bytes that must cross the card's memory (`bytes_moved`), over what we take. Where the plain formulation's memory
-would not do, it is left out.
+Our kernels are checked against the plain formulation in 64 bits. Then three sides alternate, forward alone and forward with
+backward ("step"): our kernels; the plain formulation, scale by scale; torch's scaled_dot_product_attention, including the
+reshapes to heads and back. Query, key and value are the thirds of the output of one fused projection, as in a model. The
+table has medians in milliseconds, and for our kernels the fraction of the GPU's copy bandwidth: the time of `Tensor.copy_`
+for the bytes that must be moved (`bytes_moved`), divided by ours. The plain formulation is left out where it needs too much
+memory.
 
-`--sweep` times the settings beside those in `gpu.FORWARD` and `BACKWARD`; what is best there belongs there.
+`--sweep` times other launch settings than those in `gpu.FORWARD` and `gpu.BACKWARD`, which should be the fastest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from affekt.models.layers.fractal.torch_ops import fractal_scales
 HEADS, DIM = 16, 1024
 SIZES = ((8, 326), (4, 1024), (2, 4096), (32, 1024), (32, 4096), (2, 65536))  # batch, frames
 PRECISIONS = {"32-bit": torch.float32, "bfloat16": torch.bfloat16}
-PLAIN_MOST = 2**17  # frames in all that the plain formulation gets
+PLAIN_MAX_FRAMES = 2**17  # in a batch; the plain formulation needs too much memory for more
 
 
 def main() -> None:
@@ -45,23 +45,23 @@ def main() -> None:
     arguments = parser.parse_args()
     options = FractalOptions(HEADS)
     if not torch.cuda.is_available():
-        sys.exit("no CUDA device: fractal attention's kernels can only be measured on one")
+        sys.exit("no CUDA device: fractal attention's kernels can only run on one")
     if not gpu.supports(torch.empty(1, 1, DIM, device="cuda"), options):
-        sys.exit("the kernels need triton, and a card of compute capability 8.0 or more")
+        sys.exit("the kernels need triton and a GPU of compute capability 8.0 or more")
     torch.set_num_threads(arguments.threads)
     if arguments.sweep:
         sweep(options, arguments.runs)
         return
-    results = [measured(name, batch, frames, options, arguments.runs) for name in PRECISIONS for batch, frames in SIZES]
+    results = [measure(name, batch, frames, options, arguments.runs) for name in PRECISIONS for batch, frames in SIZES]
     write("fractal_gpu", {"device": torch.cuda.get_device_name(), "heads": HEADS, "dim": DIM, "results": results})
     show(results)
 
 
-def measured(precision: str, batch: int, frames: int, options: FractalOptions, runs: int) -> dict[str, Any]:
+def measure(precision: str, batch: int, frames: int, options: FractalOptions, runs: int) -> dict[str, Any]:
     inputs = thirds(batch, frames, PRECISIONS[precision])
     check(inputs, options)
     sides: dict[str, Callable[..., Tensor]] = {"ours": partial(gpu.attend, options=options), "full": full}
-    if batch * frames <= PLAIN_MOST:
+    if batch * frames <= PLAIN_MAX_FRAMES:
         sides["plain"] = partial(plain, options=options)
     steps: dict[str, Callable[[], object]] = {}
     for name, side in sides.items():
@@ -76,15 +76,15 @@ def measured(precision: str, batch: int, frames: int, options: FractalOptions, r
 
 
 def check(inputs: list[Tensor], options: FractalOptions) -> None:
-    """Output and gradients are those of the plain formulation in 64 bits, on the first 2,000 frames of an utterance."""
+    """Compare output and gradients with the plain formulation in 64 bits, on the first 2,000 frames of an utterance."""
     ours = [x[:1, :2000].detach().requires_grad_() for x in inputs]
     exact = [x.detach().double().requires_grad_() for x in ours]
     outputs = [gpu.attend(ours[0], ours[1], ours[2], options), plain(exact[0], exact[1], exact[2], options)]
     gradients = [torch.autograd.grad(outputs[0], ours, outputs[0].detach())]
     gradients.append(torch.autograd.grad(outputs[1], exact, outputs[1].detach()))
     tolerance = 1e-4 if ours[0].dtype == torch.float32 else 0.1
-    for one, other in zip((outputs[0], *gradients[0]), (outputs[1], *gradients[1]), strict=True):
-        torch.testing.assert_close(one.double(), other, atol=tolerance, rtol=tolerance)
+    for actual, expected in zip((outputs[0], *gradients[0]), (outputs[1], *gradients[1]), strict=True):
+        torch.testing.assert_close(actual.double(), expected, atol=tolerance, rtol=tolerance)
 
 
 def thirds(batch: int, frames: int, dtype: torch.dtype) -> list[Tensor]:
@@ -98,8 +98,8 @@ def full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions) -> Tensor:
-    levels = fractal_scales(query, key, value, heads=options.heads, factor=options.factor, scales=options.scales)
-    return sum(levels[1:], start=levels[0])
+    scales = fractal_scales(query, key, value, heads=options.heads, factor=options.factor, scales=options.scales)
+    return sum(scales[1:], start=scales[0])
 
 
 @torch.no_grad()
@@ -112,9 +112,9 @@ def step(side: Callable[..., Tensor], inputs: list[Tensor]) -> object:
     return torch.autograd.grad(output, inputs, output.detach())
 
 
-def copy_of(moved: int) -> Callable[[], object]:
-    """A copy that reads half of so many bytes and writes the other half."""
-    source = torch.empty(moved // 2, dtype=torch.uint8, device="cuda")
+def copy_of(num_bytes: int) -> Callable[[], object]:
+    """Return a function that copies: it reads half of the bytes and writes the other half."""
+    source = torch.empty(num_bytes // 2, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
@@ -125,14 +125,14 @@ def clock() -> float:
 
 
 def show(results: list[dict[str, Any]]) -> None:
-    columns = ("precision, batch x frames", "", "ours", "of a copy's bandwidth", "full", "ratio", "plain", "ratio")
-    table(columns, (row for one in results for row in rows(one)))
+    columns = ("precision, batch x frames", "", "ours", "copy / ours", "full", "ratio", "plain", "ratio")
+    table(columns, (row for result in results for row in rows(result)))
 
 
-def rows(one: dict[str, Any]) -> Iterator[list[str]]:
+def rows(result: dict[str, Any]) -> Iterator[list[str]]:
     for kind in ("forward", "step"):
-        ms = {name.partition(",")[0]: taken for name, taken in one["ms"].items() if name.endswith(kind)}
-        cells = [f"{one['precision']}, {one['batch']} x {one['frames']}", kind, f"{ms['ours']:.3f}"]
+        ms = {name.partition(",")[0]: time for name, time in result["ms"].items() if name.endswith(kind)}
+        cells = [f"{result['precision']}, {result['batch']} x {result['frames']}", kind, f"{ms['ours']:.3f}"]
         cells.append(f"{100 * ms['copy'] / ms['ours']:.0f} %")
         for other in ("full", "plain"):
             cells += [f"{ms[other]:.3f}", f"{ms[other] / ms['ours']:.1f}"] if other in ms else ["", ""]
@@ -140,7 +140,7 @@ def rows(one: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def sweep(options: FractalOptions, runs: int) -> None:
-    """Our step at a size that fills the card, setting by setting; forward alone for those of the way there."""
+    """Time launch settings at a size that fills the GPU: forward for FORWARD, a whole step for BACKWARD."""
     inputs = thirds(32, 4096, torch.float32)
     rows = []
     for name, run in (("FORWARD", forward), ("BACKWARD", step)):
@@ -152,7 +152,7 @@ def sweep(options: FractalOptions, runs: int) -> None:
                 side = lambda: run(lambda q, k, v: gpu.attend(q, k, v, options), inputs)  # noqa: B023, E731
                 rows.append([name, *launch, interleaved({"ours": side}, runs, clock=clock)["ours"]])
         setattr(gpu, name, usual)
-    table(("way", "elements", "registers", "programs", "ms"), rows)
+    table(("kernel", "elements", "registers", "programs", "ms"), rows)
 
 
 if __name__ == "__main__":

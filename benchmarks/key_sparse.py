@@ -1,15 +1,14 @@
-"""Key-sparse attention that multiplies with the kept keys alone, beside the formulation that sets dropped weights to zero.
+"""Compare key-sparse attention that multiplies the kept keys only with one that sets the weights of dropped keys to zero.
 
     python benchmarks/key_sparse.py [--runs 9] [--threads 1] [--sizes layer|short|model ...] [--precision bfloat16]
 
-Before: all weights are made for all utterances at once, dropped ones are multiplied by zero, and all keys are multiplied.
-Now: what `affekt.models.ks_transformer.attention` does; `kernel.attend_to_selected` from `MIN_SCORES`
-scores of a head on. In "layer" it is one attention layer with its four projections, at the paper's 460 frames of speech,
-at the widths of its streams and at other lengths. "short" forces the new way at sizes below the threshold too: it is where
-the threshold was read off. "model"
-is `ks_transformer` at the paper's sizes and its small preset. A step is forward and backward, with dropout of
-0.1; forward is without gradient and dropout. Both sides hold the same weights and are checked to answer alike before
-anything is timed. Medians in milliseconds of turns that alternate; results/attention.json.
+"before" computes the weights of all keys for all utterances at once, multiplies those of dropped keys by zero and multiplies
+all keys. "now" is `affekt.models.ks_transformer.attention`, which uses `kernel.attend_to_selected` if a head has at least
+`MIN_SCORES` scores. "layer" is one attention layer with its four projections, at the paper's 460 frames of speech, at the
+widths of its streams and at other lengths. "short" uses the new kernel below the threshold too; the threshold was chosen from
+these times. "model" is `ks_transformer` at the paper's sizes and its small preset. A step is forward and backward, with a
+dropout of 0.1; forward is without gradient and dropout. Both sides have the same weights and are checked to return the same
+before anything is timed. Times are medians in milliseconds of alternating turns. Writes results/key_sparse.json.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from affekt.models.ks_transformer.attention import KeySparseAttention
 from affekt.models.ks_transformer.kernel import select_keys
 from affekt.models.ks_transformer.model import KSTransformer
 
-# utterances, queries, keys, width, heads, share of the keys that is kept
+# utterances, queries, keys, width, heads, fraction of the keys that is kept; None for all
 LAYERS = [
     (8, 460, 460, 512, 8, 0.5),
     (8, 460, 460, 1024, 8, 0.5),
@@ -53,10 +52,10 @@ MODELS = {"paper": (8, 460, 20), "small": (32, 150, 20)}  # utterances, frames o
 
 
 class Before(KeySparseAttention):
-    """All keys multiplied, the dropped ones by zero."""
+    """Key-sparse attention that multiplies all keys, the dropped ones by zero."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *masks: Any) -> Tensor:
-        key_mask, query_mask = (*masks, None, None)[:2]  # a third is the record, which nobody times
+        key_mask, query_mask = (*masks, None, None)[:2]  # a third would record the weights
         weights = self.weights(query, key, key_mask)
         if self.fraction is not None:
             keys = None if query_mask is None else key_mask
@@ -78,21 +77,29 @@ def main() -> None:
     with torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bfloat16"):
         for kind in arguments.sizes:
             cases = [model_case(name) for name in MODELS] if kind == "model" else layer_cases(kind)
-            results[kind] = [measured(*case, runs=arguments.runs) for case in cases]
+            results[kind] = [measure(*case, runs=arguments.runs) for case in cases]
             show(results[kind])
     print(write("key_sparse" if arguments.precision == "float32" else "key_sparse-bfloat16", results))
 
 
-Case = tuple[dict[str, Any], dict[str, nn.Module], tuple[Any, ...], bool]  # what, sides, inputs, whether to force
+Case = tuple[dict[str, Any], dict[str, nn.Module], tuple[Any, ...], bool]
+"""A description, the sides, their inputs, and True to use the new kernel at every size."""
 
 
 def layer_cases(kind: str) -> Iterator[Case]:
     for batch, queries, keys, width, heads, fraction in LAYERS if kind == "layer" else SHORT:
-        what = {"batch": batch, "queries": queries, "keys": keys, "width": width, "heads": heads, "share": fraction}
-        sides = twins(partial(KeySparseAttention, width, heads, fraction=fraction, dropout=0.1))
+        description = {
+            "batch": batch,
+            "queries": queries,
+            "keys": keys,
+            "width": width,
+            "heads": heads,
+            "kept_fraction": fraction,
+        }
+        sides = build_sides(partial(KeySparseAttention, width, heads, fraction=fraction, dropout=0.1))
         torch.manual_seed(0)
-        seen, other = torch.randn(batch, queries, width), torch.randn(batch, keys, width)
-        yield what, sides, (seen, other, other), kind == "short"
+        query, memory = torch.randn(batch, queries, width), torch.randn(batch, keys, width)
+        yield description, sides, (query, memory, memory), kind == "short"
 
 
 def model_case(name: str) -> Case:
@@ -102,12 +109,12 @@ def model_case(name: str) -> Case:
         "speech": Stream(torch.randn(batch, frames, config.speech_dim)),
         "text": Stream(torch.randn(batch, tokens, config.text_dim)),
     }
-    what = {"model": f"ks_transformer-{name}", "batch": batch, "frames": frames, "tokens": tokens}
-    return what, twins(lambda: KSTransformer(config, 4)), (Batch(streams),), False
+    description = {"model": f"ks_transformer-{name}", "batch": batch, "frames": frames, "tokens": tokens}
+    return description, build_sides(lambda: KSTransformer(config, 4)), (Batch(streams),), False
 
 
-def twins(build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
-    """Two networks of the same weights, the one with attention as it was before."""
+def build_sides(build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
+    """Build two networks with the same weights, one of them with the attention of `Before`."""
     ours, before = build(), build()
     before.load_state_dict(ours.state_dict())
     for module in before.modules():
@@ -116,19 +123,19 @@ def twins(build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
     return {"now": ours, "before": before}
 
 
-def measured(
-    what: dict[str, Any], sides: dict[str, nn.Module], inputs: tuple[Any, ...], force: bool, *, runs: int
+def measure(
+    description: dict[str, Any], sides: dict[str, nn.Module], inputs: tuple[Any, ...], force: bool, *, runs: int
 ) -> dict[str, Any]:
     clock = clock_for(torch.get_num_threads())
-    with dropping_always(force):
+    with kernel_at_every_size(force):
         check(sides, inputs)
-        forward = interleaved({name: answering(side, inputs) for name, side in sides.items()}, runs, clock=clock)
-        step = interleaved({name: training(side, inputs) for name, side in sides.items()}, runs, clock=clock)
-    return {**what, "forward_ms": forward, "step_ms": step}
+        forward = interleaved({name: make_forward(side, inputs) for name, side in sides.items()}, runs, clock=clock)
+        step = interleaved({name: make_step(side, inputs) for name, side in sides.items()}, runs, clock=clock)
+    return {**description, "forward_ms": forward, "step_ms": step}
 
 
 @contextmanager
-def dropping_always(force: bool) -> Iterator[None]:
+def kernel_at_every_size(force: bool) -> Iterator[None]:
     threshold = attention.MIN_SCORES
     attention.MIN_SCORES = 0 if force else threshold
     yield
@@ -136,16 +143,19 @@ def dropping_always(force: bool) -> Iterator[None]:
 
 
 def check(sides: dict[str, nn.Module], inputs: tuple[Any, ...]) -> None:
-    """Both sides answer alike in 64 bits; in 32, keys whose sums nearly tie change places with the order of adding up."""
+    """Assert that both sides return the same in 64 bits.
+
+    In 32 bits rounding may change the order of keys whose sums are nearly equal.
+    """
     wide = [x.double() if isinstance(x, Tensor) else x.to(torch.float64) for x in inputs]
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        answers = [side.double().eval()(*wide) for side in sides.values()]
-    torch.testing.assert_close(*answers, atol=1e-10, rtol=0)
+        outputs = [side.double().eval()(*wide) for side in sides.values()]
+    torch.testing.assert_close(*outputs, atol=1e-10, rtol=0)
     for side in sides.values():
         side.float()
 
 
-def answering(side: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Tensor]:
+def make_forward(side: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Tensor]:
     def run() -> Tensor:
         side.eval()
         with torch.no_grad():
@@ -154,12 +164,12 @@ def answering(side: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Tensor]:
     return run
 
 
-def training(side: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], None]:
-    given = [x.requires_grad_() if isinstance(x, Tensor) else x for x in inputs]  # as of a layer within a network
+def make_step(side: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], None]:
+    inputs = tuple(x.requires_grad_() if isinstance(x, Tensor) else x for x in inputs)  # as within a network
 
     def run() -> None:
         side.train().zero_grad()
-        side(*given).float().square().sum().backward()
+        side(*inputs).float().square().sum().backward()
 
     return run
 
@@ -168,13 +178,14 @@ def show(rows: list[dict[str, Any]]) -> None:
     facts = [name for name in rows[0] if not name.endswith("_ms")]
     columns = [f"{kind}: {side}" for kind in ("forward", "step") for side in ("now", "before", "ratio")]
     cells = [
-        [row[name] for name in facts] + [cell for kind in ("forward_ms", "step_ms") for cell in compared(row[kind])]
+        [row[name] for name in facts]
+        + [cell for kind in ("forward_ms", "step_ms") for cell in comparison_cells(row[kind])]
         for row in rows
     ]
     table([*facts, *columns], cells)
 
 
-def compared(ms: dict[str, float]) -> list[str]:
+def comparison_cells(ms: dict[str, float]) -> list[str]:
     return [f"{ms['now']:.1f} ms", f"{ms['before']:.1f} ms", f"{ms['before'] / ms['now']:.2f}"]
 
 

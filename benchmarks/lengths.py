@@ -46,10 +46,9 @@ SPEECH = (1, 2, 5, 6.52, 10, 30, 60, 120, 300, 600, 1200)  # s; 6.52 s are the p
 FRAME_RATE, NUM_EMOTIONS = 50, 4
 ANY_LENGTH = {"frames": "any", "masked": True, "norm": "features"}
 OPERATIONS: dict[ModelName, Any] = {MSTR: fractal, BASELINE: full}
-ATTENTION_ALONE = (
-    300  # s of speech; longer training steps are timed without their attention, which would double the hour
-)
-GROWTH = {MSTR: 1, BASELINE: 2}  # highest power of the length with which the time can grow
+# Seconds of speech; longer training steps are timed without their attention alone, which would take another hour.
+ATTENTION_ALONE = 300
+GROWTH = {MSTR: 1, BASELINE: 2}  # the highest power of the length with which the time can grow
 
 
 def main() -> None:

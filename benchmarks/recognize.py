@@ -1,10 +1,10 @@
-"""How fast, how large and how soon: `affekt recognize` beside transformers' audio-classification pipeline.
+"""Compare `affekt recognize` with transformers' audio-classification pipeline: speed, memory and cold start.
 
     python benchmarks/recognize.py    prints a table, and writes benchmarks/results/recognize.json
 
-The other side is the usual way to classify a clip: transformers' pipeline with a Whisper-tiny classifier (random weights:
-its speed does not depend on them), which pads every clip to 30 s. Both sides read the same WAV files. Runs alternate
-between the sides; what is printed is the median. CPU seconds are of one core, user and system together.
+The other side is the usual way to classify a clip: transformers' pipeline with a Whisper-tiny classifier, which pads every
+clip to 30 s. Its weights are random, since its speed does not depend on them. Both sides read the same WAV files. Runs
+alternate between the sides, and the table has medians. CPU seconds are those of one core, user and system together.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ import json, resource, sys, time
 files = sys.argv[1:]
 result = {{}}
 for file in files:
-    answer(file)
+    recognize(file)
     runs = []
     for _ in range({runs}):
-        began = time.process_time()
-        answer(file)
-        runs.append(time.process_time() - began)
+        start = time.process_time()
+        recognize(file)
+        runs.append(time.process_time() - start)
     result[file] = sorted(runs)[len(runs) // 2]
 print(json.dumps(result))
 """
-AFFEKT = "from affekt import Recognizer\nanswer = Recognizer.load()"
+AFFEKT = "from affekt import Recognizer\nrecognize = Recognizer.load()"
 PIPELINE = """
 import os, warnings
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
@@ -52,7 +52,7 @@ from transformers import pipeline
 torch.set_num_threads(1)
 folder = os.environ["BENCH_CLASSIFIER"]
 classify = pipeline("audio-classification", model=folder, feature_extractor=folder, device="cpu")
-def answer(file):
+def recognize(file):
     samples, rate = soundfile.read(file, dtype="float32")
     return classify({"raw": samples, "sampling_rate": rate})
 """
@@ -61,19 +61,20 @@ SETUPS = {"affekt": AFFEKT, "transformers": PIPELINE}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="of each side, every one a new process")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each side, each in a new process")
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        files = [noise(root / f"{seconds}.wav", seconds) for seconds in SECONDS]
-        environment = {**os.environ, "BENCH_CLASSIFIER": str(classifier(root / "classifier"))}
+        files = [write_noise(root / f"{seconds}.wav", seconds) for seconds in SECONDS]
+        environment = {**os.environ, "BENCH_CLASSIFIER": str(save_classifier(root / "classifier"))}
         result = {
-            "help": median([cold(["-m", "affekt", "--help"], environment) for _ in range(runs)]),
-            "cold": starts(files[1], environment, runs),
-            "warm": warm(files, environment, runs),
+            "help": median([run_cold(["-m", "affekt", "--help"], environment) for _ in range(runs)]),
+            "cold": measure_cold(files[1], environment, runs),
+            "warm": measure_warm(files, environment, runs),
             "peak_mb": {
                 name: {
-                    str(seconds): peak(name, file, environment) for seconds, file in zip(SECONDS, files, strict=True)
+                    str(seconds): peak_memory(name, file, environment)
+                    for seconds, file in zip(SECONDS, files, strict=True)
                 }
                 for name in SETUPS
             },
@@ -82,44 +83,44 @@ def main() -> None:
     print(f"\nwrote {sides.write('recognize', result)}")
 
 
-def starts(clip: Path, environment: dict[str, str], runs: int) -> dict[str, dict[str, float]]:
-    """Seconds of a new process that answers once."""
+def measure_cold(clip: Path, environment: dict[str, str], runs: int) -> dict[str, dict[str, float]]:
+    """Return the seconds of a new process that recognizes one clip."""
     commands = {
         "affekt": ["-m", "affekt", "recognize", str(clip)],
-        "transformers": ["-c", f"{PIPELINE}\nprint(answer({str(clip)!r}))"],
+        "transformers": ["-c", f"{PIPELINE}\nprint(recognize({str(clip)!r}))"],
     }
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    cold(commands["affekt"], environment)  # the first of all reads from disk
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    run_cold(commands["affekt"], environment)  # the first run reads files from disk
     for _ in range(runs):
         for name, command in commands.items():
-            taken[name].append(cold(command, environment))
-    return {name: median(one) for name, one in taken.items()}
+            times[name].append(run_cold(command, environment))
+    return {name: median(values) for name, values in times.items()}
 
 
-def warm(files: list[Path], environment: dict[str, str], runs: int) -> dict[str, dict[str, float]]:
-    """CPU seconds per second of sound, of a process that has answered before: medians of processes of three answers each."""
-    taken: dict[str, list[dict[str, float]]] = {name: [] for name in SETUPS}
+def measure_warm(files: list[Path], environment: dict[str, str], runs: int) -> dict[str, dict[str, float]]:
+    """Return CPU seconds per second of audio in a process that has recognized a clip before: medians over processes."""
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in SETUPS}
     for _ in range(runs):
         for name, setup in SETUPS.items():
             script = WARM.format(setup=setup, runs=3)
-            taken[name].append(json.loads(run(["-c", script, *map(str, files)], environment).stdout))
+            times[name].append(json.loads(run(["-c", script, *map(str, files)], environment).stdout))
     return {
         name: {
-            str(seconds): statistics.median(one[str(file)] for one in each) / seconds
+            str(seconds): statistics.median(times_by_file[str(file)] for times_by_file in processes) / seconds
             for seconds, file in zip(SECONDS, files, strict=True)
         }
-        for name, each in taken.items()
+        for name, processes in times.items()
     }
 
 
-def noise(path: Path, seconds: float) -> Path:
+def write_noise(path: Path, seconds: float) -> Path:
     samples = np.random.default_rng(0).normal(size=int(seconds * 16_000)).cumsum()
     soundfile.write(path, 0.5 * samples / np.abs(samples).max(), 16_000)
     return path
 
 
-def classifier(folder: Path) -> Path:
-    """A Whisper-tiny classifier of six emotions with random weights, as transformers saves it."""
+def save_classifier(folder: Path) -> Path:
+    """Save a Whisper-tiny classifier of six emotions with random weights, as transformers does; return the folder."""
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForAudioClassification
 
     config = WhisperConfig(
@@ -138,25 +139,27 @@ def run(arguments: list[str], environment: dict[str, str]) -> subprocess.Complet
     return result
 
 
-def cold(arguments: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """(elapsed, CPU) seconds of a new process."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+def run_cold(arguments: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Return elapsed and CPU seconds of a new process."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     run(arguments, environment)
-    elapsed, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    elapsed, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return elapsed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def peak(side: str, file: Path, environment: dict[str, str]) -> float:
-    """Largest resident memory, in MB, of a process that answers once."""
+def peak_memory(side: str, file: Path, environment: dict[str, str]) -> float:
+    """Return the peak resident memory, in MB, of a process that recognizes one clip."""
     arguments = (
-        ["-m", "affekt", "recognize", str(file)] if side == "affekt" else ["-c", f"{PIPELINE}\nanswer({str(file)!r})"]
+        ["-m", "affekt", "recognize", str(file)]
+        if side == "affekt"
+        else ["-c", f"{PIPELINE}\nrecognize({str(file)!r})"]
     )
     command = (
         "import resource, subprocess, sys\n"
         "subprocess.run([sys.executable, *sys.argv[1:]], check=True, capture_output=True)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes here
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # macOS reports bytes, Linux kilobytes
     return float(run(["-c", command, *arguments], environment).stdout) / unit
 
 
@@ -168,16 +171,16 @@ def median(runs: list[tuple[float, float]]) -> dict[str, float]:
 def show(result: dict[str, Any]) -> None:
     print("{processor}, {cores} cores, Python {python}\n".format(**sides.machine()))
     print(f"affekt --help: {result['help']['seconds']:.2f} s\n")
-    rows = [("cold answer to a clip of 2.5 s, s", {name: entry["seconds"] for name, entry in result["cold"].items()})]
+    rows = [("cold start, clip of 2.5 s, s", {name: entry["seconds"] for name, entry in result["cold"].items()})]
     for seconds in map(str, SECONDS):
         rows.append(
-            (f"warm, CPU s per s of sound, clip of {seconds} s", {n: w[seconds] for n, w in result["warm"].items()})
+            (f"warm, CPU s per s of audio, clip of {seconds} s", {n: w[seconds] for n, w in result["warm"].items()})
         )
     for seconds in map(str, SECONDS):
         rows.append((f"peak memory, MB, clip of {seconds} s", {n: p[seconds] for n, p in result["peak_mb"].items()}))
     cells = [
-        [name, f"{one['affekt']:.4g}", f"{one['transformers']:.4g}", f"{one['transformers'] / one['affekt']:.1f}"]
-        for name, one in rows
+        [name, f"{row['affekt']:.4g}", f"{row['transformers']:.4g}", f"{row['transformers'] / row['affekt']:.1f}"]
+        for name, row in rows
     ]
     sides.table(["", "affekt", "transformers", "ratio"], cells)
 

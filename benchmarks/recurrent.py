@@ -1,12 +1,12 @@
-"""How fast a recurrent recipe is: our cell beside one that follows the recipe node by node, and beside torch's LSTM and GRU.
+"""Compare the speed of our recurrent cells with a plain implementation of their graphs and with torch's LSTM and GRU.
 
     make recurrent    prints a table, and writes benchmarks/results/recurrent.json
 
-The plain side is how such cells are usually run: each direction by itself, frame by frame, every node a module of its own
-that takes its inputs, padding computed and masked, gradients by autograd. Both sides hold the same weights, and are checked
-to give the same outputs and gradients before anything is timed. A step is forward and backward over one layer in both
-directions. Sides alternate; what is printed are the medians, in milliseconds of processor time (of wall time on a GPU), and
-their ratios to ours. In "padded" the utterances are half to all of the length.
+The plain side runs such cells in the usual way: one direction after the other, frame by frame and node by node, with padding
+computed and then masked, and gradients by autograd. Both sides have the same weights and are checked to return the same
+outputs and gradients before anything is timed. A step is forward and backward over one layer in both directions. Sides
+alternate. The table has medians in milliseconds of processor time (of elapsed time on a GPU), and their ratios to ours. In
+"padded" the utterances have between half and all of the frames.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from affekt.models.emotionnas.cell_graphs import CELL_GRAPHS, compile_cell_graph
 from affekt.models.emotionnas.recurrent import GraphCell, RecurrentLayer
 
 NAMES = ("id1010120", "lstm", "gru_reset_after")
-TORCHS = {"lstm": nn.LSTM, "gru_reset_after": nn.GRU}
-# batch, frames, width of the states, width of the frames, repetitions
+TORCH_LAYERS = {"lstm": nn.LSTM, "gru_reset_after": nn.GRU}
+# batch, frames, width of the states, width of the frames, runs
 SIZES = {"small": (32, 125, 64, 384, 9), "medium": (32, 125, 128, 384, 7), "paper": (4, 727, 256, 512, 3)}
 
 OPERATIONS: dict[str, Callable[..., Tensor]] = {
@@ -41,7 +41,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
 
 
 class Plain(nn.Module):
-    """The recipe, followed node by node, with the weights of a layer of ours."""
+    """A layer that computes a cell's graph node by node, with the weights of one of our layers."""
 
     def __init__(self, name: str, ours: RecurrentLayer, hidden: int) -> None:
         super().__init__()
@@ -51,16 +51,16 @@ class Plain(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         forward, backward = self.ours.forward_cell, self.ours.backward_cell
         assert backward is not None
-        moments = list(range(x.shape[1]))
-        both = [self.walked(forward, x, mask, moments), self.walked(backward, x, mask, moments[::-1])]
-        outputs = torch.cat([torch.stack([one[moment] for moment in moments], dim=1) for one in both], dim=2)
-        return outputs if mask is None else outputs.masked_fill(~mask.unsqueeze(2), 0.0)
+        steps = list(range(x.shape[1]))
+        both = [self.run_direction(forward, x, mask, steps), self.run_direction(backward, x, mask, steps[::-1])]
+        joined = torch.cat([torch.stack([outputs[step] for step in steps], dim=1) for outputs in both], dim=2)
+        return joined if mask is None else joined.masked_fill(~mask.unsqueeze(2), 0.0)
 
-    def walked(self, cell: GraphCell, x: Tensor, mask: Tensor | None, moments: list[int]) -> dict[int, Tensor]:
+    def run_direction(self, cell: GraphCell, x: Tensor, mask: Tensor | None, steps: list[int]) -> dict[int, Tensor]:
         state = [x.new_zeros(x.shape[0], self.hidden)] * self.states
         outputs = {}
-        for moment in moments:
-            values = {"x": x[:, moment], **{f"h_prev_{number}": one for number, one in enumerate(state)}}
+        for step in steps:
+            values = {"x": x[:, step], **{f"h_prev_{number}": previous for number, previous in enumerate(state)}}
             for node in self.nodes:
                 inputs = [values[name] for name in node.inputs]
                 if node.operation == "linear":
@@ -69,10 +69,10 @@ class Plain(nn.Module):
                     values[node.name] = OPERATIONS[node.operation](*inputs)
             new = [values[f"h_new_{number}"] for number in range(self.states)]
             if mask is not None:
-                real = mask[:, moment].unsqueeze(1)
+                real = mask[:, step].unsqueeze(1)
                 new = [torch.where(real, now, before) for now, before in zip(new, state, strict=True)]
             state = new
-            outputs[moment] = state[0]
+            outputs[step] = state[0]
         return outputs
 
 
@@ -80,18 +80,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=int, help="of each side; else 9, 7 or 3, by size")
+    parser.add_argument("--runs", type=int, help="runs of each side; default: 9, 7 or 3, by size")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    results = [measured(name, size, device, arguments.runs) for size in arguments.sizes for name in NAMES]
+    results = [measure(name, size, device, arguments.runs) for size in arguments.sizes for name in NAMES]
     show(results)
     print(f"\nwrote {sides.write('recurrent', {'device': arguments.device, 'results': results})}")
 
 
-def measured(name: str, size: str, device: torch.device, runs: int | None) -> dict[str, Any]:
-    batch, frames, hidden, dim, usual = SIZES[size]
+def measure(name: str, size: str, device: torch.device, runs: int | None) -> dict[str, Any]:
+    batch, frames, hidden, dim, default_runs = SIZES[size]
     torch.manual_seed(0)
     ours = RecurrentLayer(compile_cell_graph(name), dim, hidden, bidirectional=True).to(device)
     plain, x = Plain(name, ours, hidden), torch.randn(batch, frames, dim, device=device)
@@ -104,12 +104,12 @@ def measured(name: str, size: str, device: torch.device, runs: int | None) -> di
         "ours, padded": lambda: ours(x, mask),
         "plain, padded": lambda: plain(x, mask),
     }
-    if name in TORCHS:
-        theirs = TORCHS[name](dim, hidden, batch_first=True, bidirectional=True).to(device)
-        runners["torch"] = lambda: theirs(x)[0]
+    if name in TORCH_LAYERS:
+        torch_layer = TORCH_LAYERS[name](dim, hidden, batch_first=True, bidirectional=True).to(device)
+        runners["torch"] = lambda: torch_layer(x)[0]
     steps = {side: (lambda run=run: run().square().sum().backward()) for side, run in runners.items()}
-    alone = {f"{side}, forward": forward_alone(run) for side, run in runners.items() if "padded" not in side}
-    milliseconds = sides.interleaved({**steps, **alone}, runs or usual, clock=partial(now, device))
+    forwards = {f"{side}, forward": without_gradients(run) for side, run in runners.items() if "padded" not in side}
+    milliseconds = sides.interleaved({**steps, **forwards}, runs or default_runs, clock=partial(now, device))
     return {
         "recipe": name,
         "size": size,
@@ -121,17 +121,17 @@ def measured(name: str, size: str, device: torch.device, runs: int | None) -> di
     }
 
 
-def forward_alone(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+def without_gradients(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return torch.no_grad()(run)
 
 
 def check(ours: RecurrentLayer, plain: Plain, x: Tensor, mask: Tensor) -> None:
-    """Both sides give the same outputs and the same gradients."""
-    for given in (None, mask):
-        outputs = [side(x, given) for side in (ours, plain)]
+    """Assert that both sides return the same outputs and gradients."""
+    for given_mask in (None, mask):
+        outputs = [side(x, given_mask) for side in (ours, plain)]
         torch.testing.assert_close(*outputs, atol=1e-5, rtol=0)
-        both = [torch.autograd.grad(one.square().mean(), list(ours.parameters())) for one in outputs]
-        torch.testing.assert_close(*both, atol=1e-5, rtol=0)
+        gradients = [torch.autograd.grad(output.square().mean(), list(ours.parameters())) for output in outputs]
+        torch.testing.assert_close(*gradients, atol=1e-5, rtol=0)
 
 
 def now(device: torch.device) -> float:
@@ -142,13 +142,21 @@ def now(device: torch.device) -> float:
 
 
 def show(results: list[dict[str, Any]]) -> None:
-    columns = ("recipe", "batch, frames, states, input", "a step", "plain", "ratio", "torch", "ratio")
+    columns = ("cell", "batch, frames, states, input", "step, ms", "plain", "ratio", "torch", "ratio")
     rows = []
-    for one in results:
-        ms, size = one["ms"], f"{one['batch']}, {one['frames']}, {one['hidden']}, {one['dim']}"
-        torchs = [f"{ms['torch']:.0f}", f"{ms['torch'] / ms['ours']:.2f}"] if "torch" in ms else ["", ""]
+    for result in results:
+        ms, size = result["ms"], f"{result['batch']}, {result['frames']}, {result['hidden']}, {result['dim']}"
+        torch_cells = [f"{ms['torch']:.0f}", f"{ms['torch'] / ms['ours']:.2f}"] if "torch" in ms else ["", ""]
         ratios = [f"{ms[f'plain{kind}'] / ms[f'ours{kind}']:.2f}" for kind in ("", ", padded", ", forward")]
-        cells = [one["recipe"], size, f"{ms['ours']:.0f}", f"{ms['plain']:.0f}", ratios[0], *torchs, *ratios[1:]]
+        cells = [
+            result["recipe"],
+            size,
+            f"{ms['ours']:.0f}",
+            f"{ms['plain']:.0f}",
+            ratios[0],
+            *torch_cells,
+            *ratios[1:],
+        ]
         rows.append(cells)
     sides.table([*columns, "padded: plain's ratio", "forward: plain's ratio"], rows)
 

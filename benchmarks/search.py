@@ -1,12 +1,12 @@
-"""What a step of EmotionNAS's spectrogram search costs: its network beside a plain one of the same function.
+"""Compare time and memory of EmotionNAS's spectrogram supernet with a plain implementation of the same function.
 
     make supernet     prints a table, and writes benchmarks/results/search.json
 
-The plain network is built as DARTS builds it: one module for every operation of every edge, each computed and multiplied
-by its share. Both have the same weights, and give the same logits, which is checked first. A step is forward and
-backward, with gradients of all weights and of the architecture's. Steps alternate between the two; what is printed is the
-median of each, in milliseconds of processor time per utterance (of time on a GPU). Memory is what a step saves
-for its backward pass, in MB per utterance, and on a GPU the peak.
+The plain network is built as in DARTS: one module for every operation of every edge, each computed and multiplied by its
+weight. Both have the same weights, and are checked to return the same logits first. A step is forward and backward, with
+gradients of all weights and of the architecture parameters (alphas). Steps alternate between the two, and the table has the
+medians in milliseconds of processor time per utterance (of elapsed time on a GPU). Memory is that of the tensors saved for
+the backward pass, in MB per utterance; on a GPU it is the peak.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from affekt.models.emotionnas.mixed_ops import Convolution, FactorizedReduce, Mi
 from affekt.models.emotionnas.operations import OPERATIONS
 from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 
-# Name, settings, batch, operations without a share.
+# Name, settings, batch size, operations of weight 0.
 ROWS: tuple[tuple[str, dict[str, int], int, tuple[str, ...]], ...] = (
     ("the paper's: L = 3, C = 6, 140 x 140", {}, 4, ()),
     ("L = 3, C = 4, 28 x 28", {"shrink": 5, "channels": 4}, 32, ()),
@@ -38,12 +38,12 @@ ROWS: tuple[tuple[str, dict[str, int], int, tuple[str, ...]], ...] = (
     ("L = 4, C = 6, 28 x 28", {"shrink": 5, "cells": 4}, 32, ()),
     ("L = 6, C = 6, 28 x 28", {"shrink": 5, "cells": 6}, 32, ()),
     ("L = 8, C = 6, 28 x 28", {"shrink": 5, "cells": 8}, 32, ()),
-    ("half without a share: L = 3, C = 6, 28 x 28", {"shrink": 5}, 32, OPERATIONS[1::2]),
-    ("half without a share: L = 3, C = 6, 140 x 140", {}, 4, OPERATIONS[1::2]),
+    ("half of weight 0: L = 3, C = 6, 28 x 28", {"shrink": 5}, 32, OPERATIONS[1::2]),
+    ("half of weight 0: L = 3, C = 6, 140 x 140", {}, 4, OPERATIONS[1::2]),
 )
 
 
-class PlainHalving(nn.Module):
+class PlainFactorizedReduce(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.even = nn.Conv2d(channels, channels // 2, 1, stride=2, bias=False)
@@ -69,7 +69,7 @@ def plain_operation(name: str, channels: int, stride: int) -> Any:
     if name == "none":
         return PlainZero(stride)
     if name == "skip_connect":
-        return nn.Identity() if stride == 1 else PlainHalving(channels)
+        return nn.Identity() if stride == 1 else PlainFactorizedReduce(channels)
     if name == "max_pool_3x3":
         return nn.Sequential(nn.MaxPool2d(3, stride, 1), norm)
     if name == "avg_pool_3x3":
@@ -88,47 +88,49 @@ def plain_operation(name: str, channels: int, stride: int) -> Any:
 
 
 class PlainCell(nn.Module):
-    """A cell of the same function and with the same weights as one of ours."""
+    """A plain cell that computes the same function as one of ours, with the same weights."""
 
     def __init__(self, cell: SearchCell) -> None:
         super().__init__()
         self.preprocess0, self.preprocess1 = copy.deepcopy(cell.preprocess0), copy.deepcopy(cell.preprocess1)
         self.nodes = len(cell.edges) - 1
-        self.edges: Any = nn.ModuleList()  # of lists, which a ModuleList does not say
+        self.edges: Any = nn.ModuleList()  # a list of lists; Any because ModuleList has no type of its items
         for node in range(self.nodes):
             for source in range(2 + node):
-                fan = cell.fans[source]
-                place = cell.edges[source].index(len(self.edges))
-                self.edges.append(nn.ModuleList(carried(cast(MixedEdges, fan), name, place) for name in OPERATIONS))
+                mixed = cast(MixedEdges, cell.fans[source])
+                edge_index = cell.edges[source].index(len(self.edges))
+                self.edges.append(nn.ModuleList(plain_with_weights(mixed, name, edge_index) for name in OPERATIONS))
 
-    def forward(self, first: Tensor, second: Tensor, shares: Tensor, live: Any) -> Tensor:  # noqa: ARG002
+    def forward(self, first: Tensor, second: Tensor, weights: Tensor, live: Any) -> Tensor:  # noqa: ARG002
         states = [self.preprocess0(first.contiguous()), self.preprocess1(second.contiguous())]
         edge = 0
         for _ in range(self.nodes):
             node: Any = 0.0
             for state in tuple(states):
-                node = node + sum(share * one(state) for share, one in zip(shares[edge], self.edges[edge], strict=True))
+                node = node + sum(
+                    weight * operation(state) for weight, operation in zip(weights[edge], self.edges[edge], strict=True)
+                )
                 edge += 1
             states.append(node)
         return torch.cat(states[2:], dim=1)
 
 
-def carried(fan: MixedEdges, name: str, place: int) -> nn.Module:
-    """The plain operation, with the weights of one edge of a fan."""
-    one: nn.Module | None = getattr(fan, name, None)
-    plain = plain_operation(name, fan.channels, fan.stride)
-    parts: list[tuple[Tensor, Tensor]] = []
-    if isinstance(one, FactorizedReduce):
-        parts = [(plain.even.weight, one.even.weight), (plain.odd.weight, one.odd.weight)]
-    elif isinstance(one, Convolution):
-        for number, part in enumerate(cast(Any, one)):
-            parts += [
-                (plain[4 * number + 1].weight, part.depthwise.weight),
-                (plain[4 * number + 2].weight, part.pointwise.weight),
+def plain_with_weights(mixed: MixedEdges, name: str, edge_index: int) -> nn.Module:
+    """Build a plain operation with the weights of one of the mixed edges."""
+    ours: nn.Module | None = getattr(mixed, name, None)
+    plain = plain_operation(name, mixed.channels, mixed.stride)
+    pairs: list[tuple[Tensor, Tensor]] = []
+    if isinstance(ours, FactorizedReduce):
+        pairs = [(plain.even.weight, ours.even.weight), (plain.odd.weight, ours.odd.weight)]
+    elif isinstance(ours, Convolution):
+        for number, layer in enumerate(cast(Any, ours)):
+            pairs += [
+                (plain[4 * number + 1].weight, layer.depthwise.weight),
+                (plain[4 * number + 2].weight, layer.pointwise.weight),
             ]
     with torch.no_grad():
-        for to, weights in parts:
-            to.copy_(weights.chunk(fan.edges)[place])
+        for target, weights in pairs:
+            target.copy_(weights.chunk(mixed.edges)[edge_index])
     return plain
 
 
@@ -144,29 +146,29 @@ def step(model: SpectrogramBranch, batch: Batch, labels: Tensor) -> None:
     F.cross_entropy(model(batch), labels).backward()
 
 
-def saved(work: Callable[[], None]) -> float:
-    """MB that are kept for the backward pass, each piece of memory once."""
-    pieces: dict[int, int] = {}
+def saved_mb(run: Callable[[], None]) -> float:
+    """Return the MB of tensors saved for the backward pass, counting shared memory once."""
+    storages: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        pieces[storage.data_ptr()] = storage.nbytes()
+        storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        work()
-    return sum(pieces.values()) / 1e6
+        run()
+    return sum(storages.values()) / 1e6
 
 
 def now(device: str) -> float:
-    """Seconds: of the processor, or of waiting for a GPU."""
+    """Return seconds of processor time, or of elapsed time for a GPU."""
     if device == "cpu":
         return time.process_time()
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def measured(settings: dict[str, Any], size: int, zero: tuple[str, ...], device: str, runs: int) -> dict[str, Any]:
+def measure(settings: dict[str, Any], size: int, zero: tuple[str, ...], device: str, runs: int) -> dict[str, Any]:
     torch.manual_seed(0)
     ours = SpectrogramBranch(SpectrogramBranchConfig(**settings), 4).to(device).train()
     with torch.no_grad():
@@ -180,14 +182,14 @@ def measured(settings: dict[str, Any], size: int, zero: tuple[str, ...], device:
         torch.testing.assert_close(models["plain"](batch), ours(batch), atol=1e-3, rtol=1e-3)
     memory: dict[str, float] = {}
     for name, model in models.items():
-        memory[name] = saved(partial(step, model, batch, labels)) / size
+        memory[name] = saved_mb(partial(step, model, batch, labels)) / size
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats()
             step(model, batch, labels)
             memory[name] = torch.cuda.max_memory_allocated() / 1e6 / size
     turns = {name: partial(step, model, batch, labels) for name, model in models.items()}
     times = sides.interleaved(turns, runs, clock=partial(now, device))
-    medians = {name: one / size for name, one in times.items()}
+    medians = {name: time / size for name, time in times.items()}
     return {
         "cells": ours.config.cells,
         "batch": size,
@@ -203,12 +205,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=5, help="steps of each network, of which the median is taken")
+    parser.add_argument("--runs", type=int, default=5, help="steps of each network")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = {}
     for name, settings, size, zero in ROWS:
-        rows[name] = measured(settings, size, zero, options.device, options.runs)
+        rows[name] = measure(settings, size, zero, options.device, options.runs)
         print(f"{name}: {rows[name]['faster']:.2f} times as fast", flush=True)
     show(rows)
     card = {} if options.device == "cpu" else {"card": torch.cuda.get_device_name()}

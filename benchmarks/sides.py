@@ -1,9 +1,9 @@
-"""What all benchmarks share: sides that take turns, the machine they ran on, the JSON and the table they end in.
+"""Helpers of the benchmarks: alternating runs, a description of the machine, JSON results and Markdown tables.
 
-Sides alternate run by run, and the one that begins changes with every turn, so that a machine that slows down or speeds up
-meanwhile does so for all of them. `time.process_time` adds up the seconds of all threads of this process and counts nothing
-of other processes: right for one thread, on a machine that others use too. For several threads, and for a GPU, the clock is
-`time.perf_counter`, on a machine that is otherwise quiet.
+The implementations that are compared (the sides) alternate run by run, and each turn begins with another of them, so that a
+machine that slows down or speeds up meanwhile affects all of them equally. `time.process_time` adds up the seconds of all
+threads of this process and ignores other processes: right for one thread, also on a shared machine. For several threads, and
+for a GPU, the clock is `time.perf_counter`, which needs an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -28,44 +28,48 @@ def interleaved(
     clock: Callable[[], float] = time.process_time,
     warm: bool = True,
 ) -> dict[str, float]:
-    """Medians over so many runs of every side, in milliseconds.
+    """Return the median time of each side in milliseconds.
 
-    One turn more goes before them and warms up, unless `warm` says that it need not.
+    Args:
+        sides: The functions to time, by name.
+        runs: The number of timed turns; each turn runs every side once.
+        clock: Returns the time in seconds.
+        warm: If true, an untimed turn comes first.
     """
     names = list(sides)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(-1 if warm else 0, runs):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            began = clock()
+            start = clock()
             sides[name]()
             if turn >= 0:
-                times[name].append(1000 * (clock() - began))
-    return {name: round(statistics.median(taken), 4) for name, taken in times.items()}
+                times[name].append(1000 * (clock() - start))
+    return {name: round(statistics.median(values), 4) for name, values in times.items()}
 
 
 def clock_for(threads: int) -> Callable[[], float]:
-    """The clock that tells what so many threads take: processor time of one, elapsed time of several."""
+    """Return the clock for a number of threads: processor time for one, elapsed time for several."""
     return time.process_time if threads == 1 else time.perf_counter
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, Python; torch and its threads where the benchmark has imported torch."""
+    """Describe the machine: processor, cores, Python; torch and its threads if the benchmark has imported torch."""
     torch = sys.modules.get("torch")
-    known = {"torch": torch.__version__, "threads": torch.get_num_threads()} if torch else {}
-    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(), **known}
+    versions = {"torch": torch.__version__, "threads": torch.get_num_threads()} if torch else {}
+    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(), **versions}
 
 
 def processor() -> str:
-    """Its name, as far as the system tells it."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(named), platform.processor() or platform.machine())
+    """Return the processor's name, as far as the system reports it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
 
 
 def write(name: str, results: Mapping[str, Any]) -> Path:
-    """NAME.json in results/, or in the folder that BENCHMARK_RESULTS names; with the machine."""
+    """Write the results and the machine to NAME.json in results/, or in the folder BENCHMARK_RESULTS; return the path."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n", encoding="utf-8")
@@ -73,6 +77,6 @@ def write(name: str, results: Mapping[str, Any]) -> Path:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A Markdown table, printed."""
+    """Print a Markdown table."""
     for cells in (columns, ["---"] * len(columns), *rows):
         print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)

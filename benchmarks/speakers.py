@@ -1,8 +1,8 @@
-"""How well the speaker encoder tells people apart: `python benchmarks/speakers.py [CORPUS] [--folder FOLDER] [--json]`
+"""Measure the speaker encoder's equal error rate: `python benchmarks/speakers.py [CORPUS] [--folder FOLDER] [--json]`
 
-Every pair of a corpus's utterances is a trial: by one speaker, or by two. A pair's score is the cosine of its two vectors,
-nothing trained, normalized or calibrated on the corpus. Printed is the equal error rate: the share of errors at the threshold
-where as large a share of same-speaker pairs is rejected as of different-speaker pairs is accepted.
+Every pair of a corpus's utterances is a trial. Its score is the cosine of the two speaker vectors; nothing is trained,
+normalized or calibrated on the corpus. The equal error rate is the error rate at the threshold where the fraction of rejected
+same-speaker pairs equals the fraction of accepted different-speaker pairs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(os.environ.get("AFFEKT_MODELS", ".")) / "ecapa-voxceleb")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     arguments = parser.parse_args()
-    result = errors(Source.parse(arguments.corpus), ECAPA.from_folder(arguments.folder, ECAPAConfig()))
+    result = measure(Source.parse(arguments.corpus), ECAPA.from_folder(arguments.folder, ECAPAConfig()))
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -35,21 +35,21 @@ def main() -> None:
         print("equal error rate {equal_error_rate:.2%} (cosine, all pairs)".format(**result))
 
 
-def errors(source: Source, encoder: ECAPA) -> dict[str, Any]:
-    utterances = [one for one in source.read() if one.speaker]
+def measure(source: Source, encoder: ECAPA) -> dict[str, Any]:
+    utterances = [utterance for utterance in source.read() if utterance.speaker]
     stored = extract(encoder, "ecapa", utterances)
-    vectors = np.stack([np.asarray(one, np.float64).reshape(-1) for one in stored])
+    vectors = np.stack([np.asarray(vector, np.float64).reshape(-1) for vector in stored])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    people = np.array([one.speaker_key for one in utterances])
+    speakers = np.array([utterance.speaker_key for utterance in utterances])
     first, second = np.triu_indices(len(vectors), k=1)
-    scores, alike = (vectors @ vectors.T)[first, second], people[first] == people[second]
+    scores, same = (vectors @ vectors.T)[first, second], speakers[first] == speakers[second]
     return {
         "corpus": source.title,
         "utterances": len(utterances),
-        "speakers": len(set(people)),
+        "speakers": len(set(speakers)),
         "pairs": len(scores),
-        "same": int(alike.sum()),
-        "equal_error_rate": equal_error_rate(scores[alike], scores[~alike]),
+        "same": int(same.sum()),
+        "equal_error_rate": equal_error_rate(scores[same], scores[~same]),
     }
 
 

@@ -1,14 +1,14 @@
-"""Training throughput: utterances per second of real steps, here and, side by side, in an earlier state of the code.
+"""Compare the training throughput, in utterances per second, with that of an earlier commit.
 
     make throughput
     git archive COMMIT | tar -x -C FOLDER
     python benchmarks/training.py --before FOLDER COMMIT [--runs 9] [--threads 1] [--cases mstr-small ...]
 
-A step is `Supervised.step`, and making its batch of stored 16-bit features is part of it. Features and labels are made up;
-"paper" is 32 utterances of 150 frames at the papers' 1024 features, "small" the preset at those lengths, "shipped" the
-default recipe's network and optimization on utterances as long as EmoDB's. Either side is a process of its own, which runs
-this file with that state's `affekt` and does a turn of steps when it is told to, so that turns alternate; what is printed
-are medians, by processor time at one thread and elapsed time at more; results/training.json.
+A step is `Supervised.step`, including making its batch from stored 16-bit features. Features and labels are random. "paper"
+is 32 utterances of 150 frames at the papers' 1024 features, "small" the preset at these lengths, "shipped" the default
+recipe's network and strategy on utterances as long as EmoDB's. Each side is a process that runs this file with the `affekt`
+of its commit, and runs a turn of steps on request, so that the sides alternate. Medians of processor time with one thread, of
+elapsed time with more. Writes results/training.json.
 """
 
 from __future__ import annotations
@@ -29,17 +29,24 @@ import numpy as np
 import torch
 from sides import clock_for, table, write
 
-HERE = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 EMOTIONS, BATCH = 6, 32
 
 
 @dataclass(frozen=True)
 class Case:
-    model: str  # with its preset
-    utterances: int  # of one turn
-    dims: dict[str, int]  # features of a frame of each stream
-    frames: int | None  # of an utterance's speech at 50 frames/s; None: as long as EmoDB's utterances
-    shipped: bool = False  # the default recipe's settings
+    """A model and the data to train it on."""
+
+    model: str
+    """Name, with the preset."""
+    utterances: int
+    """Number in one turn."""
+    dims: dict[str, int]
+    """Number of features by stream."""
+    frames: int | None
+    """Frames of speech, 50 per second; None for utterances as long as EmoDB's."""
+    shipped: bool = False
+    """If true, with the settings of the default recipe."""
     precision: str = "float32"
 
 
@@ -61,7 +68,10 @@ CASES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--before", nargs=2, metavar=("FOLDER", "COMMIT"), help="what to compare with, and where it lies"
+        "--before",
+        nargs=2,
+        metavar=("FOLDER", "COMMIT"),
+        help="the source of an earlier commit, to compare with",
     )
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
@@ -76,19 +86,19 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    roots = {"now": HERE} | ({"before": Path(arguments.before[0]).resolve()} if arguments.before else {})
+    roots = {"now": ROOT} | ({"before": Path(arguments.before[0]).resolve()} if arguments.before else {})
     results = {}
     for name in arguments.cases:
-        with sides_of(roots, arguments.threads) as sides:
+        with start_sides(roots, arguments.threads) as sides:
             results[name] = throughput(name, sides, arguments.runs)
-    table(["case", *roots, *(["ratio"] if arguments.before else [])], [shown(name, results[name]) for name in results])
+    table(["case", *roots, *(["ratio"] if arguments.before else [])], [row(name, results[name]) for name in results])
     before = arguments.before[1] if arguments.before else None
     clock = clock_for(arguments.threads).__name__
     print(write("training", {"clock": clock, "before": before, "utterances_per_second": results}))
 
 
 @contextmanager
-def sides_of(roots: dict[str, Path], threads: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
+def start_sides(roots: dict[str, Path], threads: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
     command = [sys.executable, __file__, "--serve", "--threads", str(threads)]
     sides = {
         side: subprocess.Popen(
@@ -101,16 +111,16 @@ def sides_of(roots: dict[str, Path], threads: int) -> Iterator[dict[str, subproc
         for side, root in roots.items()
     }
     for side, process in sides.items():
-        loaded = Path(answer(process))
-        assert loaded.is_relative_to(roots[side]), f"{side}: affekt is {loaded}, not the one below {roots[side]}"
+        loaded = Path(read_line(process))
+        assert loaded.is_relative_to(roots[side]), f"{side}: imported {loaded}, not the affekt in {roots[side]}"
     yield sides
     for process in sides.values():
         process.communicate()
 
 
 def throughput(name: str, sides: dict[str, subprocess.Popen[str]], runs: int) -> dict[str, float]:
-    """Utterances per second by side. One turn warms up; the side that begins changes with every turn."""
-    taken: dict[str, list[float]] = {side: [] for side in sides}
+    """Return utterances per second by side. One turn warms up; each turn begins with another side."""
+    times: dict[str, list[float]] = {side: [] for side in sides}
     order = list(sides)
     for turn in range(runs + 1):
         for side in order[turn % len(order) :] + order[: turn % len(order)]:
@@ -118,39 +128,39 @@ def throughput(name: str, sides: dict[str, subprocess.Popen[str]], runs: int) ->
             assert process.stdin is not None
             process.stdin.write(name + "\n")
             process.stdin.flush()
-            seconds = float(answer(process))
+            seconds = float(read_line(process))
             if turn:
-                taken[side].append(seconds)
-    return {side: round(CASES[name].utterances / statistics.median(seconds), 2) for side, seconds in taken.items()}
+                times[side].append(seconds)
+    return {side: round(CASES[name].utterances / statistics.median(seconds), 2) for side, seconds in times.items()}
 
 
-def answer(process: subprocess.Popen[str]) -> str:
+def read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line, "the process ended; what it said stands above"
+    assert line, "the process ended; see its output above"
     return line.strip()
 
 
-def shown(name: str, speeds: dict[str, float]) -> list[str]:
+def row(name: str, speeds: dict[str, float]) -> list[str]:
     cells = [f"{speed:.1f} utterances/s" for speed in speeds.values()]
     return [name, *cells, *([f"{speeds['now'] / speeds['before']:.2f}"] if "before" in speeds else [])]
 
 
 def serve() -> None:
-    """One side: a turn for every line that names a case, and its seconds."""
+    """Run one side: for each line, the name of a case, run a turn and print its seconds."""
     import affekt
 
-    with suppress(ImportError):  # an earlier state has none
+    with suppress(ImportError):  # earlier commits have no such module
         from affekt.training.memory import keep_freed_memory
 
         keep_freed_memory()
     clock = clock_for(torch.get_num_threads())
     print(affekt.__file__, flush=True)
     for line in sys.stdin:
-        strategy, dataset = training(line.strip())
-        began = clock()
+        strategy, dataset = build(line.strip())
+        start = clock()
         turn(strategy, dataset)
-        print(clock() - began, flush=True)
+        print(clock() - start, flush=True)
 
 
 def turn(strategy: Any, dataset: Any) -> None:
@@ -161,13 +171,13 @@ def turn(strategy: Any, dataset: Any) -> None:
 
 
 @cache
-def training(name: str) -> tuple[Any, Any]:
+def build(name: str) -> tuple[Any, Any]:
     from affekt.models import models
     from affekt.training.supervised import Supervised, SupervisedConfig
 
-    case, dataset = CASES[name], made(CASES[name])
+    case, dataset = CASES[name], make_dataset(CASES[name])
     model, preset = models.resolve(case.model)
-    recipe = shipped() if case.shipped else {"model": {}, "strategy": {"precision": case.precision}}
+    recipe = default_recipe() if case.shipped else {"model": {}, "strategy": {"precision": case.precision}}
     torch.manual_seed(0)
     network = model.build(model.Config(**{**preset, **recipe["model"]}), dataset.specs, EMOTIONS)
     if network.config.input_norm == "standard":
@@ -175,7 +185,7 @@ def training(name: str) -> tuple[Any, Any]:
     return Supervised(network, SupervisedConfig(**recipe["strategy"])), dataset
 
 
-def shipped() -> dict[str, dict[str, Any]]:
+def default_recipe() -> dict[str, dict[str, Any]]:
     import tomllib
 
     import affekt
@@ -186,8 +196,8 @@ def shipped() -> dict[str, dict[str, Any]]:
     return {"model": settings, "strategy": recipe["training"]["strategy"]}
 
 
-def made(case: Case) -> Any:
-    """Utterances of noise. EmoDB's last 1.2 to 9 s, half of them less than 2.6."""
+def make_dataset(case: Case) -> Any:
+    """Return utterances of random features. EmoDB's take 1.2 to 9 s, half of them less than 2.6 s."""
     from affekt.models.base import FeatureSpec
     from affekt.training.dataset import Dataset
 
