@@ -1,7 +1,7 @@
 """A search recipe that takes seconds: generated tones, MFCC instead of wav2vec, networks of a few channels."""
 
 SEARCH = """
-name = "sought"
+name = "small-search"
 labels = "six"
 corpora = ["cremad"]
 seed = 1

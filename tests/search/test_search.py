@@ -1,4 +1,4 @@
-"""A search from its recipe to what it finds, all of it real and small; killed and gone on with; by one process and by two."""
+"""`search`: small but real searches from a recipe to bundles; resumption, workers, jobs, and checks of search recipes."""
 
 import json
 import os
@@ -42,311 +42,317 @@ pytestmark = pytest.mark.slow  # its fixtures train and export
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
+    """The folder of the synthetic corpus, the search recipe and all searches."""
     root = tmp_path_factory.mktemp("search")
     make_cremad(root)
-    (root / "sought.toml").write_text(SEARCH)
+    (root / "small-search.toml").write_text(SEARCH)
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in environment(root).items():
             patch.setenv(variable, value)
-        patch.setattr("affekt.evaluation.bootstrap.DRAWS", 50)  # of the page, which is written four times in a search
+        patch.setattr(
+            "affekt.evaluation.bootstrap.DRAWS", 50
+        )  # fewer bootstrap draws: a search writes its page four times
         yield root
 
 
-def recipe(place, *assignments):
-    return load_search(str(place / "sought.toml"), list(assignments))
+def load_small_search(root, *assignments):
+    return load_search(str(root / "small-search.toml"), list(assignments))
 
 
 @pytest.fixture(scope="module")
 def log():
-    """The messages that the search of `found` logs."""
+    """The messages that the search of `finished` logs."""
     with logged() as messages:
         yield messages
 
 
 @pytest.fixture(scope="module")
-def found(place, log):  # noqa: ARG001 (logged)
+def finished(root, log):  # noqa: ARG001 (logged)
+    """A finished search with bundles."""
     with shapes_unchecked():
-        (one,) = search(recipe(place), place / "run")
-    return one
+        (finished,) = search(load_small_search(root), root / "run")
+    return finished
 
 
-def weights_of(found):
-    """Run -> the weights of its last epoch, of every run of a search."""
-    folders = sorted(path.parent for path in found.folder.rglob("checkpoint.safetensors"))
+def weights_of(search):
+    """Return, for each run of a search, the weights of its last epoch."""
+    folders = sorted(path.parent for path in search.folder.rglob("checkpoint.safetensors"))
     return {
-        str(folder.relative_to(found.folder)): load_state(max((folder / "weights").glob("*.safetensors")))
+        str(folder.relative_to(search.folder)): load_state(max((folder / "weights").glob("*.safetensors")))
         for folder in folders
     }
 
 
 def assert_equal_searches(first, second):
-    mine, theirs = weights_of(first), weights_of(second)
-    assert mine.keys() == theirs.keys()
-    for run, weights in mine.items():
+    first_weights, second_weights = weights_of(first), weights_of(second)
+    assert first_weights.keys() == second_weights.keys()
+    for run, weights in first_weights.items():
         for name, tensor in weights.items():
-            assert tensor.equal(theirs[run][name]), f"{run}: {name}"
+            assert tensor.equal(second_weights[run][name]), f"{run}: {name}"
 
 
 @pytest.mark.slow
-def test_all_three_stages_leave_their_runs(found):
-    for run in (("spectrogram", "search"), ("spectrogram", "found"), ("fusion",)):
-        assert set(found.run(*run).predictions(2)) == {"test", "validation"}
-    assert list(found.runs("spectrogram", "random")) == ["01"]
-    assert len(found.runs("recurrent", "candidates")) == 3
-    assert list(found.runs("recurrent", "known")) == ["gru"]
-    assert len(found.runs("recurrent", "random")) == 1
+def test_all_three_stages_have_runs(finished):
+    for names in (("spectrogram", "search"), ("spectrogram", "found"), ("fusion",)):
+        assert set(finished.run(*names).predictions(2)) == {"test", "validation"}
+    assert list(finished.runs("spectrogram", "random")) == ["01"]
+    assert len(finished.runs("recurrent", "candidates")) == 3
+    assert list(finished.runs("recurrent", "known")) == ["gru"]
+    assert len(finished.runs("recurrent", "random")) == 1
 
 
-def test_the_log_has_the_alphas_after_every_epoch(found):
-    log = found.run("spectrogram", "search").log()
+def test_the_log_has_the_alphas_after_every_epoch(finished):
+    log = finished.run("spectrogram", "search").log()
     assert [np.shape(line["alphas"]["normal"]) for line in log] == [(5, 8), (5, 8)]
     assert log[0]["alphas"] != log[1]["alphas"]
     assert all(line["seconds"] > 0 and "alpha_loss" in line for line in log)
 
 
-def test_the_derived_network_is_made_of_the_cells_that_were_found(found):
-    last = found.run("spectrogram", "search").log()[-1]
-    genotype = Genotype.from_json(found.genotype_path.read_text())
+def test_the_derived_network_has_the_found_genotype(finished):
+    last = finished.run("spectrogram", "search").log()[-1]
+    genotype = Genotype.from_json(finished.genotype_path.read_text())
     assert genotype == Genotype.from_dict(last["genotype"])
-    assert Genotype.from_dict(found.run("spectrogram", "found").config["model"]["genotype"]) == genotype
+    assert Genotype.from_dict(finished.run("spectrogram", "found").config["model"]["genotype"]) == genotype
 
 
-def test_halving_keeps_the_candidates_of_the_lowest_loss(found):
-    rounds = found.rounds
-    assert [(one.epochs, len(one.losses), len(one.kept)) for one in rounds] == [(1, 3, 2), (2, 2, 1), (3, 1, 1)]
-    for one in rounds:
-        kept, dropped = (
-            [one.losses[name] for name in one.losses if (name in one.kept) is went] for went in (True, False)
-        )
-        assert max(kept) <= min(dropped, default=np.inf)
-    epochs = {name: run.epochs[-1] for name, run in found.runs("recurrent", "candidates").items()}
+def test_halving_keeps_the_candidates_with_the_lowest_losses(finished):
+    rounds = finished.rounds
+    assert [(r.epochs, len(r.losses), len(r.kept)) for r in rounds] == [(1, 3, 2), (2, 2, 1), (3, 1, 1)]
+    for finished_round in rounds:
+        losses = dict(finished_round.losses)
+        kept_losses = [losses.pop(name) for name in finished_round.kept]
+        assert max(kept_losses) <= min(losses.values(), default=np.inf)
+    epochs = {name: run.epochs[-1] for name, run in finished.runs("recurrent", "candidates").items()}
     assert sorted(epochs.values()) == [1, 2, 3]
-    assert epochs[found.selected_candidate] == 3
-    assert json.loads(found.recurrent_recipe_path.read_text())["name"] == found.selected_candidate
+    assert epochs[finished.selected_candidate] == 3
+    assert json.loads(finished.recurrent_recipe_path.read_text())["name"] == finished.selected_candidate
 
 
-def test_the_fusion_stands_over_the_chosen_epochs_of_what_was_found(found):
-    run = found.run("fusion")
+def test_the_fusion_has_the_weights_of_the_selected_epochs_of_both_branches(finished):
+    run = finished.run("fusion")
     weights = load_state(run.weights_path(run.epochs[-1]))
-    for branch, its_run in (
-        ("spectrogram", found.run("spectrogram", "found")),
-        ("recurrent", found.run("recurrent", "candidates", found.selected_candidate)),
+    for branch, branch_run in (
+        ("spectrogram", finished.run("spectrogram", "found")),
+        ("recurrent", finished.run("recurrent", "candidates", finished.selected_candidate)),
     ):
-        for name, tensor in load_state(its_run.weights_path(select_epoch(its_run, "validation"))).items():
+        for name, tensor in load_state(branch_run.weights_path(select_epoch(branch_run, "validation"))).items():
             assert tensor.equal(weights[f"{branch}.{name}"]), name
 
 
-def test_what_is_found_recognizes(found, place):
-    assert [bundle.folder.name for bundle in bundles_of(found)] == ["fusion", "recurrent", "spectrogram"]
-    clip = place / "cremad" / "AudioWAV" / "1005_DFA_ANG_XX.wav"
-    for bundle in bundles_of(found):
-        answer = Recognizer.load(bundle.folder)(clip)
-        assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-4)
+def test_the_bundles_recognize_a_clip(finished, root):
+    assert [bundle.folder.name for bundle in bundles_of(finished)] == ["fusion", "recurrent", "spectrogram"]
+    clip = root / "cremad" / "AudioWAV" / "1005_DFA_ANG_XX.wav"
+    for bundle in bundles_of(finished):
+        row = Recognizer.load(bundle.folder)(clip)
+        assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-4)
 
 
-def test_what_is_found_scores_as_its_run_did(found):
-    bundle = Bundle.open(found.folder / "bundles" / "fusion")
-    run = found.run("fusion")
-    answers = run.predictions(select_epoch(run, run.config["selection"]))["test"]
-    right = (answers.argmax(axis=1) == run.labels("test")).mean()
-    assert evaluate(bundle.folder, Source.parse("cremad")).scores.WA.value == pytest.approx(right, abs=0.05)
+def test_the_bundle_of_the_fusion_scores_like_its_run(finished):
+    bundle = Bundle.open(finished.folder / "bundles" / "fusion")
+    run = finished.run("fusion")
+    predictions = run.predictions(select_epoch(run, run.config["selection"]))["test"]
+    accuracy = (predictions.argmax(axis=1) == run.labels("test")).mean()
+    assert evaluate(bundle.folder, Source.parse("cremad")).scores.WA.value == pytest.approx(accuracy, abs=0.05)
 
 
-def test_a_page_is_written(found):
-    """The page has a well-formed drawing of every found cell and of the plots, its table, and nothing from elsewhere."""
-    text = (found.folder / "page.html").read_text(encoding="utf-8")
-    assert text == search_page(found.folder)
+def test_the_page_has_drawings_and_a_table_and_loads_nothing(finished):
+    """The drawings of found cells and alphas are well-formed SVG, and no image, script or style is loaded from elsewhere."""
+    text = (finished.folder / "page.html").read_text(encoding="utf-8")
+    assert text == search_page(finished.folder)
     drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg\b.*?</svg>", text, re.DOTALL)]
     assert len(drawings) >= 3  # the alphas, the normal and the reduction cell
     for drawing in drawings:
         assert any(element.tag.endswith(("path", "line", "polyline")) for element in drawing.iter())
     cells = re.findall(r"<td[^>]*>(.*?)</td>", text, re.DOTALL)
-    assert any(found.selected_candidate in cell for cell in cells) or found.selected_candidate in re.sub(
+    assert any(finished.selected_candidate in cell for cell in cells) or finished.selected_candidate in re.sub(
         r"<svg.*?</svg>", "", text, flags=re.DOTALL
     )
     assert not re.findall(r'(?:src|href)\s*=\s*["\']?(?!#|data:)', text)
 
 
-def test_it_says_that_the_architecture_learns_from_the_part_that_selects(found, log):  # noqa: ARG001
+def test_the_log_warns_that_alphas_learn_from_the_subset_that_selects_the_epoch(finished, log):  # noqa: ARG001
     assert any("validation subset, which also selects the epoch" in line for line in log)
 
 
-def test_a_second_call_does_nothing_again(found, place):
-    files = {path: path.stat().st_mtime_ns for path in found.folder.rglob("*.npz")}
-    rounds = found.rounds
-    search(recipe(place), place / "run")
-    assert {path: path.stat().st_mtime_ns for path in found.folder.rglob("*.npz")} == files
-    assert found.rounds == rounds
+def test_a_second_call_trains_nothing(finished, root):
+    files = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*.npz")}
+    rounds = finished.rounds
+    search(load_small_search(root), root / "run")
+    assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*.npz")} == files
+    assert finished.rounds == rounds
 
 
-def test_the_cards_say_how_it_was_found_and_by_which_command(found):
-    cells, cell, fusion = (
-        (found.folder / "bundles" / branch / "README.md").read_text().replace("\n", " ")
+def test_the_cards_describe_the_search_and_its_command(finished):
+    spectrogram, recurrent, fusion = (
+        (finished.folder / "bundles" / branch / "README.md").read_text().replace("\n", " ")
         for branch in ("spectrogram", "recurrent", "fusion")
     )
-    assert all("`affekt search sought`" in card for card in (cells, cell, fusion))
-    assert "whose alphas learned from the validation subset" in cells
+    assert all("`affekt search small-search`" in card for card in (spectrogram, recurrent, fusion))
+    assert "whose alphas learned from the validation subset" in spectrogram
     assert (
-        f"Recurrent cell {found.selected_candidate}: lowest cross-entropy on the validation subset, of 3 candidates."
-        in cell
+        f"Recurrent cell {finished.selected_candidate}: lowest cross-entropy on the validation subset, of 3 candidates."
+        in recurrent
     )
     assert "the perceptron that fuses them, which was trained on the training subset" in fusion
-    assert "weights_from" not in Bundle.open(found.folder / "bundles" / "fusion").section("recipe")
+    assert "weights_from" not in Bundle.open(finished.folder / "bundles" / "fusion").section("recipe")
 
 
-def test_the_device_may_change_between_two_calls(found, place):
-    settings = recipe(place, "spectrogram.search.device=cuda", "fusion.training.device=cuda").resolved(1, 0)
-    assert Search.start(found.folder, settings).folder == found.folder
+def test_the_device_may_change_between_two_calls(finished, root):
+    settings = load_small_search(root, "spectrogram.search.device=cuda", "fusion.training.device=cuda").resolved(1, 0)
+    assert Search.start(finished.folder, settings).folder == finished.folder
     with pytest.raises(BadConfig, match=r"other settings \(spectrogram\.search\.epochs\)"):
-        Search.start(found.folder, recipe(place, "spectrogram.search.epochs=9").resolved(1, 0))
+        Search.start(finished.folder, load_small_search(root, "spectrogram.search.epochs=9").resolved(1, 0))
 
 
-def test_another_number_of_seeds_in_the_same_folder_is_refused(found, place):  # noqa: ARG001
+def test_another_number_of_seeds_in_the_same_folder_raises_bad_config(finished, root):  # noqa: ARG001
     with pytest.raises(BadConfig, match=r"with the present numbers, it would be in .*seed-1"):
-        search(recipe(place, "repeats=2"), place / "run")
+        search(load_small_search(root, "repeats=2"), root / "run")
 
 
-def test_another_recipe_in_the_same_folder_is_refused(found, place):  # noqa: ARG001
+def test_another_recipe_in_the_same_folder_raises_bad_config(finished, root):  # noqa: ARG001
     with pytest.raises(BadConfig, match=r"contains a search with other settings \(recurrent\.drawn\)"):
-        search(recipe(place, "recurrent.drawn=3"), place / "run")
+        search(load_small_search(root, "recurrent.drawn=3"), root / "run")
 
 
 @pytest.mark.slow
-def test_workers_find_the_same(found, place):
+def test_workers_give_identical_results(finished, root):
     with Workers(2) as launcher:
-        (other,) = search(recipe(place), place / "workers", launcher=launcher, bundles=False)
-    assert_equal_searches(other, found)
+        (other,) = search(load_small_search(root), root / "workers", launcher=launcher, bundles=False)
+    assert_equal_searches(other, finished)
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_to_the_same(found, place):
-    """Killed three times, each time somewhere else, with its workers; then run to its end."""
-    command = [sys.executable, "-m", "affekt", "search", str(place / "sought.toml"), "--run", str(place / "killed")]
-    runs = lambda: len(list((place / "killed").rglob("*.npz")))  # noqa: E731
-    for enough in (1, 6, 14):
+def test_a_search_killed_three_times_resumes_with_identical_results(finished, root):
+    """It is killed, with its workers, after 1, 6 and 14 recorded epochs."""
+    command = [sys.executable, "-m", "affekt", "search", str(root / "small-search.toml"), "--run", str(root / "killed")]
+
+    def count_recorded_epochs():
+        return len(list((root / "killed").rglob("*.npz")))
+
+    for epochs in (1, 6, 14):
         process = subprocess.Popen(
             [*command, "--workers", "2", "--no-bundles"],
             env=os.environ,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        while process.poll() is None and runs() < enough:
+        while process.poll() is None and count_recorded_epochs() < epochs:
             time.sleep(0.05)
-        assert process.poll() is None, "it ended before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)  # the workers notice by themselves
+        assert process.poll() is None, "the search ended before it could be killed"
+        os.kill(process.pid, signal.SIGKILL)  # its workers then end by themselves
         process.wait()
-        left = -1
-        while left != (left := runs()):
+        recorded = -1
+        while recorded != (recorded := count_recorded_epochs()):
             time.sleep(1.0)
-    (other,) = search(recipe(place), place / "killed", bundles=False)
-    assert_equal_searches(other, found)
-    assert other.rounds == found.rounds
+    (other,) = search(load_small_search(root), root / "killed", bundles=False)
+    assert_equal_searches(other, finished)
+    assert other.rounds == finished.rounds
     assert [len(run.log()) for run in other.runs("recurrent", "candidates").values()] == [
-        len(run.log()) for run in found.runs("recurrent", "candidates").values()
+        len(run.log()) for run in finished.runs("recurrent", "candidates").values()
     ]
 
 
-def test_a_candidate_that_comes_apart_later_keeps_its_earlier_rounds(place, found):
-    """What was kept after a round stays so, whatever happens to it afterwards."""
-    folder = place / "later"
-    shutil.copytree(found.folder, folder)
-    again = Search(folder)
-    dropped = next(iter(set(again.rounds[1].losses) - set(again.rounds[1].kept)))
-    again.run("recurrent", "candidates", dropped).mark_diverged("in a later round")
-    search(recipe(place), folder, bundles=False)
-    assert again.rounds == found.rounds
+def test_divergence_after_a_round_does_not_change_that_round(root, finished):
+    folder = root / "later"
+    shutil.copytree(finished.folder, folder)
+    copied = Search(folder)
+    dropped = next(iter(set(copied.rounds[1].losses) - set(copied.rounds[1].kept)))
+    copied.run("recurrent", "candidates", dropped).mark_diverged("in a later round")
+    search(load_small_search(root), folder, bundles=False)
+    assert copied.rounds == finished.rounds
 
 
-def test_seeds_and_stages_can_be_chosen(place):
-    only = recipe(place, "repeats=2", "seed=5", "recurrent.training.epochs=1", "recurrent.halving={first=1}")
-    only = replace(only, spectrogram=None, fusion=None)
-    found = search(only, place / "seeds", bundles=False)
-    assert [one.folder.name for one in found] == ["seed-5", "seed-6"]
-    assert [one.folder for one in searches_in(place / "seeds")] == [one.folder for one in found]
-    drawn = [{name for name in one.runs("recurrent", "candidates") if name.startswith("drawn")} for one in found]
-    assert drawn[0] != drawn[1]
-    assert "spectrogram" not in {path.name for path in found[0].folder.iterdir()}
+def test_repeats_make_a_search_per_seed_and_missing_stages_are_not_run(root):
+    settings = load_small_search(
+        root, "repeats=2", "seed=5", "recurrent.training.epochs=1", "recurrent.halving={first=1}"
+    )
+    settings = replace(settings, spectrogram=None, fusion=None)
+    searches = search(settings, root / "seeds", bundles=False)
+    assert [s.folder.name for s in searches] == ["seed-5", "seed-6"]
+    assert [s.folder for s in searches_in(root / "seeds")] == [s.folder for s in searches]
+    random_names = [{name for name in s.runs("recurrent", "candidates") if name.startswith("drawn")} for s in searches]
+    assert random_names[0] != random_names[1]
+    assert "spectrogram" not in {path.name for path in searches[0].folder.iterdir()}
 
 
-def test_half_of_the_training_part_can_train_the_architecture(place):
-    only = recipe(
-        place, "spectrogram.search.strategy.learn_alphas_on=half", "spectrogram.search.epochs=1", "spectrogram.random=0"
+def test_alphas_can_learn_from_half_of_the_training_subset(root):
+    settings = load_small_search(
+        root, "spectrogram.search.strategy.learn_alphas_on=half", "spectrogram.search.epochs=1", "spectrogram.random=0"
     )
     with logged() as messages:
-        search(replace(only, recurrent=None, fusion=None), place / "half", bundles=False)
-    (line,) = (line for line in messages if "weights learn from" in line)
-    weights, alphas = map(int, re.findall(r"from (\d+)", line))
-    assert weights + alphas == 36
-    assert not any("also selects the epoch" in line for line in messages)
+        search(replace(settings, recurrent=None, fusion=None), root / "half", bundles=False)
+    (message,) = (message for message in messages if "weights learn from" in message)
+    for_weights, for_alphas = map(int, re.findall(r"from (\d+)", message))
+    assert for_weights + for_alphas == 36
+    assert not any("also selects the epoch" in message for message in messages)
 
 
-def test_the_fusion_can_be_trained_on_what_the_branches_did_not_hear(found, place):
-    made = recipe_of(found.run("fusion"))
-    settings = load_recipe_text(place, found, 'subset = "validation"', 'selection = "last"')
-    (run,) = train(settings, place / "unheard")
+def test_the_fusion_can_be_trained_on_the_validation_subset(finished, root):
+    settings = load_fusion_recipe(root, finished, 'subset = "validation"', 'selection = "last"')
+    (run,) = train(settings, root / "fusion-on-validation")
     assert set(run.predictions(1)) == {"test"}
     assert set(run.split.subsets["train"]) == {
-        *found.run("fusion").split.subsets["train"],
-        *found.run("fusion").split.subsets["validation"],
+        *finished.run("fusion").split.subsets["train"],
+        *finished.run("fusion").split.subsets["validation"],
     }
-    assert made.weights_from
+    assert recipe_of(finished.run("fusion")).weights_from
 
 
-def load_recipe_text(place, found, training, selection):
-    """A recipe of the fusion that a user writes by hand."""
+def load_fusion_recipe(root, finished, training, selection):
+    """Return a recipe of the fusion of two finished runs, as a user would write it; the last arguments are lines of TOML."""
     head, _, _ = SEARCH.partition("[spectrogram]")
     text = f"""{head.replace("seed = 1", f"seed = 1{chr(10)}{selection}")}
 [model]
 name = "emotionnas-fusion"
 
 [weights_from]
-spectrogram = "{found.run("spectrogram", "found").folder}"
-recurrent = "{found.run("recurrent", "candidates", found.selected_candidate).folder}"
+spectrogram = "{finished.run("spectrogram", "found").folder}"
+recurrent = "{finished.run("recurrent", "candidates", finished.selected_candidate).folder}"
 
 [training]
 epochs = 2
 {training}
 """
-    (place / "fusion.toml").write_text(text)
-    return load_recipe(str(place / "fusion.toml"))
+    (root / "fusion.toml").write_text(text)
+    return load_recipe(str(root / "fusion.toml"))
 
 
-def test_training_the_fusion_on_validation_leaves_none_to_choose_by(found, place):
+def test_a_fusion_trained_on_validation_cannot_select_epochs_on_it(finished, root):
     with pytest.raises(BadConfig, match=r"training\.subset = 'validation' trains on it"):
-        load_recipe_text(place, found, 'subset = "validation"', 'selection = "validation"')
+        load_fusion_recipe(root, finished, 'subset = "validation"', 'selection = "validation"')
 
 
-def test_a_fusion_needs_its_branches(place):
+def test_a_fusion_without_weights_from_raises_bad_config(root):
     text = SEARCH.partition("[spectrogram]")[0] + '[model]\nname = "emotionnas-fusion"\n[training]\nepochs = 1\n'
-    (place / "alone.toml").write_text(text)
+    (root / "alone.toml").write_text(text)
     with pytest.raises(BadConfig, match=r"run folders of their weights in \[weights_from\]"):
-        resolve(load_recipe(str(place / "alone.toml")))
+        resolve(load_recipe(str(root / "alone.toml")))
 
 
-def test_a_branch_must_be_what_it_is_taken_for(found, place):
-    load_recipe_text(place, found, "", "")
+def test_a_branch_with_the_run_of_another_model_raises_bad_config(finished, root):
+    load_fusion_recipe(root, finished, "", "")
     swapped = (
-        (place / "fusion.toml")
+        (root / "fusion.toml")
         .read_text()
-        .replace("spectrogram/found", f"recurrent/candidates/{found.selected_candidate}")
+        .replace("spectrogram/found", f"recurrent/candidates/{finished.selected_candidate}")
     )
-    (place / "swapped.toml").write_text(swapped)
+    (root / "swapped.toml").write_text(swapped)
     with pytest.raises(BadConfig, match="is a run of another model; expected emotionnas-spectrogram"):
-        resolve(load_recipe(str(place / "swapped.toml")))
+        resolve(load_recipe(str(root / "swapped.toml")))
 
 
-def test_frozen_answers_computed_once_train_the_same_perceptron(found, place):
-    """The shortcut over finished branches gives what going through them in every epoch gives."""
-    settings = load_recipe_text(place, found, 'strategy = {name = "frozen-fusion"}', 'selection = "last"')
-    (quick,) = train(settings, place / "quick")
-    slow = load_recipe_text(place, found, "", 'selection = "last"')
-    (whole,) = train(slow, place / "slow")
-    np.testing.assert_allclose(quick.predictions(2)["test"], whole.predictions(2)["test"], atol=1e-5)
+def test_precomputed_branch_outputs_train_the_same_perceptron(finished, root):
+    """The strategy "frozen-fusion" gives the same predictions as computing the branches' outputs in every epoch."""
+    settings = load_fusion_recipe(root, finished, 'strategy = {name = "frozen-fusion"}', 'selection = "last"')
+    (precomputed,) = train(settings, root / "precomputed")
+    supervised = load_fusion_recipe(root, finished, "", 'selection = "last"')
+    (recomputed,) = train(supervised, root / "recomputed")
+    np.testing.assert_allclose(precomputed.predictions(2)["test"], recomputed.predictions(2)["test"], atol=1e-5)
 
 
-def test_a_fusion_can_weigh_every_emotion_alike(found, place, monkeypatch):
-    """Every step's loss has the weights that follow from the counts: the half as frequent emotion weighs twice as much."""
+def test_class_weights_of_the_fusion_are_inverse_to_the_counts(finished, root, monkeypatch):
+    """An emotion that is half as frequent as the others has twice their weight in the loss of every step."""
     weights, original = [], torch.nn.functional.cross_entropy
 
     def cross_entropy(*arguments, weight=None, **options):
@@ -356,10 +362,10 @@ def test_a_fusion_can_weigh_every_emotion_alike(found, place, monkeypatch):
     monkeypatch.setattr("affekt.training.supervised.F.cross_entropy", cross_entropy)
     monkeypatch.setattr("affekt.search.fusion.class_counts", lambda *_: [6, 12, 12, 12, 12, 12])
     for setting in ("true", "false"):
-        settings = load_recipe_text(
-            place, found, f'strategy = {{name = "frozen-fusion", class_weights = {setting}}}', 'selection = "last"'
+        settings = load_fusion_recipe(
+            root, finished, f'strategy = {{name = "frozen-fusion", class_weights = {setting}}}', 'selection = "last"'
         )
-        train(settings, place / f"class-weights-{setting}")
+        train(settings, root / f"class-weights-{setting}")
     weighted = [weight for weight in weights if weight is not None]
     assert weighted
     assert len(weighted) == len(weights) / 2
@@ -368,10 +374,10 @@ def test_a_fusion_can_weigh_every_emotion_alike(found, place, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_error_in_a_worker_is_the_callers(place):
-    bad = recipe(place, "spectrogram.training.strategy.learning_rate=1e30")
-    cells = bad.random_genotype(0, 1)
-    job = Job(bad.spectrogram_recipe("found", cells, 1, 0), place / "apart")
+def test_an_error_in_a_worker_is_raised_by_the_launcher(root):
+    diverging = load_small_search(root, "spectrogram.training.strategy.learning_rate=1e30")
+    genotype = diverging.random_genotype(0, 1)
+    job = Job(diverging.spectrogram_recipe("found", genotype, 1, 0), root / "diverging")
     with pytest.raises(Diverged, match="training diverged at epoch"):
         LocalLauncher().run([job])
     with Workers(1) as launcher:
@@ -381,35 +387,34 @@ def test_an_error_in_a_worker_is_the_callers(place):
     assert job.run.diverged
 
 
-def test_an_encoder_that_is_not_there_is_noticed_first(place):
-    lacking = recipe(place, "features.speech={name='whisper',folder='nowhere'}")
+def test_a_missing_encoder_raises_before_any_training(root):
+    settings = load_small_search(root, "features.speech={name='whisper',folder='nowhere'}")
     with pytest.raises(AffektError, match="nowhere"):
-        search(lacking, place / "lacking")
-    assert not list((place / "lacking").rglob("*.npz"))
+        search(settings, root / "no-encoder")
+    assert not list((root / "no-encoder").rglob("*.npz"))
 
 
-def test_random_cells_that_come_apart_are_marked_and_end_nothing(place):
-    apart = recipe(place, "spectrogram.training.strategy.learning_rate=1e30")
-    place_of = SearchUnit(Search(place / "random-apart"), 1, 0)
-    job = _spectrogram_job(apart, place_of, "random", apart.random_genotype(0, 1), "01")
+def test_a_diverging_network_of_random_cells_is_marked_and_not_retried(root):
+    diverging = load_small_search(root, "spectrogram.training.strategy.learning_rate=1e30")
+    unit = SearchUnit(Search(root / "random-diverging"), 1, 0)
+    job = _spectrogram_job(diverging, unit, "random", diverging.random_genotype(0, 1), "01")
     LocalLauncher().run([job])
     assert job.run.diverged
     LocalLauncher().run([job])  # and is not tried again
     assert job.run.epochs == []
 
 
-def test_a_worker_that_dies_is_reported(place):
+def test_a_killed_worker_raises_an_error(root):
     with Workers(1) as launcher:
         launcher.processes[0].kill()
-        job = Job(recipe(place).recurrent_recipe("known", "gru", 1, 0), place / "dead")
-        with pytest.raises(
-            AffektError, match=r"a worker process ended with exit status -9 .* run the same command again"
-        ):
+        job = Job(load_small_search(root).recurrent_recipe("known", "gru", 1, 0), root / "dead")
+        with pytest.raises(AffektError, match=r"a worker process ended with exit status -9 .* run the same command again"):
             launcher.run([job])
 
 
-def test_a_job_travels_as_json(place):
-    job = Job(recipe(place).recurrent_recipe("candidate", "gru", 1, 0), place / "somewhere", until=2, may_diverge=True)
+def test_a_job_survives_json(root):
+    recipe = load_small_search(root).recurrent_recipe("candidate", "gru", 1, 0)
+    job = Job(recipe, root / "run-of-job", until=2, may_diverge=True)
     assert Job.from_json(job.to_json()).to_json() == job.to_json()
     assert Job.from_json(job.to_json()) == job
 
@@ -433,27 +438,27 @@ def test_a_job_travels_as_json(place):
         ("recurrent.candidates=['gru','gru']", "recurrent.candidates names gru twice"),
     ],
 )
-def test_a_bad_search_recipe_is_refused_before_anything_is_computed(place, change, message):
+def test_an_invalid_search_recipe_raises_bad_config(root, change, message):
     with pytest.raises(BadConfig, match=re.escape(message)):
-        check_search(recipe(place, change))
+        check_search(load_small_search(root, change))
 
 
 @pytest.mark.parametrize("name", shipped_searches())
-def test_shipped_searches_are_in_order(name):
+def test_shipped_search_recipes_are_valid(name):
     assert load_search(name).name == name
     assert check_search(load_search(name))
 
 
-def test_an_unknown_search_names_those_that_there_are():
+def test_an_unknown_search_recipe_suggests_a_shipped_one():
     with pytest.raises(
         BadConfig, match="search recipe 'emotionnas-cremat' not found; did you mean 'emotionnas-cremad'"
     ):
         load_search("emotionnas-cremat")
 
 
-def test_the_papers_search_runs_on_iemocaps_layout(place):
-    """The shipped recipe, its networks and epochs made small, on improvised turns of two sessions that are made here."""
-    corpus = place / "iemocap"
+def test_the_search_recipe_of_the_paper_runs_on_the_layout_of_iemocap(root):
+    """The shipped recipe runs, with small networks and few epochs, on synthetic improvised turns of two sessions."""
+    corpus = root / "iemocap"
     for session in (1, 2):
         for speaker in "FM":
             for number, emotion in enumerate(("ang", "hap", "neu", "sad") * 2):
@@ -461,7 +466,7 @@ def test_the_papers_search_runs_on_iemocaps_layout(place):
                 iemocap_turn(corpus, turn, emotion)
                 folder = corpus / f"Session{session}" / "sentences" / "wav" / turn.rpartition("_")[0]
                 write_noise(folder / f"{turn}.wav", seed=10 * session + number)
-    small = [
+    assignments = [
         *("features.speech={name='mfcc',coefficients=8}", "folds=[2]", "spectrogram.random=0", "spectrogram.known=[]"),
         *("spectrogram.model={cells=3,channels=2,nodes=4,shrink=5}", "spectrogram.search.epochs=1"),
         *(
@@ -471,28 +476,28 @@ def test_the_papers_search_runs_on_iemocaps_layout(place):
         ),
         *("recurrent.candidates=['id1008530']", "recurrent.random=0", "recurrent.known=[]", "fusion.training.epochs=1"),
     ]
-    paper = replace(load_search("emotionnas-iemocap", small), corpora=(Source("iemocap", str(corpus)),))
-    (one,) = search(paper, place / "paper", bundles=False)
-    split = one.run("fusion").split
-    assert {part: len(ids) for part, ids in split.subsets.items()} == {"train": 16, "validation": 8, "test": 8}
+    paper = replace(load_search("emotionnas-iemocap", assignments), corpora=(Source("iemocap", str(corpus)),))
+    (finished,) = search(paper, root / "paper", bundles=False)
+    split = finished.run("fusion").split
+    assert {subset: len(keys) for subset, keys in split.subsets.items()} == {"train": 16, "validation": 8, "test": 8}
     assert {key.split("_")[-1][0] for key in split.subsets["validation"]} == {"F"}
-    assert one.run("fusion").predictions(1)["test"].shape == (8, 4)
+    assert finished.run("fusion").predictions(1)["test"].shape == (8, 4)
 
 
-def test_torchrun_is_refused(place, monkeypatch):
+def test_torchrun_raises_bad_config(root, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(BadConfig, match="without torchrun, and with --workers"):
-        search(recipe(place), place / "none")
+        search(load_small_search(root), root / "none")
 
 
 @pytest.mark.slow
-def test_the_command_searches_a_corpus_elsewhere(place):
-    command = [sys.executable, "-m", "affekt", "search", str(place / "sought.toml"), "spectrogram.random=0"]
+def test_the_command_searches_with_a_corpus_in_another_folder(root):
+    command = [sys.executable, "-m", "affekt", "search", str(root / "small-search.toml"), "spectrogram.random=0"]
     command += ["recurrent.drawn=0", "recurrent.random=0", "recurrent.known=[]", "--no-bundles"]
     env = {name: value for name, value in os.environ.items() if name != "AFFEKT_DATA"}
     result = subprocess.run(
-        [*command, "--corpus", str(place / "cremad"), "--run", str(place / "command")],
+        [*command, "--corpus", str(root / "cremad"), "--run", str(root / "command")],
         cwd=ROOT, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert result.stdout.endswith(f"results: {place / 'command' / 'page.html'}\n")
+    assert result.stdout.endswith(f"results: {root / 'command' / 'page.html'}\n")

@@ -49,24 +49,24 @@ def search(
     from affekt.workflows.jobs import JobRunner, LocalLauncher, Workers
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # show each line at once where the output is a file or pipe
-    chosen = load_search(recipe, settings)
+        sys.stdout.reconfigure(line_buffering=True)  # write each line at once, even to a file or pipe
+    search_recipe = load_search(recipe, settings)
     if corpus is not None:
-        chosen = replace(chosen, corpora=(_source(corpus, chosen),))
-    folder = run or Path("runs") / chosen.name
+        search_recipe = replace(search_recipe, corpora=(_parse_corpus(corpus, search_recipe),))
+    folder = run or Path("runs") / search_recipe.name
     with contextlib.ExitStack() as stack:
         show_log()
         progress = stack.enter_context(progress_bar())
         runner = JobRunner(progress=progress)
         launcher = stack.enter_context(Workers(workers)) if workers > 1 else LocalLauncher(runner)
-        searches = search_architecture(chosen, folder, launcher=launcher, bundles=bundles)
+        searches = search_architecture(search_recipe, folder, launcher=launcher, bundles=bundles)
     for bundle in (bundle for search in searches for bundle in bundles_of(search)):
-        print(f"found: {bundle.folder}; use it with: affekt recognize FILE --model {bundle.folder}")
+        print(f"bundle: {bundle.folder}; use it with: affekt recognize FILE --model {bundle.folder}")
     print(f"results: {folder / PAGE}")
 
 
-def _source(text: str, recipe: SearchRecipe) -> Source:
-    """Return the corpus that --corpus names: the recipe's own in another folder, or another corpus."""
+def _parse_corpus(text: str, recipe: SearchRecipe) -> Source:
+    """Return the corpus of the option --corpus: a named corpus, or the recipe's own corpus in the folder `text`."""
     from affekt.corpora import corpora
     from affekt.corpora.source import Source
 
@@ -75,6 +75,7 @@ def _source(text: str, recipe: SearchRecipe) -> Source:
     own = [Source.of(entry) for entry in recipe.corpora]
     if len(own) != 1:
         raise BadConfig(
-            f"--corpus {text}: the recipe has {len(own)} corpora; set the folder of each: corpora=['NAME:PATH', ...]"
+            f"--corpus {text}: the recipe has {len(own)} corpora, and one folder cannot be that of all: set "
+            "corpora=['NAME:PATH', ...]"
         )
     return replace(own[0], root=text)
