@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from affekt.bundle.folder import Bundle
-from affekt.corpora.source import Source
+from affekt.corpora.source import Source, read_all
 from affekt.errors import AffektError, BadConfig, Diverged
 from affekt.inference.recognizer import Recognizer
 from affekt.models.emotionnas.genotypes import Genotype
@@ -29,6 +29,7 @@ from affekt.search.search import SearchUnit, _spectrogram_job, bundles_of, searc
 from affekt.training.checkpoint import load_state
 from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe, recipe_of
+from affekt.workflows import training_data
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.jobs import Job, LocalLauncher, Workers
 from affekt.workflows.train import train
@@ -175,12 +176,15 @@ def test_the_log_warns_that_alphas_learn_from_the_subset_that_selects_the_epoch(
     assert any("validation subset, which also selects the epoch" in line for line in log)
 
 
-def test_a_second_call_trains_nothing(finished, root):
+def test_a_second_call_trains_nothing_and_reads_the_corpora_once(finished, root, monkeypatch):
+    calls = []
+    monkeypatch.setattr(training_data, "read_all", lambda sources: calls.append(sources) or read_all(sources))
     files = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*.npz")}
     rounds = finished.rounds
     search(load_small_search(root), root / "run")
     assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*.npz")} == files
     assert finished.rounds == rounds
+    assert len(calls) == 1
 
 
 def test_the_cards_describe_the_search_and_its_command(finished):

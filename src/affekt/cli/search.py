@@ -75,7 +75,7 @@ def _parse_corpus(text: str, recipe: SearchRecipe) -> Source:
     own = [Source.of(entry) for entry in recipe.corpora]
     if len(own) != 1:
         raise BadConfig(
-            f"--corpus {text}: the recipe has {len(own)} corpora, and one folder cannot be that of all: set "
-            "corpora=['NAME:PATH', ...]"
+            f"--corpus {text}: expected NAME[:PATH], since the recipe has {len(own)} corpora; or set the folder of "
+            "each: corpora=['NAME:PATH', ...]"
         )
     return replace(own[0], root=text)

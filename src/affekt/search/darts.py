@@ -285,7 +285,7 @@ class ArchitectureSearch:
         return self.model.state_dict()
 
     def notes(self) -> dict[str, Any]:
-        """Return the alphas, the genotype that they give now, and whether it has collapsed.
+        """Return the alphas, the genotype derived from them, and whether it has collapsed.
 
         `entropy` is that of the weights of an edge's operations, in nats, as the mean over all edges: near log 8 at first,
         and 0 if every edge has one operation of weight 1.

@@ -41,14 +41,14 @@ Cell = str | CellGraph
 
 @dataclass(frozen=True)
 class SpectrogramStage:
-    """Cells by differentiable search (section 2.1)."""
+    """The cells of the spectrogram branch, found by differentiable search (section 2.1)."""
 
     search: TrainingConfig
     """How the supernet is trained. The strategy is "darts"."""
     training: TrainingConfig
     """How the derived network is trained, and the networks of random and of published cells."""
     model: Mapping[str, Any] = field(default_factory=dict)
-    """The supernet's settings."""
+    """The supernet's model settings."""
     derived: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the derived network, and of the networks of random and published cells, that differ from the supernet's."""
     genotype_from: Literal["last", "selection"] = "last"
@@ -74,10 +74,12 @@ class SpectrogramStage:
 
 @dataclass(frozen=True)
 class RecurrentStage:
-    """A cell selected among candidates by its loss on the validation subset (section 2.2)."""
+    """The cell of the recurrent branch, selected among candidates by its loss on the validation subset (section 2.2)."""
 
     training: TrainingConfig
+    """How the networks of candidates, of random and of published cells are trained."""
     model: Mapping[str, Any] = field(default_factory=dict)
+    """The settings of these networks."""
     candidates: tuple[str, ...] = ("id1010120", "id1008530", "id1006491", "id1010355")
     """Published candidates. The paper does not name its candidates, which earlier work found on the Penn Tree Bank."""
     drawn: int = 0
@@ -128,6 +130,7 @@ class FusionStage:
     training: TrainingConfig
     """How the perceptron is trained. `subset` is the subset that it is trained on."""
     model: Mapping[str, Any] = field(default_factory=dict)
+    """The fusion's settings."""
 
 
 @dataclass(frozen=True)
@@ -310,6 +313,7 @@ class SearchRecipe:
 
 
 def _generator(*seeds: int) -> np.random.Generator:
+    """Return a generator for the seed of the search and the number of a purpose, so that each purpose has its own."""
     return np.random.default_rng(list(seeds))
 
 

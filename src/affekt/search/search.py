@@ -123,10 +123,10 @@ def _start_units(recipe: SearchRecipe, plans: Sequence[Plan], data: TrainingData
 
 
 def _check_folder_levels(folder: Path, expected: Path) -> None:
-    """Raise `BadConfig` if `folder` contains searches that were started with one fold or seed where there are now several.
+    """Raise `BadConfig` if `folder` contains a search at another level than the present recipe's.
 
-    Such a search is at another level below `folder`, and the page would mix it with the new ones. The reverse, one fold or
-    seed instead of several, is refused too.
+    Searches have subfolders for folds if there are several, and for seeds if there are several. A search that was started
+    with another number of either is at another level, and the page would mix it with the present ones.
 
     Args:
         folder: The folder of the searches.
