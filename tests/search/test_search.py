@@ -412,7 +412,9 @@ def test_a_killed_worker_raises_an_error(root):
     with Workers(1) as launcher:
         launcher.processes[0].kill()
         job = Job(load_small_search(root).recurrent_recipe("known", "gru", 1, 0), root / "dead")
-        with pytest.raises(AffektError, match=r"a worker process ended with exit status -9 .* run the same command again"):
+        with pytest.raises(
+            AffektError, match=r"a worker process ended with exit status -9 .* run the same command again"
+        ):
             launcher.run([job])
 
 
