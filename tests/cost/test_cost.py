@@ -1,4 +1,4 @@
-"""What a model costs: counts against hand counts, the paper's figures, and the page that is made of them."""
+"""Costs of models: counts against counts by hand and the paper's, and the generated page."""
 
 import json
 
@@ -20,17 +20,17 @@ from tests.cli.test_cli import affekt
 from tests.conftest import ROOT
 
 T, D, H, K = 10, 8, 6, 3  # frames, features, width, kernel
-MADE = {
+LAYERS = {
     "linear": (lambda: nn.Linear(D, H), T * D * H),
-    "convolution": (lambda: Turned(nn.Conv1d(D, H, K)), (T - K + 1) * K * D * H),
-    "depthwise": (lambda: Turned(nn.Conv1d(D, D, K, stride=K, groups=D)), T // K * K * D),
+    "convolution": (lambda: TimeLast(nn.Conv1d(D, H, K)), (T - K + 1) * K * D * H),
+    "depthwise": (lambda: TimeLast(nn.Conv1d(D, D, K, stride=K, groups=D)), T // K * K * D),
     "lstm": (lambda: nn.LSTM(D, H, batch_first=True), T * 4 * H * (D + H)),
     "two-way gru": (lambda: nn.GRU(D, H, batch_first=True, bidirectional=True), 2 * T * 3 * H * (D + H)),
     "attention": (lambda: nn.MultiheadAttention(D, 2, batch_first=True), 4 * T * D * D + 2 * T * T * D),
 }
 
 
-class Turned(nn.Module):
+class TimeLast(nn.Module):
     def __init__(self, inner):
         super().__init__()
         self.inner = inner
@@ -39,12 +39,12 @@ class Turned(nn.Module):
         return self.inner(x.transpose(1, 2))
 
 
-@pytest.mark.parametrize("kind", MADE)
-def test_layers_count_as_by_hand(kind):
-    make, multiply_adds = MADE[kind]
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers_are_counted_as_by_hand(kind):
+    make, multiply_adds = LAYERS[kind]
     layer, x = on_meta(make), on_meta(lambda: torch.zeros(1, T, D))
-    given = (x, x, x) if kind == "attention" else (x,)
-    assert count_operations(lambda: layer(*given)) == 2 * multiply_adds
+    inputs = (x, x, x) if kind == "attention" else (x,)
+    assert count_operations(lambda: layer(*inputs)) == 2 * multiply_adds
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_layers_count_as_by_hand(kind):
         (lambda x: F.gelu(F.layer_norm(x, (D,))).softmax(dim=2).mean(dim=1), 0),
     ],
 )
-def test_products_count_as_by_hand(run, multiply_adds):
+def test_products_are_counted_as_by_hand(run, multiply_adds):
     x = on_meta(lambda: torch.zeros(1, T, D))
     assert count_operations(lambda: run(x)) == 2 * multiply_adds
 
@@ -84,7 +84,7 @@ def by_hand(name, frames, dim=1024, feedforward=512, emotions=4):
     head = dim * dim // 2 + dim // 2 * dim // 4 + dim // 4 * emotions
     if name == "vanilla":
         return linear + head + 4 * 2 * frames * frames * dim
-    # A window of zeros more than the printed rule has, where frames fill their windows: n // 3 + 1 windows of three.
+    # One window of zeros more than by the paper's rule if the frames fill their windows: n // 3 + 1 windows of three.
     return linear + head + sum(4 * 2 * 3 * dim * 3 * (frames // 3**k // 3 + 1) for k in range(4))
 
 
@@ -95,7 +95,7 @@ def test_a_models_flops_are_those_counted_by_hand(name, frames):
 
 
 @pytest.mark.parametrize(
-    ("name", "frames", "classes", "parameters", "printed"),
+    ("name", "frames", "classes", "parameters", "paper_millions"),
     [
         ("mstr", 326, 4, 26_992_388, 33.498),
         ("mstr", 224, 7, 25_321_991, 29.812),
@@ -105,14 +105,14 @@ def test_a_models_flops_are_those_counted_by_hand(name, frames):
         ("vanilla", 150, 6, 24_109_318, 205.948),
     ],
 )
-def test_the_papers_figures_come_out(name, frames, classes, parameters, printed):
-    found = cost(name, frames=frames, emotions=classes)
-    assert found.parameters == parameters
-    assert round(found.paper_flops / 1e6, 3) == printed
-    assert (found.latency_ms, found.peak_memory_mb) == (None, None)
+def test_counts_equal_those_of_the_paper(name, frames, classes, parameters, paper_millions):
+    result = cost(name, frames=frames, emotions=classes)
+    assert result.parameters == parameters
+    assert round(result.paper_flops / 1e6, 3) == paper_millions
+    assert (result.latency_ms, result.peak_memory_mb) == (None, None)
 
 
-def test_settings_presets_and_lengths_are_taken():
+def test_settings_presets_and_lengths_are_used():
     assert cost("mstr", settings=["frames=150"]).frames == {"speech": 150}
     assert cost("mstr-small").frames == {"speech": 326}
     assert cost("mstr-small", settings=["dim=96", "heads=3"]).parameters < cost("mstr-small").parameters
@@ -133,7 +133,7 @@ def test_a_length_that_is_a_setting_is_set():
 
 
 @pytest.mark.parametrize("name", ["hubert-large", "wav2vec-large"])
-def test_an_encoder_is_given_what_makes_so_many_frames(name):
+def test_an_encoders_input_makes_the_requested_frames(name):
     encoder = ENCODERS[name]
     network, given = on_meta(encoder.make), on_meta(lambda: encoder.make_input(21))
     with torch.device("meta"):
@@ -143,13 +143,15 @@ def test_an_encoder_is_given_what_makes_so_many_frames(name):
 
 def test_encoders_have_their_published_sizes():
     names = ("tdfnet", "ks_transformer", "mcsan")
-    found = [one for name in names for one in encoders_of(models[name], models[name].paper.frames)]
-    # Millions, as published: RoBERTa and BERT without the layer that pools, wav2vec without what only its training needs.
+    encoders = [encoder for name in names for encoder in encoders_of(models[name], models[name].paper.frames)]
+    # Millions, as published: RoBERTa and BERT without the layer that pools, wav2vec without the parts used in training only.
     published = {"HuBERT large": 315, "BERT base": 109, "ECAPA-TDNN": 21, "MFCC": 0, "GloVe": 0}
     published |= {"RoBERTa large": 354, "wav2vec large": 29}
-    assert {one.encoder: round(one.parameters / 1e6) for one in found} == published
-    assert all((one.flops > 0) == (one.parameters > 0) for one in found)
-    assert {one.stream: one.frames for one in found if one.encoder == "ECAPA-TDNN"} == {"speaker": 1024}  # 10.24 s
+    assert {encoder.encoder: round(encoder.parameters / 1e6) for encoder in encoders} == published
+    assert all((encoder.flops > 0) == (encoder.parameters > 0) for encoder in encoders)
+    assert {encoder.stream: encoder.frames for encoder in encoders if encoder.encoder == "ECAPA-TDNN"} == {
+        "speaker": 1024
+    }  # 10.24 s
 
 
 @pytest.mark.parametrize("name", models)
@@ -171,20 +173,20 @@ def test_every_paper_names_the_encoder_of_each_stream(name):
         ({"name": "mstr", "emotions": 1}, BadConfig, "1 classes: expected 2 or more"),
     ],
 )
-def test_what_is_not_there_is_said(arguments, error, message):
+def test_invalid_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         cost(**arguments)
 
 
 @pytest.mark.slow
-def test_measured_in_a_process_of_its_own():
-    found = cost("mstr", frames=20, settings=["dim=64", "blocks=1"], measured=True)
-    assert found.latency_ms > 0
-    assert found.threads == 1
-    assert found.peak_memory_mb is None or 0 < found.peak_memory_mb < 500
+def test_measuring_in_a_separate_process():
+    result = cost("mstr", frames=20, settings=["dim=64", "blocks=1"], measured=True)
+    assert result.latency_ms > 0
+    assert result.threads == 1
+    assert result.peak_memory_mb is None or 0 < result.peak_memory_mb < 500
 
 
-def test_a_measurement_that_fails_says_so(monkeypatch):
+def test_a_failed_measurement_raises_an_error(monkeypatch):
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(AffektError, match="measuring mstr-small ended with status 1"):
         cost("mstr-small", measured=True)
@@ -212,7 +214,7 @@ def test_the_command_prints_json_and_a_table():
         (["--output", "page.md", "--classes", "4"], "need a model"),
     ],
 )
-def test_the_command_says_what_is_wrong(arguments, message):
+def test_invalid_options_of_the_command_are_refused(arguments, message):
     run = affekt("cost", *arguments)
     assert run.returncode == 2
     assert message in run.stderr
@@ -220,6 +222,6 @@ def test_the_command_says_what_is_wrong(arguments, message):
 
 
 @pytest.mark.slow
-def test_the_page_is_what_is_counted_now():
+def test_the_page_has_the_current_counts():
     written = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
     assert written.split("\n## Measured")[0].strip() == page(compute_all()).strip()

@@ -1,4 +1,4 @@
-"""The picture of vanilla against key-sparse attention: what it shows, and what it refuses."""
+"""The plot of vanilla beside key-sparse attention, and its errors."""
 
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -29,13 +29,13 @@ def explanation():
     }
 
 
-def test_a_token_is_called_by_its_word():
+def test_tokens_are_labelled_with_their_words():
     assert token_words(TEXT, WORDS) == ["-", "OK,", "·", "look,", "a", "beautiful", "day.", "-"]
     assert token_words("no no", [0, 1]) == ["no", "no"]
 
 
 @pytest.mark.parametrize("head", [None, 1])
-def test_it_writes_the_words_and_both_kinds_of_attention(explanation, tmp_path, head):
+def test_the_plot_has_the_words_and_both_kinds_of_attention(explanation, tmp_path, head):
     path = tmp_path / "attention.svg"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(__import__("matplotlib").rcParams, "svg.fonttype", "none")
@@ -43,20 +43,20 @@ def test_it_writes_the_words_and_both_kinds_of_attention(explanation, tmp_path, 
         draw_attention(explanation, path, queries=axis, head=head, title="a title")
     words = [text.strip() for node in ElementTree.parse(path).iter() if (text := node.text or "").strip()]
     assert {"vanilla", "key-sparse", "kept", "attention weight", "query", "key", "a title"} <= set(words)
-    assert words.count("beautiful") == 3  # under both pictures, and beside the left one
+    assert words.count("beautiful") == 3  # below both panels, and left of the first
 
 
-def test_sound_is_in_seconds_and_padding_is_not_drawn(explanation, tmp_path):
+def test_audio_axes_are_in_seconds_and_padding_is_not_drawn(explanation, tmp_path):
     from matplotlib.figure import Figure
 
-    seen = []
+    saved = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, path, dpi: seen.append((figure, path, dpi)))
+        patch.setattr(Figure, "savefig", lambda figure, path, dpi: saved.append((figure, path, dpi)))
         draw_attention(explanation, tmp_path / "a.png", queries=Axis(8), keys=Axis(6, frame_rate=50.0))
-    marks, cells = seen[0][0].axes[1], seen[0][0].axes[3]
+    marks, cells = saved[0][0].axes[1], saved[0][0].axes[3]
     assert cells.get_xlabel() == "key, seconds"
     assert cells.get_xlim() == (0, 6 / 50)
-    assert seen[0][0].axes[2].get_ylabel() == "query, frames"
+    assert saved[0][0].axes[2].get_ylabel() == "query, frames"
     shown = cells.images[0].get_array()
     assert shown.shape == (8, 6)
     assert (~np.ma.getmaskarray(shown)).all(axis=0).tolist() == [False, True, False, True, False, True]
@@ -64,7 +64,7 @@ def test_sound_is_in_seconds_and_padding_is_not_drawn(explanation, tmp_path):
     np.testing.assert_allclose(shown[:, 1], explanation["fusion_text_vanilla"][0, -1, :, :, 1].mean(dim=0))
 
 
-def test_it_is_a_picture_and_pyplot_stays_out_of_it(explanation, tmp_path):
+def test_a_png_is_written_without_pyplot(explanation, tmp_path):
     before = "matplotlib.pyplot" in sys.modules
     draw_attention(explanation, tmp_path / "a.png", queries=Axis(8), utterance=1, layer=0)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -87,12 +87,12 @@ def test_it_is_a_picture_and_pyplot_stays_out_of_it(explanation, tmp_path):
         ({"utterance": 2}, BadConfig, "utterance 2 of fusion_text_vanilla does not exist"),
     ],
 )
-def test_what_does_not_fit_is_said(explanation, tmp_path, options, error, message):
+def test_invalid_arguments_are_refused(explanation, tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         draw_attention(explanation, tmp_path / "a.png", **{"queries": Axis(8), **options})
 
 
-def test_a_picture_has_a_pictures_name_and_a_place(explanation, tmp_path):
+def test_an_invalid_path_raises_bad_output(explanation, tmp_path):
     with pytest.raises(BadOutput, match=r"a\.txt: expected a name ending in \.png"):
         draw_attention(explanation, tmp_path / "a.txt", queries=Axis(8))
     with pytest.raises(BadOutput, match=r"a\.png cannot be written"):

@@ -1,4 +1,4 @@
-"""`affekt report`: on run folders whose predictions are made here, over a CREMA-D whose audio is empty files."""
+"""`affekt report`, on runs with made-up predictions for a CREMA-D whose audio files are empty."""
 
 import dataclasses
 import json
@@ -25,12 +25,12 @@ from affekt.workflows.evaluate import evaluate
 from affekt.workflows.training_data import TrainingData
 
 EPOCHS = 3
-APART = ['protocol={name="speaker-folds",k=3,validation=0.2}', "folds=[1,2]"]
+SPEAKER_FOLDS = ['protocol={name="speaker-folds",k=3,validation=0.2}', "folds=[1,2]"]
 
 
 @pytest.fixture(autouse=True)
 def data(tmp_path, monkeypatch):
-    """Twelve actors of CREMA-D's layout."""
+    """Return AFFEKT_DATA with twelve speakers in CREMA-D's layout."""
     folder = tmp_path / "data" / "cremad" / "audio"
     folder.mkdir(parents=True)
     for actor in range(1001, 1013):
@@ -38,24 +38,24 @@ def data(tmp_path, monkeypatch):
             for sentence in ("DFA", "ITS", "TSI", "IWL"):
                 (folder / f"{actor}_{sentence}_{emotion}_XX.wav").touch()
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path / "data"))
-    _read_speakers_by_id.cache_clear()  # what another test's corpus of the same name said
+    _read_speakers_by_id.cache_clear()  # another test has a corpus of the same name
     return tmp_path / "data"
 
 
-def page(found):
-    return sections.page([to_section(found)])
+def page(results):
+    return sections.page([to_section(results)])
 
 
-def trained(folder, name="mstr-cremad", settings=(), *, seeds=2, skill=1.5, epochs=EPOCHS):
-    """A training's run folders, with probabilities that know the label as far as `skill` goes."""
+def make_runs(folder, name="mstr-cremad", settings=(), *, seeds=2, skill=1.5, epochs=EPOCHS):
+    """Write run folders of a recipe; the larger `skill`, the more often the predictions are right."""
     recipe = load_recipe(name, [f"training.epochs={EPOCHS}", f"repeats={seeds}", *settings])
     plan = resolve(recipe)
     data = TrainingData.read(recipe)
     for number, split in data.folds(plan):
-        index = {one: data.label_index(one) for ids in split.subsets.values() for one in ids}
+        index = {name: data.label_index(name) for ids in split.subsets.values() for name in ids}
         for repeat in range(seeds):
-            place = folder / f"fold-{number}" / f"seed-{repeat}"
-            run = Run.start(place, plan.config(repeat), split, data.labels.emotions, index)
+            run_folder = folder / f"fold-{number}" / f"seed-{repeat}"
+            run = Run.start(run_folder, plan.config(repeat), split, data.labels.emotions, index)
             for epoch in range(1, epochs + 1):
                 generator = np.random.default_rng([number, repeat, epoch, int(10 * skill)])
                 predictions = {
@@ -68,13 +68,13 @@ def trained(folder, name="mstr-cremad", settings=(), *, seeds=2, skill=1.5, epoc
 
 
 def softmax(logits):
-    raised = np.exp(logits)
-    return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+    exponentials = np.exp(logits)
+    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize("settings", [[], APART], ids=["paper", "apart"])
-def test_the_figures_are_those_of_evaluate(tmp_path, settings):
-    folder = trained(tmp_path / "runs", settings=settings, seeds=3)
+@pytest.mark.parametrize("settings", [[], SPEAKER_FOLDS], ids=["paper", "speaker-folds"])
+def test_scores_equal_those_of_evaluate(tmp_path, settings):
+    folder = make_runs(tmp_path / "runs", settings=settings, seeds=3)
     (row,) = collect_results([folder]).rows
     scores = evaluate(folder, Source("cremad")).to_json()
     assert dataclasses.asdict(row.scores.UA) == scores["UA"]
@@ -94,55 +94,57 @@ def test_the_figures_are_those_of_evaluate(tmp_path, settings):
             assert spread.mean == pytest.approx(scores["by_selection"][rule]["UA"])
 
 
-@pytest.mark.parametrize("settings", [[], APART], ids=["paper", "apart"])
-def test_mean_and_deviation_are_over_seeds_with_their_folds_together(tmp_path, settings):
-    folder = trained(tmp_path / "runs", settings=settings, seeds=3)
+@pytest.mark.parametrize("settings", [[], SPEAKER_FOLDS], ids=["paper", "speaker-folds"])
+def test_mean_and_std_are_over_seeds_with_their_folds_together(tmp_path, settings):
+    folder = make_runs(tmp_path / "runs", settings=settings, seeds=3)
     (row,) = collect_results([folder]).rows
     by_seed = []
     for seed in range(3):
         runs = [Run(path) for path in sorted(folder.glob(f"fold-*/seed-{seed}"))]
-        truth = np.concatenate([run.labels("test") for run in runs])
-        answered = np.concatenate([run.predictions(EPOCHS)["test"].argmax(axis=1) for run in runs])
-        by_seed.append((balanced_accuracy_score(truth, answered), accuracy_score(truth, answered)))
+        labels = np.concatenate([run.labels("test") for run in runs])
+        predicted = np.concatenate([run.predictions(EPOCHS)["test"].argmax(axis=1) for run in runs])
+        by_seed.append((balanced_accuracy_score(labels, predicted), accuracy_score(labels, predicted)))
     for spread, values in zip((row.UA, row.WA), np.array(by_seed).T, strict=True):
         assert spread.seeds == pytest.approx(values)
         assert spread.mean == pytest.approx(values.mean())
         assert spread.std == pytest.approx(values.std(ddof=1))
-    # All seeds scored the same utterances, so that counting their answers together is averaging them.
+    # All seeds have the same utterances, so the score of all predictions together is the mean of the scores.
     assert row.scores.UA.value == pytest.approx(row.UA.mean)
     assert row.scores.UA.low < row.UA.mean < row.scores.UA.high
 
 
-def test_choosing_on_the_test_part_never_loses(tmp_path):
-    (row,) = collect_results([trained(tmp_path / "runs", settings=APART, skill=0.5)]).rows
+def test_selecting_on_the_test_set_is_optimistic(tmp_path):
+    (row,) = collect_results([make_runs(tmp_path / "runs", settings=SPEAKER_FOLDS, skill=0.5)]).rows
     assert list(row.by_selection) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
     best = row.by_selection["paper"].mean
     assert row.optimism == pytest.approx(min(best - row.by_selection[rule].mean for rule in ("last", "validation")))
     assert row.optimism > 0
-    (row,) = collect_results([trained(tmp_path / "other")]).rows
-    assert list(row.by_selection) == ["last", "paper"]  # the paper's split has no validation part
+    (row,) = collect_results([make_runs(tmp_path / "other")]).rows
+    assert list(row.by_selection) == ["last", "paper"]  # the paper's split has no validation subset
 
 
-def test_the_selection_is_the_recipes(tmp_path):
-    (row,) = collect_results([trained(tmp_path / "runs", settings=[*APART, "selection=validation"], skill=0.5)]).rows
+def test_the_scores_use_the_recipes_selection_rule(tmp_path):
+    (row,) = collect_results(
+        [make_runs(tmp_path / "runs", settings=[*SPEAKER_FOLDS, "selection=validation"], skill=0.5)]
+    ).rows
     assert row.selection == "validation"
     assert row.UA == row.by_selection["validation"] != row.by_selection["last"]
 
 
 @pytest.mark.parametrize("rule", ["last", "validation", "validation-wf1", "validation-loss", "paper"])
-def test_every_selection_has_its_column(tmp_path, rule):
-    found = collect_results([trained(tmp_path / "runs", settings=[*APART, f"selection={rule}"], skill=0.5)])
-    asked = {"last", "validation", "paper", rule}
-    heads = next(line for line in page(found).splitlines() if line.startswith("| runs | last epoch"))
-    assert heads.count("|") == 3 + len(asked)  # the training, the rules, the optimism
+def test_the_recipes_selection_rule_has_a_column(tmp_path, rule):
+    results = collect_results([make_runs(tmp_path / "runs", settings=[*SPEAKER_FOLDS, f"selection={rule}"], skill=0.5)])
+    rules = {"last", "validation", "paper", rule}
+    heads = next(line for line in page(results).splitlines() if line.startswith("| runs | last epoch"))
+    assert heads.count("|") == 3 + len(rules)  # name, rules, optimism
 
 
-def test_two_trainings_are_compared_seed_by_seed(tmp_path):
-    good, poor = trained(tmp_path / "good", skill=2.0), trained(tmp_path / "poor", "vanilla-cremad", skill=1.0)
-    found = collect_results([good, poor])
-    (pair,) = found.pairs
+def test_two_groups_of_runs_are_compared_seed_by_seed(tmp_path):
+    good, poor = make_runs(tmp_path / "good", skill=2.0), make_runs(tmp_path / "poor", "vanilla-cremad", skill=1.0)
+    results = collect_results([good, poor])
+    (pair,) = results.pairs
     assert (pair.first, pair.second) == ("mstr-cremad", "vanilla-cremad")
-    assert pair.difference.mean == pytest.approx(found.rows[0].UA.mean - found.rows[1].UA.mean)
+    assert pair.difference.mean == pytest.approx(results.rows[0].UA.mean - results.rows[1].UA.mean)
     assert 0 < pair.interval[0] < pair.difference.mean < pair.interval[1]
     assert set(pair.by_seed) == {0, 1}
     (back,) = collect_results([poor, good]).pairs
@@ -150,34 +152,34 @@ def test_two_trainings_are_compared_seed_by_seed(tmp_path):
     assert back.by_seed[0].p == pair.by_seed[0].p
 
 
-def test_a_training_is_no_better_than_one_that_answers_the_same(tmp_path):
-    folders = [trained(tmp_path / "one"), trained(tmp_path / "other", settings=["training.strategy.clip=1.0"])]
+def test_equal_predictions_have_no_difference(tmp_path):
+    folders = [make_runs(tmp_path / "one"), make_runs(tmp_path / "other", settings=["training.strategy.clip=1.0"])]
     (pair,) = collect_results(folders).pairs
     assert pair.difference.seeds == (0.0, 0.0)
     assert pair.interval == (0.0, 0.0)
-    assert [one.p for one in pair.by_seed.values()] == [1.0, 1.0]
+    assert [comparison.p for comparison in pair.by_seed.values()] == [1.0, 1.0]
 
 
-def test_what_was_not_scored_on_the_same_split_is_not_compared(tmp_path):
-    random, apart = trained(tmp_path / "random"), trained(tmp_path / "apart", settings=APART)
-    found = collect_results([random, apart])
-    assert [row.verdict for row in found.rows] == ["NOT speaker-independent", "speaker-independent"]
-    assert not found.pairs
-    text = page(found)
+def test_runs_on_different_splits_are_not_compared(tmp_path):
+    random, apart = make_runs(tmp_path / "random"), make_runs(tmp_path / "apart", settings=SPEAKER_FOLDS)
+    results = collect_results([random, apart])
+    assert [row.verdict for row in results.rows] == ["NOT speaker-independent", "speaker-independent"]
+    assert not results.pairs
+    text = page(results)
     assert text.count("\n## CREMA-D") == 2
     assert "Differences of UA:" not in text
 
 
-def test_the_papers_figures_stand_beside_its_own_protocol_alone(tmp_path):
-    random, apart = (trained(tmp_path / name, settings=s) for name, s in (("random", []), ("apart", APART)))
+def test_published_scores_are_listed_for_the_papers_protocol_only(tmp_path):
+    random, apart = (make_runs(tmp_path / name, settings=s) for name, s in (("random", []), ("apart", SPEAKER_FOLDS)))
     assert "| 79.9 | 79.7 |" in page(collect_results([random]))
     assert "not directly comparable" in page(collect_results([random]))
     assert "paper's" not in page(collect_results([apart]))
 
 
-def test_the_page_says_what_stands_behind_a_figure(tmp_path, data):
+def test_the_page_states_protocol_split_and_intervals(tmp_path, data):
     (data / "cremad" / "REBUILT.md").touch()
-    folder = trained(tmp_path / "runs")
+    folder = make_runs(tmp_path / "runs")
     text, split = page(collect_results([folder])), Run(folder / "fold-1" / "seed-0").split
     assert "## CREMA-D, rebuilt audio: MSTR's random 80/20, seed 0" in text
     assert (
@@ -194,17 +196,17 @@ def test_the_page_says_what_stands_behind_a_figure(tmp_path, data):
 
 
 def test_the_page_is_the_golden_one(tmp_path, golden):
-    golden("report.md", page(collect_results([trained(tmp_path / "runs")])))
+    golden("report.md", page(collect_results([make_runs(tmp_path / "runs")])))
 
 
-def test_one_seed_has_no_deviation(tmp_path):
-    (row,) = collect_results([trained(tmp_path / "runs", seeds=1)]).rows
+def test_one_seed_has_no_std(tmp_path):
+    (row,) = collect_results([make_runs(tmp_path / "runs", seeds=1)]).rows
     assert row.UA.std is None
     assert "±" not in page(collect_results([tmp_path / "runs"])).partition("\n## ")[2]
 
 
-def test_without_the_corpus_it_says_what_it_does_not_know(tmp_path, monkeypatch):
-    folders = [trained(tmp_path / "one"), trained(tmp_path / "other", "vanilla-cremad")]
+def test_without_the_corpus_speakers_are_unknown(tmp_path, monkeypatch):
+    folders = [make_runs(tmp_path / "one"), make_runs(tmp_path / "other", "vanilla-cremad")]
     known = collect_results(folders)
     _read_speakers_by_id.cache_clear()
     monkeypatch.delenv("AFFEKT_DATA")
@@ -216,8 +218,8 @@ def test_without_the_corpus_it_says_what_it_does_not_know(tmp_path, monkeypatch)
     assert "AFFEKT_DATA" in page(unknown)
 
 
-def test_a_corpus_that_lacks_test_utterances_is_not_asked_who_speaks(tmp_path, data):
-    folder = trained(tmp_path / "runs")
+def test_speakers_are_unknown_if_the_corpus_lacks_test_utterances(tmp_path, data):
+    folder = make_runs(tmp_path / "runs")
     lost = Run(folder / "fold-1" / "seed-0").split.subsets["test"][0]
     (data / f"cremad/audio/{lost.partition('/')[2]}.wav").unlink()
     _read_speakers_by_id.cache_clear()
@@ -227,28 +229,30 @@ def test_a_corpus_that_lacks_test_utterances_is_not_asked_who_speaks(tmp_path, d
 
 
 def test_weights_are_counted_without_reading_them(tmp_path):
-    folder = trained(tmp_path / "runs", seeds=1)
+    folder = make_runs(tmp_path / "runs", seeds=1)
     weights = {"a.weight": torch.zeros(3, 5), "a.bias": torch.zeros(5), "scale": torch.zeros(())}
     assert collect_results([folder]).rows[0].weights is None
     save_state(weights, Run(folder / "fold-1" / "seed-0").weights_path(EPOCHS))
     assert collect_results([folder]).rows[0].weights == 21
 
 
-def test_what_is_not_finished_or_not_whole_is_refused(tmp_path):
+def test_unfinished_repeated_and_missing_runs_are_refused(tmp_path):
     with pytest.raises(BadConfig, match=r"contains no run"):
         collect_results([tmp_path / "nothing"])
-    start_run = trained(tmp_path / "started", epochs=2)
+    unfinished = make_runs(tmp_path / "started", epochs=2)
     with pytest.raises(BadConfig, match=r"seed-0 is unfinished, after epoch 2 of 3"):
-        collect_results([start_run])
-    whole = trained(tmp_path / "whole", settings=APART)
+        collect_results([unfinished])
+    whole = make_runs(tmp_path / "whole", settings=SPEAKER_FOLDS)
     with pytest.raises(BadConfig, match=r"seed 0 of mstr-cremad occurs twice: .*whole.*whole"):
         collect_results([whole, whole])
     with pytest.raises(BadConfig, match=r"seed 1 has 1 folds, but seed 0 has 2"):
         collect_results([whole / "fold-1", whole / "fold-2" / "seed-0"])
 
 
-def test_training_that_patience_ended_is_finished(tmp_path):
-    folder = trained(tmp_path / "runs", settings=[*APART, "training.patience=1"], skill=0.0, epochs=2, seeds=1)
+def test_a_run_that_stopped_early_is_finished(tmp_path):
+    folder = make_runs(
+        tmp_path / "runs", settings=[*SPEAKER_FOLDS, "training.patience=1"], skill=0.0, epochs=2, seeds=1
+    )
     for path in folder.glob("fold-*/seed-0"):
         run = Run(path)
         run.record(1, {part: np.eye(6, dtype=np.float32)[run.labels(part)] for part in ("validation", "test")}, {})
@@ -257,7 +261,7 @@ def test_training_that_patience_ended_is_finished(tmp_path):
 
 
 def test_the_command_writes_page_and_json_without_torch(tmp_path):
-    folder = trained(tmp_path / "runs")
+    folder = make_runs(tmp_path / "runs")
     code = (
         "import sys; sys.argv[0] = 'affekt'\nfrom affekt.cli import app\n"
         "try: app()\nexcept SystemExit as end: assert not end.code\n"
@@ -267,6 +271,6 @@ def test_the_command_writes_page_and_json_without_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]
-    found = collect_results([folder])
-    assert row["UA"]["mean"] == found.rows[0].UA.mean
-    assert Path(tmp_path / "results.md").read_text(encoding="utf-8") == page(found)
+    results = collect_results([folder])
+    assert row["UA"]["mean"] == results.rows[0].UA.mean
+    assert Path(tmp_path / "results.md").read_text(encoding="utf-8") == page(results)
