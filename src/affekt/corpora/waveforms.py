@@ -18,7 +18,7 @@ from affekt.utterance import Utterance
 
 Key = TypeVar("Key", bound=Hashable)
 Span = tuple[int, int | None]
-"""Index of the first sample and of the one after the last, at 16 kHz; None for the end of the file."""
+"""Start and end (exclusive) in samples at 16 kHz; None for the end of the file."""
 
 TOLERANCE = 0.1
 """Seconds by which an utterance may end after its file."""
@@ -51,7 +51,7 @@ def read_waveforms(utterances: Mapping[Key, Utterance]) -> Iterator[tuple[Key, W
     for path, waiting in files.items():
         try:
             for key, waveform in read_segments(path, {key: _span(utterance) for key, utterance in waiting.items()}):
-                yield key, _check(waiting.pop(key), waveform) or waveform
+                yield key, _find_error(waiting.pop(key), waveform) or waveform
         except BadAudio as error:
             yield from ((key, error) for key in waiting)
 
@@ -70,11 +70,11 @@ def read_segments(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, 
     position = 0
     for block in blocks(path):
         after = position + len(block)
-        for key, (first, last) in list(waiting.items()):
-            if first >= after:
+        for key, (start, end) in list(waiting.items()):
+            if start >= after:
                 break
-            pieces[key].append(block[max(0, first - position) : None if last is None else max(0, last - position)])
-            if last is not None and last <= after:
+            pieces[key].append(block[max(0, start - position) : None if end is None else max(0, end - position)])
+            if end is not None and end <= after:
                 del waiting[key]
                 yield key, np.concatenate(pieces.pop(key))
         if not waiting:
@@ -86,8 +86,8 @@ def read_segments(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, 
 
 def seconds_cut(utterance: Utterance, waveform: Waveform) -> float:
     """Return the number of seconds of an utterance that are after the end of its file."""
-    first, last = _span(utterance)
-    return 0.0 if last is None else (last - first - len(waveform)) / SAMPLE_RATE
+    start, end = _span(utterance)
+    return 0.0 if end is None else (end - start - len(waveform)) / SAMPLE_RATE
 
 
 def _span(utterance: Utterance) -> Span:
@@ -95,7 +95,7 @@ def _span(utterance: Utterance) -> Span:
     return round(utterance.start * SAMPLE_RATE), end
 
 
-def _check(utterance: Utterance, waveform: Waveform) -> BadAudio | None:
+def _find_error(utterance: Utterance, waveform: Waveform) -> BadAudio | None:
     """Return the error of a segment that is cut by more than the tolerance, or too short; None if it can be used."""
     length = len(waveform) / SAMPLE_RATE
     if not length:

@@ -74,11 +74,11 @@ class Recognizer:
 
         Raises:
             BadAudio: the source cannot be recognized (codes: `affekt.audio.read.CODES`).
-            MissingExtra: its format needs an optional dependency.
+            MissingExtra: the source's format needs an extra that is not installed.
         """
         name, rows, total = name_of(source), [], 0
         for waveform in windows(blocks(source, sample_rate)):
-            rows.append(self._window(name, total, waveform))
+            rows.append(self._recognize_window(name, total, waveform))
             total += waveform.size
         return rows[0] if len(rows) == 1 else self._aggregate(name, total, rows)
 
@@ -92,7 +92,7 @@ class Recognizer:
             except AffektError as error:
                 yield make_row(name_of(source), self.model, error=error)
 
-    def _window(self, name: str, start: int, waveform: Waveform) -> Row:
+    def _recognize_window(self, name: str, start: int, waveform: Waveform) -> Row:
         check_length(waveform.size, name)
         probabilities = None if is_silent(waveform) else dict(zip(self.emotions, self.infer(waveform), strict=True))
         begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
@@ -109,10 +109,10 @@ class Recognizer:
             emotion: sum(window["probabilities"][emotion] * window.duration for window in scored) / seconds
             for emotion in (self.emotions if scored else ())
         }
-        whole = make_row(name, self.model, end=total / SAMPLE_RATE, probabilities=means or None)
-        whole["aggregation"] = AGGREGATION
-        whole["windows"] = rows
-        return whole
+        result = make_row(name, self.model, end=total / SAMPLE_RATE, probabilities=means or None)
+        result["aggregation"] = AGGREGATION
+        result["windows"] = rows
+        return result
 
     def __repr__(self) -> str:
         return f"Recognizer({self.model}: {', '.join(self.emotions)})"
