@@ -8,7 +8,7 @@ from affekt.batch import Batch, Stream
 from affekt.models import models
 
 NUM_EMOTIONS = 3
-# Why padding changes a model's output even in its tiny form; its other tests use utterances that fill their length.
+# Model -> why padding changes its output even in its tiny form. The test of padding skips these models.
 WITHOUT_MASKS: dict[str, str] = {}
 
 
@@ -30,7 +30,7 @@ def tiny(name, **changes):
 
 
 def without_dropout(config):
-    """Return the settings with every probability of dropout at zero, in nested settings too."""
+    """Return the settings with every dropout probability set to zero, in nested settings too."""
     changes = {}
     for field in fields(config):
         value = getattr(config, field.name)
@@ -63,7 +63,7 @@ def synthetic_stream(model, name, lengths, generator):
 
 
 def with_noise_in_the_padding(batch):
-    """Return the same utterances with something other than zeros in the padding."""
+    """Return the same utterances with sevens instead of zeros in the padding."""
     streams = {
         name: stream
         if stream.mask is None

@@ -1,4 +1,4 @@
-"""A minimal model, as a new file beside the others would define it, for the test that one file and one line are enough."""
+"""A minimal model, as the file of a new model would define it, for the test that one file and one line are enough."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar

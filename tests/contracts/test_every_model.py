@@ -34,7 +34,7 @@ def test_padding_changes_nothing(name):
     torch.testing.assert_close(model(batch), model(with_noise_in_the_padding(batch)), atol=1e-12, rtol=0)
 
 
-def test_a_batch_equals_one_by_one(name):
+def test_a_batch_equals_its_utterances_one_by_one(name):
     model = tiny(name)
     batch = synthetic_batch(model, [31, 2, 9, 1])
     alone = torch.cat([model(batch[index]) for index in range(len(batch))])
@@ -60,7 +60,7 @@ def test_saved_and_loaded_weights_give_the_same_logits(name, tmp_path):
     torch.testing.assert_close(model(batch), other(batch), atol=0, rtol=0)
 
 
-def test_explanations_belong_to_their_utterances(name):
+def test_explanations_of_a_batch_equal_those_of_its_utterances(name):
     model = tiny(name)
     batch = synthetic_batch(model, [9, 4])
     explanation = model.explain(batch)
@@ -72,7 +72,7 @@ def test_explanations_belong_to_their_utterances(name):
     assert all(value.isfinite().all() for value in explanation.values())
 
 
-def test_the_output_layer_gives_the_logits(name):
+def test_the_output_layer_computes_the_logits(name):
     model = tiny(name)
     batch = synthetic_batch(model, [9, 4])
     assert model.output_layer.weight.shape[0] == model.num_emotions == NUM_EMOTIONS
@@ -96,7 +96,7 @@ def test_sizes_of_streams_replace_those_in_the_settings(name):
 
 
 @pytest.mark.slow
-def test_presets_set_what_they_list_and_run_at_the_papers_sizes(name):
+def test_presets_change_only_the_settings_they_list_and_run_at_the_papers_sizes(name):
     for preset, settings in models[name].presets.items():
         model_class, config = decode_named(models, {"name": f"{name}-{preset}"}, preset)
         assert config == decode(model_class.Config, settings, preset)
@@ -106,7 +106,7 @@ def test_presets_set_what_they_list_and_run_at_the_papers_sizes(name):
             assert model(batch).shape == (1, NUM_EMOTIONS)
 
 
-def test_it_overfits_twelve_utterances(name):
+def test_training_can_memorize_twelve_utterances(name):
     torch.manual_seed(0)
     model = models[name](without_dropout(tiny_config(name)), NUM_EMOTIONS).double().train()
     batch = synthetic_batch(model, [5, 9, 12, 20, 7, 8, 6, 11, 4, 3, 15, 10])

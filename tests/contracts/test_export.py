@@ -1,4 +1,4 @@
-"""Every model in the registry computes the same as ONNX, through the export that bundles use."""
+"""The ONNX graph of every model in the registry, exported as for a bundle, computes the same as torch."""
 
 import numpy as np
 import onnx
@@ -41,8 +41,8 @@ def test_fractal_attention_is_one_operator_for_all_scales(window_padding, tmp_pa
     assert "GatherND" not in nodes
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     speech = synthetic_batch(pipeline.models[0], [61, 1, 2, 26, 27, 28]).to(torch.float32).streams["speech"]
-    whole = {"speech": speech.values.numpy(), "speech_mask": speech.mask.numpy()}
-    (together,) = session.run(None, whole)
+    inputs = {"speech": speech.values.numpy(), "speech_mask": speech.mask.numpy()}
+    (batched,) = session.run(None, inputs)
     for index, length in enumerate(speech.lengths().tolist()):
-        (alone,) = session.run(None, {name: x[index : index + 1, :length] for name, x in whole.items()})
-        np.testing.assert_allclose(together[index], alone[0], atol=1e-6)
+        (alone,) = session.run(None, {name: x[index : index + 1, :length] for name, x in inputs.items()})
+        np.testing.assert_allclose(batched[index], alone[0], atol=1e-6)

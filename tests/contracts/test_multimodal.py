@@ -1,4 +1,4 @@
-"""Every model of speech and text learns what neither stream contains alone.
+"""Every model of speech and text learns emotions that neither stream alone determines.
 
 In the synthetic corpus, every utterance has one of two cues in its speech and one of two in its text, at any position; its
 emotion is whether the two agree. Each emotion has both cues of either stream equally often.
@@ -20,16 +20,16 @@ NUM_TRAIN, NUM_TEST = 256, 200  # utterances
 CHANCE_MIN, CHANCE_MAX = 82, 118
 
 
-def corpus(model, count, seed, silenced=None):
+def synthetic_corpus(model, count, seed, silenced=None):
     """Return utterances with both cues; the stream `silenced` is only noise."""
     generator = torch.Generator().manual_seed(seed)
     number = torch.arange(count)
-    sides = {"speech": number % 2, "text": number // 2 % 2}
+    cues = {"speech": number % 2, "text": number // 2 % 2}
     streams = {name: noise(model, name, count, generator) for name in model.streams}
-    for name, (cued, most) in {"speech": (6, 12), "text": (1, 4)}.items():
+    for name, (cue_frames, max_frames) in {"speech": (6, 12), "text": (1, 4)}.items():
         if name != silenced:
-            put_cue(streams[name].values, 2.0 * sides[name] - 1, cued, most, generator)
-    return Batch(streams, labels=(sides["speech"] + sides["text"]) % 2)
+            put_cue(streams[name].values, 2.0 * cues[name] - 1, cue_frames, max_frames, generator)
+    return Batch(streams, labels=(cues["speech"] + cues["text"]) % 2)
 
 
 def noise(model, name, count, generator):
@@ -43,25 +43,26 @@ def noise(model, name, count, generator):
     return Stream(0.1 * values * mask.unsqueeze(2), mask)
 
 
-def put_cue(values, side, cued, most, generator):
-    """Add the cue, +1 or -1 in every other feature, to `cued` frames somewhere among the first `most`."""
-    starts = torch.randint(0, most - cued + 1, (len(values),), generator=generator)
+def put_cue(values, side, cue_frames, max_frames, generator):
+    """Add the cue, +1 or -1 in every other feature, to `cue_frames` consecutive frames somewhere among the first
+    `max_frames`."""
+    starts = torch.randint(0, max_frames - cue_frames + 1, (len(values),), generator=generator)
     for utterance, start in enumerate(starts):
-        values[utterance, start : start + cued, ::2] += 1.5 * side[utterance]
+        values[utterance, start : start + cue_frames, ::2] += 1.5 * side[utterance]
 
 
 def num_correct(name, silenced=None):
     """Train and test a model with one stream silenced; return how many test utterances it gets right."""
     torch.manual_seed(0)
     model = models[name](without_dropout(tiny_config(name)), 2)
-    train = corpus(model, NUM_TRAIN, seed=1, silenced=silenced)
+    train = synthetic_corpus(model, NUM_TRAIN, seed=1, silenced=silenced)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(80):
         loss = F.cross_entropy(model(train), train.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    test = corpus(model, NUM_TEST, seed=2, silenced=silenced)
+    test = synthetic_corpus(model, NUM_TEST, seed=2, silenced=silenced)
     with torch.inference_mode():
         return int((model.eval()(test).argmax(dim=1) == test.labels).sum())
 

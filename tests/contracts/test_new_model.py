@@ -23,13 +23,13 @@ def _registered(monkeypatch):
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
-def test_the_contracts_hold(contract, tmp_path):
+def test_the_contracts_hold_for_a_new_model(contract, tmp_path):
     arguments = {"name": "dummy", "tmp_path": tmp_path, "silenced": "text"}
     parameters = inspect.signature(CONTRACTS[contract]).parameters
     CONTRACTS[contract](**{name: arguments[name] for name in parameters})
 
 
-def test_recipes_and_costs_know_it():
+def test_recipes_and_costs_accept_a_new_model():
     model_class, config = decode_named(models, {"name": "dummy-small", "dropout": 0.2}, "model")
     assert (model_class.__name__, config.dim, config.dropout) == ("Dummy", 16, 0.2)
     counted = cost("dummy")

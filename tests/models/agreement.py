@@ -1,4 +1,4 @@
-"""Comparisons of a model of one stream with a loop-written reference, and with its ONNX file."""
+"""Comparisons of a model of one stream with a reference written as loops, and with its ONNX file."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from tests.contracts.builders import synthetic_batch, with_noise_in_the_padding
 
 
 def assert_reference_agrees(model, reference, lengths, tolerance=1e-10):
-    """Compare logits, and the gradients of a projection of them by every parameter and input."""
+    """Compare logits, and the gradients of a random projection of the logits by every parameter and input."""
     batch = synthetic_batch(model, lengths)
     stream = (with_noise_in_the_padding(batch) if model.config.masked else batch).streams["speech"]
     values = stream.values.clone().requires_grad_()

@@ -14,7 +14,7 @@ from tests.contracts.builders import synthetic_batch, tiny
 pytestmark = pytest.mark.parametrize("name", ["mstr", "vanilla"])
 
 
-def test_without_masks_padding_counts(name):
+def test_without_masks_padding_changes_the_output(name):
     model = tiny(name, masked=False)
     batch = synthetic_batch(model, [9, 4])
     assert (model(batch) - model(batch.padded(to=20))).abs().max() > 1e-6
@@ -48,7 +48,7 @@ NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.
 )
 def test_in_training_every_parameter_gets_a_gradient_except_inert_ones(name, changes):
     if "mask_window_padding" in changes and name != "mstr":
-        pytest.skip("an option of MSTR's")
+        pytest.skip("only MSTR has this option")
     model = tiny(name, **NO_DROPOUT, **changes).train()
     batch = synthetic_batch(model, [90, 85, 60, 81])
     F.cross_entropy(model(batch), batch.labels).backward()
@@ -86,7 +86,7 @@ def test_a_map_norm_needs_a_fixed_length_without_masks(name, changes):
         {"input_mix": "learned", "num_states": 2},
     ],
 )
-def test_options_keep_the_contract(name, changes):
+def test_with_each_option_padding_changes_nothing(name, changes):
     model = tiny(name, **changes)
     batch = synthetic_batch(model, [9, 4])
     logits = model(batch)
@@ -94,9 +94,9 @@ def test_options_keep_the_contract(name, changes):
     torch.testing.assert_close(logits, model(batch.padded(to=20)), atol=1e-12, rtol=0)
 
 
-def test_the_small_preset_is_small_and_keeps_the_contract(name):
-    kind, preset = models.resolve(f"{name}-small")
-    model = kind(kind.Config(**preset), 6).double().eval()
+def test_the_small_preset_is_small_and_padding_changes_nothing(name):
+    model_class, preset = models.resolve(f"{name}-small")
+    model = model_class(model_class.Config(**preset), 6).double().eval()
     assert sum(p.numel() for p in model.parameters()) < 1_000_000
     batch = synthetic_batch(model, [9, 4])
     torch.testing.assert_close(model(batch), model(batch.padded(to=20)), atol=1e-12, rtol=0)
@@ -124,12 +124,10 @@ def test_a_stride_averages_frames_and_the_rest_at_the_end(name):
     torch.testing.assert_close(model(batch), plain, atol=1e-12, rtol=0)
 
 
-def test_standardised_features_may_have_any_scale(name):
+def test_standardized_features_may_have_any_scale(name):
     plain, model = tiny(name), tiny(name, input_norm="standard")
     batch = synthetic_batch(model, [9, 4])
-    mean, deviation = torch.arange(6.0).double(), torch.arange(1.0, 7.0).double()
-    model.set_statistics(dict.fromkeys(model.streams, (mean, deviation)))
-    scaled = replace(
-        batch, streams={k: replace(s, values=s.values * deviation + mean) for k, s in batch.streams.items()}
-    )
+    mean, std = torch.arange(6.0).double(), torch.arange(1.0, 7.0).double()
+    model.set_statistics(dict.fromkeys(model.streams, (mean, std)))
+    scaled = replace(batch, streams={k: replace(s, values=s.values * std + mean) for k, s in batch.streams.items()})
     torch.testing.assert_close(model(scaled), plain(batch), atol=1e-12, rtol=0)

@@ -1,4 +1,4 @@
-"""Fractal attention against a loop-written reference of the paper's equations, which shares no code with it."""
+"""Fractal attention compared with loops over the paper's equations, which share no code with it."""
 
 import math
 
@@ -9,7 +9,7 @@ from affekt.models.layers import FractalAttention, fractal_attention
 
 
 def reference(query, key, value, *, heads, factor, scales, mask_window_padding):
-    """Compute one utterance, given as (frames, dim) lists of lists, one index at a time."""
+    """Compute the output of one utterance, given as (frames, dim) lists of lists, one index at a time."""
     frames, dim = len(query), len(query[0])
     width = dim // heads
     output = [[0.0] * dim for _ in range(frames)]
@@ -27,8 +27,8 @@ def reference(query, key, value, *, heads, factor, scales, mask_window_padding):
             q, k, v = ([*x, [0.0] * dim] for x in (q, k, v))
         attended = []
         for i in range(len(q)):
-            places = range(i // factor * factor, i // factor * factor + factor)
-            window = [j for j in places if j < count or not mask_window_padding]
+            positions = range(i // factor * factor, i // factor * factor + factor)
+            window = [j for j in positions if j < count or not mask_window_padding]
             row = []
             for head in range(heads):
                 columns = range(head * width, head * width + width)
@@ -57,7 +57,7 @@ def random_inputs(frames, dim, batch=1, seed=0):
 @pytest.mark.parametrize(
     ("frames", "factor", "scales"), [(1, 3, 4), (2, 3, 2), (7, 3, 3), (26, 3, 4), (27, 3, 4), (31, 2, 5), (10, 4, 2)]
 )
-def test_torch_operations_equal_the_loops(frames, factor, scales, mask_window_padding):
+def test_fractal_attention_equals_the_loops(frames, factor, scales, mask_window_padding):
     inputs = random_inputs(frames, 4)
     expected = reference(
         *(x[0].tolist() for x in inputs), heads=2, factor=factor, scales=scales, mask_window_padding=mask_window_padding
@@ -71,11 +71,11 @@ def test_a_mask_gives_each_utterance_its_own_result(mask_window_padding):
     inputs = random_inputs(40, 4, batch=4)
     lengths = torch.tensor([40, 29, 5, 1])
     mask = torch.arange(40) < lengths.unsqueeze(1)
-    together = fractal_attention(*inputs, heads=2, mask=mask, mask_window_padding=mask_window_padding)
+    batched = fractal_attention(*inputs, heads=2, mask=mask, mask_window_padding=mask_window_padding)
     for index, length in enumerate(lengths.tolist()):
         alone = [x[index : index + 1, :length] for x in inputs]
         expected = fractal_attention(*alone, heads=2, mask_window_padding=mask_window_padding)
-        torch.testing.assert_close(together[index : index + 1, :length], expected, atol=1e-12, rtol=0)
+        torch.testing.assert_close(batched[index : index + 1, :length], expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_gradients_pass_gradcheck():
     assert torch.autograd.gradcheck(lambda q, k, v: fractal_attention(q, k, v, heads=2, scales=3), inputs)
 
 
-def test_gradients_pass_gradcheck_with_a_mask_and_none_reach_padding():
+def test_gradients_with_a_mask_pass_gradcheck_and_padding_gets_none():
     inputs = [x.requires_grad_() for x in random_inputs(9, 4, batch=2)]
     mask = torch.arange(9) < torch.tensor([[9], [4]])
 

@@ -1,7 +1,7 @@
-"""The kernels for a GPU, in Triton's interpreter on the processor, against the plain formulation scale by scale.
+"""The kernels for a GPU, run on the CPU by Triton's interpreter, compared with torch operations.
 
-Triton asks whether to interpret when it is imported, so that everything interpreted runs in a process of its own, which one
-test starts: `TestInterpreted` is collected there and nowhere else.
+Triton reads the variable that switches its interpreter on when it is imported. All tests with the interpreter therefore run
+in a separate process, which `test_the_kernels_in_the_interpreter` starts: only there, `TestInterpreted` is collected.
 """
 
 import importlib
@@ -25,14 +25,14 @@ needs_triton = pytest.mark.skipif(
 
 
 def fused(frames, dim=6, batch=2, dtype=torch.float64, seed=0):
-    """Return query, key and value as thirds of one projection: views whose rows are three times as far apart."""
+    """Return query, key and value as thirds of one projection: views of a tensor with rows three times as long."""
     projected = torch.randn(batch, frames, 3 * dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return [x.requires_grad_() for x in projected.to(dtype).chunk(3, dim=2)]
 
 
-def plain(query, key, value, options, lengths=None):
+def torch_operations(query, key, value, options, lengths=None):
     mask = None if lengths is None else torch.arange(query.shape[1], device=query.device) < lengths.unsqueeze(1)
-    levels = fractal_scales(
+    scales = fractal_scales(
         query,
         key,
         value,
@@ -44,16 +44,16 @@ def plain(query, key, value, options, lengths=None):
         temperature=options.temperature,
         upsampling=options.upsampling,
     )
-    return sum(levels) if mask is None else sum(levels) * mask.unsqueeze(2)
+    return sum(scales) if mask is None else sum(scales) * mask.unsqueeze(2)
 
 
 def assert_agreement(inputs, options, lengths=None):
     """Compare outputs to 1e-12 and gradients to 1e-10."""
-    expected, output = plain(*inputs, options, lengths), gpu.attend(*inputs, options, lengths)
+    expected, output = torch_operations(*inputs, options, lengths), gpu.attend(*inputs, options, lengths)
     torch.testing.assert_close(output, expected, atol=1e-12, rtol=0)
-    slope = torch.randn_like(expected)
-    both = [torch.autograd.grad(one, inputs, slope) for one in (output, expected)]
-    torch.testing.assert_close(*both, atol=1e-10, rtol=0)
+    output_gradient = torch.randn_like(expected)
+    gradients = [torch.autograd.grad(x, inputs, output_gradient) for x in (output, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-10, rtol=0)
 
 
 def small_launches(monkeypatch, elements):
@@ -111,7 +111,7 @@ class TestInterpreted:
         assert_agreement(fused(22, dim=5, batch=1), FractalOptions(1, scales=2))
         assert_agreement(fused(17, dim=3, batch=1), FractalOptions(1, factor=4, scales=2))
 
-    def test_the_schedule_changes_no_bit(self, monkeypatch):
+    def test_the_result_does_not_depend_on_the_schedule(self, monkeypatch):
         inputs, options = fused(26, batch=1), FractalOptions(1, scales=2, dropout=0.3)
         small_launches(monkeypatch, elements=64)
         results = []
@@ -120,7 +120,7 @@ class TestInterpreted:
             torch.manual_seed(5)
             output = gpu.attend(*inputs, options)
             results.append([output, *torch.autograd.grad(output.square().sum(), inputs)])
-        assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+        assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
 
     @pytest.mark.parametrize(
         ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 0.01), (torch.bfloat16, 0.05)]
@@ -128,7 +128,7 @@ class TestInterpreted:
     def test_lower_precisions(self, dtype, tolerance):
         inputs, options = fused(20, batch=1, dtype=dtype), FractalOptions(1, scales=2)
         exact = [x.detach().double().requires_grad_() for x in inputs]
-        output, expected = gpu.attend(*inputs, options), plain(*exact, options)
+        output, expected = gpu.attend(*inputs, options), torch_operations(*exact, options)
         assert output.dtype == dtype
         torch.testing.assert_close(output.double(), expected, atol=tolerance, rtol=0)
         gradients = torch.autograd.grad(output.float().sum(), inputs)
@@ -141,13 +141,13 @@ class TestInterpreted:
         inputs = [torch.zeros(3, 240, 3), torch.zeros(3, 240, 3), torch.ones(3, 240, 3)]
         torch.manual_seed(1)
         output = gpu.attend(*inputs, FractalOptions(3, scales=1, dropout=0.25))
-        levels = torch.nn.functional.gelu(torch.arange(4) / 2.25)
-        kept = (output.unsqueeze(3) - levels).abs().argmin(dim=3)
-        torch.testing.assert_close(output, levels[kept], atol=1e-6, rtol=0)
-        fractions = kept.flatten().bincount(minlength=4) / kept.numel()
+        possible_outputs = torch.nn.functional.gelu(torch.arange(4) / 2.25)
+        num_kept = (output.unsqueeze(3) - possible_outputs).abs().argmin(dim=3)
+        torch.testing.assert_close(output, possible_outputs[num_kept], atol=1e-6, rtol=0)
+        fractions = num_kept.flatten().bincount(minlength=4) / num_kept.numel()
         torch.testing.assert_close(fractions, torch.tensor([0.25**3, 9 / 64, 27 / 64, 27 / 64]), atol=0.04, rtol=0)
-        for other in (kept.roll(1, dims=0), kept.roll(1, dims=1), kept.roll(1, dims=2)):
-            assert (kept == other).float().mean() < 0.5  # 0.376 by chance
+        for dim in range(3):  # utterances, frames and features are independent
+            assert (num_kept == num_kept.roll(1, dims=dim)).float().mean() < 0.5  # 0.376 by chance
 
     def test_without_dropout_nothing_is_drawn(self):
         inputs = fused(20, batch=1)
@@ -158,57 +158,60 @@ class TestInterpreted:
     @pytest.mark.parametrize(("factor", "scales"), [(3, 2), (5, 1)])
     def test_the_backward_pass_drops_the_same_weights(self, factor, scales):
         inputs, options = fused(31, batch=1, dim=4), FractalOptions(1, factor=factor, scales=scales, dropout=0.4)
-        ways = [torch.randn_like(x) for x in inputs]
+        directions = [torch.randn_like(x) for x in inputs]
 
-        def along(step):
+        def loss_at(step):
             torch.manual_seed(7)
-            moved = [(x + step * way).detach().requires_grad_() for x, way in zip(inputs, ways, strict=True)]
+            moved = [
+                (x + step * direction).detach().requires_grad_()
+                for x, direction in zip(inputs, directions, strict=True)
+            ]
             return gpu.attend(*moved, options).square().sum(), moved
 
-        slope = (along(1e-5)[0] - along(-1e-5)[0]) / 2e-5
-        loss, moved = along(0.0)
+        difference_quotient = (loss_at(1e-5)[0] - loss_at(-1e-5)[0]) / 2e-5
+        loss, moved = loss_at(0.0)
         gradients = torch.autograd.grad(loss, moved)
-        expected = sum((gradient * way).sum() for gradient, way in zip(gradients, ways, strict=True))
-        torch.testing.assert_close(slope, expected, atol=1e-6, rtol=1e-7)
+        expected = sum((gradient * direction).sum() for gradient, direction in zip(gradients, directions, strict=True))
+        torch.testing.assert_close(difference_quotient, expected, atol=1e-6, rtol=1e-7)
 
     def test_no_copies_are_kept_for_the_backward_pass(self):
         inputs = fused(12)
         saved = gpu.attend(*inputs, FractalOptions(1, scales=1)).grad_fn.saved_tensors
         assert [x.data_ptr() for x in saved[:3]] == [x.data_ptr() for x in inputs]
 
-    def test_it_is_supported(self):
+    def test_supported_types_and_factors(self):
         assert gpu.supports(torch.zeros(1, 2, 4), FractalOptions(1))
         assert not gpu.supports(torch.zeros(1, 2, 4, dtype=torch.complex64), FractalOptions(1))
         assert not gpu.supports(torch.zeros(1, 2, 4), FractalOptions(1, factor=17))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(INTERPRETED, reason="this is that process")
+@pytest.mark.skipif(INTERPRETED, reason="this is the process that the test starts")
 @needs_triton
-def test_in_the_interpreter():
+def test_the_kernels_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider", "-k", "TestInterpreted"]
-    done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout
-    assert "skipped" not in done.stdout
+    process = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert " passed" in process.stdout
+    assert "skipped" not in process.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="compiled kernels and interpreted ones do not mix")
 @needs_triton
-@pytest.mark.parametrize("way", ["attend_kernel", "differentiate_kernel"])
-def test_the_kernels_compile_for_other_gpus(way, monkeypatch, tmp_path):
-    """The interpreter accepts code that the compiler does not."""
+@pytest.mark.parametrize("kernel_name", ["attend_kernel", "differentiate_kernel"])
+def test_the_kernels_compile_for_a_gpu(kernel_name, monkeypatch, tmp_path):
+    """The interpreter accepts code that the compiler rejects, so both are tested."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     compiler, targets = (importlib.import_module(f"triton.{name}") for name in ("compiler", "backends.compiler"))
     if "nvidia" not in importlib.import_module("triton.backends").backends:
-        pytest.skip("this triton makes no code for NVIDIA's cards")
-    kernel = getattr(importlib.import_module("affekt.models.layers.fractal.gpu_kernels"), way)
+        pytest.skip("this triton cannot compile for NVIDIA GPUs")
+    kernel = getattr(importlib.import_module("affekt.models.layers.fractal.gpu_kernels"), kernel_name)
     options = FractalOptions(2, factor=2, scales=2, dropout=0.1)
     constants = kernel_constants(options, width=16, frames=99, elements=512, ragged=True, double=False)
     pair, numbers = ("i32", "i32"), "*fp32"
     streams = [(numbers,) * 3, (pair,) * 3, numbers, pair]
-    if way == "differentiate_kernel":
+    if kernel_name == "differentiate_kernel":
         streams += [(numbers,) * 3, pair]
     kinds = [*streams, "*i64", numbers, *["i32"] * 6, "constexpr"]
     source = compiler.ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), {(len(kinds) - 1,): constants})
@@ -218,7 +221,7 @@ def test_the_kernels_compile_for_other_gpus(way, monkeypatch, tmp_path):
     assert compiled.asm["ptx"].count("bar.sync") >= 2
 
 
-@pytest.mark.skipif(INTERPRETED, reason="here it is supported")
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter supports a CPU")
 def test_a_cpu_is_not_supported():
     assert not gpu.supports(torch.zeros(1, 2, 4), FractalOptions(1))
 
@@ -226,9 +229,9 @@ def test_a_cpu_is_not_supported():
 def test_bytes_moved_are_the_tensors_sizes():
     inputs = [torch.zeros(2, 5, 8) for _ in range(3)]
     output = torch.zeros(2, 5, 8)
-    there = sum(x.nbytes for x in (*inputs, output))
-    assert bytes_moved(2, 5, 8, itemsize=4) == there
-    assert bytes_moved(2, 5, 8, itemsize=4, backward=True) == there + sum(x.nbytes for x in inputs)
+    forward = sum(x.nbytes for x in (*inputs, output))
+    assert bytes_moved(2, 5, 8, itemsize=4) == forward
+    assert bytes_moved(2, 5, 8, itemsize=4, backward=True) == forward + sum(x.nbytes for x in inputs)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 16])
@@ -261,12 +264,15 @@ def test_every_item_belongs_to_one_program(programs, frames):
 
 @pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("factor", [2, 3])
-def test_on_a_gpu(factor):
+def test_the_kernels_on_a_gpu(factor):
     for frames, width in ((163, 6), (5000, 64)):
         inputs = [x.detach().cuda().requires_grad_() for x in fused(frames, dim=2 * width)]
         assert_agreement(inputs, FractalOptions(2, factor=factor))
         assert_agreement(inputs, FractalOptions(2, factor=factor), torch.tensor([frames, frames // 3], device="cuda"))
         single = [x.detach().float() for x in inputs]
         torch.testing.assert_close(
-            gpu.attend(*single, FractalOptions(2)).double(), plain(*inputs, FractalOptions(2)), atol=1e-5, rtol=0
+            gpu.attend(*single, FractalOptions(2)).double(),
+            torch_operations(*inputs, FractalOptions(2)),
+            atol=1e-5,
+            rtol=0,
         )

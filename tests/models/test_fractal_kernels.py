@@ -1,4 +1,4 @@
-"""The numba kernels of fractal attention against torch operations, in all special cases of the kernels."""
+"""The numba kernels of fractal attention compared with torch operations, in all special cases of the kernels."""
 
 import math
 import pickle
@@ -22,8 +22,8 @@ from affekt.models.layers.fractal import cpu_kernels
 
 def streams(frames, dim=16, batch=2, dtype=torch.float64, gradient=False):
     generator = torch.Generator().manual_seed(frames)
-    made = [torch.randn(batch, frames, dim, generator=generator, dtype=dtype) for _ in range(3)]
-    return [x.requires_grad_(gradient) for x in made]
+    tensors = [torch.randn(batch, frames, dim, generator=generator, dtype=dtype) for _ in range(3)]
+    return [x.requires_grad_(gradient) for x in tensors]
 
 
 def torch_operations(query, key, value, options, mask=None):
@@ -40,10 +40,10 @@ def test_outputs_and_gradients_equal_torch_operations(factor, scales, mask_windo
     options = FractalOptions(4, factor, scales, mask_window_padding, temperature=1.5, upsampling=upsampling)
     for frames in LENGTHS:
         inputs = streams(frames, gradient=True)
-        outputs = [way(*inputs, options) for way in (attend, torch_operations)]
+        outputs = [function(*inputs, options) for function in (attend, torch_operations)]
         torch.testing.assert_close(*outputs, atol=1e-12, rtol=0)
-        owed = torch.randn(2, frames, 16, dtype=torch.float64)
-        gradients = [torch.autograd.grad(output, inputs, owed) for output in outputs]
+        output_gradient = torch.randn(2, frames, 16, dtype=torch.float64)
+        gradients = [torch.autograd.grad(output, inputs, output_gradient) for output in outputs]
         torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
 
 
@@ -54,13 +54,16 @@ def test_errors_in_32_bits_at_the_papers_width(frames):
     single = [x.detach().float().requires_grad_() for x in exact]
     outputs = [torch_operations(*exact, FractalOptions(16)), attend(*single, FractalOptions(16))]
     torch.testing.assert_close(outputs[1].double(), outputs[0], atol=1e-5, rtol=0)
-    owed = torch.randn(1, frames, 1024)
-    gradients = torch.autograd.grad(outputs[0], exact, owed.double()), torch.autograd.grad(outputs[1], single, owed)
+    output_gradient = torch.randn(1, frames, 1024)
+    gradients = (
+        torch.autograd.grad(outputs[0], exact, output_gradient.double()),
+        torch.autograd.grad(outputs[1], single, output_gradient),
+    )
     torch.testing.assert_close([x.double() for x in gradients[1]], list(gradients[0]), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_16_bits_are_accurate_and_keep_their_type(dtype):
+def test_lower_precisions_are_accurate_and_keep_their_type(dtype):
     inputs = streams(50, dtype=dtype, gradient=True)
     output = fractal_attention(*inputs, heads=2)
     assert output.dtype == dtype
@@ -70,7 +73,7 @@ def test_16_bits_are_accurate_and_keep_their_type(dtype):
     assert all(x.grad.dtype == dtype for x in inputs)
 
 
-def test_an_utterance_with_padding_is_as_if_alone_and_its_padding_is_zero():
+def test_outputs_with_padding_equal_torch_operations_and_are_zero_in_the_padding():
     inputs, lengths = streams(90, batch=5, gradient=True), torch.tensor([90, 27, 4, 1, 0])
     mask = torch.arange(90) < lengths.unsqueeze(1)
     output = fractal_attention(*inputs, heads=4, mask=mask)
@@ -85,21 +88,21 @@ def test_an_utterance_with_padding_is_as_if_alone_and_its_padding_is_zero():
     assert all(not x.grad[~mask].any() and x.grad[:4].flatten(1).any(dim=1).all() for x in inputs)
 
 
-def test_thirds_of_one_projection_and_other_views_give_the_same():
-    together = torch.randn(3, 40, 48, dtype=torch.float64)
-    thirds = together.split(16, dim=2)
+def test_views_with_other_strides_give_the_same():
+    projection = torch.randn(3, 40, 48, dtype=torch.float64)
+    thirds = projection.split(16, dim=2)
     expected = attend(*(x.contiguous() for x in thirds), FractalOptions(4))
-    assert cpu._as_rows(*thirds)[1][0].ctypes.data == together.data_ptr()  # no copy
-    turned = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in thirds]
+    assert cpu._as_rows(*thirds)[1][0].ctypes.data == projection.data_ptr()  # no copy
+    transposed = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in thirds]
     longer = [torch.cat([x, x], dim=1)[:, :40] for x in thirds]
-    for views in (thirds, turned, longer):
+    for views in (thirds, transposed, longer):
         torch.testing.assert_close(attend(*views, FractalOptions(4)), expected, atol=0, rtol=0)
-    one = [x[1:2] for x in thirds]
-    torch.testing.assert_close(attend(*one, FractalOptions(4)), expected[1:2], atol=0, rtol=0)
+    second = [x[1:2] for x in thirds]
+    torch.testing.assert_close(attend(*second, FractalOptions(4)), expected[1:2], atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_threads_change_nothing(monkeypatch, batch):
+def test_the_number_of_threads_changes_nothing(monkeypatch, batch):
     monkeypatch.setattr(cpu, "MAX_SERIAL_SIZE", 0)
     inputs = streams(30, batch=batch, gradient=True)
     results = []
@@ -123,7 +126,7 @@ def test_every_head_of_every_utterance_is_computed_once(monkeypatch, lengths, th
     assert done == [(u, h) for u in range(len(lengths)) for h in range(4)]
 
 
-def test_dropout_keeps_the_mean_and_draws_anew():
+def test_dropout_differs_between_calls_and_repeats_with_the_seed():
     inputs = [x * 0.5 for x in streams(27, 4, batch=1)]
     options = FractalOptions(2, scales=1, dropout=0.4)
     torch.manual_seed(0)
@@ -134,7 +137,6 @@ def test_dropout_keeps_the_mean_and_draws_anew():
 
 
 def test_dropout_drops_its_fraction_and_rescales_the_others():
-    # With values of one an attended frame is the sum of its weights; GELU is inverted where it is monotone.
     weights = torch.full((3, 3 * 4096), 1 / 3).numpy()
     dropped = np.empty_like(weights)
     options = cpu_kernels.KernelOptions(
@@ -172,14 +174,14 @@ def test_polynomials_are_accurate_to_32_bits(limit):
     from numba import njit
 
     @njit
-    def over(x, normal, slope):
+    def evaluate(x, normal, slope):
         for index in range(x.shape[0]):
             normal[index] = cpu_kernels.gelu(x[index])
             slope[index] = cpu_kernels.gelu_slope(x[index])
 
     x = np.linspace(-limit, limit, 200_001).astype(np.float32)
     normal, slope = np.empty_like(x), np.empty_like(x)
-    over(x, normal, slope)
+    evaluate(x, normal, slope)
     exact = torch.from_numpy(x).double().requires_grad_()
     expected = torch.nn.functional.gelu(exact)
     (derivative,) = torch.autograd.grad(expected.sum(), exact)
@@ -187,7 +189,7 @@ def test_polynomials_are_accurate_to_32_bits(limit):
     assert np.max(np.abs(slope - derivative.numpy())) < 5e-7
 
 
-def test_torch_operations_run_without_numba_and_in_exports(monkeypatch):
+def test_torch_operations_run_without_numba(monkeypatch):
     inputs = streams(30)
     compiled = fractal_attention(*inputs, heads=4)
     assert cpu.supports(inputs[0], FractalOptions(4))
@@ -269,12 +271,12 @@ def test_torch_func_transforms_use_torch_operations():
 
 
 def test_nan_in_the_padding_reaches_no_frame():
-    for way in (torch_operations, lambda q, k, v, options, mask: attend(q, k, v, options, mask.sum(dim=1))):
+    for function in (torch_operations, lambda q, k, v, options, mask: attend(q, k, v, options, mask.sum(dim=1))):
         inputs, mask = streams(30, batch=1), torch.arange(30).unsqueeze(0) < 11
-        expected = way(*inputs, FractalOptions(2), mask)
+        expected = function(*inputs, FractalOptions(2), mask)
         for x in inputs:
             x[:, 11:] = math.nan
-        torch.testing.assert_close(way(*inputs, FractalOptions(2), mask)[:, :11], expected[:, :11], atol=0, rtol=0)
+        torch.testing.assert_close(function(*inputs, FractalOptions(2), mask)[:, :11], expected[:, :11], atol=0, rtol=0)
 
 
 def test_gelu_of_large_negative_numbers_is_zero():

@@ -1,4 +1,5 @@
-"""KS-Transformer: a loop-written reference, the authors' parameter counts, and the paper's statements on its attention."""
+"""KS-Transformer: a reference written as loops, the authors' parameter counts, and the paper's statements on its
+attention."""
 
 import contextlib
 import io
@@ -83,16 +84,18 @@ def test_outputs_and_gradients_equal_the_reference(changes):
     for name in learned:
         weights[name].requires_grad_()
     inputs = {name: stream.values.clone().requires_grad_() for name, stream in batch.streams.items()}
-    twins = {name: stream.values.clone().requires_grad_() for name, stream in batch.streams.items()}
-    got = model(Batch({name: replace(stream, values=inputs[name]) for name, stream in batch.streams.items()}))
+    reference_inputs = {name: stream.values.clone().requires_grad_() for name, stream in batch.streams.items()}
+    logits = model(Batch({name: replace(stream, values=inputs[name]) for name, stream in batch.streams.items()}))
     lengths = {name: stream.lengths().tolist() for name, stream in batch.streams.items()}
-    alone = [{name: twins[name][row, : lengths[name][row]] for name in twins} for row in range(3)]
+    alone = [{name: reference_inputs[name][row, : lengths[name][row]] for name in reference_inputs} for row in range(3)]
     expected = reference.logits(weights, asdict(model.config), alone)
-    torch.testing.assert_close(got, expected, atol=1e-10, rtol=0)
+    torch.testing.assert_close(logits, expected, atol=1e-10, rtol=0)
 
     direction = torch.randn(3, NUM_EMOTIONS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    ours = torch.autograd.grad((got * direction).sum(), [*learned.values(), *inputs.values()])
-    theirs = torch.autograd.grad((expected * direction).sum(), [*(weights[n] for n in learned), *twins.values()])
+    ours = torch.autograd.grad((logits * direction).sum(), [*learned.values(), *inputs.values()])
+    theirs = torch.autograd.grad(
+        (expected * direction).sum(), [*(weights[n] for n in learned), *reference_inputs.values()]
+    )
     for name, a, b in zip([*learned, *inputs], ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
@@ -104,13 +107,8 @@ def weights_of(rows):
 
 def test_half_of_the_keys_are_kept_by_the_sum_of_their_weights():
     weights = weights_of([[0.1, 0.2, 0.3, 0.25, 0.15], [0.3, 0.1, 0.2, 0.1, 0.3]])  # sums .4 .3 .5 .35 .45
-    assert select_keys(weights, 0.5)[0, 0].tolist() == [
-        False,
-        False,
-        True,
-        False,
-        True,
-    ]  # 2 of 5: a half is rounded down
+    kept = select_keys(weights, 0.5)[0, 0]  # 2 of 5: a half is rounded down
+    assert kept.tolist() == [False, False, True, False, True]
     assert select_keys(weights, 0.6)[0, 0].tolist() == [True, False, True, False, True]
     assert select_keys(weights, 1.0).all()
 
@@ -131,7 +129,7 @@ def test_a_single_key_is_kept():
     assert select_keys(weights_of([[1.0], [1.0]]), 0.5).all()
 
 
-def test_without_masks_padded_queries_count_and_padded_keys_are_counted():
+def test_without_masks_padding_counts_in_the_selection_of_keys():
     weights = weights_of([[0.6, 0.4, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
     keys, queries = torch.tensor([[True, True, False, False]]), torch.tensor([[True, False]])
     assert select_keys(weights[..., :2], 0.5)[0, 0].tolist() == [False, True]
@@ -190,8 +188,8 @@ def test_selected_keys_give_the_same_as_all_keys(monkeypatch, fraction, masks, s
     queries, keys = (torch.arange(size) < torch.tensor([size, (size + 1) // 2, 0])[:, None] for size in sizes)
     masks = {"none": (), "keys": (keys,), "keys and queries": (keys, queries)}[masks]
     dense, sparse = both_ways(monkeypatch, layer, x.requires_grad_(), context.requires_grad_(), context, *masks)
-    for one, other in zip(dense, sparse, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+    for x, y in zip(dense, sparse, strict=True):
+        torch.testing.assert_close(x, y, atol=1e-12, rtol=0)
 
 
 @pytest.mark.usefixtures("always_selecting")
@@ -210,7 +208,7 @@ def test_with_selected_keys_ties_are_all_kept():
 
 
 @pytest.mark.usefixtures("always_selecting")
-def test_the_record_belongs_to_the_same_attention():
+def test_recording_the_attention_does_not_change_the_output():
     attention, record = KeySparseAttention(8, 2).double(), []
     x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(attention(x, x, x, record=record), attention(x, x, x), atol=1e-12, rtol=0)
@@ -232,9 +230,9 @@ def test_dropout_has_its_probability_and_rescales_the_others():
     torch.testing.assert_close(mean.mean(), whole.mean(), atol=0, rtol=0.003)
     assert selected_attention(dropout=1.0).eq(0).all()
     # If all keys of a query are equal, the output counts the dropped weights.
-    alike = torch.zeros(1, 400, 2)
+    equal_frames = torch.zeros(1, 400, 2)
     counted = attend_to_selected(
-        alike, alike, torch.ones(1, 400, 2), KeySelection(0.5), heads=1, scale=1.0, dropout=0.25
+        equal_frames, equal_frames, torch.ones(1, 400, 2), KeySelection(0.5), heads=1, scale=1.0, dropout=0.25
     )
     dropped = (1 - counted[..., 0] * 0.75) * 400
     assert dropped.mean().item() == pytest.approx(100, abs=1)
@@ -300,7 +298,7 @@ def test_parameters_of_the_papers_network_and_of_its_ablations(changes, count):
     assert parameters(**changes)[0] == count
 
 
-def test_each_module_has_the_parameters_of_the_authors():
+def test_each_module_has_as_many_parameters_as_in_the_authors_code():
     model = parameters()[1]
     parts = {
         "extraction.speech": 6_578_944,
@@ -330,7 +328,7 @@ def test_the_preset_paper_is_the_default():
 
 
 @pytest.mark.parametrize("preset", ["paper", "authors_code", "small"])
-def test_the_network_takes_the_sizes_of_the_streams(preset):
+def test_build_sets_the_sizes_of_the_streams(preset):
     config = KSTransformerConfig(**{"heads": 2, **KSTransformer.presets[preset]})
     with torch.device("meta"):
         model = KSTransformer.build(config, SPECS, NUM_EMOTIONS)
@@ -358,7 +356,7 @@ def test_invalid_settings_are_refused():
         model(batch_of(model, [9], [4]))
 
 
-def test_matrices_are_initialized_as_by_the_authors():
+def test_matrices_are_initialized_as_in_the_authors_code():
     torch.manual_seed(0)
     attention = tuple(
         KSTransformer(KSTransformerConfig(**{**KSTransformer.presets["small"], "text_width": 64}), 4)
@@ -399,18 +397,18 @@ def test_padding_may_be_anything_and_text_may_be_empty():
 
 
 def test_text_affects_speech_only_through_the_interaction():
-    for ccabs, meets in ((0, False), (1, True)):
+    for ccabs, interacts in ((0, False), (1, True)):
         model = network(ccabs=ccabs)
         batch = batch_of(model, [6, 6], [4, 4])
         other = Batch({**batch.streams, "text": batch_of(model, [6, 6], [4, 4], seed=1).streams["text"]})
         half = model.config.width("speech")
-        assert (model.embed(batch) - model.embed(other))[:, :half].abs().max().item() > 1e-6 or not meets
+        assert (model.embed(batch) - model.embed(other))[:, :half].abs().max().item() > 1e-6 or not interacts
         assert (model.embed(batch) - model.embed(other))[:, half:].abs().max() > 1e-6
         same = torch.equal(model.embed(batch)[:, :half], model.embed(other)[:, :half])
-        assert same != meets
+        assert same != interacts
 
 
-def test_statistics_standardise_each_stream_and_leave_padding_at_zero():
+def test_statistics_standardize_each_stream_and_leave_padding_at_zero():
     model = network(**AUTHORS)
     batch = batch_of(model, [7, 5], [4, 2])
     model.set_statistics({name: (torch.ones(dim), torch.full((dim,), 2.0)) for name, dim in model.dims.items()})
@@ -431,7 +429,7 @@ def test_explanations_agree_with_the_network():
     assert explanation["cross_text_vanilla"].shape == (2, 2, 2, 5, 9)  # batch, CCABs, heads, tokens, frames
     assert explanation["own_speech_kept"].shape == (2, 2, 2, 9)
     for name in ("cross_speech", "cross_text", "own_speech", "own_text", "fusion_speech", "fusion_text"):
-        vanilla, kept, sparse = (explanation[f"{name}_{what}"] for what in ("vanilla", "kept", "sparse"))
+        vanilla, kept, sparse = (explanation[f"{name}_{kind}"] for kind in ("vanilla", "kept", "sparse"))
         torch.testing.assert_close(vanilla.sum(dim=4), torch.ones_like(vanilla[..., 0]))
         torch.testing.assert_close(sparse, torch.where(kept.unsqueeze(3), vanilla, 0.0), atol=0, rtol=0)
         real = batch.streams[
@@ -448,8 +446,8 @@ def test_explanations_agree_with_the_network():
 
 def test_each_dropout_acts_in_training_only():
     for setting in ("dropout", "attention_dropout", "classifier_dropout"):
-        silent = dict.fromkeys(("dropout", "attention_dropout", "classifier_dropout"), 0.0)
-        model = network(**{**silent, setting: 0.5})
+        no_dropout = dict.fromkeys(("dropout", "attention_dropout", "classifier_dropout"), 0.0)
+        model = network(**{**no_dropout, setting: 0.5})
         batch = batch_of(model, [9, 5], [5, 2])
         assert torch.equal(model(batch), model(batch))
         model.train()
@@ -465,7 +463,7 @@ class FromTensors(nn.Module):
         return self.model(Batch({"speech": Stream(speech, speech_mask), "text": Stream(text, text_mask)}))
 
 
-def exported(model, path):
+def export_and_load(model, path):
     tensors = [
         tensor for stream in synthetic_batch(model, [9, 6]).streams.values() for tensor in (stream.values, stream.mask)
     ]
@@ -497,20 +495,20 @@ def exported(model, path):
 @pytest.mark.usefixtures("always_selecting")  # an exported graph never selects, since it serves all lengths
 def test_onnx_equals_torch_at_three_lengths(changes, tmp_path):
     model = network(**changes).float()
-    session = exported(model, tmp_path / "model.onnx")
+    session = export_and_load(model, tmp_path / "model.onnx")
     for speech, text in (([12, 9], [7, 3]), ([5], [2]), ([33, 1, 20], [5, 11, 1])):
         batch = batch_of(model, speech, text).to(torch.float32)
         feeds = {
-            f"{name}{what}": tensor.numpy()
+            f"{name}{suffix}": tensor.numpy()
             for name, stream in batch.streams.items()
-            for what, tensor in (("", stream.values), ("_mask", stream.mask))
+            for suffix, tensor in (("", stream.values), ("_mask", stream.mask))
         }
-        (got,) = session.run(None, feeds)
-        np.testing.assert_allclose(got, model(batch).detach().numpy(), atol=1e-4)
+        (logits,) = session.run(None, feeds)
+        np.testing.assert_allclose(logits, model(batch).detach().numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("masked", [True, False, "authors"])
-def test_a_recipe_can_name_its_preset_and_masks(masked):
+def test_a_recipe_may_name_a_preset_and_set_masks(masked):
     section = {"name": "ks_transformer-small", "masked": masked, "text_frames": 20}
     model_class, config = decode_named(models, section, "[model]")
     assert model_class is KSTransformer

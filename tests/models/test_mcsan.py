@@ -1,4 +1,4 @@
-"""MCSAN: a loop-written reference, its sizes, its masks, its options, and its ONNX graph."""
+"""MCSAN: a reference written as loops, its sizes, its masks, its options, and its ONNX graph."""
 
 import warnings
 from dataclasses import asdict, replace
@@ -52,17 +52,15 @@ def parameters(config, emotions=7):
 
 
 @pytest.mark.parametrize(("feedforward", "count"), [(512, 1_628_935), (128, 1_234_183), (2048, 3_207_943)])
-def test_parameters_at_the_printed_sizes(feedforward, count):
+def test_parameters_at_the_papers_sizes(feedforward, count):
     assert parameters(MCSANConfig(feedforward=feedforward)) == count
 
 
 def test_the_rows_of_table_3_differ_by_the_parameters_they_omit_or_add():
-    whole, block, pooled = (
-        parameters(MCSANConfig()),
-        198_272,
-        128 * 128,
-    )  # one of four blocks; a pooled output's weights
-    speech, text = 15_488 + 49_280 + 264_192, 440_320  # convolutions and LSTM; LSTM
+    whole = parameters(MCSANConfig())
+    block = 198_272  # one of four
+    pooled = 128 * 128  # the classifier's weights of one pooled output
+    speech, text = 15_488 + 49_280 + 264_192, 440_320  # two convolutions and an LSTM; an LSTM
     rows = {name: parameters(MCSANConfig(**preset)) for name, preset in MCSAN.presets.items() if name != "small"}
     assert rows == {
         "without_audio": whole - speech - 3 * block - 3 * pooled,
@@ -138,7 +136,7 @@ def test_outputs_and_gradients_equal_the_reference(changes):
     batch = batch_for(model)
     inputs = {name: stream.values.requires_grad_() for name, stream in batch.streams.items()}
     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    learnt = {name: weights[name].requires_grad_() for name, _ in model.named_parameters()}
+    learned = {name: weights[name].requires_grad_() for name, _ in model.named_parameters()}
 
     logits, expected = model(batch), reference_logits(model, batch, weights)
     torch.testing.assert_close(logits, expected, atol=1e-10, rtol=0)
@@ -146,9 +144,9 @@ def test_outputs_and_gradients_equal_the_reference(changes):
     direction = torch.randn(logits.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     gradients = torch.autograd.grad((logits * direction).sum(), [*model.parameters(), *inputs.values()])
     plain = torch.autograd.grad(
-        (expected * direction).sum(), [*learnt.values(), *inputs.values()], allow_unused=True, materialize_grads=True
+        (expected * direction).sum(), [*learned.values(), *inputs.values()], allow_unused=True, materialize_grads=True
     )
-    for name, gradient, expected in zip([*learnt, *inputs], gradients, plain, strict=True):
+    for name, gradient, expected in zip([*learned, *inputs], gradients, plain, strict=True):
         torch.testing.assert_close(
             gradient, expected, atol=1e-10, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
         )
@@ -160,16 +158,16 @@ def test_the_lstm_equals_torchs_packed_lstm():
     x, lengths = torch.randn(4, 9, 3).double(), torch.tensor([9, 1, 5, 8])
     packed, _ = lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
     both, _ = pad_packed_sequence(packed, batch_first=True)
-    mine = run_bidirectional_lstm(lstm, x, lengths)
+    output = run_bidirectional_lstm(lstm, x, lengths)
     for index, length in enumerate(lengths):
         expected = both[index, :length].unflatten(1, (2, 4)).mean(dim=1)
-        torch.testing.assert_close(mine[index, :length], expected, atol=1e-14, rtol=0)
+        torch.testing.assert_close(output[index, :length], expected, atol=1e-14, rtol=0)
 
 
-@pytest.mark.parametrize(("padding", "left"), [(1, 111), (0, 110)])
-def test_the_convolutions_reduce_1000_frames_as_printed_and_keep_at_least_one(padding, left):
+@pytest.mark.parametrize(("padding", "num_frames"), [(1, 111), (0, 110)])
+def test_the_convolutions_reduce_frames_to_a_ninth_and_keep_at_least_one(padding, num_frames):
     encoder = SpeechEncoder(3, 4, padding=padding, pool_stride=3, activation=False)
-    assert encoder.num_output_frames(1000) == left
+    assert encoder.num_output_frames(1000) == num_frames
     for frames in range(1, 9):
         assert encoder.num_output_frames(frames) == 1
         assert encoder(torch.zeros(1, frames, 3), torch.tensor([frames]))[0].shape == (1, 1, 4)
@@ -189,11 +187,11 @@ def test_utterances_of_a_batch_do_not_affect_one_another(stride, padding):
 def test_nan_in_the_padding_has_no_effect():
     model = tiny()
     batch = batch_for(model)
-    spoilt = {
+    with_nan = {
         name: replace(s, values=s.values.masked_fill(~s.mask.unsqueeze(2), torch.nan))
         for name, s in batch.streams.items()
     }
-    torch.testing.assert_close(model(Batch(spoilt)), model(batch), atol=0, rtol=0)
+    torch.testing.assert_close(model(Batch(with_nan)), model(batch), atol=0, rtol=0)
 
 
 def test_an_utterance_without_words_is_read_as_one_zero_token():
@@ -228,16 +226,16 @@ def test_frames_beyond_the_maximum_have_no_effect():
 @pytest.mark.parametrize(
     ("norm", "scaled"), [("speech", {"speech"}), ("standard", {"speech", "text"}), ("none", set())]
 )
-def test_standardised_streams_may_have_any_scale(norm, scaled):
+def test_standardized_streams_may_have_any_scale(norm, scaled):
     plain, model = tiny(input_norm="none"), tiny(input_norm=norm)
     model.load_state_dict(plain.state_dict(), strict=False)
     batch = batch_for(model)
     statistics, streams = {}, dict(batch.streams)
     for name, dim in model.dims.items():
-        mean, deviation = torch.arange(1.0, dim + 1).double(), torch.arange(2.0, dim + 2).double()
-        statistics[name] = (mean, deviation)
+        mean, std = torch.arange(1.0, dim + 1).double(), torch.arange(2.0, dim + 2).double()
+        statistics[name] = (mean, std)
         if name in scaled:
-            streams[name] = replace(streams[name], values=streams[name].values * deviation + mean)
+            streams[name] = replace(streams[name], values=streams[name].values * std + mean)
     model.set_statistics(statistics)
     torch.testing.assert_close(model(Batch(streams)), plain(batch), atol=1e-12, rtol=0)
 

@@ -1,4 +1,4 @@
-"""MSTR: a loop-written reference of the whole network with every option, and the figures of the paper's Table 2."""
+"""MSTR: a reference of the whole network, written as loops, with every option, and the figures of the paper's Table 2."""
 
 import pytest
 import torch
@@ -67,14 +67,14 @@ def test_operations_equal_table_2(frames, emotions, flops):
     ("changes", "message"),
     [({"factor": 1}, "factor = 1: expected 2 or more"), ({"scales": 0}, "scales = 0: expected 1 or more")],
 )
-def test_a_window_of_one_frame_is_refused(changes, message):
+def test_too_small_windows_and_scales_are_refused(changes, message):
     with pytest.raises(BadConfig, match=message):
         models["mstr"].Config(**changes)
 
 
 @pytest.mark.parametrize("mixer", ["sum", "concat", "attention"])
 @pytest.mark.parametrize("scale_operator", ["average", "depthwise", "convolution"])
-def test_options_keep_the_masks(mixer, scale_operator):
+def test_with_each_option_padding_changes_nothing(mixer, scale_operator):
     model = tiny("mstr", mixer=mixer, scale_operator=scale_operator)
     batch = synthetic_batch(model, [31, 2, 9, 1])
     logits = model(batch)
@@ -138,7 +138,7 @@ def test_inert_parameters_are_those_without_a_gradient(changes):
     ],
     ids=str,
 )
-def test_it_exports_at_any_length(changes, tmp_path):
+def test_the_onnx_graph_equals_torch_at_any_length(changes, tmp_path):
     assert_exports(tiny("mstr", blocks=1, scales=2, **changes), tmp_path / "model.onnx")
 
 

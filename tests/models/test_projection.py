@@ -12,8 +12,8 @@ def test_one_product_equals_separate_projections(monkeypatch, bias):
     layers = [nn.Linear(6, width, bias=bias, dtype=torch.float64) for width in (4, 8, 2)]
     x = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
     results = []
-    for many in (10, 11):
-        monkeypatch.setattr(projection, "MIN_FRAMES", many)
+    for min_frames in (10, 11):
+        monkeypatch.setattr(projection, "MIN_FRAMES", min_frames)
         outputs = projection.project(x, *layers)
         weights = [p for layer in layers for p in layer.parameters()]
         results.append(
@@ -28,7 +28,7 @@ def test_attention_is_the_same_with_one_product(monkeypatch, attention):
     layer = attention(8, 2).double().eval()
     x, mask = torch.randn(2, 30, 8, dtype=torch.float64), torch.arange(30) < torch.tensor([[30], [11]])
     results = []
-    for many in (1, 1000):
-        monkeypatch.setattr(projection, "MIN_FRAMES", many)
+    for min_frames in (1, 1000):
+        monkeypatch.setattr(projection, "MIN_FRAMES", min_frames)
         results.append(layer(x, mask) * mask.unsqueeze(2))
     torch.testing.assert_close(*results, atol=1e-12, rtol=0)

@@ -1,4 +1,4 @@
-"""TDFNet: the sizes that its paper prints, a loop-written reference, its padding, its explanations and its ONNX graph."""
+"""TDFNet: the sizes that its paper states, a reference written as loops, its padding, its explanations and its ONNX graph."""
 
 import contextlib
 import io
@@ -72,7 +72,7 @@ def small_batch(model, lengths=((7, 4), (2, 3)), dtype=torch.float64):
     return Batch(streams)
 
 
-# Sizes that the paper prints.
+# Sizes that the paper states.
 
 
 def test_o_has_the_11712_entries_of_the_paper_in_order():
@@ -93,7 +93,7 @@ def test_the_width_of_o_follows_its_formula(blocks):
     assert len(model.blocks) == blocks
 
 
-def test_parameters_equal_the_papers():
+def test_parameters_at_the_papers_sizes():
     model = on_meta_device()
     assert parameters(model) == 254_731_780
     assert parameters(model.gate) == 11_712**2
@@ -133,10 +133,10 @@ def test_alternative_options_have_their_sizes(settings, count, width):
     ],
 )
 def test_the_rows_of_table_v_are_presets(row, streams, width):
-    made, settings = decode_named(models, {"name": f"tdfnet-{row}"}, "model")
+    model_class, settings = decode_named(models, {"name": f"tdfnet-{row}"}, "model")
     with torch.device("meta"):
-        model = made(settings, 4)
-    assert model.streams == made.streams_of(settings) == streams
+        model = model_class(settings, 4)
+    assert model.streams == model_class.streams_of(settings) == streams
     assert sum(model.groups.values()) == width
     assert model.lengths == {name: model.paper.frames[name] for name in streams if name != "speaker"}
 
@@ -228,34 +228,40 @@ def test_outputs_and_gradients_equal_the_reference(settings):
     names = [name for name, _ in model.named_parameters()]
     for name in names:
         weights[name].requires_grad_()
-    given, twin = ({name: s.values.clone().requires_grad_() for name, s in batch.streams.items()} for _ in range(2))
+    inputs, reference_inputs = (
+        {name: s.values.clone().requires_grad_() for name, s in batch.streams.items()} for _ in range(2)
+    )
     real = {
         name: [s.values.shape[1]] * 2 if s.mask is None else s.mask.sum(1).tolist() for name, s in batch.streams.items()
     }
 
-    streams = {name: replace(stream, values=given[name]) for name, stream in batch.streams.items()}
+    streams = {name: replace(stream, values=inputs[name]) for name, stream in batch.streams.items()}
     logits = model(Batch(streams))
-    written_out = torch.stack(
+    expected_logits = torch.stack(
         [
             reference.logits(
                 weights,
                 model.config,
-                {name: values[row] for name, values in twin.items()},
+                {name: values[row] for name, values in reference_inputs.items()},
                 {name: counts[row] for name, counts in real.items()},
             )
             for row in range(2)
         ]
     )
-    torch.testing.assert_close(logits, written_out, atol=1e-10, rtol=0)
+    torch.testing.assert_close(logits, expected_logits, atol=1e-10, rtol=0)
 
     direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    ours = torch.autograd.grad((logits * direction).sum(), [*model.parameters(), *given.values()])
+    ours = torch.autograd.grad((logits * direction).sum(), [*model.parameters(), *inputs.values()])
     theirs = torch.autograd.grad(
-        (written_out * direction).sum(), [*(weights[name] for name in names), *twin.values()], allow_unused=True
+        (expected_logits * direction).sum(),
+        [*(weights[name] for name in names), *reference_inputs.values()],
+        allow_unused=True,
     )
-    for name, mine, yours in zip([*names, *given], ours, theirs, strict=True):
-        yours = torch.zeros_like(mine) if yours is None else yours
-        torch.testing.assert_close(mine, yours, atol=1e-10, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+    for name, gradient, expected in zip([*names, *inputs], ours, theirs, strict=True):
+        expected = torch.zeros_like(gradient) if expected is None else expected
+        torch.testing.assert_close(
+            gradient, expected, atol=1e-10, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 # Padding and explanations.
@@ -266,7 +272,7 @@ def test_outputs_and_gradients_equal_the_reference(settings):
     [{"speech_stride": 8}, {"kernel": 3, "speech_stride": 3}, {"first_encoder": "every_block", "kernel": 5}],
     ids=["stride", "kernel 3", "kernel 5"],
 )
-def test_padding_changes_nothing_even_for_less_than_one_kernel(settings):
+def test_padding_changes_nothing_even_in_utterances_shorter_than_a_kernel(settings):
     model = small(masked=True, input_norm="standard", blocks=2, **ANY, **settings)
     batch = small_batch(model, [(17, 9), (1, 1), (7, 2), (9, 8)])
     logits = model(batch)
@@ -290,7 +296,7 @@ def test_the_first_block_outputs_64_frames_of_both_and_the_second_32():
         assert model.blocks[1](first.output, None, path).output.shape == (1, 32, 4)
 
 
-def test_o_contains_the_speaker_unchanged_and_every_group_in_order():
+def test_o_contains_the_unchanged_speaker_vector_and_every_group_in_order():
     model = small()
     batch = small_batch(model)
     parts = dict(zip(model.groups, model.fuse(batch).split(tuple(model.groups.values()), dim=1), strict=True))
@@ -333,7 +339,7 @@ def test_mutual_attention_has_queries_of_speech_and_keys_of_text():
     torch.testing.assert_close(model.explain(batch)["attention_speech_to_text"][:, 0], weights, atol=1e-12, rtol=0)
 
 
-def test_features_are_standardised_by_the_statistics():
+def test_features_are_standardized_by_the_statistics():
     model = small(masked=True, input_norm="standard", **ANY)
     batch = small_batch(model)
     statistics = {name: (torch.randn(n).double(), torch.rand(n).double() + 0.5) for name, n in model.dims.items()}
@@ -357,8 +363,8 @@ def test_every_parameter_gets_a_gradient_except_inert_ones(settings):
 
 
 def test_the_small_preset_is_small_and_takes_any_length():
-    made, settings = decode_named(models, {"name": "tdfnet-small"}, "model")
-    model = made(settings, 6)
+    model_class, settings = decode_named(models, {"name": "tdfnet-small"}, "model")
+    model = model_class(settings, 6)
     assert parameters(model) < 2_000_000
     assert not model.lengths
     assert settings.masked
@@ -409,7 +415,7 @@ def test_onnx_equals_torch_with_two_blocks(settings, tmp_path):
     program.save(tmp_path / "tdfnet.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "tdfnet.onnx")
     for lengths in ([(5, 3), (1, 1), (4, 2)], [(57, 20), (7, 24)], [(130, 9)]):
-        given = tensors(*lengths)
-        (logits,) = session.run(["logits"], {name: x.numpy() for name, x in given.items()})
+        inputs = tensors(*lengths)
+        (logits,) = session.run(["logits"], {name: x.numpy() for name, x in inputs.items()})
         with torch.inference_mode():
-            torch.testing.assert_close(torch.from_numpy(logits), network(**given), atol=1e-4, rtol=0)
+            torch.testing.assert_close(torch.from_numpy(logits), network(**inputs), atol=1e-4, rtol=0)

@@ -1,4 +1,4 @@
-"""Parallel execution on torch's own threads, or on a pool's."""
+"""Parallel execution on torch's own threads, or on those of a pool."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ def backend(request, monkeypatch):
     if request.param == "pool":
         monkeypatch.setattr(threads, "_openmp", lambda: None)
     elif threads._openmp() is None:
-        pytest.skip("torch's threads are not GNU OpenMP's here")
+        pytest.skip("torch does not use GNU OpenMP on this system")
 
 
 @pytest.mark.usefixtures("backend")
@@ -26,8 +26,8 @@ def test_every_task_runs_once(count):
 
 @pytest.mark.usefixtures("backend")
 def test_tasks_run_at_the_same_time():
-    meeting = threading.Barrier(2, timeout=20)
-    threads.run_in_parallel(lambda _: meeting.wait(), [0, 1])
+    barrier = threading.Barrier(2, timeout=20)
+    threads.run_in_parallel(lambda _: barrier.wait(), [0, 1])
 
 
 @pytest.mark.usefixtures("backend")
@@ -46,9 +46,8 @@ def test_an_error_in_one_task_is_raised_and_the_others_run():
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning"
-)  # newer Pythons warn of a fork with threads, which is tested here
+# Newer Pythons warn of a fork with threads, which is tested here.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_does_not_wait_for_its_parents_threads():
     threads.run_in_parallel(lambda _: None, [0, 1])
     child = os.fork()
@@ -60,7 +59,7 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads():
 
 
 @pytest.mark.usefixtures("backend")
-def test_a_task_that_a_signal_interrupted_does_not_count_as_done(monkeypatch):
+def test_an_interrupted_task_raises_keyboard_interrupt(monkeypatch):
     monkeypatch.setattr(threads, "_openmp", lambda: lambda _work, _threads: None)
     with pytest.raises(KeyboardInterrupt):
         threads.run_in_parallel(print, [0, 1])

@@ -1,4 +1,4 @@
-"""MSTR's baseline: a loop-written reference of the whole network, and its operations in the paper's Table 2."""
+"""MSTR's baseline: a reference of the whole network, written as loops,, and its operations in the paper's Table 2."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_operations_equal_table_2(frames, emotions, flops):
 
 
 @pytest.mark.slow
-def test_it_exports_at_any_length(tmp_path):
+def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
     assert_exports(
         tiny("vanilla", blocks=1, score_width="model", stride=2, input_norm="standard"), tmp_path / "model.onnx"
     )

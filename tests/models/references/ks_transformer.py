@@ -1,4 +1,5 @@
-"""KS-Transformer (Chen et al., arXiv 2106.11532), one utterance, head and frame at a time: slow and plain.
+"""KS-Transformer (Chen et al., arXiv 2106.11532), as loops over utterances, heads and frames. Shares no code with the
+model.
 
 A sequence is a list of vectors. `weights` maps a parameter's name to its tensor; `settings` names every option.
 """
@@ -12,10 +13,10 @@ OTHER = {"speech": "text", "text": "speech"}
 
 def logits(weights, settings, utterances):
     """Return logits (utterances, emotions) of utterances {stream: (frames, features)} with real frames only."""
-    return torch.stack([_logits_of_one(weights, settings, utterance) for utterance in utterances])
+    return torch.stack([_utterance_logits(weights, settings, utterance) for utterance in utterances])
 
 
-def _logits_of_one(weights, settings, utterance):
+def _utterance_logits(weights, settings, utterance):
     names = ["speech", "text"] if settings["modalities"] == "both" else [settings["modalities"]]
     x, real = {}, {}
     for name in names:
@@ -41,8 +42,8 @@ def _logits_of_one(weights, settings, utterance):
         y = _stack(weights, settings, f"fusion.{name}", y, layers=settings["fusion_layers"])
         vector.append(sum(y) / len(y))
     hidden = torch.cat(vector)
-    for place in (0, 3):
-        hidden = _linear(weights, f"classifier.{place}", hidden).clamp(min=0)
+    for index in (0, 3):
+        hidden = _linear(weights, f"classifier.{index}", hidden).clamp(min=0)
     return _linear(weights, "classifier.6", hidden)
 
 
@@ -62,7 +63,7 @@ def _start(weights, settings, name, frames):
         real = (real + [False] * missing)[:length]
         frames = (frames + [torch.zeros(settings[f"{name}_dim"], dtype=torch.float64)] * missing)[:length]
     if settings["masked"] is True:  # as if there were no padding
-        frames = [frame for frame, there in zip(frames, real, strict=True) if there]
+        frames = [frame for frame, is_real in zip(frames, real, strict=True) if is_real]
     if settings["masked"] != "authors":
         real = [True] * len(frames)
     if f"input.{name}.projection.weight" in weights:
@@ -80,19 +81,19 @@ def _stack(weights, settings, prefix, rows, *, layers, context=None, real=None):
         rows = [_norm(weights, f"{prefix}.norm", row) for row in rows]
         keys = None if context is None else [_norm(weights, f"{prefix}.key_norm", row) for row in context]
     if settings["position_entry"] == "input":
-        rows = _placed(weights, settings, f"{prefix}.positions", rows)
-        keys = None if keys is None else _placed(weights, settings, f"{prefix}.key_positions", keys)
+        rows = _add_positions(weights, settings, f"{prefix}.positions", rows)
+        keys = None if keys is None else _add_positions(weights, settings, f"{prefix}.key_positions", keys)
     for number in range(layers):
         name = f"{prefix}.layers.{number}"
         if settings["position_entry"] == "input":
-            seen = (rows, rows, rows) if keys is None else (rows, keys, keys)
+            attention_inputs = (rows, rows, rows) if keys is None else (rows, keys, keys)
         else:
-            query = _placed(weights, settings, f"{prefix}.positions", rows)
-            seen = (query, query, query)
+            query = _add_positions(weights, settings, f"{prefix}.positions", rows)
+            attention_inputs = (query, query, query)
             if keys is not None:
-                key = _placed(weights, settings, f"{prefix}.key_positions", keys)
-                seen = (query, key, key if settings["value_positions"] else keys)
-        attended = _attention(weights, settings, f"{name}.attention", *seen, real=real, sparse=sparse)
+                key = _add_positions(weights, settings, f"{prefix}.key_positions", keys)
+                attention_inputs = (query, key, key if settings["value_positions"] else keys)
+        attended = _attention(weights, settings, f"{name}.attention", *attention_inputs, real=real, sparse=sparse)
         rows = [_norm(weights, f"{name}.norm1", a + b) for a, b in zip(rows, attended, strict=True)]
         rows = [_norm(weights, f"{name}.norm2", row + _feedforward(weights, name, row)) for row in rows]
     return rows
@@ -135,22 +136,25 @@ def kept_of(matrix, fraction):
 
 
 def _softmax(scores, allowed):
-    highest = max(score.item() for score, there in zip(scores, allowed, strict=True) if there)
-    powers = [(score - highest).exp() if there else 0.0 * score for score, there in zip(scores, allowed, strict=True)]
+    highest = max(score.item() for score, is_allowed in zip(scores, allowed, strict=True) if is_allowed)
+    powers = [
+        (score - highest).exp() if is_allowed else 0.0 * score
+        for score, is_allowed in zip(scores, allowed, strict=True)
+    ]
     total = sum(powers)
     return [power / total for power in powers]
 
 
-def _placed(weights, settings, name, rows):
+def _add_positions(weights, settings, name, rows):
     if settings["positions"] == "none":
         return rows
     if settings["positions"] == "random_frozen":
-        return [row + weights[f"{name}.table"][place] for place, row in enumerate(rows)]
-    return [row + _sinusoid(place, len(row)) for place, row in enumerate(rows)]
+        return [row + weights[f"{name}.table"][index] for index, row in enumerate(rows)]
+    return [row + _sinusoid(index, len(row)) for index, row in enumerate(rows)]
 
 
-def _sinusoid(place, width):
-    angles = [place / 10000 ** (2 * (feature // 2) / width) for feature in range(width)]
+def _sinusoid(index, width):
+    angles = [index / 10000 ** (2 * (feature // 2) / width) for feature in range(width)]
     return torch.tensor(
         [math.cos(angle) if feature % 2 else math.sin(angle) for feature, angle in enumerate(angles)],
         dtype=torch.float64,

@@ -1,6 +1,7 @@
 """MCSAN's equations as loops, one utterance at a time: Sun et al., ICASSP 2021, eq. 1 to 19.
 
-Weights come by the names of the model's state. Settings come by the names of its options. Nothing is shared with it.
+`weights` maps the names of the model's state to tensors, `settings` the names of its options to values. Shares no code
+with the model.
 """
 
 import math
@@ -13,16 +14,16 @@ def mcsan(weights, streams, settings):
     states = {}
     for name, x in streams.items():
         if f"inputs.{name}.mean" in weights:
-            x = standardised(
+            x = standardize(
                 x, weights[f"inputs.{name}.mean"], weights[f"inputs.{name}.deviation"], settings["frames"][name]
             )
         frames = list(x)
         if name == "speech":
             for block in range(2):
-                frames = convolution_block(frames, of(weights, f"encoders.speech.convolutions.{block}"), settings)
-        states[name] = averaged_lstm(frames, of(weights, f"encoders.{name}.lstm"))
+                frames = convolution_block(frames, below(weights, f"encoders.speech.convolutions.{block}"), settings)
+        states[name] = averaged_lstm(frames, below(weights, f"encoders.{name}.lstm"))
     if settings["positions_in"] == "both":
-        states = with_positions(states, weights, settings)
+        states = add_positions(states, weights, settings)
     outputs = modules(states, weights, settings)
     pooled = []
     for module in ("cross", "self"):
@@ -30,15 +31,15 @@ def mcsan(weights, streams, settings):
             for name in ("speech", "text"):
                 if name in outputs[module]:
                     pooled.append(largest(outputs[module][name]))
-    return classifier(torch.cat(pooled), of(weights, "classifier"))
+    return classifier(torch.cat(pooled), below(weights, "classifier"))
 
 
-def of(weights, prefix):
+def below(weights, prefix):
     return {name[len(prefix) + 1 :]: tensor for name, tensor in weights.items() if name.startswith(prefix + ".")}
 
 
-def standardised(x, mean, deviation, real):
-    """Standardise the real frames; padding, if it is read, stays zero."""
+def standardize(x, mean, deviation, real):
+    """Standardize the real frames; padding stays zero."""
     return torch.stack(
         [(frame - mean) / deviation if t < real else torch.zeros_like(frame) for t, frame in enumerate(x)]
     )
@@ -83,9 +84,9 @@ def lstm(frames, weights, suffix):
     for frame in frames:
         gates = weights[f"weight_ih_l0{suffix}"] @ frame + weights[f"bias_ih_l0{suffix}"]
         gates = gates + weights[f"weight_hh_l0{suffix}"] @ hidden + weights[f"bias_hh_l0{suffix}"]
-        enter, forget, new, leave = (gates[i * width : (i + 1) * width] for i in range(4))
-        cell = sigmoid(forget) * cell + sigmoid(enter) * torch.tanh(new)
-        hidden = sigmoid(leave) * torch.tanh(cell)
+        input_gate, forget_gate, new, output_gate = (gates[i * width : (i + 1) * width] for i in range(4))
+        cell = sigmoid(forget_gate) * cell + sigmoid(input_gate) * torch.tanh(new)
+        hidden = sigmoid(output_gate) * torch.tanh(cell)
         outputs.append(hidden)
     return outputs
 
@@ -94,7 +95,7 @@ def sigmoid(x):
     return 1 / (1 + torch.exp(-x))
 
 
-def with_positions(states, weights, settings):
+def add_positions(states, weights, settings):
     if settings["positions"] == "none":
         return states
     result = {}
@@ -118,12 +119,12 @@ def modules(states, weights, settings):
     names = {"parallel": ["cross", "self"]}.get(kind, kind.split("+"))
     outputs = {}
     for number, module in enumerate(names):
-        entering = outputs[names[0]] if number and kind != "parallel" else states
+        inputs = outputs[names[0]] if number and kind != "parallel" else states
         if module == "cross" and settings["positions_in"] == "cross":
-            entering = with_positions(entering, weights, settings)
+            inputs = add_positions(inputs, weights, settings)
         for layer in range(settings["layers"]):
-            entering = attention_layer(module, entering, of(weights, f"attentions.{module}.{layer}"), settings)
-        outputs[module] = entering
+            inputs = attention_layer(module, inputs, below(weights, f"attentions.{module}.{layer}"), settings)
+        outputs[module] = inputs
     if "+" in kind and settings["pooled"] == "last":
         return {names[1]: outputs[names[1]]}
     return outputs
@@ -138,11 +139,17 @@ def attention_layer(module, states, weights, settings):
             other = states["text"]
         elif module == "cross":
             other = result["speech"] if settings["cross_update"] == "sequential" else states["speech"]
-        mine = of(weights, name)
-        change = attention(frames, other, of(mine, "attention"), settings)
-        frames = [layer_norm(frame + delta, of(mine, "norm1")) for frame, delta in zip(frames, change, strict=True)]
+        stream_weights = below(weights, name)
+        change = attention(frames, other, below(stream_weights, "attention"), settings)
+        frames = [
+            layer_norm(frame + delta, below(stream_weights, "norm1"))
+            for frame, delta in zip(frames, change, strict=True)
+        ]
         result[name] = [
-            layer_norm(frame + feed_forward(frame, of(mine, "feedforward")), of(mine, "norm2")) for frame in frames
+            layer_norm(
+                frame + feed_forward(frame, below(stream_weights, "feedforward")), below(stream_weights, "norm2")
+            )
+            for frame in frames
         ]
     return result
 
@@ -152,9 +159,9 @@ def linear(x, weights):
 
 
 def attention(frames, others, weights, settings):
-    queries = [linear(frame, of(weights, "query")) for frame in frames]
-    keys = [linear(frame, of(weights, "key")) for frame in others]
-    values = [linear(frame, of(weights, "value")) for frame in others]
+    queries = [linear(frame, below(weights, "query")) for frame in frames]
+    keys = [linear(frame, below(weights, "key")) for frame in others]
+    values = [linear(frame, below(weights, "value")) for frame in others]
     width = len(queries[0]) // settings["heads"]
     scale = len(queries[0]) if settings["attention_scale"] == "dim" else width
     result = []
@@ -162,9 +169,9 @@ def attention(frames, others, weights, settings):
         heads = []
         for head in range(settings["heads"]):
             part = slice(head * width, (head + 1) * width)
-            shares = [torch.exp((query[part] * key[part]).sum() / math.sqrt(scale)) for key in keys]
-            heads.append(sum(share * value[part] for share, value in zip(shares, values, strict=True)) / sum(shares))
-        result.append(linear(torch.cat(heads), of(weights, "output")))
+            powers = [torch.exp((query[part] * key[part]).sum() / math.sqrt(scale)) for key in keys]
+            heads.append(sum(power * value[part] for power, value in zip(powers, values, strict=True)) / sum(powers))
+        result.append(linear(torch.cat(heads), below(weights, "output")))
     return result
 
 
@@ -175,14 +182,14 @@ def layer_norm(x, weights):
 
 
 def feed_forward(x, weights):
-    return linear(linear(x, of(weights, "0")).clamp(min=0), of(weights, "2"))
+    return linear(linear(x, below(weights, "0")).clamp(min=0), below(weights, "2"))
 
 
 def classifier(x, weights):
     """Apply linear layers, at 0, 3, 6, ..., with a ReLU in between."""
-    places = sorted({int(name.split(".")[0]) for name in weights})
-    for place in places:
-        x = linear(x, of(weights, str(place)))
-        if place != places[-1]:
+    indices = sorted({int(name.split(".")[0]) for name in weights})
+    for index in indices:
+        x = linear(x, below(weights, str(index)))
+        if index != indices[-1]:
             x = x.clamp(min=0)
     return x

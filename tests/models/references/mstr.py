@@ -17,14 +17,17 @@ def fractal_attention(weights, settings, prefix, frames):
     scales = []
     for scale in range(settings.scales):
         count = len(streams["query"])
-        attended = [windowed(settings, streams, i) for i in range(count)]
+        attended = [attend_in_window(settings, streams, i) for i in range(count)]
         scales.append(
             [gelu(attended[source(settings, i, scale, len(frames), count)]) for i in range(len(frames))]
             if count
             else None
         )
         streams = (
-            {name: coarser(weights, settings, f"{prefix}operators.{scale}.{name}.", x) for name, x in streams.items()}
+            {
+                name: next_scale(weights, settings, f"{prefix}operators.{scale}.{name}.", x)
+                for name, x in streams.items()
+            }
             if scale + 1 < settings.scales
             else streams
         )
@@ -32,20 +35,20 @@ def fractal_attention(weights, settings, prefix, frames):
     return [linear(weights, prefix + "output.", x) for x in mixed]
 
 
-def windowed(settings, streams, i):
+def attend_in_window(settings, streams, i):
     """Attend from frame i to its window of p frames, with zeros beyond the last frame."""
     first = i // settings.factor * settings.factor
-    places = [
+    positions = [
         j for j in range(first, first + settings.factor) if j < len(streams["key"]) or not settings.mask_window_padding
     ]
-    nothing = torch.zeros_like(streams["key"][0])
+    zero = torch.zeros_like(streams["key"][0])
     keys, values = (
-        [streams[name][j] if j < len(streams[name]) else nothing for j in places] for name in ("key", "value")
+        [streams[name][j] if j < len(streams[name]) else zero for j in positions] for name in ("key", "value")
     )
     return attend(settings, streams["query"][i], keys, values)
 
 
-def coarser(weights, settings, prefix, frames):
+def next_scale(weights, settings, prefix, frames):
     """Reduce every p complete frames to one."""
     p = settings.factor
     groups = [frames[n * p : n * p + p] for n in range(len(frames) // p)]
@@ -65,10 +68,10 @@ def source(settings, i, scale, frames, count):
 
 def mix(weights, settings, prefix, scales):
     """Mix one frame of every scale; None for a scale without frames."""
-    there = [x for x in scales if x is not None]
+    nonempty = [x for x in scales if x is not None]
     if settings.mixer == "concat":
-        return torch.cat([torch.zeros_like(there[0]) if x is None else x for x in scales])
+        return torch.cat([torch.zeros_like(nonempty[0]) if x is None else x for x in scales])
     if settings.mixer == "attention":
-        weights_of_scales = softmax([(weights[prefix + "score.weight"][0] * x).sum() for x in there])
-        return sum(weight * x for weight, x in zip(weights_of_scales, there, strict=True))
-    return sum(there)
+        weights_of_scales = softmax([(weights[prefix + "score.weight"][0] * x).sum() for x in nonempty])
+        return sum(weight * x for weight, x in zip(weights_of_scales, nonempty, strict=True))
+    return sum(nonempty)

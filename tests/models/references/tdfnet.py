@@ -31,46 +31,46 @@ def gate(w, s, groups):
 def fused(w, s, streams, real):
     """Return the groups of O in order (eq. 10)."""
     paths = {"both": ["speech", "text"], "audio": ["speech"], "text": ["text"]}[s.path]
-    read = {path: one_path(w, s, path, streams[path], real[path]) for path in paths}
-    parts = [pool(read[path]["pooled embedding"]) for path in paths]
+    encoded = {path: encode_path(w, s, path, streams[path], real[path]) for path in paths}
+    parts = [pool(encoded[path]["pooled embedding"]) for path in paths]
     if s.deep_scale != "none":
-        parts += [pool(read[path]["prime"]) for path in paths]
+        parts += [pool(encoded[path]["prime"]) for path in paths]
     if s.speaker:
-        parts.append(standardised(w, s, "speaker", streams["speaker"]))
+        parts.append(standardize(w, s, "speaker", streams["speaker"]))
     if s.mutual:
-        parts += mutual(w, s, read["speech"]["embedding"], read["text"]["embedding"])
+        parts += mutual(w, s, encoded["speech"]["embedding"], encoded["text"]["embedding"])
     if s.deep_scale == "full":
-        parts += [pool(scale) for path in paths for scale in read[path]["scales"]]
+        parts += [pool(scale) for path in paths for scale in encoded[path]["scales"]]
     return parts
 
 
-def one_path(w, s, path, values, count):
-    features, x = beginning(w, s, path, values, count)
+def encode_path(w, s, path, values, count):
+    features, x = prepare(w, s, path, values, count)
     result = {"scales": [], "embedding": x, "pooled embedding": features if s.embeddings == "raw" else x}
     for number in range({"full": s.blocks, "first_cnn": 1, "none": 0}[s.deep_scale]):
         block = f"blocks.{number}"
         if number == 0 or s.first_encoder == "every_block":
-            x = encoder(w, s, of_path(w, f"{block}.first", path), x)
+            x = encoder(w, s, prefix_for_path(w, f"{block}.first", path), x)
         if number == 0 and s.embeddings == "encoded":
             result["embedding"] = result["pooled embedding"] = x
-        narrow = convolution(w, s, of_path(w, f"{block}.cnn", path), stride(s, path, number), x)
+        narrow = convolution(w, s, prefix_for_path(w, f"{block}.cnn", path), stride(s, path, number), x)
         if number == 0:
             result["prime"] = x if s.primes == "before_cnn" else narrow
         if s.deep_scale == "full":
-            grus = of_path(w, f"{block}.gru", path)
+            grus = prefix_for_path(w, f"{block}.gru", path)
             aligned = recurrence(w, s, f"{grus}.1", recurrence(w, s, f"{grus}.0", narrow))
-            x = encoder(w, s, of_path(w, f"{block}.encoder", path), aligned)
+            x = encoder(w, s, prefix_for_path(w, f"{block}.encoder", path), aligned)
             result["scales"].append(x)
     return result
 
 
-def beginning(w, s, path, values, count):
+def prepare(w, s, path, values, count):
     """Return the features, cut and padded, and the projected sequence."""
     length = s.speech_frames if path == "speech" else s.text_tokens
     features = [values[t] for t in range(len(values))]
     if s.input_norm == "standard":
         zero = torch.zeros_like(values[0])
-        features = [standardised(w, s, path, x) if t < count else zero for t, x in enumerate(features)]
+        features = [standardize(w, s, path, x) if t < count else zero for t, x in enumerate(features)]
     if length != "any":
         features = features[:length] + [torch.zeros_like(values[0])] * (length - len(features))
     if s.masked:
@@ -82,7 +82,7 @@ def beginning(w, s, path, values, count):
     return features, x
 
 
-def standardised(w, s, name, x):
+def standardize(w, s, name, x):
     return (x - w[f"inputs.{name}.mean"]) / w[f"inputs.{name}.deviation"] if s.input_norm == "standard" else x
 
 
@@ -94,16 +94,16 @@ def position(t, width):
 
 def mutual(w, s, speech, text):
     """Return C, C_AT and C_TA, pooled (eq. 6-9 without S)."""
-    forth, back = speech, text
+    speech_state, text_state = speech, text
     for number in range(1 if s.mutual_layers == "one" else s.layers):
-        texts, speeches = (back, forth) if s.mutual_layers == "updated" else (text, speech)
-        forth, back = (
-            layer(w, s, f"mutual.speech_from_text.{number}", forth, texts),
-            layer(w, s, f"mutual.text_from_speech.{number}", back, speeches),
+        texts, speeches = (text_state, speech_state) if s.mutual_layers == "updated" else (text, speech)
+        speech_state, text_state = (
+            layer(w, s, f"mutual.speech_from_text.{number}", speech_state, texts),
+            layer(w, s, f"mutual.text_from_speech.{number}", text_state, speeches),
         )
     joint = encoder(w, s, "mutual.joint", speech + text)
     pooling = pool if s.mutual_pooling == "mean+max" else mean
-    return [pooling(joint), pooling(forth), pooling(back)]
+    return [pooling(joint), pooling(speech_state), pooling(text_state)]
 
 
 def encoder(w, s, name, x):
@@ -169,11 +169,11 @@ def convolution(w, s, name, step, x):
 
 
 def recurrence(w, s, name, x):
-    forth = one_direction(w, name, "", x)
+    forward = one_direction(w, name, "", x)
     if not s.bidirectional:
-        return forth
-    back = one_direction(w, name, "_reverse", x[::-1])[::-1]
-    return [torch.cat(pair) for pair in zip(forth, back, strict=True)]
+        return forward
+    backward = one_direction(w, name, "_reverse", x[::-1])[::-1]
+    return [torch.cat(pair) for pair in zip(forward, backward, strict=True)]
 
 
 def one_direction(w, name, suffix, x):
@@ -181,17 +181,17 @@ def one_direction(w, name, suffix, x):
     size = w[f"{name}.weight_hh_l0{suffix}"].shape[1]
     state, states = torch.zeros(size, dtype=torch.float64), []
     for frame in x:
-        taken = w[f"{name}.weight_ih_l0{suffix}"] @ frame + w[f"{name}.bias_ih_l0{suffix}"]
-        kept = w[f"{name}.weight_hh_l0{suffix}"] @ state + w[f"{name}.bias_hh_l0{suffix}"]
-        reset = 1 / (1 + torch.exp(-(taken[:size] + kept[:size])))
-        update = 1 / (1 + torch.exp(-(taken[size : 2 * size] + kept[size : 2 * size])))
-        new = torch.tanh(taken[2 * size :] + reset * kept[2 * size :])
+        from_input = w[f"{name}.weight_ih_l0{suffix}"] @ frame + w[f"{name}.bias_ih_l0{suffix}"]
+        from_state = w[f"{name}.weight_hh_l0{suffix}"] @ state + w[f"{name}.bias_hh_l0{suffix}"]
+        reset = 1 / (1 + torch.exp(-(from_input[:size] + from_state[:size])))
+        update = 1 / (1 + torch.exp(-(from_input[size : 2 * size] + from_state[size : 2 * size])))
+        new = torch.tanh(from_input[2 * size :] + reset * from_state[2 * size :])
         state = (1 - update) * new + update * state
         states.append(state)
     return states
 
 
-def of_path(w, name, path):
+def prefix_for_path(w, name, path):
     shared = f"{name}.shared"
     return shared if any(key.startswith(f"{shared}.") for key in w) else f"{name}.{path}"
 

@@ -16,29 +16,29 @@ def logits(weights, settings, values, lengths):
 
 
 def utterance_logits(weights, settings, values, length, attention):
-    features = prepared(weights, settings, list(values), length)
+    features = prepare_frames(weights, settings, list(values), length)
     frames = [embed(weights, settings, x) for x in features]
     if settings.positions == "sinusoids":
         frames = [x + sinusoid(t, len(x)) for t, x in enumerate(frames)]
     for number in range(settings.blocks):
         frames = block(weights, settings, f"blocks.{number}.", frames, attention)
     if settings.norm_first:
-        frames = normed(weights, settings, "norm.", frames)
+        frames = normalize(weights, settings, "norm.", frames)
     x = pooled(settings.pooling, frames)
     if settings.pool_input:
         x = torch.cat([x, pooled(settings.pooling, features)])
     if settings.pooled_norm:
         x = (x - weights["pooled_norm.running_mean"]) / (weights["pooled_norm.running_var"] + 1e-5).sqrt()
     layers = 3 if settings.hidden is None else len(settings.hidden) + 1
-    for place in range(layers):
-        x = linear(weights, f"classifier.{3 * place}.", x)
-        if place < layers - 1:
+    for index in range(layers):
+        x = linear(weights, f"classifier.{3 * index}.", x)
+        if index < layers - 1:
             x = relu(x)
     return x
 
 
-def prepared(weights, settings, frames, length):
-    """Return the network's input frames: averaged, standardised, cut or padded with zeros; with masks only real ones."""
+def prepare_frames(weights, settings, frames, length):
+    """Return the network's input frames: averaged, standardized, cut or padded with zeros; with masks only real ones."""
     if settings.stride > 1:
         total, step = len(frames), settings.stride
         groups = [frames[start : min(start + step, length)] for start in range(0, total, step)]
@@ -64,8 +64,8 @@ def embed(weights, settings, x):
             for i, s in enumerate(states)
         ]
     if settings.input_mix == "learned":
-        shares = softmax(list(weights["input.weights"]))
-        x = sum(share * s for share, s in zip(shares, states, strict=True))
+        softmax_weights = softmax(list(weights["input.weights"]))
+        x = sum(weight * s for weight, s in zip(softmax_weights, states, strict=True))
     else:
         x = torch.cat(states)
     return linear(weights, "input.projection.", x) if "input.projection.weight" in weights else x
@@ -77,20 +77,23 @@ def sinusoid(t, dim):
 
 
 def block(weights, settings, prefix, frames, attention):
-    def fed(x):
+    def feed_forward(x):
         hidden = linear(weights, prefix + "feedforward.0.", x)
         hidden = gelu(hidden) if settings.activation == "gelu" else relu(hidden)
         return linear(weights, prefix + "feedforward.2.", hidden)
 
     if settings.norm_first:
         attended = attention(
-            weights, settings, prefix + "attention.", normed(weights, settings, prefix + "norm1.", frames)
+            weights, settings, prefix + "attention.", normalize(weights, settings, prefix + "norm1.", frames)
         )
         frames = [x + y for x, y in zip(frames, attended, strict=True)]
-        return [x + fed(y) for x, y in zip(frames, normed(weights, settings, prefix + "norm2.", frames), strict=True)]
+        return [
+            x + feed_forward(y)
+            for x, y in zip(frames, normalize(weights, settings, prefix + "norm2.", frames), strict=True)
+        ]
     attended = attention(weights, settings, prefix + "attention.", frames)
-    frames = normed(weights, settings, prefix + "norm1.", [x + y for x, y in zip(frames, attended, strict=True)])
-    return normed(weights, settings, prefix + "norm2.", [x + fed(x) for x in frames])
+    frames = normalize(weights, settings, prefix + "norm1.", [x + y for x, y in zip(frames, attended, strict=True)])
+    return normalize(weights, settings, prefix + "norm2.", [x + feed_forward(x) for x in frames])
 
 
 def full_attention(weights, settings, prefix, frames):
@@ -106,12 +109,12 @@ def attend(settings, query, keys, values):
     heads = []
     for head in range(settings.heads):
         part = slice(head * width, (head + 1) * width)
-        shares = softmax([(query[part] * key[part]).sum() / root for key in keys])
-        heads.append(sum(share * value[part] for share, value in zip(shares, values, strict=True)))
+        softmax_weights = softmax([(query[part] * key[part]).sum() / root for key in keys])
+        heads.append(sum(weight * value[part] for weight, value in zip(softmax_weights, values, strict=True)))
     return torch.cat(heads)
 
 
-def normed(weights, settings, prefix, frames):
+def normalize(weights, settings, prefix, frames):
     """Normalize each frame, or all frames as one map."""
     weight, bias = weights.get(prefix + "weight"), weights.get(prefix + "bias")
     if settings.norm == "map":
