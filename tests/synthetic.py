@@ -1,6 +1,9 @@
 """Material for tests of training: small corpora of tones, a tiny Whisper, a recipe, and a fast substitute for the export."""
 
+import contextlib
+
 import numpy as np
+import pytest
 import soundfile
 import torch
 from transformers import WhisperConfig
@@ -74,6 +77,15 @@ def make_data_root(root):
 
 def environment(root):
     return {"AFFEKT_DATA": str(root), "AFFEKT_MODELS": str(root), "AFFEKT_CACHE": str(root / "cache")}
+
+
+@contextlib.contextmanager
+def environment_set(root):
+    """Set the variables of `environment` for a block, and yield the monkeypatch that does it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in environment(root).items():
+            patch.setenv(variable, value)
+        yield patch
 
 
 def make_cremad(root):

@@ -37,7 +37,7 @@ from tests.conftest import ROOT, shapes_unchecked
 from tests.corpora.trees import iemocap_turn, write_noise
 from tests.logs import logged
 from tests.search.settings import SEARCH
-from tests.synthetic import environment, make_cremad
+from tests.synthetic import environment_set, make_cremad
 
 pytestmark = pytest.mark.slow  # its fixtures train and export
 
@@ -48,9 +48,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("search")
     make_cremad(root)
     (root / "small-search.toml").write_text(SEARCH)
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in environment(root).items():
-            patch.setenv(variable, value)
+    with environment_set(root) as patch:
         patch.setattr(
             "affekt.evaluation.bootstrap.DRAWS", 50
         )  # fewer bootstrap draws: a search writes its page four times

@@ -17,7 +17,7 @@ from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.train import train
 from tests.logs import logged
-from tests.synthetic import ACTORS, environment, make_data_root, make_folder
+from tests.synthetic import ACTORS, environment_set, make_data_root, make_folder
 
 SETTINGS = [
     'protocol={name="speaker-folds",k=3,validation="next"}',
@@ -46,9 +46,7 @@ KEYS = {
 def workspace(tmp_path_factory):
     root = tmp_path_factory.mktemp("workspace")
     make_data_root(root)
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in environment(root).items():
-            patch.setenv(variable, value)
+    with environment_set(root):
         yield root
 
 

@@ -31,7 +31,7 @@ from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.conftest import shapes_unchecked
 from tests.logs import logged
-from tests.synthetic import environment, make_data_root, make_folder, quick_export
+from tests.synthetic import environment_set, make_data_root, make_folder, quick_export
 
 SMALL = ["training.threads=1", "training.epochs=2"]
 TUNED = [*SMALL, "training.tune=all", "training.strategy.encoder_rate=0.5"]
@@ -45,9 +45,7 @@ def workspace(tmp_path_factory):
     make_data_root(root)
     people = ("anna", "ben", "cem", "dora")
     make_folder(root / "calls", [f"{p}/{e}/{n}.wav" for p in people for e in EMOTIONS for n in range(2)])
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in environment(root).items():
-            patch.setenv(variable, value)
+    with environment_set(root):
         yield root
 
 

@@ -19,7 +19,7 @@ from affekt.workflows.train import train
 from affekt.workflows.training_data import TrainingData, build_datasets
 from tests.conftest import shapes_unchecked
 from tests.logs import logged
-from tests.synthetic import environment, make_cremad
+from tests.synthetic import environment_set, make_cremad
 
 pytestmark = pytest.mark.slow  # its fixtures train and export
 
@@ -64,9 +64,7 @@ def workspace(tmp_path_factory):
     (root / "words").mkdir()
     (root / "words" / "tiny.txt").write_text("".join(lines))
     (root / "streams.toml").write_text(RECIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in environment(root).items():
-            patch.setenv(variable, value)
+    with environment_set(root):
         yield root
 
 

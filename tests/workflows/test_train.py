@@ -24,7 +24,7 @@ from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.conftest import shapes_unchecked
 from tests.logs import logged
-from tests.synthetic import environment, make_cremad, make_data_root, quick_export
+from tests.synthetic import environment_set, make_cremad, make_data_root, quick_export
 
 pytestmark = pytest.mark.slow  # its fixtures train and export
 
@@ -34,9 +34,7 @@ def workspace(tmp_path_factory):
     """A folder with synthetic data, models and a recipe, which AFFEKT_DATA, AFFEKT_MODELS and AFFEKT_CACHE point to."""
     root = tmp_path_factory.mktemp("workspace")
     make_data_root(root)
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in environment(root).items():
-            patch.setenv(variable, value)
+    with environment_set(root):
         yield root
 
 
