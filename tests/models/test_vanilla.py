@@ -1,4 +1,4 @@
-"""MSTR's baseline: a reference of the whole network, written as loops,, and its operations in the paper's Table 2."""
+"""MSTR's baseline: a reference of the whole network, written as loops, and its operations in the paper's Table 2."""
 
 import pytest
 import torch
