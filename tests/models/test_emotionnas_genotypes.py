@@ -112,8 +112,8 @@ PAIR = [["skip_connect", 0], ["skip_connect", 1]]
     ("text", "message"),
     [
         ("{", "the genotype is not JSON"),
-        ("[1]", "a genotype of list: expected an object with the keys normal and reduce"),
-        ('{"normal": []}', r"a genotype of \['normal'\]: expected an object with the keys normal and reduce"),
+        ("[1]", "the genotype is list: expected an object with the keys normal and reduce"),
+        ('{"normal": []}', r"the genotype is \['normal'\]: expected an object with the keys normal and reduce"),
         ('{"normal": 3, "reduce": 3}', r"genotype, normal: expected a list of \[operation, source\] pairs"),
         ('{"normal": [["skip_connect"]], "reduce": []}', r"normal: expected a list of \[operation, source\] pairs"),
         ('{"normal": [], "reduce": []}', "normal: 0 pairs; expected two for each intermediate node"),

@@ -14,7 +14,7 @@ from affekt.models.emotionnas.cell_graphs import (
     compile_cell_graph,
     count_states,
 )
-from affekt.models.emotionnas.random_cells import DrawConfig, _draft, fingerprint, random_cell_graph
+from affekt.models.emotionnas.random_cells import RandomCellConfig, _draft, fingerprint, random_cell_graph
 from affekt.models.emotionnas.recurrent import RecurrentBranch, RecurrentConfig
 from tests.models.emotionnas import assert_agrees, perturbed, utterances
 from tests.models.references import emotionnas_recurrent as reference
@@ -31,7 +31,7 @@ def recipes():
 @pytest.fixture(scope="module")
 def drafts():
     generator = np.random.default_rng(1)
-    return [_draft(generator, DrawConfig()) for _ in range(2000)]
+    return [_draft(generator, RandomCellConfig()) for _ in range(2000)]
 
 
 def test_every_draw_is_a_cell_of_two_states_that_uses_all_it_is_given(recipes):
@@ -73,15 +73,15 @@ def near(counts, weights, nodes):
 def test_drafts_have_the_published_shares(drafts):
     later = Counter(node["op"] for draft in drafts for name, node in list(draft.items())[2:7])
     activations = {name: later[name] for name in later if name.startswith("activation_")}
-    near(activations, DrawConfig().activations, sum(activations.values()))
+    near(activations, RandomCellConfig().activations, sum(activations.values()))
     # The second draw: at the first there are two states alone, too few for a blend, which is drawn again.
     second = Counter()
     for draft in drafts:
         drawn = [node["op"] for node in draft.values() if not node["op"].startswith("activation_")]
         second[drawn[1]] += 1
-    near(second, DrawConfig().operations, len(drafts))
+    near(second, RandomCellConfig().operations, len(drafts))
     inputs = Counter(len(node["input"]) for draft in drafts for node in draft.values() if node["op"] == "linear")
-    near(inputs, DrawConfig().linear_inputs, sum(inputs.values()))
+    near(inputs, RandomCellConfig().linear_inputs, sum(inputs.values()))
 
 
 def test_every_linear_node_is_followed_by_its_activation(drafts):
@@ -195,22 +195,22 @@ def test_twins_are_not_one_node():
         ({"operations": {"linear": 1.0, "sum": 1.0}}, "operations: unknown 'sum'"),
         ({"activations": {"activation_tanh": -1.0}}, "activations: activation_tanh has weight -1.0"),
         ({"operations": {"linear": 0.0}}, "operations: all weights are 0"),
-        ({"linear_inputs": {0: 1.0}}, r"linear_inputs of \[0\]: expected numbers of inputs, 1 or more"),
+        ({"linear_inputs": {0: 1.0}}, r"linear_inputs has the numbers \[0\]: expected numbers of inputs, 1 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(BadConfig, match=message):
-        DrawConfig(**settings)
+        RandomCellConfig(**settings)
 
 
 def test_what_never_makes_a_cell_is_said():
     with pytest.raises(BadConfig, match=r"none of 10000 drafts with"):
-        random_cell_graph(np.random.default_rng(0), DrawConfig(nodes=0, operations={"elementwise_sum": 1.0}))
+        random_cell_graph(np.random.default_rng(0), RandomCellConfig(nodes=0, operations={"elementwise_sum": 1.0}))
 
 
 def test_other_settings_are_followed():
     generator = np.random.default_rng(0)
-    config = DrawConfig(states=1, nodes=4, operations={"linear": 1.0}, activations={"activation_tanh": 1.0})
+    config = RandomCellConfig(states=1, nodes=4, operations={"linear": 1.0}, activations={"activation_tanh": 1.0})
     for _ in range(20):
         recipe = random_cell_graph(generator, config)
         assert count_states(compile_cell_graph(recipe)) == 1

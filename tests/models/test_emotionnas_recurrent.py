@@ -184,7 +184,7 @@ def test_padding_is_not_computed():
     order = Order.of(values, mask, 2)
     assert order.counts == [3, 3, 2, 1, 1]
     assert Order.of(values, None, 1).counts == [4] * 7
-    torch.testing.assert_close(order.followed[order.given], torch.arange(20))
+    torch.testing.assert_close(order.loop_rows[order.inverse], torch.arange(20))
 
 
 def test_without_any_frame_nothing_is_said():
@@ -348,7 +348,7 @@ def test_a_recipe_is_read_as_it_was_written(recipe):
     ("text", "message"),
     [
         ("{", "the cell graph is not JSON"),
-        ("[]", "a cell graph of list"),
+        ("[]", "the cell graph is a list"),
         ("{}", "cell graph: no node h_new_0"),
         ('{"h_new_0": ["linear", "x"]}', "cell graph, h_new_0: expected op, an operation, and input, a list of names"),
         ('{"h_new_0": {"op": "linear", "input": [["x"]]}}', "cell graph, h_new_0: expected op, an operation"),
@@ -377,12 +377,18 @@ def changed(**nodes):
         ),
         (changed(node_3=("activation_tanh", "node_22")), "node_3: input 'node_22'; did you mean 'node_2'"),
         (changed(node_3=("activation_tanh", "h_prev_2")), "node_3: input 'h_prev_2'"),
-        (changed(node_3=("activation_tanh", "node_2", "node_13")), "activation_tanh of 2 inputs; expected 1"),
-        (changed(node_3=("elementwise_sum", "node_2")), "elementwise_sum of 1 inputs; expected 2 or more"),
-        (changed(node_3=("blend", "node_2", "node_2")), "blend of 2 inputs; expected 3"),
+        (
+            changed(node_3=("activation_tanh", "node_2", "node_13")),
+            "the number of inputs of activation_tanh is 2; expected 1",
+        ),
+        (
+            changed(node_3=("elementwise_sum", "node_2")),
+            "the number of inputs of elementwise_sum is 1; expected 2 or more",
+        ),
+        (changed(node_3=("blend", "node_2", "node_2")), "the number of inputs of blend is 2; expected 3"),
         (
             changed(node_3=("elementwise_sum", "node_2", "x")),
-            "node_3: elementwise_sum of x; a frame has another width",
+            "node_3: elementwise_sum has the input x; a frame has another width",
         ),
         (
             changed(node_3=("activation_tanh", "node_13")),
@@ -394,7 +400,7 @@ def changed(**nodes):
         (changed(node_11=("linear", "node_3"), node_2=("linear", "h_prev_0", "x")), "cell graph: h_prev_1 unused"),
         (
             changed(node_2=("linear", "x", "x", "h_prev_0")),
-            "node_2: linear of x, x, h_prev_0; expected each input once",
+            "node_2: linear has the inputs x, x, h_prev_0; expected each input once",
         ),
         (changed(x=("activation_tanh", "node_2")), "x is an input of the cell"),
         (changed(h_new_3=("activation_tanh", "node_2")), "cell graph: no node h_new_2; new states are numbered from 0"),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from affekt.models.base import FeatureSpec
-from affekt.models.emotionnas.cells import Architecture
+from affekt.models.emotionnas.cells import ArchitectureWeights
 from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 from affekt.search.darts import ArchitectureSearch, ArchitectureSearchConfig
 from affekt.training.dataset import Dataset
@@ -68,7 +68,7 @@ class SmoothSupernet(SpectrogramBranch):
         self.norm = nn.BatchNorm1d(SIZE)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(SIZE, 3)
-        self.architecture = Architecture(1)
+        self.architecture = ArchitectureWeights(1)
 
     def forward(self, batch):
         mixed = batch.streams["spectrogram"].values.mean(dim=1)

@@ -21,9 +21,9 @@ from affekt.registry import did_you_mean
 CellGraph = Mapping[str, Mapping[str, Any]]
 FRAME, BEFORE, AFTER = "x", "h_prev_", "h_new_"
 
-# Operation -> least and largest number of inputs.
+# Least and largest number of inputs of each operation; None for no limit.
 INPUTS: dict[str, tuple[int, int | None]] = {
-    "linear": (1, None),  # a matrix for each input, one bias, summed
+    "linear": (1, None),  # the sum of a matrix product for each input and one bias
     "blend": (3, 3),  # z, a, b: z * a + (1 - z) * b
     "elementwise_prod": (2, None),
     "elementwise_sum": (2, None),
@@ -38,7 +38,7 @@ def _node(operation: str, *inputs: str) -> dict[str, Any]:
 
 
 CELL_GRAPHS: dict[str, CellGraph] = {
-    # The usual LSTM, as in torch; the names are the benchmark's: j and f are torch's i and f, and i is torch's g.
+    # The usual LSTM, as in torch. The nodes have the benchmark's names: j, f and i are torch's i, f and g.
     "lstm": {
         "i": _node("linear", "x", "h_prev_0"),
         "i_act": _node("activation_tanh", "i"),
@@ -83,7 +83,7 @@ CELL_GRAPHS: dict[str, CellGraph] = {
         "h_new_1_act": _node("activation_tanh", "h_new_1"),
         "h_new_0": _node("elementwise_prod", "h_new_1_act", "o_act"),
     },
-    # Its GRU has one state, and resets it before the product: tanh(W x + U (r * h) + b).
+    # The benchmark's own GRU: it has one state, and the reset gate is applied before the product, tanh(W x + U (r * h) + b).
     "gru": {
         "r": _node("linear", "x", "h_prev_0"),
         "r_act": _node("activation_sigm", "r"),
@@ -94,9 +94,9 @@ CELL_GRAPHS: dict[str, CellGraph] = {
         "h_tilde_act": _node("activation_tanh", "h_tilde"),
         "h_new_0": _node("blend", "z_act", "h_prev_0", "h_tilde_act"),
     },
-    # The public cells of two states whose linear nodes count as Table 4 does: one input from the frame, six from states
-    # and nodes, three nodes. The paper's own (Figure 4) is one like these. By the benchmark's number; the lower its
-    # validation loss there, the earlier here.
+    # The benchmark's public cells with two states that give the parameter counts of Table 4: three linear nodes that together
+    # have one input from the frame and six from states and nodes, like the paper's own cell (Figure 4). They have the
+    # benchmark's numbers and are sorted by their validation loss there, lowest first.
     "id1010120": {
         "node_2": _node("linear", "h_prev_0", "h_prev_1", "x"),
         "node_3": _node("activation_tanh", "node_2"),
@@ -135,7 +135,7 @@ CELL_GRAPHS: dict[str, CellGraph] = {
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a valid cell graph."""
+    """A node of a cell graph."""
 
     name: str
     operation: str
@@ -146,8 +146,8 @@ def cell_graph_to_json(recipe: str | CellGraph) -> str:
     """Return a cell graph, given itself or its name, as JSON. Raises `BadConfig` for an invalid graph."""
     compile_cell_graph(recipe)
     entries = CELL_GRAPHS[recipe] if isinstance(recipe, str) else recipe
-    written = {name: {"op": entry["op"], "input": list(entry["input"])} for name, entry in entries.items()}
-    return json.dumps(written, indent=1) + "\n"
+    content = {name: {"op": entry["op"], "input": list(entry["input"])} for name, entry in entries.items()}
+    return json.dumps(content, indent=1) + "\n"
 
 
 def cell_graph_from_json(text: str) -> CellGraph:
@@ -157,7 +157,9 @@ def cell_graph_from_json(text: str) -> CellGraph:
     except json.JSONDecodeError as error:
         raise BadConfig(f"the cell graph is not JSON: {error}") from error
     if not isinstance(recipe, dict):
-        raise BadConfig(f"a cell graph of {type(recipe).__name__}: expected an object of nodes, each with op and input")
+        raise BadConfig(
+            f"the cell graph is a {type(recipe).__name__}: expected an object of nodes, each with op and input"
+        )
     for name, entry in recipe.items():
         _check_node(name, entry)
     compile_cell_graph(recipe)
@@ -178,11 +180,11 @@ def compile_cell_graph(recipe: str | CellGraph) -> tuple[Node, ...]:
         recipe = CELL_GRAPHS[recipe]
     nodes = {name: _check_node(name, entry) for name, entry in recipe.items()}
     count = count_states(tuple(nodes.values()))
-    given = {FRAME, *(f"{BEFORE}{state}" for state in range(count))}
-    _check_inputs(nodes, given)
-    ordered = _ordered(nodes)
-    _check_use(nodes, given)
-    return ordered
+    cell_inputs = {FRAME, *(f"{BEFORE}{state}" for state in range(count))}
+    _check_inputs(nodes, cell_inputs)
+    sorted_nodes = _sort_nodes(nodes)
+    _check_use(nodes, cell_inputs)
+    return sorted_nodes
 
 
 def count_states(nodes: Sequence[Node]) -> int:
@@ -196,7 +198,7 @@ def count_states(nodes: Sequence[Node]) -> int:
 
 
 def _check_node(name: Any, entry: Any) -> Node:
-    """Return one entry as a node, checked by itself."""
+    """Return an entry as a node. Its inputs are checked for number and form, not for whether they exist."""
     if not isinstance(name, str) or not name.isidentifier() or hasattr(nn.ModuleDict(), name):
         raise BadConfig(f"cell graph: a node named {name!r}; expected a Python name that no torch module uses")
     if name == FRAME or name.startswith(BEFORE):
@@ -211,9 +213,13 @@ def _check_node(name: Any, entry: Any) -> Node:
     fewest, most = INPUTS[operation]
     if len(inputs) < fewest or (most is not None and len(inputs) > most):
         expected = f"{fewest} or more" if most is None else str(fewest)
-        raise BadConfig(f"cell graph, {name}: {operation} of {len(inputs)} inputs; expected {expected}")
+        raise BadConfig(
+            f"cell graph, {name}: the number of inputs of {operation} is {len(inputs)}; expected {expected}"
+        )
     if operation == "linear" and len(set(inputs)) < len(inputs):
-        raise BadConfig(f"cell graph, {name}: linear of {', '.join(map(str, inputs))}; expected each input once")
+        raise BadConfig(
+            f"cell graph, {name}: linear has the inputs {', '.join(map(str, inputs))}; expected each input once"
+        )
     return Node(name, operation, inputs)
 
 
@@ -223,22 +229,22 @@ def _is_entry(entry: Any) -> bool:
     return isinstance(entry["input"], list | tuple) and all(isinstance(name, str) for name in entry["input"])
 
 
-def _check_inputs(nodes: Mapping[str, Node], given: set[str]) -> None:
+def _check_inputs(nodes: Mapping[str, Node], cell_inputs: set[str]) -> None:
     for node in nodes.values():
         for name in node.inputs:
-            if name not in nodes and name not in given:
-                known = sorted(given | set(nodes))
+            if name not in nodes and name not in cell_inputs:
+                known = sorted(cell_inputs | set(nodes))
                 raise BadConfig(
                     f"cell graph, {node.name}: input {name!r}{did_you_mean(str(name), known)} (known: {', '.join(known)})"
                 )
         if FRAME in node.inputs and node.operation != "linear":
             raise BadConfig(
-                f"cell graph, {node.name}: {node.operation} of x; a frame has another width than the states, "
-                "so only a linear node can take it"
+                f"cell graph, {node.name}: {node.operation} has the input x; a frame has another width than the states, "
+                "so it can only be an input of linear nodes"
             )
 
 
-def _ordered(nodes: Mapping[str, Node]) -> tuple[Node, ...]:
+def _sort_nodes(nodes: Mapping[str, Node]) -> tuple[Node, ...]:
     try:
         names = graphlib.TopologicalSorter({name: node.inputs for name, node in nodes.items()}).static_order()
         return tuple(nodes[name] for name in names if name in nodes)
@@ -246,27 +252,33 @@ def _ordered(nodes: Mapping[str, Node]) -> tuple[Node, ...]:
         raise BadConfig(f"cell graph: a cycle, {' -> '.join(error.args[1])}; a node cannot depend on itself") from error
 
 
-def _check_use(nodes: Mapping[str, Node], given: set[str]) -> None:
-    reached = _reached(nodes, [f"{AFTER}{state}" for state in range(count_states(tuple(nodes.values())))])
-    unused = [name for name in [*sorted(given), *nodes] if name not in reached]
+def _check_use(nodes: Mapping[str, Node], cell_inputs: set[str]) -> None:
+    reached = _dependencies(nodes, [f"{AFTER}{state}" for state in range(count_states(tuple(nodes.values())))])
+    unused = [name for name in [*sorted(cell_inputs), *nodes] if name not in reached]
     if unused:
-        raise BadConfig(f"cell graph: {', '.join(unused)} unused: no new state depends on it")
+        raise BadConfig(
+            f"cell graph: {', '.join(unused)} unused: no new state depends on {'it' if len(unused) == 1 else 'them'}"
+        )
 
 
 def idle_nodes(nodes: Sequence[Node]) -> frozenset[str]:
-    """Return the nodes that never reach the output, within a frame or through the states: a state may feed only itself."""
+    """Return the nodes that never affect the output, neither in a frame nor through the states.
+
+    A state that only its own next value depends on makes such nodes.
+    """
     known = {node.name: node for node in nodes}
-    across = {f"{BEFORE}{number}": f"{AFTER}{number}" for number in range(count_states(nodes))}
-    return frozenset(known) - _reached(known, [f"{AFTER}0"], across)
+    previous = {f"{BEFORE}{number}": f"{AFTER}{number}" for number in range(count_states(nodes))}
+    return frozenset(known) - _dependencies(known, [f"{AFTER}0"], previous)
 
 
-def _reached(nodes: Mapping[str, Node], targets: list[str], across: Mapping[str, str] | None = None) -> set[str]:
-    """Return all nodes that the targets depend on; `across` maps a previous state to its node in the frame before."""
+def _dependencies(nodes: Mapping[str, Node], targets: list[str], previous: Mapping[str, str] | None = None) -> set[str]:
+    """Return all nodes that the targets depend on; `previous` maps a state before the frame to its node in
+    the previous frame."""
     reached: set[str] = set()
     left = list(targets)
     while left:
         name = left.pop()
         if name not in reached:
             reached.add(name)
-            left += nodes[name].inputs if name in nodes else [across[name]] if across and name in across else []
+            left += nodes[name].inputs if name in nodes else [previous[name]] if previous and name in previous else []
     return reached

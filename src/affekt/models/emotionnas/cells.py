@@ -27,10 +27,10 @@ def edges_from(source: int, nodes: int) -> list[int]:
     return [edges_of(node) + source for node in range(max(source - 1, 0), nodes)]
 
 
-class Architecture(nn.Module):
+class ArchitectureWeights(nn.Module):
     """The architecture weights alpha, before their softmax: `normal` and `reduce`, (edges, operations) each.
 
-    They are buffers with a gradient, not parameters: `parameters()` holds the network weights, which another optimizer
+    They are buffers with a gradient, not parameters: `parameters()` returns only the network weights, which another optimizer
     trains on other data and which the paper counts. As buffers they are saved, loaded and moved with the network. They stay
     the same tensors when moved, so that an optimizer that holds them remains valid.
     """
@@ -43,8 +43,8 @@ class Architecture(nn.Module):
         for kind in KINDS:  # near zero: all operations begin with almost the same weight
             self.register_buffer(kind, (1e-3 * torch.randn(edges_of(nodes), len(OPERATIONS))).requires_grad_())
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Architecture:
-        """Move the buffers as a module moves its parameters: in place, and still leaves of the graph afterwards."""
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ArchitectureWeights:
+        """Convert the buffers like parameters: in place, and as leaf tensors."""
         before = dict(self.named_buffers())
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for kind, alpha in before.items():
@@ -59,8 +59,10 @@ class Architecture(nn.Module):
 
 
 class Cell(nn.Module):
-    """The part that both kinds of cells share: `preprocess0` and `preprocess1` bring the outputs of the cell before the last
-    and of the last to the cell's channels. If the last cell halved the image, `preprocess0` halves its input, too.
+    """The base class of supernet cells and derived cells.
+
+    `preprocess0` and `preprocess1` bring the outputs of the cell before the last and of the last to the cell's channels. If
+    the last cell halved the image, `preprocess0` halves its input, too.
 
     Args:
         before: Channels of the two inputs.
@@ -80,8 +82,8 @@ class SearchCell(Cell):
     """A cell of the supernet: every node is the weighted sum of all operations on its edges (eq. 2), and the output is the
     concatenation of the nodes.
 
-    `fans.S` are the edges from state S: the two inputs are 0 and 1, the first node is 2. In a reduction cell the edges from
-    the two inputs have stride 2.
+    `fans.S` (for fan-out) has all edges that leave state S: the two inputs are states 0 and 1, the first node is state 2.
+    In a reduction cell the edges from the two inputs have stride 2.
     """
 
     def __init__(self, before: tuple[int, int], channels: int, nodes: int, *, reduction: bool, halved: bool) -> None:
@@ -102,7 +104,7 @@ class SearchCell(Cell):
                 self.fans, self.edges, (self.preprocess0, self.preprocess1), (first, second), strict=False
             )
         ]
-        # `sums` holds what the remaining nodes have received so far, as channels side by side.
+        # `sums` has the sums of the remaining nodes so far, concatenated as channels.
         nodes, sums = [], from_inputs[0] + from_inputs[1]
         for mixed, edges in zip(self.fans[2:], self.edges[2:], strict=True):
             node, sums = sums.tensor_split([mixed.channels], dim=1)
@@ -116,7 +118,7 @@ class DerivedCell(Cell):
     nodes.
 
     `edges.E` is the E-th operation of the genotype. In training every operation except the identity is dropped for a whole
-    utterance with probability `drop_path`; if it is kept, its output is scaled up.
+    utterance with probability `drop_path`; otherwise its output is divided by 1 - `drop_path`.
     """
 
     def __init__(
@@ -147,5 +149,5 @@ class DerivedCell(Cell):
         x = operation(states[self.sources[edge]])
         if not self.training or not self.drop_path or isinstance(operation, nn.Identity):
             return x
-        kept = torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - self.drop_path)
-        return x * kept / (1 - self.drop_path)
+        mask = torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - self.drop_path)
+        return x * mask / (1 - self.drop_path)

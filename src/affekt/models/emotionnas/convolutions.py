@@ -1,9 +1,9 @@
-"""The two halves of a separable convolution, depthwise and pointwise, with a forward and backward pass fast on a CPU.
+"""The two parts of a separable convolution, depthwise and pointwise, with forward and backward passes that are fast on a CPU.
 
-torch's own gradient of a depthwise convolution's weights is slow for kernels wider than three pixels, and both gradients are
-slow for dilated kernels: ten times the cost of the convolution. The same sums have faster forms: the gradient of the image
-is a convolution with the flipped kernel; the gradient of a wide kernel is assembled from narrow pieces; and a dilated
-convolution of an image is an ordinary one of the four images of every other pixel.
+torch's own gradient of a depthwise convolution's weights is slow for kernels wider than three pixels, and both gradients
+are slow for dilated kernels: ten times the cost of the convolution. The same sums are computed faster in other ways: the
+gradient of the image is a convolution with the flipped kernel; the gradient of a wide kernel is assembled from narrow
+pieces; and a dilated convolution of an image is an ordinary one of the four images of every other pixel.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-NARROW = 3  # pixels: kernels of at most this width have a fast gradient, whatever their height
+NARROW = 3  # pixels: the gradient of kernels of at most this width is fast, whatever their height
 
 Image = Float[Tensor, "batch channels height width"]
 Kernels = Float[Tensor, "channels 1 size size"]
 
 
 def channels_last(x: Image) -> Image:
-    """Return the image in channels-last layout on a CPU, where everything here is fastest in it."""
+    """Return the image in channels-last layout on a CPU, the fastest layout there for everything in this file."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
 def even_gradient(x: Image) -> Image:
-    """Return the image unchanged, but make its gradient contiguous: torch's norms are slow on a slice of another gradient."""
+    """Return the image unchanged, but make its gradient contiguous.
+
+    torch's norms are slow if their gradient is a slice of another.
+    """
     if x.requires_grad and not torch.compiler.is_exporting():
         x.register_hook(channels_last)
     return x
@@ -77,14 +80,16 @@ def depthwise(x: Image, kernels: Kernels, stride: int, dilation: int) -> Float[T
     if stride == dilation == 2:  # only every other pixel is used
         x, stride, dilation = x[:, :, ::2, ::2], 1, 1
     if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_exporting():
-        if torch.is_autocast_enabled("cpu"):  # the backward pass runs outside autocast and would meet two precisions
+        if torch.is_autocast_enabled(
+            "cpu"
+        ):  # the backward pass runs outside autocast, where the two types would differ
             dtype = torch.get_autocast_dtype("cpu")
             x, kernels = x.to(dtype), kernels.to(dtype)
         return _Depthwise.apply(x, kernels, stride, dilation)  # type: ignore[no-untyped-call]
-    return _convolved(x, kernels, stride, dilation)
+    return _convolve(x, kernels, stride, dilation)
 
 
-def _convolved(x: Tensor, kernels: Tensor, stride: int, dilation: int) -> Tensor:
+def _convolve(x: Tensor, kernels: Tensor, stride: int, dilation: int) -> Tensor:
     padding = dilation * (kernels.shape[-1] // 2)
     return F.conv2d(x, kernels, None, stride, padding, dilation, groups=len(kernels))
 
@@ -94,7 +99,7 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, kernels: Tensor, stride: int, dilation: int) -> Tensor:
-        return _convolved(x, kernels, stride, dilation)
+        return _convolve(x, kernels, stride, dilation)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
@@ -104,10 +109,10 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,), (x, kernels) = gradients, ctx.saved_tensors
-        to_image, to_kernels = ctx.needs_input_grad[:2]
+        needs_image, needs_kernels = ctx.needs_input_grad[:2]
         return (
-            _gradient_of_image(gradient, kernels, ctx.stride, ctx.dilation, x.shape) if to_image else None,
-            _gradient_of_kernels(x, gradient, kernels.shape[-1], ctx.stride, ctx.dilation) if to_kernels else None,
+            _gradient_of_image(gradient, kernels, ctx.stride, ctx.dilation, x.shape) if needs_image else None,
+            _gradient_of_kernels(x, gradient, kernels.shape[-1], ctx.stride, ctx.dilation) if needs_kernels else None,
             None,
             None,
         )
@@ -115,15 +120,15 @@ class _Depthwise(torch.autograd.Function):
 
 def _gradient_of_image(gradient: Tensor, kernels: Tensor, stride: int, dilation: int, shape: torch.Size) -> Tensor:
     if stride == 1:
-        return _convolved(gradient, kernels.flip(2, 3), 1, dilation)
-    reach = kernels.shape[-1] // 2
+        return _convolve(gradient, kernels.flip(2, 3), 1, dilation)
+    padding = kernels.shape[-1] // 2
     missing = [shape[d] - (stride * (gradient.shape[d] - 1) + 1) for d in (2, 3)]  # rows and columns after the last one
-    return F.conv_transpose2d(gradient, kernels, None, stride, reach, missing, groups=len(kernels))
+    return F.conv_transpose2d(gradient, kernels, None, stride, padding, missing, groups=len(kernels))
 
 
 def _gradient_of_kernels(x: Tensor, gradient: Tensor, size: int, stride: int, dilation: int) -> Tensor:
     if stride == 1:
-        x, gradient = _padded(x, size, dilation), _padded(gradient, size, dilation)
+        x, gradient = _pad_end(x, size, dilation), _pad_end(gradient, size, dilation)
     if dilation == 2:
         x, gradient = _quarters(x), _quarters(gradient)
     channels, columns, reach = x.shape[1], gradient.shape[3], size // 2
@@ -133,16 +138,16 @@ def _gradient_of_kernels(x: Tensor, gradient: Tensor, size: int, stride: int, di
     pieces = []
     for left in range(0, size, NARROW):
         width = min(NARROW, size - left)
-        seen = x if size <= NARROW else x[..., left : left + stride * (columns - 1) + width]
+        columns_of_x = x if size <= NARROW else x[..., left : left + stride * (columns - 1) + width]
         shape = (channels, 1, size, width)
-        pieces.append(torch.nn.grad.conv2d_weight(seen, shape, gradient, stride, padding, groups=channels))
+        pieces.append(torch.nn.grad.conv2d_weight(columns_of_x, shape, gradient, stride, padding, groups=channels))
     return torch.cat(pieces, dim=3) if len(pieces) > 1 else pieces[0]
 
 
-def _padded(x: Tensor, size: int, dilation: int) -> Tensor:
+def _pad_end(x: Tensor, size: int, dilation: int) -> Tensor:
     """Pad with zeros at the end until the image is at least as high as the kernel and can be cut into `_quarters`.
 
-    Images lower than the kernel have no fast gradient either.
+    Without this, the gradient is slow for images that are lower than the kernel, too.
     """
     height, width = x.shape[2:]
     below, right = max(-height % dilation, dilation * size - height), -width % dilation

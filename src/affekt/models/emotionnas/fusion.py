@@ -24,18 +24,21 @@ class FusionConfig:
 
     spectrogram: SpectrogramBranchConfig = field(default_factory=SpectrogramBranchConfig)
     recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
-    # "We take the output probabilities": the branches are finished, and the perceptron alone is trained. False: all is.
     frozen: bool = True
-    hidden: tuple[int, ...] | None = None  # the perceptron's widths; None is twice the emotions, then as many: 8 and 4
-    dropout: float = 0.0  # between the perceptron's layers; the paper has none
+    """If true, the branches are already trained and only the perceptron is trained, as in the paper ("We take the output
+    probabilities"). If false, everything is trained together."""
+    hidden: tuple[int, ...] | None = None
+    """Widths of the perceptron's hidden layers. None for twice the number of emotions, then that number: 8 and 4 for four."""
+    dropout: float = 0.0
+    """Dropout probability between the perceptron's layers. The paper has none."""
 
 
 class DecisionFusion(EmotionModel):
-    """Streams: spectrogram and speech, as the branches take them.
+    """EmotionNAS's fusion of both branches, for the streams spectrogram and speech.
 
-    Submodules: `spectrogram` and `recurrent`, the branches; `perceptron` (linear layers at 0, 3, 6), which takes the
-    spectrogram branch's probabilities and then the recurrent one's. Frozen branches stay as they are in every way: they
-    take no gradient, and are not put into training either, so that their normalizations' statistics do not move.
+    Submodules: `spectrogram` and `recurrent`, the branches; `perceptron` (linear layers at 0, 3, 6), whose inputs are the
+    probabilities of the spectrogram branch, then those of the recurrent branch. Frozen branches do not change: they get no
+    gradient and stay in evaluation mode, so that the statistics of their norms are not updated.
     """
 
     Config = FusionConfig
@@ -79,12 +82,12 @@ class DecisionFusion(EmotionModel):
 
     @classmethod
     def for_lengths(cls, config: Any, frames: Mapping[str, int]) -> Any:
-        """The settings for so many frames of either stream, as they enter."""
-        image, sound = config.spectrogram, config.recurrent
+        """Return the settings for inputs of these numbers of frames, by stream."""
+        spectrogram, recurrent = config.spectrogram, config.recurrent
         return replace(
             config,
-            spectrogram=SpectrogramBranch.for_lengths(image, frames) if "spectrogram" in frames else image,
-            recurrent=RecurrentBranch.for_lengths(sound, frames) if "speech" in frames else sound,
+            spectrogram=SpectrogramBranch.for_lengths(spectrogram, frames) if "spectrogram" in frames else spectrogram,
+            recurrent=RecurrentBranch.for_lengths(recurrent, frames) if "speech" in frames else recurrent,
         )
 
     @classmethod
@@ -112,14 +115,14 @@ class DecisionFusion(EmotionModel):
         return {name: p for name, p in self.named_parameters() if not name.startswith("perceptron.")}
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
-        """Both branches' probabilities, side by side."""
+        """Return the probabilities of both branches, concatenated."""
         return torch.cat([branch(batch).softmax(dim=1) for branch in (self.spectrogram, self.recurrent)], dim=1)
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
         return self.perceptron(self.embed(batch))
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
-        """`embedding` (batch, 2 emotions), what the perceptron takes; its halves `spectrogram_probabilities` and
+        """Return `embedding` (batch, 2 emotions), the perceptron's input, and its halves, `spectrogram_probabilities` and
         `speech_probabilities` (batch, emotions)."""
         embedding = self.embed(batch)
         spectrogram, speech = embedding.chunk(2, dim=1)
@@ -130,8 +133,10 @@ class DecisionFusion(EmotionModel):
         return self.perceptron.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
-        """Names of parameters that get no gradient: all of a frozen branch, or the branch's own inert ones."""
+        """Return the parameters that get no gradient: all of frozen branches, otherwise the branches' inert parameters."""
         if self.config.frozen:
             return frozenset(self._branch_parameters())
         branches = {"spectrogram": self.spectrogram, "recurrent": self.recurrent}
-        return frozenset(f"{part}.{name}" for part, branch in branches.items() for name in branch.inert_parameters())
+        return frozenset(
+            f"{prefix}.{name}" for prefix, branch in branches.items() for name in branch.inert_parameters()
+        )

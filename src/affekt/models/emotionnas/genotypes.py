@@ -28,7 +28,10 @@ KINDS = ("normal", "reduce")  # of cells
 
 @dataclass(frozen=True)
 class Genotype:
-    """The operations of both kinds of cells: two (operation, source) pairs per intermediate node. Checked: `BadConfig`."""
+    """The operations of both kinds of cells: two (operation, source) pairs per intermediate node.
+
+    Raises `BadConfig` if a pair is invalid.
+    """
 
     normal: Genes
     reduce: Genes
@@ -63,7 +66,7 @@ class Genotype:
     def from_dict(cls, data: Any) -> Genotype:
         if not isinstance(data, Mapping) or set(data) != set(KINDS):
             content = sorted(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-            raise BadConfig(f"a genotype of {content}: expected an object with the keys normal and reduce")
+            raise BadConfig(f"the genotype is {content}: expected an object with the keys normal and reduce")
         return cls(**{kind: _genes(kind, data[kind]) for kind in KINDS})
 
 
@@ -88,7 +91,8 @@ def _check_genes(kind: str, genes: Genes) -> None:
             )
 
 
-# The cells that DARTS found on CIFAR-10 (its Figures 4 and 5), first and second order, for comparison with a search's.
+# The cells that DARTS found on CIFAR-10 (its Figures 4 and 5), with the first- and the second-order gradient. Found cells are
+# compared with them.
 GENOTYPES: dict[str, Genotype] = {
     "darts-v1": Genotype(
         normal=(
@@ -135,7 +139,7 @@ def get_genotype(genotype: str | Genotype | Mapping[str, Any]) -> Genotype:
 
 
 def random_genotype(generator: np.random.Generator, nodes: int = 4) -> Genotype:
-    """Return a random genotype, the baseline for a search.
+    """Return a random genotype, for random search, the baseline of an architecture search.
 
     Each node takes two different sources and, from each, any operation except "none", all with equal probability. A
     generator in the same state gives the same genotype.

@@ -1,9 +1,10 @@
-"""Mixed operations (eq. 2 of EmotionNAS): all candidate operations on all edges that leave one state, in few passes.
+"""Mixed operations (eq. 2 of EmotionNAS): all candidate operations on all edges that leave a state, computed together.
 
-The operations are those of DARTS (Liu et al., ICLR 2019) as the supernet has them, with norms without weights. The edges are
-concatenated as channels, so that one convolution computes the same operation on all of them. Operations without weights are
-computed once for all edges: the ReLU, the poolings with their norms, the identity. The weight of an operation, its softmax
-of alpha, is applied as the weight of the norm after it. Operations whose weight is exactly zero are not computed.
+The operations are those of DARTS (Liu et al., ICLR 2019) in the form of the supernet, whose norms have no weights. The
+edges are concatenated as channels, so that one convolution computes the same operation on all of them. Operations without
+weights are computed once for all edges: the ReLU, the poolings with their norms, the identity. The weight of an
+operation, the softmax of alpha, is applied as the weight of the norm after it. Operations whose weight is exactly zero
+are not computed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ ActiveOps = Sequence[Sequence[bool]]  # for each edge, which of `OPERATIONS` are
 
 @dataclass(frozen=True)
 class ActiveEdges:
-    """The edges that are computed, out of `edges`. A tensor of all edges has equally many rows or channels for each."""
+    """The edges on which an operation is computed, out of `edges`.
+
+    A tensor for all edges has the same number of rows or channels for each edge, edge by edge.
+    """
 
     indices: tuple[int, ...]
     edges: int
@@ -54,7 +58,7 @@ class ActiveEdges:
 
 
 class EdgeNorm(nn.Module):
-    """Batch norm of every channel of every edge; the weight of an edge's operation is the norm's weight."""
+    """Batch norm of every channel of every edge, with the weight of the edge's operation as the norm's weight."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -67,7 +71,7 @@ class EdgeNorm(nn.Module):
 
     def forward(self, active: ActiveEdges, x: Image, weights: Float[Tensor, " edges"] | None) -> Image:
         mean, variance = active.select(self.running_mean), active.select(self.running_var)
-        # Repeated for each channel, because torch's norm misreads an expanded weight.
+        # Repeated for each channel, because torch's norm gives wrong results for an expanded weight.
         weight = None if weights is None else active.select(weights.repeat_interleave(self.channels))
         x = F.batch_norm(x, mean, variance, weight, None, self.training)
         if self.training:
@@ -96,19 +100,19 @@ class SeparableConvs(nn.Module):
 
 
 class Convolution(nn.ModuleList):
-    """`sep_conv`, two `SeparableConvs`, or `dil_conv`, one."""
+    """The operation `sep_conv`, two `SeparableConvs`, or `dil_conv`, a single one."""
 
     def __init__(self, name: str, edges: int, channels: int, stride: int) -> None:
         size = 5 if name.endswith("5x5") else 3
         self.dilated = name.startswith("dil")
-        if self.dilated:  # at stride 2 it receives every other pixel, all that it uses
+        if self.dilated:  # at stride 2 its input is every other pixel, so the dilation is 1
             super().__init__([SeparableConvs(edges, channels, size, 1, 1 if stride == 2 else 2)])
         else:
             super().__init__(SeparableConvs(edges, channels, size, step, 1) for step in (stride, 1))
 
     def forward(self, active: ActiveEdges, x: Image, weights: Float[Tensor, " edges"]) -> NewImage:
-        *before, last = self
-        for layer in before:
+        *first_layers, last = self
+        for layer in first_layers:
             x = layer(active, x, None).relu_()
         return last(active, x, weights)
 
@@ -178,14 +182,14 @@ class MixedEdges(nn.Module):
     def _pooled(self, state: Image, name: str) -> NewImage:
         if name.startswith("max"):
             pooled = F.max_pool2d(state, 3, self.stride, padding=1)
-        else:  # the padding does not count in the mean
+        else:  # the mean does not include the padding
             pooled = F.avg_pool2d(state, 3, self.stride, padding=1, count_include_pad=False)
         return even_gradient(getattr(self, name)(ActiveEdges((0,), 1), pooled, None))
 
     def _weighted(self, state: Image, weights: Tensor, active_ops: ActiveOps) -> NewImage | None:
         """Return the sum of the operations that have weights or statistics for every edge."""
         views = self._views(state.relu())
-        copied = cache(lambda pixels, copies: torch.cat([views[pixels]] * copies, dim=1))
+        repeated = cache(lambda pixels, copies: torch.cat([views[pixels]] * copies, dim=1))
         total: Tensor | None = None
         for column, name in enumerate(OPERATIONS):
             operation, active = getattr(self, name, None), self._active(name, active_ops)
@@ -195,13 +199,13 @@ class MixedEdges(nn.Module):
                 x = operation(active, views["even"], views["odd"], weights[:, column])
             else:
                 pixels = "even" if self.stride == 2 and operation.dilated else "all"
-                x = operation(active, copied(pixels, len(active.indices)), weights[:, column])
+                x = operation(active, repeated(pixels, len(active.indices)), weights[:, column])
             x = active.spread(x)
             total = x if total is None else total.add_(x)
         return total
 
     def _views(self, state: Image) -> dict[str, Image]:
-        """Return the images for operations that use all pixels, or those at even or odd positions."""
+        """Return the image with all pixels and, at stride 2, with those at even and those at odd positions."""
         if self.stride == 1:
             return {"all": state}
         check_even(state)

@@ -1,6 +1,6 @@
 """The eight candidate operations of EmotionNAS's spectrogram branch (section 3.3), the same as in DARTS (Liu et al.,
-"DARTS: Differentiable Architecture Search", ICLR 2019), for derived networks. Images are (batch, channels, height, width).
-The supernet computes many of them at once, in `mixed_ops`.
+"DARTS: Differentiable Architecture Search", ICLR 2019), in the form of derived networks. Images are (batch, channels, height,
+width). The supernet computes many operations at once, in `mixed_ops`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ OPERATIONS = (
 
 
 def make_operation(name: str, channels: int, stride: int) -> nn.Module:
-    """Return the operation of a name other than "none". It keeps the channels; `stride` 2 halves height and width."""
+    """Return the operation with this name, other than "none". It keeps the channels; `stride` 2 halves height and width."""
     if name == "skip_connect":
         return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine=True)
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, padding=1)
-    if name == "avg_pool_3x3":  # the padding does not count in the mean
+    if name == "avg_pool_3x3":  # the mean does not include the padding
         return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
     size = 5 if name.endswith("5x5") else 3
     return (SeparableConv if name.startswith("sep") else DilatedConv)(channels, size, stride)
@@ -47,7 +47,7 @@ def check_even(x: Image) -> None:
 
 
 class ConvNorm(nn.Sequential):
-    """ReLU, 1 x 1 convolution without bias (1) and norm (2), which bring a cell's input to its channels."""
+    """ReLU, 1 x 1 convolution without bias (1) and norm (2), which give an input of a cell the cell's number of channels."""
 
     def __init__(self, before: int, channels: int, *, affine: bool) -> None:
         super().__init__(nn.ReLU(), Pointwise(before, channels), nn.BatchNorm2d(channels, affine=affine))

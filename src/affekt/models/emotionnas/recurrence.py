@@ -1,9 +1,9 @@
 """Fast execution of a recurrent cell graph over whole sequences, in one direction or both: `Order` and `recur`.
 
-Both directions run in one loop over frames, as the two halves of batched matrix products. Linear nodes with the same inputs
-are one product. Utterances are sorted by length, and those that have ended are dropped from the loop, so that padding is not
-computed. The backward pass is written by hand: it computes the weight gradients as products over many frames at once, where
-autograd would add them up frame by frame.
+Both directions run in one loop over frames, as the two halves of batched matrix products. Linear nodes with the same
+inputs are computed as one product. Utterances are sorted by length and leave the loop at their end, so that padding is
+not computed. An iteration of the loop is called a moment. The backward pass is written by hand: it computes the weight
+gradients as products over many frames at once, where autograd would add them up frame by frame.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from affekt.errors import BadConfig
 from affekt.models.emotionnas.cell_graphs import AFTER, BEFORE, FRAME, Node, count_states
 from affekt.models.layers import FrameMask
 
-SLOPE = 0.01  # of the leaky ReLU
-BLOCK = 1024  # rows for one product of the weight gradients: many, but small enough for the CPU's cache
+SLOPE = 0.01  # of the leaky ReLU for negative inputs
+BLOCK = 1024
+"""Least number of rows in one product of the weight gradients: many, but few enough for the CPU's cache."""
 
 
 MINUS_ONE = torch.tensor(-1.0, device="cpu")
@@ -45,7 +46,7 @@ def _blend_backward(gradient: Tensor, inputs: Sequence[Tensor], _: object) -> li
 
 
 def _prod_backward(gradient: Tensor, inputs: Sequence[Tensor], _: object) -> list[Tensor]:
-    others = ([*inputs[:place], *inputs[place + 1 :]] for place in range(len(inputs)))
+    others = ([*inputs[:index], *inputs[index + 1 :]] for index in range(len(inputs)))
     return [functools.reduce(operator.mul, factors, gradient) for factors in others]
 
 
@@ -58,7 +59,7 @@ FORWARD: dict[str, Callable[..., Tensor]] = {
     "activation_sigm": torch.sigmoid,
     "activation_leaky_relu": lambda x: F.leaky_relu(x, SLOPE),
 }
-# The gradients of a node's inputs, from that of its value, and the stored inputs or value.
+# The gradients of a node's inputs, given the gradient of its value, its inputs, and its value.
 aten = torch.ops.aten
 BACKWARD: dict[str, Callable[[Tensor, Sequence[Any], Any], list[Tensor]]] = {
     "blend": _blend_backward,
@@ -68,39 +69,39 @@ BACKWARD: dict[str, Callable[[Tensor, Sequence[Any], Any], list[Tensor]]] = {
     "activation_sigm": lambda gradient, _, value: [aten.sigmoid_backward(gradient, value)],
     "activation_leaky_relu": lambda gradient, _, value: [aten.leaky_relu_backward(gradient, value, SLOPE, True)],
 }
-BY_INPUTS, BY_NOTHING = (
-    ("blend", "elementwise_prod"),
-    ("elementwise_sum",),
-)  # the gradients of all others need their value
+# The operations whose gradients need their inputs, and those whose gradients need nothing. All others need their value.
+NEED_INPUTS, NEED_NOTHING = ("blend", "elementwise_prod"), ("elementwise_sum",)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a program: a node, or the linear nodes with the same inputs, computed as one product."""
+    """One step of a program: a node, or several linear nodes with the same inputs, computed as one product."""
 
     operation: str
     nodes: tuple[str, ...]
-    sources: tuple[str, ...]  # states and other nodes
-    frame: bool = False  # whether the frame is an input, too
+    sources: tuple[str, ...]
+    """The inputs except the frame: states and other nodes."""
+    frame: bool = False
+    """True if the frame is an input, too."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A cell graph compiled to the steps of one frame."""
+    """A cell graph compiled to the steps for one frame."""
 
     steps: tuple[Step, ...]
-    states: int
+    num_states: int
 
     @classmethod
     def of(cls, recipe: Sequence[Node]) -> Program:
-        alike: dict[frozenset[str], list[str]] = {}
+        linear_nodes: dict[frozenset[str], list[str]] = {}  # by their inputs
         for node in recipe:
             if node.operation == "linear":
-                alike.setdefault(frozenset(node.inputs), []).append(node.name)
+                linear_nodes.setdefault(frozenset(node.inputs), []).append(node.name)
         steps = []
         for node in recipe:
             # Nodes with the same inputs can be computed together, as soon as the first of them can.
-            group = alike[frozenset(node.inputs)] if node.operation == "linear" else [node.name]
+            group = linear_nodes[frozenset(node.inputs)] if node.operation == "linear" else [node.name]
             if group[0] == node.name:
                 sources = tuple(name for name in node.inputs if name != FRAME)
                 steps.append(Step(node.operation, tuple(group), sources, FRAME in node.inputs))
@@ -111,18 +112,18 @@ class Program:
         return tuple(step for step in self.steps if step.operation == "linear")
 
     @functools.cached_property
-    def multiplied(self) -> frozenset[str]:
-        """The names of all inputs of products."""
+    def product_inputs(self) -> frozenset[str]:
+        """The names of all inputs of products, except the frame."""
         return frozenset(name for step in self.products for name in step.sources)
 
     @functools.cached_property
-    def kept(self) -> tuple[str, ...]:
-        """The names of the values that the backward pass needs."""
-        names = set(self.multiplied)
+    def saved(self) -> tuple[str, ...]:
+        """The names of the values that are saved for the backward pass."""
+        names = set(self.product_inputs)
         for step in self.steps:
-            if step.operation in BY_INPUTS:
+            if step.operation in NEED_INPUTS:
                 names.update(step.sources)
-            elif step.operation not in (*BY_NOTHING, "linear"):
+            elif step.operation not in (*NEED_NOTHING, "linear"):
                 names.update(step.nodes)
         return tuple(sorted(names))
 
@@ -133,25 +134,26 @@ class Order:
 
     Attributes:
         counts: Number of utterances that have a frame at each moment.
-        real: (rows,), the indices of all frames except padding in the flattened (batch frames); None if padding is computed.
-        followed: (rows * directions,), for each position in the loop the index into the flattened (rows directions).
-        given: The inverse of `followed`.
+        frame_rows: (rows,), the indices of all frames except padding in the flattened (batch frames); None if padding is
+            computed, too.
+        loop_rows: (rows * directions,), for each position in the loop the index into the flattened (rows directions).
+        inverse: The inverse permutation of `loop_rows`.
     """
 
     counts: list[int]
-    real: Int[Tensor, " rows"] | None
-    followed: Int[Tensor, " all"]
-    given: Int[Tensor, " all"]
+    frame_rows: Int[Tensor, " rows"] | None
+    loop_rows: Int[Tensor, " all"]
+    inverse: Int[Tensor, " all"]
 
     @classmethod
     def of(cls, x: Float[Tensor, "batch frames dim"], mask: FrameMask | None, directions: int) -> Order:
-        """Return the order for utterances whose padding, if any, comes after their frames."""
+        """Return the order for a batch. Raises `BadConfig` if an utterance has padding before or between its frames."""
         batch, frames = x.shape[:2]
         utterances, moments = torch.arange(batch, device=x.device), torch.arange(frames, device=x.device)
         lengths = torch.full_like(utterances, frames) if mask is None else mask.sum(dim=1)
         if mask is None or x.is_meta or torch.compiler.is_exporting():
-            # An exported graph cannot depend on its data: it computes padding, too, last in both directions.
-            counts, real, row = [batch] * frames, None, utterances.unsqueeze(1) * frames + moments
+            # An exported graph cannot depend on its data: it computes padding, too, after the frames in both directions.
+            counts, frame_rows, row = [batch] * frames, None, utterances.unsqueeze(1) * frames + moments
             grid = torch.zeros_like(row).t()
             moment, utterance = (moments.unsqueeze(1) + grid).flatten(), (utterances + grid).flatten()
         else:
@@ -160,70 +162,72 @@ class Order:
             longest = lengths.argsort(descending=True, stable=True)
             moment, rank = (moments.unsqueeze(1) < lengths[longest]).nonzero(as_tuple=True)
             counts, utterance = moment.bincount().tolist(), longest[rank]
-            real = mask.flatten().nonzero().squeeze(1)
+            frame_rows = mask.flatten().nonzero().squeeze(1)
             row = mask.flatten().cumsum(0).sub(1).view(batch, frames)
         from_end = lengths[utterance] - 1 - moment
-        ways = (moment, torch.where(from_end < 0, moment, from_end))[:directions]
-        followed = torch.cat([row[utterance, way] * directions + number for number, way in enumerate(ways)])
-        places = torch.arange(followed.shape[0], device=x.device)
-        return cls(counts, real, followed, torch.empty_like(followed).scatter(0, followed, places))
+        frame_by_direction = (moment, torch.where(from_end < 0, moment, from_end))[:directions]
+        loop_rows = torch.cat(
+            [row[utterance, frame] * directions + direction for direction, frame in enumerate(frame_by_direction)]
+        )
+        positions = torch.arange(loop_rows.shape[0], device=x.device)
+        return cls(counts, frame_rows, loop_rows, torch.empty_like(loop_rows).scatter(0, loop_rows, positions))
 
 
 Values = Float[Tensor, "directions rows width"]
 
 
 def recur(program: Program, counts: list[int], terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Values:
-    """Return the first state after each frame; states begin at zero. Rows are in the order of `Order`.
+    """Return the first state after each frame. States begin at zero. Rows are in the order of `Order`.
 
-    The loop keeps the precision of its inputs under autocast, which would cast them again at every frame.
+    Autocast is off in the loop, because it would cast the tensors again at every frame.
 
     Args:
         program: The cell.
         counts: Number of utterances at each moment.
-        terms: What is added to each product: (directions, rows, width) if it takes the frame, otherwise its biases
-            (directions, 1, width).
-        weights: For each product of sources, (directions, width of the sources, width).
+        terms: The term that is added to each product of the program, in order: (directions, rows, width) if the step takes
+            the frame, otherwise its biases, (directions, 1, width).
+        weights: For each product with sources, (directions, width of the sources, width).
     """
     if torch.compiler.is_exporting() or terms[0].is_meta:
-        return _follow(program, counts, terms, weights)
+        return _run_loop(program, counts, terms, weights)
     with torch.autocast(terms[0].device.type, enabled=False):
         if torch.is_grad_enabled():
             return _Recurrence.apply(program, counts, *terms, *weights)  # type: ignore[no-untyped-call]
-        return _follow(program, counts, terms, weights)
+        return _run_loop(program, counts, terms, weights)
 
 
-def _follow(
+def _run_loop(
     program: Program,
     counts: list[int],
     terms: Sequence[Tensor],
     weights: Sequence[Tensor],
-    kept: list[Tensor] | None = None,
+    saved: list[Tensor] | None = None,
 ) -> Tensor:
-    """Run the loop; append the values of `program.kept` to `kept` at each moment."""
+    """Run the loop. At each moment the values of `program.saved` are appended to `saved`, if it is given."""
     hidden = terms[0].shape[2] // len(program.products[0].nodes)
     if not counts:
         return terms[0].new_zeros(terms[0].shape[0], 0, hidden)
-    state = [terms[0].new_zeros(terms[0].shape[0], counts[0], hidden)] * program.states
-    before, after = ([f"{kind}{number}" for number in range(program.states)] for kind in (BEFORE, AFTER))
+    state = [terms[0].new_zeros(terms[0].shape[0], counts[0], hidden)] * program.num_states
+    before, after = ([f"{kind}{number}" for number in range(program.num_states)] for kind in (BEFORE, AFTER))
     steps, outputs = _with_tensors(program, counts, terms, weights), []
     for moment, count in enumerate(counts):
         if count < state[0].shape[1]:
             state = [value[:, :count] for value in state]
         values = dict(zip(before, state, strict=True))
-        for step, seen, weight in steps:
+        for step, terms_by_moment, weight in steps:
             inputs = [values[name] for name in step.sources]
             if step.operation != "linear":
                 values[step.nodes[0]] = FORWARD[step.operation](*inputs)
                 continue
-            made = seen[moment]
+            product = terms_by_moment[moment]
             if weight is not None:
-                made = torch.baddbmm(made, inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=2), weight)
+                product = torch.baddbmm(product, inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=2), weight)
             if len(step.nodes) == 1:
-                values[step.nodes[0]] = made
+                values[step.nodes[0]] = product
             else:
-                values.update(zip(step.nodes, made.split(hidden, dim=2), strict=True))
-        if kept is not None:
-            kept += [values[name] for name in program.kept]
+                values.update(zip(step.nodes, product.split(hidden, dim=2), strict=True))
+        if saved is not None:
+            saved += [values[name] for name in program.saved]
         state = [values[name] for name in after]
         outputs.append(state[0])
     return torch.cat(outputs, dim=1)
@@ -232,20 +236,20 @@ def _follow(
 def _with_tensors(
     program: Program, counts: list[int], terms: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> list[tuple[Step, Sequence[Tensor], Tensor | None]]:
-    """Return the steps with the terms that products add at each moment, and their weights."""
-    own_terms, own_weights = iter(terms), iter(weights)
+    """Return each step with the terms that are added to its product at each moment, and the product's weights."""
+    next_terms, next_weights = iter(terms), iter(weights)
     steps: list[tuple[Step, Sequence[Tensor], Tensor | None]] = []
     for step in program.steps:
-        seen: Sequence[Tensor] = ()
+        by_moment: Sequence[Tensor] = ()
         if step.operation == "linear":
-            term = next(own_terms)
+            term = next(next_terms)
             # Biases are expanded once, not at every moment.
-            seen = term.split(counts, dim=1) if step.frame else _first(term.expand(-1, counts[0], -1), counts)
-        steps.append((step, seen, next(own_weights) if step.operation == "linear" and step.sources else None))
+            by_moment = term.split(counts, dim=1) if step.frame else _first_rows(term.expand(-1, counts[0], -1), counts)
+        steps.append((step, by_moment, next(next_weights) if step.operation == "linear" and step.sources else None))
     return steps
 
 
-def _first(rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
+def _first_rows(rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
     """Return the first `count` rows for each moment."""
     rows, parts = rows.contiguous(), []
     for count in counts:
@@ -258,15 +262,16 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, program: Program, counts: list[int], *tensors: Tensor) -> Tensor:
         terms, weights = tensors[: len(program.products)], tensors[len(program.products) :]
-        kept: list[Tensor] = []
-        outputs = _follow(program, counts, terms, weights, kept)
-        ctx.program, ctx.counts, ctx.weights = program, counts, len(weights)
-        ctx.save_for_backward(*weights, *kept)
+        saved: list[Tensor] = []
+        outputs = _run_loop(program, counts, terms, weights, saved)
+        ctx.program, ctx.counts, ctx.num_weights = program, counts, len(weights)
+        ctx.save_for_backward(*weights, *saved)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # With create_graph a constant gradient would silently make this non-differentiable pass a constant, too.
+        # With create_graph, a gradient that needs no gradient itself would silently make the result a constant, although this
+        # pass cannot be differentiated. Requiring a gradient makes `once_differentiable` raise an error instead.
         return _Recurrence._backward_once(
             ctx, gradient.detach().requires_grad_() if torch.is_grad_enabled() else gradient
         )
@@ -274,50 +279,51 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def _backward_once(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weights, kept = ctx.saved_tensors[: ctx.weights], ctx.saved_tensors[ctx.weights :]
+        weights, saved = ctx.saved_tensors[: ctx.num_weights], ctx.saved_tensors[ctx.num_weights :]
         loop = _BackwardLoop(ctx.program, weights, gradient)
-        loop.run(ctx.counts, kept, gradient)
-        return (None, None, *loop.of_terms, *loop.of_weights)
+        loop.run(ctx.counts, saved, gradient)
+        return (None, None, *loop.term_gradients, *loop.weight_gradients)
 
 
 class _BackwardLoop:
-    """The backward pass from the last moment to the first; it fills `of_terms` and `of_weights`, the gradients."""
+    """The backward pass from the last moment to the first; it fills `term_gradients` and `weight_gradients`."""
 
     def __init__(self, program: Program, weights: Sequence[Tensor], gradient: Tensor) -> None:
         directions, self.end, self.hidden = gradient.shape
         self.program = program
-        self.of_terms = [
+        self.term_gradients = [
             gradient.new_zeros(directions, self.end if step.frame else 1, len(step.nodes) * self.hidden)
             for step in program.products
         ]
-        self.of_weights = [torch.zeros_like(weight) for weight in weights]
+        self.weight_gradients = [torch.zeros_like(weight) for weight in weights]
         transposed = iter([weight.transpose(1, 2) for weight in weights])
         steps = [
             (step, next(transposed) if step in program.products and step.sources else None) for step in program.steps
         ]
         self.steps = steps[::-1]
-        self.values: list[dict[str, Tensor]] = []  # of the moments since the last block
-        self.gradients: list[list[Tensor]] = []  # of the products' values, the last product's first, likewise
+        # For each moment since the last block:
+        self.values: list[dict[str, Tensor]] = []  # the saved values by name
+        self.gradients: list[list[Tensor]] = []  # the gradients of the products, from the last product to the first
 
-    def run(self, counts: list[int], kept: Sequence[Tensor], gradient: Tensor) -> None:
-        states, names = range(self.program.states), self.program.kept
-        above, rows = gradient.split(counts, dim=1), 0
-        carried = [gradient.new_zeros(gradient.shape[0], 0, self.hidden) for _ in states]
+    def run(self, counts: list[int], saved: Sequence[Tensor], gradient: Tensor) -> None:
+        states, names = range(self.program.num_states), self.program.saved
+        output_gradients, rows = gradient.split(counts, dim=1), 0
+        state_gradients = [gradient.new_zeros(gradient.shape[0], 0, self.hidden) for _ in states]
         for moment in reversed(range(len(counts))):
-            values = dict(zip(names, kept[moment * len(names) : (moment + 1) * len(names)], strict=True))
-            if more := counts[moment] - carried[0].shape[1]:  # utterances that ended here
-                carried = [F.pad(gradient, (0, 0, 0, more)) for gradient in carried]
-            gradients = {f"{AFTER}{number}": carried[number] for number in states}
-            gradients[f"{AFTER}0"] = carried[0] + above[moment]
-            self._moment(gradients, values)
-            carried = [gradients[f"{BEFORE}{number}"] for number in states]
+            values = dict(zip(names, saved[moment * len(names) : (moment + 1) * len(names)], strict=True))
+            if num_ended := counts[moment] - state_gradients[0].shape[1]:  # utterances whose last frame this is
+                state_gradients = [F.pad(gradient, (0, 0, 0, num_ended)) for gradient in state_gradients]
+            gradients = {f"{AFTER}{number}": state_gradients[number] for number in states}
+            gradients[f"{AFTER}0"] = state_gradients[0] + output_gradients[moment]
+            self._run_moment(gradients, values)
+            state_gradients = [gradients[f"{BEFORE}{number}"] for number in states]
             rows += counts[moment]
             if rows >= BLOCK or moment == 0:
-                self._block(rows)
+                self._add_block(rows)
                 rows = 0
 
-    def _moment(self, gradients: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-        """Add the gradients of all other nodes to `gradients`, which holds those of the new states."""
+    def _run_moment(self, gradients: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+        """Add the gradients of all other nodes to `gradients`, which has those of the new states."""
         products: list[Tensor] = []
         for step, weight in self.steps:
             parts: Sequence[Tensor] = ()
@@ -325,30 +331,33 @@ class _BackwardLoop:
                 inputs = [values.get(name) for name in step.sources]
                 parts = BACKWARD[step.operation](gradients[step.nodes[0]], inputs, values.get(step.nodes[0]))
             else:
-                own = [gradients[name] for name in step.nodes]
-                products.append(own[0] if len(own) == 1 else torch.cat(own, dim=2))
+                of_nodes = [gradients[name] for name in step.nodes]
+                products.append(of_nodes[0] if len(of_nodes) == 1 else torch.cat(of_nodes, dim=2))
                 if weight is not None:
-                    joined = torch.bmm(products[-1], weight)
-                    parts = [joined] if len(step.sources) == 1 else joined.split(self.hidden, dim=2)
-            for name, part in zip(step.sources, parts, strict=False):  # none where there is the frame alone
+                    of_sources = torch.bmm(products[-1], weight)
+                    parts = [of_sources] if len(step.sources) == 1 else of_sources.split(self.hidden, dim=2)
+            for name, part in zip(step.sources, parts, strict=False):  # no sources if the frame is the only input
                 gradients[name] = gradients[name] + part if name in gradients else part
         self.values.append(values)
         self.gradients.append(products)
 
-    def _block(self, rows: int) -> None:
-        """Add the contribution of the last moments, `rows` rows in all, to the gradients of terms and weights."""
+    def _add_block(self, rows: int) -> None:
+        """Add the contribution of the moments since the last block, `rows` rows, to the gradients of terms and weights."""
         values = {
-            name: torch.cat([moment[name] for moment in self.values[::-1]], dim=1) for name in self.program.multiplied
+            name: torch.cat([moment[name] for moment in self.values[::-1]], dim=1)
+            for name in self.program.product_inputs
         }
-        of_weights = iter(self.of_weights)
-        for number, (step, of_term) in enumerate(zip(self.program.products, self.of_terms, strict=True), start=1):
+        weight_gradients = iter(self.weight_gradients)
+        for number, (step, term_gradient) in enumerate(
+            zip(self.program.products, self.term_gradients, strict=True), start=1
+        ):
             gradient = torch.cat([moment[-number] for moment in self.gradients[::-1]], dim=1)
             if step.frame:
-                of_term[:, self.end - rows : self.end] = gradient
+                term_gradient[:, self.end - rows : self.end] = gradient
             else:
-                of_term += gradient.sum(dim=1, keepdim=True)
-            of_weight = next(of_weights).split(self.hidden, dim=1) if step.sources else ()
-            for name, part in zip(step.sources, of_weight, strict=True):
+                term_gradient += gradient.sum(dim=1, keepdim=True)
+            weight_parts = next(weight_gradients).split(self.hidden, dim=1) if step.sources else ()
+            for name, part in zip(step.sources, weight_parts, strict=True):
                 part.baddbmm_(values[name].transpose(1, 2), gradient)
         self.end -= rows
         self.values, self.gradients = [], []

@@ -1,5 +1,5 @@
 """The recurrent branch of EmotionNAS (Sun et al., arXiv 2203.13617 v1, section 2.2): layers of a searched cell over wav2vec
-frames, attention over frames, fully connected layers. The defaults agree with the parameter counts of Table 4."""
+frames, attention over frames, fully connected layers. The defaults give the parameter counts of Table 4."""
 
 from __future__ import annotations
 
@@ -21,24 +21,38 @@ from affekt.models.layers import NEGATIVE, Classifier, FrameMask, Frames, Stream
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """Defaults are Table 4's better row. Lengths in frames, widths in features."""
+    """Settings of the recurrent branch. The defaults are those of the better row of Table 4."""
 
-    layers: int = 2  # L
-    hidden: int = 256  # h, of a state
-    # A name of `recipes.CELL_GRAPHS`, or a recipe. The paper's own cell is a picture (Figure 4): this is the best of the
-    # public ones that count as Table 4 does.
+    layers: int = 2
+    """L in the paper."""
+    hidden: int = 256
+    """Width of a state, h in the paper."""
     recipe: str | Mapping[str, Mapping[str, Any]] = "id1010120"
-    bidirectional: bool = True  # from Table 4's counts
-    attention: Literal["vector", "additive"] = "vector"  # "additive" with fully_connected = 1 counts as well
-    fully_connected: Literal[1, 2] = 2  # layers after the attention; "fully-connected layers"
+    """The cell: a name in `cell_graphs.CELL_GRAPHS`, or a cell graph.
+
+    The paper shows its own cell only as a picture (Figure 4). Of the public cells that have the parameter counts of
+    Table 4, the default has the lowest validation loss in the benchmark.
+    """
+    bidirectional: bool = True
+    """The paper does not say; derived from the parameter counts of Table 4."""
+    attention: Literal["vector", "additive"] = "vector"
+    """The paper does not say. "additive" with `fully_connected` = 1 agrees with the parameter counts of Table 4, too."""
+    fully_connected: Literal[1, 2] = 2
+    """Number of linear layers after the attention. The paper only says "fully-connected layers"."""
     frames: int | Literal["any"] = 727
-    input_dim: int = 512  # wav2vec large
-    masked: bool = False  # the paper pads with zeros and has no masks. True: padding changes nothing
-    # Beyond the paper:
+    """Length to which utterances are cut or padded; "any" keeps their own lengths."""
+    input_dim: int = 512
+    """Width of the features; 512 is that of wav2vec large."""
+    masked: bool = False
+    """If true, padding changes nothing. The paper pads with zeros and has no masks."""
     input_norm: Literal["none", "standard"] = "none"
-    stride: int = 1  # frames of the input that are averaged into one before anything else; `frames` counts what remains
-    dropout: float = 0.0  # of each layer's output
-    classifier_dropout: float = 0.0  # between the fully connected layers
+    """Not in the paper. "standard" standardizes each feature by its mean and deviation over the training set."""
+    stride: int = 1
+    """Not in the paper: number of input frames that are averaged into one; `frames` is the length after that."""
+    dropout: float = 0.0
+    """Not in the paper: dropout probability of each layer's output."""
+    classifier_dropout: float = 0.0
+    """Not in the paper: dropout probability between the fully connected layers."""
 
     def __post_init__(self) -> None:
         compile_cell_graph(self.recipe)
@@ -66,7 +80,7 @@ class GraphCell(nn.Module):
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)  # as the benchmark does
 
     def weights(self, nodes: tuple[str, ...], inputs: tuple[str, ...]) -> Float[Tensor, "rows columns"]:
-        """Return the blocks of these nodes and inputs, in this order."""
+        """Return the weights of these nodes for these inputs, in this order, as one matrix."""
         rows = []
         for node in nodes:
             blocks = self._linear(node).weight.split(self.widths[node], dim=1)
@@ -84,7 +98,11 @@ class GraphCell(nn.Module):
 
 
 class RecurrentLayer(nn.Module):
-    """`forward_cell` and `backward_cell`, which runs from the last frame to the first; their outputs are concatenated."""
+    """A recurrent layer in one direction or both.
+
+    `forward_cell` runs from the first frame to the last, `backward_cell` from the last to the first. Their outputs are
+    concatenated.
+    """
 
     def __init__(self, recipe: tuple[Node, ...], input_dim: int, hidden: int, *, bidirectional: bool) -> None:
         super().__init__()
@@ -96,40 +114,46 @@ class RecurrentLayer(nn.Module):
         """Return the first state of each direction after each frame; zero in the padding."""
         cells = [self.forward_cell] if self.backward_cell is None else [self.forward_cell, self.backward_cell]
         order, rows = Order.of(x, mask, len(cells)), x.flatten(0, 1)
-        if order.real is not None:
-            rows = rows.index_select(0, order.real)
+        if order.frame_rows is not None:
+            rows = rows.index_select(0, order.frame_rows)
         weights = [
             torch.stack([cell.weights(step.nodes, step.sources).t() for cell in cells])
             for step in self.program.products
             if step.sources
         ]
-        made = recur(self.program, order.counts, self._terms(cells, rows, order), weights)
-        outputs = made.flatten(0, 1).index_select(0, order.given).view(rows.shape[0], len(cells) * made.shape[2])
-        if order.real is not None:
-            outputs = outputs.new_zeros(x.shape[0] * x.shape[1], outputs.shape[1]).index_copy(0, order.real, outputs)
+        states = recur(self.program, order.counts, self._terms(cells, rows, order), weights)
+        outputs = states.flatten(0, 1).index_select(0, order.inverse).view(rows.shape[0], len(cells) * states.shape[2])
+        if order.frame_rows is not None:
+            outputs = outputs.new_zeros(x.shape[0] * x.shape[1], outputs.shape[1]).index_copy(
+                0, order.frame_rows, outputs
+            )
         outputs = outputs.unflatten(0, x.shape[:2])
         return outputs if mask is None else outputs.masked_fill(~mask.unsqueeze(2), 0.0)
 
     def _terms(self, cells: list[GraphCell], rows: Tensor, order: Order) -> list[Tensor]:
-        """Return the linear nodes' products with the frames, biases included, computed in one product for all nodes and
-        frames; only the biases for nodes that do not take the frame."""
+        """Return what the linear nodes add to their products with states.
+
+        For nodes that take the frame this is the product with the frame plus the bias, computed for all nodes and frames at
+        once. For the others it is the bias.
+        """
         with_frame = [step for step in self.program.products if step.frame]
         nodes = tuple(name for step in with_frame for name in step.nodes)
         weight = torch.cat([cell.weights(nodes, (FRAME,)) for cell in cells])
-        made = F.linear(rows, weight, torch.cat([cell.biases(nodes) for cell in cells])).to(weight.dtype)
-        made = made.unflatten(1, (len(cells), -1)).flatten(0, 1).index_select(0, order.followed)
-        made, width = made.unflatten(0, (len(cells), rows.shape[0])), made.shape[1] // len(nodes)
-        seen = iter(made.split([len(step.nodes) * width for step in with_frame], dim=2))
+        products = F.linear(rows, weight, torch.cat([cell.biases(nodes) for cell in cells])).to(weight.dtype)
+        products = products.unflatten(1, (len(cells), -1)).flatten(0, 1).index_select(0, order.loop_rows)
+        products, width = products.unflatten(0, (len(cells), rows.shape[0])), products.shape[1] // len(nodes)
+        by_step = iter(products.split([len(step.nodes) * width for step in with_frame], dim=2))
         return [
-            next(seen) if step.frame else torch.stack([cell.biases(step.nodes) for cell in cells]).unsqueeze(1)
+            next(by_step) if step.frame else torch.stack([cell.biases(step.nodes) for cell in cells]).unsqueeze(1)
             for step in self.program.products
         ]
 
 
 class FrameAttention(nn.Module):
-    """Attention weights of the frames: softmax of `score`, a vector; "additive" first applies `transform` and tanh.
+    """Attention weights of the frames: the softmax of each frame's product with a vector (`score`).
 
-    Table 4's counts agree with a bias after the vector, and none in the additive form.
+    The kind "additive" applies a linear layer and tanh (`transform`) first. The parameter counts of Table 4 imply that
+    `score` has a bias in the kind "vector" and none in the kind "additive".
     """
 
     def __init__(self, kind: str, width: int, hidden: int) -> None:
@@ -144,10 +168,11 @@ class FrameAttention(nn.Module):
 
 
 class RecurrentBranch(EmotionModel):
-    """Stream: speech, (batch, 727 frames, 512 features).
+    """EmotionNAS's recurrent branch, for the stream speech, (batch, 727 frames, 512 features).
 
     Submodules: `layers.N.{forward_cell,backward_cell}.linears.NODE`; `attention.score` (and `attention.transform.0`);
-    `classifier` (linear layers at 0 and 3; one alone at 0). A layer's output is forward, then backward.
+    `classifier` (linear layers at 0 and 3; a single one at 0). A layer's output is that of `forward_cell`, then that of
+    `backward_cell`.
     """
 
     Config = RecurrentConfig
@@ -155,7 +180,7 @@ class RecurrentBranch(EmotionModel):
     paper = PaperSizes(
         num_emotions=4,
         frames={"speech": 727},
-        encoders={"speech": PaperEncoder("wav2vec-large", frames=4)},  # the mean of every four
+        encoders={"speech": PaperEncoder("wav2vec-large", frames=4)},  # the mean of every four frames
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {
@@ -205,7 +230,7 @@ class RecurrentBranch(EmotionModel):
         self.input.set_statistics(*statistics["speech"])
 
     def _states(self, batch: Batch) -> tuple[Frames, FrameMask | None]:
-        """Return the last layer's outputs, and their mask if masks are on."""
+        """Return the last layer's outputs, and their mask if `masked` is set."""
         stream = self.input.prepare(batch.streams["speech"], masked=self.config.masked)
         stream = average_frames(stream, self.config.stride)
         if self.lengths:
@@ -225,7 +250,8 @@ class RecurrentBranch(EmotionModel):
         return self.classifier(self._attended(batch)[0])
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
-        """`embedding` (batch, width); `attention` (batch, frames), the attention weights, which sum to one."""
+        """Return `embedding` (batch, width), the classifier's input, and `attention` (batch, frames), the attention weights,
+        which sum to one."""
         embedding, weights = self._attended(batch)
         return {"embedding": embedding, "attention": weights}
 
@@ -234,7 +260,7 @@ class RecurrentBranch(EmotionModel):
         return self.classifier.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
-        """Return the score's bias, which cancels in the softmax, and linear nodes that never reach the cell's output."""
+        """Return the bias of `score`, which cancels in the softmax, and the linear nodes that never reach the output."""
         unused = {f".linears.{node}." for node in idle_nodes(compile_cell_graph(self.config.recipe))}
         inert = {name for name, _ in self.named_parameters() if any(node in name for node in unused)}
         return frozenset(inert | ({"attention.score.bias"} if self.config.attention == "vector" else set()))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from affekt.batch import Batch
 from affekt.errors import BadConfig
 from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
-from affekt.models.emotionnas.cells import Architecture, DerivedCell, SearchCell
+from affekt.models.emotionnas.cells import ArchitectureWeights, DerivedCell, SearchCell
 from affekt.models.emotionnas.convolutions import channels_last
 from affekt.models.emotionnas.genotypes import Genotype, discretize, get_genotype
 from affekt.models.emotionnas.mixed_ops import ActiveOps
@@ -26,22 +26,36 @@ from affekt.models.layers import StreamInput
 
 @dataclass(frozen=True)
 class SpectrogramBranchConfig:
-    """Defaults are those of section 3.3. The row of Table 3 that is given as L = 8, C = 16 counts L = 6, C = 16."""
+    """Settings of the spectrogram branch. The defaults are those of section 3.3.
 
-    cells: int = 3  # L
-    channels: int = 6  # C, of the first cell's nodes; twice as many after each reduction
-    nodes: int = 4  # N, a cell's intermediate nodes: two or three do not give Table 3's counts
-    genotype: str | Genotype | None = None  # None for the supernet; else a derived network: a name, or a genotype
+    The parameter count that Table 3 gives for L = 8, C = 16 is that of L = 6, C = 16.
+    """
+
+    cells: int = 3
+    """L in the paper."""
+    channels: int = 6
+    """C in the paper: channels of the nodes of the first cell; each reduction cell doubles them."""
+    nodes: int = 4
+    """N in the paper: intermediate nodes of a cell. Two or three do not give the parameter counts of Table 3."""
+    genotype: str | Genotype | None = None
+    """None for the supernet; for a derived network a genotype or its name in `GENOTYPES`."""
     frames: int = 140
-    input_dim: int = 140  # bins of the spectrogram
-    masked: bool = False  # the paper has no masks. True: padding is read as zeros
-    input_norm: Literal["none", "standard"] = "standard"  # not in the paper; each bin by the training set's statistics
-    input_channels: int = 1  # or 3, the picture repeated, as for photographs: Table 3's rounding leaves it open
-    stem_multiplier: int = 3  # channels of the stem, in multiples of C; 1 would do for Table 3's rounding too
-    shrink: int = 1  # beyond the paper: the image is first averaged over squares of so many frames and bins
-    # Of a derived network: in training it rises from nothing to this, as DARTS trains its own, to 0.2.
+    input_dim: int = 140
+    """Number of bins of the spectrogram."""
+    masked: bool = False
+    """If true, padding is read as zeros. The paper has no masks."""
+    input_norm: Literal["none", "standard"] = "standard"
+    """Not in the paper. "standard" standardizes each bin by its mean and deviation over the training set."""
+    input_channels: int = 1
+    """1, or 3 to repeat the image, as for photographs. The parameter counts of Table 3 are rounded and fit both."""
+    stem_multiplier: int = 3
+    """Channels of the stem, in multiples of C. The rounded parameter counts of Table 3 also fit 1."""
+    shrink: int = 1
+    """Not in the paper: the image is first averaged over squares of this many frames and bins."""
     drop_path: float = 0.0
-    dropout: float = 0.0  # before the last layer; the paper has none
+    """Drop-path probability of a derived network. It rises from 0 to this value during training, as in DARTS (to 0.2)."""
+    dropout: float = 0.0
+    """Dropout probability before the last layer. The paper has none."""
 
     def __post_init__(self) -> None:
         check_sizes(self)
@@ -55,17 +69,18 @@ class SpectrogramBranchConfig:
             if size // self.shrink < 1 or size // self.shrink % divisor:
                 raise BadConfig(
                     f"{name} = {size} with shrink = {self.shrink} gives an image side of {size // self.shrink}, which "
-                    f"{len(self.reductions)} reduction cells must halve each: give a multiple of {divisor * self.shrink}"
+                    f"the reduction cells must halve: set a multiple of {divisor * self.shrink}"
                 )
 
     @property
     def reductions(self) -> frozenset[int]:
-        """Which cells halve the image: those at a third and two thirds."""
+        """The indices of the cells that halve the image: those at a third and at two thirds of the depth."""
         return frozenset({self.cells // 3, 2 * self.cells // 3})
 
 
 class SpectrogramBranch(EmotionModel):
-    """Stream: spectrogram, (batch, 140 frames, 140 bins), laid out as an image (batch, 1, height = frames, width = bins).
+    """EmotionNAS's spectrogram branch, for the stream spectrogram, (batch, 140 frames, 140 bins), read as an image (batch, 1,
+    height = frames, width = bins).
 
     Submodules: `stem` (convolution 0, norm 1); `cells.K` with `preprocess0` (input k-2), `preprocess1` (input k-1) and
     `edges`; `classifier`; in the supernet, `architecture`. The output of a cell is the concatenation of its nodes, in order.
@@ -103,7 +118,7 @@ class SpectrogramBranch(EmotionModel):
         self.config, self.num_emotions = config, num_emotions
         self.dims, self.lengths = {"spectrogram": config.input_dim}, {"spectrogram": config.frames}
         self.derived = None if config.genotype is None else get_genotype(config.genotype)
-        self.architecture = Architecture(config.nodes) if self.derived is None else None
+        self.architecture = ArchitectureWeights(config.nodes) if self.derived is None else None
         self.input = StreamInput(config.input_dim, config.input_dim, norm=config.input_norm)
         width = config.stem_multiplier * config.channels
         self.stem = nn.Sequential(
@@ -131,7 +146,7 @@ class SpectrogramBranch(EmotionModel):
         return cls(replace(config, input_dim=specs["spectrogram"].dim), num_emotions)
 
     def alphas(self) -> dict[str, Float[Tensor, "edges operations"]]:
-        """Return the architecture weights by kind of cell: leaves with a gradient; none in a derived network.
+        """Return the architecture weights by kind of cell, as leaf tensors with a gradient; empty for a derived network.
 
         `model.zero_grad()` does not clear their gradients; their own optimizer does.
         """
@@ -169,7 +184,7 @@ class SpectrogramBranch(EmotionModel):
         return self.classifier(self.dropout(self.embed(batch)))
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
-        """`embedding` (batch, width); of the supernet also `normal_weights` and `reduce_weights`, (edges,
+        """Return `embedding` (batch, width), and for the supernet also `normal_weights` and `reduce_weights`, (edges,
         operations), which sum to one on every edge."""
         weights = {f"{kind}_weights": alpha.softmax(dim=1) for kind, alpha in self.alphas().items()}
         return {"embedding": self.embed(batch), **weights}
@@ -182,16 +197,16 @@ class SpectrogramBranch(EmotionModel):
         """Return the parameters of a derived network that belong to unused inputs of cells and to unused cells."""
         if self.derived is None:
             return frozenset()
-        used, dead = {len(self.cells) - 1}, []
+        used, unused_prefixes = {len(self.cells) - 1}, []
         for index in reversed(range(len(self.cells))):
             if index not in used:
-                dead.append(f"cells.{index}.")
+                unused_prefixes.append(f"cells.{index}.")
                 continue
             genes = self.derived.reduce if index in self.config.reductions else self.derived.normal
             used_sources = {source for _, source in genes}
             used |= {index - 2 + source for source in (0, 1) if source in used_sources}
-            dead += [f"cells.{index}.preprocess{source}." for source in (0, 1) if source not in used_sources]
-        return frozenset(name for name, _ in self.named_parameters() if name.startswith(tuple(dead)))
+            unused_prefixes += [f"cells.{index}.preprocess{source}." for source in (0, 1) if source not in used_sources]
+        return frozenset(name for name, _ in self.named_parameters() if name.startswith(tuple(unused_prefixes)))
 
 
 def _mixing_weights(alpha: Tensor) -> tuple[Tensor, ActiveOps]:
