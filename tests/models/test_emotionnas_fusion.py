@@ -1,4 +1,4 @@
-"""EmotionNAS's decision-level fusion: the perceptron learns, the finished branches stay as they are."""
+"""EmotionNAS's decision-level fusion: the perceptron is trained, frozen branches are not."""
 
 import copy
 
@@ -48,10 +48,10 @@ def test_parameters_are_those_of_table_2():
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_logits_and_gradients_are_as_written_out(frozen):
+def test_logits_and_gradients_equal_the_reference(frozen):
     model, given = fusion(frozen=frozen), inputs()
 
-    def written_out(weights, values):
+    def reference_logits(weights, values):
         spectrogram, recurrent = (
             {name.removeprefix(part): tensor for name, tensor in weights.items() if name.startswith(part)}
             for part in ("spectrogram.", "recurrent.")
@@ -78,11 +78,11 @@ def test_logits_and_gradients_are_as_written_out(frozen):
         )
         return emotionnas_recurrent.fused(weights, pictures, speech)
 
-    assert_agrees(model, written_out, given)
+    assert_agrees(model, reference_logits, given)
 
 
 @pytest.mark.parametrize("genotype", [None, Genotype(**GENES)])
-def test_frozen_branches_stay_as_they_are_in_every_way(genotype):
+def test_training_does_not_change_frozen_branches(genotype):
     config = SpectrogramBranchConfig(genotype=genotype, nodes=1, channels=2, frames=8, input_dim=4, masked=True)
     model = fusion(spectrogram=config).train()
     before = copy.deepcopy(model.state_dict())
@@ -96,7 +96,7 @@ def test_frozen_branches_stay_as_they_are_in_every_way(genotype):
     assert all(alpha.grad is None for alpha in model.spectrogram.alphas().values())
 
 
-def test_branches_trained_with_it_move():
+def test_branches_that_are_not_frozen_are_trained():
     model = fusion(frozen=False).train()
     before = copy.deepcopy(model.state_dict())
     F.cross_entropy(model(batch()), torch.arange(3)).backward()
@@ -106,7 +106,7 @@ def test_branches_trained_with_it_move():
     )
 
 
-def test_finished_branches_are_taken_over_whole():
+def test_loaded_branches_give_their_own_probabilities():
     model = fusion()
     torch.manual_seed(5)
     spectrogram = perturbed(SpectrogramBranch(SPECTROGRAM, 3), seed=5)
@@ -119,14 +119,14 @@ def test_finished_branches_are_taken_over_whole():
     torch.testing.assert_close(model.perceptron(explanation["embedding"]), model(batch()), atol=0, rtol=0)
 
 
-def test_it_is_built_for_the_streams_that_there_are():
+def test_build_uses_the_dimensions_of_the_features():
     specs = {"spectrogram": FeatureSpec(8, 18.0), "speech": FeatureSpec(5, 100.0)}
     model = DecisionFusion.build(FusionConfig(spectrogram=SPECTROGRAM, recurrent=RECURRENT), specs, 3)
     assert model.dims == {"spectrogram": 8, "speech": 5}
     assert model.lengths == {"spectrogram": 8, "speech": 6}
 
 
-def test_the_small_preset_reads_as_settings():
+def test_the_small_preset_decodes_to_settings():
     kind, preset = models.resolve("emotionnas-fusion-small")
     config = decode(kind.Config, preset, "model")
     assert config.spectrogram.masked
@@ -135,5 +135,5 @@ def test_the_small_preset_reads_as_settings():
 
 
 @pytest.mark.slow
-def test_the_onnx_graph_equals_torch_at_any_length_of_its_streams(tmp_path):
+def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
     assert_onnx_equals_torch(fusion(), tmp_path / "model.onnx")

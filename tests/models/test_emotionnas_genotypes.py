@@ -1,4 +1,4 @@
-"""Genotypes: what the architecture's weights are made into, and how it is written down."""
+"""Genotypes: derivation from architecture weights, random genotypes, JSON and settings."""
 
 from collections import Counter
 
@@ -47,7 +47,7 @@ def test_the_two_strongest_edges_of_each_node_keep_their_strongest_operation(nod
 
 
 @pytest.mark.parametrize("name", GENOTYPES)
-def test_a_genotype_that_was_planted_is_found(name):
+def test_discretize_returns_a_planted_genotype(name):
     planted = get_genotype(name)
     weights = {kind: torch.zeros(14, 8) for kind in ("normal", "reduce")}
     for kind, alpha in weights.items():
@@ -61,20 +61,20 @@ def test_a_genotype_that_was_planted_is_found(name):
     assert discretize(weights) == planted
 
 
-def test_of_equals_the_earlier_is_kept():
+def test_ties_go_to_the_earlier_source_and_operation():
     equal = torch.zeros(5, 8)
     genes = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * 2
     assert discretize({"normal": equal, "reduce": equal}) == Genotype(genes, genes)
 
 
-def test_an_edge_is_ranked_by_its_softmax_not_by_its_weights():
+def test_edges_are_ranked_by_softmax_weights_not_by_alphas():
     alpha = torch.zeros(5, 8)
     alpha[2], alpha[2, 4] = 5.0, 5.5  # large, but hardly larger than its own
     alpha[3, 5], alpha[4, 6] = 2.0, 3.0
     assert discretize({"normal": alpha, "reduce": alpha}).normal[2:] == (("dil_conv_3x3", 2), ("sep_conv_5x5", 1))
 
 
-def test_a_network_knows_its_genotype():
+def test_a_network_returns_its_genotype():
     search = SpectrogramBranch(SpectrogramBranchConfig(channels=2), 3)
     assert search.genotype() == discretize(search.alphas())
     derived = SpectrogramBranch(SpectrogramBranchConfig(channels=2, genotype=search.genotype()), 3)
@@ -83,7 +83,7 @@ def test_a_network_knows_its_genotype():
 
 
 @pytest.mark.parametrize("name", GENOTYPES)
-def test_it_is_read_as_it_was_written(name, tmp_path):
+def test_a_genotype_survives_writing_and_reading(name, tmp_path):
     genotype = get_genotype(name)
     assert Genotype.from_json(genotype.to_json()) == genotype
     config = SpectrogramBranchConfig(genotype=genotype)
@@ -92,7 +92,7 @@ def test_it_is_read_as_it_was_written(name, tmp_path):
     assert decode(SpectrogramBranchConfig, read_toml(path), "model") == config
 
 
-def test_settings_take_a_name_a_genotype_or_what_json_says():
+def test_settings_accept_a_name_a_genotype_or_a_json_object():
     written = {
         "normal": [["skip_connect", 0], ["max_pool_3x3", 1]],
         "reduce": [["skip_connect", 1], ["max_pool_3x3", 1]],
@@ -129,18 +129,18 @@ PAIR = [["skip_connect", 0], ["skip_connect", 1]]
         ('{"normal": [["skip_connect", 0], ["skip_connect", true]], "reduce": []}', "pair 2: source True"),
     ],
 )
-def test_what_is_no_genotype_is_refused(text, message):
+def test_invalid_genotypes_are_refused(text, message):
     with pytest.raises(BadConfig, match=message):
         Genotype.from_json(text)
 
 
-def test_both_kinds_of_cells_have_as_many_nodes():
+def test_both_kinds_of_cells_must_have_equally_many_nodes():
     with pytest.raises(BadConfig, match="2 nodes in normal and 1 in reduce: expected the same number"):
         Genotype.from_dict({"normal": PAIR * 2, "reduce": PAIR})
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 4])
-def test_a_drawn_genotype_takes_two_different_sources_for_each_node(nodes):
+def test_a_random_genotype_has_two_different_sources_for_each_node(nodes):
     generator = np.random.default_rng(0)
     for _ in range(100):
         genotype = random_genotype(generator, nodes)
@@ -150,13 +150,13 @@ def test_a_drawn_genotype_takes_two_different_sources_for_each_node(nodes):
         assert Genotype.from_json(genotype.to_json()) == genotype
 
 
-def test_the_same_generator_draws_the_same_genotype():
+def test_equal_generators_give_equal_genotypes():
     first, again = ([random_genotype(np.random.default_rng(seed)) for seed in range(10)] for _ in range(2))
     assert first == again
     assert len(set(first)) == 10
 
 
-def test_operations_and_sources_are_drawn_alike_often():
+def test_operations_and_sources_are_equally_likely():
     generator = np.random.default_rng(0)
     drawn = [random_genotype(generator) for _ in range(1000)]
     genes = [gene for genotype in drawn for kind in ("normal", "reduce") for gene in getattr(genotype, kind)]
@@ -168,12 +168,12 @@ def test_operations_and_sources_are_drawn_alike_often():
     assert all(abs(count - 400) < 4 * 400**0.5 for count in last.values())
 
 
-def test_a_drawn_genotype_makes_a_network():
+def test_a_network_can_be_built_from_a_random_genotype():
     genotype = random_genotype(np.random.default_rng(3), 2)
     model = SpectrogramBranch(SpectrogramBranchConfig(channels=2, nodes=2, frames=8, input_dim=8, genotype=genotype), 3)
     assert model(Batch({"spectrogram": Stream(torch.randn(2, 8, 8))})).shape == (2, 3)
 
 
-def test_a_cell_without_nodes_is_not_drawn():
+def test_a_random_genotype_needs_a_node():
     with pytest.raises(BadConfig, match="nodes = 0: expected 1 or more"):
         random_genotype(np.random.default_rng(0), 0)

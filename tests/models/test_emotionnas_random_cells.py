@@ -1,4 +1,4 @@
-"""Recipes drawn at random: they are cells, drawn as often as the benchmark says, and known again under other names."""
+"""Random recurrent cells: validity, the benchmark's probabilities, and fingerprints."""
 
 from collections import Counter
 
@@ -34,7 +34,7 @@ def drafts():
     return [_draft(generator, RandomCellConfig()) for _ in range(2000)]
 
 
-def test_every_draw_is_a_cell_of_two_states_that_uses_all_it_is_given(recipes):
+def test_random_cells_have_two_states_and_use_all_inputs(recipes):
     for recipe in recipes:
         nodes = compile_cell_graph(recipe)
         assert count_states(nodes) == 2
@@ -56,7 +56,7 @@ def _kind(recipe, name):
     return recipe[name]["op"].split("_")[0] if name in recipe else "given"
 
 
-def test_the_same_generator_gives_the_same_recipes():
+def test_equal_generators_give_equal_cells():
     first, again = ([random_cell_graph(np.random.default_rng(seed)) for seed in range(20)] for _ in range(2))
     assert first == again
     assert len({fingerprint(recipe) for recipe in first}) > 15
@@ -70,7 +70,7 @@ def near(counts, weights, nodes):
     assert sum(counts[name] for name in weights) == nodes
 
 
-def test_drafts_have_the_published_shares(drafts):
+def test_drafts_have_the_published_probabilities(drafts):
     later = Counter(node["op"] for draft in drafts for name, node in list(draft.items())[2:7])
     activations = {name: later[name] for name in later if name.startswith("activation_")}
     near(activations, RandomCellConfig().activations, sum(activations.values()))
@@ -94,7 +94,7 @@ def test_every_linear_node_is_followed_by_its_activation(drafts):
         assert len(draft) in (9, 10)
 
 
-def test_new_states_are_drawn_among_all_nodes(recipes):
+def test_new_states_are_chosen_among_all_nodes(recipes):
     operations = Counter(recipe["h_new_0"]["op"] for recipe in recipes)
     assert len(operations) == 7
     outputs = Counter(recipe["h_new_1"]["op"] for recipe in recipes)
@@ -102,7 +102,7 @@ def test_new_states_are_drawn_among_all_nodes(recipes):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_drawn_recipe_is_followed_as_it_is_written(seed):
+def test_random_cells_equal_the_reference(seed):
     recipe = random_cell_graph(np.random.default_rng(seed))
     torch.manual_seed(seed)
     config = RecurrentConfig(
@@ -110,7 +110,7 @@ def test_a_drawn_recipe_is_followed_as_it_is_written(seed):
     )
     values, mask = utterances([4, 2, 3], 4)
 
-    def written_out(weights, given):
+    def reference_logits(weights, given):
         return reference.logits(
             weights,
             given["speech"],
@@ -123,15 +123,15 @@ def test_a_drawn_recipe_is_followed_as_it_is_written(seed):
             fully_connected=1,
         )
 
-    assert_agrees(perturbed(RecurrentBranch(config, 3)), written_out, {"speech": (values, mask)})
+    assert_agrees(perturbed(RecurrentBranch(config, 3)), reference_logits, {"speech": (values, mask)})
 
 
-def test_a_drawn_recipe_can_be_written_down(recipes):
+def test_random_cells_survive_writing_and_reading(recipes):
     for recipe in recipes[:50]:
         assert cell_graph_from_json(cell_graph_to_json(recipe)) == recipe
 
 
-def respelt(recipe, generator):
+def renamed_and_reordered(recipe, generator):
     """Inner nodes under other names, entries and interchangeable inputs in another order."""
     inner = [name for name in recipe if not name.startswith("h_new_")]
     names = dict(zip(inner, [f"n{place}" for place in generator.permutation(len(inner))], strict=True))
@@ -144,17 +144,17 @@ def respelt(recipe, generator):
     return {entries[place][0]: entries[place][1] for place in generator.permutation(len(entries))}
 
 
-def test_one_cell_has_one_name_however_it_is_spelt(recipes):
+def test_equivalent_graphs_have_equal_fingerprints(recipes):
     generator = np.random.default_rng(2)
     for recipe in [*recipes[:100], *CELL_GRAPHS.values()]:
-        assert fingerprint(respelt(recipe, generator)) == fingerprint(recipe)
+        assert fingerprint(renamed_and_reordered(recipe, generator)) == fingerprint(recipe)
 
 
-def test_the_name_is_stable():
+def test_the_fingerprint_is_stable():
     assert fingerprint("id1010120") == fingerprint(CELL_GRAPHS["id1010120"]) == "6bcb3e73"
 
 
-def test_other_cells_have_other_names(recipes):
+def test_different_cells_have_different_fingerprints(recipes):
     names = {name: fingerprint(name) for name in CELL_GRAPHS}
     assert len(set(names.values())) == len(CELL_GRAPHS)
     assert len({fingerprint(recipe) for recipe in recipes}) > 0.9 * DRAWS
@@ -172,13 +172,13 @@ def test_other_cells_have_other_names(recipes):
     assert changed > 50
 
 
-def test_states_that_are_exchanged_make_another_cell():
+def test_exchanged_states_change_the_fingerprint():
     swap = {"h_new_0": "h_new_1", "h_new_1": "h_new_0"}
     recipe = {swap.get(name, name): node for name, node in CELL_GRAPHS["id1010120"].items()}
     assert fingerprint(recipe) != fingerprint("id1010120")
 
 
-def test_twins_are_not_one_node():
+def test_two_equal_nodes_differ_from_one_node():
     apart = {
         "a": {"op": "linear", "input": ["x", "h_prev_0"]},
         "b": {"op": "linear", "input": ["x", "h_prev_0"]},
@@ -198,17 +198,17 @@ def test_twins_are_not_one_node():
         ({"linear_inputs": {0: 1.0}}, r"linear_inputs has the numbers \[0\]: expected numbers of inputs, 1 or more"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(BadConfig, match=message):
         RandomCellConfig(**settings)
 
 
-def test_what_never_makes_a_cell_is_said():
+def test_settings_that_give_no_valid_cell_are_refused():
     with pytest.raises(BadConfig, match=r"none of 10000 drafts with"):
         random_cell_graph(np.random.default_rng(0), RandomCellConfig(nodes=0, operations={"elementwise_sum": 1.0}))
 
 
-def test_other_settings_are_followed():
+def test_random_cells_follow_the_settings():
     generator = np.random.default_rng(0)
     config = RandomCellConfig(states=1, nodes=4, operations={"linear": 1.0}, activations={"activation_tanh": 1.0})
     for _ in range(20):

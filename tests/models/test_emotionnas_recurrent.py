@@ -1,4 +1,4 @@
-"""EmotionNAS's recurrent branch: recipes are checked and followed, layers and attention are as they are written out."""
+"""EmotionNAS's recurrent branch: cell graphs are checked, and layers, attention and logits equal the reference."""
 
 import pytest
 import torch
@@ -25,8 +25,8 @@ from tests.models.references import emotionnas_recurrent as reference
 
 SMALL = {"layers": 2, "hidden": 3, "frames": 6, "input_dim": 4}
 OF_TABLE_4 = [name for name in CELL_GRAPHS if name.startswith("id")]
-# Every operation of the language.
-EVERYTHING = {
+# A cell graph with every operation.
+ALL_OPERATIONS = {
     "a": {"op": "linear", "input": ["h_prev_1", "x", "h_prev_0"]},
     "b": {"op": "linear", "input": ["x"]},
     "c": {"op": "elementwise_sum", "input": ["a", "b", "h_prev_1"]},
@@ -58,14 +58,14 @@ def test_parameters_are_those_of_table_4(recipe, layers, hidden, parameters):
 
 
 @pytest.mark.parametrize(("layers", "hidden", "parameters"), [(1, 128, 362_500), (2, 256, 2_233_860)])
-def test_the_other_form_of_attention_counts_as_well(layers, hidden, parameters):
+def test_additive_attention_gives_the_parameter_counts_too(layers, hidden, parameters):
     config = RecurrentConfig(layers=layers, hidden=hidden, attention="additive", fully_connected=1)
     with torch.device("meta"):
         model = RecurrentBranch(config, 4)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-def test_the_default_is_the_better_row():
+def test_the_defaults_are_the_better_row_of_table_4():
     with torch.device("meta"):
         model = RecurrentBranch(RecurrentConfig(), 4)
     assert sum(p.numel() for p in model.parameters()) == 2_233_093
@@ -75,7 +75,7 @@ def test_the_default_is_the_better_row():
     "changes",
     [
         *({"recipe": name, "layers": 1} for name in CELL_GRAPHS),
-        {"recipe": EVERYTHING},
+        {"recipe": ALL_OPERATIONS},
         {},
         {"masked": True},
         {"masked": True, "frames": "any", "bidirectional": False},
@@ -87,12 +87,12 @@ def test_the_default_is_the_better_row():
     ],
     ids=lambda changes: str(changes)[:60],
 )
-def test_logits_and_all_gradients_are_as_written_out(changes):
+def test_logits_and_all_gradients_equal_the_reference(changes):
     model = branch(**changes)
     config = model.config
     values, mask = utterances([7, 5, 1, 3], 4, noise=2.0, length=8)
 
-    def written_out(weights, given):
+    def reference_logits(weights, given):
         return reference.logits(
             weights,
             given["speech"],
@@ -108,7 +108,7 @@ def test_logits_and_all_gradients_are_as_written_out(changes):
             stride=config.stride,
         )
 
-    assert_agrees(model, written_out, {"speech": (values, mask)})
+    assert_agrees(model, reference_logits, {"speech": (values, mask)})
 
 
 def torchs(kind, layers):
@@ -150,7 +150,7 @@ def of_gru(part):
     ("recipe", "theirs", "carried"),
     [("lstm", torch.nn.LSTM, of_lstm), ("gru_reset_after", torch.nn.GRU, of_gru)],
 )
-def test_torchs_own_recurrences_are_recipes_of_ours(recipe, theirs, carried, dtype, tolerance):
+def test_lstm_and_gru_reset_after_equal_torch(recipe, theirs, carried, dtype, tolerance):
     torch.manual_seed(0)
     ours = torch.nn.ModuleList(RecurrentLayer(compile_cell_graph(recipe), d, 3, bidirectional=True) for d in (4, 6)).to(
         dtype
@@ -173,7 +173,7 @@ def test_torchs_own_recurrences_are_recipes_of_ours(recipe, theirs, carried, dty
             torch.testing.assert_close(gradients[name][rows], parameter.grad[rows], atol=tolerance, rtol=0)
 
 
-def test_the_benchmarks_recurrences_are_not_torchs():
+def test_the_benchmarks_lstm_and_gru_differ_from_torch():
     assert CELL_GRAPHS["lstm_tanh_output_gate"]["o_act"]["op"] == "activation_tanh"
     assert CELL_GRAPHS["lstm"]["o_act"]["op"] == "activation_sigm"
     assert CELL_GRAPHS["gru"]["h_tilde"]["input"] == ["x", "rh"]
@@ -187,7 +187,7 @@ def test_padding_is_not_computed():
     torch.testing.assert_close(order.loop_rows[order.inverse], torch.arange(20))
 
 
-def test_without_any_frame_nothing_is_said():
+def test_without_frames_outputs_and_gradients_are_zero():
     values, mask = utterances([0, 0], 4, length=3)
     layer = RecurrentLayer(compile_cell_graph("id1010120"), 4, 3, bidirectional=True).double()
     outputs = layer(values.requires_grad_(), mask)
@@ -197,8 +197,8 @@ def test_without_any_frame_nothing_is_said():
 
 
 @pytest.mark.parametrize("rows", [1, 5])
-def test_gradients_do_not_depend_on_how_many_frames_are_taken_together(rows, monkeypatch):
-    layer = branch(recipe=EVERYTHING, layers=1).layers[0]
+def test_gradients_do_not_depend_on_the_block_size(rows, monkeypatch):
+    layer = branch(recipe=ALL_OPERATIONS, layers=1).layers[0]
     values, mask = utterances([7, 4, 6], 4)
     expected = torch.autograd.grad(layer(values, mask).square().sum(), list(layer.parameters()))
     monkeypatch.setattr(recurrence, "BLOCK", rows)
@@ -206,7 +206,7 @@ def test_gradients_do_not_depend_on_how_many_frames_are_taken_together(rows, mon
     torch.testing.assert_close(gradients, expected, atol=1e-12, rtol=0)
 
 
-def test_weights_may_be_others_for_a_call():
+def test_functional_call_uses_the_given_weights():
     model = branch(masked=True, recipe="lstm")
     values, mask = utterances([7, 4], 4)
     others = {name: tensor + 0.1 for name, tensor in model.state_dict().items()}
@@ -217,7 +217,7 @@ def test_weights_may_be_others_for_a_call():
 
 
 @pytest.mark.parametrize("recipe", ["gru", "lstm", "id1010120"])
-def test_in_half_precision_the_loop_keeps_that_of_its_weights(recipe):
+def test_under_autocast_gradients_have_the_precision_of_the_weights(recipe):
     model = branch(recipe=recipe, masked=True).float().train()
     values, mask = utterances([7, 4, 5], 4)
     batch = speech(values.float(), mask)
@@ -230,13 +230,13 @@ def test_in_half_precision_the_loop_keeps_that_of_its_weights(recipe):
 
 
 @pytest.mark.parametrize("mask", [[1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
-def test_padding_that_is_not_behind_the_frames_is_refused(mask):
+def test_padding_before_or_between_frames_is_refused(mask):
     model, (values, _) = branch(masked=True), utterances([6], 4)
     with pytest.raises(BadConfig, match="expected padding only after the frames"):
         model(speech(values, torch.tensor([mask], dtype=torch.bool)))
 
 
-def test_a_second_way_back_is_refused_and_never_wrong():
+def test_a_second_backward_pass_is_refused():
     layer, (values, _) = branch(layers=1).layers[0], utterances([6], 4)
     plain = torch.autograd.grad(layer(values).sum(), list(layer.parameters()))
     kept = torch.autograd.grad(layer(values).sum(), list(layer.parameters()), create_graph=True)
@@ -245,7 +245,7 @@ def test_a_second_way_back_is_refused_and_never_wrong():
         sum(gradient.square().sum() for gradient in kept).backward()
 
 
-def test_an_utterance_backwards_swaps_the_two_directions():
+def test_reversing_an_utterance_swaps_the_directions():
     torch.manual_seed(0)
     layer = branch(layers=1, masked=True).layers[0]
     values, mask = utterances([7, 4], 4)
@@ -259,7 +259,7 @@ def test_an_utterance_backwards_swaps_the_two_directions():
 
 @pytest.mark.parametrize("filling", [7.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("changes", [{"frames": "any"}, {"frames": 9, "attention": "additive", "stride": 2}])
-def test_with_masks_padding_may_be_anything(changes, filling):
+def test_with_masks_padding_changes_nothing(changes, filling):
     model = branch(masked=True, **changes)
     values, mask = utterances([7, 4], 4)
     filled = speech(torch.where(mask.unsqueeze(2), values, filling), mask)
@@ -267,15 +267,15 @@ def test_with_masks_padding_may_be_anything(changes, filling):
     torch.testing.assert_close(model(speech(values, mask).padded(30)), model(speech(values, mask)), atol=1e-12, rtol=0)
 
 
-def test_without_masks_padding_counts():
+def test_without_masks_padding_changes_the_logits():
     model = branch(frames="any")
     values, mask = utterances([7, 4], 4)
     assert (model(speech(values, mask)) - model(speech(values, mask).padded(9))).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("attention", ["vector", "additive"])
-@pytest.mark.parametrize("recipe", [*CELL_GRAPHS, EVERYTHING], ids=lambda recipe: str(recipe)[:20])
-def test_in_training_every_parameter_gets_a_gradient_but_those_that_provably_cannot(recipe, attention):
+@pytest.mark.parametrize("recipe", [*CELL_GRAPHS, ALL_OPERATIONS], ids=lambda recipe: str(recipe)[:20])
+def test_all_parameters_except_inert_ones_get_a_gradient(recipe, attention):
     model = branch(recipe=recipe, attention=attention, masked=True, fully_connected=1).train()  # no ReLU to be dead
     values, mask = utterances([6, 6, 5], 4)
     F.cross_entropy(model(speech(values, mask)), torch.arange(3)).backward()
@@ -283,19 +283,19 @@ def test_in_training_every_parameter_gets_a_gradient_but_those_that_provably_can
     assert set(dict(model.named_parameters())) - reached == model.inert_parameters()
 
 
-def test_a_state_that_feeds_itself_alone_is_known():
+def test_idle_nodes_include_a_state_that_feeds_only_itself():
     assert idle_nodes(compile_cell_graph("id1008530")) == {"node_3", "h_new_1"}
     assert all(not idle_nodes(compile_cell_graph(name)) for name in CELL_GRAPHS if name != "id1008530")
 
 
-def test_weights_begin_within_one_over_the_root_of_the_width():
+def test_initial_weights_are_within_one_over_the_root_of_the_width():
     torch.manual_seed(0)
     cell = GraphCell(compile_cell_graph("gru"), 50, 64)
     for parameter in cell.parameters():
         assert 0.11 < parameter.detach().abs().max() <= 0.125
 
 
-def test_its_attention_is_shared_among_real_frames():
+def test_attention_weights_sum_to_one_without_padding():
     model = branch(masked=True)
     values, mask = utterances([6, 4], 4)
     batch = speech(values, mask)
@@ -306,13 +306,13 @@ def test_its_attention_is_shared_among_real_frames():
 
 
 @pytest.mark.slow
-def test_the_onnx_graph_equals_torch_at_its_own_length(tmp_path):
-    model = branch(recipe=EVERYTHING, masked=True, layers=1, frames=4, stride=2, input_norm="standard")
+def test_the_onnx_graph_equals_torch(tmp_path):
+    model = branch(recipe=ALL_OPERATIONS, masked=True, layers=1, frames=4, stride=2, input_norm="standard")
     assert_onnx_equals_torch(model, tmp_path / "model.onnx")
 
 
-def test_a_recipe_may_be_written_into_the_settings():
-    written = {"recipe": EVERYTHING, "layers": 1, "hidden": 3}
+def test_settings_accept_a_cell_graph():
+    written = {"recipe": ALL_OPERATIONS, "layers": 1, "hidden": 3}
     config = decode(RecurrentConfig, written, "model")
     assert decode(RecurrentConfig, encode(config), "model") == config
     with pytest.raises(BadConfig, match="cell graph: no node h_new_0"):
@@ -327,18 +327,18 @@ def test_the_small_preset_is_small():
 
 
 @pytest.mark.parametrize("name", CELL_GRAPHS)
-def test_recipes_are_ordered_and_all_their_nodes_kept(name):
+def test_compiled_graphs_are_sorted_and_complete(name):
     nodes = compile_cell_graph(name)
     assert {node.name: {"op": node.operation, "input": list(node.inputs)} for node in nodes} == CELL_GRAPHS[name]
     before = {"x", *(f"h_prev_{state}" for state in range(count_states(nodes)))}
     for node in nodes:
         assert set(node.inputs) <= before
         before.add(node.name)
-    assert {node.operation for node in compile_cell_graph(EVERYTHING)} == set(INPUTS)
+    assert {node.operation for node in compile_cell_graph(ALL_OPERATIONS)} == set(INPUTS)
 
 
-@pytest.mark.parametrize("recipe", [*CELL_GRAPHS, EVERYTHING], ids=lambda recipe: str(recipe)[:20])
-def test_a_recipe_is_read_as_it_was_written(recipe):
+@pytest.mark.parametrize("recipe", [*CELL_GRAPHS, ALL_OPERATIONS], ids=lambda recipe: str(recipe)[:20])
+def test_a_cell_graph_survives_writing_and_reading(recipe):
     assert cell_graph_from_json(cell_graph_to_json(recipe)) == (
         CELL_GRAPHS[recipe] if isinstance(recipe, str) else recipe
     )
@@ -355,7 +355,7 @@ def test_a_recipe_is_read_as_it_was_written(recipe):
         ('{"h_new_0": {"op": ["linear"], "input": ["x"]}}', "cell graph, h_new_0: expected op, an operation"),
     ],
 )
-def test_what_is_no_recipe_is_not_read(text, message):
+def test_invalid_json_graphs_are_refused(text, message):
     with pytest.raises(BadConfig, match=message):
         cell_graph_from_json(text)
 
@@ -409,11 +409,11 @@ def changed(**nodes):
         ({}, "cell graph: no node h_new_0"),
     ],
 )
-def test_recipes_that_make_no_cell_are_refused(recipe, message):
+def test_invalid_cell_graphs_are_refused(recipe, message):
     with pytest.raises(BadConfig, match=message):
         RecurrentConfig(recipe=recipe)
 
 
-def test_settings_that_make_no_sense_are_refused():
+def test_invalid_settings_are_refused():
     with pytest.raises(BadConfig, match="frames = 0: expected 1 or more"):
         RecurrentConfig(frames=0)

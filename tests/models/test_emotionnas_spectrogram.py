@@ -1,4 +1,4 @@
-"""EmotionNAS's spectrogram branch: operations, cells and networks as they are written out, and its architecture's weights."""
+"""EmotionNAS's spectrogram branch: operations, cells and networks equal the reference; its architecture weights."""
 
 import copy
 
@@ -42,7 +42,7 @@ def images(*shape):
     ("cells", "channels", "parameters"),
     [(3, 4, 72_248), (3, 6, 132_274), (4, 8, 346_092), (6, 16, 1_320_084)],
 )
-def test_the_searchs_network_counts_as_table_3(cells, channels, parameters):
+def test_supernet_parameters_are_those_of_table_3(cells, channels, parameters):
     with torch.device("meta"):
         model = models["emotionnas-spectrogram"](SpectrogramBranchConfig(cells=cells, channels=channels), 4)
     assert sum(p.numel() for p in model.parameters()) == parameters
@@ -52,13 +52,13 @@ def test_the_searchs_network_counts_as_table_3(cells, channels, parameters):
     ("changes", "parameters"),
     [({"genotype": "darts-v2"}, 4_324), ({"genotype": "darts-v1"}, 4_222), ({"input_channels": 3}, 132_598)],
 )
-def test_other_networks_of_the_papers_size_count(changes, parameters):
+def test_parameters_of_other_networks(changes, parameters):
     with torch.device("meta"):
         model = SpectrogramBranch(SpectrogramBranchConfig(**changes), 4)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-def test_a_genotype_of_the_heaviest_operation_counts():
+def test_parameters_of_the_largest_derived_network():
     genes = (("sep_conv_5x5", 0), ("sep_conv_5x5", 1)) * 4
     with torch.device("meta"):
         model = SpectrogramBranch(SpectrogramBranchConfig(genotype=Genotype(genes, genes)), 4)
@@ -78,7 +78,7 @@ def test_cells_halve_the_image_at_a_third_and_at_two_thirds():
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", OPERATIONS[1:])
-def test_operations_are_as_written_out(name, stride, training):
+def test_operations_equal_the_reference(name, stride, training):
     torch.manual_seed(0)
     one = perturbed(make_operation(name, 2, stride)).train(training)
     tensors = {key: tensor.clone() for key, tensor in one.state_dict().items()}
@@ -89,14 +89,14 @@ def test_operations_are_as_written_out(name, stride, training):
     torch.testing.assert_close(one(x), torch.stack(theirs, dim=1), atol=1e-10, rtol=0)
 
 
-def fan_written_out(tensors, x, alpha, stride, training):
+def reference_edges(tensors, x, alpha, stride, training):
     """The edges' images side by side."""
     weights, edges = reference.Weights(tensors, "", training), len(alpha)
     mixed = [reference.mixed(list(x.unbind(1)), weights, alpha[edge], stride, edge, edges) for edge in range(edges)]
     return torch.stack([channel for image in mixed for channel in image], dim=1)
 
 
-def fan_of(edges, channels, stride, training=True):
+def make_edges(edges, channels, stride, training=True):
     torch.manual_seed(0)
     fan = perturbed(MixedEdges(edges, channels, stride)).train(training)
     return fan, {name: tensor.clone() for name, tensor in fan.state_dict().items()}
@@ -104,16 +104,16 @@ def fan_of(edges, channels, stride, training=True):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("edges", "channels", "stride"), [(1, 2, 1), (3, 2, 1), (2, 6, 1), (2, 2, 2), (1, 4, 2)])
-def test_a_fan_is_as_written_out(edges, channels, stride, training):
-    fan, tensors = fan_of(edges, channels, stride, training)
+def test_mixed_edges_equal_the_reference(edges, channels, stride, training):
+    fan, tensors = make_edges(edges, channels, stride, training)
     x, alpha = images(2, channels, 6, 4), images(edges, 8)
     ours = fan(x, alpha.softmax(dim=1), [[True] * 8] * edges)
-    torch.testing.assert_close(ours, fan_written_out(tensors, x, alpha, stride, training), atol=1e-10, rtol=0)
+    torch.testing.assert_close(ours, reference_edges(tensors, x, alpha, stride, training), atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_every_edges_statistics_move_as_those_of_the_operation_alone(stride):
-    fan, before = fan_of(2, 4, stride)
+def test_statistics_of_an_edge_are_those_of_the_separate_operation(stride):
+    fan, before = make_edges(2, 4, stride)
     x = images(3, 4, 6, 8)
     fan(x, torch.ones(2, 8).double(), [[True] * 8] * 2)
     after = reference.Weights(fan.state_dict())
@@ -139,8 +139,8 @@ ZEROS = [(0, "sep_conv_3x3"), (1, "sep_conv_3x3"), (0, "skip_connect"), (1, "max
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_what_has_no_share_changes_nothing_and_takes_no_gradient(stride, training):
-    fan, tensors = fan_of(3, 2, stride, training)
+def test_operations_of_zero_weight_change_nothing_and_get_no_gradient(stride, training):
+    fan, tensors = make_edges(3, 2, stride, training)
     alpha = images(3, 8)
     for edge, name in ZEROS:
         alpha[edge, OPERATIONS.index(name)] = -torch.inf
@@ -148,7 +148,7 @@ def test_what_has_no_share_changes_nothing_and_takes_no_gradient(stride, trainin
     x, weight = images(2, 2, 6, 4), fan.sep_conv_3x3[0].depthwise.weight
     shares = alpha.softmax(dim=1)
     ours = fan(x, shares, (shares != 0).tolist())
-    written = fan_written_out(tensors, x, alpha, stride, training)
+    written = reference_edges(tensors, x, alpha, stride, training)
     torch.testing.assert_close(ours, written, atol=1e-10, rtol=0)
     projection = images(*ours.shape)
     mine, *others = torch.autograd.grad((ours * projection).sum(), [alpha, weight], retain_graph=True)
@@ -165,7 +165,7 @@ def test_what_has_no_share_changes_nothing_and_takes_no_gradient(stride, trainin
         assert (variance[4:] != tensors["sep_conv_3x3.1.norm.running_var"][4:]).all()
 
 
-def test_what_has_no_share_is_not_computed():
+def test_operations_of_zero_weight_are_not_computed():
     model = branch(channels=4).train()
     values, mask = utterances([8] * 3, 4)
 
@@ -186,7 +186,7 @@ def test_what_has_no_share_is_not_computed():
     assert sum(halves) - alone["none"] == pytest.approx(whole, rel=0.1)
 
 
-def test_a_cell_of_nothing_gives_zeros():
+def test_a_cell_of_none_operations_returns_zeros():
     cell = SearchCell((2, 2), 2, 2, reduction=True, halved=False).double()
     x = images(2, 2, 6, 4)
     shares = torch.zeros(5, 8).double()
@@ -213,14 +213,14 @@ def test_a_cell_of_nothing_gives_zeros():
     ],
     ids=str,
 )
-def test_networks_and_all_their_gradients_are_as_written_out(changes):
+def test_logits_and_all_gradients_equal_the_reference(changes):
     changes = dict(changes)
     training = changes.pop("training", False)
     model = branch(**changes).train(training)
     config = model.config
     values, mask = utterances([9, 5, 3], config.input_dim, noise=2.0, length=11)
 
-    def written_out(weights, given):
+    def reference_logits(weights, given):
         return reference.logits(
             weights,
             given["spectrogram"],
@@ -235,10 +235,10 @@ def test_networks_and_all_their_gradients_are_as_written_out(changes):
             channels=config.input_channels,
         )
 
-    assert_agrees(model, written_out, {"spectrogram": (values, mask)})
+    assert_agrees(model, reference_logits, {"spectrogram": (values, mask)})
 
 
-def test_the_architectures_weights_are_no_parameters_but_take_a_gradient_and_are_saved(tmp_path):
+def test_architecture_weights_are_saved_buffers_with_a_gradient(tmp_path):
     model, other = branch(), branch(seed=1)
     assert not {"architecture.normal", "architecture.reduce"} & set(dict(model.named_parameters()))
     values, mask = utterances([8, 6], 4)
@@ -253,7 +253,7 @@ def test_the_architectures_weights_are_no_parameters_but_take_a_gradient_and_are
         assert other.alphas()[kind].requires_grad
 
 
-def test_the_architectures_weights_stay_the_same_tensors_when_moved():
+def test_architecture_weights_stay_the_same_tensors_when_moved():
     model = SpectrogramBranch(SpectrogramBranchConfig(**SMALL), 3)
     optimizer = torch.optim.SGD(model.alphas().values(), lr=1.0)
     before = model.alphas()["normal"].detach().clone()
@@ -267,7 +267,7 @@ def test_the_architectures_weights_stay_the_same_tensors_when_moved():
     assert copy.deepcopy(model).alphas()["normal"].is_leaf
 
 
-def test_a_network_without_memory_comes_to_life():
+def test_a_meta_network_can_be_materialized_and_trained():
     with torch.device("meta"):
         model = SpectrogramBranch(SpectrogramBranchConfig(**SMALL), 3)
     model = model.to_empty(device="cpu")
@@ -277,7 +277,7 @@ def test_a_network_without_memory_comes_to_life():
     assert model.alphas()["reduce"].grad is not None
 
 
-def test_training_the_architectures_weights_alone_lowers_the_loss():
+def test_training_only_the_architecture_weights_lowers_the_loss():
     model = branch().train()
     values, mask = utterances([8] * 12, 4)
     batch, labels = Batch({"spectrogram": Stream(values, mask)}), torch.arange(12) % 3
@@ -294,7 +294,7 @@ def test_training_the_architectures_weights_alone_lowers_the_loss():
     assert all(torch.equal(weights[name], parameter) for name, parameter in model.named_parameters())
 
 
-def test_every_weight_of_the_searchs_network_gets_a_gradient_in_training():
+def test_every_weight_of_the_supernet_gets_a_gradient():
     model = branch(channels=4).train()
     values, mask = utterances([8] * 6, 4)
     F.cross_entropy(model(Batch({"spectrogram": Stream(values, mask)})), torch.arange(6) % 3).backward()
@@ -305,7 +305,7 @@ def test_every_weight_of_the_searchs_network_gets_a_gradient_in_training():
 @pytest.mark.parametrize(
     ("normal", "reduce", "cells"), [((0, 0), (1, 1), 5), ((0, 0), (0, 0), 4), ((1, 1), (1, 0), 3), ((1, 1), (0, 0), 6)]
 )
-def test_what_no_node_takes_is_inert(normal, reduce, cells):
+def test_unused_inputs_and_cells_are_inert(normal, reduce, cells):
     genotype = Genotype(*(tuple(("sep_conv_3x3", source) for source in kind) for kind in (normal, reduce)))
     model = branch(nodes=1, channels=4, cells=cells, genotype=genotype).train()
     values, mask = utterances([8] * 6, 4)
@@ -314,7 +314,7 @@ def test_what_no_node_takes_is_inert(normal, reduce, cells):
     assert still == model.inert_parameters() != frozenset()
 
 
-def test_a_path_is_dropped_for_a_whole_utterance_and_the_identity_never():
+def test_drop_path_drops_whole_utterances_but_no_identity():
     genes = (("sep_conv_3x3", 0), ("skip_connect", 1))
     torch.manual_seed(0)
     cell = DerivedCell((2, 2), 2, genes, reduction=False, halved=False, drop_path=0.75).double().train()
@@ -330,7 +330,7 @@ def test_a_path_is_dropped_for_a_whole_utterance_and_the_identity_never():
     )
 
 
-def test_paths_are_dropped_the_more_often_the_further_training_is():
+def test_drop_path_rises_with_progress():
     model = branch(genotype="darts-v2", nodes=4, drop_path=0.4)
     assert {cell.drop_path for cell in model.cells} == {0.4}
     for progress in (0.0, 0.25, 1.0):
@@ -338,7 +338,7 @@ def test_paths_are_dropped_the_more_often_the_further_training_is():
         assert {cell.drop_path for cell in model.cells} == {0.4 * progress}
 
 
-def test_frames_stand_along_the_height():
+def test_frames_are_the_height_of_the_image():
     model = branch(input_norm="none")
     shapes = []
     model.stem[0].register_forward_pre_hook(lambda _module, inputs: shapes.append(inputs[0]))
@@ -347,7 +347,7 @@ def test_frames_stand_along_the_height():
     assert torch.equal(shapes[0], values.unsqueeze(1))
 
 
-def test_standardised_features_come_in_any_scale():
+def test_input_norm_removes_the_scale_of_the_features():
     model = branch(input_norm="standard", masked=True)
     plain = branch(input_norm="none", masked=True)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("input.")})
@@ -358,7 +358,7 @@ def test_standardised_features_come_in_any_scale():
     torch.testing.assert_close(model(scaled), plain(Batch({"spectrogram": Stream(values, mask)})), atol=1e-12, rtol=0)
 
 
-def test_it_explains_its_architecture():
+def test_explain_returns_the_operation_weights():
     model = branch()
     values, mask = utterances([7, 3], 4)
     explanation = model.explain(Batch({"spectrogram": Stream(values, mask)}))
@@ -371,7 +371,7 @@ def test_it_explains_its_architecture():
         torch.testing.assert_close(shares.sum(dim=1), torch.ones(5).double())
 
 
-def test_weights_from_outside_and_gradients_of_gradients():
+def test_functional_call_and_second_order_gradients():
     model, values = branch().train(), utterances([8, 6], 4)
     given = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     weights = [given[name].mul_(1.5).requires_grad_() for name, _ in model.named_parameters()]
@@ -388,7 +388,7 @@ def test_weights_from_outside_and_gradients_of_gradients():
 
 
 @pytest.mark.parametrize("changes", [{}, {"genotype": "darts-v2", "nodes": 4}])
-def test_in_half_precision_the_way_back_may_be_outside(changes):
+def test_backward_works_outside_autocast(changes):
     """As training has it: the network under autocast, the loss and its gradients not."""
     model = branch(**changes).float().train()
     values, mask = utterances([8, 8, 8, 8], SMALL["input_dim"])
@@ -401,7 +401,7 @@ def test_in_half_precision_the_way_back_may_be_outside(changes):
     assert all(one.grad.dtype == torch.float32 and one.grad.isfinite().all() for one in trained.values())
 
 
-def test_it_runs_where_only_deterministic_algorithms_may():
+def test_gradients_are_equal_with_deterministic_algorithms():
     model, values = branch().train(), utterances([8, 6], 4)
     batch = Batch({"spectrogram": Stream(*values)})
     torch.use_deterministic_algorithms(True)
@@ -420,7 +420,7 @@ def test_it_runs_where_only_deterministic_algorithms_may():
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [3, 5])
-def test_a_depthwise_convolution_is_the_librarys(size, stride, dilation, height, layout):
+def test_depthwise_equals_torch(size, stride, dilation, height, layout):
     x = images(2, 3, height, 5).contiguous(memory_format=layout).requires_grad_()
     kernels = images(3, 1, size, size).requires_grad_()
     theirs = F.conv2d(x, kernels, None, stride, dilation * (size // 2), dilation, groups=3)
@@ -435,19 +435,19 @@ def test_a_depthwise_convolution_is_the_librarys(size, stride, dilation, height,
 
 
 @pytest.mark.parametrize("batch", [2, 16])
-def test_a_pointwise_convolution_is_the_librarys(batch):
+def test_pointwise_equals_torch(batch):
     x, weight = images(batch, 6, 3, 5), images(4, 3, 1, 1)
     for given in (x, x.contiguous(memory_format=torch.channels_last)):
         torch.testing.assert_close(pointwise(given, weight, 2), F.conv2d(x, weight, groups=2), atol=1e-12, rtol=0)
 
 
 @pytest.mark.slow
-def test_the_onnx_graph_of_the_searchs_network_equals_torch_at_any_length(tmp_path):
+def test_the_onnx_graph_of_the_supernet_equals_torch_at_any_length(tmp_path):
     assert_onnx_equals_torch(branch(nodes=1, cells=1), tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("name", ["emotionnas-spectrogram", "emotionnas-spectrogram-small"])
-def test_the_small_preset_is_quick_and_the_default_is_not_small(name):
+def test_only_the_small_preset_is_small(name):
     kind, preset = models.resolve(name)
     with torch.device("meta"):
         model = kind(decode(kind.Config, preset, name), 4)
@@ -469,7 +469,7 @@ def test_the_small_preset_is_quick_and_the_default_is_not_small(name):
         ({"cells": 0}, "cells = 0: expected 1 or more"),
     ],
 )
-def test_settings_that_make_no_network_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(BadConfig, match=message):
         SpectrogramBranchConfig(**settings)
 
