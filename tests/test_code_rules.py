@@ -278,13 +278,20 @@ def test_a_docstring_may_name_a_model():
 
 VAGUE = {"one", "found", "place", "said", "told", "heard", "drawn"}
 VAGUE_STILL_IN: tuple[str, ...] = (
-    "src/affekt/models/",
-    "src/affekt/search/",
-    "tests/cost/",
-    "tests/evaluation/",
-    "tests/models/",
-    "tests/reports/",
-    "tests/search/",
+    "src/affekt/models/emotionnas/recurrence.py",
+    "src/affekt/models/layers/fractal/cpu_kernels.py",
+    "src/affekt/search/recipe.py",
+    "src/affekt/search/report/tables.py",
+    "src/affekt/search/report/verdicts.py",
+    "tests/evaluation/test_calibration.py",
+    "tests/models/emotionnas.py",
+    "tests/models/references/emotionnas_recurrent.py",
+    "tests/models/references/emotionnas_spectrogram.py",
+    "tests/models/test_emotionnas_fusion.py",
+    "tests/models/test_emotionnas_genotypes.py",
+    "tests/models/test_emotionnas_random_cells.py",
+    "tests/models/test_emotionnas_spectrogram.py",
+    "tests/search/test_report.py",
 )
 """Folders and files whose vague names have yet to be replaced."""
 
@@ -325,8 +332,19 @@ def test_a_vague_name_is_found(code):
 
 
 FIELD_COMMENTS_STILL_IN: tuple[str, ...] = (
-    "src/affekt/features/",
-    "src/affekt/models/",
+    "src/affekt/features/glove.py",
+    "src/affekt/features/speech.py",
+    "src/affekt/features/text.py",
+    "src/affekt/features/transformers_encoder.py",
+    "src/affekt/models/emotionnas/fusion.py",
+    "src/affekt/models/emotionnas/random_cells.py",
+    "src/affekt/models/emotionnas/recurrence.py",
+    "src/affekt/models/emotionnas/recurrent.py",
+    "src/affekt/models/emotionnas/spectrogram.py",
+    "src/affekt/models/layers/fractal/cpu_kernels.py",
+    "src/affekt/models/layers/inputs.py",
+    "src/affekt/models/mcsan/model.py",
+    "src/affekt/models/tdfnet/model.py",
 )
 """Folders and files whose fields are still documented by comments."""
 
@@ -364,7 +382,12 @@ def test_a_comment_on_a_field_is_found():
 NOT_IMPERATIVE = re.compile(
     r"(The|An?|As|At|Both|Each|Every|For|In|Other|Over|Some|Whether|Who|Whose)\b|[^A-Z]|[A-Z][\w-]*([^s]s|ed|ing)\b"
 )
-NOT_IMPERATIVE_STILL_IN: tuple[str, ...] = ("src/affekt/models/",)
+NOT_IMPERATIVE_STILL_IN: tuple[str, ...] = (
+    "src/affekt/models/emotionnas/fusion.py",
+    "src/affekt/models/emotionnas/recurrent.py",
+    "src/affekt/models/emotionnas/spectrogram.py",
+    "src/affekt/models/layers/fractal/gpu_kernels.py",
+)
 """Folders and files whose docstrings have yet to be reworded."""
 
 
