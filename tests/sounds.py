@@ -76,3 +76,12 @@ def _ogg_checksum(page):
         for _ in range(8):
             checksum = (checksum << 1 ^ (0x04C11DB7 if checksum & 0x80000000 else 0)) & 0xFFFFFFFF
     return checksum
+
+
+def ogg_page(packets, number=0, position=0, flags=0):
+    """Return an Ogg page of complete packets (RFC 3533, 6)."""
+    segments = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
+    header = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, position, 1, number, 0, len(segments))
+    page = bytearray(header + segments + b"".join(packets))
+    page[22:26] = struct.pack("<I", _ogg_checksum(page))
+    return bytes(page)

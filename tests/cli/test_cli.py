@@ -417,3 +417,40 @@ def test_no_description_in_a_list_of_commands_is_cut_off(group):
 
 def test_version_prints_the_version_of_the_package():
     assert affekt("--version").stdout == f"affekt {__version__}\n"
+
+
+# Shell completion
+
+
+@pytest.mark.parametrize(
+    ("shell", "beginning"),
+    [("bash", "_affekt_completion() {"), ("zsh", "#compdef affekt"), ("fish", "complete --command affekt")],
+)
+def test_show_completion_prints_the_script_of_a_shell(shell, beginning):
+    run = affekt("--show-completion", shell)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith(beginning)
+    assert f"_AFFEKT_COMPLETE=complete_{shell}" in run.stdout
+
+
+def test_an_unknown_shell_is_refused_with_the_known_ones():
+    run = affekt("--show-completion", "cmd")
+    assert run.returncode == 2
+    assert "'cmd' is not one of 'bash', 'zsh', 'fish'" in " ".join(run.stderr.split())
+
+
+def test_install_completion_writes_the_script_to_the_home_folder(tmp_path):
+    run = affekt("--install-completion", "bash", HOME=str(tmp_path))
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "_affekt_completion()" in (tmp_path / ".bash_completions" / "affekt.sh").read_text()
+    assert "affekt.sh" in (tmp_path / ".bashrc").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [("affekt re", {"recognize", "report"}), ("affekt recognize --mo", {"--model"}), ("affekt corpus ch", {"check"})],
+)
+def test_commands_and_options_are_completed(words, completions):
+    variables = {"_AFFEKT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    run = affekt(**variables)
+    assert set(run.stdout.split()) == completions

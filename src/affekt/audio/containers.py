@@ -2,6 +2,7 @@
 
 MP4, m4a, mov: boxes (ISO/IEC 14496-12, 4.2). WebM, Matroska: EBML elements (RFC 8794). Ogg: pages (RFC 3533, 6).
 MP3: the Xing header, in which an encoder records the number of bytes written. NIST SPHERE: the sample count in the header.
+WavPack: the sample counts of its blocks (WavPack 5 file format, 2). TTA: the sizes of its frames.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ MEDIA = (
     (0, b"FLV"),
     (0, b"\x00\x00\x01\xba"),  # mpeg
     (8, b"AVI "),
+    (28, b"\x7fFLAC"),  # FLAC in Ogg: the first packet follows a page header of 28 bytes
+    (28, b"Speex   "),
+    (0, b"\x0bw"),  # AC-3, E-AC-3
+    (0, b"wvpk"),  # WavPack
+    (0, b"TTA1"),
 )
 """Offset and signature of containers that PyAV reads and libsndfile does not."""
-DEMUXERS = "mov,matroska,asf,amr,flv,mpeg,avi,aac"
+DEMUXERS = "mov,matroska,asf,amr,flv,mpeg,avi,aac,ogg,ac3,eac3,wv,tta"
 """PyAV's demuxers for these containers. No others are allowed: with a disguised playlist, ffmpeg would open any file that is
 listed in it."""
 
@@ -128,6 +134,40 @@ def _check_sphere(stream: IO[bytes], size: int) -> str | None:
     return f"its header declares {declared} bytes of audio, but only {present} exist" if present < declared else None
 
 
+def _check_wavpack(stream: IO[bytes], size: int) -> str | None:
+    start, declared, present = 0, None, 0
+    while True:
+        stream.seek(start)
+        header = stream.read(32)
+        if len(header) < 32 or header[:4] != b"wvpk":  # a tag may follow the last block
+            break
+        length, total, index, samples = struct.unpack("<4xI4xIII", header[:24])
+        if start + 8 + length > size:
+            return "its last WavPack block is incomplete"
+        if declared is None:
+            declared = total
+        present = max(present, index + samples)
+        start += 8 + length
+    if declared is None or declared == 0xFFFF_FFFF or present >= declared:  # all ones mean "unknown"
+        return None
+    return f"its header declares {declared} samples, but only {present} exist"
+
+
+def _check_tta(stream: IO[bytes], size: int) -> str | None:
+    stream.seek(0)
+    header = stream.read(22)
+    if len(header) < 22:
+        return "it ends in its header"
+    rate, samples = struct.unpack("<10xII4x", header)
+    frame = max(1, 256 * rate // 245)
+    frames = -(-samples // frame)
+    if 22 + 4 * (frames + 1) > size:
+        return "it ends in its table of frames"
+    lengths = struct.unpack(f"<{frames}I", stream.read(4 * frames))
+    declared = 22 + 4 * (frames + 1) + sum(lengths)
+    return f"its frames need {declared} bytes, but only {size} exist" if declared > size else None
+
+
 CHECKS: tuple[tuple[int, bytes, Callable[[IO[bytes], int], str | None]], ...] = (
     (4, b"ftyp", _check_boxes),
     (0, b"\x1a\x45\xdf\xa3", _check_elements),
@@ -135,4 +175,6 @@ CHECKS: tuple[tuple[int, bytes, Callable[[IO[bytes], int], str | None]], ...] = 
     (0, b"ID3", _check_xing),
     (0, b"\xff", _check_xing),
     (0, b"NIST_1A", _check_sphere),
+    (0, b"wvpk", _check_wavpack),
+    (0, b"TTA1", _check_tta),
 )

@@ -1,7 +1,7 @@
 """Read a file, bytes or an array as mono float32 at 16 kHz, in blocks, so that memory does not grow with length.
 
 soundfile reads the formats of libsndfile (WAV, FLAC, OGG, Opus, MP3, AIFF, AU, CAF, ...); PyAV, from the extra `media`,
-reads m4a, mp4, webm and similar formats; soxr resamples.
+reads m4a, mp4, webm, FLAC and Speex in Ogg, AC-3, WavPack, TTA and similar formats; soxr resamples.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.audio.containers import DEMUXERS, HEAD, find_truncation, is_media
+from affekt.audio.sources import named_part, unpack
 from affekt.errors import BadAudio
 from affekt.extras import need
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 Waveform = NDArray[np.float32]
 """(samples,), mono, at SAMPLE_RATE."""
-AudioSource = str | PathLike[str] | bytes | IO[bytes] | NDArray[Any]
-"""A path, the bytes or a binary file object of an audio file, or an array."""
+AudioSource = str | PathLike[str] | bytes | IO[bytes] | NDArray[Any] | tuple[NDArray[Any], int] | Mapping[str, Any]
+"""A path, the bytes or a binary file object of an audio file, an array, a pair (array, sample_rate), or a dictionary of the
+library `datasets`: {"array", "sampling_rate"} or {"bytes", "path"}."""
 
 SAMPLE_RATE = 16_000
 """Hz."""
@@ -60,6 +62,7 @@ SNDFILE_SUFFIXES = {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".ircam", 
 SNDFILE_SUFFIXES |= {".opus", ".paf", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave", ".wve"}
 MEDIA_SUFFIXES = {".3gp", ".aac", ".amr", ".avi", ".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4"}
 MEDIA_SUFFIXES |= {".mpeg", ".mpg", ".webm", ".wma", ".wmv"}
+MEDIA_SUFFIXES |= {".ac3", ".ec3", ".eac3", ".spx", ".tta", ".wv"}
 SUFFIXES = SNDFILE_SUFFIXES | MEDIA_SUFFIXES
 """Suffixes by which audio files are recognized in a folder."""
 
@@ -74,7 +77,8 @@ def load(source: AudioSource, sample_rate: int | None = None) -> Waveform:
 
     Args:
         source: A path, or the bytes or a binary file object of an audio file, or an array (samples,) or (samples, channels):
-            floats are used as they are (full scale is 1), integers are scaled by the range of their type.
+            floats are used as they are (full scale is 1), integers are scaled by the range of their type. An array and its
+            rate may also be a pair or a dictionary (`AudioSource`).
         sample_rate: Sample rate of an array, in Hz; files have their own.
 
     Raises:
@@ -102,6 +106,7 @@ def is_silent(waveform: Waveform) -> bool:
 def blocks(source: AudioSource, sample_rate: int | None = None) -> Iterator[Waveform]:
     """Yield the source as consecutive blocks of mono float32 at 16 kHz; arguments and errors as for `load`."""
     name = name_of(source)
+    source, sample_rate = unpack(source, sample_rate)
     if isinstance(source, np.ndarray):
         rate = _array_rate(source, sample_rate, name)
         yield from _convert(_array_blocks(source, rate), rate, name)
@@ -114,6 +119,7 @@ def blocks(source: AudioSource, sample_rate: int | None = None) -> Iterator[Wave
 
 def name_of(source: AudioSource) -> str:
     """Return the name of a source in rows and messages; bytes of a path that are not valid Unicode are escaped."""
+    source = named_part(source)
     if isinstance(source, str | PathLike):
         name: Any = os.fspath(source)
     elif isinstance(source, np.ndarray):
@@ -138,7 +144,8 @@ def _open(source: Any, name: str) -> Iterator[IO[bytes]]:
             stream = source
         else:
             raise BadAudio(
-                f"{type(source).__name__} is not audio: expected a path, bytes, a file opened in mode 'rb' or a numpy array",
+                f"{type(source).__name__} is not audio: expected a path, bytes, a file opened in mode 'rb', a numpy "
+                "array with its sample rate or a dictionary of `datasets`",
                 code="not_audio",
             )
         try:

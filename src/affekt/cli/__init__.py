@@ -5,6 +5,7 @@ Heavy imports are inside functions, so that `affekt --help` is fast.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -26,7 +27,6 @@ from affekt.errors import AffektError
 app = typer.Typer(
     name="affekt",
     help="Speech emotion recognition.",
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -36,8 +36,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line. An `AffektError` is printed as one line and gives exit status 2; a traceback indicates a bug."""
+    _accept_shell_name(sys.argv[1:])
     try:
-        app()
+        app(prog_name="affekt")  # also with `python -m affekt`, so that the script for completion is right
     except AffektError as error:
         print(f"affekt: {error}", file=sys.stderr)
         sys.exit(2)
@@ -46,6 +47,15 @@ def main() -> None:
             raise
         print(f"affekt: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _accept_shell_name(arguments: list[str]) -> None:
+    """Let the options for shell completion take the name of a shell, as in `affekt --show-completion bash`.
+
+    By default, typer detects the shell, which fails where there is none, and ignores a name.
+    """
+    if len(arguments) == 2 and arguments[0] in ("--show-completion", "--install-completion"):
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
 
 
 def _print_version(requested: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -69,8 +69,9 @@ class Recognizer:
         A source longer than 30 s is read and recognized in windows of 5 to 10 s, in bounded memory.
 
         Args:
-            source: a path, bytes, a binary file object, or an array.
-            sample_rate: the array's rate in Hz.
+            source: a path, bytes, a binary file object, an array, a pair (array, rate in Hz), or a dictionary as the library
+                `datasets` returns it, {"array", "sampling_rate"} or {"bytes", "path"}.
+            sample_rate: the rate in Hz of an array that comes without it.
 
         Raises:
             BadAudio: the source cannot be recognized (codes: `affekt.audio.read.CODES`).
@@ -84,7 +85,7 @@ class Recognizer:
 
     def rows(self, sources: Iterable[AudioSource]) -> Iterator[Row]:
         """Yield a row for each source, in order. A source that cannot be recognized gives a row of status "error"."""
-        if isinstance(sources, str | bytes | PathLike):
+        if isinstance(sources, str | bytes | PathLike | Mapping):
             raise TypeError(f"rows expects a list of sources; for a single one, call recognizer({sources!r})")
         for source in sources:
             try:
