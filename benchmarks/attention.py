@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import sides
+import harness
 import torch
 import torch.nn.functional as F
 from limits import bandwidth
@@ -123,14 +123,14 @@ def main() -> None:
     if "memory" in options.only:
         result["memory"] = list(measure_memory())
         show_memory(result["memory"])
-    print(f"\nwrote {sides.write('attention', result)}")
+    print(f"\nwrote {harness.write('attention', result)}")
 
 
 def earlier_results() -> dict[str, Any]:
     """Return the results file of this processor, so that tables that are not measured now are kept."""
-    path = sides.RESULTS / "attention.json"
+    path = harness.RESULTS / "attention.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {"by_threads": {}} if results.pop("machine", {}).get("processor") != sides.processor() else results
+    return {"by_threads": {}} if results.pop("machine", {}).get("processor") != harness.processor() else results
 
 
 def has_compiler() -> bool:
@@ -178,7 +178,7 @@ def measure_sizes(
         torch.compiler.reset()  # after several sizes torch stops compiling without an error
         for step, run in STEPS.items():
             turns = {name: partial(run, attend, inputs, gradient) for name, attend in implementations.items()}
-            times = sides.interleaved(turns, runs, clock=sides.clock_for(threads))
+            times = harness.interleaved(turns, runs, clock=harness.clock_for(threads))
             floor = 1000 * TENSORS[step] * gradient.nbytes / rate
             yield {"batch": batch, "frames": frames, "step": step, "ms": times, "floor_ms": round(floor, 4)}
 
@@ -190,7 +190,7 @@ def measure_flatness(
     inputs = {size: random_inputs(*size) for size in sizes}
     for step, run in STEPS.items():
         turns = {f"{batch} x {frames}": partial(run, fractal, *inputs[batch, frames]) for batch, frames in sizes}
-        times = sides.interleaved(turns, runs, clock=sides.clock_for(threads))
+        times = harness.interleaved(turns, runs, clock=harness.clock_for(threads))
         for (batch, frames), (__, gradient) in inputs.items():
             floor = round(1000 * TENSORS[step] * gradient.nbytes / rate, 4)
             ms = {"fractal": times[f"{batch} x {frames}"]}
@@ -210,7 +210,7 @@ def show(table_name: str, results: list[dict[str, Any]]) -> None:
         for name in others:
             cells += [f"{result['ms'][name]:.2f}", f"{result['ms'][name] / ours:.2f}"]
         rows.append(cells)
-    sides.table([*columns, *(header for name in others for header in (f"{name} ms", "ratio"))], rows)
+    harness.table([*columns, *(header for name in others for header in (f"{name} ms", "ratio"))], rows)
     if table_name == "flatness":
         for step in STEPS:
             times = [
@@ -253,7 +253,7 @@ def show_memory(results: list[dict[str, Any]]) -> None:
         [row["frames"], row["step"], row["way"], f"{row['rise'] / 2**20:.0f}", f"{row['rise'] / row['given']:.2f}"]
         for row in results
     ]
-    sides.table(["frames", "step", "implementation", "MiB", "relative"], rows)
+    harness.table(["frames", "step", "implementation", "MiB", "relative"], rows)
 
 
 if __name__ == "__main__":

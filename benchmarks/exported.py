@@ -27,7 +27,7 @@ import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
-from sides import clock_for, interleaved, table, write
+from harness import clock_for, interleaved, table, write
 from torch import Tensor, nn
 
 from affekt.audio.read import load

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from sides import interleaved, table, write
+from harness import interleaved, table, write
 from torch import Tensor
 
 from affekt.models.layers.fractal import gpu

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from sides import clock_for, interleaved, table, write
+from harness import clock_for, interleaved, table, write
 from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import sides
+import harness
 import torch
 from attention import STEPS as ATTENTION_STEPS
 from attention import fractal, full, random_inputs
@@ -57,7 +57,7 @@ def main() -> None:
     lengths = earlier_results(options) if options.resume else None
     if lengths is None:
         lengths = Lengths(
-            sides.machine(),
+            harness.machine(),
             max(bandwidth(options.threads).values()),
             product_rate(options.threads),
             options.attention_dropout,
@@ -73,10 +73,10 @@ def main() -> None:
             due = [model for model in OPERATIONS if is_due(lengths, model, step, speech, options.longest)]
             if due:
                 lengths = replace(lengths, times=(*lengths.times, *measure(due, step, speech, options)))
-                sides.write(options.name, asdict(lengths))
+                harness.write(options.name, asdict(lengths))
                 show(lengths, step, speech)
     print_summary(lengths)
-    print(f"wrote {sides.write(options.name, asdict(lengths))}")
+    print(f"wrote {harness.write(options.name, asdict(lengths))}")
 
 
 def parse_options() -> argparse.Namespace:
@@ -93,12 +93,12 @@ def parse_options() -> argparse.Namespace:
 
 def earlier_results(options: argparse.Namespace) -> Lengths | None:
     """Return the measurements so far, if any; exit if they were made in another way."""
-    path = sides.RESULTS / f"{options.name}.json"
+    path = harness.RESULTS / f"{options.name}.json"
     if not path.exists():
         return None
     lengths = read_lengths(path, complete=False)
     for name, before, now in (
-        ("machine", lengths.machine, sides.machine()),
+        ("machine", lengths.machine, harness.machine()),
         ("attention dropout", lengths.attention_dropout, options.attention_dropout),
         ("code of the networks", lengths.code, hash_code()),
     ):
@@ -146,7 +146,7 @@ def measure(names: list[ModelName], step: Step, speech: float, options: argparse
             turns[f"{model}'s attention"] = partial(attend, OPERATIONS[model], inputs, gradient)
     runs = options.runs if speech <= 60 else min(options.runs, 3 if speech < 300 else 1)
     # If a run takes minutes, a warm-up run changes less than it costs.
-    times = sides.interleaved(turns, runs, clock=sides.clock_for(options.threads), warm=speech < 300)
+    times = harness.interleaved(turns, runs, clock=harness.clock_for(options.threads), warm=speech < 300)
     for model in names:
         blocks = models[model].Config().blocks
         alone = times.get(f"{model}'s attention")
@@ -197,7 +197,7 @@ def print_summary(lengths: Lengths) -> None:
         [span(speech), *(f"{lengths.ratios(step).get(speech, float('nan')):.2f}" for step in STEPS)]
         for speech in lengths.times_of(MSTR, STEPS[0])
     ]
-    sides.table(["speech", *(f"{step}: vanilla's time / mstr's" for step in STEPS)], rows)
+    harness.table(["speech", *(f"{step}: vanilla's time / mstr's" for step in STEPS)], rows)
     for step in STEPS:
         start = crossing(lengths.ratios(step), 1.0)
         print(f"{step}: " + ("mstr is not faster" if start is None else f"mstr is faster from {span(start)} on"))

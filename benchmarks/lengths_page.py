@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import sides
+import harness
 from lengths_plot import draw
 from lengths_results import BASELINE, MSTR, STEPS, Lengths, read_lengths
 
@@ -31,7 +31,9 @@ HEADING = "## The paper's operation count and measured time"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path, help="the page, as written by `affekt cost --output`")
-    parser.add_argument("--times", type=Path, default=sides.RESULTS / "lengths.json", help="measurements of lengths.py")
+    parser.add_argument(
+        "--times", type=Path, default=harness.RESULTS / "lengths.json", help="measurements of lengths.py"
+    )
     options = parser.parse_args()
     for path in write_section(options.page, read_lengths(options.times), [cost(MSTR), cost(BASELINE)]):
         print(f"wrote {path}")

@@ -11,14 +11,21 @@ from functools import partial
 
 import numpy as np
 import torch
-from sides import clock_for
+from harness import clock_for
 
 NUM_FLOATS = 2**25  # 128 MiB in each array, more than any cache
 MATRIX_SIZES = (512, 1024, 2048)
 
 
 def bandwidth(threads: int = 1, runs: int = 7) -> dict[str, float]:
-    """Return bytes per second of copies and of sums of two and three arrays; attention too reads three and writes one."""
+    """Return the bytes per second of several elementwise operations.
+
+    The operation "three in, one out" is x + y * z; attention also reads three arrays (query, key and value) and writes one.
+
+    Args:
+        threads: The number of threads that torch uses, which the caller has set. It decides which clock is right.
+        runs: The number of timed runs of each operation.
+    """
     first, second, third, out = (torch.rand(NUM_FLOATS) for _ in range(4))
     size = 4 * NUM_FLOATS
     operations: dict[str, tuple[int, Callable[[], object]]] = {
@@ -31,7 +38,10 @@ def bandwidth(threads: int = 1, runs: int = 7) -> dict[str, float]:
 
 
 def product_rate(threads: int = 1, runs: int = 7) -> float:
-    """Return floating-point operations per second of the fastest of several matrix products; a multiply-add is two."""
+    """Return floating-point operations per second of the fastest of several matrix products; a multiply-add is two.
+
+    The arguments are those of `bandwidth`.
+    """
     matrices = [torch.rand(size, size) for size in MATRIX_SIZES]
     return max(2 * len(x) ** 3 / best(partial(torch.mm, x, x), threads, runs) for x in matrices)
 

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
-import sides
 import soundfile
 
 SECONDS = (1.0, 2.5, 10.0, 30.0)
@@ -80,7 +80,7 @@ def main() -> None:
             },
         }
     show(result)
-    print(f"\nwrote {sides.write('recognize', result)}")
+    print(f"\nwrote {harness.write('recognize', result)}")
 
 
 def measure_cold(clip: Path, environment: dict[str, str], runs: int) -> dict[str, dict[str, float]]:
@@ -169,7 +169,7 @@ def median(runs: list[tuple[float, float]]) -> dict[str, float]:
 
 
 def show(result: dict[str, Any]) -> None:
-    print("{processor}, {cores} cores, Python {python}\n".format(**sides.machine()))
+    print("{processor}, {cores} cores, Python {python}\n".format(**harness.machine()))
     print(f"affekt --help: {result['help']['seconds']:.2f} s\n")
     rows = [("cold start, clip of 2.5 s, s", {name: entry["seconds"] for name, entry in result["cold"].items()})]
     for seconds in map(str, SECONDS):
@@ -182,7 +182,7 @@ def show(result: dict[str, Any]) -> None:
         [name, f"{row['affekt']:.4g}", f"{row['transformers']:.4g}", f"{row['transformers'] / row['affekt']:.1f}"]
         for name, row in rows
     ]
-    sides.table(["", "affekt", "transformers", "ratio"], cells)
+    harness.table(["", "affekt", "transformers", "ratio"], cells)
 
 
 if __name__ == "__main__":

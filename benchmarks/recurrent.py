@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import sides
+import harness
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     results = [measure(name, size, device, arguments.runs) for size in arguments.sizes for name in NAMES]
     show(results)
-    print(f"\nwrote {sides.write('recurrent', {'device': arguments.device, 'results': results})}")
+    print(f"\nwrote {harness.write('recurrent', {'device': arguments.device, 'results': results})}")
 
 
 def measure(name: str, size: str, device: torch.device, runs: int | None) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def measure(name: str, size: str, device: torch.device, runs: int | None) -> dic
         runners["torch"] = lambda: torch_layer(x)[0]
     steps = {side: (lambda run=run: run().square().sum().backward()) for side, run in runners.items()}
     forwards = {f"{side}, forward": without_gradients(run) for side, run in runners.items() if "padded" not in side}
-    milliseconds = sides.interleaved({**steps, **forwards}, runs or default_runs, clock=partial(now, device))
+    milliseconds = harness.interleaved({**steps, **forwards}, runs or default_runs, clock=partial(now, device))
     return {
         "recipe": name,
         "size": size,
@@ -158,7 +158,7 @@ def show(results: list[dict[str, Any]]) -> None:
             *ratios[1:],
         ]
         rows.append(cells)
-    sides.table([*columns, "padded: plain's ratio", "forward: plain's ratio"], rows)
+    harness.table([*columns, "padded: plain's ratio", "forward: plain's ratio"], rows)
 
 
 if __name__ == "__main__":

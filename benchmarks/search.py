@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-import sides
+import harness
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -188,7 +188,7 @@ def measure(settings: dict[str, Any], size: int, zero: tuple[str, ...], device: 
             step(model, batch, labels)
             memory[name] = torch.cuda.max_memory_allocated() / 1e6 / size
     turns = {name: partial(step, model, batch, labels) for name, model in models.items()}
-    times = sides.interleaved(turns, runs, clock=partial(now, device))
+    times = harness.interleaved(turns, runs, clock=partial(now, device))
     medians = {name: time / size for name, time in times.items()}
     return {
         "cells": ours.config.cells,
@@ -214,7 +214,7 @@ def main() -> None:
         print(f"{name}: {rows[name]['faster']:.2f} times as fast", flush=True)
     show(rows)
     card = {} if options.device == "cpu" else {"card": torch.cuda.get_device_name()}
-    print(f"\nwrote {sides.write('search', {'device': options.device, **card, 'rows': rows})}")
+    print(f"\nwrote {harness.write('search', {'device': options.device, **card, 'rows': rows})}")
 
 
 def show(rows: dict[str, dict[str, Any]]) -> None:
@@ -226,7 +226,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
         numbers += [f"{row['milliseconds_per_cell']:.2f}", f"{memory['plain']:.1f}", f"{memory['ours']:.1f}"]
         cells.append([name, *numbers])
     print()
-    sides.table(columns, cells)
+    harness.table(columns, cells)
 
 
 if __name__ == "__main__":

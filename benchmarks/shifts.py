@@ -20,7 +20,7 @@ from affekt.corpora.waveforms import read_waveform
 from affekt.evaluation.metrics import confusion, ua
 from affekt.features.augment import add_reverb, apply_codec, apply_lowpass, make_noise
 from affekt.inference.recognizer import Recognizer
-from affekt.protocols import Split, key
+from affekt.protocols import Split, utterance_key
 
 Shift = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -58,7 +58,7 @@ def main() -> None:
 def scores(bundle: Bundle, corpus: Source) -> dict[str, float]:
     """Return UA by shift, on the utterances of the bundle's test subset."""
     test = set(Split.load(bundle.file("split.json")).subsets["test"])
-    utterances = [utterance for utterance in corpus.read() if key(utterance) in test]
+    utterances = [utterance for utterance in corpus.read() if utterance_key(utterance) in test]
     labels = np.array([bundle.emotions.index(utterance.emotion) for utterance in utterances])
     waveforms, recognizer = [read_waveform(utterance) for utterance in utterances], Recognizer.load(bundle.folder)
     result = {}

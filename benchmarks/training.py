@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sides import clock_for, table, write
+from harness import clock_for, table, write
 
 ROOT = Path(__file__).parents[1]
 EMOTIONS, BATCH = 6, 32

@@ -18,7 +18,7 @@ from affekt.config import override, to_toml
 from affekt.corpora import table
 from affekt.errors import BadConfig
 from affekt.inference.recognizer import LONGEST, WINDOW, windows
-from affekt.protocols import key, protocols
+from affekt.protocols import protocols, utterance_key
 from affekt.utterance import Utterance
 
 # Settings
@@ -210,7 +210,7 @@ def corpora_of_utterances(draw):
 def test_a_split_is_a_partition_and_does_not_depend_on_the_order(name, utterances, seed, data):
     protocol = protocols[name](**SETTINGS[name])
     splits = protocol.folds(utterances, seed)
-    speakers = {key(utterance): utterance.speaker_key for utterance in utterances}
+    speakers = {utterance_key(utterance): utterance.speaker_key for utterance in utterances}
     for split in splits:
         ids = Counter(id for subset in split.subsets.values() for id in subset)
         assert ids == Counter(speakers.keys())

@@ -11,7 +11,7 @@ from affekt.bundle.folder import DEFAULT, Bundle, shipped
 from affekt.bundle.pipeline import rebuild
 from affekt.corpora.source import Source
 from affekt.inference.recognizer import Recognizer
-from affekt.protocols import Split, key
+from affekt.protocols import Split, utterance_key
 from affekt.protocols.holdout import HeldOutSpeakers
 from affekt.reports.card import card
 from affekt.training.recipe import load_recipe
@@ -123,7 +123,7 @@ def test_the_test_subset_has_exactly_the_held_out_speakers(bundle, cremad, emodb
     utterances = [u for u in all_utterances if u.emotion in emotions]
     (split,) = HeldOutSpeakers(tuple(HELD_OUT)).folds(utterances)
     assert split.hash == bundle.config["protocol"]["hash"] == Split.load(bundle.file("split.json")).hash
-    speakers = {key(u): u.speaker_key for u in utterances}
+    speakers = {utterance_key(u): u.speaker_key for u in utterances}
     assert {speakers[id] for id in split.subsets["test"]} == HELD_OUT
     assert not {speakers[id] for id in split.subsets["train"]} & HELD_OUT
 

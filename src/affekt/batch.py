@@ -24,10 +24,10 @@ class Stream:
     """One input of a batch: a sequence of frames or tokens, or a single vector, for each utterance."""
 
     values: Float[Tensor, "batch *frames dim"]
-    """(batch, frames, dim); (batch, dim) for a stream without time, such as a speaker vector."""
+    """(batch, frames, dim); (batch, dim) for a stream without a time axis, such as a speaker vector."""
     mask: Bool[Tensor, "batch frames"] | None = None
     """(batch, frames), True for frames and False for the padding after them. None if there is no padding, and always for a
-    stream without time."""
+    stream without a time axis."""
     frame_rate: float | None = None
     """Frames per second; None if frames are not evenly spaced in time (tokens of a text), or the stream has no time."""
     word_index: Int[Tensor, "batch frames"] | None = None

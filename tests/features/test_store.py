@@ -200,7 +200,7 @@ def test_verify_reports_damaged_files_and_removes_them(store):
     store.path("ab4").write_bytes(content)
     reasons = {path.stem: reason for path, reason in verify(stored_features()[0])}
     assert reasons["ab0"] == ""
-    assert "(3, 5); expected (frames, 4), or (4,) without time" in reasons["ab1"]
+    assert "(3, 5); expected (frames, 4), or (4,) without a time axis" in reasons["ab1"]
     assert "(0, 4)" in reasons["ab2"]
     assert "as long as its header states" in reasons["ab3"]
     assert "not finite" in reasons["ab4"]
@@ -288,4 +288,4 @@ def test_vectors_without_time_are_valid(tmp_path, monkeypatch):
     (stored,) = stored_features()
     reasons = {path.stem: reason for path, reason in verify(stored)}
     assert not reasons["ab1"]
-    assert "(5,); expected (frames, 4), or (4,) without time" in reasons["ab2"]
+    assert "(5,); expected (frames, 4), or (4,) without a time axis" in reasons["ab2"]

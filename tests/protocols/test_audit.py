@@ -14,7 +14,7 @@ import pytest
 
 from affekt.corpora import corpora
 from affekt.errors import BadConfig, BadCorpus
-from affekt.protocols import Split, key, protocols
+from affekt.protocols import Split, protocols, utterance_key
 from affekt.protocols.audit import KINDS, audit, normalize
 from affekt.protocols.files import read_splits
 from affekt.protocols.grouped import LeaveOneSpeakerOut, RandomFolds
@@ -47,7 +47,7 @@ def random_utterances(number=60, **known):
 
 def split_by_size(utterances, *sizes):
     """Return a split into subsets of these sizes, in the order of the utterances."""
-    ids, subsets = list(map(key, utterances)), {}
+    ids, subsets = list(map(utterance_key, utterances)), {}
     for name, size in zip(("train", "test", "validation"), sizes, strict=False):
         subsets[name], ids = ids[:size], ids[size:]
     return Split.of(utterances, subsets, "made")
@@ -72,7 +72,7 @@ def test_overlaps_equal_those_of_a_loop_over_all_pairs(kind, known):
         for before, after in product(subsets[first], subsets[second]):
             if value(before) and value(before) == value(after):
                 shared.add(value(before))
-                affected.add(key(after))
+                affected.add(utterance_key(after))
         unknown = sum(not value(u) for u in subsets[first] + subsets[second])
         reported = overlap(result, kind, first, second)
         assert (reported.unknown, reported.affected) == (unknown, len(affected))
@@ -113,7 +113,9 @@ def test_equal_speaker_names_in_two_corpora_are_two_speakers():
 def test_an_utterance_in_two_subsets_is_found():
     utterances = random_utterances()
     split = Split.of(
-        utterances, {"train": [key(u) for u in utterances[:30]], "test": [key(u) for u in utterances[28:]]}, "x"
+        utterances,
+        {"train": [utterance_key(u) for u in utterances[:30]], "test": [utterance_key(u) for u in utterances[28:]]},
+        "x",
     )
     repeated = overlap(audit(split, utterances), "utterance")
     assert (repeated.shared, repeated.examples) == (2, ("made/028", "made/029"))
@@ -166,7 +168,9 @@ def test_two_segments_of_one_file_are_different_audio(tmp_path):
 def test_small_subsets_and_missing_and_rare_emotions_get_a_warning():
     utterances = [Utterance(f"{n:02}", "made", None, "happy" if n < 50 else "sad", speaker=str(n)) for n in range(60)]
     split = Split.of(
-        utterances, {"train": [key(u) for u in utterances[:48]], "test": [key(u) for u in utterances[48:55]]}, "x"
+        utterances,
+        {"train": [utterance_key(u) for u in utterances[:48]], "test": [utterance_key(u) for u in utterances[48:55]]},
+        "x",
     )
     assert audit(split, utterances).warnings == (
         "5 of 60 utterances are in no subset (sad 5)",
@@ -200,7 +204,7 @@ def test_a_split_of_other_utterances_is_refused():
     with pytest.raises(BadConfig, match=r"20 of 60 utterances are not in these corpora, first made/040"):
         audit(split_by_size(utterances, 40, 20), utterances[:40])
     with pytest.raises(BadConfig, match="expected at least two subsets, none of them empty; got train 60"):
-        audit(Split.of(utterances, {"train": map(key, utterances)}, "x"), utterances)
+        audit(Split.of(utterances, {"train": map(utterance_key, utterances)}, "x"), utterances)
 
 
 # Tables from other sources

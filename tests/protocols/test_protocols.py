@@ -15,7 +15,7 @@ import pytest
 
 from affekt.config import decode_named, encode
 from affekt.errors import BadConfig, BadOutput
-from affekt.protocols import Split, key, protocols
+from affekt.protocols import Split, protocols, utterance_key
 from affekt.protocols.base import subset_name
 from affekt.protocols.files import read_splits
 from affekt.protocols.grouped import LeaveOneSessionOut, LeaveOneSpeakerOut, RandomFolds, SpeakerFolds
@@ -68,7 +68,7 @@ def default(name):
 
 
 def members(split, subset, given):
-    by_key = {key(utterance): utterance for utterance in given}
+    by_key = {utterance_key(utterance): utterance for utterance in given}
     return [by_key[name] for name in split.subsets[subset]]
 
 
@@ -79,7 +79,7 @@ def members(split, subset, given):
 def test_every_utterance_is_in_exactly_one_subset(name):
     given = conversations()
     for fold in default(name).folds(given):
-        assert sorted(name for ids in fold.subsets.values() for name in ids) == sorted(map(key, given))
+        assert sorted(name for ids in fold.subsets.values() for name in ids) == sorted(map(utterance_key, given))
         assert {"train", "test"} <= set(fold.subsets) <= {"train", "validation", "test"}
 
 
@@ -235,7 +235,7 @@ def test_random_folds_test_each_utterance_once_in_folds_of_equal_size(stratified
     given = conversations()
     folds = RandomFolds(k=7, stratified=stratified).folds(given)
     tested = [members(fold, "test", given) for fold in folds]
-    assert sorted(key(u) for fold in tested for u in fold) == sorted(map(key, given))
+    assert sorted(utterance_key(u) for fold in tested for u in fold) == sorted(map(utterance_key, given))
     assert max(map(len, tested)) - min(map(len, tested)) <= 1
     counts = defaultdict(list)
     for fold in tested:
@@ -262,7 +262,7 @@ def test_held_out_speakers_are_in_their_subsets_only():
         "validation": ("made/1-0", "made/1-1"),
     }
     assert split.speaker_independent
-    assert sorted(id for ids in split.subsets.values() for id in ids) == sorted(map(key, utterances()))
+    assert sorted(id for ids in split.subsets.values() for id in ids) == sorted(map(utterance_key, utterances()))
 
 
 def test_further_subsets_of_held_out_speakers_may_have_any_name():
@@ -354,7 +354,7 @@ def test_mcsan_trains_on_8_tenths_validates_on_1_and_tests_on_1():
     assert [[len(fold.subsets[subset]) for subset in ("train", "validation", "test")] for fold in folds] == [
         [632, 79, 79]
     ] * 10
-    assert sorted(name for fold in folds for name in fold.subsets["test"]) == sorted(map(key, given))
+    assert sorted(name for fold in folds for name in fold.subsets["test"]) == sorted(map(utterance_key, given))
 
 
 def test_emotionnas_validates_on_one_speaker_of_the_session_and_tests_on_the_other():

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from affekt.corpora.source import Source
-from affekt.protocols import Split, key
+from affekt.protocols import Split, utterance_key
 from affekt.runs.folder import Run
 from affekt.search.folder import Round, Search
 
@@ -89,7 +89,7 @@ def make_split(fold: str = "1") -> Split:
     others = [actor for actor in range(1001, 1025) if actor not in FOLDS[fold]]
     actors = {"train": others[:8], "validation": others[8:], "test": list(FOLDS[fold])}
     subsets = {
-        subset: [key(utterance) for utterance in utterances if int(utterance.id[:4]) in chosen]
+        subset: [utterance_key(utterance) for utterance in utterances if int(utterance.id[:4]) in chosen]
         for subset, chosen in actors.items()
     }
     return Split.of(utterances, subsets, "folds of speakers", fold=f"{fold} of 2", seed=0)

@@ -27,10 +27,10 @@ def audit(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="[SPLIT] CORPUS [ROOT]...",
-            help="The split: a split file, a table (.csv) of ids or paths and subsets, a run folder, a bundle or a folder of "
-            "folds; none with --protocol. Then its corpora: cremad ROOT, or cremad alone for the one in AFFEKT_DATA; "
-            "folder:PATH or table:PATH for your own data.",
+            metavar="SPLIT|CORPUS|ROOT",
+            help="First the split: a split file, a table (.csv) of ids or paths and subsets, a run folder, a bundle or a "
+            "folder of folds; none with --protocol. Then its corpora: cremad ROOT, or cremad alone for the one in "
+            "AFFEKT_DATA; folder:PATH or table:PATH for your own data.",
         ),
     ],
     protocol: Annotated[
@@ -40,7 +40,7 @@ def audit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the protocol, such as k=5.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The protocol's random seed.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="The protocol's random seed.")] = 0,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +55,7 @@ def audit(
 ) -> None:
     """Report what the subsets of a split have in common.
 
-    Compared are speakers, sessions, dialogues, sentences and, with --audio, audio.
+    Speakers, sessions, dialogues, sentences and, with --audio, audio are compared.
 
     Exit status: 0 if the subsets share no speaker, no utterance and, with --audio, no audio; 1 if they do or if the
     speakers are unknown; 2 if the split could not be audited.

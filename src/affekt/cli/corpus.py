@@ -29,7 +29,8 @@ Columns = Annotated[
     typer.Option(
         "--column",
         metavar="FIELD=COLUMN",
-        help="For tables: read FIELD from COLUMN, such as audio=clip; an empty COLUMN (session=) ignores it. Repeatable.",
+        help="For tables: read FIELD from COLUMN, such as audio=clip; with an empty COLUMN (session=), FIELD is not read. "
+        "Repeatable.",
     ),
 ]
 Emotions = Annotated[
@@ -50,7 +51,9 @@ BAR_WIDTH = 30
 def describe(
     name: Name,
     root: Root = "",
-    labels: Annotated[str, typer.Option(metavar="SET", help="Count a label set: iemocap-4, six, meld-7, ...")] = "",
+    labels: Annotated[
+        str, typer.Option(metavar="SET", help="Count only the utterances of a label set: iemocap-4, six, meld-7, ...")
+    ] = "",
     json: Json = False,
     column: Columns = None,
     emotion: Emotions = None,
@@ -77,7 +80,7 @@ def describe(
 def check(name: Name, root: Root = "", json: Json = False, column: Columns = None, emotion: Emotions = None) -> None:
     """Find faults in a corpus by reading every file.
 
-    Reported are missing, unreadable, silent and duplicate audio, and counts that differ from the published ones.
+    Missing, unreadable, silent and duplicate audio is reported, and so are counts that differ from the published ones.
 
     Exit status: 0 if there is no problem, 1 if there is, 2 if the corpus cannot be read at all.
     """
@@ -110,7 +113,7 @@ def export(
 ) -> None:
     """Export a corpus as a table.
 
-    The table has JSON lines, or is an audformat table in CSV. The corpus 'table' reads both.
+    The table is written as JSON lines, or as CSV in the audformat layout. The corpus 'table' reads both.
     """
     from affekt.corpora.export import export
 

@@ -27,7 +27,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="RULE",
-            help="For runs: the rule that selects the epoch (last, validation, ... or paper); default: the recipe's.",
+            help="For runs: the rule that selects the epoch: last, validation, validation-wf1, validation-loss, or paper "
+            "(the best on the test set, as in some published code); default: the recipe's.",
         ),
     ] = None,
     column: Columns = None,

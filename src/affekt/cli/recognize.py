@@ -26,7 +26,7 @@ def recognize(
             "retried.",
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Number of cores to use for one file.")] = 1,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cores to use for one file.")] = 1,
 ) -> None:
     """Recognize the emotion in audio files.
 

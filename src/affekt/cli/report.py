@@ -12,7 +12,7 @@ import typer
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run folders, search folders, or folders that contain some."),
+        typer.Argument(metavar="RUN", help="Run folders, search folders, or folders that contain some."),
     ],
     output: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the page to this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of the page.")] = False,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def search(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A search recipe: a TOML file or a shipped one.")],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")] = None,
+    settings: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to change.")] = None,
     corpus: Annotated[
         str | None,
         typer.Option(
@@ -36,8 +36,8 @@ def search(
 ) -> None:
     """Search for an architecture with EmotionNAS.
 
-    An architecture consists of convolutional cells, a recurrent cell and their fusion. The results are written as a page.
-    Running the same command again resumes an interrupted search.
+    An architecture consists of convolutional cells, a recurrent cell and their fusion. The results are written to
+    page.html in the folder of the search. Running the same command again resumes an interrupted search.
     """
     from affekt.extras import need
 

@@ -25,7 +25,7 @@ def train(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RECIPE] [KEY=VALUE]...",
+            metavar="RECIPE|KEY=VALUE",
             help="A recipe (a TOML file or the name of a shipped one), then settings to change. With --from, only settings.",
         ),
     ] = None,

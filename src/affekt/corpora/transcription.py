@@ -32,13 +32,18 @@ MAX_REASONS = 3
 
 
 class SpeechRecognizer(Protocol):
-    """A speech-to-text model: any object with a name that is called with a waveform."""
+    """A speech-to-text model: any object that has a name and can be called with a waveform."""
 
     name: str
     """The value recorded in `text_by`, such as "asr:whisper-base"."""
 
     def __call__(self, waveform: Waveform, language: str) -> str:
-        """Return the text of (samples,) mono at 16 kHz, "" for none. language: ISO 639-1, or "" to detect it."""
+        """Return the transcript of a waveform, "" if it has no words.
+
+        Args:
+            waveform: (samples,), mono, at 16 kHz.
+            language: Its ISO 639-1 code, or "" to detect it.
+        """
         raise NotImplementedError
 
 
@@ -143,7 +148,7 @@ def transcribe(
     texts = _read_journal(journal, recognizer.name, selected)
     resumed, failures = len(texts), dict[str, str]()
     with journal.open("a", encoding="utf-8", newline="\n") as lines:
-        remaining = {name: utterance for name, utterance in selected.items() if name not in texts}
+        remaining = {key: utterance for key, utterance in selected.items() if key not in texts}
         for utterance, waveform in _waveforms(remaining, failures):
             text = texts[utterance.id] = " ".join(recognizer(waveform, utterance.language).split())
             record = {"by": recognizer.name, "id": utterance.id, "text": text}
@@ -164,7 +169,7 @@ def check_output(output: Path, utterances: Sequence[Utterance]) -> None:
     if output.suffix.lower() not in SUFFIXES:
         raise BadOutput(f"{output}: expected a name ending in {' or '.join(SUFFIXES)}")
     if output.exists():
-        raise BadOutput(f"{output} exists and is not overwritten: choose another file, or remove it")
+        raise BadOutput(f"{output} exists and is not overwritten: choose another file, or remove this one")
     without_audio = [utterance.id for utterance in utterances if utterance.audio is None]
     if without_audio and output.suffix.lower() == ".csv":
         raise BadOutput(
@@ -174,7 +179,7 @@ def check_output(output: Path, utterances: Sequence[Utterance]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _read_journal(journal: Path, name: str, selected: Mapping[str, Utterance]) -> dict[str, str]:
+def _read_journal(journal: Path, recognizer_name: str, selected: Mapping[str, Utterance]) -> dict[str, str]:
     """Return the transcripts of an interrupted run by utterance, and truncate a last line that is incomplete."""
     if not journal.exists():
         return {}
@@ -183,9 +188,11 @@ def _read_journal(journal: Path, name: str, selected: Mapping[str, Utterance]) -
     texts = {}
     for line in complete.splitlines():
         record = _parse_record(line, journal)
-        if record["by"] != name or record["id"] not in selected:
+        if record["by"] != recognizer_name or record["id"] not in selected:
             entry = f"{record['id']!r} by {record['by']}"
-            raise BadOutput(f"{journal} belongs to another run (it has {entry}): choose another output, or remove it")
+            raise BadOutput(
+                f"{journal} belongs to another run (it has {entry}): choose another output, or remove {journal.name}"
+            )
         texts[record["id"]] = record["text"]
     if len(complete) < len(data):
         os.truncate(journal, len(complete))
@@ -198,27 +205,30 @@ def _parse_record(line: bytes, journal: Path) -> dict[str, Any]:
     except ValueError:
         record = None
     if not isinstance(record, dict) or record.keys() != {"by", "id", "text"}:
-        raise BadOutput(f"{journal} is not a journal of transcripts: choose another output, or remove it")
+        raise BadOutput(f"{journal} is not a journal of transcripts: choose another output, or remove {journal.name}")
     return record
 
 
-def _with_text(utterance: Utterance, texts: Mapping[str, str], name: str) -> Utterance:
-    return replace(utterance, text=texts[utterance.id], text_by=name) if utterance.id in texts else utterance
+def _with_text(utterance: Utterance, texts: Mapping[str, str], recognizer_name: str) -> Utterance:
+    if utterance.id not in texts:
+        return utterance
+    return replace(utterance, text=texts[utterance.id], text_by=recognizer_name)
 
 
 def _waveforms(utterances: Mapping[str, Utterance], failures: dict[str, str]) -> Iterator[tuple[Utterance, Waveform]]:
-    """Yield the utterances that can be read with their waveforms; add the reasons for the others to `failures`."""
-    for name, waveform in read_waveforms(utterances):
+    """Yield each utterance with its waveform; if the audio cannot be read, add the reason to `failures` instead."""
+    for key, waveform in read_waveforms(utterances):
         if isinstance(waveform, BadAudio):
-            failures[name] = str(waveform)
+            failures[key] = str(waveform)
         else:
-            yield utterances[name], waveform
+            yield utterances[key], waveform
 
 
 def _failure_message(failures: Mapping[str, str], count: int, journal: Path) -> str:
-    named = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:MAX_REASONS])
+    named = "; ".join(f"{key}: {reason}" for key, reason in list(failures.items())[:MAX_REASONS])
     others = f"; and {join_names(list(failures)[MAX_REASONS:])}" if len(failures) > MAX_REASONS else ""
     return (
-        f"{len(failures)} of {count} utterances cannot be read: {named}{others}. The transcripts of the others are kept in "
-        f"{journal.name}: repair these files, or export the corpus to a table and delete their rows, and run again"
+        f"{len(failures)} of {count} utterances cannot be read: {named}{others}. Repair the unreadable files, or "
+        f"export the corpus to a table and delete their rows; then run again. All other transcripts are kept in "
+        f"{journal.name}"
     )

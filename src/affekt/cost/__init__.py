@@ -28,7 +28,7 @@ class Cost:
     emotions: int
     """The number of emotions."""
     frames: Mapping[str, int]
-    """Frames by stream; 0 for a stream without time."""
+    """Frames by stream; 0 for a stream without a time axis."""
     parameters: int
     """The number of trained parameters."""
     frozen_parameters: int

@@ -21,7 +21,7 @@ def requested_frames(
     Args:
         kind: the model.
         config: its settings.
-        requested: by stream, or one number for speech, or for the first stream with time if there is no speech.
+        requested: by stream, or one number for speech, or for the first stream with a time axis if there is no speech.
 
     Raises:
         BadConfig: the model has no such stream, or the number is not positive.
@@ -40,7 +40,10 @@ def requested_frames(
 
 
 def default_frames(model: EmotionModel, config: Any, stream: str) -> int:
-    """Return the number of frames of a stream if none is requested: the model's fixed number, or else the paper's."""
+    """Return the number of frames of a stream if none is requested: the model's fixed number, or else the paper's.
+
+    A model with a `stride` averages that many frames into one before its input has the fixed length.
+    """
     if stream not in model.lengths:
         return model.paper.frames[stream]
     return model.lengths[stream] * int(getattr(config, "stride", 1))

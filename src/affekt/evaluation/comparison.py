@@ -19,13 +19,13 @@ class Comparison:
     value: float
     """The difference of UA, first minus second."""
     interval: tuple[float, float] | None
-    """The 95 % interval of the difference, from drawing the same speakers for both; None below 10 speakers."""
+    """The 95 % bootstrap interval of the difference; each draw has the same speakers for both. None below 10 speakers."""
     better: int
     """The number of utterances that only the first system classifies correctly."""
     worse: int
     """The number of utterances that only the second system classifies correctly."""
     p: float
-    """The two-sided p-value of McNemar's exact test of whether both systems are equally accurate. The test takes utterances
+    """The two-sided p-value of McNemar's exact test of whether both systems are equally accurate. The test treats utterances
     as independent."""
 
 

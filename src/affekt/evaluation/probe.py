@@ -33,7 +33,7 @@ def linear_probe(
         train: features to fit on, (utterances, features).
         labels: the index of each utterance's emotion. An emotion that does not occur here gets probability 0.
         test: features to predict on, (utterances, features).
-        strength: C, the inverse of the L2 penalty's weight.
+        strength: scikit-learn's C, the inverse of the L2 penalty's weight: a smaller value regularizes more.
     """
     linear = need("sklearn.linear_model", extra="train", purpose="a linear probe")
     mean, std = train.mean(axis=0), train.std(axis=0) + 1e-9

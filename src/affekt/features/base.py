@@ -39,7 +39,7 @@ class Feature(nn.Module):
 
     config: Any
     frame_rate: float | None
-    """Frames per second of the stream; None for text and for a stream without time."""
+    """Frames per second of the stream; None for text and for a stream without a time axis."""
     dim: int
     """Number of features per frame."""
     num_states: int = 1

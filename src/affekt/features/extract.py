@@ -107,7 +107,7 @@ def compute_features(
 
 
 def unpad(stream: Stream) -> list[NDArray[np.floating]]:
-    """Return each utterance's (frames, dim) without padding; (dim,) for a stream without time."""
+    """Return each utterance's (frames, dim) without padding; (dim,) for a stream without a time axis."""
     values = stream.values.cpu().numpy()
     if not stream.has_time:
         return list(values)

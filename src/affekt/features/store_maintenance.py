@@ -135,7 +135,7 @@ def verify_array(path: Path, dim: int | None) -> str:
     if shape is None:
         return "is not an array of 16-bit floats as long as its header states"
     if len(shape) not in (1, 2) or not shape[0] or (dim is not None and shape[-1] != dim):
-        return f"has shape {shape}; expected (frames, {dim or 'dim'}), or ({dim or 'dim'},) without time"
+        return f"has shape {shape}; expected (frames, {dim or 'dim'}), or ({dim or 'dim'},) without a time axis"
     values = np.load(path, mmap_mode="r", allow_pickle=False)
     return "" if np.isfinite(values).all() else "contains values that are not finite"
 

@@ -40,7 +40,7 @@ class FeatureSpec:
 
     dim: int
     frame_rate: float | None
-    """Frames per second; None for tokens, and for a stream without time."""
+    """Frames per second; None for tokens, and for a stream without a time axis."""
     num_states: int = 1
     """Number of hidden states of the encoder, which are concatenated along dim."""
     has_time: bool = True
@@ -62,7 +62,7 @@ class PaperSizes:
 
     num_emotions: int
     frames: Mapping[str, int]
-    """Stream -> number of frames; 0 for a stream without time."""
+    """Stream -> number of frames; 0 for a stream without a time axis."""
     encoders: Mapping[str, PaperEncoder] = field(default_factory=dict)
     """Stream -> encoder; empty for a model without a paper."""
 

@@ -4,10 +4,10 @@ To add a protocol, write a class in one of these files and register it here. `pr
 settings, whose `folds(utterances, seed)` makes the same splits on every machine.
 """
 
-from affekt.protocols.split import INDEPENDENT, Split, key
+from affekt.protocols.split import INDEPENDENT, Split, utterance_key
 from affekt.registry import Registry
 
-__all__ = ["INDEPENDENT", "Split", "key", "protocols"]
+__all__ = ["INDEPENDENT", "Split", "protocols", "utterance_key"]
 
 protocols = Registry(
     "protocol",

@@ -16,7 +16,7 @@ from itertools import combinations
 from typing import Any
 
 from affekt.errors import BadConfig, BadCorpus
-from affekt.protocols.split import DEPENDENT, INDEPENDENT, UNKNOWN, Split, key
+from affekt.protocols.split import DEPENDENT, INDEPENDENT, UNKNOWN, Split, utterance_key
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
@@ -48,7 +48,7 @@ KINDS: dict[str, Callable[[Utterance], str]] = {
     "session": lambda utterance: f"{utterance.corpus}/{utterance.session}" if utterance.session else "",
     "dialogue": lambda utterance: f"{utterance.corpus}/{utterance.dialogue}" if utterance.dialogue else "",
     "sentence": lambda utterance: normalize(utterance.text),
-    "utterance": key,
+    "utterance": utterance_key,
 }
 """Functions that return the value to compare, by kind. Equal values in two subsets are an overlap; "" is unknown."""
 
@@ -65,7 +65,9 @@ def _audio_hasher() -> Callable[[Utterance], str]:
         try:
             return audio_key(utterance, content)
         except OSError as error:
-            raise BadCorpus(f"{key(utterance)}: {utterance.audio} cannot be read ({error.strerror})") from error
+            raise BadCorpus(
+                f"{utterance_key(utterance)}: {utterance.audio} cannot be read ({error.strerror})"
+            ) from error
 
     return value
 
@@ -191,7 +193,7 @@ class Auditor:
     """
 
     def __init__(self, utterances: Sequence[Utterance], *, audio: bool = False) -> None:
-        self.utterances = {key(utterance): utterance for utterance in utterances}
+        self.utterances = {utterance_key(utterance): utterance for utterance in utterances}
         self.kinds = {**KINDS, "audio": _audio_hasher()} if audio else KINDS
 
     @cached_property

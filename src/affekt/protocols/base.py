@@ -19,7 +19,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from affekt.errors import BadConfig
-from affekt.protocols.split import Split, key
+from affekt.protocols.split import Split, utterance_key
 from affekt.utterance import Utterance
 
 Label = Callable[[Utterance], str]
@@ -61,7 +61,7 @@ class Draw:
 
     def shuffle(self, utterances: Sequence[Utterance], purpose: str) -> list[Utterance]:
         """Return the utterances in the order of `order`, by their keys."""
-        by_key = {key(utterance): utterance for utterance in utterances}
+        by_key = {utterance_key(utterance): utterance for utterance in utterances}
         return [by_key[name] for name in self.order(by_key, purpose)]
 
     def deal(self, utterances: Sequence[Utterance], k: int, purpose: str, *, stratified: bool) -> list[list[Utterance]]:
@@ -127,7 +127,7 @@ def apportion(sizes: Counter[str], number: int) -> dict[str, int]:
 
 def require(utterances: Sequence[Utterance], field: str, protocol: str, cure: str = "use another protocol") -> None:
     """Raise `BadConfig` if any utterance lacks a field that the protocol needs; dropping it would go unnoticed."""
-    lacking = [key(utterance) for utterance in utterances if not getattr(utterance, field)]
+    lacking = [utterance_key(utterance) for utterance in utterances if not getattr(utterance, field)]
     if lacking:
         raise BadConfig(
             f"{protocol} needs every utterance's {field}: {len(lacking)} of {len(utterances)} have none, "
@@ -184,15 +184,15 @@ class Protocol(ABC):
         Raises:
             BadConfig: An utterance is given twice or lacks a field that the protocol needs, or a subset would be empty.
         """
-        if repeated := [name for name, times in Counter(map(key, utterances)).items() if times > 1]:
+        if repeated := [name for name, times in Counter(map(utterance_key, utterances)).items() if times > 1]:
             raise BadConfig(f"{len(repeated)} utterances are given more than once, first {repeated[0]}")
         splits = []
-        for fold, subsets in self.split(sorted(utterances, key=key), Draw(seed, label)):
+        for fold, subsets in self.split(sorted(utterances, key=utterance_key), Draw(seed, label)):
             for subset, chosen in subsets.items():
                 if not chosen:
                     where = f"{self.title}, fold {fold}" if fold else self.title
                     raise BadConfig(f"{where}: subset {subset!r} of {len(utterances)} utterances would be empty")
-            ids = {subset: [key(utterance) for utterance in chosen] for subset, chosen in subsets.items()}
+            ids = {subset: [utterance_key(utterance) for utterance in chosen] for subset, chosen in subsets.items()}
             fold_seed = seed if self.is_random else None
             splits.append(
                 Split.of(utterances, ids, self.title, fold=fold, seed=fold_seed, description=self.description)

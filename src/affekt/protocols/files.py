@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from affekt.errors import BadConfig
 from affekt.protocols.base import subset_name
-from affekt.protocols.split import Split, key
+from affekt.protocols.split import Split, utterance_key
 from affekt.utterance import Utterance
 
 TABLES = {".csv", ".tsv", ".txt"}
@@ -95,13 +95,13 @@ def _index(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
     """Map every id and end of a path to the keys of the utterances that it may refer to."""
     index: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:
-        names = {key(utterance), utterance.id}
+        names = {utterance_key(utterance), utterance.id}
         if utterance.audio is not None:
             # Every end of the path, since files in different folders may have the same name.
             parts = utterance.audio.with_suffix("").parts
             names |= {"/".join(parts[start:]) for start in range(len(parts))}
         for name in names:
-            index[name].add(key(utterance))
+            index[name].add(utterance_key(utterance))
     return index
 
 

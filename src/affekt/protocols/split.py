@@ -17,7 +17,7 @@ from affekt.utterance import Utterance
 INDEPENDENT, DEPENDENT, UNKNOWN = "speaker-independent", "NOT speaker-independent", "speakers unknown"
 
 
-def key(utterance: Utterance) -> str:
+def utterance_key(utterance: Utterance) -> str:
     """Return an utterance's id, unique over all corpora: "corpus/id"."""
     return f"{utterance.corpus}/{utterance.id}"
 
@@ -52,7 +52,9 @@ class Split:
         description: str = "",
     ) -> Split:
         """Make a split of these utterances, and determine whether any speaker is in two subsets."""
-        speakers = {key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in utterances}
+        speakers = {
+            utterance_key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in utterances
+        }
         ids = {subset: tuple(sorted(ids)) for subset, ids in subsets.items()}
         present = [{speakers[name] for name in subset} for subset in ids.values()]
         known = [subset - {""} for subset in present]

@@ -57,7 +57,7 @@ PROBES = """
 A linear probe is a logistic regression on the standardized mean and standard deviation of features over time, trained and
 scored on the same utterances as the model. The difference is the model's UA minus the probe's, with its 95 % bootstrap
 interval over speakers (none below ten speakers). "only model" and "only probe" count the utterances that only one of them
-classifies correctly; p is from McNemar's exact two-sided test of these counts, which takes utterances as independent.
+classifies correctly; p is from McNemar's exact two-sided test of these counts, which treats utterances as independent.
 
 {table}
 {verdicts}

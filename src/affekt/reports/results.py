@@ -115,7 +115,7 @@ class Pair:
     difference: Spread
     """The difference of UA, first minus second."""
     interval: tuple[float, float] | None
-    """The 95 % interval of the mean, drawing the same speakers for both; None below 10 speakers."""
+    """The 95 % bootstrap interval of the mean; each draw has the same speakers for both. None below 10 speakers."""
 
 
 @dataclass(frozen=True)

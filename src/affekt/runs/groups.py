@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
-from affekt.protocols import Split, key
+from affekt.protocols import Split, utterance_key
 from affekt.runs.folder import Run, standalone_runs
 from affekt.runs.selection import RULES, SELECTION_SUBSET, Rule, out_of_patience, select_epoch
 
@@ -185,4 +185,4 @@ def read_speakers(source: Source, ids: Sequence[str]) -> tuple[list[str] | None,
 
 @functools.cache
 def _read_speakers_by_id(source: Source) -> dict[str, str]:
-    return {key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in source.read()}
+    return {utterance_key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in source.read()}

@@ -68,7 +68,7 @@ class Search:
             if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
                 raise BadConfig(
                     f"{folder} contains a search with other settings ({', '.join(changed)}): "
-                    "choose another folder (--run), or remove it"
+                    "choose another folder (--run), or remove this one"
                 )
             return search
         folder.mkdir(parents=True, exist_ok=True)

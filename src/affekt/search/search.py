@@ -139,7 +139,7 @@ def _check_folder_levels(folder: Path, expected: Path) -> None:
     if others := [other.folder for other in searches_in(folder) if levels(other.folder) != levels(expected)]:
         raise BadConfig(
             f"{others[0]} contains a search of another number of folds or seeds (with the present numbers, it would be in "
-            f"{expected}): choose another folder (--run), or remove it"
+            f"{expected}): choose another folder (--run), or remove {others[0]}"
         )
 
 

@@ -173,11 +173,11 @@ class Dataset:
 def collate(
     values: Sequence[Frames], frame_rate: float | None, word_index: Sequence[NDArray[np.int64]] | None = None
 ) -> Stream:
-    """Pad (frames, dim) arrays of different lengths into one stream, or stack (dim,) arrays into one without time.
+    """Pad (frames, dim) arrays of different lengths into one stream, or stack (dim,) arrays into one without a time axis.
 
     Args:
         values: The features of each utterance.
-        frame_rate: Frames per second; None for tokens and for features without time.
+        frame_rate: Frames per second; None for tokens and for features without a time axis.
         word_index: The word of each token, (tokens,) per utterance; padding gets -1.
     """
     if values[0].ndim == 1:

@@ -30,9 +30,9 @@ class Probe:
 
     name: str
     strength: float
-    """C of the logistic regression: the inverse of the weight of the L2 penalty."""
+    """C of scikit-learn's logistic regression, the inverse of the L2 penalty's weight: a smaller value regularizes more."""
     blocks: tuple[int, ...] = ()
-    """The blocks of the speech encoder whose hidden states are the input; if empty, log-mel frames are."""
+    """The blocks of the speech encoder whose hidden states are the input; if empty, the input is log-mel frames."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class TrainingConfig:
     votes: float = 0.0
     """Weight of the crowd's votes in the soft target, where the corpus has them; the label has the rest. In [0, 1]."""
     teacher: Mapping[str, Any] = field(default_factory=dict)
-    """An encoder, usually a larger one, whose frames of the unaltered speech the fine-tuned encoder learns to predict.
-    Settings as in [features.speech]. It is used only during training."""
+    """An encoder, usually a larger one, for distillation: the fine-tuned encoder learns to predict the frames that the
+    teacher computes from the unaugmented speech. Settings as in [features.speech]. It is used only during training."""
     device: str = "cpu"
     """A device's name in torch, such as "cpu" or "cuda"."""
     threads: int = 0
@@ -91,20 +91,20 @@ class Recipe:
     labels: str
     """A label set of `affekt.labels`, or "all" for the emotions that occur in the corpora."""
     corpora: tuple[str | Source, ...]
-    """Sources: "cremad", "folder:PATH", or a table of a source's settings."""
+    """Sources: "cremad", "folder:PATH", or the settings of a source as a TOML table."""
     protocol: Mapping[str, Any]
     """The `name` of a protocol and its settings."""
     training: TrainingConfig
     features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Stream of the model ("speech", "text", "speaker", "spectrogram") -> the `name` of the feature that fills it, the
-    `folder` of its weights, and its settings. A stream that the model does not use with its settings is not computed."""
+    `folder` of its weights, and its settings. A stream is not computed if the model, with its settings, does not use it."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """The `name` of a model and its settings."""
     weights_from: Mapping[str, str] = field(default_factory=dict)
     """Submodule of the model -> a run folder. The submodule gets the model settings of that run, and the weights of the
     epoch that the run's own selection rule selects."""
     start: str = ""
-    """A bundle whose features, model settings and weights training starts from, instead of `features` and `model`."""
+    """A bundle to start from, instead of `features` and `model`: its features, model settings and weights are used."""
     seed: int = 0
     split_seed: int = 0
     """Seed of the protocol's random choices; `seed` does not change the split."""

@@ -17,7 +17,7 @@ from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.evaluation.metrics import confusion, ua, wa, wf1
 from affekt.evaluation.scores import Scores, score
 from affekt.labels import LabelSet
-from affekt.protocols import INDEPENDENT, Split, key
+from affekt.protocols import INDEPENDENT, Split, utterance_key
 from affekt.protocols.split import DEPENDENT, combined_hash
 from affekt.runs.folder import Run
 from affekt.runs.selection import RULES, SELECTION_SUBSET, Rule, select_epoch
@@ -206,7 +206,7 @@ def _title_of_splits(splits: Sequence[Split]) -> str:
 
 def _test_utterances(test_keys: Sequence[str], utterances: Sequence[Utterance], corpus: Source) -> list[Utterance]:
     """Return a corpus's utterances of the test subset, in the order of the subset. Raises `BadCorpus` if any is missing."""
-    by_key = {key(utterance): utterance for utterance in utterances}
+    by_key = {utterance_key(utterance): utterance for utterance in utterances}
     keys = [test_key for test_key in test_keys if test_key.startswith(f"{corpus.id}/")]
     if missing := [test_key for test_key in keys if test_key not in by_key]:
         raise BadCorpus(
@@ -272,7 +272,7 @@ def _evaluation(
         np.concatenate(predictions),
         labels.emotions,
         speakers,
-        units=[key(utterance) for utterance in flat],
+        units=[utterance_key(utterance) for utterance in flat],
     )
     counts = [
         confusion(_label_indices(subset, labels), probabilities.argmax(axis=1), len(labels))
@@ -293,7 +293,7 @@ def _evaluation(
         verdict=verdict,
         selection=selection,
         speakers=len(set(speakers)) if speakers else None,
-        scores=replace(scores, utterances=len({key(utterance) for utterance in flat})),
+        scores=replace(scores, utterances=len({utterance_key(utterance) for utterance in flat})),
         over_runs=over_runs,
     )
 

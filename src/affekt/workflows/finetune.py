@@ -10,7 +10,7 @@ from affekt.config import decode, encode, override
 from affekt.corpora.source import Source, read_all
 from affekt.errors import BadCorpus
 from affekt.protocols.grouped import SpeakerFolds
-from affekt.protocols.split import Split, key
+from affekt.protocols.split import Split, utterance_key
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.utterance import Utterance
@@ -104,7 +104,7 @@ def _choose_protocol(utterances: Sequence[Utterance]) -> dict[str, Any]:
     if len(speakers) < MIN_SPEAKERS or not all(utterance.speaker for utterance in utterances):
         return {"protocol": {"name": "random-hold-out", "test": 1 / NUM_FOLDS}}
     folds = SpeakerFolds(k=min(NUM_FOLDS, len(speakers))).folds(utterances)
-    emotions = {key(utterance): utterance.emotion for utterance in utterances}
+    emotions = {utterance_key(utterance): utterance.emotion for utterance in utterances}
     best = min(range(len(folds)), key=lambda index: _count_missing_emotions(folds[index], emotions))
     return {"protocol": {"name": "speaker-folds", "k": len(folds)}, "folds": [best + 1]}
 

@@ -23,7 +23,7 @@ from affekt.features.base import Feature
 from affekt.features.extract import extract
 from affekt.features.whisper import LogMelConfig, LogMelFrames
 from affekt.progress import Progress
-from affekt.protocols import Split, key
+from affekt.protocols import Split, utterance_key
 from affekt.runs.selection import RULES
 from affekt.training.plan import Plan
 from affekt.training.recipe import Probe
@@ -156,7 +156,7 @@ def _score_corpus(
     emotions: Sequence[str],
 ) -> CorpusResults:
     """Score the model and the probes on one corpus."""
-    speakers, units = speakers_of(utterances), [key(utterance) for utterance in utterances]
+    speakers, units = speakers_of(utterances), [utterance_key(utterance) for utterance in utterances]
 
     def score_probe(probabilities: NDArray[np.float64]) -> ProbeScores:
         scores = score(labels, probabilities, emotions, speakers, units=units)

@@ -20,7 +20,7 @@ from affekt.features.store import StoredArrays
 from affekt.labels import LabelSet
 from affekt.plural import quantity
 from affekt.progress import Progress
-from affekt.protocols import Split, key
+from affekt.protocols import Split, utterance_key
 from affekt.training.dataset import Dataset
 from affekt.training.finetuning import TEACHER, feature_spec
 from affekt.training.plan import Plan
@@ -62,7 +62,7 @@ class TrainingData:
                 else "no utterance has an emotion of the label set"
             )
             raise BadCorpus(f"{problem}: expected utterances of at least two emotions")
-        return cls({key(utterance): utterance for utterance in selected}, labels)
+        return cls({utterance_key(utterance): utterance for utterance in selected}, labels)
 
     def label_index(self, utterance_key: str) -> int:
         """Return the index of an utterance's emotion."""
@@ -100,7 +100,7 @@ class TrainingData:
         return [(number, self._mark_known_speakers(split, plan.origin)) for number, split in numbered]
 
     def _emotion(self, utterance: Utterance) -> str:
-        return self.labels.emotions[self.label_index(key(utterance))]
+        return self.labels.emotions[self.label_index(utterance_key(utterance))]
 
     def _mark_known_speakers(self, split: Split, origin: Bundle | None) -> Split:
         """Mark a split as not speaker-independent if the bundle to start from was trained on scored speakers."""
@@ -219,7 +219,7 @@ class _DatasetBuilder:
         return replace(train, copies=copies, copy_probability=settings.copy_probability, crop=settings.crop)
 
     def with_teacher(self, train: Dataset) -> Dataset:
-        """Return the training dataset with the teacher's frames of the unaltered speech, also for the augmented copies."""
+        """Return the training dataset with the teacher's frames of the unaugmented speech, also for the augmented copies."""
         assert self.plan.teacher
         teacher = self.plan.build_teacher()
         logger.info("frames of the teacher")

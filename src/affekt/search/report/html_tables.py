@@ -136,7 +136,7 @@ def differences_table(table: SearchTable) -> str:
     ]
     note = (
         "Points of UA, first minus second, on the same utterances. p is from McNemar's exact two-sided test of a seed's two "
-        "networks, which takes utterances as independent. The interval draws the same speakers for both networks and does "
+        "networks, which treats utterances as independent. The interval draws the same speakers for both networks and does "
         "not cover other seeds. A difference is better or worse if the interval and every seed agree. The fusion is compared "
         "with the branch that is better on the test set."
     )

@@ -59,7 +59,7 @@ class Difference:
     difference: Spread
     """Over these seeds."""
     interval: tuple[float, float] | None
-    """The 95 % interval of the mean, from drawing the same speakers for both; None below 10 speakers."""
+    """The 95 % bootstrap interval of the mean; each draw has the same speakers for both. None below 10 speakers."""
 
 
 @dataclass(frozen=True)
