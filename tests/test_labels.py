@@ -53,13 +53,35 @@ def test_the_label_set_of_own_data_has_the_emotions_that_occur():
         LabelSet.all_of([])
 
 
-def test_synonyms_become_canonical_and_other_labels_are_unchanged():
+def test_synonyms_become_canonical_and_other_labels_get_their_common_spelling():
     assert set(SYNONYMS.values()) <= set(EMOTIONS)
     assert not set(SYNONYMS) & set(EMOTIONS)
     assert [canonical_emotion(label) for label in ("Happiness", " anger", "SAD", "Content ")] == [
         "happy",
         "angry",
         "sad",
-        "Content",
+        "content",
     ]
     assert all(canonical_emotion(canonical_emotion(label)) == canonical_emotion(label) for label in SYNONYMS)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "very happy",
+        "Very-Happy",
+        "VERY_HAPPY",
+        " very  happy ",
+        "very\u00a0happy",
+        "very \u2013 happy",
+        "\ufeffvery_happy",
+    ],
+)
+def test_spellings_that_differ_in_case_spaces_hyphens_or_underscores_are_one_label(label):
+    assert canonical_emotion(label) == "very_happy"
+
+
+def test_labels_in_composed_and_decomposed_unicode_are_one_label():
+    assert canonical_emotion("\u00c4rger") == canonical_emotion("A\u0308rger") == "\u00e4rger"
+    assert canonical_emotion("\u60b2\u3057\u3044") == "\u60b2\u3057\u3044"
+    assert canonical_emotion(" - ") == "-"

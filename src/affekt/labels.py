@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -45,10 +47,20 @@ SYNONYMS = {
 """Common synonym, in lower case -> canonical name."""
 
 
+_SEPARATORS = re.compile(r"[\s_\-\u2010-\u2015\u2212]+")
+_INVISIBLE = dict.fromkeys((0x200B, 0x2060, 0xFEFF))  # zero-width spaces
+
+
+def fold_label(label: str) -> str:
+    """Return a label's common spelling: lower case, Unicode NFC, "_" for spaces, hyphens and underscores between words."""
+    lower = unicodedata.normalize("NFC", label).translate(_INVISIBLE).lower()
+    return unicodedata.normalize("NFC", _SEPARATORS.sub("_", lower)).strip("_") or label.strip()
+
+
 def canonical_emotion(label: str) -> str:
-    """Return the canonical name of an emotion or a common synonym; any other label is returned unchanged."""
-    plain = label.strip().lower()
-    return plain if plain in EMOTIONS else SYNONYMS.get(plain, label.strip())
+    """Return the canonical name of an emotion or a common synonym; any other label in its common spelling."""
+    folded = fold_label(label)
+    return SYNONYMS.get(folded, folded)
 
 
 @dataclass(frozen=True)

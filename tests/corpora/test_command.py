@@ -21,7 +21,16 @@ def test_describe_prints_one_json_object(calls):
     run = affekt("corpus", "describe", "folder", calls, "--json")
     assert run.returncode == 0, run.stderr
     description = json.loads(run.stdout)
-    assert list(description) == ["corpus", "utterances", "hours", "emotions", "sessions", "speakers", "problems"]
+    assert list(description) == [
+        "corpus",
+        "utterances",
+        "hours",
+        "emotions",
+        "sessions",
+        "speakers",
+        "splits",
+        "problems",
+    ]
     assert (description["corpus"], description["utterances"], description["hours"]) == ("calls", 3, 0.0004)
     assert (description["emotions"], description["speakers"]) == ({"angry": 1, "happy": 2}, {"anna": 2, "ben": 1})
     assert (description["sessions"], description["problems"]) == ({}, [])
@@ -85,3 +94,16 @@ def test_reading_a_corpus_needs_no_torch(tmp_path):
     )
     run = affekt(python=[sys.executable, "-c", code])
     assert run.returncode == 0, run.stderr
+
+
+def test_the_layout_is_an_option_and_the_split_is_listed(tmp_path):
+    pairs = [f"{emotion}/{speaker}" for emotion in ("content", "angst") for speaker in ("anna", "ben")]
+    clips = [f"{pair}/{split}/1.wav" for pair in pairs for split in ("dev", "test")]
+    touch(tmp_path / "calls", *clips)
+    run = affekt("corpus", "describe", "folder", tmp_path / "calls")
+    assert run.returncode == 2
+    assert "--layout emotion/speaker or --layout speaker/emotion or --layout speaker/emotion/split" in run.stderr
+    run = affekt("corpus", "describe", "folder", tmp_path / "calls", "--layout", "emotion/speaker/split")
+    assert run.returncode == 0, run.stderr
+    assert "dev (validation)           4   50.0%" in run.stdout
+    assert "angst" in run.stdout

@@ -6,10 +6,14 @@ import pytest
 
 from affekt.config import decode, encode
 from affekt.corpora import corpora
+from affekt.corpora.inspection import describe
+from affekt.corpora.similar_names import similar_labels, similar_names
 from affekt.corpora.source import Source, read_all
+from affekt.corpora.subsets import name_subsets
 from affekt.errors import BadConfig, BadCorpus, UnknownName
 from affekt.labels import LabelSet
 from tests.corpora.trees import touch, write
+from tests.logs import logged
 
 
 def table(path, text, **settings):
@@ -49,12 +53,181 @@ def test_a_file_outside_the_expected_folders_is_refused(path, tmp_path):
         Source("folder", str(tmp_path)).read()
 
 
-def test_speaker_folders_inside_emotion_folders_are_refused(tmp_path):
-    touch(tmp_path / "wrong", "happy/anna/1.wav", "sad/anna/2.wav")
-    with pytest.raises(BadCorpus, match="speaker's folder inside the emotion's"):
-        Source("folder", str(tmp_path / "wrong")).read()
-    touch(tmp_path / "right", "joy/happy/1.wav", "anna/sad/2.wav")
-    assert {u.speaker for u in Source("folder", str(tmp_path / "right")).read()} == {"joy", "anna"}
+@pytest.mark.parametrize(
+    ("clips", "emotions", "speakers"),
+    [
+        (["happy/anna/1.wav", "sad/anna/2.wav"], {"happy", "sad"}, {"anna"}),
+        (
+            ["happy/anna/1.wav", "happy/ben/1.wav", "confused/anna/1.wav", "confused/ben/1.wav"],
+            {"happy", "confused"},
+            {"anna", "ben"},
+        ),
+        (["anna/happy/1.wav", "ben/happy/1.wav", "anna/confused/1.wav"], {"happy", "confused"}, {"anna", "ben"}),
+        (["joy/happy/1.wav", "anna/sad/2.wav"], {"happy", "sad"}, {"joy", "anna"}),
+        (["content/spk1/1.wav", "furious/spk1/1.wav", "content/spk2/1.wav"], {"content", "furious"}, {"spk1", "spk2"}),
+        (["0011/Content/1.wav", "0012/Content/1.wav", "0012/Furious/1.wav"], {"content", "furious"}, {"0011", "0012"}),
+        (["content/anna/1.wav", "content/ben/1.wav", "furious/cem/1.wav"], {"content", "furious"}, {"anna", "ben", "cem"}),
+        (["anna/content/1.wav", "anna/furious/1.wav"], {"content", "furious"}, {"anna"}),
+        (["content/1.wav", "content/anna/1.wav", "furious/anna/1.wav"], {"content", "furious"}, {"", "anna"}),
+    ],
+)  # fmt: skip
+def test_the_order_of_speakers_and_emotions_is_recognized(clips, emotions, speakers, tmp_path):
+    touch(tmp_path, *clips)
+    utterances = Source("folder", str(tmp_path)).read()
+    assert {u.emotion for u in utterances} == emotions
+    assert {u.speaker for u in utterances} == speakers
+
+
+def test_an_unusual_order_of_folders_is_logged(tmp_path):
+    touch(tmp_path / "calls", "happy/anna/1.wav", "sad/anna/2.wav")
+    with logged() as messages:
+        Source("folder", str(tmp_path / "calls")).read()
+    assert messages == ["calls: folders are read as emotion/speaker"]
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [
+        ["content/anna/1.wav", "content/ben/1.wav", "furious/anna/1.wav", "furious/ben/1.wav"],
+        ["content/joy/1.wav", "content/ben/1.wav", "furious/joy/1.wav", "furious/ben/1.wav"],
+        ["happy/sad/1.wav", "sad/happy/1.wav"],
+    ],
+)
+def test_an_order_that_cannot_be_told_asks_for_the_layout(clips, tmp_path):
+    touch(tmp_path, *clips)
+    with pytest.raises(BadCorpus, match="--layout emotion/speaker or --layout speaker/emotion"):
+        Source("folder", str(tmp_path)).read()
+    outer, inner = {clip.split("/")[0] for clip in clips}, {clip.split("/")[1] for clip in clips}
+    for layout, speakers in (("emotion/speaker", inner), ("speaker/emotion", outer), ("speaker/emotion/file", outer)):
+        assert {u.speaker for u in Source("folder", str(tmp_path), layout=layout).read()} == speakers
+    mapped = Source("folder", str(tmp_path), emotions={"content": "calm"}) if "content/ben/1.wav" in clips else None
+    assert mapped is None or {u.emotion for u in mapped.read()} == {"calm", "furious"}
+
+
+def test_a_layout_states_what_every_folder_is(tmp_path):
+    touch(tmp_path, "test/wav/s1/anna/Neutral/1.wav", "train/wav/s2/ben/Sad/1.wav")
+    first, second = Source("folder", str(tmp_path), layout="split/*/session/speaker/emotion").read()
+    assert (first.split, first.session, first.speaker, first.emotion) == ("test", "s1", "anna", "neutral")
+    assert second.emotion == "sad"
+    assert (
+        len(Source("folder", str(tmp_path), layout="*/session/speaker/emotion").read()) == 2
+    )  # the split is recognized
+    with pytest.raises(BadCorpus, match=r"expected SPEAKER/EMOTION/FILE, the layout that was given"):
+        Source("folder", str(tmp_path), layout="speaker/emotion").read()
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ("speaker", "expected 'emotion', and each level at most once"),
+        ("emotion/emotion", "each level at most once"),
+        ("speeker/emotion", r"no level 'speeker'; did you mean 'speaker'\?"),
+        ("/", "no level ''"),
+    ],
+)
+def test_an_invalid_layout_is_refused(layout, message):
+    with pytest.raises(BadConfig, match=message):
+        Source("folder", "x", layout=layout)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["val", "valid", "validation", "dev", "devel", "development", "eval", "evaluation", "train", "training", "test",
+     "testing", "Test", "TRAIN", "train_set", "Test-Set"],
+)  # fmt: skip
+def test_a_folder_named_after_a_subset_is_the_split_at_any_level(word, tmp_path):
+    clips = ["{}/happy/1.wav", "sad/{}/1.wav", "{}/anna/happy/1.wav", "anna/{}/sad/1.wav", "ben/sad/{}/1.wav"]
+    touch(tmp_path, *[clip.format(word) for clip in clips])
+    utterances = Source("folder", str(tmp_path)).read()
+    assert {u.split for u in utterances} == {word}
+    assert {u.emotion for u in utterances} == {"happy", "sad"}
+    assert {u.speaker for u in utterances} == {"", "anna", "ben"}
+
+
+def test_a_subset_below_an_emotion_above_a_speaker_is_the_split(tmp_path):
+    touch(tmp_path, "happy/anna/train/1.wav", "sad/anna/train/1.wav", "happy/ben/evaluation/1.wav")
+    assert [(u.speaker, u.split) for u in Source("folder", str(tmp_path)).read()] == [
+        ("anna", "train"),
+        ("ben", "evaluation"),
+        ("anna", "train"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        (["dev/happy/1.wav", "anna/sad/1.wav"], "is 'dev' a subset or a speaker.*--layout speaker/emotion"),
+        (["train/dev/happy/1.wav", "train/anna/sad/1.wav"], "both 'train' and 'dev' are names of subsets"),
+        (["test1/happy/1.wav", "test1/sad/1.wav"], "is 'test1' a subset"),
+        (["train-clean/happy/1.wav", "anna/sad/1.wav"], "is 'train-clean' a subset"),
+    ],
+)
+def test_a_folder_that_may_be_a_subset_asks_for_the_layout(clips, message, tmp_path):
+    touch(tmp_path, *clips)
+    with pytest.raises(BadCorpus, match=message):
+        Source("folder", str(tmp_path)).read()
+    layout = "split/speaker/emotion" if clips[0].count("/") == 3 else "speaker/emotion"
+    assert all(u.speaker for u in Source("folder", str(tmp_path), layout=layout).read())
+
+
+def test_eval_is_the_test_subset_unless_another_subset_is():
+    assert name_subsets(["train", "eval"])["eval"] == "test"
+    assert name_subsets(["train", "dev", "Evaluation"])["Evaluation"] == "test"
+    assert name_subsets(["train", "test", "evaluation"])["evaluation"] == "validation"
+    assert name_subsets(["Dev", " val ", "TRAINING", "test2 "]) == {
+        "Dev": "validation",
+        " val ": "validation",
+        "TRAINING": "train",
+        "test2 ": "test2",
+    }
+
+
+def test_spellings_of_a_label_are_merged_and_the_merge_is_logged(tmp_path):
+    root = tmp_path / "calls"
+    touch(
+        root,
+        "p1/Very-Happy/1.wav",
+        "p2/very_happy/1.wav",
+        "p2/very happy/2.wav",
+        "p1/Fear/1.wav",
+        "p1/\u00c4rger/1.wav",
+    )
+    touch(root, "p2/A\u0308rger/1.wav")
+    with logged() as messages:
+        utterances = Source("folder", str(root)).read()
+    assert {u.emotion for u in utterances} == {"very_happy", "fear", "\u00e4rger"}
+    assert "calls: 'Very-Happy' (1), 'very happy' (1), 'very_happy' (1) are read as very_happy" in messages
+    assert len(messages) == 2
+    mapped = Source("folder", str(root), emotions={"VERY HAPPY": "Joy"}).read()
+    assert {u.emotion for u in mapped} == {"happy", "fear", "\u00e4rger"}
+
+
+def test_labels_of_a_table_fold_like_those_of_a_folder(tmp_path):
+    rows = table(tmp_path / "t.csv", "audio,emotion\n1.wav, Confused\n2.wav,confused \n3.wav,CON-FUSED\n")
+    assert {u.emotion for u in rows} == {"confused", "con_fused"}
+
+
+def test_labels_one_letter_apart_are_pointed_out(tmp_path):
+    touch(
+        tmp_path,
+        "p1/happy/1.wav",
+        "p1/hapy/2.wav",
+        "p2/confused/3.wav",
+        "p2/cnofused/4.wav",
+        "p2/mad/5.wav",
+        "P1/sad/6.wav",
+    )
+    source = Source("folder", str(tmp_path))
+    problems = similar_names(source, source.read())
+    assert [problem.partition(" differ")[0] for problem in problems] == [
+        "labels 'cnofused' (1) and 'confused' (1)",
+        "labels 'happy' (1) and 'hapy' (1)",
+        "labels 'mad' (1) and 'sad' (1)",
+        "speakers 'P1' and 'p1'",
+    ]
+    assert not similar_labels(["mad", "sad"], deliberate=["mad"])
+    assert not similar_labels(["class1", "class2"])
+    assert problems[0] in describe(source).problems
 
 
 def test_an_empty_folder_is_refused(tmp_path):

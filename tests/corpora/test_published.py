@@ -73,6 +73,35 @@ def test_ravdess_is_read_from_its_names(folder, tmp_path):
     assert [calm.text, afraid.text] == ["Kids are talking by the door.", "Dogs are sitting by the door."]
 
 
+def test_archives_and_other_files_beside_ravdess_folders_are_passed_over(tmp_path):
+    touch(tmp_path, "Actor_01/03-01-03-01-01-01-01.wav", "Actor_01.zip", "Actor_02.zip", "Actor_03", "notes.wav")
+    assert read_single("ravdess", tmp_path).id == "03-01-03-01-01-01-01"
+
+
+@pytest.mark.parametrize(
+    ("name", "clip"),
+    [
+        ("cremad", "AudioWAV/1001_DFA_ANG_XX.wav"),
+        ("emodb", "wav/03a01Fa.wav"),
+        ("ravdess", "Actor_01/03-01-03-01-01-01-01.wav"),
+    ],
+)
+def test_archives_and_folders_beside_the_clips_are_passed_over(name, clip, tmp_path):
+    folder = clip.partition("/")[0]
+    touch(tmp_path, clip, f"{folder}.zip", f"{folder}/all.zip", f"{folder}/more.wav/1.txt", f"{folder}/Thumbs.db")
+    assert read_single(name, tmp_path).audio == tmp_path / clip
+
+
+@pytest.mark.parametrize("name", ["1040_ITH_SAD_X", "1040_ITH_SAD_XX"])
+def test_the_renamed_clip_of_cremad_is_published_under_both_names(name, tmp_path):
+    touch(tmp_path, f"AudioWAV/{name}.wav")
+    write(tmp_path / "summaryTable.csv", 'FileName,VoiceVote\n1040_ITH_SAD_XX,"S"\n')
+    utterance = read_single("cremad", tmp_path)
+    assert utterance.id == "1040_ITH_SAD_X"
+    assert utterance.votes == {"sad": 1.0}
+    assert utterance.id in corpora["cremad"].published_ids()
+
+
 def test_ravdess_songs_and_videos_are_skipped_and_counted(tmp_path):
     speech, song, video = (f"Actor_01/{kind}-03-01-01-01-01" for kind in ("03-01", "03-02", "01-01"))
     touch(tmp_path, f"{speech}.wav", f"{song}.wav", f"{video}.mp4")

@@ -16,10 +16,10 @@ import pytest
 from affekt.config import decode_named, encode
 from affekt.errors import BadConfig, BadOutput
 from affekt.protocols import Split, protocols, utterance_key
-from affekt.protocols.base import subset_name
 from affekt.protocols.files import read_splits
 from affekt.protocols.grouped import LeaveOneSessionOut, LeaveOneSpeakerOut, RandomFolds, SpeakerFolds
-from affekt.protocols.holdout import HeldOutSpeakers, Official, RandomHoldOut
+from affekt.protocols.holdout import HeldOutSpeakers, RandomHoldOut
+from affekt.protocols.official import Official
 from affekt.protocols.papers import EightOneOne, EmotionNAS, MSTRRandom, TDFNetRandomTen
 from affekt.protocols.split import save_folds
 from affekt.utterance import Utterance
@@ -322,14 +322,32 @@ def test_a_test_subset_of_no_or_all_utterances_is_refused(test):
 def test_the_official_split_recognizes_usual_names_of_subsets():
     (split,) = Official().folds(conversations())
     assert set(split.subsets) == {"train", "validation", "test"}
-    assert [subset_name(word) for word in ("Dev", " val ", "TRAINING", "test2")] == [
-        "validation",
-        "validation",
-        "train",
-        "test2",
-    ]
     with pytest.raises(BadConfig, match=r"there is no test: the corpus has \['dev', 'train'\]"):
         Official().folds([u for u in conversations() if u.split != "test"])
+
+
+def test_missing_subsets_are_taken_from_the_training_subset_by_whole_speakers():
+    (split,) = Official(test=0.2, validation=0.1).folds([replace(u, split="train") for u in conversations()])
+    assert set(split.subsets) == {"train", "validation", "test"}
+    assert split.speaker_independent
+    assert split.seed == 0
+    stated = [u for u in conversations() if u.split != "dev"]
+    (split,) = Official(test=0.2, validation=0.1).folds(stated)
+    assert set(split.subsets["test"]) == {utterance_key(u) for u in stated if u.split == "test"}
+    assert len(split.subsets["validation"]) > 0
+    anonymous = [replace(u, split="train", speaker="") for u in conversations()]
+    (split,) = Official(test=0.2).folds(anonymous)
+    assert len(split.subsets["test"]) == 790 // 5
+
+
+def test_utterances_without_a_subset_are_for_training_if_no_others_are():
+    some = [u if u.split == "test" else replace(u, split="") for u in conversations()]
+    (split,) = Official().folds(some)
+    assert set(split.subsets["train"]) == {utterance_key(u) for u in some if not u.split}
+    with pytest.raises(BadConfig, match=r"needs every utterance's split: 1 of 790 have none, first "):
+        Official().folds([replace(u, split="") if n == 0 else u for n, u in enumerate(conversations())])
+    with pytest.raises(BadConfig, match="expected fractions of the training subset"):
+        Official(test=1.0)
 
 
 # Papers

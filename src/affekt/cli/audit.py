@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affekt.cli.corpus import Layout
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def audit(
             metavar="SET", help="Use only the utterances of this label set, and merge emotions as it defines."
         ),
     ] = None,
+    layout: Layout = "",
     audio: Annotated[bool, typer.Option("--audio", help="Also compare the audio; reads every file.")] = False,
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the folds to this folder, one file each.")
@@ -66,7 +69,7 @@ def audit(
     if protocol is None and (settings or seed):
         raise BadConfig("--set and --seed need --protocol NAME")
     split = None if protocol else arguments[0]
-    utterances = _utterances(_sources(arguments if protocol else arguments[1:]), labels)
+    utterances = _utterances(_sources(arguments if protocol else arguments[1:], layout), labels)
     splits = (
         _make_folds(protocol, settings or [], seed, utterances) if protocol else _read_splits(str(split), utterances)
     )
@@ -79,8 +82,8 @@ def audit(
     raise typer.Exit(0 if all(entry.clean for entry in audits) else 1)
 
 
-def _sources(arguments: Sequence[str]) -> list[Source]:
-    """Parse corpora, each with or without its root after it, or in the short form NAME:PATH."""
+def _sources(arguments: Sequence[str], layout: str) -> list[Source]:
+    """Parse corpora, each with or without its root after it, or in the short form NAME:PATH; the layout is for folders."""
     from affekt.corpora import corpora
     from affekt.corpora.source import Source
 
@@ -94,7 +97,7 @@ def _sources(arguments: Sequence[str]) -> list[Source]:
         sources.append(Source(argument, rest.pop(0)) if argument in corpora and is_root else Source.parse(argument))
     if not sources:
         raise BadConfig("no corpus given: expected CORPUS ROOT after the split, such as cremad data/cremad")
-    return sources
+    return [replace(source, layout=layout) if source.name == "folder" else source for source in sources]
 
 
 def _utterances(sources: Sequence[Source], labels: str | None) -> list[Utterance]:

@@ -41,6 +41,14 @@ Emotions = Annotated[
         help="For folders and tables: map a custom label to an emotion. Repeatable.",
     ),
 ]
+Layout = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        metavar="LEVELS",
+        help="For folders: what the folders name, such as emotion/speaker or speaker/emotion/split; default: recognized.",
+    ),
+]
 MAX_LISTED = 12
 """Maximum number of sessions or speakers that are listed; more are summarized in one line."""
 BAR_WIDTH = 30
@@ -57,6 +65,7 @@ def describe(
     json: Json = False,
     column: Columns = None,
     emotion: Emotions = None,
+    layout: Layout = "",
 ) -> None:
     """Count the contents of a corpus.
 
@@ -68,7 +77,7 @@ def describe(
     from affekt.corpora import inspection
     from affekt.labels import label_set
 
-    source = _source(name, root, column, emotion)
+    source = _source(name, root, column, emotion, layout)
     description = inspection.describe(source, label_set(labels) if labels else None)
     if json:
         print(jsonlib.dumps(asdict(description)))
@@ -77,7 +86,14 @@ def describe(
 
 
 @app.command()
-def check(name: Name, root: Root = "", json: Json = False, column: Columns = None, emotion: Emotions = None) -> None:
+def check(
+    name: Name,
+    root: Root = "",
+    json: Json = False,
+    column: Columns = None,
+    emotion: Emotions = None,
+    layout: Layout = "",
+) -> None:
     """Find faults in a corpus by reading every file.
 
     Missing, unreadable, silent and duplicate audio is reported, and so are counts that differ from the published ones.
@@ -90,7 +106,7 @@ def check(name: Name, root: Root = "", json: Json = False, column: Columns = Non
     from affekt.cli.display import progress_bar
     from affekt.corpora import inspection
 
-    source = _source(name, root, column, emotion)
+    source = _source(name, root, column, emotion, layout)
     with progress_bar() as progress:
         report = inspection.check(source, progress)
     if json:
@@ -110,6 +126,7 @@ def export(
     ] = "",
     column: Columns = None,
     emotion: Emotions = None,
+    layout: Layout = "",
 ) -> None:
     """Export a corpus as a table.
 
@@ -117,7 +134,7 @@ def export(
     """
     from affekt.corpora.export import export
 
-    utterances = _source(name, root, column, emotion).read()
+    utterances = _source(name, root, column, emotion, layout).read()
     export(utterances, output, format or None)
     print(f"{output}: {quantity(len(utterances), 'utterance')}", file=sys.stderr)
 
@@ -141,6 +158,7 @@ def transcribe(
     json: Json = False,
     column: Columns = None,
     emotion: Emotions = None,
+    layout: Layout = "",
 ) -> None:
     """Add missing transcripts with Whisper.
 
@@ -153,7 +171,7 @@ def transcribe(
     from affekt.cli.display import progress_bar
     from affekt.corpora import transcription
 
-    utterances = _source(name, root, column, emotion).read()
+    utterances = _source(name, root, column, emotion, layout).read()
     transcription.check_output(output, utterances)
     recognizer = transcription.Whisper(model, device)
     with progress_bar() as progress:
@@ -167,10 +185,12 @@ def transcribe(
     print(f"{summary.given} already had a transcript; no words were found in {summary.wordless}")
 
 
-def _source(name: str, root: str, columns: list[str] | None, emotions: list[str] | None) -> Source:
+def _source(name: str, root: str, columns: list[str] | None, emotions: list[str] | None, layout: str) -> Source:
+    from affekt.cli.display import show_log
     from affekt.corpora.source import Source
 
-    return Source(name, root, parse_pairs("--column", columns), parse_pairs("--emotion", emotions))
+    show_log()
+    return Source(name, root, parse_pairs("--column", columns), parse_pairs("--emotion", emotions), layout=layout)
 
 
 def parse_pairs(option: str, values: list[str] | None) -> dict[str, str]:
@@ -196,6 +216,7 @@ def _print_description(source: Source, description: Description, labels: str) ->
     _print_counts("emotion", description.emotions, listed=True)
     _print_counts("session", description.sessions)
     _print_counts("speaker", description.speakers)
+    _print_counts("split", _with_usual_names(description.splits))
     _print_problems(description.problems)
 
 
@@ -212,6 +233,13 @@ def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False)
     print(f"\n{kind:<{width}}  utterances")
     for name, count in counts.items():
         print(f"{fit_name(name, width)}  {count:>10}  {count / total:6.1%}  {bar(count / most, BAR_WIDTH)}".rstrip())
+
+
+def _with_usual_names(splits: Mapping[str, int]) -> dict[str, int]:
+    from affekt.corpora.subsets import name_subsets
+
+    names = name_subsets(splits)
+    return {word if names[word] == word else f"{word} ({names[word]})": count for word, count in splits.items()}
 
 
 def _print_check(source: Source, report: Check) -> None:

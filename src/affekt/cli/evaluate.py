@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from affekt.cli.corpus import Columns, Emotions, parse_pairs
+from affekt.cli.corpus import Columns, Emotions, Layout, parse_pairs
 from affekt.errors import BadConfig
 from affekt.registry import did_you_mean
 
@@ -33,6 +33,7 @@ def evaluate(
     ] = None,
     column: Columns = None,
     emotion: Emotions = None,
+    layout: Layout = "",
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Score a run or a bundle on a corpus.
@@ -47,7 +48,9 @@ def evaluate(
 
     # Report misspelled names before asking the user to install anything.
     target = Source(corpus, str(root)) if root else Source.parse(corpus)
-    target = replace(target, columns=parse_pairs("--column", column), emotions=parse_pairs("--emotion", emotion))
+    target = replace(
+        target, columns=parse_pairs("--column", column), emotions=parse_pairs("--emotion", emotion), layout=layout
+    )
     if selection is not None and selection not in RULES:
         raise BadConfig(
             f"there is no selection rule {selection!r}{did_you_mean(selection, RULES)} (known: {', '.join(RULES)})"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affekt.cli.corpus import Layout
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def search(
             help="The folder of the recipe's corpus; or another corpus as NAME[:PATH], such as folder:PATH or table:FILE.",
         ),
     ] = None,
+    layout: Layout = "",
     run: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The folder of the search; default: runs/RECIPE.")
     ] = None,
@@ -52,7 +54,7 @@ def search(
         sys.stdout.reconfigure(line_buffering=True)  # write each line at once, even to a file or pipe
     search_recipe = load_search(recipe, settings)
     if corpus is not None:
-        search_recipe = replace(search_recipe, corpora=(_parse_corpus(corpus, search_recipe),))
+        search_recipe = replace(search_recipe, corpora=(replace(_parse_corpus(corpus, search_recipe), layout=layout),))
     folder = run or Path("runs") / search_recipe.name
     with contextlib.ExitStack() as stack:
         show_log()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.cli.corpus import Columns, Emotions, parse_pairs
+from affekt.cli.corpus import Columns, Emotions, Layout, parse_pairs
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def train(
     ] = None,
     column: Columns = None,
     emotion: Emotions = None,
+    layout: Layout = "",
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/RECIPE.")] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Also write the trained model to this folder, as a bundle.")
@@ -62,9 +63,9 @@ def train(
         raise BadConfig(f"{name!r} is not KEY=VALUE: expected either a recipe, or --from {start} with --corpus")
     if start is not None and not corpus:
         raise BadConfig(f"--from needs --corpus with your data: {FINETUNE}")
-    if start is None and (corpus or column or emotion):
+    if start is None and (corpus or column or emotion or layout):
         raise BadConfig(
-            "--corpus, --column and --emotion need --from; to change the corpora of a recipe, use corpora=[...]"
+            "--corpus, --column, --emotion and --layout need --from; to change the corpora of a recipe, use corpora=[...]"
         )
     need("torch", extra="train", purpose="training")
     from affekt.cli.display import progress_bar, show_log
@@ -83,7 +84,7 @@ def train(
     if is_first_process:
         show_log()
     if start is not None:
-        sources = [_source(text, column, emotion) for text in corpus or ()]
+        sources = [_source(text, column, emotion, layout) for text in corpus or ()]
         new_name = output.resolve().name if output else sources[0].id
         plan, data = plan_finetuning(start, sources, new_name, settings)
     else:
@@ -110,8 +111,13 @@ def _print_bundle(bundle: Bundle, output: Path) -> None:
     print(f"{bundle.id} written to {output}; model card: {output / 'README.md'}")
 
 
-def _source(text: str, columns: list[str] | None, emotions: list[str] | None) -> Source:
+def _source(text: str, columns: list[str] | None, emotions: list[str] | None, layout: str) -> Source:
     from affekt.corpora.source import Source
 
     source = Source.parse(text)
-    return replace(source, columns=parse_pairs("--column", columns), emotions=parse_pairs("--emotion", emotions))
+    return replace(
+        source,
+        columns=parse_pairs("--column", columns),
+        emotions=parse_pairs("--emotion", emotions),
+        layout=layout,
+    )

@@ -97,9 +97,12 @@ def data_root(name: str) -> Path:
 
 
 def visible_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """Yield the files of a folder with one of these suffixes; hidden files ("._name", written by macOS) are skipped."""
+    """Yield the files of a folder with one of these suffixes.
+
+    Hidden files ("._name", written by macOS), other files and folders are skipped.
+    """
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and not path.is_dir():
             yield path
 
 

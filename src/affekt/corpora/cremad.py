@@ -38,7 +38,9 @@ INTENSITIES = ("LO", "MD", "HI")  # of sentence IEO, except in emotion NEU; all 
 # Actors and sentences that were never published: 20 of 91 x 82 clips.
 UNPUBLISHED = {("1008", "WSI"), ("1009", "MTI"), ("1019", "ITH")}  # in any emotion
 UNPUBLISHED_CLIPS = {"1002_TIE_NEU_XX", "1076_ITS_NEU_XX"}
-MISSPELLED = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}  # in the authors' audio, but not in their tables
+# A clip that the authors renamed: it has the second name in older copies of the audio, and the first one in their tables and
+# in newer copies. Its id is the second name in both.
+RENAMED = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}
 
 
 def read(root: Path) -> list[Utterance]:
@@ -54,7 +56,7 @@ def read(root: Path) -> list[Utterance]:
             raise BadCorpus(f"{path.name}: expected ACTOR_SENTENCE_EMOTION_INTENSITY, as in 1001_DFA_ANG_XX")
         utterances.append(
             Utterance(
-                path.stem,
+                RENAMED.get(path.stem, path.stem),
                 "cremad",
                 path,
                 EMOTIONS[emotion],
@@ -98,7 +100,7 @@ def _fractions(counts: Mapping[str, str]) -> dict[str, float]:
 def published_ids() -> set[str]:
     """Return the ids of the 7,442 published clips."""
     return {
-        MISSPELLED.get(name, name)
+        RENAMED.get(name, name)
         for actor in range(1001, 1092)
         for sentence in SENTENCES
         if (str(actor), sentence) not in UNPUBLISHED

@@ -14,6 +14,7 @@ import soundfile
 
 from affekt.audio.read import MEDIA_SUFFIXES, is_silent
 from affekt.corpora.base import Published, join_names
+from affekt.corpora.similar_names import similar_names
 from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveforms, seconds_cut
 from affekt.errors import BadAudio
@@ -37,6 +38,8 @@ class Description:
     emotions: Mapping[str, int]
     sessions: Mapping[str, int]
     speakers: Mapping[str, int]
+    splits: Mapping[str, int]
+    """Subsets as the corpus names them."""
     problems: tuple[str, ...]
 
 
@@ -74,6 +77,7 @@ def describe(source: Source, labels: LabelSet | None = None) -> Description:
         _counts(utterance.emotion for utterance in utterances),
         _counts(utterance.session for utterance in utterances),
         _counts(utterance.speaker for utterance in utterances),
+        _counts(utterance.split for utterance in utterances),
         (*differences(source, all_utterances), *_missing(missing), *_unreadable(unreadable)),
     )
 
@@ -176,6 +180,7 @@ def differences(source: Source, utterances: Sequence[Utterance]) -> list[str]:
     if corpus.published and not any(utterance.audio for utterance in utterances):
         problems.append("no audio: the corpus is read as text")
     problems += [text for counts in corpus.published if (text := _difference(counts, utterances))]
+    problems += similar_names(source, utterances)
     return problems + (corpus.remarks(source.path, utterances) if corpus.remarks else [])
 
 

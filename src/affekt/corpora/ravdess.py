@@ -41,7 +41,7 @@ def read(root: Path) -> list[Utterance]:
 def _files(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield every recording, including songs and videos, with the seven numbers of its name."""
     # Only the first folder that exists: a widely used copy contains all files twice, the second time in a nested folder.
-    actors = next((folders for name in FOLDERS if (folders := sorted((root / name).glob("Actor_*")))), None)
+    actors = next((folders for name in FOLDERS if (folders := _actors(root / name))), None)
     if actors is None:
         raise BadCorpus(f"{root} has neither {FOLDERS[0]}/ nor Actor_01/: expected the folder of RAVDESS")
     for folder in actors:
@@ -49,6 +49,11 @@ def _files(root: Path) -> Iterator[tuple[Path, list[str]]]:
             if not re.fullmatch(r"0[1-3]-0[12]-0[1-8]-0[12]-0[12]-0[12]-[0-2]\d", path.stem):
                 raise BadCorpus(f"{path.name}: expected seven numbers, as in 03-01-06-01-02-01-12.wav")
             yield path, path.stem.split("-")
+
+
+def _actors(folder: Path) -> list[Path]:
+    """Return the actors' folders; the archives that they were in, and other files, may be beside them."""
+    return sorted(path for path in folder.glob("Actor_*") if path.is_dir())
 
 
 def _utterance(path: Path, numbers: Sequence[str]) -> Utterance:

@@ -9,6 +9,7 @@ from pathlib import Path
 from affekt.config import decode
 from affekt.corpora import corpora
 from affekt.corpora.base import Corpus, data_root
+from affekt.corpora.layout import parse_layout
 from affekt.errors import BadConfig, BadCorpus
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
@@ -33,6 +34,9 @@ class Source:
     """For folders and tables: ISO 639-1."""
     without: tuple[str, ...] = ()
     """Ids of utterances to exclude, such as those with damaged audio."""
+    layout: str = ""
+    """For folders: what the folders name, from the outermost to the innermost, such as "emotion/speaker" or
+    "speaker/emotion/split"; by default it is recognized."""
 
     def __post_init__(self) -> None:
         if self.name not in corpora:
@@ -44,6 +48,8 @@ class Source:
         for label, emotion in self.emotions.items():
             if not emotion.strip():
                 raise BadConfig(f"emotions maps {label!r} to an empty name: expected an emotion")
+        if self.layout:
+            parse_layout(self.layout)
         for option in set(self._options) - set(self.corpus.options):
             raise BadConfig(f"corpus {self.name!r} has no option {option}: it is read as published")
 
@@ -90,7 +96,12 @@ class Source:
 
     @property
     def _options(self) -> dict[str, object]:
-        options = {"columns": self.columns, "emotions": self.emotions, "language": self.language}
+        options = {
+            "columns": self.columns,
+            "emotions": self.emotions,
+            "language": self.language,
+            "layout": self.layout,
+        }
         return {option: value for option, value in options.items() if value}
 
     def read(self) -> list[Utterance]:

@@ -18,7 +18,7 @@ protocols = Registry(
         "speaker-folds": "affekt.protocols.grouped:SpeakerFolds",
         "random-folds": "affekt.protocols.grouped:RandomFolds",
         "random-hold-out": "affekt.protocols.holdout:RandomHoldOut",
-        "official": "affekt.protocols.holdout:Official",
+        "official": "affekt.protocols.official:Official",
         "mstr-random": "affekt.protocols.papers:MSTRRandom",
         "tdfnet-random-ten": "affekt.protocols.papers:TDFNetRandomTen",
         "eight-one-one": "affekt.protocols.papers:EightOneOne",

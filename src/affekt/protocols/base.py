@@ -25,19 +25,6 @@ from affekt.utterance import Utterance
 Label = Callable[[Utterance], str]
 Subsets = dict[str, list[Utterance]]
 
-SUBSET_NAMES = {
-    "train": ("train", "training", "trn"),
-    "validation": ("validation", "valid", "val", "dev", "devel", "development"),
-    "test": ("test", "testing", "tst"),
-}
-"""The usual subsets, with their names in corpora and tables."""
-
-
-def subset_name(word: str) -> str:
-    """Return the usual name of a subset, such as "validation" for "dev"; other names are returned unchanged."""
-    plain = word.strip().lower()
-    return next((subset for subset, words in SUBSET_NAMES.items() if plain in words), word.strip())
-
 
 def emotion_of(utterance: Utterance) -> str:
     return utterance.emotion

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from affekt.corpora.subsets import name_subsets
 from affekt.errors import BadConfig
-from affekt.protocols.base import subset_name
 from affekt.protocols.split import Split, utterance_key
 from affekt.utterance import Utterance
 
@@ -52,13 +52,13 @@ def read_table(path: Path, utterances: Sequence[Utterance]) -> Split:
     """
     rows = _rows(path)
     id_column, subset_column = _column(path, rows[0], ID_COLUMNS), _column(path, rows[0], SUBSET_COLUMNS)
-    index = _index(utterances)
+    index, names = _index(utterances), name_subsets({row[subset_column] or "" for row in rows})
     subsets: dict[str, list[str]] = defaultdict(list)
     unmatched = []
     for row in rows:
         keys = _find(row[id_column] or "", index)
         if len(keys) == 1 and (row[subset_column] or "").strip():
-            subsets[subset_name(row[subset_column])].append(keys.pop())
+            subsets[names[row[subset_column]]].append(keys.pop())
         else:
             unmatched.append(f"{row[id_column]!r} ({len(keys)} utterances, subset {row[subset_column]!r})")
     if unmatched:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from affekt.errors import BadConfig
-from affekt.protocols.base import Draw, Protocol, Subsets, require, subset_name
+from affekt.protocols.base import Draw, Protocol, Subsets
 from affekt.protocols.grouped import split_validation
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
@@ -99,27 +99,3 @@ class RandomHoldOut(Protocol):
                     train, self.validation, purpose, draw, by="utterances", stratified=self.stratified
                 )
             yield f"{number} of {self.repeats}" if self.repeats > 1 else "", {**subsets, "test": test}
-
-
-@dataclass(frozen=True)
-class Official(Protocol):
-    """The corpus's own split, such as MELD's train, dev and test; all papers on MELD use it.
-
-    Other usual names of the three subsets ("dev") are recognized. Any other name makes a further subset.
-    """
-
-    title: ClassVar[str] = "official split"
-
-    @property
-    def is_random(self) -> bool:
-        return False
-
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:  # noqa: ARG002
-        require(utterances, "split", self.title)
-        subsets: Subsets = {}
-        for utterance in utterances:
-            subsets.setdefault(subset_name(utterance.split), []).append(utterance)
-        if missing := {"train", "test"} - set(subsets):
-            words = sorted({utterance.split for utterance in utterances})
-            raise BadConfig(f"{self.title}: there is no {' or '.join(sorted(missing))}: the corpus has {words}")
-        yield "", subsets

@@ -14,6 +14,7 @@ from affekt.protocols.split import Split, utterance_key
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.utterance import Utterance
+from affekt.workflows.given_split import official_protocol
 from affekt.workflows.training_data import TrainingData
 
 NUM_FOLDS = 5
@@ -65,7 +66,7 @@ def _recipe(
         "about": f"Fine-tuned from {bundle.id} on {', '.join(source.title for source in sources)}.",
         "labels": "all",
         "corpora": [_to_setting(source) for source in sources],
-        **_choose_protocol(utterances),
+        **_choose_protocol(utterances, assignments),
         "start": start,
         "training": {
             "epochs": 15,
@@ -82,7 +83,11 @@ def _recipe(
             },
         },
     }
-    return decode(Recipe, override(settings, list(assignments)), "--from")
+    recipe: Recipe = decode(Recipe, override(settings, list(assignments)), "--from")
+    if settings["protocol"]["name"] == "official" and recipe.validation_settings:
+        settings["protocol"] = official_protocol(utterances, needs_validation=True)
+        recipe = decode(Recipe, override(settings, list(assignments)), "--from")
+    return recipe
 
 
 def _to_setting(source: Source) -> str | dict[str, Any]:
@@ -91,15 +96,19 @@ def _to_setting(source: Source) -> str | dict[str, Any]:
     return short if Source.parse(short) == source else encode(source)
 
 
-def _choose_protocol(utterances: Sequence[Utterance]) -> dict[str, Any]:
-    """Return the settings `protocol` and `folds`: a fifth of the speakers is held out if that is possible.
+def _choose_protocol(utterances: Sequence[Utterance], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the settings `protocol` and `folds`, which the assignments may change.
 
-    Otherwise a fifth of the utterances is held out, and the scores are not marked as speaker-independent.
+    The split that the data state is used. Without one, a fifth of the speakers is held out if that is possible; otherwise a
+    fifth of the utterances is, and the scores are not marked as speaker-independent.
     """
     if len(utterances) < MIN_UTTERANCES:
         raise BadCorpus(
             f"{len(utterances)} utterances are too few for training and testing: expected {MIN_UTTERANCES} or more"
         )
+    names_protocol = any(text.partition("=")[0].strip() in ("protocol", "protocol.name") for text in assignments)
+    if any(utterance.split for utterance in utterances) and not names_protocol:
+        return {"protocol": official_protocol(utterances)}
     speakers = {utterance.speaker_key for utterance in utterances if utterance.speaker}
     if len(speakers) < MIN_SPEAKERS or not all(utterance.speaker for utterance in utterances):
         return {"protocol": {"name": "random-hold-out", "test": 1 / NUM_FOLDS}}

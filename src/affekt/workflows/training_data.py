@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.bundle.folder import Bundle
+from affekt.corpora.similar_names import similar_names
 from affekt.corpora.source import read_all
 from affekt.errors import BadConfig, BadCorpus
 from affekt.features.augment import Copy
@@ -21,12 +22,14 @@ from affekt.labels import LabelSet
 from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.protocols import Split, utterance_key
+from affekt.protocols.official import Official
 from affekt.training.dataset import Dataset
 from affekt.training.finetuning import TEACHER, feature_spec
 from affekt.training.plan import Plan
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets
 from affekt.utterance import Utterance
+from affekt.workflows.given_split import describe_stated, warn_of_trained_subsets
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,9 @@ class TrainingData:
         """
         if utterances is None:
             utterances = read_all(recipe.sources)
+        for source in recipe.sources:
+            for line in similar_names(source, [u for u in utterances if u.corpus == source.id]):
+                logger.warning("%s: %s", source.id, line)
         labels = recipe.label_set(utterances)
         selected = [u for source in recipe.sources for u in select_utterances(utterances, labels, source.id)]
         emotions = sorted({labels.emotions[index] for u in selected if (index := labels.index_of(u)) is not None})
@@ -97,7 +103,30 @@ class TrainingData:
         if unknown := set(recipe.folds) - set(range(1, len(splits) + 1)):
             raise BadConfig(f"folds: there is no fold {sorted(unknown)}; the protocol makes folds 1 to {len(splits)}")
         numbered = [(number, split) for number, split in enumerate(splits, 1) if number in (recipe.folds or {number})]
+        self._check_validation(plan, [split for _, split in numbered])
+        self._log_stated_split(plan, [split for _, split in numbered])
         return [(number, self._mark_known_speakers(split, plan.origin)) for number, split in numbered]
+
+    @staticmethod
+    def _check_validation(plan: Plan, splits: Sequence[Split]) -> None:
+        """Raise `BadConfig` if a setting needs a validation subset and the split of the data has none."""
+        if plan.recipe.validation_settings and any("validation" not in split.subsets for split in splits):
+            raise BadConfig(
+                f"{plan.recipe.validation_settings[0]} needs a validation subset, and the split has none: set the protocol's "
+                "setting `validation`, such as protocol.validation=0.1"
+            )
+
+    def _log_stated_split(self, plan: Plan, splits: Sequence[Split]) -> None:
+        """Log the split that the data state, if it is used, and warn if subsets that they hold out are trained on."""
+        utterances = list(self.utterances.values())
+        if not any(utterance.split for utterance in utterances):
+            return
+        if isinstance(plan.protocol, Official):
+            for line in describe_stated(utterances):
+                logger.info("%s", line)
+            return
+        for line in dict.fromkeys(line for split in splits for line in warn_of_trained_subsets(split, utterances)):
+            logger.warning("%s", line)
 
     def _emotion(self, utterance: Utterance) -> str:
         return self.labels.emotions[self.label_index(utterance_key(utterance))]

@@ -1,0 +1,103 @@
+"""The split that the data state: a corpus's official split, or the folders or the column of your own data."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from affekt.corpora.subsets import name_subsets
+from affekt.errors import BadConfig
+from affekt.protocols.base import Draw, Protocol, Subsets, require
+from affekt.protocols.grouped import split_validation
+from affekt.protocols.split import utterance_key
+from affekt.utterance import Utterance
+
+MIN_SPEAKERS = 3
+"""With fewer speakers in the training subset, utterances are taken from it instead of speakers."""
+
+
+@dataclass(frozen=True)
+class Official(Protocol):
+    """The corpus's own split, such as MELD's train, dev and test; all papers on MELD use it.
+
+    Other usual names of the three subsets are recognized (`affekt.corpora.subsets`); any other name is a subset of its own.
+    If a corpus has no training subset, it consists of the utterances without a subset.
+    """
+
+    title: ClassVar[str] = "official split"
+    test: float = 0.0
+    """Fraction of the training subset that becomes the test subset if the data have none: whole speakers, or utterances if
+    not all speakers are known or there are fewer than three; 0 for an error."""
+    validation: float = 0.0
+    """The same for the validation subset; 0 for none."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.test < 1 and 0 <= self.validation < 1):
+            raise BadConfig(
+                f"{self.title}: test = {self.test}, validation = {self.validation}: expected fractions of the training "
+                "subset"
+            )
+
+    @property
+    def is_random(self) -> bool:
+        return bool(self.test or self.validation)
+
+    @property
+    def has_validation(self) -> bool:
+        return True
+
+    @property
+    def unused(self) -> set[str]:
+        return {name for name, value in {"test": self.test, "validation": self.validation}.items() if not value}
+
+    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
+        subsets = stated_subsets(utterances, self.title)
+        for subset, amount in (("test", self.test), ("validation", self.validation)):
+            if amount and subset not in subsets and "train" in subsets:
+                taken = _take(subsets["train"], amount, f"{subset} of the {self.title}", draw)
+                subsets.update({"train": taken["train"], subset: taken["validation"]})
+        if missing := {"train", "test"} - set(subsets):
+            words = sorted({utterance.split for utterance in utterances})
+            cure = "" if "train" in missing else "; the protocol's setting test = 0.2 takes it from train"
+            raise BadConfig(f"{self.title}: there is no {' or '.join(sorted(missing))}: the corpus has {words}{cure}")
+        yield "", subsets
+
+
+def stated_subsets(utterances: Sequence[Utterance], protocol: str) -> Subsets:
+    """Return the subsets that the data state, by their usual names.
+
+    Utterances without a subset are for training if no utterance of their corpus is said to be.
+
+    Raises:
+        BadConfig: No utterance has a subset, or only some of a corpus that has a training subset.
+    """
+    if not any(utterance.split for utterance in utterances):
+        require(utterances, "split", protocol)
+    names = usual_subsets(utterances)
+    trained = {utterance.corpus for utterance in utterances if names[utterance_key(utterance)] == "train"}
+    if any(not utterance.split and utterance.corpus in trained for utterance in utterances):
+        require(utterances, "split", protocol, "exclude them with `without`, use another protocol")
+    subsets: Subsets = {}
+    for utterance in utterances:
+        subsets.setdefault(names[utterance_key(utterance)] or "train", []).append(utterance)
+    return subsets
+
+
+def usual_subsets(utterances: Iterable[Utterance]) -> dict[str, str]:
+    """Return the usual name of the subset that the data state, by the utterance's key; "" for none."""
+    utterances = list(utterances)
+    words: dict[str, set[str]] = defaultdict(set)
+    for utterance in utterances:
+        words[utterance.corpus].add(utterance.split)
+    names = {corpus: name_subsets(splits) for corpus, splits in words.items()}
+    return {utterance_key(utterance): names[utterance.corpus][utterance.split] for utterance in utterances}
+
+
+def _take(train: Sequence[Utterance], amount: float, purpose: str, draw: Draw) -> Subsets:
+    """Divide training utterances into the subsets "train" and "validation": by speakers if there are enough."""
+    speakers = {utterance.speaker_key for utterance in train}
+    if len(speakers) >= MIN_SPEAKERS and all(utterance.speaker for utterance in train):
+        return split_validation(train, amount, purpose, draw, by="speakers", stratified=True)
+    return split_validation(train, amount, purpose, draw, by="utterances", stratified=True)
