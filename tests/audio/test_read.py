@@ -194,7 +194,7 @@ def test_resampling_in_blocks_equals_resampling_the_whole(rate):
     np.testing.assert_allclose(np.concatenate(converted), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(100, 1), (8000, 1), (48000, 2), (16000, 500)])
+@pytest.mark.parametrize(("rate", "channels"), [(1000, 1), (8000, 1), (48000, 2), (16000, 500)])
 def test_blocks_last_at_most_ten_seconds_at_any_rate_and_channel_count(rate, channels):
     samples = np.zeros((40_000, channels), np.float32)
     assert max(map(len, blocks(samples, rate))) <= 10 * SAMPLE_RATE
@@ -441,7 +441,7 @@ def test_the_minimum_duration_is_exactly_a_tenth_of_a_second():
     ("array", "rate", "code", "message"),
     [
         (np.zeros(1600), None, "not_audio", "<array> has no sample rate: pass sample_rate="),
-        (np.zeros(1600), 16_000.0, "not_audio", r"sample_rate 16000.0: expected a positive whole number of Hz"),
+        (np.zeros(1600), 16_000.5, "not_audio", r"sample_rate 16000.5: expected a positive whole number of Hz"),
         (np.zeros(1600), True, "not_audio", "sample_rate True: expected a positive whole number of Hz"),
         (np.zeros(1600), 0, "not_audio", "sample_rate 0: expected a positive whole number of Hz"),
         (

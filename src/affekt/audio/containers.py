@@ -1,7 +1,7 @@
 """Inspect a file's container: which library decodes it, and whether it was cut off where the decoder would not notice.
 
-MP4, m4a, mov: boxes (ISO/IEC 14496-12, 4.2). WebM, Matroska: EBML elements (RFC 8794). Ogg: pages (RFC 3533, 6).
-MP3: the Xing header, in which an encoder records the number of bytes written. NIST SPHERE: the sample count in the header.
+MP4, m4a, mov: boxes (ISO/IEC 14496-12, 4.2). WebM, Matroska: EBML elements (RFC 8794). NIST SPHERE: the sample count in the
+header. Ogg and MP3 are inspected while they are divided into parts (`affekt.audio.ogg`, `affekt.audio.mpeg`).
 WavPack: the sample counts of its blocks (WavPack 5 file format, 2). TTA: the sizes of its frames.
 """
 
@@ -11,7 +11,7 @@ import os
 import re
 import struct
 from collections.abc import Callable
-from typing import IO
+from typing import IO, NamedTuple
 
 HEAD = 1024
 """Bytes needed to identify a container, including a SPHERE header."""
@@ -42,8 +42,17 @@ def is_media(head: bytes) -> bool:
     return adts or any(head.startswith(signature, offset) for offset, signature in MEDIA)
 
 
-def find_truncation(stream: IO[bytes], head: bytes) -> str | None:
-    """Return the reason why a file is truncated, for a message; None if it is complete or its container does not show it."""
+class Truncation(NamedTuple):
+    """A container that is shorter than it declares."""
+
+    reason: str
+    """The reason, for a message."""
+    share: float | None
+    """The share of the declared bytes that is missing; None if nothing can be decoded."""
+
+
+def find_truncation(stream: IO[bytes], head: bytes) -> Truncation | None:
+    """Return how a file is truncated; None if it is complete or its container does not show it."""
     stream.seek(0, os.SEEK_END)
     size = stream.tell()
     for offset, signature, check in CHECKS:
@@ -52,7 +61,7 @@ def find_truncation(stream: IO[bytes], head: bytes) -> str | None:
     return None
 
 
-def _check_boxes(stream: IO[bytes], size: int) -> str | None:
+def _check_boxes(stream: IO[bytes], size: int) -> Truncation | None:
     kinds, start = set(), 0
     while start + 8 <= size:
         stream.seek(start)
@@ -63,22 +72,27 @@ def _check_boxes(stream: IO[bytes], size: int) -> str | None:
         elif length == 0:
             length = size - start  # up to the end of the file
         if kind in (b"moov", b"mdat", b"moof") and start + length > size:
-            return f"its box {kind.decode()!r} declares {length} bytes, but only {size - start} exist"
+            reason = f"its box {kind.decode()!r} declares {length} bytes, but only {size - start} exist"
+            # Without the table of contents, nothing can be decoded.
+            share = (start + length - size) / (start + length)
+            return Truncation(reason, share if b"moov" in kinds else None)
         kinds.add(kind)
         start += max(length, 8)
-    return None if b"moov" in kinds else "its table of contents ('moov') is missing"
+    return None if b"moov" in kinds else Truncation("its table of contents ('moov') is missing", None)
 
 
-def _check_elements(stream: IO[bytes], size: int) -> str | None:
+def _check_elements(stream: IO[bytes], size: int) -> Truncation | None:
     stream.seek(4)
     stream.seek(_read_element_size(stream) or 0, os.SEEK_CUR)
     if stream.read(4) != b"\x18\x53\x80\x67":
-        return "it ends before its first segment"
+        return Truncation("it ends before its first segment", None)
     declared = _read_element_size(stream)  # None in a live recording
     present = size - stream.tell()
     if declared is None or declared <= present:
         return None
-    return f"its segment declares {declared} bytes, but only {present} exist"
+    return Truncation(
+        f"its segment declares {declared} bytes, but only {present} exist", (declared - present) / declared
+    )
 
 
 def _read_element_size(stream: IO[bytes]) -> int | None:
@@ -91,38 +105,7 @@ def _read_element_size(stream: IO[bytes]) -> int | None:
     return None if value == (1 << 7 * width) - 1 else value
 
 
-def _check_last_page(stream: IO[bytes], size: int) -> str | None:
-    # The last page need not have the end-of-stream flag (4), which Android's voice messages and live recordings lack.
-    # An incomplete page, however, shows that the file was cut off.
-    stream.seek(max(0, size - 65_307))  # the maximum length of a page
-    tail = stream.read()
-    start = tail.rfind(b"OggS\x00")
-    if start < 0:
-        return None
-    header, count = tail[start : start + 27], tail[start + 26 : start + 27]
-    segments = tail[start + 27 : start + 27 + sum(count)]
-    complete = (
-        len(header) == 27 and len(segments) == sum(count) and len(tail) - start >= 27 + len(segments) + sum(segments)
-    )
-    return None if complete else "its last Ogg page is incomplete"
-
-
-def _check_xing(stream: IO[bytes], size: int) -> str | None:
-    stream.seek(0)
-    tag = stream.read(10)
-    # An ID3 tag comes first; its length is in four bytes of seven bits.
-    stream.seek(10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(tag[6:])) if tag[:3] == b"ID3" else 0)
-    frame = stream.read(64)
-    position = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if position < 0 or len(frame) < position + 16 or not frame[position + 7] & 2:
-        return None
-    start = position + (12 if frame[position + 7] & 1 else 8)  # the number of frames comes first, if it is recorded
-    declared = int.from_bytes(frame[start : start + 4], "big")
-    # A difference of up to 1 % is tolerated, as in mpg123: programs that trim silence leave this header unchanged.
-    return f"its header declares {declared} bytes, but only {size} exist" if size < 0.99 * declared else None
-
-
-def _check_sphere(stream: IO[bytes], size: int) -> str | None:
+def _check_sphere(stream: IO[bytes], size: int) -> Truncation | None:
     stream.seek(0)
     head = stream.read(HEAD)
     fields = dict(re.findall(rb"^(\w+) -\w+ (\S+)", head, re.MULTILINE))
@@ -131,49 +114,55 @@ def _check_sphere(stream: IO[bytes], size: int) -> str | None:
         return None
     samples, channels, width = map(int, counts)
     declared, present = samples * channels * width, max(0, size - HEAD)
-    return f"its header declares {declared} bytes of audio, but only {present} exist" if present < declared else None
+    if present >= declared:
+        return None
+    reason = f"its header declares {declared} bytes of audio, but only {present} exist"
+    return Truncation(reason, (declared - present) / declared)
 
 
-def _check_wavpack(stream: IO[bytes], size: int) -> str | None:
-    start, declared, present = 0, None, 0
+def _check_wavpack(stream: IO[bytes], size: int) -> Truncation | None:
+    start, declared, present, incomplete = 0, None, 0, False
     while True:
         stream.seek(start)
         header = stream.read(32)
         if len(header) < 32 or header[:4] != b"wvpk":  # a tag may follow the last block
             break
         length, total, index, samples = struct.unpack("<4xI4xIII", header[:24])
-        if start + 8 + length > size:
-            return "its last WavPack block is incomplete"
         if declared is None:
             declared = total
+        if start + 8 + length > size:
+            incomplete = True
+            break
         present = max(present, index + samples)
         start += 8 + length
-    if declared is None or declared == 0xFFFF_FFFF or present >= declared:  # all ones mean "unknown"
+    if declared is None or declared == 0xFFFF_FFFF:  # all ones mean "unknown"
+        return Truncation("its last WavPack block is incomplete", 1.0) if incomplete else None
+    if present >= declared:
         return None
-    return f"its header declares {declared} samples, but only {present} exist"
+    reason = f"its header declares {declared} samples, but only {present} exist"
+    return Truncation(reason, (declared - present) / declared)
 
 
-def _check_tta(stream: IO[bytes], size: int) -> str | None:
+def _check_tta(stream: IO[bytes], size: int) -> Truncation | None:
     stream.seek(0)
     header = stream.read(22)
     if len(header) < 22:
-        return "it ends in its header"
+        return Truncation("it ends in its header", None)
     rate, samples = struct.unpack("<10xII4x", header)
     frame = max(1, 256 * rate // 245)
     frames = -(-samples // frame)
     if 22 + 4 * (frames + 1) > size:
-        return "it ends in its table of frames"
+        return Truncation("it ends in its table of frames", None)
     lengths = struct.unpack(f"<{frames}I", stream.read(4 * frames))
     declared = 22 + 4 * (frames + 1) + sum(lengths)
-    return f"its frames need {declared} bytes, but only {size} exist" if declared > size else None
+    if declared <= size:
+        return None
+    return Truncation(f"its frames need {declared} bytes, but only {size} exist", (declared - size) / declared)
 
 
-CHECKS: tuple[tuple[int, bytes, Callable[[IO[bytes], int], str | None]], ...] = (
+CHECKS: tuple[tuple[int, bytes, Callable[[IO[bytes], int], Truncation | None]], ...] = (
     (4, b"ftyp", _check_boxes),
     (0, b"\x1a\x45\xdf\xa3", _check_elements),
-    (0, b"OggS", _check_last_page),
-    (0, b"ID3", _check_xing),
-    (0, b"\xff", _check_xing),
     (0, b"NIST_1A", _check_sphere),
     (0, b"wvpk", _check_wavpack),
     (0, b"TTA1", _check_tta),

@@ -1,0 +1,71 @@
+"""Find the audio files in a folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from os import PathLike
+from pathlib import Path
+
+from affekt.errors import BadAudio
+
+logger = logging.getLogger(__name__)
+
+SNDFILE_SUFFIXES = {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".ircam", ".mp3", ".nist", ".oga", ".ogg"}
+SNDFILE_SUFFIXES |= {".opus", ".paf", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave", ".wve"}
+MEDIA_SUFFIXES = {".3gp", ".aac", ".amr", ".avi", ".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4"}
+MEDIA_SUFFIXES |= {".mpeg", ".mpg", ".webm", ".wma", ".wmv"}
+MEDIA_SUFFIXES |= {".ac3", ".ec3", ".eac3", ".spx", ".tta", ".wv"}
+SUFFIXES = SNDFILE_SUFFIXES | MEDIA_SUFFIXES
+"""Suffixes by which audio files are recognized in a folder."""
+
+
+def is_folder(path: str | PathLike[str]) -> bool:
+    """Return whether a path is a folder.
+
+    Unlike `Path.is_dir` before Python 3.14, this does not raise if the name is too long or its folder is not accessible.
+    """
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def require_access(folder: str | PathLike[str], name: str) -> None:
+    """Raise `BadAudio` if a folder cannot be listed."""
+    try:
+        with os.scandir(folder):
+            pass
+    except OSError as error:
+        raise BadAudio(f"{name} is a folder that cannot be opened: {error.strerror}", code="unreadable") from error
+
+
+def find_files(folder: Path) -> list[Path]:
+    """Return the files below a folder that have a suffix of an audio file, sorted.
+
+    Hidden files and folders are skipped; so are named pipes, sockets and devices, with a warning in the log: reading a pipe
+    waits until another program writes to it.
+    """
+    paths: list[Path] = []
+
+    def add_inaccessible(error: OSError) -> None:
+        # An inaccessible folder is not skipped, so that reading it raises an error.
+        paths.append(Path(error.filename))
+
+    for root, folders, files in os.walk(folder, onerror=add_inaccessible):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        audio_names = (name for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES)
+        candidates = (Path(root, name) for name in audio_names if not name.startswith("."))
+        paths.extend(path for path in candidates if _is_regular(path))
+    return paths
+
+
+def _is_regular(path: Path) -> bool:
+    """Return whether a path in a folder is to be read; log if it is not."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # for example a broken link: reading it raises an error that names it
+        return True
+    if not stat.S_ISREG(mode):
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "no regular file"
+        logger.warning("%s is skipped: it is %s", path, kind)
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""Divide a file into parts that libsndfile decodes to their ends: links of an Ogg file, joined MP3 and FLAC files.
+
+libsndfile reads only the first part, stops at a tag after a FLAC, and stops in an MP3 where it estimates its end to be.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, cast
+
+from affekt.audio import mpeg, ogg
+from affekt.audio.notes import Reading
+from affekt.audio.riff import mend_sizes
+from affekt.audio.stretch import Stretch
+from affekt.audio.tags import find_audio_end, skip_leading_tags
+
+FLAC = b"fLaC\x00\x00\x00\x22"
+"""A FLAC's signature, with the beginning of its first metadata block, which always has 34 bytes."""
+CHUNK = 1 << 20
+
+
+@dataclass
+class Part:
+    """A stream that is decoded on its own."""
+
+    stream: IO[bytes]
+    seconds: float | None = None
+    """The duration, if the decoder can only estimate it."""
+
+
+def divide(stream: IO[bytes], reading: Reading) -> list[Part]:
+    """Return the parts of a file. A file of another format, or a damaged one, is a single part.
+
+    Raises:
+        BadAudio: A part is cut off, and reading is not lenient.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    size = stream.tell() if size is None else size
+    start = skip_leading_tags(stream)
+    stream.seek(start)
+    head = stream.read(len(FLAC))
+    parts: list[Part] = []
+    if head.startswith(b"OggS"):
+        parts = _divide_ogg(stream, size, reading)
+    elif head == FLAC:
+        parts = _divide_flac(stream, start, size)
+    elif len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        parts = divide_mpeg(stream, size, reading)
+    elif head[:4] in (b"RIFF", b"RIFX", b"RF64") and (patches := mend_sizes(stream, size)):
+        parts = [_part(Stretch(stream, 0, size, patches=patches))]
+    stream.seek(0)
+    return parts or [Part(stream)]
+
+
+def _divide_ogg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
+    links, broken = ogg.find_links(stream, size)
+    if broken is not None:
+        reading.lose(f"its Ogg page at byte {broken} is incomplete")
+    return [_part(Stretch(stream, start, end)) for start, end in links]
+
+
+def _divide_flac(stream: IO[bytes], start: int, size: int) -> list[Part]:
+    starts = list(_find_all(stream, FLAC, start))
+    ends = [*starts[1:], find_audio_end(stream, size)]
+    return [_part(Stretch(stream, *span)) for span in zip(starts, ends, strict=True)]
+
+
+def divide_mpeg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
+    """Return the parts of an MP3; [] if the stream is none.
+
+    Raises:
+        BadAudio: A part has fewer frames than its header declares, and reading is not lenient.
+    """
+    parts = mpeg.find_parts(stream, size)
+    for part in parts:
+        if part.seconds_missing:
+            total = part.seconds + part.seconds_missing
+            reason = f"its header declares {total:.2f} s, but only {part.seconds:.2f} s exist"
+            reading.lose(reason, part.seconds_missing, total)
+    return [_part(Stretch(stream, part.start, part.end, endless=not part.has_length), part.seconds) for part in parts]
+
+
+def _part(stretch: Stretch, seconds: float | None = None) -> Part:
+    return Part(cast(IO[bytes], stretch), seconds)
+
+
+def _find_all(stream: IO[bytes], pattern: bytes, start: int) -> Iterator[int]:
+    """Yield each position of a pattern from `start` on."""
+    while True:
+        stream.seek(start)
+        data = stream.read(CHUNK)
+        index = data.find(pattern)
+        while index >= 0:
+            yield start + index
+            index = data.find(pattern, index + 1)
+        if len(data) < CHUNK:
+            return
+        start += len(data) - len(pattern) + 1

@@ -1,0 +1,108 @@
+"""Open a source of audio (a path, bytes or a stream) as a seekable stream."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.audio.folders import is_folder, require_access
+from affekt.audio.sndfile import reason_of
+from affekt.audio.sources import named_part
+from affekt.errors import BadAudio
+
+AudioSource = str | PathLike[str] | bytes | IO[bytes] | NDArray[Any] | tuple[NDArray[Any], int] | Mapping[str, Any]
+"""A path, "-" for standard input, the bytes or a binary file object of an audio file, an array, a pair (array, sample_rate),
+or a dictionary of the library `datasets`: {"array", "sampling_rate"} or {"bytes", "path"}."""
+STANDARD_INPUT = "-"
+
+
+def name_of(source: AudioSource) -> str:
+    """Return the name of a source in rows and messages; bytes of a path that are not valid Unicode are escaped."""
+    source = named_part(source)
+    if isinstance(source, str | PathLike):
+        name: Any = os.fspath(source)
+    elif isinstance(source, np.ndarray):
+        name = "<array>"
+    elif isinstance(source, bytes | bytearray | memoryview):
+        name = "<bytes>"
+    else:
+        name = getattr(source, "name", None)
+    name = name if isinstance(name, str) else "<stream>"
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@contextmanager
+def open_source(source: Any, name: str) -> Iterator[IO[bytes]]:
+    """Yield a seekable stream, at any position. Streams opened here are closed; the caller's stream stays open."""
+    with ExitStack() as stack:
+        if isinstance(source, bytes | bytearray | memoryview):
+            stream: IO[bytes] = io.BytesIO(source)
+        elif isinstance(source, str | PathLike) and os.fspath(source) == STANDARD_INPUT:
+            stream = _standard_input()
+        elif isinstance(source, str | PathLike):
+            stream = stack.enter_context(_open_path(source, name))
+        elif hasattr(source, "read") and not isinstance(source, io.TextIOBase):
+            stream = source
+        else:
+            raise BadAudio(
+                f"{type(source).__name__} is not audio: expected a path, bytes, a file opened in mode 'rb', a numpy "
+                "array with its sample rate or a dictionary of `datasets`",
+                code="not_audio",
+            )
+        try:
+            if not (hasattr(stream, "seekable") and stream.seekable()):
+                stream = stack.enter_context(_spool(stream))
+            stream.seek(0)
+            first: Any = stream.read(1)
+        except (OSError, ValueError) as error:
+            raise BadAudio(f"{name} cannot be read: {reason_of(error)}", code="unreadable") from error
+        if not isinstance(first, bytes):
+            raise BadAudio(
+                f"{name} gives {type(first).__name__} instead of bytes: expected a file opened in mode 'rb'; of an "
+                "asynchronous upload, pass its attribute `file`",
+                code="not_audio",
+            )
+        if not first:
+            raise BadAudio(f"{name} is empty (0 bytes)", code="empty")
+        yield stream
+
+
+def _standard_input() -> IO[bytes]:
+    if sys.stdin is None:
+        raise BadAudio("standard input (-) is closed: pipe an audio file into it", code="unreadable")
+    return sys.stdin.buffer
+
+
+def _open_path(path: str | PathLike[str], name: str) -> IO[bytes]:
+    if is_folder(path):
+        require_access(path, name)
+        raise BadAudio(
+            f"{name} is a folder: expected an audio file or, on the command line, a folder with audio files",
+            code="folder",
+        )
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise BadAudio(f"{name} does not exist", code="missing") from None
+    except OSError as error:
+        raise BadAudio(f"{name} cannot be opened: {reason_of(error)}", code="unreadable") from error
+    except ValueError as error:  # a NUL in the path
+        raise BadAudio(f"{name!r} is not a valid path: {error}", code="missing") from error
+
+
+def _spool(stream: IO[bytes]) -> IO[bytes]:
+    """Copy a pipe or socket to a seekable temporary file, on disk if it is long."""
+    copy = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 (the caller closes it)
+    shutil.copyfileobj(stream, copy)
+    return cast(IO[bytes], copy)

@@ -1,0 +1,78 @@
+"""A stretch of a file, presented to a decoder as a file of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from typing import IO, Any
+
+ENDLESS = 1 << 40
+"""Size that an endless stretch declares, in bytes."""
+TAIL = 128
+"""Bytes at the end of a file where a decoder looks for an ID3v1 tag."""
+
+
+class Stretch(io.RawIOBase):
+    """The bytes from `start` to `end` of a seekable stream.
+
+    Args:
+        stream: The stream; its position is moved.
+        start: Position of the first byte.
+        end: Position after the last byte.
+        patches: Position in the stretch -> bytes that are read there instead of the stream's.
+        endless: Declare a size that no file has. A decoder that estimates the length from the size (mpg123) then expects
+            more than there is, and reads to the end.
+    """
+
+    def __init__(
+        self,
+        stream: IO[bytes],
+        start: int,
+        end: int,
+        *,
+        patches: Mapping[int, bytes] | None = None,
+        endless: bool = False,
+    ) -> None:
+        self._stream, self._start, self._length = stream, start, end - start
+        self._patches = dict(patches or {})
+        self._size = ENDLESS if endless else self._length
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position in the stretch."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move to a position in the stretch and return it."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read into a buffer and return the number of bytes."""
+        view = memoryview(buffer).cast("B")
+        data = self._read(len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def _read(self, count: int) -> bytes:
+        at = self._position
+        if at >= self._length:
+            return bytes(min(count, self._size - at)) if at >= self._size - TAIL and at < self._size else b""
+        self._stream.seek(self._start + at)
+        data = self._stream.read(min(count, self._length - at)) or b""
+        for position, patch in self._patches.items():
+            first, last = max(position, at), min(position + len(patch), at + len(data))
+            if first < last:
+                data = data[: first - at] + patch[first - position : last - position] + data[last - at :]
+        return data

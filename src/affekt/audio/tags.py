@@ -1,0 +1,47 @@
+"""Tags before and after the audio of a file: ID3 (id3.org), APE and Lyrics3, which programs add to any format."""
+
+from __future__ import annotations
+
+from typing import IO
+
+ID3V1 = 128
+"""Size of an ID3v1 tag at the end of a file."""
+APE_FOOTER = 32
+LYRICS_FOOTER = 15
+
+
+def skip_leading_tags(stream: IO[bytes], start: int = 0) -> int:
+    """Return the position after the ID3v2 tags that begin at a position."""
+    while True:
+        stream.seek(start)
+        header = stream.read(10)
+        if len(header) < 10 or header[:3] != b"ID3" or header[3] == 0xFF:
+            return start
+        footer = 10 if header[5] & 0x10 else 0
+        # The length is in four bytes of seven bits.
+        start += 10 + sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(header[6:])) + footer
+
+
+def find_audio_end(stream: IO[bytes], size: int) -> int:
+    """Return the position of the first of the tags at the end of a file."""
+    end = size
+    while tag := _trailing_tag(stream, end):
+        end -= tag
+    return end
+
+
+def _trailing_tag(stream: IO[bytes], end: int) -> int:
+    """Return the size of the tag that ends at a position; 0 if there is none."""
+    stream.seek(max(0, end - ID3V1))
+    tail = stream.read(min(end, ID3V1))
+    if len(tail) == ID3V1 and tail.startswith(b"TAG"):
+        return ID3V1
+    if tail[-APE_FOOTER:].startswith(b"APETAGEX"):
+        length = int.from_bytes(tail[-APE_FOOTER + 12 : -APE_FOOTER + 16], "little")
+        has_header = tail[-APE_FOOTER + 23] & 0x80
+        length += APE_FOOTER if has_header else 0
+    elif tail.endswith(b"LYRICS200") and tail[-LYRICS_FOOTER : -LYRICS_FOOTER + 6].isdigit():
+        length = int(tail[-LYRICS_FOOTER : -LYRICS_FOOTER + 6]) + LYRICS_FOOTER
+    else:
+        return 0
+    return length if length <= end else 0
