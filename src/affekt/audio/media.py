@@ -76,6 +76,6 @@ def _decode_packets(container: Any, rate: int, reading: Reading) -> Iterator[NDA
             for frame in frames:
                 for block in resampler.resample(frame):
                     read += block.samples
-                    yield block.to_ndarray().T
+                    yield block.to_ndarray().T.astype(np.float32, copy=False)
         except (av.FFmpegError, ValueError) as error:  # ValueError: the number of channels changes
             reading.lose(f"{reason_of(error)}, after {read / rate:.2f} s", cut=False, cause=error)

@@ -36,7 +36,7 @@ KILOBITS = {
 
 
 class Kind(NamedTuple):
-    """What is the same in all frames of a part."""
+    """The properties that are the same in all frames of a part."""
 
     rate: int
     channels: int

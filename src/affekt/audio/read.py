@@ -1,7 +1,8 @@
 """Read a file, bytes or an array as mono float32 at 16 kHz, in blocks, so that memory does not grow with length.
 
 libsndfile reads WAV, FLAC, Ogg, Opus, MP3, AIFF, AU, CAF and others (`affekt.audio.sndfile`); PyAV, from the extra `media`,
-reads m4a, mp4, webm, FLAC and Speex in Ogg, AC-3, WavPack, TTA and similar formats (`affekt.audio.media`); soxr resamples (`affekt.audio.mono`).
+reads m4a, mp4, webm, FLAC and Speex in Ogg, AC-3, WavPack, TTA and similar formats (`affekt.audio.media`); soxr resamples
+(`affekt.audio.mono`).
 """
 
 from __future__ import annotations
@@ -123,12 +124,13 @@ def duration(path: Path) -> float:
     """
     name = name_of(path)
     with open_source(path, name) as stream:
-        if _is_media(stream, name):
-            with open_media(stream, name) as (container, rate):
-                check_rate(rate, name)
-                return media_duration(container)
-        seconds = 0.0
+        seconds, media = 0.0, _is_media(stream, name)
         for part in divide(stream, Reading(name, lenient=True)):
+            if media:
+                with open_media(part.stream, name) as (container, rate):
+                    check_rate(rate, name)
+                    seconds += media_duration(container)
+                continue
             with open_sound(part.stream, name) as file:
                 check_rate(file.samplerate, name)
                 seconds += file.frames / file.samplerate if part.seconds is None else part.seconds
