@@ -149,6 +149,11 @@ class Display:
             self._print(row)
 
     def _print(self, row: Row) -> None:
+        self._print_result(row)
+        for remark in row.remarks:
+            self.console.print(Text(f"  note: {remark}", "dim"))
+
+    def _print_result(self, row: Row) -> None:
         if len(self.names) > MAX_DETAILED_FILES or not row.probabilities:
             self.console.print(self._line(row, row.file, self.name_width))
             return

@@ -12,7 +12,10 @@ import typer
 def recognize(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="FILE|FOLDER", help="Audio files; folders are searched recursively for audio files."),
+        typer.Argument(
+            metavar="FILE|FOLDER",
+            help="Audio files; folders are searched recursively for audio files; - reads standard input.",
+        ),
     ],
     model: Annotated[
         str, typer.Option(metavar="BUNDLE", help="The model: a bundle's folder, or the name of a shipped one.")
@@ -26,6 +29,9 @@ def recognize(
             "retried.",
         ),
     ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Read what exists of files that are damaged or cut off, with a note.")
+    ] = False,
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cores to use for one file.")] = 1,
 ) -> None:
     """Recognize the emotion in audio files.
@@ -41,6 +47,6 @@ def recognize(
     names = list(dict.fromkeys(map(name_of, files)))
     recognizer = Recognizer.load(model, threads=threads)
     with Display(names, recognizer.emotions, json=json, output=output) as display:
-        for row in recognize_files(files, output, recognizer=recognizer):
+        for row in recognize_files(files, output, recognizer=recognizer, lenient=lenient):
             display.show(row)
     sys.exit(2 if display.failed else 0)

@@ -10,15 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import soundfile
-
-from affekt.audio.read import MEDIA_SUFFIXES, is_silent
+from affekt.audio.read import Notes, duration, is_silent
 from affekt.corpora.base import Published, join_names
 from affekt.corpora.similar_names import similar_names
 from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveforms, seconds_cut
 from affekt.errors import BadAudio
-from affekt.extras import need
 from affekt.labels import LabelSet, label_set
 from affekt.plural import quantity
 from affekt.progress import Progress
@@ -121,6 +118,7 @@ class _Findings:
         self.unreadable: dict[str, str] = {}
         self.silent: list[str] = []
         self.cut: dict[str, float] = {}
+        self.file_notes: dict[Path, Notes] = {}
         self.by_hash: dict[str, list[Utterance]] = defaultdict(list)  # by the hash of the samples
 
     def add(self, path: Path, utterances: Sequence[Utterance]) -> None:
@@ -128,7 +126,7 @@ class _Findings:
             self.missing += [utterance.id for utterance in utterances]
             return
         results: dict[int, tuple[str, float] | BadAudio] = {}  # hash of the samples, "" for silence; seconds cut
-        for index, waveform in read_waveforms(dict(enumerate(utterances))):
+        for index, waveform in read_waveforms(dict(enumerate(utterances)), self.file_notes):
             if isinstance(waveform, BadAudio):
                 results[index] = waveform
             else:
@@ -156,12 +154,30 @@ class _Findings:
         return [*_missing(self.missing), *_unreadable(self.unreadable), *silent, *duplicates]
 
     def notes(self) -> list[str]:
-        if not self.cut:
-            return []
-        ids, most = list(self.cut), max(self.cut.values())
-        return [
-            f"{quantity(len(ids), 'utterance')} cut at the end of the file (by at most {most:.3f} s): {join_names(ids)}"
-        ]
+        truncated = [path for path, notes in self.file_notes.items() if notes.truncated]
+        mixed = [path for path, notes in self.file_notes.items() if notes.channels]
+        notes = []
+        if self.cut:
+            most = max(self.cut.values())
+            notes.append(
+                f"{quantity(len(self.cut), 'utterance')} cut at the end of the file (by at most {most:.3f} s): "
+                f"{join_names(list(self.cut))}"
+            )
+        if truncated:
+            notes.append(
+                f"{quantity(len(truncated), 'file')} slightly shorter than the header declares: {_join_paths(truncated)}"
+            )
+        if mixed:
+            first = self.file_notes[mixed[0]].channels
+            notes.append(
+                f"{quantity(len(mixed), 'file')} whose channels cancel each other, read from a single channel: "
+                f"{_join_paths(mixed)}; the first one: {first}"
+            )
+        return notes
+
+
+def _join_paths(paths: Sequence[Path]) -> str:
+    return join_names([path.name for path in paths])
 
 
 def differences(source: Source, utterances: Sequence[Utterance]) -> list[str]:
@@ -240,8 +256,8 @@ def _length(path: Path) -> float | str:
     if not path.is_file():
         return "missing"
     try:
-        return _media_length(path) if path.suffix.lower() in MEDIA_SUFFIXES else soundfile.info(str(path)).duration
-    except (BadAudio, soundfile.SoundFileError) as error:
+        return duration(path)
+    except BadAudio as error:
         return _reason(path, error)
 
 
@@ -251,15 +267,6 @@ def _reason(path: Path, error: Exception) -> str:
         if stream.read(len(LFS_POINTER)) == LFS_POINTER:
             return f"{path} is a Git LFS pointer instead of audio: run git lfs pull"
     return str(error)
-
-
-def _media_length(path: Path) -> float:
-    av = need("av", extra="media", purpose=f"reading {path}")
-    try:
-        with av.open(str(path)) as container:
-            return float((container.duration or 0) / av.time_base)
-    except av.FFmpegError as error:
-        raise BadAudio(f"{path} is not readable audio: {error.strerror}", code="not_audio") from error
 
 
 def _missing(names: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from affekt.audio.read import SAMPLE_RATE, SHORTEST, Waveform, blocks
+from affekt.audio.read import SAMPLE_RATE, SHORTEST, Notes, Waveform, blocks
 from affekt.errors import BadAudio, BadCorpus
 from affekt.utterance import Utterance
 
@@ -36,11 +36,17 @@ def read_waveform(utterance: Utterance) -> Waveform:
     return waveform
 
 
-def read_waveforms(utterances: Mapping[Key, Utterance]) -> Iterator[tuple[Key, Waveform | BadAudio]]:
+def read_waveforms(
+    utterances: Mapping[Key, Utterance], notes: dict[Path, Notes] | None = None
+) -> Iterator[tuple[Key, Waveform | BadAudio]]:
     """Yield each utterance's key with its waveform, or with the reason why it has none.
 
     Each file is read once, and only up to the end of its last utterance. The utterances of a file are yielded in the order of
     their ends.
+
+    Args:
+        utterances: Key -> utterance.
+        notes: Filled with the remarks on each file.
     """
     files: dict[Path, dict[Key, Utterance]] = {}
     for key, utterance in utterances.items():
@@ -49,14 +55,16 @@ def read_waveforms(utterances: Mapping[Key, Utterance]) -> Iterator[tuple[Key, W
         else:
             files.setdefault(utterance.audio, {})[key] = utterance
     for path, waiting in files.items():
+        spans = {key: _span(utterance) for key, utterance in waiting.items()}
+        file_notes = None if notes is None else notes.setdefault(path, Notes())
         try:
-            for key, waveform in read_segments(path, {key: _span(utterance) for key, utterance in waiting.items()}):
+            for key, waveform in read_segments(path, spans, file_notes):
                 yield key, _find_error(waiting.pop(key), waveform) or waveform
         except BadAudio as error:
             yield from ((key, error) for key in waiting)
 
 
-def read_segments(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, Waveform]]:
+def read_segments(path: Path, spans: Mapping[Key, Span], notes: Notes | None = None) -> Iterator[tuple[Key, Waveform]]:
     """Yield segments of one file, (samples,) each, in the order of their ends.
 
     The file is read in one pass that stops after the last segment; only the segments being read are in memory. A
@@ -68,7 +76,7 @@ def read_segments(path: Path, spans: Mapping[Key, Span]) -> Iterator[tuple[Key, 
     waiting = dict(sorted(spans.items(), key=lambda item: item[1][0]))
     pieces: dict[Key, list[Waveform]] = {key: [] for key in waiting}
     position = 0
-    for block in blocks(path):
+    for block in blocks(path) if notes is None else blocks(path, notes=notes):
         after = position + len(block)
         for key, (start, end) in list(waiting.items()):
             if start >= after:

@@ -11,6 +11,7 @@ import numpy as np
 from affekt.audio.read import (
     SAMPLE_RATE,
     AudioSource,
+    Notes,
     Waveform,
     blocks,
     check_length,
@@ -63,7 +64,7 @@ class Recognizer:
             )
         return cls(graph)
 
-    def __call__(self, source: AudioSource, sample_rate: int | None = None) -> Row:
+    def __call__(self, source: AudioSource, sample_rate: float | None = None, *, lenient: bool = False) -> Row:
         """Recognize one source and return its row.
 
         A source longer than 30 s is read and recognized in windows of 5 to 10 s, in bounded memory.
@@ -72,24 +73,27 @@ class Recognizer:
             source: a path, bytes, a binary file object, an array, a pair (array, rate in Hz), or a dictionary as the library
                 `datasets` returns it, {"array", "sampling_rate"} or {"bytes", "path"}.
             sample_rate: the rate in Hz of an array that comes without it.
+            lenient: read what exists of a file that is damaged or cut off.
 
         Raises:
             BadAudio: the source cannot be recognized (codes: `affekt.audio.read.CODES`).
             MissingExtra: the source's format needs an extra that is not installed.
         """
-        name, rows, total = name_of(source), [], 0
-        for waveform in windows(blocks(source, sample_rate)):
+        name, rows, total, notes = name_of(source), list[Row](), 0, Notes()
+        for waveform in windows(blocks(source, sample_rate, lenient=lenient, notes=notes)):
             rows.append(self._recognize_window(name, total, waveform))
             total += waveform.size
-        return rows[0] if len(rows) == 1 else self._aggregate(name, total, rows)
+        row = rows[0] if len(rows) == 1 else self._aggregate(name, total, rows)
+        row.update(notes.fields())
+        return row
 
-    def rows(self, sources: Iterable[AudioSource]) -> Iterator[Row]:
+    def rows(self, sources: Iterable[AudioSource], *, lenient: bool = False) -> Iterator[Row]:
         """Yield a row for each source, in order. A source that cannot be recognized gives a row of status "error"."""
         if isinstance(sources, str | bytes | PathLike | Mapping):
             raise TypeError(f"rows expects a list of sources; for a single one, call recognizer({sources!r})")
         for source in sources:
             try:
-                yield self(source)
+                yield self(source, lenient=lenient)
             except AffektError as error:
                 yield make_row(name_of(source), self.model, error=error)
 

@@ -17,7 +17,7 @@ from typing import Any
 from affekt.errors import BadOutput
 from affekt.extras import need
 from affekt.files import atomic_write
-from affekt.inference.row import Row
+from affekt.inference.row import NOTES, Row
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 BEGINNING = b'{"schema": '
@@ -136,10 +136,15 @@ def _flatten(row: Row) -> dict[str, Any]:
     return flat
 
 
+def _note_columns(rows: list[Row]) -> list[str]:
+    """Return the columns of notes; without notes, there are none."""
+    return [name for name in NOTES if any(name in row for row in rows)]
+
+
 def _write_csv(path: Path, rows: list[Row]) -> None:
     flat = [_flatten(row) for row in rows]
     emotions = next(([f"probabilities.{name}" for name in row.probabilities] for row in rows if row.probabilities), [])
-    columns = [*LEADING, *emotions, *TRAILING]
+    columns = [*LEADING, *emotions, *TRAILING, *_note_columns(rows)]
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="")
         writer.writeheader()
@@ -178,6 +183,9 @@ def _unflatten(record: dict[str, str]) -> Row:
             "probabilities": probabilities or None,
             "model": record["model"],
             "error": {"code": code, "message": record["error.message"]} if code else None,
+            "truncated": record.get("truncated") == "True",
+            "seconds_lost": float(record["seconds_lost"]) if record.get("seconds_lost") else None,
+            "channels": record.get("channels") or None,
             "aggregation": record["aggregation"],
             "windows": json.loads(record["windows"]) if record["windows"] else None,
         }
@@ -203,7 +211,9 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
         ("model", pa.string()),
         ("error", pa.struct([("code", pa.string()), ("message", pa.string())])),
     ]
-    schema = pa.schema([*plain, ("aggregation", pa.string()), ("windows", pa.list_(pa.struct(plain)))])
+    types = {"truncated": pa.bool_(), "seconds_lost": pa.float64(), "channels": pa.string()}
+    notes = [(name, types[name]) for name in _note_columns(rows)]
+    schema = pa.schema([*plain, ("aggregation", pa.string()), ("windows", pa.list_(pa.struct(plain))), *notes])
     pyarrow.parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), path)
 
 

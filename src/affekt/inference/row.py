@@ -3,7 +3,9 @@
 {"schema": 1, "file": "hello.wav", "start": 0.0, "end": 2.5, "duration": 2.5, "status": "ok", "emotion": "happy",
  "probabilities": {"angry": 0.1, ...}, "model": "default@0123abcd", "error": null}
 
-The row of a source longer than 30 s also has "windows", the rows of its consecutive windows, and "aggregation".
+The row of a source longer than 30 s also has "windows", the rows of its consecutive windows, and "aggregation". A row has
+NOTES only where there is something to remark: "truncated" (true) and "seconds_lost" (null if unknown) if audio is missing,
+"channels" if a channel was used instead of the mean.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from affekt.errors import AffektError
 
 SCHEMA = 1
 KEYS = ("schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error")
+NOTES = ("truncated", "seconds_lost", "channels")
+"""Fields of a row that has remarks (`affekt.audio.read.Notes`)."""
 AGGREGATION = "mean of the windows' probabilities, weighted by duration; silent windows left out"
 
 
@@ -35,6 +39,7 @@ class Row(dict[str, Any]):
         if not is_row or record["schema"] != SCHEMA:
             raise ValueError(f"expected a row of schema {SCHEMA}")
         row = cls({key: record[key] for key in KEYS})
+        row.update(_read_notes(record))
         if record.get("windows") is not None:
             row["aggregation"] = record["aggregation"]
             row["windows"] = [cls.read(window) for window in record["windows"]]
@@ -98,6 +103,21 @@ class Row(dict[str, Any]):
             return f"{head}  {self.status}"
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
         return f"{head}  " + "  ".join(f"{emotion} {p:.0%}" for emotion, p in ranked)
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes in words."""
+        remarks = []
+        if self.get("truncated"):
+            seconds = self.get("seconds_lost")
+            remarks.append("truncated: " + ("audio is missing" if seconds is None else f"{seconds:.2f} s are missing"))
+        return [*remarks, self["channels"]] if "channels" in self else remarks
+
+
+def _read_notes(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the notes of a record; in a table, a row without notes has empty cells."""
+    notes = {name: record[name] for name in NOTES if record.get(name)}
+    return notes | {"seconds_lost": record.get("seconds_lost")} if "truncated" in notes else notes
 
 
 def make_row(

@@ -18,6 +18,7 @@ def recognize_files(
     output: str | Path | None = None,
     *,
     recognizer: Recognizer | None = None,
+    lenient: bool = False,
     progress: Progress | None = None,
 ) -> Generator[Row, None, None]:
     """Recognize files one after another and yield a row for each; a file that fails yields a row with status "error".
@@ -29,6 +30,7 @@ def recognize_files(
         inputs: audio files, and folders, which are searched for audio files.
         output: a .jsonl, .csv or .parquet file.
         recognizer: the recognizer to use; by default the one that ships with affekt.
+        lenient: read what exists of a file that is damaged or cut off.
         progress: called after each file.
 
     Raises:
@@ -43,7 +45,7 @@ def recognize_files(
         for done, (name, path) in enumerate(paths.items(), start=1):
             row = results.find(name) if results else None
             if row is None:
-                row = next(recognizer.rows([path]))
+                row = next(recognizer.rows([path], lenient=lenient))
                 if results:
                     results.append(row)
             if progress:
