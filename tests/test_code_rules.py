@@ -27,6 +27,7 @@ LEVELS = {
     "files": 1,
     "labels": 1,
     "tables": 1,
+    "tabular": 1,
     "utterance": 1,
     "corpora": 2,
     "features": 2,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.cli.corpus import Layout
+from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -54,6 +53,10 @@ def audit(
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the folds to this folder, one file each.")
     ] = None,
+    column: Columns = None,
+    emotion: Emotions = None,
+    delimiter: Delimiter = "",
+    annotators: Annotators = "error",
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one audit per fold.")] = False,
 ) -> None:
     """Report what the subsets of a split have in common.
@@ -69,9 +72,14 @@ def audit(
     if protocol is None and (settings or seed):
         raise BadConfig("--set and --seed need --protocol NAME")
     split = None if protocol else arguments[0]
-    utterances = _utterances(_sources(arguments if protocol else arguments[1:], layout), labels)
+    sources = _sources(arguments if protocol else arguments[1:])
+    has_table = any(source.name == "table" for source in sources)
+    sources = set_options(sources, column, emotion, layout, delimiter if has_table else "", annotators)
+    utterances = _utterances(sources, labels)
     splits = (
-        _make_folds(protocol, settings or [], seed, utterances) if protocol else _read_splits(str(split), utterances)
+        _make_folds(protocol, settings or [], seed, utterances)
+        if protocol
+        else _read_splits(str(split), utterances, delimiter)
     )
     if save is not None:
         save_folds(splits, save)
@@ -82,8 +90,8 @@ def audit(
     raise typer.Exit(0 if all(entry.clean for entry in audits) else 1)
 
 
-def _sources(arguments: Sequence[str], layout: str) -> list[Source]:
-    """Parse corpora, each with or without its root after it, or in the short form NAME:PATH; the layout is for folders."""
+def _sources(arguments: Sequence[str]) -> list[Source]:
+    """Parse corpora, each with or without its root after it, or in the short form NAME:PATH."""
     from affekt.corpora import corpora
     from affekt.corpora.source import Source
 
@@ -97,7 +105,7 @@ def _sources(arguments: Sequence[str], layout: str) -> list[Source]:
         sources.append(Source(argument, rest.pop(0)) if argument in corpora and is_root else Source.parse(argument))
     if not sources:
         raise BadConfig("no corpus given: expected CORPUS ROOT after the split, such as cremad data/cremad")
-    return [replace(source, layout=layout) if source.name == "folder" else source for source in sources]
+    return sources
 
 
 def _utterances(sources: Sequence[Source], labels: str | None) -> list[Utterance]:
@@ -131,7 +139,7 @@ def _make_folds(name: str, settings: list[str], seed: int, utterances: Sequence[
     return folds
 
 
-def _read_splits(source: str, utterances: Sequence[Utterance]) -> list[Split]:
+def _read_splits(source: str, utterances: Sequence[Utterance], delimiter: str) -> list[Split]:
     """Read the splits in a path or in a shipped bundle."""
     from affekt.bundle.folder import Bundle, shipped
     from affekt.protocols.files import read_splits
@@ -145,7 +153,7 @@ def _read_splits(source: str, utterances: Sequence[Utterance]) -> list[Split]:
                 f"{did_you_mean(source, shipped())}; to make folds, give --protocol NAME"
             )
         path = Bundle.open(source).folder
-    return read_splits(path, utterances)
+    return read_splits(path, utterances, delimiter)
 
 
 def _print_json(audits: Sequence[Audit]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.errors import BadConfig
+from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
 from affekt.plural import quantity
 
 if TYPE_CHECKING:
@@ -24,31 +24,6 @@ Root = Annotated[
     str, typer.Argument(metavar="ROOT", help="The corpus's folder, or the table's file; default: AFFEKT_DATA/NAME.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column",
-        metavar="FIELD=COLUMN",
-        help="For tables: read FIELD from COLUMN, such as audio=clip; with an empty COLUMN (session=), FIELD is not read. "
-        "Repeatable.",
-    ),
-]
-Emotions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--emotion",
-        metavar="LABEL=EMOTION",
-        help="For folders and tables: map a custom label to an emotion. Repeatable.",
-    ),
-]
-Layout = Annotated[
-    str,
-    typer.Option(
-        "--layout",
-        metavar="LEVELS",
-        help="For folders: what the folders name, such as emotion/speaker or speaker/emotion/split; default: recognized.",
-    ),
-]
 MAX_LISTED = 12
 """Maximum number of sessions or speakers that are listed; more are summarized in one line."""
 BAR_WIDTH = 30
@@ -66,6 +41,8 @@ def describe(
     column: Columns = None,
     emotion: Emotions = None,
     layout: Layout = "",
+    delimiter: Delimiter = "",
+    annotators: Annotators = "error",
 ) -> None:
     """Count the contents of a corpus.
 
@@ -77,7 +54,7 @@ def describe(
     from affekt.corpora import inspection
     from affekt.labels import label_set
 
-    source = _source(name, root, column, emotion, layout)
+    source = _source(name, root, column, emotion, layout, delimiter, annotators)
     description = inspection.describe(source, label_set(labels) if labels else None)
     if json:
         print(jsonlib.dumps(asdict(description)))
@@ -93,6 +70,8 @@ def check(
     column: Columns = None,
     emotion: Emotions = None,
     layout: Layout = "",
+    delimiter: Delimiter = "",
+    annotators: Annotators = "error",
 ) -> None:
     """Find faults in a corpus by reading every file.
 
@@ -106,7 +85,7 @@ def check(
     from affekt.cli.display import progress_bar
     from affekt.corpora import inspection
 
-    source = _source(name, root, column, emotion, layout)
+    source = _source(name, root, column, emotion, layout, delimiter, annotators)
     with progress_bar() as progress:
         report = inspection.check(source, progress)
     if json:
@@ -127,6 +106,8 @@ def export(
     column: Columns = None,
     emotion: Emotions = None,
     layout: Layout = "",
+    delimiter: Delimiter = "",
+    annotators: Annotators = "error",
 ) -> None:
     """Export a corpus as a table.
 
@@ -134,7 +115,7 @@ def export(
     """
     from affekt.corpora.export import export
 
-    utterances = _source(name, root, column, emotion, layout).read()
+    utterances = _source(name, root, column, emotion, layout, delimiter, annotators).read()
     export(utterances, output, format or None)
     print(f"{output}: {quantity(len(utterances), 'utterance')}", file=sys.stderr)
 
@@ -159,6 +140,8 @@ def transcribe(
     column: Columns = None,
     emotion: Emotions = None,
     layout: Layout = "",
+    delimiter: Delimiter = "",
+    annotators: Annotators = "error",
 ) -> None:
     """Add missing transcripts with Whisper.
 
@@ -171,7 +154,7 @@ def transcribe(
     from affekt.cli.display import progress_bar
     from affekt.corpora import transcription
 
-    utterances = _source(name, root, column, emotion, layout).read()
+    utterances = _source(name, root, column, emotion, layout, delimiter, annotators).read()
     transcription.check_output(output, utterances)
     recognizer = transcription.Whisper(model, device)
     with progress_bar() as progress:
@@ -185,23 +168,14 @@ def transcribe(
     print(f"{summary.given} already had a transcript; no words were found in {summary.wordless}")
 
 
-def _source(name: str, root: str, columns: list[str] | None, emotions: list[str] | None, layout: str) -> Source:
+def _source(
+    name: str, root: str, columns: list[str] | None, emotions: list[str] | None, layout: str, delimiter: str, annotators: str
+) -> Source:
     from affekt.cli.display import show_log
     from affekt.corpora.source import Source
 
     show_log()
-    return Source(name, root, parse_pairs("--column", columns), parse_pairs("--emotion", emotions), layout=layout)
-
-
-def parse_pairs(option: str, values: list[str] | None) -> dict[str, str]:
-    """Parse the KEY=VALUE arguments of a repeatable option."""
-    parsed = {}
-    for value in values or ():
-        key, equals, text = value.partition("=")
-        if not key or not equals:
-            raise BadConfig(f"{option} {value!r}: expected KEY=VALUE")
-        parsed[key] = text
-    return parsed
+    return set_options([Source(name, root)], columns, emotions, layout, delimiter, annotators)[0]
 
 
 def _print_description(source: Source, description: Description, labels: str) -> None:

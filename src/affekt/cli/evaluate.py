@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from affekt.cli.corpus import Columns, Emotions, Layout, parse_pairs
+from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
 from affekt.errors import BadConfig
 from affekt.registry import did_you_mean
 
@@ -34,6 +33,8 @@ def evaluate(
     column: Columns = None,
     emotion: Emotions = None,
     layout: Layout = "",
+    delimiter: Delimiter = "",
+    annotators: Annotators = "error",
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Score a run or a bundle on a corpus.
@@ -48,9 +49,7 @@ def evaluate(
 
     # Report misspelled names before asking the user to install anything.
     target = Source(corpus, str(root)) if root else Source.parse(corpus)
-    target = replace(
-        target, columns=parse_pairs("--column", column), emotions=parse_pairs("--emotion", emotion), layout=layout
-    )
+    (target,) = set_options([target], column, emotion, layout, delimiter, annotators)
     if selection is not None and selection not in RULES:
         raise BadConfig(
             f"there is no selection rule {selection!r}{did_you_mean(selection, RULES)} (known: {', '.join(RULES)})"

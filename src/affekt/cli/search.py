@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.cli.corpus import Layout
+from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,11 @@ def search(
             help="The folder of the recipe's corpus; or another corpus as NAME[:PATH], such as folder:PATH or table:FILE.",
         ),
     ] = None,
+    column: Columns = None,
+    emotion: Emotions = None,
     layout: Layout = "",
+    delimiter: Delimiter = "",
+    annotators: Annotators = "error",
     run: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The folder of the search; default: runs/RECIPE.")
     ] = None,
@@ -54,7 +58,14 @@ def search(
         sys.stdout.reconfigure(line_buffering=True)  # write each line at once, even to a file or pipe
     search_recipe = load_search(recipe, settings)
     if corpus is not None:
-        search_recipe = replace(search_recipe, corpora=(replace(_parse_corpus(corpus, search_recipe), layout=layout),))
+        source = _parse_corpus(corpus, search_recipe)
+        sources = set_options([source], column, emotion, layout, delimiter, annotators)
+        search_recipe = replace(search_recipe, corpora=tuple(sources))
+    elif column or emotion or layout or delimiter or annotators != "error":
+        raise BadConfig(
+            "--column, --emotion, --layout, --delimiter and --annotators need --corpus; to change the corpora of a recipe, "
+            "use corpora=[...]"
+        )
     folder = run or Path("runs") / search_recipe.name
     with contextlib.ExitStack() as stack:
         show_log()

@@ -5,18 +5,16 @@ from __future__ import annotations
 import io
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.cli.corpus import Columns, Emotions, Layout, parse_pairs
+from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
     from affekt.bundle.folder import Bundle
-    from affekt.corpora.source import Source
 
 FINETUNE = "affekt train --from default --corpus folder:PATH --output BUNDLE"
 
@@ -42,6 +40,8 @@ def train(
     column: Columns = None,
     emotion: Emotions = None,
     layout: Layout = "",
+    delimiter: Delimiter = "",
+    annotators: Annotators = "error",
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/RECIPE.")] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Also write the trained model to this folder, as a bundle.")
@@ -63,12 +63,13 @@ def train(
         raise BadConfig(f"{name!r} is not KEY=VALUE: expected either a recipe, or --from {start} with --corpus")
     if start is not None and not corpus:
         raise BadConfig(f"--from needs --corpus with your data: {FINETUNE}")
-    if start is None and (corpus or column or emotion or layout):
+    if start is None and (corpus or column or emotion or layout or delimiter or annotators != "error"):
         raise BadConfig(
-            "--corpus, --column, --emotion and --layout need --from; to change the corpora of a recipe, use corpora=[...]"
+            "--corpus, --column, --emotion, --layout, --delimiter and --annotators need --from; to change the corpora of a recipe, use corpora=[...]"
         )
     need("torch", extra="train", purpose="training")
     from affekt.cli.display import progress_bar, show_log
+    from affekt.corpora.source import Source
     from affekt.training.plan import resolve
     from affekt.training.recipe import load_recipe
     from affekt.workflows.finetune import plan_finetuning
@@ -84,7 +85,9 @@ def train(
     if is_first_process:
         show_log()
     if start is not None:
-        sources = [_source(text, column, emotion, layout) for text in corpus or ()]
+        sources = set_options(
+            [Source.parse(text) for text in corpus or ()], column, emotion, layout, delimiter, annotators
+        )
         new_name = output.resolve().name if output else sources[0].id
         plan, data = plan_finetuning(start, sources, new_name, settings)
     else:
@@ -109,15 +112,3 @@ def _print_bundle(bundle: Bundle, output: Path) -> None:
         verdict = bundle.config["protocol"]["verdict"]
         print(f"{name}: {ua}, {wa} on {scores['utterances']} held-out utterances, {verdict}")
     print(f"{bundle.id} written to {output}; model card: {output / 'README.md'}")
-
-
-def _source(text: str, columns: list[str] | None, emotions: list[str] | None, layout: str) -> Source:
-    from affekt.corpora.source import Source
-
-    source = Source.parse(text)
-    return replace(
-        source,
-        columns=parse_pairs("--column", columns),
-        emotions=parse_pairs("--emotion", emotions),
-        layout=layout,
-    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from affekt.errors import BadCorpus
+from affekt.tabular.record import Record
+from affekt.tabular.table import open_table
 from affekt.utterance import Utterance
 
 
@@ -106,25 +106,11 @@ def visible_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
             yield path
 
 
-def read_text(path: Path) -> str:
-    """Read a text file as UTF-8, or, if it is not valid UTF-8, as Windows-1252, which older corpora use."""
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
-
-
-def read_rows(path: Path, delimiter: str = ",", required: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Read the rows of a CSV file as column name -> value; values that are missing in a short row are empty.
-
-    Raises:
-        BadCorpus: A required column is missing.
-    """
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, restval="")
-    if missing := [name for name in required if name not in (rows.fieldnames or ())]:
-        raise BadCorpus(f"{path} has no column {', '.join(map(repr, missing))}: expected the corpus's original table")
-    return list(rows)
+def read_rows(path: Path, required: Sequence[str]) -> list[Record]:
+    """Read a table of a published corpus; raise `BadCorpus` if a row is damaged or a required column is missing."""
+    table = open_table(path)
+    table.require(required)
+    return table.records(required)
 
 
 def join_names(names: Sequence[str], limit: int = 20) -> str:

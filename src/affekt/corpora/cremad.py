@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from affekt.corpora.base import Corpus, Published, read_rows, visible_files
+from affekt.corpora.genders import parse_gender
 from affekt.errors import BadCorpus
+from affekt.tabular.record import Record
 from affekt.utterance import Utterance
 
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
@@ -73,7 +75,8 @@ def read(root: Path) -> list[Utterance]:
 def _genders(table: Path) -> dict[str, str]:
     if not table.is_file():
         return {}
-    return {row["ActorID"]: row["Sex"].lower() for row in read_rows(table, required=("ActorID", "Sex"))}
+    rows = read_rows(table, required=("ActorID", "Sex"))
+    return {row.text("ActorID"): parse_gender(row, "Sex") for row in rows}
 
 
 def _votes(root: Path) -> dict[str, dict[str, float]]:
@@ -82,19 +85,30 @@ def _votes(root: Path) -> dict[str, dict[str, float]]:
     if tabulated.is_file():
         # A row's number is 100,000 times the modality (1 audio, 2 face, 3 both) plus the number of the clip.
         rows = read_rows(tabulated, required=("", "fileName", *LETTERS))
-        return {row["fileName"]: _fractions(row) for row in rows if int(row[""]) // 100_000 == 1}
+        return {row.text("fileName"): _fractions(row, _counts(row)) for row in rows if row.number("") // 100_000 == 1}
     for table in (root / "summaryTable.csv", tabulated.with_name("summaryTable.csv")):
         if table.is_file():
             # "A:D" is a tie. The table does not have the votes for other emotions, which count as zero.
             rows = read_rows(table, required=("FileName", "VoiceVote"))
-            return {row["FileName"]: _fractions(dict.fromkeys(row["VoiceVote"].split(":"), "1")) for row in rows}
+            return {row.text("FileName"): _fractions(row, _winners(row)) for row in rows}
     return {}
 
 
-def _fractions(counts: Mapping[str, str]) -> dict[str, float]:
-    votes = {emotion: int(counts.get(letter, 0)) for letter, emotion in LETTERS.items()}
-    total = sum(votes.values())
-    return {emotion: count / total for emotion, count in votes.items() if count}
+def _counts(row: Record) -> dict[str, int]:
+    return {letter: row.number(letter) if row.text(letter) else 0 for letter in LETTERS}
+
+
+def _winners(row: Record) -> dict[str, int]:
+    answer = row.text("VoiceVote")
+    return dict.fromkeys(answer.split(":"), 1) if answer else {}
+
+
+def _fractions(row: Record, counts: Mapping[str, int]) -> dict[str, float]:
+    """Return the fraction of the votes for each emotion from counts by letter; {} if there are none."""
+    if unknown := sorted(set(counts) - set(LETTERS)):
+        raise row.error(f"VoiceVote {unknown[0]!r}: expected letters of emotions ({', '.join(LETTERS)}), such as A or A:D")
+    total = sum(counts.values())
+    return {LETTERS[letter]: count / total for letter, count in counts.items() if count}
 
 
 def published_ids() -> set[str]:

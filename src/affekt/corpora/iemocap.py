@@ -12,11 +12,13 @@ whose motion was captured; the letter in the turn's number, `_F000` or `_M000`, 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from affekt.corpora.base import Corpus, Published, read_text, visible_files
+from affekt.corpora.base import Corpus, Published, visible_files
 from affekt.errors import BadCorpus
 from affekt.registry import did_you_mean
+from affekt.tabular.text import read_lines
 from affekt.utterance import Utterance
 
 EMOTIONS = {
@@ -34,11 +36,13 @@ EMOTIONS = {
 }
 GENDERS = {"F": "female", "M": "male"}
 SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")
-# The line of an utterance; lines of single annotators start differently.
+# The line of an utterance; lines of single annotators start differently. Some copies have spaces instead of tabs.
 EVALUATION = re.compile(
-    r"^\[[\d.]+ - [\d.]+\]\t(?P<id>Ses(?P<session>\d\d)\w+_(?P<letter>[FM])\w+)\t(?P<label>\w+)\t", re.M
+    r"\[ *[\d.]+ *- *[\d.]+ *\]\s+(?P<id>Ses(?P<session>\d\d)\w+_(?P<letter>[FM])\w+)\s+(?P<label>\w+)(?:\s.*)?"
 )
-TRANSCRIPT = re.compile(r"^(?P<id>Ses\w+) \[[\d.]+-[\d.]+\]:? *(?P<text>.*?)\s*$", re.M)
+TIMES = re.compile(r"\s*\[\s*\d")
+"""The beginning of an utterance's line."""
+TRANSCRIPT = re.compile(r"(?P<id>Ses\w+)\s+\[ *[\d.]+ *- *[\d.]+ *\]\s*:?\s*(?P<text>.*?)\s*")
 
 
 def read(root: Path) -> list[Utterance]:
@@ -57,7 +61,7 @@ def _session(session: Path, has_audio: bool) -> list[Utterance]:
     texts = _texts(session / "dialog" / "transcriptions")
     utterances = []
     for path in visible_files(folder, {".txt"}):
-        for match in EVALUATION.finditer(read_text(path)):
+        for match in _evaluations(path):
             name, label = match["id"], match["label"]
             if label not in EMOTIONS:
                 raise BadCorpus(
@@ -81,10 +85,23 @@ def _session(session: Path, has_audio: bool) -> list[Utterance]:
     return utterances
 
 
+def _evaluations(path: Path) -> Iterator[re.Match[str]]:
+    """Yield a match of EVALUATION for each utterance; raise `BadCorpus` for a line that begins like one but is none."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if match := EVALUATION.fullmatch(line.strip()):
+            yield match
+        elif TIMES.match(line):
+            raise BadCorpus(
+                f"{path}, line {number}: {line.strip()[:80]!r} is damaged: expected times, turn, emotion and values, as in "
+                "[6.2901 - 8.2357] Ses01F_impro01_F000 neu [2.5, 2.5, 2.5]"
+            )
+
+
 def _texts(folder: Path) -> dict[str, str]:
     """Return the transcripts by utterance; {} if there are none."""
     paths = visible_files(folder, {".txt"}) if folder.is_dir() else ()
-    return {match["id"]: match["text"] for path in paths for match in TRANSCRIPT.finditer(read_text(path))}
+    lines = (line.strip() for path in paths for line in read_lines(path))
+    return {match["id"]: match["text"] for line in lines if (match := TRANSCRIPT.fullmatch(line))}
 
 
 IEMOCAP = Corpus(

@@ -14,6 +14,7 @@ from pathlib import Path
 from affekt.corpora.base import Corpus, Published, read_rows, visible_files
 from affekt.errors import BadCorpus
 from affekt.registry import did_you_mean
+from affekt.tabular.record import Record
 from affekt.utterance import Utterance
 
 EMOTIONS = {
@@ -58,7 +59,7 @@ def read(root: Path) -> list[Utterance]:
     utterances = []
     for split, table in tables.items():
         for row in _rows(table) if table else ():
-            name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
+            name = f"dia{row.number('Dialogue_ID')}_utt{row.number('Utterance_ID')}"
             # If only some clips exist, the others get the path where they should be, so that they are reported missing.
             clip = clips[split].get(name, root / FOLDERS[split][0] / f"{name}.mp4") if has_audio else None
             utterances.append(_utterance(row, split, name, clip))
@@ -70,12 +71,11 @@ def _table(root: Path, split: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
+def _rows(table: Path) -> list[Record]:
     rows = read_rows(table, required=COLUMNS)
-    for number, row in enumerate(rows, start=1):
-        if row["Emotion"] not in EMOTIONS:
-            near = did_you_mean(row["Emotion"], EMOTIONS)
-            raise BadCorpus(f"{table}, row {number}: Emotion {row['Emotion']!r}{near}: not an emotion of MELD")
+    for row in rows:
+        if (emotion := row.text("Emotion")) not in EMOTIONS:
+            raise row.error(f"Emotion {emotion!r}{did_you_mean(emotion, EMOTIONS)}: not an emotion of MELD")
     return rows
 
 
@@ -86,18 +86,19 @@ def _clips(root: Path, split: str) -> dict[str, Path]:
     return {path.stem: path for path in paths if re.fullmatch(r"dia\d+_utt\d+", path.stem)}
 
 
-def _utterance(row: dict[str, str], split: str, name: str, clip: Path | None) -> Utterance:
+def _utterance(row: Record, split: str, name: str, clip: Path | None) -> Utterance:
+    speaker = row.text("Speaker")
     return Utterance(
         f"{split}_{name}",
         "meld",
         clip,
-        EMOTIONS[row["Emotion"]],
-        speaker=row["Speaker"],
-        gender=GENDERS.get(row["Speaker"], ""),
-        session=f"s{int(row['Season']):02}e{int(row['Episode']):02}",
-        dialogue=f"{split}/{row['Dialogue_ID']}",
+        EMOTIONS[row.text("Emotion")],
+        speaker=speaker,
+        gender=GENDERS.get(speaker, ""),
+        session=f"s{row.number('Season'):02}e{row.number('Episode'):02}",
+        dialogue=f"{split}/{row.number('Dialogue_ID')}",
         language="en",
-        text=row["Utterance"],
+        text=row.spoken("Utterance"),
         split=split,
     )
 

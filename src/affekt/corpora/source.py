@@ -8,10 +8,12 @@ from pathlib import Path
 
 from affekt.config import decode
 from affekt.corpora import corpora
+from affekt.corpora.annotators import check_rule
 from affekt.corpora.base import Corpus, data_root
 from affekt.corpora.layout import parse_layout
 from affekt.errors import BadConfig, BadCorpus
 from affekt.registry import did_you_mean
+from affekt.tabular.delimited import parse_delimiter
 from affekt.utterance import Utterance
 
 OWN = ("folder", "table")
@@ -32,6 +34,10 @@ class Source:
     """For folders and tables: custom label -> emotion."""
     language: str = ""
     """For folders and tables: ISO 639-1."""
+    delimiter: str = ""
+    """For tables in CSV or TSV: a character, or "tab", "semicolon", ...; "" to detect it."""
+    annotators: str = "error"
+    """For tables with several rows of the same segment: "error", "majority" or "votes"; see `corpora.annotators.combine`."""
     without: tuple[str, ...] = ()
     """Ids of utterances to exclude, such as those with damaged audio."""
     layout: str = ""
@@ -50,6 +56,9 @@ class Source:
                 raise BadConfig(f"emotions maps {label!r} to an empty name: expected an emotion")
         if self.layout:
             parse_layout(self.layout)
+        check_rule(self.annotators)
+        if self.delimiter:
+            parse_delimiter(self.delimiter)
         for option in set(self._options) - set(self.corpus.options):
             raise BadConfig(f"corpus {self.name!r} has no option {option}: it is read as published")
 
@@ -101,6 +110,8 @@ class Source:
             "emotions": self.emotions,
             "language": self.language,
             "layout": self.layout,
+            "delimiter": self.delimiter,
+            "annotators": self.annotators if self.annotators != "error" else "",
         }
         return {option: value for option, value in options.items() if value}
 

@@ -1,7 +1,7 @@
 """The user's own recordings in a table (CSV, TSV, JSON lines or Parquet) with a row for each utterance.
 
-Columns are named like the fields of `affekt.utterance.Utterance`, or like their synonyms (NAMES). Other columns can be
-mapped: `columns = {audio = "clip"}` reads the field `audio` from the column `clip`, and `{session = ""}` ignores the session.
+Columns are named like the fields of `affekt.utterance.Utterance`, or like their synonyms (`affekt.tabular.columns`). Other columns
+can be mapped: `columns = {audio = "clip"}` reads the field `audio` from the column `clip`, and `{session = ""}` ignores the session.
 Paths are relative to the table's folder. Times are seconds, or have audformat's notation, `0 days 00:00:01.500000`.
 """
 
@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
-from datetime import timedelta
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from affekt.corpora.base import Corpus, read_rows, read_text
+from affekt.audio.read import MEDIA_SUFFIXES, SUFFIXES
+from affekt.corpora.annotators import Annotation, check_rule, combine
+from affekt.corpora.base import Corpus
 from affekt.corpora.emotion_names import EmotionNames
+from affekt.corpora.genders import parse_gender
 from affekt.errors import BadCorpus
-from affekt.extras import need
 from affekt.registry import did_you_mean
+from affekt.tabular.columns import NAMES, find_column, plain
+from affekt.tabular.missing import is_missing, is_missing_transcript
+from affekt.tabular.record import Record
+from affekt.tabular.table import Table, open_table
 from affekt.utterance import Utterance
 
 FIELDS = tuple(field.name for field in fields(Utterance) if field.name != "corpus")  # the corpus is the table's name
-NAMES = {"audio": ("audio", "file", "path"), "emotion": ("emotion", "label"), "text": ("text", "transcription")}
-GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male", "": ""}
-TIME = re.compile(r"(?:(?P<days>\d+) days? ?)?(?:(?P<hours>\d+):(?P<minutes>\d\d):)?(?P<seconds>\d+(?:\.\d*)?)?")
+NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
+TIME = re.compile(rf"(?:(?P<days>\d+) days? ?)?(?:\+?(?P<hours>\d+):(?P<minutes>\d\d):)?(?P<seconds>{NUMBER})?")
+NUM_EXAMPLES = 5
+"""Number of values from which a column of audio files is recognized."""
 
 
 def read(
@@ -34,6 +42,8 @@ def read(
     columns: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
     language: str = "",
+    delimiter: str = "",
+    annotators: str = "error",
 ) -> list[Utterance]:
     """Read a table.
 
@@ -42,68 +52,29 @@ def read(
         columns: Field -> column.
         emotions: Custom label -> emotion.
         language: The language of rows without one, ISO 639-1.
+        delimiter: The delimiter of a text file; "" to detect it.
+        annotators: What to do with several rows of the same segment: see `affekt.corpora.annotators.combine`.
     """
-    rows = _rows(root)
-    if not rows:
+    check_rule(annotators)
+    table = open_table(root, delimiter)
+    if not table.columns:
         return []
-    selected = _columns(root, rows, columns or {})
-    emotion_names, seen = EmotionNames(emotions or {}), dict[tuple[object, ...], int]()
-    utterances = []
-    for number, row in enumerate(rows, start=1):
-        values = {field: row.get(column) for field, column in selected.items()}
-        utterance = _Row(root, number, values).utterance(emotion_names, language)
-        segment = (utterance.audio, utterance.start, utterance.end)
-        if utterance.audio and (first := seen.setdefault(segment, number)) != number:
-            raise BadCorpus(
-                f"{root}: rows {first} and {number} are the same segment of {utterance.audio}: keep one of them"
-            )
-        utterances.append(utterance)
+    selected = _columns(table, columns or {})
+    records = table.records(list(dict.fromkeys(selected.values())))
+    _check_keys(records, selected)
+    emotion_names, emotions_of_votes = EmotionNames(emotions or {}), EmotionNames(emotions or {})
+    annotations = [
+        Annotation(record, _Row(number, record, selected).utterance(emotion_names, emotions_of_votes, language))
+        for number, record in enumerate(records, start=1)
+    ]
     emotion_names.check_used(root)
-    return utterances
+    emotion_names.log_merged(root)
+    return combine(root, annotations, annotators)
 
 
-def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        raise BadCorpus(f"{path} is not a table: expected a name ending in {', '.join(READERS)}")
-    return READERS[suffix](path)
-
-
-def _json_lines(path: Path) -> list[Mapping[str, Any]]:
-    rows: list[Mapping[str, Any]] = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise BadCorpus(f"{path}, line {number}, is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise BadCorpus(f'{path}, line {number}: expected an object, {{"audio": ..., "emotion": ...}}')
-            rows.append(row)
-    return rows
-
-
-def _parquet(path: Path) -> list[Mapping[str, Any]]:
-    parquet = need("pyarrow.parquet", extra="parquet", purpose=f"reading {path}")
-    arrow = need("pyarrow", extra="parquet", purpose=f"reading {path}")
-    try:
-        rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
-    except (arrow.ArrowException, OSError) as error:
-        raise BadCorpus(f"{path} is not Parquet: {error}") from error
-    return rows
-
-
-READERS: dict[str, Callable[[Path], Sequence[Mapping[str, Any]]]] = {
-    ".csv": read_rows,
-    ".tsv": lambda path: read_rows(path, "\t"),
-    ".jsonl": _json_lines,
-    ".parquet": _parquet,
-}
-
-
-def _columns(path: Path, rows: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]) -> dict[str, str]:
+def _columns(table: Table, mapping: Mapping[str, str]) -> dict[str, str]:
     """Return field -> column, for every field that the table has and that the user does not ignore."""
-    present = dict.fromkeys(name for row in rows for name in row if name)
+    path, present = table.path, dict.fromkeys(name for name in table.columns if name)
     for field, column in mapping.items():
         if field not in FIELDS:
             near = did_you_mean(field, FIELDS)
@@ -112,14 +83,20 @@ def _columns(path: Path, rows: Sequence[Mapping[str, Any]], mapping: Mapping[str
             raise BadCorpus(
                 f"{path} has no column {column!r}{did_you_mean(column, present)} (it has: {', '.join(present)})"
             )
-    default = {field: next((name for name in NAMES.get(field, (field,)) if name in present), "") for field in FIELDS}
+    default = {field: find_column(NAMES.get(field, (field,)), present) for field in FIELDS}
     selected = {field: column for field, column in {**default, **mapping}.items() if column}
+    unread = set(present) - set(selected.values())
     if "emotion" not in selected or not {"audio", "text"} & set(selected):
         raise BadCorpus(
             f"{path} needs columns for emotion and for audio or text; it has: {', '.join(present)}. "
             'Map them: columns = {audio = "...", emotion = "..."}, or --column audio=... on the command line'
         )
-    _check_misspelled(path, set(present) - set(selected.values()), set(FIELDS) - set(selected) - set(mapping))
+    _check_misspelled(path, unread, set(FIELDS) - set(selected) - set(mapping))
+    for field, column in selected.items():
+        if same := [other for other in unread if plain(other) == plain(column) and field not in mapping]:
+            raise BadCorpus(f"{path} has columns {column!r} and {same[0]!r}: rename one of them, or map it ({field} = ...)")
+    if "audio" not in selected and "audio" not in mapping:
+        _check_unread_audio(table, [name for name in present if name in unread])
     return selected
 
 
@@ -133,71 +110,116 @@ def _check_misspelled(path: Path, columns: Collection[str], fields: Collection[s
             )
 
 
+def _check_unread_audio(table: Table, columns: Collection[str]) -> None:
+    """Raise `BadCorpus` if a table without a column of audio has one that contains names of audio files."""
+    for column in columns:
+        if table.is_text(column):
+            values = [record.values.get(column) for record in table.records([column])[:NUM_EXAMPLES]]
+            if values and all(_is_audio(value) for value in values):
+                raise BadCorpus(
+                    f"{table.path}: column {column!r} contains audio files and is not read: set columns = "
+                    f'{{audio = "{column}"}}, or --column audio={column}; to read the text only, leave it empty (audio=)'
+                )
+
+
+def _is_audio(value: Any) -> bool:
+    return isinstance(value, str) and Path(value.strip()).suffix.lower() in {*SUFFIXES, *MEDIA_SUFFIXES}
+
+
+def _check_keys(records: Collection[Record], selected: Mapping[str, str]) -> None:
+    """Raise `BadCorpus` if a line of JSON lacks a column but has a similar one, which would not be read."""
+    names = {name: column for field, column in selected.items() for name in (*NAMES.get(field, ()), plain(column))}
+    near = cache(lambda key: difflib.get_close_matches(plain(key), names, n=1, cutoff=0.8))
+    columns = set(selected.values())
+    for record in records:
+        if lacking := columns - record.values.keys():
+            for key in record.values.keys() - columns:
+                for name in near(key):
+                    if names[name] in lacking:
+                        raise record.error(f"has {key!r} but no {names[name]!r}, as other lines have: rename it")
+
+
+@dataclass(frozen=True)
 class _Row:
-    """One row of a table: its values by field, and its position for error messages."""
+    """One row of a table, read by field."""
 
-    def __init__(self, table: Path, number: int, values: Mapping[str, Any]) -> None:
-        self.table, self.number, self.values = table, number, values
+    number: int
+    """Of the row, counted from 1."""
+    record: Record
+    columns: Mapping[str, str]
+    """Field -> column."""
 
-    def utterance(self, emotion_names: EmotionNames, language: str) -> Utterance:
+    def utterance(self, emotion_names: EmotionNames, emotions_of_votes: EmotionNames, language: str) -> Utterance:
         audio, start, end = self.string("audio"), self.seconds("start") or 0.0, self.seconds("end")
         if end is not None and end <= start:
-            raise self.error(f"start {start} s, end {end} s: expected an end after the start")
+            raise self.record.error(f"start {start} s, end {end} s: expected an end after the start")
         if not (emotion := self.string("emotion")):
-            raise self.error("has no emotion: add one, or remove the row")
+            raise self.record.error(f"has no emotion{self._written('emotion')}: add one, or remove the row")
+        text = self.transcript()
+        if not audio and not text:
+            raise self.record.error(f"has neither audio nor text{self._written('audio')}: add one, or remove the row")
         whole = start == 0.0 and end is None
         return Utterance(
             self.string("id") or (audio or f"row {self.number}") + ("" if whole else f"#{start:g}-{_end(end)}"),
-            self.table.stem,
-            self.table.parent / audio if audio else None,
+            self.record.path.stem,
+            self.record.path.parent / audio if audio else None,
             emotion_names(emotion),
             speaker=self.string("speaker"),
-            gender=self.gender(),
+            gender=parse_gender(self.record, self.columns["gender"]) if "gender" in self.columns else "",
             session=self.string("session"),
             dialogue=self.string("dialogue"),
             language=self.string("language") or language,
-            text=self.string("text"),
+            text=text,
             text_by=self.string("text_by"),
             start=start,
             end=end,
             split=self.string("split"),
-            votes=self.votes(),
+            votes=self.votes(emotions_of_votes),
         )
 
     def string(self, field: str) -> str:
-        value = self.values.get(field)
-        return "" if value is None else str(value).strip()
+        return self.record.text(self.columns[field]) if field in self.columns else ""
 
-    def gender(self) -> str:
-        if (gender := self.string("gender").lower()) not in GENDERS:
-            raise self.error(f"gender {gender!r}: expected female, male or nothing")
-        return GENDERS[gender]
+    def transcript(self) -> str:
+        text = self.record.spoken(self.columns["text"]) if "text" in self.columns else ""
+        return "" if is_missing_transcript(text) else text
 
     def seconds(self, field: str) -> float | None:
-        value = self.values.get(field)
-        if isinstance(value, timedelta):  # a duration in Parquet
-            return value.total_seconds()
-        if (text := self.string(field)).lower() in ("", "nat", "nan"):
-            return None
-        if not (match := TIME.fullmatch(text)):
-            raise self.error(f"{field} {text!r}: expected seconds, such as 1.5, or 0 days 00:00:01.5")
-        days, hours, minutes, seconds = (float(group or 0) for group in match.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        text = self.string(field)
+        if not text or text in ("-0", "-0.0"):
+            return 0.0 if text else None
+        match = TIME.fullmatch(text)
+        days, hours, minutes, seconds = (float(group or 0) for group in match.groups()) if match else (math.inf,) * 4
+        time = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        if not math.isfinite(time):
+            raise self.record.error(f"{field} {text!r}: expected seconds, such as 1.5, or 0 days 00:00:01.5")
+        return time
 
-    def votes(self) -> dict[str, float]:
-        """Return the fraction of the votes for each label, from an object of numbers (in CSV, as JSON)."""
-        value = self.values.get("votes") or {}
+    def votes(self, emotion_names: EmotionNames) -> dict[str, float]:
+        """Return the fraction of the votes for each emotion, from an object of numbers (in CSV, as JSON)."""
+        value = self.record.values.get(self.columns["votes"]) if "votes" in self.columns else None
+        if is_missing(value):
+            return {}
         try:
-            counts = {label: float(count) for label, count in _mapping(value).items() if count}
-        except (ValueError, TypeError):
-            raise self.error(f'votes {value!r}: expected {{"happy": 3, "sad": 1}}') from None
-        if counts and min(counts.values()) < 0:
-            raise self.error(f"votes {value!r}: expected no negative numbers")
+            given = {
+                label.strip(): 0.0 if is_missing(number) else float(number) for label, number in _mapping(value).items()
+            }
+        except (ValueError, TypeError, RecursionError, OverflowError):
+            raise self.record.error(f'votes {value!r}: expected {{"happy": 3, "sad": 1}}') from None
+        counts: dict[str, float] = {}
+        for label, number in given.items():
+            if number < 0 or not math.isfinite(number):
+                raise self.record.error(f"votes {value!r}: expected no negative numbers, and finite ones")
+            if number and not is_missing(label):  # votes for a missing label are those of raters without an answer
+                emotion = emotion_names(label)
+                counts[emotion] = counts.get(emotion, 0.0) + number
         total = sum(counts.values())
-        return {label: count / total for label, count in counts.items()}
+        return {emotion: number / total for emotion, number in counts.items()}
 
-    def error(self, problem: str) -> BadCorpus:
-        return BadCorpus(f"{self.table}, row {self.number}: {problem}")
+    def _written(self, field: str) -> str:
+        """Return how a missing value is written, for a message; "" if it is empty."""
+        value = self.record.values.get(self.columns.get(field, ""))
+        return f" ({value!r} is a missing value)" if isinstance(value, str) and value.strip() else ""
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -219,6 +241,6 @@ TABLE = Corpus(
     source="a CSV, TSV, JSON lines or Parquet file with a column for audio and one for emotion",
     style="",
     reader=read,
-    options=("columns", "emotions", "language"),
+    options=("columns", "emotions", "language", "delimiter", "annotators"),
     is_file=True,
 )

@@ -309,7 +309,7 @@ def _parse(path: Path, target: Path) -> tuple[list[bytes], NDArray[np.float32]]:
             # Split from the right, since some words contain spaces.
             word, *numbers = line.rstrip().rsplit(b" ", dim)
             try:
-                values[row] = [float(number) for number in numbers]
+                values[row] = _numbers(word, numbers, dim)
             except ValueError:
                 raise BadConfig(f"{path}, line {row + header + 1}: expected a word and {dim} numbers") from None
             words.append(word)
@@ -319,13 +319,30 @@ def _parse(path: Path, target: Path) -> tuple[list[bytes], NDArray[np.float32]]:
     return words, values
 
 
+def _numbers(word: bytes, numbers: Sequence[bytes], dim: int) -> list[float]:
+    """Return a line's numbers; raise `ValueError` if there are fewer, or more, which would be taken for a part of the word."""
+    if len(numbers) != dim or (b" " in word and all(map(_is_number, word.split()[1:]))):
+        raise ValueError
+    return [float(number) for number in numbers]
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
 def _read_layout(path: Path) -> tuple[int, int, int]:
-    """Return the number of header lines, of words, and of numbers per word."""
+    """Return the number of header lines, of words, and of numbers per word: that of most of the first lines."""
     with path.open("rb") as file:
         first_lines = [line.split() for line in itertools.islice(file, 100)]
         num_lines = len(first_lines) + sum(1 for _ in file)
     header = int(bool(first_lines) and len(first_lines[0]) == 2 and all(field.isdigit() for field in first_lines[0]))
-    dim = min((len(fields) for fields in first_lines[header:]), default=0) - 1
+    lengths = Counter(len(fields) for fields in first_lines[header:])
+    # Of equally frequent lengths, the smallest: words with spaces make a line longer.
+    dim = max(sorted(lengths), key=lengths.__getitem__, default=0) - 1
     if dim < 1:
         raise BadConfig(f"{path} is not a text file of word vectors: expected lines of a word and its numbers")
     return header, num_lines - header, dim

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from affekt.corpora.subsets import name_subsets
-from affekt.errors import BadConfig
+from affekt.errors import BadConfig, BadCorpus
 from affekt.protocols.split import Split, utterance_key
+from affekt.tabular.columns import NAMES, find_column
+from affekt.tabular.table import SUFFIXES, Table, open_table
 from affekt.utterance import Utterance
 
-TABLES = {".csv", ".tsv", ".txt"}
-ID_COLUMNS = ("id", "utterance", "file", "filename", "path", "filepath", "audio", "audio_path", "wav", "name")
+ID_COLUMNS = ("id", "utterance", *NAMES["audio"], "name")
 """Accepted names of the column of utterance ids or audio paths in a table."""
-SUBSET_COLUMNS = ("part", "split", "set", "subset", "partition", "fold")
+SUBSET_COLUMNS = (*NAMES["split"], "fold")
 """Accepted names of the column of subsets in a table."""
 
 
-def read_splits(path: Path, utterances: Sequence[Utterance]) -> list[Split]:
+def read_splits(path: Path, utterances: Sequence[Utterance], delimiter: str = "") -> list[Split]:
     """Read the split of a file, a run folder or a bundle, or all folds of a folder of folds or runs.
 
     Args:
         path: The file or folder.
         utterances: The utterances to which the ids or paths of a table refer.
+        delimiter: The delimiter of a table; "" to detect it.
 
     Raises:
         BadConfig: There is no valid split.
@@ -37,12 +38,12 @@ def read_splits(path: Path, utterances: Sequence[Utterance]) -> list[Split]:
         splits = [Split.load(file) for file in files]
         # Runs that differ only by seed have the same split.
         return list({split.hash: split for split in splits}.values())
-    if path.suffix.lower() in TABLES:
-        return [read_table(path, utterances)]
+    if path.suffix.lower() in SUFFIXES:
+        return [read_table(path, utterances, delimiter)]
     return [Split.load(path)]
 
 
-def read_table(path: Path, utterances: Sequence[Utterance]) -> Split:
+def read_table(path: Path, utterances: Sequence[Utterance], delimiter: str = "") -> Split:
     """Read a split from a table with a column of utterance ids or audio paths and a column of subsets.
 
     Only the end of a path must match, so that the table may come from another machine.
@@ -50,17 +51,23 @@ def read_table(path: Path, utterances: Sequence[Utterance]) -> Split:
     Raises:
         BadConfig: The table lacks such columns, or a row matches no utterance or several.
     """
-    rows = _rows(path)
-    id_column, subset_column = _column(path, rows[0], ID_COLUMNS), _column(path, rows[0], SUBSET_COLUMNS)
-    index, names = _index(utterances), name_subsets({row[subset_column] or "" for row in rows})
+    table = _open(path, delimiter)
+    id_column, subset_column = _column(table, ID_COLUMNS), _column(table, SUBSET_COLUMNS)
+    try:
+        rows = [(row.spoken(id_column), row.text(subset_column)) for row in table.records([id_column, subset_column])]
+    except BadCorpus as error:
+        raise BadConfig(str(error)) from error
+    if not rows:
+        raise BadConfig(f"{path} has no rows: expected a row per utterance below the column names")
+    index, names = _index(utterances), name_subsets({subset for _, subset in rows})
     subsets: dict[str, list[str]] = defaultdict(list)
     unmatched = []
-    for row in rows:
-        keys = _find(row[id_column] or "", index)
-        if len(keys) == 1 and (row[subset_column] or "").strip():
-            subsets[names[row[subset_column]]].append(keys.pop())
+    for name, subset in rows:
+        keys = _find(name, index)
+        if len(keys) == 1 and subset:
+            subsets[names[subset]].append(keys.pop())
         else:
-            unmatched.append(f"{row[id_column]!r} ({len(keys)} utterances, subset {row[subset_column]!r})")
+            unmatched.append(f"{name!r} ({len(keys)} utterances, subset {subset!r})")
     if unmatched:
         raise BadConfig(
             f"{path}: {len(unmatched)} of {len(rows)} rows do not match one utterance and a subset, first {unmatched[0]}"
@@ -68,27 +75,21 @@ def read_table(path: Path, utterances: Sequence[Utterance]) -> Split:
     return Split.of(utterances, subsets, path.name)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _open(path: Path, delimiter: str) -> Table:
+    if not path.exists():
+        raise BadConfig(f"{path} does not exist: expected a split")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise BadConfig(f"{path} does not exist: expected a split") from None
-    except UnicodeDecodeError as error:
-        raise BadConfig(f"{path} is not text in UTF-8: {error}") from error
-    lines = text.splitlines()
-    separator = max(",;\t", key=(lines[0] if lines else "").count)
-    rows = list(csv.DictReader(lines, delimiter=separator, restval=""))
-    if not rows:
-        raise BadConfig(f"{path} is empty: expected a row of column names, and a row per utterance")
-    return rows
+        return open_table(path, delimiter)
+    except BadCorpus as error:
+        raise BadConfig(str(error)) from error
 
 
-def _column(path: Path, row: Mapping[str, str], names: Sequence[str]) -> str:
-    matches = [column for name in names for column in row if column and column.strip().lower() == name]
-    if not matches:
-        columns = ", ".join(str(column) for column in row)
-        raise BadConfig(f"{path} has columns {columns}: expected one called {', '.join(names[:-1])} or {names[-1]}")
-    return matches[0]
+def _column(table: Table, names: Sequence[str]) -> str:
+    column = find_column(names, [column for column in table.columns if column])
+    if column is None:
+        columns = ", ".join(table.columns)
+        raise BadConfig(f"{table.path} has columns {columns}: expected one called {', '.join(names[:-1])} or {names[-1]}")
+    return column
 
 
 def _index(utterances: Sequence[Utterance]) -> dict[str, set[str]]:

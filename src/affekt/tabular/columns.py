@@ -1,0 +1,42 @@
+"""The usual names of columns, which are the same for every command that reads tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+NAMES = {
+    "audio": (
+        "audio",
+        "file",
+        "path",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "audio_path",
+        "audio_file",
+        "audio_filepath",
+        "wav",
+        "wav_path",
+        "wav_file",
+    ),
+    "emotion": ("emotion", "label", "category", "emotion_label"),
+    "speaker": ("speaker", "speaker_id", "spk", "spk_id", "client_id"),
+    "gender": ("gender", "sex"),
+    "text": ("text", "transcription", "transcript", "sentence"),
+    "split": ("split", "subset", "partition", "set", "part"),
+}
+"""Field -> names of its column, in order of preference if a table has several of them."""
+
+
+def plain(name: str) -> str:
+    """Return a column's name in lower case, with underscores for spaces and hyphens: "File Name" becomes "file_name"."""
+    return "_".join(name.strip().casefold().replace("-", " ").split())
+
+
+def find_column(names: Sequence[str], columns: Iterable[str]) -> str | None:
+    """Return the column with one of these names, the earlier name if there are several; None if there is none."""
+    by_name: dict[str, str] = {}
+    for column in columns:
+        by_name.setdefault(plain(column), column)
+    return next((by_name[name] for name in names if name in by_name), None)

@@ -1,0 +1,82 @@
+"""Parquet: only the columns that are asked for are read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from affekt.errors import BadCorpus
+from affekt.extras import need
+from affekt.tabular.record import Record
+
+SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""Unit of a duration -> its number in a second."""
+
+
+class Parquet:
+    """A Parquet file whose schema is read.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+        BadCorpus: The file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._parquet = need("pyarrow.parquet", extra="parquet", purpose=f"reading {path}")
+        self._arrow = need("pyarrow", extra="parquet", purpose=f"reading {path}")
+        # Errors of Arrow, and those of Python for values that its types do not have.
+        self._errors = (self._arrow.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError)
+        try:
+            with self._parquet.ParquetFile(path) as file:
+                self._schema = file.schema_arrow
+        except self._errors as error:
+            raise BadCorpus(f"{path} is not Parquet: {_first_line(error)}") from error
+        self.columns: list[str] = list(self._schema.names)
+
+    def records(self, columns: Sequence[str]) -> list[Record]:
+        """Return the rows with these columns."""
+        repeated = [name for name, number in Counter(self.columns).items() if number > 1 and name in columns]
+        if repeated:
+            raise BadCorpus(f"{self.path} has several columns {', '.join(map(repr, repeated))}: rename all but one")
+        try:
+            with self._parquet.ParquetFile(self.path) as file:
+                table = file.read(columns=list(columns))
+        except self._errors as error:
+            raise BadCorpus(f"{self.path} is damaged: {_first_line(error)}; write it again") from error
+        values = {name: self._values(table, name) for name in columns}
+        return [
+            Record(self.path, f"row {row + 1}", {name: column[row] for name, column in values.items()})
+            for row in range(table.num_rows)
+        ]
+
+    def is_text(self, column: str) -> bool:
+        """Return whether a column contains strings."""
+        return self._is_text(self._schema.field(self.columns.index(column)).type)
+
+    def _is_text(self, type_: Any) -> bool:
+        types: ModuleType = self._arrow.types
+        if types.is_dictionary(type_):
+            return self._is_text(type_.value_type)
+        return bool(types.is_string(type_) or types.is_large_string(type_))
+
+    def _values(self, table: Any, name: str) -> list[Any]:
+        """Return a column's values; durations are in seconds, since Python has no nanoseconds, and timestamps are text."""
+        try:
+            column, types = table.column(name), self._arrow.types
+            if types.is_duration(column.type):
+                scale = SECONDS[column.type.unit]
+                integers = column.cast(self._arrow.int64()).to_pylist()
+                return [None if value is None else value / scale for value in integers]
+            if types.is_temporal(column.type):
+                column = column.cast(self._arrow.string())
+            return list(column.to_pylist())
+        except self._errors as error:
+            raise BadCorpus(f"{self.path}: column {name!r} ({column.type}) cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

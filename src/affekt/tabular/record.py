@@ -1,0 +1,55 @@
+"""A row of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from affekt.errors import BadCorpus
+from affekt.tabular.missing import is_missing
+from affekt.tabular.text import repair
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row: its values by column, and its position for messages. A missing value is None, or one of the words for it."""
+
+    path: Path
+    position: str
+    """Where the row begins: "line 3", or "row 2" in Parquet."""
+    values: Mapping[str, Any]
+
+    def text(self, column: str) -> str:
+        """Return a value as text without surrounding spaces, "" if it is missing."""
+        value = self.values.get(column)
+        return "" if is_missing(value) else self._to_text(column, value)
+
+    def spoken(self, column: str) -> str:
+        """Return a value as it is written without surrounding spaces, "" for None; for texts such as "None." and "Na"."""
+        value = self.values.get(column)
+        return "" if value is None or value != value else self._to_text(column, value)
+
+    def number(self, column: str) -> int:
+        """Return a value as a whole number."""
+        text = self.text(column)
+        try:
+            return int(text)
+        except ValueError:
+            raise self.error(f"{column} {text!r}: expected a whole number") from None
+
+    def error(self, problem: str) -> BadCorpus:
+        """Return the error of a problem with this row."""
+        return BadCorpus(f"{self.path}, {self.position}: {problem}")
+
+    def _to_text(self, column: str, value: Any) -> str:
+        if isinstance(value, bytes | bytearray | memoryview | Mapping | list | tuple):
+            kind = "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, Mapping) else "bytes"
+            raise self.error(f"column {column!r} contains {kind}: expected text or a number")
+        try:
+            text = repair(str(value)).strip()
+            text.encode()
+        except ValueError as error:  # half of a surrogate pair, or an integer of thousands of digits
+            raise self.error(f"column {column!r} cannot be read as text: {error}") from None
+        return text
