@@ -304,13 +304,13 @@ def test_a_table_without_audio_is_read_as_text(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
-        ("audio,emotion\n1.wav,\n", {}, "row 1: has no emotion"),
-        ("audio,emotion\n1.wav,sad\n1.wav,sad\n", {}, "rows 1 and 2 are the same segment"),
+        ("audio,emotion\n1.wav,\n", {}, "line 2: has no emotion"),
+        ("audio,emotion\n1.wav,sad\n1.wav,sad\n", {}, "line 2 and line 3 are the same segment"),
         ("audio,emotion,id\n1.wav,sad,a\n2.wav,sad,a\n", {}, "two utterances 'a'"),
-        ("audio,emotion,start,end\n1.wav,sad,2,1\n", {}, "row 1: start 2.0 s, end 1.0 s: expected an end after"),
-        ("audio,emotion,start\n1.wav,sad,soon\n", {}, "row 1: start 'soon': expected seconds"),
-        ("audio,emotion,gender\n1.wav,sad,x\n", {}, "gender 'x': expected female, male"),
-        ("audio,emotion,votes\n1.wav,sad,many\n", {}, "row 1: votes 'many': expected"),
+        ("audio,emotion,start,end\n1.wav,sad,2,1\n", {}, "line 2: start 2.0 s, end 1.0 s: expected an end after"),
+        ("audio,emotion,start\n1.wav,sad,soon\n", {}, "line 2: start 'soon': expected seconds"),
+        ("audio,emotion,gender\n1.wav,sad,q\n", {}, "gender 'q': expected female, male"),
+        ("audio,emotion,votes\n1.wav,sad,many\n", {}, "line 2: votes 'many': expected"),
         ('audio,emotion,votes\n1.wav,sad,"{""sad"": -1}"\n', {}, "expected no negative numbers"),
         ("sound,feeling\n1.wav,sad\n", {}, "needs columns for emotion and for audio or text; it has: sound, feeling"),
         ("audio,emotion,speakers\n1.wav,sad,a\n", {}, r"'speakers' is not read; did you mean 'speaker'\?"),
@@ -334,7 +334,7 @@ def test_a_column_that_resembles_a_field_can_be_ignored(tmp_path):
     [
         ("t.jsonl", "[1]\n", "line 1: expected an object"),
         ("t.jsonl", '{"audio": "1.wav", "emotion": "sad"}\n{\n', "line 2, is not JSON"),
-        ("t.txt", "audio,emotion\n", r"is not a table: expected a name ending in \.csv"),
+        ("t.xlsx", "audio,emotion\n", r"is not a table: expected a name ending in \.csv"),
     ],
 )
 def test_a_file_that_is_not_a_table_is_refused(name, content, message, tmp_path):

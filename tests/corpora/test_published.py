@@ -199,7 +199,7 @@ def test_a_damaged_meld_table_is_refused(tmp_path):
     path = tmp_path / "dev_sent_emo.csv"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("sadness", "sadnes"), encoding="utf-8")
-    with pytest.raises(BadCorpus, match=r"dev_sent_emo\.csv, row 1: Emotion 'sadnes'; did you mean 'sadness'\?"):
+    with pytest.raises(BadCorpus, match=r"dev_sent_emo\.csv, line 2: Emotion 'sadnes'; did you mean 'sadness'\?"):
         corpora["meld"].read(tmp_path)
     path.write_text(text.replace("Season", "Saison"), encoding="utf-8")
     with pytest.raises(BadCorpus, match="has no column 'Season'"):

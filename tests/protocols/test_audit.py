@@ -242,7 +242,7 @@ def test_a_table_of_ids_or_paths_is_read(tmp_path, form, separator):
     [
         ("", "is empty: expected a row of column names"),
         ("clip,split\na,train\n", "has columns clip, split: expected one called id, utterance"),
-        ("id,when\na,train\n", "has columns id, when: expected one called part, split"),
+        ("id,when\na,train\n", "has columns id, when: expected one called split, subset"),
         (
             "id,part\na,train\nz,test\n",
             r"1 of 2 rows do not match one utterance and a subset, first 'z' \(0 utterances",

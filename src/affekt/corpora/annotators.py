@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from affekt.corpora.base import join_names
 from affekt.errors import BadConfig, BadCorpus
@@ -31,7 +32,7 @@ class Annotation:
 
     @property
     def segment(self) -> Hashable:
-        """What is annotated: a part of a file or, in a table without audio, an id."""
+        """The annotated part of a file or, in a table without audio, the id."""
         utterance = self.utterance
         return (utterance.audio, utterance.start, utterance.end) if utterance.audio else utterance.id
 
@@ -75,7 +76,7 @@ def combine(table: Path, annotations: Sequence[Annotation], rule: str) -> list[U
             merged = replace(merged, votes={name: count / len(group) for name, count in counts.items()})
         utterances.append(merged)
     if tied and not utterances:
-        raise BadCorpus(f"{table}: no emotion has a majority in any of {quantity(len(tied), 'segment')}: use annotators = 'votes'")
+        raise BadCorpus(f"{table}: no emotion has a majority in any segment: use annotators = 'votes'")
     if tied:
         number = quantity(len(tied), "utterance")
         logger.warning("%s: left out %s without a majority: %s", table, number, join_names(tied))
@@ -87,7 +88,7 @@ def _merge(group: Sequence[Annotation]) -> Utterance:
     first = group[0]
     if len(group) == 1:
         return first.utterance
-    values: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for field in FIELDS:
         sources = {value: a.record for a in group if (value := getattr(a.utterance, field))}
         if len(sources) > 1:

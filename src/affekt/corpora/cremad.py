@@ -106,7 +106,9 @@ def _winners(row: Record) -> dict[str, int]:
 def _fractions(row: Record, counts: Mapping[str, int]) -> dict[str, float]:
     """Return the fraction of the votes for each emotion from counts by letter; {} if there are none."""
     if unknown := sorted(set(counts) - set(LETTERS)):
-        raise row.error(f"VoiceVote {unknown[0]!r}: expected letters of emotions ({', '.join(LETTERS)}), such as A or A:D")
+        raise row.error(
+            f"VoiceVote {unknown[0]!r}: expected letters of emotions ({', '.join(LETTERS)}), such as A or A:D"
+        )
     total = sum(counts.values())
     return {LETTERS[letter]: count / total for letter, count in counts.items() if count}
 

@@ -7,7 +7,20 @@ from affekt.tabular.record import Record
 WORDS = {
     "female": ("female", "f", "woman", "w"),
     "male": ("male", "m", "man"),
-    "other": ("other", "o", "d", "diverse", "divers", "x", "nb", "non-binary", "nonbinary", "non binary", "enby", "queer"),
+    "other": (
+        "other",
+        "o",
+        "d",
+        "diverse",
+        "divers",
+        "x",
+        "nb",
+        "non-binary",
+        "nonbinary",
+        "non binary",
+        "enby",
+        "queer",
+    ),
     "": ("unknown", "unspecified", "undisclosed", "not specified", "prefer not to say", "u", "?"),
 }
 """Gender of an utterance -> words for it, in lower case."""

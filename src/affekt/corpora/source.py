@@ -34,12 +34,12 @@ class Source:
     """For folders and tables: custom label -> emotion."""
     language: str = ""
     """For folders and tables: ISO 639-1."""
+    without: tuple[str, ...] = ()
+    """Ids of utterances to exclude, such as those with damaged audio."""
     delimiter: str = ""
     """For tables in CSV or TSV: a character, or "tab", "semicolon", ...; "" to detect it."""
     annotators: str = "error"
     """For tables with several rows of the same segment: "error", "majority" or "votes"; see `corpora.annotators.combine`."""
-    without: tuple[str, ...] = ()
-    """Ids of utterances to exclude, such as those with damaged audio."""
     layout: str = ""
     """For folders: what the folders name, from the outermost to the innermost, such as "emotion/speaker" or
     "speaker/emotion/split"; by default it is recognized."""

@@ -1,8 +1,9 @@
 """The user's own recordings in a table (CSV, TSV, JSON lines or Parquet) with a row for each utterance.
 
-Columns are named like the fields of `affekt.utterance.Utterance`, or like their synonyms (`affekt.tabular.columns`). Other columns
-can be mapped: `columns = {audio = "clip"}` reads the field `audio` from the column `clip`, and `{session = ""}` ignores the session.
-Paths are relative to the table's folder. Times are seconds, or have audformat's notation, `0 days 00:00:01.500000`.
+Columns are named like the fields of `affekt.utterance.Utterance`, or like their synonyms (`affekt.tabular.columns`). Other
+columns can be mapped: `columns = {audio = "clip"}` reads the field `audio` from the column `clip`, and `{session = ""}`
+ignores the session. Paths are relative to the table's folder. Times are seconds, or have audformat's notation,
+`0 days 00:00:01.500000`.
 """
 
 from __future__ import annotations
@@ -86,15 +87,18 @@ def _columns(table: Table, mapping: Mapping[str, str]) -> dict[str, str]:
     default = {field: find_column(NAMES.get(field, (field,)), present) for field in FIELDS}
     selected = {field: column for field, column in {**default, **mapping}.items() if column}
     unread = set(present) - set(selected.values())
+    divided = "" if len(present) > 1 else ". Another delimiter can be given: delimiter = ..., or --delimiter"
     if "emotion" not in selected or not {"audio", "text"} & set(selected):
         raise BadCorpus(
             f"{path} needs columns for emotion and for audio or text; it has: {', '.join(present)}. "
-            'Map them: columns = {audio = "...", emotion = "..."}, or --column audio=... on the command line'
+            'Map them: columns = {audio = "...", emotion = "..."}, or --column audio=... on the command line' + divided
         )
     _check_misspelled(path, unread, set(FIELDS) - set(selected) - set(mapping))
     for field, column in selected.items():
         if same := [other for other in unread if plain(other) == plain(column) and field not in mapping]:
-            raise BadCorpus(f"{path} has columns {column!r} and {same[0]!r}: rename one of them, or map it ({field} = ...)")
+            raise BadCorpus(
+                f"{path} has columns {column!r} and {same[0]!r}: rename one of them, or map it ({field} = ...)"
+            )
     if "audio" not in selected and "audio" not in mapping:
         _check_unread_audio(table, [name for name in present if name in unread])
     return selected
@@ -144,7 +148,7 @@ class _Row:
     """One row of a table, read by field."""
 
     number: int
-    """Of the row, counted from 1."""
+    """The row's number, counted from 1."""
     record: Record
     columns: Mapping[str, str]
     """Field -> column."""

@@ -88,7 +88,9 @@ def _column(table: Table, names: Sequence[str]) -> str:
     column = find_column(names, [column for column in table.columns if column])
     if column is None:
         columns = ", ".join(table.columns)
-        raise BadConfig(f"{table.path} has columns {columns}: expected one called {', '.join(names[:-1])} or {names[-1]}")
+        raise BadConfig(
+            f"{table.path} has columns {columns}: expected one called {', '.join(names[:-1])} or {names[-1]}"
+        )
     return column
 
 

@@ -1,11 +1,11 @@
 r"""Delimited text: CSV, TSV and tables with semicolons or vertical bars.
 
-A field in quotes may contain delimiters, line breaks and doubled quotes; everything after the closing quote except spaces is an
-error, and so is a row with too few or too many fields. A quote inside a field is an ordinary character.
+A field in quotes may contain delimiters, line breaks and doubled quotes; everything after the closing quote except spaces is
+an error, and so is a row with too few or too many fields. A quote inside a field is an ordinary character.
 
-A lone quote at the beginning of a field joins rows up to the next quote. This is detected from the joined lines, which look like
-rows, and is an error, except in a table with tabs in which every line has the right number of fields. There, each line is a row,
-lone quotes are ordinary characters, and only fields that are entirely in quotes are unquoted.
+A lone quote at the beginning of a field joins rows up to the next quote. This is detected from the joined lines, which look
+like rows, and is an error, except in a table with tabs in which every line has the right number of fields. There, each line
+is a row, lone quotes are ordinary characters, and only fields that are entirely in quotes are unquoted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,15 @@ DELIMITER_NAMES = {
 QUOTED = re.compile(r' *"([^"]*(?:""[^"]*)*)" *')
 DELIMITER_LINE = re.compile(r'"?sep=(.)"?')
 """A first line that spreadsheets understand."""
-KNOWN = {name for names in NAMES.values() for name in names} | {"id", "start", "end", "session", "votes", "name", "utterance"}
+KNOWN = {name for names in NAMES.values() for name in names} | {
+    "id",
+    "start",
+    "end",
+    "session",
+    "votes",
+    "name",
+    "utterance",
+}
 SUFFIX = re.compile(r"\.\w{2,5}")
 MAX_NAMES = 8
 """Number of columns that a message names."""
@@ -72,7 +80,7 @@ def read_delimited(path: Path, delimiter: str = "") -> tuple[list[str], list[Rec
     begin = next((number for number, line in enumerate(lines) if line.strip()), None)
     if begin is None:
         raise BadCorpus(f"{path} is empty: expected a row of column names, and a row per utterance")
-    declared = DELIMITER_LINE.fullmatch(lines[begin].strip())
+    declared = DELIMITER_LINE.fullmatch(lines[begin].strip("\r\n"))
     if declared and begin + 1 < len(lines):
         begin += 1
     delimiter = _delimiter(path, lines[begin], delimiter or (declared[1] if declared else ""))
@@ -204,7 +212,9 @@ def _closing_quote(text: str) -> int | None:
 
 
 def _quote_cure() -> str:
-    return 'double a quote that belongs to the text, and put the whole field in quotes ("""Stop"" she said"), or remove it'
+    return (
+        'double a quote that belongs to the text, and put the whole field in quotes ("""Stop"" she said"), or remove it'
+    )
 
 
 def _wrong_number(path: Path, row: _Row, header: _Row, delimiter: str) -> str:

@@ -75,7 +75,9 @@ class Parquet:
                 column = column.cast(self._arrow.string())
             return list(column.to_pylist())
         except self._errors as error:
-            raise BadCorpus(f"{self.path}: column {name!r} ({column.type}) cannot be read: {_first_line(error)}") from error
+            raise BadCorpus(
+                f"{self.path}: column {name!r} ({column.type}) cannot be read: {_first_line(error)}"
+            ) from error
 
 
 def _first_line(error: Exception) -> str:

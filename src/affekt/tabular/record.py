@@ -45,7 +45,9 @@ class Record:
 
     def _to_text(self, column: str, value: Any) -> str:
         if isinstance(value, bytes | bytearray | memoryview | Mapping | list | tuple):
-            kind = "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, Mapping) else "bytes"
+            kind = (
+                "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, Mapping) else "bytes"
+            )
             raise self.error(f"column {column!r} contains {kind}: expected text or a number")
         try:
             text = repair(str(value)).strip()

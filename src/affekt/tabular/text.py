@@ -34,8 +34,8 @@ def repair(text: str) -> str:
 def read_text(path: Path) -> str:
     """Read a text file.
 
-    The encoding is UTF-8, or UTF-16 or UTF-32 with a byte-order mark. Lines that are not valid UTF-8 are read as Windows-1252,
-    which older corpora use.
+    The encoding is UTF-8, or UTF-16 or UTF-32 with a byte-order mark. Lines that are not valid UTF-8 are read as
+    Windows-1252, which older corpora use.
 
     Raises:
         BadCorpus: The file cannot be read, or is not text.

@@ -72,6 +72,7 @@ def _recipe(
             "epochs": 15,
             "batch_size": 16,
             "augmentation": {"crop": 0.3},
+            "votes": float(any(source.annotators == "votes" for source in sources)),
             "strategy": {
                 "learning_rate": 5e-4,
                 "weight_decay": 0.05,
