@@ -123,6 +123,10 @@ def _without_delimiters(match: re.Match[str]) -> str:
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    if broken := [column for column in columns if "\n" in column or "\r" in column]:
+        raise BadCorpus(
+            f"{path}: the column name {broken[0][:40]!r} contains a line break: is a quote missing or surplus?"
+        )
     repeated = [column for column, number in Counter(columns).items() if number > 1 and column]
     if repeated:
         raise BadCorpus(f"{path} has several columns {', '.join(map(repr, repeated))}: rename or remove all but one")
@@ -251,7 +255,7 @@ def _check_quotes(path: Path, rows: Sequence[_Row], lines: Sequence[str], delimi
 def _swallows_rows(pieces: Sequence[Sequence[str]], num_columns: int, suffixes: Mapping[int, set[str]]) -> bool:
     """Return whether one of the lines has file names where rows do or, without file names, all have the number of fields."""
     if not suffixes:
-        return all(len(fields) == num_columns for fields in pieces)
+        return all(len(fields) == num_columns for fields in pieces if "".join(fields).strip('" '))
     return any(
         all(index < len(fields) and _suffix(fields[index]) in known for index, known in suffixes.items())
         for fields in pieces[1:]

@@ -24,7 +24,10 @@ class Record:
     def text(self, column: str) -> str:
         """Return a value as text without surrounding spaces, "" if it is missing."""
         value = self.values.get(column)
-        return "" if is_missing(value) else self._to_text(column, value)
+        text = "" if is_missing(value) else self._to_text(column, value)
+        if "\n" in text or "\r" in text:
+            raise self.error(f"column {column!r} contains a line break ({text[:40]!r}): is a quote missing or surplus?")
+        return text
 
     def spoken(self, column: str) -> str:
         """Return a value as it is written without surrounding spaces, "" for None; for texts such as "None." and "Na"."""
