@@ -119,7 +119,10 @@ OWN_DATA = ["--corpus", "folder:clips", "--output", "mine"]
     [
         (["train"], "no recipe: expected a recipe (affekt train default)"),
         (["train", "defualt"], "recipe 'defualt' not found; did you mean 'default'?"),
-        (["train", "default", "--corpus", "emodb"], "--corpus, --column, --emotion, --layout, --delimiter and --annotators need --from"),
+        (
+            ["train", "default", "--corpus", "emodb"],
+            "--corpus, --column, --emotion, --layout, --delimiter and --annotators need --from",
+        ),
         (["train", "default", "training.epoch=3"], "unknown key 'epoch'; did you mean 'epochs'?"),
         (FROM_DEFAULT, "--from needs --corpus with your data"),
         ([*FROM_DEFAULT, "default", *OWN_DATA], "'default' is not KEY=VALUE"),

@@ -169,7 +169,13 @@ def transcribe(
 
 
 def _source(
-    name: str, root: str, columns: list[str] | None, emotions: list[str] | None, layout: str, delimiter: str, annotators: str
+    name: str,
+    root: str,
+    columns: list[str] | None,
+    emotions: list[str] | None,
+    layout: str,
+    delimiter: str,
+    annotators: str,
 ) -> Source:
     from affekt.cli.display import show_log
     from affekt.corpora.source import Source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -68,7 +68,7 @@ def set_options(
     Raises:
         BadConfig: No source has an option that is given.
     """
-    given = {
+    given: dict[str, Any] = {
         "columns": parse_pairs("--column", columns),
         "emotions": parse_pairs("--emotion", emotions),
         "layout": layout,

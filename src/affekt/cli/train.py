@@ -65,8 +65,8 @@ def train(
         raise BadConfig(f"--from needs --corpus with your data: {FINETUNE}")
     if start is None and (corpus or column or emotion or layout or delimiter or annotators != "error"):
         raise BadConfig(
-            "--corpus, --column, --emotion, --layout, --delimiter and --annotators need --from; to change the corpora of a recipe, "
-            "use corpora=[...]"
+            "--corpus, --column, --emotion, --layout, --delimiter and --annotators need --from; to change the corpora "
+            "of a recipe, use corpora=[...]"
         )
     need("torch", extra="train", purpose="training")
     from affekt.cli.display import progress_bar, show_log
