@@ -208,14 +208,17 @@ def test_a_killed_run_resumes_without_repeating(tmp_path, tiny_bundle, suffix):
     assert process.returncode == -signal.SIGKILL
 
     for clip in clips[:2]:
-        clip.write_bytes(b"not audio: recognizing it again would fail")
+        status = clip.stat()
+        clip.write_bytes(bytes(status.st_size))  # recognizing it again would fail, but it looks unchanged
+        os.utime(clip, ns=(status.st_atime_ns, status.st_mtime_ns))
     clips[2].unlink()
     for clip in clips[2:]:
         clip.write_bytes(encode_audio(tone()))
     run = affekt(*arguments, "--json")
     assert run.returncode == 0
     assert run.stderr == f"{output}: 4 files, 2 from an earlier run, 0 failed\n"
-    assert [json.loads(line) for line in done.splitlines()] == rows(run)[:2]
+    stored = [json.loads(line) for line in done.splitlines()]
+    assert [{key: row[key] for key in row if key != "source"} for row in stored] == rows(run)[:2]
     assert [(row["file"], row["status"]) for row in rows(run)] == [(str(clip), "ok") for clip in clips]
 
     again = affekt(*arguments, "--json")

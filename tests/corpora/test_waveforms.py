@@ -33,7 +33,7 @@ SEGMENTS = [(0.0, 1.0), (12.3457, 13.1), (19.0, None)]
 
 def test_segments_are_cut_to_the_sample_in_one_pass(dialogue, monkeypatch):
     calls = []
-    monkeypatch.setattr(waveforms, "blocks", lambda path: calls.append(path) or blocks(path))
+    monkeypatch.setattr(waveforms, "limited_blocks", lambda path, **_: calls.append(path) or blocks(path))
     whole = load(dialogue[0].audio)
     spans = {"a": (0, 1), "b": (70_000, 200_001), "c": (65_535, 65_537), "d": (5, None), "e": (300_000, 320_000)}
     segments = dict(read_segments(dialogue[0].audio, spans))
@@ -46,12 +46,12 @@ def test_segments_are_cut_to_the_sample_in_one_pass(dialogue, monkeypatch):
 def test_reading_stops_after_the_last_segment(dialogue, monkeypatch):
     sizes = []
 
-    def count_blocks(path):
+    def count_blocks(path, **_):
         for block in blocks(path):
             sizes.append(len(block))
             yield block
 
-    monkeypatch.setattr(waveforms, "blocks", count_blocks)
+    monkeypatch.setattr(waveforms, "limited_blocks", count_blocks)
     assert len(read_waveform(dialogue[0])) == 16_000
     assert sum(sizes) < 160_000  # of 320,000
 

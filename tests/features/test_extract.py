@@ -64,7 +64,7 @@ def dialogue(tmp_path):
 
 def test_many_utterances_of_a_file_read_it_twice(dialogue, monkeypatch):
     decoded, hashed = [], []
-    monkeypatch.setattr(waveforms, "blocks", lambda path: decoded.append(path) or blocks(path))
+    monkeypatch.setattr(waveforms, "limited_blocks", lambda path, **_: decoded.append(path) or blocks(path))
     monkeypatch.setattr(extraction, "file_hash", lambda path: hashed.append(path) or file_hash(path))
     stored = extract(MFCC(CONFIG), "mfcc", dialogue)
     assert (len(decoded), len(hashed)) == (1, 1)  # once for the hash, once for the samples

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from affekt import Recognizer, Row
 from affekt.errors import BadOutput, MissingExtra
+from affekt.inference.csv_rows import MAX_CELL, windows_path
 from affekt.inference.results_file import ResultsFile
 from tests.sounds import encode_audio, noise, tone
 
@@ -96,7 +98,8 @@ def test_rows_are_read_back_unchanged(path, rows):
     assert stored == rows
     assert [list(entry) for entry in stored] == [list(entry) for entry in rows]
     assert all(isinstance(window, Row) for entry in stored for window in entry.windows)
-    assert list(path.parent.iterdir()) == [path]
+    windows = [windows_path(path)] if path.suffix == ".csv" and any(entry.windows for entry in rows) else []
+    assert sorted(path.parent.iterdir()) == sorted([path, *windows])
 
 
 def test_rows_of_a_recognizer_are_read_back_unchanged(path, tiny_bundle):
@@ -106,6 +109,9 @@ def test_rows_of_a_recognizer_are_read_back_unchanged(path, tiny_bundle):
         encode_audio(np.zeros(16_000)),
     ]
     rows = [Row(entry | {"file": f"{n}.wav"}) for n, entry in enumerate(recognizer.rows(sources))]
+    for entry in rows:
+        for window in entry.windows:
+            window["file"] = entry.file
     write(path, rows, recognizer.model)
     assert read(path, recognizer.model) == rows
 
@@ -172,7 +178,7 @@ def test_an_interrupted_run_resumes(path):
         results.append(rows[2])
         results.append(rows[3])
     assert read(path) == rows
-    assert list(path.parent.iterdir()) == [path]
+    assert not list(path.parent.glob("*.partial.jsonl"))
 
 
 def test_rows_can_be_added_to_a_finished_file(path):
@@ -187,7 +193,7 @@ def test_a_finished_file_survives_an_interrupted_addition(path):
     assert read(path) == [row("a.wav"), row("b.wav")]
 
 
-@pytest.mark.parametrize("end", [1, 12, 40, -2, -1])
+@pytest.mark.parametrize("end", [1, 12, 40, -2])
 def test_an_incomplete_last_line_is_discarded(path, end):
     journal = interrupt_after(path, [row("ä.wav"), row("b.wav")])
     first, second, _ = journal.read_bytes().split(b"\n")
@@ -198,11 +204,177 @@ def test_an_incomplete_last_line_is_discarded(path, end):
     assert read(path) == [row("ä.wav"), row("b.wav")]
 
 
+def test_a_complete_last_row_without_a_newline_is_kept(path):
+    journal = interrupt_after(path, [row("a.wav"), row("b.wav")])
+    journal.write_bytes(journal.read_bytes()[:-1])
+    with ResultsFile(path, MODEL) as results:
+        assert list(results.done) == ["a.wav", "b.wav"]
+        results.append(row("c.wav"))
+        assert results.journal.read_bytes().count(b"\n") == 3
+    assert read(path) == [row("a.wav"), row("b.wav"), row("c.wav")]
+
+
+FOREIGN_ENDS = [
+    '{"schema": "mine", "note": "a',
+    '{"schema": 1, "file": "a.wav", "speaker": "anna"',
+    '{"schema": 1, "file": "a.wav", "start": "mine"}',
+    '{"schema": 1, "name": "a.wav"',
+    '["schema"',
+    "a,b",
+]
+
+
+@pytest.mark.parametrize("end", FOREIGN_ENDS)
+@pytest.mark.parametrize("rows", [[], [row("a.wav")]], ids=["alone", "after a row"])
+def test_a_last_line_of_another_program_is_not_overwritten(tmp_path, end, rows):
+    path = tmp_path / "results.jsonl"
+    content = "".join(json.dumps(entry) + "\n" for entry in rows) + end
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(BadOutput, match=rf"line {len(rows) + 1}, is not a result"):
+        ResultsFile(path, MODEL)
+    assert path.read_text(encoding="utf-8") == content
+
+
+def test_a_fragment_of_a_line_is_overwritten_only_after_rows(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"s', encoding="utf-8")
+    with pytest.raises(BadOutput, match="line 1, is not a result"):
+        ResultsFile(path, MODEL)
+    assert path.read_text(encoding="utf-8") == '{"s'
+
+
 def test_each_row_is_on_disk_as_soon_as_it_is_appended(path):
     with ResultsFile(path, MODEL) as results:
         for count, name in enumerate(["a.wav", "b.wav", "c.wav"], start=1):
             results.append(row(name))
             assert results.journal.read_bytes().count(b"\n") == count
+
+
+# Several runs
+
+
+def test_a_second_run_with_the_same_output_is_refused_at_once(path):
+    with ResultsFile(path, MODEL) as results:
+        results.append(row("a.wav"))
+        with pytest.raises(BadOutput, match=r"results\.\w+ is being written by another run: wait"):
+            ResultsFile(path, MODEL)
+        results.append(row("b.wav"))
+    write(path, [row("c.wav")])
+    assert read(path) == [row("a.wav"), row("b.wav"), row("c.wav")]
+    assert not list(path.parent.glob(".*"))
+
+
+def test_the_lock_is_released_after_an_error(path):
+    write(path, [row("a.wav")])
+    for _ in "first", "again":
+        with pytest.raises(BadOutput, match="contains rows of model"):
+            ResultsFile(path, "other@89abcdef")
+    interrupt_after(path, [row("b.wav")])
+    assert read(path) == [row("a.wav"), row("b.wav")]
+
+
+@pytest.mark.slow
+def test_no_row_is_lost_when_processes_write_one_output(tmp_path):
+    path = tmp_path / "results.jsonl"
+    code = (
+        "import sys, time; from pathlib import Path; from affekt.errors import BadOutput\n"
+        "from affekt.inference.results_file import ResultsFile; from affekt.inference.row import make_row\n"
+        "while True:\n"
+        "    try: results = ResultsFile(Path(sys.argv[1]), 'm'); break\n"
+        "    except BadOutput: time.sleep(0.001)\n"
+        "with results:\n"
+        "    for n in range(20): results.append(make_row(f'{sys.argv[2]}-{n}', 'm')); time.sleep(0.001)\n"
+    )
+    runs = [subprocess.Popen([sys.executable, "-c", code, str(path), str(n)]) for n in range(4)]
+    assert [run.wait() for run in runs] == [0] * 4
+    assert len(read(path, "m")) == 80
+
+
+# A file that changed
+
+
+def version(size=10, modified=1_700_000_000.123456):
+    return {"size": size, "modified": modified}
+
+
+def test_a_file_with_another_size_or_time_is_not_resumed(path):
+    entry = row("a.wav")
+    entry.source = version()
+    write(path, [entry, row("b.wav")])
+    with ResultsFile(path, MODEL) as results:
+        assert results.find("a.wav", version())
+        assert results.find("a.wav")
+        assert results.find("b.wav", version())
+        assert results.find("a.wav", version(size=11)) is None
+        assert results.find("a.wav", version(modified=1_700_000_001.0)) is None
+        assert "source" not in results.done["a.wav"]
+
+
+# Limits of spreadsheets, and control characters
+
+
+def test_no_cell_of_a_csv_file_is_longer_than_a_spreadsheet_can_hold(tmp_path):
+    path = tmp_path / "results.csv"
+    failed = row("b.wav", "error", error={"code": "undecodable", "message": "x" * 50_000})
+    rows = [long_row("a.wav", ("ok",) * 500), failed]
+    write(path, rows)
+    for table in (path, windows_path(path)):
+        with table.open(encoding="utf-8", newline="") as stream:
+            records = list(csv.reader(stream))
+        assert max(len(cell) for record in records for cell in record) <= MAX_CELL
+        assert len({len(record) for record in records}) == 1
+    assert len(records) == 501
+    assert read(path)[0] == rows[0]
+
+
+def test_windows_of_a_csv_file_of_an_earlier_version_are_read(tmp_path):
+    path = tmp_path / "results.csv"
+    entry = long_row("a.wav")
+    write(path, [entry])
+    with path.open(encoding="utf-8", newline="") as stream:
+        (record,) = csv.DictReader(stream)
+    record["windows"] = json.dumps(entry.windows)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(record))
+        writer.writeheader()
+        writer.writerow(record)
+    windows_path(path).unlink()
+    assert read(path) == [entry]
+
+
+def test_a_csv_row_whose_windows_are_missing_is_recognized_again(tmp_path):
+    path = tmp_path / "results.csv"
+    write(path, [long_row("a.wav"), row("b.wav")])
+    windows_path(path).unlink()
+    assert read(path) == [row("b.wav")]
+
+
+def test_a_foreign_table_of_windows_is_not_overwritten(tmp_path):
+    path = tmp_path / "results.csv"
+    windows_path(path).write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(BadOutput, match=r"windows\.csv is not a results file"):
+        write(path, [long_row("a.wav")])
+    assert windows_path(path).read_text(encoding="utf-8") == "a,b\n1,2\n"
+
+
+def test_control_characters_in_a_name_do_not_break_lines(tmp_path):
+    path = tmp_path / "results.jsonl"
+    names = [
+        "a\nb",
+        "a\rb",
+        "a\x1b[31mb",
+        "a\x85b",
+        "a\x9b31mb",
+        "a\u2028b",
+        "a\u2029b",
+        "a\u202eb",
+        "a\x0bb",
+        "a\x1cb",
+    ]
+    write(path, [row(name) for name in names])
+    text = path.read_text(encoding="utf-8")
+    assert [json.loads(line)["file"] for line in text.splitlines()] == names
+    assert text.replace("\n", "").isprintable()
 
 
 # Errors

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from affekt.errors import BadAudio
+from affekt.terminal import escape_controls
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,6 @@ def _is_regular(path: Path) -> bool:
         return True
     if not stat.S_ISREG(mode):
         kind = "a named pipe" if stat.S_ISFIFO(mode) else "no regular file"
-        logger.warning("%s is skipped: it is %s", path, kind)
+        logger.warning("%s is skipped: it is %s", escape_controls(str(path)), kind)
         return False
     return True

@@ -27,7 +27,9 @@ def open_media(stream: IO[bytes], name: str) -> Iterator[tuple[Any, int]]:
     av = need("av", extra="media", purpose=f"reading {name}")
     try:
         # PyAV would open a stream whose `mode` allows writing (a temporary file) for writing.
-        container = av.open(stream, mode="r", options={"format_whitelist": DEMUXERS})
+        # Tags in another encoding than UTF-8 are common, and have nothing to do with the audio.
+        options = {"format_whitelist": DEMUXERS}
+        container = av.open(stream, mode="r", options=options, metadata_errors="backslashreplace")
     except av.FFmpegError as error:
         raise BadAudio(f"{name} is not readable audio: {reason_of(error)}", code="not_audio") from error
     with container:

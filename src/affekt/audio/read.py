@@ -7,7 +7,7 @@ reads m4a, mp4, webm, FLAC and Speex in Ogg, AC-3, WavPack, TTA and similar form
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -20,11 +20,12 @@ from affekt.audio.media import decode_media, media_duration, open_media
 from affekt.audio.mono import SAMPLE_RATE, SILENCE_RANGE, Waveform, check_rate, require_samples, to_mono
 from affekt.audio.notes import Notes, Reading
 from affekt.audio.parts import divide
+from affekt.audio.silence import silent_decoders
 from affekt.audio.sndfile import UnknownFormat, decode, open_sound
 from affekt.audio.sources import unpack
 from affekt.audio.streams import AudioSource, name_of, open_source
 from affekt.audio.tags import skip_leading_tags
-from affekt.errors import BadAudio
+from affekt.errors import AffektError, BadAudio
 
 __all__ = [
     "CODES",
@@ -37,6 +38,7 @@ __all__ = [
     "Waveform",
     "blocks",
     "check_length",
+    "describe_error",
     "duration",
     "find_files",
     "is_folder",
@@ -47,6 +49,8 @@ __all__ = [
 
 SHORTEST = 0.1
 """Minimum duration of usable audio, in seconds."""
+MAX_ERROR_TEXT = 500
+"""Characters of an unexpected error's text that a message contains."""
 
 CODES = {
     "missing": "there is no such file",
@@ -58,6 +62,8 @@ CODES = {
     "too_short": f"shorter than {SHORTEST} s",
     "folder": "a folder instead of a file; on the command line, a folder without audio files",
     "missing_extra": "the format needs an extra that is not installed",
+    "undecodable": "a decoder failed in a way that it does not document",
+    "timeout": "not read within the time limit",
 }
 """The meaning of each `BadAudio.code`: used in the rows of `affekt recognize` and in the docs."""
 
@@ -100,11 +106,28 @@ def is_silent(waveform: Waveform) -> bool:
 
 def blocks(
     source: AudioSource, sample_rate: float | None = None, *, lenient: bool = False, notes: Notes | None = None
-) -> Iterator[Waveform]:
+) -> Generator[Waveform, None, None]:
     """Yield the source as consecutive blocks of mono float32 at 16 kHz; arguments and errors as for `load`."""
-    name = name_of(source)
+    reading = Reading(name_of(source), lenient, Notes() if notes is None else notes)
+    try:
+        with silent_decoders():
+            yield from _blocks(source, sample_rate, reading)
+    except AffektError:
+        raise
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        raise BadAudio(f"{reading.name} cannot be decoded: {describe_error(error)}", code="undecodable") from error
+
+
+def describe_error(error: Exception) -> str:
+    """Return the type and the text of an unexpected error, on one line of limited length."""
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    return f"{kind}: {text[:MAX_ERROR_TEXT]}" if text else kind
+
+
+def _blocks(source: AudioSource, sample_rate: float | None, reading: Reading) -> Iterator[Waveform]:
+    name = reading.name
     source, sample_rate = unpack(source, sample_rate)
-    reading = Reading(name, lenient, Notes() if notes is None else notes)
     if isinstance(source, np.ndarray):
         rate = array_rate(source, sample_rate, name)
         yield from to_mono(array_blocks(source, rate), rate, reading)
@@ -123,6 +146,16 @@ def duration(path: Path) -> float:
         MissingExtra: Its format needs an extra.
     """
     name = name_of(path)
+    try:
+        with silent_decoders():
+            return _duration(path, name)
+    except AffektError:
+        raise
+    except Exception as error:
+        raise BadAudio(f"{name} cannot be decoded: {describe_error(error)}", code="undecodable") from error
+
+
+def _duration(path: Path, name: str) -> float:
     with open_source(path, name) as stream:
         seconds, media = 0.0, _is_media(stream, name)
         for part in divide(stream, Reading(name, lenient=True)):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from affekt import __version__
+from affekt.audio.silence import separate_stderr
 from affekt.cli import corpus, features
 from affekt.cli.audit import audit
 from affekt.cli.convert import convert
@@ -23,6 +24,9 @@ from affekt.cli.report import report
 from affekt.cli.search import search
 from affekt.cli.train import train
 from affekt.errors import AffektError
+from affekt.terminal import escape_controls
+
+NEWLINE = "\n"
 
 app = typer.Typer(
     name="affekt",
@@ -37,16 +41,35 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line. An `AffektError` is printed as one line and gives exit status 2; a traceback indicates a bug."""
     _accept_shell_name(sys.argv[1:])
+    if "--debug" not in sys.argv:
+        separate_stderr()
     try:
         app(prog_name="affekt")  # also with `python -m affekt`, so that the script for completion is right
     except AffektError as error:
-        print(f"affekt: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        print(f"affekt: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}")
+    finally:
+        _end_abandoned_decoders()
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"affekt: {escape_controls(message, keep=NEWLINE)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _end_abandoned_decoders() -> None:
+    """Exit at once if a decoder still runs after its time limit, since the interpreter would wait for it or crash."""
+    time_limit = sys.modules.get("affekt.audio.time_limit")
+    if time_limit is None or not time_limit.decoders_are_abandoned():
+        return
+    error = sys.exc_info()[1]
+    code = error.code if isinstance(error, SystemExit) else 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def _accept_shell_name(arguments: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
 import textwrap
@@ -15,13 +14,15 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBars
 from rich.text import Text
 
-from affekt.inference.row import Row
+from affekt.inference.row import Row, to_json_line
 from affekt.plural import quantity
 from affekt.progress import Progress
+from affekt.terminal import escape_controls
 
 COLORS = {
     "angry": "red",
@@ -35,6 +36,8 @@ COLORS = {
 BAR_EIGHTHS = " ▏▎▍▌▋▊▉"
 MAX_DETAILED_FILES = 3
 """Maximum number of files for which all probabilities are shown. With more files, each is shown in one line."""
+MAX_PROGRESS_NAME = 32
+"""Maximum width of a file's name in the progress bar, in terminal cells."""
 MAX_WINDOWS = 12
 """Maximum number of windows shown for a long recording."""
 # From wide to narrow terminals: width of the bar, whether the second emotion is shown, and minimum width of the name.
@@ -48,12 +51,15 @@ class _PlainHandler(logging.Handler):
         print(self.format(record), file=sys.stderr, flush=True)
 
 
-def show_log() -> None:
-    """Print the package's log from level INFO on to standard error: one message per line, without level or time."""
+def show_log(*, debug: bool = False) -> None:
+    """Print the package's log to standard error: one message per line, without level or time.
+
+    It starts at level INFO; with `debug` at level DEBUG, which has the tracebacks of errors.
+    """
     logger = logging.getLogger("affekt")
     if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
         logger.addHandler(_PlainHandler())
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
 
 
 @contextmanager
@@ -91,11 +97,11 @@ class Display:
 
     def __init__(self, names: Sequence[str], emotions: Sequence[str], *, json: bool, output: Path | None) -> None:
         self.names, self.json, self.output = names, json, output
-        self.failed = self.resumed = 0
+        self.failed = self.resumed = self.shown = 0
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress: ProgressBars | None = None
         self.emotion_width = max(map(len, emotions))
-        self.name_width = max(map(cell_len, names), default=0)
+        self.name_width = max((cell_len(escape_controls(name)) for name in names), default=0)
         self.bar_width, self.show_second, _ = LAYOUTS[0]
         if self.console.is_terminal:
             self._fit(self.console.width)
@@ -114,12 +120,16 @@ class Display:
             # JSON is always UTF-8. In text, "?" replaces characters that cannot be encoded.
             sys.stdout.reconfigure(encoding="utf-8") if self.json else sys.stdout.reconfigure(errors="replace")
         if len(self.names) > MAX_DETAILED_FILES and sys.stderr.isatty():
-            # If rows and the bar are shown on the same terminal, the rows scroll above the bar.
-            console = self.console if self.console.is_terminal else Console(stderr=True)
-            self.progress = _bars(console)
-            self.progress.start()
-            self.task = self.progress.add_task("recognizing", total=len(self.names))
+            self._start_progress()
         return self
+
+    def _start_progress(self) -> ProgressBars:
+        # If rows and the bar are shown on the same terminal, the rows scroll above the bar.
+        console = self.console if self.console.is_terminal else Console(stderr=True)
+        self.progress = _bars(console)
+        self.progress.start()
+        self.task = self.progress.add_task("recognizing", total=len(self.names), completed=self.shown)
+        return self.progress
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -141,12 +151,22 @@ class Display:
         failed = row.status == "error"
         self.failed += failed
         self.resumed += row.resumed
+        self.shown += 1
         if self.progress:  # first, since printing redraws the bar
-            self.progress.advance(self.task)
+            self.progress.update(self.task, advance=1, description="recognizing")
         if self.json:
-            print(json.dumps(row, ensure_ascii=False), flush=True)
+            print(to_json_line(row), end="", flush=True)
         elif not self.output or failed:
             self._print(row)
+
+    def show_window(self, window: Row) -> None:
+        """Show in the progress bar how far the recognition of a long file is."""
+        if sys.stderr.isatty():
+            progress = self.progress or self._start_progress()
+            name = fit_name(
+                escape_controls(window.file), min(MAX_PROGRESS_NAME, cell_len(escape_controls(window.file)))
+            )
+            progress.update(self.task, description=escape(f"recognizing {name} {format_time(window.end)}"))
 
     def _print(self, row: Row) -> None:
         self._print_result(row)
@@ -155,9 +175,12 @@ class Display:
 
     def _print_result(self, row: Row) -> None:
         if len(self.names) > MAX_DETAILED_FILES or not row.probabilities:
-            self.console.print(self._line(row, row.file, self.name_width))
+            self.console.print(self._line(row, escape_controls(row.file), self.name_width))
             return
-        self.console.print(Text(f"{row.file}  ", "bold") + Text(f"{format_duration(row.duration)}  {row.model}", "dim"))
+        self.console.print(
+            Text(f"{escape_controls(row.file)}  ", "bold")
+            + Text(f"{format_duration(row.duration)}  {row.model}", "dim")
+        )
         for emotion, p in rank_emotions(row):
             style = COLORS.get(emotion, "cyan")
             name = Text(f"  {emotion:<{self.emotion_width}}  ", f"bold {style}" if emotion == row.emotion else style)
@@ -188,7 +211,7 @@ class Display:
 
     def _message(self, error: dict[str, str], name: str, indent: int) -> str:
         """Return an error's message without the file name before it, wrapped on a terminal."""
-        text = error["message"].removeprefix(name).strip()
+        text = escape_controls(error["message"].removeprefix(name).strip())
         if not self.console.is_terminal:
             return text
         return f"\n{'':{indent}}".join(textwrap.wrap(text, max(20, self.console.width - indent)))

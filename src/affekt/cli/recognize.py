@@ -25,28 +25,46 @@ def recognize(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write the results to a .jsonl, .csv or .parquet file. Files already in it are skipped; failed ones are "
-            "retried.",
+            help="Write the results to a .jsonl, .csv or .parquet file. Files already in it are skipped; failed and changed "
+            "ones are recognized again. With .csv, the windows of long recordings are in NAME.windows.csv.",
         ),
     ] = None,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Read what exists of files that are damaged or cut off, with a note.")
     ] = False,
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cores to use for one file.")] = 1,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Give up on a file that takes longer, and go on; default: one hour."),
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of each error and the messages of the decoders.")
+    ] = False,
 ) -> None:
     """Recognize the emotion in audio files.
 
     Exit status: 0 if every file was recognized, 2 if any failed. A failure does not stop the recognition of other files.
     """
     from affekt.audio.read import name_of
-    from affekt.cli.display import Display
+    from affekt.audio.time_limit import TIMEOUT
+    from affekt.cli.display import Display, show_log
     from affekt.inference.recognizer import Recognizer, expand_folders
     from affekt.workflows.recognize_files import recognize_files
 
+    if debug:
+        show_log(debug=True)
     files = expand_folders(inputs)
     names = list(dict.fromkeys(map(name_of, files)))
     recognizer = Recognizer.load(model, threads=threads)
     with Display(names, recognizer.emotions, json=json, output=output) as display:
-        for row in recognize_files(files, output, recognizer=recognizer, lenient=lenient):
+        rows = recognize_files(
+            files,
+            output,
+            recognizer=recognizer,
+            lenient=lenient,
+            timeout=TIMEOUT if timeout is None else timeout,
+            on_window=display.show_window,
+        )
+        for row in rows:
             display.show(row)
     sys.exit(2 if display.failed else 0)

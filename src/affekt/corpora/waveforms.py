@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from affekt.audio.read import SAMPLE_RATE, SHORTEST, Notes, Waveform, blocks
+from affekt.audio.read import SAMPLE_RATE, SHORTEST, Notes, Waveform
+from affekt.audio.time_limit import TIMEOUT, limited_blocks
 from affekt.errors import BadAudio, BadCorpus
 from affekt.utterance import Utterance
 
@@ -76,7 +77,7 @@ def read_segments(path: Path, spans: Mapping[Key, Span], notes: Notes | None = N
     waiting = dict(sorted(spans.items(), key=lambda item: item[1][0]))
     pieces: dict[Key, list[Waveform]] = {key: [] for key in waiting}
     position = 0
-    for block in blocks(path) if notes is None else blocks(path, notes=notes):
+    for block in limited_blocks(path, timeout=TIMEOUT, notes=notes):
         after = position + len(block)
         for key, (start, end) in list(waiting.items()):
             if start >= after:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -15,20 +17,36 @@ from affekt.audio.read import (
     Waveform,
     blocks,
     check_length,
+    describe_error,
     find_files,
     is_folder,
     is_silent,
     name_of,
 )
+from affekt.audio.time_limit import limited_blocks
 from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.errors import AffektError, BadAudio, BadBundle
 from affekt.inference.onnx import Graph
 from affekt.inference.row import AGGREGATION, Row, make_row
 
+logger = logging.getLogger(__name__)
+
 LONGEST = 30 * SAMPLE_RATE
 """Maximum length of a source that is recognized as a whole, in samples. Longer ones are cut into windows."""
 WINDOW = 10 * SAMPLE_RATE
 """Length of a window, in samples."""
+
+
+class FinishedWindows(Protocol):
+    """The windows of one source that have been recognized, in this run or an earlier one."""
+
+    def find(self, start: float, end: float) -> Row | None:
+        """Return the row of the window with these times in seconds; None if it has not been recognized."""
+        raise NotImplementedError
+
+    def add(self, row: Row) -> None:
+        """Add the row of a window; it may have come from `find`."""
+        raise NotImplementedError
 
 
 class Recognizer:
@@ -64,7 +82,15 @@ class Recognizer:
             )
         return cls(graph)
 
-    def __call__(self, source: AudioSource, sample_rate: float | None = None, *, lenient: bool = False) -> Row:
+    def __call__(
+        self,
+        source: AudioSource,
+        sample_rate: float | None = None,
+        *,
+        lenient: bool = False,
+        timeout: float | None = None,
+        finished: FinishedWindows | None = None,
+    ) -> Row:
         """Recognize one source and return its row.
 
         A source longer than 30 s is read and recognized in windows of 5 to 10 s, in bounded memory.
@@ -74,15 +100,26 @@ class Recognizer:
                 `datasets` returns it, {"array", "sampling_rate"} or {"bytes", "path"}.
             sample_rate: the rate in Hz of an array that comes without it.
             lenient: read what exists of a file that is damaged or cut off.
+            timeout: the limit in seconds; by default there is none. With a limit, the source is read in another thread.
+            finished: windows of the source from an earlier, interrupted run, to which the new ones are added.
 
         Raises:
             BadAudio: the source cannot be recognized (codes: `affekt.audio.read.CODES`).
             MissingExtra: the source's format needs an extra that is not installed.
         """
         name, rows, total, notes = name_of(source), list[Row](), 0, Notes()
-        for waveform in windows(blocks(source, sample_rate, lenient=lenient, notes=notes)):
-            rows.append(self._recognize_window(name, total, waveform))
-            total += waveform.size
+        read = (
+            blocks(source, sample_rate, lenient=lenient, notes=notes)
+            if timeout is None
+            else limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes)
+        )
+        for waveform in windows(read):
+            end = total + waveform.size
+            row = finished.find(total / SAMPLE_RATE, end / SAMPLE_RATE) if finished else None
+            rows.append(row or self._recognize_window(name, total, waveform))
+            if finished:
+                finished.add(rows[-1])
+            total = end
         row = rows[0] if len(rows) == 1 else self._aggregate(name, total, rows)
         row.update(notes.fields())
         return row
@@ -92,10 +129,31 @@ class Recognizer:
         if isinstance(sources, str | bytes | PathLike | Mapping):
             raise TypeError(f"rows expects a list of sources; for a single one, call recognizer({sources!r})")
         for source in sources:
-            try:
-                yield self(source, lenient=lenient)
-            except AffektError as error:
-                yield make_row(name_of(source), self.model, error=error)
+            yield self.row(source, lenient=lenient)
+
+    def row(
+        self,
+        source: AudioSource,
+        *,
+        lenient: bool = False,
+        timeout: float | None = None,
+        finished: FinishedWindows | None = None,
+    ) -> Row:
+        """Return the row of one source, which has status "error" if anything fails; arguments as for a call.
+
+        The error's traceback is logged at level DEBUG.
+        """
+        try:
+            return self(source, lenient=lenient, timeout=timeout, finished=finished)
+        except AffektError as known:
+            error = known
+        except Exception as unexpected:
+            error = AffektError(
+                f"{name_of(source)} cannot be recognized: {describe_error(unexpected)}", code="unrecognizable"
+            )
+            error.__cause__ = unexpected
+        logger.debug("%s", error, exc_info=error)
+        return make_row(name_of(source), self.model, error=error)
 
     def _recognize_window(self, name: str, start: int, waveform: Waveform) -> Row:
         check_length(waveform.size, name)

@@ -10,7 +10,9 @@ NOTES only where there is something to remark: "truncated" (true) and "seconds_l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from affekt.errors import AffektError
@@ -27,6 +29,9 @@ class Row(dict[str, Any]):
 
     resumed = False
     """True if the row was read from a results file instead of being recognized. It is not part of the dict."""
+    source: dict[str, float] | None = None
+    """The file's "size" in bytes and time of change, "modified", when it was recognized; None if unknown. It is not part
+    of the dict, but of the row's record in a results file."""
 
     @classmethod
     def read(cls, record: Any) -> Row:
@@ -43,7 +48,13 @@ class Row(dict[str, Any]):
         if record.get("windows") is not None:
             row["aggregation"] = record["aggregation"]
             row["windows"] = [cls.read(window) for window in record["windows"]]
+        if isinstance(source := record.get("source"), Mapping):
+            row.source = {"size": int(source["size"]), "modified": float(source["modified"])}
         return row
+
+    def record(self) -> dict[str, Any]:
+        """Return the row as a results file has it: with its source, if that is known."""
+        return self if self.source is None else {**self, "source": self.source}
 
     @property
     def file(self) -> str:
@@ -114,10 +125,25 @@ class Row(dict[str, Any]):
         return [*remarks, self["channels"]] if "channels" in self else remarks
 
 
+def note_columns(rows: Sequence[Row]) -> list[str]:
+    """Return the columns of notes in a table of rows; without notes, there are none."""
+    return [name for name in NOTES if any(name in row for row in rows)]
+
+
 def _read_notes(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the notes of a record; in a table, a row without notes has empty cells."""
     notes = {name: record[name] for name in NOTES if record.get(name)}
     return notes | {"seconds_lost": record.get("seconds_lost")} if "truncated" in notes else notes
+
+
+UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Characters that JSON allows unescaped, but that break lines or control a terminal."""
+
+
+def to_json_line(record: Mapping[str, Any]) -> str:
+    """Return a record as a line of JSON, which no character of a file name breaks."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def make_row(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import stat
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 from affekt.audio.read import name_of
+from affekt.audio.streams import STANDARD_INPUT
+from affekt.audio.time_limit import TIMEOUT
+from affekt.errors import BadConfig
 from affekt.inference.recognizer import Recognizer, expand_folders
 from affekt.inference.results_file import ResultsFile
 from affekt.inference.row import Row
+from affekt.inference.window_journal import WindowJournal
 from affekt.progress import Progress
 
 
@@ -20,11 +25,14 @@ def recognize_files(
     recognizer: Recognizer | None = None,
     lenient: bool = False,
     progress: Progress | None = None,
+    timeout: float = TIMEOUT,
+    on_window: Callable[[Row], None] | None = None,
 ) -> Generator[Row, None, None]:
     """Recognize files one after another and yield a row for each; a file that fails yields a row with status "error".
 
-    With `output`, rows are also written to a file. Files that are already in it are not recognized again, and their rows
-    have `resumed` set; failed files are retried. If iteration stops early, the next call with the same output resumes.
+    With `output`, rows are also written to a file. Files that are already in it are not recognized again unless their size
+    or time of change differs, and their rows have `resumed` set; failed files are retried. If iteration stops early, the
+    next call with the same output resumes, also in the middle of a long file.
 
     Args:
         inputs: audio files, and folders, which are searched for audio files.
@@ -32,22 +40,47 @@ def recognize_files(
         recognizer: the recognizer to use; by default the one that ships with affekt.
         lenient: read what exists of a file that is damaged or cut off.
         progress: called after each file.
+        timeout: the limit for one file in seconds. A file that takes longer yields a row with the error "timeout".
+        on_window: called with the row of each window of a long file.
 
     Raises:
         BadAudio: a name in `inputs` is empty.
         BadBundle: the default bundle cannot be loaded.
-        BadOutput: `output` cannot be written, or contains something other than rows of the same model.
+        BadConfig: `timeout` is not positive.
+        BadOutput: `output` cannot be written, is being written by another run, or contains something other than rows of
+            the same model.
     """
+    if not timeout > 0:
+        raise BadConfig(f"timeout {timeout}: expected a positive number of seconds")
     paths = {name_of(path): path for path in expand_folders(inputs)}
     recognizer = recognizer or Recognizer.load()
     with ExitStack() as stack:
         results = stack.enter_context(ResultsFile(Path(output), recognizer.model)) if output else None
         for done, (name, path) in enumerate(paths.items(), start=1):
-            row = results.find(name) if results else None
+            version = _version(path)
+            row = results.find(name, version) if results and name != STANDARD_INPUT else None
             if row is None:
-                row = next(recognizer.rows([path], lenient=lenient))
+                journal = (
+                    results.window_journal(name, version, on_window)
+                    if results
+                    else WindowJournal(None, name, recognizer.model, None, on_window)
+                )
+                with journal:
+                    row = recognizer.row(path, lenient=lenient, timeout=timeout, finished=journal)
+                row.source = version
                 if results:
                     results.append(row)
             if progress:
                 progress("recognizing", done, len(paths))
             yield row
+
+
+def _version(path: Path) -> dict[str, float] | None:
+    """Return the size and the time of change of a file; None for a pipe, and for what does not exist."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return {"size": status.st_size, "modified": round(status.st_mtime_ns / 1e9, 6)}

@@ -1,0 +1,139 @@
+"""Rows in CSV: one line per file, and the windows of long recordings in a second table, NAME.windows.csv.
+
+No cell is longer than a spreadsheet can hold.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from affekt.errors import BadOutput
+from affekt.files import atomic_write
+from affekt.inference.row import Row, note_columns
+
+# The columns; the probabilities, one column per emotion, are between these two groups.
+LEADING = ("schema", "file", "start", "end", "duration", "status", "emotion")
+TRAILING = ("model", "error.code", "error.message", "aggregation", "windows")
+SOURCE = ("source.size", "source.modified")
+MAX_CELL = 32_767
+"""Excel's limit of characters in a cell."""
+
+
+def windows_path(path: Path) -> Path:
+    """Return the path of the table of windows that belongs to a results file."""
+    return path.with_name(f"{path.stem}.windows{path.suffix}")
+
+
+def write_csv(path: Path, rows: Sequence[Row], name: Path) -> None:
+    """Write rows to `path`, which will get the name `name`, and their windows to the table that belongs to `name`."""
+    windows = [window for row in rows for window in row.windows]
+    table = windows_path(name)
+    if table.exists():
+        _read_table(table)  # a foreign file is left unchanged
+    if windows:
+        with atomic_write(table) as temporary:
+            _write_table(temporary, windows)
+    else:
+        table.unlink(missing_ok=True)
+    _write_table(path, rows)
+
+
+def _write_table(path: Path, rows: Sequence[Row]) -> None:
+    emotions = next(([f"probabilities.{name}" for name in row.probabilities] for row in rows if row.probabilities), [])
+    source = SOURCE if any(row.source for row in rows) else ()
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, [*LEADING, *emotions, *TRAILING, *note_columns(rows), *source], restval="")
+        writer.writeheader()
+        writer.writerows(map(_flatten, rows))
+
+
+def _flatten(row: Row) -> dict[str, Any]:
+    """Return a row's cells: nested fields are named like `error.code`, windows are counted, and None is left out."""
+    flat: dict[str, Any] = {}
+    for key, value in row.record().items():
+        if key == "windows":
+            flat[key] = len(value)
+        elif isinstance(value, dict):
+            flat.update({f"{key}.{name}": entry for name, entry in value.items()})
+        elif value is not None:
+            flat[key] = value
+    return {key: value[:MAX_CELL] if isinstance(value, str) else value for key, value in flat.items()}
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Return the rows of a results file. A row whose windows are missing is left out.
+
+    Raises:
+        BadOutput: The file is something else, or its table of windows is.
+    """
+    records = _read_table(path)
+    windows: dict[str, list[dict[str, str]]] = defaultdict(list)
+    if any(record["windows"] for record in records) and (table := windows_path(path)).exists():
+        for record in _read_table(table):
+            windows[record["file"]].append(record)
+    try:
+        rows = [_unflatten(record, windows.get(record["file"], ())) for record in records]
+    except (ValueError, KeyError, TypeError):
+        raise _not_results(path) from None
+    return [row for row in rows if row is not None]
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            csv.field_size_limit(1 << 30)  # earlier versions wrote the windows of a long recording in one cell
+            records = csv.DictReader(stream)
+            # An empty file has no columns, and no rows.
+            if records.fieldnames and not {*LEADING, *TRAILING} <= set(records.fieldnames):
+                raise KeyError
+            return list(records)
+    except (ValueError, KeyError, TypeError, csv.Error):
+        raise _not_results(path) from None
+
+
+def _not_results(path: Path) -> BadOutput:
+    return BadOutput(f"{path} is not a results file: choose another one")
+
+
+def _unflatten(record: Mapping[str, str], windows: Sequence[Mapping[str, str]]) -> Row | None:
+    """Return the row of a line; None if its windows are missing."""
+    cell = record["windows"]
+    if cell.startswith("["):  # an earlier version
+        return Row.read({**_fields(record), "windows": json.loads(cell)})
+    if not cell:
+        return Row.read(_fields(record))
+    if len(windows) != int(cell):
+        return None
+    return Row.read({**_fields(record), "windows": [_fields(window) for window in windows]})
+
+
+def _fields(record: Mapping[str, str]) -> dict[str, Any]:
+    probabilities = {
+        key.removeprefix("probabilities."): float(value)
+        for key, value in record.items()
+        if key.startswith("probabilities.") and value
+    }
+    code = record["error.code"]
+    size = record.get("source.size")
+    return {
+        "schema": int(record["schema"]),
+        "file": record["file"],
+        "start": float(record["start"]),
+        "end": float(record["end"]),
+        "duration": float(record["duration"]),
+        "status": record["status"],
+        "emotion": record["emotion"] or None,
+        "probabilities": probabilities or None,
+        "model": record["model"],
+        "error": {"code": code, "message": record["error.message"]} if code else None,
+        "truncated": record.get("truncated") == "True",
+        "seconds_lost": float(record["seconds_lost"]) if record.get("seconds_lost") else None,
+        "channels": record.get("channels") or None,
+        "aggregation": record["aggregation"],
+        "source": {"size": size, "modified": record["source.modified"]} if size else None,
+    }
