@@ -38,6 +38,13 @@ def test_the_bundle_exists_and_is_small(bundle):
     assert bundle.onnx.stat().st_size <= 25_000_000
 
 
+def test_every_file_has_its_checksum(bundle):
+    """If the card was changed on purpose, `affekt.bundle.folder.write_sums(ASSETS / "default")` writes new checksums."""
+    bundle.verify()
+    listed = {line.split()[1] for line in bundle.file("SHA256SUMS").read_text().splitlines()[1:]}
+    assert listed == {path.name for path in bundle.folder.iterdir()} - {"SHA256SUMS"}
+
+
 @pytest.mark.parametrize("samples", [1600, 1601, 4321, 16_000, 50_001, 161_000, 480_000])
 def test_torch_and_onnx_agree_at_any_length(pair, samples):
     pipeline, recognizer = pair

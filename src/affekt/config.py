@@ -24,7 +24,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadConfig(f"{path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not TOML, not UTF-8, an integer of thousands of digits, or deep nesting
         raise BadConfig(f"{path} is not TOML: {error}") from error
 
 

@@ -28,14 +28,14 @@ def copy_bundle(bundle, tmp_path, **changes):
             r"copy is not a bundle: expected a folder with model.onnx, config.toml and labels.json",
         ),
         ({"labels_json": "{}"}, r"labels.json has no valid schema, name and emotions \(KeyError\('schema'\)\)"),
-        ({"labels_json": "words"}, r"labels.json has no valid schema, name and emotions"),
+        ({"labels_json": "words"}, r"labels.json is not valid JSON"),
         (
             {"labels_json": '{"schema": 2, "name": "x", "emotions": []}'},
             r"copy has schema 2; this version of affekt reads",
         ),
         (
-            {"labels_json": '{"schema": 1, "name": "x", "emotions": ["sad"]}'},
-            r"has 6 classes, but labels.json names 1",
+            {"labels_json": '{"schema": 1, "name": "x", "emotions": ["sad", "happy"]}'},
+            r"has 6 classes, but labels.json names 2",
         ),
         ({"model_onnx": None}, r"copy has no model.onnx; make it again"),
         ({"config_toml": None}, r"copy has no config.toml; make it again"),

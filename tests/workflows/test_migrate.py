@@ -136,6 +136,7 @@ def test_an_old_search_is_refused_and_migrated(tmp_path):
 def test_an_old_bundle_is_refused_and_migrated_with_its_card(tmp_path):
     folder = tmp_path / "default"
     shutil.copytree(ASSETS / "default", folder)
+    (folder / "SHA256SUMS").unlink()  # which earlier versions did not write
     config = read_toml(folder / "config.toml")
     config["encoder"] = config.pop("features")["speech"]
     config["recipe"]["encoder"] = config["recipe"].pop("features")["speech"]
@@ -146,8 +147,9 @@ def test_an_old_bundle_is_refused_and_migrated_with_its_card(tmp_path):
     (folder / "results.json").write_text(json.dumps(results))
     with pytest.raises(BadBundle, match="affekt migrate"):
         rebuild(old)
-    assert migrate(folder) == [folder / name for name in ("config.toml", "results.json", "README.md")]
+    assert migrate(folder) == [folder / name for name in ("config.toml", "results.json", "README.md", "SHA256SUMS")]
     bundle = Bundle.open(folder)
+    bundle.verify()
     rebuild(bundle)
     assert bundle.results["model"] == bundle.id != old.id
     assert bundle.file("README.md").read_text() == card(bundle)

@@ -185,6 +185,8 @@ def test_a_bundle_is_scored_on_its_held_out_speakers(bundle, workspace):
 def test_a_bundle_whose_files_do_not_fit_together_is_refused(bundle, tmp_path):
     for path in bundle.folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
+    Bundle.open(tmp_path).verify()
+    (tmp_path / "SHA256SUMS").unlink()
     config = (tmp_path / "config.toml").read_text()
     (tmp_path / "config.toml").write_text(config.replace("dim = 16", "dim = 32"))
     with pytest.raises(BadBundle, match=r"do not fit together"):

@@ -7,22 +7,27 @@ model.onnx          the network for recognition: 16 kHz waveform in, probabiliti
 split.json          the utterances of each subset
 results.json        the scores on the model card, and how they were obtained
 README.md           the model card, written by `affekt.reports.card` from config.toml and results.json
+SHA256SUMS          the checksums of all other files, which bundles of earlier versions lack
 
 This module does not need torch; `affekt.bundle.pipeline`, which rebuilds the network, does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from affekt.bundle.checksums import NAME as SUMS
+from affekt.bundle.checksums import Checksums, hash_files, read_checksums, write_checksums
 from affekt.config import is_outdated, read_toml
-from affekt.errors import BadBundle
+from affekt.errors import BadBundle, BadConfig
 from affekt.registry import did_you_mean
 
 SCHEMA = 1
@@ -30,6 +35,12 @@ SCHEMA = 1
 ASSETS = Path(__file__).parents[1] / "assets"
 DEFAULT = "default"
 """The name of the bundle that ships with the package."""
+PREDICTING = ("config.toml", "labels.json", "model.onnx")
+"""The files that determine the predictions, in the order in which the id hashes them."""
+MAX_BYTES = {"labels.json": 1 << 20, "config.toml": 1 << 22, "results.json": 1 << 26}
+"""Limits of the size of files that are read as a whole; they are far above what affekt writes."""
+MAX_NAME = 200
+"""Maximum length of the name of a bundle or an emotion."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +55,27 @@ class Bundle:
     def open(cls, source: str | Path = DEFAULT) -> Bundle:
         """Open the bundle in a folder, or a shipped bundle by its name. Raises `BadBundle`."""
         folder = ASSETS / source if str(source) in shipped() else Path(source)
-        if not (folder / "labels.json").is_file():
+        if not _is_file(folder / "labels.json"):
             known = ", ".join(shipped()) or "none"
             raise BadBundle(
                 f"{source} is not a bundle: expected a folder with model.onnx, config.toml and labels.json, as "
                 "`affekt train --output` writes it, or the name of a shipped bundle"
                 f"{did_you_mean(str(source), shipped())} (shipped: {known})"
             )
+        labels = _read_json(folder / "labels.json")
         try:
-            labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-            schema, name, emotions = labels["schema"], str(labels["name"]), tuple(map(str, labels["emotions"]))
-        except (ValueError, KeyError, TypeError) as error:
+            schema, name, emotions = labels["schema"], labels["name"], labels["emotions"]
+        except (KeyError, TypeError) as error:
             raise BadBundle(
                 f"{folder / 'labels.json'} has no valid schema, name and emotions ({error!r}); make the bundle again"
             ) from error
         if schema != SCHEMA:
             raise BadBundle(
-                f"{folder} has schema {schema}; this version of affekt reads schema {SCHEMA}: upgrade affekt"
+                f"{folder} has schema {schema!r}; this version of affekt reads schema {SCHEMA}: upgrade affekt"
             )
-        return cls(folder, name, emotions)
+        if reason := _find_fault(name, emotions):
+            raise BadBundle(f"{folder / 'labels.json'}: {reason}; make the bundle again")
+        return cls(folder, name, tuple(emotions))
 
     @property
     def onnx(self) -> Path:
@@ -72,25 +85,76 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Return the path of a file of the bundle. Raises `BadBundle` if it is missing."""
         path = self.folder / name
-        if not path.is_file():
+        if not _is_file(path):
             raise BadBundle(f"the bundle {self.folder} has no {name}; make it again")
         return path
 
     @cached_property
     def id(self) -> str:
-        """The name, and the first 8 hexadecimal digits of a hash of all files that determine the predictions."""
-        digest = hashlib.sha256()
-        for name in ("config.toml", "labels.json", "model.onnx"):
-            digest.update(self.file(name).read_bytes())
-        return f"{self.name}@{digest.hexdigest()[:8]}"
+        """The name, and the first 8 hexadecimal digits of a hash of all files that determine the predictions.
+
+        Raises `BadBundle` if one of them is missing, or if the hash is not that in SHA256SUMS.
+        """
+        for name in PREDICTING:
+            self.file(name)
+        digest = hash_files(self.folder, PREDICTING)
+        if self._checksums and self._checksums.joined != digest:
+            raise self._damage(self._changed(PREDICTING) or [SUMS])
+        return f"{self.name}@{digest[:8]}"
+
+    def verify(self) -> None:
+        """Compare all files with SHA256SUMS, if there is one. Raises `BadBundle`.
+
+        `id`, which every command computes, covers only the files that determine the predictions.
+        """
+        if self._checksums and (changed := self._changed(self._checksums.files)):
+            raise self._damage(changed)
 
     @cached_property
+    def _checksums(self) -> Checksums | None:
+        return read_checksums(self.folder)
+
+    def _changed(self, names: Iterable[str]) -> list[str]:
+        """Return those of the files that differ from SHA256SUMS. Raises `BadBundle` if one is missing."""
+        recorded = self._checksums.files if self._checksums else {}
+        return [name for name in names if hash_files(self.folder, [name]) != recorded.get(name)]
+
+    def _damage(self, changed: Iterable[str]) -> BadBundle:
+        return BadBundle(
+            f"{self.folder}: {', '.join(changed)} changed since the bundle was made (SHA256SUMS has another checksum): "
+            "copy or make the bundle again; if you changed it on purpose, delete SHA256SUMS"
+        )
+
+    def check(self) -> None:
+        """Raise `BadBundle` if a file that recognition needs is missing or damaged, or if config.toml is invalid.
+
+        With SHA256SUMS, config.toml is what affekt wrote, and parsing it would only take time.
+        """
+        _ = self.id
+        if not self._checksums:
+            _ = self._settings
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """The contents of config.toml, of any version."""
+        from affekt.bundle.settings import Config, check
+
+        path = self.file("config.toml")
+        _check_size(path)
+        try:
+            settings = read_toml(path)
+        except (BadConfig, OSError) as error:
+            raise BadBundle(f"{error}; copy or make the bundle again") from error
+        if not _is_outdated(settings):
+            check(Config, settings, path)
+        return settings
+
+    @property
     def config(self) -> dict[str, Any]:
-        """The contents of config.toml. Raises `BadBundle` for a bundle of an earlier version."""
-        config = read_toml(self.file("config.toml"))
-        if is_outdated(config) or is_outdated(config.get("recipe", {})):
+        """The contents of config.toml. Raises `BadBundle` if it is invalid or of an earlier version."""
+        if _is_outdated(self._settings):
             raise BadBundle(f"{self.folder} was made by an earlier version: run `affekt migrate {self.folder}`")
-        return config
+        return self._settings
 
     def section(self, name: str) -> dict[str, Any]:
         """Return a section of config.toml, such as "features", "model" or "protocol". Raises `BadBundle` if it is missing."""
@@ -101,15 +165,71 @@ class Bundle:
 
     @cached_property
     def results(self) -> dict[str, Any]:
-        """The contents of results.json. Raises `BadBundle` if it is missing."""
-        results: dict[str, Any] = json.loads(self.file("results.json").read_text(encoding="utf-8"))
+        """The contents of results.json. Raises `BadBundle` if it is missing or invalid."""
+        from affekt.bundle.settings import Results, check
+
+        path = self.file("results.json")
+        results: dict[str, Any] = _read_json(path)
+        check(Results, results, path)
         return results
+
+
+def _is_outdated(config: dict[str, Any]) -> bool:
+    recipe = config.get("recipe")
+    return is_outdated(config) or (isinstance(recipe, dict) and is_outdated(recipe))
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a path is a file, also through links; False instead of an error for a name that is too long."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _check_size(path: Path) -> None:
+    size, limit = path.stat().st_size, MAX_BYTES[path.name]
+    if size > limit:
+        raise BadBundle(f"{path} has {size} bytes, expected at most {limit}; make the bundle again")
+
+
+def _read_json(path: Path) -> Any:
+    _check_size(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadBundle(f"{path} is not valid JSON ({error}); copy or make the bundle again") from error
+
+
+def _find_fault(name: Any, emotions: Any) -> str | None:
+    """Return what is wrong with a bundle's name and emotions; None if nothing is."""
+    if not _is_name(name) or {"/", "\\"} & set(name) or name in (".", ".."):
+        return f"the name {_shorten(name)} is not the plain name of a bundle"
+    if not isinstance(emotions, list) or len(emotions) < 2:
+        return f"emotions is {_shorten(emotions)}, expected a list of at least two names"
+    if wrong := [emotion for emotion in emotions if not _is_name(emotion)]:
+        return f"{_shorten(wrong[0])} is not the name of an emotion"
+    counts = Counter(unicodedata.normalize("NFC", emotion) for emotion in emotions)
+    if repeated := [emotion for emotion, count in counts.items() if count > 1]:
+        return f"the emotion {_shorten(repeated[0])} occurs {counts[repeated[0]]} times, expected different names"
+    return None
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable() and value == value.strip()
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def write_labels(folder: Path, name: str, emotions: Iterable[str]) -> None:
     """Write labels.json for a bundle of this name with these emotions."""
     labels = {"schema": SCHEMA, "name": name, "emotions": list(emotions)}
     (folder / "labels.json").write_text(json.dumps(labels, indent=2) + "\n", encoding="utf-8")
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS, last of a bundle's files."""
+    write_checksums(folder, PREDICTING)
 
 
 def shipped() -> list[str]:

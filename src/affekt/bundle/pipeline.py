@@ -88,24 +88,39 @@ def rebuild(bundle: Bundle) -> Pipeline:
     Raises:
         BadBundle: A file is missing, or the two do not fit together.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    config, weights = bundle.config, bundle.file("model.safetensors")
     try:
-        config = bundle.config
-        built = {
-            stream: kind(settings)
-            for stream, section in config.get("features", {}).items()
-            for kind, settings in [_decode_feature(section, f"{bundle.folder}, features.{stream}")]
-            if kind.input == "audio"
-        }
-        model_class, model_config = decode_named(models, config["model"], f"{bundle.folder}, model")
-        members = [model_class(model_config, len(bundle.emotions)) for _ in range(config["members"])]
-        pipeline = Pipeline(built, members)
-        pipeline.load_state_dict(load_file(bundle.file("model.safetensors")))
-    except (KeyError, RuntimeError, SafetensorError, BadConfig) as error:
+        _check_size(config, len(bundle.emotions), weights)
+        pipeline = _build(config, len(bundle.emotions))
+        pipeline.load_state_dict(load_file(weights))
+    except Exception as error:  # a model's settings may have any value, and libraries raise errors of many classes
         raise BadBundle(f"{bundle.folder}: model.safetensors and config.toml do not fit together: {error}") from error
     return pipeline.eval()
+
+
+def _build(config: Mapping[str, Any], classes: int) -> Pipeline:
+    """Build the network that config.toml describes, with random weights."""
+    built = {
+        stream: kind(settings)
+        for stream, section in config.get("features", {}).items()
+        for kind, settings in [_decode_feature(section, f"features.{stream}")]
+        if kind.input == "audio"
+    }
+    model_class, model_config = decode_named(models, config["model"], "model")
+    return Pipeline(built, [model_class(model_config, classes) for _ in range(config["members"])])
+
+
+def _check_size(config: Mapping[str, Any], classes: int, weights: Path) -> None:
+    """Raise `BadConfig` if a network has more weights than its file, before memory is allocated for them."""
+    with torch.random.fork_rng(devices=()), torch.device("meta"):
+        pipeline = _build({**config, "members": 1}, classes)
+    member = sum(tensor.numel() for tensor in pipeline.first.state_dict().values())
+    total = sum(tensor.numel() for tensor in pipeline.state_dict().values())
+    count = total + member * (config["members"] - 1)
+    if 2 * count > weights.stat().st_size:
+        raise BadConfig(f"the network has {count} weights, but {weights.name} is too small for them")
 
 
 def _decode_feature(section: Mapping[str, Any], where: str) -> tuple[Any, Any]:

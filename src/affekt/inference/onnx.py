@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affekt.audio.read import SAMPLE_RATE, SHORTEST
 from affekt.bundle.folder import Bundle
 from affekt.errors import BadBundle
+from affekt.inference.graph_file import check_graph_file
+
+TOLERANCE = 0.01
+"""Largest accepted deviation of probabilities from a sum of 1."""
 
 
 class Graph:
@@ -26,37 +32,103 @@ class Graph:
 
     @classmethod
     def load(cls, bundle: Bundle, *, threads: int = 1) -> Graph:
-        """Load a bundle's graph.
+        """Load a bundle's graph, and run it once.
 
         Args:
             threads: the number of cores that one call may use.
 
         Raises:
-            BadBundle: the file is not an ONNX graph, or its outputs do not fit the bundle's emotions.
+            BadBundle: a file is missing, damaged or invalid, the ONNX file cannot be loaded and run on a known input, its
+                inputs and outputs are not those of a bundle, or its outputs are not probabilities of the bundle's emotions.
         """
         import onnxruntime
 
+        bundle.check()
+        check_graph_file(bundle.onnx)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised, and need not be printed too
         # Files differ in length: a memory arena would keep the memory that the longest one needs, and hardly saves time.
         options.enable_cpu_mem_arena = False
         try:
-            session = onnxruntime.InferenceSession(bundle.onnx, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions have no common base class
-            raise BadBundle(f"{bundle.onnx} cannot be loaded: {error}") from error
-        outputs = session.get_outputs()
-        if [entry.name for entry in outputs] != ["probabilities"]:
-            names = ", ".join(entry.name for entry in outputs)
-            raise BadBundle(f"{bundle.onnx} has the outputs {names}; expected probabilities")
-        classes = outputs[0].shape[-1]
-        if isinstance(classes, int) and classes != len(bundle.emotions):
-            raise BadBundle(
-                f"{bundle.onnx} has {classes} classes, but labels.json names {len(bundle.emotions)} emotions"
+            # The fallback would try the same provider again, and print that on standard output.
+            session = onnxruntime.InferenceSession(
+                bundle.onnx, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-        return cls(bundle, session)
+            _check_signature(bundle, session.get_inputs(), session.get_outputs())
+        except BadBundle:
+            raise
+        except Exception as error:  # onnxruntime's exceptions have no common base class; names may not be UTF-8
+            raise BadBundle(f"{bundle.onnx} cannot be loaded: {_reason(error)}") from error
+        graph = cls(bundle, session)
+        graph(_trial_inputs(session.get_inputs()))
+        return graph
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return probabilities, (batch, emotions), in the order of the bundle's emotions."""
-        (probabilities,) = self._session.run(["probabilities"], dict(inputs))
+        """Return probabilities, (batch, emotions), in the order of the bundle's emotions.
+
+        Raises:
+            BadBundle: the graph cannot be run with these inputs, or its outputs are not probabilities.
+        """
+        try:
+            (probabilities,) = self._session.run(["probabilities"], dict(inputs))
+        except Exception as error:  # onnxruntime's exceptions have no common base class
+            raise BadBundle(f"{self.bundle.onnx} cannot be run: {_reason(error)}") from error
+        if reason := _find_fault(probabilities, len(self.bundle.emotions)):
+            raise BadBundle(f"{self.bundle.onnx} gives {reason}; expected probabilities, (batch, emotions)")
         return probabilities
+
+
+def _check_signature(bundle: Bundle, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Raise `BadBundle` if the declared inputs and outputs are not those of a bundle's graph."""
+    if [entry.name for entry in outputs] != ["probabilities"]:
+        names = ", ".join(entry.name for entry in outputs)
+        raise BadBundle(f"{bundle.onnx} has the outputs {names}; expected probabilities")
+    for entry in inputs:
+        expected = "tensor(bool)" if entry.name.endswith("_mask") else "tensor(float)"
+        ranks = (2,) if entry.name == "waveform" or entry.name.endswith("_mask") else (2, 3)
+        if entry.type != expected or len(entry.shape) not in ranks:
+            raise BadBundle(
+                f"{bundle.onnx}: its input {entry.name} is a {entry.type} with {len(entry.shape)} axes; expected a "
+                f"{expected} with {' or '.join(map(str, ranks))}"
+            )
+        has_time = len(entry.shape) == 3 or len(ranks) == 1
+        if has_time and isinstance(entry.shape[1], int):
+            raise BadBundle(
+                f"{bundle.onnx}: its input {entry.name} has the fixed length {entry.shape[1]}; expected any"
+            )
+    shape = outputs[0].shape
+    if outputs[0].type != "tensor(float)" or len(shape) != 2:
+        raise BadBundle(
+            f"{bundle.onnx}: its output is a {outputs[0].type} with {len(shape)} axes; expected a tensor(float) with 2"
+        )
+    if isinstance(shape[1], int) and shape[1] != len(bundle.emotions):
+        raise BadBundle(f"{bundle.onnx} has {shape[1]} classes, but labels.json names {len(bundle.emotions)} emotions")
+
+
+def _trial_inputs(inputs: Sequence[Any]) -> dict[str, NDArray[Any]]:
+    """Return known inputs for one run of a graph: a wave of the minimum duration, or 24 frames, and masks without padding."""
+    examples: dict[str, NDArray[Any]] = {}
+    for entry in inputs:
+        lengths = {"waveform": round(SHORTEST * SAMPLE_RATE)}
+        shape = [1, *(size if isinstance(size, int) else lengths.get(entry.name, 24) for size in entry.shape[1:])]
+        wave = np.sin(0.17 * np.arange(math.prod(shape), dtype=np.float32).reshape(shape))
+        examples[entry.name] = np.ones(shape, bool) if entry.type == "tensor(bool)" else np.float32(0.1) * wave
+    return examples
+
+
+def _find_fault(probabilities: Any, classes: int) -> str | None:
+    """Return what is wrong with a graph's output; None if it is probabilities of this number of classes."""
+    if not isinstance(probabilities, np.ndarray) or probabilities.ndim != 2 or probabilities.shape[1] != classes:
+        return f"an output of shape {np.shape(probabilities)} for {classes} emotions"
+    if not np.isfinite(probabilities).all():
+        return "NaN or infinite values"
+    if probabilities.min(initial=0) < -TOLERANCE or (abs(probabilities.sum(axis=1) - 1) > TOLERANCE).any():
+        return "values that are negative or do not sum to 1"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an exception in one line of limited length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 500 else f"{text[:500]}..."

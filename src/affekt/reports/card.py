@@ -44,7 +44,7 @@ One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 
 ## How it was made
 
-{command}; config.toml has every setting.
+{command}; config.toml has every setting. `sha256sum -c SHA256SUMS` verifies every file of the bundle.
 {optimization}
 {members}, seed {seed}, {epochs}, {utterances} utterances; the weights were rounded to 16 bits before scoring.
 Training is bit-identical on the same type of machine with the same number of threads. Here: {processor}, {threads},

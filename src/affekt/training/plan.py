@@ -193,11 +193,13 @@ def resolve(recipe: Recipe, *, origin: Bundle | None = None) -> Plan:
         origin: The bundle that `recipe.start` names, if it is open already.
 
     Raises:
-        BadBundle: The bundle to start from is missing or incomplete.
+        BadBundle: The bundle to start from is missing, incomplete or damaged.
         BadConfig: A name is unknown, a setting is wrong, or two settings exclude each other.
     """
     if recipe.start and origin is None:
         origin = Bundle.open(recipe.start)
+    if origin:
+        origin.verify()
     weight_runs = {name: Run(Path(folder).expanduser()) for name, folder in recipe.weights_from.items()}
     filled = origin.config.get("features", {}) if origin else recipe.features
     plan = Plan(

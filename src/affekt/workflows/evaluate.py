@@ -127,14 +127,20 @@ def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = Non
 
 
 def evaluate_bundle(bundle: Bundle, corpus: Source) -> Evaluation:
-    """Score a bundle's ONNX file on the test subset of a corpus that it was trained on, or on all of another corpus."""
+    """Score a bundle's ONNX file on the test subset of a corpus that it was trained on, or on all of another corpus.
+
+    All files of the bundle are verified first.
+    """
+    bundle.verify()
     try:
         protocol, labels = bundle.section("protocol"), bundle.section("labels")
         split, rule = Split.load(bundle.file("split.json")), protocol["selection"]
+        selection = RULES[rule]
         label_set = LabelSet(bundle.name, bundle.emotions, labels["merge"], labels["dialogues"])
     except KeyError as error:
         raise BadBundle(
-            f"{bundle.folder}: config.toml has no {error}, so it is unknown which speakers the bundle was trained on"
+            f"{bundle.folder}: config.toml has no valid {error}, so it is unknown how the bundle was trained and selected; "
+            "make it again"
         ) from error
     utterances = select_utterances(corpus.read(), label_set, corpus.id)
     verdict, title = _whole_corpus(corpus, pretraining_corpora(bundle), utterances)
@@ -143,9 +149,7 @@ def evaluate_bundle(bundle: Bundle, corpus: Source) -> Evaluation:
         verdict = split.verdict
         title = f"{split.title}, subset 'test': {len(utterances)} utterances of {corpus.title}"
     predictions = predict_onnx(bundle, utterances)
-    return _evaluation(
-        bundle.id, corpus, label_set, title, split.hash, verdict, RULES[rule], [utterances], [predictions]
-    )
+    return _evaluation(bundle.id, corpus, label_set, title, split.hash, verdict, selection, [utterances], [predictions])
 
 
 def evaluate_runs(runs: Sequence[Run], corpus: Source, *, selection: Rule | None = None) -> Evaluation:

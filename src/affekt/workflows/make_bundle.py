@@ -13,7 +13,7 @@ from typing import Any
 
 import affekt
 from affekt.bundle.export import export_onnx
-from affekt.bundle.folder import Bundle, write_labels
+from affekt.bundle.folder import Bundle, write_labels, write_sums
 from affekt.bundle.pipeline import Pipeline, round_to_half, save_weights
 from affekt.config import encode, to_toml
 from affekt.errors import BadOutput
@@ -87,6 +87,7 @@ def make_bundle(
         results = score_bundle(plan, Bundle.open(building), pipeline, data, split, progress=progress)
         (building / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
         (building / "README.md").write_text(card(Bundle.open(building)), encoding="utf-8")
+        write_sums(building)
     return Bundle.open(folder)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from affekt.bundle.folder import Bundle
+from affekt.bundle.checksums import NAME as SUMS
+from affekt.bundle.folder import Bundle, write_sums
 from affekt.config import read_toml, to_toml
 from affekt.errors import AffektError, BadConfig
 from affekt.features import features
@@ -50,10 +51,13 @@ def migrate(folder: Path) -> list[Path]:
             new = migrate_recipe(old)
         if new != old:
             old_id = Bundle.open(path.parent).id if (path.parent / "model.onnx").is_file() else ""
+            (path.parent / SUMS).unlink(missing_ok=True)
             atomic_write_text(path, to_toml(new))
             rewritten.append(path)
             if old_id:
                 rewritten += _rewrite_card(path.parent, old_id)
+                write_sums(path.parent)
+                rewritten.append(path.parent / SUMS)
     return rewritten
 
 

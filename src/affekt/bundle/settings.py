@@ -1,0 +1,70 @@
+"""The types of the settings in a bundle's config.toml and results.json. All may be missing, and others are not checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from affekt.errors import BadBundle
+
+Section = dict[str, Any]
+Text = Annotated[str, msgspec.Meta(max_length=10_000)]
+
+
+class _Labels(msgspec.Struct):
+    merge: dict[str, Text] = {}
+    dialogues: Text = ""
+
+
+class _Protocol(msgspec.Struct):
+    name: Text = ""
+    hash: Text = ""
+    verdict: Text = ""
+    selection: Text = ""
+    epochs: list[int] = []
+
+
+class _Start(msgspec.Struct):
+    id: Text = ""
+    name: Text = ""
+
+
+class Config(msgspec.Struct):
+    """The contents of config.toml."""
+
+    name: Text = ""
+    version: Text = ""
+    members: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    temperature: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+    weights: Text = ""
+    command: Text = ""
+    features: dict[str, Section] = {}
+    model: Section = {}
+    lengths: dict[str, int] = {}
+    labels: _Labels = msgspec.field(default_factory=_Labels)
+    protocol: _Protocol = msgspec.field(default_factory=_Protocol)
+    recipe: Section = {}
+    start: _Start = msgspec.field(default_factory=_Start)
+
+
+class _TrainingCorpus(msgspec.Struct):
+    corpus: Text
+    by: Text
+
+
+class Results(msgspec.Struct):
+    """The contents of results.json."""
+
+    model: Text = ""
+    scores: dict[str, Section] = {}
+    data: list[_TrainingCorpus] = []
+
+
+def check(kind: type[Config] | type[Results], content: Any, path: Path) -> None:
+    """Check the types of a file's settings. Raises `BadBundle`, which names the first wrong one."""
+    try:
+        msgspec.convert(content, kind, strict=True)
+    except (ValueError, RecursionError) as error:
+        raise BadBundle(f"{path}: {error}; make the bundle again") from error
