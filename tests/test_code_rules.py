@@ -280,23 +280,6 @@ def test_a_docstring_may_name_a_model():
 
 
 VAGUE = {"one", "found", "place", "said", "told", "heard", "drawn"}
-VAGUE_STILL_IN: tuple[str, ...] = (
-    "src/affekt/models/emotionnas/recurrence.py",
-    "src/affekt/models/layers/fractal/cpu_kernels.py",
-    "src/affekt/search/recipe.py",
-    "src/affekt/search/report/tables.py",
-    "src/affekt/search/report/verdicts.py",
-    "tests/evaluation/test_calibration.py",
-    "tests/models/emotionnas.py",
-    "tests/models/references/emotionnas_recurrent.py",
-    "tests/models/references/emotionnas_spectrogram.py",
-    "tests/models/test_emotionnas_fusion.py",
-    "tests/models/test_emotionnas_genotypes.py",
-    "tests/models/test_emotionnas_random_cells.py",
-    "tests/models/test_emotionnas_spectrogram.py",
-    "tests/search/test_report.py",
-)
-"""Folders and files whose vague names have yet to be replaced."""
 
 
 def vague_names(module):
@@ -315,8 +298,7 @@ def vague_names(module):
 
 
 def test_a_variable_is_called_what_it_is():
-    checked = [path for path in OUR_FILES if not path.relative_to(ROOT).as_posix().startswith(VAGUE_STILL_IN)]
-    assert not [location(path, node) for path in checked for node in vague_names(tree(path))]
+    assert not [location(path, node) for path in OUR_FILES for node in vague_names(tree(path))]
 
 
 @pytest.mark.parametrize(
@@ -334,24 +316,6 @@ def test_a_vague_name_is_found(code):
     assert list(vague_names(ast.parse(code)))
 
 
-FIELD_COMMENTS_STILL_IN: tuple[str, ...] = (
-    "src/affekt/features/glove.py",
-    "src/affekt/features/speech.py",
-    "src/affekt/features/text.py",
-    "src/affekt/features/transformers_encoder.py",
-    "src/affekt/models/emotionnas/fusion.py",
-    "src/affekt/models/emotionnas/random_cells.py",
-    "src/affekt/models/emotionnas/recurrence.py",
-    "src/affekt/models/emotionnas/recurrent.py",
-    "src/affekt/models/emotionnas/spectrogram.py",
-    "src/affekt/models/layers/fractal/cpu_kernels.py",
-    "src/affekt/models/layers/inputs.py",
-    "src/affekt/models/mcsan/model.py",
-    "src/affekt/models/tdfnet/model.py",
-)
-"""Folders and files whose fields are still documented by comments."""
-
-
 def commented_fields(text):
     """Yield the fields of classes that have a comment on one of their lines; a docstring below the field replaces it."""
     comments = {
@@ -367,9 +331,8 @@ def commented_fields(text):
 
 
 def test_fields_are_documented_by_docstrings():
-    checked = [path for path in OUR_FILES if not path.relative_to(ROOT).as_posix().startswith(FIELD_COMMENTS_STILL_IN)]
     assert not [
-        location(path, field) for path in checked for field in commented_fields(path.read_text(encoding="utf-8"))
+        location(path, field) for path in OUR_FILES for field in commented_fields(path.read_text(encoding="utf-8"))
     ]
 
 
@@ -385,13 +348,6 @@ def test_a_comment_on_a_field_is_found():
 NOT_IMPERATIVE = re.compile(
     r"(The|An?|As|At|Both|Each|Every|For|In|Other|Over|Some|Whether|Who|Whose)\b|[^A-Z]|[A-Z][\w-]*([^s]s|ed|ing)\b"
 )
-NOT_IMPERATIVE_STILL_IN: tuple[str, ...] = (
-    "src/affekt/models/emotionnas/fusion.py",
-    "src/affekt/models/emotionnas/recurrent.py",
-    "src/affekt/models/emotionnas/spectrogram.py",
-    "src/affekt/models/layers/fractal/gpu_kernels.py",
-)
-"""Folders and files whose docstrings have yet to be reworded."""
 
 
 def is_function(node):
@@ -408,8 +364,7 @@ def not_imperative(module):
 
 
 def test_docstrings_of_functions_open_with_an_imperative():
-    checked = [path for path in MODULES if not path.relative_to(ROOT).as_posix().startswith(NOT_IMPERATIVE_STILL_IN)]
-    assert not [location(path, node) for path in checked for node in not_imperative(tree(path))]
+    assert not [location(path, node) for path in MODULES for node in not_imperative(tree(path))]
 
 
 @pytest.mark.parametrize(

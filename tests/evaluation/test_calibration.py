@@ -14,8 +14,8 @@ def overconfident(factor, count=4000, seed=0):
     """Labels drawn from probabilities, and the same probabilities with their logits multiplied."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(0, 1.5, (count, 4))
-    drawn = generator.random((count, 1)) > softmax(logits, axis=1).cumsum(axis=1)
-    return drawn.sum(axis=1), softmax(factor * logits, axis=1)
+    beyond = generator.random((count, 1)) > softmax(logits, axis=1).cumsum(axis=1)
+    return beyond.sum(axis=1), softmax(factor * logits, axis=1)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.5])

@@ -49,36 +49,36 @@ def test_parameters_are_those_of_table_2():
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_logits_and_gradients_equal_the_reference(frozen):
-    model, given = fusion(frozen=frozen), inputs()
+    model, streams = fusion(frozen=frozen), inputs()
 
     def reference_logits(weights, values):
         spectrogram, recurrent = (
             {name.removeprefix(part): tensor for name, tensor in weights.items() if name.startswith(part)}
             for part in ("spectrogram.", "recurrent.")
         )
-        pictures = emotionnas_spectrogram.logits(
+        spectrogram_logits = emotionnas_spectrogram.spectrogram_logits(
             spectrogram,
             values["spectrogram"],
-            given["spectrogram"][1],
+            streams["spectrogram"][1],
             cells=3,
             nodes=1,
             frames=8,
             masked=True,
             genes=GENES,
         )
-        speech = emotionnas_recurrent.logits(
+        recurrent_logits = emotionnas_recurrent.recurrent_logits(
             recurrent,
             values["speech"],
-            given["speech"][1],
-            recipe=CELL_GRAPHS["id1010120"],
+            streams["speech"][1],
+            graph=CELL_GRAPHS["id1010120"],
             layers=1,
             hidden=3,
             frames=6,
             masked=True,
         )
-        return emotionnas_recurrent.fused(weights, pictures, speech)
+        return emotionnas_recurrent.fusion_logits(weights, spectrogram_logits, recurrent_logits)
 
-    assert_agrees(model, reference_logits, given)
+    assert_agrees(model, reference_logits, streams)
 
 
 @pytest.mark.parametrize("genotype", [None, Genotype(**GENES)])
@@ -90,7 +90,7 @@ def test_training_does_not_change_frozen_branches(genotype):
     F.cross_entropy(model(batch()), torch.arange(3)).backward()
     optimizer.step()
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert moved <= {f"perceptron.{place}.{kind}" for place in (0, 3, 6) for kind in ("weight", "bias")} != set()
+    assert moved <= {f"perceptron.{layer}.{kind}" for layer in (0, 3, 6) for kind in ("weight", "bias")} != set()
     assert "perceptron.6.bias" in moved
     assert {name for name, p in model.named_parameters() if p.grad is None} == model.inert_parameters()
     assert all(alpha.grad is None for alpha in model.spectrogram.alphas().values())

@@ -20,17 +20,17 @@ def alphas(nodes, seed):
     return {kind: torch.randn(edges, len(OPERATIONS), generator=generator) for kind in ("normal", "reduce")}
 
 
-def chosen(alpha, nodes):
-    """The two edges of every node whose best operation weighs most, found by trying all pairs of edges."""
+def strongest_genes(alpha, nodes):
+    """Return the two edges of every node whose best operations have the largest weights, by trying all pairs of edges."""
     genes, row = [], 0
     for node in range(nodes):
         strength, best = [], []
         for _ in range(2 + node):
             exponentials = [float(a.double().exp()) for a in alpha[row]]
-            shares = [e / sum(exponentials) for e in exponentials]
-            place = max(range(1, len(OPERATIONS)), key=lambda number, shares=shares: shares[number])
-            strength.append(shares[place])
-            best.append(OPERATIONS[place])
+            weights = [e / sum(exponentials) for e in exponentials]
+            index = max(range(1, len(OPERATIONS)), key=lambda number, weights=weights: weights[number])
+            strength.append(weights[index])
+            best.append(OPERATIONS[index])
             row += 1
         pairs = [(a, b) for a in range(2 + node) for b in range(2 + node) if strength[a] > strength[b]]
         first, second = max(pairs, key=lambda pair: strength[pair[0]] + strength[pair[1]])
@@ -43,7 +43,7 @@ def chosen(alpha, nodes):
 def test_the_two_strongest_edges_of_each_node_keep_their_strongest_operation(nodes, seed):
     weights = alphas(nodes, seed)
     genotype = discretize(weights)
-    assert genotype == Genotype(chosen(weights["normal"], nodes), chosen(weights["reduce"], nodes))
+    assert genotype == Genotype(strongest_genes(weights["normal"], nodes), strongest_genes(weights["reduce"], nodes))
 
 
 @pytest.mark.parametrize("name", GENOTYPES)
@@ -146,7 +146,7 @@ def test_a_random_genotype_has_two_different_sources_for_each_node(nodes):
         genotype = random_genotype(generator, nodes)
         assert genotype.nodes == nodes
         for genes in (genotype.normal, genotype.reduce):
-            assert all(genes[place][1] != genes[place + 1][1] for place in range(0, len(genes), 2))
+            assert all(genes[i][1] != genes[i + 1][1] for i in range(0, len(genes), 2))
         assert Genotype.from_json(genotype.to_json()) == genotype
 
 
@@ -158,12 +158,12 @@ def test_equal_generators_give_equal_genotypes():
 
 def test_operations_and_sources_are_equally_likely():
     generator = np.random.default_rng(0)
-    drawn = [random_genotype(generator) for _ in range(1000)]
-    genes = [gene for genotype in drawn for kind in ("normal", "reduce") for gene in getattr(genotype, kind)]
+    genotypes = [random_genotype(generator) for _ in range(1000)]
+    genes = [gene for genotype in genotypes for kind in ("normal", "reduce") for gene in getattr(genotype, kind)]
     operations = Counter(operation for operation, _ in genes)
     assert set(operations) == set(OPERATIONS[1:])
     assert all(abs(count - len(genes) / 7) < 4 * (len(genes) / 7) ** 0.5 for count in operations.values())
-    last = Counter(source for genotype in drawn for _, source in genotype.normal[-2:])
+    last = Counter(source for genotype in genotypes for _, source in genotype.normal[-2:])
     assert set(last) == set(range(5))
     assert all(abs(count - 400) < 4 * 400**0.5 for count in last.values())
 

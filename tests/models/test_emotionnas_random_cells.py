@@ -23,7 +23,7 @@ DRAWS = 500
 
 
 @pytest.fixture(scope="module")
-def recipes():
+def graphs():
     generator = np.random.default_rng(0)
     return [random_cell_graph(generator) for _ in range(DRAWS)]
 
@@ -34,11 +34,11 @@ def drafts():
     return [_draft(generator, RandomCellConfig()) for _ in range(2000)]
 
 
-def test_random_cells_have_two_states_and_use_all_inputs(recipes):
-    for recipe in recipes:
-        nodes = compile_cell_graph(recipe)
+def test_random_cells_have_two_states_and_use_all_inputs(graphs):
+    for graph in graphs:
+        nodes = compile_cell_graph(graph)
         assert count_states(nodes) == 2
-        assert 3 <= len(nodes) <= 10  # nine, and an activation that may be one more
+        assert 3 <= len(nodes) <= 10  # nine, and possibly one more activation
         taken = {name for node in nodes for name in node.inputs}
         assert {"x", "h_prev_0", "h_prev_1"} <= taken
         for node in nodes:
@@ -47,41 +47,41 @@ def test_random_cells_have_two_states_and_use_all_inputs(recipes):
                 assert not {"h_prev_0", "h_prev_1"} & set(node.inputs)
             if node.operation == "linear":
                 assert len(node.inputs) in (2, 3)
-                assert all(_kind(recipe, name) in ("given", "activation") for name in node.inputs)
+                assert all(_kind(graph, name) in ("input", "activation") for name in node.inputs)
             else:
                 assert "x" not in node.inputs
 
 
-def _kind(recipe, name):
-    return recipe[name]["op"].split("_")[0] if name in recipe else "given"
+def _kind(graph, name):
+    return graph[name]["op"].split("_")[0] if name in graph else "input"
 
 
 def test_equal_generators_give_equal_cells():
     first, again = ([random_cell_graph(np.random.default_rng(seed)) for seed in range(20)] for _ in range(2))
     assert first == again
-    assert len({fingerprint(recipe) for recipe in first}) > 15
+    assert len({fingerprint(graph) for graph in first}) > 15
 
 
-def near(counts, weights, nodes):
-    """Shares are as their weights within four standard deviations."""
+def assert_proportional(counts, weights, nodes):
+    """Assert that counts are proportional to their weights, within four standard deviations."""
     for name, weight in weights.items():
-        share = weight / sum(weights.values())
-        assert abs(counts[name] - nodes * share) < 4 * (nodes * share * (1 - share)) ** 0.5, name
+        fraction = weight / sum(weights.values())
+        assert abs(counts[name] - nodes * fraction) < 4 * (nodes * fraction * (1 - fraction)) ** 0.5, name
     assert sum(counts[name] for name in weights) == nodes
 
 
 def test_drafts_have_the_published_probabilities(drafts):
     later = Counter(node["op"] for draft in drafts for name, node in list(draft.items())[2:7])
     activations = {name: later[name] for name in later if name.startswith("activation_")}
-    near(activations, RandomCellConfig().activations, sum(activations.values()))
+    assert_proportional(activations, RandomCellConfig().activations, sum(activations.values()))
     # The second draw: at the first there are two states alone, too few for a blend, which is drawn again.
     second = Counter()
     for draft in drafts:
-        drawn = [node["op"] for node in draft.values() if not node["op"].startswith("activation_")]
-        second[drawn[1]] += 1
-    near(second, RandomCellConfig().operations, len(drafts))
+        operations = [node["op"] for node in draft.values() if not node["op"].startswith("activation_")]
+        second[operations[1]] += 1
+    assert_proportional(second, RandomCellConfig().operations, len(drafts))
     inputs = Counter(len(node["input"]) for draft in drafts for node in draft.values() if node["op"] == "linear")
-    near(inputs, RandomCellConfig().linear_inputs, sum(inputs.values()))
+    assert_proportional(inputs, RandomCellConfig().linear_inputs, sum(inputs.values()))
 
 
 def test_every_linear_node_is_followed_by_its_activation(drafts):
@@ -94,28 +94,28 @@ def test_every_linear_node_is_followed_by_its_activation(drafts):
         assert len(draft) in (9, 10)
 
 
-def test_new_states_are_chosen_among_all_nodes(recipes):
-    operations = Counter(recipe["h_new_0"]["op"] for recipe in recipes)
+def test_new_states_are_chosen_among_all_nodes(graphs):
+    operations = Counter(graph["h_new_0"]["op"] for graph in graphs)
     assert len(operations) == 7
-    outputs = Counter(recipe["h_new_1"]["op"] for recipe in recipes)
+    outputs = Counter(graph["h_new_1"]["op"] for graph in graphs)
     assert all(abs(operations[name] - outputs[name]) < 4 * DRAWS**0.5 for name in operations)
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_cells_equal_the_reference(seed):
-    recipe = random_cell_graph(np.random.default_rng(seed))
+    graph = random_cell_graph(np.random.default_rng(seed))
     torch.manual_seed(seed)
     config = RecurrentConfig(
-        layers=1, hidden=3, frames="any", input_dim=4, recipe=recipe, masked=True, fully_connected=1
+        layers=1, hidden=3, frames="any", input_dim=4, recipe=graph, masked=True, fully_connected=1
     )
     values, mask = utterances([4, 2, 3], 4)
 
-    def reference_logits(weights, given):
-        return reference.logits(
+    def reference_logits(weights, values):
+        return reference.recurrent_logits(
             weights,
-            given["speech"],
+            values["speech"],
             mask,
-            recipe=recipe,
+            graph=graph,
             layers=1,
             hidden=3,
             frames=None,
@@ -126,56 +126,56 @@ def test_random_cells_equal_the_reference(seed):
     assert_agrees(perturbed(RecurrentBranch(config, 3)), reference_logits, {"speech": (values, mask)})
 
 
-def test_random_cells_survive_writing_and_reading(recipes):
-    for recipe in recipes[:50]:
-        assert cell_graph_from_json(cell_graph_to_json(recipe)) == recipe
+def test_random_cells_survive_writing_and_reading(graphs):
+    for graph in graphs[:50]:
+        assert cell_graph_from_json(cell_graph_to_json(graph)) == graph
 
 
-def renamed_and_reordered(recipe, generator):
-    """Inner nodes under other names, entries and interchangeable inputs in another order."""
-    inner = [name for name in recipe if not name.startswith("h_new_")]
-    names = dict(zip(inner, [f"n{place}" for place in generator.permutation(len(inner))], strict=True))
+def renamed_and_reordered(graph, generator):
+    """Return the graph with other names of inner nodes, and with entries and interchangeable inputs in another order."""
+    inner = [name for name in graph if not name.startswith("h_new_")]
+    names = dict(zip(inner, [f"n{number}" for number in generator.permutation(len(inner))], strict=True))
     entries = []
-    for name, node in recipe.items():
-        inputs = [names.get(one, one) for one in node["input"]]
+    for name, node in graph.items():
+        inputs = [names.get(source, source) for source in node["input"]]
         if node["op"] != "blend":
             inputs = generator.permutation(inputs).tolist()
         entries.append((names.get(name, name), {"op": node["op"], "input": inputs}))
-    return {entries[place][0]: entries[place][1] for place in generator.permutation(len(entries))}
+    return dict(entries[index] for index in generator.permutation(len(entries)))
 
 
-def test_equivalent_graphs_have_equal_fingerprints(recipes):
+def test_equivalent_graphs_have_equal_fingerprints(graphs):
     generator = np.random.default_rng(2)
-    for recipe in [*recipes[:100], *CELL_GRAPHS.values()]:
-        assert fingerprint(renamed_and_reordered(recipe, generator)) == fingerprint(recipe)
+    for graph in [*graphs[:100], *CELL_GRAPHS.values()]:
+        assert fingerprint(renamed_and_reordered(graph, generator)) == fingerprint(graph)
 
 
 def test_the_fingerprint_is_stable():
     assert fingerprint("id1010120") == fingerprint(CELL_GRAPHS["id1010120"]) == "6bcb3e73"
 
 
-def test_different_cells_have_different_fingerprints(recipes):
+def test_different_cells_have_different_fingerprints(graphs):
     names = {name: fingerprint(name) for name in CELL_GRAPHS}
     assert len(set(names.values())) == len(CELL_GRAPHS)
-    assert len({fingerprint(recipe) for recipe in recipes}) > 0.9 * DRAWS
+    assert len({fingerprint(graph) for graph in graphs}) > 0.9 * DRAWS
     changed = 0
-    for recipe in recipes[:100]:
-        for name, node in recipe.items():
+    for graph in graphs[:100]:
+        for name, node in graph.items():
             if node["op"] == "blend":
                 z, a, b = node["input"]
                 for other in ([a, z, b], [z, b, a]):
                     changed += 1
-                    assert fingerprint({**recipe, name: {"op": "blend", "input": other}}) != fingerprint(recipe)
+                    assert fingerprint({**graph, name: {"op": "blend", "input": other}}) != fingerprint(graph)
             if node["op"] == "activation_tanh":
                 changed += 1
-                assert fingerprint({**recipe, name: {**node, "op": "activation_sigm"}}) != fingerprint(recipe)
+                assert fingerprint({**graph, name: {**node, "op": "activation_sigm"}}) != fingerprint(graph)
     assert changed > 50
 
 
 def test_exchanged_states_change_the_fingerprint():
     swap = {"h_new_0": "h_new_1", "h_new_1": "h_new_0"}
-    recipe = {swap.get(name, name): node for name, node in CELL_GRAPHS["id1010120"].items()}
-    assert fingerprint(recipe) != fingerprint("id1010120")
+    graph = {swap.get(name, name): node for name, node in CELL_GRAPHS["id1010120"].items()}
+    assert fingerprint(graph) != fingerprint("id1010120")
 
 
 def test_two_equal_nodes_differ_from_one_node():
@@ -212,6 +212,6 @@ def test_random_cells_follow_the_settings():
     generator = np.random.default_rng(0)
     config = RandomCellConfig(states=1, nodes=4, operations={"linear": 1.0}, activations={"activation_tanh": 1.0})
     for _ in range(20):
-        recipe = random_cell_graph(generator, config)
-        assert count_states(compile_cell_graph(recipe)) == 1
-        assert {node["op"] for node in recipe.values()} <= {"linear", "activation_tanh"}
+        graph = random_cell_graph(generator, config)
+        assert count_states(compile_cell_graph(graph)) == 1
+        assert {node["op"] for node in graph.values()} <= {"linear", "activation_tanh"}

@@ -49,11 +49,11 @@ def speech(values, mask):
     return Batch({"speech": Stream(values, mask, 50.0)})
 
 
-@pytest.mark.parametrize("recipe", OF_TABLE_4)
+@pytest.mark.parametrize("graph", OF_TABLE_4)
 @pytest.mark.parametrize(("layers", "hidden", "parameters"), [(1, 128, 362_117), (2, 256, 2_233_093)])
-def test_parameters_are_those_of_table_4(recipe, layers, hidden, parameters):
+def test_parameters_are_those_of_table_4(graph, layers, hidden, parameters):
     with torch.device("meta"):
-        model = models["emotionnas-recurrent"](RecurrentConfig(layers=layers, hidden=hidden, recipe=recipe), 4)
+        model = models["emotionnas-recurrent"](RecurrentConfig(layers=layers, hidden=hidden, recipe=graph), 4)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
@@ -92,12 +92,12 @@ def test_logits_and_all_gradients_equal_the_reference(changes):
     config = model.config
     values, mask = utterances([7, 5, 1, 3], 4, noise=2.0, length=8)
 
-    def reference_logits(weights, given):
-        return reference.logits(
+    def reference_logits(weights, values):
+        return reference.recurrent_logits(
             weights,
-            given["speech"],
+            values["speech"],
             mask,
-            recipe=CELL_GRAPHS[config.recipe] if isinstance(config.recipe, str) else config.recipe,
+            graph=CELL_GRAPHS[config.recipe] if isinstance(config.recipe, str) else config.recipe,
             layers=config.layers,
             hidden=config.hidden,
             frames=None if config.frames == "any" else config.frames,
@@ -111,21 +111,23 @@ def test_logits_and_all_gradients_equal_the_reference(changes):
     assert_agrees(model, reference_logits, {"speech": (values, mask)})
 
 
-def torchs(kind, layers):
-    """torch's own network with the weights of ours, and by the names of its parameters what ours gives for each."""
+def torch_converter(convert, layers):
+    """Return a function that converts tensors of our layers, by parameter, to those of torch's network."""
 
-    def side_by_side(tensors):
-        cells = [(number, way) for number in range(len(layers)) for way in ("forward", "backward")]
+    def to_torch(tensors):
+        cells = [(number, direction) for number in range(len(layers)) for direction in ("forward", "backward")]
         return {
-            f"{name}_l{number}{'_reverse' * (way == 'backward')}": tensor
-            for number, way in cells
-            for name, tensor in kind(lambda node, part, n=number, w=way: tensors[f"{n}.{w}_cell.linears.{node}.{part}"])
+            f"{name}_l{number}{'_reverse' * (direction == 'backward')}": tensor
+            for number, direction in cells
+            for name, tensor in convert(
+                lambda node, part, n=number, d=direction: tensors[f"{n}.{d}_cell.linears.{node}.{part}"]
+            )
         }
 
-    return side_by_side
+    return to_torch
 
 
-def of_lstm(part):
+def convert_lstm(part):
     width = part("i", "bias").shape[0]
     weights = torch.cat([part(node, "weight") for node in "jfio"])  # torch's i, f, g, o
     biases = torch.cat([part(node, "bias") for node in "jfio"])
@@ -135,7 +137,7 @@ def of_lstm(part):
     yield "bias_hh", torch.zeros_like(biases)
 
 
-def of_gru(part):
+def convert_gru(part):
     width = part("r", "bias").shape[0]
     gates = torch.cat([part(node, "weight") for node in "rz"])
     biases = torch.cat([part(node, "bias") for node in "rz"])
@@ -147,16 +149,16 @@ def of_gru(part):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize(
-    ("recipe", "theirs", "carried"),
-    [("lstm", torch.nn.LSTM, of_lstm), ("gru_reset_after", torch.nn.GRU, of_gru)],
+    ("graph", "torch_class", "convert"),
+    [("lstm", torch.nn.LSTM, convert_lstm), ("gru_reset_after", torch.nn.GRU, convert_gru)],
 )
-def test_lstm_and_gru_reset_after_equal_torch(recipe, theirs, carried, dtype, tolerance):
+def test_lstm_and_gru_reset_after_equal_torch(graph, torch_class, convert, dtype, tolerance):
     torch.manual_seed(0)
-    ours = torch.nn.ModuleList(RecurrentLayer(compile_cell_graph(recipe), d, 3, bidirectional=True) for d in (4, 6)).to(
+    ours = torch.nn.ModuleList(RecurrentLayer(compile_cell_graph(graph), d, 3, bidirectional=True) for d in (4, 6)).to(
         dtype
     )
-    theirs = theirs(4, 3, num_layers=2, bidirectional=True, batch_first=True).to(dtype)
-    to_theirs = torchs(carried, ours)
+    theirs = torch_class(4, 3, num_layers=2, bidirectional=True, batch_first=True).to(dtype)
+    to_theirs = torch_converter(convert, ours)
     theirs.load_state_dict(to_theirs(dict(ours.named_parameters())))
     values = torch.randn(3, 9, 4, dtype=dtype)
     mine, others = values.clone().requires_grad_(), values.clone().requires_grad_()
@@ -168,7 +170,7 @@ def test_lstm_and_gru_reset_after_equal_torch(recipe, theirs, carried, dtype, to
     torch.testing.assert_close(mine.grad, others.grad, atol=tolerance, rtol=0)
     gradients = to_theirs({name: parameter.grad for name, parameter in ours.named_parameters()})
     for name, parameter in theirs.named_parameters():
-        if not (name.startswith("bias_hh") and recipe == "lstm"):  # one of the two biases that are added
+        if not (name.startswith("bias_hh") and graph == "lstm"):  # one of the two biases that are added
             rows = slice(-3 if name.startswith("bias_hh") else 0, None)
             torch.testing.assert_close(gradients[name][rows], parameter.grad[rows], atol=tolerance, rtol=0)
 
@@ -216,9 +218,9 @@ def test_functional_call_uses_the_given_weights():
     torch.testing.assert_close(answer, model(speech(values, mask)), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("recipe", ["gru", "lstm", "id1010120"])
-def test_under_autocast_gradients_have_the_precision_of_the_weights(recipe):
-    model = branch(recipe=recipe, masked=True).float().train()
+@pytest.mark.parametrize("graph", ["gru", "lstm", "id1010120"])
+def test_under_autocast_gradients_have_the_precision_of_the_weights(graph):
+    model = branch(recipe=graph, masked=True).float().train()
     values, mask = utterances([7, 4, 5], 4)
     batch = speech(values.float(), mask)
     expected = model(batch)
@@ -239,10 +241,10 @@ def test_padding_before_or_between_frames_is_refused(mask):
 def test_a_second_backward_pass_is_refused():
     layer, (values, _) = branch(layers=1).layers[0], utterances([6], 4)
     plain = torch.autograd.grad(layer(values).sum(), list(layer.parameters()))
-    kept = torch.autograd.grad(layer(values).sum(), list(layer.parameters()), create_graph=True)
-    torch.testing.assert_close(kept, plain, atol=0, rtol=0)
+    differentiable = torch.autograd.grad(layer(values).sum(), list(layer.parameters()), create_graph=True)
+    torch.testing.assert_close(differentiable, plain, atol=0, rtol=0)
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        sum(gradient.square().sum() for gradient in kept).backward()
+        sum(gradient.square().sum() for gradient in differentiable).backward()
 
 
 def test_reversing_an_utterance_swaps_the_directions():
@@ -274,9 +276,9 @@ def test_without_masks_padding_changes_the_logits():
 
 
 @pytest.mark.parametrize("attention", ["vector", "additive"])
-@pytest.mark.parametrize("recipe", [*CELL_GRAPHS, ALL_OPERATIONS], ids=lambda recipe: str(recipe)[:20])
-def test_all_parameters_except_inert_ones_get_a_gradient(recipe, attention):
-    model = branch(recipe=recipe, attention=attention, masked=True, fully_connected=1).train()  # no ReLU to be dead
+@pytest.mark.parametrize("graph", [*CELL_GRAPHS, ALL_OPERATIONS], ids=lambda graph: str(graph)[:20])
+def test_all_parameters_except_inert_ones_get_a_gradient(graph, attention):
+    model = branch(recipe=graph, attention=attention, masked=True, fully_connected=1).train()  # no ReLU to be dead
     values, mask = utterances([6, 6, 5], 4)
     F.cross_entropy(model(speech(values, mask)), torch.arange(3)).backward()
     reached = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 1e-12}
@@ -337,11 +339,9 @@ def test_compiled_graphs_are_sorted_and_complete(name):
     assert {node.operation for node in compile_cell_graph(ALL_OPERATIONS)} == set(INPUTS)
 
 
-@pytest.mark.parametrize("recipe", [*CELL_GRAPHS, ALL_OPERATIONS], ids=lambda recipe: str(recipe)[:20])
-def test_a_cell_graph_survives_writing_and_reading(recipe):
-    assert cell_graph_from_json(cell_graph_to_json(recipe)) == (
-        CELL_GRAPHS[recipe] if isinstance(recipe, str) else recipe
-    )
+@pytest.mark.parametrize("graph", [*CELL_GRAPHS, ALL_OPERATIONS], ids=lambda graph: str(graph)[:20])
+def test_a_cell_graph_survives_writing_and_reading(graph):
+    assert cell_graph_from_json(cell_graph_to_json(graph)) == (CELL_GRAPHS[graph] if isinstance(graph, str) else graph)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def changed(**nodes):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "message"),
+    ("graph", "message"),
     [
         ("gruu", "unknown cell graph 'gruu'; did you mean 'gru'"),
         (
@@ -409,9 +409,9 @@ def changed(**nodes):
         ({}, "cell graph: no node h_new_0"),
     ],
 )
-def test_invalid_cell_graphs_are_refused(recipe, message):
+def test_invalid_cell_graphs_are_refused(graph, message):
     with pytest.raises(BadConfig, match=message):
-        RecurrentConfig(recipe=recipe)
+        RecurrentConfig(recipe=graph)
 
 
 def test_invalid_settings_are_refused():

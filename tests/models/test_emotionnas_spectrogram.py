@@ -80,43 +80,46 @@ def test_cells_halve_the_image_at_a_third_and_at_two_thirds():
 @pytest.mark.parametrize("name", OPERATIONS[1:])
 def test_operations_equal_the_reference(name, stride, training):
     torch.manual_seed(0)
-    one = perturbed(make_operation(name, 2, stride)).train(training)
-    tensors = {key: tensor.clone() for key, tensor in one.state_dict().items()}
+    operation = perturbed(make_operation(name, 2, stride)).train(training)
+    tensors = {key: tensor.clone() for key, tensor in operation.state_dict().items()}
     x = images(2, 2, 6, 4)
-    theirs = reference.operated(
+    theirs = reference.apply_operation(
         reference.NAMES[name], list(x.unbind(1)), reference.Weights(tensors, "", training), stride, False
     )
-    torch.testing.assert_close(one(x), torch.stack(theirs, dim=1), atol=1e-10, rtol=0)
+    torch.testing.assert_close(operation(x), torch.stack(theirs, dim=1), atol=1e-10, rtol=0)
 
 
 def reference_edges(tensors, x, alpha, stride, training):
-    """The edges' images side by side."""
+    """Return the images of all edges, concatenated along the channels."""
     weights, edges = reference.Weights(tensors, "", training), len(alpha)
-    mixed = [reference.mixed(list(x.unbind(1)), weights, alpha[edge], stride, edge, edges) for edge in range(edges)]
+    mixed = [
+        reference.apply_mixed_operation(list(x.unbind(1)), weights, alpha[edge], stride, edge, edges)
+        for edge in range(edges)
+    ]
     return torch.stack([channel for image in mixed for channel in image], dim=1)
 
 
 def make_edges(edges, channels, stride, training=True):
     torch.manual_seed(0)
-    fan = perturbed(MixedEdges(edges, channels, stride)).train(training)
-    return fan, {name: tensor.clone() for name, tensor in fan.state_dict().items()}
+    mixed_edges = perturbed(MixedEdges(edges, channels, stride)).train(training)
+    return mixed_edges, {name: tensor.clone() for name, tensor in mixed_edges.state_dict().items()}
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("edges", "channels", "stride"), [(1, 2, 1), (3, 2, 1), (2, 6, 1), (2, 2, 2), (1, 4, 2)])
 def test_mixed_edges_equal_the_reference(edges, channels, stride, training):
-    fan, tensors = make_edges(edges, channels, stride, training)
+    mixed_edges, tensors = make_edges(edges, channels, stride, training)
     x, alpha = images(2, channels, 6, 4), images(edges, 8)
-    ours = fan(x, alpha.softmax(dim=1), [[True] * 8] * edges)
+    ours = mixed_edges(x, alpha.softmax(dim=1), [[True] * 8] * edges)
     torch.testing.assert_close(ours, reference_edges(tensors, x, alpha, stride, training), atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_statistics_of_an_edge_are_those_of_the_separate_operation(stride):
-    fan, before = make_edges(2, 4, stride)
+    mixed_edges, before = make_edges(2, 4, stride)
     x = images(3, 4, 6, 8)
-    fan(x, torch.ones(2, 8).double(), [[True] * 8] * 2)
-    after = reference.Weights(fan.state_dict())
+    mixed_edges(x, torch.ones(2, 8).double(), [[True] * 8] * 2)
+    after = reference.Weights(mixed_edges.state_dict())
     for name in OPERATIONS[1:]:
         if name == "skip_connect" and stride == 1:
             continue
@@ -125,13 +128,15 @@ def test_statistics_of_an_edge_are_those_of_the_separate_operation(stride):
             alone = torch.nn.Sequential(alone, torch.nn.BatchNorm2d(4).double())
         norms = [key.removesuffix("running_var") for key in alone.state_dict() if key.endswith("running_var")]
         for edge in range(2):
-            own = reference.of_edge(reference.Weights(before), short, edge, 2).tensors
+            weights = reference.edge_weights(reference.Weights(before), short, edge, 2).tensors
             plain = {f"{norm}{key}": value for norm in norms for key, value in (("weight", 1.0), ("bias", 0.0))}
-            alone.load_state_dict(own | {k: torch.full((4,), v) for k, v in plain.items()}, strict=False)
+            alone.load_state_dict(weights | {k: torch.full((4,), v) for k, v in plain.items()}, strict=False)
             alone.train()(x)
-            moved = reference.of_edge(after, short, edge, 2).tensors
-            for key in moved:
-                torch.testing.assert_close(alone.state_dict()[key], moved[key], atol=1e-12, rtol=0, msg=f"{name} {key}")
+            updated = reference.edge_weights(after, short, edge, 2).tensors
+            for key in updated:
+                torch.testing.assert_close(
+                    alone.state_dict()[key], updated[key], atol=1e-12, rtol=0, msg=f"{name} {key}"
+                )
 
 
 ZEROS = [(0, "sep_conv_3x3"), (1, "sep_conv_3x3"), (0, "skip_connect"), (1, "max_pool_3x3"), (2, "dil_conv_5x5")]
@@ -140,19 +145,19 @@ ZEROS = [(0, "sep_conv_3x3"), (1, "sep_conv_3x3"), (0, "skip_connect"), (1, "max
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_operations_of_zero_weight_change_nothing_and_get_no_gradient(stride, training):
-    fan, tensors = make_edges(3, 2, stride, training)
+    mixed_edges, tensors = make_edges(3, 2, stride, training)
     alpha = images(3, 8)
     for edge, name in ZEROS:
         alpha[edge, OPERATIONS.index(name)] = -torch.inf
     alpha.requires_grad_()
-    x, weight = images(2, 2, 6, 4), fan.sep_conv_3x3[0].depthwise.weight
-    shares = alpha.softmax(dim=1)
-    ours = fan(x, shares, (shares != 0).tolist())
-    written = reference_edges(tensors, x, alpha, stride, training)
-    torch.testing.assert_close(ours, written, atol=1e-10, rtol=0)
+    x, weight = images(2, 2, 6, 4), mixed_edges.sep_conv_3x3[0].depthwise.weight
+    factors = alpha.softmax(dim=1)
+    ours = mixed_edges(x, factors, (factors != 0).tolist())
+    expected = reference_edges(tensors, x, alpha, stride, training)
+    torch.testing.assert_close(ours, expected, atol=1e-10, rtol=0)
     projection = images(*ours.shape)
     mine, *others = torch.autograd.grad((ours * projection).sum(), [alpha, weight], retain_graph=True)
-    (theirs,) = torch.autograd.grad((written * projection).sum(), [alpha])
+    (theirs,) = torch.autograd.grad((expected * projection).sum(), [alpha])
     torch.testing.assert_close(mine, theirs, atol=1e-10, rtol=0)
     zero = torch.isinf(alpha.detach())
     assert (mine[zero] == 0).all()
@@ -160,7 +165,7 @@ def test_operations_of_zero_weight_change_nothing_and_get_no_gradient(stride, tr
     assert (others[0][:4] == 0).all()
     assert others[0][4:].abs().min() > 1e-8
     if training:  # nor do statistics move
-        variance = fan.sep_conv_3x3[1].norm.running_var
+        variance = mixed_edges.sep_conv_3x3[1].norm.running_var
         assert torch.equal(variance[:4], tensors["sep_conv_3x3.1.norm.running_var"][:4])
         assert (variance[4:] != tensors["sep_conv_3x3.1.norm.running_var"][4:]).all()
 
@@ -189,9 +194,9 @@ def test_operations_of_zero_weight_are_not_computed():
 def test_a_cell_of_none_operations_returns_zeros():
     cell = SearchCell((2, 2), 2, 2, reduction=True, halved=False).double()
     x = images(2, 2, 6, 4)
-    shares = torch.zeros(5, 8).double()
-    shares[:, 0] = 1.0
-    assert torch.equal(cell(x, x, shares, (shares != 0).tolist())[:, :2], torch.zeros(2, 2, 3, 2).double())
+    factors = torch.zeros(5, 8).double()
+    factors[:, 0] = 1.0
+    assert torch.equal(cell(x, x, factors, (factors != 0).tolist())[:, :2], torch.zeros(2, 2, 3, 2).double())
 
 
 @pytest.mark.parametrize(
@@ -220,10 +225,10 @@ def test_logits_and_all_gradients_equal_the_reference(changes):
     config = model.config
     values, mask = utterances([9, 5, 3], config.input_dim, noise=2.0, length=11)
 
-    def reference_logits(weights, given):
-        return reference.logits(
+    def reference_logits(weights, values):
+        return reference.spectrogram_logits(
             weights,
-            given["spectrogram"],
+            values["spectrogram"],
             mask,
             cells=config.cells,
             nodes=config.nodes,
@@ -310,8 +315,8 @@ def test_unused_inputs_and_cells_are_inert(normal, reduce, cells):
     model = branch(nodes=1, channels=4, cells=cells, genotype=genotype).train()
     values, mask = utterances([8] * 6, 4)
     F.cross_entropy(model(Batch({"spectrogram": Stream(values, mask)})), torch.arange(6) % 3).backward()
-    still = {n for n, p in model.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-12}
-    assert still == model.inert_parameters() != frozenset()
+    without_gradient = {n for n, p in model.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-12}
+    assert without_gradient == model.inert_parameters() != frozenset()
 
 
 def test_drop_path_drops_whole_utterances_but_no_identity():
@@ -366,30 +371,30 @@ def test_explain_returns_the_operation_weights():
         model.classifier(explanation["embedding"]), model(Batch({"spectrogram": Stream(values, mask)}))
     )
     for kind in ("normal", "reduce"):
-        shares = explanation[f"{kind}_weights"]
-        assert shares.shape == (5, 8)
-        torch.testing.assert_close(shares.sum(dim=1), torch.ones(5).double())
+        weights = explanation[f"{kind}_weights"]
+        assert weights.shape == (5, 8)
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(5).double())
 
 
 def test_functional_call_and_second_order_gradients():
     model, values = branch().train(), utterances([8, 6], 4)
-    given = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    weights = [given[name].mul_(1.5).requires_grad_() for name, _ in model.named_parameters()]
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    weights = [state[name].mul_(1.5).requires_grad_() for name, _ in model.named_parameters()]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     batch = Batch({"spectrogram": Stream(*values)})
-    loss = torch.func.functional_call(model, given, (batch,)).square().sum()
+    loss = torch.func.functional_call(model, state, (batch,)).square().sum()
     gradients = torch.autograd.grad(loss, weights, create_graph=True)
     torch.autograd.grad(sum(g.square().sum() for g in gradients), weights, allow_unused=True)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert (given["stem.1.running_var"] != before["stem.1.running_var"]).all()
+    assert (state["stem.1.running_var"] != before["stem.1.running_var"]).all()
     other = branch().train()
-    other.load_state_dict({name: tensor.detach() for name, tensor in given.items()})
+    other.load_state_dict({name: tensor.detach() for name, tensor in state.items()})
     torch.testing.assert_close(other(batch).square().sum(), loss, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("changes", [{}, {"genotype": "darts-v2", "nodes": 4}])
 def test_backward_works_outside_autocast(changes):
-    """As training has it: the network under autocast, the loss and its gradients not."""
+    """Test as in training: the network runs under autocast, the loss and its gradients do not."""
     model = branch(**changes).float().train()
     values, mask = utterances([8, 8, 8, 8], SMALL["input_dim"])
     batch = Batch({"spectrogram": Stream(values.float(), mask)})
@@ -397,8 +402,8 @@ def test_backward_works_outside_autocast(changes):
         answer = model(batch)
     torch.testing.assert_close(answer.float(), model(batch), atol=0.2, rtol=0)
     answer.float().square().sum().backward()
-    trained = {name: one for name, one in model.named_parameters() if name not in model.inert_parameters()}
-    assert all(one.grad.dtype == torch.float32 and one.grad.isfinite().all() for one in trained.values())
+    trained = {name: parameter for name, parameter in model.named_parameters() if name not in model.inert_parameters()}
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in trained.values())
 
 
 def test_gradients_are_equal_with_deterministic_algorithms():
@@ -412,7 +417,7 @@ def test_gradients_are_equal_with_deterministic_algorithms():
         ]
     finally:
         torch.use_deterministic_algorithms(False)
-    assert all(torch.equal(one, other) for one, other in zip(*twice, strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(*twice, strict=True))
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
@@ -437,8 +442,8 @@ def test_depthwise_equals_torch(size, stride, dilation, height, layout):
 @pytest.mark.parametrize("batch", [2, 16])
 def test_pointwise_equals_torch(batch):
     x, weight = images(batch, 6, 3, 5), images(4, 3, 1, 1)
-    for given in (x, x.contiguous(memory_format=torch.channels_last)):
-        torch.testing.assert_close(pointwise(given, weight, 2), F.conv2d(x, weight, groups=2), atol=1e-12, rtol=0)
+    for image in (x, x.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(pointwise(image, weight, 2), F.conv2d(x, weight, groups=2), atol=1e-12, rtol=0)
 
 
 @pytest.mark.slow

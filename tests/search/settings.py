@@ -44,7 +44,7 @@ strategy = {learning_rate = 0.01}
 [recurrent]
 model = {layers = 1, hidden = 4, frames = 8, stride = 4, masked = true, input_norm = "standard"}
 candidates = ["id1010120"]
-drawn = 2
+random_candidates = 2
 halving = {first = 1, factor = 2}
 random = 1
 known = ["gru"]

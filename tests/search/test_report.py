@@ -325,8 +325,10 @@ def test_a_random_search_with_a_smaller_budget_is_not_a_fair_comparison(tmp_path
     maker.derived("spectrogram", "random", "01", genotype=GENOTYPE, skill=1.0)
     (table,) = collect_searches([tmp_path])
     text = " ".join(verdict.text for verdict in verdicts(table))
-    found, random = table.row("spectrogram", FOUND_CELL), table.row("spectrogram", RANDOM_SEARCH)
-    fraction = random.cost.seconds / found.cost.seconds  # not epochs, because those of the supernet cost far more
+    found_row, random_row = table.row("spectrogram", FOUND_CELL), table.row("spectrogram", RANDOM_SEARCH)
+    fraction = (
+        random_row.cost.seconds / found_row.cost.seconds
+    )  # not epochs, because those of the supernet cost far more
     assert fraction < 0.75
     expected = f"The random search had {100 * fraction:.0f} % of the search's seconds: not yet a fair comparison"
     assert expected in text

@@ -213,8 +213,8 @@ def test_another_number_of_seeds_in_the_same_folder_raises_bad_config(finished, 
 
 
 def test_another_recipe_in_the_same_folder_raises_bad_config(finished, root):  # noqa: ARG001
-    with pytest.raises(BadConfig, match=r"contains a search with other settings \(recurrent\.drawn\)"):
-        search(load_small_search(root, "recurrent.drawn=3"), root / "run")
+    with pytest.raises(BadConfig, match=r"contains a search with other settings \(recurrent\.random_candidates\)"):
+        search(load_small_search(root, "recurrent.random_candidates=3"), root / "run")
 
 
 @pytest.mark.slow
@@ -497,7 +497,7 @@ def test_torchrun_raises_bad_config(root, monkeypatch):
 @pytest.mark.slow
 def test_the_command_searches_with_a_corpus_in_another_folder(root):
     command = [sys.executable, "-m", "affekt", "search", str(root / "small-search.toml"), "spectrogram.random=0"]
-    command += ["recurrent.drawn=0", "recurrent.random=0", "recurrent.known=[]", "--no-bundles"]
+    command += ["recurrent.random_candidates=0", "recurrent.random=0", "recurrent.known=[]", "--no-bundles"]
     env = {name: value for name, value in os.environ.items() if name != "AFFEKT_DATA"}
     result = subprocess.run(
         [*command, "--corpus", str(root / "cremad"), "--run", str(root / "command")],

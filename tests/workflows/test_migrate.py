@@ -118,6 +118,7 @@ def test_an_old_search_is_refused_and_migrated(tmp_path):
         "encoder": {"name": "mfcc"},
         "streams": {"spectrogram": {"name": "spectrogram"}},
         "spectrogram": {"search": {"epochs": 2, "architecture": {"order": "first"}, "alphas_on": "half"}},
+        "recurrent": {"drawn": 3},
     }
     (tmp_path / "search.toml").write_text(to_toml(config))
     with pytest.raises(BadConfig, match="affekt migrate"):
@@ -125,6 +126,7 @@ def test_an_old_search_is_refused_and_migrated(tmp_path):
     assert migrate(tmp_path) == [tmp_path / "search.toml"]
     migrated = Search(tmp_path).config
     assert migrated == migrate_search(config)
+    assert migrated["recurrent"] == {"random_candidates": 3}
     assert migrated["features"] == {"speech": {"name": "mfcc"}, "spectrogram": {"name": "spectrogram"}}
     assert migrated["spectrogram"]["search"]["strategy"] == {
         "name": "darts",

@@ -35,7 +35,7 @@ def open_sound(stream: IO[bytes], name: str) -> soundfile.SoundFile:
     """Open a stream with libsndfile.
 
     Raises:
-        BadAudio: libsndfile cannot open the stream.
+        BadAudio: Libsndfile cannot open the stream.
         UnknownFormat: It does not recognize the format.
     """
     import soundfile

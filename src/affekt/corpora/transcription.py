@@ -58,7 +58,7 @@ class Whisper:
 
     Raises:
         BadConfig: The model does not exist or is not a Whisper model.
-        MissingExtra: faster-whisper is not installed.
+        MissingExtra: Faster-whisper is not installed.
     """
 
     def __init__(self, model: str, device: str = "cpu") -> None:

@@ -62,16 +62,16 @@ def cost(
     """Return the cost of a model, at its paper's sizes unless they are given.
 
     Args:
-        name: a model, or one of its presets ("mstr-small").
-        frames: the number of frames by stream, or of speech (or else of the first stream that has time).
-        emotions: the number of emotions; None for the paper's.
-        settings: `key=value` assignments to the model's config.
-        measured: also measure latency and memory.
-        threads: the number of threads to measure with.
+        name: A model, or one of its presets ("mstr-small").
+        frames: The number of frames by stream, or of speech (or else of the first stream that has time).
+        emotions: The number of emotions; None for the paper's.
+        settings: Assignments `key=value` to the model's config.
+        measured: Also measure latency and memory.
+        threads: The number of threads to measure with.
 
     Raises:
-        UnknownName: there is no such model.
-        BadConfig: the model does not have these settings, streams or sizes.
+        UnknownName: There is no such model.
+        BadConfig: The model does not have these settings, streams or sizes.
     """
     if emotions is not None and emotions < 2:
         raise BadConfig(f"{emotions} classes: expected 2 or more")

@@ -96,8 +96,8 @@ def encoders_of(kind: type[EmotionModel], frames: Mapping[str, int]) -> tuple[En
     """Return the costs of the encoders that a model's paper uses.
 
     Args:
-        kind: the model.
-        frames: the number of frames of the utterance, by stream.
+        kind: The model.
+        frames: The number of frames of the utterance, by stream.
     """
     costs = []
     for stream, encoder in kind.paper.encoders.items():

@@ -41,7 +41,7 @@ def measure(
     """Measure a model in a separate process.
 
     Raises:
-        AffektError: the process failed, for example for lack of memory.
+        AffektError: The process failed, for example for lack of memory.
     """
     task = {"name": name, "settings": settings, "emotions": emotions, "frames": frames, "threads": threads}
     result = subprocess.run(
@@ -89,7 +89,7 @@ def peak_memory(*, reset: bool = False) -> float | None:
     """Return the peak resident memory of this process in 2**20 bytes; None where the system does not report it.
 
     Args:
-        reset: forget earlier peaks first, which only Linux can.
+        reset: Forget earlier peaks first, which only Linux can.
     """
     if STATUS.exists():
         if reset:

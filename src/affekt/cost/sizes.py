@@ -19,12 +19,12 @@ def requested_frames(
     """Return the requested numbers of frames by stream.
 
     Args:
-        kind: the model.
-        config: its settings.
-        requested: by stream, or one number for speech, or for the first stream with a time axis if there is no speech.
+        kind: The model.
+        config: Its settings.
+        requested: By stream, or one number for speech, or for the first stream with a time axis if there is no speech.
 
     Raises:
-        BadConfig: the model has no such stream, or the number is not positive.
+        BadConfig: The model has no such stream, or the number is not positive.
     """
     timed = [stream for stream in kind.streams_of(config) if kind.paper.frames[stream]]
     if isinstance(requested, int):

@@ -21,7 +21,7 @@ def confusion_by_group(
     """Return the confusion matrix of each group of utterances, (groups, emotions, emotions).
 
     Args:
-        groups: the name of each utterance's group, such as its speaker.
+        groups: The name of each utterance's group, such as its speaker.
     """
     names, group_index = np.unique(np.array(groups), return_inverse=True)
     counts = np.zeros((len(names), num_emotions, num_emotions), np.int64)
@@ -35,7 +35,7 @@ def resample_groups(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     The draws depend on the number of groups alone, so that two systems are compared on the same draws.
 
     Args:
-        counts: the confusion matrix of each group, (groups, emotions, emotions).
+        counts: The confusion matrix of each group, (groups, emotions, emotions).
     """
     generator, num_groups = np.random.default_rng(0), len(counts)
     weights = [np.bincount(generator.integers(num_groups, size=num_groups), minlength=num_groups) for _ in range(DRAWS)]
@@ -48,7 +48,7 @@ def resample_within_emotions(counts: NDArray[np.int64]) -> list[NDArray[np.int64
     Every draw then has every emotion, over which UA is the mean.
 
     Args:
-        counts: the confusion matrix of each utterance, (utterances, emotions, emotions).
+        counts: The confusion matrix of each utterance, (utterances, emotions, emotions).
     """
     generator = np.random.default_rng(0)
     emotions = counts.sum(axis=2).argmax(axis=1)

@@ -16,8 +16,8 @@ def fit_temperature(labels: Labels, predictions: Sequence[Probabilities]) -> flo
     """Return the temperature at which the members' mean probabilities have the lowest cross-entropy.
 
     Args:
-        labels: (utterances,).
-        predictions: the probabilities of each member of an ensemble at temperature 1, (utterances, emotions) each.
+        labels: Index of each utterance's emotion, (utterances,).
+        predictions: The probabilities of each member of an ensemble at temperature 1, (utterances, emotions) each.
     """
     grid = np.geomspace(LOWEST, HIGHEST, STEPS)
     losses = [cross_entropy(labels, average_at_temperature(predictions, temperature)) for temperature in grid]

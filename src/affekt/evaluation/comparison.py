@@ -35,7 +35,7 @@ def compare(
     """Compare two systems' probabilities, (utterances, emotions) each.
 
     Args:
-        speakers: the speaker of each utterance; None if they are unknown; there is then no interval.
+        speakers: The speaker of each utterance; None if they are unknown; there is then no interval.
     """
     predictions = [first.argmax(axis=1), second.argmax(axis=1)]
     groups = speakers if speakers is not None else [""] * len(labels)
@@ -57,8 +57,8 @@ def mcnemar(better: int, worse: int) -> float:
     """Return the two-sided p-value of McNemar's exact test; 1 if both counts are 0.
 
     Args:
-        better: the number of utterances that only the first system classifies correctly.
-        worse: the number of utterances that only the second system classifies correctly.
+        better: The number of utterances that only the first system classifies correctly.
+        worse: The number of utterances that only the second system classifies correctly.
     """
     if better + worse == 0:
         return 1.0

@@ -30,10 +30,10 @@ def linear_probe(
     """Fit a logistic regression on standardized features; return its probabilities on `test`, (utterances, emotions).
 
     Args:
-        train: features to fit on, (utterances, features).
-        labels: the index of each utterance's emotion. An emotion that does not occur here gets probability 0.
-        test: features to predict on, (utterances, features).
-        strength: scikit-learn's C, the inverse of the L2 penalty's weight: a smaller value regularizes more.
+        train: Features to fit on, (utterances, features).
+        labels: The index of each utterance's emotion. An emotion that does not occur here gets probability 0.
+        test: Features to predict on, (utterances, features).
+        strength: Scikit-learn's C, the inverse of the L2 penalty's weight: a smaller value regularizes more.
     """
     linear = need("sklearn.linear_model", extra="train", purpose="a linear probe")
     mean, std = train.mean(axis=0), train.std(axis=0) + 1e-9

@@ -51,15 +51,15 @@ def score(
     valid for these speakers only.
 
     Args:
-        labels: the index of each utterance's emotion.
-        probabilities: (utterances, emotions).
-        emotions: the emotions' names, in the order of the columns.
-        speakers: the speaker of each utterance; None if they are unknown.
-        units: the id of each utterance; needed if an utterance occurs several times, with the predictions of several
+        labels: The index of each utterance's emotion.
+        probabilities: Predicted probabilities, (utterances, emotions).
+        emotions: The emotions' names, in the order of the columns.
+        speakers: The speaker of each utterance; None if they are unknown.
+        units: The id of each utterance; needed if an utterance occurs several times, with the predictions of several
             runs, because these are drawn together.
 
     Raises:
-        BadConfig: there is no utterance.
+        BadConfig: There is no utterance.
     """
     if len(labels) == 0:
         raise BadConfig("there is no utterance to score")

@@ -219,7 +219,7 @@ def apply_codec(signal: Signal, codec: tuple[str, str], loss: float) -> Signal:
     """Encode and decode the signal with a lossy codec; the result is aligned with the signal and has its length.
 
     Args:
-        signal: (samples,) at 16 kHz.
+        signal: Samples at 16 kHz, (samples,).
         codec: One of `CODECS`.
         loss: From 0 (best quality) to 1.
     """

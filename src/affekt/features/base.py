@@ -58,7 +58,7 @@ class Feature(nn.Module):
         """Compute the features of waveforms.
 
         Args:
-            waveform: (batch, samples), mono.
+            waveform: Mono waveforms, (batch, samples).
             lengths: Number of samples of each waveform if they are padded (with zeros).
         """
         raise NotImplementedError

@@ -93,7 +93,8 @@ class GloVe(TextFeature):
 
     Config = GloVeConfig
 
-    source: Tensor  # (32,), the file's SHA-256
+    source: Tensor
+    """SHA-256 of the file, (32,)."""
 
     def __init__(self, config: GloVeConfig, vectors: WordVectors | None = None) -> None:
         super().__init__()
@@ -213,14 +214,22 @@ class WordVectors:
     its folder, and the others use that. A file whose size or modification time changed is read again.
     """
 
-    digest: str  # SHA-256 of the file, hexadecimal
-    values: NDArray[np.float32]  # (words, dim), in the file's order
-    rows: NDArray[np.int64]  # (words,), row of each word in `values`, in the words' sorted order
-    letters: NDArray[np.uint8]  # the sorted words as UTF-8, concatenated
-    ends: NDArray[np.int64]  # (words,), end of each word in `letters`
-    mean: NDArray[np.float32]  # (dim,)
-    std: float  # of all numbers
-    cased: bool  # whether any word has a capital letter, A to Z
+    digest: str
+    """SHA-256 of the file, hexadecimal."""
+    values: NDArray[np.float32]
+    """Vectors, (words, dim), in the file's order."""
+    rows: NDArray[np.int64]
+    """Row of each word in `values`, (words,), in the words' sorted order."""
+    letters: NDArray[np.uint8]
+    """The sorted words as UTF-8, concatenated."""
+    ends: NDArray[np.int64]
+    """End of each word in `letters`, (words,)."""
+    mean: NDArray[np.float32]
+    """Mean vector, (dim,)."""
+    std: float
+    """Standard deviation of all numbers."""
+    cased: bool
+    """Whether any word has a capital letter, A to Z."""
 
     @classmethod
     def load(cls, path: Path) -> WordVectors:

@@ -143,7 +143,8 @@ class WhisperThirtySeconds(SpeechEncoder):
     model_type = "whisper"
     network_class = "transformers.models.whisper.modeling_whisper:WhisperEncoder"
     depth, width = "encoder_layers", "d_model"
-    renamed: ClassVar[Mapping[str, str]] = {r"^(model\.)?encoder\.": ""}  # the encoder of a complete Whisper
+    renamed: ClassVar[Mapping[str, str]] = {r"^(model\.)?encoder\.": ""}
+    """Removes the prefix of the encoder in a complete Whisper."""
     frame_rate = SAMPLE_RATE / HOP / 2
 
     def __init__(self, config: EncoderConfig, network: nn.Module | None = None) -> None:

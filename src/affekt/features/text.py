@@ -55,7 +55,8 @@ class TextEncoder(TextFeature, Encoder):
 
     Config = TextEncoderConfig
     libraries = ("torch", "transformers", "tokenizers")
-    options: ClassVar[dict[str, Any]] = {"add_pooling_layer": False}  # it follows the last block
+    options: ClassVar[dict[str, Any]] = {"add_pooling_layer": False}
+    """No pooling layer: it follows the last block."""
     extra_file = "tokenizer.json"
 
     def __init__(self, config: TextEncoderConfig, network: nn.Module | None = None, tokenizer: Any = None) -> None:
@@ -159,9 +160,12 @@ class TextEncoder(TextFeature, Encoder):
 class _EncodedText:
     """A text's tokens as the network's input, and those of the stream."""
 
-    ids: list[int]  # of all tokens
-    positions: NDArray[np.int64]  # of the tokens in the stream
-    words: NDArray[np.int64]  # their word indices
+    ids: list[int]
+    """Ids of all tokens."""
+    positions: NDArray[np.int64]
+    """Positions of the tokens in the stream."""
+    words: NDArray[np.int64]
+    """Index of each of these tokens' word."""
 
 
 def word_indices_of(text: str, spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:

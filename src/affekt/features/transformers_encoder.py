@@ -33,7 +33,8 @@ TOKENIZER = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
 class Checkpoint:
     """The files of a network. Its methods raise `BadConfig` for files that are missing or cannot be used."""
 
-    source: str  # a folder, or a name on the hub
+    source: str
+    """A folder, or a name on the hub."""
     revision: str = "main"
     local: bool = False
 
@@ -194,13 +195,20 @@ class Encoder(Feature):
     Config = EncoderConfig
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
-    model_type: ClassVar[str]  # the network's type in config.json
-    network_class: ClassVar[str]  # "module:class" in transformers
-    options: ClassVar[Mapping[str, Any]] = {}  # further arguments of the class
-    depth: ClassVar[str] = "num_hidden_layers"  # the key of the number of blocks in config.json
-    width: ClassVar[str] = "hidden_size"  # the key of the number of features per state
-    renamed: ClassVar[Mapping[str, str]] = {}  # patterns of parameter names in a checkpoint -> names in the class
-    extra_file: ClassVar[str] = "preprocessor_config.json"  # file that a checkpoint needs besides settings and weights
+    model_type: ClassVar[str]
+    """The network's type in config.json."""
+    network_class: ClassVar[str]
+    """The module and the class in transformers, as "module:class"."""
+    options: ClassVar[Mapping[str, Any]] = {}
+    """Further arguments of the class."""
+    depth: ClassVar[str] = "num_hidden_layers"
+    """The key of the number of blocks in config.json."""
+    width: ClassVar[str] = "hidden_size"
+    """The key of the number of features per state."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Patterns of parameter names in a checkpoint -> names in the class."""
+    extra_file: ClassVar[str] = "preprocessor_config.json"
+    """File that a checkpoint needs besides settings and weights."""
 
     def __init__(self, config: Any, network: nn.Module | None = None) -> None:
         """Wrap `network`, or build one with random weights from `config.architecture`."""
@@ -224,7 +232,7 @@ class Encoder(Feature):
         Raises:
             BadConfig: There is no checkpoint, it contains another type of network, its weights are incomplete or not
                 safetensors, or it does not have one of the blocks.
-            MissingExtra: transformers is not installed.
+            MissingExtra: Transformers is not installed.
         """
         kind = cls._class()
         checkpoint = Checkpoint.locate(folder, config.checkpoint, config.revision, cls.model_type, cls.extra_file)

@@ -38,7 +38,7 @@ class Row(dict[str, Any]):
         """Return a record of a results file as a row; its windows are rows too.
 
         Raises:
-            ValueError: the record is not a row.
+            ValueError: The record is not a row.
         """
         is_row = isinstance(record, Mapping) and set(KEYS) <= set(record) and isinstance(record["file"], str)
         if not is_row or record["schema"] != SCHEMA:

@@ -18,11 +18,11 @@ def check_sizes(config: Any, *, may_be_zero: Collection[str] = ()) -> None:
     """Check a model's settings: whole numbers are at least 1, dropout probabilities lie in [0, 1).
 
     Args:
-        config: a dataclass of settings.
-        may_be_zero: names of the fields that may also be 0.
+        config: A dataclass of settings.
+        may_be_zero: Names of the fields that may also be 0.
 
     Raises:
-        BadConfig: a value is out of range.
+        BadConfig: A value is out of range.
     """
     for setting in fields(config):
         value = getattr(config, setting.name)
@@ -113,8 +113,8 @@ class EmotionModel(nn.Module):
         remain unchanged.
 
         Args:
-            config: the settings to change.
-            frames: stream -> number of frames.
+            config: The settings to change.
+            frames: Stream -> number of frames.
         """
         streams, stride = cls.streams_of(config), getattr(config, "stride", 1)
         sizes = {f"{stream}_frames": frames.get(stream) for stream in streams}

@@ -64,10 +64,10 @@ class Draw:
         """Return the chosen utterances and the others.
 
         Args:
-            utterances: the utterances to choose from.
-            amount: a fraction or a number, as in `count`.
-            purpose: a part of the hashed string, and a name for error messages.
-            stratified: choose in proportion to the labels.
+            utterances: The utterances to choose from.
+            amount: A fraction or a number, as in `count`.
+            purpose: A part of the hashed string, and a name for error messages.
+            stratified: Choose in proportion to the labels.
         """
         number = count(amount, len(utterances), purpose)
         order = self.shuffle(utterances, purpose)
@@ -86,9 +86,9 @@ def count(amount: float, total: int, purpose: str) -> int:
     """Return the number of utterances that an amount means, which must be at least 1 and less than the total.
 
     Args:
-        amount: below 1, a fraction of the total, rounded down; otherwise the number itself.
-        total: the number of utterances to choose from.
-        purpose: what the utterances are for, for the error message.
+        amount: Below 1, a fraction of the total, rounded down; otherwise the number itself.
+        total: The number of utterances to choose from.
+        purpose: What the utterances are for, for the error message.
 
     Raises:
         BadConfig: The number is not in this range, or not whole.

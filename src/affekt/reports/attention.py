@@ -50,7 +50,7 @@ def token_words(text: str, words: Sequence[int]) -> list[str]:
     """Return a label for each token: its word, "·" where a word continues, "-" where there is no word.
 
     Args:
-        words: the index of each token's word in `text.split()`, (tokens,); -1 for none.
+        words: The index of each token's word in `text.split()`, (tokens,); -1 for none.
     """
     vocabulary, labels, previous = text.split(), [], -1
     for word in words:
@@ -74,20 +74,20 @@ def draw_attention(
     """Plot one layer: the weights of vanilla attention on the left, those that remain in key-sparse attention on the right.
 
     Args:
-        explanation: `{stack}_vanilla` and `{stack}_sparse`, (batch, layers, heads, queries, keys), and `{stack}_kept`,
-            (batch, layers, heads, keys), as arrays or tensors.
-        path: a .png, .svg or .pdf file.
-        queries: the rows.
-        keys: the columns; by default the queries.
-        stack: the name of the attention stack.
-        utterance: the index in the batch.
-        layer: the index of the layer.
-        head: the index of the head; None for the mean over heads, where a bar shows the fraction of heads that keep a key.
-        title: a title; by default the stack, layer and head.
+        explanation: The arrays or tensors `{stack}_vanilla` and `{stack}_sparse`, (batch, layers, heads, queries, keys),
+            and `{stack}_kept`, (batch, layers, heads, keys).
+        path: A .png, .svg or .pdf file.
+        queries: The rows.
+        keys: The columns; by default the queries.
+        stack: The name of the attention stack.
+        utterance: The index in the batch.
+        layer: The index of the layer.
+        head: The index of the head; None for the mean over heads, where a bar shows the fraction of heads that keep a key.
+        title: A title; by default the stack, layer and head.
 
     Raises:
-        UnknownName: the explanation has no such stack.
-        BadConfig: an axis, a layer or a head does not fit the explanation.
+        UnknownName: The explanation has no such stack.
+        BadConfig: An axis, a layer or a head does not fit the explanation.
         BadOutput: `path` cannot be written.
     """
     keys = keys or queries

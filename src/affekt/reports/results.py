@@ -130,7 +130,7 @@ def collect_results(folders: Sequence[Path]) -> Results:
     """Score the runs below folders, grouped over seeds and folds, and compare groups that share a split.
 
     Raises:
-        BadConfig: a folder contains no run, a run is unfinished, or a run occurs twice.
+        BadConfig: A folder contains no run, a run is unfinished, or a run occurs twice.
     """
     tests = [collect_predictions(group, corpus) for group in group_runs(folders) for corpus in test_corpora(group)]
     rows = [_row(test) for test in tests]

@@ -82,7 +82,7 @@ class RecurrentStage:
     """The settings of these networks."""
     candidates: tuple[str, ...] = ("id1010120", "id1008530", "id1006491", "id1010355")
     """Published candidates. The paper does not name its candidates, which earlier work found on the Penn Tree Bank."""
-    drawn: int = 0
+    random_candidates: int = 0
     """Number of further candidates, drawn at random from the search space; not in the paper."""
     halving: Halving | None = None
     """Successive halving of the candidates; None trains every candidate to its last epoch, as in the paper."""
@@ -91,13 +91,16 @@ class RecurrentStage:
     known: tuple[str, ...] = ("lstm", "gru")
     """Published cells to compare with."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"drawn": "random_candidates"}
+
     def __post_init__(self) -> None:
-        if self.drawn < 0 or (self.random != "budget" and self.random < 0):
+        if self.random_candidates < 0 or (self.random != "budget" and self.random < 0):
             raise BadConfig(
-                f"recurrent.drawn = {self.drawn}, recurrent.random = {self.random}: expected numbers of at least 0"
+                f"recurrent.random_candidates = {self.random_candidates}, recurrent.random = {self.random}: "
+                "expected numbers of at least 0"
             )
         if self.num_candidates < 1:
-            raise BadConfig("recurrent has no candidate: set candidates or drawn")
+            raise BadConfig("recurrent has no candidate: set candidates or random_candidates")
         if repeated := [name for name in self.candidates if self.candidates.count(name) > 1]:
             raise BadConfig(f"recurrent.candidates names {repeated[0]} twice")
         for name in (*self.candidates, *self.known):
@@ -106,7 +109,7 @@ class RecurrentStage:
     @property
     def num_candidates(self) -> int:
         """Number of candidates, published and drawn at random."""
-        return len(self.candidates) + self.drawn
+        return len(self.candidates) + self.random_candidates
 
     @property
     def rounds(self) -> list[tuple[int, int]]:
@@ -305,7 +308,10 @@ class SearchRecipe:
         """Return the candidates for the recurrent cell by name: published ones, then distinct random ones."""
         assert self.recurrent
         published: dict[str, Cell] = {name: name for name in self.recurrent.candidates}
-        return {**published, **_draw_recurrent_cells(_generator(self.seed + repeat, 2), self.recurrent.drawn)}
+        return {
+            **published,
+            **_draw_recurrent_cells(_generator(self.seed + repeat, 2), self.recurrent.random_candidates),
+        }
 
     def random_recurrent_cells(self, repeat: int, count: int) -> dict[str, Cell]:
         """Return distinct random recurrent cells to compare with, by name."""

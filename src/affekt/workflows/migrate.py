@@ -111,6 +111,8 @@ def migrate_search(config: Mapping[str, Any]) -> dict[str, Any]:
             for name in {"search", "training"} & set(section):
                 frozen = stage == "fusion" and section.get("model", {}).get("frozen", True)
                 section[name] = migrate_training(section[name], frozen_fusion=frozen)
+            if stage == "recurrent" and "drawn" in section:
+                section["random_candidates"] = section.pop("drawn")
             new[stage] = section
     if "protocol" in new:
         new["protocol"] = _rename_named(protocols, new["protocol"])

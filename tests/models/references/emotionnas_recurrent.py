@@ -1,5 +1,5 @@
-"""EmotionNAS's recurrent branch and its fusion written out: a recipe is followed node by node, frame by frame, utterance by
-utterance, each node asking for what it takes. Nothing of the package is used."""
+"""References for EmotionNAS's recurrent branch and its fusion: a cell graph is computed node by node, for one frame of one
+utterance at a time, and each node first computes its inputs. Nothing of the package is used."""
 
 import torch
 
@@ -11,54 +11,54 @@ FUNCTIONS = {
 }
 
 
-def value(name, known, recipe, weights, prefix):
-    """A node's value; `known` holds the frame, the states before it and what was asked for earlier."""
-    if name not in known:
-        operation = recipe[name]["op"]
-        inputs = [value(one, known, recipe, weights, prefix) for one in recipe[name]["input"]]
+def compute_node(name, values, graph, weights, prefix):
+    """Return a node's value. `values` has the frame, the states before it and the nodes that are already computed."""
+    if name not in values:
+        operation = graph[name]["op"]
+        inputs = [compute_node(source, values, graph, weights, prefix) for source in graph[name]["input"]]
         if operation == "linear":
-            known[name] = linear(weights[f"{prefix}{name}.weight"], weights[f"{prefix}{name}.bias"], inputs)
+            values[name] = apply_linear(weights[f"{prefix}{name}.weight"], weights[f"{prefix}{name}.bias"], inputs)
         elif operation == "elementwise_sum":
-            known[name] = sum(inputs)
+            values[name] = sum(inputs)
         elif operation == "elementwise_prod":
-            known[name] = inputs[0]
+            values[name] = inputs[0]
             for other in inputs[1:]:
-                known[name] = known[name] * other
+                values[name] = values[name] * other
         else:
-            known[name] = FUNCTIONS[operation](*inputs)
-    return known[name]
+            values[name] = FUNCTIONS[operation](*inputs)
+    return values[name]
 
 
-def linear(weight, bias, inputs):
+def apply_linear(weight, bias, inputs):
     total, start = bias, 0
-    for one in inputs:
-        total = total + weight[:, start : start + len(one)] @ one
-        start += len(one)
+    for vector in inputs:
+        total = total + weight[:, start : start + len(vector)] @ vector
+        start += len(vector)
     assert start == weight.shape[1]
     return total
 
 
-def run(frames, recipe, weights, prefix, hidden):
-    """The first state after each of the frames, in their order."""
-    numbers = range(sum(name.startswith("h_new_") and name[6:].isdigit() for name in recipe))
+def run_cell(frames, graph, weights, prefix, hidden):
+    """Return the first state after each of the frames, in their order."""
+    numbers = range(sum(name.startswith("h_new_") and name[6:].isdigit() for name in graph))
     state = [torch.zeros(hidden, dtype=torch.float64) for _ in numbers]
     outputs = []
     for frame in frames:
-        known = {"x": frame, **{f"h_prev_{n}": before for n, before in enumerate(state)}}
-        state = [value(f"h_new_{n}", known, recipe, weights, prefix) for n in numbers]
+        values = {"x": frame, **{f"h_prev_{n}": previous for n, previous in enumerate(state)}}
+        state = [compute_node(f"h_new_{n}", values, graph, weights, prefix) for n in numbers]
         outputs.append(state[0])
     return outputs
 
 
-def layer(frames, recipe, weights, prefix, hidden, bidirectional):
-    outputs = run(frames, recipe, weights, f"{prefix}forward_cell.linears.", hidden)
+def run_layer(frames, graph, weights, prefix, hidden, bidirectional):
+    outputs = run_cell(frames, graph, weights, f"{prefix}forward_cell.linears.", hidden)
     if not bidirectional:
         return outputs
-    others = run(frames[::-1], recipe, weights, f"{prefix}backward_cell.linears.", hidden)[::-1]
+    others = run_cell(frames[::-1], graph, weights, f"{prefix}backward_cell.linears.", hidden)[::-1]
     return [torch.cat(pair) for pair in zip(outputs, others, strict=True)]
 
 
-def attended(frames, weights, additive):
+def pool_with_attention(frames, weights, additive):
     scores = []
     for frame in frames:
         if additive:
@@ -70,21 +70,21 @@ def attended(frames, weights, additive):
     return sum(e * frame for e, frame in zip(exponentials, frames, strict=True)) / sum(exponentials)
 
 
-def perceived(vector, weights, prefix, places):
-    """Linear layers with ReLUs between."""
-    for number, place in enumerate(places):
+def apply_perceptron(vector, weights, prefix, indices):
+    """Apply linear layers, with ReLUs between. `indices` are the layers' indices in the module."""
+    for number, index in enumerate(indices):
         if number:
             vector = torch.where(vector > 0, vector, 0.0)
-        vector = weights[f"{prefix}{place}.weight"] @ vector + weights[f"{prefix}{place}.bias"]
+        vector = weights[f"{prefix}{index}.weight"] @ vector + weights[f"{prefix}{index}.bias"]
     return vector
 
 
-def logits(
+def recurrent_logits(
     weights,
     values,
     mask,
     *,
-    recipe,
+    graph,
     layers,
     hidden,
     frames,
@@ -94,38 +94,42 @@ def logits(
     fully_connected=2,
     stride=1,
 ):
-    """values (batch, frames, dim) -> (batch, emotions). frames: None for any number."""
+    """Return the logits (batch, emotions) of values (batch, frames, dim). `frames` is None for any number."""
     rows = []
     for utterance, real in zip(values, mask, strict=True):
-        x = sequence(utterance, real, weights, frames, masked, stride)
+        x = prepare_frames(utterance, real, weights, frames, masked, stride)
         for number in range(layers):
-            x = layer(x, recipe, weights, f"layers.{number}.", hidden, bidirectional)
-        rows.append(perceived(attended(x, weights, additive), weights, "classifier.", (0, 3)[:fully_connected]))
+            x = run_layer(x, graph, weights, f"layers.{number}.", hidden, bidirectional)
+        rows.append(
+            apply_perceptron(
+                pool_with_attention(x, weights, additive), weights, "classifier.", (0, 3)[:fully_connected]
+            )
+        )
     return torch.stack(rows)
 
 
-def sequence(utterance, real, weights, frames, masked, stride):
-    """The frames that the first layer takes."""
+def prepare_frames(utterance, mask, weights, frames, masked, stride):
+    """Return the input frames of the first layer."""
     standard = "input.mean" in weights
-    x, kept = list(utterance), real.tolist()
+    x, real = list(utterance), mask.tolist()
     if stride > 1:
         groups = [range(start, min(start + stride, len(x))) for start in range(0, len(x), stride)]
-        members = [[frame for frame in group if kept[frame]] for group in groups]
-        x = [sum(x[frame] for frame in own) / len(own) if own else torch.zeros_like(x[0]) for own in members]
-        kept = [bool(own) for own in members]
+        members = [[frame for frame in group if real[frame]] for group in groups]
+        x = [sum(x[i] for i in indices) / len(indices) if indices else torch.zeros_like(x[0]) for indices in members]
+        real = [bool(indices) for indices in members]
     if standard:
         x = [(frame - weights["input.mean"]) / weights["input.deviation"] for frame in x]
-    x = [frame if k or not (masked or standard) else torch.zeros_like(frame) for frame, k in zip(x, kept, strict=True)]
+    x = [frame if r or not (masked or standard) else torch.zeros_like(frame) for frame, r in zip(x, real, strict=True)]
     if frames is not None:
         x = (x + [torch.zeros_like(x[0])] * frames)[:frames]
-        kept = (kept + [False] * frames)[:frames]
-    return [frame for frame, k in zip(x, kept, strict=True) if k or not masked]
+        real = (real + [False] * frames)[:frames]
+    return [frame for frame, r in zip(x, real, strict=True) if r or not masked]
 
 
-def fused(weights, spectrogram, speech):
-    """The perceptron over the two branches' logits."""
+def fusion_logits(weights, spectrogram, speech):
+    """Return the logits of the perceptron over the two branches' probabilities."""
     rows = []
     for pair in zip(spectrogram, speech, strict=True):
         probabilities = torch.cat([branch.exp() / branch.exp().sum() for branch in pair])
-        rows.append(perceived(probabilities, weights, "perceptron.", (0, 3, 6)))
+        rows.append(apply_perceptron(probabilities, weights, "perceptron.", (0, 3, 6)))
     return torch.stack(rows)

@@ -1,5 +1,5 @@
-"""EmotionNAS's spectrogram branch written out: an image is a list of channels, each a map (batch, height, width), and every
-convolution a sum over channels and pixels of its window. Nothing of the package is used."""
+"""Reference for EmotionNAS's spectrogram branch: an image is a list of channels, each a map (batch, height, width), and every
+convolution is a sum over channels and pixels of its window. Nothing of the package is used."""
 
 import math
 
@@ -18,7 +18,7 @@ NAMES = {
 
 
 class Weights:
-    """The weights below a prefix; `training` says whose statistics a normalization takes."""
+    """The weights below a prefix. With `training`, normalizations use the statistics of the batch, not the stored ones."""
 
     def __init__(self, tensors, prefix="", training=False):
         self.tensors, self.prefix, self.training = tensors, prefix, training
@@ -33,12 +33,12 @@ class Weights:
         return Weights(self.tensors, self.prefix + "".join(f"{name}." for name in names), self.training)
 
 
-def rectified(image):
+def apply_relu(image):
     return [torch.where(channel > 0, channel, 0.0) for channel in image]
 
 
 def windows(channel, size, stride, padding, dilation, filling):
-    """The map of every pixel of the window in turn, at the places where the window is put."""
+    """Yield for each pixel of the window its values at all positions of the window, as a map."""
     batch, height, width = channel.shape
     reach = dilation * (size - 1) + 1
     rows, columns = (height + 2 * padding - reach) // stride + 1, (width + 2 * padding - reach) // stride + 1
@@ -52,12 +52,12 @@ def windows(channel, size, stride, padding, dilation, filling):
             ]
 
 
-def convolved(image, weight, stride=1, padding=0, dilation=1, depthwise=False):
+def convolve(image, weight, stride=1, padding=0, dilation=1, depthwise=False):
     outputs = []
     for out, filters in enumerate(weight):
         total = 0.0
-        for place, taps in enumerate(filters):
-            channel = image[out if depthwise else place]
+        for index, taps in enumerate(filters):
+            channel = image[out if depthwise else index]
             for tap, pixels in zip(
                 taps.flatten(), windows(channel, len(taps), stride, padding, dilation, 0.0), strict=True
             ):
@@ -66,7 +66,7 @@ def convolved(image, weight, stride=1, padding=0, dilation=1, depthwise=False):
     return outputs
 
 
-def normalized(image, weights):
+def normalize(image, weights):
     outputs = []
     for number, channel in enumerate(image):
         if weights.training:
@@ -81,7 +81,7 @@ def normalized(image, weights):
     return outputs
 
 
-def pooled(image, kind, stride):
+def pool(image, kind, stride):
     outputs = []
     for channel in image:
         if kind == "max_pool":
@@ -96,112 +96,122 @@ def pooled(image, kind, stride):
     return outputs
 
 
-def halved(image, weights):
-    image = rectified(image)
+def halve(image, weights):
+    image = apply_relu(image)
     shifted = [channel[:, 1:, 1:] for channel in image]
-    parts = convolved(image, weights["even.weight"], stride=2) + convolved(shifted, weights["odd.weight"], stride=2)
-    return normalized(parts, weights.below("norm"))
+    parts = convolve(image, weights["even.weight"], stride=2) + convolve(shifted, weights["odd.weight"], stride=2)
+    return normalize(parts, weights.below("norm"))
 
 
-def separated(image, weights, first, size, stride, dilation):
+def apply_separable(image, weights, first, size, stride, dilation):
     padding = dilation * (size // 2)
-    image = convolved(rectified(image), weights[f"{first}.weight"], stride, padding, dilation, depthwise=True)
-    return normalized(convolved(image, weights[f"{first + 1}.weight"]), weights.below(first + 2))
+    image = convolve(apply_relu(image), weights[f"{first}.weight"], stride, padding, dilation, depthwise=True)
+    return normalize(convolve(image, weights[f"{first + 1}.weight"]), weights.below(first + 2))
 
 
-def operated(name, image, weights, stride, searched):
+def apply_operation(name, image, weights, stride, in_search):
     if name == "none":
         return [torch.zeros_like(channel[:, ::stride, ::stride]) for channel in image]
     if name.endswith("pool"):
-        result = pooled(image, name, stride)
-        return normalized(result, weights.below(1)) if searched else result
+        result = pool(image, name, stride)
+        return normalize(result, weights.below(1)) if in_search else result
     if name == "skip":
-        return image if stride == 1 else halved(image, weights)
+        return image if stride == 1 else halve(image, weights)
     size = int(name[-1])
     if name.startswith("dil"):
-        return separated(image, weights, 1, size, stride, 2)
-    return separated(separated(image, weights, 1, size, stride, 1), weights, 5, size, 1, 1)
+        return apply_separable(image, weights, 1, size, stride, 2)
+    return apply_separable(apply_separable(image, weights, 1, size, stride, 1), weights, 5, size, 1, 1)
 
 
-def summed(images):
+def add_images(images):
     return [sum(channels) for channels in zip(*images, strict=True)]
 
 
-def softmaxed(row):
+def softmax(row):
     exponentials = [(entry - row.max().detach()).exp() for entry in row]
     return [entry / sum(exponentials) for entry in exponentials]
 
 
-PLACES = {"depthwise": 1, "pointwise": 2, "norm": 3}  # of a convolution's parts; four more in the second of two
+# Index of each part of a separable convolution in its module. The indices of the second convolution are higher by four.
+PART_INDICES = {"depthwise": 1, "pointwise": 2, "norm": 3}
 
 
-def of_edge(weights, name, edge, edges):
-    """An operation's weights on one edge, by the names they have where the operation stands alone.
+def edge_weights(weights, name, edge, edges):
+    """Return an operation's weights on one edge, with the names that they have in the operation's own module.
 
-    Below `weights` are those of all operations on all edges from one state, edge by edge.
+    `weights` has the weights of all operations on all edges from one state, edge by edge.
     """
-    long = next((long for long, short in NAMES.items() if short == name), "none")
-    below, own = weights.below(long), {}
+    long_name = next((long_name for long_name, short_name in NAMES.items() if short_name == name), "none")
+    below, own = weights.below(long_name), {}
     for key, tensor in weights.tensors.items():
         if key.startswith(below.prefix) and tensor.ndim:
             first, _, rest = key[len(below.prefix) :].partition(".")
             if name.endswith("pool"):
-                own[f"1.{first}"] = tensor  # of the source: the same for every edge
+                own[f"1.{first}"] = tensor  # statistics of the source, the same for every edge
             elif name == "skip":
                 own[f"{first}.{rest}"] = tensor.chunk(edges)[edge]
             else:
                 part, _, rest = rest.partition(".")
-                own[f"{PLACES[part] + 4 * int(first)}.{rest}"] = tensor.chunk(edges)[edge]
+                own[f"{PART_INDICES[part] + 4 * int(first)}.{rest}"] = tensor.chunk(edges)[edge]
     return Weights(own, "", weights.training)
 
 
-def mixed(image, weights, alpha, stride, edge, edges):
-    shares = softmaxed(alpha)
-    return summed(
-        [share * channel for channel in operated(name, image, of_edge(weights, name, edge, edges), stride, True)]
-        for name, share in zip(OPERATIONS, shares, strict=True)
-    )
+def apply_mixed_operation(image, weights, alpha, stride, edge, edges):
+    outputs = []
+    for name, factor in zip(OPERATIONS, softmax(alpha), strict=True):
+        output = apply_operation(name, image, edge_weights(weights, name, edge, edges), stride, True)
+        outputs.append([factor * channel for channel in output])
+    return add_images(outputs)
 
 
-def prepared(image, weights):
-    return normalized(convolved(rectified(image), weights["1.weight"]), weights.below(2))
+def preprocess(image, weights):
+    return normalize(convolve(apply_relu(image), weights["1.weight"]), weights.below(2))
 
 
-def cell(first, second, weights, *, reduction, after_reduction, nodes, alpha=None, genes=None):
-    """A cell of the search where `alpha` is given, else one of the genes."""
-    first = (halved if after_reduction else prepared)(first, weights.below("preprocess0"))
-    states = [first, prepared(second, weights.below("preprocess1"))]
+def run_cell(first, second, weights, *, reduction, after_reduction, nodes, alpha=None, genes=None):
+    """Return the output of a cell: of a supernet's cell if `alpha` is given, otherwise of the cell with these genes."""
+    first = (halve if after_reduction else preprocess)(first, weights.below("preprocess0"))
+    states = [first, preprocess(second, weights.below("preprocess1"))]
     edge = 0
     for node in range(nodes):
-        arriving = []
+        inputs = []
         for name, source in [(None, s) for s in range(2 + node)] if genes is None else genes[2 * node : 2 * node + 2]:
             stride = 2 if reduction and source < 2 else 1
             if genes is None:
                 earliest = max(source - 1, 0)  # the first node that the source can reach
-                fan = weights.below("fans", source)
-                arriving.append(mixed(states[source], fan, alpha[edge], stride, node - earliest, nodes - earliest))
+                source_weights = weights.below("fans", source)
+                inputs.append(
+                    apply_mixed_operation(
+                        states[source], source_weights, alpha[edge], stride, node - earliest, nodes - earliest
+                    )
+                )
             else:
                 own = weights.below("edges", edge)
-                arriving.append(operated(NAMES[name], states[source], own, stride, False))
+                inputs.append(apply_operation(NAMES[name], states[source], own, stride, False))
             edge += 1
-        states.append(summed(arriving))
+        states.append(add_images(inputs))
     return [channel for state in states[2:] for channel in state]
 
 
-def logits(tensors, values, mask, *, cells, nodes, frames, masked, genes=None, training=False, shrink=1, channels=1):
-    """values (batch, frames, bins) -> (batch, emotions). `genes` maps "normal" and "reduce" to (operation, source) pairs."""
+def spectrogram_logits(
+    tensors, values, mask, *, cells, nodes, frames, masked, genes=None, training=False, shrink=1, channels=1
+):
+    """Return the logits (batch, emotions) of values (batch, frames, bins).
+
+    `genes` maps "normal" and "reduce" to (operation, source) pairs.
+    """
     weights = Weights(tensors, training=training)
-    picture = picture_of(weights, values, mask, frames, masked)
+    image = build_image(weights, values, mask, frames, masked)
     if shrink > 1:
-        height, width = picture.shape[1] // shrink, picture.shape[2] // shrink
-        squares = [picture[:, i::shrink, j::shrink][:, :height, :width] for i in range(shrink) for j in range(shrink)]
-        picture = sum(squares) / shrink**2
-    stem = normalized(convolved([picture] * channels, weights["stem.0.weight"], padding=1), weights.below("stem", 1))
+        height, width = image.shape[1] // shrink, image.shape[2] // shrink
+        squares = [image[:, i::shrink, j::shrink][:, :height, :width] for i in range(shrink) for j in range(shrink)]
+        image = sum(squares) / shrink**2
+    stem = normalize(convolve([image] * channels, weights["stem.0.weight"], padding=1), weights.below("stem", 1))
     outputs, reductions = [stem, stem], (cells // 3, 2 * cells // 3)
     for index in range(cells):
         kind = "reduce" if index in reductions else "normal"
         outputs.append(
-            cell(
+            run_cell(
                 outputs[-2],
                 outputs[-1],
                 weights.below("cells", index),
@@ -212,24 +222,24 @@ def logits(tensors, values, mask, *, cells, nodes, frames, masked, genes=None, t
                 genes=genes[kind] if genes else None,
             )
         )
-    pooled_ = [channel.sum(dim=(1, 2)) / channel[0].numel() for channel in outputs[-1]]
+    means = [channel.sum(dim=(1, 2)) / channel[0].numel() for channel in outputs[-1]]
     rows = zip(weights["classifier.weight"], weights["classifier.bias"], strict=True)
-    return torch.stack([sum(w * x for w, x in zip(row, pooled_, strict=True)) + bias for row, bias in rows], dim=1)
+    return torch.stack([sum(w * x for w, x in zip(row, means, strict=True)) + bias for row, bias in rows], dim=1)
 
 
-def picture_of(weights, values, mask, frames, masked):
-    """Standardised, zero where there is padding, and at exactly so many frames."""
+def build_image(weights, values, mask, frames, masked):
+    """Return the utterances as images of exactly `frames` frames: standardized if configured, zero in the padding."""
     standard = "input.mean" in weights
     rows = []
     for utterance in range(len(values)):
-        picture = []
+        image = []
         for frame in range(frames):
             inside = frame < values.shape[1]
             real = inside and bool(mask[utterance, frame])
             if real or (inside and not masked and not standard):
                 row = values[utterance, frame]
-                picture.append((row - weights["input.mean"]) / weights["input.deviation"] if standard else row)
+                image.append((row - weights["input.mean"]) / weights["input.deviation"] if standard else row)
             else:
-                picture.append(torch.zeros_like(values[0, 0]))
-        rows.append(torch.stack(picture))
+                image.append(torch.zeros_like(values[0, 0]))
+        rows.append(torch.stack(image))
     return torch.stack(rows)

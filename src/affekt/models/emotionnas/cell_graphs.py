@@ -142,10 +142,10 @@ class Node:
     inputs: tuple[str, ...]
 
 
-def cell_graph_to_json(recipe: str | CellGraph) -> str:
+def cell_graph_to_json(graph: str | CellGraph) -> str:
     """Return a cell graph, given itself or its name, as JSON. Raises `BadConfig` for an invalid graph."""
-    compile_cell_graph(recipe)
-    entries = CELL_GRAPHS[recipe] if isinstance(recipe, str) else recipe
+    compile_cell_graph(graph)
+    entries = CELL_GRAPHS[graph] if isinstance(graph, str) else graph
     content = {name: {"op": entry["op"], "input": list(entry["input"])} for name, entry in entries.items()}
     return json.dumps(content, indent=1) + "\n"
 
@@ -153,32 +153,32 @@ def cell_graph_to_json(recipe: str | CellGraph) -> str:
 def cell_graph_from_json(text: str) -> CellGraph:
     """Read a cell graph from JSON. Raises `BadConfig` if the text is not JSON or not a valid graph."""
     try:
-        recipe = json.loads(text)
+        graph = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadConfig(f"the cell graph is not JSON: {error}") from error
-    if not isinstance(recipe, dict):
+    if not isinstance(graph, dict):
         raise BadConfig(
-            f"the cell graph is a {type(recipe).__name__}: expected an object of nodes, each with op and input"
+            f"the cell graph is a {type(graph).__name__}: expected an object of nodes, each with op and input"
         )
-    for name, entry in recipe.items():
+    for name, entry in graph.items():
         _check_node(name, entry)
-    compile_cell_graph(recipe)
-    return recipe
+    compile_cell_graph(graph)
+    return graph
 
 
-def compile_cell_graph(recipe: str | CellGraph) -> tuple[Node, ...]:
+def compile_cell_graph(graph: str | CellGraph) -> tuple[Node, ...]:
     """Return the nodes of a cell graph, given itself or its name, each after its inputs.
 
     Raises:
         BadConfig: The graph has an unknown operation or input, a wrong number of inputs, a cycle, or an unused node.
     """
-    if isinstance(recipe, str):
-        if recipe not in CELL_GRAPHS:
+    if isinstance(graph, str):
+        if graph not in CELL_GRAPHS:
             raise BadConfig(
-                f"unknown cell graph {recipe!r}{did_you_mean(recipe, CELL_GRAPHS)} (known: {', '.join(CELL_GRAPHS)})"
+                f"unknown cell graph {graph!r}{did_you_mean(graph, CELL_GRAPHS)} (known: {', '.join(CELL_GRAPHS)})"
             )
-        recipe = CELL_GRAPHS[recipe]
-    nodes = {name: _check_node(name, entry) for name, entry in recipe.items()}
+        graph = CELL_GRAPHS[graph]
+    nodes = {name: _check_node(name, entry) for name, entry in graph.items()}
     count = count_states(tuple(nodes.values()))
     cell_inputs = {FRAME, *(f"{BEFORE}{state}" for state in range(count))}
     _check_inputs(nodes, cell_inputs)

@@ -153,13 +153,13 @@ def _is_valid(draft: dict[str, dict[str, Any]], states: int) -> bool:
     return {FRAME, *before} <= inputs and not direct
 
 
-def fingerprint(recipe: str | CellGraph) -> str:
+def fingerprint(graph: str | CellGraph) -> str:
     """Return eight hexadecimal digits (SHA-256) that identify a cell.
 
     They are the same for cell graphs that differ only in the names of inner nodes, in the order of entries, or in the order
     of inputs to which the order makes no difference. States keep their numbers. Raises `BadConfig` for an invalid graph.
     """
-    nodes = compile_cell_graph(recipe)
+    nodes = compile_cell_graph(graph)
     count = count_states(nodes)
     fixed = {FRAME, *(f"{kind}{state}" for kind in (BEFORE, AFTER) for state in range(count))}
     uses: dict[str, list[str]] = {name: [node.name for node in nodes if name in node.inputs] for name in _names(nodes)}

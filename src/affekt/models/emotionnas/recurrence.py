@@ -93,19 +93,19 @@ class Program:
     num_states: int
 
     @classmethod
-    def of(cls, recipe: Sequence[Node]) -> Program:
+    def of(cls, nodes: Sequence[Node]) -> Program:
         linear_nodes: dict[frozenset[str], list[str]] = {}  # by their inputs
-        for node in recipe:
+        for node in nodes:
             if node.operation == "linear":
                 linear_nodes.setdefault(frozenset(node.inputs), []).append(node.name)
         steps = []
-        for node in recipe:
+        for node in nodes:
             # Nodes with the same inputs can be computed together, as soon as the first of them can.
             group = linear_nodes[frozenset(node.inputs)] if node.operation == "linear" else [node.name]
             if group[0] == node.name:
                 sources = tuple(name for name in node.inputs if name != FRAME)
                 steps.append(Step(node.operation, tuple(group), sources, FRAME in node.inputs))
-        return cls(tuple(steps), count_states(recipe))
+        return cls(tuple(steps), count_states(nodes))
 
     @functools.cached_property
     def products(self) -> tuple[Step, ...]:
@@ -134,9 +134,9 @@ class Order:
 
     Attributes:
         counts: Number of utterances that have a frame at each moment.
-        frame_rows: (rows,), the indices of all frames except padding in the flattened (batch frames); None if padding is
+        frame_rows: Indices of all frames except padding in the flattened (batch frames), (rows,); None if padding is
             computed, too.
-        loop_rows: (rows * directions,), for each position in the loop the index into the flattened (rows directions).
+        loop_rows: Index into the flattened (rows directions) for each position in the loop, (rows * directions,).
         inverse: The inverse permutation of `loop_rows`.
     """
 

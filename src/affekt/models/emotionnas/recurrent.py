@@ -68,9 +68,9 @@ class GraphCell(nn.Module):
     `linears.NODE` is the linear layer of a node; it takes the concatenation of its inputs, in the graph's order.
     """
 
-    def __init__(self, recipe: tuple[Node, ...], input_dim: int, hidden: int) -> None:
+    def __init__(self, nodes: tuple[Node, ...], input_dim: int, hidden: int) -> None:
         super().__init__()
-        self.inputs = {node.name: node.inputs for node in recipe if node.operation == "linear"}
+        self.inputs = {node.name: node.inputs for node in nodes if node.operation == "linear"}
         self.widths = {
             name: [input_dim if source == FRAME else hidden for source in inputs]
             for name, inputs in self.inputs.items()
@@ -104,11 +104,11 @@ class RecurrentLayer(nn.Module):
     concatenated.
     """
 
-    def __init__(self, recipe: tuple[Node, ...], input_dim: int, hidden: int, *, bidirectional: bool) -> None:
+    def __init__(self, nodes: tuple[Node, ...], input_dim: int, hidden: int, *, bidirectional: bool) -> None:
         super().__init__()
-        self.program = Program.of(recipe)
-        self.forward_cell = GraphCell(recipe, input_dim, hidden)
-        self.backward_cell = GraphCell(recipe, input_dim, hidden) if bidirectional else None
+        self.program = Program.of(nodes)
+        self.forward_cell = GraphCell(nodes, input_dim, hidden)
+        self.backward_cell = GraphCell(nodes, input_dim, hidden) if bidirectional else None
 
     def forward(self, x: Frames, mask: FrameMask | None = None) -> States:
         """Return the first state of each direction after each frame; zero in the padding."""
@@ -210,10 +210,10 @@ class RecurrentBranch(EmotionModel):
         self.dims = {"speech": config.input_dim}
         self.lengths = {} if config.frames == "any" else {"speech": config.frames}
         self.input = StreamInput(config.input_dim, config.input_dim, norm=config.input_norm)
-        recipe, width = compile_cell_graph(config.recipe), config.hidden * (2 if config.bidirectional else 1)
+        nodes, width = compile_cell_graph(config.recipe), config.hidden * (2 if config.bidirectional else 1)
         self.layers = nn.ModuleList(
             RecurrentLayer(
-                recipe, width if number else config.input_dim, config.hidden, bidirectional=config.bidirectional
+                nodes, width if number else config.input_dim, config.hidden, bidirectional=config.bidirectional
             )
             for number in range(config.layers)
         )

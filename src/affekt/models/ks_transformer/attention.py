@@ -40,12 +40,12 @@ class KeySparseAttention(nn.Module):
     dim / heads features from h * dim / heads on.
 
     Args:
-        dim: width of the queries and of the output.
-        heads: number of heads.
-        key_dim: width of the keys and values; None is `dim`.
-        fraction: fraction of the keys that is kept; None keeps all, which is vanilla attention.
-        scale: scores are divided by the square root of this width: that of a head, or that of the model.
-        dropout: probability with which an attention weight is dropped in training.
+        dim: Width of the queries and of the output.
+        heads: Number of heads.
+        key_dim: Width of the keys and values; None is `dim`.
+        fraction: Fraction of the keys that is kept; None keeps all, which is vanilla attention.
+        scale: Scores are divided by the square root of this width: that of a head, or that of the model.
+        dropout: Probability with which an attention weight is dropped in training.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class KeySparseAttention(nn.Module):
         """Draw Xavier's uniform weights for the projections to queries, keys and values.
 
         Args:
-            stacked: whether the limits are those of one matrix for all three projections, as in the authors' code.
+            stacked: Whether the limits are those of one matrix for all three projections, as in the authors' code.
         """
         for projection in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(projection.weight, gain=0.5**0.5 if stacked else 1.0)
@@ -96,13 +96,13 @@ class KeySparseAttention(nn.Module):
         """Attend from `query` to `key`, with the values `value`.
 
         Args:
-            query: (batch, frames, dim).
-            key: (batch, keys, key_dim).
-            value: of the same shape.
-            key_mask: keys that may be attended to.
-            query_mask: real queries, for a result that does not depend on padding: only their weights are summed to
+            query: Input of the queries, (batch, frames, dim).
+            key: Input of the keys, (batch, keys, key_dim).
+            value: Input of the values, of the shape of `key`.
+            key_mask: Keys that may be attended to.
+            query_mask: Real queries, for a result that does not depend on padding: only their weights are summed to
                 select keys, and the fraction is then a fraction of the keys in `key_mask`. None: padding counts.
-            record: a list to which the attention weights are appended.
+            record: A list to which the attention weights are appended.
         """
         keys = None if query_mask is None else key_mask
         if record is None and self._attends_to_selected(query, key):

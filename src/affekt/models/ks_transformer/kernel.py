@@ -43,10 +43,10 @@ def select_keys(
     n-th largest sum is 0 and all keys are kept.
 
     Args:
-        weights: the softmax over the keys.
-        fraction: fraction of the keys to keep.
-        queries: queries to sum over; None sums over all, padding included, as in the authors' code.
-        keys: keys that count in T; None counts all, padding included, as in the authors' code.
+        weights: The softmax over the keys.
+        fraction: Fraction of the keys to keep.
+        queries: Queries to sum over; None sums over all, padding included, as in the authors' code.
+        keys: Keys that count in T; None counts all, padding included, as in the authors' code.
     """
     weights = weights.detach()  # the selection is a constant for the gradient
     if queries is not None:
@@ -105,16 +105,16 @@ def attend_to_selected(
     """Attend to the selected keys. Return attention's output before its last projection. Only for tensors on a CPU.
 
     Args:
-        query: projected queries; head h has the dim / heads features from h * dim / heads on.
-        key: projected keys.
-        value: projected values.
-        selection: the rule by which keys are selected.
-        heads: number of heads.
-        scale: factor of the scores.
-        dropout: probability with which a kept weight is dropped, rounded to 1/65,536; drawn from torch's generator.
+        query: Projected queries; head h has the dim / heads features from h * dim / heads on.
+        key: Projected keys.
+        value: Projected values.
+        selection: The rule by which keys are selected.
+        heads: Number of heads.
+        scale: Factor of the scores.
+        dropout: Probability with which a kept weight is dropped, rounded to 1/65,536; drawn from torch's generator.
 
     Raises:
-        BadConfig: keys and values differ in shape.
+        BadConfig: Keys and values differ in shape.
     """
     if key.shape != value.shape:
         raise BadConfig(

@@ -15,12 +15,12 @@ class FullAttention(nn.Module):
     """Multi-head attention over all frames (Vaswani et al., 2017), with its projections.
 
     Args:
-        dim: width of the queries and of the output.
-        heads: number of heads.
-        key_dim: width of the context, if keys and values come from another sequence.
-        dropout: dropout probability of the attention weights.
-        bias: whether the projections have biases.
-        temperature: divisor of the scores; default: the square root of a head's width.
+        dim: Width of the queries and of the output.
+        heads: Number of heads.
+        key_dim: Width of the context, if keys and values come from another sequence.
+        dropout: Dropout probability of the attention weights.
+        bias: Whether the projections have biases.
+        temperature: Divisor of the scores; default: the square root of a head's width.
     """
 
     def __init__(

@@ -19,9 +19,9 @@ class StreamInput(nn.Module):
     If no option is set and the widths are equal, the features remain unchanged, as in the papers.
 
     Args:
-        input_dim: number of features of a frame.
-        dim: width of the model.
-        num_states: number of hidden states of the encoder, which are concatenated along dim.
+        input_dim: Number of features of a frame.
+        dim: Width of the model.
+        num_states: Number of hidden states of the encoder, which are concatenated along dim.
         mix: "concat": one linear layer is applied to all states side by side; "learned": it is applied to their sum, weighted
             by a softmax over learned scores.
         norm: "layer": a LayerNorm over each state; "standard": each feature minus its mean and divided by its standard
@@ -31,7 +31,8 @@ class StreamInput(nn.Module):
     """
 
     mean: Tensor
-    deviation: Tensor  # the standard deviation; saved weights have this name
+    deviation: Tensor
+    """The standard deviation. Saved weights have this name."""
 
     def __init__(
         self, input_dim: int, dim: int, *, num_states: int = 1, mix: str = "concat", norm: str = "none"
@@ -63,9 +64,9 @@ class StreamInput(nn.Module):
         Padding is set to zero after the standardization, because standardized zeros may be far from all real frames.
 
         Args:
-            stream: a stream that has time.
-            masked: whether to set padding to zero even if nothing is standardized.
-            length: number of frames of the result; None keeps the stream's.
+            stream: A stream that has time.
+            masked: Whether to set padding to zero even if nothing is standardized.
+            length: Number of frames of the result; None keeps the stream's.
         """
         values = self.standardize(stream.values)
         if stream.mask is not None and (masked or self.standardizes):

@@ -21,11 +21,11 @@ class SpeechEncoder(nn.Module):
     """Two convolutions, each followed by max-pooling, then a bidirectional LSTM whose directions are averaged (eq. 1-3).
 
     Args:
-        input_dim: number of features of a frame.
-        dim: width of the convolutions and of the LSTM.
-        padding: zero frames at either end of every convolution, 0 or 1.
-        pool_stride: frames from one pooling window to the next.
-        activation: whether a ReLU follows each convolution.
+        input_dim: Number of features of a frame.
+        dim: Width of the convolutions and of the LSTM.
+        padding: Zero frames at either end of every convolution, 0 or 1.
+        pool_stride: Frames from one pooling window to the next.
+        activation: Whether a ReLU follows each convolution.
     """
 
     def __init__(self, input_dim: int, dim: int, *, padding: int, pool_stride: int, activation: bool) -> None:

@@ -224,8 +224,9 @@ class MCSAN(EmotionModel):
         "heads": 2,
         "feedforward": 16,
         "hidden": (16,),
-        "pool_stride": 1,  # with the default, 3, short utterances become a single frame, over which attention is constant
+        "pool_stride": 1,
     }
+    """With the default `pool_stride`, 3, short utterances would become a single frame, over which attention is constant."""
     cross_attention: ClassVar[Mapping[str, str]] = {
         "speech": "cross_attention_speech",
         "text": "cross_attention_text",

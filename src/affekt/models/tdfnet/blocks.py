@@ -22,9 +22,9 @@ class EncoderLayer(nn.Module):
     Submodules: `attention.{query,key,value,output}`, `norm1`, `feedforward` (linear layers at 0, 2), `norm2`.
 
     Args:
-        config: the settings of the network.
-        dim: width of the sequence.
-        halvings: number of times that the width was halved before this layer, for `feedforward_scaled`.
+        config: The settings of the network.
+        dim: Width of the sequence.
+        halvings: Number of times that the width was halved before this layer, for `feedforward_scaled`.
     """
 
     def __init__(self, config: TDFNetConfig, dim: int, *, halvings: int = 0) -> None:

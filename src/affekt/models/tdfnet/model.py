@@ -48,7 +48,6 @@ class TDFNet(EmotionModel):
         },
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # Table V's rows, and a small network for two CPU cores.
         "audio": {"path": "audio", "mutual": False, "speaker": False},
         "text": {"path": "text", "mutual": False, "speaker": False},
         "without_dst": {"deep_scale": "none"},
@@ -69,6 +68,7 @@ class TDFNet(EmotionModel):
             "fused_dropout": 0.3,
         },
     }
+    """The rows of Table V, and a small network for two CPU cores."""
     tiny: ClassVar[Mapping[str, Any]] = {
         "speech_frames": "any",
         "text_tokens": "any",

@@ -246,7 +246,9 @@ def _pairs(group: SearchGroup, rows: Mapping[NetworkKey, ScoredNetworks]) -> lis
     """Return the pairs to compare: the found networks with random search and with known cells, the fusion with the better
     branch."""
     cell, recurrent, fusion = ("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECURRENT_CELL), ("fusion", FUSION)
-    pairs = [(found, (found[0], RANDOM_SEARCH)) for found in (cell, recurrent)] + [(cell, ("spectrogram", SUPERNET))]
+    pairs = [(network, (network[0], RANDOM_SEARCH)) for network in (cell, recurrent)] + [
+        (cell, ("spectrogram", SUPERNET))
+    ]
     for stage, found_network in KNOWN_STAGES.items():
         branch = STAGES[stage][0]
         names = sorted({name for search in group.searches for name in stage_runs(search, stage)})

@@ -63,12 +63,14 @@ def _collapse(collapsed: Sequence[SearchOutcome], num_searches: int) -> str:
 
 
 def _comparisons(table: SearchTable) -> Iterator[Verdict]:
-    for branch, found in (("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECURRENT_CELL)):
-        key = (branch, found, RANDOM_SEARCH)
+    for branch, found_network in (("spectrogram", FOUND_CELL), ("recurrent", FOUND_RECURRENT_CELL)):
+        key = (branch, found_network, RANDOM_SEARCH)
         difference = next((d for d in table.differences if (d.branch, d.first, d.second) == key), None)
-        random_row, found_row = table.row(branch, RANDOM_SEARCH), table.row(branch, found)
+        random_row, found_row = table.row(branch, RANDOM_SEARCH), table.row(branch, found_network)
         if difference is None or random_row is None or found_row is None:
-            yield Verdict("early", f"The {found} cannot be compared yet: {_missing_result(table, branch, found)}.")
+            yield Verdict(
+                "early", f"The {found_network} cannot be compared yet: {_missing_result(table, branch, found_network)}."
+            )
             continue
         yield Verdict(judge(difference), f"{describe(difference)} {_describe_budgets(found_row, random_row)}")
     for difference in table.differences:
@@ -76,8 +78,8 @@ def _comparisons(table: SearchTable) -> Iterator[Verdict]:
             yield Verdict(judge(difference), describe(difference))
 
 
-def _missing_result(table: SearchTable, branch: str, found: str) -> str:
-    if table.row(branch, found) is None:
+def _missing_result(table: SearchTable, branch: str, found_network: str) -> str:
+    if table.row(branch, found_network) is None:
         return "its search or training is unfinished or was skipped"
     return "no random search with the same budget is finished"
 
@@ -111,16 +113,16 @@ def describe(difference: Difference) -> str:
     return f"The {difference.first} {relation} {second}: {points} (95 % {low} to {high}; {ahead})."
 
 
-def _describe_budgets(found: NetworkRow, random: NetworkRow) -> str:
+def _describe_budgets(found_row: NetworkRow, random_row: NetworkRow) -> str:
     text = (
-        f"The search and the training of its result took {quantity(round(found.cost.epochs), 'epoch')} and "
-        f"{format_duration(found.cost.seconds)}, the random search {quantity(round(random.cost.epochs), 'epoch')} of "
-        f"{quantity(round(random.cost.runs), 'network')} and {format_duration(random.cost.seconds)}."
+        f"The search and the training of its result took {quantity(round(found_row.cost.epochs), 'epoch')} and "
+        f"{format_duration(found_row.cost.seconds)}, the random search {quantity(round(random_row.cost.epochs), 'epoch')} of "
+        f"{quantity(round(random_row.cost.runs), 'network')} and {format_duration(random_row.cost.seconds)}."
     )
     # Cell searches are compared in time, because an epoch of the supernet costs many times that of a derived network.
     # Recurrent cells are searched without a supernet and compared in epochs.
-    unit: Literal["seconds", "epochs"] = "seconds" if found.branch == "spectrogram" else "epochs"
-    search_budget, random_budget = getattr(found.cost, unit), getattr(random.cost, unit)
+    unit: Literal["seconds", "epochs"] = "seconds" if found_row.branch == "spectrogram" else "epochs"
+    search_budget, random_budget = getattr(found_row.cost, unit), getattr(random_row.cost, unit)
     if search_budget and random_budget / search_budget < FAIR_BUDGET:
         percent = f"{100 * random_budget / search_budget:.0f} %"
         text += f" The random search had {percent} of the search's {unit}: not yet a fair comparison."

@@ -38,23 +38,23 @@ def fractal_attention(
     `floor(i * n / frames)`. A scale without frames contributes nothing. The result is differentiable once.
 
     Args:
-        query: projected queries, (batch, frames, dim), with any number of frames.
-        key: projected keys, of the same shape.
-        value: projected values, of the same shape.
-        heads: number of heads, a divisor of dim.
-        factor: frames of a window, and ratio between scales.
-        scales: number of scales.
+        query: Projected queries, (batch, frames, dim), with any number of frames.
+        key: Projected keys, of the same shape.
+        value: Projected values, of the same shape.
+        heads: Number of heads, a divisor of dim.
+        factor: Frames of a window, and ratio between scales.
+        scales: Number of scales.
         mask: True for real frames, which precede the padding. The result of each utterance is then that of the utterance
             alone, at its own length; the output in its padding is undefined.
-        mask_window_padding: whether a softmax ignores the zero frames that fill the last window. The paper's operation count
+        mask_window_padding: Whether a softmax ignores the zero frames that fill the last window. The paper's operation count
             includes them and its text is silent, so the default includes them.
-        dropout: probability with which an attention weight is dropped; pass 0 outside training.
+        dropout: Probability with which an attention weight is dropped; pass 0 outside training.
 
     Returns:
         (batch, frames, dim).
 
     Raises:
-        BadConfig: the tensors do not fit together, or an option is out of range.
+        BadConfig: The tensors do not fit together, or an option is out of range.
     """
     return _attend(query, key, value, FractalOptions(heads, factor, scales, mask_window_padding, dropout), mask)
 
@@ -100,16 +100,21 @@ class FractalAttention(nn.Module):
     """MSTR's attention with its projections: W^Q, W^K, W^V, fractal attention, mixing of the scales, W^O.
 
     Args:
-        dim: width of the input and the output. heads: number of heads. factor: frames of a window, and ratio between
-            scales. scales: number of scales. mask_window_padding: whether a softmax ignores the zero frames that fill
-            the last window. dropout: probability with which an attention weight is dropped in training. bias: whether
-            the projections have biases. temperature: divisor of the scores; None is the square root of a head's width.
-            operator: how one scale is computed from the next finer one: "average", "depthwise" or "convolution"
+        dim: Width of the input and the output.
+        heads: Number of heads.
+        factor: Frames of a window, and ratio between scales.
+        scales: Number of scales.
+        mask_window_padding: Whether a softmax ignores the zero frames that fill the last window.
+        dropout: Probability with which an attention weight is dropped in training.
+        bias: Whether the projections have biases.
+        temperature: Divisor of the scores; None is the square root of a head's width.
+        operator: How one scale is computed from the next finer one: "average", "depthwise" or "convolution"
             (`ScaleOperator`).
-        mixer: "sum" of the scales (eq. 4); "concat": side by side, finest first, with a W^O from all of them to dim;
-            "attention": their weighted mean. At every frame, the weights are a softmax over the scales that have frames; a
-            scale's score is a linear layer of its output, without bias (section 2.3 names scale attention without details).
-        upsampling: see `FractalOptions`.
+        mixer: How the outputs of the scales are combined. "sum": their sum (eq. 4); "concat": side by side, finest first,
+            with a W^O from all of them to dim; "attention": their weighted mean. At every frame, the weights are a softmax
+            over the scales that have frames; a scale's score is a linear layer of its output, without bias (section 2.3
+            names scale attention without details).
+        upsampling: See `FractalOptions`.
     """
 
     def __init__(

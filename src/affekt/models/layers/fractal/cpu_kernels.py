@@ -158,11 +158,16 @@ class KernelOptions(NamedTuple):
     heads: int
     factor: int
     scales: int
-    mask_window_padding: bool  # whether a softmax ignores zero frames
-    repeat: bool  # whether up-sampling repeats frames
-    scale: Any  # factor of the scores
-    dropout_gain: Any  # factor of the weights that are not dropped; 1 without dropout
-    threshold: Any  # a weight is dropped if its random number of 32 bits is below
+    mask_window_padding: bool
+    """Whether a softmax ignores zero frames."""
+    repeat: bool
+    """Whether up-sampling repeats frames."""
+    scale: Any
+    """Factor of the scores."""
+    dropout_gain: Any
+    """Factor of the weights that are not dropped; 1 without dropout."""
+    threshold: Any
+    """A weight is dropped if its random 32-bit number is below this number."""
     seed: Any
 
 
@@ -173,11 +178,16 @@ class Layout(NamedTuple):
     previous tile. Fields are arrays with an element for each scale, except `num_rows`.
     """
 
-    counts: Any  # number of the utterance's frames
-    first_row: Any  # row of the tile's first frame
-    tile_rows: Any  # number of rows for a tile
-    num_rows: Any  # number of rows of all scales together
-    first_window: Any  # number of the utterance's first window, among all windows of all scales and utterances
+    counts: Any
+    """Number of the utterance's frames."""
+    first_row: Any
+    """Row of the tile's first frame."""
+    tile_rows: Any
+    """Number of rows for a tile."""
+    num_rows: Any
+    """Number of rows of all scales together."""
+    first_window: Any
+    """Number of the utterance's first window, among all windows of all scales and utterances."""
 
 
 @njit(**COMPILED)
@@ -246,14 +256,14 @@ def _products_of_three(a, a_column, b, b_column, heads, width, scores):
 @no_type_check
 def _softmax(scores, keys, scale):
     """Apply a softmax to `scale` times the scores of the first `keys` keys, in place. The other keys get weight zero."""
-    one = scores.dtype.type(1)
+    unit = scores.dtype.type(1)
     if keys == 3:
         s0, s1, s2 = scores[0], scores[1], scores[2]
         for x in range(scores.shape[1]):
             largest = max(max(s0[x], s1[x]), s2[x])
             e0, e1 = exponential((s0[x] - largest) * scale), exponential((s1[x] - largest) * scale)
             e2 = exponential((s2[x] - largest) * scale)
-            inverse = one / (e0 + e1 + e2)
+            inverse = unit / (e0 + e1 + e2)
             s0[x], s1[x], s2[x] = e0 * inverse, e1 * inverse, e2 * inverse
     else:
         for x in range(scores.shape[1]):
@@ -265,7 +275,7 @@ def _softmax(scores, keys, scale):
                 scores[key, x] = exponential((scores[key, x] - largest) * scale)
                 total += scores[key, x]
             for key in range(keys):
-                scores[key, x] *= one / total
+                scores[key, x] *= unit / total
     scores[keys:] = 0
 
 

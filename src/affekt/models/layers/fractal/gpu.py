@@ -87,11 +87,11 @@ def attend(
     Dropout draws one seed from torch's generator; the seed and the position of a weight determine whether it is dropped.
 
     Args:
-        query: projected queries, (batch, frames, dim).
-        key: projected keys, of the same shape.
-        value: projected values, of the same shape.
-        options: heads, windows and scales.
-        lengths: number of real frames of each utterance; None for all frames. The result of an utterance is that of the
+        query: Projected queries, (batch, frames, dim).
+        key: Projected keys, of the same shape.
+        value: Projected values, of the same shape.
+        options: Heads, windows and scales.
+        lengths: Number of real frames of each utterance; None for all frames. The result of an utterance is that of the
             utterance alone, followed by zeros, and its padding gets no gradient.
     """
     seed = int(torch.randint(2**31 - 1, ())) if options.dropout else 0

@@ -131,7 +131,7 @@ def attend_kernel(
     items_per_program,
     constants: tl.constexpr,
 ):
-    """The forward pass. `inputs` are query, key and value; `strides` are their strides of utterances and frames.
+    """Compute the forward pass. `inputs` are query, key and value; `strides` are their strides of utterances and frames.
 
     An item is one tile of one head of one utterance. A program processes `items_per_program` consecutive items. Before
     them it computes the coarse scales of the previous tile (`lead`), whose last coarse frames its first frames may
@@ -279,7 +279,7 @@ def differentiate_kernel(
     items_per_program,
     constants: tl.constexpr,
 ):
-    """The backward pass: compute the means of all scales again, finest first, and differentiate the scales, coarsest
+    """Compute the backward pass: the means of all scales again, finest first, then the gradients of the scales, coarsest
     first. Each scale passes the gradients of its frames, which are means, to the next finer scale. No tile needs the
     gradients of another one. `outputs` are the gradients of query, key and value."""
     scales: tl.constexpr = constants.scales

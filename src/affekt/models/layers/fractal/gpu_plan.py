@@ -60,13 +60,13 @@ def kernel_constants(
     """Return a kernel's constants.
 
     Args:
-        options: heads, windows and scales.
-        width: width of a head.
-        frames: number of frames of the longest utterance.
-        elements: maximum number of elements in one block of one stream, for windows of three frames in 32 bits; larger
+        options: Heads, windows and scales.
+        width: Width of a head.
+        frames: Number of frames of the longest utterance.
+        elements: Maximum number of elements in one block of one stream, for windows of three frames in 32 bits; larger
             windows or 64 bits reduce it.
-        ragged: whether each utterance has its own length.
-        double: whether sums are in 64 bits.
+        ragged: Whether each utterance has its own length.
+        double: Whether sums are in 64 bits.
     """
     factor = options.factor
     scales = 1

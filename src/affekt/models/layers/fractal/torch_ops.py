@@ -28,18 +28,18 @@ def fractal_scales(
     """Return each scale's contribution to `fractal_attention`, finest first: after GELU, up-sampled to all frames.
 
     Args:
-        query: projected queries, (batch, frames, dim).
-        key: projected keys, of the same shape.
-        value: projected values, of the same shape.
-        heads: see `FractalOptions` for this and the following options.
-        factor: frames of a window.
-        scales: number of scales.
+        query: Projected queries, (batch, frames, dim).
+        key: Projected keys, of the same shape.
+        value: Projected values, of the same shape.
+        heads: See `FractalOptions` for this and the following options.
+        factor: Frames of a window.
+        scales: Number of scales.
         mask: True for real frames.
-        mask_window_padding: whether a softmax ignores the zero frames that fill the last window.
-        dropout: probability with which an attention weight is dropped.
-        temperature: divisor of the scores.
+        mask_window_padding: Whether a softmax ignores the zero frames that fill the last window.
+        dropout: Probability with which an attention weight is dropped.
+        temperature: Divisor of the scores.
         upsampling: "interpolate" or "repeat".
-        operators: the `ScaleOperator` from each scale to the next coarser one; None for the average over `factor` frames.
+        operators: The `ScaleOperator` from each scale to the next coarser one; None for the average over `factor` frames.
     """
     frames = query.shape[1]
     lengths = None if mask is None else mask.sum(dim=1)
