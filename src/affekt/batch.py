@@ -44,7 +44,7 @@ class Stream:
         # Not len(self.values): it would be a constant in an exported graph.
         return torch.full(self.values.shape[:1], self.values.shape[1], device=self.values.device)
 
-    def padded(self, to: int) -> Stream:
+    def pad(self, to: int) -> Stream:
         """Return the stream padded (values 0, mask False) to at least `to` frames."""
         extra = to - self.values.shape[1]
         if not self.has_time or extra <= 0:
@@ -61,15 +61,15 @@ class Stream:
             else torch.nn.functional.pad(self.word_index, (0, extra), value=-1),
         )
 
-    def fitted(self, to: int) -> Stream:
+    def pad_or_trim(self, to: int) -> Stream:
         """Return the stream cut or padded to exactly `to` frames.
 
         The operations do not depend on the length, so they can be exported with a dynamic number of frames.
         """
-        longer = self.padded(self.values.shape[1] + to) if self.has_time else self
-        return longer.trimmed(to)
+        longer = self.pad(self.values.shape[1] + to) if self.has_time else self
+        return longer.trim(to)
 
-    def trimmed(self, to: int) -> Stream:
+    def trim(self, to: int) -> Stream:
         """Return the first `to` frames of the stream."""
         return replace(
             self,
@@ -108,16 +108,16 @@ class Batch:
                 stream.frame_rate,
                 None if stream.word_index is None else stream.word_index[item],
             )
-            streams[name] = single if single.mask is None else single.trimmed(int(single.mask.sum()))
+            streams[name] = single if single.mask is None else single.trim(int(single.mask.sum()))
         return Batch(
             streams,
             self.ids[item],
             *(None if x is None else x[item] for x in (self.labels, self.soft_labels)),
         )
 
-    def padded(self, to: int) -> Batch:
+    def pad(self, to: int) -> Batch:
         """Return the batch with every stream that has time padded to at least `to` frames."""
-        return replace(self, streams={name: stream.padded(to) for name, stream in self.streams.items()})
+        return replace(self, streams={name: stream.pad(to) for name, stream in self.streams.items()})
 
     def to(self, device: torch.device | str | torch.dtype) -> Batch:
         """Return the batch on another device, or with floating-point values in another precision."""

@@ -30,7 +30,7 @@ def test_padding_changes_nothing(name):
         pytest.skip(WITHOUT_MASKS[name])
     model = tiny(name)
     batch = synthetic_batch(model, [9, 4])
-    torch.testing.assert_close(model(batch), model(batch.padded(to=20)), atol=1e-12, rtol=0)
+    torch.testing.assert_close(model(batch), model(batch.pad(to=20)), atol=1e-12, rtol=0)
     torch.testing.assert_close(model(batch), model(with_noise_in_the_padding(batch)), atol=1e-12, rtol=0)
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from affekt.config import decode, encode
 from affekt.errors import BadConfig
-from affekt.features.wav2vec import Architecture, Wav2Vec, Wav2VecConfig, build_settings
+from affekt.features.wav2vec import Wav2Vec, Wav2VecArchitecture, Wav2VecConfig, build_settings
 from tests.features.test_spectral import assert_onnx_equals_torch
 from tests.features.test_speech import SOUNDS, pad_batch
 from tests.sounds import noise
@@ -29,7 +29,9 @@ VARIANTS = [
 def make_network(output="context", **settings):
     """Return a small network with random weights, in float64."""
     torch.manual_seed(0)
-    network = Wav2Vec(Wav2VecConfig(output, Architecture(**TINY | settings))).double().eval().requires_grad_(False)
+    network = (
+        Wav2Vec(Wav2VecConfig(output, Wav2VecArchitecture(**TINY | settings))).double().eval().requires_grad_(False)
+    )
     for parameter in network.parameters():
         parameter += 0.1 * torch.randn_like(parameter)
     return network
@@ -222,7 +224,7 @@ def test_missing_or_wrong_files_are_named(tmp_path):
 
 def test_an_invalid_architecture_is_refused():
     with pytest.raises(BadConfig, match="at least one encoder layer, and an aggregator of stride 1"):
-        Architecture(aggregator=((512, 2, 2),))
+        Wav2VecArchitecture(aggregator=((512, 2, 2),))
 
 
 ARGUMENTS = {
@@ -236,7 +238,7 @@ ARGUMENTS = {
 
 
 def test_fairseqs_arguments_of_the_large_network_are_the_defaults():
-    assert build_settings(ARGUMENTS) == {"model_type": "wav2vec", **encode(Architecture())}
+    assert build_settings(ARGUMENTS) == {"model_type": "wav2vec", **encode(Wav2VecArchitecture())}
 
 
 @pytest.mark.parametrize(

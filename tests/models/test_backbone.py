@@ -17,13 +17,13 @@ pytestmark = pytest.mark.parametrize("name", ["mstr", "vanilla"])
 def test_without_masks_padding_changes_the_output(name):
     model = tiny(name, masked=False)
     batch = synthetic_batch(model, [9, 4])
-    assert (model(batch) - model(batch.padded(to=20))).abs().max() > 1e-6
+    assert (model(batch) - model(batch.pad(to=20))).abs().max() > 1e-6
 
 
 def test_a_fixed_length_crops_the_tail_and_appends_zeros(name):
     model = tiny(name, frames=6, masked=False, norm="map")
     batch = synthetic_batch(model, [9, 4])
-    longer = synthetic_batch(model, [9, 4]).padded(to=30)
+    longer = synthetic_batch(model, [9, 4]).pad(to=30)
     torch.testing.assert_close(model(batch), model(longer), atol=0, rtol=0)
     short = model(batch[1])
     torch.testing.assert_close(model(batch)[1:], short, atol=1e-12, rtol=0)
@@ -91,7 +91,7 @@ def test_with_each_option_padding_changes_nothing(name, changes):
     batch = synthetic_batch(model, [9, 4])
     logits = model(batch)
     assert (logits - tiny(name)(batch)).abs().max() > 1e-6  # the option has an effect
-    torch.testing.assert_close(logits, model(batch.padded(to=20)), atol=1e-12, rtol=0)
+    torch.testing.assert_close(logits, model(batch.pad(to=20)), atol=1e-12, rtol=0)
 
 
 def test_the_small_preset_is_small_and_padding_changes_nothing(name):
@@ -99,7 +99,7 @@ def test_the_small_preset_is_small_and_padding_changes_nothing(name):
     model = model_class(model_class.Config(**preset), 6).double().eval()
     assert sum(p.numel() for p in model.parameters()) < 1_000_000
     batch = synthetic_batch(model, [9, 4])
-    torch.testing.assert_close(model(batch), model(batch.padded(to=20)), atol=1e-12, rtol=0)
+    torch.testing.assert_close(model(batch), model(batch.pad(to=20)), atol=1e-12, rtol=0)
 
 
 def test_xavier_initialization_does_not_change_norms(name):

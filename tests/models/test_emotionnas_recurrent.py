@@ -266,13 +266,13 @@ def test_with_masks_padding_changes_nothing(changes, filling):
     values, mask = utterances([7, 4], 4)
     filled = speech(torch.where(mask.unsqueeze(2), values, filling), mask)
     torch.testing.assert_close(model(filled), model(speech(values, mask)), atol=1e-12, rtol=0)
-    torch.testing.assert_close(model(speech(values, mask).padded(30)), model(speech(values, mask)), atol=1e-12, rtol=0)
+    torch.testing.assert_close(model(speech(values, mask).pad(30)), model(speech(values, mask)), atol=1e-12, rtol=0)
 
 
 def test_without_masks_padding_changes_the_logits():
     model = branch(frames="any")
     values, mask = utterances([7, 4], 4)
-    assert (model(speech(values, mask)) - model(speech(values, mask).padded(9))).abs().max() > 1e-6
+    assert (model(speech(values, mask)) - model(speech(values, mask).pad(9))).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("attention", ["vector", "additive"])

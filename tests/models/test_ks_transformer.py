@@ -374,7 +374,7 @@ def test_matrices_are_initialized_as_in_the_authors_code():
 def test_at_a_fixed_length_padding_and_later_frames_have_no_effect(masked):
     model = network(**{**AUTHORS, "masked": masked})
     batch = batch_of(model, [9, 5], [5, 2])
-    torch.testing.assert_close(model(batch), model(with_noise_in_the_padding(batch.padded(30))), atol=1e-12, rtol=0)
+    torch.testing.assert_close(model(batch), model(with_noise_in_the_padding(batch.pad(30))), atol=1e-12, rtol=0)
     alone = torch.cat([model(batch[0]), model(batch[1])])
     torch.testing.assert_close(model(batch), alone, atol=1e-12, rtol=0)
 
@@ -383,7 +383,7 @@ def test_at_a_fixed_length_padding_and_later_frames_have_no_effect(masked):
 def test_without_masks_padding_has_an_effect(masked):
     model = network(masked=masked)
     batch = batch_of(model, [9, 5], [5, 2])
-    assert (model(batch) - model(batch.padded(to=20))).abs().max() > 1e-6
+    assert (model(batch) - model(batch.pad(to=20))).abs().max() > 1e-6
 
 
 def test_padding_may_be_anything_and_text_may_be_empty():
@@ -391,7 +391,7 @@ def test_padding_may_be_anything_and_text_may_be_empty():
     batch = batch_of(model, [9, 5, 1], [5, 2, 0])
     text = batch.streams["text"]
     odd = replace(text, values=text.values.masked_fill(~text.mask[:, :, None], float("nan")))
-    other = Batch({"speech": batch.streams["speech"].padded(14), "text": odd.padded(8)})
+    other = Batch({"speech": batch.streams["speech"].pad(14), "text": odd.pad(8)})
     assert model(batch).isfinite().all()
     torch.testing.assert_close(model(batch), model(other), atol=1e-12, rtol=0)
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from affekt.batch import Batch, Stream
 from affekt.errors import BadConfig
 from affekt.models.base import FeatureSpec
-from affekt.models.mcsan.encoders import SpeechEncoder, run_bidirectional_lstm
+from affekt.models.mcsan.encoders import MCSANSpeechEncoder, run_bidirectional_lstm
 from affekt.models.mcsan.model import MCSAN, MCSANConfig
 from tests.conftest import shapes_unchecked
 from tests.models.references.mcsan import mcsan as reference
@@ -166,7 +166,7 @@ def test_the_lstm_equals_torchs_packed_lstm():
 
 @pytest.mark.parametrize(("padding", "num_frames"), [(1, 111), (0, 110)])
 def test_the_convolutions_reduce_frames_to_a_ninth_and_keep_at_least_one(padding, num_frames):
-    encoder = SpeechEncoder(3, 4, padding=padding, pool_stride=3, activation=False)
+    encoder = MCSANSpeechEncoder(3, 4, padding=padding, pool_stride=3, activation=False)
     assert encoder.num_output_frames(1000) == num_frames
     for frames in range(1, 9):
         assert encoder.num_output_frames(frames) == 1
@@ -179,7 +179,7 @@ def test_utterances_of_a_batch_do_not_affect_one_another(stride, padding):
     model = tiny(pool_stride=stride, convolution_padding=padding)
     batch = batch_for(model, {"speech": [*range(1, 12), 40], "text": [*range(1, 13)]})
     logits = model(batch)
-    torch.testing.assert_close(model(batch.padded(to=55)), logits, atol=1e-12, rtol=0)
+    torch.testing.assert_close(model(batch.pad(to=55)), logits, atol=1e-12, rtol=0)
     for index in range(len(batch)):
         torch.testing.assert_close(model(batch[index]), logits[index : index + 1], atol=1e-12, rtol=0)
 
@@ -197,7 +197,7 @@ def test_nan_in_the_padding_has_no_effect():
 def test_an_utterance_without_words_is_read_as_one_zero_token():
     model = tiny()
     batch = batch_for(model, {"speech": [12, 9], "text": [0, 3]})
-    alone, zeros = batch[0], batch[0].padded(to=12)
+    alone, zeros = batch[0], batch[0].pad(to=12)
     assert alone.streams["text"].values.shape[1] == 0
     torch.testing.assert_close(model(alone), model(batch)[:1], atol=1e-12, rtol=0)
     torch.testing.assert_close(model(alone), model(zeros), atol=1e-12, rtol=0)
@@ -206,10 +206,10 @@ def test_an_utterance_without_words_is_read_as_one_zero_token():
 def test_without_masks_padding_has_an_effect_unless_lengths_are_fixed():
     model = tiny(masked=False)
     batch = batch_for(model)
-    assert (model(batch) - model(batch.padded(to=40))).abs().max() > 1e-6
+    assert (model(batch) - model(batch.pad(to=40))).abs().max() > 1e-6
     fixed = tiny(masked=False, padded_to="maximum", **BOUNDED)
     assert fixed.lengths == {"speech": 31, "text": 6}
-    torch.testing.assert_close(fixed(batch), fixed(batch.padded(to=40)), atol=1e-12, rtol=0)
+    torch.testing.assert_close(fixed(batch), fixed(batch.pad(to=40)), atol=1e-12, rtol=0)
 
 
 def test_frames_beyond_the_maximum_have_no_effect():

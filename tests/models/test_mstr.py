@@ -78,7 +78,7 @@ def test_with_each_option_padding_changes_nothing(mixer, scale_operator):
     model = tiny("mstr", mixer=mixer, scale_operator=scale_operator)
     batch = synthetic_batch(model, [31, 2, 9, 1])
     logits = model(batch)
-    torch.testing.assert_close(logits, model(batch.padded(to=40)), atol=1e-12, rtol=0)
+    torch.testing.assert_close(logits, model(batch.pad(to=40)), atol=1e-12, rtol=0)
     alone = torch.cat([model(batch[index]) for index in range(len(batch))])
     torch.testing.assert_close(logits, alone, atol=1e-12, rtol=0)
 

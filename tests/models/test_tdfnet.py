@@ -276,7 +276,7 @@ def test_padding_changes_nothing_even_in_utterances_shorter_than_a_kernel(settin
     model = small(masked=True, input_norm="standard", blocks=2, **ANY, **settings)
     batch = small_batch(model, [(17, 9), (1, 1), (7, 2), (9, 8)])
     logits = model(batch)
-    longer = {name: stream.padded(31) if stream.has_time else stream for name, stream in batch.streams.items()}
+    longer = {name: stream.pad(31) if stream.has_time else stream for name, stream in batch.streams.items()}
     torch.testing.assert_close(model(Batch(longer)), logits, atol=1e-12, rtol=0)
     alone = torch.cat([model(batch[row]) for row in range(4)])
     torch.testing.assert_close(alone, logits, atol=1e-12, rtol=0)
@@ -301,7 +301,7 @@ def test_o_contains_the_unchanged_speaker_vector_and_every_group_in_order():
     batch = small_batch(model)
     parts = dict(zip(model.groups, model.fuse(batch).split(tuple(model.groups.values()), dim=1), strict=True))
     torch.testing.assert_close(parts["S"], batch.streams["speaker"].values, atol=0, rtol=0)
-    text = model.inputs["text"](batch.streams["text"].fitted(5).values)
+    text = model.inputs["text"](batch.streams["text"].pad_or_trim(5).values)
     torch.testing.assert_close(parts["T"], torch.cat([text.mean(dim=1), text.amax(dim=1)], dim=1), atol=1e-12, rtol=0)
 
 

@@ -31,7 +31,7 @@ class EncoderCost:
 
 
 @dataclass(frozen=True)
-class Encoder:
+class PublishedEncoder:
     """A published encoder."""
 
     title: str
@@ -78,15 +78,17 @@ def _ecapa() -> nn.Module:
 assert SAMPLE_RATE == 16_000  # the numbers of samples below assume it
 ENCODERS = {
     # A frame of 25 ms every 20 ms: 400 samples for the first, 320 more for each further frame.
-    "hubert-large": Encoder("HuBERT large", _hubert_large, lambda frames: torch.zeros(1, 320 * frames + 80)),
+    "hubert-large": PublishedEncoder("HuBERT large", _hubert_large, lambda frames: torch.zeros(1, 320 * frames + 80)),
     # A frame of 29 ms every 10 ms, before the aggregator.
-    "wav2vec-large": Encoder("wav2vec large", _wav2vec_large, lambda frames: torch.zeros(1, 160 * frames + 305)),
-    "ecapa": Encoder("ECAPA-TDNN", _ecapa, lambda frames: torch.zeros(1, 160 * frames)),
-    "bert-base": Encoder("BERT base", _bert_base),
-    "roberta-large": Encoder("RoBERTa large", _roberta_large),
-    "mfcc": Encoder("MFCC"),
-    "spectrogram": Encoder("spectrogram"),
-    "glove": Encoder("GloVe"),
+    "wav2vec-large": PublishedEncoder(
+        "wav2vec large", _wav2vec_large, lambda frames: torch.zeros(1, 160 * frames + 305)
+    ),
+    "ecapa": PublishedEncoder("ECAPA-TDNN", _ecapa, lambda frames: torch.zeros(1, 160 * frames)),
+    "bert-base": PublishedEncoder("BERT base", _bert_base),
+    "roberta-large": PublishedEncoder("RoBERTa large", _roberta_large),
+    "mfcc": PublishedEncoder("MFCC"),
+    "spectrogram": PublishedEncoder("spectrogram"),
+    "glove": PublishedEncoder("GloVe"),
 }
 SPEAKER_FRAMES = 2
 """ECAPA frames of 10 ms for each HuBERT frame of 20 ms; TDFNet's paper computes both from the same utterance."""
@@ -107,7 +109,7 @@ def encoders_of(kind: type[EmotionModel], frames: Mapping[str, int]) -> tuple[En
     return tuple(costs)
 
 
-def _cost(stream: str, encoder: Encoder, frames: int) -> EncoderCost:
+def _cost(stream: str, encoder: PublishedEncoder, frames: int) -> EncoderCost:
     if encoder.make is None:
         return EncoderCost(stream, encoder.title, frames, 0, 0)
     network = on_meta(encoder.make)

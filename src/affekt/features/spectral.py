@@ -305,7 +305,7 @@ class Spectrogram(_Spectral):
             lengths = None if lengths is None else torch.full_like(lengths, size)
         stream = super().forward(waveform, lengths)
         if self.means is None:
-            return stream if self.config.frames is None else stream.trimmed(self.config.frames)
+            return stream if self.config.frames is None else stream.trim(self.config.frames)
         values = self.means @ stream.values
         mask = None if lengths is None else torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         return Stream(values, mask, self.frame_rate)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from affekt.audio.read import SAMPLE_RATE
 from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
-from affekt.features.transformers_encoder import Checkpoint, Encoder, EncoderConfig
+from affekt.features.transformers_encoder import Checkpoint, EncoderConfig, TransformersEncoder
 from affekt.features.whisper import HOP, LogMel
 
 WINDOW = 30 * SAMPLE_RATE  # samples of Whisper's input
@@ -37,7 +37,7 @@ class WaveEncoderConfig(EncoderConfig):
     renamed: ClassVar[Mapping[str, str]] = {"normalise": "normalize"}
 
 
-class SpeechEncoder(Encoder):
+class SpeechEncoder(TransformersEncoder):
     """The base class of speech encoders: audio at 16 kHz to 50 frames per second."""
 
     sample_rate = SAMPLE_RATE

@@ -21,7 +21,7 @@ from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.extras import need
 from affekt.features.base import TextFeature
-from affekt.features.transformers_encoder import Checkpoint, Encoder, EncoderConfig
+from affekt.features.transformers_encoder import Checkpoint, EncoderConfig, TransformersEncoder
 
 MIN_LENGTH = 3  # tokens: one, and the two special tokens around it
 
@@ -46,7 +46,7 @@ class TextEncoderConfig(EncoderConfig):
             )
 
 
-class TextEncoder(TextFeature, Encoder):
+class TextEncoder(TextFeature, TransformersEncoder):
     """The base class of text encoders of transformers. The checkpoint's tokenizer determines whether texts are lower-cased.
 
     The tokenizer is part of the state, so settings and state are sufficient to rebuild the feature. A tokenizer that is

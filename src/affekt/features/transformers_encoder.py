@@ -1,7 +1,7 @@
 """Encoders of the transformers library, loaded from a folder or downloaded from the hub by name.
 
-`Checkpoint` reads the files. `Encoder`, the base class of speech and text encoders, wraps the library's network and records
-its hidden states.
+`Checkpoint` reads the files. `TransformersEncoder`, the base class of speech and text encoders, wraps the library's network
+and records its hidden states.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class EncoderConfig:
             raise BadConfig("blocks = []: expected at least one block, such as [-1] for the last")
 
 
-class Encoder(Feature):
+class TransformersEncoder(Feature):
     """The base class of encoders that wrap a network of transformers and return some of its hidden states.
 
     State k is the output of block k, `hidden_states[k]` in transformers 5. Blocks after the last one in `blocks` are
@@ -226,7 +226,7 @@ class Encoder(Feature):
         del self._layers()[max(1, *self.blocks) :]
 
     @classmethod
-    def from_folder(cls, folder: Path | None, config: Any) -> Encoder:
+    def from_folder(cls, folder: Path | None, config: Any) -> TransformersEncoder:
         """Load a checkpoint from a folder or from the hub.
 
         Raises:

@@ -34,7 +34,7 @@ Layers = tuple[tuple[int, int, int], ...]  # number of features, kernel size and
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Wav2VecArchitecture:
     """The architecture of a network; by default wav2vec large."""
 
     encoder: Layers = ((512, 10, 5), (512, 8, 4), (512, 4, 2), (512, 4, 2), (512, 4, 2), (512, 1, 1), (512, 1, 1))
@@ -64,7 +64,7 @@ class Wav2VecConfig:
 
     output: Literal["context", "latent"] = "context"
     """The output: "context", the aggregator's (c in the paper), or "latent", the encoder's (z)."""
-    architecture: Architecture = field(default_factory=Architecture)
+    architecture: Wav2VecArchitecture = field(default_factory=Wav2VecArchitecture)
     """The checkpoint's config.json; set when it is loaded."""
 
 
@@ -126,7 +126,7 @@ class Wav2Vec(Feature):
 class Extractor(nn.Module):
     """The encoder, from the waveform to latent frames."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Wav2VecArchitecture) -> None:
         super().__init__()
         self.log_compression, self.shapes = architecture.log_compression, architecture.encoder
         inputs = [1, *(features for features, _, _ in architecture.encoder)]
@@ -153,7 +153,7 @@ class Extractor(nn.Module):
 class Aggregator(nn.Module):
     """The aggregator, from latent frames to context frames. It is causal."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Wav2VecArchitecture) -> None:
         super().__init__()
         self.skips, self.scale = architecture.skips, architecture.residual_scale**0.5
         input_dim = architecture.encoder[-1][0]
@@ -207,7 +207,7 @@ class Norm(nn.Module):
         return values if self.weight is None else values * self.weight[:, None] + self.bias[:, None]  # type: ignore[index]
 
 
-def _norm_and_activation(features: int, architecture: Architecture) -> tuple[nn.Module, ...]:
+def _norm_and_activation(features: int, architecture: Wav2VecArchitecture) -> tuple[nn.Module, ...]:
     """Return the modules after a convolution. The identity takes the place of fairseq's dropout, so that names match."""
     activation = nn.ReLU() if architecture.activation == "relu" else nn.GELU()
     return nn.Identity(), Norm(features, architecture.affine), activation
@@ -218,7 +218,7 @@ def _conv_length(count: Any, kernel: int, stride: int) -> Any:
     return (count - kernel) // stride + 1
 
 
-def _read_architecture(path: Path) -> Architecture:
+def _read_architecture(path: Path) -> Wav2VecArchitecture:
     try:
         stored = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, ValueError) as error:
@@ -228,7 +228,7 @@ def _read_architecture(path: Path) -> Architecture:
         ) from error
     if stored.pop("model_type", None) != MODEL_TYPE:
         raise BadConfig(f"{path} does not describe a wav2vec: set folder to one that affekt convert wrote")
-    return decode(Architecture, stored, str(path))
+    return decode(Wav2VecArchitecture, stored, str(path))
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -265,7 +265,7 @@ def build_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
         "affine": not known.get("non_affine_group_norm", False),
         "zero_padding": bool(known.get("agg_zero_pad", False)),
     }
-    return {"model_type": MODEL_TYPE, **encode(decode(Architecture, architecture, "the checkpoint's arguments"))}
+    return {"model_type": MODEL_TYPE, **encode(decode(Wav2VecArchitecture, architecture, "the checkpoint's arguments"))}
 
 
 def _parse_layers(text: str) -> list[list[int]]:

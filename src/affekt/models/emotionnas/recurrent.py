@@ -234,7 +234,7 @@ class RecurrentBranch(EmotionModel):
         stream = self.input.prepare(batch.streams["speech"], masked=self.config.masked)
         stream = average_frames(stream, self.config.stride)
         if self.lengths:
-            stream = stream.fitted(self.lengths["speech"])
+            stream = stream.pad_or_trim(self.lengths["speech"])
         x, mask = stream.values, stream.mask if self.config.masked else None
         for layer in self.layers:
             x = self.dropout(layer(x, mask))

@@ -72,7 +72,7 @@ class StreamInput(nn.Module):
         if stream.mask is not None and (masked or self.standardizes):
             values = values.masked_fill(~stream.mask.unsqueeze(2), 0.0)
         stream = replace(stream, values=values)
-        return stream if length is None else stream.fitted(length)
+        return stream if length is None else stream.pad_or_trim(length)
 
     def forward(self, x: Float[Tensor, "batch frames features"]) -> Frames:
         """Project standardized features to the model's width."""

@@ -17,7 +17,7 @@ Counts = Int[Tensor, " batch"]  # number of real frames of each utterance
 KERNEL = 3  # frames of a convolution's kernel and of a pooling window (section 3.2)
 
 
-class SpeechEncoder(nn.Module):
+class MCSANSpeechEncoder(nn.Module):
     """Two convolutions, each followed by max-pooling, then a bidirectional LSTM whose directions are averaged (eq. 1-3).
 
     Args:
@@ -76,7 +76,7 @@ class SpeechEncoder(nn.Module):
         return (at_least_one_window - KERNEL) // self.pool_stride + 1
 
 
-class TextEncoder(nn.Module):
+class MCSANTextEncoder(nn.Module):
     """A bidirectional LSTM whose directions are averaged (eq. 4-5)."""
 
     def __init__(self, input_dim: int, dim: int) -> None:

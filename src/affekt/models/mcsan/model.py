@@ -25,7 +25,7 @@ from affekt.models.layers import (
     add_sinusoids,
     key_biases,
 )
-from affekt.models.mcsan.encoders import KERNEL, Counts, SpeechEncoder, TextEncoder
+from affekt.models.mcsan.encoders import KERNEL, Counts, MCSANSpeechEncoder, MCSANTextEncoder
 
 # Stream -> the setting with its maximum length.
 LIMITS = {"speech": "speech_frames", "text": "text_tokens"}
@@ -148,10 +148,10 @@ def _build_input(config: MCSANConfig, stream: str) -> StreamInput:
     return StreamInput(dim, dim, norm="standard" if config.input_norm in (stream, "standard") else "none")
 
 
-def _build_encoder(config: MCSANConfig, stream: str) -> SpeechEncoder | TextEncoder:
+def _build_encoder(config: MCSANConfig, stream: str) -> MCSANSpeechEncoder | MCSANTextEncoder:
     if stream == "text":
-        return TextEncoder(config.text_dim, config.dim)
-    return SpeechEncoder(
+        return MCSANTextEncoder(config.text_dim, config.dim)
+    return MCSANSpeechEncoder(
         config.speech_dim,
         config.dim,
         padding=config.convolution_padding,
@@ -336,7 +336,7 @@ class MCSAN(EmotionModel):
         number of frames of each utterance."""
         stream, limit = batch.streams[name], self.limits[name]
         if stream.values.shape[1] == 0:
-            stream = stream.padded(to=1)  # an utterance without any frame or token becomes a single zero frame
+            stream = stream.pad(to=1)  # an utterance without any frame or token becomes a single zero frame
         length = None if limit == "any" else limit
         if length is not None and self.config.padded_to == "batch":
             length = torch.sym_min(stream.values.shape[1], length)

@@ -55,7 +55,7 @@ class EncoderLayer(nn.Module):
         return self.norm2((x if self.literal_eq5 else first) + self.dropout(self.feedforward(first)))
 
 
-class Encoder(nn.ModuleList):
+class EncoderStack(nn.ModuleList):
     """A stack of encoder layers."""
 
     def __init__(self, config: TDFNetConfig, dim: int, *, halvings: int = 0) -> None:
@@ -151,7 +151,7 @@ class DeepScaleBlock(nn.Module):
         super().__init__()
         self.first, self.gru, self.encoder = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         if number == 1 or config.first_encoder == "every_block":
-            self.first = build_per_path(config, "encoder", lambda _: Encoder(config, dim, halvings=number - 1))
+            self.first = build_per_path(config, "encoder", lambda _: EncoderStack(config, dim, halvings=number - 1))
         self.strides = {"speech": 2, "text": 2}
         if number == 1:
             self.strides = {"speech": config.speech_stride, "text": config.text_stride}
@@ -160,7 +160,7 @@ class DeepScaleBlock(nn.Module):
         if config.deep_scale == "full":
             self.gru = build_per_path(config, "gru", lambda _: self._grus(config, number))
             self.dim = config.dim // 2 ** (number if config.gru_sizes == "halved" else 1)
-            self.encoder = build_per_path(config, "encoder", lambda _: Encoder(config, self.dim, halvings=number))
+            self.encoder = build_per_path(config, "encoder", lambda _: EncoderStack(config, self.dim, halvings=number))
 
     def _cnn(self, dim: int, kernel: int | str, stride: int) -> nn.Conv1d:
         if isinstance(kernel, int):
@@ -207,7 +207,7 @@ class MutualTransformer(nn.Module):
         layers = 1 if config.mutual_layers == "one" else config.layers
         self.speech_from_text = nn.ModuleList(EncoderLayer(config, config.dim) for _ in range(layers))
         self.text_from_speech = nn.ModuleList(EncoderLayer(config, config.dim) for _ in range(layers))
-        self.joint = Encoder(config, config.dim)
+        self.joint = EncoderStack(config, config.dim)
         self.updated = config.mutual_layers == "updated"
 
     def forward(

@@ -171,7 +171,7 @@ class KernelOptions(NamedTuple):
     seed: Any
 
 
-class Layout(NamedTuple):
+class TileLayout(NamedTuple):
     """The number of an utterance's frames at each scale, and the scale's rows in the buffers for one tile.
 
     The buffers have rows for the coarse scales only. The rows of a scale follow a row for the last frame of the
@@ -400,7 +400,7 @@ def _layout(length, longest, utterance, factor, scales):
         num_rows += tile_rows[scale] + 1 if scale else 0
         first_window[scale] = num_windows
         num_windows += longest // size // factor + 1
-    return Layout(counts, first_row, tile_rows, num_rows, first_window + utterance * num_windows)
+    return TileLayout(counts, first_row, tile_rows, num_rows, first_window + utterance * num_windows)
 
 
 @compile_cached
