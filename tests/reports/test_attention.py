@@ -29,7 +29,7 @@ def explanation():
     }
 
 
-def test_tokens_are_labelled_with_their_words():
+def test_tokens_are_labeled_with_their_words():
     assert token_words(TEXT, WORDS) == ["-", "OK,", "·", "look,", "a", "beautiful", "day.", "-"]
     assert token_words("no no", [0, 1]) == ["no", "no"]
 

@@ -59,7 +59,7 @@ def test_the_earliest_of_equally_good_epochs_is_selected(run):
 def test_a_rule_without_its_subset_and_an_unknown_rule_are_refused(tmp_path):
     subsets = {subset: keys for subset, keys in SUBSETS.items() if subset != "validation"}
     run = make_run(tmp_path / "run", subsets)
-    with pytest.raises(BadConfig, match="needs predictions on the validation set"):
+    with pytest.raises(BadConfig, match="needs predictions on the validation subset"):
         select_epoch(run, "validation")
     with pytest.raises(BadConfig, match="no selection rule 'best'"):
         select_epoch(run, "best")

@@ -114,7 +114,7 @@ class SearchMaker:
         run = self.search.run(*path)
         config = {**CONFIG, "name": "/".join(path), "seed": self.seed, "model": model, "training": self.training}
         if split is not self.split:
-            config["selection"] = "last"  # there is no validation set
+            config["selection"] = "last"  # there is no validation subset
         elif path == ("spectrogram", "search"):
             config["training"] = {**self.training, "strategy": {"name": "darts", "learn_alphas_on": self.alphas_on}}
         labels = {utterance: EMOTIONS.index(utterance[-6:-3]) for ids in split.subsets.values() for utterance in ids}

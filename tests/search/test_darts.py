@@ -309,7 +309,7 @@ class OneEdge(SmoothSupernet):
 
 
 def make_stripes(seed, random_labels=False):
-    """Return 64 images of noise with stripes along one of the axes, labelled by that axis or at random.
+    """Return 64 images of noise with stripes along one of the axes, labeled by that axis or at random.
 
     Pooling and identity treat both axes alike, so they cannot distinguish the labels.
     """

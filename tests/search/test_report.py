@@ -289,7 +289,7 @@ def test_a_collapse_is_the_first_warning(tmp_path, html):
 
 
 def test_alphas_trained_on_the_validation_set_are_noted(tmp_path, html):
-    assert "trained on the validation set, which also selects the epoch" in html
+    assert "trained on the validation subset, which also selects the epoch" in html
     SearchMaker(tmp_path, alphas_on="half").up_to("search")
     assert "(alphas)" not in search_page(tmp_path)
 

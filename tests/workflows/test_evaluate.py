@@ -188,7 +188,7 @@ def test_a_corpus_without_the_test_utterances_is_refused(runs, tmp_path):
 def test_a_selection_rule_that_cannot_be_applied_is_refused(workspace, tmp_path):
     recipe = load_recipe(str(workspace / "made.toml"), ["protocol.validation=[]", "training.epochs=1", "probes=[]"])
     (run,) = train(recipe, tmp_path / "run")
-    with pytest.raises(BadConfig, match="needs predictions on the validation set"):
+    with pytest.raises(BadConfig, match="needs predictions on the validation subset"):
         evaluate_to_json(run.folder, selection="validation")
     assert list(evaluate_to_json(run.folder)["by_selection"]) == ["last", "paper"]
     with pytest.raises(BadConfig, match="is not a run folder"):

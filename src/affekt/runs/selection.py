@@ -17,9 +17,9 @@ Rule = Literal["last", "validation", "validation-wf1", "validation-loss", "paper
 
 RULES: dict[Rule, str] = {
     "last": "last epoch, fixed before training",
-    "validation": "best UA on the validation set",
-    "validation-wf1": "best WF1 on the validation set",
-    "validation-loss": "lowest cross-entropy on the validation set",
+    "validation": "best UA on the validation subset",
+    "validation-wf1": "best WF1 on the validation subset",
+    "validation-loss": "lowest cross-entropy on the validation subset",
     "paper": "best UA on the TEST set, as some published code does: optimistic",
 }
 SELECTION_SUBSET: dict[Rule, str] = {
@@ -76,5 +76,5 @@ SELECTION_METRICS: dict[Rule, Metric] = {"validation-wf1": _wf1, "validation-los
 
 
 def out_of_patience(run: Run, patience: int) -> bool:
-    """Return True if the best epoch on the validation set is `patience` or more epochs ago; False if `patience` is 0."""
+    """Return True if the best epoch on the validation subset is `patience` or more epochs ago; False if `patience` is 0."""
     return bool(patience and run.epochs) and run.epochs[-1] - select_epoch(run, "validation") >= patience

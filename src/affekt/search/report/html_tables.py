@@ -185,7 +185,7 @@ def _rounds_table(rounds: Sequence[Round]) -> str:
     names = sorted(last_round, key=rank)
     body = [[f"<code>{escape(name)}</code>", *(_loss_cell(entry, name) for entry in rounds)] for name in names]
     header = ["candidate", *(f"after epoch {entry.epochs}" for entry in rounds)]
-    note = "Loss on the validation set. Bold: continued to the next round; in the last round: was chosen."
+    note = "Loss on the validation subset. Bold: continued to the next round; in the last round: was chosen."
     return _table(header, body, note)
 
 

@@ -15,7 +15,7 @@ from affekt.search.report.verdicts import format_duration, verdicts
 from affekt.tables import table
 
 EXPLANATION = """\
-"random search, same budget" is the random network that is best on the validation set; "a random cell" and "a random
+"random search, same budget" is the random network that is best on the validation subset; "a random cell" and "a random
 recurrent cell" are the mean over all random networks. parameters: number of trained parameters, as the paper counts them.
 networks: number of scored networks. epochs, time: the total over all training runs behind a row, including its search, as
 the mean over the searches.

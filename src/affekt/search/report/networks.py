@@ -192,10 +192,10 @@ def _chosen_candidate(search: Search) -> Runs:
 
 
 def best_on_validation(runs: Runs) -> Runs:
-    """Return the result of a random search: the network with the best score on the validation set.
+    """Return the result of a random search: the network with the best score on the validation subset.
 
-    The score is the metric of the rule that selects the epoch if that rule uses the validation set, otherwise UA. Ties go to
-    the first network. Without runs the result is empty.
+    The score is the metric of the rule that selects the epoch if that rule uses the validation subset, otherwise UA. Ties go
+    to the first network. Without runs the result is empty.
     """
     return [max(runs, key=_validation_score)] if runs else []
 
@@ -205,7 +205,7 @@ def _validation_score(run: Run) -> float:
     predictions = run.predictions(select_epoch(run, rule)).get("validation")
     if predictions is None:
         raise BadConfig(
-            f"{run.folder} has no predictions on a validation set, which a random search needs to pick the best"
+            f"{run.folder} has no predictions on a validation subset, which a random search needs to pick the best"
         )
     labels = run.labels("validation")
     if rule in SELECTION_METRICS and SELECTION_SUBSET[rule] == "validation":
