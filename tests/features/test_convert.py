@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from affekt.cli import app
 from affekt.errors import BadConfig
 from affekt.features.convert import convert_checkpoint
-from affekt.features.wav2vec import Architecture, Wav2Vec, Wav2VecConfig
+from affekt.features.wav2vec import Wav2Vec, Wav2VecArchitecture, Wav2VecConfig
 from tests.sounds import noise
 
-TINY = Architecture(
+TINY = Wav2VecArchitecture(
     encoder=((6, 10, 5), (6, 8, 4), (6, 4, 2)), aggregator=((6, 2, 1), (4, 3, 1)), log_compression=False, bias=False
 )
 ARGUMENTS = Namespace(
