@@ -41,7 +41,7 @@ class SpeechRecognizer(Protocol):
         """Return the transcript of a waveform, "" if it has no words.
 
         Args:
-            waveform: (samples,), mono, at 16 kHz.
+            waveform: Mono waveform at 16 kHz, (samples,).
             language: Its ISO 639-1 code, or "" to detect it.
         """
         raise NotImplementedError
