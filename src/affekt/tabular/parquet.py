@@ -20,7 +20,7 @@ class Parquet:
     """A Parquet file whose schema is read.
 
     Raises:
-        MissingExtra: pyarrow is not installed.
+        MissingExtra: Pyarrow is not installed.
         BadCorpus: The file cannot be read.
     """
 
