@@ -35,10 +35,10 @@ class Graph:
         """Load a bundle's graph, and run it once.
 
         Args:
-            threads: the number of cores that one call may use.
+            threads: The number of cores that one call may use.
 
         Raises:
-            BadBundle: a file is missing, damaged or invalid, the ONNX file cannot be loaded and run on a known input, its
+            BadBundle: A file is missing, damaged or invalid, the ONNX file cannot be loaded and run on a known input, its
                 inputs and outputs are not those of a bundle, or its outputs are not probabilities of the bundle's emotions.
         """
         import onnxruntime
@@ -68,7 +68,7 @@ class Graph:
         """Return probabilities, (batch, emotions), in the order of the bundle's emotions.
 
         Raises:
-            BadBundle: the graph cannot be run with these inputs, or its outputs are not probabilities.
+            BadBundle: The graph cannot be run with these inputs, or its outputs are not probabilities.
         """
         try:
             (probabilities,) = self._session.run(["probabilities"], dict(inputs))

@@ -68,11 +68,11 @@ class Recognizer:
         """Load a bundle.
 
         Args:
-            model: a bundle's folder, or the name of a shipped bundle.
-            threads: the number of cores that one recognition may use.
+            model: A bundle's folder, or the name of a shipped bundle.
+            threads: The number of cores that one recognition may use.
 
         Raises:
-            BadBundle: there is no such bundle, it cannot be read, or its model needs more than audio.
+            BadBundle: There is no such bundle, it cannot be read, or its model needs more than audio.
         """
         graph = Graph.load(Bundle.open(model), threads=threads)
         if graph.inputs != ("waveform",):
@@ -96,16 +96,16 @@ class Recognizer:
         A source longer than 30 s is read and recognized in windows of 5 to 10 s, in bounded memory.
 
         Args:
-            source: a path, bytes, a binary file object, an array, a pair (array, rate in Hz), or a dictionary as the library
+            source: A path, bytes, a binary file object, an array, a pair (array, rate in Hz), or a dictionary as the library
                 `datasets` returns it, {"array", "sampling_rate"} or {"bytes", "path"}.
-            sample_rate: the rate in Hz of an array that comes without it.
-            lenient: read what exists of a file that is damaged or cut off.
-            timeout: the limit in seconds; by default there is none. With a limit, the source is read in another thread.
-            finished: windows of the source from an earlier, interrupted run, to which the new ones are added.
+            sample_rate: The rate in Hz of an array that comes without it.
+            lenient: Read what exists of a file that is damaged or cut off.
+            timeout: The limit in seconds; by default there is none. With a limit, the source is read in another thread.
+            finished: Windows of the source from an earlier, interrupted run, to which the new ones are added.
 
         Raises:
-            BadAudio: the source cannot be recognized (codes: `affekt.audio.read.CODES`).
-            MissingExtra: the source's format needs an extra that is not installed.
+            BadAudio: The source cannot be recognized (codes: `affekt.audio.read.CODES`).
+            MissingExtra: The source's format needs an extra that is not installed.
         """
         name, rows, total, notes = name_of(source), list[Row](), 0, Notes()
         read = (
@@ -212,7 +212,7 @@ def expand_folders(inputs: Iterable[str | Path]) -> list[Path]:
     A folder without audio files is kept, so that reading it raises an error.
 
     Raises:
-        BadAudio: a name is empty, probably because a shell variable is not set.
+        BadAudio: A name is empty, probably because a shell variable is not set.
     """
     inputs = list(inputs)
     if "" in inputs:

@@ -34,7 +34,7 @@ class ResultsFile:
     """A results file that is being written; leaving its `with` block without an error completes it.
 
     Raises:
-        BadOutput: the suffix is unknown, the file cannot be written or is being written by another run, or it contains
+        BadOutput: The suffix is unknown, the file cannot be written or is being written by another run, or it contains
             anything other than rows of `model`.
     """
 

@@ -35,17 +35,17 @@ def recognize_files(
     next call with the same output resumes, also in the middle of a long file.
 
     Args:
-        inputs: audio files, and folders, which are searched for audio files.
-        output: a .jsonl, .csv or .parquet file.
-        recognizer: the recognizer to use; by default the one that ships with affekt.
-        lenient: read what exists of a file that is damaged or cut off.
-        progress: called after each file.
-        timeout: the limit for one file in seconds. A file that takes longer yields a row with the error "timeout".
-        on_window: called with the row of each window of a long file.
+        inputs: Audio files, and folders, which are searched for audio files.
+        output: A .jsonl, .csv or .parquet file.
+        recognizer: The recognizer to use; by default the one that ships with affekt.
+        lenient: Read what exists of a file that is damaged or cut off.
+        progress: Called after each file.
+        timeout: The limit for one file in seconds. A file that takes longer yields a row with the error "timeout".
+        on_window: Called with the row of each window of a long file.
 
     Raises:
-        BadAudio: a name in `inputs` is empty.
-        BadBundle: the default bundle cannot be loaded.
+        BadAudio: A name in `inputs` is empty.
+        BadBundle: The default bundle cannot be loaded.
         BadConfig: `timeout` is not positive.
         BadOutput: `output` cannot be written, is being written by another run, or contains something other than rows of
             the same model.
