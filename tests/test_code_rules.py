@@ -18,6 +18,7 @@ OUR_FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / 
 LEVELS = {
     "errors": 0,
     "extras": 0,
+    "json_text": 0,
     "plural": 0,
     "progress": 0,
     "registry": 0,
@@ -227,6 +228,42 @@ def test_only_the_command_line_prints():
 def test_a_print_is_found():
     assert list(prints(ast.parse("if x:\n    print(1)")))
     assert not list(prints(ast.parse("print(1, file=log)\nlog.print(1)\n# print(1)")))
+
+
+EXACT_JSON = {
+    "cost/measure.py": "between processes of affekt",
+    "features/convert.py": "a content that is hashed",
+    "features/store.py": "a content that is hashed",
+    "models/emotionnas/random_cells.py": "a content that is hashed",
+    "protocols/base.py": "a content that is hashed",
+    "protocols/split.py": "a content that is hashed",
+    "training/checkpoint.py": "numbers that are restored exactly, also infinite ones",
+    "workflows/jobs.py": "between processes of affekt",
+    "workflows/migrate.py": "a copy in memory",
+}
+"""Modules that may call `json.dumps` without `allow_nan=False`, with the reason. Others call `affekt.json_text.to_json`."""
+
+
+def invalid_json(module):
+    """Yield the calls of `json.dumps` and `json.dump` that may write NaN or Infinity, which are not JSON."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.dumps", "json.dump", "jsonlib.dumps"):
+            values = {keyword.arg: keyword.value for keyword in node.keywords}
+            value = values.get("allow_nan")
+            if not (isinstance(value, ast.Constant) and value.value is False):
+                yield node
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_json_is_always_valid(path):
+    calls = [location(path, node) for node in invalid_json(tree(path))]
+    assert not calls or path.relative_to(SOURCE).as_posix() in EXACT_JSON
+
+
+def test_a_json_call_that_may_write_nan_is_found():
+    assert list(invalid_json(ast.parse("json.dumps(x)")))
+    assert list(invalid_json(ast.parse("json.dump(x, file, allow_nan=True)")))
+    assert not list(invalid_json(ast.parse("json.dumps(x, allow_nan=False)")))
 
 
 GENERIC = set(LEVELS) - {"cli", "models", "search"}

@@ -28,6 +28,7 @@ from affekt.bundle.checksums import NAME as SUMS
 from affekt.bundle.checksums import Checksums, hash_files, read_checksums, write_checksums
 from affekt.config import is_outdated, read_toml
 from affekt.errors import BadBundle, BadConfig
+from affekt.json_text import to_json
 from affekt.registry import did_you_mean
 
 SCHEMA = 1
@@ -224,7 +225,7 @@ def _shorten(value: Any) -> str:
 def write_labels(folder: Path, name: str, emotions: Iterable[str]) -> None:
     """Write labels.json for a bundle of this name with these emotions."""
     labels = {"schema": SCHEMA, "name": name, "emotions": list(emotions)}
-    (folder / "labels.json").write_text(json.dumps(labels, indent=2) + "\n", encoding="utf-8")
+    (folder / "labels.json").write_text(to_json(labels, indent=2) + "\n", encoding="utf-8")
 
 
 def write_sums(folder: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
 from affekt.errors import BadConfig
+from affekt.json_text import to_json
 
 if TYPE_CHECKING:
     from affekt.corpora.source import Source
@@ -157,9 +158,7 @@ def _read_splits(source: str, utterances: Sequence[Utterance], delimiter: str) -
 
 
 def _print_json(audits: Sequence[Audit]) -> None:
-    import json
-
-    print(json.dumps([entry.to_json() for entry in audits], ensure_ascii=False))
+    print(to_json([entry.to_json() for entry in audits], ascii_only=False))
 
 
 def _print(audits: Sequence[Audit]) -> None:

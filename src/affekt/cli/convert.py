@@ -24,9 +24,8 @@ def convert(
     from affekt.extras import need
 
     need("torch", extra="train", purpose="reading a checkpoint")
-    import json as jsonlib
-
     from affekt.features.convert import convert_checkpoint
+    from affekt.json_text import to_json
 
     shapes = convert_checkpoint(source, target)
-    print(jsonlib.dumps(shapes) if json else f"{target}: {len(shapes)} tensors")
+    print(to_json(shapes) if json else f"{target}: {len(shapes)} tensors")

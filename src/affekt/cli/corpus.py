@@ -48,16 +48,16 @@ def describe(
 
     Utterances, hours, emotions, sessions and speakers are counted, and compared with the published counts.
     """
-    import json as jsonlib
     from dataclasses import asdict
 
     from affekt.corpora import inspection
+    from affekt.json_text import to_json
     from affekt.labels import label_set
 
     source = _source(name, root, column, emotion, layout, delimiter, annotators)
     description = inspection.describe(source, label_set(labels) if labels else None)
     if json:
-        print(jsonlib.dumps(asdict(description)))
+        print(to_json(asdict(description)))
     else:
         _print_description(source, description, labels)
 
@@ -79,17 +79,17 @@ def check(
 
     Exit status: 0 if there is no problem, 1 if there is, 2 if the corpus cannot be read at all.
     """
-    import json as jsonlib
     from dataclasses import asdict
 
     from affekt.cli.display import progress_bar
     from affekt.corpora import inspection
+    from affekt.json_text import to_json
 
     source = _source(name, root, column, emotion, layout, delimiter, annotators)
     with progress_bar() as progress:
         report = inspection.check(source, progress)
     if json:
-        print(jsonlib.dumps(asdict(report)))
+        print(to_json(asdict(report)))
     else:
         _print_check(source, report)
     sys.exit(1 if report.problems else 0)
@@ -148,11 +148,11 @@ def transcribe(
     The result is a table in which new transcripts are marked as such. Running the same command again resumes an
     interrupted one.
     """
-    import json as jsonlib
     from dataclasses import asdict
 
     from affekt.cli.display import progress_bar
     from affekt.corpora import transcription
+    from affekt.json_text import to_json
 
     utterances = _source(name, root, column, emotion, layout, delimiter, annotators).read()
     transcription.check_output(output, utterances)
@@ -160,7 +160,7 @@ def transcribe(
     with progress_bar() as progress:
         summary = transcription.transcribe(utterances, recognizer, output, again=again, progress=progress)
     if json:
-        print(jsonlib.dumps({**asdict(summary), "output": str(output), "text_by": recognizer.name}))
+        print(to_json({**asdict(summary), "output": str(output), "text_by": recognizer.name}))
         return
     resumed = f", {summary.resumed} of them in an earlier run" if summary.resumed else ""
     total = quantity(summary.utterances, "utterance")

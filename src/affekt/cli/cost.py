@@ -40,9 +40,8 @@ def cost(
 
     The model has its paper's sizes; the encoders that its paper uses are counted too.
     """
-    import json as jsonlib
-
     from affekt.extras import need
+    from affekt.json_text import to_json
 
     num_frames = _parse_frames(frames or [])
     if (model is None) == (output is None):
@@ -62,7 +61,7 @@ def cost(
         model, frames=num_frames, emotions=classes, settings=settings or (), measured=measure, threads=threads
     )
     if json:
-        print(jsonlib.dumps(result.facts()))
+        print(to_json(result.facts()))
     else:
         _print_table(result)
 

@@ -41,10 +41,9 @@ def evaluate(
 
     If the corpus was used in training, only its test set is scored; otherwise the whole corpus.
     """
-    import json as jsonlib
-
     from affekt.corpora.source import Source
     from affekt.extras import need
+    from affekt.json_text import to_json
     from affekt.runs.selection import RULES
 
     # Report misspelled names before asking the user to install anything.
@@ -63,7 +62,7 @@ def evaluate(
     show_log()
     scores = evaluate_source(source, target, selection=selection).to_json()
     if json:
-        print(jsonlib.dumps(scores))
+        print(to_json(scores))
     else:
         print_scores(scores)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affekt.json_text import to_json
 from affekt.plural import quantity
 
 if TYPE_CHECKING:
@@ -180,6 +181,4 @@ def _format_size(size: object) -> str:
 
 
 def _print_json(facts: object) -> None:
-    import json
-
-    print(json.dumps(facts, ensure_ascii=False))
+    print(to_json(facts, ascii_only=False))

@@ -26,8 +26,7 @@ def report(
     Neither audio nor models are needed. Speakers are read from the corpora, if AFFEKT_DATA or the recipe
     says where these are.
     """
-    import json as jsonlib
-
+    from affekt.json_text import to_json
     from affekt.reports.sections import page, sections
 
     parts = [sections[name](runs) for name in sections]
@@ -37,6 +36,6 @@ def report(
         output.write_text(page(parts), encoding="utf-8")
         print(f"{output}: {', '.join(part.count for part in parts)}", file=sys.stderr)
     if json:
-        print(jsonlib.dumps({name: value for part in parts for name, value in part.facts.items()}))
+        print(to_json({name: value for part in parts for name, value in part.facts.items()}))
     elif output is None:
         print(page(parts), end="")

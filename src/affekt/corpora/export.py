@@ -6,7 +6,6 @@ audformat (audeering.github.io/audformat): the columns file, start and end are t
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from affekt.errors import BadOutput
 from affekt.files import atomic_write
+from affekt.json_text import to_json
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
@@ -51,7 +51,7 @@ def export(utterances: Sequence[Utterance], output: Path, format: str | None = N
 def _json_lines(utterances: Sequence[Utterance], output: Path) -> None:
     with output.open("w", encoding="utf-8", newline="\n") as stream:
         for utterance in utterances:
-            stream.write(json.dumps(_record(utterance, output.parent), ensure_ascii=False) + "\n")
+            stream.write(to_json(_record(utterance, output.parent), ascii_only=False) + "\n")
 
 
 def _record(utterance: Utterance, folder: Path) -> dict[str, Any]:

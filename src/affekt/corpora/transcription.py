@@ -22,6 +22,7 @@ from affekt.corpora.export import export
 from affekt.corpora.waveforms import read_waveforms
 from affekt.errors import BadAudio, BadConfig, BadCorpus, BadOutput
 from affekt.extras import need
+from affekt.json_text import to_json
 from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.utterance import Utterance
@@ -152,7 +153,7 @@ def transcribe(
         for utterance, waveform in _waveforms(remaining, failures):
             text = texts[utterance.id] = " ".join(recognizer(waveform, utterance.language).split())
             record = {"by": recognizer.name, "id": utterance.id, "text": text}
-            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+            lines.write(to_json(record, ascii_only=False) + "\n")
             lines.flush()
             if progress:
                 progress("transcribing", len(texts), len(selected))

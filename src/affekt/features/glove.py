@@ -30,6 +30,7 @@ from affekt.errors import BadConfig
 from affekt.features.base import TextFeature
 from affekt.features.store import HASH_DIGITS, cache_root, file_hash
 from affekt.files import atomic_folder, atomic_write_text
+from affekt.json_text import to_json
 
 SUFFIXES = (".txt", ".vec")
 
@@ -305,7 +306,7 @@ def _convert(path: Path, folder: Path) -> None:
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     variance = np.einsum("wd,wd->", values, values, dtype=np.float64) / values.size - values.mean(dtype=np.float64) ** 2
     about = {"deviation": float(variance**0.5), "cased": any(word != word.lower() for word in words)}
-    (folder / "about.json").write_text(json.dumps(about))
+    (folder / "about.json").write_text(to_json(about))
 
 
 def _parse(path: Path, target: Path) -> tuple[list[bytes], NDArray[np.float32]]:

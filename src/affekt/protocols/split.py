@@ -12,6 +12,7 @@ from pathlib import Path
 from affekt.config import decode
 from affekt.errors import BadConfig, BadOutput
 from affekt.files import atomic_write_text
+from affekt.json_text import to_json
 from affekt.utterance import Utterance
 
 INDEPENDENT, DEPENDENT, UNKNOWN = "speaker-independent", "NOT speaker-independent", "speakers unknown"
@@ -87,7 +88,7 @@ class Split:
     def save(self, path: Path) -> None:
         """Write the split with its hash as JSON."""
         content = {"hash": self.hash, **dataclasses.asdict(self)}
-        atomic_write_text(path, json.dumps(content, indent=1) + "\n")
+        atomic_write_text(path, to_json(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Split:

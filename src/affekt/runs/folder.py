@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from affekt.config import is_outdated, read_toml, to_toml
 from affekt.errors import BadConfig
 from affekt.files import atomic_write, atomic_write_text
+from affekt.json_text import to_json
 from affekt.protocols import Split
 
 COMPOSITE_MARKERS = ("search.toml",)
@@ -75,7 +76,7 @@ class Run:
         split.save(folder / "split.json")
         by_subset = {subset: [labels[name] for name in ids] for subset, ids in split.subsets.items()}
         content = {"emotions": list(emotions), "labels": by_subset}
-        (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+        (folder / "labels.json").write_text(to_json(content) + "\n", encoding="utf-8")
         atomic_write_text(run.config_path, text)  # last, so that a folder with a config.toml is complete
         return run
 
@@ -144,7 +145,7 @@ class Run:
     def record(self, epoch: int, predictions: Mapping[str, NDArray[np.float32]], entry: Mapping[str, Any]) -> None:
         """Store an epoch's predictions and its log line, replacing those of an interrupted attempt."""
         lines = [line for line in self.log() if line["epoch"] < epoch] + [{"epoch": epoch, **entry}]
-        atomic_write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        atomic_write_text(self.folder / "log.jsonl", "".join(to_json(line) + "\n" for line in lines))
         # Predictions last, so that even after a kill an epoch with predictions also has its log line and its weights.
         with atomic_write(self._predictions_path(epoch)) as temporary, temporary.open("wb") as file:
             np.savez(file, **dict[str, Any](predictions))

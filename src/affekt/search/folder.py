@@ -30,6 +30,7 @@ from typing import Any
 from affekt.config import is_outdated, read_toml, to_toml
 from affekt.errors import BadConfig
 from affekt.files import atomic_write_text
+from affekt.json_text import to_json
 from affekt.runs.folder import Run
 
 
@@ -121,7 +122,7 @@ class Search:
     def write_rounds(self, rounds: Sequence[Round]) -> None:
         """Write the finished rounds to `rounds.json`."""
         self._rounds_path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(self._rounds_path, json.dumps([asdict(entry) for entry in rounds], indent=1) + "\n")
+        atomic_write_text(self._rounds_path, to_json([asdict(entry) for entry in rounds], indent=1) + "\n")
 
     @property
     def selected_candidate(self) -> str:

@@ -5,7 +5,6 @@ Every training run is a job that fills a run folder, so an interrupted search re
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from affekt.bundle.folder import Bundle
 from affekt.errors import BadConfig
 from affekt.files import atomic_write_text
+from affekt.json_text import to_json
 from affekt.models.emotionnas.cell_graphs import CELL_GRAPHS
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.plural import quantity
@@ -243,7 +243,7 @@ def _search_recurrent_cell(recipe: SearchRecipe, units: Sequence[SearchUnit], la
         name = unit.search.selected_candidate
         cell = recipe.candidates(unit.repeat)[name]
         content = {"name": name, "recipe": CELL_GRAPHS[cell] if isinstance(cell, str) else cell}
-        atomic_write_text(unit.search.recurrent_recipe_path, json.dumps(content, indent=1) + "\n")
+        atomic_write_text(unit.search.recurrent_recipe_path, to_json(content, indent=1) + "\n")
 
 
 def _lowest_loss(run: Run, until: int) -> float | None:

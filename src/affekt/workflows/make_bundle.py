@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from affekt.errors import BadOutput
 from affekt.evaluation.calibration import fit_temperature
 from affekt.features.base import Feature
 from affekt.files import atomic_folder
+from affekt.json_text import to_json
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.progress import Progress
@@ -85,7 +85,7 @@ def make_bundle(
             config["command"] = command
         (building / "config.toml").write_text(to_toml(config), encoding="utf-8")
         results = score_bundle(plan, Bundle.open(building), pipeline, data, split, progress=progress)
-        (building / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
+        (building / "results.json").write_text(to_json(asdict(results), indent=1) + "\n", encoding="utf-8")
         (building / "README.md").write_text(card(Bundle.open(building)), encoding="utf-8")
         write_sums(building)
     return Bundle.open(folder)

@@ -16,6 +16,7 @@ from affekt.errors import AffektError, BadConfig
 from affekt.features import features
 from affekt.features.augment import Augmentation
 from affekt.files import atomic_write_text
+from affekt.json_text import to_json
 from affekt.models import models
 from affekt.protocols import protocols
 from affekt.registry import Registry
@@ -194,7 +195,7 @@ def _rewrite_card(folder: Path, old_id: str) -> list[Path]:
                 entry[current] = entry.pop(old)
     if results.get("model") == old_id:
         results["model"] = bundle.id
-        atomic_write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+        atomic_write_text(folder / "results.json", to_json(results, indent=1) + "\n")
     try:
         text = card(bundle)
     except (AffektError, KeyError) as error:

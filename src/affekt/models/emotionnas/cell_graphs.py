@@ -147,7 +147,7 @@ def cell_graph_to_json(graph: str | CellGraph) -> str:
     compile_cell_graph(graph)
     entries = CELL_GRAPHS[graph] if isinstance(graph, str) else graph
     content = {name: {"op": entry["op"], "input": list(entry["input"])} for name, entry in entries.items()}
-    return json.dumps(content, indent=1) + "\n"
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def cell_graph_from_json(text: str) -> CellGraph:

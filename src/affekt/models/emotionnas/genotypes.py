@@ -51,7 +51,7 @@ class Genotype:
         return len(self.normal) // 2
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self)) + "\n"
+        return json.dumps(dataclasses.asdict(self), allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Genotype:

@@ -4,13 +4,13 @@ the rounds of successive halving."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from affekt.errors import BadConfig
+from affekt.json_text import to_json
 from affekt.runs.selection import RULES
 from affekt.search.folder import Search
 from affekt.search.report.draw_alphas import draw_edges, draw_mean_weights, legend, softmax_weights
@@ -139,7 +139,7 @@ def _figure(svg: str, caption: str) -> str:
 
 
 def _json(name: str, content: Mapping[str, Any]) -> str:
-    return f"<details class='small'><summary>{name}, JSON</summary><pre>{escape(json.dumps(content))}</pre></details>"
+    return f"<details class='small'><summary>{name}, JSON</summary><pre>{escape(to_json(content))}</pre></details>"
 
 
 def _architecture_weights(outcomes: Sequence[SearchOutcome], searches: Sequence[Search]) -> str:
