@@ -204,3 +204,78 @@ def test_a_damaged_meld_table_is_refused(tmp_path):
     path.write_text(text.replace("Season", "Saison"), encoding="utf-8")
     with pytest.raises(BadCorpus, match="has no column 'Season'"):
         corpora["meld"].read(tmp_path)
+
+
+def test_meld_punctuation_of_windows_is_repaired_in_old_copies(tmp_path):
+    small_meld(tmp_path)
+    meld_table(tmp_path, "dev", ("I don\x92t know\x85", "Ross", "sadness", 0, 0))
+    assert corpora["meld"].read(tmp_path)[0].text == "I don\u2019t know\u2026"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",4,7,", ",four,7,", "line 2: Season 'four': expected a whole number"),
+        (",neutral,0,0,", ",neutral,,0,", "line 2: Dialogue_ID '': expected a whole number"),
+        ("sadness", "nan", "line 2: Emotion ''"),
+        ('"No."', '"No" he said', "line 2: .* follows a closing quote"),
+        ('"No."', "No, no", "line 2, has 12 fields, but there are 11 columns"),
+    ],
+)
+def test_a_damaged_row_of_meld_is_named(old, new, message, tmp_path):
+    small_meld(tmp_path)
+    path = tmp_path / "dev_sent_emo.csv"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(BadCorpus, match=f"dev_sent_emo.csv, {message}"):
+        corpora["meld"].read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "rows", "message"),
+    [
+        ("summaryTable.csv", '"","FileName","VoiceVote"\n"1","1001_DFA_ANG_XX","A:Q"\n', "line 2: VoiceVote 'Q'"),
+        (
+            "processedResults/tabulatedVotes.csv",
+            '"","A","D","F","H","N","S","fileName"\nx,1,0,0,0,0,0,a\n',
+            "line 2:  'x'",
+        ),
+        ("VideoDemographics.csv", '"ActorID","Sex"\n1001,51,"Male"\n', "line 2, has 3 fields"),
+        ("VideoDemographics.csv", '"ActorID","Sex"\n1001,"Mole"\n', "line 2: gender 'Mole'"),
+    ],
+)
+def test_a_damaged_row_of_cremad_is_named(table, rows, message, tmp_path):
+    touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav")
+    write(tmp_path / table, rows)
+    with pytest.raises(BadCorpus, match=message):
+        corpora["cremad"].read(tmp_path)
+
+
+def test_missing_values_of_cremad_are_empty(tmp_path):
+    touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav")
+    write(tmp_path / "summaryTable.csv", '"","FileName","VoiceVote"\n"1","1001_DFA_ANG_XX",NA\n')
+    write(tmp_path / "VideoDemographics.csv", '"ActorID","Sex"\n1001,NA\n')
+    utterance = read_single("cremad", tmp_path)
+    assert (utterance.gender, utterance.votes) == ("", {})
+
+
+@pytest.mark.parametrize("space", ["    ", " ", "\t "])
+def test_iemocap_with_spaces_instead_of_tabs_is_read(space, tmp_path):
+    iemocap_turn(tmp_path, "Ses01F_impro01_F000", "neu")
+    iemocap_turn(tmp_path, "Ses01F_impro01_M000", "hap")
+    for path in (tmp_path / "Session1/dialog").rglob("*.txt"):
+        path.write_text(path.read_text().replace("\t", space).replace(" [006", f"{space}[006").replace("\n", "\r\n"))
+    utterances = corpora["iemocap"].read(tmp_path)
+    assert [(u.emotion, u.text) for u in utterances] == [("neutral", "Excuse me."), ("happy", "Excuse me.")]
+
+
+@pytest.mark.parametrize(
+    "line", ["[6.2 - 8.2]\tSes01F_impro01_F001", "[6.2 - 8.2]\tneu\t[2.5]", "[6.2 - 8.2] Ses01F_impro01_F001 neu-x"]
+)
+def test_a_damaged_line_of_iemocap_is_named(line, tmp_path):
+    iemocap_turn(tmp_path, "Ses01F_impro01_F000", "neu")
+    path = tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    path.write_text(line + "\n" + path.read_text())
+    with pytest.raises(BadCorpus, match=r"Ses01F_impro01\.txt, line 1: .* is damaged: expected times, turn, emotion"):
+        corpora["iemocap"].read(tmp_path)

@@ -1,0 +1,210 @@
+"""Tables of the user's own data as they really are: names of columns, missing values, times and several annotators."""
+
+import json
+import logging
+
+import pytest
+
+from affekt.corpora.source import Source
+from affekt.errors import BadConfig, BadCorpus
+from tests.cli.test_cli import affekt
+from tests.corpora.trees import touch, write, write_noise
+
+
+def table(path, text, **settings):
+    write(path, text)
+    return Source("table", str(path), **settings).read()
+
+
+# Columns
+
+
+@pytest.mark.parametrize("audio", ["file", "path", "filename", "file_name", "audio", "wav", "File Name"])
+@pytest.mark.parametrize("emotion", ["label", "emotion", "category", "Emotion"])
+@pytest.mark.parametrize("speaker", ["speaker", "speaker_id", "spk"])
+def test_usual_names_of_columns_are_known(audio, emotion, speaker, tmp_path):
+    (utterance,) = table(tmp_path / "t.csv", f"{audio},{emotion},{speaker},transcription\na.wav,sad,7,Well.\n")
+    assert (utterance.audio, utterance.emotion, utterance.speaker) == (tmp_path / "a.wav", "sad", "7")
+    assert utterance.text == "Well."
+
+
+def test_a_column_of_audio_files_that_is_not_read_is_an_error(tmp_path):
+    rows = "clip,text,emotion\na.wav,Well.,sad\nb.MP3,No.,happy\n"
+    with pytest.raises(BadCorpus, match="column 'clip' contains audio files and is not read"):
+        table(tmp_path / "t.csv", rows)
+    assert table(tmp_path / "t.csv", rows, columns={"audio": "clip"})[0].audio == tmp_path / "a.wav"
+    assert table(tmp_path / "t.csv", rows, columns={"audio": ""})[0].audio is None
+
+
+def test_two_columns_of_the_same_name_are_refused(tmp_path):
+    with pytest.raises(BadCorpus, match="has several columns 'emotion'"):
+        table(tmp_path / "t.csv", "file,emotion,emotion\na.wav,sad,happy\n")
+    with pytest.raises(BadCorpus, match="has columns 'Emotion' and 'emotion'"):
+        table(tmp_path / "t.csv", "file,Emotion,emotion\na.wav,sad,happy\n")
+
+
+def test_a_misspelled_key_in_a_line_of_json_is_named(tmp_path):
+    lines = '{{"file": "a.wav", "emotion": "sad", "speaker": "x"}}\n{{"file": "b.wav", "emotion": "sad", "{}": "y"}}\n'
+    with pytest.raises(BadCorpus, match="line 2: has 'speker' but no 'speaker'"):
+        table(tmp_path / "t.jsonl", lines.format("speker"))
+    assert [u.speaker for u in table(tmp_path / "t.jsonl", lines.format("age"))] == ["x", ""]
+
+
+def test_a_delimiter_is_a_setting_and_an_option(tmp_path):
+    touch(tmp_path, "a.wav", "b.wav")
+    assert len(table(tmp_path / "t.csv", "file:emotion\na.wav:sad\nb.wav:happy\n", delimiter=":")) == 2
+    with pytest.raises(BadCorpus, match="Another delimiter can be given"):
+        table(tmp_path / "t.csv", "file:emotion\na.wav:sad\n")
+    with pytest.raises(BadConfig, match="delimiter '::': expected one character"):
+        Source("table", "t.csv", delimiter="::")
+    with pytest.raises(BadConfig, match="corpus 'emodb' has no option delimiter"):
+        Source("emodb", delimiter=";")
+    write(tmp_path / "split.csv", "file:split\na.wav:train\nb.wav:test\n")
+    write(tmp_path / "t.csv", "file:emotion\na.wav:sad\nb.wav:happy\n")
+    output = tmp_path / "out.jsonl"
+    run = affekt("corpus", "export", "table", tmp_path / "t.csv", output, "--delimiter", ":")
+    assert (run.returncode, len(output.read_text().splitlines())) == (0, 2)
+    run = affekt("audit", tmp_path / "split.csv", f"table:{tmp_path / 't.csv'}", "--delimiter", ":", "--json")
+    assert run.returncode == 1, run.stderr
+    assert [subset["utterances"] for subset in json.loads(run.stdout)[0]["subsets"]] == [1, 1]
+
+
+# Rows
+
+
+MISSING = ["", " ", "nan", "NaN", "NA", "N/A", "None", "null", "-", "<NA>"]
+
+
+@pytest.mark.parametrize("word", MISSING)
+def test_missing_labels_are_not_emotions(word, tmp_path):
+    with pytest.raises(BadCorpus, match="line 3: has no emotion"):
+        table(tmp_path / "t.csv", f"file,emotion\na.wav,happy\nb.wav,{word}\n")
+
+
+@pytest.mark.parametrize("word", MISSING)
+def test_missing_speakers_splits_times_and_votes_are_empty(word, tmp_path):
+    columns = ["speaker", "split", "start", "end", "gender", "session", "votes", "id", "language"]
+    (utterance,) = table(
+        tmp_path / "t.csv", f"file,emotion,{','.join(columns)}\na.wav,sad{f',{word}' * len(columns)}\n"
+    )
+    assert (utterance.speaker, utterance.split, utterance.start, utterance.end) == ("", "", 0.0, None)
+    assert (utterance.gender, utterance.session, utterance.votes, utterance.id) == ("", "", {}, "a.wav")
+
+
+def test_numbers_that_do_not_exist_in_json_are_missing(tmp_path):
+    rows = '{"file": "a.wav", "emotion": "sad", "start": NaN, "end": null, "speaker": NaN, "text": NaN}\n'
+    (utterance,) = table(tmp_path / "t.jsonl", rows)
+    assert (utterance.start, utterance.end, utterance.speaker, utterance.text) == (0.0, None, "", "")
+    with pytest.raises(BadCorpus, match="line 1: has no emotion"):
+        table(tmp_path / "t.jsonl", rows.replace('"sad"', "NaN"))
+
+
+def test_votes_for_a_missing_label_are_not_counted_and_synonyms_are(tmp_path):
+    rows = '{"file": "a.wav", "emotion": "joy", "votes": {"joy": 2, "Happy": 1, "nan": 5, "sad": NaN, "angry": 1}}\n'
+    assert table(tmp_path / "t.jsonl", rows)[0].votes == {"happy": 0.75, "angry": 0.25}
+    with pytest.raises(BadCorpus, match="line 1: votes"):
+        table(tmp_path / "t.jsonl", rows.replace("NaN", "Infinity"))
+
+
+def test_a_row_without_audio_and_text_is_an_error(tmp_path):
+    with pytest.raises(BadCorpus, match=r"line 2: has neither audio nor text \('nan' is a missing value\)"):
+        table(tmp_path / "t.csv", "file,text,emotion\nnan,,sad\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1e-05", 1e-05),
+        ("1E2", 100.0),
+        (".5", 0.5),
+        ("2.", 2.0),
+        ("0", 0.0),
+        ("-0.0", 0.0),
+        ("0 days 00:00:01.500000000", 1.5),
+        ("00:01:01", 61.0),
+    ],
+)
+def test_times_are_numbers_in_any_notation(text, seconds, tmp_path):
+    assert table(tmp_path / "t.csv", f"file,emotion,start\na.wav,sad,{text}\n")[0].start == seconds
+
+
+@pytest.mark.parametrize("text", ["inf", "-1", "1e999", "1_000", "1:30", "soon", "1,5"])
+def test_other_times_are_errors(text, tmp_path):
+    with pytest.raises(BadCorpus, match=r"line 2: start '.*': expected seconds"):
+        table(tmp_path / "t.csv", f'file,emotion,start\na.wav,sad,"{text}"\n')
+
+
+def test_genders_may_be_other_than_female_and_male(tmp_path):
+    words = {"F": "female", "Woman": "female", "m": "male", "other": "other", "Non-binary": "other", "unknown": ""}
+    words |= {"female_feminine": "female", "male_masculine": "male", "diverse": "other", "-": ""}
+    rows = "".join(f"{number}.wav,sad,{word}\n" for number, word in enumerate(words))
+    assert [u.gender for u in table(tmp_path / "t.csv", "file,emotion,sex\n" + rows)] == list(words.values())
+
+
+def test_windows_punctuation_is_repaired_in_every_format(tmp_path):
+    assert table(tmp_path / "t.csv", "text,emotion\ndon\x92t\x85,sad\n")[0].text == "don\u2019t\u2026"
+    assert table(tmp_path / "t.jsonl", '{"text": "don\\u0092t", "emotion": "sad"}\n')[0].text == "don\u2019t"
+
+
+# Several annotators
+
+
+ANNOTATED = (
+    "file,emotion,speaker\na.wav,happy,\na.wav,joy,p1\na.wav,sad,p1\nb.wav,sad,p2\nc.wav,angry,p3\nc.wav,sad,p3\n"
+)
+
+
+def test_several_rows_of_a_segment_are_an_error_by_default(tmp_path):
+    with pytest.raises(BadCorpus, match=r'line 2 and line 3 are the same segment .*annotators = "majority" or "votes"'):
+        table(tmp_path / "t.csv", ANNOTATED)
+
+
+def test_the_majority_of_the_annotators_is_the_label_and_ties_are_left_out(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        utterances = table(tmp_path / "t.csv", ANNOTATED, annotators="majority")
+    assert [(u.id, u.emotion, u.speaker, u.votes) for u in utterances] == [
+        ("a.wav", "happy", "p1", {}),
+        ("b.wav", "sad", "p2", {}),
+    ]
+    assert "left out 1 utterance without a majority: c.wav" in caplog.text
+    with pytest.raises(BadCorpus, match="no emotion has a majority in any segment"):
+        table(tmp_path / "t.csv", "file,emotion\na.wav,sad\na.wav,happy\n", annotators="majority")
+
+
+def test_rows_become_votes_and_the_first_of_tied_emotions_is_the_label(tmp_path):
+    utterances = table(tmp_path / "t.csv", ANNOTATED, annotators="votes")
+    assert [(u.id, u.emotion, u.votes) for u in utterances] == [
+        ("a.wav", "happy", {"happy": 2 / 3, "sad": 1 / 3}),
+        ("b.wav", "sad", {"sad": 1.0}),
+        ("c.wav", "angry", {"angry": 0.5, "sad": 0.5}),
+    ]
+
+
+def test_segments_and_texts_are_annotated_too(tmp_path):
+    rows = "file,emotion,start,end\na.wav,sad,0,1\na.wav,sad,0.0,1.0\na.wav,happy,1,2\n"
+    assert [u.emotion for u in table(tmp_path / "t.csv", rows, annotators="majority")] == ["sad", "happy"]
+    rows = "id,text,emotion\n7,Well.,sad\n7,Well.,sad\n7,Well.,happy\n"
+    assert [(u.id, u.text, u.emotion) for u in table(tmp_path / "t.csv", rows, annotators="majority")] == [
+        ("7", "Well.", "sad")
+    ]
+
+
+@pytest.mark.parametrize("rule", ["majority", "votes"])
+def test_rows_of_a_segment_that_contradict_each_other_are_named(rule, tmp_path):
+    with pytest.raises(BadCorpus, match="line 3: speaker 'p2', but line 2 of the same segment has 'p1'"):
+        table(tmp_path / "t.csv", "file,emotion,speaker\na.wav,sad,p1\na.wav,sad,p2\n", annotators=rule)
+    rows = '{"file": "a.wav", "emotion": "sad", "votes": {"sad": 1}}\n{"file": "a.wav", "emotion": "sad"}\n'
+    with pytest.raises(BadCorpus, match="line 1: has votes, and is not the only row"):
+        table(tmp_path / "t.jsonl", rows, annotators=rule)
+
+
+def test_the_rule_for_annotators_is_an_option(tmp_path):
+    for name, seed in (("a", 1), ("b", 2), ("c", 3)):
+        write_noise(tmp_path / f"{name}.wav", seed)
+    write(tmp_path / "t.csv", ANNOTATED)
+    run = affekt("corpus", "describe", "table", tmp_path / "t.csv", "--annotators", "majority", "--json")
+    assert json.loads(run.stdout)["emotions"] == {"happy": 1, "sad": 1}
+    assert "left out 1 utterance without a majority: c.wav" in run.stderr
+    run = affekt("corpus", "describe", "table", tmp_path / "t.csv", "--annotators", "vote")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "did you mean 'votes'?" in run.stderr
