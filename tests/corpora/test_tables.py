@@ -81,6 +81,25 @@ def test_missing_labels_are_not_emotions(word, tmp_path):
         table(tmp_path / "t.csv", f"file,emotion\na.wav,happy\nb.wav,{word}\n")
 
 
+def test_a_word_for_a_missing_value_is_a_label_if_it_is_mapped(tmp_path):
+    rows = "file,emotion\na.wav,None\nb.wav,sad\n"
+    assert [u.emotion for u in table(tmp_path / "t.csv", rows, emotions={"none": "neutral"})] == ["neutral", "sad"]
+
+
+@pytest.mark.parametrize("word", ["nan", "None", "NA", "-"])
+def test_a_folder_named_like_a_missing_value_is_no_emotion(word, tmp_path):
+    touch(tmp_path, f"anna/{word}/1.wav", "anna/sad/2.wav", "ben/happy/3.wav")
+    with pytest.raises(BadCorpus, match=f"'{word}' is a word for a missing value"):
+        Source("folder", str(tmp_path)).read()
+    mapped = Source("folder", str(tmp_path), emotions={word: "neutral"}).read()
+    assert sorted(u.emotion for u in mapped) == ["happy", "neutral", "sad"]
+
+
+def test_a_label_cannot_be_mapped_to_a_missing_value():
+    with pytest.raises(BadConfig, match="or a word for a missing value"):
+        Source("table", "t.csv", emotions={"furious": "nan"})
+
+
 @pytest.mark.parametrize("word", MISSING)
 def test_missing_speakers_splits_times_and_votes_are_empty(word, tmp_path):
     columns = ["speaker", "split", "start", "end", "gender", "session", "votes", "id", "language"]

@@ -16,7 +16,9 @@ from affekt.audio.read import find_files
 from affekt.corpora.base import Corpus
 from affekt.corpora.emotion_names import EmotionNames
 from affekt.corpora.layout import EMOTION_FIRST, USUAL, read_levels
+from affekt.errors import BadCorpus
 from affekt.labels import EMOTIONS, canonical_emotion
+from affekt.tabular.missing import is_missing
 from affekt.utterance import Utterance
 
 logger = logging.getLogger(__name__)
@@ -48,14 +50,20 @@ def read(
     recognized, levels = read_levels(root, relative, layout, is_emotion)
     if not layout and recognized == "/".join(EMOTION_FIRST):
         logger.info("%s: folders are read as %s", root.resolve().name, recognized)
+    for name, names in zip(relative, levels, strict=True):
+        if is_missing(label := names["emotion"]) and not emotion_names.maps(label):
+            raise BadCorpus(
+                f"{name} in {root}: {label!r} is a word for a missing value, not an emotion: rename the folder, or map it, "
+                f"as in --emotion {label}=neutral"
+            )
     utterances = [
         Utterance(
             name.as_posix(),
             root.resolve().name,
             path,
             emotion_names(names["emotion"]),
-            speaker=unicodedata.normalize("NFC", names.get("speaker", "")).strip(),
-            session=names.get("session", ""),
+            speaker=_known(unicodedata.normalize("NFC", names.get("speaker", ""))),
+            session=_known(names.get("session", "")),
             language=language,
             split=names.get("split", ""),
         )
@@ -64,6 +72,11 @@ def read(
     emotion_names.check_used(root)
     emotion_names.log_merged(root)
     return utterances
+
+
+def _known(name: str) -> str:
+    """Return a name without outer spaces, "" for a word for a missing value."""
+    return "" if is_missing(name) else name.strip()
 
 
 FOLDER = Corpus(

@@ -14,6 +14,7 @@ from affekt.corpora.layout import parse_layout
 from affekt.errors import BadConfig, BadCorpus
 from affekt.registry import did_you_mean
 from affekt.tabular.delimited import parse_delimiter
+from affekt.tabular.missing import is_missing
 from affekt.utterance import Utterance
 
 OWN = ("folder", "table")
@@ -52,8 +53,10 @@ class Source:
         if self.name in OWN and not self.root:
             raise BadConfig(f"{self.name!r} needs a path: {self.name}:PATH")
         for label, emotion in self.emotions.items():
-            if not emotion.strip():
-                raise BadConfig(f"emotions maps {label!r} to an empty name: expected an emotion")
+            if is_missing(emotion):
+                raise BadConfig(
+                    f"emotions maps {label!r} to an empty name or a word for a missing value: expected an emotion"
+                )
         if self.layout:
             parse_layout(self.layout)
         check_rule(self.annotators)

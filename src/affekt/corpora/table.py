@@ -157,8 +157,7 @@ class _Row:
         audio, start, end = self.string("audio"), self.seconds("start") or 0.0, self.seconds("end")
         if end is not None and end <= start:
             raise self.record.error(f"start {start} s, end {end} s: expected an end after the start")
-        if not (emotion := self.string("emotion")):
-            raise self.record.error(f"has no emotion{self._written('emotion')}: add one, or remove the row")
+        emotion = self.emotion(emotion_names)
         text = self.transcript()
         if not audio and not text:
             raise self.record.error(f"has neither audio nor text{self._written('audio')}: add one, or remove the row")
@@ -183,6 +182,18 @@ class _Row:
 
     def string(self, field: str) -> str:
         return self.record.text(self.columns[field]) if field in self.columns else ""
+
+    def emotion(self, emotion_names: EmotionNames) -> str:
+        """Return the label; a word for a missing value is one only if the user maps it, such as "none" to "neutral"."""
+        label = self.string("emotion")
+        if not label and emotion_names.maps(written := self.record.spoken(self.columns["emotion"])):
+            label = written
+        if not label:
+            raise self.record.error(
+                f"has no emotion{self._written('emotion')}: add one, or remove the row; a word for a missing value can be "
+                "mapped, as in --emotion none=neutral"
+            )
+        return label
 
     def transcript(self) -> str:
         text = self.record.spoken(self.columns["text"]) if "text" in self.columns else ""
