@@ -13,6 +13,7 @@
 # make lengths     benchmark: mstr and vanilla on 1 s to 20 min of speech, for docs/cost.md (an hour, 16 GB)
 # make cost        write docs/cost.md: the cost of every model, with the times of make lengths
 # make shifts      UA of the shipped model with noise, reverb, limited bandwidth and codecs (needs AFFEKT_DATA)
+# make fuzz        decode 20,000 damaged files of 20 formats; fails if one escapes as another error, hangs or crashes
 # make results     train the recipes of the papers with several seeds, run the architecture searches and write
 #                  docs/results.md (needs AFFEKT_DATA and AFFEKT_MODELS; five hours)
 # make model       train the shipped model again (needs AFFEKT_DATA and AFFEKT_MODELS)
@@ -24,7 +25,7 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run static check test golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost shifts results model samples clean
+.PHONY: run static check test golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost shifts fuzz results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -80,6 +81,9 @@ lengths: $(DEV)/installed
 cost: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt cost --output docs/cost.md --measure
 	$(DEV)/$(BIN)/python benchmarks/lengths_page.py docs/cost.md
+
+fuzz: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/fuzz.py --seed $(or $(SEED),0)
 
 shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py

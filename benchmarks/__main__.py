@@ -5,7 +5,7 @@
 
 `lengths.py` runs up to one minute of speech here and writes lengths-minute.json; `make lengths` runs it up to 20 min, which
 takes an hour. Not included are the benchmarks that need a GPU (`fractal_gpu.py`), an earlier commit (`training.py`; use `make
-throughput`) or corpora (`extraction.py`, `shifts.py`, `speakers.py`).
+throughput`) or corpora (`extraction.py`, `shifts.py`, `speakers.py`), and the fuzzer (`fuzz.py`; use `make fuzz`).
 """
 
 from __future__ import annotations

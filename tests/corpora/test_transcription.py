@@ -8,6 +8,7 @@ from affekt.audio.read import load
 from affekt.corpora.source import Source
 from affekt.corpora.transcription import Whisper, transcribe
 from affekt.errors import BadConfig, BadCorpus, BadOutput, MissingExtra
+from affekt.lock import FileLock
 from tests.cli.test_cli import affekt
 from tests.conftest import data_folder
 from tests.corpora.trees import touch, write, write_noise
@@ -206,3 +207,11 @@ def test_the_command_transcribes_a_folder(whisper_base, emodb, tmp_path):
     ((text, by),) = texts(tmp_path / "transcribed.csv").values()
     assert "Eisschrank" in text
     assert by == "asr:whisper-base-ct2"
+
+
+def test_a_second_run_with_the_same_output_is_refused(tmp_path):
+    output = tmp_path / "table.jsonl"
+    lock = FileLock(output)
+    with pytest.raises(BadOutput, match=r"table\.jsonl is being written by another run"):
+        transcribe([], None, output)
+    lock.release()

@@ -1,6 +1,7 @@
 """`recognize_files` recognizes many files and resumes from its results file."""
 
 import json
+import os
 
 import pytest
 
@@ -70,3 +71,105 @@ def test_an_empty_name_is_refused(recognizer):
     with pytest.raises(BadAudio, match="empty") as error:
         list(recognize_files([""], recognizer=recognizer))
     assert error.value.code == "missing"
+
+
+# Long files
+
+
+@pytest.fixture
+def long_clip(tmp_path):
+    path = tmp_path / "long.wav"
+    path.write_bytes(encode_audio(noise(95 * 16_000)))  # eight windows of 10 s, and two of 7.5 s
+    return path
+
+
+def interrupt(recognizer, clip, output, after):
+    """Interrupt the recognition of a long file after this number of windows."""
+    windows = []
+
+    def count(window):
+        windows.append(window)
+        if len(windows) == after:
+            raise KeyboardInterrupt("pressed")
+
+    with pytest.raises(KeyboardInterrupt, match="pressed"):
+        list(recognize_files([clip], output, recognizer=recognizer, on_window=count))
+    return windows
+
+
+def count_inferences(recognizer, monkeypatch):
+    calls, infer = [], recognizer.infer
+    monkeypatch.setattr(recognizer, "infer", lambda waveform: calls.append(waveform.size) or infer(waveform))
+    return calls
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_an_interrupted_long_file_continues_with_its_next_window(recognizer, long_clip, tmp_path, monkeypatch, suffix):
+    output = tmp_path / f"rows.{suffix}"
+    expected = recognizer(long_clip)
+    assert len(expected.windows) == 10
+    assert interrupt(recognizer, long_clip, output, after=6) == expected.windows[:6]
+    calls = count_inferences(recognizer, monkeypatch)
+    (row,) = recognize_files([long_clip], output, recognizer=recognizer)
+    assert len(calls) == 4
+    assert row == expected
+    assert not list(tmp_path.glob("*.partial.jsonl"))
+    (again,) = recognize_files([long_clip], output, recognizer=recognizer)
+    assert (again, again.resumed, len(calls)) == (expected, True, 4)
+
+
+def test_windows_of_a_file_that_changed_are_not_used(recognizer, long_clip, tmp_path, monkeypatch):
+    output = tmp_path / "rows.jsonl"
+    interrupt(recognizer, long_clip, output, after=6)
+    long_clip.write_bytes(encode_audio(noise(95 * 16_000, seed=1)))
+    os.utime(long_clip, (1, 1))
+    calls = count_inferences(recognizer, monkeypatch)
+    (row,) = recognize_files([long_clip], output, recognizer=recognizer)
+    assert len(calls) == 10
+    assert row == recognizer(long_clip)
+
+
+def test_an_incomplete_line_of_windows_is_recognized_again(recognizer, long_clip, tmp_path, monkeypatch):
+    output = tmp_path / "rows.jsonl"
+    interrupt(recognizer, long_clip, output, after=6)
+    journal = tmp_path / "rows.jsonl.windows.partial.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    calls = count_inferences(recognizer, monkeypatch)
+    assert list(recognize_files([long_clip], output, recognizer=recognizer)) == [recognizer(long_clip)]
+    assert len(calls) == 5 + 10
+
+
+def test_a_short_file_writes_no_journal_of_windows(recognizer, clips, tmp_path):
+    windows = []
+    for _ in recognize_files([clips], tmp_path / "rows.jsonl", recognizer=recognizer, on_window=windows.append):
+        assert not list(tmp_path.glob("*.windows*"))
+    assert not windows
+
+
+# Changes of files
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_file_is_recognized_again_if_its_size_or_time_changes(recognizer, clips, tmp_path, suffix):
+    output = tmp_path / f"rows.{suffix}"
+    list(recognize_files([clips], output, recognizer=recognizer))
+    os.utime(clips / "a.wav", (1, 1))
+    (clips / "b.wav").write_bytes(encode_audio(noise(32_000)))
+    (clips / "c.wav").unlink()
+    rows = list(recognize_files([clips, clips / "c.wav"], output, recognizer=recognizer))
+    assert [row.resumed for row in rows] == [False, False, False, True]
+    assert [row.duration for row in rows] == [1.0, 2.0, 0.0, 1.0]
+    if suffix == "jsonl":
+        assert output.read_text("utf-8").count("b.wav") == 1
+
+
+def test_whatever_a_model_raises_becomes_a_row(recognizer, clips, monkeypatch):
+    def fail(_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(recognizer, "infer", fail)
+    row = next(recognize_files([clips / "a.wav"], recognizer=recognizer))
+    assert row.error == {
+        "code": "unrecognizable",
+        "message": f"{clips / 'a.wav'} cannot be recognized: RuntimeError: out of memory",
+    }

@@ -1,8 +1,8 @@
-"""Keep the messages of decoders off standard error, to which mpg123 and ffmpeg write directly.
+"""Keep the messages of libsndfile, mpg123 and ffmpeg off standard output and standard error, to which they write directly.
 
-Only the command line does this: a library must leave the file descriptors of its process alone. `separate_stderr` gives
-Python's `sys.stderr` a file descriptor of its own, so that progress bars and log messages still appear while descriptor 2
-leads nowhere.
+Only the command line does this: a library must leave the file descriptors of its process alone. `separate_streams` gives
+Python's `sys.stdout` and `sys.stderr` file descriptors of their own, so that results, progress bars and log messages still
+appear while descriptors 1 and 2 lead nowhere.
 """
 
 from __future__ import annotations
@@ -12,29 +12,45 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 _lock = threading.Lock()
 _stderr: int | None = None
-"""A copy of the original descriptor 2; None if it is not separated."""
+"""A copy of the original descriptor 2; None if the streams are not separated."""
 _active = 0
 """Number of decoders that are being kept silent."""
 
 
-def separate_stderr() -> None:
-    """Give `sys.stderr` a file descriptor of its own, after which `silent_decoders` has an effect."""
+def separate_streams() -> None:
+    """Give `sys.stdout` and `sys.stderr` file descriptors of their own, after which `silent_decoders` has an effect."""
     global _stderr
     try:
-        if _stderr is None and sys.stderr.fileno() == 2:
-            _stderr = os.dup(2)
-            encoding, errors = sys.stderr.encoding, sys.stderr.errors
-            sys.stderr = open(_stderr, "w", buffering=1, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
-    except (AttributeError, OSError, ValueError):  # there is no standard error
+        if _stderr is None and (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2):
+            sys.stdout = _reopen(sys.stdout, line_buffering=sys.stdout.isatty())
+            sys.stderr = _reopen(sys.stderr, line_buffering=True)
+            _stderr = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # one of them is closed
         return
+
+
+def _reopen(stream: TextIO, *, line_buffering: bool) -> TextIO:
+    return open(
+        os.dup(stream.fileno()),
+        "w",
+        buffering=1 if line_buffering else -1,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        closefd=False,
+    )
 
 
 @contextmanager
 def silent_decoders() -> Iterator[None]:
-    """Discard what is written to file descriptor 2 in this block, if standard error is separated from it."""
+    """Discard what is written to file descriptor 2 in this block, and to descriptor 1 from now on.
+
+    This has no effect if the streams are not separated. A C library writes to a buffer of standard output first, which may be
+    emptied after the block, and therefore descriptor 1 is not restored.
+    """
     if _stderr is None:
         yield
         return
@@ -46,7 +62,7 @@ def silent_decoders() -> Iterator[None]:
 
 
 def _count(change: int) -> None:
-    """Redirect descriptor 2 when the first decoder starts, and restore it when the last one ends."""
+    """Redirect the descriptors when the first decoder starts, and restore descriptor 2 when the last one ends."""
     global _active
     with _lock:
         before, _active = _active, _active + change
@@ -54,6 +70,7 @@ def _count(change: int) -> None:
             return
         if _active:
             nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
             os.close(nowhere)
         elif _stderr is not None:

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from affekt import __version__
-from affekt.audio.silence import separate_stderr
+from affekt.audio.silence import separate_streams
 from affekt.cli import corpus, features
 from affekt.cli.audit import audit
 from affekt.cli.convert import convert
@@ -42,7 +42,7 @@ def main() -> None:
     """Run the command line. An `AffektError` is printed as one line and gives exit status 2; a traceback indicates a bug."""
     _accept_shell_name(sys.argv[1:])
     if "--debug" not in sys.argv:
-        separate_stderr()
+        separate_streams()
     try:
         app(prog_name="affekt")  # also with `python -m affekt`, so that the script for completion is right
     except AffektError as error:

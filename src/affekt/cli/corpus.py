@@ -12,6 +12,7 @@ import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
 from affekt.plural import quantity
+from affekt.terminal import escape_controls
 
 if TYPE_CHECKING:
     from affekt.corpora.inspection import Check, Description
@@ -189,7 +190,7 @@ def _print_description(source: Source, description: Description, labels: str) ->
         # "?" replaces characters that the terminal cannot encode, such as those of the bars.
         sys.stdout.reconfigure(errors="replace")
     note = f", {source.note}" if source.note else ""
-    print(f"{source.title}{note}{f', label set {labels}' if labels else ''}")
+    print(f"{escape_controls(source.title + note)}{f', label set {labels}' if labels else ''}")
     speakers = f", {quantity(len(description.speakers), 'speaker')}" if description.speakers else ""
     audio = f"{description.hours:.2f} hours" if description.hours else "no audio"
     print(f"{quantity(description.utterances, 'utterance')}, {audio}{speakers}")
@@ -208,6 +209,7 @@ def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False)
     if len(counts) > MAX_LISTED and not listed:
         print(f"\n{len(counts)} {kind}s with {min(counts.values())} to {max(counts.values())} utterances each")
         return
+    counts = {escape_controls(name): count for name, count in counts.items()}
     width = max(len(kind), *map(len, counts))
     total, most = sum(counts.values()), max(counts.values())
     print(f"\n{kind:<{width}}  utterances")
@@ -223,12 +225,12 @@ def _with_usual_names(splits: Mapping[str, int]) -> dict[str, int]:
 
 
 def _print_check(source: Source, report: Check) -> None:
-    note = f", {source.note}" if source.note else ""
-    print(f"{source.title}{note}: {quantity(report.utterances, 'utterance')}, {quantity(report.files, 'file')} read")
+    title = escape_controls(source.title + (f", {source.note}" if source.note else ""))
+    print(f"{title}: {quantity(report.utterances, 'utterance')}, {quantity(report.files, 'file')} read")
     if not report.problems:
         print("no problems: every file exists, can be read, is not silent and is not a duplicate")
     for remark in report.notes:
-        print(f"note: {remark}")
+        print(f"note: {escape_controls(remark)}")
     _print_problems(report.problems)
 
 
@@ -239,7 +241,7 @@ def _print_problems(problems: tuple[str, ...]) -> None:
 
     if problems:
         print(f"\n{quantity(len(problems), 'problem')}")
-    for problem in problems:
+    for problem in map(escape_controls, problems):
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         print(
             textwrap.fill(problem, width, initial_indent="  ", subsequent_indent="    ")

@@ -48,7 +48,7 @@ class _PlainHandler(logging.Handler):
     """A log handler that prints to the current `sys.stderr`, which a progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        print(escape_controls(self.format(record), keep="\n"), file=sys.stderr, flush=True)
 
 
 def show_log(*, debug: bool = False) -> None:
@@ -123,13 +123,12 @@ class Display:
             self._start_progress()
         return self
 
-    def _start_progress(self) -> ProgressBars:
+    def _start_progress(self, description: str = "recognizing") -> None:
         # If rows and the bar are shown on the same terminal, the rows scroll above the bar.
         console = self.console if self.console.is_terminal else Console(stderr=True)
         self.progress = _bars(console)
         self.progress.start()
-        self.task = self.progress.add_task("recognizing", total=len(self.names), completed=self.shown)
-        return self.progress
+        self.task = self.progress.add_task(description, total=len(self.names), completed=self.shown)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -162,11 +161,13 @@ class Display:
     def show_window(self, window: Row) -> None:
         """Show in the progress bar how far the recognition of a long file is."""
         if sys.stderr.isatty():
-            progress = self.progress or self._start_progress()
-            name = fit_name(
-                escape_controls(window.file), min(MAX_PROGRESS_NAME, cell_len(escape_controls(window.file)))
-            )
-            progress.update(self.task, description=escape(f"recognizing {name} {format_time(window.end)}"))
+            name = escape_controls(window.file)
+            name = fit_name(name, min(MAX_PROGRESS_NAME, cell_len(name)))
+            description = escape(f"recognizing {name} {format_time(window.end)}")
+            if self.progress:
+                self.progress.update(self.task, description=description)
+            else:
+                self._start_progress(description)
 
     def _print(self, row: Row) -> None:
         self._print_result(row)

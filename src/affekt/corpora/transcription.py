@@ -23,6 +23,7 @@ from affekt.corpora.waveforms import read_waveforms
 from affekt.errors import BadAudio, BadConfig, BadCorpus, BadOutput
 from affekt.extras import need
 from affekt.json_text import to_json
+from affekt.lock import FileLock, Locked
 from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.utterance import Utterance
@@ -140,11 +141,30 @@ def transcribe(
         progress: Called after each utterance.
 
     Raises:
-        BadOutput: The output exists, or its journal belongs to another run.
+        BadOutput: The output exists, is being written by another run, or its journal belongs to another run.
         BadCorpus: Some utterances cannot be read; raised after all others are transcribed.
     """
     check_output(output, utterances)
     selected = {utterance.id: utterance for utterance in utterances if again or not utterance.text}
+    try:
+        lock = FileLock(output)
+    except Locked as error:
+        raise BadOutput(
+            f"{output} is being written by another run: wait until it has ended, or choose another output"
+        ) from error
+    try:
+        return _transcribe(utterances, selected, recognizer, output, progress)
+    finally:
+        lock.release()
+
+
+def _transcribe(
+    utterances: Sequence[Utterance],
+    selected: Mapping[str, Utterance],
+    recognizer: SpeechRecognizer,
+    output: Path,
+    progress: Progress | None,
+) -> Transcription:
     journal = output.with_name(output.name + ".partial.jsonl")
     texts = _read_journal(journal, recognizer.name, selected)
     resumed, failures = len(texts), dict[str, str]()
