@@ -248,10 +248,10 @@ def main() -> None:
     outcomes: dict[int, tuple[str, float]] = {}
     start = 0
     while start < options.mutants:
-        found, last, ended = run_worker(options.seed, start, min(start + 1000, options.mutants))
+        new, last, ended = run_worker(options.seed, start, min(start + 1000, options.mutants))
         if ended:
-            found[last] = ended, 0.0
-        outcomes |= found
+            new[last] = ended, 0.0
+        outcomes |= new
         start = last + 1
         print(f"\r{start} of {options.mutants}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

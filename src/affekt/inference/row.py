@@ -10,12 +10,12 @@ NOTES only where there is something to remark: "truncated" (true) and "seconds_l
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from affekt.errors import AffektError
+from affekt.json_text import to_json
 
 SCHEMA = 1
 KEYS = ("schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error")
@@ -142,7 +142,7 @@ UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066
 
 def to_json_line(record: Mapping[str, Any]) -> str:
     """Return a record as a line of JSON, which no character of a file name breaks."""
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    text = to_json(record, ascii_only=False)
     return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
