@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affekt.errors import BadBundle
-from affekt.files import atomic_write_text
 
 NAME = "SHA256SUMS"
 MAX_BYTES = 1 << 16
@@ -38,6 +37,8 @@ def write_checksums(folder: Path, joined: Sequence[str]) -> None:
         folder: The folder.
         joined: The files that determine the predictions, in the order of the id.
     """
+    from affekt.files import atomic_write_text  # not needed for recognition, which should start fast
+
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != NAME)
     names = [name for name in names if not name.startswith(".")]
     lines = [f"# {hash_files(folder, joined)}  {' '.join(joined)} joined"]
