@@ -112,11 +112,11 @@ def test_reverb_adds_a_tail_of_the_requested_decay_and_no_delay():
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec[1])
-def test_a_codec_preserves_timing_and_length_and_its_error_grows_with_loss(codec):
+def test_a_codec_preserves_timing_and_length_and_its_error_grows_with_compression(codec):
     signal = speechlike()
     errors = []
-    for loss in (0.0, 0.5, 1.0):
-        result = apply_codec(signal, codec, loss)
+    for compression in (0.0, 0.5, 1.0):
+        result = apply_codec(signal, codec, compression)
         assert result.size == signal.size
         size = 2 * signal.size
         lags = np.fft.irfft(np.fft.rfft(result, size) * np.conj(np.fft.rfft(signal, size)), size)

@@ -335,7 +335,7 @@ def test_a_random_search_with_a_smaller_budget_is_not_a_fair_comparison(tmp_path
 
 
 def test_folders_that_do_not_form_a_search_are_refused(tmp_path, finished):
-    with pytest.raises(BadConfig, match=r"seed 0 of emotionnas-cremad is there twice: .*; name only one of them"):
+    with pytest.raises(BadConfig, match=r"seed 0 of emotionnas-cremad occurs twice: .*; name only one of them"):
         collect_searches([finished, finished / "fold-1" / "seed-0"])
     with pytest.raises(BadConfig, match=r"no seed has all 2 folds of its search; name only the searches of one fold"):
         collect_searches([finished / "fold-1" / "seed-0", finished / "fold-2" / "seed-1"])

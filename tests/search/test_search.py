@@ -208,7 +208,7 @@ def test_the_device_may_change_between_two_calls(finished, root):
 
 
 def test_another_number_of_seeds_in_the_same_folder_raises_bad_config(finished, root):  # noqa: ARG001
-    with pytest.raises(BadConfig, match=r"with the present numbers, it would be in .*seed-1"):
+    with pytest.raises(BadConfig, match=r"with the current numbers, it would be in .*seed-1"):
         search(load_small_search(root, "repeats=2"), root / "run")
 
 

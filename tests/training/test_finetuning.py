@@ -14,8 +14,8 @@ from affekt.runs.folder import Run
 from affekt.training.dataset import Dataset
 from affekt.training.finetuning import (
     TEACHER,
-    Distilling,
-    FineTuned,
+    DistillationWrapper,
+    FineTunedModel,
     feature_spec,
     initial_statistics,
     load_matching_weights,
@@ -38,7 +38,7 @@ def head(dim=48, emotions=3, **settings):
 
 
 def fine_tuned(**settings):
-    return FineTuned(encoder(), head(), **settings)
+    return FineTunedModel(encoder(), head(), **settings)
 
 
 def log_mel(count=12, seed=0, teacher=0):
@@ -135,7 +135,7 @@ def test_distillation_loss_falls_and_its_weights_are_ignored_on_loading():
     data = log_mel(teacher=5)
     model = fine_tuned(teacher_dim=5)
     model.set_teacher_statistics(*data.only(TEACHER).statistics()[TEACHER])
-    strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2), forward=Distilling(model))
+    strategy = Supervised(model, SupervisedConfig(learning_rate=1e-2), forward=DistillationWrapper(model))
     losses = [strategy.step(data.batch(range(12)), 0.0)["distillation"] for _ in range(30)]
     assert losses[-1] < losses[0]
     plain = fine_tuned()

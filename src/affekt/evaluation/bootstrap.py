@@ -45,7 +45,7 @@ def resample_groups(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 def resample_within_emotions(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Draw utterances with replacement within each emotion; return the confusion matrix of each draw.
 
-    Every draw then has every emotion, over which UA is the mean.
+    Every draw then contains every emotion, so UA is always the mean over the same emotions.
 
     Args:
         counts: The confusion matrix of each utterance, (utterances, emotions, emotions).

@@ -100,8 +100,8 @@ class Masking:
     floor: tuple[float, float] = (0.9, 2.0)
     """Limits between which the dynamic range of a log-mel is drawn, in the stream's units (1 is 40 dB in Whisper's log-mel).
 
-    Not in the paper. Values further below the utterance's maximum than the dynamic range are raised to it, as if background
-    noise masked them.
+    Not in the paper. The dynamic range sets a lower limit, at this distance below the utterance's maximum. Smaller values are
+    raised to the limit, as if background noise masked them.
     """
     floor_probability: float = 0.0
     """Probability that an utterance's dynamic range is limited in this way."""
@@ -215,20 +215,20 @@ def apply_lowpass(signal: Signal, frequency: float) -> Signal:
     return np.fft.irfft(spectrum * np.clip((1.1 * frequency - hertz) / (0.1 * frequency), 0, 1), signal.size)
 
 
-def apply_codec(signal: Signal, codec: tuple[str, str], loss: float) -> Signal:
+def apply_codec(signal: Signal, codec: tuple[str, str], compression: float) -> Signal:
     """Encode and decode the signal with a lossy codec; the result is aligned with the signal and has its length.
 
     Args:
         signal: Samples at 16 kHz, (samples,).
         codec: One of `CODECS`.
-        loss: From 0 (best quality) to 1.
+        compression: From 0 (best quality) to 1 (smallest size).
     """
     import soundfile
 
     buffer = io.BytesIO()
     container, subtype = codec
     clipped = np.clip(signal, -1, 1).astype(np.float32)
-    level = min(0.99, max(0.0, loss))  # libsndfile rejects a level of exactly 1 for some codecs
+    level = min(0.99, max(0.0, compression))  # libsndfile rejects a level of exactly 1 for some codecs
     with soundfile.SoundFile(
         buffer, "w", SAMPLE_RATE, 1, format=container, subtype=subtype, compression_level=level
     ) as file:

@@ -47,7 +47,11 @@ class Feature(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: Any) -> Feature:
-        """Load a feature with the weights in a folder; None for a feature without weights.
+        """Load a feature with its weights.
+
+        Args:
+            folder: The folder of the weights; None for a feature without weights.
+            config: The settings.
 
         Raises:
             BadConfig: The folder is missing, or its content does not fit the feature.

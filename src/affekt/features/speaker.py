@@ -1,8 +1,9 @@
 """ECAPA-TDNN (Desplanques et al., Interspeech 2020) as a feature: a speaker embedding, one vector per utterance.
 
-The paper's network with 1024 channels and SpeechBrain's parameter names, so SpeechBrain's checkpoint, trained on VoxCeleb,
-can be loaded unchanged. The input is that of the checkpoint's training: 80 mel filters in decibels, minus their mean over
-the utterance. The whole utterance is used, neither cropped nor repeated, and the vector is not normalized.
+This is the paper's network with 1024 channels and with SpeechBrain's parameter names. SpeechBrain's checkpoint, which was
+trained on VoxCeleb, can therefore be loaded unchanged. The input is that of the checkpoint's training: 80 mel
+filters in decibels, minus their mean over the utterance. The whole utterance is used, neither cropped nor repeated, and the
+vector is not normalized.
 
 Padding a batch does not change the output: beyond an utterance's end, convolutions use its reflected frames, not the padding.
 """
@@ -95,8 +96,8 @@ def num_frames(lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
 def htk_mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels bins"]:
     """Return triangular filters of height 1, equally spaced on HTK's mel scale, as in SpeechBrain.
 
-    Both sides of a triangle are as wide as the distance to the center below, so the upper side is steeper than the lower
-    side of the next triangle, and overlapping filters do not sum to one.
+    Both sides of a triangle are as wide as the distance from its center to the next lower center. Its upper side is
+    therefore steeper than the lower side of the next triangle, and overlapping filters do not sum to one.
     """
     points = np.linspace(0, 2595 * np.log10(1 + sample_rate / 2 / 700), mels + 2)
     hertz = 700 * (10 ** (points / 2595) - 1)
@@ -106,7 +107,7 @@ def htk_mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "
 
 
 def masked_mean(x: Float[Tensor, "batch dim frames"], mask: Bool[Tensor, "batch 1 frames"] | None) -> Tensor:
-    """Return the mean over the unmasked frames, (batch, dim, 1)."""
+    """Return the mean over the frames without padding (True in `mask`), (batch, dim, 1)."""
     if mask is None:
         return x.mean(dim=2, keepdim=True)
     return (x * mask).sum(dim=2, keepdim=True) / mask.sum(dim=2, keepdim=True)

@@ -1,10 +1,11 @@
 """Features without weights: MFCC (Davis and Mermelstein, 1980) and the log power spectrogram, with any window and hop.
 
-Both start with a Fourier transform as long as the window, without pre-emphasis and dither. Every frame lies within its
+Both start with a Fourier transform as long as the window, without pre-emphasis or dither. Every frame lies within its
 utterance: frame i begins at sample i * hop, and n samples have 1 + (n - window) // hop frames. So no frame contains padding,
-neither at the edges nor of a batch. (The feature log-mel, which is Whisper's, centers its frames.) With `centered`, frames
-are those of librosa: frame i is centered on sample i * hop, the waveform is padded with zeros, and there are 1 + n // hop
-frames. With `scale = "db"`, the logarithm is that of librosa too: decibels, limited to 80 dB below the utterance's maximum.
+whether at the edges of the utterance or from a batch. (The feature log-mel, which is Whisper's, centers its frames.) With
+`centered`, frames are those of librosa: frame i is centered on sample i * hop, the waveform is padded with zeros, and there
+are 1 + n // hop frames. With `scale = "db"`, the logarithm is also librosa's: decibels, limited to 80 dB below the
+utterance's maximum.
 
 `EMOTIONNAS` and `MCSAN` are the settings of two papers: a spectrogram of 140 x 140 (arXiv 2203.13617 v1, section 3.2) and
 40 MFCC (Sun et al., ICASSP 2021).
@@ -281,8 +282,8 @@ def pooling_matrix(config: SpectrogramConfig) -> Float[Tensor, "frames total"]:
 class Spectrogram(_Spectral):
     """The log power spectrogram: the natural logarithm, or decibels with a range of 80 dB.
 
-    Ten times the common logarithm is 4.343 times the natural one. With `seconds`, every utterance has the same number of
-    frames, including those of the zero padding.
+    The value in decibels is 10 / ln 10 = 4.343 times the natural logarithm. With `seconds`, every utterance has the
+    same number of frames, including those of the zero padding.
     """
 
     Config = SpectrogramConfig

@@ -87,7 +87,10 @@ class FeatureStore:
 
 
 def shape_of(path: Path) -> tuple[int, ...] | None:
-    """Return the shape of a stored array from its header; None if the file is missing or has another length."""
+    """Return the shape of a stored array from its header.
+
+    None if the file is missing, is not an array of 16-bit floats, or is not as long as its header states.
+    """
     try:
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):

@@ -31,9 +31,10 @@ class TextEncoderConfig(EncoderConfig):
     """The settings of a text encoder."""
 
     longest: int | None = None
-    """Maximum number of tokens per text, including the special tokens; longer texts are truncated before the last one.
+    """Maximum number of tokens per text, including the special tokens.
 
-    None: texts are not truncated, and a text that is longer than the network's limit is an error.
+    Longer texts are truncated, but keep the last special token. None: texts are not truncated, and a text that is longer than
+    the network's limit is an error.
     """
     special: bool = True
     """If true, the stream includes the special tokens, [CLS] and [SEP] or <s> and </s>."""
@@ -77,7 +78,7 @@ class TextEncoder(TextFeature, TransformersEncoder):
     def forward(self, texts: Sequence[str]) -> Stream:  # type: ignore[override]
         """Encode texts as (batch, tokens, dim), with a mask and `word_index`, each token's word in `text.split()`.
 
-        Special tokens have the index -1. So have tokens of whitespace, which RoBERTa's tokenizer produces for repeated
+        Special tokens have the index -1, and so do tokens of whitespace, which RoBERTa's tokenizer produces for repeated
         spaces. Raises `BadConfig` for a text without tokens or with too many.
         """
         encoded = [self._encode_text(text, encoding) for text, encoding in self._tokenize(texts)]
@@ -131,9 +132,9 @@ class TextEncoder(TextFeature, TransformersEncoder):
                 f"{text[:40]!r}... has {len(encoding.ids)} tokens, but this {self.model_type} accepts at most "
                 f"{self.positions}: set longest = {self.positions} to truncate longer texts"
             )
-        special = np.array(encoding.special_tokens_mask, bool)
-        words = np.where(special, -1, word_indices_of(text, encoding.offsets))
-        positions = np.flatnonzero(special <= self.config.special)
+        is_special = np.array(encoding.special_tokens_mask, bool)
+        words = np.where(is_special, -1, word_indices_of(text, encoding.offsets))
+        positions = np.flatnonzero(~is_special | self.config.special)
         if not len(positions):
             raise BadConfig(f"{text!r} has no token: add text, or set special = true, which keeps the special tokens")
         return _EncodedText(encoding.ids, positions, words[positions])

@@ -40,7 +40,7 @@ class Checkpoint:
 
     @classmethod
     def locate(
-        cls, folder: Path | None, name: str, revision: str, kind: str, extra_file: str = "preprocessor_config.json"
+        cls, folder: Path | None, name: str, revision: str, feature: str, extra_file: str = "preprocessor_config.json"
     ) -> Checkpoint:
         """Return the checkpoint in a folder, or without one, the checkpoint with a name on the hub.
 
@@ -48,11 +48,11 @@ class Checkpoint:
             folder: A folder with config.json.
             name: A name on the hub.
             revision: A branch, tag or commit on the hub.
-            kind: The feature's name, for error messages.
+            feature: The feature's name, for error messages.
             extra_file: The file that the folder needs besides settings and weights, for error messages.
         """
         if folder is None and not name:
-            raise BadConfig(f"{kind} needs folder, the folder of a checkpoint, or checkpoint, its name on the hub")
+            raise BadConfig(f"{feature} needs folder, the folder of a checkpoint, or checkpoint, its name on the hub")
         if folder is None:
             return cls(name, revision)
         folder = Path(folder)

@@ -187,7 +187,7 @@ class Layer(nn.Sequential):
 
 
 class Norm(nn.Module):
-    """A group norm with a single group: normalization over all features and all unmasked frames together."""
+    """A group norm with a single group: normalization over all features and all frames without padding together."""
 
     def __init__(self, features: int, affine: bool) -> None:
         super().__init__()

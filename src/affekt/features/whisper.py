@@ -1,8 +1,8 @@
 """Whisper's encoder (Radford et al., 2022) as a feature: log-mel front end, two convolutions, the first blocks.
 
-Written for speech of any length: without padding to 30 s, with masks for batches, and exportable, so that the same network
-extracts features for training and is part of a bundle's ONNX file. Parameters have the names and shapes of transformers'
-WhisperEncoder, whose saved folders are loaded.
+It is written for speech of any length: without padding to 30 s, and with masks for batches. It can be exported, so that the
+same network extracts features for training and is part of a bundle's ONNX file. Parameters have the names and
+shapes of transformers' WhisperEncoder, whose saved folders are loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from affekt.features.base import Feature
 SAMPLE_RATE = 16_000  # Hz
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
-FLOOR = 8.0  # in decades: values further below the clip's maximum are raised to this distance
+FLOOR = 8.0  # decades below the clip's maximum; smaller values are set to this
 LOUDEST = 1.5  # the loudest value of a clip's log-mel with `level="relative"`, in decades
 
 
@@ -40,8 +40,8 @@ class WhisperConfig:
     level: Literal["absolute", "relative"] = "absolute"
     """Scaling of the log-mel. "absolute" is Whisper's own; "relative" shifts it so that every clip has the same maximum.
 
-    With "relative", the output does not depend on the recording's gain, which is a property of the microphone more than
-    of the speaker.
+    With "relative", the output does not depend on the recording's gain, which depends more on the microphone than on
+    the speaker.
     """
     span: int = 1500
     """Number of frames (of 20 ms) that attend to one another; Whisper's own 1500 are 30 s.

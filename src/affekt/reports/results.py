@@ -87,7 +87,7 @@ class ResultRow:
     verdict: str
     seeds: tuple[int, ...]
     epochs: int
-    """The number of epochs in the recipe; early stopping may have ended a run before."""
+    """The number of epochs in the recipe; early stopping may have ended a run earlier."""
     selection: Rule
     UA: Spread
     WA: Spread
@@ -97,7 +97,7 @@ class ResultRow:
     by_selection: Mapping[Rule, Spread]
     """UA under each selection rule."""
     optimism: float
-    """The UA gained by selecting the epoch on the test set, over the better of the honest rules."""
+    """The UA gained by selecting the epoch on the test set, compared with the better of the rules `last` and `validation`."""
     published: PublishedScores | None
     speakers_unknown: str
     """Why the speakers could not be read; "" where they could."""

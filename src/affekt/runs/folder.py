@@ -31,7 +31,7 @@ from affekt.json_text import to_json
 from affekt.protocols import Split
 
 COMPOSITE_MARKERS = ("search.toml",)
-"""Files that mark the folder of a composite experiment, such as a search, which has a report of its own for its runs."""
+"""Files that mark the folder of a composite experiment, such as a search, whose runs have a separate report."""
 
 
 def _fixed_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Model selection: named rules that select the epoch of a run by which it is scored."""
+"""Model selection: named rules that select the epoch at which a run is scored."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ Tensors = Mapping[str, Tensor]
 """Name in the model's state -> tensor."""
 
 RADIUS = 0.01
-"""The second order's finite difference moves the weights by R v in both directions, with R = RADIUS / |v|, as in DARTS."""
+"""The finite difference of the second order moves the weights by R v in both directions, where v is a gradient with
+respect to the weights and R = RADIUS / |v|, as in DARTS."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,8 @@ class ArchitectureSearch:
         """Take a step of the alphas, then a step of the weights.
 
         Returns:
-            `loss`, on the batch, and `alpha_loss`, on a batch of the utterances that the alphas learn from. In the second
-            order, `alpha_loss` is computed with the weights one step ahead, once the alphas learn.
+            `loss`, on the batch, and `alpha_loss`, on a batch of the utterances that the alphas learn from. With
+            `order = "second"`, once the alphas learn, `alpha_loss` is computed with the weights after their next step.
         """
         self.model.train()
         batch, alpha_batch, rate = batch.to(self.device), self._draw_alpha_batch().to(self.device), self.rate(progress)
@@ -198,7 +199,7 @@ class ArchitectureSearch:
                 alpha.masked_fill_(excluded[name], -math.inf)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Return the present weights and alphas."""
+        """Return the current weights and alphas."""
         return {**self.parameters, **self.alphas}
 
     def _alpha_gradients(self, batch: Batch, alpha_batch: Batch, rate: float) -> tuple[float, Tensors]:

@@ -1,7 +1,7 @@
 """Train the perceptron of a fusion on the outputs of its frozen branches, which are computed once.
 
-The branches are in evaluation mode, so their outputs are the same in every epoch, and the result is that of computing them
-in every epoch.
+The branches are in evaluation mode, so their outputs are the same in every epoch. The result is therefore the same as if
+they were computed in every epoch.
 """
 
 from __future__ import annotations

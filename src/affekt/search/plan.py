@@ -21,7 +21,7 @@ def check_search(recipe: SearchRecipe) -> list[Plan]:
             resolve(recipe.spectrogram_recipe("known", name, 1, 0))
         if recipe.spectrogram.random and not has_validation:
             raise BadConfig(
-                "the best of the random cells is selected on the validation subset, and the protocol makes none: set "
+                "the best of the random cells is selected on the validation subset, and the protocol has none: set "
                 "protocol.validation, or spectrogram.random = 0"
             )
     if recipe.recurrent and not has_validation:

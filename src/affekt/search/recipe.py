@@ -167,7 +167,7 @@ class SearchRecipe:
             raise BadConfig("the fusion needs both branches: add spectrogram and recurrent")
         if self.repeats < 1:
             raise BadConfig(f"repeats = {self.repeats}: expected at least 1")
-        for name, training in self._trainings.items():
+        for name, training in self._training_settings.items():
             if training.subset != "train" and name != "fusion.training":
                 raise BadConfig(
                     f"{name}.subset = {training.subset!r}: expected 'train'; only the fusion may be trained on another subset"
@@ -176,7 +176,7 @@ class SearchRecipe:
                 raise BadConfig(f"{name}.strategy.name = {DARTS!r}: only spectrogram.search can have this strategy")
 
     @property
-    def _trainings(self) -> dict[str, TrainingConfig]:
+    def _training_settings(self) -> dict[str, TrainingConfig]:
         """Section of the search recipe, such as "fusion.training" -> its settings of training."""
         trainings = {"spectrogram.search": self.spectrogram.search} if self.spectrogram else {}
         stages = {"spectrogram": self.spectrogram, "recurrent": self.recurrent, "fusion": self.fusion}
@@ -291,7 +291,7 @@ class SearchRecipe:
     def resolved(self, fold: int, repeat: int) -> dict[str, Any]:
         """Return the settings of the search of one fold and seed, including all defaults."""
         settings = {**encode(self), "seed": self.seed + repeat, "folds": [fold]}
-        for section, training in self._trainings.items():
+        for section, training in self._training_settings.items():
             stage, name = section.split(".")
             strategy = {"name": DARTS if name == "search" else DEFAULT, **training.strategy}
             if stage == "fusion":

@@ -123,14 +123,14 @@ def _start_units(recipe: SearchRecipe, plans: Sequence[Plan], data: TrainingData
 
 
 def _check_folder_levels(folder: Path, expected: Path) -> None:
-    """Raise `BadConfig` if `folder` contains a search at another level than the present recipe's.
+    """Raise `BadConfig` if `folder` contains a search at another level than the current recipe's.
 
     Searches have subfolders for folds if there are several, and for seeds if there are several. A search that was started
-    with another number of either is at another level, and the page would mix it with the present ones.
+    with another number of folds or seeds may be at another level, and the page would mix it with the current ones.
 
     Args:
         folder: The folder of the searches.
-        expected: The folder of one search of the present recipe.
+        expected: The folder of one search of the current recipe.
     """
 
     def levels(search_dir: Path) -> list[str]:
@@ -138,7 +138,7 @@ def _check_folder_levels(folder: Path, expected: Path) -> None:
 
     if others := [other.folder for other in searches_in(folder) if levels(other.folder) != levels(expected)]:
         raise BadConfig(
-            f"{others[0]} contains a search of another number of folds or seeds (with the present numbers, it would be in "
+            f"{others[0]} contains a search of another number of folds or seeds (with the current numbers, it would be in "
             f"{expected}): choose another folder (--run), or remove {others[0]}"
         )
 
@@ -292,22 +292,22 @@ def _fusion_recipe(recipe: SearchRecipe, unit: SearchUnit) -> Recipe:
 def _make_bundles(recipe: SearchRecipe, unit: SearchUnit, data: TrainingData) -> None:
     """Make a bundle of each found network, unless it exists already."""
     networks: list[tuple[str, Recipe, Run]] = []
-    fold, repeat, about_cells, about_cell = unit.fold, unit.repeat, "", ""
+    fold, repeat, about_genotype, about_recurrent_cell = unit.fold, unit.repeat, "", ""
     if recipe.spectrogram:
         half = recipe.spectrogram.learn_alphas_on == "half"
         learned_on = "half of the training subset" if half else "the validation subset"
-        about_cells = f" Cells found by differentiable search, whose alphas learned from {learned_on}."
+        about_genotype = f" Cells found by differentiable search, whose alphas learned from {learned_on}."
         network = recipe.spectrogram_recipe("found", _found_genotype(recipe, unit), fold, repeat)
-        networks.append(("spectrogram", _add_about(network, about_cells), unit.search.run("spectrogram", "found")))
+        networks.append(("spectrogram", _add_about(network, about_genotype), unit.search.run("spectrogram", "found")))
     if recipe.recurrent:
         name, candidates = unit.search.selected_candidate, recipe.candidates(repeat)
-        about_cell = (
+        about_recurrent_cell = (
             f" Recurrent cell {name}: lowest cross-entropy on the validation subset, of "
             f"{quantity(len(candidates), 'candidate')}."
         )
         network = recipe.recurrent_recipe("candidate", candidates[name], fold, repeat)
         run = unit.search.run("recurrent", "candidates", name)
-        networks.append(("recurrent", _add_about(network, about_cell), run))
+        networks.append(("recurrent", _add_about(network, about_recurrent_cell), run))
     if recipe.fusion:
         subset = "training" if recipe.fusion.training.subset == "train" else "validation"
         about_fusion = (
@@ -315,7 +315,7 @@ def _make_bundles(recipe: SearchRecipe, unit: SearchUnit, data: TrainingData) ->
             f"{recipe.selection!r}. The training settings below are those of the perceptron that fuses them, which was "
             f"trained on the {subset} subset."
         )
-        network = _add_about(_fusion_recipe(recipe, unit), about_cells + about_cell + about_fusion)
+        network = _add_about(_fusion_recipe(recipe, unit), about_genotype + about_recurrent_cell + about_fusion)
         networks.append(("fusion", network, unit.search.run("fusion")))
     for branch, network, run in networks:
         folder = unit.search.folder / "bundles" / branch

@@ -25,8 +25,8 @@ class EpochView(Sequence[Frames]):
     """A stream of a dataset in one epoch: one version of each utterance, cropped, read on access.
 
     Args:
-        versions: The originals, then each set of copies: a sequence of all utterances' frames.
-        version_index: The version to use of each utterance, (utterances,).
+        versions: The originals, then each set of augmented copies; each is a sequence with the frames of every utterance.
+        version_index: For each utterance, the index in `versions` of the version to use, (utterances,).
         fraction: The fraction of its frames that a crop keeps, (utterances,); None for no crop.
         position: The position of the crop, from 0 (at the start) to 1 (at the end), (utterances,); None for no crop.
     """
@@ -106,7 +106,10 @@ class Dataset:
         return len(self.ids)
 
     def lengths(self) -> NDArray[np.int64]:
-        """Return the number of frames of each utterance in the first stream with a time axis, (utterances,); else 1."""
+        """Return the number of frames of each utterance in the first stream with a time axis, (utterances,).
+
+        Without such a stream, every number is 1.
+        """
         timed = next((name for name, spec in self.specs.items() if spec.has_time), None)
         if timed is None:
             return np.ones(len(self), np.int64)

@@ -37,7 +37,7 @@ def wrap_ddp(model: nn.Module) -> nn.Module:
 def average_gradients(gradients: Sequence[Tensor]) -> list[Tensor]:
     """Return the mean of each gradient over all processes, bit-identical in all of them, in one exchange.
 
-    It is for gradients that DDP does not average: of tensors that are not parameters, or that are not kept in `.grad`.
+    Use it for gradients that DDP does not average, because their tensors are not parameters or they are not in `.grad`.
     """
     if not dist.is_initialized():
         return list(gradients)

@@ -19,10 +19,10 @@ TEACHER = "teacher"
 """The stream of the teacher's frames in a training batch."""
 
 
-class FineTuned(EmotionModel):
+class FineTunedModel(EmotionModel):
     """An encoder and a head as one model. Its stream "speech" has the frames of the encoder's front end.
 
-    After training, a pipeline takes the submodules `encoder` and `head` apart again.
+    After training, the submodules `encoder` and `head` are used separately: they are two parts of a pipeline.
 
     Args:
         encoder: The encoder; its parameters in `fixed` are not trained.
@@ -104,10 +104,10 @@ class FineTuned(EmotionModel):
         return frozenset(f"head.{name}" for name in self.head.inert_parameters())
 
 
-class Distilling(nn.Module):
+class DistillationWrapper(nn.Module):
     """A fine-tuned model with a teacher; one call of `forward`, as DDP needs, returns logits and distillation loss."""
 
-    def __init__(self, model: FineTuned) -> None:
+    def __init__(self, model: FineTunedModel) -> None:
         super().__init__()
         self.model = model
 
@@ -117,7 +117,7 @@ class Distilling(nn.Module):
 
 def training_module(model: EmotionModel) -> nn.Module:
     """Return the module that training calls: the model itself, or its wrapper that also returns the distillation loss."""
-    return Distilling(model) if isinstance(model, FineTuned) and model.distillation is not None else model
+    return DistillationWrapper(model) if isinstance(model, FineTunedModel) and model.distillation is not None else model
 
 
 def _block_index(parameter: str) -> int | None:
@@ -132,7 +132,7 @@ def feature_spec(feature: Feature) -> FeatureSpec:
 
 
 @torch.no_grad()
-def initial_statistics(model: FineTuned, batches: list[Batch]) -> dict[str, tuple[Tensor, Tensor]]:
+def initial_statistics(model: FineTunedModel, batches: list[Batch]) -> dict[str, tuple[Tensor, Tensor]]:
     """Return mean and standard deviation of each feature that the encoder outputs before training, (dim,) each."""
     total = squares = torch.zeros(model.encoder.dim, dtype=torch.float64)
     count = 0

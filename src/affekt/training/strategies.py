@@ -79,7 +79,7 @@ class Strategy(Protocol):
         """Train on a batch and return the values to log; `progress` goes from 0 to 1 over the whole run."""
 
     def predict(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        """Return the probabilities that the model predicts with the weights of `weights`."""
+        """Return the probabilities that the model predicts with the weights that `weights` returns."""
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the weights that `predict` uses and the run folder stores, by their names in the model."""

@@ -43,7 +43,7 @@ class SupervisedConfig:
     warmup: float = 0.0
     """Fraction of the run in which the learning rate rises from 0."""
     cosine: bool = False
-    """If true, the learning rate then falls to 0 along a cosine."""
+    """If true, the learning rate is multiplied by a cosine that falls from 1 to 0 over the run."""
     clip: float = 0.0
     """Largest norm of the gradient; 0 for none."""
     label_smoothing: float = 0.0
@@ -225,7 +225,7 @@ def class_counts(dataset: Dataset, model: EmotionModel) -> list[int]:
 def supports_bfloat16(device: torch.device) -> bool:
     """Return True if a device multiplies bfloat16 in hardware; emulated products would be slower than 32-bit ones.
 
-    Also False for a version of torch that does not report the capabilities of processors.
+    It is also False if this version of torch does not report the capabilities of processors.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -250,7 +250,8 @@ def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict
 def mask_stream(stream: Stream, masking: Masking) -> Stream:
     """Apply SpecAugment: set intervals of time and bands of features to each feature's mean over the utterance.
 
-    With `masking.floor_probability`, values below a random floor under the utterance's maximum are first raised to it.
+    Before that, with probability `masking.floor_probability`, the dynamic range is limited: a lower limit is drawn at a
+    random distance below the utterance's maximum, and smaller values are raised to this limit.
     Padding and streams without a frame rate, such as text, are not changed. Random numbers come from torch's generator.
     """
     if (
@@ -283,7 +284,7 @@ def _random_interval(size: int, max_fraction: float) -> tuple[int, int]:
 
 
 def _mix(stream: Stream, weight: float, other: Tensor) -> Stream:
-    """Mix each utterance with another; a frame of the mixture is unmasked if either utterance has a frame there."""
+    """Mix each utterance with another; a frame of the mixture is padding only if it is padding in both."""
     values = weight * stream.values + (1 - weight) * stream.values[other]
     mask = None if stream.mask is None else stream.mask | stream.mask[other]
     return replace(stream, values=values, mask=mask)

@@ -106,7 +106,8 @@ class Evaluation:
 def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = None) -> Evaluation:
     """Score a bundle, or the runs of a recipe, on a corpus.
 
-    If the corpus was trained on, its test subset is scored, under the protocol of the recipe; otherwise the whole corpus.
+    If the corpus was trained on, its test subset is scored, under the protocol of the recipe. Otherwise, the whole corpus is
+    scored.
 
     Args:
         source: A run folder, the folder of a bundle, or the name of a shipped bundle.
@@ -191,11 +192,14 @@ def evaluate_runs(runs: Sequence[Run], corpus: Source, *, selection: Rule | None
 
 def training_corpora(split: Split) -> set[str]:
     """Return the ids of the corpora that were trained on."""
-    return {utterance_key.partition("/")[0] for utterance_key in split.subsets["train"]}
+    return {key.partition("/")[0] for key in split.subsets["train"]}
 
 
 def _whole_corpus(corpus: Source, earlier: set[str], utterances: Sequence[Utterance]) -> tuple[str, str]:
-    """Return verdict and title for a corpus that was not trained on, unless before fine-tuning (corpora `earlier`)."""
+    """Return the verdict and title for a corpus that is scored as a whole.
+
+    `earlier` contains the ids of the corpora that were trained on before fine-tuning.
+    """
     if corpus.id in earlier:
         return DEPENDENT, f"a corpus that was trained on before fine-tuning: all {len(utterances)} utterances"
     return INDEPENDENT, f"a corpus not trained on: all {len(utterances)} utterances"
@@ -232,7 +236,7 @@ def _recorded_predictions(run: Run, rule: Rule, corpus: Source) -> Predictions:
 
 def _test_indices(run: Run, corpus: Source) -> NDArray[np.int64]:
     keys = run.split.subsets["test"]
-    return np.array([index for index, k in enumerate(keys) if k.startswith(f"{corpus.id}/")], np.int64)
+    return np.array([index for index, key in enumerate(keys) if key.startswith(f"{corpus.id}/")], np.int64)
 
 
 def _is_applicable(runs: Sequence[Run], rule: Rule) -> bool:

@@ -100,8 +100,8 @@ def _to_setting(source: Source) -> str | dict[str, Any]:
 def _choose_protocol(utterances: Sequence[Utterance], assignments: Sequence[str]) -> dict[str, Any]:
     """Return the settings `protocol` and `folds`, which the assignments may change.
 
-    The split that the data state is used. Without one, a fifth of the speakers is held out if that is possible; otherwise a
-    fifth of the utterances is, and the scores are not marked as speaker-independent.
+    If the data have a split, it is used. Otherwise, a fifth of the speakers is held out if that is possible, or else a
+    fifth of the utterances; the scores are then not marked as speaker-independent.
     """
     if len(utterances) < MIN_UTTERANCES:
         raise BadCorpus(
@@ -122,5 +122,5 @@ def _choose_protocol(utterances: Sequence[Utterance], assignments: Sequence[str]
 def _count_missing_emotions(split: Split, emotions: dict[str, str]) -> tuple[int, int]:
     """Return how many emotions are missing from the training subset, and how many from the test subset."""
     all_emotions = set(emotions.values())
-    train, test = ({emotions[k] for k in split.subsets[subset]} for subset in ("train", "test"))
+    train, test = ({emotions[key] for key in split.subsets[subset]} for subset in ("train", "test"))
     return len(all_emotions - train), len(all_emotions - test)

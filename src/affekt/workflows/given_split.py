@@ -1,4 +1,4 @@
-"""The split that a user's own data state: the protocol that follows it, and notes on whether it is followed."""
+"""The split that is stated in a user's own data: the protocol that follows it, and notes on whether it is followed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def official_protocol(utterances: Sequence[Utterance], *, needs_validation: bool
 
 
 def describe_stated(utterances: Sequence[Utterance]) -> list[str]:
-    """Return a line per corpus with the subsets that its data state: "calls: ... train 12, validation 6 ('dev')"."""
+    """Return a line per corpus with the subsets stated in its data: "calls: ... train 12, validation 6 ('dev')"."""
     names = usual_subsets(utterances)
     lines = []
     for corpus in dict.fromkeys(utterance.corpus for utterance in utterances):
@@ -79,7 +79,7 @@ def describe_used(split: Split, utterances: Sequence[Utterance]) -> str:
 
 
 def warn_of_trained_subsets(split: Split, utterances: Sequence[Utterance]) -> list[str]:
-    """Return a warning for each subset for testing or validation that the data state and that the split trains on."""
+    """Return a warning for each test or validation subset stated in the data whose utterances the split trains on."""
     names = usual_subsets(utterances)
     train = set(split.subsets["train"])
     counts = Counter(

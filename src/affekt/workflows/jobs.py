@@ -96,7 +96,8 @@ class JobRunner:
         data = self._read_data(plan.recipe)
         ((_, split),) = data.folds(plan)
         run = start_run(plan, job.folder, 0, split, data)
-        if run.diverged or (run.checkpoint_path.is_file() and run.epochs[-1:] >= [job.until or epochs]):
+        last_epoch = run.epochs[-1] if run.epochs else 0
+        if run.diverged or (run.checkpoint_path.is_file() and last_epoch >= (job.until or epochs)):
             return
         logger.info("training %s", job.folder)
         datasets = self._build_datasets(plan, data, split)

@@ -28,7 +28,7 @@ from affekt.reports.card import card
 from affekt.runs.folder import Run
 from affekt.runs.selection import select_epoch
 from affekt.training.checkpoint import load_state
-from affekt.training.finetuning import FineTuned, feature_spec
+from affekt.training.finetuning import FineTunedModel, feature_spec
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.workflows.score_bundle import score_bundle
@@ -138,7 +138,7 @@ def _configured_section(plan: Plan, stream: str) -> dict[str, Any]:
 
 
 def weights_name(plan: Plan) -> str:
-    """Return the name of the speech encoder's original weights, if necessary from the bundle to start from; or ""."""
+    """Return the name of the speech encoder's original weights, from the bundle to start from if any; "" if unknown."""
     if plan.origin:
         return str(plan.origin.config.get("weights", ""))
     speech = plan.features.get("speech")
@@ -174,7 +174,7 @@ def load_trained_model(
     specs = {stream: feature_spec(feature) for stream, feature in features.items()}
     model, weights = plan.build_model(specs, emotions), load_state(run.weights_path(epoch))
     if plan.recipe.training.tune == "all":
-        FineTuned(features["speech"], model).load(weights)
+        FineTunedModel(features["speech"], model).load(weights)
     else:
         model.load_state_dict(weights)
     return model

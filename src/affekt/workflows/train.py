@@ -21,7 +21,7 @@ from affekt.protocols import Split
 from affekt.runs.folder import Run, find_runs
 from affekt.training.dataset import Dataset, scoring_batches
 from affekt.training.distributed import processes, wait
-from affekt.training.finetuning import TEACHER, FineTuned, feature_spec, initial_statistics
+from affekt.training.finetuning import TEACHER, FineTunedModel, feature_spec, initial_statistics
 from affekt.training.loop import fit
 from affekt.training.memory import keep_freed_memory
 from affekt.training.plan import Plan, resolve
@@ -193,11 +193,11 @@ def build_initial_model(plan: Plan, train: Dataset, labels: LabelSet) -> Emotion
     return model
 
 
-def _build_fine_tuned(plan: Plan, train: Dataset, labels: LabelSet) -> FineTuned:
+def _build_fine_tuned(plan: Plan, train: Dataset, labels: LabelSet) -> FineTunedModel:
     encoder = plan.build_features()["speech"]
     head = plan.build_model({"speech": feature_spec(encoder)}, labels.emotions)
     # The size of the teacher's frames is only known once its weights are loaded.
-    model = FineTuned(encoder, head, teacher_dim=plan.build_teacher().dim if plan.teacher else 0)
+    model = FineTunedModel(encoder, head, teacher_dim=plan.build_teacher().dim if plan.teacher else 0)
     if plan.teacher:
         model.set_teacher_statistics(*train.only(TEACHER).statistics()[TEACHER])
     if not plan.origin:

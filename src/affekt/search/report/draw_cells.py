@@ -45,7 +45,7 @@ class LayeredGraph(NamedTuple):
 
 
 def draw_genotype(genotype: Mapping[str, Sequence[Sequence[Any]]]) -> str:
-    """Return SVG of both kinds of cells, one below the other, from c_{k-2} and c_{k-1} over the nodes to c_k.
+    """Return SVG of both kinds of cells, one below the other, from c_{k-2} and c_{k-1} through the nodes to c_k.
 
     Args:
         genotype: By kind, "normal" and "reduce", two (operation, source) pairs for each node in turn.

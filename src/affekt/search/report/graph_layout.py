@@ -152,6 +152,7 @@ def _assign_layers(
         for source, target in edges:
             layer[target] = max(layer[target], layer[source] + 1)
     end = max(layer.values(), default=0)
+    # The last layer contains no other boxes than `last`.
     end += any(layer[name] == end for name in boxes if name not in last) and bool(last)
     layer.update(dict.fromkeys(last, end))
     for _ in boxes:
@@ -216,7 +217,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 
 def _keep_order(layer: list[str], fixed: Sequence[str]) -> None:
-    """Restore the given order of the fixed names without changing the positions that these names have together."""
+    """Put the fixed names of a layer into their given order, in the positions that they occupy; other names do not move."""
     indices = [index for index, name in enumerate(layer) if name in fixed]
     for index, name in zip(indices, [name for name in fixed if name in layer], strict=True):
         layer[index] = name

@@ -48,7 +48,7 @@ NOT_COMPARABLE = (
 
 
 def branches_table(table: SearchTable) -> str:
-    """Return the table after Table 2. Here and in the functions below, the result is "" if no row is finished."""
+    """Return the table of branches and fusion, in the layout of the paper's Table 2; "" if no row is finished."""
     keys = [
         ("spectrogram", SUPERNET),
         ("spectrogram", FOUND_CELL),
@@ -71,7 +71,7 @@ def branches_table(table: SearchTable) -> str:
         ]
         for row in rows
     ]
-    note = f"As the paper's Table 2. UA in percent, mean and standard deviation over the seeds. {NOT_COMPARABLE}"
+    note = f"As in the paper's Table 2. UA in percent, mean and standard deviation over the seeds. {NOT_COMPARABLE}"
     return _table(header, body, note)
 
 
@@ -90,7 +90,7 @@ def _ua_cells(row: NetworkRow, seeds: Sequence[int]) -> list[str]:
 
 
 def networks_table(table: SearchTable, branch: str, number: int) -> str:
-    """Return the table of a branch's networks, after the paper's table of this number, 3 or 4."""
+    """Return the table of a branch's networks, with the paper's table of this number, 3 or 4; "" if no row is finished."""
     rows = [row for row in table.rows if row.branch == branch]
     if not rows:
         return ""
@@ -109,7 +109,7 @@ def networks_table(table: SearchTable, branch: str, number: int) -> str:
         for row in rows
     ]
     note = (
-        f"As the paper's Table {number}. A random cell's row is the mean over all random networks. networks: number of "
+        f"As in the paper's Table {number}. A random cell's row is the mean over all random networks. networks: number of "
         "scored networks."
     )
     our_table = _table(header, body, note)
@@ -136,21 +136,21 @@ def differences_table(table: SearchTable) -> str:
     ]
     note = (
         "Points of UA, first minus second, on the same utterances. p is from McNemar's exact two-sided test of a seed's two "
-        "networks, which treats utterances as independent. The interval draws the same speakers for both networks and does "
-        "not cover other seeds. A difference is better or worse if the interval and every seed agree. The fusion is compared "
-        "with the branch that is better on the test set."
+        "networks, which treats utterances as independent. For the interval, each bootstrap draw has the same speakers for "
+        "both networks; it does not cover the variation between seeds. The first network counts as better or worse only if "
+        "the interval and every seed agree. The fusion is compared with the branch that is better on the test set."
     )
     return _table(header, body, note, num_text_columns=2)
 
 
 def paper_models_table(table: SearchTable) -> str:
-    """Return the paper's Table 1, its fusion and the models that it is compared with, with our fusion as the last row."""
+    """Return the paper's Table 1 (EmotionNAS and other models), with our fusion as the last row; "" without our fusion."""
     row = table.row("fusion", FUSION)
     if row is None:
         return ""
     body = [[name, f"{ua:.1f}", "IEMOCAP, as the paper reports"] for name, _, ua in PAPER_RESULTS[1]]
     body.append([_bold("this search, fusion"), _bold(format_spread(row.UA)), _bold(escape(table.title))])
-    return _table(["method", "UA", "corpus"], body, f"As the paper's Table 1. {NOT_COMPARABLE}")
+    return _table(["method", "UA", "corpus"], body, f"As in the paper's Table 1. {NOT_COMPARABLE}")
 
 
 def costs_table(table: SearchTable) -> str:
@@ -214,7 +214,7 @@ def _bold(text: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, num_text_columns: int = 1) -> str:
-    """Return a table with a note. The first columns hold text, aligned to the left, the others figures."""
+    """Return a table with a note. The first columns contain text, aligned to the left; the others, figures."""
 
     def classes(index: int) -> str:
         return " class=text" if index < num_text_columns else ""

@@ -52,7 +52,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """The cost of one or more training runs; a mean may be a fraction."""
+    """The cost of one or more training runs, or a mean of costs, in which `runs` and `epochs` may be fractions."""
 
     runs: float
     epochs: float
@@ -69,7 +69,7 @@ class NetworkRow:
     network: str
     """The name of the kind, such as "found cell"."""
     settings: str
-    """Such as "L = 3, C = 6"."""
+    """The network's size in the paper's letters, such as "L = 3, C = 6"."""
     parameters: tuple[int, ...]
     """The distinct parameter counts, ascending, as the paper counts them; empty if no weights were saved."""
     seeds: tuple[int, ...]

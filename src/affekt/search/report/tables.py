@@ -154,7 +154,7 @@ def group_searches(folders: Iterable[Path]) -> list[list[Search]]:
         group, key = groups.setdefault(settings, {}), (int(config["seed"]), run.split.fold)
         if key in group:
             raise BadConfig(
-                f"seed {key[0]} of {config['name']} is there twice: {group[key].folder} and {search.folder}; "
+                f"seed {key[0]} of {config['name']} occurs twice: {group[key].folder} and {search.folder}; "
                 "name only one of them"
             )
         group[key] = search

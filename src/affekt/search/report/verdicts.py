@@ -131,20 +131,21 @@ def _describe_budgets(found_row: NetworkRow, random_row: NetworkRow) -> str:
 
 def _notes(table: SearchTable) -> Iterator[Verdict]:
     if table.learn_alphas_on == "validation":
-        also = (
+        remark = (
             "which also selects the epoch"
             if SELECTION_SUBSET.get(table.selection) == "validation"
             else "as in the paper"
         )
         yield Verdict(
             "note",
-            f"The architecture weights (alphas) were trained on the validation subset, {also}. Scores on the validation "
-            "subset are therefore optimistic. The test set was not used for the alphas. With learn_alphas_on = 'half' half "
-            "of the training set is used for them instead.",
+            f"The architecture weights (alphas) were trained on the validation subset, {remark}. Scores on the validation subset "
+            "are therefore optimistic. The test set was not used for the alphas. With learn_alphas_on = 'half', they are "
+            "trained on half of the training set instead.",
         )
     if len({search.seed for search in table.searches}) == 1:
         yield Verdict(
-            "note", "There is only one seed: another may find another network. The intervals do not cover other seeds."
+            "note",
+            "There is only one seed: another seed may find another network. The intervals do not cover this variation.",
         )
     for field, state in (
         ("unfinished", "Unfinished, and therefore in no row"),
