@@ -138,9 +138,9 @@ def _notes(table: SearchTable) -> Iterator[Verdict]:
         )
         yield Verdict(
             "note",
-            f"The architecture weights (alphas) were trained on the validation subset, {remark}. Scores on the validation subset "
-            "are therefore optimistic. The test set was not used for the alphas. With learn_alphas_on = 'half', they are "
-            "trained on half of the training set instead.",
+            f"The architecture weights (alphas) were trained on the validation subset, {remark}. Scores on the validation "
+            "subset are therefore optimistic. The test set was not used for the alphas. With learn_alphas_on = 'half', they "
+            "are trained on half of the training set instead.",
         )
     if len({search.seed for search in table.searches}) == 1:
         yield Verdict(
