@@ -1,5 +1,6 @@
 """Decoders that fail in unexpected ways, hang, or write to standard error; and special files in folders."""
 
+import io
 import os
 import socket
 import subprocess
@@ -12,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affekt.audio import read, time_limit
+from affekt.audio import media, read, time_limit
 from affekt.audio.read import CODES, blocks, find_files, load
 from affekt.audio.time_limit import limited_blocks
 from affekt.errors import BadAudio
-from tests.sounds import encode_audio, encode_media, noise, tone
+from tests.sounds import encode_audio, encode_media, noise, peak_frequency, tone
 
 # What a decoder may raise
 
@@ -240,3 +241,45 @@ def test_a_folder_without_permission_is_said_to_be_that(tmp_path, monkeypatch):
     with pytest.raises(BadAudio, match="is a folder that cannot be opened: Permission denied") as raised:
         load(tmp_path)
     assert raised.value.code == "unreadable"
+
+
+# More than seven channels, which PyAV's planar frames cannot hand over
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "layout", "channels"),
+    [
+        ("matroska", "pcm_f32le", "7.0", 7),
+        ("ipod", "aac", "7.1", 8),
+        ("webm", "libopus", "7.1", 8),
+        ("matroska", "pcm_f32le", "hexadecagonal", 16),
+    ],
+)
+def test_media_with_many_channels_are_read(container, codec, layout, channels):
+    data = encode_channels(tone(1, 48_000), container, codec, layout, channels)
+    waveform = load(data)
+    assert abs(len(waveform) - 16_000) < 100
+    assert abs(peak_frequency(waveform) - 440) < 2
+    assert 0.2 < np.abs(waveform[4000:8000]).max() < 0.7
+
+
+def encode_channels(samples, container, codec, layout, channels):
+    """Return the bytes of a file with the same samples in each channel."""
+    av = pytest.importorskip("av")
+    stream = io.BytesIO()
+    with av.open(stream, "w", format=container) as file:
+        track = file.add_stream(codec, rate=48_000, layout=layout)
+        for start in range(0, len(samples), 1024):
+            block = np.repeat(samples[start : start + 1024], channels)[np.newaxis]
+            frame = av.AudioFrame.from_ndarray(block, format="flt", layout=layout)
+            frame.sample_rate, frame.pts = 48_000, start
+            file.mux(track.encode(frame))
+        file.mux(track.encode(None))
+    return stream.getvalue()
+
+
+def test_a_number_of_channels_that_changes_does_not_stop_lenient_reading(monkeypatch):
+    pieces = [np.ones((1600, channels), np.float32) * 0.5 for channels in (1, 1, 3, 2)]
+    monkeypatch.setattr(media, "_decode_packets", lambda *_: iter(pieces))
+    blocks_read = list(media.decode_media(None, 16_000, None))
+    assert [block.shape for block in blocks_read] == [(3200, 1), (1600, 3), (1600, 2)]

@@ -55,6 +55,9 @@ def decode_media(container: Any, rate: int, reading: Reading) -> Iterator[NDArra
     pieces: list[NDArray[np.float32]] = []
     size = 0
     for piece in _decode_packets(container, rate, reading):
+        if pieces and piece.shape[1] != pieces[0].shape[1]:  # in a damaged file, the number of channels may change
+            yield np.concatenate(pieces)
+            pieces, size = [], 0
         pieces.append(piece)
         size += len(piece)
         if size >= block_frames(rate, piece.shape[1]):
@@ -67,7 +70,8 @@ def decode_media(container: Any, rate: int, reading: Reading) -> Iterator[NDArra
 def _decode_packets(container: Any, rate: int, reading: Reading) -> Iterator[NDArray[np.float32]]:
     import av
 
-    resampler = av.AudioResampler(format="fltp", rate=rate)
+    # Interleaved: PyAV reads the planes of a frame with 8 or more channels beyond their end, and crashes.
+    resampler = av.AudioResampler(format="flt", rate=rate)
     packets = container.demux(audio=0)
     read, ended = 0, False
     while not ended:
@@ -78,6 +82,6 @@ def _decode_packets(container: Any, rate: int, reading: Reading) -> Iterator[NDA
             for frame in frames:
                 for block in resampler.resample(frame):
                     read += block.samples
-                    yield block.to_ndarray().T.astype(np.float32, copy=False)
+                    yield block.to_ndarray().reshape(block.samples, -1).astype(np.float32, copy=False)
         except (av.FFmpegError, ValueError) as error:  # ValueError: the number of channels changes
             reading.lose(f"{reason_of(error)}, after {read / rate:.2f} s", cut=False, cause=error)
