@@ -81,6 +81,12 @@ def test_missing_labels_are_not_emotions(word, tmp_path):
         table(tmp_path / "t.csv", f"file,emotion\na.wav,happy\nb.wav,{word}\n")
 
 
+@pytest.mark.parametrize(("name", "delimiter"), [("t.tsv", "\t"), ("t.csv", ",")])
+def test_a_lone_quote_in_a_label_is_an_error(name, delimiter, tmp_path):
+    with pytest.raises(BadCorpus, match="line 2: the emotion 'sad\"' contains a quote"):
+        table(tmp_path / name, 'file,emotion\na.wav,sad"\nb.wav,happy\n'.replace(",", delimiter))
+
+
 def test_a_word_for_a_missing_value_is_a_label_if_it_is_mapped(tmp_path):
     rows = "file,emotion\na.wav,None\nb.wav,sad\n"
     assert [u.emotion for u in table(tmp_path / "t.csv", rows, emotions={"none": "neutral"})] == ["neutral", "sad"]

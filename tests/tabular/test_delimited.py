@@ -93,6 +93,7 @@ def test_fields_of_any_length_are_read(length, quote, tmp_path):
             "line 3, has 5 fields, but there are 3 columns",
         ),
         ("file,text,emotion\n\na.wav,sad\n", "line 3, has 2 fields, but there are 3 columns"),
+        ("file,emotion\na.wav,sad\n\ufefffile,emotion\nb.wav,sad\n", "line 3, repeats the column names"),
         ("file,emotion\na.wav,sad,\n", "line 2, has 3 fields"),
         ('file,text,emotion\na.wav,"x\ny",sad,z\n', r"line 2 \(to line 3\), has 4 fields"),
         ('file,text,emotion\na.wav,"Stop" she said,sad\n', "line 2: 'she said,sad' follows a closing quote"),

@@ -371,3 +371,14 @@ def test_the_recipe_in_a_bundle_can_be_read(start):
 
     config = json.loads(json.dumps(start.config["recipe"]))
     assert decode(Recipe, config, "config.toml").name == "made"
+
+
+def test_votes_of_several_annotators_are_learned_and_stored_in_the_recipe(tmp_path):
+    rows = "".join(f"{n}.wav;happy;s{n % 4}\n{n}.wav;{('sad', 'happy')[n % 2]};s{n % 4}\n" for n in range(12))
+    (tmp_path / "calls.csv").write_text("file;emotion;speaker\n" + rows)
+    source = Source("table", str(tmp_path / "calls.csv"), annotators="votes", delimiter=";")
+    recipe = finetuning_recipe("default", [source], "x")
+    assert recipe.training.votes == 1.0
+    assert tuple(recipe.sources) == (source,)
+    assert {tuple(u.votes.values()) for u in recipe.sources[0].read()} == {(0.5, 0.5), (1.0,)}
+    assert finetuning_recipe("default", [source], "x", ["training.votes=0.5"]).training.votes == 0.5

@@ -193,6 +193,8 @@ class _Row:
                 f"has no emotion{self._written('emotion')}: add one, or remove the row; a word for a missing value can be "
                 "mapped, as in --emotion none=neutral"
             )
+        if '"' in label and not emotion_names.maps(label):
+            raise self.record.error(f"the emotion {label!r} contains a quote: remove it, or map the label")
         return label
 
     def transcript(self) -> str:

@@ -85,8 +85,12 @@ def read_delimited(path: Path, delimiter: str = "") -> tuple[list[str], list[Rec
         begin += 1
     delimiter = _delimiter(path, lines[begin], delimiter or (declared[1] if declared else ""))
     rows = _rows(path, lines, begin, delimiter)
-    columns = [column.strip() for column in rows[0].fields]
+    columns = _names(rows[0])
     _check_columns(path, columns)
+    if repeated := next((row for row in rows[1:] if _names(row) == columns), None):
+        raise BadCorpus(
+            f"{path}, line {repeated.first}, repeats the column names: remove the line, or split the table there"
+        )
     return columns, [
         Record(path, f"line {row.first}", dict(zip(columns, row.fields, strict=True)))
         for row in rows[1:]
@@ -120,6 +124,11 @@ def _delimiter(path: Path, header: str, given: str) -> str:
 
 def _without_delimiters(match: re.Match[str]) -> str:
     return "".join(character for character in match[1] if character not in DELIMITERS)
+
+
+def _names(row: _Row) -> list[str]:
+    """Return the fields of a row as names of columns, without spaces and byte-order marks around them."""
+    return [field.strip(" \t\r\n\ufeff") for field in row.fields]
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
