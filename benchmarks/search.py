@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.models.emotionnas.cells import SearchCell
-from affekt.models.emotionnas.mixed_ops import Convolution, FactorizedReduce, MixedEdges
+from affekt.models.emotionnas.mixed_ops import Convolution, FactorizedReduces, MixedEdges
 from affekt.models.emotionnas.operations import OPERATIONS
 from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramBranchConfig
 
@@ -120,7 +120,7 @@ def plain_with_weights(mixed: MixedEdges, name: str, edge_index: int) -> nn.Modu
     ours: nn.Module | None = getattr(mixed, name, None)
     plain = plain_operation(name, mixed.channels, mixed.stride)
     pairs: list[tuple[Tensor, Tensor]] = []
-    if isinstance(ours, FactorizedReduce):
+    if isinstance(ours, FactorizedReduces):
         pairs = [(plain.even.weight, ours.even.weight), (plain.odd.weight, ours.odd.weight)]
     elif isinstance(ours, Convolution):
         for number, layer in enumerate(cast(Any, ours)):

@@ -36,7 +36,7 @@ def check_sizes(config: Any, *, may_be_zero: Collection[str] = ()) -> None:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """The properties of a stream's features that are known before any are read."""
+    """The properties of a stream's features that are known before the features are read."""
 
     dim: int
     frame_rate: float | None

@@ -264,7 +264,7 @@ def _check_use(nodes: Mapping[str, Node], cell_inputs: set[str]) -> None:
 def idle_nodes(nodes: Sequence[Node]) -> frozenset[str]:
     """Return the nodes that never affect the output, neither in a frame nor through the states.
 
-    A state that only its own next value depends on makes such nodes.
+    There are such nodes if a state affects only its own next value.
     """
     known = {node.name: node for node in nodes}
     previous = {f"{BEFORE}{number}": f"{AFTER}{number}" for number in range(count_states(nodes))}
@@ -275,10 +275,12 @@ def _dependencies(nodes: Mapping[str, Node], targets: list[str], previous: Mappi
     """Return all nodes that the targets depend on; `previous` maps a state before the frame to its node in
     the previous frame."""
     reached: set[str] = set()
-    left = list(targets)
-    while left:
-        name = left.pop()
+    remaining = list(targets)
+    while remaining:
+        name = remaining.pop()
         if name not in reached:
             reached.add(name)
-            left += nodes[name].inputs if name in nodes else [previous[name]] if previous and name in previous else []
+            remaining += (
+                nodes[name].inputs if name in nodes else [previous[name]] if previous and name in previous else []
+            )
     return reached

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affekt.models.emotionnas.convolutions import channels_last, even_gradient
+from affekt.models.emotionnas.convolutions import channels_last, contiguous_gradient
 from affekt.models.emotionnas.genotypes import KINDS, Genes
 from affekt.models.emotionnas.mixed_ops import ActiveOps, MixedEdges
 from affekt.models.emotionnas.operations import OPERATIONS, ConvNorm, FactorizedReduce, Image, NewImage, make_operation
@@ -17,14 +17,14 @@ from affekt.models.emotionnas.operations import OPERATIONS, ConvNorm, Factorized
 Earlier = Float[Tensor, "batch earlier_channels earlier_height earlier_width"]  # output of the cell before the last
 
 
-def edges_of(nodes: int) -> int:
+def count_edges(nodes: int) -> int:
     """Return the number of edges of a cell: node i has one from each of the 2 + i states before it."""
     return sum(2 + node for node in range(nodes))
 
 
 def edges_from(source: int, nodes: int) -> list[int]:
     """Return the indices of the edges that leave a state. Edges are numbered by target node, then by source."""
-    return [edges_of(node) + source for node in range(max(source - 1, 0), nodes)]
+    return [count_edges(node) + source for node in range(max(source - 1, 0), nodes)]
 
 
 class ArchitectureWeights(nn.Module):
@@ -41,7 +41,7 @@ class ArchitectureWeights(nn.Module):
     def __init__(self, nodes: int) -> None:
         super().__init__()
         for kind in KINDS:  # near zero: all operations begin with almost the same weight
-            self.register_buffer(kind, (1e-3 * torch.randn(edges_of(nodes), len(OPERATIONS))).requires_grad_())
+            self.register_buffer(kind, (1e-3 * torch.randn(count_edges(nodes), len(OPERATIONS))).requires_grad_())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ArchitectureWeights:
         """Convert the buffers like parameters: in place, and as leaf tensors."""
@@ -65,17 +65,17 @@ class Cell(nn.Module):
     the last cell halved the image, `preprocess0` halves its input, too.
 
     Args:
-        before: Channels of the two inputs.
+        in_channels: Channels of the two inputs.
         channels: Channels of the cell's nodes.
         halved: Whether the last cell halved the image.
         affine: Whether the norms have weights.
     """
 
-    def __init__(self, before: tuple[int, int], channels: int, *, halved: bool, affine: bool) -> None:
+    def __init__(self, in_channels: tuple[int, int], channels: int, *, halved: bool, affine: bool) -> None:
         super().__init__()
         first = FactorizedReduce if halved else ConvNorm
-        self.preprocess0 = first(before[0], channels, affine=affine)
-        self.preprocess1 = ConvNorm(before[1], channels, affine=affine)
+        self.preprocess0 = first(in_channels[0], channels, affine=affine)
+        self.preprocess1 = ConvNorm(in_channels[1], channels, affine=affine)
 
 
 class SearchCell(Cell):
@@ -86,8 +86,10 @@ class SearchCell(Cell):
     In a reduction cell the edges from the two inputs have stride 2.
     """
 
-    def __init__(self, before: tuple[int, int], channels: int, nodes: int, *, reduction: bool, halved: bool) -> None:
-        super().__init__(before, channels, halved=halved, affine=False)
+    def __init__(
+        self, in_channels: tuple[int, int], channels: int, nodes: int, *, reduction: bool, halved: bool
+    ) -> None:
+        super().__init__(in_channels, channels, halved=halved, affine=False)
         self.edges = [edges_from(source, nodes) for source in range(1 + nodes)]
         self.fans = nn.ModuleList(
             MixedEdges(len(edges), channels, 2 if reduction and source < 2 else 1)
@@ -123,7 +125,7 @@ class DerivedCell(Cell):
 
     def __init__(
         self,
-        before: tuple[int, int],
+        in_channels: tuple[int, int],
         channels: int,
         genes: Genes,
         *,
@@ -131,7 +133,7 @@ class DerivedCell(Cell):
         halved: bool,
         drop_path: float = 0.0,
     ) -> None:
-        super().__init__(before, channels, halved=halved, affine=True)
+        super().__init__(in_channels, channels, halved=halved, affine=True)
         self.sources, self.drop_path = [source for _, source in genes], drop_path
         self.edges = nn.ModuleList(
             make_operation(name, channels, 2 if reduction and source < 2 else 1) for name, source in genes
@@ -141,7 +143,7 @@ class DerivedCell(Cell):
         """Return the output for the outputs of the cell before the last and of the last."""
         states = [self.preprocess0(first), self.preprocess1(second)]
         for edge in range(0, len(self.edges), 2):
-            states.append(even_gradient(self._apply_edge(edge, states) + self._apply_edge(edge + 1, states)))
+            states.append(contiguous_gradient(self._apply_edge(edge, states) + self._apply_edge(edge + 1, states)))
         return torch.cat(states[2:], dim=1)
 
     def _apply_edge(self, edge: int, states: list[Tensor]) -> Tensor:

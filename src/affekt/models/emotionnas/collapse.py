@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from affekt.models.emotionnas.genotypes import Genotype
 
-# P-DARTS keeps at most two skip connections among a normal cell's eight operations (Chen et al., ICCV 2019, its M = 2);
+# P-DARTS keeps at most two skip connections among a normal cell's eight operations (Chen et al., ICCV 2019, where M = 2);
 # DARTS's best cell, darts-v2, has two. DARTS+ (Liang et al., arXiv 1909.06035) is stricter and ends a search at the second
 # skip connection, but that is an early-stopping rule; as a test of collapse it would reject every third random cell.
 MAX_FRACTION = 2 / 8

@@ -3,7 +3,8 @@
 torch's own gradient of a depthwise convolution's weights is slow for kernels wider than three pixels, and both gradients
 are slow for dilated kernels: ten times the cost of the convolution. The same sums are computed faster in other ways: the
 gradient of the image is a convolution with the flipped kernel; the gradient of a wide kernel is assembled from narrow
-pieces; and a dilated convolution of an image is an ordinary one of the four images of every other pixel.
+pieces; and a dilated convolution of an image is an ordinary convolution of four images, each of which has every other row
+and column of it.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ def channels_last(x: Image) -> Image:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
-def even_gradient(x: Image) -> Image:
-    """Return the image unchanged, but make its gradient contiguous.
+def contiguous_gradient(x: Image) -> Image:
+    """Return the image unchanged, but make its gradient contiguous on a CPU.
 
-    torch's norms are slow if their gradient is a slice of another.
+    torch's norms are slow if their gradient is a slice of another tensor.
     """
     if x.requires_grad and not torch.compiler.is_exporting():
         x.register_hook(channels_last)
@@ -80,9 +81,8 @@ def depthwise(x: Image, kernels: Kernels, stride: int, dilation: int) -> Float[T
     if stride == dilation == 2:  # only every other pixel is used
         x, stride, dilation = x[:, :, ::2, ::2], 1, 1
     if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_exporting():
-        if torch.is_autocast_enabled(
-            "cpu"
-        ):  # the backward pass runs outside autocast, where the two types would differ
+        if torch.is_autocast_enabled("cpu"):
+            # The backward pass runs outside autocast, where the two types would differ.
             dtype = torch.get_autocast_dtype("cpu")
             x, kernels = x.to(dtype), kernels.to(dtype)
         return _Depthwise.apply(x, kernels, stride, dilation)  # type: ignore[no-untyped-call]
@@ -155,5 +155,5 @@ def _pad_end(x: Tensor, size: int, dilation: int) -> Tensor:
 
 
 def _quarters(x: Tensor) -> Tensor:
-    """Return the four images of every other pixel, concatenated along the batch."""
+    """Return four images, each of every other row and column, concatenated along the batch."""
     return torch.cat([x[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)])

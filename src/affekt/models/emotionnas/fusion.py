@@ -28,7 +28,8 @@ class FusionConfig:
     """If true, the branches are already trained and only the perceptron is trained, as in the paper ("We take the output
     probabilities"). If false, everything is trained together."""
     hidden: tuple[int, ...] | None = None
-    """Widths of the perceptron's hidden layers. None for twice the number of emotions, then that number: 8 and 4 for four."""
+    """Widths of the perceptron's hidden layers. None: twice the number of emotions, and the number of emotions (8 and 4 for
+    four emotions)."""
     dropout: float = 0.0
     """Dropout probability between the perceptron's layers. The paper has none."""
 

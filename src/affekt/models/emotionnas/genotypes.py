@@ -1,7 +1,7 @@
 """Genotypes: the operations that a searched cell keeps (EmotionNAS, section 2.1; DARTS, Liu et al., ICLR 2019, section 2.4).
 
-A cell has two inputs, 0 and 1, and intermediate nodes, 2 and up. A genotype lists two (operation, source) pairs for each
-intermediate node in turn, of the normal and of the reduction cells. As JSON:
+A cell has two inputs, 0 and 1, and intermediate nodes, 2 and up. A genotype lists, for the normal and for the reduction
+cells, two (operation, source) pairs for each intermediate node in turn. As JSON:
 
     {"normal": [["sep_conv_3x3", 0], ["skip_connect", 1], ...], "reduce": [["max_pool_3x3", 0], ...]}
 """
@@ -91,8 +91,8 @@ def _check_genes(kind: str, genes: Genes) -> None:
             )
 
 
-# The cells that DARTS found on CIFAR-10 (its Figures 4 and 5), with the first- and the second-order gradient. Found cells are
-# compared with them.
+# The cells that DARTS found on CIFAR-10 (its Figures 4 and 5), with the first- and the second-order gradient. The cells of
+# our searches are compared with them.
 GENOTYPES: dict[str, Genotype] = {
     "darts-v1": Genotype(
         normal=(

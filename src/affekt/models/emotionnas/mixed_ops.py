@@ -19,7 +19,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from affekt.models.emotionnas.convolutions import channels_last, depthwise, even_gradient, pointwise
+from affekt.models.emotionnas.convolutions import channels_last, contiguous_gradient, depthwise, pointwise
 from affekt.models.emotionnas.operations import OPERATIONS, Image, NewImage, check_even
 
 ActiveOps = Sequence[Sequence[bool]]  # for each edge, which of `OPERATIONS` are computed
@@ -117,8 +117,9 @@ class Convolution(nn.ModuleList):
         return last(active, x, weights)
 
 
-class FactorizedReduce(nn.Module):
-    """`skip_connect` at stride 2: half of an edge's channels from the pixels at even positions, half from those at odd ones.
+class FactorizedReduces(nn.Module):
+    """`skip_connect` at stride 2, on every edge: half of an edge's channels are from the pixels at even positions, half from
+    those at odd ones.
 
     `even` and `odd` are (edges * channels / 2, channels, 1, 1), edge by edge.
     """
@@ -146,7 +147,7 @@ class MixedEdges(nn.Module):
         self.edges, self.channels, self.stride = edges, channels, stride
         self.max_pool_3x3, self.avg_pool_3x3 = EdgeNorm(1, channels), EdgeNorm(1, channels)
         if stride == 2:
-            self.skip_connect = FactorizedReduce(edges, channels)
+            self.skip_connect = FactorizedReduces(edges, channels)
         for name in OPERATIONS[4:]:
             self.add_module(name, Convolution(name, edges, channels, stride))
 
@@ -159,17 +160,17 @@ class MixedEdges(nn.Module):
         if not terms:
             rows, columns = (-(-side // self.stride) for side in state.shape[2:])
             return state.new_zeros(len(state), self.edges * self.channels, rows, columns)
-        return even_gradient(sum(terms[1:], start=terms[0]))
+        return contiguous_gradient(sum(terms[1:], start=terms[0]))
 
     def _active(self, name: str, active: ActiveOps) -> ActiveEdges:
         return ActiveEdges(tuple(edge for edge, row in enumerate(active) if row[OPERATIONS.index(name)]), self.edges)
 
     def _weightless(self, state: Image, weights: Tensor, active: ActiveOps) -> NewImage | None:
-        """Compute the operations without weights once for all edges; a matrix product weights them for each edge."""
+        """Compute the poolings, and the identity at stride 1, once for all edges; a matrix product weights them for each edge."""
         images, rows = [], []
         for name in ("max_pool_3x3", "avg_pool_3x3", "skip_connect")[: 4 - self.stride]:
             if self._active(name, active).indices:
-                images.append(state if name == "skip_connect" else self._pooled(state, name))
+                images.append(state if name == "skip_connect" else self._pool(state, name))
                 rows.append(weights[:, OPERATIONS.index(name)])
         if not images:
             return None
@@ -179,23 +180,23 @@ class MixedEdges(nn.Module):
             torch.cat(images, dim=1), rearrange(mixing, "edge new image old -> (edge new) (image old) 1 1")
         )
 
-    def _pooled(self, state: Image, name: str) -> NewImage:
+    def _pool(self, state: Image, name: str) -> NewImage:
         if name.startswith("max"):
             pooled = F.max_pool2d(state, 3, self.stride, padding=1)
         else:  # the mean does not include the padding
             pooled = F.avg_pool2d(state, 3, self.stride, padding=1, count_include_pad=False)
-        return even_gradient(getattr(self, name)(ActiveEdges((0,), 1), pooled, None))
+        return contiguous_gradient(getattr(self, name)(ActiveEdges((0,), 1), pooled, None))
 
     def _weighted(self, state: Image, weights: Tensor, active_ops: ActiveOps) -> NewImage | None:
-        """Return the sum of the operations that have weights or statistics for every edge."""
+        """Return the weighted sum of the convolutions, and of the skip connection at stride 2, for every edge."""
         views = self._views(state.relu())
         repeated = cache(lambda pixels, copies: torch.cat([views[pixels]] * copies, dim=1))
         total: Tensor | None = None
         for column, name in enumerate(OPERATIONS):
             operation, active = getattr(self, name, None), self._active(name, active_ops)
-            if not active.indices or not isinstance(operation, FactorizedReduce | Convolution):
+            if not active.indices or not isinstance(operation, FactorizedReduces | Convolution):
                 continue
-            if isinstance(operation, FactorizedReduce):
+            if isinstance(operation, FactorizedReduces):
                 x = operation(active, views["even"], views["odd"], weights[:, column])
             else:
                 pixels = "even" if self.stride == 2 and operation.dilated else "all"

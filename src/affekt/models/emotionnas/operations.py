@@ -49,8 +49,8 @@ def check_even(x: Image) -> None:
 class ConvNorm(nn.Sequential):
     """ReLU, 1 x 1 convolution without bias (1) and norm (2), which give an input of a cell the cell's number of channels."""
 
-    def __init__(self, before: int, channels: int, *, affine: bool) -> None:
-        super().__init__(nn.ReLU(), Pointwise(before, channels), nn.BatchNorm2d(channels, affine=affine))
+    def __init__(self, in_channels: int, channels: int, *, affine: bool) -> None:
+        super().__init__(nn.ReLU(), Pointwise(in_channels, channels), nn.BatchNorm2d(channels, affine=affine))
 
 
 def _separable_layers(channels: int, size: int, stride: int, dilation: int) -> list[nn.Module]:
@@ -64,14 +64,14 @@ def _separable_layers(channels: int, size: int, stride: int, dilation: int) -> l
 
 
 class SeparableConv(nn.Sequential):
-    """Two depthwise separable convolutions, the second at stride 1. Weights at 1, 2, 3 and 5, 6, 7."""
+    """Two depthwise separable convolutions, the second at stride 1. The layers 1, 2, 3 and 5, 6, 7 have weights."""
 
     def __init__(self, channels: int, size: int, stride: int) -> None:
         super().__init__(*_separable_layers(channels, size, stride, 1), *_separable_layers(channels, size, 1, 1))
 
 
 class DilatedConv(nn.Sequential):
-    """A depthwise separable convolution with dilation 2. Weights at 1, 2, 3."""
+    """A depthwise separable convolution with dilation 2. The layers 1, 2, 3 have weights."""
 
     def __init__(self, channels: int, size: int, stride: int) -> None:
         super().__init__(*_separable_layers(channels, size, stride, 2))
@@ -85,10 +85,10 @@ class FactorizedReduce(nn.Module):
         BadConfig: The height or width of the image is odd.
     """
 
-    def __init__(self, before: int, channels: int, *, affine: bool) -> None:
+    def __init__(self, in_channels: int, channels: int, *, affine: bool) -> None:
         super().__init__()
-        self.even = nn.Conv2d(before, channels // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(before, channels // 2, 1, stride=2, bias=False)
+        self.even = nn.Conv2d(in_channels, channels // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(in_channels, channels // 2, 1, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(channels, affine=affine)
 
     def forward(self, x: Image) -> NewImage:

@@ -38,7 +38,7 @@ class RandomCellConfig:
 
     states: int = 2
     nodes: int = 7
-    """Number of nodes in addition to `states` nodes."""
+    """Number of nodes in addition to one for each state."""
     operations: Mapping[str, float] = field(
         default_factory=lambda: {"linear": 3.0, "blend": 1.0, "elementwise_prod": 1.0, "elementwise_sum": 1.0}
     )
@@ -137,12 +137,12 @@ def _choose_states(
 
 def _prune(draft: dict[str, dict[str, Any]], states: int) -> dict[str, dict[str, Any]]:
     """Remove nodes that no new state depends on."""
-    left, used = [f"{AFTER}{state}" for state in range(states)], set()
-    while left:
-        name = left.pop()
+    remaining, used = [f"{AFTER}{state}" for state in range(states)], set()
+    while remaining:
+        name = remaining.pop()
         if name not in used:
             used.add(name)
-            left += draft[name]["input"] if name in draft else []
+            remaining += draft[name]["input"] if name in draft else []
     return {name: node for name, node in draft.items() if name in used}
 
 

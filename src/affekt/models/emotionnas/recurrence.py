@@ -331,11 +331,11 @@ class _BackwardLoop:
                 inputs = [values.get(name) for name in step.sources]
                 parts = BACKWARD[step.operation](gradients[step.nodes[0]], inputs, values.get(step.nodes[0]))
             else:
-                of_nodes = [gradients[name] for name in step.nodes]
-                products.append(of_nodes[0] if len(of_nodes) == 1 else torch.cat(of_nodes, dim=2))
+                node_gradients = [gradients[name] for name in step.nodes]
+                products.append(node_gradients[0] if len(node_gradients) == 1 else torch.cat(node_gradients, dim=2))
                 if weight is not None:
-                    of_sources = torch.bmm(products[-1], weight)
-                    parts = [of_sources] if len(step.sources) == 1 else of_sources.split(self.hidden, dim=2)
+                    source_gradients = torch.bmm(products[-1], weight)
+                    parts = [source_gradients] if len(step.sources) == 1 else source_gradients.split(self.hidden, dim=2)
             for name, part in zip(step.sources, parts, strict=False):  # no sources if the frame is the only input
                 gradients[name] = gradients[name] + part if name in gradients else part
         self.values.append(values)

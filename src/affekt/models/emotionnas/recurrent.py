@@ -46,7 +46,8 @@ class RecurrentConfig:
     masked: bool = False
     """If true, padding changes nothing. The paper pads with zeros and has no masks."""
     input_norm: Literal["none", "standard"] = "none"
-    """Not in the paper. "standard" standardizes each feature by its mean and deviation over the training set."""
+    """Not in the paper. "standard" standardizes each feature by its mean and standard deviation over the
+    training set."""
     stride: int = 1
     """Not in the paper: number of input frames that are averaged into one; `frames` is the length after that."""
     dropout: float = 0.0
@@ -240,19 +241,19 @@ class RecurrentBranch(EmotionModel):
             x = self.dropout(layer(x, mask))
         return x, mask
 
-    def _attended(self, batch: Batch) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch frames"]]:
+    def _attend(self, batch: Batch) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch frames"]]:
         """Return the utterance vectors, the classifier's input, and the attention weights of the frames."""
         x, mask = self._states(batch)
         weights = self.attention(x, mask)
         return (weights.unsqueeze(1) @ x).squeeze(1), weights
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch emotions"]:
-        return self.classifier(self._attended(batch)[0])
+        return self.classifier(self._attend(batch)[0])
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
         """Return `embedding` (batch, width), the classifier's input, and `attention` (batch, frames), the attention weights,
         which sum to one."""
-        embedding, weights = self._attended(batch)
+        embedding, weights = self._attend(batch)
         return {"embedding": embedding, "attention": weights}
 
     @property

@@ -45,7 +45,7 @@ class SpectrogramBranchConfig:
     masked: bool = False
     """If true, padding is read as zeros. The paper has no masks."""
     input_norm: Literal["none", "standard"] = "standard"
-    """Not in the paper. "standard" standardizes each bin by its mean and deviation over the training set."""
+    """Not in the paper. "standard" standardizes each bin by its mean and standard deviation over the training set."""
     input_channels: int = 1
     """1, or 3 to repeat the image, as for photographs. The parameter counts of Table 3 are rounded and fit both."""
     stem_multiplier: int = 3
@@ -125,21 +125,21 @@ class SpectrogramBranch(EmotionModel):
             nn.Conv2d(config.input_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
         )
         self.cells = nn.ModuleList()
-        before, channels, halved = (width, width), config.channels, False
+        in_channels, channels, halved = (width, width), config.channels, False
         for index in range(config.cells):
             reduction = index in config.reductions
             channels *= 2 if reduction else 1
-            self.cells.append(self._cell(before, channels, reduction=reduction, halved=halved))
-            before, halved = (before[1], config.nodes * channels), reduction
+            self.cells.append(self._cell(in_channels, channels, reduction=reduction, halved=halved))
+            in_channels, halved = (in_channels[1], config.nodes * channels), reduction
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(before[1], num_emotions)
+        self.classifier = nn.Linear(in_channels[1], num_emotions)
 
-    def _cell(self, before: tuple[int, int], channels: int, *, reduction: bool, halved: bool) -> nn.Module:
+    def _cell(self, in_channels: tuple[int, int], channels: int, *, reduction: bool, halved: bool) -> nn.Module:
         if self.derived is None:
-            return SearchCell(before, channels, self.config.nodes, reduction=reduction, halved=halved)
+            return SearchCell(in_channels, channels, self.config.nodes, reduction=reduction, halved=halved)
         genes = self.derived.reduce if reduction else self.derived.normal
         drop_path = self.config.drop_path
-        return DerivedCell(before, channels, genes, reduction=reduction, halved=halved, drop_path=drop_path)
+        return DerivedCell(in_channels, channels, genes, reduction=reduction, halved=halved, drop_path=drop_path)
 
     @classmethod
     def build(cls, config: Any, specs: Mapping[str, FeatureSpec], num_emotions: int) -> SpectrogramBranch:

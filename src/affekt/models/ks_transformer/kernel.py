@@ -141,9 +141,8 @@ class _SelectedAttention(torch.autograd.Function):
         all_weights = query.new_empty(batch if needs_gradient else 1, heads, key.shape[1], frames)
         attended, scaled = torch.empty_like(query, memory_format=torch.contiguous_format), query * scale
         probability = round(dropout * RESOLUTION) / RESOLUTION
-        saved: list[
-            Tensor | None
-        ] = []  # for each utterance and head: the kept keys, and which of their weights are dropped
+        # For each utterance and head: the kept keys, and which of their weights are dropped.
+        saved: list[Tensor | None] = []
         for utterance in range(batch):
             weights = all_weights[utterance if needs_gradient else 0]
             torch.bmm(_by_head(key, heads, utterance), _by_head(scaled, heads, utterance).transpose(1, 2), out=weights)
@@ -164,8 +163,8 @@ class _SelectedAttention(torch.autograd.Function):
         scaled, key, value, attended, all_weights, attendable, *saved = ctx.saved_tensors
         heads, saved_by_head = ctx.heads, iter(zip(saved[::2], saved[1::2], strict=True))
         gradients = for_query, for_key, for_value = [torch.zeros_like(x) for x in (scaled, key, value)]
-        # A softmax's gradient subtracts from the gradients of a query's weights their mean, the sum of gradients times
-        # weights. Summed over the features instead of the keys, it is the product of the output and its gradient.
+        # The gradient of a softmax subtracts a mean from the gradients of a query's weights: the sum, over the keys, of
+        # weight times gradient. It equals the sum, over the features, of the output times the output's gradient.
         means = (gradient * attended).unflatten(2, (heads, -1)).sum(3).transpose(1, 2).unsqueeze(2)
         for_scores = torch.empty_like(all_weights[0])
         for utterance, weights in enumerate(all_weights):

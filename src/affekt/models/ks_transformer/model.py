@@ -228,7 +228,7 @@ class KSTransformer(EmotionModel):
 
     @classmethod
     def for_lengths(cls, config: KSTransformerConfig, frames: Mapping[str, int]) -> KSTransformerConfig:
-        """Return the settings for these frames of either stream, counted before averaging over `speech_stride`."""
+        """Return the settings for these numbers of frames by stream, counted before averaging over `speech_stride`."""
         if "speech" in frames:
             frames = {**frames, "speech": -(-frames["speech"] // config.speech_stride)}
         settings: KSTransformerConfig = super().for_lengths(config, frames)
@@ -244,7 +244,7 @@ class KSTransformer(EmotionModel):
         return self.classifier.output_layer
 
     def inert_parameters(self) -> frozenset[str]:
-        return key_biases(self)  # the selection of keys depends on the softmax too
+        return key_biases(self)  # the selection of keys, too, depends only on the softmax, in which these biases cancel
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         for stream in self.streams:

@@ -88,7 +88,7 @@ class StreamInput(nn.Module):
 
 
 def average_frames(stream: Stream, stride: int) -> Stream:
-    """Average every `stride` consecutive frames. The last average of an utterance may be over fewer; padding is left out."""
+    """Average every `stride` consecutive frames, without padding. An utterance's last average may be over fewer frames."""
     if stride == 1:
         return stream
     x, frames = stream.values, stream.values.shape[1]

@@ -59,8 +59,10 @@ def _run_in_pool(work: Callable[[], None], threads: int) -> None:
 
 @functools.cache
 def _openmp() -> Callable[[Callable[[], None], int], None] | None:
-    """Return a function that runs work on torch's OpenMP threads, through the function that compiled code calls; None if
-    torch contains another OpenMP library than GNU's."""
+    """Return a function that runs work on torch's OpenMP threads; None if torch's OpenMP library is not GNU's.
+
+    It calls `GOMP_parallel`, to which compilers translate a parallel region.
+    """
     libraries = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
     if not libraries or not torch.backends.openmp.is_available():
         return None

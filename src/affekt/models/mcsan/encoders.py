@@ -51,25 +51,24 @@ class MCSANSpeechEncoder(nn.Module):
         frames = self._block_frames(x.shape[1])
         x = _fill_padding(x, counts, 0.0)
         if self.padding == 0:
-            x = F.pad(
-                x, (0, 0, 0, KERNEL - 1)
-            )  # gives as many output frames as input frames; those beyond `_convolved` are not pooled
+            # The convolution then has as many output frames as input frames; the additional ones are not pooled.
+            x = F.pad(x, (0, 0, 0, KERNEL - 1))
         y = convolution(x.transpose(1, 2)).transpose(1, 2)
         if self.activation:
             y = F.relu(y)
-        y = _fill_padding(y, self._convolved(counts).clamp(min=1), NEGATIVE)
+        y = _fill_padding(y, self._convolution_frames(counts).clamp(min=1), NEGATIVE)
         # In a pooling window that extends beyond the end, the maximum is over the existing frames.
         y = F.pad(y, (0, 0, 0, KERNEL - 1), value=NEGATIVE)
         y = F.max_pool1d(y.transpose(1, 2), KERNEL, self.pool_stride).transpose(1, 2)
         return y[:, :frames], self._block_frames(counts)
 
-    def _convolved(self, frames: Any) -> Any:
+    def _convolution_frames(self, frames: Any) -> Any:
         """Return the number of frames after the convolution; for a number or a tensor of numbers."""
         return frames - (KERNEL - 1) + 2 * self.padding
 
     def _block_frames(self, frames: Any) -> Any:
         """Return the number of frames after convolution and pooling, at least one; for a number or a tensor of numbers."""
-        convolved = self._convolved(frames)
+        convolved = self._convolution_frames(frames)
         at_least_one_window = (
             convolved.clamp(min=KERNEL) if isinstance(frames, Tensor) else torch.sym_max(convolved, KERNEL)
         )

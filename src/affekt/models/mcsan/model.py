@@ -1,6 +1,6 @@
 """MCSAN: the multimodal cross- and self-attention network of Sun et al., "Multimodal Cross- and Self-Attention Network for
-Speech Emotion Recognition", ICASSP 2021. Recurrent networks encode speech and text. In one module each attends to the other,
-in a parallel module each attends to itself; the outputs of both modules are pooled over time and classified."""
+Speech Emotion Recognition", ICASSP 2021. Recurrent networks encode speech and text. In one module each attends to the other;
+in a second module, parallel to it, each attends to itself. The outputs of both are pooled over time and classified."""
 
 from __future__ import annotations
 
@@ -63,12 +63,13 @@ class MCSANConfig:
     masked: bool = True
     """If true, padding is masked; otherwise it is treated as zero frames. Not in the paper."""
     input_norm: Literal["none", "speech", "standard"] = "speech"
-    """Streams that are z-normalized. The paper: "We perform z-normalization" of the speech; that this uses the training set's
-    statistics is our reading. "standard": text too."""
+    """Streams that are z-normalized. The paper: "We perform z-normalization" of the speech; we use the training set's
+    statistics, which the paper does not state. "standard": text too."""
     dim: int = 128
     heads: int = 8
     feedforward: int = 512
-    """Not in the paper: 512 is 4 dim, as in the cited Transformer; the paper's 128 "hidden neurons" are another reading."""
+    """Not in the paper: 512 is four times `dim`, as in the cited Transformer; the paper's 128 "hidden neurons" are another
+    reading."""
     hidden: tuple[int, ...] = (128,)
     """Widths of the hidden layers of the classifier, the paper's "fully connected network"; () is one linear layer."""
     convolution_padding: Literal[0, 1] = 1
@@ -81,8 +82,8 @@ class MCSANConfig:
     """Position encoding: sinusoids as in the cited Transformer. "learned" needs a number as the maximum length of each
     stream."""
     positions_in: Literal["both", "cross"] = "both"
-    """Modules whose inputs have positions. The paper describes positions for the cross module only, but calls the self module
-    "similar" to it."""
+    """Modules to whose inputs positions are added. The paper describes positions for the cross module only, but calls the
+    self module "similar" to it."""
     attention_scale: Literal["head", "dim"] = "head"
     """Divisor of the scores: sqrt(d / heads) as in the cited Transformer; or sqrt(d) as in eq. 9, which is for one head."""
     cross_update: Literal["parallel", "sequential"] = "parallel"
@@ -297,7 +298,8 @@ class MCSAN(EmotionModel):
         its parts from either stream.
         `cross_attention_speech` (batch, layers, heads, speech frames, tokens) has speech as queries and text as keys,
         `cross_attention_text` the reverse; `self_attention_speech` and `self_attention_text` stay within a stream. Rows
-        are queries and sum to one. Speech frames are the encoder's output frames: a ninth of the input frames.
+        are queries and sum to one. Speech frames are the encoder's output frames: with the default strides, a ninth of the
+        input frames.
         """
         maps: dict[str, list[Tensor]] = {}
         pooled = self._pool(batch, maps)

@@ -54,7 +54,7 @@ class TransformerConfig:
     """The settings that MSTR and its baseline, the vanilla Transformer, share. Lengths in frames, widths in features."""
 
     frames: int | Literal["any"] = 326
-    """The fixed length: 326 for IEMOCAP, 224 for MELD, 150 for CREMA-D (from Table 2's operations)."""
+    """The fixed length: 326 for IEMOCAP, 224 for MELD, 150 for CREMA-D (derived from Table 2's operation counts)."""
     masked: bool = False
     """If true, padding is masked, so that it changes nothing. The paper has no masks: padding is treated as frames."""
     norm: Literal["map", "features"] = "map"
@@ -63,6 +63,7 @@ class TransformerConfig:
     input_dim: int = 1024
     """Features of a frame; HuBERT large has 1024."""
     dim: int = 1024
+    """F in the paper: width of the blocks."""
     blocks: int = 4
     heads: int = 16
     feedforward: int = 512
@@ -70,14 +71,14 @@ class TransformerConfig:
     norm_first: bool = False
     """If true, pre-norm. The paper's blocks are "like the vanilla Transformer", which is post-norm."""
     activation: Literal["relu", "gelu"] = "relu"
-    """Activation of the feed-forward layers. Not in the paper; that of the vanilla Transformer."""
+    """Activation of the feed-forward layers. Not in the paper; the vanilla Transformer has a ReLU."""
     score_width: Literal["head", "model"] = "head"
     """Scores are divided by the root of this width. Eq. 1 has F, for one head; the vanilla Transformer has a head's width."""
     projection_bias: bool = True
     """If true, query, key, value and W^O have biases. Eq. 4 and the text have none; `nn.Linear` has one by default."""
     initialization: Literal["torch", "xavier"] = "torch"
     """Not in the paper. "torch": torch's defaults. "xavier": Xavier's uniform initialization of linear layers and
-    convolutions; norms keep their ones."""
+    convolutions; norms and biases keep torch's defaults."""
     dropout: float = 0.1
     """Dropout of both residual branches. Not in the paper; 0.1 is usual in the authors' other code."""
     attention_dropout: float = 0.1
@@ -201,7 +202,7 @@ class TemporalTransformer(EmotionModel):
         raise NotImplementedError
 
     def paper_flops(self, frames: Mapping[str, int]) -> int:
-        """Return the operations by Table 2's rule.
+        """Return the number of operations by Table 2's rule.
 
         The rule counts the attention's two products over all frames, and every weight of a linear layer (or convolution)
         once, however many frames it is applied to. It reproduces all six figures of the table.

@@ -24,14 +24,15 @@ class MSTRConfig(TransformerConfig):
     scales: int = 4
     """L: number of time scales."""
     mask_window_padding: bool = False
-    """If true, a softmax ignores the zero frames that fill the last window. Table 2's operations include them; the text
-    does not say."""
+    """If true, a softmax ignores the zero frames that fill the last window. Table 2's operation counts include them;
+    the text does not mention them."""
     scale_operator: Literal["average", "depthwise", "convolution"] = "average"
     """How a scale is computed from the next finer one. Section 2.1 prefers the average to "the convolution", which it does
-    not describe. Ours has kernel and stride p, and separate weights for query, key, value and every step between scales."""
+    not describe. Our convolution has kernel and stride p, and separate weights for query, key, value and every step between
+    scales."""
     mixer: Literal["sum", "concat", "attention"] = "sum"
-    """How scales are combined. Section 2.3: the sum "performs the best among all the fusion methods we explored"; scale
-    attention is named."""
+    """How scales are combined. Section 2.3: the sum "performs the best among all the fusion methods we explored"; of the
+    other methods it names scale attention, without details."""
     upsampling: Literal["interpolate", "repeat"] = "interpolate"
     """"Nearest up-sample" to T frames. "repeat" repeats every frame of scale k p^k times, and the last one to the end."""
 
@@ -71,8 +72,10 @@ class MSTR(TemporalTransformer):
         )
 
     def attention_flops(self, frames: int) -> int:
-        """Return eq. 6 for each of the two products, with p instead of its p^2: only p agrees with Table 2. Scale k has
-        floor(frames / p^k) frames, rounded up to a multiple of p."""
+        """Return the sum of eq. 6 over the two products, with p instead of p^2, because only p agrees with Table 2.
+
+        Scale k has floor(frames / p^k) frames, rounded up to a multiple of p.
+        """
         factor = self.config.factor
         counts = [frames // factor**scale for scale in range(self.config.scales)]
         return sum(2 * factor * self.config.dim * factor * -(-count // factor) for count in counts)

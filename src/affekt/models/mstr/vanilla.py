@@ -27,7 +27,7 @@ class VanillaTransformer(TemporalTransformer):
         )
 
     def attention_flops(self, frames: int) -> int:
-        """Return eq. 5 for each of the two products."""
+        """Return the sum of eq. 5 over the two products."""
         return 2 * frames**2 * self.config.dim
 
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:

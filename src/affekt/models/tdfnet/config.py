@@ -21,7 +21,7 @@ class TDFNetConfig:
     masked: bool = False
     """If true, padding is masked, so that it changes nothing. The paper has no masks: padding is treated as frames."""
     speech_dim: int = 1024
-    """Features of a frame; HuBERT large has 1024. Table V's "w/o ME" has a log-mel of 128, and differs in nothing else."""
+    """Features of a frame; HuBERT large has 1024. Table V's "w/o ME" has 128 log-mel features, and is otherwise the same."""
     text_dim: int = 768
     """Features of a token; BERT base has 768."""
     speaker_dim: int = 192

@@ -124,8 +124,8 @@ def _kernel_options(options: FractalOptions, query: Tensor) -> KernelOptions:
 def _as_rows(*streams: Tensor) -> tuple[tuple[int, ...], list[NDArray[Any]]]:
     """Return each stream as an array with a row for every frame, (batch * frames, row), and the column of its first feature.
 
-    The arrays are views where possible: the thirds of one fused projection are columns of the same array. Other strides
-    are copied.
+    The arrays are views where possible: the thirds of one fused projection are columns of the same array. Tensors with
+    other strides are copied.
     """
     columns, arrays = list[int](), []
     for x in streams:
@@ -159,7 +159,7 @@ def _empty_like(like: Tensor) -> Tensor:
 
 @functools.cache
 def _load_madvise() -> Callable[[int, int], object] | None:
-    """Return a function that requests huge pages for the memory at an address of a size; None on other systems than Linux."""
+    """Return a function that requests huge pages, given a memory block's address and size; None except on Linux."""
     import ctypes
 
     if sys.platform != "linux":

@@ -1,12 +1,12 @@
 """Fractal attention compiled by numba: the work of one thread, for some heads of some utterances.
 
-An utterance is processed in tiles of `factor**scales` frames, whole windows of the coarsest scale, so that intermediate
+An utterance is processed in tiles of `factor**scales` frames, one window of the coarsest scale, so that intermediate
 results stay in the CPU's cache: every element of query, key and value is read from memory once, and every element of the
 output is written once (the backward pass reads the inputs twice, the second time from the cache).
 
 Forward (`_forward`), for each tile:
 1. The windows of the finest scale are attended to in order, with the results written to the output. The mean of a complete
-   window is a frame of the next scale. When `factor` of them are gathered, that window is attended to at once, and its mean
+   window is a frame of the next scale. As soon as `factor` of them are gathered, that window is attended to, and its mean
    is a frame of the next scale, and so on: like the carries of a counter with base `factor`.
 2. At the end of the utterance, the incomplete windows of the coarse scales are filled with zeros and attended to.
 3. The outputs of the coarse scales are up-sampled and added to the output of the tile.

@@ -19,7 +19,7 @@ class FractalOptions:
     """L: number of time scales."""
     mask_window_padding: bool = False
     """If true, a softmax ignores the zero frames that fill the last window. The paper's operation count includes them; its
-    text does not say."""
+    text does not mention them."""
     dropout: float = 0.0
     """Probability with which an attention weight is dropped; the others are multiplied by 1 / (1 - dropout)."""
     temperature: float | None = None

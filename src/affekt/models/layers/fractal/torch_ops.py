@@ -45,7 +45,8 @@ def fractal_scales(
     lengths = None if mask is None else mask.sum(dim=1)
     # All scales are concatenated along the time axis and attended to at once; then each scale is up-sampled to all frames.
     counts, count = lengths, frames  # number of frames at this scale: of each utterance, and of the longest
-    streams, start = [query, key, value], 0  # at this scale; its first frame on the common time axis
+    streams = [query, key, value]  # at this scale
+    start = 0  # index of this scale's first frame on the common time axis
     windows: list[list[Tensor]] = []  # of query, key and value, for each scale
     sources: list[Tensor] = []  # for each scale, the frame on the common axis that each frame takes in up-sampling
     real: list[Tensor] = []  # mask of the real frames in the windows, for each scale
@@ -69,8 +70,10 @@ def fractal_scales(
     # Attention inside a window does not depend on its scale, so one operation handles the windows of all scales: onnxruntime
     # then loads and starts fewer operations. None of the alternatives in benchmarks/exported.py is faster at all lengths.
     query, key, value = (torch.cat(scale_windows, dim=1) for scale_windows in zip(*windows, strict=True))
-    keys = torch.cat(real, dim=1) if mask_window_padding else None
-    attended = _window_attention(query, key, value, heads=heads, keys=keys, dropout=dropout, temperature=temperature)
+    key_mask = torch.cat(real, dim=1) if mask_window_padding else None
+    attended = _window_attention(
+        query, key, value, heads=heads, key_mask=key_mask, dropout=dropout, temperature=temperature
+    )
     attended = F.gelu(attended)
     # The finest scale needs no up-sampling.
     return [attended[:, :frames], *(_gather_frames(attended, source) for source in sources[1:])]
@@ -97,28 +100,28 @@ def _window_attention(
     value: Tensor,
     *,
     heads: int,
-    keys: Tensor | None,
+    key_mask: Tensor | None,
     dropout: float,
     temperature: float | None,
 ) -> Tensor:
     """Attend inside windows of query, key and value, (batch, windows, factor, dim) each; return (batch, frames, dim).
 
-    `keys`, (batch or 1, windows, factor), is True for the keys that may be attended to.
+    `key_mask`, (batch or 1, windows, factor), is True for the keys that may be attended to.
     """
     batch, _, factor, dim = query.shape
-    if keys is not None:
+    if key_mask is not None:
         # Expanded for every query: onnxruntime's Attention does not broadcast a mask over queries.
-        keys = keys.expand(batch, -1, -1).flatten(0, 1)[:, None, None, :].expand(-1, -1, factor, -1)
+        key_mask = key_mask.expand(batch, -1, -1).flatten(0, 1)[:, None, None, :].expand(-1, -1, factor, -1)
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
     scale = 1 / (temperature or (dim // heads) ** 0.5)
     if torch.onnx.is_in_onnx_export():
         # ONNX's operator splits the features into heads itself, which is a tenth faster than transposes around it.
         attended = torch.onnx.ops.attention(
-            query, key, value, keys, scale=scale, q_num_heads=heads, kv_num_heads=heads
+            query, key, value, key_mask, scale=scale, q_num_heads=heads, kv_num_heads=heads
         )[0]
     else:
         query, key, value = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-        attended = F.scaled_dot_product_attention(query, key, value, keys, dropout, scale=scale)
+        attended = F.scaled_dot_product_attention(query, key, value, key_mask, dropout, scale=scale)
         attended = attended.transpose(1, 2).flatten(2)
     return attended.unflatten(0, (batch, -1)).flatten(1, 2)
 
@@ -154,8 +157,8 @@ def _gather_frames(x: Tensor, source: Tensor) -> Tensor:
 class ScaleOperator(nn.Module):
     """The step from one time scale to the next by strided convolutions of query, key and value: MSTR, section 2.1.
 
-    Kernel and stride are `factor` frames, as in the average that they replace. The paper gives no details of the convolution
-    that it compares. With `depthwise` every feature has its own kernel (an average with learned weights); otherwise
+    Kernel and stride are `factor` frames, as in the average that they replace. The paper compares the average with a
+    convolution, but gives no details of it. With `depthwise` every feature has its own kernel (an average with learned weights); otherwise
     each output feature depends on all input features.
     """
 
