@@ -166,7 +166,7 @@ class MixedEdges(nn.Module):
         return ActiveEdges(tuple(edge for edge, row in enumerate(active) if row[OPERATIONS.index(name)]), self.edges)
 
     def _weightless(self, state: Image, weights: Tensor, active: ActiveOps) -> NewImage | None:
-        """Compute the poolings, and the identity at stride 1, once for all edges; a matrix product weights them for each edge."""
+        """Compute the poolings, and the identity at stride 1, once for all edges; a matrix product weights them per edge."""
         images, rows = [], []
         for name in ("max_pool_3x3", "avg_pool_3x3", "skip_connect")[: 4 - self.stride]:
             if self._active(name, active).indices:

@@ -158,8 +158,8 @@ class ScaleOperator(nn.Module):
     """The step from one time scale to the next by strided convolutions of query, key and value: MSTR, section 2.1.
 
     Kernel and stride are `factor` frames, as in the average that they replace. The paper compares the average with a
-    convolution, but gives no details of it. With `depthwise` every feature has its own kernel (an average with learned weights); otherwise
-    each output feature depends on all input features.
+    convolution, but gives no details of it. With `depthwise` every feature has its own kernel (an average with learned
+    weights); otherwise each output feature depends on all input features.
     """
 
     def __init__(self, dim: int, factor: int, *, depthwise: bool) -> None:
