@@ -43,10 +43,9 @@ FLAT = ((8, 326), (64, 1024), (16, 4096), (4, 16384), (1, 65536))  # the first i
 MEMORY = (1024, 4096, 16384, 65536)
 LONGEST_FULL = 16384  # frames; with more, full attention takes minutes, and its memory grows as before
 TABLES = ("sizes", "lengths", "flatness", "memory")
-TENSORS = {
-    "forward": 4,
-    "both": 11,
-}  # read or written. forward: q, k, v, output; backward adds q, k, v, the output's gradient and three gradients
+TENSORS = {"forward": 4, "both": 11}
+"""Number of tensors that a step reads or writes: forward q, k, v and the output; backward adds q, k, v, the output's gradient
+and three gradients."""
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -127,7 +126,8 @@ def main() -> None:
 
 
 def earlier_results() -> dict[str, Any]:
-    """Return the results file of this processor, so that tables that are not measured now are kept."""
+    """Return the content of the results file, whose tables are kept unless they are measured now; empty if another processor
+    wrote it."""
     path = harness.RESULTS / "attention.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return {"by_threads": {}} if results.pop("machine", {}).get("processor") != harness.processor() else results

@@ -91,11 +91,11 @@ def by_scale(attend: WindowAttention, query: Tensor, key: Tensor, value: Tensor,
     frames = count = query.shape[1]
     streams, scales = [query, key, value], []
     for _ in range(SCALES):
-        parts, real = split(streams, count)
-        attended = F.gelu(attend(parts[0], parts[1], parts[2], real, heads).flatten(1, 2))
+        windows, real = split(streams, count)
+        attended = F.gelu(attend(windows[0], windows[1], windows[2], real, heads).flatten(1, 2))
         scales.append(attended[:, torch.arange(frames) * count // frames])
         count = count // FACTOR
-        streams = [x.mean(dim=2)[:, :count] for x in parts]
+        streams = [x.mean(dim=2)[:, :count] for x in windows]
     return sum(scales[1:], start=scales[0])
 
 
@@ -107,12 +107,12 @@ def all_scales(
     streams = [torch.cat([query, key, value], dim=2)] if packed else [query, key, value]
     scales, starts, counts = [], [0], []
     for _ in range(SCALES):
-        parts, real = split(streams, count)
-        scales.append((*parts, real))
+        windows, real = split(streams, count)
+        scales.append((*windows, real))
         counts.append(count)
         starts.append(starts[-1] + FACTOR * (count // FACTOR + 1))
         count = count // FACTOR
-        streams = [x.mean(dim=2)[:, :count] for x in parts]
+        streams = [x.mean(dim=2)[:, :count] for x in windows]
     *joined, real = (torch.cat(tensors, dim=int(tensors[0].ndim > 2)) for tensors in zip(*scales, strict=True))
     query, key, value = joined[0].chunk(3, dim=3) if packed else joined
     attended = F.gelu(attend(query, key, value, real, heads).flatten(1, 2))
@@ -125,8 +125,8 @@ def all_scales(
 def split(streams: list[Tensor], count: int) -> tuple[list[Tensor], Tensor]:
     """Return the windows of every stream, with at least one zero frame after the last, and the mask of the real frames."""
     size = FACTOR * (count // FACTOR + 1)
-    parts = [F.pad(x, (0, 0, 0, size - count)).unflatten(1, (-1, FACTOR)) for x in streams]
-    return parts, (torch.arange(size) < count).unflatten(0, (-1, FACTOR))
+    windows = [F.pad(x, (0, 0, 0, size - count)).unflatten(1, (-1, FACTOR)) for x in streams]
+    return windows, (torch.arange(size) < count).unflatten(0, (-1, FACTOR))
 
 
 def ours(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:

@@ -266,7 +266,7 @@ def text_extraction(encoder: Any, device: str, batched: bool) -> Side:
 
 
 def texts(count: int) -> list[Utterance]:
-    """Return texts that all differ, since the store computes equal texts once only."""
+    """Return texts that all differ, since the store computes equal texts only once."""
     generator = np.random.default_rng(0)
     words = SENTENCE.split()
     return [

@@ -9,7 +9,7 @@ table has medians in milliseconds, and for our kernels the fraction of the GPU's
 for the bytes that must be moved (`bytes_moved`), divided by ours. The plain formulation is left out where it needs too much
 memory.
 
-`--sweep` times other launch settings than those in `gpu.FORWARD` and `gpu.BACKWARD`, which should be the fastest.
+`--sweep` times many launch settings. Those in `gpu.FORWARD` and `gpu.BACKWARD` should be the fastest.
 """
 
 from __future__ import annotations

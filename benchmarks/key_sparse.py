@@ -1,14 +1,15 @@
-"""Compare key-sparse attention that multiplies the kept keys only with one that sets the weights of dropped keys to zero.
+"""Compare two implementations of key-sparse attention: products with only the kept keys, or with all keys.
 
     python benchmarks/key_sparse.py [--runs 9] [--threads 1] [--sizes layer|short|model ...] [--precision bfloat16]
 
-"before" computes the weights of all keys for all utterances at once, multiplies those of dropped keys by zero and multiplies
-all keys. "now" is `affekt.models.ks_transformer.attention`, which uses `kernel.attend_to_selected` if a head has at least
-`MIN_SCORES` scores. "layer" is one attention layer with its four projections, at the paper's 460 frames of speech, at the
-widths of its streams and at other lengths. "short" uses the new kernel below the threshold too; the threshold was chosen from
-these times. "model" is `ks_transformer` at the paper's sizes and its small preset. A step is forward and backward, with a
-dropout of 0.1; forward is without gradient and dropout. Both sides have the same weights and are checked to return the same
-before anything is timed. Times are medians in milliseconds of alternating turns. Writes results/key_sparse.json.
+"before" computes the weights of all keys for all utterances at once, sets those of the keys that are not kept to zero,
+and multiplies all weights with all values. "now" is `affekt.models.ks_transformer.attention`, which uses
+`kernel.attend_to_selected` if a head has at least `MIN_SCORES` scores. "layer" is one attention layer with its four
+projections, at the paper's 460 frames of speech, at the widths of its streams and at other lengths. "short" uses this
+kernel below the threshold too; the threshold was chosen from these times. "model" is `ks_transformer` at the paper's
+sizes and its small preset. A step is forward and backward, with a dropout of 0.1; forward is without gradient and
+dropout. Both sides have the same weights and are checked to return the same before anything is timed. Times are medians
+in milliseconds of alternating turns. Writes results/key_sparse.json.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ MODELS = {"paper": (8, 460, 20), "small": (32, 150, 20)}  # utterances, frames o
 
 
 class Before(KeySparseAttention):
-    """Key-sparse attention that multiplies all keys, the dropped ones by zero."""
+    """Key-sparse attention with products over all keys; those that are not kept have weight zero."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *masks: Any) -> Tensor:
         key_mask, query_mask = (*masks, None, None)[:2]  # a third would record the weights
@@ -83,7 +84,7 @@ def main() -> None:
 
 
 Case = tuple[dict[str, Any], dict[str, nn.Module], tuple[Any, ...], bool]
-"""A description, the sides, their inputs, and True to use the new kernel at every size."""
+"""A description, the sides, their inputs, and True to use `attend_to_selected` at every size."""
 
 
 def layer_cases(kind: str) -> Iterator[Case]:
@@ -98,8 +99,8 @@ def layer_cases(kind: str) -> Iterator[Case]:
         }
         sides = build_sides(partial(KeySparseAttention, width, heads, fraction=fraction, dropout=0.1))
         torch.manual_seed(0)
-        query, memory = torch.randn(batch, queries, width), torch.randn(batch, keys, width)
-        yield description, sides, (query, memory, memory), kind == "short"
+        query, context = torch.randn(batch, queries, width), torch.randn(batch, keys, width)
+        yield description, sides, (query, context, context), kind == "short"
 
 
 def model_case(name: str) -> Case:

@@ -8,10 +8,10 @@ utterance of HuBERT frames, 50 per second, without a mask, because no frame is p
 with dropout torch has no fused attention on a CPU, and full attention then stores more weights than fit into memory, 230 GB
 for 20 min.
 
-The attention of each model's four blocks is also timed alone, without projections and dropout. All sides take turns, with
-fewer runs for longer speech. A measurement that would take more than --longest seconds, judging by the length before, is
-left out. --resume keeps the measurements in the results file, so that they can be made in several sessions. A training step
-for 20 min needs about 12 GB.
+The attention of each model's four blocks is also timed alone, without projections and dropout. All sides take turns,
+with fewer runs for longer speech. A measurement that would take more than --longest seconds, judging by the next
+shorter length, is left out. --resume keeps the measurements in the results file, so that they can be made in several
+sessions. A training step for 20 min needs about 12 GB.
 
 Writes results/lengths.json after every measurement; `lengths_page.py` reads it.
 """
@@ -133,14 +133,14 @@ def measure(names: list[ModelName], step: Step, speech: float, options: argparse
     frames = round(speech * FRAME_RATE)
     inputs, gradient = random_inputs(1, frames)
     attend = ATTENTION_STEPS["forward" if step == "forward" else "both"]
-    second, batch = (
+    warm_up, batch = (
         Batch({"speech": Stream(torch.randn(1, size, 1024))}, labels=torch.zeros(1, dtype=torch.long))
         for size in (FRAME_RATE, frames)
     )
     turns: dict[str, Callable[[], object]] = {}
     for model in names:
         run = make_runner(build(model, options.attention_dropout), step)
-        run(second)  # loads the kernels and gives the optimizer its moments
+        run(warm_up)  # one second of speech: loads the kernels, and the optimizer allocates its moments
         turns[model] = partial(run, batch)
         if step == "forward" or speech < ATTENTION_ALONE:
             turns[f"{model}'s attention"] = partial(attend, OPERATIONS[model], inputs, gradient)

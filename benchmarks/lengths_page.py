@@ -24,7 +24,8 @@ from affekt.tables import table
 EQUAL = 0.02
 """Two models whose times differ by a smaller fraction count as equally fast."""
 HALF, TENTH = 0.5, 1 / 0.9
-"""The text names the length from which attention takes this fraction of the time, and times have this ratio."""
+"""The text names the length from which attention takes HALF of the time, and the length from which the ratio of the times is
+TENTH, a saving of a tenth."""
 HEADING = "## The paper's operation count and measured time"
 
 

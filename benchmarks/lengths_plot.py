@@ -79,7 +79,7 @@ def _draw_floors(panel: Any, lengths: Lengths, colors: dict[str, str]) -> None:
 
 
 def _label(panel: Any, text: str, speech: float, seconds: float, color: str, points_up: int) -> None:
-    """Write right of a line's end, shifted up or down because MSTR's line ends close to that of its arithmetic."""
+    """Write a label to the right of a line's end, shifted up or down: MSTR's line ends close to that of its arithmetic."""
     position = {"xytext": (5, points_up), "textcoords": "offset points", "va": "center"}
     panel.annotate(text, (speech, seconds), color=color, fontweight="bold", **position)
 

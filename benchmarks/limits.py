@@ -1,7 +1,8 @@
 """The limits of this machine: memory bandwidth and the rate of matrix products, which bound the speed of any implementation.
 
 Both are the best of several runs. Bytes are counted by the rule of the STREAM benchmark: each byte that a program reads or
-writes counts once. That a processor may read a cache line before overwriting it is not counted, here or in the benchmarks.
+writes counts once. A processor may read a cache line before it overwrites it; neither this file nor the benchmarks count
+that.
 """
 
 from __future__ import annotations

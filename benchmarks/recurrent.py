@@ -2,7 +2,7 @@
 
     make recurrent    prints a table, and writes benchmarks/results/recurrent.json
 
-The plain side runs such cells in the usual way: one direction after the other, frame by frame and node by node, with padding
+The plain side runs these cells in the usual way: one direction after the other, frame by frame and node by node, with padding
 computed and then masked, and gradients by autograd. Both sides have the same weights and are checked to return the same
 outputs and gradients before anything is timed. A step is forward and backward over one layer in both directions. Sides
 alternate. The table has medians in milliseconds of processor time (of elapsed time on a GPU), and their ratios to ours. In
@@ -109,7 +109,7 @@ def measure(name: str, size: str, device: torch.device, runs: int | None) -> dic
         runners["torch"] = lambda: torch_layer(x)[0]
     steps = {side: (lambda run=run: run().square().sum().backward()) for side, run in runners.items()}
     forwards = {f"{side}, forward": without_gradients(run) for side, run in runners.items() if "padded" not in side}
-    milliseconds = harness.interleaved({**steps, **forwards}, runs or default_runs, clock=partial(now, device))
+    milliseconds = harness.interleaved({**steps, **forwards}, runs or default_runs, clock=partial(read_clock, device))
     return {
         "recipe": name,
         "size": size,
@@ -134,7 +134,7 @@ def check(ours: RecurrentLayer, plain: Plain, x: Tensor, mask: Tensor) -> None:
         torch.testing.assert_close(*gradients, atol=1e-5, rtol=0)
 
 
-def now(device: torch.device) -> float:
+def read_clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return time.perf_counter()

@@ -101,7 +101,7 @@ class PlainCell(nn.Module):
                 edge_index = cell.edges[source].index(len(self.edges))
                 self.edges.append(nn.ModuleList(plain_with_weights(mixed, name, edge_index) for name in OPERATIONS))
 
-    def forward(self, first: Tensor, second: Tensor, weights: Tensor, live: Any) -> Tensor:  # noqa: ARG002
+    def forward(self, first: Tensor, second: Tensor, weights: Tensor, active: Any) -> Tensor:  # noqa: ARG002
         states = [self.preprocess0(first.contiguous()), self.preprocess1(second.contiguous())]
         edge = 0
         for _ in range(self.nodes):
@@ -134,7 +134,7 @@ def plain_with_weights(mixed: MixedEdges, name: str, edge_index: int) -> nn.Modu
     return plain
 
 
-def plain_of(model: SpectrogramBranch) -> SpectrogramBranch:
+def build_plain(model: SpectrogramBranch) -> SpectrogramBranch:
     plain = copy.deepcopy(model)
     plain.cells = nn.ModuleList(PlainCell(cast(SearchCell, cell)) for cell in plain.cells)
     return plain
@@ -160,7 +160,7 @@ def saved_mb(run: Callable[[], None]) -> float:
     return sum(storages.values()) / 1e6
 
 
-def now(device: str) -> float:
+def read_clock(device: str) -> float:
     """Return seconds of processor time, or of elapsed time for a GPU."""
     if device == "cpu":
         return time.process_time()
@@ -174,7 +174,7 @@ def measure(settings: dict[str, Any], size: int, zero: tuple[str, ...], device: 
     with torch.no_grad():
         for alpha in ours.alphas().values():
             alpha[:, [OPERATIONS.index(name) for name in zero]] = -torch.inf
-    models = {"plain": plain_of(ours), "ours": ours}
+    models = {"plain": build_plain(ours), "ours": ours}
     side = ours.config.frames
     batch = Batch({"spectrogram": Stream(torch.randn(size, side, side, device=device))})
     labels = torch.arange(size, device=device) % 4
@@ -188,7 +188,7 @@ def measure(settings: dict[str, Any], size: int, zero: tuple[str, ...], device: 
             step(model, batch, labels)
             memory[name] = torch.cuda.max_memory_allocated() / 1e6 / size
     turns = {name: partial(step, model, batch, labels) for name, model in models.items()}
-    times = harness.interleaved(turns, runs, clock=partial(now, device))
+    times = harness.interleaved(turns, runs, clock=partial(read_clock, device))
     medians = {name: time / size for name, time in times.items()}
     return {
         "cells": ours.config.cells,

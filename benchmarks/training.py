@@ -7,8 +7,8 @@
 A step is `Supervised.step`, including making its batch from stored 16-bit features. Features and labels are random. "paper"
 is 32 utterances of 150 frames at the papers' 1024 features, "small" the preset at these lengths, "shipped" the default
 recipe's network and strategy on utterances as long as EmoDB's. Each side is a process that runs this file with the `affekt`
-of its commit, and runs a turn of steps on request, so that the sides alternate. Medians of processor time with one thread, of
-elapsed time with more. Writes results/training.json.
+of its commit, and runs a turn of steps on request, so that the sides alternate. The times are medians of processor
+time with one thread, of elapsed time with more. Writes results/training.json.
 """
 
 from __future__ import annotations

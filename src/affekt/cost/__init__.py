@@ -63,7 +63,8 @@ def cost(
 
     Args:
         name: A model, or one of its presets ("mstr-small").
-        frames: The number of frames by stream, or of speech (or else of the first stream that has time).
+        frames: The number of frames by stream, or that of speech (of the first stream with a time axis, if
+            there is no speech).
         emotions: The number of emotions; None for the paper's.
         settings: Assignments `key=value` to the model's config.
         measured: Also measure latency and memory.

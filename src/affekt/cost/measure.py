@@ -21,7 +21,7 @@ from typing import Any
 from affekt.errors import AffektError
 
 SECONDS, MIN_RUNS, MAX_RUNS = 3.0, 5, 50
-"""Runs are timed for this many seconds, but at least and at most this many of them."""
+"""Runs are timed until they have taken SECONDS in total, but at least MIN_RUNS and at most MAX_RUNS of them."""
 STATUS = Path("/proc/self/status")
 
 

@@ -69,7 +69,8 @@ class KeySparseAttention(nn.Module):
         """Draw Xavier's uniform weights for the projections to queries, keys and values.
 
         Args:
-            stacked: Whether the limits are those of one matrix for all three projections, as in the authors' code.
+            stacked: Whether the limits of the weights are those of one matrix for all three projections, as in the
+                authors' code.
         """
         for projection in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(projection.weight, gain=0.5**0.5 if stacked else 1.0)

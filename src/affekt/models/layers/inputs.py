@@ -66,7 +66,7 @@ class StreamInput(nn.Module):
         Args:
             stream: A stream that has time.
             masked: Whether to set padding to zero even if nothing is standardized.
-            length: Number of frames of the result; None keeps the stream's.
+            length: Number of frames of the result; None keeps the stream's number.
         """
         values = self.standardize(stream.values)
         if stream.mask is not None and (masked or self.standardizes):

@@ -187,7 +187,7 @@ class TileLayout(NamedTuple):
     num_rows: Any
     """Number of rows of all scales together."""
     first_window: Any
-    """Number of the utterance's first window, among all windows of all scales and utterances."""
+    """Index of the utterance's first window among all windows of all scales and utterances."""
 
 
 @njit(**COMPILED)
