@@ -330,7 +330,7 @@ def _parse(path: Path, target: Path) -> tuple[list[bytes], NDArray[np.float32]]:
 
 
 def _numbers(word: bytes, numbers: Sequence[bytes], dim: int) -> list[float]:
-    """Return a line's numbers; raise `ValueError` if there are fewer, or more, which would seem to be a part of the word."""
+    """Return a line's numbers. Raise `ValueError` if there are fewer than `dim`, or more, which are then left in `word`."""
     if len(numbers) != dim or (b" " in word and all(map(_is_number, word.split()[1:]))):
         raise ValueError
     return [float(number) for number in numbers]

@@ -1,4 +1,4 @@
-"""The split that the data state: a corpus's official split, or the folders or the column of your own data."""
+"""The split that is stated in the data: a corpus's official split, or the folders or the column of your own data."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Official(Protocol):
 
 
 def stated_subsets(utterances: Sequence[Utterance], protocol: str) -> Subsets:
-    """Return the subsets that the data state, by their usual names.
+    """Return the subsets stated in the data, by their usual names.
 
     Utterances without a subset are for training if no utterance of their corpus is said to be.
 
@@ -86,7 +86,7 @@ def stated_subsets(utterances: Sequence[Utterance], protocol: str) -> Subsets:
 
 
 def usual_subsets(utterances: Iterable[Utterance]) -> dict[str, str]:
-    """Return the usual name of the subset that the data state, by the utterance's key; "" for none."""
+    """Return the usual name of the subset stated in the data, by the utterance's key; "" for none."""
     utterances = list(utterances)
     words: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:

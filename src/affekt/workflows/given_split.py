@@ -15,7 +15,7 @@ from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
 TEST_FRACTION = 0.2
-"""Fraction of the training subset that becomes the test subset if the data state none."""
+"""Fraction of the training subset that becomes the test subset if none is stated in the data."""
 VALIDATION_FRACTION = 0.1
 """The same for the validation subset, if a setting needs one."""
 CURE = (

@@ -38,7 +38,7 @@ def recognize_files(
         inputs: Audio files, and folders, which are searched for audio files.
         output: A .jsonl, .csv or .parquet file.
         recognizer: The recognizer to use; by default the one that ships with affekt.
-        lenient: Read what exists of a file that is damaged or cut off.
+        lenient: Recognize the readable part of a file that is damaged or cut off.
         progress: Called after each file.
         timeout: The limit for one file in seconds. A file that takes longer yields a row with the error "timeout".
         on_window: Called with the row of each window of a long file.
@@ -76,7 +76,7 @@ def recognize_files(
 
 
 def _version(path: Path) -> dict[str, float] | None:
-    """Return the size and the time of change of a file; None for a pipe, and for what does not exist."""
+    """Return the size and the time of change of a file; None for a pipe or a file that does not exist."""
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -70,19 +70,19 @@ class TrainingData:
             raise BadCorpus(f"{problem}: expected utterances of at least two emotions")
         return cls({utterance_key(utterance): utterance for utterance in selected}, labels)
 
-    def label_index(self, utterance_key: str) -> int:
+    def label_index(self, key: str) -> int:
         """Return the index of an utterance's emotion."""
-        index = self.labels.index_of(self.utterances[utterance_key])
+        index = self.labels.index_of(self.utterances[key])
         assert index is not None
         return index
 
     def select(self, keys: Sequence[str]) -> list[Utterance]:
         """Return the utterances with these keys."""
-        return [self.utterances[utterance_key] for utterance_key in keys]
+        return [self.utterances[key] for key in keys]
 
     def label_indices(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Return the indices of the utterances' emotions, (utterances,)."""
-        return np.array([self.label_index(utterance_key) for utterance_key in keys], np.int64)
+        return np.array([self.label_index(key) for key in keys], np.int64)
 
     def soft_labels(self, keys: Sequence[str], votes_weight: float) -> NDArray[np.float32]:
         """Return soft targets, (utterances, emotions): a weighted mean of the label and of any votes of the crowd."""
@@ -117,7 +117,7 @@ class TrainingData:
             )
 
     def _log_stated_split(self, plan: Plan, splits: Sequence[Split]) -> None:
-        """Log the split that the data state, if it is used, and warn if subsets that they hold out are trained on."""
+        """Log the split stated in the data, if it is used; otherwise, warn if its test or validation subset is trained on."""
         utterances = list(self.utterances.values())
         if not any(utterance.split for utterance in utterances):
             return
@@ -136,9 +136,12 @@ class TrainingData:
         if origin is None or not (origin.folder / "split.json").is_file():
             return split
         earlier = Split.load(origin.file("split.json")).subsets["train"]
-        trained_on = {self.utterances[k].speaker_key for k in earlier if k in self.utterances}
+        trained_on = {self.utterances[key].speaker_key for key in earlier if key in self.utterances}
         scored = {
-            self.utterances[k].speaker_key for subset, keys in split.subsets.items() if subset != "train" for k in keys
+            self.utterances[key].speaker_key
+            for subset, keys in split.subsets.items()
+            if subset != "train"
+            for key in keys
         }
         return replace(split, speaker_independent=False, undecided=False) if trained_on & scored else split
 
