@@ -80,6 +80,20 @@ def test_whatever_a_decoder_raises_becomes_a_row(tmp_path, good, tiny_bundle, de
         assert run.stderr == "2 files, 1 failed\n"
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_whatever_a_decoder_raises_is_a_finding_of_corpus_check(tmp_path, debug):
+    folder = tmp_path / "happy"
+    folder.mkdir()
+    for name in ("a.wav", "bad.wav", "c.wav"):
+        (folder / name).write_bytes(encode_audio(noise(16_000, seed=ord(name[0]))))
+    options = ["--debug"] if debug else []
+    run = affekt("corpus", "check", "folder", tmp_path, *options, python=[sys.executable, "-c", FAILING])
+    assert run.returncode == 1
+    assert "1 unreadable utterance: happy/bad.wav" in run.stdout
+    assert "cannot be decoded: UnicodeDecodeError" in run.stdout
+    assert ("Traceback" in run.stderr, "invalid frame" in run.stderr) == (debug, debug)
+
+
 @needs_pipes
 @pytest.mark.usefixtures("good")
 def test_a_second_run_with_the_same_output_fails_at_once(tmp_path, tiny_bundle):

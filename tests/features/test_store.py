@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from affekt.errors import AffektError, BadConfig, UnknownName
-from affekt.features.store import FeatureStore, audio_key, cache_root, shape_of
+from affekt.features.store import FeatureStore, audio_key, cache_root, file_hash, shape_of
 from affekt.features.store_maintenance import LEFTOVER, plan_pruning, stored_features, verify
 from affekt.files import atomic_write
 from affekt.utterance import Utterance
@@ -289,3 +289,10 @@ def test_vectors_without_time_are_valid(tmp_path, monkeypatch):
     reasons = {path.stem: reason for path, reason in verify(stored)}
     assert not reasons["ab1"]
     assert "(5,); expected (frames, 4), or (4,) without a time axis" in reasons["ab2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_has_no_hash(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(OSError, match="it is no regular file"):
+        file_hash(tmp_path / "pipe.wav")

@@ -24,6 +24,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="cremad, emodb, iemoca
 Root = Annotated[
     str, typer.Argument(metavar="ROOT", help="The corpus's folder, or the table's file; default: AFFEKT_DATA/NAME.")
 ]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of each error and the messages of the decoders.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 MAX_LISTED = 12
 """Maximum number of sessions or speakers that are listed; more are summarized in one line."""
@@ -73,6 +76,7 @@ def check(
     layout: Layout = "",
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
+    debug: Debug = False,
 ) -> None:
     """Find faults in a corpus by reading every file.
 
@@ -86,7 +90,7 @@ def check(
     from affekt.corpora import inspection
     from affekt.json_text import to_json
 
-    source = _source(name, root, column, emotion, layout, delimiter, annotators)
+    source = _source(name, root, column, emotion, layout, delimiter, annotators, debug)
     with progress_bar() as progress:
         report = inspection.check(source, progress)
     if json:
@@ -143,6 +147,7 @@ def transcribe(
     layout: Layout = "",
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
+    debug: Debug = False,
 ) -> None:
     """Add missing transcripts with Whisper.
 
@@ -155,7 +160,7 @@ def transcribe(
     from affekt.corpora import transcription
     from affekt.json_text import to_json
 
-    utterances = _source(name, root, column, emotion, layout, delimiter, annotators).read()
+    utterances = _source(name, root, column, emotion, layout, delimiter, annotators, debug).read()
     transcription.check_output(output, utterances)
     recognizer = transcription.Whisper(model, device)
     with progress_bar() as progress:
@@ -177,11 +182,12 @@ def _source(
     layout: str,
     delimiter: str,
     annotators: str,
+    debug: bool = False,
 ) -> Source:
     from affekt.cli.display import show_log
     from affekt.corpora.source import Source
 
-    show_log()
+    show_log(debug=debug)
     return set_options([Source(name, root)], columns, emotions, layout, delimiter, annotators)[0]
 
 

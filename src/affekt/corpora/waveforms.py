@@ -6,6 +6,7 @@ times; one that ends later, or has less than `SHORTEST` of audio, is an error.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,8 @@ from affekt.audio.read import SAMPLE_RATE, SHORTEST, Notes, Waveform
 from affekt.audio.time_limit import TIMEOUT, limited_blocks
 from affekt.errors import BadAudio, BadCorpus
 from affekt.utterance import Utterance
+
+logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 Span = tuple[int, int | None]
@@ -62,6 +65,7 @@ def read_waveforms(
             for key, waveform in read_segments(path, spans, file_notes):
                 yield key, _find_error(waiting.pop(key), waveform) or waveform
         except BadAudio as error:
+            logger.debug("%s", error, exc_info=error)
             yield from ((key, error) for key in waiting)
 
 

@@ -11,9 +11,11 @@ counts as missing and is computed again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -122,6 +124,8 @@ class StoredArrays(Sequence[NDArray[np.float16]]):
 
 def file_hash(path: Path) -> _Hash:
     """Return the SHA-256 of a file as a hash object that can be updated further. Raises `OSError`."""
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a named pipe may never end
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256")
 
