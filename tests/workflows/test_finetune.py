@@ -15,6 +15,7 @@ import torch
 
 from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import rebuild
+from affekt.bundle.training_clips import TrainingClips
 from affekt.cli.train import train as command
 from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveform
@@ -214,6 +215,28 @@ def test_speakers_of_earlier_training_are_not_independent(start, workspace):
     scores = evaluate(again.folder, Source("cremad")).to_json()
     assert scores["protocol"].startswith("a corpus that was trained on before fine-tuning: all 72")
     assert not scores["speaker_independent"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_card_states_the_split_of_the_data_and_that_test_clips_were_trained_on_before(start, workspace):
+    clips = [f"{subset}/{e}/{n}.wav" for subset in ("train", "dev", "test") for e in ("angry", "sad") for n in range(4)]
+    root = make_folder(workspace / "split", clips)
+    _, (run,), bundle = finetune(start, workspace, source=f"folder:{root}", name="given-split")
+    assert {subset: len(keys) for subset, keys in run.split.subsets.items()} == {"train": 8, "validation": 8, "test": 8}
+    assert "subsets as in the data: train 8, validation 8, test 8" in bundle.file("README.md").read_text(
+        encoding="utf-8"
+    )
+    shutil.copyfile(workspace / "cremad/AudioWAV/1001_DFA_ANG_XX.wav", root / "test/angry/copy.wav")
+    _, _, bundle = finetune(start, workspace, source=f"folder:{root}", name="known-clips")
+    text = bundle.file("README.md").read_text(encoding="utf-8")
+    assert f"On test utterances of which 1 was already in the training data of {start.id}" in text
+    assert "NOT speaker-independent" in text
+    scores = evaluate(start.folder, Source("folder", str(root))).to_json()
+    assert scores["protocol"] == "a corpus with clips that were trained on (1): all 25 utterances"
+    assert not scores["speaker_independent"]
+    clips = TrainingClips.of_bundle(bundle)  # of this training and of the earlier one
+    assert len(clips.hashes) == 8 + len(start_names := TrainingClips.of_bundle(start).names)
+    assert start_names == clips.names
 
 
 def make_six(workspace):

@@ -84,8 +84,8 @@ def card(bundle: Bundle) -> str:
         version=config["version"],
         about=recipe["about"],
         emotions=", ".join(bundle.emotions),
-        held_out=_held_out(config["protocol"]),
-        protocol=results["protocol"],
+        held_out=_held_out(config),
+        protocol=_protocol(config, results),
         selection=results["selection"],
         scores=_scores(scores),
         intervals="\n".join(f"- {_title(entry)}: {entry['model']['intervals']}." for entry in scores.values()),
@@ -125,7 +125,20 @@ def _use(bundle: Bundle) -> str:
     return f"affekt recognize --model {source} hello.wav"
 
 
-def _held_out(protocol: dict[str, Any]) -> str:
+def _protocol(config: dict[str, Any], results: dict[str, Any]) -> str:
+    """Return the protocol, and the subsets if they are those that the data state."""
+    subsets = config["protocol"].get("subsets")
+    return f"{results['protocol']}; subsets as in the data: {subsets}" if subsets else str(results["protocol"])
+
+
+def _held_out(config: dict[str, Any]) -> str:
+    protocol, start = config["protocol"], config.get("start", {})
+    if known := start.get("known_test_utterances"):
+        were = "was" if known == 1 else "were"
+        return (
+            f"On test utterances of which {known} {were} already in the training data of {start['id']}, from which this model "
+            "was fine-tuned: these scores are too high. Expect lower scores on new recordings."
+        )
     if protocol["selection"] == "paper":
         return "On speakers whose scores were also used to select the epoch: these scores are optimistic."
     if protocol["verdict"] == UNKNOWN:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.bundle.folder import Bundle
+from affekt.bundle.training_clips import TrainingClips
 from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.evaluation.metrics import confusion, ua, wa, wf1
@@ -144,11 +145,12 @@ def evaluate_bundle(bundle: Bundle, corpus: Source) -> Evaluation:
             "make it again"
         ) from error
     utterances = select_utterances(corpus.read(), label_set, corpus.id)
-    verdict, title = _whole_corpus(corpus, pretraining_corpora(bundle), utterances)
     if corpus.id in training_corpora(split):
         utterances = _test_utterances(sorted(split.subsets["test"]), utterances, corpus)
         verdict = split.verdict
         title = f"{split.title}, subset 'test': {len(utterances)} utterances of {corpus.title}"
+    else:
+        verdict, title = _whole_corpus(corpus, pretraining_corpora(bundle), utterances, bundle)
     predictions = predict_onnx(bundle, utterances)
     return _evaluation(bundle.id, corpus, label_set, title, split.hash, verdict, selection, [utterances], [predictions])
 
@@ -166,7 +168,7 @@ def evaluate_runs(runs: Sequence[Run], corpus: Source, *, selection: Rule | None
     if not any(corpus.id in training_corpora(run.split) for run in runs):
         plan = resolve(recipe)
         earlier = {entry["corpus"] for entry in plan.origin.results.get("data", ())} if plan.origin else set()
-        verdict, title = _whole_corpus(corpus, earlier, utterances)
+        verdict, title = _whole_corpus(corpus, earlier, utterances, plan.origin)
         subsets = [utterances] * len(runs)
         predictions = [_predict_by_run(plan, run, rule, labels, utterances) for run in runs]
     else:
@@ -195,13 +197,21 @@ def training_corpora(split: Split) -> set[str]:
     return {key.partition("/")[0] for key in split.subsets["train"]}
 
 
-def _whole_corpus(corpus: Source, earlier: set[str], utterances: Sequence[Utterance]) -> tuple[str, str]:
+def _whole_corpus(
+    corpus: Source, earlier: set[str], utterances: Sequence[Utterance], bundle: Bundle | None
+) -> tuple[str, str]:
     """Return the verdict and title for a corpus that is scored as a whole.
 
-    `earlier` contains the ids of the corpora that were trained on before fine-tuning.
+    Args:
+        corpus: The corpus.
+        earlier: The ids of the corpora that were trained on before fine-tuning.
+        utterances: The corpus's utterances.
+        bundle: The bundle that was trained, whose training clips may be in the corpus under other names; None if unknown.
     """
     if corpus.id in earlier:
         return DEPENDENT, f"a corpus that was trained on before fine-tuning: all {len(utterances)} utterances"
+    if known := TrainingClips.of_bundle(bundle).find(utterances) if bundle else ():
+        return DEPENDENT, f"a corpus with clips that were trained on ({len(known)}): all {len(utterances)} utterances"
     return INDEPENDENT, f"a corpus not trained on: all {len(utterances)} utterances"
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from affekt.corpora.subsets import EVALUATION, SUBSET_NAMES
+from affekt.corpora.subsets import SUBSET_NAMES
 from affekt.errors import BadCorpus
 from affekt.plural import quantity
 from affekt.protocols import Split, utterance_key
@@ -18,6 +18,7 @@ TEST_FRACTION = 0.2
 """Fraction of the training subset that becomes the test subset if none is stated in the data."""
 VALIDATION_FRACTION = 0.1
 """The same for the validation subset, if a setting needs one."""
+USUAL = (*SUBSET_NAMES, "dev", "val", "eval")
 CURE = (
     "rename it, or ask for another split, which ignores that of the data: 'protocol={name=\"speaker-folds\"}' 'folds=[1]' or "
     "'protocol={name=\"random-hold-out\"}'"
@@ -37,9 +38,8 @@ def official_protocol(utterances: Sequence[Utterance], *, needs_validation: bool
     names = usual_subsets(utterances)
     for utterance in utterances:
         if (subset := names[utterance_key(utterance)]) and subset not in SUBSET_NAMES:
-            usual = [word for words in SUBSET_NAMES.values() for word in words] + list(EVALUATION)
             raise BadCorpus(
-                f"{utterance.corpus}: unknown subset {subset!r}{did_you_mean(subset.lower(), usual)} ({utterance.id}); "
+                f"{utterance.corpus}: unknown subset {subset!r}{did_you_mean(subset.lower(), USUAL)} ({utterance.id}); "
                 f"expected train, validation (or dev, val), test or eval; {CURE}"
             )
     stated = set(names.values())

@@ -14,6 +14,7 @@ import affekt
 from affekt.bundle.export import export_onnx
 from affekt.bundle.folder import Bundle, write_labels, write_sums
 from affekt.bundle.pipeline import Pipeline, round_to_half, save_weights
+from affekt.bundle.training_clips import TrainingClips
 from affekt.config import encode, to_toml
 from affekt.errors import BadOutput
 from affekt.evaluation.calibration import fit_temperature
@@ -24,6 +25,7 @@ from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.progress import Progress
 from affekt.protocols import Split
+from affekt.protocols.official import Official
 from affekt.reports.card import card
 from affekt.runs.folder import Run
 from affekt.runs.selection import select_epoch
@@ -31,6 +33,7 @@ from affekt.training.checkpoint import load_state
 from affekt.training.finetuning import FineTunedModel, feature_spec
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
+from affekt.workflows.given_split import describe_used
 from affekt.workflows.score_bundle import score_bundle
 from affekt.workflows.train import check_one_model
 from affekt.workflows.training_data import TrainingData
@@ -80,7 +83,13 @@ def make_bundle(
             shutil.copyfile(notice, building / notice.name)
         split = runs[0].split
         split.save(building / "split.json")
-        config = _config(plan, pipeline, data.labels, split, epochs)
+        clips = TrainingClips.of_utterances(data.select(split.subsets["train"]))
+        earlier = TrainingClips.of_bundle(plan.origin) if plan.origin else TrainingClips()
+        (clips | earlier).write(building)
+        config = _config(plan, pipeline, data, split, epochs)
+        if plan.origin:
+            known = earlier.find(data.select(split.subsets["test"]))
+            config["start"] = {"id": plan.origin.id, "name": plan.origin.name, "known_test_utterances": len(known)}
         if command:
             config["command"] = command
         (building / "config.toml").write_text(to_toml(config), encoding="utf-8")
@@ -99,13 +108,13 @@ def check_output(folder: Path) -> None:
         raise BadOutput(f"{folder} exists and is not a bundle; choose a new folder so that nothing is overwritten")
 
 
-def _config(plan: Plan, pipeline: Pipeline, labels: LabelSet, split: Split, epochs: Sequence[int]) -> dict[str, Any]:
+def _config(plan: Plan, pipeline: Pipeline, data: TrainingData, split: Split, epochs: Sequence[int]) -> dict[str, Any]:
     """Return the contents of config.toml."""
     computed = {
         stream: {"name": plan.features[stream].name, **encode(feature.config)}
         for stream, feature in pipeline.features.items()
     }
-    config = {
+    config: dict[str, Any] = {
         "name": plan.recipe.name,
         "version": affekt.__version__,
         "members": len(pipeline.models),
@@ -113,7 +122,7 @@ def _config(plan: Plan, pipeline: Pipeline, labels: LabelSet, split: Split, epoc
         "features": {**computed, **{stream: _configured_section(plan, stream) for stream in pipeline.inputs}},
         "model": {"name": plan.model.name, **encode(pipeline.first.config)},
         "lengths": dict(pipeline.first.lengths),  # in frames, for streams that are cut or padded to a fixed length
-        "labels": {"merge": dict(labels.merge), "dialogues": labels.dialogues},
+        "labels": {"merge": dict(data.labels.merge), "dialogues": data.labels.dialogues},
         "protocol": {
             "name": split.title,
             "hash": split.hash,
@@ -126,8 +135,8 @@ def _config(plan: Plan, pipeline: Pipeline, labels: LabelSet, split: Split, epoc
         # Without the run folders of weights_from, which exist only on this machine: the bundle has their weights.
         "recipe": {name: value for name, value in encode(plan.recipe).items() if name != "weights_from"},
     }
-    if plan.origin:
-        config["start"] = {"id": plan.origin.id, "name": plan.origin.name}
+    if isinstance(plan.protocol, Official):
+        config["protocol"]["subsets"] = describe_used(split, list(data.utterances.values()))
     return config
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.bundle.folder import Bundle
+from affekt.bundle.training_clips import TrainingClips
 from affekt.corpora.similar_names import similar_names
 from affekt.corpora.source import read_all
 from affekt.errors import BadConfig, BadCorpus
@@ -105,7 +106,10 @@ class TrainingData:
         numbered = [(number, split) for number, split in enumerate(splits, 1) if number in (recipe.folds or {number})]
         self._check_validation(plan, [split for _, split in numbered])
         self._log_stated_split(plan, [split for _, split in numbered])
-        return [(number, self._mark_known_speakers(split, plan.origin)) for number, split in numbered]
+        if plan.origin is None:
+            return numbered
+        known = self._find_known_clips(plan.origin, [split for _, split in numbered])
+        return [(number, self._mark_known(split, plan.origin, known)) for number, split in numbered]
 
     @staticmethod
     def _check_validation(plan: Plan, splits: Sequence[Split]) -> None:
@@ -131,19 +135,33 @@ class TrainingData:
     def _emotion(self, utterance: Utterance) -> str:
         return self.labels.emotions[self.label_index(utterance_key(utterance))]
 
-    def _mark_known_speakers(self, split: Split, origin: Bundle | None) -> Split:
-        """Mark a split as not speaker-independent if the bundle to start from was trained on scored speakers."""
-        if origin is None or not (origin.folder / "split.json").is_file():
-            return split
-        earlier = Split.load(origin.file("split.json")).subsets["train"]
-        trained_on = {self.utterances[key].speaker_key for key in earlier if key in self.utterances}
+    def _find_known_clips(self, origin: Bundle, splits: Sequence[Split]) -> set[str]:
+        """Return the scored utterances that the bundle to start from was trained on, and log their number."""
         scored = {
-            self.utterances[key].speaker_key
-            for subset, keys in split.subsets.items()
-            if subset != "train"
-            for key in keys
+            name for split in splits for subset, keys in split.subsets.items() if subset != "train" for name in keys
         }
-        return replace(split, speaker_independent=False, undecided=False) if trained_on & scored else split
+        known = TrainingClips.of_bundle(origin).find(self.select(sorted(scored)))
+        if known:
+            logger.warning(
+                "%d of the %s for testing or validation are clips that %s was trained on (first: %s): scores on them are too "
+                "high, and not speaker-independent",
+                len(known),
+                quantity(len(scored), "utterance"),
+                origin.id,
+                min(known),
+            )
+        return known
+
+    def _mark_known(self, split: Split, origin: Bundle, known: set[str]) -> Split:
+        """Mark a split as not speaker-independent if the bundle to start from was trained on scored speakers or clips."""
+        scored = {name for subset, keys in split.subsets.items() if subset != "train" for name in keys}
+        trained_on = set[str]()
+        if (origin.folder / "split.json").is_file():
+            earlier = Split.load(origin.file("split.json")).subsets["train"]
+            trained_on = {self.utterances[key].speaker_key for key in earlier if key in self.utterances}
+        if known & scored or trained_on & {self.utterances[name].speaker_key for name in scored}:
+            return replace(split, speaker_independent=False, undecided=False)
+        return split
 
 
 def select_utterances(utterances: Sequence[Utterance], labels: LabelSet, corpus: str) -> list[Utterance]:
