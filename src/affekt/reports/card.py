@@ -136,8 +136,8 @@ def _held_out(config: dict[str, Any]) -> str:
     if known := start.get("known_test_utterances"):
         were = "was" if known == 1 else "were"
         return (
-            f"On test utterances of which {known} {were} already in the training data of {start['id']}, from which this model "
-            "was fine-tuned: these scores are too high. Expect lower scores on new recordings."
+            f"On test utterances of which {known} {were} already in the training data of {start['id']}, from which this "
+            "model was fine-tuned: these scores are too high. Expect lower scores on new recordings."
         )
     if protocol["selection"] == "paper":
         return "On speakers whose scores were also used to select the epoch: these scores are optimistic."
