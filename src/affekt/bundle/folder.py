@@ -5,6 +5,7 @@ labels.json         the emotions, in the order of the outputs
 model.safetensors   the weights, to rebuild the network in torch
 model.onnx          the network for recognition: 16 kHz waveform in, probabilities out
 split.json          the utterances of each subset
+training_clips.json hashes of the clips that were trained on (`affekt.bundle.training_clips`)
 results.json        the scores on the model card, and how they were obtained
 README.md           the model card, written by `affekt.reports.card` from config.toml and results.json
 SHA256SUMS          the checksums of all other files, which bundles of earlier versions lack

@@ -21,6 +21,7 @@ from affekt.corpora import corpora
 from affekt.corpora.source import OWN
 from affekt.corpora.waveforms import read_waveforms
 from affekt.errors import BadAudio, BadBundle
+from affekt.json_text import to_json
 from affekt.protocols.split import Split, utterance_key
 from affekt.utterance import Utterance
 
@@ -63,7 +64,7 @@ class TrainingClips:
     def write(self, folder: Path) -> None:
         """Write the clips to a bundle's folder."""
         content = {"hashes": sorted(self.hashes), "names": sorted(self.names)}
-        (folder / FILE).write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
+        (folder / FILE).write_text(to_json(content, indent=0) + "\n", encoding="utf-8")
 
     def find(self, utterances: Sequence[Utterance]) -> set[str]:
         """Return the keys of the utterances that are among these clips, by their names or their samples."""
