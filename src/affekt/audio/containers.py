@@ -73,9 +73,9 @@ def _check_boxes(stream: IO[bytes], size: int) -> Truncation | None:
             length = size - start  # up to the end of the file
         if kind in (b"moov", b"mdat", b"moof") and start + length > size:
             reason = f"its box {kind.decode()!r} declares {length} bytes, but only {size - start} exist"
-            # Without the table of contents, nothing can be decoded.
-            share = (start + length - size) / (start + length)
-            return Truncation(reason, share if b"moov" in kinds else None)
+            if kind == b"mdat" and b"moov" not in kinds:  # the table of contents should follow
+                return Truncation(reason, None)
+            return Truncation(reason, (start + length - size) / (start + length))
         kinds.add(kind)
         start += max(length, 8)
     return None if b"moov" in kinds else Truncation("its table of contents ('moov') is missing", None)

@@ -80,8 +80,8 @@ class Part:
 
     @property
     def has_length(self) -> bool:
-        """Whether the decoder finds a header with the number of frames, and they are no fewer than those that exist."""
-        return self.start < self.audio_start and self.declared >= self.frames
+        """Whether the decoder finds a header with the number of frames."""
+        return self.start < self.audio_start and self.declared >= self.frames and not self.seconds_missing
 
 
 def find_parts(stream: IO[bytes], size: int) -> list[Part]:
@@ -115,8 +115,10 @@ def find_parts(stream: IO[bytes], size: int) -> list[Part]:
 
 
 def _without_wrong_header(part: Part) -> Part:
+    if part.declared < part.frames or part.seconds_missing:
+        part.start = max(part.start, part.audio_start)
     if part.declared < part.frames:
-        part.start, part.declared = max(part.start, part.audio_start), 0
+        part.declared = 0
     return part
 
 

@@ -10,6 +10,7 @@ from affekt.errors import BadAudio
 TOLERATED_SHARE = 0.01
 TOLERATED_SECONDS = 1.0
 """A file that lacks at most this share of its audio, and at most this many seconds, is read with a note."""
+ROUNDING = 1e-6
 CURE = "--lenient (lenient=True in Python) reads the part that exists"
 
 
@@ -84,6 +85,7 @@ class Reading:
         seconds: float | None = None,
         total: float = 0.0,
         *,
+        slack: float = 0.0,
         cut: bool = True,
         cause: Exception | None = None,
     ) -> None:
@@ -93,6 +95,7 @@ class Reading:
             reason: The reason, for the message.
             seconds: The duration of the missing audio; None if it is unknown.
             total: The duration of the whole, in seconds, with the missing audio.
+            slack: Seconds that may be missing in any case.
             cut: Whether the audio is certainly cut off; otherwise, it may be damaged.
             cause: The error of a decoder.
 
@@ -101,7 +104,9 @@ class Reading:
         """
         if seconds is None and self.share_lost:
             return
-        tolerated = seconds is not None and seconds <= min(TOLERATED_SHARE * total, TOLERATED_SECONDS)
+        tolerated = (
+            seconds is not None and seconds <= max(slack, min(TOLERATED_SHARE * total, TOLERATED_SECONDS)) + ROUNDING
+        )
         if not (tolerated or self.lenient):
             fault = "cut off" if cut else "damaged or cut off"
             raise BadAudio(f"{self.name} is {fault}: {reason}; {CURE}", code="truncated") from cause

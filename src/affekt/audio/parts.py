@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, cast
 
-from affekt.audio import mpeg, ogg
+from affekt.audio import caf, mpeg, ogg
 from affekt.audio.notes import Reading
 from affekt.audio.riff import mend_sizes
 from affekt.audio.stretch import Stretch
@@ -18,6 +18,8 @@ from affekt.audio.tags import find_audio_end, skip_leading_tags
 
 FLAC = b"fLaC\x00\x00\x00\x22"
 """A FLAC's signature, with the beginning of its first metadata block, which always has 34 bytes."""
+SLACK_FRAMES = 2
+"""Frames that may be missing at the end of any MP3."""
 CHUNK = 1 << 20
 
 
@@ -50,6 +52,9 @@ def divide(stream: IO[bytes], reading: Reading) -> list[Part]:
         parts = divide_mpeg(stream, size, reading)
     elif head[:4] in (b"RIFF", b"RIFX", b"RF64") and (patches := mend_sizes(stream, size)):
         parts = [_part(Stretch(stream, 0, size, patches=patches))]
+    elif head.startswith(b"caff") and (mended := caf.mend_size(stream, size)):
+        reading.expect_loss(mended.reason, mended.share)
+        parts = [_part(Stretch(stream, 0, size, patches=mended.patches))]
     stream.seek(0)
     return parts or [Part(stream)]
 
@@ -57,8 +62,8 @@ def divide(stream: IO[bytes], reading: Reading) -> list[Part]:
 def _divide_ogg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
     links, broken = ogg.find_links(stream, size)
     if broken is not None:
-        reading.lose(f"its Ogg page at byte {broken} is incomplete")
-    return [_part(Stretch(stream, start, end)) for start, end in links]
+        reading.lose(f"its Ogg page at byte {broken} is incomplete or damaged")
+    return [_part(Stretch(stream, link.start, link.end, patches=link.patches)) for link in links]
 
 
 def _divide_flac(stream: IO[bytes], start: int, size: int) -> list[Part]:
@@ -78,7 +83,8 @@ def divide_mpeg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
         if part.seconds_missing:
             total = part.seconds + part.seconds_missing
             reason = f"its header declares {total:.2f} s, but only {part.seconds:.2f} s exist"
-            reading.lose(reason, part.seconds_missing, total)
+            slack = SLACK_FRAMES * part.kind.samples / part.kind.rate
+            reading.lose(reason, part.seconds_missing, total, slack=slack)
     return [_part(Stretch(stream, part.start, part.end, endless=not part.has_length), part.seconds) for part in parts]
 
 
