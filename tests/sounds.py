@@ -50,6 +50,29 @@ def encode_media(samples, rate, container, codec):
     return stream.getvalue()
 
 
+def encode_mp3(samples, rate, *, mode="cbr", kbits=64, xing=True):
+    """Return the bytes of an MP3 of constant ("cbr"), average ("abr") or variable ("vbr") bit rate."""
+    av = pytest.importorskip("av")
+    planes = np.ascontiguousarray(np.atleast_2d(samples.T), np.float32)
+    layout = {1: "mono", 2: "stereo"}[len(planes)]
+    stream = io.BytesIO()
+    options = {"write_xing": str(int(xing)), "id3v2_version": "0"}
+    with av.open(stream, "w", format="mp3", options=options) as file:
+        track = file.add_stream("libmp3lame", rate=rate, layout=layout, options={"abr": str(int(mode == "abr"))})
+        track.codec_context.format = "fltp"
+        track.codec_context.bit_rate = 1000 * kbits
+        if mode == "vbr":
+            track.codec_context.flags |= av.codec.context.Flags.qscale
+            track.codec_context.global_quality = 4 * 118  # quality 4, times FF_QP2LAMBDA
+        for start in range(0, planes.shape[1], 1152):
+            part = np.ascontiguousarray(planes[:, start : start + 1152])
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts = rate, start
+            file.mux(track.encode(frame))
+        file.mux(track.encode(None))
+    return stream.getvalue()
+
+
 def peak_frequency(waveform, rate=RATE):
     """Return the frequency at which the spectrum of a waveform is highest, in Hz."""
     spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))

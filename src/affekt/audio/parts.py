@@ -18,8 +18,8 @@ from affekt.audio.tags import find_audio_end, skip_leading_tags
 
 FLAC = b"fLaC\x00\x00\x00\x22"
 """A FLAC's signature, with the beginning of its first metadata block, which always has 34 bytes."""
-SLACK_FRAMES = 2
-"""Frames that may be missing at the end of any MP3."""
+SLACK_FRAMES = 1
+"""Number of frames that may be missing at the end of any MP3."""
 CHUNK = 1 << 20
 
 
