@@ -13,7 +13,7 @@ CAPTURE = b"OggS\x00"
 FIRST_PAGE = 2
 """Flag of the first page of a stream."""
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-"""Each byte with its bits in the opposite order."""
+"""The bytes with their bits in the opposite order."""
 CHUNK = 1 << 16
 
 
@@ -25,7 +25,7 @@ class Page(NamedTuple):
     flags: int
     complete: bool
     remainder: bytes = b""
-    """What exists of a page that was cut off, as a complete page."""
+    """The packets that exist of a page that was cut off, as a complete page."""
 
 
 @dataclass
