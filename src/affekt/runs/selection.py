@@ -47,7 +47,9 @@ def select_epoch(run: Run, rule: Rule) -> int:
         raise BadConfig(f"there is no selection rule {rule!r} (known: {', '.join(RULES)})")
     subset = SELECTION_SUBSET[rule]
     if subset not in run.predictions(epochs[0]):
-        raise BadConfig(f"selection {rule!r} needs predictions on the {subset} subset, which {run.folder} does not have")
+        raise BadConfig(
+            f"selection {rule!r} needs predictions on the {subset} subset, which {run.folder} does not have"
+        )
     scores = {epoch: _selection_score(run, epoch, rule, run.modified_at(epoch)) for epoch in epochs}
     return max(epochs, key=lambda epoch: (scores[epoch], -epoch))
 
