@@ -31,8 +31,8 @@ import av
 import numpy as np
 import soundfile
 
+from affekt.audio.decoder_messages import separate_streams
 from affekt.audio.read import describe_error
-from affekt.audio.silence import separate_streams
 from affekt.audio.time_limit import limited_blocks
 from affekt.errors import AffektError
 

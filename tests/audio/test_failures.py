@@ -157,9 +157,9 @@ def test_an_error_of_the_decoder_reaches_the_reader():
 
 NOISY = """
 import ctypes, os, sys
-from affekt.audio import read, silence
+from affekt.audio import decoder_messages, read
 if sys.argv[1] == "separate":
-    silence.separate_streams()
+    decoder_messages.separate_streams()
 def decode(*_):
     os.write(2, b"from a C library\\n")
     ctypes.CDLL(None).printf(b"in a buffer of C\\n")
@@ -225,10 +225,10 @@ def test_pipes_sockets_and_devices_in_a_folder_are_skipped_with_a_note(tmp_path,
         server.bind("socket.wav")
         assert find_files(Path()) == [Path("a.wav"), Path("broken.wav")]
     assert [record.getMessage() for record in caplog.records] == [
-        "device.wav is skipped: it is no regular file",
+        "device.wav is skipped: it is not a regular file",
         "link.wav is skipped: it is a named pipe",
         "pipe.wav is skipped: it is a named pipe",
-        "socket.wav is skipped: it is no regular file",
+        "socket.wav is skipped: it is not a regular file",
     ]
 
 

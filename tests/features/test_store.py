@@ -294,5 +294,5 @@ def test_vectors_without_time_are_valid(tmp_path, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_named_pipe_has_no_hash(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
-    with pytest.raises(OSError, match="it is no regular file"):
+    with pytest.raises(OSError, match="it is not a regular file"):
         file_hash(tmp_path / "pipe.wav")

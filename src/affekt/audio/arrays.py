@@ -39,6 +39,7 @@ def array_rate(array: NDArray[Any], sample_rate: float | None, name: str) -> int
 
 
 def array_blocks(array: NDArray[Any], rate: int) -> Iterator[NDArray[np.float32]]:
+    """Yield an array as blocks (frames, channels) of floats. Integers are scaled by the range of their type."""
     if array.ndim == 2 and array.shape[0] < array.shape[1]:
         array = array.T  # (channels, samples), as in torch: the longer axis is time
     frames = array.reshape(len(array), -1)

@@ -10,10 +10,10 @@ HEADER = 12
 
 
 class Mended(NamedTuple):
-    """The reason why a file is truncated, the missing share of its audio, and position -> bytes that replace its size."""
+    """The reason why a file is truncated, the missing fraction of its audio, and position -> bytes that replace its size."""
 
     reason: str
-    share: float
+    fraction: float
     patches: dict[int, bytes]
 
 

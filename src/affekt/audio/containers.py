@@ -47,8 +47,8 @@ class Truncation(NamedTuple):
 
     reason: str
     """The reason, for a message."""
-    share: float | None
-    """The share of the declared bytes that is missing; None if nothing can be decoded."""
+    fraction: float | None
+    """The fraction of the declared bytes that is missing; None if nothing can be decoded."""
 
 
 def find_truncation(stream: IO[bytes], head: bytes) -> Truncation | None:

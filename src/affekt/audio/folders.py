@@ -66,7 +66,7 @@ def _is_regular(path: Path) -> bool:
     except OSError:  # for example a broken link: reading it raises an error that names it
         return True
     if not stat.S_ISREG(mode):
-        kind = "a named pipe" if stat.S_ISFIFO(mode) else "no regular file"
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "not a regular file"
         logger.warning("%s is skipped: it is %s", escape_controls(str(path)), kind)
         return False
     return True

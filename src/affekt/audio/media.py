@@ -70,7 +70,7 @@ def decode_media(container: Any, rate: int, reading: Reading) -> Iterator[NDArra
 def _decode_packets(container: Any, rate: int, reading: Reading) -> Iterator[NDArray[np.float32]]:
     import av
 
-    # Interleaved: PyAV reads the planes of a frame with 8 or more channels beyond their end, and crashes.
+    # Interleaved samples: PyAV crashes on planar frames with 8 or more channels, which it reads beyond their end.
     resampler = av.AudioResampler(format="flt", rate=rate)
     packets = container.demux(audio=0)
     read, ended = 0, False
@@ -84,4 +84,4 @@ def _decode_packets(container: Any, rate: int, reading: Reading) -> Iterator[NDA
                     read += block.samples
                     yield block.to_ndarray().reshape(block.samples, -1).astype(np.float32, copy=False)
         except (av.FFmpegError, ValueError) as error:  # ValueError: the number of channels changes
-            reading.lose(f"{reason_of(error)}, after {read / rate:.2f} s", cut=False, cause=error)
+            reading.report_loss(f"{reason_of(error)}, after {read / rate:.2f} s", cut=False, cause=error)

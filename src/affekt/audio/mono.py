@@ -72,7 +72,7 @@ def to_mono(source_blocks: Iterator[NDArray[np.float32]], rate: int, reading: Re
 
 
 class Mixer:
-    """Mixes channels to their mean; to the loudest channel wherever they cancel each other in the mean."""
+    """A mixer of channels to their mean. Where the channels cancel each other, it uses the loudest one instead."""
 
     def __init__(self, rate: int, reading: Reading) -> None:
         self._rate, self._reading = rate, reading
@@ -91,7 +91,7 @@ class Mixer:
 
     def _choose(self, block: NDArray[np.float32], mean: Waveform) -> int | None:
         """Return the channel to use instead of the mean, or None."""
-        powers = block.var(axis=0, dtype=np.float64)  # without the constant part, which is not sound
+        powers = block.var(axis=0, dtype=np.float64)  # the variance ignores a DC offset, which is not sound
         loudest = int(powers.argmax())
         if powers[loudest] <= MAX_LOSS * mean.var(dtype=np.float64) or np.ptp(block[:, loudest]) < SILENCE_RANGE:
             return None

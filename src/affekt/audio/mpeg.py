@@ -14,11 +14,11 @@ from affekt.audio.tags import skip_leading_tags
 CHUNK = 1 << 18
 """Bytes read at a time."""
 FURTHEST = 1 << 16
-"""Bytes after the tags within which the first frame begins."""
+"""Bytes after the tags within which the first frame must begin."""
 HEADER = 192
 """Bytes of a frame that contain its header and a Xing or VBRI header."""
-CONFIRMED = 2
-"""Frames of the same kind that follow a frame which is not at the end of another."""
+NUM_CONFIRMING = 2
+"""Number of frames of the same kind that must follow a position for it to be accepted as the beginning of a frame."""
 VERSIONS = {0: 2.5, 2: 2.0, 3: 1.0}
 DIVISORS = {1.0: 1, 2.0: 2, 2.5: 4}
 """Divisor of a version's sample rates."""
@@ -32,7 +32,7 @@ KILOBITS = {
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""Bit rates for the indices from 1, by whether the version is 1, and layer."""
+"""(Whether the version is 1, layer) -> bit rates in kbit/s, for the indices from 1."""
 
 
 class Kind(NamedTuple):
@@ -50,11 +50,12 @@ class Kind(NamedTuple):
 
 
 @dataclass
-class Part:
+class MpegPart:
     """Consecutive frames of one kind."""
 
     start: int
-    """Position of the first byte, in which a header that is wrong is left out."""
+    """Position of the first byte to decode. It is after a VBRI header, and after a Xing header whose number of frames is
+    missing or wrong."""
     kind: Kind
     end: int = 0
     frames: int = 0
@@ -84,9 +85,9 @@ class Part:
         return self.start < self.audio_start and self.declared >= self.frames and not self.seconds_missing
 
 
-def find_parts(stream: IO[bytes], size: int) -> list[Part]:
-    """Return the parts of an MP3; [] if the stream is none, or has frames of free size."""
-    frames, parts = _Frames(stream, size), list[Part]()
+def find_parts(stream: IO[bytes], size: int) -> list[MpegPart]:
+    """Return the parts of an MP3; [] if the stream is not an MP3, or has frames of free-format bit rate."""
+    frames, parts = _Frames(stream, size), list[MpegPart]()
     start = skip_leading_tags(stream)
     position, part = frames.find(start, min(size, start + FURTHEST)), None
     while position is not None and position < size:
@@ -102,7 +103,7 @@ def find_parts(stream: IO[bytes], size: int) -> list[Part]:
             break
         declared, is_vbri = _declared_frames(data, kind)
         if part is None or kind != part.kind or declared is not None:
-            part = Part(position, kind)
+            part = MpegPart(position, kind)
             parts.append(part)
         position += length
         part.end = position
@@ -114,7 +115,7 @@ def find_parts(stream: IO[bytes], size: int) -> list[Part]:
     return [_without_wrong_header(part) for part in parts if part.frames]
 
 
-def _without_wrong_header(part: Part) -> Part:
+def _without_wrong_header(part: MpegPart) -> MpegPart:
     if part.declared < part.frames or part.seconds_missing:
         part.start = max(part.start, part.audio_start)
     if part.declared < part.frames:
@@ -157,7 +158,7 @@ class _Frames:
     def confirm(self, position: int) -> bool:
         """Return whether a frame begins here: others of its kind follow, or the end of the file."""
         first: Kind | None = None
-        for _ in range(1 + CONFIRMED):
+        for _ in range(1 + NUM_CONFIRMING):
             if position == self._size and first:
                 return True
             kind, length = _parse(self.read(position)[:4])
@@ -169,7 +170,7 @@ class _Frames:
 
 @lru_cache(maxsize=4096)
 def _parse(header: bytes) -> tuple[Kind | None, int]:
-    """Return the kind and the length of a frame, in bytes; (None, 0) if this is no header."""
+    """Return the kind and the length of a frame, in bytes; (None, 0) if this is not a header."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None, 0
     version, layer = VERSIONS.get(header[1] >> 3 & 3), LAYERS.get(header[1] >> 1 & 3)
@@ -190,7 +191,7 @@ def _declared_frames(data: bytes, kind: Kind) -> tuple[int | None, bool]:
     if data[36:40] == b"VBRI":
         return int.from_bytes(data[50:54], "big"), True
     side = (17 if kind.channels == 1 else 32) if kind.version == 1 else (9 if kind.channels == 1 else 17)
-    for start in (4 + side, 6 + side):  # with a checksum of 2 bytes or without
+    for start in (4 + side, 6 + side):  # without or with a checksum of 2 bytes
         if data[start : start + 4] in (b"Xing", b"Info"):
             has_frames = data[start + 7 : start + 8] and data[start + 7] & 1
             return int.from_bytes(data[start + 8 : start + 12], "big") if has_frames else 0, False

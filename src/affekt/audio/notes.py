@@ -1,4 +1,4 @@
-"""Remarks on a recording that is read although something is wrong with it, and the rule for when it is read."""
+"""Remarks on a recording that is read although something is wrong with it, and the rule that decides whether it is read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from affekt.errors import BadAudio
 
-TOLERATED_SHARE = 0.01
+TOLERATED_FRACTION = 0.01
 TOLERATED_SECONDS = 1.0
-"""A file that lacks at most this share of its audio, and at most this many seconds, is read with a note."""
+"""A file that lacks at most this fraction of its audio, and at most this many seconds, is read with a note."""
 ROUNDING = 1e-6
 CURE = "--lenient (lenient=True in Python) reads the part that exists"
 
@@ -43,31 +43,31 @@ class Reading:
     name: str
     lenient: bool = False
     notes: Notes = field(default_factory=Notes)
-    share_lost: float = 0.0
-    """The share of its bytes that the container lacks; a decoder's error is then expected."""
+    fraction_lost: float = 0.0
+    """The fraction of its bytes that the container lacks; a decoder's error is then expected."""
     _reason: str = ""
     channel_seconds: dict[int, float] = field(default_factory=dict)
     """Index of a channel -> seconds for which it is used instead of the mean."""
 
-    def expect_loss(self, reason: str, share: float | None) -> None:
-        """Note that the container lacks this share of its bytes, or raise if that is more than is tolerated.
+    def expect_loss(self, reason: str, fraction: float | None) -> None:
+        """Note that the container lacks this fraction of its bytes, or raise if that is more than is tolerated.
 
         Args:
             reason: The reason, for the message.
-            share: The share; None if nothing can be decoded.
+            fraction: The fraction; None if nothing can be decoded.
         """
-        if share is None:
+        if fraction is None:
             raise BadAudio(f"{self.name} is cut off: {reason}", code="truncated")
-        if share > TOLERATED_SHARE:
-            self.lose(reason)
-        self.share_lost, self._reason = share, reason
+        if fraction > TOLERATED_FRACTION:
+            self.report_loss(reason)
+        self.fraction_lost, self._reason = fraction, reason
 
     def settle(self, seconds: float) -> None:
         """Note the loss that was expected, now that the duration of what exists is known, or raise if it is too large."""
-        if self.share_lost:
-            total = seconds / max(1e-9, 1 - self.share_lost)
+        if self.fraction_lost:
+            total = seconds / max(1e-9, 1 - self.fraction_lost)
             self.notes.seconds_lost, self.notes.truncated = 0.0, False
-            self.lose(self._reason, total - seconds, total)
+            self.report_loss(self._reason, total - seconds, total)
 
     def use_channel(self, channel: int, channels: int, seconds: float) -> None:
         """Note that a channel is used instead of the mean of the channels, for this time."""
@@ -79,7 +79,7 @@ class Reading:
             "where the mean of the channels is more than 20 dB softer"
         )
 
-    def lose(
+    def report_loss(
         self,
         reason: str,
         seconds: float | None = None,
@@ -102,10 +102,10 @@ class Reading:
         Raises:
             BadAudio: The loss is unknown or too large, and reading is not lenient.
         """
-        if seconds is None and self.share_lost:
+        if seconds is None and self.fraction_lost:
             return
         tolerated = (
-            seconds is not None and seconds <= max(slack, min(TOLERATED_SHARE * total, TOLERATED_SECONDS)) + ROUNDING
+            seconds is not None and seconds <= max(slack, min(TOLERATED_FRACTION * total, TOLERATED_SECONDS)) + ROUNDING
         )
         if not (tolerated or self.lenient):
             fault = "cut off" if cut else "damaged or cut off"

@@ -110,7 +110,7 @@ def _with_checksum(page: bytes) -> bytes:
 
 
 def _checksum(page: bytes) -> bytes:
-    """Return the checksum of a page. It is the CRC of zlib with the bits in the opposite order, from zero on."""
+    """Return the checksum of a page. It is zlib's CRC with the bits in the opposite order, starting from zero."""
     crc = zlib.crc32(page.translate(REVERSED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
     return crc.to_bytes(4, "big").translate(REVERSED)
 

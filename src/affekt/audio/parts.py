@@ -53,7 +53,7 @@ def divide(stream: IO[bytes], reading: Reading) -> list[Part]:
     elif head[:4] in (b"RIFF", b"RIFX", b"RF64") and (patches := mend_sizes(stream, size)):
         parts = [_part(Stretch(stream, 0, size, patches=patches))]
     elif head.startswith(b"caff") and (mended := caf.mend_size(stream, size)):
-        reading.expect_loss(mended.reason, mended.share)
+        reading.expect_loss(mended.reason, mended.fraction)
         parts = [_part(Stretch(stream, 0, size, patches=mended.patches))]
     stream.seek(0)
     return parts or [Part(stream)]
@@ -62,7 +62,7 @@ def divide(stream: IO[bytes], reading: Reading) -> list[Part]:
 def _divide_ogg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
     links, broken = ogg.find_links(stream, size)
     if broken is not None:
-        reading.lose(f"its Ogg page at byte {broken} is incomplete or damaged")
+        reading.report_loss(f"its Ogg page at byte {broken} is incomplete or damaged")
     return [_part(Stretch(stream, link.start, link.end, patches=link.patches)) for link in links]
 
 
@@ -73,7 +73,7 @@ def _divide_flac(stream: IO[bytes], start: int, size: int) -> list[Part]:
 
 
 def divide_mpeg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
-    """Return the parts of an MP3; [] if the stream is none.
+    """Return the parts of an MP3; [] if the stream is not an MP3.
 
     Raises:
         BadAudio: A part has fewer frames than its header declares, and reading is not lenient.
@@ -84,7 +84,7 @@ def divide_mpeg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
             total = part.seconds + part.seconds_missing
             reason = f"its header declares {total:.2f} s, but only {part.seconds:.2f} s exist"
             slack = SLACK_FRAMES * part.kind.samples / part.kind.rate
-            reading.lose(reason, part.seconds_missing, total, slack=slack)
+            reading.report_loss(reason, part.seconds_missing, total, slack=slack)
     return [_part(Stretch(stream, part.start, part.end, endless=not part.has_length), part.seconds) for part in parts]
 
 

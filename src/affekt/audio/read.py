@@ -15,12 +15,12 @@ import numpy as np
 
 from affekt.audio.arrays import array_blocks, array_rate
 from affekt.audio.containers import HEAD, find_truncation, is_media
+from affekt.audio.decoder_messages import silent_decoders
 from affekt.audio.folders import MEDIA_SUFFIXES, SUFFIXES, find_files, is_folder
 from affekt.audio.media import decode_media, media_duration, open_media
 from affekt.audio.mono import SAMPLE_RATE, SILENCE_RANGE, Waveform, check_rate, require_samples, to_mono
 from affekt.audio.notes import Notes, Reading
 from affekt.audio.parts import divide
-from affekt.audio.silence import silent_decoders
 from affekt.audio.sndfile import UnknownFormat, decode, open_sound
 from affekt.audio.sources import unpack
 from affekt.audio.streams import AudioSource, name_of, open_source
@@ -174,7 +174,7 @@ def _file_blocks(stream: IO[bytes], reading: Reading) -> Iterator[Waveform]:
     stream.seek(0)
     truncation = find_truncation(stream, stream.read(HEAD))
     if truncation:
-        reading.expect_loss(truncation.reason, truncation.share)
+        reading.expect_loss(truncation.reason, truncation.fraction)
     decoded = _media_blocks if _is_media(stream, reading.name) else _sndfile_blocks
     seconds = 0.0
     for block in require_samples(decoded(stream, reading), reading.name):

@@ -69,7 +69,7 @@ def decode(file: soundfile.SoundFile, reading: Reading, frames: int | None = Non
     file.seekable = lambda: False
     declared, read, rate = file.frames, 0, file.samplerate
     failure: soundfile.LibsndfileError | None = None
-    # A decoder that reads beyond its last frame stumbles over a tag there.
+    # No more than the declared frames are read: a decoder may fail at a tag after the last frame.
     while failure is None and (count := min(block_frames(rate, file.channels), declared - read)) > 0:
         block = np.full((count, file.channels), np.nan, np.float32)
         try:
@@ -86,10 +86,10 @@ def decode(file: soundfile.SoundFile, reading: Reading, frames: int | None = Non
     lost = None if expected is None else (total - read) / rate
     if failure is not None:
         reason = f"reading stopped after {read / rate:.2f} s ({reason_of(failure)})"
-        reading.lose(reason, lost, total / rate, cut=False, cause=failure)
+        reading.report_loss(reason, lost, total / rate, cut=False, cause=failure)
     elif total > read + PADDING:
         declares = f"its header declares {total / rate:.2f} s, but only {read / rate:.2f} s exist"
-        reading.lose(declares, lost, total / rate)
+        reading.report_loss(declares, lost, total / rate)
 
 
 def block_frames(rate: int, channels: int) -> int:
@@ -119,10 +119,10 @@ def _check_header(file: soundfile.SoundFile, reading: Reading) -> None:
             reason = f"its header declares {claimed} bytes of audio, but only {present} exist"
             seconds = file.frames / file.samplerate
             total = seconds * int(claimed) / int(present) if int(present) else 0.0
-            reading.lose(reason, total - seconds if total else None, total)
+            reading.report_loss(reason, total - seconds if total else None, total)
             return
     if re.search(r"^(\*\*\* File seems to be|Seems to be a) truncated", log, re.MULTILINE):
-        reading.lose("its header declares more audio than exists")
+        reading.report_loss("its header declares more audio than exists")
 
 
 def reason_of(error: Exception) -> str:

@@ -18,8 +18,8 @@ def unpack(source: Any, sample_rate: Any = None) -> tuple[Any, Any]:
     """Return a source as `affekt.audio.read.blocks` reads it, and its sample rate; other sources are returned unchanged.
 
     Args:
-        source: A pair (array, sample_rate), a dictionary {"array", "sampling_rate"} or {"bytes", "path"}, as `datasets`
-            returns the column of a decoded or undecoded audio file, its decoder of version 4, or any other source.
+        source: A pair (array, sample_rate); audio as `datasets` returns it: a dictionary {"array", "sampling_rate"} if it is
+            decoded, {"bytes", "path"} if it is not, or the decoder object of version 4; or any other source.
         sample_rate: The sample rate in Hz, if it was given beside the source.
 
     Raises:

@@ -69,7 +69,7 @@ def open_source(source: Any, name: str) -> Iterator[IO[bytes]]:
             raise BadAudio(f"{name} cannot be read: {reason_of(error)}", code="unreadable") from error
         if not isinstance(first, bytes):
             raise BadAudio(
-                f"{name} gives {type(first).__name__} instead of bytes: expected a file opened in mode 'rb'; of an "
+                f"{name} gives {type(first).__name__} instead of bytes: expected a file opened in mode 'rb'; for an "
                 "asynchronous upload, pass its attribute `file`",
                 code="not_audio",
             )

@@ -23,7 +23,7 @@ def skip_leading_tags(stream: IO[bytes], start: int = 0) -> int:
 
 
 def find_audio_end(stream: IO[bytes], size: int) -> int:
-    """Return the position of the first of the tags at the end of a file."""
+    """Return the position where the audio ends: that of the first tag after it, or the end of the file."""
     end = size
     while tag := _trailing_tag(stream, end):
         end -= tag

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from affekt import __version__
-from affekt.audio.silence import separate_streams
+from affekt.audio.decoder_messages import separate_streams
 from affekt.cli import corpus, features
 from affekt.cli.audit import audit
 from affekt.cli.convert import convert

@@ -125,7 +125,7 @@ class StoredArrays(Sequence[NDArray[np.float16]]):
 def file_hash(path: Path) -> _Hash:
     """Return the SHA-256 of a file as a hash object that can be updated further. Raises `OSError`."""
     if not stat.S_ISREG(path.stat().st_mode):  # reading a named pipe may never end
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256")
 

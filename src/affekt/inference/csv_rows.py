@@ -1,6 +1,6 @@
 """Rows in CSV: one line per file, and the windows of long recordings in a second table, NAME.windows.csv.
 
-No cell is longer than a spreadsheet can hold.
+No cell is longer than a spreadsheet accepts.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def windows_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.windows{path.suffix}")
 
 
-def write_csv(path: Path, rows: Sequence[Row], name: Path) -> None:
-    """Write rows to `path`, which will get the name `name`, and their windows to the table that belongs to `name`."""
+def write_csv(path: Path, rows: Sequence[Row], final_path: Path) -> None:
+    """Write rows to the temporary file `path`, which the caller renames to `final_path`, and windows to a table beside it."""
     windows = [window for row in rows for window in row.windows]
-    table = windows_path(name)
+    table = windows_path(final_path)
     if table.exists():
-        _read_table(table)  # a foreign file is left unchanged
+        _read_table(table)  # raises if this is a foreign file, which stays unchanged
     if windows:
         with atomic_write(table) as temporary:
             _write_table(temporary, windows)
@@ -69,7 +69,7 @@ def read_csv(path: Path) -> list[Row]:
     """Return the rows of a results file. A row whose windows are missing is left out.
 
     Raises:
-        BadOutput: The file is something else, or its table of windows is.
+        BadOutput: The file is not a results file, or the file with the name of its table of windows is not such a table.
     """
     records = _read_table(path)
     windows: dict[str, list[dict[str, str]]] = defaultdict(list)

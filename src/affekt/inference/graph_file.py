@@ -65,7 +65,7 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
         elif key & 7 == 0:
             _, start = _read_varint(data, start, end)
         else:
-            start += {1: 8, 5: 4}.get(key & 7, end)  # of a type that ONNX does not use: the end
+            start += {1: 8, 5: 4}.get(key & 7, end)  # a type that ONNX does not use: stop
 
 
 def _read_varint(data: mmap.mmap, start: int, end: int) -> tuple[int, int]:
@@ -79,7 +79,7 @@ def _read_varint(data: mmap.mmap, start: int, end: int) -> tuple[int, int]:
 
 
 def available_memory() -> int | None:
-    """Return the memory that is available to new programs, in bytes; None if the system does not tell."""
+    """Return the memory that is available to new programs, in bytes; None if the system does not state it."""
     try:
         match = re.search(r"^MemAvailable:\s+(\d+) kB", MEMORY_INFO.read_text(encoding="ascii"), re.MULTILINE)
     except (OSError, ValueError):

@@ -50,7 +50,7 @@ class FinishedWindows(Protocol):
 
 
 class Recognizer:
-    """Recognizes the emotion in speech.
+    """A recognizer of the emotion in speech.
 
     >>> recognizer = Recognizer.load()
     >>> result = recognizer("hello.wav")
@@ -125,7 +125,7 @@ class Recognizer:
         return row
 
     def rows(self, sources: Iterable[AudioSource], *, lenient: bool = False) -> Iterator[Row]:
-        """Yield a row for each source, in order. A source that cannot be recognized gives a row of status "error"."""
+        """Yield a row for each source, in order. A source that cannot be recognized gets a row with status "error"."""
         if isinstance(sources, str | bytes | PathLike | Mapping):
             raise TypeError(f"rows expects a list of sources; for a single one, call recognizer({sources!r})")
         for source in sources:
@@ -139,7 +139,7 @@ class Recognizer:
         timeout: float | None = None,
         finished: FinishedWindows | None = None,
     ) -> Row:
-        """Return the row of one source, which has status "error" if anything fails; arguments as for a call.
+        """Return the row of one source, which has status "error" if anything fails; arguments as for calling the recognizer.
 
         The error's traceback is logged at level DEBUG.
         """

@@ -173,7 +173,7 @@ def _parse_line(path: Path, number: int, line: bytes) -> Row:
 def _is_incomplete(line: bytes, after_rows: bool) -> bool:
     """Return whether a line is the beginning of a row that a killed run was writing, rather than another program's text.
 
-    A few characters are only taken for one if they follow complete rows.
+    A line of a few characters counts as such a beginning only if it follows complete rows.
     """
     text = line.decode("utf-8", "ignore")
     if len(text) < len(BEGINNING):

@@ -4,8 +4,8 @@
  "probabilities": {"angry": 0.1, ...}, "model": "default@0123abcd", "error": null}
 
 The row of a source longer than 30 s also has "windows", the rows of its consecutive windows, and "aggregation". A row has
-NOTES only where there is something to remark: "truncated" (true) and "seconds_lost" (null if unknown) if audio is missing,
-"channels" if a channel was used instead of the mean.
+the fields NOTES only if there is something to remark: "truncated" (true) and "seconds_lost" (null if unknown) if audio is
+missing, "channels" if a channel was used instead of the mean.
 """
 
 from __future__ import annotations

@@ -9,15 +9,15 @@ from types import TracebackType
 
 from affekt.inference.row import Row, to_json_line
 
-FIRST_WRITTEN = 2
-"""Number of windows from which on they are written: a source with a single window is not long."""
+MIN_WINDOWS = 2
+"""Minimum number of windows of a long source. The first window is written together with the second."""
 
 
 class WindowJournal:
-    """The recognized windows of one source, used as a context: an error keeps the journal for the next run.
+    """A context manager with the recognized windows of one source. If its block fails, the journal is kept for the next run.
 
     Args:
-        path: The journal, with one window per line; None: nothing is written.
+        path: The journal, with one window per line; None to write nothing.
         file: The name of the source.
         model: The model's id.
         source: The source's size and time of change; windows of another version are not used.
@@ -48,9 +48,9 @@ class WindowJournal:
     def add(self, row: Row) -> None:
         """Add a window's row."""
         self._rows.append(row)
-        if len(self._rows) < FIRST_WRITTEN:
+        if len(self._rows) < MIN_WINDOWS:
             return
-        new = self._rows if len(self._rows) == FIRST_WRITTEN else [row]
+        new = self._rows if len(self._rows) == MIN_WINDOWS else [row]
         if self.path is not None:
             self._write([row for row in new if (row.start, row.end) not in self._stored])
         if self.on_window is not None:
@@ -77,7 +77,7 @@ class WindowJournal:
 
 
 def _read(path: Path | None) -> list[Row]:
-    """Return the journal's rows. A last line that a killed process left incomplete ends them."""
+    """Return the journal's rows, without a last line that a killed process left incomplete."""
     rows: list[Row] = []
     if path is None or not path.exists():
         return rows
