@@ -29,7 +29,7 @@ class Stream:
     """(batch, frames), True for frames and False for the padding after them. None if there is no padding, and always for a
     stream without a time axis."""
     frame_rate: float | None = None
-    """Frames per second; None if frames are not evenly spaced in time (tokens of a text), or the stream has no time."""
+    """Frames per second; None if frames are not evenly spaced in time (tokens of a text), or if there is no time axis."""
     word_index: Int[Tensor, "batch frames"] | None = None
     """(batch, frames), for a stream of tokens: the index of the word of each token, -1 for none."""
 
@@ -38,7 +38,7 @@ class Stream:
         return self.values.ndim == 3
 
     def lengths(self) -> Int[Tensor, " batch"]:
-        """Return the number of frames of each utterance, without padding. The stream must have time."""
+        """Return the number of frames of each utterance, without padding. The stream must have a time axis."""
         if self.mask is not None:
             return self.mask.sum(dim=1)
         # Not len(self.values): it would be a constant in an exported graph.
@@ -116,7 +116,7 @@ class Batch:
         )
 
     def pad(self, to: int) -> Batch:
-        """Return the batch with every stream that has time padded to at least `to` frames."""
+        """Return the batch with every stream that has a time axis padded to at least `to` frames."""
         return replace(self, streams={name: stream.pad(to) for name, stream in self.streams.items()})
 
     def to(self, device: torch.device | str | torch.dtype) -> Batch:

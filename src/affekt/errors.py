@@ -43,7 +43,7 @@ class BadBundle(AffektError, ValueError):
 
 
 class BadOutput(AffektError, ValueError):
-    """A results file that cannot be written or continued."""
+    """An output file or folder that cannot be written or continued."""
 
     code = "bad_output"
 

@@ -14,9 +14,9 @@ from pathlib import Path
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to `path` on success, delete it on failure.
 
-    A reader finds the old file or the new one, never a partial one; many processes may write the same path, on a network
-    disk too. The temporary file exists already, is empty and has the mode of a file that the user creates, which the
-    result keeps even where a library would make it readable by its owner alone (safetensors' `save_file`).
+    A reader finds the old file or the new one, never a partial one. Many processes may write the same path, even on a network
+    disk. The yielded path is an empty file with the permissions of any file that the user creates. The result keeps these
+    permissions, even if a library would make it readable by its owner alone (safetensors' `save_file`).
 
     Raises:
         OSError: The folder does not exist or cannot be written.
@@ -48,7 +48,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         replace: Delete the folder `path` on success, if it exists, before the new one gets its name.
 
     Raises:
-        OSError: `path` is a folder that is not empty and not replaced, or its parent cannot be written.
+        OSError: `path` is a folder that is not empty and `replace` is false, or its parent cannot be written.
     """
     temporary = _temporary_path(path)
     try:

@@ -1,4 +1,4 @@
-"""JSON text for other programs to read: always valid, while Python's own writes NaN and Infinity, which JSON lacks."""
+"""JSON text for other programs. It is always valid; `json.dumps` alone would write NaN and Infinity, which are not JSON."""
 
 from __future__ import annotations
 
@@ -32,4 +32,5 @@ def _replace(value: Any) -> Any:
 
 
 def _replace_key(key: Any) -> Any:
+    """Return a key as JSON accepts it: a float, which may not be finite, becomes a string."""
     return str(key) if isinstance(key, float) else key

@@ -19,8 +19,8 @@ class Registry:
 
     Args:
         kind: The word for an entry in messages.
-        table: Names, and where their entries are: "module:attribute".
-        renamed: Former names, and the present ones.
+        table: Name -> "module:attribute", where the entry is.
+        renamed: Former name -> present name.
     """
 
     def __init__(self, kind: str, table: Mapping[str, str], *, renamed: Mapping[str, str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 JOINERS = "\u200c\u200d"
-"""Format characters that ordinary names contain: Persian, Indic scripts and emoji."""
+"""Format characters that occur in ordinary names: in Persian and Indic scripts, and in emoji."""
 ESCAPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories that are escaped: controls, format characters such as those for direction, and line separators."""
 

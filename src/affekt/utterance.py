@@ -20,7 +20,7 @@ class Utterance:
     """One of `affekt.labels.EMOTIONS`, or a custom label of the user's own data."""
     speaker: str = ""
     gender: str = ""
-    """Either "female", "male", "other" or ""."""
+    """One of "female", "male", "other" and ""."""
     session: str = ""
     dialogue: str = ""
     language: str = ""

@@ -311,7 +311,7 @@ def test_a_table_without_audio_is_read_as_text(tmp_path):
         ("audio,emotion,start\n1.wav,sad,soon\n", {}, "line 2: start 'soon': expected seconds"),
         ("audio,emotion,gender\n1.wav,sad,q\n", {}, "gender 'q': expected female, male"),
         ("audio,emotion,votes\n1.wav,sad,many\n", {}, "line 2: votes 'many': expected"),
-        ('audio,emotion,votes\n1.wav,sad,"{""sad"": -1}"\n', {}, "expected no negative numbers"),
+        ('audio,emotion,votes\n1.wav,sad,"{""sad"": -1}"\n', {}, "expected finite numbers that are not negative"),
         ("sound,feeling\n1.wav,sad\n", {}, "needs columns for emotion and for audio or text; it has: sound, feeling"),
         ("audio,emotion,speakers\n1.wav,sad,a\n", {}, r"'speakers' is not read; did you mean 'speaker'\?"),
         ("audio,emotion,who\n1.wav,sad,a\n", {"speaker": "whom"}, r"no column 'whom'; did you mean 'who'\?"),

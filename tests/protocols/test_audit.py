@@ -175,7 +175,7 @@ def test_small_subsets_and_missing_and_rare_emotions_get_a_warning():
     assert audit(split, utterances).warnings == (
         "5 of 60 utterances are in no subset (sad 5)",
         "subset 'train' has no sad",
-        "subset 'test' is small: one of its 7 is 14.3 points of accuracy",
+        "subset 'test' is small: each of its 7 utterances is 14.3 points of accuracy",
         "subset 'test' has few utterances of happy (2)",
     )
 

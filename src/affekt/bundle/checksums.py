@@ -1,7 +1,8 @@
 """SHA256SUMS: the checksums of a bundle's files, in the format of `sha256sum -c SHA256SUMS`.
 
-A comment in its first line has the hash of the files that determine the predictions, joined. The bundle's id is made of this
-hash, so that it is computed at every start, and comparing it costs nothing. Hashing every file would make the start slower.
+The first line is a comment with a single hash of the concatenated files that determine the predictions. The bundle's id
+contains its first digits, so it is computed at every start anyway, and comparing it costs nothing. Hashing every file would
+make the start slower.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def write_checksums(folder: Path, joined: Sequence[str]) -> None:
 
     Args:
         folder: The folder.
-        joined: The files that determine the predictions, in the order of the id.
+        joined: The files that determine the predictions, in the order in which the id hashes them.
     """
     from affekt.files import atomic_write_text  # not needed for recognition, which should start fast
 
@@ -64,7 +65,7 @@ def read_checksums(folder: Path) -> Checksums | None:
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> str:
-    """Return the SHA-256 of files, joined. Raises `BadBundle` if one cannot be read."""
+    """Return the SHA-256 of the concatenated files. Raises `BadBundle` if one cannot be read."""
     digest = hashlib.sha256()
     for name in names:
         try:

@@ -66,7 +66,7 @@ def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
     """Return example inputs other than the waveform, for the exporter to trace: two utterances, the second shorter."""
     model, examples = pipeline.first, dict[str, Tensor]()
     for name in pipeline.inputs:
-        dim, frames = model.dims[name], model.paper.frames[name] and 24
+        dim, frames = model.dims[name], 24 if model.paper.frames[name] else 0  # 0: the stream has no time axis
         examples[name] = torch.randn(2, frames, dim) if frames else torch.randn(2, dim)
         if frames:
             examples[f"{name}_mask"] = torch.arange(frames) < torch.tensor([[frames], [frames - 5]])

@@ -117,7 +117,7 @@ class Bundle:
         return read_checksums(self.folder)
 
     def _changed(self, names: Iterable[str]) -> list[str]:
-        """Return those of the files that differ from SHA256SUMS. Raises `BadBundle` if one is missing."""
+        """Return the names of the files that differ from SHA256SUMS. Raises `BadBundle` if one is missing."""
         recorded = self._checksums.files if self._checksums else {}
         return [name for name in names if hash_files(self.folder, [name]) != recorded.get(name)]
 
@@ -130,7 +130,7 @@ class Bundle:
     def check(self) -> None:
         """Raise `BadBundle` if a file that recognition needs is missing or damaged, or if config.toml is invalid.
 
-        With SHA256SUMS, config.toml is what affekt wrote, and parsing it would only take time.
+        If the checksum in SHA256SUMS is right, config.toml is as affekt wrote it, and is not parsed, to save time.
         """
         _ = self.id
         if not self._checksums:
@@ -230,7 +230,7 @@ def write_labels(folder: Path, name: str, emotions: Iterable[str]) -> None:
 
 
 def write_sums(folder: Path) -> None:
-    """Write SHA256SUMS, last of a bundle's files."""
+    """Write SHA256SUMS, after all other files of a bundle are written."""
     write_checksums(folder, PREDICTING)
 
 

@@ -1,4 +1,7 @@
-"""The types of the settings in a bundle's config.toml and results.json. All may be missing, and others are not checked."""
+"""The types of the settings in a bundle's config.toml and results.json.
+
+Settings with a default may be missing. Settings that are not listed here are not checked.
+"""
 
 from __future__ import annotations
 

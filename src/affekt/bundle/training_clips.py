@@ -27,7 +27,7 @@ from affekt.utterance import Utterance
 
 FILE = "training_clips.json"
 HASH_DIGITS = 16
-"""Hexadecimal digits of a hash: a million clips have an equal pair with a probability below one in ten million."""
+"""Hexadecimal digits of a hash. With a million clips, the probability of two equal hashes is below one in ten million."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TrainingClips:
 
 
 def published_names(keys: Iterable[str]) -> frozenset[str]:
-    """Return the ids among these keys of utterances ("emodb/03a01Fa") that belong to published corpora."""
+    """Return the ids of the utterances of published corpora among these keys ("emodb/03a01Fa")."""
     split_keys = (name.partition("/") for name in keys)
     return frozenset(name for corpus, _, name in split_keys if corpus in corpora and corpus not in OWN)
 

@@ -39,7 +39,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line. An `AffektError` is printed as one line and gives exit status 2; a traceback indicates a bug."""
+    """Run the command line. An `AffektError` is printed as one line, with exit status 2; a traceback indicates a bug."""
     _accept_shell_name(sys.argv[1:])
     if "--debug" not in sys.argv:
         separate_streams()
@@ -75,7 +75,7 @@ def _end_abandoned_decoders() -> None:
 def _accept_shell_name(arguments: list[str]) -> None:
     """Let the options for shell completion take the name of a shell, as in `affekt --show-completion bash`.
 
-    By default, typer detects the shell, which fails where there is none, and ignores a name.
+    By default, typer ignores the name and detects the shell, which fails outside of a shell.
     """
     if len(arguments) == 2 and arguments[0] in ("--show-completion", "--install-completion"):
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"

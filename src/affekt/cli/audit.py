@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from affekt.utterance import Utterance
 
 MAX_FOLDS = 20
-"""Number of folds listed."""
+"""Maximum number of folds listed."""
 MAX_WARNINGS = 10
-"""Number of warnings listed if there are several folds."""
+"""Maximum number of warnings listed if there are several folds."""
 
 
 def audit(
@@ -122,10 +122,10 @@ def _utterances(sources: Sequence[Source], labels: str | None) -> list[Utterance
     if chosen is None:
         return utterances
     indexed = [(utterance, chosen.index_of(utterance)) for utterance in utterances]
-    if left := Counter(utterance.emotion for utterance, index in indexed if index is None):
-        emotions = ", ".join(f"{emotion} {number}" for emotion, number in sorted(left.items()))
+    if excluded := Counter(utterance.emotion for utterance, index in indexed if index is None):
+        emotions = ", ".join(f"{emotion} {number}" for emotion, number in sorted(excluded.items()))
         print(
-            f"left out {left.total()} of {len(utterances)} utterances whose emotions are not in {labels} ({emotions})",
+            f"left out {excluded.total()} of {len(utterances)} utterances whose emotions are not in {labels} ({emotions})",
             file=sys.stderr,
         )
     return [dataclasses.replace(u, emotion=chosen.emotions[index]) for u, index in indexed if index is not None]
@@ -167,10 +167,10 @@ def _print(audits: Sequence[Audit]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     first = audits[0]
-    described = f" ({first.split.description})" if first.split.description else ""
+    description = f" ({first.split.description})" if first.split.description else ""
     seed = "" if first.split.seed is None else f", seed {first.split.seed}"
     fold = f", fold {first.split.fold}" if len(audits) == 1 and first.split.fold else ""
-    console.print(Text(first.split.name + fold + seed, "bold") + Text(described, "dim"))
+    console.print(Text(first.split.name + fold + seed, "bold") + Text(description, "dim"))
     style = "bold green" if all(entry.clean for entry in audits) else "bold red"
     console.print(Text(_verdict(audits), style))
     for lines in _describe_split(first) if len(audits) == 1 else _describe_folds(audits):

@@ -132,7 +132,8 @@ def transcribe(
         str,
         typer.Option(
             metavar="FOLDER_OR_NAME",
-            help="A Whisper model in CTranslate2 format: a folder, one in AFFEKT_MODELS, or a name on the hub such as small.",
+            help="A Whisper model in CTranslate2 format: a folder, one in AFFEKT_MODELS, or a name on the Hugging Face hub "
+            "such as small.",
         ),
     ],
     output: Annotated[

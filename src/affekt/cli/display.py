@@ -54,7 +54,7 @@ class _PlainHandler(logging.Handler):
 def show_log(*, debug: bool = False) -> None:
     """Print the package's log to standard error: one message per line, without level or time.
 
-    It starts at level INFO; with `debug` at level DEBUG, which has the tracebacks of errors.
+    Messages of level INFO and above are printed; with `debug` also those of level DEBUG, such as tracebacks.
     """
     logger = logging.getLogger("affekt")
     if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
@@ -81,7 +81,7 @@ def progress_bar() -> Iterator[Progress | None]:
 
 def _bars(console: Console) -> ProgressBars:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Standard output is redirected only on a terminal: rich would print on the console what belongs in a file.
+    # Redirect standard output only if it is a terminal: otherwise rich would print on the console what belongs in a file.
     return ProgressBars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
 
 
@@ -159,7 +159,7 @@ class Display:
             self._print(row)
 
     def show_window(self, window: Row) -> None:
-        """Show in the progress bar how far the recognition of a long file is."""
+        """Show in the progress bar how much of a long file has been recognized."""
         if sys.stderr.isatty():
             name = escape_controls(window.file)
             name = fit_name(name, min(MAX_PROGRESS_NAME, cell_len(name)))
@@ -251,7 +251,7 @@ def format_time(seconds: float) -> str:
 
 
 def print_scores(scores: dict[str, Any]) -> None:
-    """Print the scores on one corpus with their protocol, as `affekt evaluate` returns them."""
+    """Print the scores on one corpus with their protocol, given as the object that `affekt evaluate --json` prints."""
     console = Console(highlight=False, soft_wrap=True)
     note = f", {scores['note']}" if scores["note"] else ""
     console.print(Text(f"{scores['model']} on {scores['corpus']}{note}: {scores['utterances']} utterances", "bold"))

@@ -35,7 +35,8 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         metavar="LEVELS",
-        help="For folders: what the folders name, such as emotion/speaker or speaker/emotion/split; default: recognized.",
+        help="For folders: what the folders name, such as emotion/speaker or speaker/emotion/split; default: "
+        "recognized from their names.",
     ),
 ]
 Delimiter = Annotated[
@@ -49,8 +50,8 @@ Annotators = Annotated[
     str,
     typer.Option(
         metavar="RULE",
-        help="For tables with several rows of a segment, by different annotators: error, majority (without one, the segment "
-        "is left out) or votes (fractions of the rows, for soft labels).",
+        help="For tables in which several annotators label the same segment, one row each: error (refuse the table), "
+        "majority (leave out segments without one) or votes (soft labels: the fraction of the rows for each emotion).",
     ),
 ]
 
@@ -63,10 +64,10 @@ def set_options(
     delimiter: str = "",
     annotators: str = "error",
 ) -> list[Source]:
-    """Return the sources with the values of these options, each for the sources that have it.
+    """Return the sources with these options set, each option in the sources that have it.
 
     Raises:
-        BadConfig: No source has an option that is given.
+        BadConfig: An option is given that no source has.
     """
     given: dict[str, Any] = {
         "columns": parse_pairs("--column", columns),

@@ -108,5 +108,5 @@ def _refusal(table: Path, group: Sequence[Annotation]) -> BadCorpus:
     what = f"segment of {first.utterance.audio}" if first.utterance.audio else f"utterance {first.utterance.id!r}"
     return BadCorpus(
         f"{table}: {first.record.position} and {second.record.position} are the same {what}: keep one of them or, if they "
-        'are of several annotators, set annotators = "majority" or "votes" (--annotators on the command line)'
+        'are by several annotators, set annotators = "majority" or "votes" (--annotators on the command line)'
     )

@@ -1,8 +1,8 @@
 """The user's own recordings in folders named after emotions.
 
-`happy/001.wav`, or with speakers `anna/happy/001.wav` or `happy/anna/001.wav`; which of the two it is, the names of the
-folders tell. A folder named after a subset may be at any level: `train/happy/001.wav`, `anna/happy/test/001.wav`. Other
-folders need a layout (`affekt.corpora.layout`).
+`happy/001.wav`, or with speakers `anna/happy/001.wav` or `happy/anna/001.wav`. The names of the folders show
+which of the two it is. A folder named after a subset may be at any level: `train/happy/001.wav`,
+`anna/happy/test/001.wav`. Other folders need a layout (`affekt.corpora.layout`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from affekt.utterance import Utterance
 logger = logging.getLogger(__name__)
 
 AMBIGUOUS = {"joy", "other", "unknown"}
-"""Emotions that are also plausible names of speakers, so that they do not tell the order of folders."""
+"""Emotions that are also plausible names of speakers, and therefore do not show the order of the folders."""
 
 
 def read(

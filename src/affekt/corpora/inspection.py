@@ -61,7 +61,7 @@ class Check:
 
 
 def describe(source: Source, labels: LabelSet | None = None) -> Description:
-    """Count a corpus, or its utterances in a label set, and compare the counts with the published ones."""
+    """Count the utterances of a corpus, or of a label set in it, and compare the counts with the published ones."""
     all_utterances = source.read()
     utterances = all_utterances if labels is None else _labeled(all_utterances, labels)
     seconds, unread = _seconds(utterances)

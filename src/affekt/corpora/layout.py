@@ -42,7 +42,7 @@ def parse_layout(text: str) -> Layout:
 def read_levels(
     root: Path, paths: Sequence[PurePath], layout: str, is_emotion: Callable[[str], bool]
 ) -> tuple[str, list[Mapping[str, str]]]:
-    """Return the layout of the recordings with both a speaker and an emotion ("" if there are none), and each one's levels.
+    """Return the layout of the recordings with both a speaker and an emotion ("" without any), and each recording's levels.
 
     Args:
         root: The folder, for error messages.

@@ -73,7 +73,7 @@ class Source:
 
     @classmethod
     def of(cls, entry: str | Source | Mapping[str, object]) -> Source:
-        """Return the source that an entry of a recipe's `corpora` is: in short form, as a source, or as a TOML table."""
+        """Return the source for an entry of a recipe's `corpora`: its short form, a source or a TOML table."""
         if isinstance(entry, Source):
             return entry
         return cls.parse(entry) if isinstance(entry, str) else decode(cls, entry, "corpora")

@@ -87,11 +87,11 @@ def _columns(table: Table, mapping: Mapping[str, str]) -> dict[str, str]:
     default = {field: find_column(NAMES.get(field, (field,)), present) for field in FIELDS}
     selected = {field: column for field, column in {**default, **mapping}.items() if column}
     unread = set(present) - set(selected.values())
-    divided = "" if len(present) > 1 else ". Another delimiter can be given: delimiter = ..., or --delimiter"
+    hint = "" if len(present) > 1 else ". Another delimiter can be given: delimiter = ..., or --delimiter"
     if "emotion" not in selected or not {"audio", "text"} & set(selected):
         raise BadCorpus(
             f"{path} needs columns for emotion and for audio or text; it has: {', '.join(present)}. "
-            'Map them: columns = {audio = "...", emotion = "..."}, or --column audio=... on the command line' + divided
+            'Map them: columns = {audio = "...", emotion = "..."}, or --column audio=... on the command line' + hint
         )
     _check_misspelled(path, unread, set(FIELDS) - set(selected) - set(mapping))
     for field, column in selected.items():
@@ -184,7 +184,7 @@ class _Row:
         return self.record.text(self.columns[field]) if field in self.columns else ""
 
     def emotion(self, emotion_names: EmotionNames) -> str:
-        """Return the label; a word for a missing value is one only if the user maps it, such as "none" to "neutral"."""
+        """Return the label; a word for a missing value counts as one only if it is mapped, such as "none" to "neutral"."""
         label = self.string("emotion")
         if not label and emotion_names.maps(written := self.record.spoken(self.columns["emotion"])):
             label = written
@@ -226,7 +226,7 @@ class _Row:
         counts: dict[str, float] = {}
         for label, number in given.items():
             if number < 0 or not math.isfinite(number):
-                raise self.record.error(f"votes {value!r}: expected no negative numbers, and finite ones")
+                raise self.record.error(f"votes {value!r}: expected finite numbers that are not negative")
             if number and not is_missing(label):  # votes for a missing label are those of raters without an answer
                 emotion = emotion_names(label)
                 counts[emotion] = counts.get(emotion, 0.0) + number

@@ -30,7 +30,7 @@ from affekt.utterance import Utterance
 
 SUFFIXES = (".jsonl", ".csv")
 MAX_REASONS = 3
-"""Number of failures for which an error message states the reason; of the others, it lists the ids."""
+"""Number of failures for which an error message states the reason; the others are listed by id."""
 
 
 class SpeechRecognizer(Protocol):
@@ -55,7 +55,7 @@ class Whisper:
     It decodes with five beams and never samples, so that it returns the same text every time.
 
     Args:
-        model: A folder, a folder below AFFEKT_MODELS, or a name on the hub ("small").
+        model: A folder, a folder below AFFEKT_MODELS, or a name on the Hugging Face hub ("small").
         device: "cpu", which rounds the weights to 8 bits (about twice as fast), or "cuda", which uses them as stored.
 
     Raises:

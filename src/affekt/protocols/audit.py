@@ -29,9 +29,9 @@ APOSTROPHES = dict.fromkeys(
     map(ord, "'`\N{ACUTE ACCENT}\N{RIGHT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}\x92")
 )
 TINY = 30
-"""A validation or test subset with fewer utterances is reported: each is more than 3 points of accuracy."""
+"""A validation or test subset with fewer utterances is reported: each utterance is more than 3 points of accuracy."""
 RARE = 5
-"""An emotion with fewer utterances in such a subset is reported: each is more than 20 points of its recall."""
+"""An emotion with fewer utterances in a validation or test subset is reported: each is more than 20 points of its recall."""
 
 
 @cache
@@ -268,8 +268,8 @@ class Auditor:
             if subset.name == "train":
                 continue
             if subset.utterances < TINY:
-                points = 100 / subset.utterances
-                yield f"subset {subset.name!r} is small: one of its {subset.utterances} is {points:.1f} points of accuracy"
+                number, points = subset.utterances, 100 / subset.utterances
+                yield f"subset {subset.name!r} is small: each of its {number} utterances is {points:.1f} points of accuracy"
             if rare := [f"{emotion} ({number})" for emotion, number in subset.emotions.items() if number < RARE]:
                 yield f"subset {subset.name!r} has few utterances of {', '.join(rare)}"
 

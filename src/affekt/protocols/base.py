@@ -47,7 +47,7 @@ class Draw:
         return sorted(names, key=sort_key)
 
     def shuffle(self, utterances: Sequence[Utterance], purpose: str) -> list[Utterance]:
-        """Return the utterances in the order of `order`, by their keys."""
+        """Return the utterances in the order that `order` returns for their keys."""
         by_key = {utterance_key(utterance): utterance for utterance in utterances}
         return [by_key[name] for name in self.order(by_key, purpose)]
 
@@ -83,7 +83,7 @@ class Draw:
 
 
 def count(amount: float, total: int, purpose: str) -> int:
-    """Return the number of utterances that an amount means, which must be at least 1 and less than the total.
+    """Convert an amount to a number of utterances, which must be at least 1 and less than the total.
 
     Args:
         amount: Below 1, a fraction of the total, rounded down; otherwise the number itself.

@@ -156,8 +156,8 @@ class LeaveOneSpeakerOut(Grouped):
 class SpeakerFolds(Grouped):
     """k groups of whole speakers with similar numbers of utterances.
 
-    Each speaker is assigned to the smallest group so far, in descending order of their numbers of utterances. The seed
-    decides the order of speakers with equal numbers.
+    Each speaker is assigned to the group that is smallest so far; those with the most utterances are assigned first. The seed
+    decides the order of speakers with equally many.
     """
 
     title: ClassVar[str] = "speaker folds"

@@ -1,4 +1,4 @@
-"""Hold-out protocols: named speakers, random utterances, or the corpus's own test subset."""
+"""Hold-out protocols: named speakers or random utterances."""
 
 from __future__ import annotations
 

@@ -23,13 +23,13 @@ class Official(Protocol):
     """The corpus's own split, such as MELD's train, dev and test; all papers on MELD use it.
 
     Other usual names of the three subsets are recognized (`affekt.corpora.subsets`); any other name is a subset of its own.
-    If a corpus has no training subset, it consists of the utterances without a subset.
+    If a corpus names no training subset, its utterances without a subset are the training subset.
     """
 
     title: ClassVar[str] = "official split"
     test: float = 0.0
     """Fraction of the training subset that becomes the test subset if the data have none: whole speakers, or utterances if
-    not all speakers are known or there are fewer than three; 0 for an error."""
+    not all speakers are known or there are fewer than three. If 0, data without a test subset are an error."""
     validation: float = 0.0
     """The same for the validation subset; 0 for none."""
 
@@ -68,16 +68,16 @@ class Official(Protocol):
 def stated_subsets(utterances: Sequence[Utterance], protocol: str) -> Subsets:
     """Return the subsets stated in the data, by their usual names.
 
-    Utterances without a subset are for training if no utterance of their corpus is said to be.
+    Utterances without a subset are in the training subset if their corpus names no training subset.
 
     Raises:
-        BadConfig: No utterance has a subset, or only some of a corpus that has a training subset.
+        BadConfig: No utterance has a subset, or some utterances of a corpus that names a training subset have none.
     """
     if not any(utterance.split for utterance in utterances):
         require(utterances, "split", protocol)
     names = usual_subsets(utterances)
-    trained = {utterance.corpus for utterance in utterances if names[utterance_key(utterance)] == "train"}
-    if any(not utterance.split and utterance.corpus in trained for utterance in utterances):
+    with_train = {utterance.corpus for utterance in utterances if names[utterance_key(utterance)] == "train"}
+    if any(not utterance.split and utterance.corpus in with_train for utterance in utterances):
         require(utterances, "split", protocol, "exclude them with `without`, use another protocol")
     subsets: Subsets = {}
     for utterance in utterances:

@@ -54,7 +54,7 @@ class EightOneOne(Protocol):
     """MCSAN (Sun et al., ICASSP 2021, section 3) on IEMOCAP's 7,487 utterances: ten folds; 8 train, 1 validates, 1 tests.
 
     The folds consist of single utterances, so they are not speaker-independent. MCSAN takes the protocol from AMH (Yoon et
-    al., ICASSP 2020), whose folds are not published, nor whether they were stratified.
+    al., ICASSP 2020), which publishes neither its folds nor whether they are stratified.
     """
 
     title: ClassVar[str] = "8:1:1 folds"

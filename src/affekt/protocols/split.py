@@ -118,7 +118,7 @@ class Split:
 
 
 def combined_hash(splits: Iterable[Split]) -> str:
-    """Return the hash of one split, or the hash of the hashes of several. Equal splits (two seeds) count once."""
+    """Return the hash of one split, or the hash of the hashes of several. Equal splits count once, as those of two seeds."""
     hashes = sorted({split.hash for split in splits})
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:12]
 
