@@ -2,7 +2,7 @@
 
 libsndfile reads WAV, FLAC, Ogg, Opus, MP3, AIFF, AU, CAF and others (`affekt.audio.sndfile`); PyAV, from the extra `media`,
 reads m4a, mp4, webm, FLAC and Speex in Ogg, AC-3, WavPack, TTA and similar formats (`affekt.audio.media`); soxr resamples
-(`affekt.audio.mono`).
+(`affekt.audio.mono`). What an ordinary WAV does not need is imported inside functions, so that recognition starts fast.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from typing import IO
 
 import numpy as np
 
-from affekt.audio.arrays import array_blocks, array_rate
 from affekt.audio.containers import HEAD, find_truncation, is_media
 from affekt.audio.decoder_messages import silent_decoders
 from affekt.audio.folders import MEDIA_SUFFIXES, SUFFIXES, find_files, is_folder
-from affekt.audio.media import decode_media, media_duration, open_media
 from affekt.audio.mono import SAMPLE_RATE, SILENCE_RANGE, Waveform, check_rate, require_samples, to_mono
 from affekt.audio.notes import Notes, Reading
 from affekt.audio.parts import divide
@@ -129,6 +127,8 @@ def _blocks(source: AudioSource, sample_rate: float | None, reading: Reading) ->
     name = reading.name
     source, sample_rate = unpack(source, sample_rate)
     if isinstance(source, np.ndarray):
+        from affekt.audio.arrays import array_blocks, array_rate
+
         rate = array_rate(source, sample_rate, name)
         yield from to_mono(array_blocks(source, rate), rate, reading)
         return
@@ -160,6 +160,8 @@ def _duration(path: Path, name: str) -> float:
         seconds, media = 0.0, _is_media(stream, name)
         for part in divide(stream, Reading(name, lenient=True)):
             if media:
+                from affekt.audio.media import media_duration, open_media
+
                 with open_media(part.stream, name) as (container, rate):
                     check_rate(rate, name)
                     seconds += media_duration(container)
@@ -210,6 +212,8 @@ def _sndfile_blocks(stream: IO[bytes], reading: Reading) -> Iterator[Waveform]:
 
 
 def _media_blocks(stream: IO[bytes], reading: Reading) -> Iterator[Waveform]:
+    from affekt.audio.media import decode_media, open_media
+
     for part in divide(stream, reading):
         with open_media(part.stream, reading.name) as (container, rate):
             yield from to_mono(decode_media(container, rate, reading), rate, reading)

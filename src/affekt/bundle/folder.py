@@ -10,7 +10,8 @@ results.json        the scores on the model card, and how they were obtained
 README.md           the model card, written by `affekt.reports.card` from config.toml and results.json
 SHA256SUMS          the checksums of all other files, which bundles of earlier versions lack
 
-This module does not need torch; `affekt.bundle.pipeline`, which rebuilds the network, does.
+This module does not need torch; `affekt.bundle.pipeline`, which rebuilds the network, does. What recognition does not need
+is imported inside functions, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -27,10 +28,8 @@ from typing import Any
 
 from affekt.bundle.checksums import NAME as SUMS
 from affekt.bundle.checksums import Checksums, hash_files, read_checksums, write_checksums
-from affekt.config import is_outdated, read_toml
 from affekt.errors import BadBundle, BadConfig
 from affekt.json_text import to_json
-from affekt.registry import did_you_mean
 
 SCHEMA = 1
 """Version of the format of labels.json."""
@@ -58,6 +57,8 @@ class Bundle:
         """Open the bundle in a folder, or a shipped bundle by its name. Raises `BadBundle`."""
         folder = ASSETS / source if str(source) in shipped() else Path(source)
         if not _is_file(folder / "labels.json"):
+            from affekt.registry import did_you_mean
+
             known = ", ".join(shipped()) or "none"
             raise BadBundle(
                 f"{source} is not a bundle: expected a folder with model.onnx, config.toml and labels.json, as "
@@ -140,6 +141,7 @@ class Bundle:
     def _settings(self) -> dict[str, Any]:
         """The contents of config.toml, of any version."""
         from affekt.bundle.settings import Config, check
+        from affekt.config import read_toml
 
         path = self.file("config.toml")
         _check_size(path)
@@ -177,6 +179,8 @@ class Bundle:
 
 
 def _is_outdated(config: dict[str, Any]) -> bool:
+    from affekt.config import is_outdated
+
     recipe = config.get("recipe")
     return is_outdated(config) or (isinstance(recipe, dict) and is_outdated(recipe))
 

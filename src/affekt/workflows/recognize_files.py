@@ -6,16 +6,19 @@ import stat
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from affekt.audio.read import name_of
 from affekt.audio.streams import STANDARD_INPUT
 from affekt.audio.time_limit import TIMEOUT
 from affekt.errors import BadConfig
 from affekt.inference.recognizer import Recognizer, expand_folders
-from affekt.inference.results_file import ResultsFile
 from affekt.inference.row import Row
 from affekt.inference.window_journal import WindowJournal
 from affekt.progress import Progress
+
+if TYPE_CHECKING:
+    from affekt.inference.results_file import ResultsFile
 
 
 def recognize_files(
@@ -55,7 +58,7 @@ def recognize_files(
     paths = {name_of(path): path for path in expand_folders(inputs)}
     recognizer = recognizer or Recognizer.load()
     with ExitStack() as stack:
-        results = stack.enter_context(ResultsFile(Path(output), recognizer.model)) if output else None
+        results = stack.enter_context(_results_file(Path(output), recognizer.model)) if output else None
         for done, (name, path) in enumerate(paths.items(), start=1):
             version = _version(path)
             row = results.find(name, version) if results and name != STANDARD_INPUT else None
@@ -73,6 +76,12 @@ def recognize_files(
             if progress:
                 progress("recognizing", done, len(paths))
             yield row
+
+
+def _results_file(path: Path, model: str) -> ResultsFile:
+    from affekt.inference.results_file import ResultsFile  # not needed without an output, which should start fast
+
+    return ResultsFile(path, model)
 
 
 def _version(path: Path) -> dict[str, float] | None:
