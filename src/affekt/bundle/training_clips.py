@@ -72,12 +72,12 @@ class TrainingClips:
         if not self.hashes:
             return known
         others = [utterance for utterance in utterances if utterance_key(utterance) not in known]
-        return known | {name for name, digest in _hashes(others).items() if digest in self.hashes}
+        return known | {key for key, digest in _hashes(others).items() if digest in self.hashes}
 
 
 def published_names(keys: Iterable[str]) -> frozenset[str]:
     """Return the ids of the utterances of published corpora among these keys ("emodb/03a01Fa")."""
-    split_keys = (name.partition("/") for name in keys)
+    split_keys = (key.partition("/") for key in keys)
     return frozenset(name for corpus, _, name in split_keys if corpus in corpora and corpus not in OWN)
 
 
@@ -91,7 +91,7 @@ def _hashes(utterances: Sequence[Utterance]) -> dict[str, str]:
     """Return the hash of each utterance by its key; utterances that cannot be read are left out."""
     with_audio = {utterance_key(utterance): utterance for utterance in utterances if utterance.audio}
     return {
-        name: hash_samples(waveform)
-        for name, waveform in read_waveforms(with_audio)
+        key: hash_samples(waveform)
+        for key, waveform in read_waveforms(with_audio)
         if not isinstance(waveform, BadAudio)
     }

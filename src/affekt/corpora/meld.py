@@ -98,7 +98,7 @@ def _utterance(row: Record, split: str, name: str, clip: Path | None) -> Utteran
         session=f"s{row.number('Season'):02}e{row.number('Episode'):02}",
         dialogue=f"{split}/{row.number('Dialogue_ID')}",
         language="en",
-        text=row.spoken("Utterance"),
+        text=row.as_written("Utterance"),
         split=split,
     )
 

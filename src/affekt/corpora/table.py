@@ -186,7 +186,7 @@ class _Row:
     def emotion(self, emotion_names: EmotionNames) -> str:
         """Return the label; a word for a missing value counts as one only if it is mapped, such as "none" to "neutral"."""
         label = self.string("emotion")
-        if not label and emotion_names.maps(written := self.record.spoken(self.columns["emotion"])):
+        if not label and emotion_names.maps(written := self.record.as_written(self.columns["emotion"])):
             label = written
         if not label:
             raise self.record.error(
@@ -198,7 +198,7 @@ class _Row:
         return label
 
     def transcript(self) -> str:
-        text = self.record.spoken(self.columns["text"]) if "text" in self.columns else ""
+        text = self.record.as_written(self.columns["text"]) if "text" in self.columns else ""
         return "" if is_missing_transcript(text) else text
 
     def seconds(self, field: str) -> float | None:

@@ -199,7 +199,7 @@ class Auditor:
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
         """The values to compare, by kind and key of the utterance."""
-        return {kind: {name: value(u) for name, u in self.utterances.items()} for kind, value in self.kinds.items()}
+        return {kind: {key: value(u) for key, u in self.utterances.items()} for kind, value in self.kinds.items()}
 
     def audit(self, split: Split) -> Audit:
         """Audit a split.
@@ -220,9 +220,9 @@ class Auditor:
 
     def _check(self, split: Split) -> None:
         if len(split.subsets) < 2 or not all(split.subsets.values()):
-            sizes = ", ".join(f"{name} {len(ids)}" for name, ids in split.subsets.items()) or "none"
+            sizes = ", ".join(f"{name} {len(keys)}" for name, keys in split.subsets.items()) or "none"
             raise BadConfig(f"{split.title}: expected at least two subsets, none of them empty; got {sizes}")
-        unknown = [name for ids in split.subsets.values() for name in ids if name not in self.utterances]
+        unknown = [key for keys in split.subsets.values() for key in keys if key not in self.utterances]
         if unknown:
             near = did_you_mean(unknown[0], self.utterances) if len(unknown) < 100 else ""
             total = sum(map(len, split.subsets.values()))
@@ -231,14 +231,14 @@ class Auditor:
                 f"{unknown[0]}{near}: name every corpus of the split"
             )
 
-    def _subset(self, name: str, ids: Sequence[str]) -> Subset:
-        speakers = {self.values["speaker"][id] for id in ids}
-        emotions = Counter(self.utterances[id].emotion for id in ids)
-        return Subset(name, len(ids), None if "" in speakers else len(speakers), dict(sorted(emotions.items())))
+    def _subset(self, name: str, keys: Sequence[str]) -> Subset:
+        speakers = {self.values["speaker"][key] for key in keys}
+        emotions = Counter(self.utterances[key].emotion for key in keys)
+        return Subset(name, len(keys), None if "" in speakers else len(speakers), dict(sorted(emotions.items())))
 
     @staticmethod
     def _overlap(kind: str, values: Mapping[str, str], first: str, second: str, split: Split) -> Overlap:
-        before, after = (Counter(values[id] for id in split.subsets[subset]) for subset in (first, second))
+        before, after = (Counter(values[key] for key in split.subsets[subset]) for subset in (first, second))
         unknown = before.pop("", 0) + after.pop("", 0)
         shared = sorted(before.keys() & after.keys(), key=lambda value: (-after[value], value))
         return Overlap(
@@ -257,8 +257,8 @@ class Auditor:
         split = audit.split
         if split.verdict != audit.verdict:
             yield f"the split claims to be {split.verdict!r}, but is not"
-        used = {name for ids in split.subsets.values() for name in ids}
-        if unused := Counter(u.emotion for name, u in self.utterances.items() if name not in used):
+        used = {key for keys in split.subsets.values() for key in keys}
+        if unused := Counter(u.emotion for key, u in self.utterances.items() if key not in used):
             emotions = ", ".join(f"{emotion} {number}" for emotion, number in sorted(unused.items()))
             yield f"{unused.total()} of {len(self.utterances)} utterances are in no subset ({emotions})"
         all_emotions = sorted({emotion for subset in audit.subsets for emotion in subset.emotions})

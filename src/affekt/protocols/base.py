@@ -49,7 +49,7 @@ class Draw:
     def shuffle(self, utterances: Sequence[Utterance], purpose: str) -> list[Utterance]:
         """Return the utterances in the order that `order` returns for their keys."""
         by_key = {utterance_key(utterance): utterance for utterance in utterances}
-        return [by_key[name] for name in self.order(by_key, purpose)]
+        return [by_key[key] for key in self.order(by_key, purpose)]
 
     def deal(self, utterances: Sequence[Utterance], k: int, purpose: str, *, stratified: bool) -> list[list[Utterance]]:
         """Return k groups whose sizes differ by at most one; if stratified, their counts of each label do too."""
@@ -171,7 +171,7 @@ class Protocol(ABC):
         Raises:
             BadConfig: An utterance is given twice or lacks a field that the protocol needs, or a subset would be empty.
         """
-        if repeated := [name for name, times in Counter(map(utterance_key, utterances)).items() if times > 1]:
+        if repeated := [key for key, times in Counter(map(utterance_key, utterances)).items() if times > 1]:
             raise BadConfig(f"{len(repeated)} utterances are given more than once, first {repeated[0]}")
         splits = []
         for fold, subsets in self.split(sorted(utterances, key=utterance_key), Draw(seed, label)):
@@ -179,9 +179,9 @@ class Protocol(ABC):
                 if not chosen:
                     where = f"{self.title}, fold {fold}" if fold else self.title
                     raise BadConfig(f"{where}: subset {subset!r} of {len(utterances)} utterances would be empty")
-            ids = {subset: [utterance_key(utterance) for utterance in chosen] for subset, chosen in subsets.items()}
+            keys = {subset: [utterance_key(utterance) for utterance in chosen] for subset, chosen in subsets.items()}
             fold_seed = seed if self.is_random else None
             splits.append(
-                Split.of(utterances, ids, self.title, fold=fold, seed=fold_seed, description=self.description)
+                Split.of(utterances, keys, self.title, fold=fold, seed=fold_seed, description=self.description)
             )
         return splits

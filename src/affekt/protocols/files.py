@@ -54,7 +54,9 @@ def read_table(path: Path, utterances: Sequence[Utterance], delimiter: str = "")
     table = _open(path, delimiter)
     id_column, subset_column = _column(table, ID_COLUMNS), _column(table, SUBSET_COLUMNS)
     try:
-        rows = [(row.spoken(id_column), row.text(subset_column)) for row in table.records([id_column, subset_column])]
+        rows = [
+            (row.as_written(id_column), row.text(subset_column)) for row in table.records([id_column, subset_column])
+        ]
     except BadCorpus as error:
         raise BadConfig(str(error)) from error
     if not rows:

@@ -56,12 +56,12 @@ class Split:
         speakers = {
             utterance_key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in utterances
         }
-        ids = {subset: tuple(sorted(ids)) for subset, ids in subsets.items()}
-        present = [{speakers[name] for name in subset} for subset in ids.values()]
+        sorted_keys = {subset: tuple(sorted(keys)) for subset, keys in subsets.items()}
+        present = [{speakers[key] for key in keys} for keys in sorted_keys.values()]
         known = [subset - {""} for subset in present]
         disjoint = sum(map(len, known)) == len(set().union(*known))
         unknown = any("" in subset for subset in present)
-        return cls(name, ids, disjoint and not unknown, disjoint and unknown, fold, seed, description)
+        return cls(name, sorted_keys, disjoint and not unknown, disjoint and unknown, fold, seed, description)
 
     @property
     def verdict(self) -> str:
@@ -82,7 +82,7 @@ class Split:
     @property
     def hash(self) -> str:
         """The first 12 hexadecimal digits of the hash of the subsets, the same on every machine."""
-        canonical = json.dumps({name: list(ids) for name, ids in self.subsets.items()}, sort_keys=True)
+        canonical = json.dumps({name: list(keys) for name, keys in self.subsets.items()}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def save(self, path: Path) -> None:

@@ -36,8 +36,8 @@ WORDS = frozenset(
 )
 """Words for a missing value, in lower case: those of pandas, R, SQL, JavaScript and spreadsheets, and dashes."""
 
-UNSPOKEN = frozenset({"", "nan", "NaN", "-nan", "NaT", "<NA>", "#N/A", "NULL", "null"})
-"""Words for a missing transcript, in this case: "None", "Na" and "-" may be transcripts, these are written by software."""
+MISSING_TRANSCRIPTS = frozenset({"", "nan", "NaN", "-nan", "NaT", "<NA>", "#N/A", "NULL", "null"})
+"""Words for a missing transcript, in exactly this case; software writes them. "None", "Na" and "-" may be transcripts."""
 
 
 def is_missing(value: Any) -> bool:
@@ -50,5 +50,5 @@ def is_missing(value: Any) -> bool:
 def is_missing_transcript(value: Any) -> bool:
     """Return whether a transcript is missing."""
     if isinstance(value, str):
-        return value.strip() in UNSPOKEN
+        return value.strip() in MISSING_TRANSCRIPTS
     return is_missing(value)

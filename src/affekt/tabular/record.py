@@ -29,7 +29,7 @@ class Record:
             raise self.error(f"column {column!r} contains a line break ({text[:40]!r}): is a quote missing or surplus?")
         return text
 
-    def spoken(self, column: str) -> str:
+    def as_written(self, column: str) -> str:
         """Return a value as it is written without surrounding spaces, "" for None; for texts such as "None." and "Na"."""
         value = self.values.get(column)
         return "" if value is None or value != value else self._to_text(column, value)

@@ -78,7 +78,7 @@ def describe_used(split: Split, utterances: Sequence[Utterance]) -> str:
     )
 
 
-def warn_of_trained_subsets(split: Split, utterances: Sequence[Utterance]) -> list[str]:
+def describe_trained_subsets(split: Split, utterances: Sequence[Utterance]) -> list[str]:
     """Return a warning for each test or validation subset stated in the data whose utterances the split trains on."""
     names = usual_subsets(utterances)
     train = set(split.subsets["train"])

@@ -30,7 +30,7 @@ from affekt.training.plan import Plan
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets
 from affekt.utterance import Utterance
-from affekt.workflows.given_split import describe_stated, warn_of_trained_subsets
+from affekt.workflows.given_split import describe_stated, describe_trained_subsets
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class TrainingData:
             for line in describe_stated(utterances):
                 logger.info("%s", line)
             return
-        for line in dict.fromkeys(line for split in splits for line in warn_of_trained_subsets(split, utterances)):
+        for line in dict.fromkeys(line for split in splits for line in describe_trained_subsets(split, utterances)):
             logger.warning("%s", line)
 
     def _emotion(self, utterance: Utterance) -> str:
