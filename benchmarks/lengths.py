@@ -5,13 +5,13 @@
 Both models have the paper's widths and depth (1024 features, 4 blocks, 16 heads) and take any length. The input is one
 utterance of HuBERT frames, 50 per second, without a mask, because no frame is padding. A training step is
 `Supervised.step`: forward, backward and Adam. It has no dropout on attention weights unless --attention-dropout asks for it:
-with dropout torch has no fused attention on a CPU, and full attention then stores more weights than fit into memory, 230 GB
-for 20 min.
+with dropout torch has no fused attention on a CPU, and full attention then stores more weights than fit into memory: 230 GB
+in each block for 20 min.
 
-The attention of each model's four blocks is also timed alone, without projections and dropout. All sides take turns,
-with fewer runs for longer speech. A measurement that would take more than --longest seconds, judging by the next
-shorter length, is left out. --resume keeps the measurements in the results file, so that they can be made in several
-sessions. A training step for 20 min needs about 12 GB.
+The attention of each model's four blocks is also timed alone, without projections and dropout. The models and their
+attentions take turns, with fewer runs for longer speech. A measurement is left out if one of its runs would take more than
+--longest seconds, judging by the next shorter length. --resume makes only the measurements that the results file lacks, so
+that a benchmark can be finished in several sessions. A training step for 20 min needs about 12 GB of memory.
 
 Writes results/lengths.json after every measurement; `lengths_page.py` reads it.
 """
@@ -31,7 +31,7 @@ import harness
 import torch
 from attention import STEPS as ATTENTION_STEPS
 from attention import fractal, full, random_inputs
-from lengths_page import crossing, span
+from lengths_page import crossing, format_length
 from lengths_results import BASELINE, MSTR, STEPS, Floor, Lengths, ModelName, Step, Time, read_lengths
 from limits import bandwidth, product_rate
 
@@ -46,8 +46,8 @@ SPEECH = (1, 2, 5, 6.52, 10, 30, 60, 120, 300, 600, 1200)  # s; 6.52 s are the p
 FRAME_RATE, NUM_EMOTIONS = 50, 4
 ANY_LENGTH = {"frames": "any", "masked": True, "norm": "features"}
 OPERATIONS: dict[ModelName, Any] = {MSTR: fractal, BASELINE: full}
-# Seconds of speech; longer training steps are timed without their attention alone, which would take another hour.
-ATTENTION_ALONE = 300
+# From this length on, attention alone is not timed for training steps, because that would take another hour.
+ATTENTION_LIMIT_SECONDS = 300
 GROWTH = {MSTR: 1, BASELINE: 2}  # the highest power of the length with which the time can grow
 
 
@@ -81,12 +81,12 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=9, help="runs up to a minute of speech; longer speech has fewer")
+    parser.add_argument("--runs", type=int, default=9, help="number of runs; fewer for more than a minute of speech")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--up-to", type=float, default=SPEECH[-1], help="longest speech, in seconds")
     parser.add_argument("--longest", type=float, default=600.0, help="most seconds that one run of a model may take")
     parser.add_argument("--attention-dropout", type=float, default=0.0)
-    parser.add_argument("--resume", action="store_true", help="keep the measurements in the results file")
+    parser.add_argument("--resume", action="store_true", help="make only the measurements that the results file lacks")
     parser.add_argument("--name", default="lengths", help="name of the results file, without .json")
     return parser.parse_args()
 
@@ -117,14 +117,17 @@ def hash_code() -> str:
 
 
 def is_due(lengths: Lengths, model: ModelName, step: Step, speech: float, longest: float) -> bool:
-    """Return whether the measurement is missing and will not take longer than `longest` seconds."""
+    """Return whether the measurement is missing and one of its runs will take at most `longest` seconds."""
     before = lengths.times_of(model, step)
     if speech in before:
         return False
     shorter = [time for time in before.values() if time.speech < speech]
     expected = shorter[-1].seconds * (speech / shorter[-1].speech) ** GROWTH[model] if shorter else 0.0
     if expected > longest:
-        print(f"skipped: {model}, {step}, {span(speech)}; it would take up to {expected:.0f} s", flush=True)
+        print(
+            f"skipped: {model}, {step}, {format_length(speech)}; a run would take up to {expected:.0f} s",
+            flush=True,
+        )
     return expected <= longest
 
 
@@ -142,7 +145,7 @@ def measure(names: list[ModelName], step: Step, speech: float, options: argparse
         run = make_runner(build(model, options.attention_dropout), step)
         run(warm_up)  # one second of speech: loads the kernels, and the optimizer allocates its moments
         turns[model] = partial(run, batch)
-        if step == "forward" or speech < ATTENTION_ALONE:
+        if step == "forward" or speech < ATTENTION_LIMIT_SECONDS:
             turns[f"{model}'s attention"] = partial(attend, OPERATIONS[model], inputs, gradient)
     runs = options.runs if speech <= 60 else min(options.runs, 3 if speech < 300 else 1)
     # If a run takes minutes, a warm-up run changes less than it costs.
@@ -189,18 +192,23 @@ def show(lengths: Lengths, step: Step, speech: float) -> None:
         if time
     ]
     ratio = lengths.ratios(step).get(speech)
-    print(f"{span(speech)}, {step}: {'; '.join(texts)}" + (f"; ratio {ratio:.2f}" if ratio else ""), flush=True)
+    print(
+        f"{format_length(speech)}, {step}: {'; '.join(texts)}" + (f"; ratio {ratio:.2f}" if ratio else ""),
+        flush=True,
+    )
 
 
 def print_summary(lengths: Lengths) -> None:
     rows = [
-        [span(speech), *(f"{lengths.ratios(step).get(speech, float('nan')):.2f}" for step in STEPS)]
+        [format_length(speech), *(f"{lengths.ratios(step).get(speech, float('nan')):.2f}" for step in STEPS)]
         for speech in lengths.times_of(MSTR, STEPS[0])
     ]
     harness.table(["speech", *(f"{step}: vanilla's time / mstr's" for step in STEPS)], rows)
     for step in STEPS:
         start = crossing(lengths.ratios(step), 1.0)
-        print(f"{step}: " + ("mstr is not faster" if start is None else f"mstr is faster from {span(start)} on"))
+        print(
+            f"{step}: " + ("mstr is not faster" if start is None else f"mstr is faster from {format_length(start)} on")
+        )
 
 
 if __name__ == "__main__":

@@ -135,8 +135,8 @@ def describe_runs(lengths: Lengths) -> str:
         return "Every time is a single run."
     text = f"Times are medians of {max(repeated)} runs"
     if min(repeated) < max(repeated):
-        text += f", of {min(repeated)} from {span(min(s for s, n in runs.items() if n == min(repeated)))} on"
-    return f"{text}, and single runs from {span(min(single))} on." if single else f"{text}."
+        text += f", of {min(repeated)} from {format_length(min(s for s, n in runs.items() if n == min(repeated)))} on"
+    return f"{text}, and single runs from {format_length(min(single))} on." if single else f"{text}."
 
 
 def findings(lengths: Lengths, frames: int) -> list[str]:
@@ -156,7 +156,8 @@ def _at_paper_length(lengths: Lengths, frames: int) -> str:
     ratio = lengths.ratios("training step").get(nearest)
     training = "" if ratio is None else f", and {compare(ratio)} for a training step"
     return (
-        f"At {mstr.frames} frames ({span(nearest)}) mstr takes {compare(ratios[nearest])} time than vanilla{training}. "
+        f"At {mstr.frames} frames ({format_length(nearest)}) mstr takes {compare(ratios[nearest])} time than vanilla"
+        f"{training}. "
         + (
             f"Attention, the only difference between the two, is {baseline.attention_fraction:.0%} of vanilla's forward "
             f"time and {mstr.attention_fraction:.0%} of mstr's; nearly all the rest is linear layers."
@@ -173,11 +174,11 @@ def _faster(lengths: Lengths, step: str) -> str:
     slower = [speech for speech, ratio in ratios.items() if ratio < 1 - EQUAL]
     faster = [speech for speech, ratio in ratios.items() if ratio > 1 + EQUAL]
     worst = min(ratios, key=ratios.__getitem__)
-    lead = f"by up to {1 - ratios[worst]:.0%} (at {span(worst)})"
+    lead = f"by up to {1 - ratios[worst]:.0%} (at {format_length(worst)})"
     if not slower and not faster:
         return f"{name}: the models differ by at most {EQUAL:.0%} at every measured length."
     if not slower:
-        text = f"{name}: mstr is never slower by more than {EQUAL:.0%}, and faster from {span(min(faster))} on"
+        text = f"{name}: mstr is never slower by more than {EQUAL:.0%}, and faster from {format_length(min(faster))} on"
         if [speech for speech in ratios if speech >= min(faster)] != faster:
             text = f"{name}: mstr is never slower by more than {EQUAL:.0%}, and faster at {_of_all(faster, ratios)}"
     elif not faster:
@@ -185,13 +186,16 @@ def _faster(lengths: Lengths, step: str) -> str:
         text += f"at {_of_all(slower, ratios)}"
     elif max(slower) < min(faster):
         start = crossing(ratios, 1.0)
-        text = (
-            f"{name}: vanilla is faster up to {span(max(slower))}, {lead}; mstr is faster from {span(min(faster))} on"
-        )
-        text += f", and the two lines cross at {span(start)}" if start else ""
+        text = f"{name}: vanilla is faster up to {format_length(max(slower))}, {lead}; "
+        text += f"mstr is faster from {format_length(min(faster))} on"
+        text += f", and the two lines cross at {format_length(start)}" if start else ""
     else:
         text = f"{name}: mstr is faster at {_of_all(faster, ratios)}, vanilla at {_of_all(slower, ratios)}, {lead}"
-    return f"{text}." if tenth is None else f"{text}. mstr saves at least a tenth of the time from {span(tenth)} on."
+    return (
+        f"{text}."
+        if tenth is None
+        else f"{text}. mstr saves at least a tenth of the time from {format_length(tenth)} on."
+    )
 
 
 def _of_all(some: list[float], ratios: dict[float, float]) -> str:
@@ -202,7 +206,7 @@ def _attention(lengths: Lengths) -> str:
     mstr, baseline = (_attention_fractions(lengths, model) for model in (MSTR, BASELINE))
     half = crossing(baseline, HALF)
     start = "less than half" if half is None else "at least half"
-    since = "" if half is None else f" from {span(half)} on"
+    since = "" if half is None else f" from {format_length(half)} on"
     low, high = (f"{pick(mstr.values()):.0%}" for pick in (min, max))
     text = low if low == high else f"{low} to {high}"
     return f"Attention takes {start} of vanilla's forward time{since}, and {text} of mstr's at every measured length."
@@ -217,10 +221,10 @@ def _longest(lengths: Lengths, step: str) -> str:
     ratios = lengths.ratios(step)
     speech = max(ratios)
     mstr, baseline = (lengths.times_of(model, step)[speech].seconds for model in (MSTR, BASELINE))
-    text = f"{step.capitalize()} for {span(speech)}: mstr takes {figure(mstr)} s and vanilla {figure(baseline)} s, "
+    text = f"{step.capitalize()} for {format_length(speech)}: mstr takes {figure(mstr)} s and vanilla {figure(baseline)} s, "
     text += f"{figure(ratios[speech])} times as long."
     alone = [longer for longer in lengths.times_of(MSTR, step) if longer > speech]
-    return f"{text} For {span(max(alone))} only mstr was timed." if alone else text
+    return f"{text} For {format_length(max(alone))} only mstr was timed." if alone else text
 
 
 def describe_floors(lengths: Lengths) -> str:
@@ -244,7 +248,7 @@ def times_table(lengths: Lengths) -> str:
 def _row(lengths: Lengths, speech: float) -> list[str]:
     """Return the cells of one length; what was not measured stays empty."""
     frames = next(time.frames for time in lengths.times if time.speech == speech)
-    cells = [span(speech), str(frames)]
+    cells = [format_length(speech), str(frames)]
     for step in STEPS:
         times = [lengths.times_of(model, step).get(speech) for model in (MSTR, BASELINE)]
         ratio = lengths.ratios(step).get(speech)
@@ -271,7 +275,7 @@ def figure(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def span(seconds: float) -> str:
+def format_length(seconds: float) -> str:
     """Format a duration: 1 s, 6.5 s, 20 min."""
     return f"{seconds:.2g} s" if seconds < 60 else f"{seconds / 60:.3g} min"
 

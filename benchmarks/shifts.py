@@ -28,8 +28,8 @@ SHIFTS: dict[str, Shift] = {
     "unchanged": lambda x, _: x,
     "40 dB softer": lambda x, _: x / 100,
     "12 dB louder, clipped": lambda x, _: np.clip(4 * x, -1, 1),
-    "noise, 20 dB below": lambda x, generator: x + make_noise(x, 20.0, generator),
-    "noise, 10 dB below": lambda x, generator: x + make_noise(x, 10.0, generator),
+    "noise, SNR 20 dB": lambda x, generator: x + make_noise(x, 20.0, generator),
+    "noise, SNR 10 dB": lambda x, generator: x + make_noise(x, 10.0, generator),
     "reverb, 0.5 s": lambda x, generator: add_reverb(x, 0.5, generator),
     "low-pass at 3.4 kHz": lambda x, _: apply_lowpass(x, 3400.0),
     "telephone: low-pass, Opus at its lowest rate": lambda x, _: apply_codec(
@@ -42,7 +42,7 @@ RESULTS = Path(__file__).parent / "results" / "shifts.json"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=DEFAULT, help="a bundle's folder, or a shipped name")
+    parser.add_argument("--model", default=DEFAULT, help="a bundle's folder, or the name of a shipped bundle")
     parser.add_argument("corpora", nargs="*", default=["cremad", "emodb"])
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.model)

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-from lengths_page import HEADING, compare, crossing, render_section, span, write_section
+from lengths_page import HEADING, compare, crossing, format_length, render_section, write_section
 from lengths_plot import draw
 from lengths_results import STEPS, Floor, Lengths, Time, read_lengths
 
@@ -86,7 +86,13 @@ def test_a_crossing_lies_on_the_line_between_two_lengths():
 def test_ratios_and_durations_are_formatted():
     assert [compare(ratio) for ratio in (4 / 3, 1.0, 0.8)] == ["25% less", "0% less", "25% more"]
     assert compare(892.241 / 33.498, "fewer") == "96% fewer"
-    assert [span(seconds) for seconds in (1, 6.52, 30, 60, 1200)] == ["1 s", "6.5 s", "30 s", "1 min", "20 min"]
+    assert [format_length(seconds) for seconds in (1, 6.52, 30, 60, 1200)] == [
+        "1 s",
+        "6.5 s",
+        "30 s",
+        "1 min",
+        "20 min",
+    ]
 
 
 def test_the_section_states_what_the_measurements_show(costs):

@@ -97,15 +97,15 @@ def prune(
         leftovers = [str(path) for path, _ in pruning.leftovers]
         _print_json({"features": facts, "unfinished": leftovers, "bytes": pruning.size, "removed": not dry_run})
         return
-    for entry in facts:
-        print(f"{entry['name']}: {entry['files']} files, {_format_size(entry['bytes'])}")
+    for feature in pruning.stored:
+        print(f"{feature.name}: {quantity(len(feature.files), 'file')}, {_format_size(feature.size)}")
     if pruning.leftovers:
         print(quantity(len(pruning.leftovers), "unfinished file"))
     print(f"{_format_size(pruning.size)} {'would be freed' if dry_run else 'freed'}")
 
 
 def _summarize(feature: StoredFeature) -> dict[str, object]:
-    """Return what `--json` prints of a feature."""
+    """Return a summary of a feature for the output of `--json`."""
     from datetime import UTC, datetime
 
     return {

@@ -89,7 +89,7 @@ class GloVe(TextFeature):
     A text is split at whitespace, and each word as in the Penn Treebank: punctuation is separate, clitics are split off
     (ca n't, it 's). There are two differences from NLTK's tokenizer. A full stop is split off from every word except
     initials and titles, not only at the end of the text; and quotes are not changed, except that typographic ones become
-    plain. An empty text is one unknown token without a word.
+    plain. An empty text is encoded as one unknown token, whose word index is -1.
     """
 
     Config = GloVeConfig
@@ -107,7 +107,7 @@ class GloVe(TextFeature):
         self.config = replace(config, lower=not vectors.cased if config.lower is None else config.lower)
         self.dim = vectors.dim
         self.register_buffer("source", torch.frombuffer(bytearray.fromhex(vectors.digest), dtype=torch.uint8))
-        self._known_rows: dict[str, int | None] = {}
+        self._row_cache: dict[str, int | None] = {}
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: GloVeConfig) -> GloVe:
@@ -154,9 +154,9 @@ class GloVe(TextFeature):
         return token.lower() if self.config.lower else token
 
     def _row(self, token: str) -> int | None:
-        if token not in self._known_rows:
-            self._known_rows[token] = self.vectors.row(token)
-        return self._known_rows[token]
+        if token not in self._row_cache:
+            self._row_cache[token] = self.vectors.row(token)
+        return self._row_cache[token]
 
     def _vector(self, token: str) -> NDArray[np.float32]:
         """Return the vector (dim,) of a token."""
@@ -330,7 +330,11 @@ def _parse(path: Path, target: Path) -> tuple[list[bytes], NDArray[np.float32]]:
 
 
 def _numbers(word: bytes, numbers: Sequence[bytes], dim: int) -> list[float]:
-    """Return a line's numbers. Raise `ValueError` if there are fewer than `dim`, or more, which are then left in `word`."""
+    """Return a line's numbers.
+
+    Raises `ValueError` if there are fewer than `dim`, or more: the surplus ones are then part of `word`, as lines are split
+    from the right.
+    """
     if len(numbers) != dim or (b" " in word and all(map(_is_number, word.split()[1:]))):
         raise ValueError
     return [float(number) for number in numbers]
@@ -345,7 +349,10 @@ def _is_number(field: bytes) -> bool:
 
 
 def _read_layout(path: Path) -> tuple[int, int, int]:
-    """Return the number of header lines, of words, and of numbers per word: that of most of the first lines."""
+    """Return the number of header lines, of words, and of numbers per word.
+
+    The number per word is the most frequent one in the first lines of the file.
+    """
     with path.open("rb") as file:
         first_lines = [line.split() for line in itertools.islice(file, 100)]
         num_lines = len(first_lines) + sum(1 for _ in file)

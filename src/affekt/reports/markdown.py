@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from affekt.evaluation.comparison import Comparison
+from affekt.plural import quantity
 from affekt.reports.results import Pair, PublishedScores, ResultRow, Results, Spread, collect_results
 from affekt.reports.sections import Section
 from affekt.runs.selection import RULES
@@ -58,7 +59,7 @@ def _corpus(row: ResultRow) -> str:
 
 
 def _protocol_line(row: ResultRow) -> str:
-    speakers = f" of {row.speakers} speakers" if row.speakers else ""
+    speakers = f" of {quantity(row.speakers, 'speaker')}" if row.speakers else ""
     line = (
         f"{row.protocol}, test set: {row.utterances} utterances{speakers}; **{row.verdict}**; split {row.split_hash}; "
         f"labels {row.labels}: {', '.join(row.emotions)}. Intervals: {row.scores.intervals}."

@@ -12,7 +12,7 @@ recurrent/known/NAME/        runs: published cells, all trained to the last epoc
 recurrent/rounds.json        the rounds of successive halving
 recurrent/recipe.json        the selected cell
 fusion/                      a run: the perceptron that fuses the two found networks
-bundles/                     a bundle of each found network and of the fusion
+bundles/                     a bundle for each found network and for the fusion
 
 `affekt.runs.folder` describes the folder of a run. Runs of a stage that is unfinished or was left out are missing.
 This module needs no torch.

@@ -64,7 +64,7 @@ def search(
         recipe: The search recipe.
         folder: The search's folder; with several folds or seeds, the folder of the searches.
         launcher: Runs the training jobs; None runs them in this process.
-        bundles: Whether to make a bundle of each found network.
+        bundles: Whether to make a bundle for each found network.
 
     Returns:
         The searches, one for each fold and seed.
@@ -290,7 +290,7 @@ def _fusion_recipe(recipe: SearchRecipe, unit: SearchUnit) -> Recipe:
 
 
 def _make_bundles(recipe: SearchRecipe, unit: SearchUnit, data: TrainingData) -> None:
-    """Make a bundle of each found network, unless it exists already."""
+    """Make a bundle for each found network, unless it exists already."""
     networks: list[tuple[str, Recipe, Run]] = []
     fold, repeat, about_genotype, about_recurrent_cell = unit.fold, unit.repeat, "", ""
     if recipe.spectrogram:

@@ -124,7 +124,7 @@ class Supervised:
             self.class_weights = weights.to(self.device)
 
     def rate_factor(self, progress: float) -> float:
-        """Return the factor of the learning rate under warmup and cosine decay."""
+        """Return the number by which warmup and cosine decay multiply the learning rate."""
         warmup = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
         return warmup * (0.5 * (1 + math.cos(math.pi * progress)) if self.config.cosine else 1.0)
 

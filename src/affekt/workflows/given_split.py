@@ -69,7 +69,7 @@ def describe_stated(utterances: Sequence[Utterance]) -> list[str]:
     return lines
 
 
-def describe_used(split: Split, utterances: Sequence[Utterance]) -> str:
+def describe_subsets(split: Split, utterances: Sequence[Utterance]) -> str:
     """Return the subsets of a split that follows the data, and state which of them were taken from the training subset."""
     stated = {*usual_subsets(utterances).values(), "train"}
     return ", ".join(

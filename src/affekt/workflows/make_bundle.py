@@ -1,4 +1,4 @@
-"""Make a bundle of finished runs: round the weights, export to ONNX, score the exported file, write the model card."""
+"""Make a bundle from finished runs: round the weights, export to ONNX, score the exported file, write the model card."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from affekt.training.checkpoint import load_state
 from affekt.training.finetuning import FineTunedModel, feature_spec
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
-from affekt.workflows.given_split import describe_used
+from affekt.workflows.given_split import describe_subsets
 from affekt.workflows.score_bundle import score_bundle
 from affekt.workflows.train import check_one_model
 from affekt.workflows.training_data import TrainingData
@@ -50,7 +50,7 @@ def make_bundle(
     command: str = "",
     progress: Progress | None = None,
 ) -> Bundle:
-    """Make a bundle of a recipe's finished runs of one fold.
+    """Make a bundle from a recipe's finished runs on one fold.
 
     The bundle is built in a temporary folder, which is renamed when it is complete.
 
@@ -71,7 +71,8 @@ def make_bundle(
     plan = recipe if isinstance(recipe, Plan) else resolve(recipe)
     data = data or TrainingData.read(plan.recipe)
     pipeline, epochs = assemble_pipeline(plan, runs, data.labels)
-    pipeline = copy.deepcopy(pipeline)  # rounding must not change the plan's features, which the probes use
+    # Rounding must not change the plan's features: the linear probes of `score_bundle` use them.
+    pipeline = copy.deepcopy(pipeline)
     round_to_half(pipeline)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder, replace=True) as building:
@@ -126,7 +127,7 @@ def _config(plan: Plan, pipeline: Pipeline, data: TrainingData, split: Split, ep
         "protocol": {
             "name": split.title,
             "hash": split.hash,
-            "verdict": split.verdict,
+            "verdict": split.verdict,  # whether it is speaker-independent
             "selection": plan.recipe.selection,
             "epochs": list(epochs),
         },
@@ -136,7 +137,7 @@ def _config(plan: Plan, pipeline: Pipeline, data: TrainingData, split: Split, ep
         "recipe": {name: value for name, value in encode(plan.recipe).items() if name != "weights_from"},
     }
     if isinstance(plan.protocol, Official):
-        config["protocol"]["subsets"] = describe_used(split, list(data.utterances.values()))
+        config["protocol"]["subsets"] = describe_subsets(split, list(data.utterances.values()))
     return config
 
 
@@ -147,7 +148,10 @@ def _configured_section(plan: Plan, stream: str) -> dict[str, Any]:
 
 
 def weights_name(plan: Plan) -> str:
-    """Return the name of the speech encoder's original weights, from the bundle to start from if any; "" if unknown."""
+    """Return the name of the speech encoder's original weights; "" if unknown.
+
+    For a plan that starts from a bundle, it is the name that the bundle states.
+    """
     if plan.origin:
         return str(plan.origin.config.get("weights", ""))
     speech = plan.features.get("speech")
@@ -179,7 +183,7 @@ def join_pipeline(
 def load_trained_model(
     plan: Plan, run: Run, epoch: int, features: Mapping[str, Feature], emotions: Sequence[str]
 ) -> EmotionModel:
-    """Return the model with a run's weights of an epoch; load a fine-tuned encoder's weights into `features["speech"]`."""
+    """Return the model with a run's weights at an epoch; load a fine-tuned encoder's weights into `features["speech"]`."""
     specs = {stream: feature_spec(feature) for stream, feature in features.items()}
     model, weights = plan.build_model(specs, emotions), load_state(run.weights_path(epoch))
     if plan.recipe.training.tune == "all":

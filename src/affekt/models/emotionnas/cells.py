@@ -68,7 +68,7 @@ class Cell(nn.Module):
         in_channels: Channels of the two inputs.
         channels: Channels of the cell's nodes.
         halved: Whether the last cell halved the image.
-        affine: Whether the norms have weights.
+        affine: Whether the norms have parameters.
     """
 
     def __init__(self, in_channels: tuple[int, int], channels: int, *, halved: bool, affine: bool) -> None:

@@ -1,8 +1,8 @@
 """Mixed operations (eq. 2 of EmotionNAS): all candidate operations on all edges that leave a state, computed together.
 
-The operations are those of DARTS (Liu et al., ICLR 2019) in the form of the supernet, whose norms have no weights. The
+The operations are those of DARTS (Liu et al., ICLR 2019) in the form of the supernet, whose norms have no parameters. The
 edges are concatenated as channels, so that one convolution computes the same operation on all of them. Operations without
-weights are computed once for all edges: the ReLU, the poolings with their norms, the identity. The weight of an
+parameters are computed once for all edges: the ReLU, the poolings with their norms, the identity. The weight of an
 operation, the softmax of alpha, is applied as the weight of the norm after it. Operations whose weight is exactly zero
 are not computed.
 """
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.models.emotionnas.convolutions import channels_last, contiguous_gradient, depthwise, pointwise
-from affekt.models.emotionnas.operations import OPERATIONS, Image, NewImage, check_even
+from affekt.models.emotionnas.operations import CONVOLUTIONS, OPERATIONS, Image, NewImage, check_even
 
 ActiveOps = Sequence[Sequence[bool]]  # for each edge, which of `OPERATIONS` are computed
 
@@ -29,7 +29,8 @@ ActiveOps = Sequence[Sequence[bool]]  # for each edge, which of `OPERATIONS` are
 class ActiveEdges:
     """The edges on which an operation is computed, out of `edges`.
 
-    A tensor for all edges has the same number of rows or channels for each edge, edge by edge.
+    A tensor for all edges contains the rows (or channels) of the first edge, then those of the second, and so on, with the
+    same number for each.
     """
 
     indices: tuple[int, ...]
@@ -44,7 +45,7 @@ class ActiveEdges:
         return tensor if self.all else tensor.unflatten(0, (self.edges, -1))[list(self.indices)].flatten(0, 1)
 
     def update(self, tensor: Tensor, rows: Tensor) -> None:
-        """Write the rows of the active edges into `tensor`."""
+        """Write the changed result of `select` back into `tensor`. If all edges are active, it is `tensor` itself."""
         if not self.all:
             tensor.view(self.edges, -1)[list(self.indices)] = rows.view(len(self.indices), -1)
 
@@ -100,7 +101,7 @@ class SeparableConvs(nn.Module):
 
 
 class Convolution(nn.ModuleList):
-    """The operation `sep_conv`, two `SeparableConvs`, or `dil_conv`, a single one."""
+    """The operation `sep_conv` or `dil_conv`: two layers of `SeparableConvs` for the former, one for the latter."""
 
     def __init__(self, name: str, edges: int, channels: int, stride: int) -> None:
         size = 5 if name.endswith("5x5") else 3
@@ -139,7 +140,7 @@ class FactorizedReduces(nn.Module):
 class MixedEdges(nn.Module):
     """The mixed operations on all edges from one state to `edges` nodes; their outputs are concatenated as channels.
 
-    Submodules are named after the operations that have weights or statistics. Those of the poolings are norms.
+    Submodules are named after the operations that have parameters or statistics. Those of the poolings are norms.
     """
 
     def __init__(self, edges: int, channels: int, stride: int) -> None:
@@ -148,13 +149,13 @@ class MixedEdges(nn.Module):
         self.max_pool_3x3, self.avg_pool_3x3 = EdgeNorm(1, channels), EdgeNorm(1, channels)
         if stride == 2:
             self.skip_connect = FactorizedReduces(edges, channels)
-        for name in OPERATIONS[4:]:
+        for name in CONVOLUTIONS:
             self.add_module(name, Convolution(name, edges, channels, stride))
 
     def forward(self, state: Image, weights: Float[Tensor, "edges operations"], active: ActiveOps) -> NewImage:
         terms = [
             term
-            for term in (self._weightless(state, weights, active), self._weighted(state, weights, active))
+            for term in (self._sum_poolings(state, weights, active), self._sum_convolutions(state, weights, active))
             if term is not None
         ]
         if not terms:
@@ -165,10 +166,14 @@ class MixedEdges(nn.Module):
     def _active(self, name: str, active: ActiveOps) -> ActiveEdges:
         return ActiveEdges(tuple(edge for edge, row in enumerate(active) if row[OPERATIONS.index(name)]), self.edges)
 
-    def _weightless(self, state: Image, weights: Tensor, active: ActiveOps) -> NewImage | None:
-        """Compute the poolings, and the identity at stride 1, once for all edges; a matrix product weights them per edge."""
+    def _sum_poolings(self, state: Image, weights: Tensor, active: ActiveOps) -> NewImage | None:
+        """Return the weighted sum of the poolings, and of the identity at stride 1, for every edge.
+
+        Each operation is computed once for all edges, and a matrix product forms the weighted sums.
+        """
+        names = ["max_pool_3x3", "avg_pool_3x3"] + (["skip_connect"] if self.stride == 1 else [])
         images, rows = [], []
-        for name in ("max_pool_3x3", "avg_pool_3x3", "skip_connect")[: 4 - self.stride]:
+        for name in names:
             if self._active(name, active).indices:
                 images.append(state if name == "skip_connect" else self._pool(state, name))
                 rows.append(weights[:, OPERATIONS.index(name)])
@@ -187,7 +192,7 @@ class MixedEdges(nn.Module):
             pooled = F.avg_pool2d(state, 3, self.stride, padding=1, count_include_pad=False)
         return contiguous_gradient(getattr(self, name)(ActiveEdges((0,), 1), pooled, None))
 
-    def _weighted(self, state: Image, weights: Tensor, active_ops: ActiveOps) -> NewImage | None:
+    def _sum_convolutions(self, state: Image, weights: Tensor, active_ops: ActiveOps) -> NewImage | None:
         """Return the weighted sum of the convolutions, and of the skip connection at stride 2, for every edge."""
         views = self._views(state.relu())
         repeated = cache(lambda pixels, copies: torch.cat([views[pixels]] * copies, dim=1))

@@ -15,17 +15,9 @@ from affekt.models.emotionnas.convolutions import Depthwise, Pointwise
 Image = Float[Tensor, "batch channels height width"]
 NewImage = Float[Tensor, "batch new_channels new_height new_width"]
 
+CONVOLUTIONS = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 # In the order of the columns of the architecture weights.
-OPERATIONS = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
+OPERATIONS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", *CONVOLUTIONS)
 
 
 def make_operation(name: str, channels: int, stride: int) -> nn.Module:

@@ -1,9 +1,10 @@
 """Key-sparse attention's selection of keys, and attention to only the selected ones (Chen et al., arXiv 2106.11532, section
 2.1, eq. 4).
 
-The selection needs every weight, since a key's importance is the sum of its weights over the queries. All later steps need
-only the weights of the kept keys. `attend_to_selected` processes one utterance at a time, so that its weights are still in
-the cache when the next step reads them. It stores weights with keys as rows, so that selecting keys copies whole rows.
+The selection needs every weight, since a key's importance is the sum of its weights over the queries. The later steps of
+the forward pass need only the weights of the kept keys. `attend_to_selected` processes one utterance at a time, so that its
+weights are still in the cache when the next step reads them. It stores weights with keys as rows, so that selecting keys
+copies whole rows.
 
 Forward and backward pass together have six products over all pairs of query and key. If half of the keys are kept, three of
 them (the product with the values, and in the backward pass the gradients of the values and of the weights) use half of the
@@ -110,7 +111,7 @@ def attend_to_selected(
         value: Projected values.
         selection: The rule by which keys are selected.
         heads: Number of heads.
-        scale: Factor of the scores.
+        scale: Number by which the scores are multiplied.
         dropout: Probability with which a kept weight is dropped, rounded to 1/65,536; drawn from torch's generator.
 
     Raises:
@@ -162,26 +163,29 @@ class _SelectedAttention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scaled, key, value, attended, all_weights, attendable, *saved = ctx.saved_tensors
         heads, saved_by_head = ctx.heads, iter(zip(saved[::2], saved[1::2], strict=True))
-        gradients = for_query, for_key, for_value = [torch.zeros_like(x) for x in (scaled, key, value)]
+        gradients = query_gradient, key_gradient, value_gradient = [torch.zeros_like(x) for x in (scaled, key, value)]
         # The gradient of a softmax subtracts a mean from the gradients of a query's weights: the sum, over the keys, of
         # weight times gradient. It equals the sum, over the features, of the output times the output's gradient.
         means = (gradient * attended).unflatten(2, (heads, -1)).sum(3).transpose(1, 2).unsqueeze(2)
-        for_scores = torch.empty_like(all_weights[0])
+        score_gradient = torch.empty_like(all_weights[0])
         for utterance, weights in enumerate(all_weights):
-            torch.mul(weights, -means[utterance], out=for_scores)  # the gradient for keys that are not kept
-            incoming, values, value_gradient = (_by_head(x, heads, utterance) for x in (gradient, value, for_value))
+            torch.mul(weights, -means[utterance], out=score_gradient)  # the gradient for keys that are not kept
+            incoming, values, value_gradients = (
+                _by_head(x, heads, utterance) for x in (gradient, value, value_gradient)
+            )
             for head in range(heads):
                 arguments = (weights[head], values[head], incoming[head], means[utterance, head])
                 _attend_backward(
-                    *arguments, *next(saved_by_head), ctx.probability, for_scores[head], value_gradient[head]
+                    *arguments, *next(saved_by_head), ctx.probability, score_gradient[head], value_gradients[head]
                 )
-            # If no key may be attended to, the weights are not zero, but the scores are constants.
+            # The scores of masked keys are the constant NEGATIVE: no gradient flows through them. Where all keys are masked,
+            # their weights are not zero, so the gradients have to be set to zero.
             if attendable is not None:
-                for_scores.masked_fill_(~attendable[utterance, :, None], 0.0)
-            torch.bmm(for_scores, _by_head(scaled, heads, utterance), out=_by_head(for_key, heads, utterance))
-            queries = _by_head(for_query, heads, utterance)
-            torch.bmm(for_scores.transpose(1, 2), _by_head(key, heads, utterance), out=queries)
-        for_query.mul_(ctx.scale)
+                score_gradient.masked_fill_(~attendable[utterance, :, None], 0.0)
+            torch.bmm(score_gradient, _by_head(scaled, heads, utterance), out=_by_head(key_gradient, heads, utterance))
+            query_gradients = _by_head(query_gradient, heads, utterance)
+            torch.bmm(score_gradient.transpose(1, 2), _by_head(key, heads, utterance), out=query_gradients)
+        query_gradient.mul_(ctx.scale)
         return (*gradients, None, None, None, None)
 
 
@@ -207,14 +211,16 @@ def _attend_backward(
     kept: Int[Tensor, " kept"] | None,
     dropped: Bool[Tensor, "kept queries"] | None,
     probability: float,
-    for_scores: Float[Tensor, "keys queries"],
-    for_values: Float[Tensor, "keys head_dim"],
+    score_gradient: Float[Tensor, "keys queries"],
+    value_gradient: Float[Tensor, "keys head_dim"],
 ) -> None:
-    """Compute one head's gradients of scores and values for the kept keys; write them into `for_scores` and `for_values`."""
+    """Write one head's gradients of scores and values, for the kept keys, into `score_gradient` and `value_gradient`."""
     rows = _kept_rows(weights, kept)
-    _write_rows(for_values, kept, torch.mm(_with_zeros_at(rows, dropped), gradient) * _dropout_gain(probability))
-    for_weights = _with_zeros_at(torch.mm(_kept_rows(values, kept) * _dropout_gain(probability), gradient.t()), dropped)
-    _write_rows(for_scores, kept, for_weights.sub_(means).mul_(rows))
+    _write_rows(value_gradient, kept, torch.mm(_with_zeros_at(rows, dropped), gradient) * _dropout_gain(probability))
+    weight_gradient = _with_zeros_at(
+        torch.mm(_kept_rows(values, kept) * _dropout_gain(probability), gradient.t()), dropped
+    )
+    _write_rows(score_gradient, kept, weight_gradient.sub_(means).mul_(rows))
 
 
 def _by_head(x: Frames, heads: int, utterance: int) -> Float[Tensor, "heads frames head_dim"]:

@@ -1,1 +1,1 @@
-"""The report of an architecture search: tables, verdicts and drawings, as Markdown and as an HTML page."""
+"""The report of an architecture search: tables, conclusions and drawings, as Markdown and as an HTML page."""

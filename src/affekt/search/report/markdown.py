@@ -63,7 +63,7 @@ def _search(search: SearchTable) -> str:
 
 
 def _search_line(search: SearchTable) -> str:
-    speakers = f" of {search.speakers} speakers" if search.speakers else ""
+    speakers = f" of {quantity(search.speakers, 'speaker')}" if search.speakers else ""
     line = (
         f"{search.protocol}, test set: {search.utterances} utterances{speakers}; **{search.verdict}**; split "
         f"{search.split_hash}; labels {search.labels}: {', '.join(search.emotions)}; selection {search.selection}."

@@ -11,6 +11,7 @@ from typing import Any
 
 from affekt.errors import BadConfig
 from affekt.json_text import to_json
+from affekt.plural import quantity
 from affekt.runs.selection import RULES
 from affekt.search.folder import Search
 from affekt.search.report.draw_alphas import draw_edges, draw_mean_weights, legend, softmax_weights
@@ -73,7 +74,7 @@ def _section(title: str, body: str) -> str:
 
 def _header(table: SearchTable) -> str:
     note = f", {table.note}" if table.note else ""
-    speakers = f" of {table.speakers} speakers" if table.speakers else ""
+    speakers = f" of {quantity(table.speakers, 'speaker')}" if table.speakers else ""
     intervals = f" Intervals: {table.rows[0].scores.intervals}." if table.rows else ""
     unknown = f" The speakers are unknown: {table.speakers_unknown}." if table.speakers_unknown else ""
     line = (

@@ -163,9 +163,9 @@ class KernelOptions(NamedTuple):
     repeat: bool
     """Whether up-sampling repeats frames."""
     scale: Any
-    """Factor of the scores."""
+    """Number by which the scores are multiplied."""
     dropout_gain: Any
-    """Factor of the weights that are not dropped; 1 without dropout."""
+    """Number by which the weights that are not dropped are multiplied; 1 without dropout."""
     threshold: Any
     """A weight is dropped if its random 32-bit number is below this number."""
     seed: Any

@@ -29,7 +29,7 @@ class KernelConstants(NamedTuple):
     rows: int
     """Number of rows of all coarse scales in a program's buffer."""
     score_scale: float
-    """Factor of the scores."""
+    """Number by which the scores are multiplied."""
     dropout: float
     mask_window_padding: bool
     repeat: bool
