@@ -403,6 +403,22 @@ def test_import_and_help_load_no_heavy_module(code):
     assert not loaded & HEAVY
 
 
+def test_recognition_of_a_wav_loads_only_what_it_needs(clips):
+    code = (
+        "import atexit, runpy, sys; atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr)); "
+        f"sys.argv = ['affekt', 'recognize', {str(clips / 'a.wav')!r}, '--json']; "
+        "runpy.run_module('affekt', run_name='__main__')"
+    )
+    run = affekt(python=[sys.executable, "-c", code])
+    assert run.returncode == 0
+    loaded = set(run.stderr.split("loaded: ")[1].split())
+    unneeded = {"affekt.inference.results_file", "affekt.lock"}  # needed with --output
+    unneeded |= {f"affekt.audio.{name}" for name in ("arrays", "caf", "media", "mpeg", "ogg", "stretch")}
+    unneeded |= {"affekt.config", "msgspec", "rich.console", "torch"}
+    assert "affekt.audio.sndfile" in loaded
+    assert not loaded & unneeded
+
+
 def test_recognition_needs_no_extra(clips, tiny_bundle, tmp_path):
     extras = hide_modules(
         tmp_path, "torch", "transformers", "safetensors", "sklearn", "einops", "jaxtyping", "av", "pyarrow"

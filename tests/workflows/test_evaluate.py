@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from affekt.cli.display import print_scores
+from affekt.cli.scores import print_scores
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
 from affekt.evaluation.metrics import ece

@@ -86,7 +86,7 @@ def check(
     """
     from dataclasses import asdict
 
-    from affekt.cli.display import progress_bar
+    from affekt.cli.progress_bars import progress_bar
     from affekt.corpora import inspection
     from affekt.json_text import to_json
 
@@ -157,7 +157,7 @@ def transcribe(
     """
     from dataclasses import asdict
 
-    from affekt.cli.display import progress_bar
+    from affekt.cli.progress_bars import progress_bar
     from affekt.corpora import transcription
     from affekt.json_text import to_json
 
@@ -185,7 +185,7 @@ def _source(
     annotators: str,
     debug: bool = False,
 ) -> Source:
-    from affekt.cli.display import show_log
+    from affekt.cli.log import show_log
     from affekt.corpora.source import Source
 
     show_log(debug=debug)
@@ -209,7 +209,7 @@ def _print_description(source: Source, description: Description, labels: str) ->
 
 
 def _print_counts(kind: str, counts: Mapping[str, int], *, listed: bool = False) -> None:
-    from affekt.cli.display import bar, fit_name
+    from affekt.cli.text_rows import bar, fit_name
 
     if not counts:
         return

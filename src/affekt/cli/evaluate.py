@@ -56,7 +56,8 @@ def evaluate(
     if not any(Path(source).rglob("predictions")):
         _check_bundle(source)
     need("torch", extra="train", purpose="evaluation")
-    from affekt.cli.display import print_scores, show_log
+    from affekt.cli.log import show_log
+    from affekt.cli.scores import print_scores
     from affekt.workflows.evaluate import evaluate as evaluate_source
 
     show_log()

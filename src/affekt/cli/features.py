@@ -123,7 +123,7 @@ def _summarize(feature: StoredFeature) -> dict[str, object]:
 
 def _verify_files(features: list[StoredFeature]) -> Iterator[tuple[Path, str]]:
     """Yield every file with the reason why it is damaged, or "" if it is not; show a progress bar on a terminal."""
-    from affekt.cli.display import progress_bar
+    from affekt.cli.progress_bars import progress_bar
     from affekt.features.store_maintenance import verify as verify_files
 
     done, total = 0, sum(len(feature.files) for feature in features)

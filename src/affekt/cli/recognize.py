@@ -47,11 +47,13 @@ def recognize(
     """
     from affekt.audio.read import name_of
     from affekt.audio.time_limit import TIMEOUT
-    from affekt.cli.display import Display, show_log
+    from affekt.cli.display import Display
     from affekt.inference.recognizer import Recognizer, expand_folders
     from affekt.workflows.recognize_files import recognize_files
 
     if debug:
+        from affekt.cli.log import show_log
+
         show_log(debug=True)
     files = expand_folders(inputs)
     names = list(dict.fromkeys(map(name_of, files)))

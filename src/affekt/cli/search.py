@@ -48,7 +48,8 @@ def search(
     from affekt.extras import need
 
     need("torch", extra="train", purpose="searching")
-    from affekt.cli.display import progress_bar, show_log
+    from affekt.cli.log import show_log
+    from affekt.cli.progress_bars import progress_bar
     from affekt.search.recipe import load_search
     from affekt.search.search import PAGE, bundles_of
     from affekt.search.search import search as search_architecture

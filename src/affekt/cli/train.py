@@ -69,7 +69,8 @@ def train(
             "of a recipe, use corpora=[...]"
         )
     need("torch", extra="train", purpose="training")
-    from affekt.cli.display import progress_bar, show_log
+    from affekt.cli.log import show_log
+    from affekt.cli.progress_bars import progress_bar
     from affekt.corpora.source import Source
     from affekt.training.plan import resolve
     from affekt.training.recipe import load_recipe

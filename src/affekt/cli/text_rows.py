@@ -1,0 +1,137 @@
+"""Recognized rows as text on standard output."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from affekt.inference.row import Row
+from affekt.terminal import escape_controls
+
+COLORS = {
+    "angry": "red",
+    "disgust": "green",
+    "fear": "magenta",
+    "happy": "yellow",
+    "neutral": "default",
+    "sad": "blue",
+    "surprise": "cyan",
+}
+BAR_EIGHTHS = " ▏▎▍▌▋▊▉"
+MAX_WINDOWS = 12
+"""Maximum number of windows shown for a long recording."""
+# From wide to narrow terminals: width of the bar, whether the second emotion is shown, and minimum width of the name.
+LAYOUTS = ((20, True, 32), (10, True, 28), (10, False, 20), (0, False, 0))
+
+
+class TextRows:
+    """Prints rows as text, aligned to one another and to the width of a terminal.
+
+    Args:
+        names: The names of all files.
+        emotions: The emotions that the model distinguishes.
+        console: Standard output.
+        detailed: Show all probabilities of each row; otherwise, each row is one line.
+    """
+
+    def __init__(self, names: Sequence[str], emotions: Sequence[str], console: Console, *, detailed: bool) -> None:
+        self.console, self.detailed = console, detailed
+        self.emotion_width = max(map(len, emotions))
+        self.name_width = max((cell_len(escape_controls(name)) for name in names), default=0)
+        self.bar_width, self.show_second, _ = LAYOUTS[0]
+        if console.is_terminal:
+            self._fit(console.width)
+
+    def _fit(self, width: int) -> None:
+        """Choose the widest layout that leaves room for the names, and the width of the names."""
+        for self.bar_width, self.show_second, min_name_width in LAYOUTS:
+            room = width - len("  1:02:03  ") - 2 - self.emotion_width - self.bar_width - len(" 99%")
+            room -= self.show_second * (2 + self.emotion_width + len(" 99%"))
+            if room >= min(self.name_width, min_name_width):
+                break
+        self.name_width = min(self.name_width, max(room, 12))
+
+    def print(self, row: Row) -> None:
+        """Print a row and its remarks."""
+        self._print_result(row)
+        for remark in row.remarks:
+            self.console.print(Text(f"  note: {remark}", "dim"))
+
+    def _print_result(self, row: Row) -> None:
+        if not (self.detailed and row.probabilities):
+            self.console.print(self._line(row, escape_controls(row.file), self.name_width))
+            return
+        self.console.print(
+            Text(f"{escape_controls(row.file)}  ", "bold")
+            + Text(f"{format_duration(row.duration)}  {row.model}", "dim")
+        )
+        for emotion, p in rank_emotions(row):
+            style = COLORS.get(emotion, "cyan")
+            name = Text(f"  {emotion:<{self.emotion_width}}  ", f"bold {style}" if emotion == row.emotion else style)
+            self.console.print(name + Text(bar(p, 20), style) + Text(f" {p:6.1%}"))
+        for window in row.windows[:MAX_WINDOWS]:
+            span = f"  {format_time(window.start)} to {format_time(window.end)}"
+            self.console.print(self._line(window, span, len("  0:00:00 to 0:00:00")))
+        if len(row.windows) > MAX_WINDOWS:
+            self.console.print(Text(f"  and {len(row.windows) - MAX_WINDOWS} more windows; --json shows all", "dim"))
+        if row.windows:
+            self.console.print(Text(f"  probabilities above: {row['aggregation']}", "dim"))
+
+    def _line(self, row: Row, name: str, width: int) -> Text:
+        start = Text(fit_name(name, width) + "  ")
+        if row.error:
+            return start + Text(self._message(row.error, row.file, width + 2), "bold red")
+        start += Text(f"{format_duration(row.duration):>7}  ", "dim")
+        if not row.probabilities:
+            return start + Text(row.status, "dim")
+        (first, p), (second, q) = rank_emotions(row)[:2]
+        style = COLORS.get(first, "cyan")
+        start += (
+            Text(f"{first:<{self.emotion_width}}  ", f"bold {style}")
+            + Text(bar(p, self.bar_width), style)
+            + Text(f" {p:3.0%}")
+        )
+        return start + Text(f"  {second} {q:.0%}", "dim") if self.show_second else start
+
+    def _message(self, error: dict[str, str], name: str, indent: int) -> str:
+        """Return an error's message without the file name before it, wrapped on a terminal."""
+        text = escape_controls(error["message"].removeprefix(name).strip())
+        if not self.console.is_terminal:
+            return text
+        return f"\n{'':{indent}}".join(textwrap.wrap(text, max(20, self.console.width - indent)))
+
+
+def rank_emotions(row: Row) -> list[tuple[str, float]]:
+    """Return the emotions with their probabilities, most probable first."""
+    return sorted((row.probabilities or {}).items(), key=lambda item: -item[1])
+
+
+def fit_name(name: str, width: int) -> str:
+    """Pad or shorten a name to `width` terminal cells. Its beginning is cut, since the end of a path is more informative."""
+    if cell_len(name) > width:
+        while cell_len(name) > width - 1:
+            name = name[1:]
+        name = f"…{name}"
+    return name + " " * (width - cell_len(name))
+
+
+def bar(fraction: float, cells: int) -> str:
+    """Return a bar of `cells` cells, filled to the nearest eighth of a cell."""
+    eighths = round(fraction * cells * 8)
+    return ("█" * (eighths // 8) + BAR_EIGHTHS[eighths % 8]).ljust(cells)[:cells]
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration: 2.5 s, 1:05, 1:02:03."""
+    return f"{seconds:.1f} s" if round(seconds, 1) < 60 else format_time(seconds)
+
+
+def format_time(seconds: float) -> str:
+    """Format a time: 0:02, 1:05, 1:02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
