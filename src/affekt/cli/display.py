@@ -43,7 +43,7 @@ class Display:
         self.names, self.json, self.output = names, json, output
         self.failed = self.resumed = self.shown = 0
         self.progress: ProgressBars | None = None
-        # Now, since the width of the terminal cannot be read while a decoder is kept silent.
+        # Not later, since the width of the terminal cannot be read while the messages of decoders are discarded.
         self.text_rows = None if json else self._make_text_rows(emotions)
 
     @cached_property

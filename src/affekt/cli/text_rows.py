@@ -29,7 +29,7 @@ LAYOUTS = ((20, True, 32), (10, True, 28), (10, False, 20), (0, False, 0))
 
 
 class TextRows:
-    """Prints rows as text, aligned to one another and to the width of a terminal.
+    """A printer of rows as text, aligned to one another and to the width of a terminal.
 
     Args:
         names: The names of all files.
