@@ -18,6 +18,7 @@ OUR_FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / 
 LEVELS = {
     "errors": 0,
     "extras": 0,
+    "invisible": 0,
     "json_text": 0,
     "plural": 0,
     "progress": 0,

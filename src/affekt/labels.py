@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from affekt.errors import BadConfig
+from affekt.invisible import remove_invisible
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
 
@@ -48,12 +49,19 @@ SYNONYMS = {
 
 
 _SEPARATORS = re.compile(r"[\s_\-\u2010-\u2015\u2212]+")
-_INVISIBLE = dict.fromkeys((0x200B, 0x2060, 0xFEFF))  # zero-width spaces
+_NUMBER = re.compile(r"\s*([-\u2212]?)(\d+(?:\.\d*)?)\s*")
 
 
 def fold_label(label: str) -> str:
-    """Return a label's common spelling: lower case, Unicode NFC, "_" for spaces, hyphens and underscores between words."""
-    lower = unicodedata.normalize("NFC", label).translate(_INVISIBLE).lower()
+    """Return a label's common spelling: lower case, Unicode NFC, "_" for spaces, hyphens and underscores between words.
+
+    A number keeps its minus sign, and is written without zeros at the end: "1.0" becomes "1".
+    """
+    label = remove_invisible(label)
+    if match := _NUMBER.fullmatch(label):
+        number = match[2].rstrip("0").rstrip(".") if "." in match[2] else match[2]
+        return ("-" if match[1] else "") + number
+    lower = unicodedata.normalize("NFC", label).lower()
     return unicodedata.normalize("NFC", _SEPARATORS.sub("_", lower)).strip("_") or label.strip()
 
 

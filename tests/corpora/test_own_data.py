@@ -66,8 +66,13 @@ def test_a_file_outside_the_expected_folders_is_refused(path, tmp_path):
         (["joy/happy/1.wav", "anna/sad/2.wav"], {"happy", "sad"}, {"joy", "anna"}),
         (["content/spk1/1.wav", "furious/spk1/1.wav", "content/spk2/1.wav"], {"content", "furious"}, {"spk1", "spk2"}),
         (["0011/Content/1.wav", "0012/Content/1.wav", "0012/Furious/1.wav"], {"content", "furious"}, {"0011", "0012"}),
-        (["content/anna/1.wav", "content/ben/1.wav", "furious/cem/1.wav"], {"content", "furious"}, {"anna", "ben", "cem"}),
-        (["anna/content/1.wav", "anna/furious/1.wav"], {"content", "furious"}, {"anna"}),
+        (
+            [f"{'content' if number % 2 else 'furious'}/{name}/1.wav" for number, name in enumerate("abcdefghijklm")],
+            {"content", "furious"},
+            set("abcdefghijklm"),
+        ),
+        (["anna/01_happy/1.wav", "anna/02_sad/1.wav", "ben/01_happy/1.wav"], {"01_happy", "02_sad"}, {"anna", "ben"}),
+        (["unknown/happy/1.wav", "anna /sad/1.wav"], {"happy", "sad"}, {"", "anna"}),
         (["content/1.wav", "content/anna/1.wav", "furious/anna/1.wav"], {"content", "furious"}, {"", "anna"}),
     ],
 )  # fmt: skip
@@ -91,6 +96,11 @@ def test_an_unusual_order_of_folders_is_logged(tmp_path):
         ["content/anna/1.wav", "content/ben/1.wav", "furious/anna/1.wav", "furious/ben/1.wav"],
         ["content/joy/1.wav", "content/ben/1.wav", "furious/joy/1.wav", "furious/ben/1.wav"],
         ["happy/sad/1.wav", "sad/happy/1.wav"],
+        ["content/anna/1.wav", "content/bert/1.wav", "furious/cem/1.wav"],
+        ["anna/content/1.wav", "anna/furious/1.wav"],
+        ["content/anna/1.wav", "content/bert/1.wav"],
+        ["anna/Content/1.wav", "anna/Furious/1.wav", "ben/content/1.wav", "ben/furious/1.wav"],
+        ["anna/1/1.wav", "anna/2/1.wav", "ben/1/1.wav", "ben/2/1.wav"],
     ],
 )
 def test_an_order_that_cannot_be_told_asks_for_the_layout(clips, tmp_path):
@@ -168,6 +178,32 @@ def test_a_folder_that_may_be_a_subset_asks_for_the_layout(clips, message, tmp_p
         Source("folder", str(tmp_path)).read()
     layout = "split/speaker/emotion" if clips[0].count("/") == 3 else "speaker/emotion"
     assert all(u.speaker for u in Source("folder", str(tmp_path), layout=layout).read())
+
+
+@pytest.mark.parametrize(
+    "name", ["data", "female", "Fold1", "session_2", "part 3", "wavs", "holdout", "high", "German"]
+)
+def test_a_folder_that_is_probably_not_a_speaker_asks_for_the_layout(name, tmp_path):
+    touch(tmp_path, f"{name}/happy/1.wav", f"{name}/sad/1.wav", "anna/sad/1.wav")
+    with pytest.raises(
+        BadCorpus, match=rf"is '{name}' a speaker.*--layout speaker/emotion or --layout '\*/emotion' or"
+    ):
+        Source("folder", str(tmp_path)).read()
+    assert {u.speaker for u in Source("folder", str(tmp_path), layout="*/emotion").read()} == {""}
+    assert name in {u.speaker for u in Source("folder", str(tmp_path), layout="speaker/emotion").read()}
+
+
+def test_folders_of_operating_systems_are_skipped(tmp_path):
+    touch(
+        tmp_path, "happy/1.wav", "sad/1.wav", "__MACOSX/happy/1.wav", "@eaDir/happy/1.wav", "happy/._1.wav", "happy.zip"
+    )
+    assert [u.id for u in Source("folder", str(tmp_path)).read()] == ["happy/1.wav", "sad/1.wav"]
+
+
+def test_a_folder_of_clips_without_labels_is_no_emotion(tmp_path):
+    touch(tmp_path, "happy/1.wav", "Unlabeled/1.wav")
+    with pytest.raises(BadCorpus, match="'Unlabeled' is a word for a missing value, not an emotion"):
+        Source("folder", str(tmp_path)).read()
 
 
 def test_eval_is_the_test_subset_unless_another_subset_is():
@@ -316,7 +352,7 @@ def test_a_table_without_audio_is_read_as_text(tmp_path):
         ("audio,emotion,speakers\n1.wav,sad,a\n", {}, r"'speakers' is not read; did you mean 'speaker'\?"),
         ("audio,emotion,who\n1.wav,sad,a\n", {"speaker": "whom"}, r"no column 'whom'; did you mean 'who'\?"),
         ("audio,emotion\n1.wav,sad\n", {"speakr": "audio"}, r"no field 'speakr'; did you mean 'speaker'\?"),
-        ("audio,emotion\n", {}, "has no utterance"),
+        ("audio,emotion\n", {}, "has no rows"),
     ],
 )
 def test_errors_in_a_table_are_explained(rows, settings, message, tmp_path):

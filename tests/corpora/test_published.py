@@ -1,5 +1,7 @@
 """The readers of published corpora, on folders with a few files."""
 
+import re
+
 import pytest
 
 from affekt.corpora import corpora
@@ -279,3 +281,35 @@ def test_a_damaged_line_of_iemocap_is_named(line, tmp_path):
     path.write_text(line + "\n" + path.read_text())
     with pytest.raises(BadCorpus, match=r"Ses01F_impro01\.txt, line 1: .* is damaged: expected times, turn, emotion"):
         corpora["iemocap"].read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5, 2.5, 2.5]",
+        "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5] [9.1 - 9.2]\tSes01F_impro01_F001\tang\t[2.5]",
+    ],
+)
+def test_a_line_of_iemocap_without_its_beginning_or_end_is_named(line, tmp_path):
+    iemocap_turn(tmp_path, "Ses01F_impro01_M000", "ang")
+    with (tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt").open("a") as stream:
+        stream.write(line + "\n")
+    with pytest.raises(BadCorpus, match=r"Ses01F_impro01.txt, line 5: .* is damaged"):
+        corpora["iemocap"].read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "clip", "stray"),
+    [
+        ("cremad", "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1001_DFA_ANG_XX (1).wav"),
+        ("cremad", "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1001_DFA_ANG_XX_16k.wav"),
+        ("emodb", "wav/03a01Fa.wav", "wav/03a01Fa (1).wav"),
+        ("ravdess", "Actor_01/03-01-01-01-01-01-01.wav", "Actor_01/03-01-01-01-01-01-01 (1).wav"),
+    ],
+)
+def test_a_copy_of_a_clip_under_another_name_is_named_with_its_folder(name, clip, stray, tmp_path):
+    touch(tmp_path, clip, stray)
+    with pytest.raises(
+        BadCorpus, match=rf"{re.escape(str(tmp_path / stray))}: expected .* move a file of another kind"
+    ):
+        corpora[name].read(tmp_path)

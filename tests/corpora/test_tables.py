@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from affekt.corpora.inspection import check, describe
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
 from tests.cli.test_cli import affekt
@@ -233,3 +234,93 @@ def test_the_rule_for_annotators_is_an_option(tmp_path):
     run = affekt("corpus", "describe", "table", tmp_path / "t.csv", "--annotators", "vote")
     assert (run.returncode, run.stdout) == (2, "")
     assert "did you mean 'votes'?" in run.stderr
+
+
+# Tables written by other programs and on other systems
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "message"),
+    [
+        ("start_time,end_time", "0.5,1", "'start_time' looks like times.*--column start=start_time"),
+        ("StartTime", "0:00:01.5", "'StartTime' looks like times"),
+        ("start_ms", "500", "'start_ms' looks like times.*write seconds"),
+        ("start,duration", "0.5,1", "'duration' looks like times.*start . duration"),
+        ("offset,duration", "0.5,1", "'offset' looks like times.*--column start=offset"),
+        ("start,stop", "0.5,1", "'stop' looks like times.*--column end=stop"),
+    ],
+)
+def test_times_in_a_column_of_another_name_are_an_error(columns, values, message, tmp_path):
+    with pytest.raises(BadCorpus, match=message):
+        table(tmp_path / "t.csv", f"file,emotion,{columns}\na.wav,sad,{values}\n")
+
+
+def test_columns_of_times_can_be_mapped_or_ignored_and_zeros_have_no_meaning(tmp_path):
+    rows = "file,emotion,onset,offset\na.wav,sad,0.5,1\n"
+    (utterance,) = table(tmp_path / "t.csv", rows, columns={"start": "onset", "end": "offset"})
+    assert (utterance.start, utterance.end) == (0.5, 1.0)
+    with pytest.raises(BadCorpus, match=r"'offset' looks like times.*--column end=offset"):
+        table(tmp_path / "t.csv", rows, columns={"start": "onset"})
+    assert table(tmp_path / "t.csv", rows, columns={"start": "", "end": ""})[0].end is None
+    assert table(tmp_path / "t.csv", "file,emotion,offset,duration\na.wav,sad,0.0,1\n")[0].start == 0
+
+
+def test_a_file_is_found_by_other_spellings_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    touch(tmp_path, "sub/a.wav", "b c.wav", "caf\u00e9.wav", "cafe\u0301 2.wav", "home/d.wav")
+    names = ["sub\\a.wav", f"file://{tmp_path}/b%20c.wav", "cafe\u0301.wav", "caf\u00e9 2.wav", "~/d.wav", "no\\e.wav"]
+    utterances = table(tmp_path / "t.csv", "file,emotion\n" + "".join(f"{name},sad\n" for name in names))
+    assert {u.id for u in utterances} == set(names)
+    assert [u.id for u in utterances if not u.audio.is_file()] == ["no\\e.wav"]
+
+
+def test_a_url_and_a_name_in_single_quotes_are_errors(tmp_path):
+    with pytest.raises(BadCorpus, match=r"line 2: audio 'https://example.org/a.wav' is a URL: download"):
+        table(tmp_path / "t.csv", "file,emotion\nhttps://example.org/a.wav,sad\n")
+    with pytest.raises(BadCorpus, match=r"line 2: audio .'a.wav'. is in quotes"):
+        table(tmp_path / "t.csv", "file,emotion\n'a.wav','sad'\n")
+    for quoted in ("'sad'", "\u201csad\u201d", "\u00absad\u00bb"):
+        with pytest.raises(BadCorpus, match=r"line 2: the emotion .* contains a quote"):
+            table(tmp_path / "t.csv", f"file,emotion\na.wav,{quoted}\n")
+
+
+def test_a_name_that_is_too_long_is_a_missing_file(tmp_path):
+    write(tmp_path / "t.csv", f"file,emotion\n{'x' * 300}.wav,sad\n")
+    assert any(
+        "audio file is missing" in problem for problem in describe(Source("table", str(tmp_path / "t.csv"))).problems
+    )
+    assert check(Source("table", str(tmp_path / "t.csv"))).missing
+
+
+def test_invisible_characters_are_removed_around_values(tmp_path):
+    rows = "\u200bfile\u00a0,emotion,speaker\na.wav\u200b,happy\u00ad,anna\u200b\n"
+    rows += "b.wav,\u200ehappy,Jose\u0301\nc.wav,sad,\u200b\n"
+    first, second, third = table(tmp_path / "t.csv", rows)
+    assert (first.id, first.emotion, first.speaker) == ("a.wav", "happy", "anna")
+    assert (second.emotion, second.speaker, third.speaker) == ("happy", "Jos\u00e9", "")
+    with pytest.raises(BadCorpus, match="has no emotion"):
+        table(tmp_path / "t.csv", "file,emotion\na.wav,\u200b\n")
+
+
+@pytest.mark.parametrize("word", ["unknown", "Unidentified", "?"])
+def test_an_unknown_speaker_is_missing(word, tmp_path):
+    assert table(tmp_path / "t.csv", f"file,emotion,speaker\na.wav,sad,{word}\n")[0].speaker == ""
+
+
+@pytest.mark.parametrize("word", ["unlabeled", "Not labeled", "#NAME?", "?", "undefined"])
+def test_words_for_a_missing_label_are_not_emotions(word, tmp_path):
+    with pytest.raises(BadCorpus, match="line 2: has no emotion"):
+        table(tmp_path / "t.csv", f"file,emotion\na.wav,{word}\n")
+    assert table(tmp_path / "t.csv", f"file,emotion\na.wav,{word}\n", emotions={word: "calm"})[0].emotion == "calm"
+
+
+def test_numbers_as_labels_and_speakers_are_equal_as_floats(tmp_path):
+    lines = '{"file": "a.wav", "label": 1, "speaker": 7}\n{"file": "b.wav", "label": 1.0, "speaker": 7.0}\n'
+    assert {(u.emotion, u.speaker) for u in table(tmp_path / "t.jsonl", lines)} == {("1", "7")}
+    labels = [u.emotion for u in table(tmp_path / "t.csv", "file,label\na,1\nb,1.0\nc,-1\nd,-1.50\ne,10\n")]
+    assert labels == ["1", "1", "-1", "-1.5", "10"]
+
+
+def test_names_of_columns_may_be_in_camel_case(tmp_path):
+    (utterance,) = table(tmp_path / "t.csv", "fileName,Emotion,speakerID\na.wav,sad,1\n")
+    assert (utterance.audio, utterance.speaker) == (tmp_path / "a.wav", "1")

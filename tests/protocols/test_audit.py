@@ -248,7 +248,9 @@ def test_a_table_of_ids_or_paths_is_read(tmp_path, form, separator):
             r"1 of 2 rows do not match one utterance and a subset, first 'z' \(0 utterances",
         ),
         ("path,part\nx/same.wav,train\nsame.wav,test\n", r"first 'same.wav' \(2 utterances, subset 'test'\)"),
-        ("id,part\na,\n", r"first 'a' \(1 utterances, subset ''\)"),
+        ("id,part\na,train\na,train\n", "line 2 and line 3 are both made/a in 'train': remove one"),
+        ("id,part\na,train\na,tset\n", r"line 3: no subset 'tset'; did you mean 'test'\?"),
+        ("id,part\na,\n", r"first 'a' \(1 utterance, subset ''\) in line 2: correct"),
         ("id,part\n.,test\n", r"first '.' \(0 utterances"),
     ],
 )
@@ -258,6 +260,16 @@ def test_an_invalid_table_is_refused_with_the_reason(tmp_path, text, message):
     (tmp_path / "split.csv").write_text(text)
     with pytest.raises(BadConfig, match=message):
         read_splits(tmp_path / "split.csv", utterances)
+
+
+def test_a_table_may_name_segments_and_other_unicode_forms(tmp_path):
+    audio = tmp_path / "caf\u00e9.wav"
+    utterances = [Utterance(f"a{i}", "made", audio, "sad", start=i, end=None if i else 1.0) for i in (0.0, 1.0)]
+    (tmp_path / "split.csv").write_text(
+        "file,start,end,split\ncafe\u0301.wav,0,1,train\ncafe\u0301.wav,0 days 00:00:01,,test\n"
+    )
+    (split,) = read_splits(tmp_path / "split.csv", utterances)
+    assert split.subsets == {"train": ("made/a0.0",), "test": ("made/a1.0",)}
 
 
 def test_runs_that_differ_by_seed_have_one_split(tmp_path):

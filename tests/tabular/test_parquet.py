@@ -1,6 +1,7 @@
 """Parquet tables."""
 
 import datetime
+import json
 import sys
 
 import pytest
@@ -111,3 +112,42 @@ def test_parquet_without_its_library_names_the_extra(monkeypatch, tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(MissingExtra, match=r"affekt\[parquet\]"):
         Source("table", str(tmp_path / "t.parquet")).read()
+
+
+def test_numbers_of_classes_are_their_names(arrow, tmp_path):
+    import pyarrow.parquet
+
+    features = {"label": {"names": ["neutral", "sad"], "_type": "ClassLabel"}, "file": {"_type": "Value"}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+
+    def read(*labels):
+        table = arrow.table({"file": [f"{number}.wav" for number in range(len(labels))], "label": list(labels)})
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "t.parquet")
+        return [u.emotion for u in Source("table", str(tmp_path / "t.parquet")).read()]
+
+    assert read(1, 0) == ["sad", "neutral"]
+    assert read(1, 5) == ["sad", "5"]
+    with pytest.raises(BadCorpus, match="row 2: has no emotion"):
+        read(1, -1)
+
+
+def test_numbers_that_became_floats_are_whole_numbers(arrow, tmp_path):
+    columns = {
+        "file": arrow.array(["a.wav", "b.wav"]),
+        "speaker": arrow.array([3.0, float("nan")]),
+        "label": arrow.array([1.0, 0.0]),
+    }
+    assert [(u.emotion, u.speaker) for u in write(arrow, tmp_path / "t.parquet", columns).read()] == [
+        ("1", "3"),
+        ("0", ""),
+    ]
+
+
+def test_an_unread_column_of_audio_files_in_any_type_of_text_is_an_error(arrow, tmp_path):
+    columns = {
+        "clip": arrow.array(["a.wav"], arrow.string_view()),
+        "text": arrow.array(["Yes."]),
+        "emotion": arrow.array(["sad"]),
+    }
+    with pytest.raises(BadCorpus, match="column 'clip' contains audio files"):
+        write(arrow, tmp_path / "t.parquet", columns).read()

@@ -20,6 +20,8 @@ MEDIA_SUFFIXES |= {".mpeg", ".mpg", ".webm", ".wma", ".wmv"}
 MEDIA_SUFFIXES |= {".ac3", ".ec3", ".eac3", ".spx", ".tta", ".wv"}
 SUFFIXES = SNDFILE_SUFFIXES | MEDIA_SUFFIXES
 """Suffixes by which audio files are recognized in a folder."""
+SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+"""Folders of operating systems, archivers and file servers, whose files are not recordings of the user."""
 
 
 def is_folder(path: str | PathLike[str]) -> bool:
@@ -42,8 +44,8 @@ def require_access(folder: str | PathLike[str], name: str) -> None:
 def find_files(folder: Path) -> list[Path]:
     """Return the files below a folder that have a suffix of an audio file, sorted.
 
-    Hidden files and folders are skipped; so are named pipes, sockets and devices, with a warning in the log: reading a pipe
-    waits until another program writes to it.
+    Hidden files and folders, and SYSTEM_FOLDERS, are skipped; so are named pipes, sockets and devices, with a warning in the
+    log: reading a pipe waits until another program writes to it.
     """
     paths: list[Path] = []
 
@@ -52,7 +54,7 @@ def find_files(folder: Path) -> list[Path]:
         paths.append(Path(error.filename))
 
     for root, folders, files in os.walk(folder, onerror=add_inaccessible):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS)
         audio_names = (name for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES)
         candidates = (Path(root, name) for name in audio_names if not name.startswith("."))
         paths.extend(path for path in candidates if _is_regular(path))

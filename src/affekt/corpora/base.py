@@ -75,9 +75,8 @@ class Corpus:
             raise BadCorpus(f"{root} has no utterance of {self.title}; expected its published layout ({self.source})")
         for utterance, following in pairwise(utterances):
             if utterance.id == following.id:
-                raise BadCorpus(
-                    f"{root} has two utterances {utterance.id!r} ({utterance.audio}, {following.audio}): keep one of them"
-                )
+                files = f" ({utterance.audio}, {following.audio})" if utterance.audio and following.audio else ""
+                raise BadCorpus(f"{root} has two utterances {utterance.id!r}{files}: keep one of them")
         return utterances
 
     def note(self, root: Path) -> str:

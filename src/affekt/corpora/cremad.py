@@ -8,6 +8,7 @@ read. `summaryTable.csv`, there or in the root, has only the most frequent answe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,9 +54,13 @@ def read(root: Path) -> list[Utterance]:
     genders, votes = _genders(root / "VideoDemographics.csv"), _votes(root)
     utterances = []
     for path in visible_files(folder, SUFFIXES):
-        actor, sentence, emotion, intensity = (*path.stem.split("_"), "", "", "", "")[:4]
-        if emotion not in EMOTIONS or sentence not in SENTENCES or not actor.isdigit():
-            raise BadCorpus(f"{path.name}: expected ACTOR_SENTENCE_EMOTION_INTENSITY, as in 1001_DFA_ANG_XX")
+        match = re.fullmatch(r"(\d+)_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)", path.stem)
+        if match is None or match[2] not in SENTENCES or match[3] not in EMOTIONS:
+            raise BadCorpus(
+                f"{path}: expected ACTOR_SENTENCE_EMOTION_INTENSITY, as in 1001_DFA_ANG_XX; move a file of another kind "
+                "elsewhere"
+            )
+        actor, sentence, emotion, intensity = match.groups()
         utterances.append(
             Utterance(
                 RENAMED.get(path.stem, path.stem),

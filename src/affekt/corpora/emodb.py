@@ -38,7 +38,10 @@ def read(root: Path) -> list[Utterance]:
     for path in visible_files(folder, SUFFIXES):
         match = re.fullmatch(r"(\d\d)([ab]\d\d)([WLEAFTN])[a-z]", path.stem)
         if match is None or match[2] not in SENTENCES:
-            raise BadCorpus(f"{path.name}: expected speaker, sentence, emotion letter and take, as in 03a01Fa")
+            raise BadCorpus(
+                f"{path}: expected speaker, sentence, emotion letter and take, as in 03a01Fa; move a file of another kind "
+                "elsewhere"
+            )
         speaker, sentence, letter = match.groups()
         utterances.append(
             Utterance(

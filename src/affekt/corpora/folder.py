@@ -8,6 +8,7 @@ which of the two it is. A folder named after a subset may be at any level: `trai
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,9 @@ from affekt.corpora.base import Corpus
 from affekt.corpora.emotion_names import EmotionNames
 from affekt.corpora.layout import EMOTION_FIRST, USUAL, read_levels
 from affekt.errors import BadCorpus
+from affekt.invisible import strip_invisible
 from affekt.labels import EMOTIONS, canonical_emotion
-from affekt.tabular.missing import is_missing
+from affekt.tabular.missing import is_missing, is_missing_label, is_missing_speaker
 from affekt.utterance import Utterance
 
 logger = logging.getLogger(__name__)
@@ -43,15 +45,13 @@ def read(
     emotion_names = EmotionNames(emotions or {})
 
     def is_emotion(name: str) -> bool:
-        return emotion_names.maps(name) or (
-            name.strip().lower() not in AMBIGUOUS and canonical_emotion(name) in EMOTIONS
-        )
+        return emotion_names.maps(name) or _contains_emotion(name)
 
     recognized, levels = read_levels(root, relative, layout, is_emotion)
     if not layout and recognized == "/".join(EMOTION_FIRST):
         logger.info("%s: folders are read as %s", root.resolve().name, recognized)
     for name, names in zip(relative, levels, strict=True):
-        if is_missing(label := names["emotion"]) and not emotion_names.maps(label):
+        if is_missing_label(label := names["emotion"]) and not emotion_names.maps(label):
             raise BadCorpus(
                 f"{name} in {root}: {label!r} is a word for a missing value, not an emotion: rename the folder, or map it, "
                 f"as in --emotion {label}=neutral"
@@ -62,7 +62,7 @@ def read(
             root.resolve().name,
             path,
             emotion_names(names["emotion"]),
-            speaker=_known(unicodedata.normalize("NFC", names.get("speaker", ""))),
+            speaker=_speaker(names.get("speaker", "")),
             session=_known(names.get("session", "")),
             language=language,
             split=names.get("split", ""),
@@ -72,6 +72,18 @@ def read(
     emotion_names.check_used(root)
     emotion_names.log_merged(root)
     return utterances
+
+
+def _contains_emotion(name: str) -> bool:
+    """Return whether a folder's name is an emotion, also with a number or another word: "01_happy", "OAF_angry"."""
+    words = [name, *re.split(r"[\W\d_]+", name)]
+    return any(word.strip().lower() not in AMBIGUOUS and canonical_emotion(word) in EMOTIONS for word in words)
+
+
+def _speaker(name: str) -> str:
+    """Return a speaker; equal names in different Unicode forms are one speaker."""
+    name = unicodedata.normalize("NFC", strip_invisible(name))
+    return "" if is_missing_speaker(name) else name
 
 
 def _known(name: str) -> str:

@@ -38,8 +38,10 @@ GENDERS = {"F": "female", "M": "male"}
 SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")
 # The line of an utterance; lines of single annotators start differently. Some copies have spaces instead of tabs.
 EVALUATION = re.compile(
-    r"\[ *[\d.]+ *- *[\d.]+ *\]\s+(?P<id>Ses(?P<session>\d\d)\w+_(?P<letter>[FM])\w+)\s+(?P<label>\w+)(?:\s.*)?"
+    r"\[ *[\d.]+ *- *[\d.]+ *\]\s+(?P<id>Ses(?P<session>\d\d)\w+_(?P<letter>[FM])\w+)\s+(?P<label>\w+)(?:\s(?!.*Ses\d\d).*)?"
 )
+TURN = re.compile(r"Ses\d\d\w+_[FM]\d+\b")
+"""An utterance's name."""
 TIMES = re.compile(r"\s*\[\s*\d")
 """The beginning of an utterance's line."""
 TRANSCRIPT = re.compile(r"(?P<id>Ses\w+)\s+\[ *[\d.]+ *- *[\d.]+ *\]\s*:?\s*(?P<text>.*?)\s*")
@@ -61,11 +63,11 @@ def _session(session: Path, has_audio: bool) -> list[Utterance]:
     texts = _texts(session / "dialog" / "transcriptions")
     utterances = []
     for path in visible_files(folder, {".txt"}):
-        for match in _evaluations(path):
+        for number, match in _evaluations(path):
             name, label = match["id"], match["label"]
             if label not in EMOTIONS:
                 raise BadCorpus(
-                    f"{path}: {name} is {label!r}{did_you_mean(label, EMOTIONS)}: not an emotion of IEMOCAP"
+                    f"{path}, line {number}: {name} is {label!r}{did_you_mean(label, EMOTIONS)}: not an emotion of IEMOCAP"
                 )
             dialogue = name.rpartition("_")[0]
             utterances.append(
@@ -85,12 +87,16 @@ def _session(session: Path, has_audio: bool) -> list[Utterance]:
     return utterances
 
 
-def _evaluations(path: Path) -> Iterator[re.Match[str]]:
-    """Yield a match of EVALUATION for each utterance; raise `BadCorpus` for a line that begins like one but is none."""
+def _evaluations(path: Path) -> Iterator[tuple[int, re.Match[str]]]:
+    """Yield the number of the line and a match of EVALUATION for each utterance.
+
+    Raises:
+        BadCorpus: A line begins like an utterance's, or contains the name of one, but does not match.
+    """
     for number, line in enumerate(read_lines(path), start=1):
         if match := EVALUATION.fullmatch(line.strip()):
-            yield match
-        elif TIMES.match(line):
+            yield number, match
+        elif TIMES.match(line) or TURN.search(line):
             raise BadCorpus(
                 f"{path}, line {number}: {line.strip()[:80]!r} is damaged: expected times, turn, emotion and values, as in "
                 "[6.2901 - 8.2357] Ses01F_impro01_F000 neu [2.5, 2.5, 2.5]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -122,7 +123,7 @@ class _Findings:
         self.by_hash: dict[str, list[Utterance]] = defaultdict(list)  # by the hash of the samples
 
     def add(self, path: Path, utterances: Sequence[Utterance]) -> None:
-        if not path.is_file():
+        if not _is_file(path):
             self.missing += [utterance.id for utterance in utterances]
             return
         results: dict[int, tuple[str, float] | BadAudio] = {}  # hash of the samples, "" for silence; seconds cut
@@ -253,12 +254,17 @@ def _seconds(utterances: Sequence[Utterance]) -> tuple[float, dict[str, str]]:
 
 def _length(path: Path) -> float | str:
     """Return the duration in seconds, or the reason why the file cannot be read."""
-    if not path.is_file():
+    if not _is_file(path):
         return "missing"
     try:
         return duration(path)
     except BadAudio as error:
         return _reason(path, error)
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a file exists; unlike `Path.is_file`, this does not raise if its name is too long."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def _reason(path: Path, error: Exception) -> str:

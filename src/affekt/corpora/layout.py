@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from affekt.corpora.subsets import is_also_a_name, is_subset, resembles_subset
 from affekt.errors import BadConfig, BadCorpus
+from affekt.labels import fold_label
 from affekt.registry import did_you_mean
 
 Layout = tuple[str, ...]
@@ -16,6 +18,20 @@ LEVELS = ("emotion", "speaker", "split", "session", "*")
 SYNONYMS = {"label": "emotion", "category": "emotion", "subset": "split"}
 USUAL = "EMOTION/FILE or SPEAKER/EMOTION/FILE"
 """The layouts that are recognized without `layout`, both also inside or above a subset's folder."""
+NOT_A_SPEAKER = re.compile(
+    r"(fe)?males?|wom[ae]n|m[ae]n|girls?|boys?|children|adults?|"
+    r"(data(set)?|corpus|audios?|wavs?|flac|mp3|clips?|files?|recordings?|samples?|sounds?|speech|songs?|raw|original|clean|"
+    r"noisy|processed|augmented|split|folds?|parts?|batch|session|sess?|scene|take|set|chunk|group|hold[-_ ]?out|unseen)"
+    r"[-_ ]?\d*|"
+    r"low|medium|high|weak|strong|normal|acted|natural|spontaneous|"
+    r"en|de|fr|es|it|nl|zh|ja|english|german|french|spanish|italian|dutch|mandarin|chinese|japanese|arabic|urdu|hindi|turkish",
+    re.IGNORECASE,
+)
+"""Names of folders that are probably not speakers: genders, kinds of files, parts of a corpus, intensities, languages."""
+AMBIGUOUS_NUMBER = re.compile(r"\d{1,2}")
+"""Names that may be numbers of speakers or of emotions."""
+MAX_EMOTIONS = 12
+"""A level with more unknown names than this consists of speakers."""
 SPEAKER_FIRST, EMOTION_FIRST = ("speaker", "emotion"), ("emotion", "speaker")
 
 
@@ -74,6 +90,7 @@ def read_levels(
         is_emotion,
         split=any(splits),
     )
+    _check_speakers(root, folders, order)
     levels_of = {1: ("emotion",), 2: order}
     read: list[Mapping[str, str]] = [
         {**dict(zip(levels_of[len(names)], names, strict=True)), "split": subset}
@@ -118,8 +135,24 @@ def _check_subsets(root: Path, paths: Sequence[PurePath], splits: Sequence[str])
     if words and not all(splits) and all(map(is_also_a_name, words)):
         word, path = min(words), paths[list(splits).index("")]
         raise BadCorpus(
-            f"{root}: is {word!r} a subset or a speaker? {path} is in no subset; {_ask('split/emotion', 'speaker/emotion')}"
+            f"{root}: is {word!r} a subset or a speaker? {path} is in no subset; "
+            f"{_ask('split/emotion', 'speaker/emotion', 'emotion/speaker')}"
         )
+
+
+def _check_speakers(root: Path, folders: Sequence[Sequence[str]], order: Layout) -> None:
+    """Raise `BadCorpus` if folders that would be speakers are named after something else, such as a gender or a part."""
+    index = order.index("speaker")
+    speakers = {names[index] for names in folders if len(names) == 2}
+    for name in sorted(speakers):
+        if NOT_A_SPEAKER.fullmatch(name.strip()):
+            others = [
+                "/".join((order[0], level) if index else (level, order[1])) for level in ("*", "session", "split")
+            ]
+            raise BadCorpus(
+                f"{root}: is {name!r} a speaker, or a session, a subset or a folder without meaning? "
+                f"{_ask('/'.join(order), *others)}"
+            )
 
 
 def _order(
@@ -165,20 +198,24 @@ def _order_of_unknown_names(
     pairs: Collection[tuple[str, str]], outer: Collection[str], inner: Collection[str]
 ) -> Layout | None:
     """Return the order of nested folders of which none is a known emotion; None if it is not clear."""
-    has_digits = [[any(map(str.isdigit, name)) for name in names] for names in (outer, inner)]
-    if all(has_digits[0]) and not any(has_digits[1]):  # spk01, 0011: emotions have no numbers
+    has_digits = [
+        [any(map(str.isdigit, name)) and not AMBIGUOUS_NUMBER.fullmatch(name) for name in names]
+        for names in (outer, inner)
+    ]
+    if all(has_digits[0]) and not _any_digits(inner):  # spk01, 0011: emotions have no numbers
         return SPEAKER_FIRST
-    if all(has_digits[1]) and not any(has_digits[0]):
+    if all(has_digits[1]) and not _any_digits(outer):
         return EMOTION_FIRST
-    if len(outer) == 1 and len(inner) > 1:  # a corpus has several emotions
-        return SPEAKER_FIRST
-    if len(inner) == 1 and len(outer) > 1:
-        return EMOTION_FIRST
-    # Several speakers have the same emotions. Names that never repeat below another folder are therefore speakers.
-    if len(pairs) == len(inner) > len(outer):
+    # Several speakers have the same emotions. Many names that never repeat below another folder are therefore speakers.
+    if len({fold_label(name) for name in inner}) == len(pairs) > max(MAX_EMOTIONS, len(outer)):
         return EMOTION_FIRST
     return None
 
 
+def _any_digits(names: Collection[str]) -> bool:
+    return any(map(str.isdigit, "".join(names)))
+
+
 def _ask(*layouts: str) -> str:
-    return f"state the layout: {' or '.join(f'--layout {layout}' for layout in layouts)} (in a recipe, layout = ...)"
+    quoted = [f"'{layout}'" if "*" in layout else layout for layout in layouts]
+    return f"state the layout: {' or '.join(f'--layout {layout}' for layout in quoted)} (in a recipe, layout = ...)"

@@ -47,7 +47,9 @@ def _files(root: Path) -> Iterator[tuple[Path, list[str]]]:
     for folder in actors:
         for path in visible_files(folder, SUFFIXES):
             if not re.fullmatch(r"0[1-3]-0[12]-0[1-8]-0[12]-0[12]-0[12]-[0-2]\d", path.stem):
-                raise BadCorpus(f"{path.name}: expected seven numbers, as in 03-01-06-01-02-01-12.wav")
+                raise BadCorpus(
+                    f"{path}: expected seven numbers, as in 03-01-06-01-02-01-12.wav; move a file of another kind elsewhere"
+                )
             yield path, path.stem.split("-")
 
 

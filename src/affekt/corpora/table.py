@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -20,20 +20,37 @@ from typing import Any
 
 from affekt.audio.read import MEDIA_SUFFIXES, SUFFIXES
 from affekt.corpora.annotators import Annotation, check_rule, combine
+from affekt.corpora.audio_paths import find_audio, is_url
 from affekt.corpora.base import Corpus
 from affekt.corpora.emotion_names import EmotionNames
 from affekt.corpora.genders import parse_gender
 from affekt.errors import BadCorpus
 from affekt.registry import did_you_mean
 from affekt.tabular.columns import NAMES, find_column, plain
-from affekt.tabular.missing import is_missing, is_missing_transcript
+from affekt.tabular.missing import is_missing, is_missing_label, is_missing_speaker, is_missing_transcript
 from affekt.tabular.record import Record
+from affekt.tabular.seconds import parse_seconds
 from affekt.tabular.table import Table, open_table
 from affekt.utterance import Utterance
 
 FIELDS = tuple(field.name for field in fields(Utterance) if field.name != "corpus")  # the corpus is the table's name
-NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
-TIME = re.compile(rf"(?:(?P<days>\d+) days? ?)?(?:\+?(?P<hours>\d+):(?P<minutes>\d\d):)?(?P<seconds>{NUMBER})?")
+STARTS = (
+    "start",
+    "start_time",
+    "starttime",
+    "start_at",
+    "begin",
+    "begin_time",
+    "onset",
+    "offset",
+    "t0",
+    "tmin",
+    "xmin",
+)
+ENDS = ("end", "end_time", "endtime", "end_at", "stop", "stop_time", "finish", "t1", "tmax", "xmax")
+"""Plain names of columns that are probably times of segments, but may mean others, such as a clip's position in a film."""
+UNITS = ("ms", "msec", "milliseconds", "ns", "us", "samples", "sample", "frames", "frame", "min", "minutes")
+QUOTES = "'\"`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
 NUM_EXAMPLES = 5
 """Number of values from which a column of audio files is recognized."""
 
@@ -62,6 +79,8 @@ def read(
         return []
     selected = _columns(table, columns or {})
     records = table.records(list(dict.fromkeys(selected.values())))
+    if not records:
+        raise BadCorpus(f"{root} has no rows: expected a row per utterance below the column names")
     _check_keys(records, selected)
     emotion_names, emotions_of_votes = EmotionNames(emotions or {}), EmotionNames(emotions or {})
     annotations = [
@@ -101,6 +120,7 @@ def _columns(table: Table, mapping: Mapping[str, str]) -> dict[str, str]:
             )
     if "audio" not in selected and "audio" not in mapping:
         _check_unread_audio(table, [name for name in present if name in unread])
+    _check_unread_times(table, [name for name in present if name in unread], selected, mapping)
     return selected
 
 
@@ -124,6 +144,41 @@ def _check_unread_audio(table: Table, columns: Collection[str]) -> None:
                     f"{table.path}: column {column!r} contains audio files and is not read: set columns = "
                     f'{{audio = "{column}"}}, or --column audio={column}; to read the text only, leave it empty (audio=)'
                 )
+
+
+def _check_unread_times(
+    table: Table, columns: Collection[str], selected: Mapping[str, str], mapping: Mapping[str, str]
+) -> None:
+    """Raise `BadCorpus` for an unused column of times: without it, the whole file would have the label of a segment."""
+    for column in columns:
+        name, unit = _split_unit(plain(column))
+        field = "start" if name in STARTS else "end" if name in ENDS else ""
+        if name == "offset" and "onset" in map(plain, table.columns):
+            field = "end"
+        if name == "duration" and {"start", "end"} & {*selected, *mapping} == {"start"}:
+            field = "end"
+        if not field or field in selected or field in mapping or not _has_times(table, column):
+            continue
+        cure = f'set columns = {{{field} = "{column}"}}, or --column {field}={column}' if not unit else "write seconds"
+        if name == "duration":
+            cure = "write a column end, which is start + duration"
+        raise BadCorpus(
+            f"{table.path}: column {column!r} looks like times, and is not read. If it is the {field} of a segment in the "
+            f'audio file, {cure}; if not, ignore it: --column {field}= (in a recipe, columns = {{{field} = ""}})'
+        )
+
+
+def _split_unit(name: str) -> tuple[str, str]:
+    """Return a plain name without a unit, and the unit unless it is seconds: "start_ms" is ("start", "ms")."""
+    stem, _, unit = name.rpartition("_")
+    if unit in ("s", "sec", "secs", "seconds"):
+        return stem, ""
+    return (stem, unit) if unit in UNITS else (name, "")
+
+
+def _has_times(table: Table, column: str) -> bool:
+    values = (record.values.get(column) for record in table.records([column]))
+    return any(not is_missing(value) and str(value).strip() not in ("0", "0.0") for value in values)
 
 
 def _is_audio(value: Any) -> bool:
@@ -154,7 +209,7 @@ class _Row:
     """Field -> column."""
 
     def utterance(self, emotion_names: EmotionNames, emotions_of_votes: EmotionNames, language: str) -> Utterance:
-        audio, start, end = self.string("audio"), self.seconds("start") or 0.0, self.seconds("end")
+        audio, start, end = self.audio(), self.seconds("start") or 0.0, self.seconds("end")
         if end is not None and end <= start:
             raise self.record.error(f"start {start} s, end {end} s: expected an end after the start")
         emotion = self.emotion(emotion_names)
@@ -165,9 +220,9 @@ class _Row:
         return Utterance(
             self.string("id") or (audio or f"row {self.number}") + ("" if whole else f"#{start:g}-{_end(end)}"),
             self.record.path.stem,
-            self.record.path.parent / audio if audio else None,
+            find_audio(self.record.path.parent, audio) if audio else None,
             emotion_names(emotion),
-            speaker=self.string("speaker"),
+            speaker=self.speaker(),
             gender=parse_gender(self.record, self.columns["gender"]) if "gender" in self.columns else "",
             session=self.string("session"),
             dialogue=self.string("dialogue"),
@@ -183,9 +238,24 @@ class _Row:
     def string(self, field: str) -> str:
         return self.record.text(self.columns[field]) if field in self.columns else ""
 
+    def audio(self) -> str:
+        """Return the name of the audio file."""
+        name = self.string("audio")
+        if is_url(name):
+            raise self.record.error(f"audio {name!r} is a URL: download the file, and write its path")
+        if _is_in_quotes(name):
+            raise self.record.error(f"audio {name!r} is in quotes: remove them, or use double quotes")
+        return name
+
+    def speaker(self) -> str:
+        """Return the speaker; equal names in different Unicode forms are one speaker."""
+        name = unicodedata.normalize("NFC", self.string("speaker"))
+        return "" if is_missing_speaker(name) else name
+
     def emotion(self, emotion_names: EmotionNames) -> str:
         """Return the label; a word for a missing value counts as one only if it is mapped, such as "none" to "neutral"."""
         label = self.string("emotion")
+        label = "" if is_missing_label(label) else label
         if not label and emotion_names.maps(written := self.record.as_written(self.columns["emotion"])):
             label = written
         if not label:
@@ -193,7 +263,7 @@ class _Row:
                 f"has no emotion{self._written('emotion')}: add one, or remove the row; a word for a missing value can be "
                 "mapped, as in --emotion none=neutral"
             )
-        if '"' in label and not emotion_names.maps(label):
+        if ('"' in label or _is_in_quotes(label)) and not emotion_names.maps(label):
             raise self.record.error(f"the emotion {label!r} contains a quote: remove it, or map the label")
         return label
 
@@ -202,15 +272,7 @@ class _Row:
         return "" if is_missing_transcript(text) else text
 
     def seconds(self, field: str) -> float | None:
-        text = self.string(field)
-        if not text or text in ("-0", "-0.0"):
-            return 0.0 if text else None
-        match = TIME.fullmatch(text)
-        days, hours, minutes, seconds = (float(group or 0) for group in match.groups()) if match else (math.inf,) * 4
-        time = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-        if not math.isfinite(time):
-            raise self.record.error(f"{field} {text!r}: expected seconds, such as 1.5, or 0 days 00:00:01.5")
-        return time
+        return parse_seconds(self.record, self.columns[field], field) if field in self.columns else None
 
     def votes(self, emotion_names: EmotionNames) -> dict[str, float]:
         """Return the fraction of the votes for each emotion, from an object of numbers (in CSV, as JSON)."""
@@ -244,6 +306,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(mapping, Mapping):
         raise TypeError
     return mapping
+
+
+def _is_in_quotes(text: str) -> bool:
+    return len(text) > 1 and text[0] in QUOTES and text[-1] in QUOTES
 
 
 def _end(end: float | None) -> str:

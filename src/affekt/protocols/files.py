@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.subsets import name_subsets
+from affekt.corpora.subsets import SUBSET_NAMES, is_subset, name_subsets
 from affekt.errors import BadConfig, BadCorpus
+from affekt.plural import quantity
 from affekt.protocols.split import Split, utterance_key
+from affekt.registry import did_you_mean
 from affekt.tabular.columns import NAMES, find_column
+from affekt.tabular.record import Record
+from affekt.tabular.seconds import parse_seconds
 from affekt.tabular.table import SUFFIXES, Table, open_table
 from affekt.utterance import Utterance
 
@@ -17,6 +23,19 @@ ID_COLUMNS = ("id", "utterance", *NAMES["audio"], "name")
 """Accepted names of the column of utterance ids or audio paths in a table."""
 SUBSET_COLUMNS = (*NAMES["split"], "fold")
 """Accepted names of the column of subsets in a table."""
+USUAL_NAMES = [word for words in SUBSET_NAMES.values() for word in words if len(word) > 3 or word in ("dev", "val")]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a table of subsets."""
+
+    position: str
+    name: str
+    """Id or path of an utterance."""
+    subset: str
+    segment: tuple[float, float | None] | None
+    """Start and end, if the table has them."""
 
 
 def read_splits(path: Path, utterances: Sequence[Utterance], delimiter: str = "") -> list[Split]:
@@ -52,29 +71,65 @@ def read_table(path: Path, utterances: Sequence[Utterance], delimiter: str = "")
         BadConfig: The table lacks such columns, or a row matches no utterance or several.
     """
     table = _open(path, delimiter)
-    id_column, subset_column = _column(table, ID_COLUMNS), _column(table, SUBSET_COLUMNS)
     try:
-        rows = [
-            (row.as_written(id_column), row.text(subset_column)) for row in table.records([id_column, subset_column])
-        ]
+        rows = _rows(table)
     except BadCorpus as error:
         raise BadConfig(str(error)) from error
     if not rows:
         raise BadConfig(f"{path} has no rows: expected a row per utterance below the column names")
-    index, names = _index(utterances), name_subsets({subset for _, subset in rows})
+    index, names = _index(utterances), _name_subsets(path, rows)
+    segments = {utterance_key(utterance): (utterance.start, utterance.end) for utterance in utterances}
     subsets: dict[str, list[str]] = defaultdict(list)
+    positions: dict[tuple[str, str], str] = {}
     unmatched = []
-    for name, subset in rows:
-        keys = _find(name, index)
-        if len(keys) == 1 and subset:
-            subsets[names[subset]].append(keys.pop())
-        else:
-            unmatched.append(f"{name!r} ({len(keys)} utterances, subset {subset!r})")
+    for row in rows:
+        keys = _find(row.name, index)
+        if len(keys) > 1 and row.segment is not None:
+            keys = {key for key in keys if segments[key] == row.segment}
+        if len(keys) != 1 or not row.subset:
+            unmatched.append(
+                f"{row.name!r} ({quantity(len(keys), 'utterance')}, subset {row.subset!r}) in {row.position}"
+            )
+            continue
+        key, subset = keys.pop(), names[row.subset]
+        if (first := positions.setdefault((key, subset), row.position)) is not row.position:
+            raise BadConfig(f"{path}: {first} and {row.position} are both {key} in {subset!r}: remove one of them")
+        subsets[subset].append(key)
     if unmatched:
         raise BadConfig(
-            f"{path}: {len(unmatched)} of {len(rows)} rows do not match one utterance and a subset, first {unmatched[0]}"
+            f"{path}: {len(unmatched)} of {len(rows)} rows do not match one utterance and a subset, first {unmatched[0]}: "
+            "correct these rows, or remove them"
         )
     return Split.of(utterances, subsets, path.name)
+
+
+def _rows(table: Table) -> list[_Row]:
+    id_column, subset_column = _column(table, ID_COLUMNS), _column(table, SUBSET_COLUMNS)
+    times = {field: column for field in ("start", "end") if (column := find_column((field,), table.columns))}
+    return [
+        _Row(
+            record.position,
+            record.as_written(id_column),
+            record.text(subset_column),
+            _segment(record, times) if times else None,
+        )
+        for record in table.records([id_column, subset_column, *times.values()])
+    ]
+
+
+def _segment(record: Record, times: Mapping[str, str]) -> tuple[float, float | None]:
+    start, end = (parse_seconds(record, times[field], field) if field in times else None for field in ("start", "end"))
+    return start or 0.0, end
+
+
+def _name_subsets(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
+    """Return word -> usual name of the subset; raise `BadConfig` for a word that is probably a misspelled name."""
+    names = name_subsets({row.subset for row in rows})
+    if any(is_subset(word) for word in names):
+        for row in rows:
+            if row.subset and not is_subset(row.subset) and (near := did_you_mean(row.subset.lower(), USUAL_NAMES)):
+                raise BadConfig(f"{path}, {row.position}: no subset {row.subset!r}{near}")
+    return names
 
 
 def _open(path: Path, delimiter: str) -> Table:
@@ -106,12 +161,13 @@ def _index(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
             parts = utterance.audio.with_suffix("").parts
             names |= {"/".join(parts[start:]) for start in range(len(parts))}
         for name in names:
-            index[name].add(utterance_key(utterance))
+            index[unicodedata.normalize("NFC", name)].add(utterance_key(utterance))
     return index
 
 
 def _find(name: str, index: Mapping[str, set[str]]) -> set[str]:
     """Return the keys of the utterances with this id, or with the longest known end of this path."""
+    name = unicodedata.normalize("NFC", name)
     if name in index:
         return set(index[name])
     path = PurePosixPath(name.strip().replace("\\", "/"))

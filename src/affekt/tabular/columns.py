@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+from affekt.invisible import remove_invisible
 
 NAMES = {
     "audio": (
@@ -27,11 +30,13 @@ NAMES = {
     "split": ("split", "subset", "partition", "set", "part"),
 }
 """Field -> names of its column, in order of preference if a table has several of them."""
+_CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z]{2})(?=[A-Z])")
 
 
 def plain(name: str) -> str:
-    """Return a column's name in lower case, with underscores for spaces and hyphens: "File Name" becomes "file_name"."""
-    return "_".join(name.strip().casefold().replace("-", " ").split())
+    """Return a column's name in lower case, with underscores between words: "File Name" and "fileName" become "file_name"."""
+    words = _CAMEL_CASE.sub(" ", remove_invisible(name)).replace("-", " ")
+    return "_".join(words.casefold().split())
 
 
 def find_column(names: Sequence[str], columns: Iterable[str]) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +37,7 @@ class Parquet:
         except self._errors as error:
             raise BadCorpus(f"{path} is not Parquet: {_first_line(error)}") from error
         self.columns: list[str] = list(self._schema.names)
+        self._class_names = _class_names(self._schema.metadata or {})
 
     def records(self, columns: Sequence[str]) -> list[Record]:
         """Return the rows with these columns."""
@@ -61,10 +63,13 @@ class Parquet:
         types: ModuleType = self._arrow.types
         if types.is_dictionary(type_):
             return self._is_text(type_.value_type)
-        return bool(types.is_string(type_) or types.is_large_string(type_))
+        return bool(types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_))
 
     def _values(self, table: Any, name: str) -> list[Any]:
-        """Return a column's values; durations are in seconds, since Python has no nanoseconds, and timestamps are text."""
+        """Return a column's values.
+
+        Durations are in seconds, since Python has no nanoseconds; timestamps are text; numbers of classes are their names.
+        """
         try:
             column, types = table.column(name), self._arrow.types
             if types.is_duration(column.type):
@@ -73,11 +78,31 @@ class Parquet:
                 return [None if value is None else value / scale for value in integers]
             if types.is_temporal(column.type):
                 column = column.cast(self._arrow.string())
-            return list(column.to_pylist())
+            values = list(column.to_pylist())
+            return self._named(values, self._class_names[name]) if name in self._class_names else values
         except self._errors as error:
             raise BadCorpus(
                 f"{self.path}: column {name!r} ({column.type}) cannot be read: {_first_line(error)}"
             ) from error
+
+    @staticmethod
+    def _named(values: list[Any], names: Sequence[str]) -> list[Any]:
+        """Return the names of classes for their numbers; -1 is a missing label, and other values are kept."""
+        by_number: dict[Any, str | None] = {**dict(enumerate(names)), -1: None}
+        return [by_number.get(value, value) if isinstance(value, int) else value for value in values]
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """Return the names of the classes by column, which Hugging Face's `datasets` stores beside their numbers."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        return {
+            column: [str(name) for name in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _first_line(error: Exception) -> str:

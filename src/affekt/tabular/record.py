@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from affekt.errors import BadCorpus
+from affekt.invisible import strip_invisible
 from affekt.tabular.missing import is_missing
 from affekt.tabular.text import repair
 
@@ -22,9 +23,9 @@ class Record:
     values: Mapping[str, Any]
 
     def text(self, column: str) -> str:
-        """Return a value as text without surrounding spaces, "" if it is missing."""
+        """Return a value as text without surrounding spaces and invisible characters, "" if it is missing."""
         value = self.values.get(column)
-        text = "" if is_missing(value) else self._to_text(column, value)
+        text = "" if is_missing(value) else strip_invisible(self._to_text(column, value))
         if "\n" in text or "\r" in text:
             raise self.error(f"column {column!r} contains a line break ({text[:40]!r}): is a quote missing or surplus?")
         return text
@@ -51,7 +52,11 @@ class Record:
             kind = (
                 "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, Mapping) else "bytes"
             )
-            raise self.error(f"column {column!r} contains {kind}: expected text or a number")
+            raise self.error(
+                f"column {column!r} contains {kind}: expected text or a number, and for audio the name of a file"
+            )
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # a column of whole numbers becomes floats where one of them is missing
         try:
             text = repair(str(value)).strip()
             text.encode()
