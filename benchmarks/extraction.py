@@ -1,15 +1,15 @@
-"""Compare the speed of feature extraction: batches of similar length beside a loop over files with transformers.
+"""Compare the speed of feature extraction: affekt, with and without batches, and a loop over files with transformers.
 
     python benchmarks/extraction.py [--corpus emodb] [--clips 32] [--threads 2] [--device cpu] [--json]
 
-The usual loop is that of tutorials: for each file, read it, call transformers' feature extractor and model, and save the last
-hidden state. The other side is `affekt.features.extract.extract` into an empty store, including reading, hashing and storing:
-in batches of similar length, and one by one. All use the same weights, clips and threads. (Each call also hashes the weights,
-which takes as long as a second or two of speech: use 32 clips or more.)
+The usual loop is that of tutorials: for each file, read it, call transformers' feature extractor and model, and save the
+last hidden state. It is compared with `affekt.features.extract.extract` into an empty store, including reading, hashing and
+storing: in batches of clips of similar length, and one by one. All use the same weights, clips and threads. (Each call also
+hashes the weights, which takes as long as a second or two of speech: use 32 clips or more.)
 
-The sides alternate, and each round begins with another side. The table has medians over the rounds: clips and seconds of
-speech per second of elapsed time, and the ratios to the usual loop in elapsed and in CPU time. On a shared machine CPU time
-is the more reliable.
+These three sides alternate, and each round begins with another side. The table has medians over the rounds: clips and
+seconds of speech per second of elapsed time, and how many times as fast as the usual loop a side is, in elapsed and in CPU
+time. On a shared machine CPU time is the more reliable.
 
 Without --corpus the clips are noise of 1 to 6 s, since the speed does not depend on the content. For the same reason,
 networks whose weights AFFEKT_MODELS lacks get random weights; their names say so. Texts are sentences of 4 to 30 words, four
@@ -50,7 +50,7 @@ BASE: dict[str, Any] = {
     "intermediate_size": 3072,
 }
 SENTENCE = "maybe tomorrow it will be cold and the airplane is almost full so we stop in a couple of minutes"
-BATCHING = {"in batches of similar length": True, "one by one": False}
+BATCHING = {"in batches": True, "one by one": False}
 Side = Callable[[Sequence[Utterance]], None]
 
 
@@ -128,23 +128,23 @@ def measure(comparison: Comparison, rounds: int, seconds: float) -> dict[str, An
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name in [*list(sides)[number % len(sides) :], *list(sides)[: number % len(sides)]]:
-            elapsed, processor = time.perf_counter(), time.process_time()
+            start, cpu_start = time.perf_counter(), time.process_time()
             sides[name]()
             if number:
-                times[name].append((time.perf_counter() - elapsed, time.process_time() - processor))
+                times[name].append((time.perf_counter() - start, time.process_time() - cpu_start))
     medians = {name: [statistics.median(column) for column in zip(*runs, strict=True)] for name, runs in times.items()}
-    elapsed, processor = medians["the usual loop"]
+    usual_elapsed, usual_cpu = medians["the usual loop"]
     return {
         "encoder": comparison.name,
         "sides": {
             name: {
-                "clips_per_second": len(comparison.utterances) / side_elapsed,
-                "speech_seconds_per_second": seconds / side_elapsed if comparison.spoken else None,
-                "cpu_seconds": side_processor,
-                "ratio": elapsed / side_elapsed,
-                "cpu_ratio": processor / side_processor,
+                "clips_per_second": len(comparison.utterances) / elapsed,
+                "speech_seconds_per_second": seconds / elapsed if comparison.spoken else None,
+                "cpu_seconds": cpu,
+                "ratio": usual_elapsed / elapsed,
+                "cpu_ratio": usual_cpu / cpu,
             }
-            for name, (side_elapsed, side_processor) in medians.items()
+            for name, (elapsed, cpu) in medians.items()
         },
     }
 
@@ -287,7 +287,7 @@ COMPARISONS: dict[str, Callable[[Path, Sequence[Utterance], str], Comparison]] =
 def show(result: dict[str, Any]) -> None:
     print("{processor}, {threads} threads, device {device}, torch {torch}".format(**result))
     print("{clips} clips of {source}, {seconds_of_speech} s; medians of {rounds} rounds\n".format(**result))
-    print(f"{'':<52}{'per second':>20}{'ratio to the usual loop':>26}")
+    print(f"{'':<52}{'per second':>20}{'times as fast as the loop':>26}")
     print(f"{'':<52}{'clips':>10}{'s speech':>10}{'elapsed':>14}{'CPU':>12}")
     for encoder in result["encoders"]:
         print(encoder["encoder"])

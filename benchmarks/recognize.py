@@ -2,9 +2,10 @@
 
     python benchmarks/recognize.py    prints a table, and writes benchmarks/results/recognize.json
 
-The other side is the usual way to classify a clip: transformers' pipeline with a Whisper-tiny classifier, which pads every
-clip to 30 s. Its weights are random, since its speed does not depend on them. Both sides read the same WAV files. Runs
-alternate between the sides, and the table has medians. CPU seconds are those of one core, user and system together.
+`affekt recognize` is compared with the usual way to classify a clip: transformers' pipeline with a Whisper-tiny classifier,
+which pads every clip to 30 s. Its weights are random, since its speed does not depend on them. Both sides read the same WAV
+files. Runs alternate between the sides, and the table has medians. CPU seconds are those of one core, user and system
+together.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def load(
             or (samples, channels): floats are used as they are (full scale is 1), integers are scaled by the range of their
             type. An array and its rate may also be a pair or a dictionary (`AudioSource`).
         sample_rate: Sample rate of an array, a whole number of Hz; files have their own.
-        lenient: Read what exists of a file that is damaged or cut off.
+        lenient: Read as much as possible of a file that is damaged or cut off.
         notes: Filled with remarks on the source: missing audio, channels that cancel each other.
 
     Raises:

@@ -238,8 +238,8 @@ def _describe_other_pairs(audits: Sequence[Audit], shown: tuple[str, str]) -> li
         counts: dict[str, int] = {}
         for overlap in (o for entry in audits for o in entry.overlaps if (o.first, o.second) == (first, second)):
             counts[overlap.kind] = counts.get(overlap.kind, 0) + bool(overlap.shared)
-        shares = ", ".join(f"{kind} in {number}" for kind, number in counts.items() if number) or "nothing known"
-        lines.append(f"{first} and {second} share, out of {len(audits)} folds: {shares}")
+        shares = ", ".join(f"{kind} in {number} of {len(audits)} folds" for kind, number in counts.items() if number)
+        lines.append(f"{first} and {second} share: {shares or 'nothing known'}")
     return lines
 
 

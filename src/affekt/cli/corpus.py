@@ -153,7 +153,7 @@ def transcribe(
     """Add missing transcripts with Whisper.
 
     The result is a table in which new transcripts are marked as such. Running the same command again resumes an
-    interrupted one.
+    interrupted transcription.
     """
     from dataclasses import asdict
 

@@ -30,7 +30,8 @@ def recognize(
         ),
     ] = None,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Read what exists of files that are damaged or cut off, with a note.")
+        bool,
+        typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files; the result has a note."),
     ] = False,
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cores to use for one file.")] = 1,
     timeout: Annotated[

@@ -51,7 +51,7 @@ Annotators = Annotated[
     typer.Option(
         metavar="RULE",
         help="For tables in which several annotators label the same segment, one row each: error (refuse the table), "
-        "majority (leave out segments without one) or votes (soft labels: the fraction of the rows for each emotion).",
+        "majority (leave out segments without a majority) or votes (soft labels: the fraction of the rows for each emotion).",
     ),
 ]
 

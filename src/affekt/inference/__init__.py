@@ -1,1 +1,1 @@
-"""Recognition: from audio to rows, with onnxruntime and without torch."""
+"""Recognition: from audio to rows of results, with onnxruntime and without torch."""

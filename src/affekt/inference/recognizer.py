@@ -99,7 +99,7 @@ class Recognizer:
             source: A path, bytes, a binary file object, an array, a pair (array, rate in Hz), or a dictionary as the library
                 `datasets` returns it, {"array", "sampling_rate"} or {"bytes", "path"}.
             sample_rate: The rate in Hz of an array that comes without it.
-            lenient: Read what exists of a file that is damaged or cut off.
+            lenient: Read as much as possible of a file that is damaged or cut off.
             timeout: The limit in seconds; by default there is none. With a limit, the source is read in another thread.
             finished: Windows of the source from an earlier, interrupted run, to which the new ones are added.
 

@@ -64,7 +64,7 @@ class PaperSizes:
     frames: Mapping[str, int]
     """Stream -> number of frames; 0 for a stream without a time axis."""
     encoders: Mapping[str, PaperEncoder] = field(default_factory=dict)
-    """Stream -> encoder; empty for a model without a paper."""
+    """Stream -> encoder."""
 
 
 class EmotionModel(nn.Module):
@@ -101,7 +101,7 @@ class EmotionModel(nn.Module):
 
     @classmethod
     def pretrained(cls, config: Any) -> tuple[str, ...]:  # noqa: ARG003 (most models are trained as a whole)
-        """Return the submodules that training leaves unchanged, so that they need the weights of a finished run."""
+        """Return the submodules that training leaves unchanged, and which therefore need the weights of a finished run."""
         return ()
 
     @classmethod

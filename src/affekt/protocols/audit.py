@@ -94,7 +94,7 @@ class Overlap:
 
     @property
     def fraction(self) -> float | None:
-        """The fraction of the second subset's utterances that is affected."""
+        """The fraction of the second subset's utterances that have a shared value."""
         return None if self.shared is None else self.affected / self.utterances
 
     def __str__(self) -> str:

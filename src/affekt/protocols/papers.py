@@ -15,7 +15,9 @@ from affekt.utterance import Utterance
 
 @dataclass(frozen=True)
 class MSTRRandom(Protocol):
-    """MSTR (Li et al., Interspeech 2023) on CREMA-D: "samples ... randomly" 80/20. All speakers are in both subsets.
+    """MSTR (Li et al., Interspeech 2023) on CREMA-D: a random 80/20 split ("samples ... randomly").
+
+    All speakers are in both subsets.
 
     The paper states neither a seed nor whether the split is stratified; we assume that it is not.
     """
@@ -33,11 +35,11 @@ class MSTRRandom(Protocol):
 
 @dataclass(frozen=True)
 class TDFNetRandomTen(Protocol):
-    """TDFNet (Zhao et al., TASLP 2023, Table I, "RA"): ten random tests of exactly 553 of IEMOCAP's 5,531 utterances.
+    """TDFNet (Zhao et al., TASLP 2023, Table I, "RA"): ten random test subsets of 553 of IEMOCAP's 5,531 utterances.
 
-    Every published WA is a multiple of 1/553. In a partition into ten folds, one fold would have 554 utterances, so the tests
-    are ten independent draws. The paper stops early but names no validation subset; we assume a stratified tenth of the
-    training subset.
+    Every published WA is a multiple of 1/553. In a partition into ten folds, one fold would have 554 utterances, so the test
+    subsets are ten independent draws. The paper stops early but names no validation subset; we assume a stratified tenth of
+    the training subset.
     """
 
     title: ClassVar[str] = "TDFNet's ten random tests"
@@ -51,10 +53,11 @@ class TDFNetRandomTen(Protocol):
 
 @dataclass(frozen=True)
 class EightOneOne(Protocol):
-    """MCSAN (Sun et al., ICASSP 2021, section 3) on IEMOCAP's 7,487 utterances: ten folds; 8 train, 1 validates, 1 tests.
+    """MCSAN (Sun et al., ICASSP 2021, section 3) on IEMOCAP's 7,487 utterances: ten folds.
 
-    The folds consist of single utterances, so they are not speaker-independent. MCSAN takes the protocol from AMH (Yoon et
-    al., ICASSP 2020), which publishes neither its folds nor whether they are stratified.
+    Eight folds are for training, one for validation and one for testing. The folds consist of single utterances, so they are
+    not speaker-independent. MCSAN takes the protocol from AMH (Yoon et al., ICASSP 2020), which publishes neither its folds
+    nor whether they are stratified.
     """
 
     title: ClassVar[str] = "8:1:1 folds"
@@ -66,10 +69,11 @@ class EightOneOne(Protocol):
 
 @dataclass(frozen=True)
 class EmotionNAS(Protocol):
-    """EmotionNAS (Sun, Lian et al., arXiv 2203.13617 v1): of the held-out session, one speaker validates, the other tests.
+    """EmotionNAS (Sun, Lian et al., arXiv 2203.13617 v1): the held-out session's speakers are validation and test.
 
-    The other eight of IEMOCAP's ten speakers train. The paper has five folds and does not say which speaker validates.
-    The split is speaker-independent, but validation and test are the two sides of the same dialogues.
+    The other eight of IEMOCAP's ten speakers are the training subset. The paper has five folds and does not say which
+    speaker is the validation subset. The split is speaker-independent, but validation and test are the two sides of the same
+    dialogues.
     """
 
     title: ClassVar[str] = "EmotionNAS's folds"

@@ -19,9 +19,9 @@ def keep_freed_memory() -> bool:
 
     Every training step allocates the same large blocks. The GNU C library returns blocks of 32 MiB and more to the operating
     system, which zeroes them when they are allocated again. On a CPU this took a third of a training step of the vanilla
-    Transformer with 32 utterances of 326 frames. Keeping the memory increases fragmentation: in that case, peak memory rose
-    from 5.6 to 8.0 GiB. Nothing is changed if the user configured the allocator in the environment, for example with
-    GLIBC_TUNABLES=glibc.malloc.trim_threshold=131072.
+    Transformer with 32 utterances of 326 frames. Keeping the memory increases fragmentation: in the same measurement, peak
+    memory rose from 5.6 to 8.0 GiB. Nothing is changed if the user configured the allocator in the environment, for example
+    with GLIBC_TUNABLES=glibc.malloc.trim_threshold=131072.
     """
     if sys.platform != "linux" or any(name in os.environ for name in USER_SETTINGS):
         return False

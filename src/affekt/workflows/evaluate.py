@@ -107,8 +107,8 @@ class Evaluation:
 def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = None) -> Evaluation:
     """Score a bundle, or the runs of a recipe, on a corpus.
 
-    If the corpus was trained on, its test subset is scored, under the protocol of the recipe. Otherwise, the whole corpus is
-    scored.
+    If the model was trained on the corpus, the corpus's test subset is scored, under the protocol of the recipe. Otherwise,
+    the whole corpus is scored.
 
     Args:
         source: A run folder, the folder of a bundle, or the name of a shipped bundle.

@@ -54,13 +54,13 @@ def draw_genotype(genotype: Mapping[str, Sequence[Sequence[Any]]]) -> str:
     return stack_pictures(pictures, "searched cells").svg
 
 
-def draw_recurrent_cell(recipe: Mapping[str, Mapping[str, Any]]) -> str:
+def draw_recurrent_cell(cell_graph: Mapping[str, Mapping[str, Any]]) -> str:
     """Return SVG of a recurrent cell, from the frame x and the states before it to the states after it.
 
     Args:
-        recipe: The cell graph, node -> {"op": operation, "input": names}, as in `affekt.models.emotionnas.cell_graphs`.
+        cell_graph: Node -> {"op": operation, "input": names}, as in `affekt.models.emotionnas.cell_graphs`.
     """
-    return draw_graph(recurrent_graph(recipe), "recurrent cell").svg
+    return draw_graph(recurrent_graph(cell_graph), "recurrent cell").svg
 
 
 def draw_graph(graph: LayeredGraph, title: str) -> Picture:
@@ -82,16 +82,16 @@ def genotype_graph(genes: Sequence[Sequence[Any]]) -> LayeredGraph:
     return LayeredGraph(boxes, edges, inputs, ["c_{k}"])
 
 
-def recurrent_graph(recipe: Mapping[str, Mapping[str, Any]]) -> LayeredGraph:
+def recurrent_graph(cell_graph: Mapping[str, Mapping[str, Any]]) -> LayeredGraph:
     """Return the graph of a recurrent cell. Each input of a blend gets a label, because the inputs have different roles: z
     chooses between a and b."""
-    inputs = {name for entry in recipe.values() for name in entry["input"]} - set(recipe)
+    inputs = {name for entry in cell_graph.values() for name in entry["input"]} - set(cell_graph)
     first = sorted(inputs, key=lambda name: (name != "x", name))
-    last = sorted(name for name in recipe if name.startswith(AFTER) and name.removeprefix(AFTER).isdigit())
+    last = sorted(name for name in cell_graph if name.startswith(AFTER) and name.removeprefix(AFTER).isdigit())
     boxes = {name: Box(name, fill=STATE_COLOR, round=True) for name in first}
     boxes |= {f"new {name}": Box(name, fill=STATE_COLOR, round=True) for name in last}
     edges = [(name, f"new {name}") for name in last]
-    for name, entry in recipe.items():
+    for name, entry in cell_graph.items():
         text, fill = RECURRENT_OPERATIONS.get(entry["op"], (str(entry["op"]), PLAIN_COLOR))
         boxes[name] = Box(text, fill=fill)
         for index, source in enumerate(entry["input"]):

@@ -29,8 +29,8 @@ from affekt.search.report.style import STYLE
 from affekt.search.report.tables import SearchOutcome, SearchTable, collect_searches, group_searches
 from affekt.search.report.verdicts import verdicts
 
-LABELS = {"better": "better", "worse": "worse", "open": "not shown", "early": "not yet", "note": "note"}
-NUM_OPEN = 3  # searches whose drawings are unfolded at first
+TAGS = {"better": "better", "worse": "worse", "open": "inconclusive", "early": "unfinished", "note": "note"}
+NUM_OPEN = 3  # searches whose drawings are expanded at first
 
 
 def search_page(folder: Path) -> str:
@@ -38,10 +38,10 @@ def search_page(folder: Path) -> str:
     tables, groups = collect_searches([folder]), group_searches([folder])
     if not tables:
         raise BadConfig(
-            f"{folder} contains no search that has begun: expected search.toml and runs, as affekt search makes them"
+            f"{folder} contains no search that has begun: expected search.toml and runs, as affekt search writes them"
         )
     title = ", ".join(dict.fromkeys(table.name for table in tables))
-    parts = [_search_part(table, searches) for table, searches in zip(tables, groups, strict=True)]
+    parts = [_search_part(table, folders) for table, folders in zip(tables, groups, strict=True)]
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -51,7 +51,7 @@ def search_page(folder: Path) -> str:
     )
 
 
-def _search_part(table: SearchTable, searches: Sequence[Search]) -> str:
+def _search_part(table: SearchTable, folders: Sequence[Search]) -> str:
     sections = [
         _header(table),
         _verdict_list(table),
@@ -62,7 +62,7 @@ def _search_part(table: SearchTable, searches: Sequence[Search]) -> str:
         _section("Comparison with the paper's other models", paper_models_table(table)),
         _section("Cost", costs_table(table)),
         _section("Found architectures", _architectures(table.searches)),
-        _section("Architecture weights by epoch", _architecture_weights(table.searches, searches)),
+        _section("Architecture weights by epoch", _architecture_weights(table.searches, folders)),
         _section("Rounds of successive halving", rounds_tables(table.searches)),
     ]
     return "\n".join(filter(None, sections))
@@ -96,7 +96,7 @@ def _verdict_list(table: SearchTable) -> str:
         if verdict.kind == "warning"
     ]
     items = [
-        f'<li class="{verdict.kind}"><span class="tag">{LABELS[verdict.kind]}</span>'
+        f'<li class="{verdict.kind}"><span class="tag">{TAGS[verdict.kind]}</span>'
         f"<span>{escape(verdict.text)}</span></li>"
         for verdict in all_verdicts
         if verdict.kind != "warning"
@@ -129,10 +129,11 @@ def _genotype(search: SearchOutcome) -> str:
 
 
 def _recurrent_cell(search: SearchOutcome) -> str:
-    if search.recipe is None:
+    cell_graph = search.recipe
+    if cell_graph is None:
         return ""
     caption = f"Recurrent cell, candidate {search.recipe_name}"
-    return _figure(draw_recurrent_cell(search.recipe), caption) + _json("cell graph", search.recipe)
+    return _figure(draw_recurrent_cell(cell_graph), caption) + _json("cell graph", cell_graph)
 
 
 def _figure(svg: str, caption: str) -> str:
@@ -143,10 +144,10 @@ def _json(name: str, content: Mapping[str, Any]) -> str:
     return f"<details class='small'><summary>{name}, JSON</summary><pre>{escape(to_json(content))}</pre></details>"
 
 
-def _architecture_weights(outcomes: Sequence[SearchOutcome], searches: Sequence[Search]) -> str:
+def _architecture_weights(outcomes: Sequence[SearchOutcome], folders: Sequence[Search]) -> str:
     blocks = []
-    for outcome, search in zip(outcomes, searches, strict=True):
-        log = next((run.log() for run in stage_runs(search, "cell search").values()), [])
+    for outcome, folder in zip(outcomes, folders, strict=True):
+        log = next((run.log() for run in stage_runs(folder, "cell search").values()), [])
         if log:
             blocks.append(_weights_of_search(outcome, log))
     if not blocks:
