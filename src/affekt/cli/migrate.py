@@ -13,7 +13,7 @@ def migrate(
         Path, typer.Argument(metavar="FOLDER", help="A run, search or bundle folder, or a folder that contains some.")
     ],
 ) -> None:
-    """Update runs, searches and bundles that an earlier version wrote.
+    """Update runs, searches and bundles from an earlier version.
 
     Their configuration is rewritten in place; the results and the model card of a bundle get its new id.
     """

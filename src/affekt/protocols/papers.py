@@ -17,9 +17,8 @@ from affekt.utterance import Utterance
 class MSTRRandom(Protocol):
     """MSTR (Li et al., Interspeech 2023) on CREMA-D: a random 80/20 split ("samples ... randomly").
 
-    All speakers are in both subsets.
-
-    The paper states neither a seed nor whether the split is stratified; we assume that it is not.
+    All speakers are in both subsets. The paper states neither a seed nor whether the split is stratified; we assume that it
+    is not.
     """
 
     title: ClassVar[str] = "MSTR's random 80/20"
