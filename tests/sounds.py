@@ -28,8 +28,8 @@ def encode_audio(samples, rate=RATE, format="WAV", subtype=None):
     return stream.getvalue()
 
 
-def encode_media(samples, rate, container, codec):
-    """Return the bytes of a file written by PyAV; skip the test if its ffmpeg lacks the encoder."""
+def encode_media(samples, rate, container, codec, stream=None):
+    """Return the bytes of a file written by PyAV, or write it to a stream; skip the test if its ffmpeg lacks the encoder."""
     av = pytest.importorskip("av")
     try:
         av.codec.Codec(codec, "w")
@@ -37,8 +37,8 @@ def encode_media(samples, rate, container, codec):
         pytest.skip(f"this ffmpeg has no encoder {codec}")
     planes = np.ascontiguousarray(np.atleast_2d(samples.T), np.float32)
     layout = {1: "mono", 2: "stereo"}[len(planes)]
-    stream = io.BytesIO()
-    with av.open(stream, "w", format=container) as file:
+    output = io.BytesIO() if stream is None else stream
+    with av.open(output, "w", format=container) as file:
         track = file.add_stream(codec, rate=rate, layout=layout)
         for start in range(0, planes.shape[1], 1024):
             frame = av.AudioFrame.from_ndarray(
@@ -47,7 +47,7 @@ def encode_media(samples, rate, container, codec):
             frame.sample_rate, frame.pts = rate, start
             file.mux(track.encode(frame))
         file.mux(track.encode(None))
-    return stream.getvalue()
+    return output.getvalue() if stream is None else b""
 
 
 def encode_mp3(samples, rate, *, mode="cbr", kbits=64, xing=True):

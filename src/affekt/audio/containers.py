@@ -61,16 +61,33 @@ def find_truncation(stream: IO[bytes], head: bytes) -> Truncation | None:
     return None
 
 
+def find_joined_boxes(stream: IO[bytes], size: int) -> list[int]:
+    """Return the start of each MP4 in a file of one or several: each begins with `ftyp`, and has a `moov` of its own."""
+    start, starts, kinds = 0, [0], set[bytes]()
+    while start + 8 <= size:
+        length, kind = _read_box(stream, start, size)
+        if kind == b"ftyp" and b"moov" in kinds:
+            starts.append(start)
+            kinds = set()
+        kinds.add(kind)
+        start += max(length, 8)
+    return starts if b"moov" in kinds or len(starts) == 1 else starts[:-1]
+
+
+def _read_box(stream: IO[bytes], start: int, size: int) -> tuple[int, bytes]:
+    """Return the length and the name of the box that begins at a position."""
+    stream.seek(start)
+    header = stream.read(16)
+    length, kind = struct.unpack(">I4s", header[:8])
+    if length == 1 and len(header) == 16:
+        (length,) = struct.unpack(">Q", header[8:])
+    return size - start if length == 0 else length, kind  # 0: up to the end of the file
+
+
 def _check_boxes(stream: IO[bytes], size: int) -> Truncation | None:
     kinds, start = set(), 0
     while start + 8 <= size:
-        stream.seek(start)
-        header = stream.read(16)
-        length, kind = struct.unpack(">I4s", header[:8])
-        if length == 1 and len(header) == 16:
-            (length,) = struct.unpack(">Q", header[8:])
-        elif length == 0:
-            length = size - start  # up to the end of the file
+        length, kind = _read_box(stream, start, size)
         if kind in (b"moov", b"mdat", b"moof") and start + length > size:
             reason = f"its box {kind.decode()!r} declares {length} bytes, but only {size - start} exist"
             if kind == b"mdat" and b"moov" not in kinds:  # the table of contents should follow

@@ -39,11 +39,13 @@ def open_media(stream: IO[bytes], name: str) -> Iterator[tuple[Any, int]]:
         yield container, int(context.sample_rate)
 
 
-def media_duration(container: Any) -> float:
-    """Return the duration of an open container in seconds, according to its header; 0.0 if it does not state it."""
+def media_duration(container: Any, rate: int, name: str) -> float:
+    """Return the duration of an open container in seconds; a container that does not state it is decoded."""
     import av
 
-    return float((container.duration or 0) / av.time_base)
+    if container.duration:
+        return float(container.duration / av.time_base)
+    return sum(map(len, decode_media(container, rate, Reading(name, lenient=True)))) / rate
 
 
 def decode_media(container: Any, rate: int, reading: Reading) -> Iterator[NDArray[np.float32]]:

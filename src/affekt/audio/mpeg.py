@@ -88,8 +88,7 @@ class MpegPart:
 def find_parts(stream: IO[bytes], size: int) -> list[MpegPart]:
     """Return the parts of an MP3; [] if the stream is not an MP3, or has frames of free-format bit rate."""
     frames, parts = _Frames(stream, size), list[MpegPart]()
-    start = skip_leading_tags(stream)
-    position, part = frames.find(start, min(size, start + FURTHEST)), None
+    position, part = frames.find(0, min(size, FURTHEST)), None
     while position is not None and position < size:
         data = frames.read(position)
         kind, length = _parse(data[:4])

@@ -1,4 +1,4 @@
-"""Divide a file into parts that libsndfile decodes to their ends: links of an Ogg file, joined MP3 and FLAC files.
+"""Divide a file into parts that a decoder decodes to their ends: links of an Ogg file, joined MP3, FLAC, WAV and MP4 files.
 
 libsndfile reads only the first part, stops at a tag after a FLAC, and stops in an MP3 where it estimates its end to be.
 What an ordinary WAV does not need is imported inside functions, so that recognition starts fast.
@@ -7,13 +7,15 @@ What an ordinary WAV does not need is imported inside functions, so that recogni
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import IO, cast
 
+from affekt.audio import riff
+from affekt.audio.containers import find_joined_boxes
 from affekt.audio.notes import Reading
-from affekt.audio.riff import mend_sizes
-from affekt.audio.tags import find_audio_end, skip_leading_tags
+from affekt.audio.sndfile import is_unknown
+from affekt.audio.stretch import Stretch
+from affekt.audio.tags import find_audio_end
 
 FLAC = b"fLaC\x00\x00\x00\x22"
 """A FLAC's signature, with the beginning of its first metadata block, which always has 34 bytes."""
@@ -31,40 +33,49 @@ class Part:
     """The duration, if the decoder can only estimate it."""
 
 
-def divide(stream: IO[bytes], reading: Reading) -> list[Part]:
+def divide(stream: IO[bytes], reading: Reading, *, media: bool) -> list[Part]:
     """Return the parts of a file. A file of another format, or a damaged one, is a single part.
+
+    Args:
+        stream: The file, without tags at its beginning.
+        reading: The reading that the file belongs to.
+        media: Whether PyAV decodes the file, not libsndfile.
 
     Raises:
         BadAudio: A part is cut off, and reading is not lenient.
     """
     size = stream.seek(0, os.SEEK_END)
-    size = stream.tell() if size is None else size
-    start = skip_leading_tags(stream)
-    stream.seek(start)
-    head = stream.read(len(FLAC))
+    stream.seek(0)
+    head = stream.read(12)
     parts: list[Part] = []
     if head.startswith(b"OggS"):
         parts = _divide_ogg(stream, size, reading)
-    elif head == FLAC:
-        parts = _divide_flac(stream, start, size)
+    elif head.startswith(FLAC):
+        parts = _divide_flac(stream, size)
     elif len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         parts = divide_mpeg(stream, size, reading)
-    elif head[:4] in (b"RIFF", b"RIFX", b"RF64") and (patches := mend_sizes(stream, size)):
-        parts = [_part(stream, 0, size, patches=patches)]
-    elif head.startswith(b"caff"):
-        parts = _mend_caf(stream, size, reading)
-    stream.seek(0)
-    return parts or [Part(stream)]
+    elif head[:4] in riff.BYTE_ORDERS and head[8:] == b"WAVE":
+        parts = _divide_riff(stream, size)
+    elif head[4:8] == b"ftyp":
+        parts = _parts(_stretches(stream, find_joined_boxes(stream, size), size))
+    elif head[:4] in (b".snd", b"dns.", b"caff"):
+        parts = _parts([_mend(Stretch(stream, 0, size), reading)])
+    elif not media and is_unknown(stream, reading.name):
+        parts = divide_mpeg(stream, size, reading)  # other bytes may precede the first frame
+    return parts or _parts([Stretch(stream, 0, size)])
 
 
-def _mend_caf(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
-    from affekt.audio.caf import mend_size
+def _mend(whole: Stretch, reading: Reading) -> Stretch:
+    """Return an AU or CAF with the size that it has."""
+    from affekt.audio import au, caf
 
-    mended = mend_size(stream, size)
-    if mended is None:
-        return []
-    reading.expect_loss(mended.reason, mended.fraction)
-    return [_part(stream, 0, size, patches=mended.patches)]
+    stream, size = cast(IO[bytes], whole), whole.seek(0, os.SEEK_END)
+    whole.patch(au.mend_size(stream, size))
+    if mended := caf.mend_size(stream, size):
+        reading.expect_loss(mended.reason, mended.fraction)
+        whole.patch(mended.patches)
+    whole.seek(0)
+    return whole
 
 
 def _divide_ogg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
@@ -73,13 +84,40 @@ def _divide_ogg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
     links, broken = find_links(stream, size)
     if broken is not None:
         reading.report_loss(f"its Ogg page at byte {broken} is incomplete or damaged")
-    return [_part(stream, link.start, link.end, patches=link.patches) for link in links]
+    return _parts([Stretch(stream, link.start, link.end, patches=link.patches) for link in links])
 
 
-def _divide_flac(stream: IO[bytes], start: int, size: int) -> list[Part]:
-    starts = list(_find_all(stream, FLAC, start))
-    ends = [*starts[1:], find_audio_end(stream, size)]
-    return [_part(stream, *span) for span in zip(starts, ends, strict=True)]
+def _divide_flac(stream: IO[bytes], size: int) -> list[Part]:
+    from affekt.audio import flac
+
+    starts: list[int] = []
+    position: int | None = 0
+    while position is not None:
+        starts.append(position)
+        position = _find(stream, FLAC, flac.skip_metadata(stream, position))
+    stretches = _stretches(stream, starts, find_audio_end(stream, size))
+    for stretch in stretches:
+        stretch.patch(flac.mend_total(cast(IO[bytes], stretch)))
+        stretch.seek(0)
+    return _parts(stretches)
+
+
+def _divide_riff(stream: IO[bytes], size: int) -> list[Part]:
+    stretches = _stretches(stream, riff.find_joined(stream), size)
+    for stretch in stretches:
+        length = stretch.seek(0, os.SEEK_END)
+        stretch.patch(riff.mend_header(cast(IO[bytes], stretch), length))
+        stretch.seek(0)
+    return _parts(stretches)
+
+
+def _parts(stretches: list[Stretch]) -> list[Part]:
+    return [Part(cast(IO[bytes], stretch)) for stretch in stretches]
+
+
+def _stretches(stream: IO[bytes], starts: list[int], end: int) -> list[Stretch]:
+    """Return the stretches that begin at these positions; the last one ends at `end`."""
+    return [Stretch(stream, *span) for span in zip(starts, [*starts[1:], end], strict=True)]
 
 
 def divide_mpeg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
@@ -97,24 +135,18 @@ def divide_mpeg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
             reason = f"its header declares {total:.2f} s, but only {part.seconds:.2f} s exist"
             slack = SLACK_FRAMES * part.kind.samples / part.kind.rate
             reading.report_loss(reason, part.seconds_missing, total, slack=slack)
-    return [_part(stream, part.start, part.end, part.seconds, endless=not part.has_length) for part in parts]
+    stretches = [Stretch(stream, part.start, part.end, endless=not part.has_length) for part in parts]
+    return [Part(cast(IO[bytes], stretch), part.seconds) for stretch, part in zip(stretches, parts, strict=True)]
 
 
-def _part(stream: IO[bytes], start: int, end: int, seconds: float | None = None, **options: Any) -> Part:
-    from affekt.audio.stretch import Stretch
-
-    return Part(cast(IO[bytes], Stretch(stream, start, end, **options)), seconds)
-
-
-def _find_all(stream: IO[bytes], pattern: bytes, start: int) -> Iterator[int]:
-    """Yield each position of a pattern from `start` on."""
+def _find(stream: IO[bytes], pattern: bytes, start: int) -> int | None:
+    """Return the first position of a pattern from `start` on."""
     while True:
         stream.seek(start)
         data = stream.read(CHUNK)
         index = data.find(pattern)
-        while index >= 0:
-            yield start + index
-            index = data.find(pattern, index + 1)
+        if index >= 0:
+            return start + index
         if len(data) < CHUNK:
-            return
+            return None
         start += len(data) - len(pattern) + 1

@@ -7,9 +7,11 @@ reads m4a, mp4, webm, FLAC and Speex in Ogg, AC-3, WavPack, TTA and similar form
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -19,9 +21,10 @@ from affekt.audio.folders import MEDIA_SUFFIXES, SUFFIXES, find_files, is_folder
 from affekt.audio.mono import SAMPLE_RATE, SILENCE_RANGE, Waveform, check_rate, require_samples, to_mono
 from affekt.audio.notes import Notes, Reading
 from affekt.audio.parts import divide
-from affekt.audio.sndfile import UnknownFormat, decode, open_sound
+from affekt.audio.sndfile import decode, is_unknown, open_sound, sound_duration
 from affekt.audio.sources import unpack
 from affekt.audio.streams import AudioSource, name_of, open_source
+from affekt.audio.stretch import Stretch
 from affekt.audio.tags import skip_leading_tags
 from affekt.errors import AffektError, BadAudio
 
@@ -127,15 +130,27 @@ def _blocks(source: AudioSource, sample_rate: float | None, reading: Reading) ->
     name = reading.name
     source, sample_rate = unpack(source, sample_rate)
     if isinstance(source, np.ndarray):
+        source = np.asarray(source)  # a matrix always has two axes
         from affekt.audio.arrays import array_blocks, array_rate
 
         rate = array_rate(source, sample_rate, name)
         yield from to_mono(array_blocks(source, rate), rate, reading)
         return
-    with open_source(source, name) as stream:
+    with _open_body(source, name) as stream:
         if sample_rate is not None:
             raise BadAudio(f"{name} has its own sample rate; sample_rate= is for arrays only", code="not_audio")
         yield from _file_blocks(stream, reading)
+
+
+@contextmanager
+def _open_body(source: Any, name: str) -> Iterator[IO[bytes]]:
+    """Yield a source as a seekable stream without the tags at its beginning; raise an error in reading it afterwards."""
+    with open_source(source, name) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        start = skip_leading_tags(stream)
+        body = Stretch(stream, start if start < size else 0, size)  # a tag's size may be wrong
+        with body.failures_raised():
+            yield cast(IO[bytes], body)
 
 
 def duration(path: Path) -> float:
@@ -156,19 +171,19 @@ def duration(path: Path) -> float:
 
 
 def _duration(path: Path, name: str) -> float:
-    with open_source(path, name) as stream:
+    with _open_body(path, name) as stream:
         seconds, media = 0.0, _is_media(stream, name)
-        for part in divide(stream, Reading(name, lenient=True)):
+        for part in divide(stream, Reading(name, lenient=True), media=media):
             if media:
                 from affekt.audio.media import media_duration, open_media
 
                 with open_media(part.stream, name) as (container, rate):
                     check_rate(rate, name)
-                    seconds += media_duration(container)
+                    seconds += media_duration(container, rate, name)
                 continue
             with open_sound(part.stream, name) as file:
                 check_rate(file.samplerate, name)
-                seconds += file.frames / file.samplerate if part.seconds is None else part.seconds
+                seconds += sound_duration(file, name) if part.seconds is None else part.seconds
         return seconds
 
 
@@ -186,25 +201,13 @@ def _file_blocks(stream: IO[bytes], reading: Reading) -> Iterator[Waveform]:
 
 
 def _is_media(stream: IO[bytes], name: str) -> bool:
-    """Return whether PyAV rather than libsndfile reads a stream; its position is 0 afterwards."""
+    """Return whether PyAV rather than libsndfile reads a stream."""
     stream.seek(0)
-    head = stream.read(HEAD)
-    stream.seek(skip_leading_tags(stream))
-    media = is_media(head) or is_media(stream.read(HEAD))
-    stream.seek(0)
-    if not media and Path(name).suffix.lower() in MEDIA_SUFFIXES:
-        try:
-            open_sound(stream, name).close()
-        except UnknownFormat:
-            media = True
-        except BadAudio:
-            pass
-        stream.seek(0)
-    return media
+    return is_media(stream.read(HEAD)) or (Path(name).suffix.lower() in MEDIA_SUFFIXES and is_unknown(stream, name))
 
 
 def _sndfile_blocks(stream: IO[bytes], reading: Reading) -> Iterator[Waveform]:
-    for part in divide(stream, reading):
+    for part in divide(stream, reading, media=False):
         with open_sound(part.stream, reading.name) as file:
             rate = file.samplerate
             frames = None if part.seconds is None else round(part.seconds * rate)
@@ -214,6 +217,6 @@ def _sndfile_blocks(stream: IO[bytes], reading: Reading) -> Iterator[Waveform]:
 def _media_blocks(stream: IO[bytes], reading: Reading) -> Iterator[Waveform]:
     from affekt.audio.media import decode_media, open_media
 
-    for part in divide(stream, reading):
+    for part in divide(stream, reading, media=True):
         with open_media(part.stream, reading.name) as (container, rate):
             yield from to_mono(decode_media(container, rate, reading), rate, reading)

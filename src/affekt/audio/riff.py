@@ -1,4 +1,7 @@
-"""Mend the size fields of a WAV (RIFF, RIFX, RF64) whose writer never completed them, so that it is read to its end."""
+"""Mend the header of a WAV whose writer never completed its sizes, so that it is read to its end; find joined WAV files.
+
+The containers are RIFF, RIFX (big-endian), and RF64 and BW64 (EBU Tech 3306, ITU-R BS.2088), which have sizes of 64 bits.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-BYTE_ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<"}
+BYTE_ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"BW64": "<"}
 UNKNOWN = 0x7FFF_0000
 """Sizes of this or more mean "unknown"."""
 MAX_CHUNKS = 10_000
@@ -22,8 +25,37 @@ class Chunk(NamedTuple):
     size: int
 
 
-def mend_sizes(stream: IO[bytes], size: int) -> dict[int, bytes]:
-    """Return position -> bytes that replace wrong size fields; {} if they can be trusted, or the stream is no WAV.
+def find_joined(stream: IO[bytes]) -> list[int]:
+    """Return the start of each WAV: the first, and those that follow directly after the end of another."""
+    start, starts = 0, list[int]()
+    while len(starts) < MAX_CHUNKS:
+        starts.append(start)
+        stream.seek(start)
+        head = stream.read(8)
+        length = int.from_bytes(head[4:], "big" if BYTE_ORDERS[head[:4]] == ">" else "little")
+        for end in (start + 8 + length, start + 8 + length + length % 2):
+            stream.seek(end)
+            following = stream.read(12)
+            if following[:4] in BYTE_ORDERS and following[8:] == b"WAVE":
+                start = end
+                break
+        else:
+            break
+    return starts
+
+
+def mend_header(stream: IO[bytes], size: int) -> dict[int, bytes]:
+    """Return position -> bytes that replace a part of the header; {} if it can be trusted, or the stream is no WAV.
+
+    libsndfile does not know the name BW64 for RF64.
+    """
+    stream.seek(0)
+    name = {0: b"RF64"} if stream.read(4) == b"BW64" else {}
+    return name | _mend_sizes(stream, size)
+
+
+def _mend_sizes(stream: IO[bytes], size: int) -> dict[int, bytes]:
+    """Return position -> bytes that replace wrong size fields.
 
     A size is wrong if it is 0 although audio follows, or if it goes beyond the end of the file and the size of the
     container does not. If both go beyond the end, the file was cut off.

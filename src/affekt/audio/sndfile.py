@@ -51,6 +51,20 @@ def open_sound(stream: IO[bytes], name: str) -> soundfile.SoundFile:
         raise BadAudio(f"{name} is not readable audio: {error}", code="not_audio") from error
 
 
+def is_unknown(stream: IO[bytes], name: str) -> bool:
+    """Return whether libsndfile does not recognize the format of a stream; its position is 0 afterwards."""
+    stream.seek(0)
+    try:
+        open_sound(stream, name).close()
+    except UnknownFormat:
+        return True
+    except BadAudio:
+        pass
+    finally:
+        stream.seek(0)
+    return False
+
+
 def decode(file: soundfile.SoundFile, reading: Reading, frames: int | None = None) -> Iterator[NDArray[np.float32]]:
     """Yield blocks (frames, channels) of an open file.
 
@@ -90,6 +104,14 @@ def decode(file: soundfile.SoundFile, reading: Reading, frames: int | None = Non
     elif total > read + PADDING:
         declares = f"its header declares {total / rate:.2f} s, but only {read / rate:.2f} s exist"
         reading.report_loss(declares, lost, total / rate)
+
+
+def sound_duration(file: soundfile.SoundFile, name: str) -> float:
+    """Return the duration of an open file in seconds; a file whose header does not state it is decoded."""
+    frames = file.frames
+    if frames >= UNKNOWN_LENGTH:
+        frames = sum(map(len, decode(file, Reading(name, lenient=True))))
+    return float(frames / file.samplerate)
 
 
 def block_frames(rate: int, channels: int) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.audio.folders import is_folder, require_access
+from affekt.audio.reliable import ReliableStream
 from affekt.audio.sndfile import reason_of
 from affekt.audio.sources import named_part
 from affekt.errors import BadAudio
@@ -38,7 +39,7 @@ def name_of(source: AudioSource) -> str:
         name = "<bytes>"
     else:
         name = getattr(source, "name", None)
-    name = name if isinstance(name, str) else "<stream>"
+    name = name if isinstance(name, str) and (name or isinstance(source, str)) else "<stream>"
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -47,7 +48,7 @@ def open_source(source: Any, name: str) -> Iterator[IO[bytes]]:
     """Yield a seekable stream, at any position. Streams opened here are closed; the caller's stream stays open."""
     with ExitStack() as stack:
         if isinstance(source, bytes | bytearray | memoryview):
-            stream: IO[bytes] = io.BytesIO(source)
+            stream: IO[bytes] = io.BytesIO(source.tobytes() if isinstance(source, memoryview) else source)
         elif isinstance(source, str | PathLike) and os.fspath(source) == STANDARD_INPUT:
             stream = _standard_input()
         elif isinstance(source, str | PathLike):
@@ -60,22 +61,14 @@ def open_source(source: Any, name: str) -> Iterator[IO[bytes]]:
                 "array with its sample rate or a dictionary of `datasets`",
                 code="not_audio",
             )
-        try:
-            if not (hasattr(stream, "seekable") and stream.seekable()):
-                stream = stack.enter_context(_spool(stream))
-            stream.seek(0)
-            first: Any = stream.read(1)
-        except (OSError, ValueError) as error:
-            raise BadAudio(f"{name} cannot be read: {reason_of(error)}", code="unreadable") from error
-        if not isinstance(first, bytes):
-            raise BadAudio(
-                f"{name} gives {type(first).__name__} instead of bytes: expected a file opened in mode 'rb'; for an "
-                "asynchronous upload, pass its attribute `file`",
-                code="not_audio",
-            )
+        reliable = ReliableStream(stream, name)
+        if not reliable.seekable():
+            reliable = ReliableStream(stack.enter_context(_spool(reliable)), name)
+        reliable.seek(0)
+        first = reliable.read(1)
         if not first:
             raise BadAudio(f"{name} is empty (0 bytes)", code="empty")
-        yield stream
+        yield cast(IO[bytes], reliable)
 
 
 def _standard_input() -> IO[bytes]:
@@ -85,6 +78,8 @@ def _standard_input() -> IO[bytes]:
 
 
 def _open_path(path: str | PathLike[str], name: str) -> IO[bytes]:
+    if path == "":
+        raise BadAudio("the path is empty: expected that of an audio file", code="missing")
     if is_folder(path):
         require_access(path, name)
         raise BadAudio(
@@ -101,8 +96,12 @@ def _open_path(path: str | PathLike[str], name: str) -> IO[bytes]:
         raise BadAudio(f"{name!r} is not a valid path: {error}", code="missing") from error
 
 
-def _spool(stream: IO[bytes]) -> IO[bytes]:
+def _spool(stream: ReliableStream) -> IO[bytes]:
     """Copy a pipe or socket to a seekable temporary file, on disk if it is long."""
     copy = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 (the caller closes it)
-    shutil.copyfileobj(stream, copy)
+    try:
+        shutil.copyfileobj(stream, copy)
+    except BaseException:
+        copy.close()
+        raise
     return cast(IO[bytes], copy)

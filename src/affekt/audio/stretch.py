@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any
 
 ENDLESS = 1 << 40
@@ -15,6 +16,8 @@ TAIL = 128
 
 class Stretch(io.RawIOBase):
     """The bytes from `start` to `end` of a seekable stream.
+
+    No method raises an error, since the decoders, which are C libraries, would print it and take it for the end.
 
     Args:
         stream: The stream; its position is moved.
@@ -38,6 +41,22 @@ class Stretch(io.RawIOBase):
         self._patches = dict(patches or {})
         self._size = ENDLESS if endless else self._length
         self._position = 0
+        self._failure: Exception | None = None
+
+    @contextmanager
+    def failures_raised(self) -> Iterator[None]:
+        """Raise at the end of this block, or instead of another error in it, that reading the stream failed."""
+        try:
+            yield
+        except Exception:
+            if self._failure is None:
+                raise
+        if self._failure is not None:
+            raise self._failure
+
+    def patch(self, patches: Mapping[int, bytes]) -> None:
+        """Add patches."""
+        self._patches |= patches
 
     def readable(self) -> bool:
         """Return True."""
@@ -52,9 +71,11 @@ class Stretch(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to a position in the stretch and return it."""
+        """Move to a position in the stretch and return it; return -1 for a position before the beginning."""
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, origin + offset)
+        if origin + offset < 0:
+            return -1
+        self._position = origin + offset
         return self._position
 
     def readinto(self, buffer: Any, /) -> int:
@@ -69,8 +90,12 @@ class Stretch(io.RawIOBase):
         at = self._position
         if at >= self._length:
             return bytes(min(count, self._size - at)) if at >= self._size - TAIL and at < self._size else b""
-        self._stream.seek(self._start + at)
-        data = self._stream.read(min(count, self._length - at)) or b""
+        try:
+            self._stream.seek(self._start + at)
+            data = self._stream.read(min(count, self._length - at))
+        except Exception as error:
+            self._failure = self._failure or error
+            return b""
         for position, patch in self._patches.items():
             first, last = max(position, at), min(position + len(patch), at + len(data))
             if first < last:

@@ -6,20 +6,27 @@ from typing import IO
 
 ID3V1 = 128
 """Size of an ID3v1 tag at the end of a file."""
+ID3V2_HEADER = 10
 APE_FOOTER = 32
+"""Size of an APE tag's footer, and of its header."""
+APE_IS_HEADER = 0x20
 LYRICS_FOOTER = 15
 
 
 def skip_leading_tags(stream: IO[bytes], start: int = 0) -> int:
-    """Return the position after the ID3v2 tags that begin at a position."""
+    """Return the position after the ID3v2 and APE tags that begin at a position."""
     while True:
         stream.seek(start)
-        header = stream.read(10)
-        if len(header) < 10 or header[:3] != b"ID3" or header[3] == 0xFF:
+        header = stream.read(APE_FOOTER)
+        if len(header) >= ID3V2_HEADER and header[:3] == b"ID3" and header[3] != 0xFF:
+            footer = ID3V2_HEADER if header[5] & 0x10 else 0
+            # The length is in four bytes of seven bits.
+            length = sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(header[6:ID3V2_HEADER]))
+            start += ID3V2_HEADER + length + footer
+        elif len(header) == APE_FOOTER and header.startswith(b"APETAGEX") and header[23] & APE_IS_HEADER:
+            start += APE_FOOTER + int.from_bytes(header[12:16], "little")
+        else:
             return start
-        footer = 10 if header[5] & 0x10 else 0
-        # The length is in four bytes of seven bits.
-        start += 10 + sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(header[6:])) + footer
 
 
 def find_audio_end(stream: IO[bytes], size: int) -> int:

@@ -1,0 +1,24 @@
+"""Mend the size of the audio in an AU file that was written to a pipe."""
+
+from __future__ import annotations
+
+from typing import IO, Literal
+
+BYTE_ORDERS: dict[bytes, Literal["big", "little"]] = {b".snd": "big", b"dns.": "little"}
+SIZE = 8
+"""Position of the size of the audio."""
+UNKNOWN = 0x7FFF_0000
+"""Sizes of this or more mean "unknown"."""
+
+
+def mend_size(stream: IO[bytes], size: int) -> dict[int, bytes]:
+    """Return position -> bytes that replace the size; {} if it can be trusted, or the stream is no AU."""
+    stream.seek(0)
+    head = stream.read(12)
+    order = BYTE_ORDERS.get(head[:4])
+    if order is None or len(head) < 12:
+        return {}
+    start, declared = int.from_bytes(head[4:8], order), int.from_bytes(head[8:], order)
+    if (declared == 0 or declared >= UNKNOWN) and start < size:
+        return {SIZE: (size - start).to_bytes(4, order)}
+    return {}
