@@ -49,6 +49,7 @@ SYNONYMS = {
 
 
 _SEPARATORS = re.compile(r"[\s_\-\u2010-\u2015\u2212]+")
+_AROUND_SIGNS = re.compile(r"_*([/|&+,;])_*")
 _NUMBER = re.compile(r"\s*([-\u2212]?)(\d+(?:\.\d*)?)\s*")
 
 
@@ -62,7 +63,8 @@ def fold_label(label: str) -> str:
         number = match[2].rstrip("0").rstrip(".") if "." in match[2] else match[2]
         return ("-" if match[1] else "") + number
     lower = unicodedata.normalize("NFC", label).lower()
-    return unicodedata.normalize("NFC", _SEPARATORS.sub("_", lower)).strip("_") or label.strip()
+    folded = _AROUND_SIGNS.sub(r"\1", _SEPARATORS.sub("_", lower))
+    return unicodedata.normalize("NFC", folded).strip("_") or label.strip()
 
 
 def canonical_emotion(label: str) -> str:

@@ -42,6 +42,8 @@ def test_two_columns_of_the_same_name_are_refused(tmp_path):
         table(tmp_path / "t.csv", "file,emotion,emotion\na.wav,sad,happy\n")
     with pytest.raises(BadCorpus, match="has columns 'Emotion' and 'emotion'"):
         table(tmp_path / "t.csv", "file,Emotion,emotion\na.wav,sad,happy\n")
+    with pytest.raises(BadCorpus, match=r"has columns 'emotion' and 'emotion\.1'"):  # as pandas renames it
+        table(tmp_path / "t.csv", "file,emotion,emotion.1\na.wav,sad,happy\n")
 
 
 def test_a_misspelled_key_in_a_line_of_json_is_named(tmp_path):
@@ -247,6 +249,9 @@ def test_the_rule_for_annotators_is_an_option(tmp_path):
         ("start_ms", "500", "'start_ms' looks like times.*write seconds"),
         ("start,duration", "0.5,1", "'duration' looks like times.*start . duration"),
         ("offset,duration", "0.5,1", "'offset' looks like times.*--column start=offset"),
+        ("Segment Start,end", "0.5,1", "'Segment Start' looks like times"),
+        ("Start (s)", "0.5", "'Start \\(s\\)' looks like times"),
+        ("start[ms]", "500", "'start\\[ms\\]' looks like times.*write seconds"),
         ("start,stop", "0.5,1", "'stop' looks like times.*--column end=stop"),
     ],
 )
@@ -262,7 +267,7 @@ def test_columns_of_times_can_be_mapped_or_ignored_and_zeros_have_no_meaning(tmp
     with pytest.raises(BadCorpus, match=r"'offset' looks like times.*--column end=offset"):
         table(tmp_path / "t.csv", rows, columns={"start": "onset"})
     assert table(tmp_path / "t.csv", rows, columns={"start": "", "end": ""})[0].end is None
-    assert table(tmp_path / "t.csv", "file,emotion,offset,duration\na.wav,sad,0.0,1\n")[0].start == 0
+    assert table(tmp_path / "t.csv", "file,emotion,offset,duration\na.wav,sad,0.00,1\n")[0].start == 0
 
 
 def test_a_file_is_found_by_other_spellings_of_its_name(tmp_path, monkeypatch):
@@ -324,3 +329,18 @@ def test_numbers_as_labels_and_speakers_are_equal_as_floats(tmp_path):
 def test_names_of_columns_may_be_in_camel_case(tmp_path):
     (utterance,) = table(tmp_path / "t.csv", "fileName,Emotion,speakerID\na.wav,sad,1\n")
     assert (utterance.audio, utterance.speaker) == (tmp_path / "a.wav", "1")
+
+
+def test_utterances_without_audio_or_subset_are_reported_if_others_have_them(tmp_path):
+    write_noise(tmp_path / "a.wav")
+    write(tmp_path / "t.csv", "file,emotion,text,split\na.wav,sad,Well.,train\n,sad,No.,test\n")
+    assert describe(Source("table", str(tmp_path / "t.csv"))).problems == ("1 of 2 utterances have no audio: row 2",)
+    write(tmp_path / "t.csv", "file,emotion,text,split\n,sad,Well.,train\n,sad,No.,\n")
+    assert describe(Source("table", str(tmp_path / "t.csv"))).problems == ("1 of 2 utterances have no subset: row 2",)
+    write(tmp_path / "t.csv", "file,emotion,text,split\n,sad,Well.,\n,sad,No.,test\n")  # the others are for training
+    assert describe(Source("table", str(tmp_path / "t.csv"))).problems == ()
+
+
+def test_spaces_around_signs_in_a_label_have_no_meaning(tmp_path):
+    (first, second) = table(tmp_path / "t.csv", "file,emotion\na.wav,happy / excited\nb.wav,Happy/Excited\n")
+    assert first.emotion == second.emotion == "happy/excited"

@@ -14,7 +14,8 @@ from pathlib import Path
 from affekt.audio.read import Notes, duration, is_silent
 from affekt.corpora.base import Published, join_names
 from affekt.corpora.similar_names import similar_names
-from affekt.corpora.source import Source
+from affekt.corpora.source import OWN, Source
+from affekt.corpora.subsets import name_subsets
 from affekt.corpora.waveforms import read_waveforms, seconds_cut
 from affekt.errors import BadAudio
 from affekt.labels import LabelSet, label_set
@@ -198,7 +199,23 @@ def differences(source: Source, utterances: Sequence[Utterance]) -> list[str]:
         problems.append("no audio: the corpus is read as text")
     problems += [text for counts in corpus.published if (text := _difference(counts, utterances))]
     problems += similar_names(source, utterances)
+    if source.name in OWN:
+        problems += _incomplete(utterances)
     return problems + (corpus.remarks(source.path, utterances) if corpus.remarks else [])
+
+
+def _incomplete(utterances: Sequence[Utterance]) -> list[str]:
+    """Return a message for each field that only some of the utterances have, although training needs it for all."""
+    names = {}
+    if any(utterance.audio for utterance in utterances):
+        names["no audio"] = [utterance.id for utterance in utterances if not utterance.audio]
+    if "train" in name_subsets(utterance.split for utterance in utterances).values():
+        names["no subset"] = [utterance.id for utterance in utterances if not utterance.split]
+    return [
+        f"{len(missing)} of {quantity(len(utterances), 'utterance')} have {field}: {join_names(missing)}"
+        for field, missing in names.items()
+        if missing
+    ]
 
 
 def _difference(published: Published, utterances: Sequence[Utterance]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
@@ -34,23 +35,31 @@ from affekt.tabular.table import Table, open_table
 from affekt.utterance import Utterance
 
 FIELDS = tuple(field.name for field in fields(Utterance) if field.name != "corpus")  # the corpus is the table's name
-STARTS = (
-    "start",
-    "start_time",
-    "starttime",
-    "start_at",
-    "begin",
-    "begin_time",
-    "onset",
-    "offset",
-    "t0",
-    "tmin",
-    "xmin",
-)
-ENDS = ("end", "end_time", "endtime", "end_at", "stop", "stop_time", "finish", "t1", "tmax", "xmax")
-"""Plain names of columns that are probably times of segments, but may mean others, such as a clip's position in a film."""
-UNITS = ("ms", "msec", "milliseconds", "ns", "us", "samples", "sample", "frames", "frame", "min", "minutes")
+STARTS = {"start", "starttime", "begin", "onset", "offset", "t0", "tmin", "xmin"}
+ENDS = {"end", "endtime", "stop", "finish", "t1", "tmax", "xmax"}
+"""Words for times of segments; they may mean other times, such as a clip's position in a film."""
+TIME_WORDS = {
+    "time",
+    "at",
+    "segment",
+    "seg",
+    "utterance",
+    "utt",
+    "audio",
+    "clip",
+    "speech",
+    "turn",
+    "s",
+    "sec",
+    "secs",
+    "seconds",
+}
+"""Words that such a name may also contain, as "segment_start (s)" does."""
+UNITS = {"ms", "msec", "milliseconds", "ns", "us", "samples", "sample", "frames", "frame", "min", "minutes"}
 QUOTES = "'\"`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+PANDAS = re.compile(r"\.\d+$")
+"""What pandas adds to the name of a column that exists already."""
+ZERO = re.compile(r"0*\.?0*")
 NUM_EXAMPLES = 5
 """Number of values from which a column of audio files is recognized."""
 
@@ -114,7 +123,9 @@ def _columns(table: Table, mapping: Mapping[str, str]) -> dict[str, str]:
         )
     _check_misspelled(path, unread, set(FIELDS) - set(selected) - set(mapping))
     for field, column in selected.items():
-        if same := [other for other in unread if plain(other) == plain(column) and field not in mapping]:
+        if same := [
+            other for other in unread if PANDAS.sub("", plain(other)) == plain(column) and field not in mapping
+        ]:
             raise BadCorpus(
                 f"{path} has columns {column!r} and {same[0]!r}: rename one of them, or map it ({field} = ...)"
             )
@@ -151,7 +162,8 @@ def _check_unread_times(
 ) -> None:
     """Raise `BadCorpus` for an unused column of times: without it, the whole file would have the label of a segment."""
     for column in columns:
-        name, unit = _split_unit(plain(column))
+        words = set(re.findall(r"[a-z0-9]+", plain(column))) - TIME_WORDS
+        unit, name = words & UNITS, "".join(words - UNITS)
         field = "start" if name in STARTS else "end" if name in ENDS else ""
         if name == "offset" and "onset" in map(plain, table.columns):
             field = "end"
@@ -168,17 +180,9 @@ def _check_unread_times(
         )
 
 
-def _split_unit(name: str) -> tuple[str, str]:
-    """Return a plain name without a unit, and the unit unless it is seconds: "start_ms" is ("start", "ms")."""
-    stem, _, unit = name.rpartition("_")
-    if unit in ("s", "sec", "secs", "seconds"):
-        return stem, ""
-    return (stem, unit) if unit in UNITS else (name, "")
-
-
 def _has_times(table: Table, column: str) -> bool:
     values = (record.values.get(column) for record in table.records([column]))
-    return any(not is_missing(value) and str(value).strip() not in ("0", "0.0") for value in values)
+    return any(not is_missing(value) and not ZERO.fullmatch(str(value).strip()) for value in values)
 
 
 def _is_audio(value: Any) -> bool:
