@@ -58,7 +58,7 @@ TIME_WORDS = {
 UNITS = {"ms", "msec", "milliseconds", "ns", "us", "samples", "sample", "frames", "frame", "min", "minutes"}
 QUOTES = "'\"`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
 PANDAS = re.compile(r"\.\d+$")
-"""What pandas adds to the name of a column that exists already."""
+"""Suffix that pandas adds to the name of a column that exists already."""
 ZERO = re.compile(r"0*\.?0*")
 NUM_EXAMPLES = 5
 """Number of values from which a column of audio files is recognized."""
