@@ -1,9 +1,11 @@
 """A batch on the command line always ends: a file that hangs or fails does not end it, and two runs do not mix their rows."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,3 +188,29 @@ def test_ordinary_names_are_not_escaped():
     for name in ("grüß dich.wav", "日本語", "العربية", "می‌خواهم", "👩‍👩‍👧", "a b"):
         assert escape_controls(name) == name
     assert escape_controls("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+
+
+def run_in_shell(redirection, *arguments):
+    command = f"{shlex.join([*AFFEKT, *map(str, arguments)])} {redirection}"
+    return subprocess.run(command, shell=True, env=ENVIRONMENT, capture_output=True, encoding="utf-8", timeout=60)
+
+
+@needs_pipes
+def test_messages_are_not_printed_on_standard_output_if_standard_error_is_closed(tmp_path, good, tiny_bundle):
+    run = run_in_shell("2>&-", "recognize", good, tmp_path / "no.wav", "--json", "--model", tiny_bundle)
+    assert run.returncode == 2
+    assert [row["status"] for row in rows(run)] == ["ok", "error"]
+
+
+@needs_pipes
+def test_standard_output_may_be_closed(tmp_path, good, tiny_bundle):
+    output = tmp_path / "o.jsonl"
+    run = run_in_shell(">&-", "recognize", good, "--json", "--model", tiny_bundle, "--output", output)
+    assert (run.returncode, run.stderr) == (0, f"{output}: 1 file, 0 failed\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["--json"], []])
+def test_a_full_disk_under_standard_output_is_reported_once(good, tiny_bundle, arguments):
+    run = run_in_shell("> /dev/full", "recognize", good, "--model", tiny_bundle, *arguments)
+    assert (run.returncode, run.stderr) == (2, "affekt: output: No space left on device\n")

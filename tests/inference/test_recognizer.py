@@ -297,3 +297,9 @@ def test_a_too_long_file_name_gives_an_error_row(recognizer):
 def test_rows_refuses_a_single_path(tiny_bundle):
     with pytest.raises(TypeError, match="rows expects a list of sources"):
         next(Recognizer.load(tiny_bundle).rows("hello.wav"))
+
+
+@pytest.mark.parametrize("source", [np.zeros(16_000), (np.zeros(16_000), 16_000), io.BytesIO(b"audio"), {"array": []}])
+def test_rows_refuses_a_single_source_of_any_kind(recognizer, source):
+    with pytest.raises(TypeError, match="rows expects a list of sources"):
+        next(recognizer.rows(source))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -457,3 +458,64 @@ def test_missing_folders_are_created(path):
 
 def test_the_rows_of_these_tests_have_the_fields_of_a_recognizers_row(tiny_bundle):
     assert list(row("a.wav")) == list(Recognizer.load(tiny_bundle)(tone(), 16_000))
+
+
+@pytest.mark.parametrize("change", ["cells missing", "cell added", "cut"])
+def test_a_csv_file_with_a_damaged_line_is_refused_and_left_unchanged(tmp_path, change):
+    path = tmp_path / "rows.csv"
+    write(path, [row("a.wav")])
+    text = path.read_text("utf-8").rstrip()
+    text = {"cells missing": text.rsplit(",", 6)[0], "cell added": text + ",x,y", "cut": text[: len(text) - 60]}[change]
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadOutput, match="is not a results file"):
+        ResultsFile(path, MODEL)
+    assert path.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file": "\ud800"},
+        {"start": None},
+        {"end": float("nan")},
+        {"duration": 10**400},
+        {"probabilities": "sad"},
+        {"probabilities": {"sad": "1"}},
+        {"emotion": "bored"},
+        {"status": "done"},
+        {"error": "none"},
+        {"source": {"size": float("inf"), "modified": 1}},
+        {"windows": 3, "aggregation": "mean"},
+    ],
+)
+def test_a_line_whose_fields_are_not_those_of_a_row_is_refused(tmp_path, changes):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row("a.wav") | changes) + "\n", encoding="utf-8")
+    with pytest.raises(BadOutput, match="line 1, is not a result"):
+        ResultsFile(path, MODEL)
+
+
+def test_an_empty_file_is_a_results_file_without_rows(path):
+    path.touch()
+    write(path, [row("a.wav")])
+    assert [entry.file for entry in read(path)] == ["a.wav"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_devices_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "full.jsonl").symlink_to("/dev/full")
+    with pytest.raises(BadOutput, match="is a pipe or a device"):
+        ResultsFile(tmp_path / "pipe.jsonl", MODEL)
+    with pytest.raises(BadOutput, match="expected a name ending in"):
+        ResultsFile(tmp_path / "full.jsonl", MODEL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_link_remains_and_the_file_to_which_it_points_is_written(path):
+    target = path.with_name(f"target{path.suffix}")
+    path.symlink_to(target.name)
+    write(path, [row("a.wav", "error")])
+    write(path, [row("a.wav")])
+    assert path.is_symlink()
+    assert [entry.status for entry in read(target)] == ["ok"]

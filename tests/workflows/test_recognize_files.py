@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 
 import pytest
 
@@ -173,3 +174,33 @@ def test_whatever_a_model_raises_becomes_a_row(recognizer, clips, monkeypatch):
         "code": "unrecognizable",
         "message": f"{clips / 'a.wav'} cannot be recognized: RuntimeError: out of memory",
     }
+
+
+def test_a_failed_file_before_a_long_one_does_not_delete_its_windows(
+    recognizer, clips, long_clip, tmp_path, monkeypatch
+):
+    output = tmp_path / "rows.jsonl"
+    interrupt(recognizer, long_clip, output, after=6)
+    calls = count_inferences(recognizer, monkeypatch)
+    inputs = [tmp_path / "missing.wav", clips / "d.wav", clips / "a.wav", long_clip]
+    *_, row = recognize_files(inputs, output, recognizer=recognizer)
+    assert len(calls) == 1 + 4
+    assert len(row.windows) == 10
+
+
+def test_a_journal_of_windows_that_cannot_be_written_does_not_end_the_run(recognizer, long_clip, tmp_path):
+    (tmp_path / "rows.jsonl.windows.partial.jsonl").mkdir()
+    (row,) = recognize_files([long_clip], tmp_path / "rows.jsonl", recognizer=recognizer)
+    assert row == recognizer(long_clip)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_read_again_in_each_run(recognizer, tmp_path):
+    pipe, output, audio = tmp_path / "pipe.wav", tmp_path / "rows.jsonl", encode_audio(noise(16_000))
+    os.mkfifo(pipe)
+    for _ in range(2):
+        writer = threading.Thread(target=pipe.write_bytes, args=[audio], daemon=True)
+        writer.start()
+        (row,) = recognize_files([pipe], output, recognizer=recognizer)
+        writer.join(5)
+        assert (row.status, row.resumed) == ("ok", False)

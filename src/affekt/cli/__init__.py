@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -40,24 +40,52 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line. An `AffektError` is printed as one line, with exit status 2; a traceback indicates a bug."""
+    _open_closed_streams()
     _accept_shell_name(sys.argv[1:])
     if "--debug" not in sys.argv:
         separate_streams()
     try:
-        app(prog_name="affekt")  # also with `python -m affekt`, so that the script for completion is right
+        try:
+            app(prog_name="affekt")  # also with `python -m affekt`, so that the script for completion is right
+        finally:
+            sys.stdout.flush()
     except AffektError as error:
         _fail(str(error))
     except OSError as error:
+        _discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
-            raise
+            sys.exit(1)
         _fail(f"{error.filename or 'output'}: {error.strerror or error}")
     finally:
         _end_abandoned_decoders()
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"affekt: {escape_controls(message, keep=NEWLINE)}", file=sys.stderr)
+    try:
+        print(f"affekt: {escape_controls(message, keep=NEWLINE)}", file=sys.stderr)
+    except OSError:
+        _discard(sys.stderr)
     sys.exit(2)
+
+
+def _open_closed_streams() -> None:
+    """Lead streams that are closed, as with `2>&-`, nowhere.
+
+    Otherwise what is meant for standard error would be printed on standard output, and the next file that is opened would get
+    the descriptor to which C libraries write their messages.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            if name != "stdin":  # which remains None: reading it is an error
+                setattr(sys, name, open(descriptor, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _discard(stream: TextIO) -> None:
+    """Lead a stream that cannot be written nowhere, so that what is in its buffer causes no second error at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _end_abandoned_decoders() -> None:

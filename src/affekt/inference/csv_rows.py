@@ -91,7 +91,10 @@ def _read_table(path: Path) -> list[dict[str, str]]:
             # An empty file has no columns, and no rows.
             if records.fieldnames and not {*LEADING, *TRAILING} <= set(records.fieldnames):
                 raise KeyError
-            return list(records)
+            rows = list(records)
+            if any(None in row or None in row.values() for row in rows):  # too many or too few cells
+                raise ValueError
+            return rows
     except (ValueError, KeyError, TypeError, csv.Error):
         raise _not_results(path) from None
 

@@ -126,7 +126,8 @@ class Recognizer:
 
     def rows(self, sources: Iterable[AudioSource], *, lenient: bool = False) -> Iterator[Row]:
         """Yield a row for each source, in order. A source that cannot be recognized gets a row with status "error"."""
-        if isinstance(sources, str | bytes | PathLike | Mapping):
+        single = isinstance(sources, str | bytes | PathLike | Mapping | np.ndarray) or hasattr(sources, "read")
+        if single or (isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[1], int | float)):
             raise TypeError(f"rows expects a list of sources; for a single one, call recognizer({sources!r})")
         for source in sources:
             yield self.row(source, lenient=lenient)

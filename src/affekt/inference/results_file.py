@@ -8,6 +8,7 @@ other processes from writing the same file.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,11 +40,14 @@ class ResultsFile:
     """
 
     def __init__(self, path: Path, model: str) -> None:
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link would be replaced by a file
         self.path, self.model = path, model
         if path.suffix.lower() not in SUFFIXES:
             raise BadOutput(f"results file {path}: expected a name ending in {', '.join(SUFFIXES)}")
         if path.is_dir():
             raise BadOutput(f"results file {path} is a folder: give the name of a file")
+        if path.exists() and not path.is_file():
+            raise BadOutput(f"results file {path} is a pipe or a device: give the name of a file")
         if path.suffix.lower() == ".parquet":
             need("pyarrow", extra="parquet", purpose=f"writing {path.name}")
         self.journal = path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")
@@ -75,7 +79,7 @@ class ResultsFile:
             self._lines.truncate(complete_size)  # only now, so that a foreign file stays unchanged
 
     def _read_finished(self) -> list[Row]:
-        if self.path == self.journal or not self.path.exists():
+        if self.path == self.journal or not self.path.exists() or not self.path.stat().st_size:
             return []
         return read_csv(self.path) if self.path.suffix.lower() == ".csv" else _read_parquet(self.path)
 

@@ -10,6 +10,7 @@ missing, "channels" if a channel was used instead of the mean.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,8 +41,14 @@ class Row(dict[str, Any]):
         Raises:
             ValueError: The record is not a row.
         """
-        is_row = isinstance(record, Mapping) and set(KEYS) <= set(record) and isinstance(record["file"], str)
-        if not is_row or record["schema"] != SCHEMA:
+        try:
+            return cls._convert(record)
+        except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"expected a row of schema {SCHEMA}") from error
+
+    @classmethod
+    def _convert(cls, record: Any) -> Row:
+        if not (isinstance(record, Mapping) and set(KEYS) <= set(record) and _is_valid(record)):
             raise ValueError(f"expected a row of schema {SCHEMA}")
         row = cls({key: record[key] for key in KEYS})
         row.update(_read_notes(record))
@@ -123,6 +130,20 @@ class Row(dict[str, Any]):
             seconds = self.get("seconds_lost")
             remarks.append("truncated: " + ("audio is missing" if seconds is None else f"{seconds:.2f} s are missing"))
         return [*remarks, self["channels"]] if "channels" in self else remarks
+
+
+def _is_valid(record: Mapping[str, Any]) -> bool:
+    """Return whether the fields of a record have the types of a row's, and agree; other types may also raise errors."""
+    probabilities, error = record["probabilities"], record["error"]
+    for text in (record["file"], record["model"], *((error["code"], error["message"]) if error else ())):
+        str.encode(text)  # half of a surrogate pair could not be written again
+    if not all(map(math.isfinite, (record["start"], record["end"], record["duration"]))):
+        return False
+    if probabilities and not all(map(math.isfinite, probabilities.values())):
+        return False
+    status = "error" if error else "ok" if probabilities else "silence"
+    is_named = record["emotion"] in probabilities if probabilities else record["emotion"] is None
+    return record["schema"] == SCHEMA and record["status"] == status and is_named
 
 
 def note_columns(rows: Sequence[Row]) -> list[str]:

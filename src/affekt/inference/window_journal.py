@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from affekt.inference.row import Row, to_json_line
+
+logger = logging.getLogger(__name__)
 
 MIN_WINDOWS = 2
 """Minimum number of windows of a long source. The first window is written together with the second."""
@@ -34,11 +37,7 @@ class WindowJournal:
     ) -> None:
         self.path, self.source, self.on_window = path, source, on_window
         self._rows: list[Row] = []
-        self._stored = {
-            (row.start, row.end): row
-            for row in _read(path)
-            if (row.file, row.model, row.source) == (file, model, source) and source is not None
-        }
+        self._stored = {(row.start, row.end): row for row in _read(path, file, model, source)}
         self._continues = bool(self._stored)
 
     def find(self, start: float, end: float) -> Row | None:
@@ -62,8 +61,13 @@ class WindowJournal:
         for row in rows:
             row.source = self.source
         if rows:
-            with self.path.open("a" if self._continues else "w", encoding="utf-8", newline="\n") as stream:
-                stream.writelines(to_json_line(row.record()) for row in rows)
+            try:
+                with self.path.open("a" if self._continues else "w", encoding="utf-8", newline="\n") as stream:
+                    stream.writelines(to_json_line(row.record()) for row in rows)
+            except OSError as error:  # only continuing needs the journal
+                logger.warning("%s cannot be written: %s", self.path, error.strerror or error)
+                self.path = None
+                return
             self._continues = True
 
     def __enter__(self) -> WindowJournal:
@@ -72,18 +76,22 @@ class WindowJournal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self.path is not None:
+        if kind is None and self.path is not None and self._continues:  # it may be that of another source
             self.path.unlink(missing_ok=True)
 
 
-def _read(path: Path | None) -> list[Row]:
-    """Return the journal's rows, without a last line that a killed process left incomplete."""
+def _read(path: Path | None, file: str, model: str, source: dict[str, float] | None) -> list[Row]:
+    """Return the journal's rows if they belong to this source, without a last line that a killed process left incomplete."""
     rows: list[Row] = []
-    if path is None or not path.exists():
+    if path is None or source is None:
         return rows
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            rows.append(Row.read(json.loads(line)))
-        except (ValueError, KeyError, TypeError):
-            break
+    try:
+        with path.open("rb") as stream:
+            for line in stream:
+                row = Row.read(json.loads(line))
+                if (row.file, row.model, row.source) != (file, model, source):
+                    break
+                rows.append(row)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
     return rows

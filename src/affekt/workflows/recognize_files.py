@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
@@ -61,7 +62,7 @@ def recognize_files(
         results = stack.enter_context(_results_file(Path(output), recognizer.model)) if output else None
         for done, (name, path) in enumerate(paths.items(), start=1):
             version = _version(path)
-            row = results.find(name, version) if results and name != STANDARD_INPUT else None
+            row = results.find(name, version) if results and not _is_stream(path) else None
             if row is None:
                 journal = (
                     results.window_journal(name, version, on_window)
@@ -82,6 +83,11 @@ def _results_file(path: Path, model: str) -> ResultsFile:
     from affekt.inference.results_file import ResultsFile  # not needed without an output, which should start fast
 
     return ResultsFile(path, model)
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a path is standard input, a pipe or a device, which may give something else in each run."""
+    return str(path) == STANDARD_INPUT or (os.path.exists(path) and not os.path.isfile(path))  # noqa: PTH110, PTH113
 
 
 def _version(path: Path) -> dict[str, float] | None:
