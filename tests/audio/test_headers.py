@@ -103,6 +103,12 @@ def test_joined_mp4_files_are_read_to_their_end(rate):
     assert len(load_complete(mp4 + other)) == len(load(mp4)) + len(load(other))
 
 
+@pytest.mark.parametrize(("container", "codec"), [("flv", "aac"), ("tta", "tta"), ("au", "pcm_f32be")])
+def test_joined_files_of_other_formats_are_read_to_their_end(container, codec):
+    media = encode_media(tone(1.0), RATE, container, codec)
+    assert len(load_complete(media + media)) == 2 * len(load(media))
+
+
 def test_a_webm_that_does_not_state_its_duration_is_measured(tmp_path):
     class Pipe:
         data = b""

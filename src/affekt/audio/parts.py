@@ -1,4 +1,4 @@
-"""Divide a file into parts that a decoder decodes to their ends: links of an Ogg file, joined MP3, FLAC, WAV and MP4 files.
+"""Divide a file into parts that a decoder decodes to their ends: links of an Ogg file, joined files of other formats.
 
 libsndfile reads only the first part, stops at a tag after a FLAC, and stops in an MP3 where it estimates its end to be.
 What an ordinary WAV does not need is imported inside functions, so that recognition starts fast.
@@ -7,6 +7,7 @@ What an ordinary WAV does not need is imported inside functions, so that recogni
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, cast
 
@@ -19,6 +20,8 @@ from affekt.audio.tags import find_audio_end
 
 FLAC = b"fLaC\x00\x00\x00\x22"
 """A FLAC's signature, with the beginning of its first metadata block, which always has 34 bytes."""
+SIGNATURES = {b"FLV\x01": 13, b"TTA1": 14, b".snd": 8}
+"""Beginning of a format -> the number of bytes that are the same in joined files of one kind, and not found in audio."""
 SLACK_FRAMES = 1
 """Number of frames that may be missing at the end of any MP3."""
 CHUNK = 1 << 20
@@ -46,7 +49,7 @@ def divide(stream: IO[bytes], reading: Reading, *, media: bool) -> list[Part]:
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = stream.read(12)
+    head = stream.read(16)
     parts: list[Part] = []
     if head.startswith(b"OggS"):
         parts = _divide_ogg(stream, size, reading)
@@ -54,11 +57,14 @@ def divide(stream: IO[bytes], reading: Reading, *, media: bool) -> list[Part]:
         parts = _divide_flac(stream, size)
     elif len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         parts = divide_mpeg(stream, size, reading)
-    elif head[:4] in riff.BYTE_ORDERS and head[8:] == b"WAVE":
+    elif head[:4] in riff.BYTE_ORDERS and head[8:12] == b"WAVE":
         parts = _divide_riff(stream, size)
     elif head[4:8] == b"ftyp":
         parts = _parts(_stretches(stream, find_joined_boxes(stream, size), size))
-    elif head[:4] in (b".snd", b"dns.", b"caff"):
+    elif length := SIGNATURES.get(head[:4]):
+        starts = _find_all(stream, head[:length], 0)
+        parts = _parts([_mend(stretch, reading) for stretch in _stretches(stream, list(starts), size)])
+    elif head[:4] in (b"dns.", b"caff"):
         parts = _parts([_mend(Stretch(stream, 0, size), reading)])
     elif not media and is_unknown(stream, reading.name):
         parts = divide_mpeg(stream, size, reading)  # other bytes may precede the first frame
@@ -137,6 +143,14 @@ def divide_mpeg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
             reading.report_loss(reason, part.seconds_missing, total, slack=slack)
     stretches = [Stretch(stream, part.start, part.end, endless=not part.has_length) for part in parts]
     return [Part(cast(IO[bytes], stretch), part.seconds) for stretch, part in zip(stretches, parts, strict=True)]
+
+
+def _find_all(stream: IO[bytes], pattern: bytes, start: int) -> Iterator[int]:
+    """Yield each position of a pattern from `start` on."""
+    position = _find(stream, pattern, start)
+    while position is not None:
+        yield position
+        position = _find(stream, pattern, position + len(pattern))
 
 
 def _find(stream: IO[bytes], pattern: bytes, start: int) -> int | None:
