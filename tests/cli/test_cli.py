@@ -413,7 +413,7 @@ def test_recognition_of_a_wav_loads_only_what_it_needs(clips):
     assert run.returncode == 0
     loaded = set(run.stderr.split("loaded: ")[1].split())
     unneeded = {"affekt.inference.results_file", "affekt.lock"}  # needed with --output
-    unneeded |= {f"affekt.audio.{name}" for name in ("arrays", "caf", "media", "mpeg", "ogg", "stretch")}
+    unneeded |= {f"affekt.audio.{name}" for name in ("arrays", "caf", "media", "mpeg", "ogg")}
     unneeded |= {"affekt.config", "msgspec", "rich.console", "torch"}
     assert "affekt.audio.sndfile" in loaded
     assert not loaded & unneeded

@@ -1,6 +1,6 @@
 """Frames of an MP3 file (MPEG audio, ISO/IEC 11172-3, 2.4.1), which show its length where no header states it.
 
-A file may consist of parts: files that were joined, each with its own Xing header, or stretches with different sample rates.
+A file may consist of parts: files that were joined, each with its own Xing header, or sections with different sample rates.
 """
 
 from __future__ import annotations

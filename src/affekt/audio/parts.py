@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 from affekt.audio import riff
+from affekt.audio.byte_range import ByteRange
 from affekt.audio.containers import find_joined_boxes
 from affekt.audio.notes import Reading
 from affekt.audio.sndfile import is_unknown
-from affekt.audio.stretch import Stretch
 from affekt.audio.tags import find_audio_end
 
 FLAC = b"fLaC\x00\x00\x00\x22"
@@ -60,18 +60,18 @@ def divide(stream: IO[bytes], reading: Reading, *, media: bool) -> list[Part]:
     elif head[:4] in riff.BYTE_ORDERS and head[8:12] == b"WAVE":
         parts = _divide_riff(stream, size)
     elif head[4:8] == b"ftyp":
-        parts = _parts(_stretches(stream, find_joined_boxes(stream, size), size))
+        parts = _parts(_byte_ranges(stream, find_joined_boxes(stream, size), size))
     elif length := SIGNATURES.get(head[:4]):
         starts = _find_all(stream, head[:length], 0)
-        parts = _parts([_mend(stretch, reading) for stretch in _stretches(stream, list(starts), size)])
+        parts = _parts([_mend(byte_range, reading) for byte_range in _byte_ranges(stream, list(starts), size)])
     elif head[:4] in (b"dns.", b"caff"):
-        parts = _parts([_mend(Stretch(stream, 0, size), reading)])
+        parts = _parts([_mend(ByteRange(stream, 0, size), reading)])
     elif not media and is_unknown(stream, reading.name):
         parts = divide_mpeg(stream, size, reading)  # other bytes may precede the first frame
-    return parts or _parts([Stretch(stream, 0, size)])
+    return parts or _parts([ByteRange(stream, 0, size)])
 
 
-def _mend(whole: Stretch, reading: Reading) -> Stretch:
+def _mend(whole: ByteRange, reading: Reading) -> ByteRange:
     """Return an AU or CAF with the size that it has."""
     from affekt.audio import au, caf
 
@@ -90,7 +90,7 @@ def _divide_ogg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
     links, broken = find_links(stream, size)
     if broken is not None:
         reading.report_loss(f"its Ogg page at byte {broken} is incomplete or damaged")
-    return _parts([Stretch(stream, link.start, link.end, patches=link.patches) for link in links])
+    return _parts([ByteRange(stream, link.start, link.end, patches=link.patches) for link in links])
 
 
 def _divide_flac(stream: IO[bytes], size: int) -> list[Part]:
@@ -101,29 +101,29 @@ def _divide_flac(stream: IO[bytes], size: int) -> list[Part]:
     while position is not None:
         starts.append(position)
         position = _find(stream, FLAC, flac.skip_metadata(stream, position))
-    stretches = _stretches(stream, starts, find_audio_end(stream, size))
-    for stretch in stretches:
-        stretch.patch(flac.mend_total(cast(IO[bytes], stretch)))
-        stretch.seek(0)
-    return _parts(stretches)
+    byte_ranges = _byte_ranges(stream, starts, find_audio_end(stream, size))
+    for byte_range in byte_ranges:
+        byte_range.patch(flac.mend_total(cast(IO[bytes], byte_range)))
+        byte_range.seek(0)
+    return _parts(byte_ranges)
 
 
 def _divide_riff(stream: IO[bytes], size: int) -> list[Part]:
-    stretches = _stretches(stream, riff.find_joined(stream), size)
-    for stretch in stretches:
-        length = stretch.seek(0, os.SEEK_END)
-        stretch.patch(riff.mend_header(cast(IO[bytes], stretch), length))
-        stretch.seek(0)
-    return _parts(stretches)
+    byte_ranges = _byte_ranges(stream, riff.find_joined(stream), size)
+    for byte_range in byte_ranges:
+        length = byte_range.seek(0, os.SEEK_END)
+        byte_range.patch(riff.mend_header(cast(IO[bytes], byte_range), length))
+        byte_range.seek(0)
+    return _parts(byte_ranges)
 
 
-def _parts(stretches: list[Stretch]) -> list[Part]:
-    return [Part(cast(IO[bytes], stretch)) for stretch in stretches]
+def _parts(byte_ranges: list[ByteRange]) -> list[Part]:
+    return [Part(cast(IO[bytes], byte_range)) for byte_range in byte_ranges]
 
 
-def _stretches(stream: IO[bytes], starts: list[int], end: int) -> list[Stretch]:
-    """Return the stretches that begin at these positions; the last one ends at `end`."""
-    return [Stretch(stream, *span) for span in zip(starts, [*starts[1:], end], strict=True)]
+def _byte_ranges(stream: IO[bytes], starts: list[int], end: int) -> list[ByteRange]:
+    """Return the ranges that begin at these positions; the last one ends at `end`."""
+    return [ByteRange(stream, *span) for span in zip(starts, [*starts[1:], end], strict=True)]
 
 
 def divide_mpeg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
@@ -141,8 +141,10 @@ def divide_mpeg(stream: IO[bytes], size: int, reading: Reading) -> list[Part]:
             reason = f"its header declares {total:.2f} s, but only {part.seconds:.2f} s exist"
             slack = SLACK_FRAMES * part.kind.samples / part.kind.rate
             reading.report_loss(reason, part.seconds_missing, total, slack=slack)
-    stretches = [Stretch(stream, part.start, part.end, endless=not part.has_length) for part in parts]
-    return [Part(cast(IO[bytes], stretch), part.seconds) for stretch, part in zip(stretches, parts, strict=True)]
+    byte_ranges = [ByteRange(stream, part.start, part.end, endless=not part.has_length) for part in parts]
+    return [
+        Part(cast(IO[bytes], byte_range), part.seconds) for byte_range, part in zip(byte_ranges, parts, strict=True)
+    ]
 
 
 def _find_all(stream: IO[bytes], pattern: bytes, start: int) -> Iterator[int]:

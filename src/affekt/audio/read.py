@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from affekt.audio.byte_range import ByteRange
 from affekt.audio.containers import HEAD, find_truncation, is_media
 from affekt.audio.decoder_messages import silent_decoders
 from affekt.audio.folders import MEDIA_SUFFIXES, SUFFIXES, find_files, is_folder
@@ -24,7 +25,6 @@ from affekt.audio.parts import divide
 from affekt.audio.sndfile import decode, is_unknown, open_sound, sound_duration
 from affekt.audio.sources import unpack
 from affekt.audio.streams import AudioSource, name_of, open_source
-from affekt.audio.stretch import Stretch
 from affekt.audio.tags import skip_leading_tags
 from affekt.errors import AffektError, BadAudio
 
@@ -148,7 +148,7 @@ def _open_body(source: Any, name: str) -> Iterator[IO[bytes]]:
     with open_source(source, name) as stream:
         size = stream.seek(0, os.SEEK_END)
         start = skip_leading_tags(stream)
-        body = Stretch(stream, start if start < size else 0, size)  # a tag's size may be wrong
+        body = ByteRange(stream, start if start < size else 0, size)  # a tag's size may be wrong
         with body.failures_raised():
             yield cast(IO[bytes], body)
 

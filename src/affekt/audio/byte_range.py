@@ -1,4 +1,4 @@
-"""A stretch of a file, presented to a decoder as a file of its own."""
+"""A range of bytes of a file, presented to a decoder as a file of its own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 ENDLESS = 1 << 40
-"""Size that an endless stretch declares, in bytes."""
+"""Size that an endless range declares, in bytes."""
 TAIL = 128
 """Bytes at the end of a file where a decoder looks for an ID3v1 tag."""
 
 
-class Stretch(io.RawIOBase):
+class ByteRange(io.RawIOBase):
     """The bytes from `start` to `end` of a seekable stream.
 
     No method raises an error, since the decoders, which are C libraries, would print it and take it for the end.
@@ -23,7 +23,7 @@ class Stretch(io.RawIOBase):
         stream: The stream; its position is moved.
         start: Position of the first byte.
         end: Position after the last byte.
-        patches: Position in the stretch -> bytes that are read there instead of the stream's.
+        patches: Position in the range -> bytes that are read there instead of the stream's.
         endless: Declare a size that no file has. A decoder that estimates the length from the size (mpg123) then expects
             more than there is, and reads to the end.
     """
@@ -67,11 +67,11 @@ class Stretch(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return the position in the stretch."""
+        """Return the position in the range."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to a position in the stretch and return it; return -1 for a position before the beginning."""
+        """Move to a position in the range and return it; return -1 for a position before the beginning."""
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         if origin + offset < 0:
             return -1
