@@ -30,7 +30,7 @@ SPEECH_TICKS = {1: "1 s", 5: "5 s", 30: "30 s", 120: "2 min", 1200: "20 min"}
 TIME_TICKS = {0.001: "1 ms", 0.01: "10 ms", 0.1: "0.1 s", 1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min"}
 SETTINGS: Any = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],  # the first is matplotlib's own: the same everywhere
+    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],  # the first is included in matplotlib
     "font.size": 10,
     "svg.fonttype": "none",  # text stays text: searchable, and read by screen readers
     "svg.hashsalt": "affekt",  # the same measurements give the same file
@@ -67,11 +67,11 @@ def _draw_panel(panel: Any, lengths: Lengths, step: str, colors: dict[str, str])
 
 
 def _draw_floors(panel: Any, lengths: Lengths, colors: dict[str, str]) -> None:
-    """Draw the least time in gray: memory's, and arithmetic's for MSTR."""
+    """Draw two lower bounds of MSTR's time in gray: one from its memory traffic, one from its arithmetic."""
     floors = sorted((floor for floor in lengths.floors if floor.model == MSTR), key=lambda floor: floor.speech)
     lines = {
         "memory": (":", [floor.bytes / lengths.bandwidth for floor in floors]),
-        "arithmetic": ("--", [floor.flops / lengths.products for floor in floors]),
+        "arithmetic": ("--", [floor.flops / lengths.products for floor in floors]),  # products: operations per second
     }
     for name, (style, seconds) in lines.items():
         panel.plot([floor.speech for floor in floors], seconds, color=colors["muted"], linestyle=style, linewidth=1.4)
@@ -79,7 +79,7 @@ def _draw_floors(panel: Any, lengths: Lengths, colors: dict[str, str]) -> None:
 
 
 def _label(panel: Any, text: str, speech: float, seconds: float, color: str, points_up: int) -> None:
-    """Write a label to the right of a line's end, shifted up or down: MSTR's line ends close to that of its arithmetic."""
+    """Write a label to the right of a line's end, shifted up or down, because MSTR's line ends close to its arithmetic's."""
     position = {"xytext": (5, points_up), "textcoords": "offset points", "va": "center"}
     panel.annotate(text, (speech, seconds), color=color, fontweight="bold", **position)
 

@@ -63,7 +63,7 @@ CODES = {
     "too_short": f"shorter than {SHORTEST} s",
     "folder": "a folder instead of a file; on the command line, a folder without audio files",
     "missing_extra": "the format needs an extra that is not installed",
-    "undecodable": "a decoder failed in a way that it does not document",
+    "undecodable": "a decoder failed in an undocumented way",
     "timeout": "not read within the time limit",
 }
 """The meaning of each `BadAudio.code`: used in the rows of `affekt recognize` and in the docs."""

@@ -116,7 +116,7 @@ def export(
 ) -> None:
     """Export a corpus as a table.
 
-    The table is written as JSON lines, or as CSV in the audformat layout. The corpus 'table' reads both.
+    The table is written as JSON lines, or as CSV in the audformat layout. Both can be used as the corpus 'table'.
     """
     from affekt.corpora.export import export
 
@@ -137,7 +137,8 @@ def transcribe(
         ),
     ],
     output: Annotated[
-        Path, typer.Option(metavar="TABLE", help="The .jsonl or .csv file to write, which the corpus 'table' reads.")
+        Path,
+        typer.Option(metavar="TABLE", help="The .jsonl or .csv file to write; it can be used as the corpus 'table'."),
     ],
     root: Root = "",
     again: Annotated[bool, typer.Option("--again", help="Also replace existing transcripts.")] = False,

@@ -38,7 +38,7 @@ def cost(
 ) -> None:
     """Count the parameters and operations of a model.
 
-    The model has its paper's sizes; the encoders that its paper uses are counted too.
+    By default, the model has the sizes of its paper. The encoders that the paper uses are counted too.
     """
     from affekt.extras import need
     from affekt.json_text import to_json

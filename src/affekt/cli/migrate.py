@@ -15,7 +15,8 @@ def migrate(
 ) -> None:
     """Update runs, searches and bundles from an earlier version.
 
-    Their configuration is rewritten in place; the results and the model card of a bundle get its new id.
+    Their configuration is rewritten in place. This changes the id of a bundle, which is then updated in its results and
+    its model card.
     """
     from affekt.extras import need
 

@@ -21,7 +21,7 @@ def report(
 
     The report has scores over seeds, scores by selection rule, and paired comparisons.
 
-    For an architecture search, its networks are compared; the search may still be running.
+    The networks of an architecture search are compared with each other, even while the search is still running.
 
     Neither audio nor models are needed. Speakers are read from the corpora, if AFFEKT_DATA or the recipe
     says where these are.

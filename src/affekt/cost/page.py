@@ -10,8 +10,8 @@ from affekt.models import models
 from affekt.tables import table
 
 COUNTING_RULES = (
-    "FLOPs count every layer over every frame, a multiply-add as two; the paper's rule counts a multiply-add as one, and "
-    "a linear layer's weights once, regardless of the number of frames."
+    "FLOPs count every layer over every frame, a multiply-add as two; the rule of MSTR's paper counts a multiply-add as "
+    "one, and a linear layer's weights once, regardless of the number of frames."
 )
 HEAD = f"""\
 # What the models cost
@@ -22,7 +22,7 @@ any length and with any settings.
 - All numbers are for one utterance at inference, with the paper's number of frames, and without the frozen encoders.
 - parameters: those that are trained, then, after "+", frozen ones inside the model.
 - {COUNTING_RULES}
-  Only MSTR's paper states a number of operations.
+  The other papers state no number of operations.
 - FLOPs are counted by torch's counter from shapes: matrix products (linear layers, attention, recurrences) and
   convolutions. Norms, activations, softmax, pooling and other elementwise work are not included.
 """
@@ -32,15 +32,15 @@ ENCODERS = """\
 The encoders of the papers, at their published sizes, for the same utterance. MFCC and spectrograms are fixed computations and
 GloVe is a table: they have no network, hence 0 parameters and FLOPs. HuBERT, BERT and RoBERTa are classes of the library
 transformers, without the pooling layer after the last block; wav2vec and ECAPA-TDNN are affekt's own. The embeddings of a
-text encoder count as parameters. Frames are the encoder's outputs; tokens for text; for a speaker vector, the frames that it
-is computed from.
+text encoder count as parameters. The column "frames" is the number of outputs
+of the encoder: frames for speech, tokens for text. For a speaker vector it is the number of input frames.
 """
 MEASURED = """\
 ## Measured
 
 Measured on the CPU of one machine with `--threads {threads}`; other machines differ. ms is the median time for one utterance.
-MiB is the increase of the peak resident memory from before the model is built, including weights. Each model runs in a
-separate process.
+MiB is the increase of the peak resident memory since before the model was built; it includes the weights. Each model runs in
+a separate process.
 """
 
 
@@ -54,8 +54,8 @@ def page(costs: Sequence[Cost]) -> str:
     """Return the Markdown page; measurements, if there are any, are at its end."""
     full = [cost for cost in costs if cost.model in models]
     small = [cost for cost in costs if cost.model not in models]
-    parts = [HEAD, "## At the papers' sizes\n", _models(full), "## Presets for two cores\n", _models(small)]
-    parts += [ENCODERS, _encoders(full)]
+    parts = [HEAD, "## At the papers' sizes\n", _models(full)]
+    parts += ['## The presets "small", for training on two cores\n', _models(small), ENCODERS, _encoders(full)]
     measured = [cost for cost in costs if cost.latency_ms is not None]
     if measured:
         parts += [MEASURED.format(threads=measured[0].threads), _measured(measured)]

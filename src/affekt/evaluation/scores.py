@@ -27,7 +27,7 @@ class Scores:
 
     utterances: int
     intervals: str
-    """The units of the bootstrap (speakers or utterances), which decide what the intervals mean."""
+    """How the intervals were computed: whether the bootstrap drew speakers or utterances decides what they mean."""
     WA: Interval
     UA: Interval
     WF1: Interval
@@ -55,8 +55,8 @@ def score(
         probabilities: Predicted probabilities, (utterances, emotions).
         emotions: The emotions' names, in the order of the columns.
         speakers: The speaker of each utterance; None if they are unknown.
-        units: The id of each utterance; needed if an utterance occurs several times, with the predictions of several
-            runs, because these are drawn together.
+        units: The id of each utterance, for drawing utterances. It is needed if an utterance occurs several times, with the
+            predictions of several runs, because these are drawn together.
 
     Raises:
         BadConfig: There is no utterance.

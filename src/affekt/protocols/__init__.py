@@ -1,7 +1,7 @@
 """Protocols by name: how utterances are split for training, validation and test.
 
-To add a protocol, write a class in one of these files and register it here. `protocols[name]` is a frozen dataclass of
-settings, whose `folds(utterances, seed)` makes the same splits on every machine.
+To add a protocol, write a class in one of the files of this folder and register it here. `protocols[name]` is a frozen
+dataclass of settings, whose `folds(utterances, seed)` makes the same splits on every machine.
 """
 
 from affekt.protocols.split import INDEPENDENT, Split, utterance_key

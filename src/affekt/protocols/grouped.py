@@ -1,7 +1,7 @@
-"""Cross-validation over groups of utterances: sessions, speakers or random folds, each the test subset once.
+"""Cross-validation over groups of utterances: sessions, speakers or random folds. Each is the test subset once.
 
 Leave one session out: MSTR (Li et al., Interspeech 2023, 5 folds of IEMOCAP's 5,531 utterances), KS-Transformer (5 folds
-by session, whose code calls fold f the test on session 6-f), TDFNet (Zhao et al., TASLP 2023, "LOSO"). None of them names
+by session; fold f of its code is tested on session 6-f), TDFNet (Zhao et al., TASLP 2023, "LOSO"). None of them names
 a validation subset, so there is none by default; TDFNet stops early, for which we assume `validation = 0.1,
 validation_by = "utterances"`. Leave one speaker out: TDFNet's "LOPO", 10 folds.
 """
@@ -27,10 +27,10 @@ class Grouped(Protocol):
     """One fold per group of utterances: the group is the test subset, the others are for training and validation."""
 
     validation: float | Literal["next"] = 0.0
-    """Validation subset: 0 for none, "next" for the group after the test group (the first after the last), or a fraction of
-    the other utterances (from 1 on, a number of them)."""
+    """Validation subset: 0 for none, "next" for the group after the test group (for the last group, the first), or a
+    fraction of the other utterances (a value of 1 or more is a number of utterances)."""
     validation_by: Literal["speakers", "utterances"] = "speakers"
-    """How a fraction is chosen: as whole speakers, as near to it as possible, or as single utterances."""
+    """How a fraction is chosen: as whole speakers (as close to it as possible) or as single utterances."""
     stratified: bool = True
     """If true, single utterances are chosen in proportion to their emotions."""
 
@@ -46,8 +46,12 @@ class Grouped(Protocol):
     @property
     def unused(self) -> set[str]:
         by_utterances = self.uses_fraction and self.validation_by == "utterances"
-        unused = {"validation": bool(self.validation), "validation_by": self.uses_fraction, "stratified": by_utterances}
-        return {name for name, used in unused.items() if not used}
+        is_used = {
+            "validation": bool(self.validation),
+            "validation_by": self.uses_fraction,
+            "stratified": by_utterances,
+        }
+        return {name for name, used in is_used.items() if not used}
 
     @abstractmethod
     def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:

@@ -52,14 +52,14 @@ class TrainingContext:
     seed: int
     masking: Masking
     speakers: Sequence[str] | None
-    """The speaker of each training utterance; None where not all are known."""
+    """The speaker of each training utterance; None unless all are known."""
 
 
 class Strategy(Protocol):
     """A way to train a model."""
 
     Config: ClassVar[type]
-    """The frozen dataclass of its settings, the keys of [training.strategy] beside `name`."""
+    """The frozen dataclass of its settings, the keys of [training.strategy] besides `name`."""
 
     @classmethod
     def check(cls, config: Any, training: TrainingConfig) -> None:

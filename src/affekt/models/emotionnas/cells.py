@@ -14,7 +14,8 @@ from affekt.models.emotionnas.genotypes import KINDS, Genes
 from affekt.models.emotionnas.mixed_ops import ActiveOps, MixedEdges
 from affekt.models.emotionnas.operations import OPERATIONS, ConvNorm, FactorizedReduce, Image, NewImage, make_operation
 
-Earlier = Float[Tensor, "batch earlier_channels earlier_height earlier_width"]  # output of the cell before the last
+# The output of the cell before the previous one.
+Earlier = Float[Tensor, "batch earlier_channels earlier_height earlier_width"]
 
 
 def count_edges(nodes: int) -> int:
@@ -61,13 +62,13 @@ class ArchitectureWeights(nn.Module):
 class Cell(nn.Module):
     """The base class of supernet cells and derived cells.
 
-    `preprocess0` and `preprocess1` bring the outputs of the cell before the last and of the last to the cell's channels. If
-    the last cell halved the image, `preprocess0` halves its input, too.
+    `preprocess0` and `preprocess1` convert the outputs of the two previous cells, the earlier one first, to the cell's
+    number of channels. If the previous cell halved the image, `preprocess0` halves its input, too.
 
     Args:
         in_channels: Channels of the two inputs.
         channels: Channels of the cell's nodes.
-        halved: Whether the last cell halved the image.
+        halved: Whether the previous cell halved the image.
         affine: Whether the norms have parameters.
     """
 
@@ -99,7 +100,7 @@ class SearchCell(Cell):
     def forward(
         self, first: Earlier, second: Image, weights: Float[Tensor, "edges operations"], active: ActiveOps
     ) -> NewImage:
-        """Return the output for the outputs of the cell before the last and of the last."""
+        """Return the output for the outputs of the two previous cells, the earlier one first."""
         from_inputs = [
             mixed(preprocess(x), weights[edges], [active[edge] for edge in edges])
             for mixed, edges, preprocess, x in zip(
@@ -140,7 +141,7 @@ class DerivedCell(Cell):
         )
 
     def forward(self, first: Earlier, second: Image) -> NewImage:
-        """Return the output for the outputs of the cell before the last and of the last."""
+        """Return the output for the outputs of the two previous cells, the earlier one first."""
         states = [self.preprocess0(first), self.preprocess1(second)]
         for edge in range(0, len(self.edges), 2):
             states.append(contiguous_gradient(self._apply_edge(edge, states) + self._apply_edge(edge + 1, states)))

@@ -26,7 +26,7 @@ from affekt.models.layers import FrameMask
 
 SLOPE = 0.01  # of the leaky ReLU for negative inputs
 BLOCK = 1024
-"""Least number of rows in one product of the weight gradients: many, but few enough for the CPU's cache."""
+"""Least number of rows in one product of the weight gradients: large for speed, but small enough for the CPU's cache."""
 
 
 MINUS_ONE = torch.tensor(-1.0, device="cpu")
@@ -134,9 +134,10 @@ class Order:
 
     Attributes:
         counts: Number of utterances that have a frame at each moment.
-        frame_rows: Indices of all frames except padding in the flattened (batch frames), (rows,); None if padding is
-            computed, too.
-        loop_rows: Index into the flattened (rows directions) for each position in the loop, (rows * directions,).
+        frame_rows: Indices of all frames except padding after the axes (batch, frames) are flattened; None if padding is
+            computed, too. The shape is (rows,).
+        loop_rows: For each position in the loop, the index of its row and direction after the axes (rows, directions) are
+            flattened. The shape is (rows * directions,).
         inverse: The inverse permutation of `loop_rows`.
     """
 
@@ -152,7 +153,7 @@ class Order:
         utterances, moments = torch.arange(batch, device=x.device), torch.arange(frames, device=x.device)
         lengths = torch.full_like(utterances, frames) if mask is None else mask.sum(dim=1)
         if mask is None or x.is_meta or torch.compiler.is_exporting():
-            # An exported graph cannot depend on its data: it computes padding, too, after the frames in both directions.
+            # An exported graph cannot depend on its data. It also computes padding, which comes last in both directions.
             counts, frame_rows, row = [batch] * frames, None, utterances.unsqueeze(1) * frames + moments
             grid = torch.zeros_like(row).t()
             moment, utterance = (moments.unsqueeze(1) + grid).flatten(), (utterances + grid).flatten()
@@ -177,15 +178,15 @@ Values = Float[Tensor, "directions rows width"]
 
 
 def recur(program: Program, counts: list[int], terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Values:
-    """Return the first state after each frame. States begin at zero. Rows are in the order of `Order`.
+    """Return state 0 after each frame. States begin at zero. Rows are in the order of `Order`.
 
     Autocast is off in the loop, because it would cast the tensors again at every frame.
 
     Args:
         program: The cell.
         counts: Number of utterances at each moment.
-        terms: The term that is added to each product of the program, in order: (directions, rows, width) if the step takes
-            the frame, otherwise its biases, (directions, 1, width).
+        terms: The term that is added to each product of the program, in order: (directions, rows, width) if the frame is an
+            input of the step; otherwise the biases of the product, (directions, 1, width).
         weights: For each product with sources, (directions, width of the sources, width).
     """
     if torch.compiler.is_exporting() or terms[0].is_meta:
@@ -270,8 +271,8 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # With create_graph, a gradient that needs no gradient itself would silently make the result a constant, although this
-        # pass cannot be differentiated. Requiring a gradient makes `once_differentiable` raise an error instead.
+        # This pass cannot be differentiated. With create_graph=True, `once_differentiable` raises an error only if an input
+        # requires a gradient; otherwise the result would silently be a constant.
         return _Recurrence._backward_once(
             ctx, gradient.detach().requires_grad_() if torch.is_grad_enabled() else gradient
         )
