@@ -106,6 +106,19 @@ def test_hours_of_media_are_read_from_their_headers(tmp_path):
     assert describe(write_table(tmp_path, ("a.mp4", None, None))).hours == pytest.approx(0.005, rel=0.02)
 
 
+def test_check_reports_files_whose_channels_cancel(tmp_path):
+    sound = noise(16_000)
+    for name, right in {"mono.wav": sound, "opposite.wav": -sound}.items():
+        path = tmp_path / "happy" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode_audio(np.stack([sound, right], axis=1)))
+    report = check(Source("folder", str(tmp_path)))
+    (note,) = report.notes
+    assert note.startswith("1 file whose channels cancel")
+    assert "opposite.wav" in note
+    assert "mono.wav" not in note
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.mp4"])
 def test_describe_and_check_report_missing_and_unreadable_files(name, tmp_path):
     if name == "a.mp4":

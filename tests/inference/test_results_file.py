@@ -89,6 +89,15 @@ def path(request, tmp_path):
         pytest.param([row("a.wav", "error"), long_row("b.wav"), row("c.wav")], id="windows"),
         pytest.param([long_row("b.wav", ("silence", "silence"))], id="silent windows"),
         pytest.param(
+            [
+                row("a.wav"),
+                row("b.wav", truncated=True, seconds_lost=0.125),
+                row("c.wav", truncated=True, seconds_lost=None, channels="channel 1 of 2 is used for 2.0 s"),
+                row("d.wav", "silence", channels="channel 2 of 2 is used for 1.0 s"),
+            ],
+            id="notes",
+        ),
+        pytest.param(
             [row(name) for name in ODD_NAMES] + [row(name + "!", "error") for name in ODD_NAMES], id="odd names"
         ),
     ],

@@ -45,7 +45,7 @@ def workspace(tmp_path_factory):
     root = tmp_path_factory.mktemp("workspace")
     make_data_root(root)
     people = ("anna", "ben", "cem", "dora")
-    make_folder(root / "calls", [f"{p}/{e}/{n}.wav" for p in people for e in EMOTIONS for n in range(2)])
+    make_folder(root / "calls", [f"{p}/{e}/{n}.wav" for p in people for e in EMOTIONS for n in range(2)], seed=1)
     with environment_set(root):
         yield root
 

@@ -153,8 +153,11 @@ def note_columns(rows: Sequence[Row]) -> list[str]:
 
 def _read_notes(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the notes of a record; in a table, a row without notes has empty cells."""
-    notes = {name: record[name] for name in NOTES if record.get(name)}
-    return notes | {"seconds_lost": record.get("seconds_lost")} if "truncated" in notes else notes
+    return {
+        name: record.get(name)
+        for name in NOTES
+        if record.get(name) or (name == "seconds_lost" and record.get("truncated"))
+    }
 
 
 UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
