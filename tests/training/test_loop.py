@@ -132,7 +132,7 @@ NO_PROGRESS = SupervisedConfig(learning_rate=1e-9, averaging=0.9)  # no epoch is
 
 
 def train_with_patience(folder, *, patience=2, epochs=9, killed_after=None, config=NO_PROGRESS):
-    """Train with early stopping on a validation subset; with `killed_after`, kill training after so many steps and resume."""
+    """Train with early stopping on a validation subset; with `killed_after`, kill it after as many steps and resume."""
     train, test, validation = corpus(), corpus(9, seed=1), corpus(9, seed=2)
     for after in [killed_after, None] if killed_after else [None]:
         run = start(folder, train, test, validation=validation)

@@ -85,7 +85,7 @@ class _Decoder(threading.Thread):
             self._put(error)
 
     def _put(self, result: Waveform | BaseException | None) -> bool:
-        """Add a result to the queue as soon as it has room; return False if nobody reads it any more."""
+        """Add a result to the queue as soon as it has room; return False if its reader has stopped."""
         while not self.stopped.is_set():
             try:
                 self.results.put(result, timeout=POLL)

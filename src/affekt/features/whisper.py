@@ -231,7 +231,7 @@ class WhisperStates(Feature):
         mask = frame_mask((counts + 1) // 2, x.shape[1])
         if x.shape[1] <= self.config.span:
             return Stream(self._states(x, mask), mask, self.frame_rate)
-        # The spans depend on an utterance's length, so long utterances are encoded separately.
+        # An utterance is divided into spans by its own length, so long utterances are encoded one by one.
         values = x.new_zeros(x.shape[0], x.shape[1], self.dim)
         for index, frames in enumerate(mask.sum(dim=1).tolist()):
             values[index, :frames] = self._encode_spans(x[index : index + 1, :frames])[0]
