@@ -189,7 +189,18 @@ def test_the_shipped_bundle_has_the_hashes_of_its_training_clips():
     assert len(clips.hashes) == len(clips.names) == 6335
 
 
-def test_damaged_training_clips_are_a_bad_bundle(start):
-    (start / FILE).write_text("{}")
-    with pytest.raises(BadBundle, match="has no valid hashes and names"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "has no valid lists of hashes and names"),
+        ("[]", "has no valid lists of hashes and names"),
+        ('{"hashes": "0123456789abcdef", "names": []}', "has no valid lists of hashes and names"),
+        ('{"hashes": [1], "names": []}', "has no valid lists of hashes and names"),
+        ('{"hashes": [', "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+    ],
+)
+def test_damaged_training_clips_are_a_bad_bundle(start, text, message):
+    (start / FILE).write_text(text)
+    with pytest.raises(BadBundle, match=message):
         TrainingClips.of_bundle(Bundle.open(start))

@@ -38,7 +38,7 @@ DEFAULT = "default"
 """The name of the bundle that ships with the package."""
 PREDICTING = ("config.toml", "labels.json", "model.onnx")
 """The files that determine the predictions, in the order in which the id hashes them."""
-MAX_BYTES = {"labels.json": 1 << 20, "config.toml": 1 << 22, "results.json": 1 << 26}
+MAX_BYTES = {"labels.json": 1 << 20, "config.toml": 1 << 22, "results.json": 1 << 26, "training_clips.json": 1 << 28}
 """Limits of the size of files that are read as a whole; they are far above what affekt writes."""
 MAX_NAME = 200
 """Maximum length of the name of a bundle or an emotion."""
@@ -65,7 +65,7 @@ class Bundle:
                 "`affekt train --output` writes it, or the name of a shipped bundle"
                 f"{did_you_mean(str(source), shipped())} (shipped: {known})"
             )
-        labels = _read_json(folder / "labels.json")
+        labels = read_json(folder / "labels.json")
         try:
             schema, name, emotions = labels["schema"], labels["name"], labels["emotions"]
         except (KeyError, TypeError) as error:
@@ -173,7 +173,7 @@ class Bundle:
         from affekt.bundle.settings import Results, check
 
         path = self.file("results.json")
-        results: dict[str, Any] = _read_json(path)
+        results: dict[str, Any] = read_json(path)
         check(Results, results, path)
         return results
 
@@ -196,7 +196,8 @@ def _check_size(path: Path) -> None:
         raise BadBundle(f"{path} has {size} bytes, expected at most {limit}; make the bundle again")
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a bundle. Raises `BadBundle` if it is too large or not JSON."""
     _check_size(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))

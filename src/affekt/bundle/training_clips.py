@@ -8,15 +8,15 @@ a copy may have been resampled or compressed.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from affekt.audio.read import Waveform
-from affekt.bundle.folder import Bundle
+from affekt.bundle.folder import Bundle, read_json
 from affekt.corpora import corpora
 from affekt.corpora.source import OWN
 from affekt.corpora.waveforms import read_waveforms
@@ -44,11 +44,10 @@ class TrainingClips:
         """Return the training clips of a bundle; only their names if it was made by an earlier version."""
         hashes, names = frozenset[str](), frozenset[str]()
         if (path := bundle.folder / FILE).is_file():
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                hashes, names = frozenset(content["hashes"]), frozenset(content["names"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise BadBundle(f"{path} has no valid hashes and names ({error!r}); make the bundle again") from error
+            content = read_json(path)
+            if not _is_valid(content):
+                raise BadBundle(f"{path} has no valid lists of hashes and names; copy or make the bundle again")
+            hashes, names = frozenset(content["hashes"]), frozenset(content["names"])
         if (bundle.folder / "split.json").is_file():
             names |= published_names(Split.load(bundle.file("split.json")).subsets["train"])
         return cls(hashes, names)
@@ -85,6 +84,14 @@ def hash_samples(waveform: Waveform) -> str:
     """Return the hash of a clip's samples at 16 kHz, rounded to 16 bits, so that decoders need not agree in every bit."""
     samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype("<i2")
     return hashlib.sha256(samples.tobytes()).hexdigest()[:HASH_DIGITS]
+
+
+def _is_valid(content: Any) -> bool:
+    """Return whether the content of training_clips.json is an object with two lists of strings."""
+    return isinstance(content, dict) and all(
+        isinstance(content.get(name), list) and all(isinstance(entry, str) for entry in content[name])
+        for name in ("hashes", "names")
+    )
 
 
 def _hashes(utterances: Sequence[Utterance]) -> dict[str, str]:
