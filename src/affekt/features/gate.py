@@ -1,0 +1,98 @@
+"""The speech gate: find the frames of a log-mel spectrogram that are louder than pauses and background, and keep only those.
+
+A frame is kept if its power is close to that of the loudest frames, or clearly above the noise floor of the recording. What
+is removed reaches neither the encoder's attention and positions nor the pooling, so that silence before, after and between
+the words changes nothing. The gate is not a voice activity detector: loud sounds of any kind pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from affekt.batch import frame_mask
+from affekt.errors import BadConfig
+
+SMOOTHING = 7  # frames of 10 ms over which the power of a frame is averaged
+LOUD = 21  # frames of 10 ms over which the power of the loudest part is averaged, longer than a click
+FLOOR_QUANTILE = 0.1  # of the frames within `range`: the level of the noise floor
+MIN_POWER = 1e-12
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """The settings of the speech gate, in dB and in frames of 10 ms."""
+
+    range: float = 40.0
+    """Frames that are weaker than the loudest part of the recording by more than this are never kept."""
+    margin: float = 9.0
+    """Frames that exceed the noise floor by this are kept."""
+    certain: float = 20.0
+    """Frames that are weaker than the loudest part by less than this are kept, even if the noise floor is high."""
+    hangover: int = 10
+    """Frames that are kept before and after each kept frame, so that pauses of up to twice this length are kept."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.certain <= self.range or self.margin < 0 or self.hangover < 0:
+            raise BadConfig(
+                f"gate: range = {self.range}, certain = {self.certain}, margin = {self.margin}, hangover = {self.hangover}: "
+                "expected 0 < certain <= range, and a margin and hangover of 0 or more"
+            )
+
+
+class SpeechGate(nn.Module):
+    """Removes the frames of a log-mel that are far below the loudest part of the recording or within its noise floor."""
+
+    def __init__(self, config: GateConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None = None
+    ) -> tuple[Float[Tensor, "batch mels kept"], Int[Tensor, " batch"]]:
+        """Return the kept frames, moved to the beginning and followed by zeros, and their numbers.
+
+        Args:
+            mel: Whisper's log-mel, one unit of which is 40 dB.
+            counts: The number of frames of each recording; None if none is padded.
+        """
+        keep = self.find(mel, counts)
+        frames = keep.shape[1]
+        index = torch.arange(frames, device=mel.device)
+        order = torch.where(keep, index, index + frames).argsort(dim=1)
+        kept = keep.sum(dim=1)
+        mask = frame_mask(kept, frames).unsqueeze(1)
+        return mel.gather(2, order.unsqueeze(1).expand_as(mel)) * mask.to(mel.dtype), kept
+
+    def find(
+        self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None = None
+    ) -> Bool[Tensor, "batch frames"]:
+        """Return which frames are kept; at least one of each recording. Arguments as for `forward`."""
+        frames = mel.shape[2]
+        valid = torch.ones_like(mel[:, 0], dtype=torch.bool) if counts is None else frame_mask(counts, frames)
+        power = torch.pow(10.0, 4.0 * mel).sum(dim=1) * valid.to(mel.dtype)
+        level = decibels(smooth(power, SMOOTHING))
+        below = level - decibels(smooth(power, LOUD)).amax(dim=1, keepdim=True)
+        audible = valid & (below > -self.config.range)
+        ranked = below.masked_fill(~audible, torch.inf).sort(dim=1).values
+        quantile = (audible.sum(dim=1, keepdim=True) * FLOOR_QUANTILE).long()
+        floor = ranked.gather(1, quantile)
+        threshold = (floor + self.config.margin).clamp(max=-self.config.certain)
+        keep = audible & (below >= threshold)
+        reach = self.config.hangover
+        keep = F.max_pool1d(keep.to(mel.dtype).unsqueeze(1), 2 * reach + 1, stride=1, padding=reach).squeeze(1) > 0
+        return keep & valid
+
+
+def smooth(power: Float[Tensor, "batch frames"], size: int) -> Float[Tensor, "batch frames"]:
+    """Return the moving average over an odd number of frames; beyond the ends, the power is zero."""
+    return F.avg_pool1d(power.unsqueeze(1), size, stride=1, padding=size // 2).squeeze(1)
+
+
+def decibels(power: Tensor) -> Tensor:
+    """Return a power in dB."""
+    return 10.0 * power.clamp(min=MIN_POWER).log10()
