@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,3 +40,8 @@ class Utterance:
     def speaker_key(self) -> str:
         """The speaker, unique over all corpora: "cremad/1001"."""
         return f"{self.corpus}/{self.speaker}"
+
+
+def speakers_of(utterances: Sequence[Utterance]) -> list[str] | None:
+    """Return the speaker of each utterance; None where not all are known."""
+    return [u.speaker_key for u in utterances] if all(u.speaker for u in utterances) else None

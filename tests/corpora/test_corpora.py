@@ -8,6 +8,7 @@ from affekt.corpora import corpora
 from affekt.corpora.source import OWN, Source
 from affekt.errors import BadCorpus
 from affekt.labels import EMOTIONS, LABEL_SETS
+from affekt.training.recipe import load_recipe
 from tests.conftest import ROOT, data_folder
 from tests.corpora.trees import touch
 
@@ -27,7 +28,10 @@ def test_a_folder_without_the_corpus_is_refused(name, tmp_path):
         corpora[name].read(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "folder"), [("cremad", "audio"), ("emodb", "wav"), ("ravdess", "Actor_01")])
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("cremad", "audio"), ("emodb", "wav"), ("ravdess", "Actor_01"), ("urdu", "Angry"), ("nemo", "samples")],
+)
 def test_an_empty_corpus_and_a_foreign_file_are_refused(name, folder, tmp_path):
     (tmp_path / folder).mkdir()
     with pytest.raises(BadCorpus, match="has no utterance"):
@@ -108,6 +112,9 @@ def test_the_documentation_states_the_published_counts():
         for published in corpora[name].published:
             if not published.labels:
                 assert f"{published.utterances:,}" in row
+        if name not in OWN:
+            cells = [cell.strip() for cell in row.strip("| ").split(" | ")]
+            assert cells[-2:] == [corpora[name].license, "yes" if corpora[name].is_open else "no"]
     counts = {published.labels: published.utterances for name in corpora for published in corpora[name].published}
     for labels in LABEL_SETS.values():
         (row,) = (line for line in text.splitlines() if line.startswith(f"| `{labels.name}` |"))
@@ -118,3 +125,9 @@ def test_the_documentation_states_the_published_counts():
 @pytest.mark.parametrize("entry", ["table:t.csv", {"name": "table", "root": "t.csv"}, Source("table", "t.csv")])
 def test_a_recipes_entry_makes_a_source_in_each_of_its_forms(entry):
     assert Source.of(entry) == Source("table", "t.csv")
+
+
+def test_what_ships_is_trained_on_open_corpora_only():
+    recipe = load_recipe("default")
+    assert all(source.corpus.is_open for source in recipe.sources)
+    assert {name for name in PUBLISHED if corpora[name].is_open} == {"cremad", "emodb", "emogator"}

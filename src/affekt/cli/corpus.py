@@ -1,4 +1,4 @@
-"""`affekt corpus describe|check|export|transcribe`: work with corpora."""
+"""`affekt corpus list|describe|check|export|transcribe`: work with corpora."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
+from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, Only, set_options
 from affekt.plural import quantity
 from affekt.terminal import escape_controls
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="cremad, emodb, iemocap, meld, ravdess, folder or table.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A corpus of `affekt corpus list`; 'folder' or 'table' for your own data.")
+]
 Root = Annotated[
     str, typer.Argument(metavar="ROOT", help="The corpus's folder, or the table's file; default: AFFEKT_DATA/NAME.")
 ]
@@ -32,6 +34,33 @@ MAX_LISTED = 12
 """Maximum number of sessions or speakers that are listed; more are summarized in one line."""
 BAR_WIDTH = 30
 """Width of a bar, in terminal cells."""
+
+
+@app.command("list")
+def list_all(json: Json = False) -> None:
+    """List the corpora that affekt reads, with their licenses.
+
+    "yes" means that a model which ships with affekt may be trained on the corpus: its license is CC0, CC BY, ODbL or
+    Apache-2.0.
+    """
+    from affekt.cli.text_rows import fit_name
+    from affekt.corpora import corpora
+    from affekt.corpora.source import OWN
+    from affekt.json_text import to_json
+
+    entries = [corpora[name] for name in corpora if name not in OWN]
+    if json:
+        fields = ("name", "title", "language", "style", "speech", "license", "source", "is_open")
+        print(to_json([{field: getattr(entry, field) for field in fields} for entry in entries]))
+        return
+    header = ("name", "language", "style", "may train what ships", "license", "source")
+    rows = [
+        (entry.name, entry.language, entry.style, "yes" if entry.is_open else "no", entry.license, entry.source)
+        for entry in entries
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        print("  ".join(fit_name(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @app.command()
@@ -47,6 +76,7 @@ def describe(
     layout: Layout = "",
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
+    only: Only = "",
 ) -> None:
     """Count the contents of a corpus.
 
@@ -58,7 +88,7 @@ def describe(
     from affekt.json_text import to_json
     from affekt.labels import label_set
 
-    source = _source(name, root, column, emotion, layout, delimiter, annotators)
+    source = _source(name, root, column, emotion, layout, delimiter, annotators, only)
     description = inspection.describe(source, label_set(labels) if labels else None)
     if json:
         print(to_json(asdict(description)))
@@ -76,6 +106,7 @@ def check(
     layout: Layout = "",
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
+    only: Only = "",
     debug: Debug = False,
 ) -> None:
     """Find faults in a corpus by reading every file.
@@ -90,7 +121,7 @@ def check(
     from affekt.corpora import inspection
     from affekt.json_text import to_json
 
-    source = _source(name, root, column, emotion, layout, delimiter, annotators, debug)
+    source = _source(name, root, column, emotion, layout, delimiter, annotators, only, debug)
     with progress_bar() as progress:
         report = inspection.check(source, progress)
     if json:
@@ -113,6 +144,7 @@ def export(
     layout: Layout = "",
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
+    only: Only = "",
 ) -> None:
     """Export a corpus as a table.
 
@@ -120,7 +152,7 @@ def export(
     """
     from affekt.corpora.export import export
 
-    utterances = _source(name, root, column, emotion, layout, delimiter, annotators).read()
+    utterances = _source(name, root, column, emotion, layout, delimiter, annotators, only).read()
     export(utterances, output, format or None)
     print(f"{output}: {quantity(len(utterances), 'utterance')}", file=sys.stderr)
 
@@ -149,6 +181,7 @@ def transcribe(
     layout: Layout = "",
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
+    only: Only = "",
     debug: Debug = False,
 ) -> None:
     """Add missing transcripts with Whisper.
@@ -162,7 +195,7 @@ def transcribe(
     from affekt.corpora import transcription
     from affekt.json_text import to_json
 
-    utterances = _source(name, root, column, emotion, layout, delimiter, annotators, debug).read()
+    utterances = _source(name, root, column, emotion, layout, delimiter, annotators, only, debug).read()
     transcription.check_output(output, utterances)
     recognizer = transcription.Whisper(model, device)
     with progress_bar() as progress:
@@ -184,13 +217,14 @@ def _source(
     layout: str,
     delimiter: str,
     annotators: str,
+    only: str,
     debug: bool = False,
 ) -> Source:
     from affekt.cli.log import show_log
     from affekt.corpora.source import Source
 
     show_log(debug=debug)
-    return set_options([Source(name, root)], columns, emotions, layout, delimiter, annotators)[0]
+    return set_options([Source(name, root)], columns, emotions, layout, delimiter, annotators, only)[0]
 
 
 def _print_description(source: Source, description: Description, labels: str) -> None:

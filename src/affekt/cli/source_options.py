@@ -54,6 +54,13 @@ Annotators = Annotated[
         "majority (leave out segments without a majority) or votes (soft labels: the fraction of the rows for each emotion).",
     ),
 ]
+Only = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="Read only the clips that a file lists: a text file with a name per line, or a table with a column of names.",
+    ),
+]
 
 
 def set_options(
@@ -63,6 +70,7 @@ def set_options(
     layout: str = "",
     delimiter: str = "",
     annotators: str = "error",
+    only: str = "",
 ) -> list[Source]:
     """Return the sources with these options set, each option in the sources that have it.
 
@@ -77,6 +85,8 @@ def set_options(
         "annotators": "" if annotators == "error" else annotators,
     }
     options = {name: value for name, value in given.items() if value}
+    if only:
+        sources = [replace(source, only=only) for source in sources]
     unused = options.keys() - {name for source in sources for name in source.corpus.options}
     return [
         replace(

@@ -30,6 +30,10 @@ class Published:
     dialogues: int | None = None
 
 
+OPEN_LICENSES = ("CC0", "CC BY 4.0", "Open Database License", "Apache-2.0")
+"""Beginnings of the licenses of corpora that a bundle which ships with affekt may be trained on."""
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A published corpus, or a layout of the user's own data."""
@@ -45,6 +49,8 @@ class Corpus:
     """How the emotions were elicited: "acted", ..."""
     reader: Callable[..., list[Utterance]]
     """Returns the utterances; called with the root, and with options by name."""
+    speech: bool = True
+    """False for sounds without words, on which a recognizer of speech is scored apart."""
     alteration: str = ""
     """Notice required by the license for a copy whose audio was rebuilt."""
     published: tuple[Published, ...] = ()
@@ -56,6 +62,11 @@ class Corpus:
     """Names of the reader's options."""
     is_file: bool = False
     """True if the root is a file instead of a folder."""
+
+    @property
+    def is_open(self) -> bool:
+        """Return True if the license allows anybody to use a model that was trained on the corpus for any purpose."""
+        return self.license.startswith(OPEN_LICENSES)
 
     def read(self, root: Path, **options: Any) -> list[Utterance]:
         """Return the utterances, sorted by id.

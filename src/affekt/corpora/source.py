@@ -10,6 +10,7 @@ from affekt.config import decode
 from affekt.corpora import corpora
 from affekt.corpora.annotators import check_rule
 from affekt.corpora.base import Corpus, data_root
+from affekt.corpora.clip_list import select_clips
 from affekt.corpora.layout import parse_layout
 from affekt.errors import BadConfig, BadCorpus
 from affekt.registry import did_you_mean
@@ -37,6 +38,8 @@ class Source:
     """For folders and tables: ISO 639-1."""
     without: tuple[str, ...] = ()
     """Ids of utterances to exclude, such as those with damaged audio."""
+    only: str = ""
+    """A file that lists the utterances to read, relative to the current folder (`affekt.corpora.clip_list`); "" for all."""
     delimiter: str = ""
     """For tables in CSV or TSV: a character, or "tab", "semicolon", ...; "" to detect it."""
     annotators: str = "error"
@@ -125,6 +128,8 @@ class Source:
         for name in self.without:
             if name not in ids:
                 raise BadCorpus(f"without names {name!r}, which {self.title} does not have{did_you_mean(name, ids)}")
+        if self.only:
+            utterances = select_clips(utterances, Path(self.only).expanduser())
         return [utterance for utterance in utterances if utterance.id not in self.without]
 
 

@@ -24,12 +24,12 @@ from affekt.runs.folder import Run
 from affekt.runs.selection import RULES, SELECTION_SUBSET, Rule, select_epoch
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import recipe_of
-from affekt.utterance import Utterance
+from affekt.utterance import Utterance, speakers_of
 from affekt.workflows.make_bundle import join_pipeline, load_trained_model
 from affekt.workflows.predict import predict_onnx, predict_torch
 from affekt.workflows.score_bundle import pretraining_corpora
 from affekt.workflows.train import runs_below
-from affekt.workflows.training_data import select_utterances, speakers_of
+from affekt.workflows.training_data import select_utterances
 
 logger = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from affekt.protocols import Split, utterance_key
 from affekt.runs.selection import RULES
 from affekt.training.plan import Plan
 from affekt.training.recipe import Probe
-from affekt.utterance import Utterance
+from affekt.utterance import Utterance, speakers_of
 from affekt.workflows.predict import predict_onnx, predict_torch, text_encoders
-from affekt.workflows.training_data import TrainingData, speakers_of
+from affekt.workflows.training_data import TrainingData
 
 logger = logging.getLogger(__name__)
 

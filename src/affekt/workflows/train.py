@@ -27,7 +27,8 @@ from affekt.training.memory import keep_freed_memory
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets, TrainingContext
-from affekt.workflows.training_data import TrainingData, build_datasets, recorded_split, speakers_of
+from affekt.utterance import speakers_of
+from affekt.workflows.training_data import TrainingData, build_datasets, recorded_split
 
 logger = logging.getLogger(__name__)
 

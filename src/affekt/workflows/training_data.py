@@ -179,11 +179,6 @@ def select_utterances(utterances: Sequence[Utterance], labels: LabelSet, corpus:
     return selected
 
 
-def speakers_of(utterances: Sequence[Utterance]) -> list[str] | None:
-    """Return the speaker of each utterance; None where not all are known."""
-    return [u.speaker_key for u in utterances] if all(u.speaker for u in utterances) else None
-
-
 def recorded_split(recipe: Recipe, split: Split) -> Split:
     """Return the split that a run of the recipe records.
 
