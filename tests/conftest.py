@@ -21,7 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from affekt.bundle.folder import write_labels
 
 SHAPE_CHECKS = install_import_hook(
-    ["affekt.batch", "affekt.models", "affekt.features", "affekt.bundle.pipeline"], "beartype.beartype"
+    ["affekt.batch", "affekt.models", "affekt.features", "affekt.bundle.adaptation", "affekt.bundle.pipeline"],
+    "beartype.beartype",
 )
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,12 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
     """Write the pipeline as an ONNX file with input `waveform` (batch, samples) and output `probabilities` (batch, emotions).
 
     Streams that are not computed from the waveform are further inputs, such as `text` (batch, frames, dim) and `text_mask`.
-    All inputs may have any length. Weights that 16 bits represent exactly are stored in 16 bits and cast when the file is
+    All inputs may have any length.
+
+    The tensors of an adaptation (`Pipeline.neutral_adaptation`) are optional inputs, initializers whose default is zeros: the
+    graph can be run with `waveform` alone. The statistics that an adaptation is learned from are further outputs.
+
+    Weights that 16 bits represent exactly are stored in 16 bits and cast when the file is
     loaded; arithmetic is 32-bit.
 
     Args:
@@ -37,7 +42,8 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
     need("onnxscript", extra="train", purpose="ONNX export")
     pipeline = pipeline.eval()
     waveform = torch.zeros(2, 16_000).uniform_(-0.1, 0.1) if pipeline.features else None
-    inputs = _examples(pipeline)
+    inputs, adaptation = _examples(pipeline), pipeline.neutral_adaptation()
+    outputs = [name for stream in pipeline.adaptations for name in (f"{stream}_mean", f"{stream}_log_std")]
     dynamic = torch.export.Dim.DYNAMIC
     timed = {name: tensor.ndim == 3 or tensor.dtype == torch.bool for name, tensor in inputs.items()}
     shapes = {name: {0: dynamic, 1: dynamic} if timed[name] else {0: dynamic} for name in inputs}
@@ -45,21 +51,40 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
         warnings.simplefilter("ignore")  # the exporter's warnings about itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            pipeline,
-            kwargs={"waveform": waveform, "inputs": inputs},
+            _AllOutputs(pipeline),
+            kwargs={"waveform": waveform, "inputs": inputs, "adaptation": adaptation},
             dynamo=True,
-            dynamic_shapes={"waveform": None if waveform is None else {0: dynamic, 1: dynamic}, "inputs": shapes},
-            input_names=[*([] if waveform is None else ["waveform"]), *inputs],
-            output_names=["probabilities"],
+            dynamic_shapes={
+                "waveform": None if waveform is None else {0: dynamic, 1: dynamic},
+                "inputs": shapes,
+                "adaptation": {name: {} for name in adaptation},
+            },
+            input_names=[*([] if waveform is None else ["waveform"]), *inputs, *adaptation],
+            output_names=["probabilities", *outputs],
             opset_version=OPSET,
         )
     assert program is not None
     model = program.model_proto
     _store_half(model)
+    for name, value in adaptation.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), name))
     _tidy(model)
     onnx.helper.set_model_props(model, {"emotions": ",".join(emotions), "sample_rate": str(SAMPLE_RATE)})
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+class _AllOutputs(torch.nn.Module):
+    """A pipeline whose `forward` returns all outputs."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__()
+        self.pipeline = pipeline
+
+    def forward(
+        self, waveform: Tensor | None, inputs: Mapping[str, Tensor], adaptation: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        return self.pipeline.outputs(waveform, inputs, adaptation)
 
 
 def _examples(pipeline: Pipeline) -> dict[str, Tensor]:

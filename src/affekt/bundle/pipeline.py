@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
+from affekt.bundle.adaptation import Adaptation
 from affekt.bundle.folder import Bundle
 from affekt.config import decode_named
 from affekt.errors import BadBundle, BadConfig
@@ -42,6 +43,7 @@ class Pipeline(nn.Module):
         self.others = nn.ModuleDict({stream: feature for stream, feature in features.items() if stream != "speech"})
         self.models = nn.ModuleList(models)
         self.inputs = tuple(stream for stream in self.first.streams if stream not in self.features)
+        self.adaptations = nn.ModuleDict()
         self.register_buffer("temperature", torch.tensor(temperature))
 
     @property
@@ -57,21 +59,65 @@ class Pipeline(nn.Module):
         assert isinstance(first, EmotionModel)
         return first
 
+    def make_adaptable(self, reference: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Let streams be adapted (`affekt.bundle.adaptation`).
+
+        Args:
+            reference: Stream -> the training utterances' average mean over time and log standard deviation, (dim,) each. The
+                streams are computed by features with a time axis.
+        """
+        for stream, (mean, log_std) in reference.items():
+            self.adaptations[stream] = Adaptation(len(mean))
+            self.adaptations[stream].load_state_dict({"mean": mean, "log_std": log_std})
+
     def forward(
         self, waveform: Float[Tensor, "batch samples"] | None = None, inputs: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "batch emotions"]:
-        """Return probabilities.
+        """Return probabilities, without an adaptation; arguments as for `outputs`."""
+        return self.outputs(waveform, inputs)["probabilities"]
+
+    def outputs(
+        self,
+        waveform: Float[Tensor, "batch samples"] | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
+        adaptation: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return all outputs by name: `probabilities` (batch, emotions), and the statistics of each adaptable stream.
+
+        The statistics are `STREAM_mean` and `STREAM_log_std`, (batch, dim): by how much the mean over time of the unadapted
+        stream, and the logarithm of its standard deviation, exceed those of the training utterances.
 
         Args:
             waveform: Waveforms of the same length, without padding; None for a pipeline without features.
             inputs: The streams in the attribute `inputs`: for each, its values, (batch, frames, dim) or (batch, dim), under
                 its name and, if it has a time axis, its mask, (batch, frames), True for frames, under "NAME_mask".
+            adaptation: Tensors with the names and sizes of `neutral_adaptation`, which is the default.
         """
-        inputs = inputs or {}
+        inputs, adaptation = inputs or {}, adaptation or self.neutral_adaptation()
         streams = {name: feature(waveform) for name, feature in self.features.items()}
         streams |= {name: Stream(inputs[name], inputs.get(f"{name}_mask")) for name in self.inputs}
+        statistics = {}
+        for name, module in self.adaptations.items():
+            assert isinstance(module, Adaptation)
+            statistics[f"{name}_mean"], statistics[f"{name}_log_std"] = module.compare(streams[name])
+            offset, log_scale = adaptation[f"{name}_offset"], adaptation[f"{name}_log_scale"]
+            streams[name] = module(streams[name], offset, log_scale)
         batch = Batch(streams)
-        return torch.stack([(model(batch) / self.temperature).softmax(dim=1) for model in self.models]).mean(dim=0)
+        probabilities = torch.stack([(model(batch) / self.temperature).softmax(dim=1) for model in self.models])
+        weighted = probabilities.mean(dim=0) * adaptation["class_bias"].exp()
+        return {"probabilities": weighted / weighted.sum(dim=1, keepdim=True), **statistics}
+
+    def neutral_adaptation(self) -> dict[str, Tensor]:
+        """Return the adaptation that changes nothing: zeros.
+
+        `STREAM_offset` and `STREAM_log_scale`, (dim,), are those of a stream (`Adaptation`); probabilities are multiplied by
+        the exponential of `class_bias`, (emotions,), and normalized.
+        """
+        zeros = {"class_bias": torch.zeros(self.first.num_emotions)}
+        for name, module in self.adaptations.items():
+            assert isinstance(module, Adaptation)
+            zeros |= {f"{name}_{part}": torch.zeros_like(module.mean) for part in ("offset", "log_scale")}
+        return zeros
 
 
 def round_to_half(network: nn.Module) -> None:
@@ -93,8 +139,16 @@ def rebuild(bundle: Bundle) -> Pipeline:
     config, weights = bundle.config, bundle.file("model.safetensors")
     try:
         _check_size(config, len(bundle.emotions), weights)
-        pipeline = _build(config, len(bundle.emotions))
-        pipeline.load_state_dict(load_file(weights))
+        pipeline, tensors = _build(config, len(bundle.emotions)), load_file(weights)
+        # Bundles of earlier versions have no statistics of the training utterances.
+        pipeline.make_adaptable(
+            {
+                stream: (tensors[f"adaptations.{stream}.mean"], tensors[f"adaptations.{stream}.log_std"])
+                for stream in pipeline.features
+                if f"adaptations.{stream}.mean" in tensors
+            }
+        )
+        pipeline.load_state_dict(tensors)
     except Exception as error:  # a model's settings may have any value, and libraries raise errors of many classes
         raise BadBundle(f"{bundle.folder}: model.safetensors and config.toml do not fit together: {error}") from error
     return pipeline.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,17 +19,29 @@ TOLERANCE = 0.01
 """Largest accepted deviation of probabilities from a sum of 1."""
 
 
+FURTHER_OUTPUTS = re.compile(r"\w+_(mean|log_std)")
+"""Names of the outputs that a graph may have besides `probabilities`: the statistics of a stream (`Pipeline.outputs`)."""
+
+
 class Graph:
-    """An ONNX graph with the single output `probabilities`, (batch, emotions).
+    """An ONNX graph with the output `probabilities`, (batch, emotions), and perhaps statistics of its streams.
 
     Attributes:
         bundle: The bundle that contains the graph.
-        inputs: The names of the graph's inputs.
+        inputs: The names of the inputs that must be given.
+        adaptable: The streams that can be adapted, with their dim: the graph has the optional inputs `STREAM_offset` and
+            `STREAM_log_scale`, (dim,), and the outputs `STREAM_mean` and `STREAM_log_std`, (batch, dim). Graphs of earlier
+            versions have none.
     """
 
     def __init__(self, bundle: Bundle, session: Any) -> None:
         self.bundle, self._session = bundle, session
         self.inputs: tuple[str, ...] = tuple(entry.name for entry in session.get_inputs())
+        self.adaptable: dict[str, int] = {
+            entry.name.removesuffix("_offset"): entry.shape[0]
+            for entry in session.get_overridable_initializers()
+            if entry.name.endswith("_offset")
+        }
 
     @classmethod
     def load(cls, bundle: Bundle, *, threads: int = 1) -> Graph:
@@ -56,6 +69,7 @@ class Graph:
                 bundle.onnx, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
             _check_signature(bundle, session.get_inputs(), session.get_outputs())
+            _check_options(bundle, session.get_overridable_initializers(), session.get_outputs())
         except BadBundle:
             raise
         except Exception as error:  # onnxruntime's exceptions have no common base class; names may not be UTF-8
@@ -65,25 +79,32 @@ class Graph:
         return graph
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return probabilities, (batch, emotions), in the order of the bundle's emotions.
+        """Return probabilities, (batch, emotions), in the order of the bundle's emotions; errors as for `run`."""
+        return self.run(inputs, ["probabilities"])["probabilities"]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return some of the graph's outputs by name.
 
         Raises:
-            BadBundle: The graph cannot be run with these inputs, or its outputs are not probabilities.
+            BadBundle: The graph cannot be run with these inputs, or its outputs are not probabilities or not finite.
         """
         try:
-            (probabilities,) = self._session.run(["probabilities"], dict(inputs))
+            values = dict(zip(outputs, self._session.run(list(outputs), dict(inputs)), strict=True))
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise BadBundle(f"{self.bundle.onnx} cannot be run: {_reason(error)}") from error
-        if reason := _find_fault(probabilities, len(self.bundle.emotions)):
-            raise BadBundle(f"{self.bundle.onnx} gives {reason}; expected probabilities, (batch, emotions)")
-        return probabilities
+        for name, value in values.items():
+            if name == "probabilities" and (reason := _find_fault(value, len(self.bundle.emotions))):
+                raise BadBundle(f"{self.bundle.onnx} gives {reason}; expected probabilities, (batch, emotions)")
+            if not np.isfinite(value).all():
+                raise BadBundle(f"{self.bundle.onnx} gives NaN or infinite values as {name}; expected finite values")
+        return values
 
 
 def _check_signature(bundle: Bundle, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
     """Raise `BadBundle` if the declared inputs and outputs are not those of a bundle's graph."""
-    if [entry.name for entry in outputs] != ["probabilities"]:
-        names = ", ".join(entry.name for entry in outputs)
-        raise BadBundle(f"{bundle.onnx} has the outputs {names}; expected probabilities")
+    names = [entry.name for entry in outputs]
+    if names[:1] != ["probabilities"] or not all(map(FURTHER_OUTPUTS.fullmatch, names[1:])):
+        raise BadBundle(f"{bundle.onnx} has the outputs {', '.join(names)}; expected probabilities")
     for entry in inputs:
         expected = "tensor(bool)" if entry.name.endswith("_mask") else "tensor(float)"
         ranks = (2,) if entry.name == "waveform" or entry.name.endswith("_mask") else (2, 3)
@@ -104,6 +125,23 @@ def _check_signature(bundle: Bundle, inputs: Sequence[Any], outputs: Sequence[An
         )
     if isinstance(shape[1], int) and shape[1] != len(bundle.emotions):
         raise BadBundle(f"{bundle.onnx} has {shape[1]} classes, but labels.json names {len(bundle.emotions)} emotions")
+
+
+def _check_options(bundle: Bundle, options: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Raise `BadBundle` if the optional inputs are not those of an adaptation (`Pipeline.neutral_adaptation`)."""
+    shapes = {entry.name: list(entry.shape) for entry in options}
+    dims = {entry.name: entry.shape[-1:] for entry in outputs}
+    for name, shape in shapes.items():
+        stream = name.removesuffix("_offset").removesuffix("_log_scale")
+        parts = {f"{stream}_offset", f"{stream}_log_scale"}
+        if name == "class_bias":
+            expected = [len(bundle.emotions)]
+        elif name in parts and parts <= set(shapes) and {f"{stream}_mean", f"{stream}_log_std"} <= set(dims):
+            expected = dims[f"{stream}_mean"]
+        else:
+            raise BadBundle(f"{bundle.onnx} has the optional input {name}; expected those of an adaptation")
+        if shape != expected or not all(isinstance(size, int) for size in shape):
+            raise BadBundle(f"{bundle.onnx}: its optional input {name} has the shape {shape}; expected {expected}")
 
 
 def _trial_inputs(inputs: Sequence[Any]) -> dict[str, NDArray[Any]]:
