@@ -22,6 +22,7 @@ from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
+from affekt.workflows.training_data import TrainingData
 from tests.conftest import shapes_unchecked
 from tests.logs import logged
 from tests.synthetic import environment_set, make_cremad, make_data_root, quick_export
@@ -98,6 +99,18 @@ def test_the_onnx_file_equals_torch_at_any_length(bundle):
 def test_the_stored_weights_are_the_rounded_ones_that_were_scored(bundle):
     stored = [tensor for tensor in rebuild(bundle).state_dict().values() if tensor.is_floating_point()]
     assert all(torch.equal(tensor, tensor.half().float()) for tensor in stored)
+
+
+def test_a_bundle_has_the_statistics_of_its_training_utterances(bundle, workspace, run):
+    plan = resolve(load_recipe(str(workspace / "made.toml")))
+    training = TrainingData.read(plan.recipe).select(run.split.subsets["train"])
+    pipeline = rebuild(bundle)
+    with torch.inference_mode():
+        outputs = [pipeline.outputs(torch.from_numpy(read_waveform(utterance))[None]) for utterance in training]
+    for name in ("speech_mean", "speech_log_std"):
+        deviations = torch.cat([output[name] for output in outputs])
+        assert deviations.mean(dim=0).abs().max() < 0.01
+        assert deviations.abs().max() > 0.05
 
 
 def test_an_interrupted_bundle_is_not_written(bundle, workspace, run, monkeypatch):

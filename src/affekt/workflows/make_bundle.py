@@ -34,6 +34,7 @@ from affekt.training.finetuning import FineTunedModel, feature_spec
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.workflows.given_split import describe_subsets
+from affekt.workflows.reference_statistics import compute_reference
 from affekt.workflows.score_bundle import score_bundle
 from affekt.workflows.train import check_one_model
 from affekt.workflows.training_data import TrainingData
@@ -71,6 +72,7 @@ def make_bundle(
     plan = recipe if isinstance(recipe, Plan) else resolve(recipe)
     data = data or TrainingData.read(plan.recipe)
     pipeline, epochs = assemble_pipeline(plan, runs, data.labels)
+    pipeline.make_adaptable(compute_reference(plan, pipeline.features, data, runs[0].split, progress))
     # Rounding must not change the plan's features: the linear probes of `score_bundle` use them.
     pipeline = copy.deepcopy(pipeline)
     round_to_half(pipeline)

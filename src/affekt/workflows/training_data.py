@@ -223,6 +223,12 @@ def build_datasets(
     return Datasets(train, scored)
 
 
+def stored_name(plan: Plan, stream: str) -> str:
+    """Return the name under which the features of a stream are stored; of a fine-tuned encoder, those of its front end."""
+    name = plan.features[stream].name
+    return f"{name}-front-end" if plan.recipe.training.tune == "all" else name
+
+
 @dataclass(frozen=True)
 class _DatasetBuilder:
     """Builds datasets whose features are read from the store, or computed and stored."""
@@ -240,10 +246,10 @@ class _DatasetBuilder:
         for stream, feature in self.features.items():
             if isinstance(feature, TextFeature):
                 values[stream], word_index[stream] = extract_text(
-                    feature, self._stored_name(stream), utterances, progress=self.progress, device=self._device
+                    feature, stored_name(self.plan, stream), utterances, progress=self.progress, device=self._device
                 )
             else:
-                values[stream] = self._extract(feature, self._stored_name(stream), utterances)
+                values[stream] = self._extract(feature, stored_name(self.plan, stream), utterances)
         specs = {stream: feature_spec(feature) for stream, feature in self.features.items()}
         soft_labels = self.data.soft_labels(keys, votes) if votes else None
         return Dataset(keys, self.data.label_indices(keys), values, specs, soft_labels, word_index=word_index)
@@ -256,7 +262,7 @@ class _DatasetBuilder:
             logger.info("augmented copy %d of %d", number + 1, settings.copies)
             copy = Copy(number, self.plan.recipe.seed, settings.alteration)
             altered = {
-                stream: self._extract(feature, self._stored_name(stream), utterances, copy)
+                stream: self._extract(feature, stored_name(self.plan, stream), utterances, copy)
                 for stream, feature in self.features.items()
                 if feature.input == "audio"
             }
@@ -276,11 +282,6 @@ class _DatasetBuilder:
     @property
     def _device(self) -> str:
         return self.plan.recipe.training.device
-
-    def _stored_name(self, stream: str) -> str:
-        """Return the name under which the features of a stream are stored."""
-        name = self.plan.features[stream].name
-        return f"{name}-front-end" if self.plan.recipe.training.tune == "all" else name
 
     def _extract(
         self, feature: Feature, name: str, utterances: Sequence[Utterance], copy: Copy | None = None
