@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +18,16 @@ from torch import Tensor
 def frame_mask(lengths: Int[Tensor, " batch"], num_frames: int) -> Bool[Tensor, "batch frames"]:
     """Return the mask of a batch padded to `num_frames`: True for the first `lengths` frames of each utterance."""
     return torch.arange(num_frames, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def largest(counts: Int[Tensor, "*batch"]) -> int:
+    """Return the largest of some numbers of frames, at least 1, as the size of an axis.
+
+    In a graph that is being exported it is a symbol, which `int()` would replace by a constant.
+    """
+    size = cast("int", counts.max().item())
+    torch._check(size >= 1)
+    return size
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.features import features
+from affekt.features.gate import GateConfig
 from affekt.features.speaker import ECAPA
 from tests.conftest import ROOT
 from tests.features import test_speaker, test_text, test_wav2vec
@@ -25,10 +26,14 @@ from tests.sounds import noise
 WHISPER = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
 # Settings of small features. The encoders of a family are tested in both variants of their architecture.
 TINY: dict[str, list[dict[str, Any]]] = {
-    "log-mel": [{}],
+    "log-mel": [{}, {"level": "relative", "gate": GateConfig()}],
     "mfcc": [{"deltas": 2}, {"window": 0.032, "hop": 0.011}],
     "spectrogram": [{"taper": "hamming", "hop": 0.011, "bins": 140}],
-    "whisper": [{"blocks": (0, 2)}, {"blocks": (1,), "level": "relative", "span": 40}],
+    "whisper": [
+        {"blocks": (0, 2)},
+        {"blocks": (1,), "level": "relative", "span": 40},
+        {"blocks": (1,), "level": "relative", "span": 40, "gate": GateConfig()},
+    ],
     "whisper-30s": [{"blocks": (0, 2)}],
     **{name: [{"blocks": (1, -1)}, {"blocks": (1, -1), "stable": True}] for name in FAMILY},
     "wav2vec": [{"output": "context"}, {"output": "latent"}],

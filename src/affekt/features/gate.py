@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from affekt.batch import frame_mask
+from affekt.batch import frame_mask, largest
 from affekt.errors import BadConfig
 
 SMOOTHING = 7  # frames of 10 ms over which the power of a frame is averaged
@@ -56,6 +56,8 @@ class SpeechGate(nn.Module):
     ) -> tuple[Float[Tensor, "batch mels kept"], Int[Tensor, " batch"]]:
         """Return the kept frames, moved to the beginning and followed by zeros, and their numbers.
 
+        The result is as long as the largest of these numbers.
+
         Args:
             mel: Whisper's log-mel, one unit of which is 40 dB.
             counts: The number of frames of each recording; None if none is padded.
@@ -65,8 +67,10 @@ class SpeechGate(nn.Module):
         index = torch.arange(frames, device=mel.device)
         order = torch.where(keep, index, index + frames).argsort(dim=1)
         kept = keep.sum(dim=1)
-        mask = frame_mask(kept, frames).unsqueeze(1)
-        return mel.gather(2, order.unsqueeze(1).expand_as(mel)) * mask.to(mel.dtype), kept
+        longest = largest(kept)
+        torch._check(longest <= frames)
+        order = order.narrow(1, 0, longest).unsqueeze(1).expand(-1, mel.shape[1], -1)
+        return mel.gather(2, order) * frame_mask(kept, longest).unsqueeze(1).to(mel.dtype), kept
 
     def find(
         self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None = None

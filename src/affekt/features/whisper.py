@@ -20,9 +20,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from affekt.batch import Stream, frame_mask
+from affekt.batch import Stream, frame_mask, largest
 from affekt.errors import BadConfig
 from affekt.features.base import Feature
+from affekt.features.gate import GateConfig, SpeechGate
 
 SAMPLE_RATE = 16_000  # Hz
 WINDOW = 400  # samples, 25 ms
@@ -47,6 +48,11 @@ class WhisperConfig:
     """Number of frames (of 20 ms) that attend to one another; Whisper's own 1500 are 30 s.
 
     Longer input is split into spans of at most this length, so that the cost grows linearly."""
+    gate: GateConfig | None = None
+    """Which frames of the log-mel reach the encoder: those that pass the speech gate. None: all frames.
+
+    With a gate, silence before, after and between the words changes nothing, and costs nothing. The number of frames then
+    depends on what is in the recording, and the position of a frame is not its time."""
     dim: int = 384
     heads: int = 6
     width: int = 1536
@@ -121,10 +127,11 @@ class LogMelConfig:
 
     mels: int = 80
     level: Literal["absolute", "relative"] = "absolute"
+    gate: GateConfig | None = None
 
 
 class LogMelFrames(Feature):
-    """Whisper's log-mel as a stream, 100 frames per second."""
+    """Whisper's log-mel as a stream, 100 frames per second; with a gate, of the kept frames only."""
 
     Config = LogMelConfig
     sample_rate = SAMPLE_RATE
@@ -134,6 +141,7 @@ class LogMelFrames(Feature):
         super().__init__()
         self.config, self.dim = config, config.mels
         self.mel = LogMel(config.mels, level=config.level)
+        self.gate = SpeechGate(config.gate) if config.gate else None
 
     @classmethod
     def from_folder(cls, folder: Path | None, config: LogMelConfig) -> LogMelFrames:
@@ -144,8 +152,11 @@ class LogMelFrames(Feature):
 
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
         """Compute the frames; `lengths` in samples if the waveforms are padded (with zeros)."""
-        mel = rearrange(self.mel(waveform, lengths), "batch mels frames -> batch frames mels")
-        return Stream(mel, None if lengths is None else frame_mask(lengths // HOP, mel.shape[1]), self.frame_rate)
+        mel, counts = self.mel(waveform, lengths), None if lengths is None else lengths // HOP
+        if self.gate:
+            mel, counts = self.gate(mel, counts)
+        mask = None if counts is None else frame_mask(counts, mel.shape[2])
+        return Stream(rearrange(mel, "batch mels frames -> batch frames mels"), mask, self.frame_rate)
 
 
 class SelfAttention(nn.Module):
@@ -185,7 +196,7 @@ class Block(nn.Module):
 class WhisperStates(Feature):
     """Hidden states of Whisper's encoder, concatenated along dim, 50 frames per second.
 
-    Only the blocks up to the last one in `blocks` are built.
+    Only the blocks up to the last one in `blocks` are built. See `WhisperConfig.gate` for the frames that are left out.
     """
 
     Config = WhisperConfig
@@ -199,6 +210,7 @@ class WhisperStates(Feature):
         self.config = config
         self.dim, self.num_states = config.dim * len(config.blocks), len(config.blocks)
         self.mel = LogMel(config.mels, level=config.level)
+        self.gate = SpeechGate(config.gate) if config.gate else None
         self.conv1 = nn.Conv1d(config.mels, config.dim, 3, padding=1)
         self.conv2 = nn.Conv1d(config.dim, config.dim, 3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(config.span, config.dim)
@@ -207,13 +219,16 @@ class WhisperStates(Feature):
     def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None) -> Stream:
         """Compute the states; `lengths` in samples if the waveforms are padded (with zeros).
 
-        The number of frames is `(lengths // 160 + 1) // 2`.
+        The number of frames is `(lengths // 160 + 1) // 2`; with a gate, at most this.
         """
-        return self._encode(self.mel(waveform, lengths), None if lengths is None else lengths // HOP)
+        mel, counts = self.mel(waveform, lengths), None if lengths is None else lengths // HOP
+        if self.gate:
+            mel, counts = self.gate(mel, counts)
+        return self._encode(mel, counts)
 
     def front_end(self) -> LogMelFrames:
-        """Return the log-mel front end."""
-        return LogMelFrames(LogMelConfig(self.config.mels, self.config.level))
+        """Return the log-mel front end, which includes the gate."""
+        return LogMelFrames(LogMelConfig(self.config.mels, self.config.level, self.config.gate))
 
     def encode(self, stream: Stream) -> Stream:
         """Compute the states from the stream of the front end."""
@@ -227,25 +242,36 @@ class WhisperStates(Feature):
             x = x * frame_mask(counts, x.shape[2]).unsqueeze(1).to(x.dtype)
         x = rearrange(F.gelu(self.conv2(x)), "batch dim frames -> batch frames dim")
         if counts is None:
-            return Stream(self._encode_spans(x), None, self.frame_rate)
-        mask = frame_mask((counts + 1) // 2, x.shape[1])
-        if x.shape[1] <= self.config.span:
-            return Stream(self._states(x, mask), mask, self.frame_rate)
-        # An utterance is divided into spans by its own length, so long utterances are encoded one by one.
-        values = x.new_zeros(x.shape[0], x.shape[1], self.dim)
-        for index, frames in enumerate(mask.sum(dim=1).tolist()):
-            values[index, :frames] = self._encode_spans(x[index : index + 1, :frames])[0]
-        return Stream(values, mask, self.frame_rate)
+            return Stream(self._encode_spans(x, Stream(x).lengths()), None, self.frame_rate)
+        counts = (counts + 1) // 2
+        return Stream(self._encode_spans(x, counts), frame_mask(counts, x.shape[1]), self.frame_rate)
 
-    def _encode_spans(self, x: Tensor) -> Tensor:
-        """Encode the smallest number of equal spans of at most `span` frames as a batch; the last span may be shorter."""
-        frames = x.shape[1]
-        spans = (frames + self.config.span - 1) // self.config.span
-        size = (frames + spans - 1) // spans
-        x = F.pad(x, (0, 0, 0, spans * size - frames)).unflatten(1, (spans, size))
-        mask = frame_mask(torch.tensor([frames], device=x.device), spans * size).unflatten(1, (spans, size))
-        mask = mask.expand(x.shape[0], -1, -1)
-        return self._states(x.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, (-1, spans)).flatten(1, 2)[:, :frames]
+    def _encode_spans(
+        self, x: Float[Tensor, "batch frames dim"], counts: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames states"]:
+        """Encode spans of at most `span` frames as one batch, and join their states.
+
+        The `counts` frames of each utterance are divided into the smallest number of equal spans (the last may be shorter),
+        which is independent of the other utterances and of the padding. Padding is zero in the result.
+        """
+        batch, frames, _ = x.shape
+        spans = (counts + self.config.span - 1) // self.config.span
+        sizes = ((counts + spans - 1) // spans).unsqueeze(1)
+        num_spans, size = largest(spans), largest(sizes)
+        first = torch.arange(batch, device=x.device).unsqueeze(1)
+        start = torch.arange(num_spans, device=x.device) * sizes
+        within = torch.arange(size, device=x.device)
+        position = start.unsqueeze(2) + within
+        real = (within < sizes.unsqueeze(2)) & (position < counts[:, None, None])
+        source = first * frames + position.clamp(max=frames - 1).flatten(1)
+        parts = x.flatten(0, 1)[source].unflatten(1, (num_spans, size)).flatten(0, 1)
+        # A softmax without keys would give NaN, so that spans beyond the end of a shorter utterance attend to what they have.
+        keys = real | ~real.any(dim=2, keepdim=True)
+        states = self._states(parts, keys.flatten(0, 1)).flatten(0, 1)
+        index = torch.arange(frames, device=x.device)
+        target = (index // sizes * size + index % sizes).clamp(max=num_spans * size - 1)
+        joined = states[first * (num_spans * size) + target]
+        return joined * frame_mask(counts, frames).unsqueeze(2).to(x.dtype)
 
     def _states(self, x: Tensor, mask: Tensor) -> Tensor:
         states = [x + self.embed_positions.weight[: x.shape[1]]]
