@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from affekt.search.search import search as search_architecture
     from affekt.training.recipe import load_recipe as load_recipe
     from affekt.workflows.evaluate import evaluate as evaluate
+    from affekt.workflows.evaluate_across import evaluate_across as evaluate_across
     from affekt.workflows.finetune import finetuning_recipe as finetuning_recipe
     from affekt.workflows.make_bundle import make_bundle as make_bundle
     from affekt.workflows.recognize_files import recognize_files as recognize_files
@@ -60,6 +61,7 @@ _LAZY = {
     "UnknownName": "affekt.errors:UnknownName",
     "audit": "affekt.protocols.audit:audit",
     "evaluate": "affekt.workflows.evaluate:evaluate",
+    "evaluate_across": "affekt.workflows.evaluate_across:evaluate_across",
     "extract": "affekt.features.extract:extract",
     "finetuning_recipe": "affekt.workflows.finetune:finetuning_recipe",
     "list_corpora": "affekt.listing:list_corpora",
@@ -92,6 +94,7 @@ __all__ = [
     "__version__",
     "audit",
     "evaluate",
+    "evaluate_across",
     "extract",
     "finetuning_recipe",
     "list_corpora",

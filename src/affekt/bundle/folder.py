@@ -7,7 +7,8 @@ model.onnx          the network for recognition: 16 kHz waveform in, probabiliti
 split.json          the utterances of each subset
 training_clips.json hashes of the clips that were trained on (`affekt.bundle.training_clips`)
 results.json        the scores on the model card, and how they were obtained
-README.md           the model card, written by `affekt.reports.card` from config.toml and results.json
+across.json         the scores on corpora that it was not trained on, if `affekt evaluate --across --record` wrote any
+README.md           the model card, written by `affekt.reports.card` from config.toml, results.json and across.json
 SHA256SUMS          the checksums of all other files, which bundles of earlier versions lack
 
 This module does not need torch; `affekt.bundle.pipeline`, which rebuilds the network, does. What recognition does not need
@@ -36,9 +37,17 @@ SCHEMA = 1
 ASSETS = Path(__file__).parents[1] / "assets"
 DEFAULT = "default"
 """The name of the bundle that ships with the package."""
+ACROSS = "across.json"
+"""The file of the scores on corpora that a bundle was not trained on."""
 PREDICTING = ("config.toml", "labels.json", "model.onnx")
 """The files that determine the predictions, in the order in which the id hashes them."""
-MAX_BYTES = {"labels.json": 1 << 20, "config.toml": 1 << 22, "results.json": 1 << 26, "training_clips.json": 1 << 28}
+MAX_BYTES = {
+    "labels.json": 1 << 20,
+    "config.toml": 1 << 22,
+    "results.json": 1 << 26,
+    ACROSS: 1 << 26,
+    "training_clips.json": 1 << 28,
+}
 """Limits of the size of files that are read as a whole; they are far above what affekt writes."""
 MAX_NAME = 200
 """Maximum length of the name of a bundle or an emotion."""
@@ -176,6 +185,23 @@ class Bundle:
         results: dict[str, Any] = read_json(path)
         check(Results, results, path)
         return results
+
+    @cached_property
+    def across(self) -> list[dict[str, Any]]:
+        """The entries of across.json, one for each corpus; [] without the file. Raises `BadBundle` if it is invalid."""
+        from affekt.bundle.settings import Across, check
+
+        if not _is_file(path := self.folder / ACROSS):
+            return []
+        content = read_json(path)
+        check(Across, content, path)
+        if content["model"] != self.id:
+            raise BadBundle(
+                f"{path} has the scores of {content['model']}, not of {self.id}: delete it, and score the bundle again with "
+                "`affekt evaluate --across --record`"
+            )
+        entries: list[dict[str, Any]] = content["corpora"]
+        return entries
 
 
 def _is_outdated(config: dict[str, Any]) -> bool:

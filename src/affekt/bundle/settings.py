@@ -65,7 +65,51 @@ class Results(msgspec.Struct):
     data: list[_TrainingCorpus] = []
 
 
-def check(kind: type[Config] | type[Results], content: Any, path: Path) -> None:
+class _Interval(msgspec.Struct):
+    value: float
+    low: float
+    high: float
+
+
+class _Scores(msgspec.Struct):
+    UA: _Interval
+    intervals: Text
+
+
+class _Outcome(msgspec.Struct):
+    own: _Scores
+    all: _Scores
+    refused: int
+    answers: dict[str, int]
+
+
+class _AcrossCorpus(msgspec.Struct):
+    corpus: Text
+    title: Text
+    language: Text
+    style: Text
+    speech: bool
+    license: Text
+    note: Text
+    only: Text
+    speakers: int | None
+    utterances: int
+    recognized: int
+    classes: list[Text]
+    left_out: dict[str, int]
+    unreadable: dict[str, Text]
+    manifest: Text
+    as_it_is: _Outcome
+
+
+class Across(msgspec.Struct):
+    """The contents of across.json."""
+
+    model: Text
+    corpora: list[_AcrossCorpus]
+
+
+def check(kind: type[Config] | type[Results] | type[Across], content: Any, path: Path) -> None:
     """Check the types of a file's settings. Raises `BadBundle`, which names the first wrong one."""
     try:
         msgspec.convert(content, kind, strict=True)

@@ -65,9 +65,13 @@ class TrainingClips:
         content = {"hashes": sorted(self.hashes), "names": sorted(self.names)}
         (folder / FILE).write_text(to_json(content, indent=0) + "\n", encoding="utf-8")
 
+    def find_names(self, utterances: Sequence[Utterance]) -> set[str]:
+        """Return the keys of the utterances that are among these clips by their names; no audio is read."""
+        return {utterance_key(u) for u in utterances if self.names & {u.id, u.audio.stem if u.audio else ""}}
+
     def find(self, utterances: Sequence[Utterance]) -> set[str]:
         """Return the keys of the utterances that are among these clips, by their names or their samples."""
-        known = {utterance_key(u) for u in utterances if self.names & {u.id, u.audio.stem if u.audio else ""}}
+        known = self.find_names(utterances)
         if not self.hashes:
             return known
         others = [utterance for utterance in utterances if utterance_key(utterance) not in known]

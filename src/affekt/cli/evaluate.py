@@ -1,9 +1,9 @@
-"""`affekt evaluate`: score training runs or a bundle on a corpus."""
+"""`affekt evaluate`: score training runs or a bundle on a corpus, or a bundle across corpora."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,23 +11,52 @@ from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, 
 from affekt.errors import BadConfig
 from affekt.registry import did_you_mean
 
+if TYPE_CHECKING:
+    from affekt.corpora.source import Source
+
 
 def evaluate(
     source: Annotated[
         str, typer.Argument(metavar="RUN|BUNDLE", help="A run folder, a bundle folder or the name of a shipped bundle.")
     ],
     corpus: Annotated[
-        str, typer.Argument(metavar="CORPUS", help="The corpus's name; 'folder' or 'table' for your own data.")
+        list[str],
+        typer.Argument(
+            metavar="CORPUS [ROOT]",
+            help="The corpus's name, 'folder' or 'table' for your own data; and its folder, or the table's file. With "
+            "--across: one or more CORPUS[:ROOT].",
+        ),
     ],
-    root: Annotated[
-        Path | None, typer.Argument(metavar="ROOT", help="The corpus's folder, or the table's file.")
-    ] = None,
     selection: Annotated[
         str | None,
         typer.Option(
             metavar="RULE",
             help="For runs: the rule that selects the epoch: last, validation, validation-wf1, validation-loss, or paper "
             "(the best on the test set, as in some published code); default: the recipe's.",
+        ),
+    ] = None,
+    across: Annotated[
+        bool,
+        typer.Option(
+            "--across", help="Score a bundle on one or more corpora that it was not trained on; does not need torch."
+        ),
+    ] = False,
+    emotions: Annotated[
+        str,
+        typer.Option(
+            metavar="own|all",
+            help="With --across: show UA of the most probable emotion among the corpus's own classes, or among all classes "
+            "of the model; default: both.",
+        ),
+    ] = "",
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="With --across: add the scores to the bundle's across.json and to its card."),
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[CORPUS=]FILE", help="Score only the clips that a file lists. With several corpora: CORPUS=FILE."
         ),
     ] = None,
     column: Columns = None,
@@ -40,15 +69,30 @@ def evaluate(
     """Score a run or a bundle on a corpus.
 
     If the corpus was used in training, only its test set is scored; otherwise the whole corpus.
+
+    With --across, a bundle is scored on corpora that it was not trained on, in a table: restricted to the classes of each
+    corpus, and over all classes of the model. A corpus that it was trained on is refused.
     """
+    from affekt.cli.across import restrict_sources
     from affekt.corpora.source import Source
     from affekt.extras import need
     from affekt.json_text import to_json
     from affekt.runs.selection import RULES
 
     # Report misspelled names before asking the user to install anything.
-    target = Source(corpus, str(root)) if root else Source.parse(corpus)
-    (target,) = set_options([target], column, emotion, layout, delimiter, annotators)
+    if not across and len(corpus) > 2:
+        raise BadConfig(f"{' '.join(corpus)}: expected CORPUS [ROOT]; to score on several corpora, use --across")
+    targets = (
+        [Source(corpus[0], corpus[1])] if len(corpus) == 2 and not across else [Source.parse(name) for name in corpus]
+    )
+    targets = set_options(targets, column, emotion, layout, delimiter, annotators)
+    targets = restrict_sources(targets, only or [])
+    if across:
+        _score_across(source, targets, selection, emotions, record, json)
+        return
+    if emotions or record:
+        raise BadConfig("--emotions and --record need --across")
+    (target,) = targets
     if selection is not None and selection not in RULES:
         raise BadConfig(
             f"there is no selection rule {selection!r}{did_you_mean(selection, RULES)} (known: {', '.join(RULES)})"
@@ -66,6 +110,33 @@ def evaluate(
         print(to_json(scores))
     else:
         print_scores(scores)
+
+
+def _score_across(
+    source: str, targets: list[Source], selection: str | None, emotions: str, record: bool, json: bool
+) -> None:
+    from affekt.cli.across import print_across
+    from affekt.cli.log import show_log
+    from affekt.cli.progress_bars import progress_bar
+    from affekt.json_text import to_json
+    from affekt.workflows.evaluate_across import evaluate_across, record_across
+
+    if emotions not in ("", "own", "all"):
+        raise BadConfig(f"--emotions {emotions!r}: expected own or all")
+    if selection is not None:
+        raise BadConfig(
+            "--selection is for runs; --across scores bundles, whose epoch was selected when they were made"
+        )
+    _check_bundle(source)
+    show_log()
+    with progress_bar() as progress:
+        scores = evaluate_across(source, targets, progress=progress)
+    if record:
+        record_across(scores, source)
+    if json:
+        print(to_json(scores.to_json()))
+    else:
+        print_across(scores.to_json(), emotions)
 
 
 def _check_bundle(source: str) -> None:

@@ -1,4 +1,4 @@
-"""The model card of a bundle, README.md, generated from its config and results."""
+"""The model card of a bundle, README.md, generated from its config, its results and its scores on other corpora."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.protocols import INDEPENDENT
 from affekt.protocols.split import UNKNOWN
+from affekt.reports.across import across_section
+from affekt.reports.languages import language_name
 from affekt.tables import table
 
 TEMPLATE = """\
@@ -32,6 +34,9 @@ One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 
 {recalls}
 {probes}
+## On corpora that it never heard
+
+{across}
 ## Data and licenses
 
 {data}
@@ -42,6 +47,9 @@ One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 
 {limits}
 
+## Emotions in voices
+
+{general}
 ## How it was made
 
 {command}; config.toml has every setting. `sha256sum -c SHA256SUMS` verifies every file of the bundle.
@@ -68,7 +76,20 @@ The encoder is from Whisper ({weights}front end, convolutions and the first {blo
 under the MIT license; see LICENSE.whisper beside this card.
 """
 
-LANGUAGES = {"de": "German", "en": "English"}
+GENERAL = """\
+- Emotions that actors play for a corpus are stronger, purer and more even in number than those that people feel. A score on
+  acted speech says little about a call or a meeting.
+- People do not agree on the emotion in a voice either. CREMA-D's labels are what the actors meant to express; of the answers
+  of people who heard the audio alone, 41 % agreed with that (Cao et al. 2014). EmoDB's clips were selected: at least 80 % of
+  the listeners recognized each of them (Burkhardt et al. 2005). A score far above that partly shows how a corpus is made.
+- On natural speech (podcasts, eight classes), systems near the top of the Interspeech 2025 challenge reached a macro-F1 of
+  about 0.41, with much larger models, most of which also read the words. Do not expect more of this model.
+- The answer is what a voice resembles, not what a person feels. Moods, illness, age, accent, culture, irony and microphones
+  change voices too.
+- In the European Union, Article 5(1)(f) of the AI Act prohibits inferring the emotions of people at work and in education,
+  except for medical or safety reasons. Since August 2026, Article 50(3) obliges those who use an emotion recognition system
+  to tell the people who are exposed to it. Other laws may apply too. Do not use it to make decisions about people.
+"""
 
 
 def card(bundle: Bundle) -> str:
@@ -94,6 +115,8 @@ def card(bundle: Bundle) -> str:
         data="\n".join(_data(entry) for entry in results["data"]),
         encoder=_encoder(config),
         alterations=alterations,
+        across=across_section(bundle),
+        general=GENERAL,
         limits="\n".join(f"- {limit}" for limit in _limits(scores, bundle.emotions, config.get("lengths", {}))),
         command=_command(config),
         optimization=_optimization(recipe),
@@ -249,14 +272,14 @@ def _encoder(config: dict[str, Any]) -> str:
 
 def _limits(scores: dict[str, Any], emotions: tuple[str, ...], lengths: dict[str, int]) -> list[str]:
     entries = list(scores.values())
-    languages = sorted({LANGUAGES.get(entry["language"], entry["language"]) for entry in entries} - {""})
+    languages = sorted({language_name(entry["language"]) for entry in entries} - {""})
     limits = []
     if all(entry["style"] == "acted" for entry in entries):
         limits.append(
             "Acted speech, recorded in a studio. Spontaneous emotion is weaker and mixed; expect lower scores there."
         )
     if languages:
-        limits.append(f"{' and '.join(languages)} only; other languages are untested.")
+        limits.append(f"Trained on {' and '.join(languages)} only; expect lower scores in other languages.")
     else:
         limits.append("Languages and speaking styles that are not in the data are untested.")
     limits.append(
@@ -282,10 +305,6 @@ def _limits(scores: dict[str, Any], emotions: tuple[str, ...], lengths: dict[str
         limits.append(
             f"The test set has few speakers ({speakers}). Expect larger differences on other speakers, rooms and microphones."
         )
-    limits.append(
-        "Inferring emotions of people at work or in education is prohibited in the European Union (AI Act, Article "
-        "5(1)(f)), except for medical or safety reasons. Do not use it to make decisions about people."
-    )
     return limits
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from affekt.bundle.checksums import NAME as SUMS
-from affekt.bundle.folder import Bundle, write_sums
+from affekt.bundle.folder import ACROSS, Bundle, write_sums
 from affekt.config import read_toml, to_toml
 from affekt.errors import AffektError, BadConfig
 from affekt.features import features
@@ -188,6 +188,9 @@ def _rewrite_card(folder: Path, old_id: str) -> list[Path]:
     bundle = Bundle.open(folder)
     if not (folder / "results.json").is_file():
         return []
+    across = folder / ACROSS
+    if across.is_file() and (content := json.loads(across.read_text(encoding="utf-8"))).get("model") == old_id:
+        atomic_write_text(across, to_json({**content, "model": bundle.id}, indent=1) + "\n")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     for entry in [*results.get("scores", {}).values(), *results.get("data", [])]:
         for old, current in {"people": "speakers", "licence": "license"}.items():

@@ -1,0 +1,117 @@
+"""The scores on corpora that a model was not trained on, for the model card and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from affekt.bundle.folder import DEFAULT, Bundle
+from affekt.plural import quantity
+from affekt.reports.languages import language_name
+from affekt.tables import table
+
+Entry = dict[str, Any]
+"""An entry of across.json, as `affekt.workflows.evaluate_across.CorpusScores` describes it."""
+
+EMOTIONS = ("own", "all")
+"""The columns of the table: the most probable emotion among the corpus's own classes, or among all of the model's."""
+SECTION = """\
+These corpora played no part in training, and their labels none in adaptation. "own classes": the most probable emotion among
+those that the corpus has. "all classes": among all emotions of the model, although the corpus has fewer. Figures are UA in
+percent with 95 % bootstrap intervals. The manifest is the hash of what was scored: names, samples and labels.
+
+{tables}
+{remarks}
+"""
+
+WITHOUT_SCORES = """\
+No scores are recorded. `affekt evaluate {source} --across CORPUS:FOLDER --record` scores the model on a corpus that it was
+not trained on, and adds the scores to this card. Expect far lower scores there than above.
+"""
+HEADERS = {"own": "UA among its own classes", "all": "UA among all classes"}
+
+
+def across_section(bundle: Bundle) -> str:
+    """Return the section on corpora that the bundle was not trained on."""
+    if "text" in bundle.config["features"]:
+        return "Not scored: the model needs transcripts.\n"
+    if not (entries := bundle.across):
+        source = bundle.name if bundle.name == DEFAULT else "FOLDER_OF_THIS_CARD"
+        return WITHOUT_SCORES.format(source=source)
+    tables = []
+    if any(entry["speech"] for entry in entries):
+        tables.append(speech_table(entries))
+    if not all(entry["speech"] for entry in entries):
+        tables.append(f"Sounds of voices that are not speech:\n\n{sounds_table(entries)}")
+    return SECTION.format(tables="\n".join(tables), remarks="\n".join(f"- {line}" for line in remarks(entries)))
+
+
+def speech_table(entries: Sequence[Entry], columns: Sequence[str] = EMOTIONS) -> str:
+    """Return the table of the corpora of speech.
+
+    Args:
+        entries: Entries of across.json.
+        columns: Which of EMOTIONS to show.
+    """
+    rows = []
+    for entry in entries:
+        if entry["speech"]:
+            origin = ", ".join(part for part in (language_name(entry["language"]), entry["style"]) if part)
+            for condition, outcome in conditions(entry):
+                scores = [_percent(outcome[column]["UA"]) for column in columns]
+                rows.append([title(entry), origin or "-", _scored_on(entry), condition, *scores])
+    header = ["corpus", "speech", "scored on", "condition", *(HEADERS[column] for column in columns)]
+    return table(header, rows)
+
+
+def sounds_table(entries: Sequence[Entry]) -> str:
+    """Return the table of the corpora whose sounds are no speech: how many are refused, and what the others are called."""
+    rows = []
+    for entry in entries:
+        if not entry["speech"]:
+            outcome, total = entry["as_it_is"], entry["recognized"]
+            answers = sorted(outcome["answers"].items(), key=lambda item: -item[1])
+            called = ", ".join(f"{emotion} {count / total:.0%}" for emotion, count in answers)
+            rows.append([title(entry), entry["style"], str(total), f"{outcome['refused'] / total:.1%}", called or "-"])
+    return table(["corpus", "sounds", "recordings", "refused as no speech", "called"], rows)
+
+
+def remarks(entries: Sequence[Entry]) -> list[str]:
+    """Return a line on each corpus: what is left out, the intervals, and the hash of what was scored."""
+    return [_remark(entry) for entry in entries]
+
+
+def conditions(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    """Return the conditions under which a corpus was scored, in words, with their outcomes."""
+    return [("as it is", entry["as_it_is"])]
+
+
+def title(entry: Entry) -> str:
+    """Return a corpus's title, with its list of clips and the note on the copy."""
+    return ", ".join(part for part in (entry["title"], entry["only"], entry["note"]) if part)
+
+
+def _percent(interval: dict[str, float]) -> str:
+    return f"{100 * interval['value']:.1f} ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
+
+
+def _scored_on(entry: Entry) -> str:
+    speakers = f"{quantity(entry['speakers'], 'speaker')}, " if entry["speakers"] else "speakers unknown, "
+    return f"{speakers}{quantity(entry['utterances'], 'utterance')}, {len(entry['classes'])} classes"
+
+
+def _remark(entry: Entry) -> str:
+    parts = []
+    if entry["left_out"]:
+        counts = ", ".join(f"{emotion} {count}" for emotion, count in entry["left_out"].items())
+        what = "not scored" if entry["speech"] else "recognized, but without a right answer"
+        parts.append(f"emotions that the model does not have are {what} ({counts})")
+    if entry["unreadable"]:
+        parts.append(f"{quantity(len(entry['unreadable']), 'recording')} could not be read")
+    if entry["speech"]:
+        for condition, outcome in conditions(entry):
+            if outcome["refused"]:
+                parts.append(f"{outcome['refused']} refused as no speech, which counts as wrong ({condition})")
+        parts.append(entry["as_it_is"]["own"]["intervals"])
+    parts.append(f"manifest {entry['manifest'][:12]}")
+    return f"{title(entry)} ({', '.join(entry['classes'])}): {'; '.join(parts)}."

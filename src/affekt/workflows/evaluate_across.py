@@ -1,0 +1,277 @@
+"""Score a bundle on corpora that it was not trained on, as it is and adapted to unlabelled recordings of each corpus.
+
+The recordings are recognized as `affekt recognize` does it, without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.audio.read import SAMPLE_RATE
+from affekt.bundle.folder import ACROSS, DEFAULT, Bundle, write_sums
+from affekt.bundle.training_clips import TrainingClips, hash_samples
+from affekt.corpora.base import join_names
+from affekt.corpora.source import Source
+from affekt.corpora.waveforms import read_waveforms
+from affekt.errors import BadAudio, BadConfig, BadCorpus
+from affekt.evaluation.scores import Scores, score
+from affekt.files import atomic_write_text
+from affekt.inference.recognizer import Recognizer
+from affekt.json_text import to_json
+from affekt.labels import LabelSet
+from affekt.plural import quantity
+from affekt.progress import Progress
+from affekt.protocols import utterance_key
+from affekt.reports.card import card
+from affekt.utterance import Utterance, speakers_of
+
+logger = logging.getLogger(__name__)
+
+REFUSED = "no speech"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The scores on one corpus under one condition. A refused recording counts as wrong."""
+
+    own: Scores
+    """Scores of the most probable emotion among the corpus's own classes."""
+    all: Scores
+    """Scores of the most probable emotion among all classes of the model."""
+    refused: int
+    """Recognized recordings that got no emotion: silence, or no speech."""
+    answers: Mapping[str, int]
+    """Emotion -> number of recognized recordings that got it, among all classes of the model."""
+
+
+@dataclass(frozen=True)
+class CorpusScores:
+    """The scores on one corpus that the model was not trained on."""
+
+    corpus: str
+    title: str
+    language: str
+    style: str
+    speech: bool
+    """False for sounds without words."""
+    license: str
+    note: str
+    only: str
+    """Name of the list of clips to which the corpus was restricted; "" for all."""
+    speakers: int | None
+    """Number of scored speakers; None where not all are known."""
+    utterances: int
+    """Number of scored utterances."""
+    recognized: int
+    """Number of recognized recordings: the scored ones or, of sounds that are no speech, all."""
+    classes: tuple[str, ...]
+    """The corpus's own classes among the model's."""
+    left_out: Mapping[str, int]
+    """Emotion that the model does not have -> number of utterances, which are not scored."""
+    unreadable: Mapping[str, str]
+    """Id -> reason, for each utterance whose audio cannot be read; these are not scored."""
+    manifest: str
+    """SHA-256 over the sorted lines "key hash-of-samples emotion" of the recognized recordings."""
+    as_it_is: Outcome
+
+
+@dataclass(frozen=True)
+class AcrossScores:
+    """The scores of a bundle on corpora that it was not trained on."""
+
+    model: str
+    """The bundle's id."""
+    emotions: tuple[str, ...]
+    """The model's classes."""
+    corpora: tuple[CorpusScores, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contents of `affekt evaluate --across --json` and of across.json in a bundle."""
+        return asdict(self)
+
+
+@dataclass
+class _Recognition:
+    """The recognized recordings of a corpus, by the keys of its utterances."""
+
+    probabilities: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)
+    """Key -> probabilities of the model's emotions; None if the recording was refused."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """Key -> hash of the samples."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Key -> reason."""
+
+
+def evaluate_across(
+    model: str | Path = DEFAULT, sources: Sequence[Source] = (), *, progress: Progress | None = None
+) -> AcrossScores:
+    """Score a bundle on corpora that it was not trained on.
+
+    Args:
+        model: The folder of a bundle, or the name of a shipped bundle.
+        sources: The corpora.
+        progress: Called after each recording.
+
+    Raises:
+        BadBundle: The bundle cannot be read, or needs more than audio.
+        BadConfig: There is no corpus, or a corpus is given twice.
+        BadCorpus: A corpus cannot be read, the bundle was trained on it, or it has too few of the model's classes.
+    """
+    if not sources:
+        raise BadConfig("no corpus is given: expected at least one, as in `affekt evaluate default --across ravdess`")
+    counts = Counter((source.id, source.only) for source in sources)
+    if repeated := [name for (name, _), count in counts.items() if count > 1]:
+        raise BadConfig(f"{repeated[0]} is given twice: name each corpus once")
+    bundle = Bundle.open(model)
+    recognizer, clips = Recognizer.load(model), TrainingClips.of_bundle(bundle)
+    scores = [_score_corpus(bundle, recognizer, clips, source, progress) for source in sources]
+    return AcrossScores(bundle.id, bundle.emotions, tuple(scores))
+
+
+def record_across(scores: AcrossScores, model: str | Path = DEFAULT) -> None:
+    """Write scores to a bundle's across.json, beside those on other corpora, and renew its card and checksums."""
+    bundle = Bundle.open(model)
+    content = scores.to_json()
+    by_corpus = {(entry["corpus"], entry["only"]): entry for entry in [*bundle.across, *content["corpora"]]}
+    content["corpora"] = [by_corpus[name] for name in sorted(by_corpus)]
+    atomic_write_text(bundle.folder / ACROSS, to_json(content, indent=1) + "\n")
+    atomic_write_text(bundle.folder / "README.md", card(Bundle.open(model)))
+    write_sums(bundle.folder)
+
+
+def _score_corpus(
+    bundle: Bundle, recognizer: Recognizer, clips: TrainingClips, source: Source, progress: Progress | None
+) -> CorpusScores:
+    utterances, labels = source.read(), _label_set(bundle)
+    _check_not_trained_on(bundle, clips, source, utterances)
+    left_out = Counter(utterance.emotion for utterance in utterances if labels.index_of(utterance) is None)
+    if source.corpus.speech:
+        utterances = [utterance for utterance in utterances if labels.index_of(utterance) is not None]
+    recognition = _recognize(recognizer, utterances, clips, progress)
+    scored = [
+        utterance
+        for utterance in utterances
+        if labels.index_of(utterance) is not None and utterance_key(utterance) in recognition.probabilities
+    ]
+    columns = sorted({index for utterance in scored if (index := labels.index_of(utterance)) is not None})
+    if len(columns) < 2:
+        names = ", ".join(labels.emotions[column] for column in columns) or "none"
+        raise BadCorpus(
+            f"{source.title} has too few of the emotions of {bundle.id} ({names}): expected at least two of "
+            f"{', '.join(labels.emotions)}; for your own data, map labels with --emotion LABEL=EMOTION"
+        )
+    speakers = speakers_of(scored)
+    return CorpusScores(
+        corpus=source.id,
+        title=source.title,
+        language=source.language or source.corpus.language,
+        style=source.corpus.style,
+        speech=source.corpus.speech,
+        license=source.corpus.license,
+        note=source.note,
+        only=Path(source.only).name,
+        speakers=len(set(speakers)) if speakers else None,
+        utterances=len(scored),
+        recognized=len(recognition.probabilities),
+        classes=tuple(labels.emotions[column] for column in columns),
+        left_out=dict(sorted(left_out.items())),
+        unreadable={key.partition("/")[2]: reason for key, reason in recognition.unreadable.items()},
+        manifest=_hash_manifest(utterances, recognition),
+        as_it_is=_outcome(scored, labels, columns, recognition),
+    )
+
+
+def _label_set(bundle: Bundle) -> LabelSet:
+    labels = bundle.config.get("labels", {})
+    return LabelSet(bundle.name, bundle.emotions, labels.get("merge", {}), labels.get("dialogues", ""))
+
+
+def _check_not_trained_on(
+    bundle: Bundle, clips: TrainingClips, source: Source, utterances: Sequence[Utterance]
+) -> None:
+    """Raise `BadCorpus` if the bundle was trained on the corpus, or on clips with the names of its clips."""
+    if source.id in {entry["corpus"] for entry in bundle.results.get("data", ())}:
+        raise BadCorpus(
+            f"{bundle.id} was trained on {source.title}: --across is for corpora that it was not trained on; without it, "
+            "affekt evaluate scores the test subset"
+        )
+    if known := sorted(clips.find_names(utterances)):
+        raise BadCorpus(
+            f"{bundle.id} was trained on {quantity(len(known), 'clip')} of {source.title}, as their names show: "
+            f"{join_names(known, 3)}; --across is for corpora that it was not trained on"
+        )
+
+
+def _recognize(
+    recognizer: Recognizer, utterances: Sequence[Utterance], clips: TrainingClips, progress: Progress | None
+) -> _Recognition:
+    """Recognize utterances. Raises `BadCorpus` if the samples of one were trained on."""
+    by_key, recognition = {utterance_key(utterance): utterance for utterance in utterances}, _Recognition()
+    for done, (key, waveform) in enumerate(read_waveforms(by_key), start=1):
+        try:
+            if isinstance(waveform, BadAudio):
+                raise waveform
+            digest = recognition.digests[key] = hash_samples(waveform)
+            if digest in clips.hashes:
+                raise BadCorpus(
+                    f"{recognizer.model} was trained on {key}, as its samples show: --across is for corpora that it was "
+                    "not trained on"
+                )
+            row = recognizer((waveform, SAMPLE_RATE))
+        except BadAudio as error:
+            recognition.unreadable[key] = str(error)
+            logger.warning("%s is left out: %s", key, error)
+            continue
+        finally:
+            if progress:
+                progress(f"recognizing {by_key[key].corpus}", done, len(by_key))
+        recognition.probabilities[key] = np.array(list(row.probabilities.values())) if row.probabilities else None
+    return recognition
+
+
+def _hash_manifest(utterances: Sequence[Utterance], recognition: _Recognition) -> str:
+    emotions = {utterance_key(utterance): utterance.emotion for utterance in utterances}
+    lines = (f"{key} {recognition.digests[key]} {emotions[key]}\n" for key in sorted(recognition.probabilities))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _outcome(
+    scored: Sequence[Utterance], labels: LabelSet, columns: Sequence[int], recognition: _Recognition
+) -> Outcome:
+    rows = recognition.probabilities
+    answers = Counter(labels.emotions[int(row.argmax())] for row in rows.values() if row is not None)
+    return Outcome(
+        own=_score(scored, labels, columns, recognition),
+        all=_score(scored, labels, range(len(labels)), recognition),
+        refused=sum(row is None for row in rows.values()),
+        answers={emotion: answers[emotion] for emotion in labels.emotions if answers[emotion]},
+    )
+
+
+def _score(scored: Sequence[Utterance], labels: LabelSet, columns: Sequence[int], recognition: _Recognition) -> Scores:
+    """Return the scores of the most probable emotion among some of the model's."""
+    columns, probabilities = list(columns), []
+    for utterance in scored:
+        row = recognition.probabilities[utterance_key(utterance)]
+        if row is None:  # an answer that is never right, with hardly more confidence than a guess
+            guess = np.append(np.ones(len(columns)), 1.001)
+            probabilities.append(guess / guess.sum())
+        else:
+            probabilities.append(np.append(row[columns] / row[columns].sum(), 0.0))
+    indices = [labels.index_of(utterance) for utterance in scored]
+    return score(
+        np.array([columns.index(index) for index in indices if index is not None], np.int64),
+        np.array(probabilities),
+        [*(labels.emotions[column] for column in columns), REFUSED],
+        speakers_of(scored),
+        units=[utterance_key(utterance) for utterance in scored],
+    )
