@@ -104,3 +104,15 @@ def test_mcnemar_is_the_exact_binomial_test(better, worse):
     total, fewer = better + worse, min(better, worse)
     tail = sum(math.comb(total, k) for k in range(fewer + 1))
     assert mcnemar(better, worse) == pytest.approx(min(1.0, 2 * tail / 2**total), rel=0, abs=1e-12)
+
+
+def test_a_refused_utterance_counts_as_wrong():
+    probabilities = np.array([[0.9, 0.1], [0.0, 0.0], [0.2, 0.8], [0.6, 0.4]])
+    scores = score(np.array([0, 0, 1, 1]), probabilities, ["happy", "sad"])
+    assert (scores.refused, scores.utterances) == (1, 4)
+    assert scores.UA.value == scores.WA.value == pytest.approx(0.5)
+    assert scores.recall["happy"].value == pytest.approx(0.5)
+    # Precision is 1/2 for happy and 1 for sad, recall 1/2 for both: what is refused is no answer.
+    assert scores.WF1.value == pytest.approx((0.5 + 2 / 3) / 2)
+    assert scores.ece == pytest.approx((0.1 + 0.0 + 0.2 + 0.6) / 4)
+    assert compare(np.array([0, 0, 1, 1]), probabilities, np.eye(2)[[0, 0, 1, 1]]).worse == 2

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from affekt.audio.read import SAMPLE_RATE
+from affekt.bundle.folder import SPEECH_PROBABILITY, SPEECH_THRESHOLD
 from affekt.bundle.pipeline import Pipeline
 from affekt.extras import need
 
@@ -21,14 +22,17 @@ OPSET = 23
 """The first opset with an Attention operator, which onnxruntime computes in less memory than separate operators."""
 
 
-def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None:
+def export_onnx(
+    pipeline: Pipeline, path: Path, emotions: Sequence[str], *, speech_threshold: float | None = None
+) -> None:
     """Write the pipeline as an ONNX file with input `waveform` (batch, samples) and output `probabilities` (batch, emotions).
 
     Streams that are not computed from the waveform are further inputs, such as `text` (batch, frames, dim) and `text_mask`.
     All inputs may have any length.
 
     The tensors of an adaptation (`Pipeline.neutral_adaptation`) are optional inputs, initializers whose default is zeros: the
-    graph can be run with `waveform` alone. The statistics that an adaptation is learned from are further outputs.
+    graph can be run with `waveform` alone. The statistics that an adaptation is learned from are further outputs, and so is a
+    detector's `speech_probability` (batch,).
 
     Weights that 16 bits represent exactly are stored in 16 bits and cast when the file is
     loaded; arithmetic is 32-bit.
@@ -37,13 +41,15 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
         pipeline: The pipeline.
         path: The file to write.
         emotions: The emotions in the order of the outputs, which are stored as metadata.
+        speech_threshold: The `speech_probability` below which there is no speech in a recording, stored as metadata.
     """
     onnx = need("onnx", extra="train", purpose="ONNX export")
     need("onnxscript", extra="train", purpose="ONNX export")
     pipeline = pipeline.eval()
     waveform = torch.zeros(2, 16_000).uniform_(-0.1, 0.1) if pipeline.features else None
     inputs, adaptation = _examples(pipeline), pipeline.neutral_adaptation()
-    outputs = [name for stream in pipeline.adaptations for name in (f"{stream}_mean", f"{stream}_log_std")]
+    outputs = [] if pipeline.detector is None else [SPEECH_PROBABILITY]
+    outputs += [name for stream in pipeline.adaptations for name in (f"{stream}_mean", f"{stream}_log_std")]
     dynamic = torch.export.Dim.DYNAMIC
     timed = {name: tensor.ndim == 3 or tensor.dtype == torch.bool for name, tensor in inputs.items()}
     shapes = {name: {0: dynamic, 1: dynamic} if timed[name] else {0: dynamic} for name in inputs}
@@ -69,7 +75,10 @@ def export_onnx(pipeline: Pipeline, path: Path, emotions: Sequence[str]) -> None
     for name, value in adaptation.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), name))
     _tidy(model)
-    onnx.helper.set_model_props(model, {"emotions": ",".join(emotions), "sample_rate": str(SAMPLE_RATE)})
+    properties = {"emotions": ",".join(emotions), "sample_rate": str(SAMPLE_RATE)}
+    if speech_threshold is not None:
+        properties[SPEECH_THRESHOLD] = repr(speech_threshold)
+    onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model)
     onnx.save(model, path)
 

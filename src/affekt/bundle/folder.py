@@ -49,6 +49,10 @@ MAX_BYTES = {
     "training_clips.json": 1 << 28,
 }
 """Limits of the size of files that are read as a whole; they are far above what affekt writes."""
+SPEECH_PROBABILITY = "speech_probability"
+"""The output of model.onnx that tells whether there is speech in a recording."""
+SPEECH_THRESHOLD = "speech_threshold"
+"""The metadata of model.onnx with the lowest such probability of a recording with speech."""
 MAX_NAME = 200
 """Maximum length of the name of a bundle or an emotion."""
 

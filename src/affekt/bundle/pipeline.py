@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
 from affekt.bundle.adaptation import Adaptation
-from affekt.bundle.folder import Bundle
+from affekt.bundle.detector import SpeechDetector
+from affekt.bundle.folder import SPEECH_PROBABILITY, Bundle
 from affekt.config import decode_named
 from affekt.errors import BadBundle, BadConfig
 from affekt.features import features
@@ -44,6 +45,7 @@ class Pipeline(nn.Module):
         self.models = nn.ModuleList(models)
         self.inputs = tuple(stream for stream in self.first.streams if stream not in self.features)
         self.adaptations = nn.ModuleDict()
+        self.detector: SpeechDetector | None = None
         self.register_buffer("temperature", torch.tensor(temperature))
 
     @property
@@ -70,6 +72,10 @@ class Pipeline(nn.Module):
             self.adaptations[stream] = Adaptation(len(mean))
             self.adaptations[stream].load_state_dict({"mean": mean, "log_std": log_std})
 
+    def set_detector(self, detector: SpeechDetector) -> None:
+        """Add a detector of speech, which gets the stream "speech"."""
+        self.detector = detector.eval()
+
     def forward(
         self, waveform: Float[Tensor, "batch samples"] | None = None, inputs: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "batch emotions"]:
@@ -82,7 +88,11 @@ class Pipeline(nn.Module):
         inputs: Mapping[str, Tensor] | None = None,
         adaptation: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Return all outputs by name: `probabilities` (batch, emotions), and the statistics of each adaptable stream.
+        """Return all outputs by name.
+
+        These are `probabilities` (batch, emotions), the statistics of each adaptable stream, and with a detector
+        `speech_probability` (batch,), the probability that there is speech in the recording, which does not depend on the
+        adaptation.
 
         The statistics are `STREAM_mean` and `STREAM_log_std`, (batch, dim): by how much the mean over time of the unadapted
         stream, and the logarithm of its standard deviation, exceed those of the training utterances.
@@ -96,7 +106,7 @@ class Pipeline(nn.Module):
         inputs, adaptation = inputs or {}, adaptation or self.neutral_adaptation()
         streams = {name: feature(waveform) for name, feature in self.features.items()}
         streams |= {name: Stream(inputs[name], inputs.get(f"{name}_mask")) for name in self.inputs}
-        statistics = {}
+        statistics = {} if self.detector is None else {SPEECH_PROBABILITY: self.detector(streams["speech"])}
         for name, module in self.adaptations.items():
             assert isinstance(module, Adaptation)
             statistics[f"{name}_mean"], statistics[f"{name}_log_std"] = module.compare(streams[name])
@@ -163,7 +173,10 @@ def _build(config: Mapping[str, Any], classes: int) -> Pipeline:
         if kind.input == "audio"
     }
     model_class, model_config = decode_named(models, config["model"], "model")
-    return Pipeline(built, [model_class(model_config, classes) for _ in range(config["members"])])
+    pipeline = Pipeline(built, [model_class(model_config, classes) for _ in range(config["members"])])
+    if "detector" in config:
+        pipeline.set_detector(SpeechDetector(built["speech"].dim, config["detector"].get("hidden", 0)))
+    return pipeline
 
 
 def _check_size(config: Mapping[str, Any], classes: int, weights: Path) -> None:

@@ -34,6 +34,11 @@ class _Start(msgspec.Struct):
     name: Text = ""
 
 
+class _Detector(msgspec.Struct):
+    hidden: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+
+
 class Config(msgspec.Struct):
     """The contents of config.toml."""
 
@@ -50,6 +55,7 @@ class Config(msgspec.Struct):
     protocol: _Protocol = msgspec.field(default_factory=_Protocol)
     recipe: Section = {}
     start: _Start = msgspec.field(default_factory=_Start)
+    detector: _Detector | None = None
 
 
 class _TrainingCorpus(msgspec.Struct):

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from affekt.plural import quantity
+
 
 def print_scores(scores: dict[str, Any]) -> None:
     """Print the scores on one corpus with their protocol, given as the object that `affekt evaluate --json` prints."""
@@ -26,6 +28,8 @@ def print_scores(scores: dict[str, Any]) -> None:
         value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
         console.print(f"  {name:<{width}}  {value:5.1f} %  ({low:.1f} to {high:.1f})")
     console.print(f"  {'ECE':<{width}}  {100 * scores['ece']:5.1f} %")
+    if refused := scores["refused"]:
+        console.print(f"  No speech was found in {quantity(refused, 'utterance')}, counted as wrong.")
     if missing := [emotion for emotion in scores["classes"] if emotion not in scores["recall"]]:
         console.print(f"  No utterances of {', '.join(missing)}: UA is the mean over the other emotions.")
     _print_runs(console, scores)

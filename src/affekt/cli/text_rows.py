@@ -87,7 +87,7 @@ class TextRows:
             return start + Text(self._message(row.error, row.file, width + 2), "bold red")
         start += Text(f"{format_duration(row.duration):>7}  ", "dim")
         if not row.probabilities:
-            return start + Text(row.status, "dim")
+            return start + Text(row.status.replace("_", " "), "dim")
         (first, p), (second, q) = rank_emotions(row)[:2]
         style = COLORS.get(first, "cyan")
         start += (

@@ -18,13 +18,13 @@ MIN_SPEAKERS = 10
 def confusion_by_group(
     labels: Labels, predicted: Labels, groups: Sequence[str], num_emotions: int
 ) -> NDArray[np.int64]:
-    """Return the confusion matrix of each group of utterances, (groups, emotions, emotions).
+    """Return the confusion matrix of each group of utterances, (groups, emotions, emotions), as `confusion` does.
 
     Args:
         groups: The name of each utterance's group, such as its speaker.
     """
     names, group_index = np.unique(np.array(groups), return_inverse=True)
-    counts = np.zeros((len(names), num_emotions, num_emotions), np.int64)
+    counts = np.zeros((len(names), num_emotions, max(num_emotions, 1 + int(predicted.max(initial=0)))), np.int64)
     np.add.at(counts, (group_index, labels, predicted), 1)
     return counts
 

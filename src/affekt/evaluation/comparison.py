@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from affekt.evaluation.bootstrap import MIN_SPEAKERS, confusion_by_group, resample_groups
-from affekt.evaluation.metrics import Labels, Probabilities, ua
+from affekt.evaluation.metrics import Labels, Probabilities, most_probable, ua
 from affekt.extras import need
 
 
@@ -37,7 +37,7 @@ def compare(
     Args:
         speakers: The speaker of each utterance; None if they are unknown; there is then no interval.
     """
-    predictions = [first.argmax(axis=1), second.argmax(axis=1)]
+    predictions = [most_probable(first), most_probable(second)]
     groups = speakers if speakers is not None else [""] * len(labels)
     first_counts, second_counts = (
         confusion_by_group(labels, predicted, groups, first.shape[1]) for predicted in predictions

@@ -1,4 +1,7 @@
-"""The metrics, each defined once. Labels are indices, (utterances,); probabilities are (utterances, emotions)."""
+"""The metrics, each defined once. Labels are indices, (utterances,); probabilities are (utterances, emotions).
+
+A row of zeros is an utterance that the model refused, because it finds no speech in it. It counts as classified wrongly.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,23 @@ Labels = NDArray[np.int64]
 Probabilities = NDArray[np.floating]
 
 
+def most_probable(probabilities: Probabilities) -> Labels:
+    """Return the index of each utterance's most probable emotion; the number of emotions for a refused utterance."""
+    return np.where(is_refused(probabilities), probabilities.shape[1], probabilities.argmax(axis=1))
+
+
+def is_refused(probabilities: Probabilities) -> NDArray[np.bool_]:
+    """Return which utterances the model refused, (utterances,)."""
+    result: NDArray[np.bool_] = probabilities.sum(axis=1) == 0
+    return result
+
+
 def confusion(labels: Labels, predicted: Labels, num_emotions: int) -> NDArray[np.int64]:
-    """Return the confusion matrix, (emotions, emotions): rows are true labels, columns predictions."""
-    counts = np.zeros((num_emotions, num_emotions), np.int64)
+    """Return the confusion matrix, (emotions, emotions): rows are true labels, columns predictions.
+
+    If any utterance was refused, a further column has their numbers.
+    """
+    counts = np.zeros((num_emotions, max(num_emotions, 1 + int(predicted.max(initial=0)))), np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
 
@@ -34,7 +51,7 @@ def ua(counts: NDArray[np.int64]) -> float:
 
 def wf1(counts: NDArray[np.int64]) -> float:
     """Return WF1: the mean F1 score of the emotions, weighted by how often each occurs."""
-    support, predicted, correct = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+    support, predicted, correct = counts.sum(axis=1), counts.sum(axis=0)[: len(counts)], np.diag(counts)
     f1 = 2 * correct / np.maximum(support + predicted, 1)
     return float((f1 * support).sum() / support.sum())
 
@@ -46,8 +63,11 @@ def cross_entropy(labels: Labels, probabilities: Probabilities) -> float:
 
 
 def ece(labels: Labels, probabilities: Probabilities, *, bins: int = 15) -> float:
-    """Return the expected calibration error: |confidence - accuracy| in bins of equal width, weighted by their size."""
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    """Return the expected calibration error: |confidence - accuracy| in bins of equal width, weighted by their size.
+
+    A refused utterance has a confidence of 0.
+    """
+    confidence, correct = probabilities.max(axis=1), most_probable(probabilities) == labels
     bin_index = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(bin_index, weights=confidence - correct, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))

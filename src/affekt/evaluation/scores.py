@@ -9,7 +9,18 @@ import numpy as np
 
 from affekt.errors import BadConfig
 from affekt.evaluation import bootstrap
-from affekt.evaluation.metrics import Labels, Probabilities, confusion, ece, recalls, ua, wa, wf1
+from affekt.evaluation.metrics import (
+    Labels,
+    Probabilities,
+    confusion,
+    ece,
+    is_refused,
+    most_probable,
+    recalls,
+    ua,
+    wa,
+    wf1,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,8 @@ class Scores:
     """The scores of one system on one set of utterances, as fractions from 0 to 1."""
 
     utterances: int
+    refused: int
+    """Number of utterances in which the model finds no speech. They count as classified wrongly."""
     intervals: str
     """How the intervals were computed: whether the bootstrap drew speakers or utterances decides what they mean."""
     WA: Interval
@@ -63,7 +76,7 @@ def score(
     """
     if len(labels) == 0:
         raise BadConfig("there is no utterance to score")
-    predicted = probabilities.argmax(axis=1)
+    predicted = most_probable(probabilities)
     counts = confusion(labels, predicted, len(emotions))
     draws = bootstrap.DRAWS
     if speakers is not None and len(set(speakers)) >= bootstrap.MIN_SPEAKERS:
@@ -78,6 +91,7 @@ def score(
     sampled_recalls = np.array([recalls(sample) for sample in samples])
     return Scores(
         utterances=len(labels),
+        refused=int(is_refused(probabilities).sum()),
         intervals=intervals,
         WA=_interval(wa(counts), [wa(sample) for sample in samples]),
         UA=_interval(ua(counts), [ua(sample) for sample in samples]),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.audio.read import SAMPLE_RATE, SHORTEST
-from affekt.bundle.folder import Bundle
+from affekt.bundle.folder import SPEECH_PROBABILITY, SPEECH_THRESHOLD, Bundle
 from affekt.errors import BadBundle
 from affekt.inference.graph_file import check_graph_file
 
@@ -19,8 +19,9 @@ TOLERANCE = 0.01
 """Largest accepted deviation of probabilities from a sum of 1."""
 
 
-FURTHER_OUTPUTS = re.compile(r"\w+_(mean|log_std)")
-"""Names of the outputs that a graph may have besides `probabilities`: the statistics of a stream (`Pipeline.outputs`)."""
+FURTHER_OUTPUTS = re.compile(rf"\w+_(mean|log_std)|{SPEECH_PROBABILITY}")
+"""Names of the outputs that a graph may have besides `probabilities`: the statistics of a stream, and the probability that
+there is speech in the recording (`Pipeline.outputs`)."""
 
 
 class Graph:
@@ -32,6 +33,7 @@ class Graph:
         adaptable: The streams that can be adapted, with their dim: the graph has the optional inputs `STREAM_offset` and
             `STREAM_log_scale`, (dim,), and the outputs `STREAM_mean` and `STREAM_log_std`, (batch, dim). Graphs of earlier
             versions have none.
+        speech_threshold: The lowest `speech_probability` of a recording with speech; None if the graph has no such output.
     """
 
     def __init__(self, bundle: Bundle, session: Any) -> None:
@@ -42,6 +44,7 @@ class Graph:
             for entry in session.get_overridable_initializers()
             if entry.name.endswith("_offset")
         }
+        self.speech_threshold = _read_threshold(bundle, session)
 
     @classmethod
     def load(cls, bundle: Bundle, *, threads: int = 1) -> Graph:
@@ -75,12 +78,19 @@ class Graph:
         except Exception as error:  # onnxruntime's exceptions have no common base class; names may not be UTF-8
             raise BadBundle(f"{bundle.onnx} cannot be loaded: {_reason(error)}") from error
         graph = cls(bundle, session)
-        graph(_trial_inputs(session.get_inputs()))
+        graph(_trial_inputs(session.get_inputs()))  # raises if an output that recognition asks for is invalid
         return graph
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return probabilities, (batch, emotions), in the order of the bundle's emotions; errors as for `run`."""
-        return self.run(inputs, ["probabilities"])["probabilities"]
+        """Return probabilities, (batch, emotions), in the order of the bundle's emotions; errors as for `run`.
+
+        Those of a recording without speech are zeros, if the graph tells.
+        """
+        if self.speech_threshold is None:
+            return self.run(inputs, ["probabilities"])["probabilities"]
+        values = self.run(inputs, ["probabilities", SPEECH_PROBABILITY])
+        has_speech = values[SPEECH_PROBABILITY] >= self.speech_threshold
+        return np.where(has_speech[:, np.newaxis], values["probabilities"], np.float32(0))
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return some of the graph's outputs by name.
@@ -98,6 +108,20 @@ class Graph:
             if not np.isfinite(value).all():
                 raise BadBundle(f"{self.bundle.onnx} gives NaN or infinite values as {name}; expected finite values")
         return values
+
+
+def _read_threshold(bundle: Bundle, session: Any) -> float | None:
+    """Return the threshold of the speech probability; None without this output. Raises `BadBundle` if it is invalid."""
+    if SPEECH_PROBABILITY not in {entry.name for entry in session.get_outputs()}:
+        return None
+    text = session.get_modelmeta().custom_metadata_map.get(SPEECH_THRESHOLD, "")
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = math.nan
+    if not 0 <= threshold <= 1:
+        raise BadBundle(f"{bundle.onnx} has the metadata {SPEECH_THRESHOLD} = {text!r}; expected a number from 0 to 1")
+    return threshold
 
 
 def _check_signature(bundle: Bundle, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:

@@ -158,12 +158,18 @@ class Recognizer:
 
     def _recognize_window(self, name: str, start: int, waveform: Waveform) -> Row:
         check_length(waveform.size, name)
-        probabilities = None if is_silent(waveform) else dict(zip(self.emotions, self.infer(waveform), strict=True))
         begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
-        return make_row(name, self.model, start=begin, end=end, probabilities=probabilities)
+        if is_silent(waveform):
+            return make_row(name, self.model, start=begin, end=end)
+        values = self.infer(waveform)
+        probabilities = dict(zip(self.emotions, values, strict=True)) if any(values) else None
+        return make_row(name, self.model, start=begin, end=end, probabilities=probabilities, otherwise="no_speech")
 
     def infer(self, waveform: Waveform) -> list[float]:
-        """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, 0.1 to 30 s long."""
+        """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, 0.1 to 30 s long.
+
+        They are all 0 if there is no speech in it, and the model tells.
+        """
         return [float(p) for p in self._graph({"waveform": waveform[np.newaxis]})[0]]
 
     def _aggregate(self, name: str, total: int, rows: list[Row]) -> Row:
@@ -173,7 +179,14 @@ class Recognizer:
             emotion: sum(window["probabilities"][emotion] * window.duration for window in scored) / seconds
             for emotion in (self.emotions if scored else ())
         }
-        result = make_row(name, self.model, end=total / SAMPLE_RATE, probabilities=means or None)
+        is_silence = all(window.status == "silence" for window in rows)
+        result = make_row(
+            name,
+            self.model,
+            end=total / SAMPLE_RATE,
+            probabilities=means or None,
+            otherwise="silence" if is_silence else "no_speech",
+        )
         result["aggregation"] = AGGREGATION
         result["windows"] = rows
         return result

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from affekt.errors import AffektError
 from affekt.json_text import to_json
@@ -22,6 +22,8 @@ SCHEMA = 1
 KEYS = ("schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error")
 NOTES = ("truncated", "seconds_lost", "channels")
 """Fields of a row that has remarks (`affekt.audio.read.Notes`)."""
+WITHOUT_EMOTION = ("silence", "no_speech")
+"""Statuses of a row without an emotion and without an error: digital silence, and sound without speech."""
 AGGREGATION = "mean of the windows' probabilities, weighted by duration; silent windows left out"
 
 
@@ -85,7 +87,7 @@ class Row(dict[str, Any]):
 
     @property
     def status(self) -> str:
-        """One of "ok", "silence" and "error"."""
+        """One of "ok", "silence", "no_speech" and "error"."""
         return self["status"]
 
     @property
@@ -118,7 +120,7 @@ class Row(dict[str, Any]):
         if self.error:
             return f"{self.file}  error {self.error['code']}: {self.error['message']}"
         if self.probabilities is None:
-            return f"{head}  {self.status}"
+            return f"{head}  {self.status.replace('_', ' ')}"
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
         return f"{head}  " + "  ".join(f"{emotion} {p:.0%}" for emotion, p in ranked)
 
@@ -141,9 +143,9 @@ def _is_valid(record: Mapping[str, Any]) -> bool:
         return False
     if probabilities and not all(map(math.isfinite, probabilities.values())):
         return False
-    status = "error" if error else "ok" if probabilities else "silence"
+    statuses = ("error",) if error else ("ok",) if probabilities else WITHOUT_EMOTION
     is_named = record["emotion"] in probabilities if probabilities else record["emotion"] is None
-    return record["schema"] == SCHEMA and record["status"] == status and is_named
+    return record["schema"] == SCHEMA and record["status"] in statuses and is_named
 
 
 def note_columns(rows: Sequence[Row]) -> list[str]:
@@ -178,9 +180,10 @@ def make_row(
     end: float = 0.0,
     probabilities: Mapping[str, float] | None = None,
     error: AffektError | None = None,
+    otherwise: Literal["silence", "no_speech"] = "silence",
 ) -> Row:
-    """Return a row. Its status is "ok" with probabilities, "error" with an error, and "silence" with neither."""
-    status = "error" if error else "ok" if probabilities else "silence"
+    """Return a row. Its status is "ok" with probabilities, "error" with an error, and `otherwise` with neither."""
+    status = "error" if error else "ok" if probabilities else otherwise
     return Row(
         schema=SCHEMA,
         file=file,

@@ -15,7 +15,7 @@ from affekt.bundle.folder import Bundle
 from affekt.bundle.training_clips import TrainingClips
 from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
-from affekt.evaluation.metrics import confusion, ua, wa, wf1
+from affekt.evaluation.metrics import confusion, most_probable, ua, wa, wf1
 from affekt.evaluation.scores import Scores, score
 from affekt.labels import LabelSet
 from affekt.protocols import INDEPENDENT, Split, utterance_key
@@ -293,7 +293,7 @@ def _evaluation(
         units=[utterance_key(utterance) for utterance in flat],
     )
     counts = [
-        confusion(_label_indices(subset, labels), probabilities.argmax(axis=1), len(labels))
+        confusion(_label_indices(subset, labels), most_probable(probabilities), len(labels))
         for subset, probabilities in zip(subsets, predictions, strict=True)
     ]
     over_runs = {

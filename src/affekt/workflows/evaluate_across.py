@@ -23,6 +23,7 @@ from affekt.corpora.base import join_names
 from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveforms
 from affekt.errors import BadAudio, BadConfig, BadCorpus
+from affekt.evaluation.metrics import is_refused
 from affekt.evaluation.scores import Scores, score
 from affekt.files import atomic_write_text
 from affekt.inference.recognizer import Recognizer
@@ -35,8 +36,6 @@ from affekt.reports.card import card
 from affekt.utterance import Utterance, speakers_of
 
 logger = logging.getLogger(__name__)
-
-REFUSED = "no speech"
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ class AcrossScores:
 class _Recognition:
     """The recognized recordings of a corpus, by the keys of its utterances."""
 
-    probabilities: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)
-    """Key -> probabilities of the model's emotions; None if the recording was refused."""
+    probabilities: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Key -> probabilities of the model's emotions; zeros if the recording was refused."""
     digests: dict[str, str] = field(default_factory=dict)
     """Key -> hash of the samples."""
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -234,7 +233,8 @@ def _recognize(
         finally:
             if progress:
                 progress(f"recognizing {by_key[key].corpus}", done, len(by_key))
-        recognition.probabilities[key] = np.array(list(row.probabilities.values())) if row.probabilities else None
+        values = [row.probabilities[emotion] for emotion in recognizer.emotions] if row.probabilities else 0.0
+        recognition.probabilities[key] = np.full(len(recognizer.emotions), values)
     return recognition
 
 
@@ -247,31 +247,28 @@ def _hash_manifest(utterances: Sequence[Utterance], recognition: _Recognition) -
 def _outcome(
     scored: Sequence[Utterance], labels: LabelSet, columns: Sequence[int], recognition: _Recognition
 ) -> Outcome:
-    rows = recognition.probabilities
-    answers = Counter(labels.emotions[int(row.argmax())] for row in rows.values() if row is not None)
+    rows = np.array(list(recognition.probabilities.values()))
+    refused = is_refused(rows)
+    answers = Counter(labels.emotions[index] for index in rows[~refused].argmax(axis=1))
     return Outcome(
         own=_score(scored, labels, columns, recognition),
         all=_score(scored, labels, range(len(labels)), recognition),
-        refused=sum(row is None for row in rows.values()),
+        refused=int(refused.sum()),
         answers={emotion: answers[emotion] for emotion in labels.emotions if answers[emotion]},
     )
 
 
 def _score(scored: Sequence[Utterance], labels: LabelSet, columns: Sequence[int], recognition: _Recognition) -> Scores:
     """Return the scores of the most probable emotion among some of the model's."""
-    columns, probabilities = list(columns), []
-    for utterance in scored:
-        row = recognition.probabilities[utterance_key(utterance)]
-        if row is None:  # an answer that is never right, with hardly more confidence than a guess
-            guess = np.append(np.ones(len(columns)), 1.001)
-            probabilities.append(guess / guess.sum())
-        else:
-            probabilities.append(np.append(row[columns] / row[columns].sum(), 0.0))
+    columns = list(columns)
+    rows = np.array([recognition.probabilities[utterance_key(utterance)] for utterance in scored])[:, columns]
+    totals = rows.sum(axis=1, keepdims=True)
+    probabilities = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
     indices = [labels.index_of(utterance) for utterance in scored]
     return score(
         np.array([columns.index(index) for index in indices if index is not None], np.int64),
-        np.array(probabilities),
-        [*(labels.emotions[column] for column in columns), REFUSED],
+        probabilities,
+        [labels.emotions[column] for column in columns],
         speakers_of(scored),
         units=[utterance_key(utterance) for utterance in scored],
     )

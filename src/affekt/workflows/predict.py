@@ -47,7 +47,7 @@ def model_inputs(utterance: Utterance, takes_audio: bool, encoders: Mapping[str,
 
 
 def predict_onnx(bundle: Bundle, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
-    """Return the probabilities of a bundle's ONNX file, (utterances, emotions)."""
+    """Return the probabilities of a bundle's ONNX file, (utterances, emotions); zeros where it finds no speech."""
     graph, encoders = Graph.load(bundle), text_encoders(bundle)
     takes_audio = "waveform" in graph.inputs
     return np.array([graph(model_inputs(u, takes_audio, encoders))[0] for u in utterances], np.float64)

@@ -17,6 +17,7 @@ from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import Pipeline
 from affekt.corpora.source import Source
 from affekt.evaluation.comparison import Comparison, compare
+from affekt.evaluation.metrics import is_refused
 from affekt.evaluation.probe import linear_probe, mean_and_std
 from affekt.evaluation.scores import Scores, score
 from affekt.features.base import Feature
@@ -202,8 +203,12 @@ def list_training_corpora(plan: Plan, data: TrainingData, split: Split) -> list[
 def largest_difference(
     bundle: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance], predictions: NDArray[np.float64]
 ) -> float:
-    """Return the largest absolute difference between the pipeline's probabilities and those of the ONNX file."""
-    return float(np.abs(predict_torch(pipeline, text_encoders(bundle), utterances) - predictions).max())
+    """Return the largest absolute difference between the pipeline's probabilities and those of the ONNX file.
+
+    Utterances that the ONNX file refuses have no probabilities to compare.
+    """
+    difference = np.abs(predict_torch(pipeline, text_encoders(bundle), utterances) - predictions)
+    return float(difference[~is_refused(predictions)].max(initial=0))
 
 
 def _probe_predictions(
