@@ -187,12 +187,17 @@ def shipped(tmp_path):
     return tmp_path / "default"
 
 
+def as_scores_of(bundle, scores, **changes):
+    """Return scores as if they were of another bundle."""
+    corpora = tuple(replace(entry, **{"model": bundle.id, **changes}) for entry in scores.corpora)
+    return replace(scores, model=bundle.id, emotions=bundle.emotions, corpora=corpora)
+
+
 def test_recorded_scores_are_on_the_card_and_in_the_checksums(shipped, scores, model, bursts):
     bundle = Bundle.open(shipped)
     assert "--across CORPUS:FOLDER --record" in card(bundle)
-    sounds = evaluate_across(model, [bursts])
-    record_across(replace(scores, model=bundle.id), shipped)
-    record_across(replace(sounds, model=bundle.id), shipped)
+    record_across(as_scores_of(bundle, scores), shipped)
+    record_across(as_scores_of(bundle, evaluate_across(model, [bursts])), shipped)
     bundle = Bundle.open(shipped)
     bundle.verify()
     text = bundle.file("README.md").read_text(encoding="utf-8")
@@ -207,8 +212,22 @@ def test_recorded_scores_are_on_the_card_and_in_the_checksums(shipped, scores, m
     assert f"manifest {scores.corpora[0].manifest[:12]}" in text
 
 
+def test_scores_of_a_bundle_of_the_same_recipe_are_shown_apart(shipped, scores):
+    bundle = Bundle.open(shipped)
+    other = as_scores_of(bundle, scores, model="default@00000000", trained_on=("EmoDB",))
+    record_across(as_scores_of(bundle, scores), shipped)
+    record_across(other, shipped)
+    record_across(other, shipped)  # replaces the first
+    text = (shipped / "README.md").read_text(encoding="utf-8")
+    own, others = text.split("Leave one corpus out")
+    assert own.count("| calls | - | 3 speakers, 19") == 1
+    assert others.count("| calls | - | EmoDB | 3 speakers, 19") == 1
+    with pytest.raises(BadConfig, match=r"the scores are of tiny@\w+ \(sad, .*; the card of default@\w+ can have"):
+        record_across(scores, shipped)
+
+
 def test_scores_of_another_bundle_are_not_shown(shipped, scores):
-    record_across(replace(scores, model=Bundle.open(shipped).id), shipped)
+    record_across(as_scores_of(Bundle.open(shipped), scores), shipped)
     content = json.loads((shipped / "across.json").read_text())
     (shipped / "across.json").write_text(json.dumps({**content, "model": "other@12345678"}))
     with pytest.raises(BadBundle, match="has the scores of other@12345678, not of default@"):
@@ -244,6 +263,15 @@ def test_the_command_prints_a_table_or_json(model, calls, bursts, scores):
     assert "among all classes" not in run(model, "--across", f"folder:{calls.root}", "--emotions", "own")
 
 
+def test_the_command_records_scores(model, calls, scores, monkeypatch):
+    recorded = []
+    monkeypatch.setattr("affekt.workflows.evaluate_across.record_across", lambda *arguments: recorded.append(arguments))
+    run(model, "--across", f"folder:{calls.root}", "--record", "default")
+    assert recorded == [(scores, "default")]
+    with pytest.raises(BadConfig, match="nowhere not found"):
+        run(model, "--across", f"folder:{calls.root}", "--record", "nowhere")
+
+
 def test_the_command_restricts_a_corpus_to_a_list_of_clips(model, calls, bursts, tmp_path):
     (tmp_path / "list.txt").write_text("anna/angry/0.wav\nben/sad/0.wav\n")
     output = run(model, "--across", f"folder:{calls.root}", "--only", tmp_path / "list.txt")
@@ -259,7 +287,7 @@ def test_the_command_restricts_a_corpus_to_a_list_of_clips(model, calls, bursts,
     [
         (["--across", "folder:x", "--emotions", "mine"], "--emotions 'mine': expected own or all"),
         (["--across", "folder:x", "--selection", "last"], "--selection is for runs"),
-        (["folder", "x", "--record"], "--emotions and --record need --across"),
+        (["folder", "x", "--record", "default"], "--emotions and --record need --across"),
         (["folder:x", "folder:y", "folder:z"], "to score on several corpora, use --across"),
     ],
 )

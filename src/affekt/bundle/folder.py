@@ -7,7 +7,7 @@ model.onnx          the network for recognition: 16 kHz waveform in, probabiliti
 split.json          the utterances of each subset
 training_clips.json hashes of the clips that were trained on (`affekt.bundle.training_clips`)
 results.json        the scores on the model card, and how they were obtained
-across.json         the scores on corpora that it was not trained on, if `affekt evaluate --across --record` wrote any
+across.json         the scores on corpora that it was not trained on, if `affekt evaluate --across` recorded any
 README.md           the model card, written by `affekt.reports.card` from config.toml, results.json and across.json
 SHA256SUMS          the checksums of all other files, which bundles of earlier versions lack
 
@@ -202,7 +202,7 @@ class Bundle:
         if content["model"] != self.id:
             raise BadBundle(
                 f"{path} has the scores of {content['model']}, not of {self.id}: delete it, and score the bundle again with "
-                "`affekt evaluate --across --record`"
+                "`affekt evaluate --across`"
             )
         entries: list[dict[str, Any]] = content["corpora"]
         return entries

@@ -90,6 +90,8 @@ class _Outcome(msgspec.Struct):
 
 
 class _AcrossCorpus(msgspec.Struct):
+    model: Text
+    trained_on: list[Text]
     corpus: Text
     title: Text
     language: Text

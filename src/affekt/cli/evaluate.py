@@ -50,9 +50,13 @@ def evaluate(
         ),
     ] = "",
     record: Annotated[
-        bool,
-        typer.Option("--record", help="With --across: add the scores to the bundle's across.json and to its card."),
-    ] = False,
+        str,
+        typer.Option(
+            metavar="BUNDLE",
+            help="With --across: add the scores to this bundle's across.json and card. It is the scored bundle or, for "
+            "leave-one-corpus-out scores, one of the same recipe.",
+        ),
+    ] = "",
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,7 +117,7 @@ def evaluate(
 
 
 def _score_across(
-    source: str, targets: list[Source], selection: str | None, emotions: str, record: bool, json: bool
+    source: str, targets: list[Source], selection: str | None, emotions: str, record: str, json: bool
 ) -> None:
     from affekt.cli.across import print_across
     from affekt.cli.log import show_log
@@ -128,11 +132,13 @@ def _score_across(
             "--selection is for runs; --across scores bundles, whose epoch was selected when they were made"
         )
     _check_bundle(source)
+    if record:
+        _check_bundle(record)
     show_log()
     with progress_bar() as progress:
         scores = evaluate_across(source, targets, progress=progress)
     if record:
-        record_across(scores, source)
+        record_across(scores, record)
     if json:
         print(to_json(scores.to_json()))
     else:

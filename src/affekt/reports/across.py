@@ -24,9 +24,14 @@ percent with 95 % bootstrap intervals. The manifest is the hash of what was scor
 {remarks}
 """
 
+LEFT_OUT = """\
+Leave one corpus out: other bundles, made with the same recipe from fewer corpora and scored on a corpus that they lack.
+
+{table}"""
+
 WITHOUT_SCORES = """\
-No scores are recorded. `affekt evaluate {source} --across CORPUS:FOLDER --record` scores the model on a corpus that it was
-not trained on, and adds the scores to this card. Expect far lower scores there than above.
+No scores are recorded. `affekt evaluate {source} --across CORPUS:FOLDER --record {source}` scores the model on a corpus that
+it was not trained on, and adds the scores to this card. Expect far lower scores there than above.
 """
 HEADERS = {"own": "UA among its own classes", "all": "UA among all classes"}
 
@@ -38,20 +43,23 @@ def across_section(bundle: Bundle) -> str:
     if not (entries := bundle.across):
         source = bundle.name if bundle.name == DEFAULT else "FOLDER_OF_THIS_CARD"
         return WITHOUT_SCORES.format(source=source)
-    tables = []
-    if any(entry["speech"] for entry in entries):
-        tables.append(speech_table(entries))
-    if not all(entry["speech"] for entry in entries):
-        tables.append(f"Sounds of voices that are not speech:\n\n{sounds_table(entries)}")
+    tables, own = [], [entry for entry in entries if entry["model"] == bundle.id]
+    if any(entry["speech"] for entry in own):
+        tables.append(speech_table(own))
+    if others := [entry for entry in entries if entry["model"] != bundle.id]:
+        tables.append(LEFT_OUT.format(table=speech_table(others, with_training=True)))
+    if not all(entry["speech"] for entry in own):
+        tables.append(f"Sounds of voices that are not speech:\n\n{sounds_table(own)}")
     return SECTION.format(tables="\n".join(tables), remarks="\n".join(f"- {line}" for line in remarks(entries)))
 
 
-def speech_table(entries: Sequence[Entry], columns: Sequence[str] = EMOTIONS) -> str:
+def speech_table(entries: Sequence[Entry], columns: Sequence[str] = EMOTIONS, *, with_training: bool = False) -> str:
     """Return the table of the corpora of speech.
 
     Args:
         entries: Entries of across.json.
         columns: Which of EMOTIONS to show.
+        with_training: Add a column of the corpora that the scored bundle was trained on.
     """
     rows = []
     for entry in entries:
@@ -59,8 +67,16 @@ def speech_table(entries: Sequence[Entry], columns: Sequence[str] = EMOTIONS) ->
             origin = ", ".join(part for part in (language_name(entry["language"]), entry["style"]) if part)
             for condition, outcome in conditions(entry):
                 scores = [_percent(outcome[column]["UA"]) for column in columns]
-                rows.append([title(entry), origin or "-", _scored_on(entry), condition, *scores])
-    header = ["corpus", "speech", "scored on", "condition", *(HEADERS[column] for column in columns)]
+                training = [", ".join(entry["trained_on"])] if with_training else []
+                rows.append([title(entry), origin or "-", *training, _scored_on(entry), condition, *scores])
+    header = [
+        "corpus",
+        "speech",
+        *(["trained on"] if with_training else []),
+        "scored on",
+        "condition",
+        *(HEADERS[column] for column in columns),
+    ]
     return table(header, rows)
 
 

@@ -56,6 +56,10 @@ class Outcome:
 class CorpusScores:
     """The scores on one corpus that the model was not trained on."""
 
+    model: str
+    """The id of the scored bundle."""
+    trained_on: tuple[str, ...]
+    """Titles of the corpora that it was trained on."""
     corpus: str
     title: str
     language: str
@@ -94,7 +98,7 @@ class AcrossScores:
     corpora: tuple[CorpusScores, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contents of `affekt evaluate --across --json` and of across.json in a bundle."""
+        """Return the contents of `affekt evaluate --across --json`."""
         return asdict(self)
 
 
@@ -137,11 +141,25 @@ def evaluate_across(
 
 
 def record_across(scores: AcrossScores, model: str | Path = DEFAULT) -> None:
-    """Write scores to a bundle's across.json, beside those on other corpora, and renew its card and checksums."""
+    """Write scores to a bundle's across.json, beside those on other corpora, and renew its card and checksums.
+
+    Args:
+        scores: The scores of the bundle or, to leave one corpus out, of a bundle that was made with the same recipe from
+            fewer corpora.
+        model: The folder of the bundle, or the name of a shipped bundle.
+
+    Raises:
+        BadConfig: The scores are of a bundle with another name or other emotions.
+    """
     bundle = Bundle.open(model)
-    content = scores.to_json()
-    by_corpus = {(entry["corpus"], entry["only"]): entry for entry in [*bundle.across, *content["corpora"]]}
-    content["corpora"] = [by_corpus[name] for name in sorted(by_corpus)]
+    if (scores.model.partition("@")[0], scores.emotions) != (bundle.name, bundle.emotions):
+        raise BadConfig(
+            f"the scores are of {scores.model} ({', '.join(scores.emotions)}); the card of {bundle.id} can have those of "
+            f"bundles with the same name and emotions ({', '.join(bundle.emotions)})"
+        )
+    entries = [*bundle.across, *scores.to_json()["corpora"]]
+    by_name = {(entry["corpus"], entry["only"], *entry["trained_on"]): entry for entry in entries}
+    content = {"model": bundle.id, "corpora": [by_name[name] for name in sorted(by_name)]}
     atomic_write_text(bundle.folder / ACROSS, to_json(content, indent=1) + "\n")
     atomic_write_text(bundle.folder / "README.md", card(Bundle.open(model)))
     write_sums(bundle.folder)
@@ -170,6 +188,8 @@ def _score_corpus(
         )
     speakers = speakers_of(scored)
     return CorpusScores(
+        model=bundle.id,
+        trained_on=tuple(sorted({entry.get("title", entry["corpus"]) for entry in bundle.results.get("data", ())})),
         corpus=source.id,
         title=source.title,
         language=source.language or source.corpus.language,

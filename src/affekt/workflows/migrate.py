@@ -190,7 +190,9 @@ def _rewrite_card(folder: Path, old_id: str) -> list[Path]:
         return []
     across = folder / ACROSS
     if across.is_file() and (content := json.loads(across.read_text(encoding="utf-8"))).get("model") == old_id:
-        atomic_write_text(across, to_json({**content, "model": bundle.id}, indent=1) + "\n")
+        for entry in (content, *content["corpora"]):
+            entry["model"] = bundle.id if entry["model"] == old_id else entry["model"]
+        atomic_write_text(across, to_json(content, indent=1) + "\n")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     for entry in [*results.get("scores", {}).values(), *results.get("data", [])]:
         for old, current in {"people": "speakers", "licence": "license"}.items():
