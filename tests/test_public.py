@@ -50,10 +50,9 @@ def test_importing_affekt_imports_nothing_heavy():
     assert result.stdout.strip() == ""
 
 
-def test_recognize_files_needs_no_torch():
-    code = (
-        "from affekt import recognize_files; import sys; print(*{'torch', 'scipy', 'transformers'} & set(sys.modules))"
-    )
+@pytest.mark.parametrize("name", ["recognize_files", "evaluate_across"])
+def test_light_functions_need_no_torch(name):
+    code = f"from affekt import {name}; import sys; print(*{{'torch', 'scipy', 'transformers'}} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
 

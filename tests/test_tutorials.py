@@ -34,9 +34,17 @@ def make_emodb(root):
             make_clip(root / "wav" / f"{speaker}a01{letter}a.wav", 300 * 1.6**index, generator)
 
 
+def make_ravdess(root):
+    """Write a corpus with RAVDESS's layout: four actors, each with a tone for each emotion."""
+    generator = np.random.default_rng(0)
+    for actor in ("01", "02", "03", "04"):
+        for emotion in range(1, 9):
+            make_clip(root / f"Actor_{actor}" / f"03-01-0{emotion}-01-01-01-{actor}.wav", 300 * 1.6**emotion, generator)
+
+
 @pytest.fixture
 def working_folder(tmp_path, monkeypatch):
-    """A folder with samples/ and calls/, where commands run; AFFEKT_DATA contains emodb/."""
+    """A folder with samples/ and calls/, where commands run; AFFEKT_DATA contains emodb/ and ravdess/."""
     make_emodb(tmp_path / "data" / "emodb")
     clips = [
         f"{speaker}/{emotion}/{number}.wav"
@@ -46,6 +54,7 @@ def working_folder(tmp_path, monkeypatch):
     ]
     make_folder(tmp_path / "calls", clips)
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    make_ravdess(tmp_path / "data" / "ravdess")
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)

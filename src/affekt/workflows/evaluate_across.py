@@ -281,7 +281,9 @@ def _outcome(
 def _score(scored: Sequence[Utterance], labels: LabelSet, columns: Sequence[int], recognition: _Recognition) -> Scores:
     """Return the scores of the most probable emotion among some of the model's."""
     columns = list(columns)
-    rows = np.array([recognition.probabilities[utterance_key(utterance)] for utterance in scored])[:, columns]
+    every = np.array([recognition.probabilities[utterance_key(utterance)] for utterance in scored])
+    # Probabilities of rows are rounded: those of all these emotions may be 0, although the recording was not refused.
+    rows = np.where(is_refused(every)[:, np.newaxis], 0.0, np.maximum(every[:, columns], 1e-9))
     totals = rows.sum(axis=1, keepdims=True)
     probabilities = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
     indices = [labels.index_of(utterance) for utterance in scored]
