@@ -18,7 +18,13 @@ def read_single(name, root):
 
 @pytest.mark.parametrize(
     "folder",
-    ["", "OAF_angry/", "TESS Toronto emotional speech set data/", "TESS Toronto emotional speech set data/OAF_angry/"],
+    [
+        "",
+        "OAF_angry/",
+        "TESS Toronto emotional speech set data/",
+        "TESS Toronto emotional speech set data/OAF_angry/",
+        "a/b/OAF_angry/",
+    ],
 )
 def test_tess_is_read_from_its_names(folder, tmp_path):
     touch(tmp_path, f"{folder}OAF_back_angry.wav", f"{folder}readme.txt")

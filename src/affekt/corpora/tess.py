@@ -2,7 +2,8 @@
 
 `OAF_angry/OAF_back_angry.wav`: speaker (OAF the older woman, YAF the younger one), word, emotion ("ps" is pleasant surprise).
 The files are in one folder, as on Borealis, or in a folder for each speaker and emotion, whose names differ between copies;
-either may be inside of `TESS Toronto emotional speech set data/`. Each word is in the phrase "Say the word back."
+either may be inside of one or two folders, such as
+`TESS Toronto emotional speech set data/`. Each word is in the phrase "Say the word back."
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ RENAMED = {"OA_bite_neutral": "OAF_bite_neutral"}
 def read(root: Path) -> list[Utterance]:
     """Read TESS."""
     # Only the first folder that has clips: a widely used copy contains all files twice, the second time in a nested folder.
-    folders = (root, *sorted(path for path in root.iterdir() if path.is_dir()))
+    folders = (root, *sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_dir()))
     clips = next((clips for folder in folders if (clips := list(_clips(folder)))), None)
     if clips is None:
         raise BadCorpus(f"{root} has neither OAF_back_angry.wav nor OAF_angry/: expected the folder of TESS")
