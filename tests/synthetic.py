@@ -115,7 +115,7 @@ def make_clip(path, pitch, generator):
     soundfile.write(path, wave + 0.02 * generator.normal(size=time.size), 16_000)
 
 
-def quick_export(_, path, emotions):
+def quick_export(_, path, emotions, **__):
     """Write a small ONNX file with the same input and output, instead of the slow export."""
     folder = path.parent / "quick"
     write_tiny_bundle(folder, emotions)

@@ -30,9 +30,21 @@ def print_scores(scores: dict[str, Any]) -> None:
     console.print(f"  {'ECE':<{width}}  {100 * scores['ece']:5.1f} %")
     if refused := scores["refused"]:
         console.print(f"  No speech was found in {quantity(refused, 'utterance')}, counted as wrong.")
+    _print_not_speech(console, scores.get("not_speech", {}))
     if missing := [emotion for emotion in scores["classes"] if emotion not in scores["recall"]]:
         console.print(f"  No utterances of {', '.join(missing)}: UA is the mean over the other emotions.")
     _print_runs(console, scores)
+
+
+def _print_not_speech(console: Console, kinds: dict[str, Any]) -> None:
+    """Print how many held-out sounds the model refused when it was made."""
+    for is_speech, title in ((False, "not speech"), (True, "speech")):
+        entries = [entry for entry in kinds.values() if entry["speech"] is is_speech]
+        if total := sum(entry["sounds"] for entry in entries):
+            refused = sum(entry["refused"] for entry in entries)
+            console.print(
+                f"  When it was made, the model refused {refused} of {total} held-out sounds that are {title}."
+            )
 
 
 def _print_runs(console: Console, scores: dict[str, Any]) -> None:

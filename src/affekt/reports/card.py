@@ -9,6 +9,7 @@ from affekt.protocols import INDEPENDENT
 from affekt.protocols.split import UNKNOWN
 from affekt.reports.across import across_section
 from affekt.reports.languages import language_name
+from affekt.reports.refusals import refusals_section
 from affekt.tables import table
 
 TEMPLATE = """\
@@ -36,7 +37,7 @@ One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 {probes}
 ## On corpora that it never heard
 
-{across}
+{across}{refusals}
 ## Data and licenses
 
 {data}
@@ -116,8 +117,9 @@ def card(bundle: Bundle) -> str:
         encoder=_encoder(config),
         alterations=alterations,
         across=across_section(bundle),
+        refusals=refusals_section(config, results),
         general=GENERAL,
-        limits="\n".join(f"- {limit}" for limit in _limits(scores, bundle.emotions, config.get("lengths", {}))),
+        limits="\n".join(f"- {limit}" for limit in _limits(bundle)),
         command=_command(config),
         optimization=_optimization(recipe),
         members=f"{config['members']} models, their probabilities averaged" if config["members"] > 1 else "One model",
@@ -270,7 +272,9 @@ def _encoder(config: dict[str, Any]) -> str:
     )
 
 
-def _limits(scores: dict[str, Any], emotions: tuple[str, ...], lengths: dict[str, int]) -> list[str]:
+def _limits(bundle: Bundle) -> list[str]:
+    scores, emotions = bundle.results["scores"], bundle.emotions
+    lengths, detects_speech = bundle.config.get("lengths", {}), "detector" in bundle.config
     entries = list(scores.values())
     languages = sorted({language_name(entry["language"]) for entry in entries} - {""})
     limits = []
@@ -289,7 +293,8 @@ def _limits(scores: dict[str, Any], emotions: tuple[str, ...], lengths: dict[str
         f"The stream {stream} has {frames} frames: longer inputs are cut off at the end, shorter ones are padded."
         for stream, frames in lengths.items()
     ]
-    limits.append("It does not detect speech: music, tones and noise get an emotion too, often sad.")
+    if not detects_speech:
+        limits.append("It does not detect speech: music, tones and noise get an emotion too, often sad.")
     limits += [
         f"{entry['title']} was used as {entry['note']}, for training and for the scores."
         for entry in entries

@@ -171,7 +171,7 @@ class Plan:
             repeat: The number of the run among the recipe's repeats, from 0; it is added to the seed.
         """
         settings = encode(self.recipe)
-        for name in ("temperature", "about", "probes", "repeats"):
+        for name in ("temperature", "about", "probes", "repeats", "detector"):
             del settings[name]
         settings["seed"] = self.recipe.seed + repeat
         settings["training"]["strategy"] = self.strategy.settings
@@ -217,6 +217,7 @@ def resolve(recipe: Recipe, *, origin: Bundle | None = None) -> Plan:
     _check_submodules(plan)
     _check_validation(plan)
     _check_probes(plan)
+    _check_detector(plan)
     return plan
 
 
@@ -310,6 +311,16 @@ def _check_validation(plan: Plan) -> None:
         settings.append(f"training.strategy.{setting}")
     if settings and not plan.protocol.has_validation:
         raise BadConfig(f"{settings[0]} needs a validation subset: set the protocol's setting `validation`")
+
+
+def _check_detector(plan: Plan) -> None:
+    """Raise `BadConfig` for a detector without frames of speech."""
+    if plan.recipe.detector is None:
+        return
+    if "speech" not in plan.streams or not plan.features["speech"].kind.has_time:
+        raise BadConfig("detector: the model has no stream 'speech' with a time axis, on which a detector works")
+    if "text" in plan.streams:
+        raise BadConfig("detector: the model needs a text; only a model of audio alone can refuse recordings")
 
 
 def _check_probes(plan: Plan) -> None:

@@ -17,6 +17,7 @@ from affekt.features.augment import Augmentation
 from affekt.labels import LabelSet, label_set
 from affekt.runs.folder import Run
 from affekt.runs.selection import SELECTION_SUBSET, Rule
+from affekt.training.detection import DetectorConfig
 from affekt.utterance import Utterance
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -119,6 +120,8 @@ class Recipe:
     about: str = ""
     """A sentence for the model card."""
     probes: tuple[Probe, ...] = ()
+    detector: DetectorConfig | None = None
+    """The speech detector of a bundle; None for none."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "encoder": "features.speech",

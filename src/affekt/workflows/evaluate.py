@@ -89,6 +89,8 @@ class Evaluation:
     by_selection: Mapping[str, SelectionResult] | None = None
     """Rule -> its result; only for runs, on a corpus that they were trained on."""
     runs: Sequence[RunInfo] | None = None
+    not_speech: Mapping[str, Any] | None = None
+    """Kind of sounds -> how many of them the bundle refused when it was made (results.json, "detector")."""
 
     @property
     def speaker_independent(self) -> bool:
@@ -152,7 +154,11 @@ def evaluate_bundle(bundle: Bundle, corpus: Source) -> Evaluation:
     else:
         verdict, title = _whole_corpus(corpus, pretraining_corpora(bundle), utterances, bundle)
     predictions = predict_onnx(bundle, utterances)
-    return _evaluation(bundle.id, corpus, label_set, title, split.hash, verdict, selection, [utterances], [predictions])
+    evaluation = _evaluation(
+        bundle.id, corpus, label_set, title, split.hash, verdict, selection, [utterances], [predictions]
+    )
+    not_speech = bundle.results.get("detector") if "detector" in bundle.config else None
+    return replace(evaluation, not_speech=not_speech or None)
 
 
 def evaluate_runs(runs: Sequence[Run], corpus: Source, *, selection: Rule | None = None) -> Evaluation:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import affekt
+from affekt.bundle.detector import SpeechDetector
 from affekt.bundle.export import export_onnx
 from affekt.bundle.folder import Bundle, write_labels, write_sums
 from affekt.bundle.pipeline import Pipeline, round_to_half, save_weights
@@ -37,6 +38,7 @@ from affekt.workflows.given_split import describe_subsets
 from affekt.workflows.reference_statistics import compute_reference
 from affekt.workflows.score_bundle import score_bundle
 from affekt.workflows.train import check_one_model
+from affekt.workflows.train_detector import train_detector
 from affekt.workflows.training_data import TrainingData
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,9 @@ def make_bundle(
     data = data or TrainingData.read(plan.recipe)
     pipeline, epochs = assemble_pipeline(plan, runs, data.labels)
     pipeline.make_adaptable(compute_reference(plan, pipeline.features, data, runs[0].split, progress))
+    detector, threshold = _detector(plan, pipeline, data, runs[0].split, progress)
+    if detector:
+        pipeline.set_detector(detector)
     # Rounding must not change the plan's features: the linear probes of `score_bundle` use them.
     pipeline = copy.deepcopy(pipeline)
     round_to_half(pipeline)
@@ -80,7 +85,7 @@ def make_bundle(
     with atomic_folder(folder, replace=True) as building:
         save_weights(pipeline, building / "model.safetensors")
         logger.info("exporting to ONNX")
-        export_onnx(pipeline, building / "model.onnx", data.labels.emotions)
+        export_onnx(pipeline, building / "model.onnx", data.labels.emotions, speech_threshold=threshold)
         write_labels(building, plan.recipe.name, data.labels.emotions)
         for notice in {feature.notice for feature in pipeline.features.values() if feature.notice}:
             shutil.copyfile(notice, building / notice.name)
@@ -90,6 +95,8 @@ def make_bundle(
         earlier = TrainingClips.of_bundle(plan.origin) if plan.origin else TrainingClips()
         (clips | earlier).write(building)
         config = _config(plan, pipeline, data, split, epochs)
+        if detector:
+            config["detector"] = {"hidden": detector.hidden, "threshold": threshold}
         if plan.origin:
             known = earlier.find(data.select(split.subsets["test"]))
             config["start"] = {"id": plan.origin.id, "name": plan.origin.name, "known_test_utterances": len(known)}
@@ -101,6 +108,20 @@ def make_bundle(
         (building / "README.md").write_text(card(Bundle.open(building)), encoding="utf-8")
         write_sums(building)
     return Bundle.open(folder)
+
+
+def _detector(
+    plan: Plan, pipeline: Pipeline, data: TrainingData, split: Split, progress: Progress | None
+) -> tuple[SpeechDetector | None, float | None]:
+    """Return the speech detector and its threshold: a new one, that of the bundle to start from, or none.
+
+    The detector of another bundle fits only if the encoder is the same.
+    """
+    if plan.recipe.detector:
+        return train_detector(plan, pipeline.features["speech"], data, split, progress)
+    if plan.origin and plan.pipeline and plan.pipeline.detector and plan.recipe.training.tune == "head":
+        return plan.pipeline.detector, plan.origin.config["detector"]["threshold"]
+    return None, None
 
 
 def check_output(folder: Path) -> None:

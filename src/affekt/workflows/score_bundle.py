@@ -23,6 +23,7 @@ from affekt.evaluation.scores import Scores, score
 from affekt.features.base import Feature
 from affekt.features.extract import extract
 from affekt.features.whisper import LogMelConfig, LogMelFrames
+from affekt.inference.recognizer import Recognizer
 from affekt.progress import Progress
 from affekt.protocols import Split, utterance_key
 from affekt.runs.selection import RULES
@@ -30,6 +31,7 @@ from affekt.training.plan import Plan
 from affekt.training.recipe import Probe
 from affekt.utterance import Utterance, speakers_of
 from affekt.workflows.predict import predict_onnx, predict_torch, text_encoders
+from affekt.workflows.train_detector import KindResult, score_detector
 from affekt.workflows.training_data import TrainingData
 
 logger = logging.getLogger(__name__)
@@ -98,6 +100,8 @@ class BundleResults:
     agreement: float
     """The largest absolute difference between a probability of the ONNX file and the same probability in torch."""
     machine: Machine
+    detector: dict[str, KindResult]
+    """Kind of held-out sounds -> how many of them the ONNX file refuses; {} unless the bundle's own detector was trained."""
 
 
 def score_bundle(
@@ -145,6 +149,7 @@ def score_bundle(
         data=list_training_corpora(plan, data, split),
         agreement=largest_difference(bundle, pipeline, utterances[::20], predictions[::20]),
         machine=Machine(_processor(), torch.get_num_threads(), torch.__version__, platform.python_version()),
+        detector=score_detector(Recognizer.load(bundle.folder), plan.recipe.detector) if plan.recipe.detector else {},
     )
 
 
