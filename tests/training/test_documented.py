@@ -8,6 +8,7 @@ import pytest
 
 from affekt.config import decode
 from affekt.features.augment import Alteration, Augmentation, Masking
+from affekt.training.detection import DetectorConfig
 from affekt.training.plan import resolve
 from affekt.training.recipe import Recipe, TrainingConfig
 from affekt.training.supervised import SupervisedConfig
@@ -38,6 +39,7 @@ def documented_defaults(after):
         (SupervisedConfig, "### `[training.strategy]`"),
         (Augmentation, "### `[training.augmentation]`"),
         (Alteration, "`[training.augmentation.alteration]`"),
+        (DetectorConfig, "### `[detector]`"),
         (Masking, "`[training.augmentation.masking]`"),
     ],
 )

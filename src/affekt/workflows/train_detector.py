@@ -184,10 +184,10 @@ def _find(patterns: Sequence[str]) -> list[SoundFile]:
         path = root / path
         has_wildcard = "*" in pattern
         matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if has_wildcard else [path]
-        found = [file for match in matches for file in (find_files(match) if is_folder(match) else [match])]
-        if not found or not all(file.is_file() for file in found):
+        audio = [file for entry in matches for file in (find_files(entry) if is_folder(entry) else [entry])]
+        if not audio or not all(file.is_file() for file in audio):
             raise BadConfig(f"detector: {path} has no sound files; expected a folder, a file, or a pattern with *")
-        for file in found:  # AFFEKT_DATA/esc10/audio/rain/1.ogg is of the kind esc10/rain
+        for file in audio:  # AFFEKT_DATA/esc10/audio/rain/1.ogg is of the kind esc10/rain
             names = [name for name in file.parent.relative_to(root).parts if name != "audio"]
             files.setdefault(file, "/".join(names) or root.name)
     return sorted((SoundFile(path, kind) for path, kind in files.items()), key=lambda file: (file.kind, file.path))
