@@ -46,6 +46,19 @@ def test_speed_changes_length_and_pitch_together():
         assert pitch == pytest.approx(1000 * speed, rel=0.01)
 
 
+def test_pauses_are_silence_before_after_and_at_the_quietest_place_inside():
+    speech = tone(seconds=2.0)
+    speech[15_000:17_000] *= 0.01
+    settings = replace(UNALTERED, pause_probability=1.0, pause=(0.5, 0.5))
+    longest = max((alter(speech, settings, generator(seed)) for seed in range(20)), key=len)
+    assert longest.size == 32_000 + 3 * 8000
+    assert not longest[:8000].any()
+    assert not longest[-8000:].any()
+    silent = np.flatnonzero(longest[8000:-8000] == 0)
+    assert 15_000 <= silent[len(silent) // 2] - 4000 <= 17_000
+    assert np.square(longest).sum() == pytest.approx(np.square(speech).sum(), rel=1e-6)
+
+
 def test_noise_has_the_requested_ratio():
     result = alter(tone(), replace(UNALTERED, noise_probability=1.0, noise=(20.0, 20.0)), generator())
     assert decibels(tone(), result - tone()) == pytest.approx(20, abs=0.1)

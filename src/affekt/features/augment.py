@@ -59,15 +59,20 @@ class Alteration:
     lowpass_probability: float = 0.0
     codec_probability: float = 0.0
     """Probability of passing through Vorbis, Opus or MP3, at a quality drawn from the codec's whole range."""
+    pause: tuple[float, float] = (0.1, 1.5)
+    """Range of the length of added silence, in seconds."""
+    pause_probability: float = 0.0
+    """Probability of silence before the speech, and of silence after it. Half as often, a pause is added at the quietest
+    place inside. Noise, if there is any, is added afterwards and fills the silence."""
     gain: tuple[float, float] = (0.0, 0.0)
     """Range of the gain, in dB. Samples beyond full scale are clipped."""
 
     def __post_init__(self) -> None:
-        for name in ("equalizer", "reverb", "noise", "lowpass", "codec"):
+        for name in ("equalizer", "reverb", "noise", "lowpass", "codec", "pause"):
             probability = getattr(self, f"{name}_probability")
             if not 0 <= probability <= 1:
                 raise BadConfig(f"alteration: {name}_probability = {probability}, expected a number from 0 to 1")
-        for name in ("reverb", "noise", "lowpass", "gain"):
+        for name in ("reverb", "noise", "lowpass", "pause", "gain"):
             low, high = getattr(self, name)
             if low > high:
                 raise BadConfig(f"alteration: {name} = [{low}, {high}], expected the lower value first")
@@ -113,6 +118,27 @@ class Masking:
 
 
 @dataclass(frozen=True)
+class Offsets:
+    """How offsets of the features, which come from speaker, microphone and room, vary in training.
+
+    Not in a paper. See `affekt.training.offsets`.
+    """
+
+    center_probability: float = 0.0
+    """Probability that an utterance is centered: on the mean of its speaker or, as often, of its corpus."""
+    shift: float = 0.0
+    """An utterance that is not centered is shifted by the difference between two speakers of the training subset, drawn at
+    random, times a number between 0 and this."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.center_probability <= 1 or self.shift < 0:
+            raise BadConfig(
+                f"offsets: center_probability = {self.center_probability}, shift = {self.shift}: expected a probability from "
+                "0 to 1 and a shift of 0 or more"
+            )
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """How training data are augmented: by altered copies, which are stored, and by masks and crops drawn in every epoch."""
 
@@ -126,6 +152,7 @@ class Augmentation:
     """Largest fraction of an utterance's frames that is cut away, at a position drawn in every epoch."""
     alteration: Alteration = field(default_factory=Alteration)
     masking: Masking = field(default_factory=Masking)
+    offsets: Offsets = field(default_factory=Offsets)
 
     def __post_init__(self) -> None:
         if self.copies < 0 or not 0 <= self.copy_probability <= 1 or not 0 <= self.crop < 1:
@@ -161,6 +188,8 @@ def alter(waveform: Waveform, alteration: Alteration, generator: np.random.Gener
 
     speed = np.exp(generator.uniform(-alteration.speed, alteration.speed))
     result = soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE) if alteration.speed else waveform
+    if alteration.pause_probability:
+        result = _add_pauses(result, alteration, generator)
     if generator.random() < alteration.reverb_probability:
         result = add_reverb(result, generator.uniform(*alteration.reverb), generator)
     if generator.random() < alteration.equalizer_probability:
@@ -174,6 +203,25 @@ def alter(waveform: Waveform, alteration: Alteration, generator: np.random.Gener
     if generator.random() < alteration.codec_probability:
         result = apply_codec(result, CODECS[generator.integers(len(CODECS))], generator.random())
     return np.asarray(result, np.float32)
+
+
+def _add_pauses(signal: Signal, alteration: Alteration, generator: np.random.Generator) -> Signal:
+    """Return the signal with silence before, after and inside it."""
+    inside, before, after = generator.random(3) < alteration.pause_probability * np.array([0.5, 1.0, 1.0])
+    lengths = (generator.uniform(*alteration.pause, size=3) * SAMPLE_RATE).astype(int)
+    if inside:
+        place = quietest_place(signal)
+        signal = np.concatenate([signal[:place], np.zeros(lengths[0], signal.dtype), signal[place:]])
+    return np.pad(signal, (lengths[1] if before else 0, lengths[2] if after else 0))
+
+
+def quietest_place(signal: Signal) -> int:
+    """Return the middle of the 50 ms with the least energy in the second and third quarter of a signal, as a sample index."""
+    start, end, size = signal.size // 4, signal.size - signal.size // 4, SAMPLE_RATE // 20
+    if end - start <= size:
+        return signal.size // 2
+    energy = np.cumsum(np.square(signal[start:end], dtype=np.float64))
+    return start + size // 2 + int(np.argmin(energy[size:] - energy[:-size]))
 
 
 def _equalizer_filter(std: float, generator: np.random.Generator) -> Signal:

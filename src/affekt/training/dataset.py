@@ -13,6 +13,7 @@ from torch import Tensor
 
 from affekt.batch import Batch, Stream, frame_mask
 from affekt.models.base import FeatureSpec
+from affekt.training.offsets import OffsetDraw, SourceOffsets
 
 Frames = NDArray[np.floating]
 """The features of an utterance: (frames, dim), or (dim,) without a time axis."""
@@ -86,10 +87,14 @@ class Dataset:
     """Probability that an epoch uses a copy of an utterance instead of the original."""
     crop: float = 0.0
     """Largest fraction of an utterance's frames that an epoch leaves out."""
+    offsets: Mapping[str, SourceOffsets] = field(default_factory=dict)
+    """Stream -> the offsets that vary in training."""
+    drawn_offsets: Mapping[str, OffsetDraw] = field(default_factory=dict)
+    """Stream -> the offsets that this epoch removes."""
 
     def sample_epoch(self, generator: np.random.Generator) -> Dataset:
         """Return the dataset of one epoch: one randomly chosen version of every utterance, randomly cropped."""
-        if not self.copies and not self.crop:
+        if not self.copies and not self.crop and not self.offsets:
             return self
         copy_numbers = 1 + generator.integers(max(len(self.copies), 1), size=len(self))
         uses_copy = generator.random(len(self)) < self.copy_probability * bool(self.copies)
@@ -100,7 +105,10 @@ class Dataset:
             versions = [self.features[name], *(copy[name] for copy in self.copies)]
             crop = () if spec.frame_rate is None else (fraction, position)  # tokens and vectors are not cropped
             features[name] = EpochView(versions, version_index, *crop)
-        return replace(self, features=features, copies=(), copy_probability=0.0, crop=0.0)
+        drawn = {name: offsets.draw(generator) for name, offsets in self.offsets.items()}
+        return replace(
+            self, features=features, copies=(), copy_probability=0.0, crop=0.0, offsets={}, drawn_offsets=drawn
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -119,7 +127,7 @@ class Dataset:
         """Return the same utterances with one of their streams, and without copies."""
         word_index = {stream: self.word_index[stream]} if stream in self.word_index else {}
         features, specs = {stream: self.features[stream]}, {stream: self.specs[stream]}
-        return replace(self, features=features, specs=specs, word_index=word_index, copies=())
+        return replace(self, features=features, specs=specs, word_index=word_index, copies=(), offsets={})
 
     def select(self, indices: Sequence[int]) -> Dataset:
         """Return some of the utterances, in the order of `indices`, with their labels, features and copies."""
@@ -136,6 +144,7 @@ class Dataset:
             soft_labels=None if self.soft_labels is None else self.soft_labels[selected],
             word_index=select_in_streams(self.word_index),
             copies=[select_in_streams(copy) for copy in self.copies],
+            offsets={name: offsets.select(selected) for name, offsets in self.offsets.items()},
         )
 
     def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -160,7 +169,7 @@ class Dataset:
         """Return a padded batch of some of the utterances."""
         streams = {
             name: collate(
-                [self.features[name][index] for index in indices],
+                [self._frames(name, index) for index in indices],
                 spec.frame_rate,
                 [self.word_index[name][index] for index in indices] if name in self.word_index else None,
             )
@@ -171,6 +180,10 @@ class Dataset:
             None if values is None else torch.from_numpy(values[selected]) for values in (self.labels, self.soft_labels)
         )
         return Batch(streams, tuple(self.ids[index] for index in indices), labels, soft)
+
+    def _frames(self, stream: str, index: int) -> Frames:
+        frames: Frames = self.features[stream][index]
+        return self.drawn_offsets[stream].remove(frames, index) if stream in self.drawn_offsets else frames
 
 
 def collate(

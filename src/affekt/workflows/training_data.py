@@ -26,6 +26,7 @@ from affekt.protocols import Split, utterance_key
 from affekt.protocols.official import Official
 from affekt.training.dataset import Dataset
 from affekt.training.finetuning import TEACHER, feature_spec
+from affekt.training.offsets import SourceOffsets
 from affekt.training.plan import Plan
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets
@@ -214,6 +215,7 @@ def build_datasets(
     train = builder.with_copies(builder.build(split.subsets[plan.recipe.training.subset]))
     if plan.teacher:
         train = builder.with_teacher(train)
+    train = builder.with_offsets(train)
     sizes = ", ".join(f"{subset} {len(keys)}" for subset, keys in recorded.subsets.items())
     logger.info("%s, %s, split %s", recorded.title, recorded.verdict, recorded.hash)
     logger.info("  %s utterances", sizes)
@@ -278,6 +280,19 @@ class _DatasetBuilder:
         copies = [{**copy, **frames} for copy in train.copies]
         specs = {**train.specs, TEACHER: feature_spec(teacher)}
         return replace(train, features={**train.features, **frames}, specs=specs, copies=copies)
+
+    def with_offsets(self, train: Dataset) -> Dataset:
+        """Return the training dataset with the offsets of its corpora and speakers, if they vary in training."""
+        settings, utterances = self.plan.recipe.training.augmentation.offsets, self.data.select(train.ids)
+        if not settings.center_probability and not settings.shift:
+            return train
+        corpora, speakers = [u.corpus for u in utterances], [u.speaker_key for u in utterances]
+        offsets = {
+            stream: SourceOffsets.measure(settings, train.features[stream], corpora, speakers)
+            for stream, spec in train.specs.items()
+            if spec.frame_rate is not None and stream != TEACHER
+        }
+        return replace(train, offsets=offsets)
 
     @property
     def _device(self) -> str:

@@ -1,0 +1,123 @@
+"""Offsets in training: features of utterances centered on their source, or shifted by the difference of two speakers.
+
+Recordings of one source share an offset of the encoder's features, which comes from speaker, microphone and room. A model
+that is trained with the offsets of its corpora alone depends on them. With centering, it learns to use features without the
+offset, as a profile provides them (`affekt.bundle.adaptation`); with shifts, to ignore an offset that it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from affekt.batch import Stream
+from affekt.bundle.adaptation import time_statistics
+from affekt.features.augment import Offsets
+
+Vectors = NDArray[np.float32]
+"""One row for each utterance or group: (rows, dim)."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics over time of one stream, averaged over groups of utterances."""
+
+    mean: Vectors
+    """The mean of each feature, (groups, dim), minus that of all utterances."""
+    log_std: Vectors
+    """The logarithm of the standard deviation of each feature, (groups, dim), minus that of all utterances."""
+    center: Vectors
+    """The mean of each feature over all utterances, (dim,)."""
+
+
+@dataclass(frozen=True)
+class SourceOffsets:
+    """The offsets of a dataset's corpora and speakers in one stream."""
+
+    settings: Offsets
+    statistics: Statistics
+    """The corpora first, then the speakers."""
+    corpus: NDArray[np.int64]
+    """The group of each utterance's corpus, (utterances,)."""
+    speaker: NDArray[np.int64]
+    """The group of each utterance's speaker, (utterances,)."""
+    num_corpora: int
+    """The number of groups that are corpora."""
+
+    @classmethod
+    def measure(
+        cls,
+        settings: Offsets,
+        features: Sequence[NDArray[np.floating]],
+        corpora: Sequence[str],
+        speakers: Sequence[str],
+    ) -> SourceOffsets:
+        """Measure the offsets of corpora and speakers.
+
+        Args:
+            settings: How the offsets are used.
+            features: The frames of each utterance, (frames, dim).
+            corpora: The corpus of each utterance.
+            speakers: The speaker of each utterance, a name that is unique in all corpora.
+        """
+        rows = [time_statistics(Stream(torch.from_numpy(np.array(frames)).float()[None])) for frames in features]
+        means, log_stds = (torch.cat(values).numpy() for values in zip(*rows, strict=True))
+        center, scale = means.mean(axis=0), log_stds.mean(axis=0)
+        corpus_names, corpus = np.unique(corpora, return_inverse=True)
+        speaker_names, speaker = np.unique(speakers, return_inverse=True)
+        members = [corpus == group for group in range(len(corpus_names))]
+        members += [speaker == group for group in range(len(speaker_names))]
+        statistics = Statistics(
+            np.stack([means[rows].mean(axis=0) - center for rows in members]),
+            np.stack([log_stds[rows].mean(axis=0) - scale for rows in members]),
+            center,
+        )
+        return cls(settings, statistics, corpus, speaker + len(corpus_names), len(corpus_names))
+
+    def select(self, indices: Sequence[int]) -> SourceOffsets:
+        """Return the offsets of some of the utterances, in this order; the groups stay the same."""
+        return replace(self, corpus=self.corpus[list(indices)], speaker=self.speaker[list(indices)])
+
+    def draw(self, generator: np.random.Generator) -> OffsetDraw:
+        """Draw what happens to each utterance in one epoch."""
+        count, corpora = len(self.corpus), self.num_corpora
+        centered = generator.random(count) < self.settings.center_probability
+        group = np.where(generator.random(count) < 0.5, self.corpus, self.speaker)
+        pairs = generator.integers(corpora, len(self.statistics.mean), size=(2, count))
+        weight = np.where(centered, 1.0, self.settings.shift * generator.random(count)).astype(np.float32)
+        return OffsetDraw(
+            self.statistics, weight, np.where(centered, group, pairs[0]), np.where(centered, -1, pairs[1])
+        )
+
+
+@dataclass(frozen=True)
+class OffsetDraw:
+    """The offset that is removed from each utterance in one epoch: `weight * (plus - minus)`."""
+
+    statistics: Statistics
+    weight: Vectors
+    plus: NDArray[np.int64]
+    minus: NDArray[np.int64]
+    """-1 for none."""
+
+    def remove(self, frames: NDArray[np.floating], index: int) -> Vectors:
+        """Return an utterance's frames (frames, dim) without its offset, as `Adaptation` removes it in a pipeline."""
+        offset, log_scale = (
+            self._difference(self.statistics.mean, index),
+            self._difference(self.statistics.log_std, index),
+        )
+        center, scale = self.statistics.center, np.exp(-log_scale)
+        values: Vectors = frames.astype(np.float32)
+        values *= scale
+        values += center - (center + offset) * scale
+        return values
+
+    def _difference(self, groups: Vectors, index: int) -> Vectors:
+        difference = groups[self.plus[index]]
+        if self.minus[index] >= 0:
+            difference = difference - groups[self.minus[index]]
+        return self.weight[index] * difference
