@@ -123,8 +123,24 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_tiny_bundle(folder: Path, emotions: Sequence[str], source: str = "waveform", seed: int = 0) -> None:
-    """Write a bundle whose logits are a random linear map of a waveform's mean amplitude, norm and mean step."""
+ADAPTATION = [
+    helper.make_node("Identity", ["features"], ["speech_mean"]),
+    helper.make_node("Sub", ["features", "features"], ["speech_log_std"]),
+    helper.make_node("Sub", ["features", "speech_offset"], ["centered"]),
+    helper.make_node("Neg", ["speech_log_scale"], ["minus_log_scale"]),
+    helper.make_node("Exp", ["minus_log_scale"], ["scale"]),
+    helper.make_node("Mul", ["centered", "scale"], ["adapted"]),
+]
+"""Nodes of a small graph that adapt its features."""
+
+
+def write_tiny_bundle(
+    folder: Path, emotions: Sequence[str], source: str = "waveform", seed: int = 0, *, adaptable: bool = False
+) -> None:
+    """Write a bundle whose logits are a random linear map of a waveform's mean amplitude, norm and mean step.
+
+    If it is adaptable, these three are the stream "speech" of a single frame, and their reference is 0.
+    """
     folder.mkdir()
     nodes = [
         helper.make_node("Abs", [source], ["absolute"]),
@@ -136,17 +152,28 @@ def write_tiny_bundle(folder: Path, emotions: Sequence[str], source: str = "wave
         helper.make_node("Abs", ["steps"], ["absolute_steps"]),
         helper.make_node("ReduceMean", ["absolute_steps"], ["mean_step"], axes=[1], keepdims=1),
         helper.make_node("Concat", ["mean_amplitude", "norm", "mean_step"], ["features"], axis=1),
-        helper.make_node("MatMul", ["features", "weights"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        *(ADAPTATION if adaptable else [helper.make_node("Identity", ["features"], ["adapted"])]),
+        helper.make_node("MatMul", ["adapted", "weights"], ["logits"]),
+        *([helper.make_node("Add", ["logits", "class_bias"], ["biased"])] if adaptable else []),
+        helper.make_node("Softmax", ["biased" if adaptable else "logits"], ["probabilities"], axis=1),
     ]
     weights = np.random.default_rng(seed).normal(size=(3, len(emotions))) * [[10], [0.02], [10]]
     constants = {"zero": [0], "one": [1], "minus_one": [-1], "end": [2**62], "axis": [1]}
+    options = {"speech_offset": 3, "speech_log_scale": 3, "class_bias": len(emotions)} if adaptable else {}
+    statistics = ["speech_mean", "speech_log_std"] if adaptable else []
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info(source, TensorProto.FLOAT, ["batch", "samples"])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(emotions)])],
+        [
+            helper.make_tensor_value_info(source, TensorProto.FLOAT, ["batch", "samples"]),
+            *(helper.make_tensor_value_info(name, TensorProto.FLOAT, [size]) for name, size in options.items()),
+        ],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(emotions)]),
+            *(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in statistics),
+        ],
         [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()]
+        + [numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in options.items()]
         + [numpy_helper.from_array(weights.astype(np.float32), "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

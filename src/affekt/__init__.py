@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from affekt.errors import UnknownName as UnknownName
     from affekt.evaluation.scores import Scores as Scores
     from affekt.features.extract import extract as extract
+    from affekt.inference.profile import Profile as Profile
     from affekt.inference.recognizer import Recognizer as Recognizer
     from affekt.inference.row import Row as Row
     from affekt.listing import list_corpora as list_corpora
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from affekt.workflows.evaluate import evaluate as evaluate
     from affekt.workflows.evaluate_across import evaluate_across as evaluate_across
     from affekt.workflows.finetune import finetuning_recipe as finetuning_recipe
+    from affekt.workflows.learn_profile import learn_profile as learn_profile
     from affekt.workflows.make_bundle import make_bundle as make_bundle
     from affekt.workflows.recognize_files import recognize_files as recognize_files
     from affekt.workflows.train import train as train
@@ -53,6 +55,7 @@ _LAZY = {
     "Bundle": "affekt.bundle.folder:Bundle",
     "Diverged": "affekt.errors:Diverged",
     "MissingExtra": "affekt.errors:MissingExtra",
+    "Profile": "affekt.inference.profile:Profile",
     "Recognizer": "affekt.inference.recognizer:Recognizer",
     "Row": "affekt.inference.row:Row",
     "Run": "affekt.runs.folder:Run",
@@ -64,6 +67,7 @@ _LAZY = {
     "evaluate_across": "affekt.workflows.evaluate_across:evaluate_across",
     "extract": "affekt.features.extract:extract",
     "finetuning_recipe": "affekt.workflows.finetune:finetuning_recipe",
+    "learn_profile": "affekt.workflows.learn_profile:learn_profile",
     "list_corpora": "affekt.listing:list_corpora",
     "list_features": "affekt.listing:list_features",
     "list_models": "affekt.listing:list_models",
@@ -85,6 +89,7 @@ __all__ = [
     "Bundle",
     "Diverged",
     "MissingExtra",
+    "Profile",
     "Recognizer",
     "Row",
     "Run",
@@ -97,6 +102,7 @@ __all__ = [
     "evaluate_across",
     "extract",
     "finetuning_recipe",
+    "learn_profile",
     "list_corpora",
     "list_features",
     "list_models",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from affekt.cli.scores import print_scores
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
 from affekt.evaluation.metrics import ece
+from affekt.inference.recognizer import Recognizer
 from affekt.runs.selection import RULES, select_epoch
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
+from affekt.workflows.learn_profile import learn_profile
+from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.logs import logged
-from tests.synthetic import ACTORS, environment_set, make_data_root, make_folder
+from tests.synthetic import ACTORS, environment_set, make_data_root, make_folder, quick_export
 
 SETTINGS = [
     'protocol={name="speaker-folds",k=3,validation="next"}',
@@ -209,3 +213,55 @@ def test_seeds_differ_and_folds_test_every_utterance_once(runs):
     )
     tested = [utterance_key for run in runs[::2] for utterance_key in run.split.subsets["test"]]
     assert len(tested) == len(set(tested)) == 72
+
+
+@pytest.fixture
+def bundle(workspace, runs, tmp_path, monkeypatch):
+    """A bundle of one of the runs, with a small ONNX file."""
+    monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
+    recipe = load_recipe(str(workspace / "made.toml"), [*SETTINGS[:-2], "folds=[1]", "probes=[]"])
+    return make_bundle(recipe, [runs[0]], tmp_path / "bundle")
+
+
+def test_scores_with_a_profile_state_what_it_was_learned_from(bundle, tmp_path, capsys):
+    corpus = make_folder(tmp_path / "calls", [f"{name}/{n}.wav" for name in ("angry", "sad") for n in range(8)])
+    others = make_folder(
+        tmp_path / "others", [f"{name}/{n}.wav" for name in ("angry", "sad") for n in range(8)], seed=1
+    )
+    recognizer, source = Recognizer.load(bundle.folder), Source("folder", str(corpus))
+
+    def adaptation(*folders):
+        profile = learn_profile(folders, recognizer=recognizer)
+        scores = evaluate(bundle.folder, source, profile=profile).to_json()
+        assert scores["profile"] == profile.id
+        print_scores(scores)
+        assert f"profile    {profile.id}: {scores['adaptation']}" in capsys.readouterr().out
+        return scores["adaptation"]
+
+    assert adaptation(corpus) == "adapted on 16 unlabelled recordings (transductive)"
+    assert adaptation(others) == "adapted on 16 unlabelled recordings, none of which is scored"
+    assert adaptation(others, corpus / "sad") == (
+        "adapted on 24 unlabelled recordings (transductive: 8 of the 16 scored utterances are among them)"
+    )
+    assert "profile" not in evaluate(bundle.folder, source).to_json()
+
+
+def test_scores_with_a_profile_are_those_of_the_adapted_recognizer(bundle, tmp_path):
+    corpus = make_folder(tmp_path / "calls", [f"{name}/{n}.wav" for name in ("angry", "sad") for n in range(8)])
+    recognizer = Recognizer.load(bundle.folder)
+    profile = replace(
+        learn_profile([corpus], recognizer=recognizer),
+        class_bias={emotion: 100.0 if emotion == "sad" else 0.0 for emotion in recognizer.emotions},
+    )
+    scores = evaluate(bundle.folder, Source("folder", str(corpus)), profile=profile).to_json()
+    assert scores["recall"]["sad"]["value"] == 1
+    assert scores["recall"]["angry"]["value"] == 0
+
+
+def test_runs_cannot_be_adapted(workspace, bundle, tmp_path):
+    corpus = make_folder(tmp_path / "calls", [f"sad/{n}.wav" for n in range(8)])
+    profile = learn_profile([corpus], recognizer=Recognizer.load(bundle.folder))
+    with pytest.raises(
+        BadConfig, match=r"is a run folder, and a profile adapts a bundle: make a bundle of the runs first"
+    ):
+        evaluate(workspace / "runs", Source.parse("cremad"), profile=profile)

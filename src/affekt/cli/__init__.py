@@ -14,6 +14,7 @@ import typer
 from affekt import __version__
 from affekt.audio.decoder_messages import separate_streams
 from affekt.cli import corpus, features
+from affekt.cli.adapt import adapt
 from affekt.cli.audit import audit
 from affekt.cli.convert import convert
 from affekt.cli.cost import cost
@@ -124,7 +125,7 @@ def _options(
     pass
 
 
-for command in (recognize, train, search, evaluate, report, cost, audit, convert, migrate):
+for command in (recognize, adapt, train, search, evaluate, report, cost, audit, convert, migrate):
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="Describe, check, export and transcribe corpora.")
 app.add_typer(features.app, name="features", help="List, verify and delete stored features.")

@@ -35,6 +35,10 @@ def evaluate(
             "(the best on the test set, as in some published code); default: the recipe's.",
         ),
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For a bundle: a profile made by affekt adapt, to which it is adapted."),
+    ] = None,
     across: Annotated[
         bool,
         typer.Option(
@@ -91,6 +95,8 @@ def evaluate(
     )
     targets = set_options(targets, column, emotion, layout, delimiter, annotators)
     targets = restrict_sources(targets, only or [])
+    if across and profile:
+        raise BadConfig("--profile is of one source, so it cannot be used with --across")
     if across:
         _score_across(source, targets, selection, emotions, record, json)
         return
@@ -106,10 +112,12 @@ def evaluate(
     need("torch", extra="train", purpose="evaluation")
     from affekt.cli.log import show_log
     from affekt.cli.scores import print_scores
+    from affekt.inference.profile import Profile
     from affekt.workflows.evaluate import evaluate as evaluate_source
 
     show_log()
-    scores = evaluate_source(source, target, selection=selection).to_json()
+    adapted_to = Profile.read(profile) if profile else None
+    scores = evaluate_source(source, target, selection=selection, profile=adapted_to).to_json()
     if json:
         print(to_json(scores))
     else:

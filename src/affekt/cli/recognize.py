@@ -8,6 +8,12 @@ from typing import Annotated
 
 import typer
 
+from affekt.cli.profile_options import Expected, learn, summarize
+from affekt.errors import BadConfig
+
+ADAPTED = "these-recordings"
+"""The name of the profile of --adapt."""
+
 
 def recognize(
     inputs: Annotated[
@@ -29,6 +35,17 @@ def recognize(
             "ones are recognized again. With .csv, the windows of long recordings are in NAME.windows.csv.",
         ),
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A profile made by affekt adapt, to which the model is adapted."),
+    ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt", help="Adapt the model to these recordings first, which are read twice; see affekt adapt."
+        ),
+    ] = False,
+    expected: Expected = None,
     lenient: Annotated[
         bool,
         typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files; the result has a note."),
@@ -56,16 +73,27 @@ def recognize(
         from affekt.cli.log import show_log
 
         show_log(debug=True)
+    if adapt and profile:
+        raise BadConfig(
+            "--adapt learns a profile from these recordings, and --profile uses a finished one: choose one of them"
+        )
+    if expected and not adapt:
+        raise BadConfig("--expected is a setting of --adapt and of `affekt adapt`")
     files = expand_folders(inputs)
     names = list(dict.fromkeys(map(name_of, files)))
-    recognizer = Recognizer.load(model, threads=threads)
+    recognizer = Recognizer.load(model, threads=threads, profile=profile)
+    limit = TIMEOUT if timeout is None else timeout
+    if adapt:
+        learned = learn(files, recognizer, name=ADAPTED, expected=expected, lenient=lenient, timeout=limit)
+        print(f"adapted: {summarize(learned)}", file=sys.stderr)
+        recognizer = recognizer.adapt(learned)
     with Display(names, recognizer.emotions, json=json, output=output) as display:
         rows = recognize_files(
             files,
             output,
             recognizer=recognizer,
             lenient=lenient,
-            timeout=TIMEOUT if timeout is None else timeout,
+            timeout=limit,
             on_window=display.show_window,
         )
         for row in rows:

@@ -19,6 +19,7 @@ def print_scores(scores: dict[str, Any]) -> None:
         ("protocol", f"{scores['protocol']}, split {scores['split_hash']}"),
         ("speakers", scores["verdict"] + (f", {scores['speakers']} scored" if scores["speakers"] else "")),
         ("selection", scores["selection"]),
+        *([("profile", f"{scores['profile']}: {scores['adaptation']}")] if "profile" in scores else []),
         ("intervals", scores["intervals"]),
     ):
         console.print(f"  {name:<10} {text}")

@@ -20,6 +20,7 @@ from affekt.inference.row import Row, note_columns
 LEADING = ("schema", "file", "start", "end", "duration", "status", "emotion")
 TRAILING = ("model", "error.code", "error.message", "aggregation", "windows")
 SOURCE = ("source.size", "source.modified")
+PROFILE = ("profile.id", "profile.recordings")
 MAX_CELL = 32_767
 """Excel's limit of characters in a cell."""
 
@@ -46,8 +47,11 @@ def write_csv(path: Path, rows: Sequence[Row], final_path: Path) -> None:
 def _write_table(path: Path, rows: Sequence[Row]) -> None:
     emotions = next(([f"probabilities.{name}" for name in row.probabilities] for row in rows if row.probabilities), [])
     source = SOURCE if any(row.source for row in rows) else ()
+    profile = PROFILE if any(row.profile for row in rows) else ()
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, [*LEADING, *emotions, *TRAILING, *note_columns(rows), *source], restval="")
+        writer = csv.DictWriter(
+            stream, [*LEADING, *emotions, *TRAILING, *profile, *note_columns(rows), *source], restval=""
+        )
         writer.writeheader()
         writer.writerows(map(_flatten, rows))
 
@@ -122,7 +126,7 @@ def _fields(record: Mapping[str, str]) -> dict[str, Any]:
         if key.startswith("probabilities.") and value
     }
     code = record["error.code"]
-    size = record.get("source.size")
+    size, profile = record.get("source.size"), record.get("profile.id")
     return {
         "schema": int(record["schema"]),
         "file": record["file"],
@@ -134,6 +138,7 @@ def _fields(record: Mapping[str, str]) -> dict[str, Any]:
         "probabilities": probabilities or None,
         "model": record["model"],
         "error": {"code": code, "message": record["error.message"]} if code else None,
+        "profile": {"id": profile, "recordings": record["profile.recordings"]} if profile else None,
         "truncated": record.get("truncated") == "True",
         "seconds_lost": float(record["seconds_lost"]) if record.get("seconds_lost") else None,
         "channels": record.get("channels") or None,

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from affekt.audio.read import SAMPLE_RATE, SHORTEST
 from affekt.bundle.folder import SPEECH_PROBABILITY, SPEECH_THRESHOLD, Bundle
 from affekt.errors import BadBundle
+from affekt.inference.class_bias import apply_class_bias
 from affekt.inference.graph_file import check_graph_file
+from affekt.inference.profile import Profile
 
 TOLERANCE = 0.01
 """Largest accepted deviation of probabilities from a sum of 1."""
@@ -34,9 +36,13 @@ class Graph:
             `STREAM_log_scale`, (dim,), and the outputs `STREAM_mean` and `STREAM_log_std`, (batch, dim). Graphs of earlier
             versions have none.
         speech_threshold: The lowest `speech_probability` of a recording with speech; None if the graph has no such output.
+        profile: The profile to which the graph is adapted; None without one.
+
+    Raises:
+        BadConfig: The profile is one of another model.
     """
 
-    def __init__(self, bundle: Bundle, session: Any) -> None:
+    def __init__(self, bundle: Bundle, session: Any, profile: Profile | None = None) -> None:
         self.bundle, self._session = bundle, session
         self.inputs: tuple[str, ...] = tuple(entry.name for entry in session.get_inputs())
         self.adaptable: dict[str, int] = {
@@ -45,17 +51,25 @@ class Graph:
             if entry.name.endswith("_offset")
         }
         self.speech_threshold = _read_threshold(bundle, session)
+        self.profile = profile
+        if profile is not None:
+            profile.check(bundle.id, bundle.emotions, self.adaptable)
+        self._shifts = {} if profile is None else profile.graph_inputs()
+        self._bias = None if profile is None else profile.bias(bundle.emotions)
 
     @classmethod
-    def load(cls, bundle: Bundle, *, threads: int = 1) -> Graph:
+    def load(cls, bundle: Bundle, *, threads: int = 1, profile: Profile | None = None) -> Graph:
         """Load a bundle's graph, and run it once.
 
         Args:
+            bundle: The bundle.
             threads: The number of cores that one call may use.
+            profile: The profile to which the graph is adapted.
 
         Raises:
             BadBundle: A file is missing, damaged or invalid, the ONNX file cannot be loaded and run on a known input, its
                 inputs and outputs are not those of a bundle, or its outputs are not probabilities of the bundle's emotions.
+            BadConfig: The profile is one of another model.
         """
         import onnxruntime
 
@@ -77,20 +91,39 @@ class Graph:
             raise
         except Exception as error:  # onnxruntime's exceptions have no common base class; names may not be UTF-8
             raise BadBundle(f"{bundle.onnx} cannot be loaded: {_reason(error)}") from error
-        graph = cls(bundle, session)
+        graph = cls(bundle, session, profile)
         graph(_trial_inputs(session.get_inputs()))  # raises if an output that recognition asks for is invalid
         return graph
 
-    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def adapt(self, profile: Profile | None) -> Graph:
+        """Return the same graph, adapted to another profile, or to none. Raises `BadConfig`."""
+        return Graph(self.bundle, self._session, profile)
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.floating]:
         """Return probabilities, (batch, emotions), in the order of the bundle's emotions; errors as for `run`.
 
-        Those of a recording without speech are zeros, if the graph tells.
+        They are adapted to the profile. Those of a recording without speech are zeros, if the graph tells.
         """
+        probabilities = self._run_with_detector(inputs, ["probabilities"])["probabilities"]
+        return probabilities if self._bias is None else apply_class_bias(probabilities, self._bias)
+
+    def observe(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Return probabilities without a class bias, and the statistics of the streams in `adaptable`; errors as for `run`.
+
+        The probabilities of a recording without speech are zeros, if the graph tells.
+        """
+        statistics = [f"{stream}_{part}" for stream in self.adaptable for part in ("mean", "log_std")]
+        return self._run_with_detector(inputs, ["probabilities", *statistics])
+
+    def _run_with_detector(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        inputs = {**inputs, **self._shifts}
         if self.speech_threshold is None:
-            return self.run(inputs, ["probabilities"])["probabilities"]
-        values = self.run(inputs, ["probabilities", SPEECH_PROBABILITY])
-        has_speech = values[SPEECH_PROBABILITY] >= self.speech_threshold
-        return np.where(has_speech[:, np.newaxis], values["probabilities"], np.float32(0))
+            return self.run(inputs, outputs)
+        values = self.run(inputs, [*outputs, SPEECH_PROBABILITY])
+        has_speech = values.pop(SPEECH_PROBABILITY) >= self.speech_threshold
+        return {**values, "probabilities": np.where(has_speech[:, np.newaxis], values["probabilities"], np.float32(0))}
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return some of the graph's outputs by name.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from affekt.audio.read import (
     SAMPLE_RATE,
@@ -27,6 +28,7 @@ from affekt.audio.time_limit import limited_blocks
 from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.errors import AffektError, BadAudio, BadBundle
 from affekt.inference.onnx import Graph
+from affekt.inference.profile import Profile
 from affekt.inference.row import AGGREGATION, Row, make_row
 
 logger = logging.getLogger(__name__)
@@ -61,26 +63,38 @@ class Recognizer:
         self.bundle = graph.bundle
         self.emotions = graph.bundle.emotions
         self.model = graph.bundle.id
-        self._graph = graph
+        self.profile = graph.profile
+        self.graph = graph
+        self._label = None if graph.profile is None else graph.profile.label()
 
     @classmethod
-    def load(cls, model: str | Path = DEFAULT, *, threads: int = 1) -> Recognizer:
+    def load(
+        cls, model: str | Path = DEFAULT, *, threads: int = 1, profile: Profile | str | Path | None = None
+    ) -> Recognizer:
         """Load a bundle.
 
         Args:
             model: A bundle's folder, or the name of a shipped bundle.
             threads: The number of cores that one recognition may use.
+            profile: A profile of this model, or its file, to which the model is adapted.
 
         Raises:
             BadBundle: There is no such bundle, it cannot be read, or its model needs more than audio.
+            BadConfig: The profile cannot be read, or is one of another model.
         """
-        graph = Graph.load(Bundle.open(model), threads=threads)
+        if isinstance(profile, str | PathLike):
+            profile = Profile.read(profile)
+        graph = Graph.load(Bundle.open(model), threads=threads, profile=profile)
         if graph.inputs != ("waveform",):
             raise BadBundle(
                 f"{graph.bundle.onnx} needs {', '.join(graph.inputs)}, but recognition provides the waveform only: "
                 "use affekt evaluate with a corpus that has transcripts"
             )
         return cls(graph)
+
+    def adapt(self, profile: Profile | None) -> Recognizer:
+        """Return a recognizer with the same model, adapted to another profile, or to none. Raises `BadConfig`."""
+        return Recognizer(self.graph.adapt(profile))
 
     def __call__(
         self,
@@ -108,12 +122,7 @@ class Recognizer:
             MissingExtra: The source's format needs an extra that is not installed.
         """
         name, rows, total, notes = name_of(source), list[Row](), 0, Notes()
-        read = (
-            blocks(source, sample_rate, lenient=lenient, notes=notes)
-            if timeout is None
-            else limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes)
-        )
-        for waveform in windows(read):
+        for waveform in _read_windows(source, sample_rate, lenient=lenient, timeout=timeout, notes=notes):
             end = total + waveform.size
             row = finished.find(total / SAMPLE_RATE, end / SAMPLE_RATE) if finished else None
             rows.append(row or self._recognize_window(name, total, waveform))
@@ -154,23 +163,42 @@ class Recognizer:
             )
             error.__cause__ = unexpected
         logger.debug("%s", error, exc_info=error)
-        return make_row(name_of(source), self.model, error=error)
+        return make_row(name_of(source), self.model, error=error, profile=self._label)
+
+    def observe(
+        self, source: AudioSource, *, lenient: bool = False, timeout: float | None = None
+    ) -> Iterator[tuple[Waveform, dict[str, NDArray[np.float32]] | None]]:
+        """Yield the windows of a source, each with the graph's outputs by name (`Graph.observe`); None for silence.
+
+        The probabilities have no class bias. Those of a window without speech are zeros. Arguments and errors as for calling
+        the recognizer.
+        """
+        for waveform in _read_windows(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
+            check_length(waveform.size, name_of(source))
+            yield waveform, None if is_silent(waveform) else self.graph.observe({"waveform": waveform[np.newaxis]})
 
     def _recognize_window(self, name: str, start: int, waveform: Waveform) -> Row:
         check_length(waveform.size, name)
         begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
         if is_silent(waveform):
-            return make_row(name, self.model, start=begin, end=end)
+            return make_row(name, self.model, start=begin, end=end, profile=self._label)
         values = self.infer(waveform)
-        probabilities = dict(zip(self.emotions, values, strict=True)) if any(values) else None
-        return make_row(name, self.model, start=begin, end=end, probabilities=probabilities, otherwise="no_speech")
+        return make_row(
+            name,
+            self.model,
+            start=begin,
+            end=end,
+            probabilities=dict(zip(self.emotions, values, strict=True)) if any(values) else None,
+            otherwise="no_speech",
+            profile=self._label,
+        )
 
     def infer(self, waveform: Waveform) -> list[float]:
         """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, 0.1 to 30 s long.
 
         They are all 0 if there is no speech in it, and the model tells.
         """
-        return [float(p) for p in self._graph({"waveform": waveform[np.newaxis]})[0]]
+        return [float(p) for p in self.graph({"waveform": waveform[np.newaxis]})[0]]
 
     def _aggregate(self, name: str, total: int, rows: list[Row]) -> Row:
         scored = [window for window in rows if window.probabilities]
@@ -186,13 +214,25 @@ class Recognizer:
             end=total / SAMPLE_RATE,
             probabilities=means or None,
             otherwise="silence" if is_silence else "no_speech",
+            profile=self._label,
         )
         result["aggregation"] = AGGREGATION
         result["windows"] = rows
         return result
 
     def __repr__(self) -> str:
-        return f"Recognizer({self.model}: {', '.join(self.emotions)})"
+        adapted = "" if self.profile is None else f", adapted to {self.profile.id}"
+        return f"Recognizer({self.model}: {', '.join(self.emotions)}{adapted})"
+
+
+def _read_windows(
+    source: AudioSource, sample_rate: float | None, *, lenient: bool, timeout: float | None, notes: Notes
+) -> Iterator[Waveform]:
+    """Yield the windows of a source; arguments as for calling the recognizer."""
+    if timeout is None:
+        return windows(blocks(source, sample_rate, lenient=lenient, notes=notes))
+    limited = limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes)
+    return windows(limited)
 
 
 def windows(blocks: Iterable[Waveform]) -> Iterator[Waveform]:

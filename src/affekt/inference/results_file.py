@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -36,12 +36,17 @@ class ResultsFile:
 
     Raises:
         BadOutput: The suffix is unknown, the file cannot be written or is being written by another run, or it contains
-            anything other than rows of `model`.
+            anything other than rows of `model`, adapted to the same profile or to none.
+
+    Args:
+        path: The file.
+        model: The model's id.
+        profile: The field "profile" of the rows; None for rows without it.
     """
 
-    def __init__(self, path: Path, model: str) -> None:
+    def __init__(self, path: Path, model: str, profile: Mapping[str, Any] | None = None) -> None:
         path = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link would be replaced by a file
-        self.path, self.model = path, model
+        self.path, self.model, self.profile = path, model, profile
         if path.suffix.lower() not in SUFFIXES:
             raise BadOutput(f"results file {path}: expected a name ending in {', '.join(SUFFIXES)}")
         if path.is_dir():
@@ -68,6 +73,11 @@ class ResultsFile:
                 raise BadOutput(
                     f"{self.path} contains rows of model {row.model!r}, but this run uses {self.model!r}: "
                     "choose another results file, or delete this one"
+                )
+            if row.profile != self.profile:
+                raise BadOutput(
+                    f"{self.path} contains rows {_describe_profile(row.profile)}, but this run is "
+                    f"{_describe_profile(self.profile)}: choose another results file, or delete this one"
                 )
         self.done: dict[str, Row] = {row.file: row for row in stored}  # of two rows for one file, the later counts
         self._replaced = len(self.done) < len(stored)
@@ -111,7 +121,7 @@ class ResultsFile:
     ) -> WindowJournal:
         """Return the journal of a file's windows, beside this file; arguments as for `WindowJournal`."""
         path = self.path.with_name(self.path.name + ".windows.partial.jsonl")
-        return WindowJournal(path, file, self.model, source, on_window)
+        return WindowJournal(path, file, self.model, source, on_window, self.profile)
 
     def __enter__(self) -> ResultsFile:
         return self
@@ -139,6 +149,10 @@ class ResultsFile:
                     _write_parquet(temporary, rows)
         if self.path != self.journal:
             self.journal.unlink()
+
+
+def _describe_profile(profile: Mapping[str, Any] | None) -> str:
+    return f"with the profile {profile['id']}" if profile else "without a profile"
 
 
 @contextmanager
@@ -218,11 +232,14 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
         ("model", pa.string()),
         ("error", pa.struct([("code", pa.string()), ("message", pa.string())])),
     ]
+    label = pa.struct([("id", pa.string()), ("recordings", pa.int64())])
+    profile = [("profile", label)] if any(row.profile for row in rows) else []
     types = {"truncated": pa.bool_(), "seconds_lost": pa.float64(), "channels": pa.string()}
     columns: list[tuple[str, Any]] = [
         *plain,
         ("aggregation", pa.string()),
-        ("windows", pa.list_(pa.struct(plain))),
+        ("windows", pa.list_(pa.struct([*plain, *profile]))),
+        *profile,
         *((name, types[name]) for name in note_columns(rows)),
         ("source", pa.struct([("size", pa.int64()), ("modified", pa.float64())])),
     ]

@@ -5,7 +5,8 @@
 
 The row of a source longer than 30 s also has "windows", the rows of its consecutive windows, and "aggregation". A row has
 the fields NOTES only if there is something to remark: "truncated" (true) and "seconds_lost" (null if unknown) if audio is
-missing, "channels" if a channel was used instead of the mean.
+missing, "channels" if a channel was used instead of the mean. A row of a model that was adapted has "profile", with the
+"id" of the profile and the number of "recordings" that it was learned from.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Row(dict[str, Any]):
         if not (isinstance(record, Mapping) and set(KEYS) <= set(record) and _is_valid(record)):
             raise ValueError(f"expected a row of schema {SCHEMA}")
         row = cls({key: record[key] for key in KEYS})
+        if record.get("profile") is not None:
+            row["profile"] = _read_profile(record["profile"])
         row.update(_read_notes(record))
         if record.get("windows") is not None:
             row["aggregation"] = record["aggregation"]
@@ -106,6 +109,11 @@ class Row(dict[str, Any]):
         return self["model"]
 
     @property
+    def profile(self) -> dict[str, Any] | None:
+        """The profile to which the model was adapted: its "id" and number of "recordings"; None without one."""
+        return self.get("profile")
+
+    @property
     def windows(self) -> list[Row]:
         """The rows of the windows; empty for a source of up to 30 s."""
         return self.get("windows", [])
@@ -148,6 +156,12 @@ def _is_valid(record: Mapping[str, Any]) -> bool:
     return record["schema"] == SCHEMA and record["status"] in statuses and is_named
 
 
+def _read_profile(label: Any) -> dict[str, Any]:
+    """Return the field "profile" of a record. Raises `ValueError` if it is invalid."""
+    str.encode(label["id"])
+    return {"id": label["id"], "recordings": int(label["recordings"])}
+
+
 def note_columns(rows: Sequence[Row]) -> list[str]:
     """Return the columns of notes in a table of rows; without notes, there are none."""
     return [name for name in NOTES if any(name in row for row in rows)]
@@ -181,10 +195,11 @@ def make_row(
     probabilities: Mapping[str, float] | None = None,
     error: AffektError | None = None,
     otherwise: Literal["silence", "no_speech"] = "silence",
+    profile: Mapping[str, Any] | None = None,
 ) -> Row:
     """Return a row. Its status is "ok" with probabilities, "error" with an error, and `otherwise` with neither."""
     status = "error" if error else "ok" if probabilities else otherwise
-    return Row(
+    row = Row(
         schema=SCHEMA,
         file=file,
         start=round(start, 4),
@@ -196,3 +211,6 @@ def make_row(
         model=model,
         error={"code": error.code, "message": str(error)} if error else None,
     )
+    if profile is not None:
+        row["profile"] = dict(profile)
+    return row

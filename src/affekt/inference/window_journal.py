@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from affekt.inference.row import Row, to_json_line
 
@@ -25,6 +26,7 @@ class WindowJournal:
         model: The model's id.
         source: The source's size and time of change; windows of another version are not used.
         on_window: Called with each window of a long source.
+        profile: The field "profile" of the rows; windows with another one are not used.
     """
 
     def __init__(
@@ -34,10 +36,11 @@ class WindowJournal:
         model: str,
         source: dict[str, float] | None,
         on_window: Callable[[Row], None] | None = None,
+        profile: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self.source, self.on_window = path, source, on_window
         self._rows: list[Row] = []
-        self._stored = {(row.start, row.end): row for row in _read(path, file, model, source)}
+        self._stored = {(row.start, row.end): row for row in _read(path, file, model, source, profile)}
         self._continues = bool(self._stored)
 
     def find(self, start: float, end: float) -> Row | None:
@@ -80,7 +83,13 @@ class WindowJournal:
             self.path.unlink(missing_ok=True)
 
 
-def _read(path: Path | None, file: str, model: str, source: dict[str, float] | None) -> list[Row]:
+def _read(
+    path: Path | None,
+    file: str,
+    model: str,
+    source: dict[str, float] | None,
+    profile: Mapping[str, Any] | None,
+) -> list[Row]:
     """Return the journal's rows if they belong to this source, without a last line that a killed process left incomplete."""
     rows: list[Row] = []
     if path is None or source is None:
@@ -89,7 +98,7 @@ def _read(path: Path | None, file: str, model: str, source: dict[str, float] | N
         with path.open("rb") as stream:
             for line in stream:
                 row = Row.read(json.loads(line))
-                if (row.file, row.model, row.source) != (file, model, source):
+                if (row.file, row.model, row.source, row.profile) != (file, model, source, profile):
                     break
                 rows.append(row)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

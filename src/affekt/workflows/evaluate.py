@@ -17,7 +17,9 @@ from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.evaluation.metrics import confusion, most_probable, ua, wa, wf1
 from affekt.evaluation.scores import Scores, score
+from affekt.inference.profile import Profile
 from affekt.labels import LabelSet
+from affekt.plural import quantity
 from affekt.protocols import INDEPENDENT, Split, utterance_key
 from affekt.protocols.split import DEPENDENT, combined_hash
 from affekt.runs.folder import Run
@@ -91,6 +93,10 @@ class Evaluation:
     runs: Sequence[RunInfo] | None = None
     not_speech: Mapping[str, Any] | None = None
     """Kind of sounds -> how many of them the bundle refused when it was made (results.json, "detector")."""
+    profile: str | None = None
+    """The id of the profile to which the model was adapted."""
+    adaptation: str | None = None
+    """States how many recordings the profile was learned from, and whether the scored ones are among them."""
 
     @property
     def speaker_independent(self) -> bool:
@@ -106,7 +112,9 @@ class Evaluation:
         return {**{name: value for name, value in content.items() if value is not None or name == "speakers"}, **scores}
 
 
-def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = None) -> Evaluation:
+def evaluate(
+    source: str | Path, corpus: Source, *, selection: Rule | None = None, profile: Profile | None = None
+) -> Evaluation:
     """Score a bundle, or the runs of a recipe, on a corpus.
 
     If the model was trained on the corpus, the corpus's test subset is scored, under the protocol of the recipe. Otherwise,
@@ -116,21 +124,25 @@ def evaluate(source: str | Path, corpus: Source, *, selection: Rule | None = Non
         source: A run folder, the folder of a bundle, or the name of a shipped bundle.
         corpus: The corpus.
         selection: The rule that selects the epoch of a run; None for the rule of the recipe.
+        profile: The profile to which a bundle is adapted.
 
     Raises:
         BadBundle: The bundle is incomplete.
-        BadConfig: The runs have different settings, or a selection rule is given for a bundle.
+        BadConfig: The runs have different settings, a selection rule is given for a bundle, or a profile is given for runs or
+            for another bundle.
         BadCorpus: The corpus cannot be read, or utterances of the test subset are missing from it.
     """
     folder = Path(source)
     if not (folder / "model.onnx").is_file() and any(folder.rglob("predictions")):
+        if profile:
+            raise BadConfig(f"{source} is a run folder, and a profile adapts a bundle: make a bundle of the runs first")
         return evaluate_runs(runs_below(folder), corpus, selection=selection)
     if selection:
         raise BadConfig(f"{source} is not a run folder: the epoch of a bundle was selected when it was made")
-    return evaluate_bundle(Bundle.open(source), corpus)
+    return evaluate_bundle(Bundle.open(source), corpus, profile)
 
 
-def evaluate_bundle(bundle: Bundle, corpus: Source) -> Evaluation:
+def evaluate_bundle(bundle: Bundle, corpus: Source, profile: Profile | None = None) -> Evaluation:
     """Score a bundle's ONNX file on the test subset of a corpus that it was trained on, or on all of another corpus.
 
     All files of the bundle are verified first.
@@ -153,12 +165,26 @@ def evaluate_bundle(bundle: Bundle, corpus: Source) -> Evaluation:
         title = f"{split.title}, subset 'test': {len(utterances)} utterances of {corpus.title}"
     else:
         verdict, title = _whole_corpus(corpus, pretraining_corpora(bundle), utterances, bundle)
-    predictions = predict_onnx(bundle, utterances)
+    predictions = predict_onnx(bundle, utterances, profile)
     evaluation = _evaluation(
         bundle.id, corpus, label_set, title, split.hash, verdict, selection, [utterances], [predictions]
     )
     not_speech = bundle.results.get("detector") if "detector" in bundle.config else None
-    return replace(evaluation, not_speech=not_speech or None)
+    evaluation = replace(evaluation, not_speech=not_speech or None)
+    if profile is None:
+        return evaluation
+    return replace(evaluation, profile=profile.id, adaptation=_describe_adaptation(profile, utterances))
+
+
+def _describe_adaptation(profile: Profile, utterances: Sequence[Utterance]) -> str:
+    """Return what a profile was learned from, and whether the scored utterances are among it, as their samples show."""
+    known = TrainingClips(hashes=frozenset(profile.clip_hashes)).find(utterances)
+    recordings = quantity(profile.recordings, "unlabelled recording")
+    if not known:
+        return f"adapted on {recordings}, none of which is scored"
+    if len(known) == len(utterances):
+        return f"adapted on {recordings} (transductive)"
+    return f"adapted on {recordings} (transductive: {len(known)} of the {len(utterances)} scored utterances are among them)"
 
 
 def evaluate_runs(runs: Sequence[Run], corpus: Source, *, selection: Rule | None = None) -> Evaluation:

@@ -16,6 +16,7 @@ from affekt.errors import BadCorpus
 from affekt.features.base import Feature, TextFeature
 from affekt.features.extract_text import NO_TEXT
 from affekt.inference.onnx import Graph
+from affekt.inference.profile import Profile
 from affekt.training.plan import choose_feature
 from affekt.utterance import Utterance
 
@@ -46,9 +47,17 @@ def model_inputs(utterance: Utterance, takes_audio: bool, encoders: Mapping[str,
     return inputs
 
 
-def predict_onnx(bundle: Bundle, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
-    """Return the probabilities of a bundle's ONNX file, (utterances, emotions); zeros where it finds no speech."""
-    graph, encoders = Graph.load(bundle), text_encoders(bundle)
+def predict_onnx(
+    bundle: Bundle, utterances: Sequence[Utterance], profile: Profile | None = None
+) -> NDArray[np.float64]:
+    """Return the probabilities of a bundle's ONNX file, (utterances, emotions); zeros where it finds no speech.
+
+    Args:
+        bundle: The bundle.
+        utterances: The utterances.
+        profile: The profile to which the model is adapted.
+    """
+    graph, encoders = Graph.load(bundle, profile=profile), text_encoders(bundle)
     takes_audio = "waveform" in graph.inputs
     return np.array([graph(model_inputs(u, takes_audio, encoders))[0] for u in utterances], np.float64)
 

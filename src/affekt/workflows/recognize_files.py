@@ -52,17 +52,17 @@ def recognize_files(
         BadBundle: The default bundle cannot be loaded.
         BadConfig: `timeout` is not positive.
         BadOutput: `output` cannot be written, is being written by another run, or contains something other than rows of
-            the same model.
+            the same model, adapted to the same profile or to none.
     """
     if not timeout > 0:
         raise BadConfig(f"timeout {timeout}: expected a positive number of seconds")
     paths = {name_of(path): path for path in expand_folders(inputs)}
     recognizer = recognizer or Recognizer.load()
     with ExitStack() as stack:
-        results = stack.enter_context(_results_file(Path(output), recognizer.model)) if output else None
+        results = stack.enter_context(_results_file(Path(output), recognizer)) if output else None
         for done, (name, path) in enumerate(paths.items(), start=1):
             version = _version(path)
-            row = results.find(name, version) if results and not _is_stream(path) else None
+            row = results.find(name, version) if results and not is_stream(path) else None
             if row is None:
                 journal = (
                     results.window_journal(name, version, on_window)
@@ -79,13 +79,13 @@ def recognize_files(
             yield row
 
 
-def _results_file(path: Path, model: str) -> ResultsFile:
+def _results_file(path: Path, recognizer: Recognizer) -> ResultsFile:
     from affekt.inference.results_file import ResultsFile  # not needed without an output, which should start fast
 
-    return ResultsFile(path, model)
+    return ResultsFile(path, recognizer.model, recognizer.profile.label() if recognizer.profile else None)
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """Return whether a path is standard input, a pipe or a device, which may give something else in each run."""
     return str(path) == STANDARD_INPUT or (os.path.exists(path) and not os.path.isfile(path))  # noqa: PTH110, PTH113
 

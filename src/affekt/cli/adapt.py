@@ -1,0 +1,55 @@
+"""`affekt adapt`: learn a profile of one source from unlabelled recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from affekt.cli.profile_options import Expected, learn, summarize
+
+
+def adapt(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|FOLDER",
+            help="Recordings of one source, without labels; folders are searched recursively for audio files.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The profile to write, such as mine.affekt; only a profile is replaced."),
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="BUNDLE", help="The model: a bundle's folder, or the name of a shipped one.")
+    ] = "default",
+    expected: Expected = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files.")
+    ] = False,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cores to use for one file.")] = 1,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Leave out a file that takes longer; default: one hour."),
+    ] = None,
+) -> None:
+    """Adapt a model to unlabelled recordings.
+
+    Learns a profile, to which affekt recognize --profile adapts the model. The recordings are of one source: one microphone
+    and room, one call center, one archive. At least 8 are needed; 50 or more are better. Unless --expected states otherwise,
+    all emotions are assumed to be about equally frequent in them.
+    """
+    from affekt.audio.time_limit import TIMEOUT
+    from affekt.inference.profile import check_output
+    from affekt.inference.recognizer import Recognizer
+    from affekt.terminal import escape_controls
+
+    check_output(output)
+    recognizer = Recognizer.load(model, threads=threads)
+    limit = TIMEOUT if timeout is None else timeout
+    name = escape_controls(output.stem)
+    profile = learn(inputs, recognizer, name=name, expected=expected, lenient=lenient, timeout=limit)
+    profile.write(output)
+    print(f"{output}: {summarize(profile)}")

@@ -1,0 +1,41 @@
+"""Class biases: numbers that are added to the logarithms of probabilities, one for each emotion.
+
+`Pipeline.outputs` computes the same inside the graph, for programs that run model.onnx without affekt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_ITERATIONS = 1000
+TOLERANCE = 1e-4
+"""Largest accepted difference between the mean of the biased probabilities and the expected distribution."""
+MIN_PROBABILITY = 1e-6
+"""Lower bound of probabilities for `solve_class_bias`, so that no emotion is impossible."""
+
+
+def apply_class_bias(probabilities: NDArray[Any], bias: NDArray[Any]) -> NDArray[np.float64]:
+    """Return probabilities proportional to `probabilities * exp(bias)`, (clips, emotions); rows of zeros do not change."""
+    weighted = np.asarray(probabilities, np.float64) * np.exp(bias)
+    total = weighted.sum(axis=1, keepdims=True)
+    return np.divide(weighted, total, out=np.zeros_like(weighted), where=total > 0)
+
+
+def solve_class_bias(probabilities: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the biases, (emotions,) with mean 0, with which the mean of the probabilities is the expected distribution.
+
+    Args:
+        probabilities: (clips, emotions).
+        expected: The expected distribution, (emotions,); all entries are positive, and their sum is 1.
+    """
+    probabilities = np.maximum(probabilities, MIN_PROBABILITY)
+    bias = np.zeros(len(expected))
+    for _ in range(MAX_ITERATIONS):
+        mean = apply_class_bias(probabilities, bias).mean(axis=0)
+        if np.abs(mean - expected).max() < TOLERANCE:
+            break
+        bias += np.log(expected / mean)
+    return bias - bias.mean()

@@ -1,0 +1,98 @@
+"""The arithmetic of learning a profile from unlabelled clips of one source: pure functions of arrays, and their constants.
+
+Two shifts are estimated. The clips' mean features, compared with those of training, tell the offset of the recording chain.
+Their mean probabilities, compared with the expected distribution of emotions, tell a bias of the model for or against an
+emotion. Both estimates are wrong if the source has another distribution of emotions than expected: the features of 50 angry
+clips differ from the average of training because the clips are angry. This is detected by the diversity of the predictions,
+which an offset does not change.
+
+The constants were chosen with linear probes on Whisper's states of CREMA-D and EmoDB (within a corpus, across the two, and
+with another frequency response), on draws of 8 to 200 clips that were even or of which 80 % were of one emotion. There, even
+draws had diversities of 0.46 to 0.60, and the others of 0.28 to 0.37.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.inference.class_bias import apply_class_bias, solve_class_bias
+
+Values = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """The constants of learning a profile."""
+
+    min_expected: float = 0.01
+    """Lower bound of an emotion's expected fraction, so that no emotion becomes impossible."""
+
+    min_clips: int = 8
+    """Fewer clips are refused."""
+    feature_shrinkage: float = 20.0
+    """With n clips, the offsets are multiplied by n / (n + feature_shrinkage)."""
+    bias_shrinkage: float = 20.0
+    """With n clips, the class biases are multiplied by n / (n + bias_shrinkage)."""
+    max_log_std: float = 1.0
+    """Largest absolute difference of a clip's log standard deviation that is counted, since short clips have outliers."""
+    max_bias: float = 3.0
+    """Largest absolute value of a class bias."""
+    low_diversity: float = 0.40
+    """At this diversity or a lower one, nothing is adapted; see `diversity`."""
+    high_diversity: float = 0.50
+    """At this diversity or a higher one, the adaptation has its full strength."""
+
+
+def shrunk_mean(values: Values, shrinkage: float, limit: float = np.inf) -> NDArray[np.float64]:
+    """Return the mean over clips, limited per clip and multiplied by n / (n + shrinkage).
+
+    Args:
+        values: (clips, dim).
+        shrinkage: The number of clips at which the factor is a half.
+        limit: Largest absolute value of a single clip's entries.
+    """
+    count = len(values)
+    return np.clip(values, -limit, limit).mean(axis=0, dtype=np.float64) * count / (count + shrinkage)
+
+
+def diversity(probabilities: Values, expected: Values) -> float:
+    """Return how much the clips' predictions differ, relative to what the expected distribution allows: from 0 to 1.
+
+    The predictions are first biased so that their mean is the expected distribution; then, it is the mutual information of
+    clip and emotion, divided by the entropy of the expected distribution. It does not depend on a constant offset of the
+    model's logits. Clips that are nearly all of one emotion have similar predictions, whatever the recording chain does.
+
+    Args:
+        probabilities: (clips, emotions).
+        expected: (emotions,).
+    """
+    biased = apply_class_bias(probabilities, solve_class_bias(probabilities, expected))
+    return float(1 - _entropy(biased).mean() / _entropy(expected))
+
+
+def strength(value: float, settings: LearningSettings) -> float:
+    """Return by how much an adaptation is to be multiplied at this diversity, from 0 to 1."""
+    low, high = settings.low_diversity, settings.high_diversity
+    return float(np.clip((value - low) / (high - low), 0, 1))
+
+
+def class_bias(probabilities: Values, expected: Values, settings: LearningSettings) -> tuple[NDArray[np.float64], bool]:
+    """Return the shrunk class biases, (emotions,), and whether one was limited to `max_bias`.
+
+    Args:
+        probabilities: Predictions for the clips with adapted features, (clips, emotions).
+        expected: The expected distribution, (emotions,).
+        settings: The constants.
+    """
+    count = len(probabilities)
+    bias = solve_class_bias(probabilities, expected) * count / (count + settings.bias_shrinkage)
+    return np.clip(bias, -settings.max_bias, settings.max_bias), bool(np.abs(bias).max() > settings.max_bias)
+
+
+def _entropy(distribution: Values) -> NDArray[np.float64]:
+    """Return the entropy in nats along the last axis."""
+    values = np.asarray(distribution, np.float64)
+    return -(values * np.log(np.maximum(values, 1e-12))).sum(axis=-1)

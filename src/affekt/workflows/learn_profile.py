@@ -1,0 +1,241 @@
+"""Learn a profile of one source from unlabelled recordings, in two passes: offsets of the features, then class biases."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.audio.read import SAMPLE_RATE, AudioSource, name_of
+from affekt.bundle.training_clips import hash_samples
+from affekt.errors import BadConfig
+from affekt.inference.profile import Profile, StreamShift, round_digits
+from affekt.inference.profile_learning import LearningSettings, class_bias, diversity, shrunk_mean, strength
+from affekt.inference.recognizer import Recognizer, expand_folders
+from affekt.plural import quantity
+from affekt.progress import Progress
+from affekt.registry import did_you_mean
+from affekt.workflows.recognize_files import is_stream
+
+logger = logging.getLogger(__name__)
+
+SETTINGS = LearningSettings()
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A recording of up to 30 s, or a window of a longer one."""
+
+    digest: str
+    samples: int
+    outputs: dict[str, NDArray[np.float32]] | None
+    """The graph's outputs, (1, size) each, with probabilities of zeros if there is no speech; None for silence."""
+
+    @property
+    def status(self) -> str:
+        if self.outputs is None:
+            return "silence"
+        return "ok" if self.outputs["probabilities"].any() else "no_speech"
+
+
+@dataclass
+class _Clips:
+    """The clips with speech that a pass over the recordings found."""
+
+    outputs: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    """Output of the graph -> its value for each clip, (size,)."""
+    hashes: list[str] = field(default_factory=list)
+    samples: int = 0
+    recordings: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Status -> number of recordings without any clip with speech."""
+
+    def add_recording(self, clips: Sequence[_Clip]) -> None:
+        """Add the clips of a recording that have speech, or count the recording as skipped."""
+        statuses = {clip.status for clip in clips}
+        if "ok" not in statuses:
+            self.skipped["no_speech" if "no_speech" in statuses else "silence"] += 1
+            return
+        self.recordings += 1
+        for clip in clips:
+            if clip.status == "ok" and clip.outputs:
+                self.samples += clip.samples
+                self.hashes.append(clip.digest)
+                for name, value in clip.outputs.items():
+                    self.outputs.setdefault(name, []).append(value[0])
+
+    def values(self, name: str) -> NDArray[np.float64]:
+        """Return an output for all clips, (clips, size)."""
+        return np.array(self.outputs[name], np.float64)
+
+
+def learn_profile(
+    sources: Sequence[AudioSource],
+    *,
+    recognizer: Recognizer | None = None,
+    name: str = "adapted",
+    expected: Mapping[str, float] | None = None,
+    lenient: bool = False,
+    timeout: float | None = None,
+    progress: Progress | None = None,
+    settings: LearningSettings = SETTINGS,
+) -> Profile:
+    """Learn a profile of one source from unlabelled recordings of it.
+
+    The recordings are read twice, unless the model can only be adapted by class biases. What cannot be read, is silent or has
+    no speech is not learned from, and counted in the profile. A recording of over 30 s contributes its windows.
+
+    Args:
+        sources: Audio files, folders, or other sources as a recognizer takes them, which can be read twice.
+        recognizer: The recognizer of the model to adapt; by default the one that ships with affekt.
+        name: The name of the profile.
+        expected: Emotion -> its expected fraction of the recordings; the rest is shared evenly by the other emotions. By
+            default, all emotions are expected to be equally frequent.
+        lenient: Learn from the readable part of a file that is damaged or cut off.
+        timeout: The limit for one file in seconds; by default there is none.
+        progress: Called after each recording.
+        settings: The constants.
+
+    Raises:
+        BadAudio: A file name is empty.
+        BadBundle: The default bundle cannot be loaded.
+        BadConfig: There are fewer than `settings.min_clips` clips with speech, `expected` is not a distribution of the
+            model's emotions, or a source can be read only once.
+    """
+    recognizer = (recognizer or Recognizer.load()).adapt(None)
+    distribution = _complete(expected or {}, recognizer.emotions, settings)
+    sources = _expand(sources)
+    passes = 2 if recognizer.graph.adaptable else 1
+
+    def observe(adapted: Recognizer, number: int) -> _Clips:
+        title = f"learning, pass {number} of {passes}" if passes > 1 else "learning"
+        return _observe(adapted, sources, title, lenient=lenient, timeout=timeout, progress=progress)
+
+    clips = observe(recognizer, 1)
+    if len(clips.hashes) < settings.min_clips:
+        raise BadConfig(
+            f"{quantity(len(clips.hashes), 'clip')} with speech {_describe_skipped(clips)}cannot tell how a source differs: "
+            f"expected {settings.min_clips} recordings or more, or as many windows of a longer one"
+        )
+    value = diversity(clips.values("probabilities"), distribution)
+    factor = strength(value, settings)
+    profile = Profile(
+        name=name,
+        model=recognizer.model,
+        recordings=clips.recordings,
+        clips=len(clips.hashes),
+        seconds=round(clips.samples / SAMPLE_RATE, 3),
+        expected=_by_emotion(recognizer, distribution),
+        diversity=round(value, 4),
+        strength=round(factor, 4),
+        class_bias=_by_emotion(recognizer, np.zeros(len(distribution))),
+        streams={stream: _shift(clips, stream, factor, settings) for stream in recognizer.graph.adaptable},
+        skipped=dict(sorted(clips.skipped.items())),
+        notes=tuple(_notes(recognizer, value, factor, bool(expected), settings)),
+        clip_hashes=tuple(sorted(set(clips.hashes))),
+    )
+    if not factor:
+        return profile
+    if profile.streams:
+        clips = observe(recognizer.adapt(profile), 2)
+    bias, limited = class_bias(clips.values("probabilities"), distribution, settings)
+    if limited:
+        note = f"a class bias was limited to {settings.max_bias:g}: the expected distribution cannot be reached"
+        profile = replace(profile, notes=(*profile.notes, note))
+    return replace(profile, class_bias=_by_emotion(recognizer, factor * bias))
+
+
+def _complete(
+    expected: Mapping[str, float], emotions: Sequence[str], settings: LearningSettings
+) -> NDArray[np.float64]:
+    """Return the expected distribution, (emotions,). Raises `BadConfig`."""
+    for emotion, fraction in expected.items():
+        if emotion not in emotions:
+            raise BadConfig(
+                f"the model has no emotion {emotion!r}{did_you_mean(emotion, emotions)} (it has {', '.join(emotions)})"
+            )
+        if not 0 <= fraction <= 1:
+            raise BadConfig(f"the expected fraction of {emotion} is {fraction}: expected a number from 0 to 1")
+    total, others = sum(expected.values()), [emotion for emotion in emotions if emotion not in expected]
+    if total > 1 + 1e-6 or (not others and total < 1 - 1e-6):
+        raise BadConfig(f"the expected fractions have the sum {total:g}: expected {'at most ' if others else ''}1")
+    rest = max(0.0, 1 - total) / max(1, len(others))
+    distribution = np.array([expected.get(emotion, rest) for emotion in emotions])
+    distribution = np.maximum(distribution, settings.min_expected)
+    return distribution / distribution.sum()
+
+
+def _expand(sources: Sequence[AudioSource]) -> list[AudioSource]:
+    """Return the sources with folders replaced by the files in them. Raises `BadConfig` for what can be read only once."""
+    paths = expand_folders(source for source in sources if isinstance(source, str | Path))
+    others = [source for source in sources if not isinstance(source, str | Path)]
+    for source in [*filter(is_stream, paths), *(source for source in others if hasattr(source, "read"))]:
+        raise BadConfig(
+            f"{name_of(source)} can be read only once, and a profile needs two passes: save it to a file first"
+        )
+    return [*paths, *others]
+
+
+def _observe(
+    recognizer: Recognizer,
+    sources: Sequence[AudioSource],
+    title: str,
+    *,
+    lenient: bool,
+    timeout: float | None,
+    progress: Progress | None,
+) -> _Clips:
+    """Pass over the recordings."""
+    clips = _Clips()
+    for done, source in enumerate(sources, start=1):
+        try:
+            observed = [
+                _Clip(hash_samples(waveform), waveform.size, outputs)
+                for waveform, outputs in recognizer.observe(source, lenient=lenient, timeout=timeout)
+            ]
+        except Exception as error:  # as in `Recognizer.row`: a file that fails does not stop the others
+            logger.debug("%s", error, exc_info=error)
+            clips.skipped["error"] += 1
+        else:
+            clips.add_recording(observed)
+        if progress:
+            progress(title, done, len(sources))
+    return clips
+
+
+def _shift(clips: _Clips, stream: str, factor: float, settings: LearningSettings) -> StreamShift:
+    offset = shrunk_mean(clips.values(f"{stream}_mean"), settings.feature_shrinkage)
+    log_scale = shrunk_mean(clips.values(f"{stream}_log_std"), settings.feature_shrinkage, settings.max_log_std)
+    return StreamShift(round_digits(factor * offset), round_digits(factor * log_scale))
+
+
+def _by_emotion(recognizer: Recognizer, values: NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(recognizer.emotions, round_digits(values), strict=True))
+
+
+def _notes(
+    recognizer: Recognizer, value: float, factor: float, is_stated: bool, settings: LearningSettings
+) -> Iterator[str]:
+    """Yield what a user should know."""
+    if not recognizer.graph.adaptable:
+        yield f"the features inside {recognizer.model} cannot be adapted: the profile has class biases only"
+    if factor < 1:
+        effect = f"the adaptation has {factor:.0%} of its full strength" if factor else "nothing is adapted"
+        assumption = "the distribution of --expected" if is_stated else "equally frequent emotions"
+        cure = "" if is_stated else "; if you know how frequent they are, state it with --expected"
+        yield (
+            f"the predictions for these recordings differ less than {assumption} would make them (diversity {value:.2f}, "
+            f"expected {settings.high_diversity:.2f} or more): {effect}{cure}"
+        )
+
+
+def _describe_skipped(clips: _Clips) -> str:
+    """Return the numbers of skipped recordings in words, with a space after them; "" for none."""
+    names = {"error": "could not be read", "no_speech": "without speech", "silence": "silent"}
+    parts = [f"{count} {names[status]}" for status, count in sorted(clips.skipped.items())]
+    return f"({', '.join(parts)}) " if parts else ""

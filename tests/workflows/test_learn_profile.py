@@ -1,0 +1,209 @@
+"""Learning a profile from unlabelled recordings, and the commands that use it."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from affekt import Profile, Recognizer, learn_profile
+from affekt.cli import main
+from affekt.errors import BadConfig
+from affekt.inference.profile_learning import LearningSettings
+from tests.conftest import write_tiny_bundle
+from tests.sounds import RATE, encode_audio, noise, tone
+
+EMOTIONS = ("angry", "happy", "sad")
+ALWAYS = LearningSettings(low_diversity=-2.0, high_diversity=-1.0, feature_shrinkage=0.0, bias_shrinkage=0.0)
+"""Settings under which the diversity of the small model's predictions does not matter."""
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["adaptable", "biases only"])
+def bundle(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "small"
+    write_tiny_bundle(folder, EMOTIONS, adaptable=request.param)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adaptable_bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "adaptable"
+    write_tiny_bundle(folder, EMOTIONS, adaptable=True)
+    return folder
+
+
+@pytest.fixture
+def clips(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for index in range(12):
+        wave = noise(RATE // 2, seed=index) * (0.2 + 0.06 * index)
+        soundfile.write(folder / f"{index:02}.wav", wave, RATE)
+    return folder
+
+
+def features(path):
+    wave, _ = soundfile.read(path, dtype="float32")
+    return np.array([np.abs(wave).mean(), np.linalg.norm(wave), np.abs(np.diff(wave)).mean()])
+
+
+def test_the_offset_is_the_mean_and_adapted_predictions_have_the_expected_mean(adaptable_bundle, clips):
+    recognizer = Recognizer.load(adaptable_bundle)
+    profile = learn_profile([clips], recognizer=recognizer, settings=ALWAYS)
+    expected = np.mean([features(path) for path in sorted(clips.iterdir())], axis=0)
+    np.testing.assert_allclose(profile.streams["speech"].offset, expected, rtol=1e-4)
+    adapted = recognizer.adapt(profile)
+    rows = [adapted(path) for path in sorted(clips.iterdir())]
+    mean = np.mean([list(row.probabilities.values()) for row in rows], axis=0)
+    np.testing.assert_allclose(mean, 1 / 3, atol=1e-3)
+    assert (profile.recordings, profile.clips, profile.strength) == (12, 12, 1.0)
+    assert len(profile.clip_hashes) == 12
+
+
+def test_stated_fractions_are_reached_and_the_rest_is_shared_evenly(bundle, clips):
+    recognizer = Recognizer.load(bundle)
+    profile = learn_profile([clips], recognizer=recognizer, expected={"sad": 0.5}, settings=ALWAYS)
+    assert profile.expected == {"angry": 0.25, "happy": 0.25, "sad": 0.5}
+    rows = recognizer.adapt(profile).rows(sorted(clips.iterdir()))
+    mean = np.mean([list(row.probabilities.values()) for row in rows], axis=0)
+    np.testing.assert_allclose(mean, [0.25, 0.25, 0.5], atol=1e-3)
+
+
+def test_a_model_that_cannot_adapt_features_gets_biases_in_one_pass_and_a_note(tiny_bundle, clips):
+    calls = []
+    recognizer = Recognizer.load(tiny_bundle)
+    profile = learn_profile(
+        [clips], recognizer=recognizer, settings=ALWAYS, progress=lambda *arguments: calls.append(arguments)
+    )
+    assert profile.streams == {}
+    assert any(profile.class_bias.values())
+    assert "cannot be adapted: the profile has class biases only" in profile.notes[0]
+    assert calls == [("learning", done, 12) for done in range(1, 13)]
+
+
+def test_predictions_of_little_diversity_are_not_adapted_to_and_the_note_says_so(adaptable_bundle, clips):
+    recognizer = Recognizer.load(adaptable_bundle)
+    profile = learn_profile([clips], recognizer=recognizer)
+    assert profile.strength == 0
+    assert not any(profile.class_bias.values())
+    (note,) = profile.notes
+    assert "differ less than equally frequent emotions would make them" in note
+    assert "nothing is adapted; if you know how frequent they are, state it with --expected" in note
+    wave = noise(RATE)
+    np.testing.assert_allclose(recognizer.adapt(profile).infer(wave), recognizer.infer(wave), atol=1e-6)
+
+
+def test_recordings_without_speech_or_that_cannot_be_read_are_counted_and_not_learned_from(adaptable_bundle, clips):
+    recognizer = Recognizer.load(adaptable_bundle)
+    expected = learn_profile([clips], recognizer=recognizer, settings=ALWAYS)
+    (clips / "silent.wav").write_bytes(encode_audio(np.zeros(RATE, np.float32)))
+    (clips / "broken.wav").write_bytes(b"no audio")
+    profile = learn_profile([clips], recognizer=recognizer, settings=ALWAYS)
+    assert profile.skipped == {"error": 1, "silence": 1}
+    assert (profile.id, profile.recordings) == (expected.id, 12)
+
+
+def test_fewer_than_eight_recordings_are_refused(bundle, clips):
+    (clips / "silent.wav").write_bytes(encode_audio(np.zeros(RATE, np.float32)))
+    few = [*sorted(clips.iterdir())[:7], clips / "silent.wav"]
+    message = r"7 clips with speech \(1 silent\) cannot tell how a source differs: expected 8 recordings or more"
+    with pytest.raises(BadConfig, match=message):
+        learn_profile(few, recognizer=Recognizer.load(bundle))
+
+
+def test_a_long_recording_contributes_its_windows(bundle):
+    wave = np.concatenate([noise(8 * RATE, seed=index) * (0.1 + 0.1 * index) for index in range(12)])
+    profile = learn_profile([(wave, RATE)], recognizer=Recognizer.load(bundle), settings=ALWAYS)
+    assert profile.recordings == 1
+    assert profile.clips >= 8
+    assert profile.seconds == pytest.approx(96)
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        ({"hapy": 0.5}, r"the model has no emotion 'hapy'.*did you mean.*happy"),
+        ({"sad": 1.5}, r"the expected fraction of sad is 1\.5: expected a number from 0 to 1"),
+        ({"sad": float("nan")}, r"the expected fraction of sad is nan"),
+        ({"sad": 0.7, "happy": 0.7}, r"have the sum 1\.4: expected at most 1"),
+        ({"sad": 0.2, "happy": 0.2, "angry": 0.2}, r"have the sum 0\.6: expected 1"),
+    ],
+)
+def test_wrong_expectations_are_refused(bundle, clips, expected, message):
+    with pytest.raises(BadConfig, match=message):
+        learn_profile([clips], recognizer=Recognizer.load(bundle), expected=expected)
+
+
+def test_what_can_be_read_only_once_is_refused(bundle):
+    for source in ("-", io.BytesIO()):
+        with pytest.raises(BadConfig, match=r"can be read only once, and a profile needs two passes"):
+            learn_profile([source], recognizer=Recognizer.load(bundle))
+
+
+def test_a_file_that_is_given_twice_is_learned_from_once(bundle, clips):
+    recognizer = Recognizer.load(bundle)
+    assert learn_profile([clips, *clips.iterdir()], recognizer=recognizer, settings=ALWAYS).recordings == 12
+    assert learn_profile([(tone(), RATE), clips], recognizer=recognizer, settings=ALWAYS).recordings == 13
+
+
+# The commands
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["affekt", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    return exit.value.code
+
+
+def test_adapt_writes_a_profile_that_recognize_uses(bundle, clips, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "mine.affekt"
+    assert run(monkeypatch, "adapt", clips, "--model", bundle, "--output", path, "--expected", "sad=0.5,happy=0.3") == 0
+    printed = capsys.readouterr()
+    profile = Profile.read(path)
+    assert profile.expected == pytest.approx({"angry": 0.2, "happy": 0.3, "sad": 0.5})
+    assert printed.out.startswith(f"{path}: {profile.id}, learned from 12 recordings (6 s), for small@")
+    assert all(f"note: {note}\n" in printed.err for note in profile.notes)
+    assert profile.notes
+    assert run(monkeypatch, "recognize", clips / "00.wav", "--model", bundle, "--profile", path, "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["profile"] == {"id": profile.id, "recordings": 12}
+
+
+def test_recognize_adapts_to_its_own_recordings(bundle, clips, monkeypatch, capsys):
+    assert run(monkeypatch, "recognize", clips, "--model", bundle, "--adapt", "--json") == 0
+    printed = capsys.readouterr()
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert len(rows) == 12
+    (label,) = {json.dumps(row["profile"]) for row in rows}
+    assert json.loads(label)["recordings"] == 12
+    assert f"adapted: {json.loads(label)['id']}, learned from 12 recordings" in printed.err
+
+
+def test_a_long_recording_adapts_to_itself(bundle, tmp_path, monkeypatch, capsys):
+    wave = np.concatenate([noise(8 * RATE, seed=index) * (0.1 + 0.1 * index) for index in range(12)])
+    (tmp_path / "long.wav").write_bytes(encode_audio(wave))
+    assert run(monkeypatch, "recognize", tmp_path / "long.wav", "--model", bundle, "--adapt", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["profile"]["recordings"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recognize", "{clips}", "--adapt", "--profile", "mine.affekt"], "choose one of them"),
+        (["recognize", "{clips}", "--expected", "sad=0.5"], "--expected is a setting of --adapt"),
+        (["recognize", "{clips}", "--profile", "missing.affekt"], "missing.affekt not found"),
+        (["adapt", "{clips}", "--output", "mine.affekt", "--expected", "sad"], "expected EMOTION=FRACTION"),
+        (["adapt", "{clips}", "--output", "mine.affekt", "--expected", "sad=0.1,sad=0.2"], "names sad twice"),
+        (["adapt", "{clips}/00.wav", "--output", "mine.affekt"], "1 clip with speech cannot tell"),
+        (["adapt", "{clips}", "--output", "{clips}/00.wav"], "exists and is not a profile"),
+    ],
+)
+def test_wrong_commands_are_refused(bundle, clips, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code = run(monkeypatch, *(text.format(clips=clips) for text in arguments), "--model", bundle)
+    assert code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "mine.affekt").exists()
