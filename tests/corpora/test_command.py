@@ -17,6 +17,26 @@ def calls(tmp_path):
     return folder
 
 
+def test_list_prints_licenses_and_what_they_allow():
+    run = affekt("corpus", "list")
+    assert run.returncode == 0, run.stderr
+    rows = {line.split()[0]: line for line in run.stdout.splitlines()}
+    assert "  yes  " in rows["emodb"]
+    assert "CC0 1.0" in rows["emodb"]
+    assert "  no  " in rows["tess"]
+    assert "CC BY-NC-ND 4.0" in rows["tess"]
+    assert not {"folder", "table"} & set(rows)
+    entries = {entry["name"]: entry for entry in json.loads(affekt("corpus", "list", "--json").stdout)}
+    assert (entries["emogator"]["speech"], entries["emogator"]["is_open"]) == (False, True)
+    assert entries["urdu"]["style"] == "talk shows"
+
+
+def test_describe_can_be_restricted_to_a_list_of_clips(calls, tmp_path):
+    write(tmp_path / "list.txt", "anna/joy/1.wav\n")
+    run = affekt("corpus", "describe", "folder", calls, "--only", tmp_path / "list.txt", "--json")
+    assert json.loads(run.stdout)["emotions"] == {"happy": 1}
+
+
 def test_describe_prints_one_json_object(calls):
     run = affekt("corpus", "describe", "folder", calls, "--json")
     assert run.returncode == 0, run.stderr

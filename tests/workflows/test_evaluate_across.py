@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from affekt.workflows.learn_profile import learn_profile
 from sklearn.metrics import balanced_accuracy_score
 from typer.testing import CliRunner
 
@@ -15,10 +17,11 @@ from affekt.cli import app
 from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
 from affekt.inference.recognizer import Recognizer
+from affekt.reports.across import speech_table
 from affekt.reports.card import card
 from affekt.utterance import Utterance
 from affekt.workflows.draw_recordings import DISJOINT, TRANSDUCTIVE, draw_recordings
-from affekt.workflows.evaluate_across import evaluate_across, record_across
+from affekt.workflows.evaluate_across import _hash_recipe, evaluate_across, record_across
 from tests.conftest import write_tiny_bundle
 from tests.corpora.trees import write_noise
 from tests.sounds import encode_audio
@@ -61,9 +64,9 @@ def scores(model, calls):
     return evaluate_across(model, [calls])
 
 
-def recognize_by_hand(model, source):
+def recognize_by_hand(model, source, **settings):
     """Return labels and probabilities of the clips that are scored; a silent clip has None."""
-    recognizer = Recognizer.load(model)
+    recognizer = Recognizer.load(model, **settings)
     clips = [u for u in source.read() if u.emotion in EMOTIONS and "damaged" not in u.id]
     rows = [recognizer(utterance.audio).probabilities for utterance in clips]
     return [utterance.emotion for utterance in clips], rows
@@ -132,6 +135,14 @@ def test_a_corpus_that_was_trained_on_is_refused(model, tmp_path):
         evaluate_across(model, [Source("folder", str(mine))])
 
 
+def test_sounds_that_the_speech_detector_was_trained_on_are_refused(model, bursts, tmp_path):
+    shutil.copytree(model, tmp_path / "tiny")
+    with (tmp_path / "tiny" / "config.toml").open("a") as stream:
+        stream.write('[recipe.detector]\nnot_speech = ["esc10", "emogator/audio/*-03-*"]\n')
+    with pytest.raises(BadCorpus, match=r"the speech detector of tiny@\w+ was trained on emogator/audio/\*-03-\*: "):
+        evaluate_across(tmp_path / "tiny", [bursts])
+
+
 def test_clips_that_were_trained_on_are_recognized_by_their_names(trained, calls):
     model = trained(TrainingClips(names=frozenset({"1"})))
     with pytest.raises(
@@ -190,7 +201,8 @@ def shipped(tmp_path):
 def as_scores_of(bundle, scores, **changes):
     """Return scores as if they were of another bundle."""
     corpora = tuple(replace(entry, **{"model": bundle.id, **changes}) for entry in scores.corpora)
-    return replace(scores, model=bundle.id, emotions=bundle.emotions, corpora=corpora)
+    recipe = _hash_recipe(bundle)
+    return replace(scores, model=bundle.id, emotions=bundle.emotions, recipe=recipe, corpora=corpora)
 
 
 def test_recorded_scores_are_on_the_card_and_in_the_checksums(shipped, scores, model, bursts):
@@ -222,7 +234,9 @@ def test_scores_of_a_bundle_of_the_same_recipe_are_shown_apart(shipped, scores):
     own, others = text.split("Leave one corpus out")
     assert own.count("| calls | - | 3 speakers, 19") == 1
     assert others.count("| calls | - | EmoDB | 3 speakers, 19") == 1
-    with pytest.raises(BadConfig, match=r"the scores are of tiny@\w+ \(sad, .*; the card of default@\w+ can have"):
+    with pytest.raises(
+        BadConfig, match=r"the scores are of tiny@\w+, which was made with other settings than default@\w+"
+    ):
         record_across(scores, shipped)
 
 
@@ -287,13 +301,85 @@ def test_the_command_restricts_a_corpus_to_a_list_of_clips(model, calls, bursts,
     [
         (["--across", "folder:x", "--emotions", "mine"], "--emotions 'mine': expected own or all"),
         (["--across", "folder:x", "--selection", "last"], "--selection is for runs"),
-        (["folder", "x", "--record", "default"], "--emotions and --record need --across"),
+        (["folder", "x", "--record", "default"], "--emotions, --adapt and --record need --across"),
         (["folder:x", "folder:y", "folder:z"], "to score on several corpora, use --across"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(arguments, message, model):
     with pytest.raises(BadConfig, match=message):
         run(model, *arguments)
+
+
+class FakeProfile(list):
+    """The durations of the recordings that it was learned from."""
+
+    strength = 0.5
+
+
+@pytest.fixture
+def profiles(monkeypatch):
+    """Profiles with which the recognizer says happy for everything; the list has one for each call of `learn_profile`."""
+    learned = []
+
+    def learn(recordings, *, recognizer, progress):
+        assert recognizer
+        assert progress is None or callable(progress)
+        learned.append(FakeProfile(len(waveform) for waveform, _ in recordings))
+        return learned[-1]
+
+    def adapt(recognizer, profile):
+        assert profile is learned[-1]
+        adapted = copy(recognizer)
+        adapted.infer = lambda _: [float(emotion == "happy") for emotion in EMOTIONS]
+        return adapted
+
+    monkeypatch.setattr("affekt.workflows.evaluate_across.learn_profile", learn)
+    monkeypatch.setattr(Recognizer, "adapt", adapt, raising=False)
+    return learned
+
+
+def test_the_adapted_scores_are_those_of_an_adapted_recognizer(model, calls):
+    source = replace(calls, without=("anna/sad/silent.wav", "anna/sad/damaged.wav"))
+    (entry,) = evaluate_across(model, [source], adapt=12).corpora
+    _, (draw,) = draw_recordings(source.read(), 12)
+    profile = learn_profile([utterance.audio for utterance in draw.recordings], recognizer=Recognizer.load(model))
+    labels, rows = recognize_by_hand(model, source, profile=profile)
+    assert entry.adapted.strength == profile.strength
+    own = [max(("sad", "angry"), key=row.get) for row in rows]
+    assert entry.adapted.own.UA.value == pytest.approx(balanced_accuracy_score(labels, own))
+
+
+def test_the_adapted_model_is_scored_on_the_same_recordings(model, calls, scores, profiles):
+    (entry,) = evaluate_across(model, [calls], adapt=10).corpora
+    assert replace(entry, adapted=None) == scores.corpora[0]
+    assert [len(profile) for profile in profiles] == [10]  # three speakers
+    assert (entry.adapted.recordings, entry.adapted.how) == (10, TRANSDUCTIVE)
+    assert entry.adapted.answers == {"happy": 18}
+    assert entry.adapted.all.UA.value == 0.0
+    assert entry.adapted.own.recall["sad"].value == pytest.approx(9 / 10)  # not even the silent clip is happy
+
+
+def test_with_enough_speakers_two_profiles_score_the_other_half(model, profiles, tmp_path):
+    clips = [f"{speaker}/{emotion}/{n}.wav" for speaker in "abcd" for emotion in ("angry", "sad") for n in range(5)]
+    source = Source("folder", str(make_folder(tmp_path / "talks", clips)))
+    content = evaluate_across(model, [source], adapt=8).to_json()
+    assert [len(profile) for profile in profiles] == [8, 8]
+    assert content["corpora"][0]["adapted"]["how"] == DISJOINT
+    assert "| adapted on 8 unlabelled recordings of other speakers of the same corpus |" in speech_table(
+        content["corpora"]
+    )
+
+
+@pytest.mark.usefixtures("profiles")
+def test_adaptation_is_stated_in_every_line(model, calls):
+    output = run(model, "--across", f"folder:{calls.root}", "--adapt", "9")
+    rows = [line for line in output.splitlines() if line.startswith("| calls")]
+    assert [row.split(" | ")[3] for row in rows] == ["as it is", "adapted on 9 unlabelled recordings (transductive)"]
+
+
+def test_sounds_that_are_not_speech_are_not_adapted_to(model, bursts, profiles):
+    assert evaluate_across(model, [bursts], adapt=3).corpora[0].adapted is None
+    assert not profiles
 
 
 def utterances(speakers, number):

@@ -89,6 +89,12 @@ class _Outcome(msgspec.Struct):
     answers: dict[str, int]
 
 
+class _AdaptedOutcome(_Outcome):
+    recordings: int
+    how: Text
+    strength: float
+
+
 class _AcrossCorpus(msgspec.Struct):
     model: Text
     trained_on: list[Text]
@@ -108,6 +114,7 @@ class _AcrossCorpus(msgspec.Struct):
     unreadable: dict[str, Text]
     manifest: Text
     as_it_is: _Outcome
+    adapted: _AdaptedOutcome | None
 
 
 class Across(msgspec.Struct):

@@ -53,6 +53,15 @@ def evaluate(
             "of the model; default: both.",
         ),
     ] = "",
+    adapt: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="With --across: also score the bundle adapted to N unlabelled recordings of each corpus, drawn at random; "
+            "they are of other speakers than the scored ones if the corpus has at least four.",
+        ),
+    ] = 0,
     record: Annotated[
         str,
         typer.Option(
@@ -98,10 +107,10 @@ def evaluate(
     if across and profile:
         raise BadConfig("--profile is of one source, so it cannot be used with --across")
     if across:
-        _score_across(source, targets, selection, emotions, record, json)
+        _score_across(source, targets, selection, emotions, adapt, record, json)
         return
-    if emotions or record:
-        raise BadConfig("--emotions and --record need --across")
+    if emotions or adapt or record:
+        raise BadConfig("--emotions, --adapt and --record need --across")
     (target,) = targets
     if selection is not None and selection not in RULES:
         raise BadConfig(
@@ -125,7 +134,7 @@ def evaluate(
 
 
 def _score_across(
-    source: str, targets: list[Source], selection: str | None, emotions: str, record: str, json: bool
+    source: str, targets: list[Source], selection: str | None, emotions: str, adapt: int, record: str, json: bool
 ) -> None:
     from affekt.cli.across import print_across
     from affekt.cli.log import show_log
@@ -144,7 +153,7 @@ def _score_across(
         _check_bundle(record)
     show_log()
     with progress_bar() as progress:
-        scores = evaluate_across(source, targets, progress=progress)
+        scores = evaluate_across(source, targets, adapt=adapt, progress=progress)
     if record:
         record_across(scores, record)
     if json:

@@ -18,7 +18,8 @@ EMOTIONS = ("own", "all")
 SECTION = """\
 These corpora played no part in training, and their labels none in adaptation. "own classes": the most probable emotion among
 those that the corpus has. "all classes": among all emotions of the model, although the corpus has fewer. Figures are UA in
-percent with 95 % bootstrap intervals. The manifest is the hash of what was scored: names, samples and labels.
+percent with 95 % bootstrap intervals. "transductive": the recordings that the model was adapted to, without their labels, may
+be among the scored ones. The manifest is the hash of what was scored: names, samples and labels.
 
 {tables}
 {remarks}
@@ -99,7 +100,14 @@ def remarks(entries: Sequence[Entry]) -> list[str]:
 
 def conditions(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     """Return the conditions under which a corpus was scored, in words, with their outcomes."""
-    return [("as it is", entry["as_it_is"])]
+    adapted = entry["adapted"]
+    if adapted is None:
+        return [("as it is", entry["as_it_is"])]
+    how = adapted["how"] if adapted["how"].startswith("of ") else f"({adapted['how']})"
+    return [
+        ("as it is", entry["as_it_is"]),
+        (f"adapted on {quantity(adapted['recordings'], 'unlabelled recording')} {how}", adapted),
+    ]
 
 
 def title(entry: Entry) -> str:
@@ -128,6 +136,8 @@ def _remark(entry: Entry) -> str:
         for condition, outcome in conditions(entry):
             if outcome["refused"]:
                 parts.append(f"{outcome['refused']} refused as no speech, which counts as wrong ({condition})")
+        if entry["adapted"]:
+            parts.append(f"strength of the adaptation {entry['adapted']['strength']:.2f}")
         parts.append(entry["as_it_is"]["own"]["intervals"])
     parts.append(f"manifest {entry['manifest'][:12]}")
     return f"{title(entry)} ({', '.join(entry['classes'])}): {'; '.join(parts)}."

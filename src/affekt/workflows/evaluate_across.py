@@ -21,11 +21,12 @@ from affekt.bundle.folder import ACROSS, DEFAULT, Bundle, write_sums
 from affekt.bundle.training_clips import TrainingClips, hash_samples
 from affekt.corpora.base import join_names
 from affekt.corpora.source import Source
-from affekt.corpora.waveforms import read_waveforms
+from affekt.corpora.waveforms import read_waveform, read_waveforms
 from affekt.errors import BadAudio, BadConfig, BadCorpus
 from affekt.evaluation.metrics import is_refused
 from affekt.evaluation.scores import Scores, score
 from affekt.files import atomic_write_text
+from affekt.inference.profile import Profile
 from affekt.inference.recognizer import Recognizer
 from affekt.json_text import to_json
 from affekt.labels import LabelSet
@@ -34,6 +35,8 @@ from affekt.progress import Progress
 from affekt.protocols import utterance_key
 from affekt.reports.card import card
 from affekt.utterance import Utterance, speakers_of
+from affekt.workflows.draw_recordings import draw_recordings
+from affekt.workflows.learn_profile import learn_profile
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,18 @@ class Outcome:
     """Recognized recordings that got no emotion: silence, or no speech."""
     answers: Mapping[str, int]
     """Emotion -> number of recognized recordings that got it, among all classes of the model."""
+
+
+@dataclass(frozen=True)
+class AdaptedOutcome(Outcome):
+    """The scores on one corpus after adaptation to unlabelled recordings of it."""
+
+    recordings: int
+    """Number of recordings that a profile was learned from."""
+    how: str
+    """Whether these may be among the scored ones: TRANSDUCTIVE or DISJOINT of `affekt.workflows.draw_recordings`."""
+    strength: float
+    """Strength of the profiles (`affekt.inference.profile.Profile.strength`), their mean."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,8 @@ class CorpusScores:
     manifest: str
     """SHA-256 over the sorted lines "key hash-of-samples emotion" of the recognized recordings."""
     as_it_is: Outcome
+    adapted: AdaptedOutcome | None
+    """None without adaptation, and for sounds without words."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,8 @@ class AcrossScores:
     """The bundle's id."""
     emotions: tuple[str, ...]
     """The model's classes."""
+    recipe: str
+    """Hash of the settings that the bundle was made with, apart from its corpora, protocol and temperature."""
     corpora: tuple[CorpusScores, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -115,19 +134,21 @@ class _Recognition:
 
 
 def evaluate_across(
-    model: str | Path = DEFAULT, sources: Sequence[Source] = (), *, progress: Progress | None = None
+    model: str | Path = DEFAULT, sources: Sequence[Source] = (), *, adapt: int = 0, progress: Progress | None = None
 ) -> AcrossScores:
-    """Score a bundle on corpora that it was not trained on.
+    """Score a bundle on corpora that it was not trained on. All files of the bundle are verified first.
 
     Args:
         model: The folder of a bundle, or the name of a shipped bundle.
         sources: The corpora.
+        adapt: The number of unlabelled recordings of each corpus that the bundle is adapted to, for further scores.
         progress: Called after each recording.
 
     Raises:
-        BadBundle: The bundle cannot be read, or needs more than audio.
+        BadBundle: The bundle cannot be read, needs more than audio, or cannot be adapted.
         BadConfig: There is no corpus, or a corpus is given twice.
-        BadCorpus: A corpus cannot be read, the bundle was trained on it, or it has too few of the model's classes.
+        BadCorpus: A corpus cannot be read, the bundle was trained on it, or it has too few of the model's classes or of
+            recordings.
     """
     if not sources:
         raise BadConfig("no corpus is given: expected at least one, as in `affekt evaluate default --across ravdess`")
@@ -135,9 +156,10 @@ def evaluate_across(
     if repeated := [name for (name, _), count in counts.items() if count > 1]:
         raise BadConfig(f"{repeated[0]} is given twice: name each corpus once")
     bundle = Bundle.open(model)
+    bundle.verify()
     recognizer, clips = Recognizer.load(model), TrainingClips.of_bundle(bundle)
-    scores = [_score_corpus(bundle, recognizer, clips, source, progress) for source in sources]
-    return AcrossScores(bundle.id, bundle.emotions, tuple(scores))
+    scores = [_score_corpus(bundle, recognizer, clips, source, adapt, progress) for source in sources]
+    return AcrossScores(bundle.id, bundle.emotions, _hash_recipe(bundle), tuple(scores))
 
 
 def record_across(scores: AcrossScores, model: str | Path = DEFAULT) -> None:
@@ -149,13 +171,13 @@ def record_across(scores: AcrossScores, model: str | Path = DEFAULT) -> None:
         model: The folder of the bundle, or the name of a shipped bundle.
 
     Raises:
-        BadConfig: The scores are of a bundle with another name or other emotions.
+        BadConfig: The scores are of a bundle that was made with other settings.
     """
     bundle = Bundle.open(model)
-    if (scores.model.partition("@")[0], scores.emotions) != (bundle.name, bundle.emotions):
+    if (scores.recipe, scores.emotions) != (_hash_recipe(bundle), bundle.emotions):
         raise BadConfig(
-            f"the scores are of {scores.model} ({', '.join(scores.emotions)}); the card of {bundle.id} can have those of "
-            f"bundles with the same name and emotions ({', '.join(bundle.emotions)})"
+            f"the scores are of {scores.model}, which was made with other settings than {bundle.id}: its card can have "
+            "scores of bundles that differ from it only in their corpora and protocol"
         )
     entries = [*bundle.across, *scores.to_json()["corpora"]]
     by_name = {(entry["corpus"], entry["only"], *entry["trained_on"]): entry for entry in entries}
@@ -166,9 +188,10 @@ def record_across(scores: AcrossScores, model: str | Path = DEFAULT) -> None:
 
 
 def _score_corpus(
-    bundle: Bundle, recognizer: Recognizer, clips: TrainingClips, source: Source, progress: Progress | None
+    bundle: Bundle, recognizer: Recognizer, clips: TrainingClips, source: Source, adapt: int, progress: Progress | None
 ) -> CorpusScores:
     utterances, labels = source.read(), _label_set(bundle)
+    everything = utterances
     _check_not_trained_on(bundle, clips, source, utterances)
     left_out = Counter(utterance.emotion for utterance in utterances if labels.index_of(utterance) is None)
     if source.corpus.speech:
@@ -186,6 +209,13 @@ def _score_corpus(
             f"{source.title} has too few of the emotions of {bundle.id} ({names}): expected at least two of "
             f"{', '.join(labels.emotions)}; for your own data, map labels with --emotion LABEL=EMOTION"
         )
+    adapted = None
+    if adapt and source.corpus.speech:
+        readable = [utterance for utterance in everything if utterance_key(utterance) not in recognition.unreadable]
+        how, profiles, by_profile = _recognize_adapted(recognizer, readable, scored, adapt, progress)
+        strength = sum(profile.strength for profile in profiles) / len(profiles)
+        outcome = _outcome(scored, labels, columns, by_profile)
+        adapted = AdaptedOutcome(**vars(outcome), recordings=adapt, how=how, strength=strength)
     speakers = speakers_of(scored)
     return CorpusScores(
         model=bundle.id,
@@ -206,7 +236,14 @@ def _score_corpus(
         unreadable={key.partition("/")[2]: reason for key, reason in recognition.unreadable.items()},
         manifest=_hash_manifest(utterances, recognition),
         as_it_is=_outcome(scored, labels, columns, recognition),
+        adapted=adapted,
     )
+
+
+def _hash_recipe(bundle: Bundle) -> str:
+    recipe = bundle.config.get("recipe", {})
+    settings = {name: value for name, value in recipe.items() if name not in ("corpora", "protocol", "temperature")}
+    return hashlib.sha256(to_json(dict(sorted(settings.items()))).encode()).hexdigest()[:12]
 
 
 def _label_set(bundle: Bundle) -> LabelSet:
@@ -222,6 +259,13 @@ def _check_not_trained_on(
         raise BadCorpus(
             f"{bundle.id} was trained on {source.title}: --across is for corpora that it was not trained on; without it, "
             "affekt evaluate scores the test subset"
+        )
+    detector = bundle.config.get("recipe", {}).get("detector") or {}
+    sounds = [*detector.get("not_speech", ()), *detector.get("speech", ())]
+    if used := [pattern for pattern in sounds if source.id in Path(pattern).parts]:
+        raise BadCorpus(
+            f"the speech detector of {bundle.id} was trained on {used[0]}: --across is for corpora that no part of a bundle "
+            "was trained on; the card states how many of the held-out sounds it refuses"
         )
     if known := sorted(clips.find_names(utterances)):
         raise BadCorpus(
@@ -256,6 +300,24 @@ def _recognize(
         values = [row.probabilities[emotion] for emotion in recognizer.emotions] if row.probabilities else 0.0
         recognition.probabilities[key] = np.full(len(recognizer.emotions), values)
     return recognition
+
+
+def _recognize_adapted(
+    recognizer: Recognizer,
+    pool: Sequence[Utterance],
+    scored: Sequence[Utterance],
+    number: int,
+    progress: Progress | None,
+) -> tuple[str, list[Profile], _Recognition]:
+    """Recognize utterances with profiles, each of which is learned from a number of recordings drawn from the pool."""
+    (how, draws), profiles, recognition = draw_recordings(pool, number), list[Profile](), _Recognition()
+    for draw in draws:
+        recordings = [(read_waveform(utterance), SAMPLE_RATE) for utterance in draw.recordings]
+        profiles.append(learn_profile(recordings, recognizer=recognizer, progress=progress))
+        utterances = [utterance for utterance in scored if utterance_key(utterance) in draw.keys]
+        adapted = _recognize(recognizer.adapt(profiles[-1]), utterances, TrainingClips(), progress)
+        recognition.probabilities |= adapted.probabilities
+    return how, profiles, recognition
 
 
 def _hash_manifest(utterances: Sequence[Utterance], recognition: _Recognition) -> str:
