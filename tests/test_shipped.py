@@ -55,7 +55,7 @@ def test_torch_and_onnx_agree_at_any_length(pair, samples):
 
 
 def test_a_batch_equals_one_by_one_in_the_onnx_file(pair):
-    session = pair[1]._graph._session
+    session = pair[1].graph._session
     speech = np.stack([load(SAMPLES[0])[:20_000], load(SAMPLES[1])[:20_000]])
     (together,) = session.run(["probabilities"], {"waveform": speech})
     for row, waveform in zip(together, speech, strict=True):

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from affekt.workflows.learn_profile import learn_profile
 from sklearn.metrics import balanced_accuracy_score
 from typer.testing import CliRunner
 
@@ -22,6 +21,7 @@ from affekt.reports.card import card
 from affekt.utterance import Utterance
 from affekt.workflows.draw_recordings import DISJOINT, TRANSDUCTIVE, draw_recordings
 from affekt.workflows.evaluate_across import _hash_recipe, evaluate_across, record_across
+from affekt.workflows.learn_profile import learn_profile
 from tests.conftest import write_tiny_bundle
 from tests.corpora.trees import write_noise
 from tests.sounds import encode_audio

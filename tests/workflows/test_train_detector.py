@@ -108,7 +108,7 @@ def test_the_results_the_card_and_evaluate_state_what_was_refused(bundle, capsys
     assert {"animals/cat", "animals/dog", *(f"generated/{kind}" for kind in MAKERS)} == set(kinds)
     assert (kinds["animals/cat"]["sounds"], kinds["generated/hum"]["sounds"]) == (1, 20)
     threshold = bundle.config["detector"]["threshold"]
-    assert Recognizer.load(bundle.folder)._graph.speech_threshold == threshold
+    assert Recognizer.load(bundle.folder).graph.speech_threshold == threshold
     text = (bundle.folder / "README.md").read_text(encoding="utf-8")
     hum = kinds["generated/hum"]
     assert f"| generated/hum | no | {hum['refused']} of 20 |" in text
