@@ -238,10 +238,10 @@ def test_scores_with_a_profile_state_what_it_was_learned_from(bundle, tmp_path, 
         assert f"profile    {profile.id}: {scores['adaptation']}" in capsys.readouterr().out
         return scores["adaptation"]
 
-    assert adaptation(corpus) == "adapted on 16 unlabelled recordings (transductive)"
-    assert adaptation(others) == "adapted on 16 unlabelled recordings, none of which is scored"
+    assert adaptation(corpus) == "adapted on 16 unlabeled recordings (transductive)"
+    assert adaptation(others) == "adapted on 16 unlabeled recordings, none of which is scored"
     assert adaptation(others, corpus / "sad") == (
-        "adapted on 24 unlabelled recordings (transductive: 8 of the 16 scored utterances are among them)"
+        "adapted on 24 unlabeled recordings (transductive: 8 of the 16 scored utterances are among them)"
     )
     assert "profile" not in evaluate(bundle.folder, source).to_json()
 

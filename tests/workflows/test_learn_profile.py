@@ -1,4 +1,4 @@
-"""Learning a profile from unlabelled recordings, and the commands that use it."""
+"""Learning a profile from unlabeled recordings, and the commands that use it."""
 
 import io
 import json

@@ -1,6 +1,6 @@
 """Adaptation of a stream to one source of recordings: an offset and a scale of each feature.
 
-A recording chain shifts the features of an encoder. The statistics of unlabelled recordings of one source, compared with
+A recording chain shifts the features of an encoder. The statistics of unlabeled recordings of one source, compared with
 those of the training utterances, tell by how much (`affekt.inference.profile`).
 """
 

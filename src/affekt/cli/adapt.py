@@ -1,4 +1,4 @@
-"""`affekt adapt`: learn a profile of one source from unlabelled recordings."""
+"""`affekt adapt`: learn a profile of one source from unlabeled recordings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def adapt(
         typer.Option(metavar="SECONDS", help="Leave out a file that takes longer; default: one hour."),
     ] = None,
 ) -> None:
-    """Adapt a model to unlabelled recordings.
+    """Adapt a model to unlabeled recordings.
 
     Learns a profile, to which affekt recognize --profile adapts the model. The recordings are of one source: one microphone
     and room, one call center, one archive. At least 8 are needed; 50 or more are better. Unless --expected states otherwise,

@@ -1,7 +1,7 @@
 """The profile of one source of recordings, to which a model is adapted; a JSON file with the suffix .affekt.
 
 A source is what is recorded in the same way: one microphone and room, one call center, one archive. `learn_profile`
-(`affekt.workflows.learn_profile`) learns a profile from unlabelled recordings.
+(`affekt.workflows.learn_profile`) learns a profile from unlabeled recordings.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class StreamShift:
 
 @dataclass(frozen=True)
 class Profile:
-    """Offsets of features and class biases that were learned from unlabelled recordings of one source, for one model."""
+    """Offsets of features and class biases that were learned from unlabeled recordings of one source, for one model."""
 
     name: str
     model: str

@@ -1,4 +1,4 @@
-"""The arithmetic of learning a profile from unlabelled clips of one source: pure functions of arrays, and their constants.
+"""The arithmetic of learning a profile from unlabeled clips of one source: pure functions of arrays, and their constants.
 
 Two shifts are estimated. The clips' mean features, compared with those of training, tell the offset of the recording chain.
 Their mean probabilities, compared with the expected distribution of emotions, tell a bias of the model for or against an

@@ -179,7 +179,7 @@ def evaluate_bundle(bundle: Bundle, corpus: Source, profile: Profile | None = No
 def _describe_adaptation(profile: Profile, utterances: Sequence[Utterance]) -> str:
     """Return what a profile was learned from, and whether the scored utterances are among it, as their samples show."""
     known = TrainingClips(hashes=frozenset(profile.clip_hashes)).find(utterances)
-    recordings = quantity(profile.recordings, "unlabelled recording")
+    recordings = quantity(profile.recordings, "unlabeled recording")
     if not known:
         return f"adapted on {recordings}, none of which is scored"
     if len(known) == len(utterances):

@@ -1,4 +1,4 @@
-"""Learn a profile of one source from unlabelled recordings, in two passes: offsets of the features, then class biases."""
+"""Learn a profile of one source from unlabeled recordings, in two passes: offsets of the features, then class biases."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def learn_profile(
     progress: Progress | None = None,
     settings: LearningSettings = SETTINGS,
 ) -> Profile:
-    """Learn a profile of one source from unlabelled recordings of it.
+    """Learn a profile of one source from unlabeled recordings of it.
 
     The recordings are read twice, unless the model can only be adapted by class biases. What cannot be read, is silent or has
     no speech is not learned from, and counted in the profile. A recording of over 30 s contributes its windows.
