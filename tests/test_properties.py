@@ -15,10 +15,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from affekt.audio.read import SAMPLE_RATE
 from affekt.config import override, to_toml
 from affekt.corpora import table
 from affekt.errors import BadConfig
-from affekt.inference.recognizer import LONGEST, WINDOW, windows
+from affekt.inference.segments import LONGEST, segments
 from affekt.invisible import strip_invisible
 from affekt.protocols import protocols, utterance_key
 from affekt.tabular.missing import is_missing_speaker
@@ -233,26 +234,19 @@ def test_a_split_is_a_partition_and_does_not_depend_on_the_order(name, utterance
 
 # Windows of a recording
 
-BLOCKS = st.lists(st.integers(0, 3 * WINDOW), max_size=8)
+BLOCKS = st.lists(st.integers(0, LONGEST), max_size=6)
 
 
-@given(BLOCKS)
-def test_windows_cover_the_recording_and_their_lengths_are_within_bounds(sizes):
-    total = sum(sizes)
-    waveform = np.arange(total, dtype=np.float32)
-    result = list(windows(np.split(waveform, np.cumsum(sizes)[:-1]) if sizes else []))
-    np.testing.assert_array_equal(np.concatenate(result), waveform)
-    lengths = [window.size for window in result]
-    if total <= LONGEST:
-        assert lengths == [total]
-    else:
-        assert set(lengths[:-2]) <= {WINDOW}
-        assert all(WINDOW // 2 <= length <= WINDOW for length in lengths[-2:])
-
-
-@given(BLOCKS, st.integers(WINDOW // 100, 3 * WINDOW))
-def test_windows_do_not_depend_on_the_blocks(sizes, block):
-    waveform = np.zeros(sum(sizes), np.float32)
-    by_sizes = windows(np.split(waveform, np.cumsum(sizes)[:-1]) if sizes else [])
-    by_block = windows(waveform[start : start + block] for start in range(0, waveform.size, block))
-    assert [window.size for window in by_sizes] == [window.size for window in by_block]
+@given(BLOCKS, st.integers(SAMPLE_RATE // 10, 2 * LONGEST))
+@settings(max_examples=25)
+def test_windows_cover_the_recording_and_do_not_depend_on_the_blocks(sizes, block):
+    generator = np.random.default_rng(len(sizes))
+    gains = generator.choice([0.0, 1e-3, 0.3, 1.0], sum(sizes) // 8000 + 1).astype(np.float32)
+    waveform = np.repeat(gains, 8000)[: sum(sizes)] * generator.uniform(-1, 1, sum(sizes)).astype(np.float32)
+    result = list(segments(np.split(waveform, np.cumsum(sizes)[:-1]) if sizes else []))
+    np.testing.assert_array_equal(np.concatenate([segment.waveform for segment in result]), waveform)
+    by_block = segments(waveform[start : start + block] for start in range(0, waveform.size, block))
+    assert [segment.waveform.size for segment in by_block] == [segment.waveform.size for segment in result]
+    if len(result) > 1:
+        assert min(segment.waveform.size for segment in result) >= SAMPLE_RATE // 5
+        assert max(segment.waveform.size for segment in result) <= 20 * SAMPLE_RATE + SAMPLE_RATE

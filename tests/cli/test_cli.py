@@ -292,8 +292,8 @@ def test_few_files_are_shown_with_every_emotion_and_their_windows(tmp_path, tiny
     percentages = [float(re.fullmatch(r"  [a-z]+ +[█▏▎▍▌▋▊▉ ]{20} +(\d+\.\d)%", line)[1]) for line in lines[1:7]]
     assert percentages == sorted(percentages, reverse=True)
     assert sum(percentages) == pytest.approx(100, abs=0.5)
-    assert [line[:14] for line in lines[7:10]] == ["  0:00 to 0:10", "  0:10 to 0:20", "  0:20 to 0:30"]
-    assert lines[-2] == "  and 3 more windows; --json shows all"
+    assert [line[:14] for line in lines[7:10]] == ["  0:00 to 0:06", "  0:06 to 0:12", "  0:12 to 0:18"]
+    assert lines[-2] == "  and 13 more windows; --json shows all"
     assert lines[-1].startswith("  probabilities above: mean of the windows' probabilities")
     assert len(lines) == 1 + 6 + 12 + 2
 

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from affekt.audio.loudness import GateConfig
 from affekt.config import decode, encode
 from affekt.errors import BadConfig
 from affekt.features import features
-from affekt.features.gate import GateConfig
 from affekt.features.speaker import ECAPA
 from tests.conftest import ROOT
 from tests.features import test_speaker, test_text, test_wav2vec

@@ -5,11 +5,12 @@ import onnxruntime
 import pytest
 import torch
 
+from affekt.audio.loudness import GateConfig
 from affekt.bundle.export import export_onnx
 from affekt.bundle.pipeline import Pipeline
 from affekt.config import decode, encode
 from affekt.errors import BadConfig
-from affekt.features.gate import GateConfig, SpeechGate
+from affekt.features.gate import SpeechGate
 from affekt.features.whisper import LogMel, WhisperConfig, WhisperStates
 from tests.conftest import shapes_unchecked
 from tests.contracts.builders import NUM_EMOTIONS, tiny

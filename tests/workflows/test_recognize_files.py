@@ -80,7 +80,7 @@ def test_an_empty_name_is_refused(recognizer):
 @pytest.fixture
 def long_clip(tmp_path):
     path = tmp_path / "long.wav"
-    path.write_bytes(encode_audio(noise(95 * 16_000)))  # eight windows of 10 s, and two of 7.5 s
+    path.write_bytes(encode_audio(noise(95 * 16_000)))  # 15 windows of 6 s, and one of 5 s
     return path
 
 
@@ -108,15 +108,15 @@ def count_inferences(recognizer, monkeypatch):
 def test_an_interrupted_long_file_continues_with_its_next_window(recognizer, long_clip, tmp_path, monkeypatch, suffix):
     output = tmp_path / f"rows.{suffix}"
     expected = recognizer(long_clip)
-    assert len(expected.windows) == 10
+    assert len(expected.windows) == 16
     assert interrupt(recognizer, long_clip, output, after=6) == expected.windows[:6]
     calls = count_inferences(recognizer, monkeypatch)
     (row,) = recognize_files([long_clip], output, recognizer=recognizer)
-    assert len(calls) == 4
+    assert len(calls) == 10
     assert row == expected
     assert not list(tmp_path.glob("*.partial.jsonl"))
     (again,) = recognize_files([long_clip], output, recognizer=recognizer)
-    assert (again, again.resumed, len(calls)) == (expected, True, 4)
+    assert (again, again.resumed, len(calls)) == (expected, True, 10)
 
 
 def test_windows_of_a_file_that_changed_are_not_used(recognizer, long_clip, tmp_path, monkeypatch):
@@ -126,7 +126,7 @@ def test_windows_of_a_file_that_changed_are_not_used(recognizer, long_clip, tmp_
     os.utime(long_clip, (1, 1))
     calls = count_inferences(recognizer, monkeypatch)
     (row,) = recognize_files([long_clip], output, recognizer=recognizer)
-    assert len(calls) == 10
+    assert len(calls) == 16
     assert row == recognizer(long_clip)
 
 
@@ -137,7 +137,7 @@ def test_an_incomplete_line_of_windows_is_recognized_again(recognizer, long_clip
     journal.write_bytes(journal.read_bytes()[:-20])
     calls = count_inferences(recognizer, monkeypatch)
     assert list(recognize_files([long_clip], output, recognizer=recognizer)) == [recognizer(long_clip)]
-    assert len(calls) == 5 + 10
+    assert len(calls) == 11 + 16
 
 
 def test_a_short_file_writes_no_journal_of_windows(recognizer, clips, tmp_path):
@@ -184,8 +184,8 @@ def test_a_failed_file_before_a_long_one_does_not_delete_its_windows(
     calls = count_inferences(recognizer, monkeypatch)
     inputs = [tmp_path / "missing.wav", clips / "d.wav", clips / "a.wav", long_clip]
     *_, row = recognize_files(inputs, output, recognizer=recognizer)
-    assert len(calls) == 1 + 4
-    assert len(row.windows) == 10
+    assert len(calls) == 1 + 10
+    assert len(row.windows) == 16
 
 
 def test_a_journal_of_windows_that_cannot_be_written_does_not_end_the_run(recognizer, long_clip, tmp_path):

@@ -7,41 +7,13 @@ the words changes nothing. The gate is not a voice activity detector: loud sound
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from affekt.audio.loudness import FLOOR_QUANTILE, LOUD, MIN_POWER, SMOOTHING, GateConfig
 from affekt.batch import frame_mask, largest
-from affekt.errors import BadConfig
-
-SMOOTHING = 7  # frames of 10 ms over which the power of a frame is averaged
-LOUD = 21  # frames of 10 ms over which the power of the loudest part is averaged, longer than a click
-FLOOR_QUANTILE = 0.1  # of the frames within `range`: the level of the noise floor
-MIN_POWER = 1e-12
-
-
-@dataclass(frozen=True)
-class GateConfig:
-    """The settings of the speech gate, in dB and in frames of 10 ms."""
-
-    range: float = 40.0
-    """Frames that are weaker than the loudest part of the recording by more than this are never kept."""
-    margin: float = 9.0
-    """Frames that exceed the noise floor by this are kept."""
-    certain: float = 20.0
-    """Frames that are weaker than the loudest part by less than this are kept, even if the noise floor is high."""
-    hangover: int = 10
-    """Frames that are kept before and after each kept frame, so that pauses of up to twice this length are kept."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.certain <= self.range or self.margin < 0 or self.hangover < 0:
-            raise BadConfig(
-                f"gate: range = {self.range}, certain = {self.certain}, margin = {self.margin}, hangover = {self.hangover}: "
-                "expected 0 < certain <= range, and a margin and hangover of 0 or more"
-            )
 
 
 class SpeechGate(nn.Module):

@@ -25,11 +25,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from affekt.audio.loudness import mel_filters
 from affekt.audio.read import SAMPLE_RATE
 from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.features.base import Feature
-from affekt.features.whisper import mel_filters
 
 FLOOR = 1e-10  # power below this (full scale is 1) is set to this before the logarithm
 RANGE = 80.0  # dB below the utterance's maximum; smaller values are set to this, as librosa does by default
@@ -141,7 +141,7 @@ class MFCCConfig:
         if not 0 < self.coefficients <= self.mels:
             raise BadConfig(f"coefficients = {self.coefficients}: expected 1 to mels = {self.mels}")
         window = self.spectrum().window
-        if not mel_filters(self.mels, to_samples("window", window), SAMPLE_RATE).any(dim=1).all():
+        if not mel_filters(self.mels, to_samples("window", window), SAMPLE_RATE).any(axis=1).all():
             raise BadConfig(
                 f"mels = {self.mels}: a window of {window} s is too short to separate them; "
                 "use fewer mels or a longer window"
@@ -329,7 +329,7 @@ class MFCC(_Spectral):
     def __init__(self, config: MFCCConfig) -> None:
         super().__init__(config.spectrum())
         self.config, self.dim = config, config.coefficients * (1 + config.deltas)
-        mel = mel_filters(config.mels, self.spectrum.window, SAMPLE_RATE)
+        mel = torch.from_numpy(mel_filters(config.mels, self.spectrum.window, SAMPLE_RATE)).float()
         self.register_buffer("mel", mel.T.contiguous(), persistent=False)
         self.register_buffer("cosines", cosine_transform(config.mels, config.coefficients).T, persistent=False)
 

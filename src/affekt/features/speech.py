@@ -18,11 +18,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from affekt.audio.loudness import HOP
 from affekt.audio.read import SAMPLE_RATE
 from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.features.transformers_encoder import Checkpoint, EncoderConfig, TransformersEncoder
-from affekt.features.whisper import HOP, LogMel
+from affekt.features.whisper import LogMel
 
 WINDOW = 30 * SAMPLE_RATE  # samples of Whisper's input
 

@@ -8,7 +8,6 @@ shapes of transformers' WhisperEncoder, whose saved folders are loaded.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,14 +19,13 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from affekt.audio.loudness import HOP, WINDOW, GateConfig, mel_filters
 from affekt.batch import Stream, frame_mask, largest
 from affekt.errors import BadConfig
 from affekt.features.base import Feature
-from affekt.features.gate import GateConfig, SpeechGate
+from affekt.features.gate import SpeechGate
 
 SAMPLE_RATE = 16_000  # Hz
-WINDOW = 400  # samples, 25 ms
-HOP = 160  # samples, 10 ms
 FLOOR = 8.0  # decades below the clip's maximum; smaller values are set to this
 LOUDEST = 1.5  # the loudest value of a clip's log-mel with `level="relative"`, in decades
 
@@ -73,7 +71,7 @@ class LogMel(nn.Module):
         super().__init__()
         self.level = level
         self.register_buffer("basis", fourier_basis(WINDOW), persistent=False)
-        self.register_buffer("mel", mel_filters(mels, WINDOW, SAMPLE_RATE), persistent=False)
+        self.register_buffer("mel", torch.from_numpy(mel_filters(mels, WINDOW, SAMPLE_RATE)).float(), persistent=False)
 
     def forward(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
@@ -106,19 +104,6 @@ def fourier_basis(window: int) -> Float[Tensor, "bins_twice 1 window"]:
     angle = 2 * np.pi / window * (np.arange(window // 2 + 1)[:, None] * time % window)
     basis = np.concatenate([np.cos(angle), np.sin(angle)]) * hann
     return torch.from_numpy(basis).unsqueeze(1).float()
-
-
-def mel_filters(mels: int, window: int, sample_rate: int) -> Float[Tensor, "mels bins"]:
-    """Return triangular filters of unit area, equally spaced on Slaney's mel scale (linear to 1 kHz, logarithmic above)."""
-    per_mel, corner, step = 200 / 3, 15.0, math.log(6.4) / 27  # Hz per mel below 1 kHz; 1 kHz in mels; log step above
-    top = corner + math.log(sample_rate / 2 / 1000) / step
-    points = np.linspace(0, top, mels + 2)
-    hertz = np.where(points < corner, points * per_mel, 1000 * np.exp(step * (points - corner)))
-    bins = np.linspace(0, sample_rate / 2, window // 2 + 1)
-    rising = (bins - hertz[:-2, None]) / np.diff(hertz)[:-1, None]
-    falling = (hertz[2:, None] - bins) / np.diff(hertz)[1:, None]
-    triangles = np.maximum(0, np.minimum(rising, falling)) * (2 / (hertz[2:] - hertz[:-2]))[:, None]
-    return torch.from_numpy(triangles).float()
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,9 @@ from affekt.errors import AffektError, BadAudio, BadBundle
 from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
 from affekt.inference.row import AGGREGATION, Row, make_row
+from affekt.inference.segments import Segment, segments
 
 logger = logging.getLogger(__name__)
-
-LONGEST = 30 * SAMPLE_RATE
-"""Maximum length of a source that is recognized as a whole, in samples. Longer ones are cut into windows."""
-WINDOW = 10 * SAMPLE_RATE
-"""Length of a window, in samples."""
 
 
 class FinishedWindows(Protocol):
@@ -107,7 +103,8 @@ class Recognizer:
     ) -> Row:
         """Recognize one source and return its row.
 
-        A source longer than 30 s is read and recognized in windows of 5 to 10 s, in bounded memory.
+        A source longer than 30 s is read and recognized in windows of 2 to 6 s of speech, in bounded memory
+        (`affekt.inference.segments`).
 
         Args:
             source: A path, bytes, a binary file object, an array, a pair (array, rate in Hz), or a dictionary as the library
@@ -122,14 +119,16 @@ class Recognizer:
             MissingExtra: The source's format needs an extra that is not installed.
         """
         name, rows, total, notes = name_of(source), list[Row](), 0, Notes()
-        for waveform in _read_windows(source, sample_rate, lenient=lenient, timeout=timeout, notes=notes):
-            end = total + waveform.size
+        speech = list[float]()
+        for segment in _read_segments(source, sample_rate, lenient=lenient, timeout=timeout, notes=notes):
+            end = total + segment.waveform.size
             row = finished.find(total / SAMPLE_RATE, end / SAMPLE_RATE) if finished else None
-            rows.append(row or self._recognize_window(name, total, waveform))
+            rows.append(row or self._recognize_segment(name, total, segment))
+            speech.append(segment.speech)
             if finished:
                 finished.add(rows[-1])
             total = end
-        row = rows[0] if len(rows) == 1 else self._aggregate(name, total, rows)
+        row = rows[0] if len(rows) == 1 else self._aggregate(name, total, rows, speech)
         row.update(notes.fields())
         return row
 
@@ -168,20 +167,25 @@ class Recognizer:
     def observe(
         self, source: AudioSource, *, lenient: bool = False, timeout: float | None = None
     ) -> Iterator[tuple[Waveform, dict[str, NDArray[np.float32]] | None]]:
-        """Yield the windows of a source, each with the graph's outputs by name (`Graph.observe`); None for silence.
+        """Yield the windows of a source, each with the graph's outputs by name (`Graph.observe`); None for a long pause.
 
         The probabilities have no class bias. Those of a window without speech are zeros. Arguments and errors as for calling
         the recognizer.
         """
-        for waveform in _read_windows(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
+        for segment in _read_segments(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
+            waveform = segment.waveform
             check_length(waveform.size, name_of(source))
-            yield waveform, None if is_silent(waveform) else self.graph.observe({"waveform": waveform[np.newaxis]})
+            is_pause = is_silent(waveform) or not segment.speech
+            yield waveform, None if is_pause else self.graph.observe({"waveform": waveform[np.newaxis]})
 
-    def _recognize_window(self, name: str, start: int, waveform: Waveform) -> Row:
+    def _recognize_segment(self, name: str, start: int, segment: Segment) -> Row:
+        waveform = segment.waveform
         check_length(waveform.size, name)
         begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
         if is_silent(waveform):
             return make_row(name, self.model, start=begin, end=end, profile=self._label)
+        if not segment.speech:
+            return make_row(name, self.model, start=begin, end=end, otherwise="no_speech", profile=self._label)
         values = self.infer(waveform)
         return make_row(
             name,
@@ -200,11 +204,13 @@ class Recognizer:
         """
         return [float(p) for p in self.graph({"waveform": waveform[np.newaxis]})[0]]
 
-    def _aggregate(self, name: str, total: int, rows: list[Row]) -> Row:
-        scored = [window for window in rows if window.probabilities]
-        seconds = sum(window.duration for window in scored)
+    def _aggregate(self, name: str, total: int, rows: list[Row], speech: list[float]) -> Row:
+        scored = [
+            (window.probabilities, weight) for window, weight in zip(rows, speech, strict=True) if window.probabilities
+        ]
+        seconds = sum(weight for _, weight in scored)
         means = {
-            emotion: sum(window["probabilities"][emotion] * window.duration for window in scored) / seconds
+            emotion: sum(probabilities[emotion] * weight for probabilities, weight in scored) / seconds
             for emotion in (self.emotions if scored else ())
         }
         is_silence = all(window.status == "silence" for window in rows)
@@ -225,39 +231,14 @@ class Recognizer:
         return f"Recognizer({self.model}: {', '.join(self.emotions)}{adapted})"
 
 
-def _read_windows(
+def _read_segments(
     source: AudioSource, sample_rate: float | None, *, lenient: bool, timeout: float | None, notes: Notes
-) -> Iterator[Waveform]:
+) -> Iterator[Segment]:
     """Yield the windows of a source; arguments as for calling the recognizer."""
     if timeout is None:
-        return windows(blocks(source, sample_rate, lenient=lenient, notes=notes))
+        return segments(blocks(source, sample_rate, lenient=lenient, notes=notes))
     limited = limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes)
-    return windows(limited)
-
-
-def windows(blocks: Iterable[Waveform]) -> Iterator[Waveform]:
-    """Join blocks of a waveform and cut them into consecutive windows.
-
-    A waveform of up to 30 s, even an empty one, is one window. A longer one is cut into windows of 10 s, except that the last
-    two have 5 to 10 s.
-    """
-    pending: list[Waveform] = []
-    size, long = 0, False
-    for block in blocks:
-        pending.append(block)
-        size += block.size
-        if size > (2 * WINDOW if long else LONGEST):
-            long = True
-            whole = np.concatenate(pending)
-            while whole.size > 2 * WINDOW:
-                yield whole[:WINDOW]
-                whole = whole[WINDOW:]
-            pending, size = [whole], whole.size
-    rest = np.concatenate(pending) if pending else np.zeros(0, np.float32)
-    if long and rest.size > WINDOW:
-        yield rest[: rest.size // 2]
-        rest = rest[rest.size // 2 :]
-    yield rest
+    return segments(limited)
 
 
 def expand_folders(inputs: Iterable[str | Path]) -> list[Path]:

@@ -25,7 +25,7 @@ NOTES = ("truncated", "seconds_lost", "channels")
 """Fields of a row that has remarks (`affekt.audio.read.Notes`)."""
 WITHOUT_EMOTION = ("silence", "no_speech")
 """Statuses of a row without an emotion and without an error: digital silence, and sound without speech."""
-AGGREGATION = "mean of the windows' probabilities, weighted by duration; silent windows left out"
+AGGREGATION = "mean of the windows' probabilities, weighted by seconds of speech; windows without speech left out"
 
 
 class Row(dict[str, Any]):

@@ -1,0 +1,149 @@
+"""Cutting a recording into the windows that are recognized one by one: a few seconds of speech each, cut at pauses.
+
+A recording of up to 30 s is one window. A longer one is cut in bounded memory, by the rule of the speech gate
+(`affekt.audio.loudness`), so that a window has 2 to 6 s of speech if possible, and long pauses are windows of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.audio.loudness import HOP, WINDOW, GateConfig, Power, find_speech, frame_power
+from affekt.audio.read import SAMPLE_RATE, Waveform
+
+LONGEST = 30 * SAMPLE_RATE
+"""Maximum length of a recording that is recognized as a whole, in samples."""
+RATE = SAMPLE_RATE // HOP
+"""Frames per second."""
+CONTEXT = 20 * RATE
+"""Frames before and after a point of time that decide whether there is speech."""
+SPEECH = (2 * RATE, 6 * RATE)
+"""Range of the frames of speech in a window."""
+LONG_PAUSE = 2 * RATE
+"""Frames of a pause that is a window of its own. Shorter pauses belong to the windows around them."""
+REST = RATE // 5
+"""A shorter rest of a recording, in frames, belongs to the last window."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One of the consecutive windows of a recording."""
+
+    waveform: Waveform
+    speech: float
+    """Seconds of speech, by its energy; 0 for a pause. The whole duration of a recording that is a single window."""
+
+
+def segments(blocks: Iterable[Waveform]) -> Iterator[Segment]:
+    """Join blocks of a waveform and cut them into consecutive windows.
+
+    The windows depend on the waveform only, and at most 30 s and a block are in memory.
+    """
+    pending, cutter = list[Waveform](), None
+    size = 0
+    for block in blocks:
+        if cutter is None:
+            pending.append(block)
+            size += block.size
+            if size <= LONGEST:
+                continue
+            cutter, block = _Cutter(), np.concatenate(pending)
+        yield from cutter.add(block)
+    if cutter is None:
+        waveform = np.concatenate(pending) if pending else np.zeros(0, np.float32)
+        yield Segment(waveform, waveform.size / SAMPLE_RATE)
+    else:
+        yield from cutter.finish()
+
+
+class _Cutter:
+    """Cuts a long recording. Windows begin at frames: all but the last have a whole number of them."""
+
+    def __init__(self) -> None:
+        self.config = GateConfig()
+        self.samples: Waveform = np.zeros(0, np.float32)
+        """The samples that are not yet cut."""
+        self.unframed: Waveform = np.zeros(WINDOW // 2, np.float32)
+        """The samples from the beginning of the next frame; frames are centered, as in Whisper's log-mel."""
+        self.past: Power = np.zeros(0)
+        """The power of the last frames that are already cut."""
+        self.power: Power = np.zeros(0)
+        """The power of the frames of `samples`, as far as known."""
+
+    def add(self, block: Waveform) -> Iterator[Segment]:
+        """Add samples, and yield the windows that they complete."""
+        # In parts, so that a block of hours is not copied with every window.
+        for start in range(0, block.size, LONGEST):
+            self._append(block[start : start + LONGEST])
+            while self.power.size >= CONTEXT:
+                yield self._cut(finished=False)
+
+    def finish(self) -> Iterator[Segment]:
+        """Yield the remaining windows."""
+        self._frame(np.zeros(WINDOW, np.float32))
+        self.power = self.power[: self.samples.size // HOP]
+        while self.samples.size:
+            yield self._cut(finished=self.power.size <= CONTEXT)
+
+    def _append(self, block: Waveform) -> None:
+        self.samples = np.concatenate([self.samples, block])
+        self._frame(block)
+
+    def _frame(self, block: Waveform) -> None:
+        self.unframed = np.concatenate([self.unframed, block])
+        power = frame_power(self.unframed)
+        self.unframed = self.unframed[power.size * HOP :]
+        self.power = np.concatenate([self.power, power])
+
+    def _cut(self, *, finished: bool) -> Segment:
+        """Cut the next window. If `finished`, the known frames are all."""
+        future = self.power[:CONTEXT]
+        speech = find_speech(np.concatenate([self.past, future]), self.config)[self.past.size :]
+        length = find_cut(speech, finished=finished)
+        if not finished:
+            length = min(length, CONTEXT - REST)  # so that the end of the recording is not too short for a window
+        is_last = finished and self.power.size - length < REST
+        size = self.samples.size if is_last else length * HOP
+        segment = Segment(self.samples[:size], float(speech[:length].sum()) / RATE)
+        self.past = np.concatenate([self.past, self.power[:length]])[-CONTEXT:]
+        self.samples, self.power = self.samples[size:], self.power[length:]
+        return segment
+
+
+def find_cut(speech: NDArray[np.bool_], *, finished: bool) -> int:
+    """Return the number of frames of the first window.
+
+    Args:
+        speech: Which of the next frames may contain speech.
+        finished: Whether the recording ends after these frames.
+    """
+    if not speech.any():
+        return speech.size
+    first = int(speech.argmax())
+    if first >= LONG_PAUSE:
+        return first
+    pauses = _find_pauses(speech, first)
+    total = int(speech.sum())
+    spoken = np.cumsum(speech)  # frames of speech up to each frame
+    longest = next((start for start, end in pauses if end - start >= LONG_PAUSE), speech.size)
+    if spoken[min(longest, speech.size) - 1] <= SPEECH[1] and (longest < speech.size or finished):
+        return longest
+    # The last two windows should have enough speech too.
+    limit = max(SPEECH[0], min(SPEECH[1], total - SPEECH[0])) if finished else SPEECH[1]
+    middles = [(end - start, (start + end) // 2) for start, end in pauses if start < longest]
+    candidates = [(length, middle) for length, middle in middles if SPEECH[0] <= spoken[middle] <= limit]
+    if candidates:
+        return max(candidates)[1]
+    if total < SPEECH[1]:
+        return middles[-1][1] if middles else speech.size
+    return int(np.searchsorted(spoken, limit)) + 1
+
+
+def _find_pauses(speech: NDArray[np.bool_], first: int) -> list[tuple[int, int]]:
+    """Return the start and end of each pause after the first frame of speech."""
+    edges = np.flatnonzero(np.diff(np.concatenate([speech[first:], [True]]).astype(np.int8))) + 1 + first
+    return [(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
