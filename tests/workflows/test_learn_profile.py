@@ -3,15 +3,21 @@
 import io
 import json
 import sys
+from collections import defaultdict
 
 import numpy as np
 import pytest
 import soundfile
 
 from affekt import Profile, Recognizer, learn_profile
+from affekt.bundle.folder import Bundle
 from affekt.cli import main
+from affekt.corpora.source import Source
+from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadConfig
+from affekt.inference.onnx import Graph
 from affekt.inference.profile_learning import LearningSettings
+from affekt.protocols import Split
 from tests.conftest import write_tiny_bundle
 from tests.sounds import RATE, encode_audio, noise, tone
 
@@ -105,6 +111,23 @@ def test_recordings_without_speech_or_that_cannot_be_read_are_counted_and_not_le
     assert (profile.id, profile.recordings) == (expected.id, 12)
 
 
+def test_recordings_without_speech_are_counted_and_not_learned_from(adaptable_bundle, clips, monkeypatch):
+    recognizer = Recognizer.load(adaptable_bundle)
+    loud = [path for path in sorted(clips.iterdir()) if features(path)[0] > 0.1]
+    assert 8 <= len(loud) < 12
+    observe = Graph.observe
+
+    def observe_with_detector(graph, inputs):
+        outputs = observe(graph, inputs)
+        return outputs if np.abs(inputs["waveform"]).mean() > 0.1 else {**outputs, "probabilities": np.zeros((1, 3))}
+
+    expected = learn_profile(loud, recognizer=recognizer, settings=ALWAYS)
+    monkeypatch.setattr(Graph, "observe", observe_with_detector)
+    profile = learn_profile([clips], recognizer=recognizer, settings=ALWAYS)
+    assert profile.skipped == {"no_speech": 12 - len(loud)}
+    assert profile.id == expected.id
+
+
 def test_fewer_than_eight_recordings_are_refused(bundle, clips):
     (clips / "silent.wav").write_bytes(encode_audio(np.zeros(RATE, np.float32)))
     few = [*sorted(clips.iterdir())[:7], clips / "silent.wav"]
@@ -146,6 +169,22 @@ def test_a_file_that_is_given_twice_is_learned_from_once(bundle, clips):
     recognizer = Recognizer.load(bundle)
     assert learn_profile([clips, *clips.iterdir()], recognizer=recognizer, settings=ALWAYS).recordings == 12
     assert learn_profile([(tone(), RATE), clips], recognizer=recognizer, settings=ALWAYS).recordings == 13
+
+
+@pytest.mark.slow
+def test_the_shipped_model_is_adapted_to_even_sources_and_not_to_one_sided_ones(cremad):
+    """Clips of test speakers: six emotions with 8 clips each, and 40 clips of one emotion with 2 of each other one."""
+    test = {key.partition("/")[2] for key in Split.load(Bundle.open().file("split.json")).subsets["test"]}
+    by_emotion = defaultdict(list)
+    for utterance in Source("cremad", str(cremad)).read():
+        if utterance.id in test:
+            by_emotion[utterance.emotion].append((read_waveform(utterance), RATE))
+    recognizer = Recognizer.load()
+    even = learn_profile([clip for clips in by_emotion.values() for clip in clips[:8]], recognizer=recognizer)
+    assert even.strength > 0.5
+    for emotion in recognizer.emotions:
+        clips = [clip for name, clips in by_emotion.items() for clip in clips[: 40 if name == emotion else 2]]
+        assert learn_profile(clips, recognizer=recognizer).strength < 0.1, emotion
 
 
 # The commands
