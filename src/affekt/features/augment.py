@@ -207,12 +207,14 @@ def alter(waveform: Waveform, alteration: Alteration, generator: np.random.Gener
 
 def _add_pauses(signal: Signal, alteration: Alteration, generator: np.random.Generator) -> Signal:
     """Return the signal with silence before, after and inside it."""
-    inside, before, after = generator.random(3) < alteration.pause_probability * np.array([0.5, 1.0, 1.0])
+    pause_inside, pause_before, pause_after = generator.random(3) < alteration.pause_probability * np.array(
+        [0.5, 1.0, 1.0]
+    )
     lengths = (generator.uniform(*alteration.pause, size=3) * SAMPLE_RATE).astype(int)
-    if inside:
+    if pause_inside:
         place = quietest_place(signal)
         signal = np.concatenate([signal[:place], np.zeros(lengths[0], signal.dtype), signal[place:]])
-    return np.pad(signal, (lengths[1] if before else 0, lengths[2] if after else 0))
+    return np.pad(signal, (lengths[1] if pause_before else 0, lengths[2] if pause_after else 0))
 
 
 def quietest_place(signal: Signal) -> int:

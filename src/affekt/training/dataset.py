@@ -105,9 +105,9 @@ class Dataset:
             versions = [self.features[name], *(copy[name] for copy in self.copies)]
             crop = () if spec.frame_rate is None else (fraction, position)  # tokens and vectors are not cropped
             features[name] = EpochView(versions, version_index, *crop)
-        drawn = {name: offsets.draw(generator) for name, offsets in self.offsets.items()}
+        drawn_offsets = {name: offsets.draw(generator) for name, offsets in self.offsets.items()}
         return replace(
-            self, features=features, copies=(), copy_probability=0.0, crop=0.0, offsets={}, drawn_offsets=drawn
+            self, features=features, copies=(), copy_probability=0.0, crop=0.0, offsets={}, drawn_offsets=drawn_offsets
         )
 
     def __len__(self) -> int:
