@@ -212,8 +212,8 @@ def _add_pauses(signal: Signal, alteration: Alteration, generator: np.random.Gen
     )
     lengths = (generator.uniform(*alteration.pause, size=3) * SAMPLE_RATE).astype(int)
     if pause_inside:
-        place = quietest_place(signal)
-        signal = np.concatenate([signal[:place], np.zeros(lengths[0], signal.dtype), signal[place:]])
+        quietest = quietest_place(signal)
+        signal = np.concatenate([signal[:quietest], np.zeros(lengths[0], signal.dtype), signal[quietest:]])
     return np.pad(signal, (lengths[1] if pause_before else 0, lengths[2] if pause_after else 0))
 
 
