@@ -12,7 +12,8 @@
 # make throughput  benchmark: utterances per second in training, beside the code before fractal attention had kernels
 # make lengths     benchmark: mstr and vanilla on 1 s to 20 min of speech, for docs/cost.md (an hour, 16 GB)
 # make cost        write docs/cost.md: the cost of every model, with the times of make lengths
-# make shifts      UA of the shipped model with noise, reverb, limited bandwidth and codecs (needs AFFEKT_DATA)
+# make shifts      UA of the shipped model with noise, reverb, codecs, silence and pauses, and on long recordings; the table
+#                  becomes part of its card (needs AFFEKT_DATA; half an hour)
 # make fuzz        decode 20,000 damaged files of 20 formats; fails if one escapes as another error, hangs or crashes
 # make results     train the recipes of the papers with several seeds, run the architecture searches and write
 #                  docs/results.md (needs AFFEKT_DATA and AFFEKT_MODELS; five hours)
@@ -86,7 +87,7 @@ fuzz: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/fuzz.py --seed $(or $(SEED),0)
 
 shifts: $(DEV)/installed
-	$(DEV)/$(BIN)/python benchmarks/shifts.py
+	$(DEV)/$(BIN)/python benchmarks/shifts.py --clips 400 --record
 
 SPEAKER_FOLDS := 'protocol={name="speaker-folds",k=5,validation=0.125}' 'folds=[1]'
 RUNS := runs/papers

@@ -8,6 +8,7 @@ split.json          the utterances of each subset
 training_clips.json hashes of the clips that were trained on (`affekt.bundle.training_clips`)
 results.json        the scores on the model card, and how they were obtained
 across.json         the scores on corpora that it was not trained on, if `affekt evaluate --across` recorded any
+shifts.json         the scores on altered recordings, if `make shifts` recorded any
 README.md           the model card, written by `affekt.reports.card` from config.toml, results.json and across.json
 SHA256SUMS          the checksums of all other files, which bundles of earlier versions lack
 
@@ -39,6 +40,8 @@ DEFAULT = "default"
 """The name of the bundle that ships with the package."""
 ACROSS = "across.json"
 """The file of the scores on corpora that a bundle was not trained on."""
+SHIFTS = "shifts.json"
+"""The file of the scores on altered recordings."""
 PREDICTING = ("config.toml", "labels.json", "model.onnx")
 """The files that determine the predictions, in the order in which the id hashes them."""
 MAX_BYTES = {
@@ -46,6 +49,7 @@ MAX_BYTES = {
     "config.toml": 1 << 22,
     "results.json": 1 << 26,
     ACROSS: 1 << 26,
+    SHIFTS: 1 << 26,
     "training_clips.json": 1 << 28,
 }
 """Limits of the size of files that are read as a whole; they are far above what affekt writes."""
@@ -206,6 +210,22 @@ class Bundle:
             )
         entries: list[dict[str, Any]] = content["corpora"]
         return entries
+
+    @cached_property
+    def shifts(self) -> dict[str, Any] | None:
+        """The contents of shifts.json; None without the file. Raises `BadBundle` if it is invalid."""
+        from affekt.bundle.settings import Shifts, check
+
+        if not _is_file(path := self.folder / SHIFTS):
+            return None
+        content: dict[str, Any] = read_json(path)
+        check(Shifts, content, path)
+        if content["model"] != self.id:
+            raise BadBundle(
+                f"{path} has the scores of {content['model']}, not of {self.id}: delete it, and measure the bundle again "
+                "with `make shifts`"
+            )
+        return content
 
 
 def _is_outdated(config: dict[str, Any]) -> bool:

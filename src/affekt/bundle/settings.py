@@ -124,7 +124,22 @@ class Across(msgspec.Struct):
     corpora: list[_AcrossCorpus]
 
 
-def check(kind: type[Config] | type[Results] | type[Across], content: Any, path: Path) -> None:
+class _ShiftedCorpus(msgspec.Struct):
+    title: Text
+    utterances: int
+    long: int
+    UA: dict[str, float]
+    refused: dict[str, float]
+
+
+class Shifts(msgspec.Struct):
+    """The contents of shifts.json."""
+
+    model: Text
+    corpora: dict[str, _ShiftedCorpus]
+
+
+def check(kind: type[Config] | type[Results] | type[Across] | type[Shifts], content: Any, path: Path) -> None:
     """Check the types of a file's settings. Raises `BadBundle`, which names the first wrong one."""
     try:
         msgspec.convert(content, kind, strict=True)

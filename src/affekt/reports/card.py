@@ -10,6 +10,7 @@ from affekt.protocols.split import UNKNOWN
 from affekt.reports.across import across_section
 from affekt.reports.languages import language_name
 from affekt.reports.refusals import refusals_section
+from affekt.reports.shifts import shifts_section
 from affekt.tables import table
 
 TEMPLATE = """\
@@ -37,7 +38,7 @@ One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 {probes}
 ## On corpora that it never heard
 
-{across}{refusals}
+{across}{shifts}{refusals}
 ## Data and licenses
 
 {data}
@@ -117,6 +118,7 @@ def card(bundle: Bundle) -> str:
         encoder=_encoder(config),
         alterations=alterations,
         across=across_section(bundle),
+        shifts=shifts_section(bundle.shifts),
         refusals=refusals_section(config, results),
         general=GENERAL,
         limits="\n".join(f"- {limit}" for limit in _limits(bundle)),
