@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affekt.inference.class_bias import apply_class_bias, solve_class_bias
-from affekt.inference.profile_learning import LearningSettings, class_bias, diversity, shrunk_mean, strength
+from affekt.inference.profile_learning import (
+    LearningSettings,
+    class_bias,
+    closest_distribution,
+    diversity,
+    shrunk_mean,
+    strength,
+)
 
 EVEN = np.full(6, 1 / 6)
 SETTINGS = LearningSettings()
@@ -54,6 +61,28 @@ def test_the_bias_of_a_model_is_found_and_lifts_accuracy(bias):
     before = (probabilities.argmax(axis=1) == labels).mean()
     after = (apply_class_bias(probabilities, opposite).argmax(axis=1) == labels).mean()
     assert after > before + 0.03 if np.any(bias) else after > before - 0.02
+
+
+@given(
+    st.lists(st.floats(1e-9, 1), min_size=4, max_size=4),
+    st.lists(st.floats(0.02, 1), min_size=4, max_size=4),
+    st.floats(1, 4),
+)
+def test_the_closest_distribution_is_within_the_tolerance_and_keeps_what_is(weights, expected, tolerance):
+    mean, expected = (np.array(values) / sum(values) for values in (weights, expected))
+    target = closest_distribution(mean, expected, tolerance)
+    assert target.sum() == pytest.approx(1)
+    assert (target <= expected * tolerance * 1.0001).all()
+    assert (target >= expected / tolerance * 0.9999).all()
+    if (mean <= expected * tolerance).all() and (mean >= expected / tolerance).all():
+        np.testing.assert_allclose(target, mean, rtol=1e-4)
+
+
+def test_predictions_near_the_expected_distribution_get_no_bias():
+    _, probabilities = predict(np.array([0.24, 0.2, 0.16, 0.14, 0.13, 0.13]))
+    tolerant, _ = class_bias(probabilities, EVEN, SETTINGS, tolerance=1.5)
+    exact, _ = class_bias(probabilities, EVEN, SETTINGS)
+    assert np.abs(tolerant).max() < 1e-3 < np.abs(exact).max()
 
 
 def test_fewer_clips_are_shrunk_more_and_large_biases_are_limited():

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.inference.class_bias import apply_class_bias, solve_class_bias
+from affekt.inference.class_bias import MIN_PROBABILITY, apply_class_bias, solve_class_bias
 
 Values = NDArray[np.floating]
 
@@ -41,9 +41,13 @@ class LearningSettings:
     """Largest absolute difference of a clip's log standard deviation that is counted, since short clips have outliers."""
     max_bias: float = 3.0
     """Largest absolute value of a class bias."""
-    low_diversity: float = 0.40
+    tolerance: float = 1.5
+    """Largest factor by which an emotion's mean probability may differ from the expected fraction without a bias. Few sources
+    have exactly the expected distribution. It holds for the assumption of equally frequent emotions; a distribution that the
+    user states is reached exactly."""
+    low_diversity: float = 0.36
     """At this diversity or a lower one, nothing is adapted; see `diversity`."""
-    high_diversity: float = 0.48
+    high_diversity: float = 0.44
     """At this diversity or a higher one, the adaptation has its full strength."""
 
 
@@ -80,17 +84,38 @@ def strength(value: float, settings: LearningSettings) -> float:
     return float(np.clip((value - low) / (high - low), 0, 1))
 
 
-def class_bias(probabilities: Values, expected: Values, settings: LearningSettings) -> tuple[NDArray[np.float64], bool]:
+def class_bias(
+    probabilities: Values, expected: Values, settings: LearningSettings, *, tolerance: float = 1.0
+) -> tuple[NDArray[np.float64], bool]:
     """Return the shrunk class biases, (emotions,), and whether one was limited to `max_bias`.
 
     Args:
         probabilities: Predictions for the clips with adapted features, (clips, emotions).
         expected: The expected distribution, (emotions,).
         settings: The constants.
+        tolerance: Largest factor between the mean of the biased predictions and the expected distribution.
     """
     count = len(probabilities)
-    bias = solve_class_bias(probabilities, expected) * count / (count + settings.bias_shrinkage)
+    target = closest_distribution(probabilities.mean(axis=0), expected, tolerance)
+    bias = solve_class_bias(probabilities, target) * count / (count + settings.bias_shrinkage)
     return np.clip(bias, -settings.max_bias, settings.max_bias), bool(np.abs(bias).max() > settings.max_bias)
+
+
+def closest_distribution(mean: Values, expected: Values, tolerance: float) -> NDArray[np.float64]:
+    """Return the distribution next to `mean`, (emotions,), whose ratio to the expected one is at most the tolerance.
+
+    It is `mean` times a factor, limited to `expected / tolerance` and `expected * tolerance`; bisection finds the factor.
+    """
+    low, high = expected / tolerance, expected * tolerance
+    smallest, largest = 0.0, 1 / MIN_PROBABILITY
+    for _ in range(100):
+        factor = (smallest + largest) / 2
+        if np.clip(np.maximum(mean, MIN_PROBABILITY) * factor, low, high).sum() < 1:
+            smallest = factor
+        else:
+            largest = factor
+    distribution = np.clip(np.maximum(mean, MIN_PROBABILITY) * largest, low, high)
+    return distribution / distribution.sum()
 
 
 def _entropy(distribution: Values) -> NDArray[np.float64]:

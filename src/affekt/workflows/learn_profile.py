@@ -143,7 +143,8 @@ def learn_profile(
         return profile
     if profile.streams:
         clips = observe(recognizer.adapt(profile), 2)
-    bias, limited = class_bias(clips.values("probabilities"), distribution, settings)
+    tolerance = 1.0 if expected else settings.tolerance
+    bias, limited = class_bias(clips.values("probabilities"), distribution, settings, tolerance=tolerance)
     if limited:
         note = f"a class bias was limited to {settings.max_bias:g}: the expected distribution cannot be reached"
         profile = replace(profile, notes=(*profile.notes, note))
