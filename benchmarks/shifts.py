@@ -75,8 +75,8 @@ def pause(seconds: float, decibels: float | None) -> Shift:
     """Return the shift that inserts a pause at the quietest place near the middle."""
 
     def shift(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-        place = quietest_place(waveform)
-        return np.concatenate([waveform[:place], background(seconds, decibels, generator), waveform[place:]])
+        middle = quietest_place(waveform)
+        return np.concatenate([waveform[:middle], background(seconds, decibels, generator), waveform[middle:]])
 
     return shift
 

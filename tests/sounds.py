@@ -21,6 +21,11 @@ def noise(samples, seed=0):
     return np.random.default_rng(seed).uniform(-0.5, 0.5, samples).astype(np.float32)
 
 
+def babble(samples, seed=0):
+    """Return noise whose loudness changes like that of speech without pauses."""
+    return (noise(samples, seed) * (0.3 + 0.7 * np.abs(np.sin(2.5 * np.arange(samples) / RATE)))).astype(np.float32)
+
+
 def encode_audio(samples, rate=RATE, format="WAV", subtype=None):
     """Return the bytes of a file written by libsndfile."""
     stream = io.BytesIO()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from affekt import Recognizer, __version__
-from tests.sounds import encode_audio, encode_media, noise, tone
+from tests.sounds import babble, encode_audio, encode_media, noise, tone
 
 AFFEKT = [sys.executable, "-W", "error", "-m", "affekt"]
 # Without the variables that describe the terminal from which the tests are run.
@@ -285,7 +285,7 @@ def test_piped_text_has_no_colors_and_complete_names(clips, tiny_bundle):
 
 
 def test_few_files_are_shown_with_every_emotion_and_their_windows(tmp_path, tiny_bundle):
-    (tmp_path / "long.wav").write_bytes(encode_audio(noise(150 * 16_000)))
+    (tmp_path / "long.wav").write_bytes(encode_audio(babble(150 * 16_000)))
     run = affekt("recognize", "long.wav", "--model", tiny_bundle, folder=tmp_path)
     lines = run.stdout.splitlines()
     assert re.fullmatch(r"long.wav  2:30  tiny@[0-9a-f]{8}", lines[0])

@@ -12,7 +12,7 @@ from affekt.features.gate import SpeechGate
 from affekt.features.whisper import LogMel
 from affekt.inference.segments import LONGEST, find_cut, segments
 from tests.features.test_gate import background, speech
-from tests.sounds import noise
+from tests.sounds import babble, noise
 
 
 def talk(*parts):
@@ -61,8 +61,8 @@ def test_windows_have_two_to_six_seconds_of_speech():
 
 
 def test_speech_without_pauses_is_cut_after_six_seconds():
-    assert durations(noise(41 * SAMPLE_RATE)) == [6, 6, 6, 6, 6, 6, 5]
-    lengths = durations(noise(37 * SAMPLE_RATE))
+    assert durations(babble(41 * SAMPLE_RATE)) == [6, 6, 6, 6, 6, 6, 5]
+    lengths = durations(babble(37 * SAMPLE_RATE))
     assert lengths[:4] == [6, 6, 6, 6]
     assert all(2 <= length <= 6 for length in lengths)
 
@@ -78,7 +78,7 @@ def test_long_pauses_are_windows_without_speech():
 @pytest.mark.parametrize("seconds", [30.001, 30.1, 33.33, 47.5])
 def test_no_window_is_too_short_to_be_recognized(seconds):
     for waveform in (
-        noise(round(seconds * SAMPLE_RATE)),
+        babble(round(seconds * SAMPLE_RATE)),
         talk(6, 3, 5, 1, 4, 2.2, seconds - 21.2),
         talk(4, seconds - 4),
     ):
@@ -93,7 +93,7 @@ def test_the_windows_do_not_depend_on_the_blocks(block):
     assert [segment.speech for segment in result] == [segment.speech for segment in expected]
 
 
-@pytest.mark.parametrize("sound", ["noise", "silence"])
+@pytest.mark.parametrize("sound", ["babble", "silence"])
 def test_a_stream_without_end_needs_bounded_memory(sound):
     num_read, num_cut = 0, 0
 
@@ -101,11 +101,20 @@ def test_a_stream_without_end_needs_bounded_memory(sound):
         nonlocal num_read
         while True:
             num_read += SAMPLE_RATE
-            yield noise(SAMPLE_RATE, num_read) if sound == "noise" else np.zeros(SAMPLE_RATE, np.float32)
+            yield babble(SAMPLE_RATE, num_read) if sound == "babble" else np.zeros(SAMPLE_RATE, np.float32)
 
     for segment in itertools.islice(segments(endless_blocks()), 40):
         assert num_read - num_cut <= LONGEST + SAMPLE_RATE
         num_cut += segment.waveform.size
+
+
+@pytest.mark.parametrize("decibels", [None, -60, -40])
+def test_speech_is_found_after_and_before_a_long_steady_noise(decibels):
+    steady = background(27, decibels)
+    result = cut(np.concatenate([steady, talk(2.5, 0.5, 2.0), steady]))
+    spoken = [segment for segment in result if segment.speech]
+    assert 3 < sum(segment.speech for segment in spoken) < 6
+    assert sum(segment.waveform.size for segment in spoken) < 9 * SAMPLE_RATE
 
 
 def test_a_cut_without_speech_takes_all_and_a_long_pause_ends_a_window():
@@ -115,6 +124,8 @@ def test_a_cut_without_speech_takes_all_and_a_long_pause_ends_a_window():
     assert find_cut(frames, finished=False) == 250
     assert find_cut(frames[250:], finished=False) == 150
     assert find_cut(frames[250:400], finished=True) == 150
+    frames[:3] = True  # a rest of earlier speech
+    assert find_cut(frames, finished=False) == 250
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from affekt import BadAudio, BadOutput, Recognizer, recognize_files
-from tests.sounds import encode_audio, noise, tone
+from tests.sounds import babble, encode_audio, noise, tone
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_an_empty_name_is_refused(recognizer):
 @pytest.fixture
 def long_clip(tmp_path):
     path = tmp_path / "long.wav"
-    path.write_bytes(encode_audio(noise(95 * 16_000)))  # 15 windows of 6 s, and one of 5 s
+    path.write_bytes(encode_audio(babble(95 * 16_000)))  # 15 windows of 6 s, and one of 5 s
     return path
 
 
@@ -122,7 +122,7 @@ def test_an_interrupted_long_file_continues_with_its_next_window(recognizer, lon
 def test_windows_of_a_file_that_changed_are_not_used(recognizer, long_clip, tmp_path, monkeypatch):
     output = tmp_path / "rows.jsonl"
     interrupt(recognizer, long_clip, output, after=6)
-    long_clip.write_bytes(encode_audio(noise(95 * 16_000, seed=1)))
+    long_clip.write_bytes(encode_audio(babble(95 * 16_000, seed=1)))
     os.utime(long_clip, (1, 1))
     calls = count_inferences(recognizer, monkeypatch)
     (row,) = recognize_files([long_clip], output, recognizer=recognizer)

@@ -27,6 +27,8 @@ LOUD = 21
 """Frames over which the power of the loudest part is averaged, longer than a click."""
 FLOOR_QUANTILE = 0.1
 """Quantile of the levels of the frames within `range` that is the level of the noise floor."""
+STEADY = 3.0
+"""Decibels by which the loudest part of a steady sound exceeds its noise floor at most."""
 MIN_POWER = 1e-12
 
 Power = NDArray[np.floating]
@@ -98,6 +100,12 @@ def find_speech(power: Power, config: GateConfig) -> NDArray[np.bool_]:
     keep = audible & (below >= min(floor + config.margin, -config.certain))
     result: NDArray[np.bool_] = _smooth(keep.astype(np.float64), 2 * config.hangover + 1) > 1e-6
     return result
+
+
+def is_steady(power: Power) -> bool:
+    """Return whether the level hardly changes over time, as that of noise, hum or silence, but never that of speech."""
+    level = _decibels(_smooth(power, LOUD))[LOUD:-LOUD]  # the average falls at the ends
+    return level.size >= LOUD and float(level.max() - np.quantile(level, FLOOR_QUANTILE)) < STEADY
 
 
 def _smooth(values: NDArray[np.floating], size: int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.audio.loudness import HOP, WINDOW, GateConfig, Power, find_speech, frame_power
+from affekt.audio.loudness import HOP, WINDOW, GateConfig, Power, find_speech, frame_power, is_steady
 from affekt.audio.read import SAMPLE_RATE, Waveform
 
 LONGEST = 30 * SAMPLE_RATE
@@ -25,6 +25,8 @@ SPEECH = (2 * RATE, 6 * RATE)
 """Range of the frames of speech in a window."""
 LONG_PAUSE = 2 * RATE
 """Frames of a pause that is a window of its own. Shorter pauses belong to the windows around them."""
+SHORTEST_SPEECH = RATE // 10
+"""Frames of speech below which a window counts as a pause."""
 REST = RATE // 5
 """A shorter rest of a recording, in frames, belongs to the last window."""
 
@@ -102,13 +104,19 @@ class _Cutter:
     def _cut(self, *, finished: bool) -> Segment:
         """Cut the next window. If `finished`, the known frames are all."""
         future = self.power[:CONTEXT]
-        speech = find_speech(np.concatenate([self.past, future]), self.config)[self.past.size :]
+        power = np.concatenate([self.past, future])
+        speech = find_speech(power, self.config)[self.past.size :]
+        # The loudest part of steady noise is noise; a short rest may be a vowel.
+        if is_steady(future if future.size >= LONG_PAUSE else power):
+            speech[:] = False
         length = find_cut(speech, finished=finished)
         if not finished:
             length = min(length, CONTEXT - REST)  # so that the end of the recording is not too short for a window
+        length = min(max(length, REST), speech.size)
         is_last = finished and self.power.size - length < REST
         size = self.samples.size if is_last else length * HOP
-        segment = Segment(self.samples[:size], float(speech[:length].sum()) / RATE)
+        spoken = int(speech[:length].sum())
+        segment = Segment(self.samples[:size], spoken / RATE if spoken >= SHORTEST_SPEECH else 0.0)
         self.past = np.concatenate([self.past, self.power[:length]])[-CONTEXT:]
         self.samples, self.power = self.samples[size:], self.power[length:]
         return segment
@@ -130,6 +138,8 @@ def find_cut(speech: NDArray[np.bool_], *, finished: bool) -> int:
     total = int(speech.sum())
     spoken = np.cumsum(speech)  # frames of speech up to each frame
     longest = next((start for start, end in pauses if end - start >= LONG_PAUSE), speech.size)
+    if longest < REST and longest < speech.size:  # the end of what was cut before, or a click
+        return next((end for start, end in pauses if start == longest), longest)
     if spoken[min(longest, speech.size) - 1] <= SPEECH[1] and (longest < speech.size or finished):
         return longest
     # The last two windows should have enough speech too.

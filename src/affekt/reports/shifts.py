@@ -43,8 +43,8 @@ def shifts_table(shifts: Mapping[str, Any], key: str) -> str:
     groups: dict[str, list[str]] = {}
     for entry in corpora:
         for condition in entry[key]:
-            name, _, place = condition.rpartition(", ")
-            group = groups.setdefault(name if place in PLACES else condition, [])
+            name, _, last = condition.rpartition(", ")
+            group = groups.setdefault(name if last in PLACES else condition, [])
             if condition not in group:
                 group.append(condition)
     rows = [
