@@ -69,7 +69,7 @@ def test_centering_is_what_a_pipeline_does_with_the_offset_as_input():
 
 
 def test_shifts_vary_between_epochs_and_are_zero_without_a_factor():
-    data = dataset(shift=2.0)
+    data = dataset(shift_probability=1.0, shift=2.0)
     first, second = epoch_statistics(data, 0)[0], epoch_statistics(data, 1)[0]
     assert np.abs(first - second).max() > 1
     np.testing.assert_array_equal(epoch_statistics(data, 0)[0], first)
@@ -90,5 +90,7 @@ def test_offsets_follow_a_selection_of_utterances_and_do_not_reach_scored_subset
 def test_settings_out_of_range_are_named():
     with pytest.raises(BadConfig, match=r"center_probability = 1\.5"):
         Offsets(center_probability=1.5)
+    with pytest.raises(BadConfig, match=r"shift_probability = 0\.7"):
+        Offsets(center_probability=0.5, shift_probability=0.7)
     with pytest.raises(BadConfig, match=r"shift = -1"):
         Offsets(shift=-1.0)

@@ -126,15 +126,17 @@ class Offsets:
 
     center_probability: float = 0.0
     """Probability that an utterance is centered: on the mean of its speaker or, as often, of its corpus."""
-    shift: float = 0.0
-    """An utterance that is not centered is shifted by the difference between two speakers of the training subset, drawn at
-    random, times a number between 0 and this."""
+    shift_probability: float = 0.0
+    """Probability that an utterance is shifted: by the difference between two speakers of the training subset, drawn at
+    random, times a number between 0 and `shift`."""
+    shift: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.center_probability <= 1 or self.shift < 0:
+        probabilities = (self.center_probability, self.shift_probability)
+        if min(probabilities) < 0 or sum(probabilities) > 1 or self.shift < 0:
             raise BadConfig(
-                f"offsets: center_probability = {self.center_probability}, shift = {self.shift}: expected a probability from "
-                "0 to 1 and a shift of 0 or more"
+                f"offsets: center_probability = {self.center_probability}, shift_probability = {self.shift_probability}, "
+                f"shift = {self.shift}: expected probabilities whose sum is at most 1, and a shift of 0 or more"
             )
 
 

@@ -85,10 +85,12 @@ class SourceOffsets:
     def draw(self, generator: np.random.Generator) -> OffsetDraw:
         """Draw what happens to each utterance in one epoch."""
         count, corpora = len(self.corpus), self.num_corpora
-        centered = generator.random(count) < self.settings.center_probability
+        chance, settings = generator.random(count), self.settings
+        centered = chance < settings.center_probability
+        shifted = ~centered & (chance < settings.center_probability + settings.shift_probability)
         group = np.where(generator.random(count) < 0.5, self.corpus, self.speaker)
         pairs = generator.integers(corpora, len(self.statistics.mean), size=(2, count))
-        weight = np.where(centered, 1.0, self.settings.shift * generator.random(count)).astype(np.float32)
+        weight = (centered + shifted * settings.shift * generator.random(count)).astype(np.float32)
         return OffsetDraw(
             self.statistics, weight, np.where(centered, group, pairs[0]), np.where(centered, -1, pairs[1])
         )

@@ -284,7 +284,7 @@ class _DatasetBuilder:
     def with_offsets(self, train: Dataset) -> Dataset:
         """Return the training dataset with the offsets of its corpora and speakers, if they vary in training."""
         settings, utterances = self.plan.recipe.training.augmentation.offsets, self.data.select(train.ids)
-        if not settings.center_probability and not settings.shift:
+        if not settings.center_probability and not settings.shift_probability:
             return train
         corpora, speakers = [u.corpus for u in utterances], [u.speaker_key for u in utterances]
         offsets = {
