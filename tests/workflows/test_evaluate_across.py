@@ -365,7 +365,7 @@ def test_with_enough_speakers_two_profiles_score_the_other_half(model, profiles,
     content = evaluate_across(model, [source], adapt=8).to_json()
     assert [len(profile) for profile in profiles] == [8, 8]
     assert content["corpora"][0]["adapted"]["how"] == DISJOINT
-    assert "| adapted on 8 unlabelled recordings of other speakers of the same corpus |" in speech_table(
+    assert "| adapted on 8 unlabeled recordings of other speakers of the same corpus |" in speech_table(
         content["corpora"]
     )
 
@@ -374,7 +374,7 @@ def test_with_enough_speakers_two_profiles_score_the_other_half(model, profiles,
 def test_adaptation_is_stated_in_every_line(model, calls):
     output = run(model, "--across", f"folder:{calls.root}", "--adapt", "9")
     rows = [line for line in output.splitlines() if line.startswith("| calls")]
-    assert [row.split(" | ")[3] for row in rows] == ["as it is", "adapted on 9 unlabelled recordings (transductive)"]
+    assert [row.split(" | ")[3] for row in rows] == ["as it is", "adapted on 9 unlabeled recordings (transductive)"]
 
 
 def test_sounds_that_are_not_speech_are_not_adapted_to(model, bursts, profiles):

@@ -58,7 +58,7 @@ def evaluate(
         typer.Option(
             metavar="N",
             min=0,
-            help="With --across: also score the bundle adapted to N unlabelled recordings of each corpus, drawn at random; "
+            help="With --across: also score the bundle adapted to N unlabeled recordings of each corpus, drawn at random; "
             "they are of other speakers than the scored ones if the corpus has at least four.",
         ),
     ] = 0,

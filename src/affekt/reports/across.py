@@ -106,7 +106,7 @@ def conditions(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     how = adapted["how"] if adapted["how"].startswith("of ") else f"({adapted['how']})"
     return [
         ("as it is", entry["as_it_is"]),
-        (f"adapted on {quantity(adapted['recordings'], 'unlabelled recording')} {how}", adapted),
+        (f"adapted on {quantity(adapted['recordings'], 'unlabeled recording')} {how}", adapted),
     ]
 
 

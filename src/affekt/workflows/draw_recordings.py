@@ -1,4 +1,4 @@
-"""Draw the unlabelled recordings of a corpus that a bundle is adapted to, before it is scored on the corpus."""
+"""Draw the unlabeled recordings of a corpus that a bundle is adapted to, before it is scored on the corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score a bundle on corpora that it was not trained on, as it is and adapted to unlabelled recordings of each corpus.
+"""Score a bundle on corpora that it was not trained on, as it is and adapted to unlabeled recordings of each corpus.
 
 The recordings are recognized as `affekt recognize` does it, without torch.
 """
@@ -57,7 +57,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class AdaptedOutcome(Outcome):
-    """The scores on one corpus after adaptation to unlabelled recordings of it."""
+    """The scores on one corpus after adaptation to unlabeled recordings of it."""
 
     recordings: int
     """Number of recordings that a profile was learned from."""
@@ -141,7 +141,7 @@ def evaluate_across(
     Args:
         model: The folder of a bundle, or the name of a shipped bundle.
         sources: The corpora.
-        adapt: The number of unlabelled recordings of each corpus that the bundle is adapted to, for further scores.
+        adapt: The number of unlabeled recordings of each corpus that the bundle is adapted to, for further scores.
         progress: Called after each recording.
 
     Raises:
