@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from affekt.batch import Batch, Stream
 from affekt.features.augment import Masking
-from affekt.training.dataset import collate, sample_balanced
+from affekt.training.dataset import collate, sample_groups
 from affekt.training.supervised import (
     Supervised,
     SupervisedConfig,
@@ -236,10 +236,21 @@ def test_without_an_encoder_there_is_one_learning_rate():
     assert [group["share"] for group in groups] == [1.0]
 
 
+def test_a_small_corpus_is_sampled_by_the_square_root_of_its_size():
+    corpora = ["large"] * 900 + ["small"] * 100
+    indices = sample_groups(corpora, np.random.default_rng(0), power=0.5)
+    assert len(indices) == 1000
+    times = np.bincount(indices, minlength=1000)
+    assert times[900:].sum() == pytest.approx(250, abs=1)
+    assert set(times[900:].tolist()) <= {2, 3}
+    assert times[:900].max() == 1
+    assert (indices[:500] >= 900).sum() == pytest.approx(125, abs=30)  # in a random order
+
+
 def test_balanced_sampling_uses_all_utterances_of_an_emotion_before_any_twice():
     labels = np.array([0] * 50 + [1] * 7 + [3] * 3)
     for seed in range(5):
-        indices = sample_balanced(labels, np.random.default_rng(seed))
+        indices = sample_groups(labels, np.random.default_rng(seed))
         assert len(indices) == len(labels)
         counts = np.bincount(labels[indices])
         assert counts.tolist() == [20, 20, 0, 20]

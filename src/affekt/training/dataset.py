@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from affekt.batch import Batch, Stream, frame_mask
@@ -213,27 +213,35 @@ def collate(
     return Stream(padded, mask, frame_rate, padded_words)
 
 
-def sample_balanced(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return as many indices as there are labels, sampled so that every emotion that occurs is sampled equally often.
+def sample_groups(groups: ArrayLike, generator: np.random.Generator, power: float = 0.0) -> NDArray[np.int64]:
+    """Return as many indices as there are utterances, sampled so that small groups occur more often than in the data.
 
-    All utterances of an emotion are sampled before any is sampled again.
+    All utterances of a group are sampled before any is sampled again.
+
+    Args:
+        groups: The group of each utterance, (utterances,), such as its emotion or corpus.
+        generator: The random generator.
+        power: A group is sampled in proportion to the number of its utterances to this power: 0 for equally often.
     """
-    groups = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    size = -(-len(labels) // len(groups))  # rounded up
-    indices = np.concatenate([np.resize(group, size) for group in groups])
-    return indices[generator.permutation(size * len(groups))][: len(labels)]
+    names, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    weights = sizes.astype(float) ** power
+    counts = np.ceil(len(group) * weights / weights.sum()).astype(int)
+    indices = np.concatenate(
+        [np.resize(generator.permutation(np.flatnonzero(group == n)), counts[n]) for n in range(len(names))]
+    )
+    return indices[generator.permutation(len(indices))][: len(group)]
 
 
 def training_batches(
     lengths: NDArray[np.int64],
     size: int,
     generator: np.random.Generator,
+    order: NDArray[np.int64] | None = None,
     *,
     rank: int = 0,
     world: int = 1,
-    labels: NDArray[np.int64] | None = None,
 ) -> Iterator[list[int]]:
-    """Yield an epoch's batches of indices: shuffled, then sorted by length within pools.
+    """Yield an epoch's batches of indices: in a random order, but sorted by length within pools.
 
     Every process gets the same number of batches; remaining batches are left out of this epoch.
 
@@ -241,11 +249,11 @@ def training_batches(
         lengths: The number of frames of each utterance.
         size: The approximate number of utterances in a batch.
         generator: The random generator; the same in all processes.
+        order: The indices of the epoch in a random order, the same in all processes; by default, every utterance once.
         rank: The number of this process, from 0.
         world: The number of processes.
-        labels: The labels, for batches in which every emotion is sampled equally often; None for every utterance once.
     """
-    order = generator.permutation(len(lengths)) if labels is None else sample_balanced(labels, generator)
+    order = generator.permutation(len(lengths)) if order is None else order
     batches = []
     # Pools and batches are split evenly: batch normalization cannot compute statistics of a last batch of one utterance.
     for pool in np.array_split(order, max(1, round(len(order) / (size * BATCHES_PER_POOL)))):

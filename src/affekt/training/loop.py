@@ -15,7 +15,7 @@ from affekt.evaluation.metrics import confusion, ua
 from affekt.runs.folder import Run
 from affekt.runs.selection import SELECTION_SUBSET, out_of_patience, select_epoch
 from affekt.training.checkpoint import load_state, save_state
-from affekt.training.dataset import Dataset, scoring_batches, training_batches
+from affekt.training.dataset import Dataset, sample_groups, scoring_batches, training_batches
 from affekt.training.distributed import wait
 from affekt.training.strategies import Strategy
 
@@ -52,7 +52,8 @@ def fit(
         seed: The seed of the order of batches and of all random choices.
         until: The epoch to stop after; the run can be continued later. None for the last.
         patience: Epochs without a better UA on the validation subset after which training stops; 0 for never.
-        sampling: "plain" uses every utterance once an epoch, "balanced" samples every emotion equally often.
+        sampling: "plain" uses every utterance once an epoch, "balanced" samples every emotion equally often,
+            "corpora" every corpus in proportion to the square root of its size.
         rank: The number of this process, from 0.
         world: The number of processes.
 
@@ -114,8 +115,12 @@ def prepare_epoch(
     torch.manual_seed(_mixed_seed(seed, epoch, rank))
     generator = np.random.default_rng([seed, epoch])
     dataset = train.sample_epoch(generator)
-    labels = dataset.labels if sampling == "balanced" else None
-    batches = list(training_batches(dataset.lengths(), batch_size, generator, rank=rank, world=world, labels=labels))
+    order = None
+    if sampling == "balanced":
+        order = sample_groups(dataset.labels, generator)
+    elif sampling == "corpora":
+        order = sample_groups([key.partition("/")[0] for key in dataset.ids], generator, power=0.5)
+    batches = list(training_batches(dataset.lengths(), batch_size, generator, order, rank=rank, world=world))
     if not batches:
         raise BadConfig(
             f"{len(dataset)} utterances in batches of {batch_size} are too few for {world} processes: "

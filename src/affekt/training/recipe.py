@@ -49,8 +49,9 @@ class TrainingConfig:
     """With "head", the model is trained on the features of a frozen encoder; with "all", the encoder is trained too."""
     patience: int = 0
     """Epochs without a better UA on the validation subset after which training stops; 0 for never."""
-    sampling: Literal["plain", "balanced"] = "plain"
-    """With "balanced", every emotion is sampled equally often in an epoch."""
+    sampling: Literal["plain", "balanced", "corpora"] = "plain"
+    """With "balanced", every emotion is sampled equally often in an epoch; with "corpora", every corpus in proportion to the
+    square root of its number of utterances, so that a large corpus does not outweigh a small one."""
     votes: float = 0.0
     """Weight of the crowd's votes in the soft target, where the corpus has them; the label has the rest. In [0, 1]."""
     teacher: Mapping[str, Any] = field(default_factory=dict)
