@@ -10,6 +10,7 @@ from affekt.inference.profile_learning import (
     LearningSettings,
     class_bias,
     closest_distribution,
+    distance,
     diversity,
     shrunk_mean,
     strength,
@@ -116,6 +117,27 @@ def test_on_a_one_sided_source_the_adaptation_is_off_unless_its_distribution_is_
     even, _ = class_bias(probabilities, EVEN, SETTINGS)
     accuracy = [(apply_class_bias(probabilities, bias).argmax(axis=1) == labels).mean() for bias in (stated, even)]
     assert accuracy[0] > unadapted > accuracy[1]
+
+
+def test_the_distance_is_near_zero_without_an_offset_whatever_the_number_of_clips_and_grows_with_the_offset():
+    generator = np.random.default_rng(0)
+    for clips in (8, 50, 200):
+        values = generator.normal(size=(clips, 500)) * np.exp(generator.normal(size=500))
+        assert distance(values) < 0.1
+        deviations = values.std(axis=0)
+        assert distance(values + deviations) == pytest.approx(1, abs=0.3)
+        assert distance(values + 2 * deviations) == pytest.approx(4, abs=1)
+    assert distance(np.zeros((8, 3))) == 0
+
+
+def test_far_sources_need_less_diversity_and_get_the_expected_distribution():
+    near, middle, far = (SETTINGS.at_distance(value) for value in (0.0, 0.75, 5.0))
+    assert near == SETTINGS
+    assert far.tolerance == 1
+    assert (near.low_diversity - far.low_diversity) == pytest.approx(SETTINGS.relief)
+    assert near.high_diversity > middle.high_diversity > far.high_diversity
+    assert strength(0.38, near) < 0.5
+    assert strength(0.38, far) == 1
 
 
 def test_the_strength_grows_with_the_diversity():

@@ -19,7 +19,7 @@ from affekt.inference.onnx import Graph
 from affekt.inference.profile_learning import LearningSettings
 from affekt.protocols import Split
 from tests.conftest import write_tiny_bundle
-from tests.sounds import RATE, encode_audio, noise, tone
+from tests.sounds import RATE, babble, encode_audio, noise, tone
 
 EMOTIONS = ("angry", "happy", "sad")
 ALWAYS = LearningSettings(
@@ -139,7 +139,7 @@ def test_fewer_than_eight_recordings_are_refused(bundle, clips):
 
 
 def test_a_long_recording_contributes_its_windows(bundle):
-    wave = np.concatenate([noise(8 * RATE, seed=index) * (0.1 + 0.1 * index) for index in range(12)])
+    wave = np.concatenate([babble(8 * RATE, seed=index) * (0.05 + 0.05 * index) for index in range(12)])
     profile = learn_profile([(wave, RATE)], recognizer=Recognizer.load(bundle), settings=ALWAYS)
     assert profile.recordings == 1
     assert profile.clips >= 8
@@ -224,7 +224,7 @@ def test_recognize_adapts_to_its_own_recordings(bundle, clips, monkeypatch, caps
 
 
 def test_a_long_recording_adapts_to_itself(bundle, tmp_path, monkeypatch, capsys):
-    wave = np.concatenate([noise(8 * RATE, seed=index) * (0.1 + 0.1 * index) for index in range(12)])
+    wave = np.concatenate([babble(8 * RATE, seed=index) * (0.05 + 0.05 * index) for index in range(12)])
     (tmp_path / "long.wav").write_bytes(encode_audio(wave))
     assert run(monkeypatch, "recognize", tmp_path / "long.wav", "--model", bundle, "--adapt", "--json") == 0
     assert json.loads(capsys.readouterr().out)["profile"]["recordings"] == 1

@@ -6,15 +6,20 @@ emotion. Both estimates are wrong if the source has another distribution of emot
 clips differ from the average of training because the clips are angry. This is detected by the diversity of the predictions,
 which an offset does not change.
 
-The constants were chosen with the model shipped in version 0.1.0, on clips of its test speakers as they are and with other
-frequency responses and noise, and with linear probes on Whisper's states of CREMA-D and EmoDB (within a corpus, across the
-two, and with another frequency response). Draws of 20 to 200 clips with equally frequent emotions had diversities of 0.41 to
-0.69, and draws of which 80 % were of one emotion 0.21 to 0.37.
+A model is less certain of a source that is recorded in another way than its training data, so that its predictions are less
+diverse; and such a source has most to gain. The distance of its features tells it apart.
+
+The limits of the diversity for near sources were chosen with the model shipped first in version 0.1.0, on clips of its test
+speakers as they are and with other frequency responses and noise, and with linear probes on Whisper's states of CREMA-D and
+EmoDB. Draws of 20 to 200 clips with equally frequent emotions had diversities of 0.41 to 0.69, and draws of which 80 % were
+of one emotion 0.21 to 0.37. The limits for far sources were chosen with a model trained on CREMA-D alone, on EmoDB: 0.34 to
+0.42 with 50 clips of all emotions, and 0.20 to 0.27 with 80 % of one. The distance of CREMA-D's validation speakers, also
+altered or with 80 % of one emotion, was at most 0.5 with 8 clips and 0.4 with 20, and that of EmoDB at least 1.8.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +27,9 @@ from numpy.typing import NDArray
 from affekt.inference.class_bias import MIN_PROBABILITY, apply_class_bias, solve_class_bias
 
 Values = NDArray[np.floating]
+
+MIN_VARIANCE = 1e-6
+"""Lower bound of the variance between clips, for features that are the same in all of them."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +49,31 @@ class LearningSettings:
     """Largest absolute difference of a clip's log standard deviation that is counted, since short clips have outliers."""
     max_bias: float = 3.0
     """Largest absolute value of a class bias."""
+    near: float = 0.5
+    """Largest distance at which a source counts as recorded like the training data; see `distance`."""
+    far: float = 1.0
+    """Smallest distance at which a source counts as recorded in another way. Between the two, the constants of near and far
+    sources are interpolated."""
     tolerance: float = 1.5
-    """Largest factor by which an emotion's mean probability may differ from the expected fraction without a bias. Few sources
-    have exactly the expected distribution. It holds for the assumption of equally frequent emotions; a distribution that the
-    user states is reached exactly."""
+    """For near sources: the largest factor by which an emotion's mean probability may differ from the expected fraction
+    without a bias. Few sources have exactly the expected distribution. For far sources, and if the user states the
+    distribution, it is 1."""
     low_diversity: float = 0.36
-    """At this diversity or a lower one, nothing is adapted; see `diversity`."""
+    """For near sources: at this diversity or a lower one, nothing is adapted; see `diversity`."""
     high_diversity: float = 0.44
-    """At this diversity or a higher one, the adaptation has its full strength."""
+    """For near sources: at this diversity or a higher one, the adaptation has its full strength."""
+    relief: float = 0.09
+    """For far sources, both limits of the diversity are lower by this: a model is less certain of them, and gains more."""
+
+    def at_distance(self, value: float) -> LearningSettings:
+        """Return the settings for a source at this distance, with its limits of diversity and its tolerance."""
+        blend = float(np.clip((value - self.near) / (self.far - self.near), 0, 1))
+        return replace(
+            self,
+            tolerance=self.tolerance ** (1 - blend),
+            low_diversity=self.low_diversity - blend * self.relief,
+            high_diversity=self.high_diversity - blend * self.relief,
+        )
 
 
 def shrunk_mean(values: Values, shrinkage: float, limit: float = np.inf) -> NDArray[np.float64]:
@@ -61,6 +86,20 @@ def shrunk_mean(values: Values, shrinkage: float, limit: float = np.inf) -> NDAr
     """
     count = len(values)
     return np.clip(values, -limit, limit).mean(axis=0, dtype=np.float64) * count / (count + shrinkage)
+
+
+def distance(values: Values) -> float:
+    """Return how far a source's features are from those of training: 0 for none, about 1 if they differ by a deviation.
+
+    It is the squared difference of the means, divided by the variance between clips, averaged over the features; what the
+    difference would be by chance is subtracted.
+
+    Args:
+        values: The clips' means over time minus that of training, (clips, dim).
+    """
+    variance = values.var(axis=0, ddof=1, dtype=np.float64)
+    ratio = np.square(values.mean(axis=0, dtype=np.float64)) / np.maximum(variance, MIN_VARIANCE)
+    return float(max(0.0, ratio.mean() - 1 / len(values)))
 
 
 def diversity(probabilities: Values, expected: Values) -> float:

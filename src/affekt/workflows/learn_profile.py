@@ -15,7 +15,7 @@ from affekt.audio.read import SAMPLE_RATE, AudioSource, name_of
 from affekt.bundle.training_clips import hash_samples
 from affekt.errors import BadConfig
 from affekt.inference.profile import Profile, StreamShift, round_digits
-from affekt.inference.profile_learning import LearningSettings, class_bias, diversity, shrunk_mean, strength
+from affekt.inference.profile_learning import LearningSettings, class_bias, distance, diversity, shrunk_mean, strength
 from affekt.inference.recognizer import Recognizer, expand_folders
 from affekt.plural import quantity
 from affekt.progress import Progress
@@ -122,6 +122,8 @@ def learn_profile(
             f"{quantity(len(clips.hashes), 'clip')} with speech {_describe_skipped(clips)}cannot tell how a source differs: "
             f"expected {settings.min_clips} recordings or more, or as many windows of a longer one"
         )
+    means = [clips.values(f"{stream}_mean") for stream in recognizer.graph.adaptable]
+    settings = settings.at_distance(distance(np.concatenate(means, axis=1)) if means else 0.0)
     value = diversity(clips.values("probabilities"), distribution)
     factor = strength(value, settings)
     profile = Profile(
