@@ -78,6 +78,12 @@ The encoder is from Whisper ({weights}front end, convolutions and the first {blo
 under the MIT license; see LICENSE.whisper beside this card.
 """
 
+SAMPLING = {
+    "balanced": ("emotion", "equally often"),
+    "corpora": ("corpus", "in proportion to the square root of its number of utterances"),
+}
+"""The setting `sampling` in words: what is sampled, and how often."""
+
 GENERAL = """\
 - Emotions that actors play for a corpus are stronger, purer and more even in number than those that people feel. A score on
   acted speech says little about a call or a meeting.
@@ -114,7 +120,7 @@ def card(bundle: Bundle) -> str:
         intervals="\n".join(f"- {_title(entry)}: {entry['model']['intervals']}." for entry in scores.values()),
         recalls=_recalls(scores, bundle.emotions),
         probes=_probes(scores),
-        data="\n".join(_data(entry) for entry in results["data"]),
+        data="\n".join([*map(_data, results["data"]), *_sounds(recipe)]),
         encoder=_encoder(config),
         alterations=alterations,
         across=across_section(bundle),
@@ -263,6 +269,11 @@ def _data(entry: dict[str, Any]) -> str:
     return f"- {_title(entry)}{source}: {entry['utterances']} training utterances{speakers}{by}.{license}"
 
 
+def _sounds(recipe: dict[str, Any]) -> list[str]:
+    """Return a line on each source of sounds that the detector of speech was trained on, as the recipe credits it."""
+    return [f"- For the detector of speech: {credit}" for credit in (recipe.get("detector") or {}).get("credits", [])]
+
+
 def _encoder(config: dict[str, Any]) -> str:
     speech = config["features"].get("speech", {})
     if speech.get("name") != "whisper":
@@ -354,15 +365,37 @@ def _optimization(recipe: dict[str, Any]) -> str:
             f"In each epoch an utterance is replaced, with probability {augmentation['copy_probability']}, by one of its "
             f"{augmentation['copies']} augmented copies ({_alterations(augmentation['alteration'])})."
         )
+    if offsets := augmentation.get("offsets"):
+        sentences += _offsets(offsets)
+    if training.get("sampling", "plain") != "plain":
+        unit, share = SAMPLING[training["sampling"]]
+        sentences.append(f"An epoch samples every {unit} {share}.")
     if augmentation["crop"]:
         sentences.append(f"Up to {augmentation['crop']:.0%} of each utterance is cropped.")
     return " ".join(sentences)
+
+
+def _offsets(offsets: dict[str, Any]) -> list[str]:
+    """Return sentences on the offsets of features that varied in training."""
+    sentences = []
+    if offsets["center_probability"]:
+        sentences.append(
+            f"With probability {offsets['center_probability']}, its features are centered on its speaker or corpus."
+        )
+    if offsets["shift_probability"]:
+        sentences.append(
+            f"With probability {offsets['shift_probability']}, they are shifted by the difference of two speakers, "
+            f"times up to {offsets['shift']}."
+        )
+    return sentences
 
 
 def _alterations(settings: dict[str, Any]) -> str:
     """Return the kinds of augmentation that the copies have, such as "speed, noise"."""
     kinds = ["speed"] if settings["speed"] else []
     kinds += [
-        kind for kind in ("equalizer", "reverb", "noise", "lowpass", "codec") if settings.get(f"{kind}_probability")
+        kind
+        for kind in ("pause", "equalizer", "reverb", "noise", "lowpass", "codec")
+        if settings.get(f"{kind}_probability")
     ]
     return ", ".join(kinds + (["gain"] if any(settings.get("gain", ())) else []))

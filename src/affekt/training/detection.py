@@ -30,6 +30,8 @@ class DetectorConfig:
     each folder is not trained on, but scored."""
     speech: tuple[str, ...] = ()
     """Further speech in the same form, in addition to the training subset of the corpora."""
+    credits: tuple[str, ...] = ()
+    """Source and license of these files, a line each, for the model card."""
     generated: int = 300
     """Number of generated sounds of each kind (`affekt.features.generated`)."""
     copies: int = 2
