@@ -55,7 +55,7 @@ def states(encoder, waveform):
 def test_silence_and_noise_around_the_speech_are_not_kept(decibels, before, after):
     clip = speech()
     alone, padded = (
-        SpeechGate(CONFIG.gate).find(LogMel(level="relative")(torch.from_numpy(waveform)[None]))[0]
+        SpeechGate(CONFIG.gate).find_speech(LogMel(level="relative")(torch.from_numpy(waveform)[None]))[0]
         for waveform in (clip, np.concatenate([background(before, decibels), clip, background(after, decibels)]))
     )
     first = round(100 * before)
@@ -114,7 +114,7 @@ def test_loud_parts_are_kept_and_quiet_ones_are_not():
     mel = LogMel(level="relative")(
         torch.from_numpy(np.concatenate([background(1, None), speech(2), background(1, -70)]))[None]
     )
-    kept = SpeechGate(GateConfig(hangover=0)).find(mel)[0]
+    kept = SpeechGate(GateConfig(hangover=0)).find_speech(mel)[0]
     assert not kept[:95].any()
     assert not kept[305:].any()
     assert 0.5 < kept[105:295].float().mean() <= 1

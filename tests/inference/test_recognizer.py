@@ -14,7 +14,7 @@ from affekt.bundle.folder import Bundle
 from affekt.errors import BadAudio
 from affekt.inference.recognizer import expand_folders
 from affekt.inference.row import AGGREGATION
-from affekt.inference.segments import segments
+from affekt.inference.segments import cut_segments
 from tests.sounds import encode_audio, noise, tone
 
 KEYS = ["schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error"]
@@ -169,7 +169,7 @@ def test_a_window_is_recognized_as_if_it_were_alone(recognizer):
 def test_probabilities_are_the_mean_over_windows_weighted_by_seconds_of_speech(recognizer):
     samples = speechlike(47.3)
     row = recognizer(samples, SAMPLE_RATE)
-    weights = [segment.speech for segment in segments([samples])]
+    weights = [segment.speech for segment in cut_segments([samples])]
     assert row["aggregation"] == AGGREGATION
     assert len(set(weights)) > 1
     probabilities = np.array([[window.probabilities[emotion] for emotion in EMOTIONS] for window in row.windows])

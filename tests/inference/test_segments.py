@@ -10,7 +10,7 @@ from affekt.audio.loudness import HOP, WINDOW, GateConfig, find_speech, frame_po
 from affekt.audio.read import SAMPLE_RATE
 from affekt.features.gate import SpeechGate
 from affekt.features.whisper import LogMel
-from affekt.inference.segments import LONGEST, find_cut, segments
+from affekt.inference.segments import LONGEST, cut_segments, find_cut
 from tests.features.test_gate import background, speech
 from tests.sounds import babble, noise
 
@@ -26,7 +26,7 @@ def talk(*parts):
 
 def cut(waveform, block=SAMPLE_RATE):
     """Return the segments of a waveform that is read in blocks."""
-    result = list(segments(waveform[start : start + block] for start in range(0, waveform.size, block)))
+    result = list(cut_segments(waveform[start : start + block] for start in range(0, waveform.size, block)))
     np.testing.assert_array_equal(np.concatenate([segment.waveform for segment in result]), waveform)
     return result
 
@@ -37,7 +37,7 @@ def durations(waveform):
 
 @pytest.mark.parametrize("samples", [0, 1, 1600, LONGEST - 1, LONGEST])
 def test_audio_of_up_to_thirty_seconds_is_one_window(samples):
-    (segment,) = segments([noise(samples)]) if samples else segments([])
+    (segment,) = cut_segments([noise(samples)]) if samples else cut_segments([])
     assert segment.speech == segment.waveform.size / SAMPLE_RATE == samples / SAMPLE_RATE
 
 
@@ -103,7 +103,7 @@ def test_a_stream_without_end_needs_bounded_memory(sound):
             num_read += SAMPLE_RATE
             yield babble(SAMPLE_RATE, num_read) if sound == "babble" else np.zeros(SAMPLE_RATE, np.float32)
 
-    for segment in itertools.islice(segments(endless_blocks()), 40):
+    for segment in itertools.islice(cut_segments(endless_blocks()), 40):
         assert num_read - num_cut <= LONGEST + SAMPLE_RATE
         num_cut += segment.waveform.size
 
@@ -133,7 +133,7 @@ def test_the_rule_of_the_gate_is_the_same_with_and_without_torch(seed):
     clip = talk(1.5, 1.0, 2.0, 0.6, 1.2)
     clip = clip + background(clip.size / SAMPLE_RATE, (None, -60, -45, -35)[seed])[: clip.size]
     config = GateConfig()
-    expected = SpeechGate(config).find(LogMel(level="relative")(torch.from_numpy(clip)[None]))[0].numpy()
+    expected = SpeechGate(config).find_speech(LogMel(level="relative")(torch.from_numpy(clip)[None]))[0].numpy()
     padded = np.pad(clip, (WINDOW // 2, WINDOW // 2))
     kept = find_speech(frame_power(padded)[: clip.size // HOP], config)
     assert kept.shape == expected.shape

@@ -22,14 +22,15 @@ HOP = 160
 """Samples from frame to frame, 10 ms."""
 MELS = 80
 SMOOTHING = 7
-"""Frames over which the power of a frame is averaged."""
-LOUD = 21
-"""Frames over which the power of the loudest part is averaged, longer than a click."""
+"""Number of frames over which the power of each frame is averaged."""
+PEAK_SMOOTHING = 21
+"""Frames over which the power is averaged to find the loudest part; longer than a click."""
 FLOOR_QUANTILE = 0.1
-"""Quantile of the levels of the frames within `range` that is the level of the noise floor."""
-STEADY = 3.0
-"""Decibels by which the loudest part of a steady sound exceeds its noise floor at most."""
+"""The noise floor is this quantile of the loudness of the frames within `GateConfig.range`."""
+MAX_STEADY_RANGE = 3.0
+"""Largest difference between the loudest part and the noise floor of a steady sound, in dB."""
 MIN_POWER = 1e-12
+"""Lower bound of the power, so that its logarithm is finite."""
 
 Power = NDArray[np.floating]
 """Power of frames of 10 ms, (frames,)."""
@@ -40,13 +41,13 @@ class GateConfig:
     """The settings of the speech gate, in dB and in frames of 10 ms."""
 
     range: float = 40.0
-    """Frames that are weaker than the loudest part of the recording by more than this are never kept."""
+    """Frames that are softer than the loudest part of the recording by more than this (dB) are never kept."""
     margin: float = 9.0
-    """Frames that exceed the noise floor by this are kept."""
+    """Frames that exceed the noise floor by at least this (dB) are kept."""
     certain: float = 20.0
-    """Frames that are weaker than the loudest part by less than this are kept, even if the noise floor is high."""
+    """Frames that are softer than the loudest part by at most this (dB) are kept, even if the noise floor is high."""
     hangover: int = 10
-    """Frames that are kept before and after each kept frame, so that pauses of up to twice this length are kept."""
+    """Number of frames that are also kept on both sides of a kept frame. Pauses of up to twice this length are kept."""
 
     def __post_init__(self) -> None:
         if not 0 < self.certain <= self.range or self.margin < 0 or self.hangover < 0:
@@ -80,7 +81,7 @@ def _weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def frame_power(waveform: Waveform) -> Power:
-    """Return the power of the frames that lie completely inside a waveform; the first begins with its first sample."""
+    """Return the power of the frames that lie completely inside a waveform, (frames,). The first begins at sample 0."""
     if waveform.size < WINDOW:
         return np.zeros(0, np.float32)
     window, weights = _weights()
@@ -89,23 +90,27 @@ def frame_power(waveform: Waveform) -> Power:
 
 
 def find_speech(power: Power, config: GateConfig) -> NDArray[np.bool_]:
-    """Return which frames of a recording may contain speech; at least one of a recording that is not empty."""
+    """Return which frames of a recording may contain speech, (frames,): at least one, unless the recording is empty."""
     if not power.size:
         return np.zeros(0, bool)
-    level = _decibels(_smooth(power, SMOOTHING))
-    below = level - _decibels(_smooth(power, LOUD)).max()
-    audible = below > -config.range
-    ranked = np.sort(below[audible])
+    loudness = _decibels(_smooth(power, SMOOTHING))
+    relative = loudness - _decibels(_smooth(power, PEAK_SMOOTHING)).max()
+    audible = relative > -config.range
+    ranked = np.sort(relative[audible])
     floor = ranked[int(ranked.size * FLOOR_QUANTILE)]
-    keep = audible & (below >= min(floor + config.margin, -config.certain))
+    keep = audible & (relative >= min(floor + config.margin, -config.certain))
     result: NDArray[np.bool_] = _smooth(keep.astype(np.float64), 2 * config.hangover + 1) > 1e-6
     return result
 
 
 def is_steady(power: Power) -> bool:
-    """Return whether the level hardly changes over time, as that of noise, hum or silence, but never that of speech."""
-    level = _decibels(_smooth(power, LOUD))[LOUD:-LOUD]  # the average falls at the ends
-    return level.size >= LOUD and float(level.max() - np.quantile(level, FLOOR_QUANTILE)) < STEADY
+    """Return whether the loudness hardly changes over time, which is true of noise, hum and silence but not of speech.
+
+    A sound that is shorter than 0.63 s is never steady.
+    """
+    size = PEAK_SMOOTHING
+    loudness = _decibels(_smooth(power, size))[size:-size]  # without the ends, where the average falls
+    return loudness.size >= size and float(loudness.max() - np.quantile(loudness, FLOOR_QUANTILE)) < MAX_STEADY_RANGE
 
 
 def _smooth(values: NDArray[np.floating], size: int) -> NDArray[np.float64]:

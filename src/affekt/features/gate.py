@@ -2,7 +2,7 @@
 
 A frame is kept if its power is close to that of the loudest frames, or clearly above the noise floor of the recording. What
 is removed reaches neither the encoder's attention and positions nor the pooling, so that silence before, after and between
-the words changes nothing. The gate is not a voice activity detector: loud sounds of any kind pass.
+words changes nothing. The gate is not a voice activity detector: loud sounds of any kind pass.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from affekt.audio.loudness import FLOOR_QUANTILE, LOUD, MIN_POWER, SMOOTHING, GateConfig
+from affekt.audio.loudness import FLOOR_QUANTILE, MIN_POWER, PEAK_SMOOTHING, SMOOTHING, GateConfig
 from affekt.batch import frame_mask, largest
 
 
 class SpeechGate(nn.Module):
-    """Removes the frames of a log-mel that are far below the loudest part of the recording or within its noise floor."""
+    """Removes the frames of a log-mel that are much softer than the loudest part of the recording, or in its noise floor."""
 
     def __init__(self, config: GateConfig) -> None:
         super().__init__()
@@ -26,15 +26,15 @@ class SpeechGate(nn.Module):
     def forward(
         self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None = None
     ) -> tuple[Float[Tensor, "batch mels kept"], Int[Tensor, " batch"]]:
-        """Return the kept frames, moved to the beginning and followed by zeros, and their numbers.
+        """Return the kept frames of each recording, followed by zeros as padding, and how many are kept.
 
-        The result is as long as the largest of these numbers.
+        The frames are padded to the largest number that is kept of a recording of the batch.
 
         Args:
-            mel: Whisper's log-mel, one unit of which is 40 dB.
+            mel: Whisper's log-mel, in units of 40 dB.
             counts: The number of frames of each recording; None if none is padded.
         """
-        keep = self.find(mel, counts)
+        keep = self.find_speech(mel, counts)
         frames = keep.shape[1]
         index = torch.arange(frames, device=mel.device)
         order = torch.where(keep, index, index + frames).argsort(dim=1)
@@ -44,21 +44,21 @@ class SpeechGate(nn.Module):
         order = order.narrow(1, 0, longest).unsqueeze(1).expand(-1, mel.shape[1], -1)
         return mel.gather(2, order) * frame_mask(kept, longest).unsqueeze(1).to(mel.dtype), kept
 
-    def find(
+    def find_speech(
         self, mel: Float[Tensor, "batch mels frames"], counts: Int[Tensor, " batch"] | None = None
     ) -> Bool[Tensor, "batch frames"]:
-        """Return which frames are kept; at least one of each recording. Arguments as for `forward`."""
+        """Return which frames may contain speech and are kept: at least one of each recording. Arguments as for `forward`."""
         frames = mel.shape[2]
         valid = torch.ones_like(mel[:, 0], dtype=torch.bool) if counts is None else frame_mask(counts, frames)
         power = torch.pow(10.0, 4.0 * mel).sum(dim=1) * valid.to(mel.dtype)
-        level = decibels(smooth(power, SMOOTHING))
-        below = level - decibels(smooth(power, LOUD)).amax(dim=1, keepdim=True)
-        audible = valid & (below > -self.config.range)
-        ranked = below.masked_fill(~audible, torch.inf).sort(dim=1).values
+        loudness = decibels(smooth(power, SMOOTHING))
+        relative = loudness - decibels(smooth(power, PEAK_SMOOTHING)).amax(dim=1, keepdim=True)
+        audible = valid & (relative > -self.config.range)
+        ranked = relative.masked_fill(~audible, torch.inf).sort(dim=1).values
         quantile = (audible.sum(dim=1, keepdim=True) * FLOOR_QUANTILE).long()
         floor = ranked.gather(1, quantile)
         threshold = (floor + self.config.margin).clamp(max=-self.config.certain)
-        keep = audible & (below >= threshold)
+        keep = audible & (relative >= threshold)
         reach = self.config.hangover
         keep = F.max_pool1d(keep.to(mel.dtype).unsqueeze(1), 2 * reach + 1, stride=1, padding=reach).squeeze(1) > 0
         return keep & valid

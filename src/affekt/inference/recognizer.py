@@ -30,7 +30,7 @@ from affekt.errors import AffektError, BadAudio, BadBundle
 from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
 from affekt.inference.row import AGGREGATION, Row, make_row
-from affekt.inference.segments import Segment, segments
+from affekt.inference.segments import Segment, cut_segments
 
 logger = logging.getLogger(__name__)
 
@@ -236,9 +236,9 @@ def _read_segments(
 ) -> Iterator[Segment]:
     """Yield the windows of a source; arguments as for calling the recognizer."""
     if timeout is None:
-        return segments(blocks(source, sample_rate, lenient=lenient, notes=notes))
+        return cut_segments(blocks(source, sample_rate, lenient=lenient, notes=notes))
     limited = limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes)
-    return segments(limited)
+    return cut_segments(limited)
 
 
 def expand_folders(inputs: Iterable[str | Path]) -> list[Path]:

@@ -1,7 +1,7 @@
 """Cutting a recording into the windows that are recognized one by one: a few seconds of speech each, cut at pauses.
 
 A recording of up to 30 s is one window. A longer one is cut in bounded memory, by the rule of the speech gate
-(`affekt.audio.loudness`), so that a window has 2 to 6 s of speech if possible, and long pauses are windows of their own.
+(`affekt.audio.loudness`): a window has 2 to 6 s of speech if possible, and long pauses are windows of their own.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from affekt.audio.read import SAMPLE_RATE, Waveform
 
 LONGEST = 30 * SAMPLE_RATE
 """Maximum length of a recording that is recognized as a whole, in samples."""
-RATE = SAMPLE_RATE // HOP
+FRAME_RATE = SAMPLE_RATE // HOP
 """Frames per second."""
-CONTEXT = 20 * RATE
-"""Frames before and after a point of time that decide whether there is speech."""
-SPEECH = (2 * RATE, 6 * RATE)
-"""Range of the frames of speech in a window."""
-LONG_PAUSE = 2 * RATE
-"""Frames of a pause that is a window of its own. Shorter pauses belong to the windows around them."""
-SHORTEST_SPEECH = RATE // 10
+CONTEXT = 20 * FRAME_RATE
+"""Frames before and after a frame that decide whether there is speech in it. No window is much longer."""
+MIN_SPEECH = 2 * FRAME_RATE
+"""Frames of speech that a window should have at least."""
+MAX_SPEECH = 6 * FRAME_RATE
+"""Frames of speech that a window should have at most."""
+LONG_PAUSE = 2 * FRAME_RATE
+"""Frames from which a pause is a window of its own. Shorter pauses belong to the windows around them."""
+SHORTEST_SPEECH = FRAME_RATE // 10
 """Frames of speech below which a window counts as a pause."""
-REST = RATE // 5
-"""A shorter rest of a recording, in frames, belongs to the last window."""
+MIN_WINDOW = FRAME_RATE // 5
+"""Minimum length of a window, in frames. A shorter remainder of a recording belongs to the last window."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ class Segment:
     """Seconds of speech, by its energy; 0 for a pause. The whole duration of a recording that is a single window."""
 
 
-def segments(blocks: Iterable[Waveform]) -> Iterator[Segment]:
+def cut_segments(blocks: Iterable[Waveform]) -> Iterator[Segment]:
     """Join blocks of a waveform and cut them into consecutive windows.
 
-    The windows depend on the waveform only, and at most 30 s and a block are in memory.
+    The windows do not depend on how the waveform is divided into blocks, and memory holds at most 30 s and one block.
     """
     pending, cutter = list[Waveform](), None
     size = 0
@@ -63,18 +65,18 @@ def segments(blocks: Iterable[Waveform]) -> Iterator[Segment]:
 
 
 class _Cutter:
-    """Cuts a long recording. Windows begin at frames: all but the last have a whole number of them."""
+    """Cuts a long recording into windows. Each begins at a frame, and all but the last have a whole number of frames."""
 
     def __init__(self) -> None:
         self.config = GateConfig()
         self.samples: Waveform = np.zeros(0, np.float32)
         """The samples that are not yet cut."""
         self.unframed: Waveform = np.zeros(WINDOW // 2, np.float32)
-        """The samples from the beginning of the next frame; frames are centered, as in Whisper's log-mel."""
+        """The samples from the start of the next frame on; frames are centered, as in Whisper's log-mel."""
         self.past: Power = np.zeros(0)
-        """The power of the last frames that are already cut."""
+        """The power of the last frames before `samples`, which are already cut: at most CONTEXT frames."""
         self.power: Power = np.zeros(0)
-        """The power of the frames of `samples`, as far as known."""
+        """The power of the frames of `samples`, as far as it is known."""
 
     def add(self, block: Waveform) -> Iterator[Segment]:
         """Add samples, and yield the windows that they complete."""
@@ -102,21 +104,21 @@ class _Cutter:
         self.power = np.concatenate([self.power, power])
 
     def _cut(self, *, finished: bool) -> Segment:
-        """Cut the next window. If `finished`, the known frames are all."""
+        """Cut the next window. If `finished`, no further frames will follow."""
         future = self.power[:CONTEXT]
         power = np.concatenate([self.past, future])
         speech = find_speech(power, self.config)[self.past.size :]
-        # The loudest part of steady noise is noise; a short rest may be a vowel.
+        # The gate would keep steady noise. A short remainder may be a vowel, so it is judged together with what precedes it.
         if is_steady(future if future.size >= LONG_PAUSE else power):
             speech[:] = False
         length = find_cut(speech, finished=finished)
         if not finished:
-            length = min(length, CONTEXT - REST)  # so that the end of the recording is not too short for a window
-        length = min(max(length, REST), speech.size)
-        is_last = finished and self.power.size - length < REST
+            length = min(length, CONTEXT - MIN_WINDOW)  # so that the end of the recording is not too short for a window
+        length = min(max(length, MIN_WINDOW), speech.size)
+        is_last = finished and self.power.size - length < MIN_WINDOW
         size = self.samples.size if is_last else length * HOP
         spoken = int(speech[:length].sum())
-        segment = Segment(self.samples[:size], spoken / RATE if spoken >= SHORTEST_SPEECH else 0.0)
+        segment = Segment(self.samples[:size], spoken / FRAME_RATE if spoken >= SHORTEST_SPEECH else 0.0)
         self.past = np.concatenate([self.past, self.power[:length]])[-CONTEXT:]
         self.samples, self.power = self.samples[size:], self.power[length:]
         return segment
@@ -138,17 +140,17 @@ def find_cut(speech: NDArray[np.bool_], *, finished: bool) -> int:
     total = int(speech.sum())
     spoken = np.cumsum(speech)  # frames of speech up to each frame
     longest = next((start for start, end in pauses if end - start >= LONG_PAUSE), speech.size)
-    if longest < REST and longest < speech.size:  # the end of what was cut before, or a click
+    if longest < MIN_WINDOW and longest < speech.size:  # the end of what was cut before, or a click
         return next((end for start, end in pauses if start == longest), longest)
-    if spoken[min(longest, speech.size) - 1] <= SPEECH[1] and (longest < speech.size or finished):
+    if spoken[min(longest, speech.size) - 1] <= MAX_SPEECH and (longest < speech.size or finished):
         return longest
     # The last two windows should have enough speech too.
-    limit = max(SPEECH[0], min(SPEECH[1], total - SPEECH[0])) if finished else SPEECH[1]
+    limit = max(MIN_SPEECH, min(MAX_SPEECH, total - MIN_SPEECH)) if finished else MAX_SPEECH
     middles = [(end - start, (start + end) // 2) for start, end in pauses if start < longest]
-    candidates = [(length, middle) for length, middle in middles if SPEECH[0] <= spoken[middle] <= limit]
+    candidates = [(length, middle) for length, middle in middles if MIN_SPEECH <= spoken[middle] <= limit]
     if candidates:
         return max(candidates)[1]
-    if total < SPEECH[1]:
+    if total < MAX_SPEECH:
         return middles[-1][1] if middles else speech.size
     return int(np.searchsorted(spoken, limit)) + 1
 
