@@ -1,4 +1,4 @@
-"""docs/training.md documents every setting of a recipe with its default, and its example is a valid recipe."""
+"""docs/training.md and docs/features.md document the settings of a recipe with their defaults, and the example is valid."""
 
 import dataclasses
 import re
@@ -6,8 +6,9 @@ import tomllib
 
 import pytest
 
+from affekt.audio.loudness import GateConfig
 from affekt.config import decode
-from affekt.features.augment import Alteration, Augmentation, Masking
+from affekt.features.augment import Alteration, Augmentation, Masking, Offsets
 from affekt.training.detection import DetectorConfig
 from affekt.training.plan import resolve
 from affekt.training.recipe import Recipe, TrainingConfig
@@ -15,7 +16,8 @@ from affekt.training.supervised import SupervisedConfig
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-SECTIONS = {"augmentation", "alteration", "masking"}
+FEATURES = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+SECTIONS = {"augmentation", "alteration", "masking", "offsets"}
 
 
 def default_of(field):
@@ -24,9 +26,9 @@ def default_of(field):
     return None if field.default is dataclasses.MISSING else field.default
 
 
-def documented_defaults(after):
+def documented_defaults(after, text=TEXT):
     """Return setting -> default from the first table after a text; None for a required setting."""
-    table = re.search(r"\| setting .*?\n\n", TEXT[TEXT.index(after) :] + "\n\n", re.DOTALL)[0]
+    table = re.search(r"\| setting .*?\n\n", text[text.index(after) :] + "\n\n", re.DOTALL)[0]
     rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", table, re.MULTILINE)
     return {name: tomllib.loads(f"value = {value}")["value"] if value else None for name, value in rows}
 
@@ -41,12 +43,18 @@ def documented_defaults(after):
         (Alteration, "`[training.augmentation.alteration]`"),
         (DetectorConfig, "### `[detector]`"),
         (Masking, "`[training.augmentation.masking]`"),
+        (Offsets, "`[training.augmentation.offsets]`"),
     ],
 )
 def test_every_setting_is_documented_with_its_default(kind, after):
     fields = {field.name: default_of(field) for field in dataclasses.fields(kind) if field.name not in SECTIONS}
     fields = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
     assert documented_defaults(after) == fields
+
+
+def test_every_setting_of_the_speech_gate_is_documented_with_its_default():
+    expected = {field.name: default_of(field) for field in dataclasses.fields(GateConfig)}
+    assert documented_defaults("## Speech gate", FEATURES) == expected
 
 
 def test_the_example_recipe_is_valid():
