@@ -22,7 +22,7 @@ from affekt.bundle.folder import DEFAULT, SHIFTS, Bundle, write_sums
 from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveform
 from affekt.evaluation.metrics import confusion, is_refused, most_probable, ua
-from affekt.features.augment import add_reverb, apply_codec, apply_lowpass, make_noise, quietest_place
+from affekt.features.augment import add_reverb, apply_codec, apply_lowpass, make_noise, quietest_point
 from affekt.inference.recognizer import Recognizer
 from affekt.protocols import Split, utterance_key
 from affekt.reports.card import card
@@ -72,10 +72,10 @@ def pad(seconds: float, decibels: float | None, *, before: bool, after: bool) ->
 
 
 def pause(seconds: float, decibels: float | None) -> Shift:
-    """Return the shift that inserts a pause at the quietest place near the middle."""
+    """Return the shift that inserts a pause at the quietest point near the middle."""
 
     def shift(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-        middle = quietest_place(waveform)
+        middle = quietest_point(waveform)
         return np.concatenate([waveform[:middle], background(seconds, decibels, generator), waveform[middle:]])
 
     return shift

@@ -1,4 +1,4 @@
-"""The detector of speech: its output in the graph, and the recordings that are refused because of it."""
+"""The speech detector: its output in the graph, and the recordings that are refused because of it."""
 
 import numpy as np
 import onnx

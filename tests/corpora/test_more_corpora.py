@@ -167,7 +167,7 @@ def test_a_list_of_clips_restricts_a_corpus(name, text, ravdess, tmp_path):
     [
         (
             "03-01-03-01-01-02-16\n",
-            "names 1 clip that ravdess does not have here: 03-01-03-01-01-02-16; expected names",
+            "names 1 clip that this copy of ravdess does not have: 03-01-03-01-01-02-16; expected names",
         ),
         ("03-01-03-01-01-02-15\na/03-01-03-01-01-02-15.wav\n", "names the clip '03-01-03-01-01-02-15' twice"),
         ("\n", "names no clip"),
@@ -183,7 +183,9 @@ def test_names_in_a_list_must_be_unambiguous(tmp_path):
     touch(tmp_path, "calls/anna/happy/1.wav", "calls/ben/happy/1.wav")
     source = Source("folder", str(tmp_path / "calls"), only=str(tmp_path / "list.txt"))
     write(tmp_path / "list.txt", "1.wav\n")
-    with pytest.raises(BadCorpus, match=r"'1.wav' may be anna/happy/1.wav, ben/happy/1.wav: write the whole id"):
+    with pytest.raises(
+        BadCorpus, match=r"'1.wav' is ambiguous \(anna/happy/1.wav, ben/happy/1.wav\): write the whole id"
+    ):
         source.read()
     write(tmp_path / "list.txt", "ben/happy/1.wav\n")
     assert [utterance.id for utterance in source.read()] == ["ben/happy/1.wav"]

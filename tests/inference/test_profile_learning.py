@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from affekt.inference.class_bias import apply_class_bias, solve_class_bias
 from affekt.inference.profile_learning import (
     LearningSettings,
-    class_bias,
+    adaptation_strength,
     closest_distribution,
     distance,
     diversity,
+    estimate_class_bias,
     shrunk_mean,
-    strength,
 )
 
 EVEN = np.full(6, 1 / 6)
@@ -57,7 +57,7 @@ def test_an_emotion_that_is_never_predicted_does_not_break_the_biases():
 @pytest.mark.parametrize("bias", [0.0, np.array([2.0, -1, 0, 0.5, -2, 0.5])])
 def test_the_bias_of_a_model_is_found_and_lifts_accuracy(bias):
     labels, probabilities = predict(EVEN, bias=bias)
-    opposite, _ = class_bias(probabilities, EVEN, SETTINGS)
+    opposite, _ = estimate_class_bias(probabilities, EVEN, SETTINGS)
     np.testing.assert_allclose(opposite, np.mean(bias) - bias, atol=0.8)
     before = (probabilities.argmax(axis=1) == labels).mean()
     after = (apply_class_bias(probabilities, opposite).argmax(axis=1) == labels).mean()
@@ -81,16 +81,16 @@ def test_the_closest_distribution_is_within_the_tolerance_and_keeps_what_is(weig
 
 def test_predictions_near_the_expected_distribution_get_no_bias():
     _, probabilities = predict(np.array([0.24, 0.2, 0.16, 0.14, 0.13, 0.13]))
-    tolerant, _ = class_bias(probabilities, EVEN, SETTINGS, tolerance=1.5)
-    exact, _ = class_bias(probabilities, EVEN, SETTINGS)
+    tolerant, _ = estimate_class_bias(probabilities, EVEN, SETTINGS, tolerance=1.5)
+    exact, _ = estimate_class_bias(probabilities, EVEN, SETTINGS)
     assert np.abs(tolerant).max() < 1e-3 < np.abs(exact).max()
 
 
 def test_fewer_clips_are_shrunk_more_and_large_biases_are_limited():
     _, probabilities = predict(EVEN, 200, bias=np.array([1.0, 0, 0, 0, 0, 0]))
-    few, many = (class_bias(probabilities[:count], EVEN, SETTINGS)[0] for count in (10, 200))
+    few, many = (estimate_class_bias(probabilities[:count], EVEN, SETTINGS)[0] for count in (10, 200))
     assert abs(few[0]) < abs(many[0])
-    limited, was_limited = class_bias(np.tile([0.999, 0.001], (500, 1)), np.array([0.01, 0.99]), SETTINGS)
+    limited, was_limited = estimate_class_bias(np.tile([0.999, 0.001], (500, 1)), np.array([0.01, 0.99]), SETTINGS)
     assert was_limited
     assert np.abs(limited).max() == SETTINGS.max_bias
 
@@ -111,10 +111,10 @@ def test_diversity_tells_even_sources_from_one_sided_ones_whatever_the_bias(bias
 def test_on_a_one_sided_source_the_adaptation_is_off_unless_its_distribution_is_stated():
     fractions = one_sided(4, 0.9)
     labels, probabilities = predict(fractions, 100, sharpness=1.5)
-    assert strength(diversity(probabilities, EVEN), SETTINGS) == 0
+    assert adaptation_strength(diversity(probabilities, EVEN), SETTINGS) == 0
     unadapted = (probabilities.argmax(axis=1) == labels).mean()
-    stated, _ = class_bias(probabilities, fractions, SETTINGS)
-    even, _ = class_bias(probabilities, EVEN, SETTINGS)
+    stated, _ = estimate_class_bias(probabilities, fractions, SETTINGS)
+    even, _ = estimate_class_bias(probabilities, EVEN, SETTINGS)
     accuracy = [(apply_class_bias(probabilities, bias).argmax(axis=1) == labels).mean() for bias in (stated, even)]
     assert accuracy[0] > unadapted > accuracy[1]
 
@@ -136,11 +136,11 @@ def test_far_sources_need_less_diversity_and_get_the_expected_distribution():
     assert far.tolerance == 1
     assert (near.low_diversity - far.low_diversity) == pytest.approx(SETTINGS.relief)
     assert near.high_diversity > middle.high_diversity > far.high_diversity
-    assert strength(0.38, near) < 0.5
-    assert strength(0.38, far) == 1
+    assert adaptation_strength(0.38, near) < 0.5
+    assert adaptation_strength(0.38, far) == 1
 
 
 def test_the_strength_grows_with_the_diversity():
     low, high = SETTINGS.low_diversity, SETTINGS.high_diversity
-    values = [strength(value, SETTINGS) for value in (0.0, low, (low + high) / 2, high, 1.0)]
+    values = [adaptation_strength(value, SETTINGS) for value in (0.0, low, (low + high) / 2, high, 1.0)]
     np.testing.assert_allclose(values, [0, 0, 0.5, 1, 1])

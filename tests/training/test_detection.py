@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from affekt.errors import BadConfig
-from affekt.training.detection import LOST, DetectorConfig, fit_detector
+from affekt.training.detection import MAX_REFUSED_SPEECH, DetectorConfig, fit_detector
 
 SIZE = 12
 
@@ -30,7 +30,7 @@ def test_the_threshold_separates_speech_from_sounds_with_a_margin(hidden):
 def test_speech_is_kept_even_if_sounds_are_alike():
     speech, sounds = recordings(1000, 0.1, 0), recordings(1000, -0.1, 1)
     detector, threshold = fit_detector(speech, speech[:0], sounds, DetectorConfig())
-    assert (probability(detector, speech) < threshold).float().mean() <= LOST
+    assert (probability(detector, speech) < threshold).float().mean() <= MAX_REFUSED_SPEECH
     assert (probability(detector, sounds) < threshold).float().mean() < 0.5
 
 

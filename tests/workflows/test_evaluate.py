@@ -262,6 +262,7 @@ def test_runs_cannot_be_adapted(workspace, bundle, tmp_path):
     corpus = make_folder(tmp_path / "calls", [f"sad/{n}.wav" for n in range(8)])
     profile = learn_profile([corpus], recognizer=Recognizer.load(bundle.folder))
     with pytest.raises(
-        BadConfig, match=r"is a run folder, and a profile adapts a bundle: make a bundle of the runs first"
+        BadConfig,
+        match=r"is a run folder, but only a bundle can be adapted with a profile: make a bundle of the runs first",
     ):
         evaluate(workspace / "runs", Source.parse("cremad"), profile=profile)

@@ -133,7 +133,7 @@ def test_recordings_without_speech_are_counted_and_not_learned_from(adaptable_bu
 def test_fewer_than_eight_recordings_are_refused(bundle, clips):
     (clips / "silent.wav").write_bytes(encode_audio(np.zeros(RATE, np.float32)))
     few = [*sorted(clips.iterdir())[:7], clips / "silent.wav"]
-    message = r"7 clips with speech \(1 silent\) cannot tell how a source differs: expected 8 recordings or more"
+    message = r"only 7 clips with speech \(1 silent\) to learn a profile from: expected 8 recordings or more"
     with pytest.raises(BadConfig, match=message):
         learn_profile(few, recognizer=Recognizer.load(bundle))
 
@@ -152,8 +152,8 @@ def test_a_long_recording_contributes_its_windows(bundle):
         ({"hapy": 0.5}, r"the model has no emotion 'hapy'.*did you mean.*happy"),
         ({"sad": 1.5}, r"the expected fraction of sad is 1\.5: expected a number from 0 to 1"),
         ({"sad": float("nan")}, r"the expected fraction of sad is nan"),
-        ({"sad": 0.7, "happy": 0.7}, r"have the sum 1\.4: expected at most 1"),
-        ({"sad": 0.2, "happy": 0.2, "angry": 0.2}, r"have the sum 0\.6: expected 1"),
+        ({"sad": 0.7, "happy": 0.7}, r"sum of the expected fractions is 1\.4: expected at most 1"),
+        ({"sad": 0.2, "happy": 0.2, "angry": 0.2}, r"sum of the expected fractions is 0\.6: expected 1"),
     ],
 )
 def test_wrong_expectations_are_refused(bundle, clips, expected, message):
@@ -163,7 +163,7 @@ def test_wrong_expectations_are_refused(bundle, clips, expected, message):
 
 def test_what_can_be_read_only_once_is_refused(bundle):
     for source in ("-", io.BytesIO()):
-        with pytest.raises(BadConfig, match=r"can be read only once, and a profile needs two passes"):
+        with pytest.raises(BadConfig, match=r"can be read only once, but learning a profile needs two passes"):
             learn_profile([source], recognizer=Recognizer.load(bundle))
 
 
@@ -233,12 +233,12 @@ def test_a_long_recording_adapts_to_itself(bundle, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["recognize", "{clips}", "--adapt", "--profile", "mine.affekt"], "choose one of them"),
+        (["recognize", "{clips}", "--adapt", "--profile", "mine.affekt"], "use one or the other"),
         (["recognize", "{clips}", "--expected", "sad=0.5"], "--expected is a setting of --adapt"),
         (["recognize", "{clips}", "--profile", "missing.affekt"], "missing.affekt not found"),
         (["adapt", "{clips}", "--output", "mine.affekt", "--expected", "sad"], "expected EMOTION=FRACTION"),
         (["adapt", "{clips}", "--output", "mine.affekt", "--expected", "sad=0.1,sad=0.2"], "names sad twice"),
-        (["adapt", "{clips}/00.wav", "--output", "mine.affekt"], "1 clip with speech cannot tell"),
+        (["adapt", "{clips}/00.wav", "--output", "mine.affekt"], "only 1 clip with speech to learn a profile from"),
         (["adapt", "{clips}", "--output", "{clips}/00.wav"], "exists and is not a profile"),
     ],
 )

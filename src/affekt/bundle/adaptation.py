@@ -1,7 +1,7 @@
 """Adaptation of a stream to one source of recordings: an offset and a scale of each feature.
 
 A recording chain shifts the features of an encoder. The statistics of unlabeled recordings of one source, compared with
-those of the training utterances, tell by how much (`affekt.inference.profile`).
+those of the training utterances, show by how much (`affekt.inference.profile`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Adaptation(nn.Module):
 
 
 def time_statistics(stream: Stream) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-    """Return the mean of each feature over time, and the logarithm of its standard deviation."""
+    """Return the mean of each feature over time, and the logarithm of its standard deviation. The stream has a time axis."""
     values = stream.values
     if stream.mask is None:
         mean = values.mean(dim=1)

@@ -1,4 +1,4 @@
-"""A detector of speech on the frames of a stream: whether there is speech in a recording at all."""
+"""The speech detector: whether a recording contains any speech, from the statistics over time of a stream."""
 
 from __future__ import annotations
 

@@ -30,18 +30,17 @@ def export_onnx(
     Streams that are not computed from the waveform are further inputs, such as `text` (batch, frames, dim) and `text_mask`.
     All inputs may have any length.
 
-    The tensors of an adaptation (`Pipeline.neutral_adaptation`) are optional inputs, initializers whose default is zeros: the
-    graph can be run with `waveform` alone. The statistics that an adaptation is learned from are further outputs, and so is a
-    detector's `speech_probability` (batch,).
+    The tensors of an adaptation (`Pipeline.neutral_adaptation`) are optional inputs: they are also initializers, which are
+    zeros, so that the graph can be run with `waveform` alone. Further outputs are the statistics from which an adaptation
+    is learned and, if there is a detector, `speech_probability` (batch,).
 
-    Weights that 16 bits represent exactly are stored in 16 bits and cast when the file is
-    loaded; arithmetic is 32-bit.
+    Weights that 16 bits represent exactly are stored in 16 bits and cast when the file is loaded; arithmetic is 32-bit.
 
     Args:
         pipeline: The pipeline.
         path: The file to write.
         emotions: The emotions in the order of the outputs, which are stored as metadata.
-        speech_threshold: The `speech_probability` below which there is no speech in a recording, stored as metadata.
+        speech_threshold: The smallest `speech_probability` of a recording with speech, stored as metadata.
     """
     onnx = need("onnx", extra="train", purpose="ONNX export")
     need("onnxscript", extra="train", purpose="ONNX export")

@@ -9,7 +9,7 @@ training_clips.json hashes of the clips that were trained on (`affekt.bundle.tra
 results.json        the scores on the model card, and how they were obtained
 across.json         the scores on corpora that it was not trained on, if `affekt evaluate --across` recorded any
 shifts.json         the scores on altered recordings, if `make shifts` recorded any
-README.md           the model card, written by `affekt.reports.card` from config.toml, results.json and across.json
+README.md           the model card, written by `affekt.reports.card` from the files above
 SHA256SUMS          the checksums of all other files, which bundles of earlier versions lack
 
 This module does not need torch; `affekt.bundle.pipeline`, which rebuilds the network, does. What recognition does not need
@@ -54,9 +54,9 @@ MAX_BYTES = {
 }
 """Limits of the size of files that are read as a whole; they are far above what affekt writes."""
 SPEECH_PROBABILITY = "speech_probability"
-"""The output of model.onnx that tells whether there is speech in a recording."""
+"""The output of model.onnx with the probability that a recording contains speech."""
 SPEECH_THRESHOLD = "speech_threshold"
-"""The metadata of model.onnx with the lowest such probability of a recording with speech."""
+"""The metadata of model.onnx with the smallest such probability of a recording with speech."""
 MAX_NAME = 200
 """Maximum length of the name of a bundle or an emotion."""
 

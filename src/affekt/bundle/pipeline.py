@@ -62,7 +62,7 @@ class Pipeline(nn.Module):
         return first
 
     def make_adaptable(self, reference: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Let streams be adapted (`affekt.bundle.adaptation`).
+        """Make streams adaptable (`affekt.bundle.adaptation`).
 
         Args:
             reference: Stream -> the training utterances' average mean over time and log standard deviation, (dim,) each. The
@@ -73,7 +73,7 @@ class Pipeline(nn.Module):
             self.adaptations[stream].load_state_dict({"mean": mean, "log_std": log_std})
 
     def set_detector(self, detector: SpeechDetector) -> None:
-        """Add a detector of speech, which gets the stream "speech"."""
+        """Add a speech detector, whose input is the stream "speech"."""
         self.detector = detector.eval()
 
     def forward(
@@ -90,8 +90,8 @@ class Pipeline(nn.Module):
     ) -> dict[str, Tensor]:
         """Return all outputs by name.
 
-        These are `probabilities` (batch, emotions), the statistics of each adaptable stream, and with a detector
-        `speech_probability` (batch,), the probability that there is speech in the recording, which does not depend on the
+        These are `probabilities` (batch, emotions), the statistics of each adaptable stream, and, if there is a detector,
+        `speech_probability` (batch,): the probability that the recording contains speech, which does not depend on the
         adaptation.
 
         The statistics are `STREAM_mean` and `STREAM_log_std`, (batch, dim): by how much the mean over time of the unadapted

@@ -127,5 +127,5 @@ def _options(
 
 for command in (recognize, adapt, train, search, evaluate, report, cost, audit, convert, migrate):
     app.command()(command)
-app.add_typer(corpus.app, name="corpus", help="Describe, check, export and transcribe corpora.")
+app.add_typer(corpus.app, name="corpus", help="List, describe, check, export and transcribe corpora.")
 app.add_typer(features.app, name="features", help="List, verify and delete stored features.")

@@ -20,7 +20,10 @@ def adapt(
     ],
     output: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="The profile to write, such as mine.affekt; only a profile is replaced."),
+        typer.Option(
+            metavar="FILE",
+            help="The profile to write, such as mine.affekt. An existing file is replaced only if it is a profile.",
+        ),
     ],
     model: Annotated[
         str, typer.Option(metavar="BUNDLE", help="The model: a bundle's folder, or the name of a shipped one.")
@@ -37,9 +40,9 @@ def adapt(
 ) -> None:
     """Adapt a model to unlabeled recordings.
 
-    Learns a profile, to which affekt recognize --profile adapts the model. The recordings are of one source: one microphone
-    and room, one call center, one archive. At least 8 are needed; 50 or more are better. Unless --expected states otherwise,
-    all emotions are assumed to be about equally frequent in them.
+    Learns a profile, which affekt recognize --profile applies. All recordings must be from one source: one microphone and
+    room, one call center, one archive. At least 8 are needed; 50 or more are better. Unless --expected states otherwise, all
+    emotions are assumed to be about equally frequent in them.
     """
     from affekt.audio.time_limit import TIMEOUT
     from affekt.inference.profile import check_output

@@ -40,8 +40,8 @@ BAR_WIDTH = 30
 def list_all(json: Json = False) -> None:
     """List the corpora that affekt reads, with their licenses.
 
-    "yes" means that a model which ships with affekt may be trained on the corpus: its license is CC0, CC BY, ODbL or
-    Apache-2.0.
+    The license of an open corpus is CC0, CC BY, ODbL or Apache-2.0. Models that ship with affekt are trained on open corpora
+    only.
     """
     from affekt.cli.text_rows import fit_name
     from affekt.corpora import corpora
@@ -53,7 +53,7 @@ def list_all(json: Json = False) -> None:
         fields = ("name", "title", "language", "style", "speech", "license", "source", "is_open")
         print(to_json([{field: getattr(entry, field) for field in fields} for entry in entries]))
         return
-    header = ("name", "language", "style", "may train what ships", "license", "source")
+    header = ("name", "language", "style", "open", "license", "source")
     rows = [
         (entry.name, entry.language, entry.style, "yes" if entry.is_open else "no", entry.license, entry.source)
         for entry in entries

@@ -23,7 +23,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="CORPUS [ROOT]",
-            help="The corpus's name, 'folder' or 'table' for your own data; and its folder, or the table's file. With "
+            help="The corpus's name ('folder' or 'table' for your own data), and its folder or the table's file. With "
             "--across: one or more CORPUS[:ROOT].",
         ),
     ],
@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For a bundle: a profile made by affekt adapt, to which it is adapted."),
+        typer.Option(metavar="FILE", help="For bundles: a profile made by affekt adapt, which adapts the model."),
     ] = None,
     across: Annotated[
         bool,
@@ -59,7 +59,7 @@ def evaluate(
             metavar="N",
             min=0,
             help="With --across: also score the bundle adapted to N unlabeled recordings of each corpus, drawn at random; "
-            "they are of other speakers than the scored ones if the corpus has at least four.",
+            "if the corpus has at least four speakers and enough recordings, from speakers that are not scored with them.",
         ),
     ] = 0,
     record: Annotated[
@@ -105,7 +105,9 @@ def evaluate(
     targets = set_options(targets, column, emotion, layout, delimiter, annotators)
     targets = restrict_sources(targets, only or [])
     if across and profile:
-        raise BadConfig("--profile is of one source, so it cannot be used with --across")
+        raise BadConfig(
+            "--profile cannot be used with --across: a profile belongs to one source of recordings; use --adapt N instead"
+        )
     if across:
         _score_across(source, targets, selection, emotions, adapt, record, json)
         return

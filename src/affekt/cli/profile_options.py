@@ -20,7 +20,7 @@ Expected = Annotated[
     list[str] | None,
     typer.Option(
         metavar="EMOTION=FRACTION,...",
-        help="How frequent emotions are in these recordings, such as neutral=0.8; the other emotions share the rest evenly. "
+        help="How frequent emotions are in these recordings, such as neutral=0.8. All other emotions share the rest evenly. "
         "Default: all emotions are equally frequent. Repeatable.",
     ),
 ]

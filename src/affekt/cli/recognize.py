@@ -37,12 +37,13 @@ def recognize(
     ] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A profile made by affekt adapt, to which the model is adapted."),
+        typer.Option(metavar="FILE", help="A profile made by affekt adapt, which adapts the model."),
     ] = None,
     adapt: Annotated[
         bool,
         typer.Option(
-            "--adapt", help="Adapt the model to these recordings first, which are read twice; see affekt adapt."
+            "--adapt",
+            help="First adapt the model to these recordings, which are therefore read twice; see affekt adapt.",
         ),
     ] = False,
     expected: Expected = None,
@@ -75,7 +76,7 @@ def recognize(
         show_log(debug=True)
     if adapt and profile:
         raise BadConfig(
-            "--adapt learns a profile from these recordings, and --profile uses a finished one: choose one of them"
+            "--adapt learns a profile from these recordings, and --profile applies an existing one: use one or the other"
         )
     if expected and not adapt:
         raise BadConfig("--expected is a setting of --adapt and of `affekt adapt`")

@@ -31,7 +31,7 @@ class Published:
 
 
 OPEN_LICENSES = ("CC0", "CC BY 4.0", "Open Database License", "Apache-2.0")
-"""Beginnings of the licenses of corpora that a bundle which ships with affekt may be trained on."""
+"""Beginnings of open licenses. Bundles that ship with affekt are trained on corpora with such a license only."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Corpus:
     reader: Callable[..., list[Utterance]]
     """Returns the utterances; called with the root, and with options by name."""
     speech: bool = True
-    """False for sounds without words, on which a recognizer of speech is scored apart."""
+    """False for sounds without words, on which a model is scored separately."""
     alteration: str = ""
     """Notice required by the license for a copy whose audio was rebuilt."""
     published: tuple[Published, ...] = ()
@@ -65,7 +65,7 @@ class Corpus:
 
     @property
     def is_open(self) -> bool:
-        """Return True if the license allows anybody to use a model that was trained on the corpus for any purpose."""
+        """Whether the license allows anybody to use a model that was trained on the corpus for any purpose."""
         return self.license.startswith(OPEN_LICENSES)
 
     def read(self, root: Path, **options: Any) -> list[Utterance]:

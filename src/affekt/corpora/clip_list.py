@@ -27,30 +27,30 @@ COLUMNS = (*NAMES["audio"], "wav_filename", "clip", "name", "id", "key", "uttera
 
 
 def select_clips(utterances: Sequence[Utterance], path: Path) -> list[Utterance]:
-    """Return the utterances that a list names, in their own order.
+    """Return the utterances that a list names, in the order of the utterances.
 
     Raises:
-        BadCorpus: The list cannot be read or is empty, or names a clip that does not exist, twice, or ambiguously.
+        BadCorpus: The list cannot be read or is empty, or names a clip that does not exist, a clip twice, or one ambiguously.
     """
     by_name: dict[str, dict[str, Utterance]] = defaultdict(dict)
     for utterance in utterances:
-        for name in {utterance.id, _plain(utterance.id), *([utterance.audio.stem] if utterance.audio else [])}:
+        for name in {utterance.id, _bare_name(utterance.id), *([utterance.audio.stem] if utterance.audio else [])}:
             by_name[name][utterance.id] = utterance
     selected: dict[str, str] = {}
     missing = []
     for name in read_clip_list(path):
-        matches = by_name.get(name) or by_name.get(_plain(name)) or {}
+        matches = by_name.get(name) or by_name.get(_bare_name(name)) or {}
         if not matches:
             missing.append(name)
         elif len(matches) > 1:
-            raise BadCorpus(f"{path}: {name!r} may be {join_names(sorted(matches), 3)}: write the whole id")
+            raise BadCorpus(f"{path}: {name!r} is ambiguous ({join_names(sorted(matches), 3)}): write the whole id")
         elif (other := selected.setdefault(next(iter(matches)), name)) is not name:
             raise BadCorpus(
                 f"{path} names the clip {next(iter(matches))!r} twice, as {other!r} and {name!r}: keep one of them"
             )
     if missing:
         raise BadCorpus(
-            f"{path} names {quantity(len(missing), 'clip')} that {utterances[0].corpus} does not have here: "
+            f"{path} names {quantity(len(missing), 'clip')} that this copy of {utterances[0].corpus} does not have: "
             f"{join_names(missing, 5)}; expected names of its {len(utterances)} utterances, such as {utterances[0].id}"
         )
     logger.info("%s: %d of %d utterances, those of %s", utterances[0].corpus, len(selected), len(utterances), path.name)
@@ -79,7 +79,7 @@ def read_clip_list(path: Path) -> list[str]:
     return names
 
 
-def _plain(name: str) -> str:
+def _bare_name(name: str) -> str:
     """Return the name of a file without folders and the suffix of an audio file."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.stem if path.suffix.lower() in SUFFIXES else path.name

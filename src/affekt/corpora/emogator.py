@@ -1,8 +1,8 @@
-"""EmoGator (Buhl, arXiv 2301.00508): 357 people utter bursts without words (laughs, sighs, screams) in 30 categories.
+"""EmoGator (Buhl, arXiv 2301.00508): vocal bursts (laughs, sighs, screams) of 357 people in 30 categories.
 
-`data/mp3/000001-03-1.mp3`: contributor, category, take; `audio/` or the root for other copies. This is no speech: the corpus
-shows what a recognizer of speech says about other sounds of voices. Amusement and elation are read as happy, both kinds of
-surprise as surprise, and the 21 categories without an emotion of affekt's as other.
+`data/mp3/000001-03-1.mp3`: contributor, category, take. Other copies have the clips in `audio/` or in the root. Vocal bursts
+are not speech: the corpus shows how a model treats other sounds of voices. Amusement and elation are read as happy, both
+kinds of surprise as surprise, and the 21 categories that affekt has no name for as other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""EmoTale (Hjuler et al., ASRU 2025): 18 speakers say five sentences in 5 emotions, in Danish and 14 of them in English too.
+"""EmoTale (Hjuler et al., ASRU 2025): 18 speakers say five sentences in 5 emotions, in Danish and (14 of them) in English.
 
 `DK_004_A_5.wav`: language (DK or EN), speaker, emotion by its initial, sentence; in any folder below the root.
 `annotations.csv`: the emotion that each of three annotators chose. `speaker_info.csv`: the speakers' sex, in columns whose

@@ -1,9 +1,9 @@
 """TESS, the Toronto emotional speech set (Pichora-Fuller and Dupuis 2010): two women say 200 words in 7 emotions.
 
-`OAF_angry/OAF_back_angry.wav`: speaker (OAF the older woman, YAF the younger one), word, emotion ("ps" is pleasant surprise).
-The files are in one folder, as on Borealis, or in a folder for each speaker and emotion, whose names differ between copies;
-either may be inside of one or two folders, such as
-`TESS Toronto emotional speech set data/`. Each word is in the phrase "Say the word back."
+`OAF_angry/OAF_back_angry.wav`: speaker (OAF is the older woman, YAF the younger), word, emotion ("ps" is pleasant surprise).
+The files are in one folder, as on Borealis, or in one folder for each speaker and emotion, whose names differ between copies.
+Either may be one or two levels below the root, in a folder such as `TESS Toronto emotional speech set data/`. Each word is
+part of a phrase: "Say the word back."
 """
 
 from __future__ import annotations

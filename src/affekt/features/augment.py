@@ -1,7 +1,7 @@
 """Data augmentation: altered copies of every training utterance, whose features are computed once and stored.
 
 A copy changes speed and pitch together (like another vocal tract) and the frequency response (another microphone), adds
-reverberation and noise, applies a low-pass filter and passes through a lossy codec (another transmission line). Which
+pauses, reverberation and noise, applies a low-pass filter and passes through a lossy codec (another transmission line). Which
 version of an utterance is trained on changes from epoch to epoch.
 """
 
@@ -62,8 +62,8 @@ class Alteration:
     pause: tuple[float, float] = (0.1, 1.5)
     """Range of the length of added silence, in seconds."""
     pause_probability: float = 0.0
-    """Probability of silence before the speech, and of silence after it. Half as often, a pause is added at the quietest
-    place inside. Noise, if there is any, is added afterwards and fills the silence."""
+    """Probability of silence before the speech, and of silence after it. Half as often, silence is inserted at the quietest
+    point inside. Noise, if there is any, is added afterwards and fills the silence."""
     gain: tuple[float, float] = (0.0, 0.0)
     """Range of the gain, in dB. Samples beyond full scale are clipped."""
 
@@ -119,17 +119,18 @@ class Masking:
 
 @dataclass(frozen=True)
 class Offsets:
-    """How offsets of the features, which come from speaker, microphone and room, vary in training.
+    """How the offsets of features, which come from speaker, microphone and room, are varied in training.
 
     Not in a paper. See `affekt.training.offsets`.
     """
 
     center_probability: float = 0.0
-    """Probability that an utterance is centered: on the mean of its speaker or, as often, of its corpus."""
+    """Probability that an utterance is centered on the mean of its speaker or, equally often, of its corpus."""
     shift_probability: float = 0.0
-    """Probability that an utterance is shifted: by the difference between two speakers of the training subset, drawn at
-    random, times a number between 0 and `shift`."""
+    """Probability that an utterance is shifted by the difference between two random speakers of the training subset,
+    multiplied by a random factor between 0 and `shift`."""
     shift: float = 1.0
+    """Largest factor of a shift."""
 
     def __post_init__(self) -> None:
         probabilities = (self.center_probability, self.shift_probability)
@@ -214,12 +215,12 @@ def _add_pauses(signal: Signal, alteration: Alteration, generator: np.random.Gen
     )
     lengths = (generator.uniform(*alteration.pause, size=3) * SAMPLE_RATE).astype(int)
     if pause_inside:
-        quietest = quietest_place(signal)
+        quietest = quietest_point(signal)
         signal = np.concatenate([signal[:quietest], np.zeros(lengths[0], signal.dtype), signal[quietest:]])
     return np.pad(signal, (lengths[1] if pause_before else 0, lengths[2] if pause_after else 0))
 
 
-def quietest_place(signal: Signal) -> int:
+def quietest_point(signal: Signal) -> int:
     """Return the middle of the 50 ms with the least energy in the second and third quarter of a signal, as a sample index."""
     start, end, size = signal.size // 4, signal.size - signal.size // 4, SAMPLE_RATE // 20
     if end - start <= size:

@@ -1,6 +1,6 @@
 """Generated sounds that are not speech: noise, tones, hum, clicks, sweeps, music and dithered silence.
 
-They need no files, so that a detector of speech can always be trained on them. A sound is determined by its kind and number.
+They need no files, so a speech detector can always be trained on them. A sound is determined by its kind and number.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Signal = NDArray[np.floating]
 DURATION = (0.5, 6.0)
 """Range of the duration in seconds."""
 PEAK = (-60.0, 0.0)
-"""Range of the peak in dB relative to full scale."""
+"""Range of the peak in dBFS."""
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), tuple(range(12)))
 """Major, minor, pentatonic and chromatic: semitones above the tonic."""
 
 
 def make_noise(generator: np.random.Generator, size: int) -> Signal:
-    """Return noise whose power falls by 0 (white) to 9 dB per octave, perhaps of a limited band, perhaps in waves."""
+    """Return noise whose power falls by 0 (white) to 9 dB per octave, perhaps within a band, perhaps of varying gain."""
     spectrum = np.fft.rfft(generator.normal(size=size))
     hertz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     spectrum *= np.maximum(hertz, 20.0) ** -generator.choice([0.0, 0.5, 1.0, generator.uniform(0, 1.5)])
@@ -33,7 +33,7 @@ def make_noise(generator: np.random.Generator, size: int) -> Signal:
             1 / (1 + (low / np.maximum(hertz, 1.0)) ** 4) / (1 + (hertz / (low * generator.uniform(1.2, 8))) ** 4)
         )
     noise = np.fft.irfft(spectrum, size)
-    return noise * _waves(generator, size) if generator.random() < 0.3 else noise
+    return noise * _slow_gain(generator, size) if generator.random() < 0.3 else noise
 
 
 def make_tone(generator: np.random.Generator, size: int) -> Signal:
@@ -62,7 +62,7 @@ def make_hum(generator: np.random.Generator, size: int) -> Signal:
     for harmonic in range(1, min(int(count), int(7900 / base)) + 1):
         strength = generator.uniform(0.2, 1) * harmonic**-slope
         hum += strength * np.sin(2 * np.pi * base * harmonic * time + generator.uniform(0, 2 * np.pi))
-    return hum * (_waves(generator, size) if generator.random() < 0.2 else 1.0) + _background(generator, size)
+    return hum * (_slow_gain(generator, size) if generator.random() < 0.2 else 1.0) + _background(generator, size)
 
 
 def make_clicks(generator: np.random.Generator, size: int) -> Signal:
@@ -123,7 +123,7 @@ def make_music(generator: np.random.Generator, size: int) -> Signal:
 
 
 class _Instrument:
-    """Strengths of harmonics, an envelope and vibrato."""
+    """An instrument: the strengths of its harmonics, its envelope and its vibrato."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         count = int(generator.integers(1, 16))
@@ -146,12 +146,12 @@ class _Instrument:
 
 
 def make_silence(generator: np.random.Generator, size: int) -> Signal:
-    """Return dithered silence: noise of the last bits of 16, unaffected by the peak of other sounds."""
+    """Return dithered silence: noise in the lowest bits of 16-bit samples, which is not scaled to PEAK."""
     return np.round(generator.normal(size=size) * generator.uniform(0.3, 2.0))
 
 
-def _waves(generator: np.random.Generator, size: int) -> Signal:
-    """Return a slow, random modulation of the amplitude."""
+def _slow_gain(generator: np.random.Generator, size: int) -> Signal:
+    """Return a gain that varies slowly and at random, (samples,)."""
     points = generator.uniform(0.05, 1, max(2, int(size / SAMPLE_RATE * generator.uniform(0.5, 6))))
     return np.interp(np.linspace(0, points.size - 1, size), np.arange(points.size), points)
 
@@ -181,7 +181,7 @@ MAKERS: Mapping[str, Callable[[np.random.Generator, int], Signal]] = {
 
 
 def generate(kind: str, number: int) -> Waveform:
-    """Return the sound of a kind with this number, as a recording with 16 bits: mono, 16 kHz, 0.5 to 6 s."""
+    """Return the sound of a kind with this number: mono, 16 kHz, 0.5 to 6 s, rounded to 16 bits."""
     generator = np.random.default_rng(list(hashlib.sha256(f"{kind} {number}".encode()).digest()))
     sound = MAKERS[kind](generator, round(generator.uniform(*DURATION) * SAMPLE_RATE))
     if kind != "silence":

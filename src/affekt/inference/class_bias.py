@@ -1,6 +1,7 @@
-"""Class biases: numbers that are added to the logarithms of probabilities, one for each emotion.
+"""Class biases: one number for each emotion, which is added to the logarithm of its probability.
 
-`Pipeline.outputs` computes the same inside the graph, for programs that run model.onnx without affekt.
+`affekt.inference.onnx.Graph` applies those of a profile to the graph's output. The graph's input `class_bias` does the same
+(`affekt.bundle.pipeline.Pipeline.outputs`), for programs that run model.onnx without affekt.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def apply_class_bias(probabilities: NDArray[Any], bias: NDArray[Any]) -> NDArray
 
 
 def solve_class_bias(probabilities: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the biases, (emotions,) with mean 0, with which the mean of the probabilities is the expected distribution.
+    """Return the biases, (emotions,) with mean 0, that make the mean of the probabilities the expected distribution.
 
     Args:
         probabilities: (clips, emotions).

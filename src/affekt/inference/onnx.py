@@ -22,24 +22,24 @@ TOLERANCE = 0.01
 
 
 FURTHER_OUTPUTS = re.compile(rf"\w+_(mean|log_std)|{SPEECH_PROBABILITY}")
-"""Names of the outputs that a graph may have besides `probabilities`: the statistics of a stream, and the probability that
-there is speech in the recording (`Pipeline.outputs`)."""
+"""Names of the outputs that a graph may have besides `probabilities`: the statistics of a stream, and the probability of
+speech in the recording (`Pipeline.outputs`)."""
 
 
 class Graph:
-    """An ONNX graph with the output `probabilities`, (batch, emotions), and perhaps statistics of its streams.
+    """An ONNX graph with the output `probabilities`, (batch, emotions), and optionally statistics of its streams.
 
     Attributes:
         bundle: The bundle that contains the graph.
-        inputs: The names of the inputs that must be given.
+        inputs: The names of the required inputs.
         adaptable: The streams that can be adapted, with their dim: the graph has the optional inputs `STREAM_offset` and
             `STREAM_log_scale`, (dim,), and the outputs `STREAM_mean` and `STREAM_log_std`, (batch, dim). Graphs of earlier
             versions have none.
         speech_threshold: The lowest `speech_probability` of a recording with speech; None if the graph has no such output.
-        profile: The profile to which the graph is adapted; None without one.
+        profile: The profile that is applied; None for none.
 
     Raises:
-        BadConfig: The profile is one of another model.
+        BadConfig: The profile was learned for another model.
     """
 
     def __init__(self, bundle: Bundle, session: Any, profile: Profile | None = None) -> None:
@@ -54,6 +54,7 @@ class Graph:
         self.profile = profile
         if profile is not None:
             profile.check(bundle.id, bundle.emotions, self.adaptable)
+        # A class bias is applied here instead of by the graph's input `class_bias`, which graphs of earlier versions lack.
         self._shifts = {} if profile is None else profile.graph_inputs()
         self._bias = None if profile is None else profile.bias(bundle.emotions)
 
@@ -64,12 +65,12 @@ class Graph:
         Args:
             bundle: The bundle.
             threads: The number of cores that one call may use.
-            profile: The profile to which the graph is adapted.
+            profile: The profile to apply; None for none.
 
         Raises:
             BadBundle: A file is missing, damaged or invalid, the ONNX file cannot be loaded and run on a known input, its
                 inputs and outputs are not those of a bundle, or its outputs are not probabilities of the bundle's emotions.
-            BadConfig: The profile is one of another model.
+            BadConfig: The profile was learned for another model.
         """
         import onnxruntime
 
@@ -96,13 +97,17 @@ class Graph:
         return graph
 
     def adapt(self, profile: Profile | None) -> Graph:
-        """Return the same graph, adapted to another profile, or to none. Raises `BadConfig`."""
+        """Return the same graph with another profile, or without one.
+
+        Raises:
+            BadConfig: The profile was learned for another model.
+        """
         return Graph(self.bundle, self._session, profile)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.floating]:
         """Return probabilities, (batch, emotions), in the order of the bundle's emotions; errors as for `run`.
 
-        They are adapted to the profile. Those of a recording without speech are zeros, if the graph tells.
+        The profile is applied to them. If the graph has a speech detector, those of a recording without speech are zeros.
         """
         probabilities = self._run_with_detector(inputs, ["probabilities"])["probabilities"]
         return probabilities if self._bias is None else apply_class_bias(probabilities, self._bias)
@@ -110,7 +115,7 @@ class Graph:
     def observe(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Return probabilities without a class bias, and the statistics of the streams in `adaptable`; errors as for `run`.
 
-        The probabilities of a recording without speech are zeros, if the graph tells.
+        If the graph has a speech detector, the probabilities of a recording without speech are zeros.
         """
         statistics = [f"{stream}_{part}" for stream in self.adaptable for part in ("mean", "log_std")]
         return self._run_with_detector(inputs, ["probabilities", *statistics])

@@ -1,7 +1,7 @@
-"""The profile of one source of recordings, to which a model is adapted; a JSON file with the suffix .affekt.
+"""A profile adapts a model to one source of recordings. It is a JSON file with the suffix .affekt.
 
-A source is what is recorded in the same way: one microphone and room, one call center, one archive. `learn_profile`
-(`affekt.workflows.learn_profile`) learns a profile from unlabeled recordings.
+A source is everything that is recorded in the same way: one microphone and room, one call center, one archive.
+`affekt.workflows.learn_profile` learns a profile from unlabeled recordings.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from affekt.json_text import to_json
 SCHEMA = 1
 KIND = "affekt profile"
 MAX_BYTES = 1 << 26
-"""Limit of the size of a file that is read; it is far above what affekt writes."""
+"""Largest file that is read, far larger than what affekt writes."""
 DIGITS = 6
 """Significant digits of the stored numbers."""
 
 
 @dataclass(frozen=True)
 class StreamShift:
-    """The shift of a source's features from those of the training utterances (`affekt.bundle.adaptation`)."""
+    """The shift of a source's features relative to those of the training utterances (`affekt.bundle.adaptation`)."""
 
     offset: tuple[float, ...]
-    """(dim,), to be subtracted."""
+    """(dim,); is subtracted from the features."""
     log_scale: tuple[float, ...]
-    """(dim,), logarithm of a factor that divides the deviations from the mean."""
+    """(dim,); the deviations from the mean are divided by its exponential."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Offsets of features and class biases that were learned from unlabeled recordings of one source, for one model."""
+    """Shifts of features, and class biases, that were learned from unlabeled recordings of one source for one model."""
 
     name: str
     model: str
@@ -54,19 +54,19 @@ class Profile:
     expected: Mapping[str, float]
     """Emotion -> its expected fraction of the clips: the assumption from which the class biases follow."""
     diversity: float
-    """The diversity of the predictions for the clips, from 0 to 1 (`affekt.inference.profile_learning`)."""
+    """The diversity of the predictions for the clips, from 0 to 1 (`affekt.inference.profile_learning.diversity`)."""
     strength: float
     """The factor of all offsets and biases, from 0 (nothing is adapted) to 1."""
     class_bias: Mapping[str, float]
-    """Emotion -> what is added to the logarithm of its probability."""
+    """Emotion -> number that is added to the logarithm of its probability (`affekt.inference.class_bias`)."""
     streams: Mapping[str, StreamShift] = field(default_factory=dict)
-    """Stream of features inside the model -> its shift; empty for a model that cannot adapt them."""
+    """Stream of features inside the model -> its shift; empty for a model whose features cannot be adapted."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Status ("silence", "no_speech", "error") -> number of recordings that were not learned from."""
     notes: tuple[str, ...] = ()
     """Sentences on the limits of the profile."""
     clip_hashes: tuple[str, ...] = ()
-    """Hashes of the clips' samples (`hash_samples`), by which an evaluation finds out whether it scores these clips."""
+    """Hashes of the clips' samples (`hash_samples`), by which an evaluation detects that it scores these clips."""
 
     @property
     def id(self) -> str:
@@ -75,12 +75,12 @@ class Profile:
         content = to_json([self.model, dict(sorted(self.class_bias.items())), shifts])
         return f"{self.name}@{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
-    def label(self) -> dict[str, Any]:
+    def row_field(self) -> dict[str, Any]:
         """Return the field "profile" of a row."""
         return {"id": self.id, "recordings": self.recordings}
 
     def bias(self, emotions: tuple[str, ...]) -> NDArray[np.float64]:
-        """Return the class biases in the order of the emotions."""
+        """Return the class biases in the order of the emotions, (emotions,)."""
         return np.array([self.class_bias[emotion] for emotion in emotions])
 
     def graph_inputs(self) -> dict[str, NDArray[np.float32]]:
@@ -92,7 +92,7 @@ class Profile:
         }
 
     def check(self, model: str, emotions: tuple[str, ...], dims: Mapping[str, int]) -> None:
-        """Raise `BadConfig` if the profile is not one of a model.
+        """Raise `BadConfig` if the profile was not learned for a model.
 
         Args:
             model: The bundle's id.
@@ -168,7 +168,7 @@ class Profile:
 
 
 def check_output(path: Path) -> None:
-    """Raise `BadOutput` if a file exists that is not a profile, which would be overwritten."""
+    """Raise `BadOutput` if the file exists and is not a profile, so that no other file is overwritten."""
     if not path.exists():
         return
     try:

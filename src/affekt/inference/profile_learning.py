@@ -7,7 +7,7 @@ clips differ from the average of training because the clips are angry. This is d
 which an offset does not change.
 
 A model is less certain of a source that is recorded in another way than its training data, so that its predictions are less
-diverse; and such a source has most to gain. The distance of its features tells it apart.
+diverse, and such a source has the most to gain. It is recognized by the distance of its features.
 
 The limits of the diversity for near sources were chosen with the model shipped first in version 0.1.0, on clips of its test
 speakers as they are and with other frequency responses and noise, and with linear probes on Whisper's states of CREMA-D and
@@ -117,13 +117,13 @@ def diversity(probabilities: Values, expected: Values) -> float:
     return float(1 - _entropy(biased).mean() / _entropy(expected))
 
 
-def strength(value: float, settings: LearningSettings) -> float:
-    """Return by how much an adaptation is to be multiplied at this diversity, from 0 to 1."""
+def adaptation_strength(value: float, settings: LearningSettings) -> float:
+    """Return the factor of all offsets and biases at this diversity, from 0 to 1."""
     low, high = settings.low_diversity, settings.high_diversity
     return float(np.clip((value - low) / (high - low), 0, 1))
 
 
-def class_bias(
+def estimate_class_bias(
     probabilities: Values, expected: Values, settings: LearningSettings, *, tolerance: float = 1.0
 ) -> tuple[NDArray[np.float64], bool]:
     """Return the shrunk class biases, (emotions,), and whether one was limited to `max_bias`.
@@ -141,7 +141,7 @@ def class_bias(
 
 
 def closest_distribution(mean: Values, expected: Values, tolerance: float) -> NDArray[np.float64]:
-    """Return the distribution next to `mean`, (emotions,), whose ratio to the expected one is at most the tolerance.
+    """Return the distribution next to `mean`, (emotions,), that differs from the expected one by at most the tolerance.
 
     It is `mean` times a factor, limited to `expected / tolerance` and `expected * tolerance`; bisection finds the factor.
     """

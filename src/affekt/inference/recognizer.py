@@ -61,7 +61,7 @@ class Recognizer:
         self.model = graph.bundle.id
         self.profile = graph.profile
         self.graph = graph
-        self._label = None if graph.profile is None else graph.profile.label()
+        self._profile_field = None if graph.profile is None else graph.profile.row_field()
 
     @classmethod
     def load(
@@ -72,11 +72,11 @@ class Recognizer:
         Args:
             model: A bundle's folder, or the name of a shipped bundle.
             threads: The number of cores that one recognition may use.
-            profile: A profile of this model, or its file, to which the model is adapted.
+            profile: A profile that was learned for this model, or its file.
 
         Raises:
             BadBundle: There is no such bundle, it cannot be read, or its model needs more than audio.
-            BadConfig: The profile cannot be read, or is one of another model.
+            BadConfig: The profile cannot be read, or was learned for another model.
         """
         if isinstance(profile, str | PathLike):
             profile = Profile.read(profile)
@@ -89,7 +89,11 @@ class Recognizer:
         return cls(graph)
 
     def adapt(self, profile: Profile | None) -> Recognizer:
-        """Return a recognizer with the same model, adapted to another profile, or to none. Raises `BadConfig`."""
+        """Return a recognizer of the same model with another profile, or without one.
+
+        Raises:
+            BadConfig: The profile was learned for another model.
+        """
         return Recognizer(self.graph.adapt(profile))
 
     def __call__(
@@ -162,12 +166,12 @@ class Recognizer:
             )
             error.__cause__ = unexpected
         logger.debug("%s", error, exc_info=error)
-        return make_row(name_of(source), self.model, error=error, profile=self._label)
+        return make_row(name_of(source), self.model, error=error, profile=self._profile_field)
 
     def observe(
         self, source: AudioSource, *, lenient: bool = False, timeout: float | None = None
     ) -> Iterator[tuple[Waveform, dict[str, NDArray[np.float32]] | None]]:
-        """Yield the windows of a source, each with the graph's outputs by name (`Graph.observe`); None for a long pause.
+        """Yield the windows of a source, each with the graph's outputs by name (`Graph.observe`), or None for a pause.
 
         The probabilities have no class bias. Those of a window without speech are zeros. Arguments and errors as for calling
         the recognizer.
@@ -183,9 +187,11 @@ class Recognizer:
         check_length(waveform.size, name)
         begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
         if is_silent(waveform):
-            return make_row(name, self.model, start=begin, end=end, profile=self._label)
+            return make_row(name, self.model, start=begin, end=end, profile=self._profile_field)
         if not segment.speech:
-            return make_row(name, self.model, start=begin, end=end, otherwise="no_speech", profile=self._label)
+            return make_row(
+                name, self.model, start=begin, end=end, status_without_emotion="no_speech", profile=self._profile_field
+            )
         values = self.infer(waveform)
         return make_row(
             name,
@@ -193,14 +199,14 @@ class Recognizer:
             start=begin,
             end=end,
             probabilities=dict(zip(self.emotions, values, strict=True)) if any(values) else None,
-            otherwise="no_speech",
-            profile=self._label,
+            status_without_emotion="no_speech",
+            profile=self._profile_field,
         )
 
     def infer(self, waveform: Waveform) -> list[float]:
         """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, 0.1 to 30 s long.
 
-        They are all 0 if there is no speech in it, and the model tells.
+        They are all 0 if the model has a speech detector that finds no speech.
         """
         return [float(p) for p in self.graph({"waveform": waveform[np.newaxis]})[0]]
 
@@ -219,8 +225,8 @@ class Recognizer:
             self.model,
             end=total / SAMPLE_RATE,
             probabilities=means or None,
-            otherwise="silence" if is_silence else "no_speech",
-            profile=self._label,
+            status_without_emotion="silence" if is_silence else "no_speech",
+            profile=self._profile_field,
         )
         result["aggregation"] = AGGREGATION
         result["windows"] = rows

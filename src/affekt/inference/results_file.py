@@ -36,7 +36,7 @@ class ResultsFile:
 
     Raises:
         BadOutput: The suffix is unknown, the file cannot be written or is being written by another run, or it contains
-            anything other than rows of `model`, adapted to the same profile or to none.
+            anything other than rows of `model` with the same profile, or without one.
 
     Args:
         path: The file.

@@ -5,8 +5,8 @@
 
 The row of a source longer than 30 s also has "windows", the rows of its consecutive windows, and "aggregation". A row has
 the fields NOTES only if there is something to remark: "truncated" (true) and "seconds_lost" (null if unknown) if audio is
-missing, "channels" if a channel was used instead of the mean. A row of a model that was adapted has "profile", with the
-"id" of the profile and the number of "recordings" that it was learned from.
+missing, "channels" if a channel was used instead of the mean. If a profile was applied, the row has
+"profile", with the profile's "id" and the number of "recordings" that it was learned from.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Row(dict[str, Any]):
 
     @property
     def profile(self) -> dict[str, Any] | None:
-        """The profile to which the model was adapted: its "id" and number of "recordings"; None without one."""
+        """The profile that was applied: its "id" and number of "recordings"; None without one."""
         return self.get("profile")
 
     @property
@@ -194,11 +194,11 @@ def make_row(
     end: float = 0.0,
     probabilities: Mapping[str, float] | None = None,
     error: AffektError | None = None,
-    otherwise: Literal["silence", "no_speech"] = "silence",
+    status_without_emotion: Literal["silence", "no_speech"] = "silence",
     profile: Mapping[str, Any] | None = None,
 ) -> Row:
-    """Return a row. Its status is "ok" with probabilities, "error" with an error, and `otherwise` with neither."""
-    status = "error" if error else "ok" if probabilities else otherwise
+    """Return a row, whose status is "ok" with probabilities, "error" with an error, else `status_without_emotion`."""
+    status = "error" if error else "ok" if probabilities else status_without_emotion
     row = Row(
         schema=SCHEMA,
         file=file,

@@ -82,15 +82,15 @@ def speech_table(entries: Sequence[Entry], columns: Sequence[str] = EMOTIONS, *,
 
 
 def sounds_table(entries: Sequence[Entry]) -> str:
-    """Return the table of the corpora whose sounds are no speech: how many are refused, and what the others are called."""
+    """Return the table of the corpora that are not speech: how many sounds are refused, and predictions for the others."""
     rows = []
     for entry in entries:
         if not entry["speech"]:
             outcome, total = entry["as_it_is"], entry["recognized"]
-            answers = sorted(outcome["answers"].items(), key=lambda item: -item[1])
-            called = ", ".join(f"{emotion} {count / total:.0%}" for emotion, count in answers)
-            rows.append([title(entry), entry["style"], str(total), f"{outcome['refused'] / total:.1%}", called or "-"])
-    return table(["corpus", "sounds", "recordings", "refused as no speech", "called"], rows)
+            predicted = sorted(outcome["answers"].items(), key=lambda item: -item[1])
+            shares = ", ".join(f"{emotion} {count / total:.0%}" for emotion, count in predicted)
+            rows.append([title(entry), entry["style"], str(total), f"{outcome['refused'] / total:.1%}", shares or "-"])
+    return table(["corpus", "sounds", "recordings", "refused as no speech", "predicted"], rows)
 
 
 def remarks(entries: Sequence[Entry]) -> list[str]:

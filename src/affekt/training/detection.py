@@ -1,4 +1,4 @@
-"""Fitting of the speech detector: its settings in a recipe, its weights and its threshold."""
+"""Fit the speech detector: its settings in a recipe, its weights and its threshold."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from affekt.bundle.pipeline import round_to_half
 from affekt.errors import BadConfig
 from affekt.features.augment import Alteration
 
-LOST = 0.005
+MAX_REFUSED_SPEECH = 0.005
 """Largest fraction of the training speech that the threshold may refuse."""
-MISSED = 0.01
-"""Fraction of the training sounds that may lie above the point from which the threshold keeps its distance."""
-ITERATIONS = 200
+MAX_ACCEPTED_SOUNDS = 0.01
+"""Fraction of the training sounds that is ignored as outliers when the threshold is chosen."""
+MAX_ITERATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class DetectorConfig:
 
     not_speech: tuple[str, ...] = ()
     """Sound files that are not speech: folders, files, or patterns with *, absolute or below AFFEKT_DATA. The last fifth of
-    each folder is not trained on, but scored."""
+    each folder's files is held out, for the scores."""
     speech: tuple[str, ...] = ()
     """Further speech in the same form, in addition to the training subset of the corpora."""
     credits: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class DetectorConfig:
     hidden: int = 0
     """Width of a hidden layer; 0 for a logistic regression."""
     decay: float = 0.03
-    """Weight of the squared weights in the loss."""
+    """Weight decay: the factor of the sum of squared weights in the loss."""
     alteration: Alteration = field(
         default_factory=lambda: Alteration(
             reverb=(0.1, 0.7),
@@ -50,7 +50,7 @@ class DetectorConfig:
             codec_probability=0.25,
         )
     )
-    """The alteration of the copies."""
+    """How the copies are altered."""
 
     def __post_init__(self) -> None:
         if self.generated < 1 or min(self.copies, self.hidden) < 0 or self.decay < 0:
@@ -62,7 +62,7 @@ class DetectorConfig:
 
 def fit_detector(
     speech: Float[Tensor, "recordings statistics"],
-    further: Float[Tensor, "more_recordings statistics"],
+    extra_speech: Float[Tensor, "more_recordings statistics"],
     sounds: Float[Tensor, "sounds statistics"],
     config: DetectorConfig,
     *,
@@ -70,18 +70,18 @@ def fit_detector(
 ) -> tuple[SpeechDetector, float]:
     """Fit a detector, and return it with its weights rounded to 16 bits, and its threshold.
 
-    The threshold lies midway, in logits, between almost all speech and almost all sounds: voices and sounds that are recorded
-    differently from those here have the same margin. At most `LOST` of `speech` is below it.
+    The threshold is midway, in logits, between the smallest of speech and the largest of sounds, apart from outliers. Speech
+    and sounds that are recorded differently thus have the same margin. At most `MAX_REFUSED_SPEECH` of `speech` is below it.
 
     Args:
         speech: What `affekt.bundle.adaptation.time_statistics` returns for recordings of speech, mean and log standard
             deviation side by side.
-        further: The same for further speech, which does not determine the threshold.
+        extra_speech: The same for further speech, which is not used to choose the threshold.
         sounds: The same for sounds that are not speech.
         config: The settings.
         seed: The seed of the weights of a hidden layer.
     """
-    positive = torch.cat([speech, further])
+    positive = torch.cat([speech, extra_speech])
     statistics = torch.cat([positive, sounds])
     labels = torch.cat([torch.ones(len(positive)), torch.zeros(len(sounds))])
     weights = torch.where(labels > 0, 0.5 / len(positive), 0.5 / len(sounds))
@@ -92,7 +92,7 @@ def fit_detector(
     if not config.hidden:
         for parameter in detector.parameters():
             torch.nn.init.zeros_(parameter)
-    optimizer = torch.optim.LBFGS(detector.parameters(), max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(detector.parameters(), max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
@@ -110,5 +110,5 @@ def fit_detector(
 
 def _choose_threshold(speech: Float[Tensor, " recordings"], sounds: Float[Tensor, " sounds"]) -> float:
     """Return the threshold of the probability, given the logits."""
-    lowest, highest = speech.quantile(LOST), sounds.quantile(1 - MISSED)
+    lowest, highest = speech.quantile(MAX_REFUSED_SPEECH), sounds.quantile(1 - MAX_ACCEPTED_SOUNDS)
     return round(float(torch.minimum(lowest, (lowest + highest) / 2).sigmoid()), 6)

@@ -1,4 +1,4 @@
-"""Offsets in training: features of utterances centered on their source, or shifted by the difference of two speakers.
+"""Offsets in training: utterances are centered on the mean of their source, or shifted by the difference of two speakers.
 
 Recordings of one source share an offset of the encoder's features, which comes from speaker, microphone and room. A model
 that is trained with the offsets of its corpora alone depends on them. With centering, it learns to use features without the
@@ -18,19 +18,18 @@ from affekt.batch import Stream
 from affekt.bundle.adaptation import time_statistics
 from affekt.features.augment import Offsets
 
-Vectors = NDArray[np.float32]
-"""One row for each utterance or group: (rows, dim)."""
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Statistics:
     """Statistics over time of one stream, averaged over groups of utterances."""
 
-    mean: Vectors
+    mean: Floats
     """The mean of each feature, (groups, dim), minus that of all utterances."""
-    log_std: Vectors
+    log_std: Floats
     """The logarithm of the standard deviation of each feature, (groups, dim), minus that of all utterances."""
-    center: Vectors
+    center: Floats
     """The mean of each feature over all utterances, (dim,)."""
 
 
@@ -42,11 +41,11 @@ class SourceOffsets:
     statistics: Statistics
     """The corpora first, then the speakers."""
     corpus: NDArray[np.int64]
-    """The group of each utterance's corpus, (utterances,)."""
+    """The index of each utterance's corpus among the groups, (utterances,)."""
     speaker: NDArray[np.int64]
-    """The group of each utterance's speaker, (utterances,)."""
+    """The index of each utterance's speaker among the groups, (utterances,)."""
     num_corpora: int
-    """The number of groups that are corpora."""
+    """Number of groups that are corpora."""
 
     @classmethod
     def measure(
@@ -59,21 +58,23 @@ class SourceOffsets:
         """Measure the offsets of corpora and speakers.
 
         Args:
-            settings: How the offsets are used.
+            settings: The settings of a recipe.
             features: The frames of each utterance, (frames, dim).
             corpora: The corpus of each utterance.
-            speakers: The speaker of each utterance, a name that is unique in all corpora.
+            speakers: The speaker of each utterance; names are unique across corpora.
         """
-        rows = [time_statistics(Stream(torch.from_numpy(np.array(frames)).float()[None])) for frames in features]
-        means, log_stds = (torch.cat(values).numpy() for values in zip(*rows, strict=True))
+        by_utterance = [
+            time_statistics(Stream(torch.from_numpy(np.array(frames)).float()[None])) for frames in features
+        ]
+        means, log_stds = (torch.cat(values).numpy() for values in zip(*by_utterance, strict=True))
         center, scale = means.mean(axis=0), log_stds.mean(axis=0)
         corpus_names, corpus = np.unique(corpora, return_inverse=True)
         speaker_names, speaker = np.unique(speakers, return_inverse=True)
-        members = [corpus == group for group in range(len(corpus_names))]
+        members = [corpus == group for group in range(len(corpus_names))]  # (utterances,) for each group
         members += [speaker == group for group in range(len(speaker_names))]
         statistics = Statistics(
-            np.stack([means[rows].mean(axis=0) - center for rows in members]),
-            np.stack([log_stds[rows].mean(axis=0) - scale for rows in members]),
+            np.stack([means[group].mean(axis=0) - center for group in members]),
+            np.stack([log_stds[group].mean(axis=0) - scale for group in members]),
             center,
         )
         return cls(settings, statistics, corpus, speaker + len(corpus_names), len(corpus_names))
@@ -83,7 +84,7 @@ class SourceOffsets:
         return replace(self, corpus=self.corpus[list(indices)], speaker=self.speaker[list(indices)])
 
     def draw(self, generator: np.random.Generator) -> OffsetDraw:
-        """Draw what happens to each utterance in one epoch."""
+        """Draw the offset that is removed from each utterance in one epoch."""
         count, corpora = len(self.corpus), self.num_corpora
         chance, settings = generator.random(count), self.settings
         centered = chance < settings.center_probability
@@ -101,24 +102,26 @@ class OffsetDraw:
     """The offset that is removed from each utterance in one epoch: `weight * (plus - minus)`."""
 
     statistics: Statistics
-    weight: Vectors
+    weight: Floats
+    """(utterances,); 0 for an utterance that stays unchanged."""
     plus: NDArray[np.int64]
+    """The index of a group, (utterances,)."""
     minus: NDArray[np.int64]
-    """-1 for none."""
+    """The index of a group, (utterances,); -1 for none."""
 
-    def remove(self, frames: NDArray[np.floating], index: int) -> Vectors:
+    def remove(self, frames: NDArray[np.floating], index: int) -> Floats:
         """Return an utterance's frames (frames, dim) without its offset, as `Adaptation` removes it in a pipeline."""
         offset, log_scale = (
             self._difference(self.statistics.mean, index),
             self._difference(self.statistics.log_std, index),
         )
         center, scale = self.statistics.center, np.exp(-log_scale)
-        values: Vectors = frames.astype(np.float32)
+        values: Floats = frames.astype(np.float32)
         values *= scale
         values += center - (center + offset) * scale
         return values
 
-    def _difference(self, groups: Vectors, index: int) -> Vectors:
+    def _difference(self, groups: Floats, index: int) -> Floats:
         difference = groups[self.plus[index]]
         if self.minus[index] >= 0:
             difference = difference - groups[self.minus[index]]

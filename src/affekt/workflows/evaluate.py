@@ -94,7 +94,7 @@ class Evaluation:
     not_speech: Mapping[str, Any] | None = None
     """Kind of sounds -> how many of them the bundle refused when it was made (results.json, "detector")."""
     profile: str | None = None
-    """The id of the profile to which the model was adapted."""
+    """The id of the profile that was applied."""
     adaptation: str | None = None
     """States how many recordings the profile was learned from, and whether the scored ones are among them."""
 
@@ -124,7 +124,7 @@ def evaluate(
         source: A run folder, the folder of a bundle, or the name of a shipped bundle.
         corpus: The corpus.
         selection: The rule that selects the epoch of a run; None for the rule of the recipe.
-        profile: The profile to which a bundle is adapted.
+        profile: The profile to apply to a bundle.
 
     Raises:
         BadBundle: The bundle is incomplete.
@@ -135,7 +135,9 @@ def evaluate(
     folder = Path(source)
     if not (folder / "model.onnx").is_file() and any(folder.rglob("predictions")):
         if profile:
-            raise BadConfig(f"{source} is a run folder, and a profile adapts a bundle: make a bundle of the runs first")
+            raise BadConfig(
+                f"{source} is a run folder, but only a bundle can be adapted with a profile: make a bundle of the runs first"
+            )
         return evaluate_runs(runs_below(folder), corpus, selection=selection)
     if selection:
         raise BadConfig(f"{source} is not a run folder: the epoch of a bundle was selected when it was made")
@@ -177,7 +179,7 @@ def evaluate_bundle(bundle: Bundle, corpus: Source, profile: Profile | None = No
 
 
 def _describe_adaptation(profile: Profile, utterances: Sequence[Utterance]) -> str:
-    """Return what a profile was learned from, and whether the scored utterances are among it, as their samples show."""
+    """Return how many recordings a profile was learned from, and whether any of them is scored, as the samples show."""
     known = TrainingClips(hashes=frozenset(profile.clip_hashes)).find(utterances)
     recordings = quantity(profile.recordings, "unlabeled recording")
     if not known:

@@ -50,9 +50,9 @@ class Outcome:
     all: Scores
     """Scores of the most probable emotion among all classes of the model."""
     refused: int
-    """Recognized recordings that got no emotion: silence, or no speech."""
+    """Number of recognized recordings without an emotion: silence, or no speech."""
     answers: Mapping[str, int]
-    """Emotion -> number of recognized recordings that got it, among all classes of the model."""
+    """Emotion, among all classes of the model -> number of recognized recordings for which it was predicted."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class AdaptedOutcome(Outcome):
     how: str
     """Whether these may be among the scored ones: TRANSDUCTIVE or DISJOINT of `affekt.workflows.draw_recordings`."""
     strength: float
-    """Strength of the profiles (`affekt.inference.profile.Profile.strength`), their mean."""
+    """Mean strength of the profiles (`affekt.inference.profile.Profile.strength`)."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ class CorpusScores:
     license: str
     note: str
     only: str
-    """Name of the list of clips to which the corpus was restricted; "" for all."""
+    """Name of the list of the clips that were read; "" for the whole corpus."""
     speakers: int | None
-    """Number of scored speakers; None where not all are known."""
+    """Number of scored speakers; None if not all are known."""
     utterances: int
     """Number of scored utterances."""
     recognized: int
-    """Number of recognized recordings: the scored ones or, of sounds that are no speech, all."""
+    """Number of recognized recordings: the scored ones or, for sounds that are not speech, all."""
     classes: tuple[str, ...]
     """The corpus's own classes among the model's."""
     left_out: Mapping[str, int]
@@ -177,7 +177,7 @@ def record_across(scores: AcrossScores, model: str | Path = DEFAULT) -> None:
     if (scores.recipe, scores.emotions) != (_hash_recipe(bundle), bundle.emotions):
         raise BadConfig(
             f"the scores are of {scores.model}, which was made with other settings than {bundle.id}: its card can have "
-            "scores of bundles that differ from it only in their corpora and protocol"
+            "the scores only of bundles that have the same settings apart from corpora and protocol"
         )
     entries = [*bundle.across, *scores.to_json()["corpora"]]
     by_name = {(entry["corpus"], entry["only"], *entry["trained_on"]): entry for entry in entries}
@@ -331,12 +331,12 @@ def _outcome(
 ) -> Outcome:
     rows = np.array(list(recognition.probabilities.values()))
     refused = is_refused(rows)
-    answers = Counter(labels.emotions[index] for index in rows[~refused].argmax(axis=1))
+    predicted = Counter(labels.emotions[index] for index in rows[~refused].argmax(axis=1))
     return Outcome(
         own=_score(scored, labels, columns, recognition),
         all=_score(scored, labels, range(len(labels)), recognition),
         refused=int(refused.sum()),
-        answers={emotion: answers[emotion] for emotion in labels.emotions if answers[emotion]},
+        answers={emotion: predicted[emotion] for emotion in labels.emotions if predicted[emotion]},
     )
 
 

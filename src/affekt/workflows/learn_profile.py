@@ -15,7 +15,14 @@ from affekt.audio.read import SAMPLE_RATE, AudioSource, name_of
 from affekt.bundle.training_clips import hash_samples
 from affekt.errors import BadConfig
 from affekt.inference.profile import Profile, StreamShift, round_digits
-from affekt.inference.profile_learning import LearningSettings, class_bias, distance, diversity, shrunk_mean, strength
+from affekt.inference.profile_learning import (
+    LearningSettings,
+    adaptation_strength,
+    distance,
+    diversity,
+    estimate_class_bias,
+    shrunk_mean,
+)
 from affekt.inference.recognizer import Recognizer, expand_folders
 from affekt.plural import quantity
 from affekt.progress import Progress
@@ -34,7 +41,7 @@ class _Clip:
     digest: str
     samples: int
     outputs: dict[str, NDArray[np.float32]] | None
-    """The graph's outputs, (1, size) each, with probabilities of zeros if there is no speech; None for silence."""
+    """The graph's outputs, (1, size) each, where probabilities are zeros if there is no speech; None for silence."""
 
     @property
     def status(self) -> str:
@@ -45,7 +52,7 @@ class _Clip:
 
 @dataclass
 class _Clips:
-    """The clips with speech that a pass over the recordings found."""
+    """The clips with speech of all recordings."""
 
     outputs: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     """Output of the graph -> its value for each clip, (size,)."""
@@ -87,14 +94,14 @@ def learn_profile(
 ) -> Profile:
     """Learn a profile of one source from unlabeled recordings of it.
 
-    The recordings are read twice, unless the model can only be adapted by class biases. What cannot be read, is silent or has
-    no speech is not learned from, and counted in the profile. A recording of over 30 s contributes its windows.
+    The recordings are read twice, unless the model can only be adapted by class biases. Recordings that cannot be read, are
+    silent or have no speech are left out, and counted in the profile. A recording of over 30 s contributes its windows.
 
     Args:
-        sources: Audio files, folders, or other sources as a recognizer takes them, which can be read twice.
+        sources: Audio files, folders, or other sources that a recognizer accepts and that can be read twice.
         recognizer: The recognizer of the model to adapt; by default the one that ships with affekt.
         name: The name of the profile.
-        expected: Emotion -> its expected fraction of the recordings; the rest is shared evenly by the other emotions. By
+        expected: Emotion -> its expected fraction of the recordings; the rest is shared evenly by all other emotions. By
             default, all emotions are expected to be equally frequent.
         lenient: Learn from the readable part of a file that is damaged or cut off.
         timeout: The limit for one file in seconds; by default there is none.
@@ -119,13 +126,13 @@ def learn_profile(
     clips = observe(recognizer, 1)
     if len(clips.hashes) < settings.min_clips:
         raise BadConfig(
-            f"{quantity(len(clips.hashes), 'clip')} with speech {_describe_skipped(clips)}cannot tell how a source differs: "
+            f"only {quantity(len(clips.hashes), 'clip')} with speech {_describe_skipped(clips)}to learn a profile from: "
             f"expected {settings.min_clips} recordings or more, or as many windows of a longer one"
         )
     means = [clips.values(f"{stream}_mean") for stream in recognizer.graph.adaptable]
     settings = settings.at_distance(distance(np.concatenate(means, axis=1)) if means else 0.0)
     value = diversity(clips.values("probabilities"), distribution)
-    factor = strength(value, settings)
+    factor = adaptation_strength(value, settings)
     profile = Profile(
         name=name,
         model=recognizer.model,
@@ -146,7 +153,7 @@ def learn_profile(
     if profile.streams:
         clips = observe(recognizer.adapt(profile), 2)
     tolerance = 1.0 if expected else settings.tolerance
-    bias, limited = class_bias(clips.values("probabilities"), distribution, settings, tolerance=tolerance)
+    bias, limited = estimate_class_bias(clips.values("probabilities"), distribution, settings, tolerance=tolerance)
     if limited:
         note = f"a class bias was limited to {settings.max_bias:g}: the expected distribution cannot be reached"
         profile = replace(profile, notes=(*profile.notes, note))
@@ -166,7 +173,7 @@ def _complete(
             raise BadConfig(f"the expected fraction of {emotion} is {fraction}: expected a number from 0 to 1")
     total, others = sum(expected.values()), [emotion for emotion in emotions if emotion not in expected]
     if total > 1 + 1e-6 or (not others and total < 1 - 1e-6):
-        raise BadConfig(f"the expected fractions have the sum {total:g}: expected {'at most ' if others else ''}1")
+        raise BadConfig(f"the sum of the expected fractions is {total:g}: expected {'at most ' if others else ''}1")
     rest = max(0.0, 1 - total) / max(1, len(others))
     distribution = np.array([expected.get(emotion, rest) for emotion in emotions])
     distribution = np.maximum(distribution, settings.min_expected)
@@ -179,7 +186,7 @@ def _expand(sources: Sequence[AudioSource]) -> list[AudioSource]:
     others = [source for source in sources if not isinstance(source, str | Path)]
     for source in [*filter(is_stream, paths), *(source for source in others if hasattr(source, "read"))]:
         raise BadConfig(
-            f"{name_of(source)} can be read only once, and a profile needs two passes: save it to a file first"
+            f"{name_of(source)} can be read only once, but learning a profile needs two passes: save it to a file first"
         )
     return [*paths, *others]
 
@@ -193,7 +200,7 @@ def _observe(
     timeout: float | None,
     progress: Progress | None,
 ) -> _Clips:
-    """Pass over the recordings."""
+    """Return the clips of all recordings, with the graph's outputs."""
     clips = _Clips()
     for done, source in enumerate(sources, start=1):
         try:
@@ -224,7 +231,7 @@ def _by_emotion(recognizer: Recognizer, values: NDArray[np.float64]) -> dict[str
 def _notes(
     recognizer: Recognizer, value: float, factor: float, is_stated: bool, settings: LearningSettings
 ) -> Iterator[str]:
-    """Yield what a user should know."""
+    """Yield the sentences on the limits of the profile."""
     if not recognizer.graph.adaptable:
         yield f"the features inside {recognizer.model} cannot be adapted: the profile has class biases only"
     if factor < 1:

@@ -50,12 +50,12 @@ def model_inputs(utterance: Utterance, takes_audio: bool, encoders: Mapping[str,
 def predict_onnx(
     bundle: Bundle, utterances: Sequence[Utterance], profile: Profile | None = None
 ) -> NDArray[np.float64]:
-    """Return the probabilities of a bundle's ONNX file, (utterances, emotions); zeros where it finds no speech.
+    """Return the probabilities of a bundle's ONNX file, (utterances, emotions); zeros if it finds no speech.
 
     Args:
         bundle: The bundle.
         utterances: The utterances.
-        profile: The profile to which the model is adapted.
+        profile: The profile to apply; None for none.
     """
     graph, encoders = Graph.load(bundle, profile=profile), text_encoders(bundle)
     takes_audio = "waveform" in graph.inputs

@@ -52,7 +52,7 @@ def recognize_files(
         BadBundle: The default bundle cannot be loaded.
         BadConfig: `timeout` is not positive.
         BadOutput: `output` cannot be written, is being written by another run, or contains something other than rows of
-            the same model, adapted to the same profile or to none.
+            the same model with the same profile, or without one.
     """
     if not timeout > 0:
         raise BadConfig(f"timeout {timeout}: expected a positive number of seconds")
@@ -82,7 +82,7 @@ def recognize_files(
 def _results_file(path: Path, recognizer: Recognizer) -> ResultsFile:
     from affekt.inference.results_file import ResultsFile  # not needed without an output, which should start fast
 
-    return ResultsFile(path, recognizer.model, recognizer.profile.label() if recognizer.profile else None)
+    return ResultsFile(path, recognizer.model, recognizer.profile.row_field() if recognizer.profile else None)
 
 
 def is_stream(path: Path) -> bool:

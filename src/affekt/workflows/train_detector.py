@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 PIECE = 5 * SAMPLE_RATE
 """Maximum length of a piece of a sound file, in samples."""
 SHORTEST_PIECE = SAMPLE_RATE // 2
-"""Shorter sound files are left out."""
+"""Minimum length of a sound file, in samples; shorter ones are left out."""
 HELD_OUT = 5
-"""One file of so many is held out, and one generated sound in addition to so many."""
+"""One file in five is held out, and one sound is generated in addition for every five that are trained on."""
 GENERATED = "generated"
 """The kinds of generated sounds are named GENERATED/KIND."""
 
@@ -63,9 +63,9 @@ class SoundFile:
 def train_detector(
     plan: Plan, feature: Feature, data: TrainingData, split: Split, progress: Progress | None = None
 ) -> tuple[SpeechDetector, float]:
-    """Train the detector of the recipe; return it with its threshold.
+    """Train the speech detector of a recipe, and return it with its threshold.
 
-    Speech is the training subset with its altered copies, and the recipe's further speech.
+    The examples of speech are the training subset with its altered copies, and the recipe's further speech.
 
     Args:
         plan: The plan of the training runs.
@@ -84,7 +84,7 @@ def train_detector(
     further = _file_statistics(feature, config, config.speech, plan.recipe.seed)
     speech = torch.cat(list(_training_speech(plan, feature, data, split, progress)))
     logger.info(
-        "detector: %d utterances, %d further pieces of speech, %d sounds", len(speech), len(further), len(sounds)
+        "detector: %d utterances, %d pieces of further speech, %d sounds", len(speech), len(further), len(sounds)
     )
     empty = speech[:0]
     detector, threshold = fit_detector(
@@ -159,7 +159,7 @@ def _file_statistics(feature: Feature, config: DetectorConfig, patterns: Sequenc
 
 
 def _statistics(feature: Feature, waveform: Waveform) -> Tensor:
-    """Return the statistics of a waveform, (1, statistics)."""
+    """Return the statistics of a waveform, (1, 2 * dim)."""
     (frames,) = compute_features(feature, [waveform])
     return _join_statistics(Stream(torch.from_numpy(frames)[None]))
 
@@ -194,7 +194,7 @@ def _find(patterns: Sequence[str]) -> list[SoundFile]:
 
 
 def _held_out(files: Sequence[SoundFile]) -> list[SoundFile]:
-    """Return the last fifth of each kind's files, at least one of five: neighbors may be takes of the same recording."""
+    """Return the last fifth of each kind's files, none of fewer than five. Neighboring files may be of the same recording."""
     held_out = []
     for kind in sorted({file.kind for file in files}):
         of_kind = [file for file in files if file.kind == kind]
