@@ -87,7 +87,7 @@ fuzz: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/fuzz.py --seed $(or $(SEED),0)
 
 shifts: $(DEV)/installed
-	$(DEV)/$(BIN)/python benchmarks/shifts.py --clips 400 --record
+	$(DEV)/$(BIN)/python benchmarks/shifts.py --clips 180 --record
 
 SPEAKER_FOLDS := 'protocol={name="speaker-folds",k=5,validation=0.125}' 'folds=[1]'
 RUNS := runs/papers
