@@ -9,7 +9,7 @@ import pytest
 from affekt import Profile, Recognizer, recognize_files
 from affekt.errors import BadConfig, BadOutput
 from affekt.inference.class_bias import apply_class_bias
-from affekt.inference.profile import StreamShift
+from affekt.inference.profile import StreamShift, check_output
 from affekt.inference.row import Row
 from tests.conftest import write_tiny_bundle
 from tests.sounds import encode_audio, noise, tone
@@ -90,11 +90,22 @@ def test_a_file_that_is_not_a_profile_is_refused(tmp_path, text, message):
     [
         ({"other": 1}, r"unknown field 'other'"),
         ({"recordings": "20"}, r"Expected `int`, got `str` - at `\$.recordings`"),
-        ({"recordings": 0}, r"learned from no recordings"),
-        ({"class_bias": {**BIAS, "sad": 1e300}}, r"not between -100 and 100"),
+        ({"recordings": 0}, r"recordings, clips and seconds cannot be true"),
+        ({"recordings": 10**30, "clips": 10**30}, r"recordings, clips and seconds cannot be true"),
+        ({"recordings": 21}, r"recordings, clips and seconds cannot be true"),
+        ({"seconds": -1.0}, r"recordings, clips and seconds cannot be true"),
+        ({"strength": 1.5}, r"its strength or diversity is out of range"),
+        ({"class_bias": {**BIAS, "sad": 1e300}}, r"not between -20 and 20"),
         ({"class_bias": {**BIAS, "sad": None}}, r"Expected `float`, got `null`"),
-        ({"streams": {"speech": {"offset": [1], "log_scale": [1e9]}}}, r"not between -100 and 100"),
-        ({"name": "a\u001b[1m"}, r"its name is not printable"),
+        ({"streams": {"speech": {"offset": [1], "log_scale": [1e9]}}}, r"not between -20 and 20"),
+        (
+            {"streams": {"speech": {"offset": [1e300], "log_scale": [0]}}},
+            r"an offset is not between -1e\+06 and 1e\+06",
+        ),
+        ({"name": "a\u001b[1m"}, r"its name is empty, .* or has control characters"),
+        ({"name": "\u202ea"}, r"its name is empty, .* or has control characters"),
+        ({"name": ""}, r"its name is empty"),
+        ({"name": "a" * 100_000}, r"longer than 255 characters"),
     ],
 )
 def test_a_damaged_profile_is_refused_by_what_is_wrong(recognizer, tmp_path, changes, message):
@@ -103,6 +114,35 @@ def test_a_damaged_profile_is_refused_by_what_is_wrong(recognizer, tmp_path, cha
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     with pytest.raises(BadConfig, match=message):
         Profile.read(path)
+
+
+def test_the_largest_numbers_of_a_profile_give_probabilities(adaptable):
+    recognizer = Recognizer.load(adaptable)
+    for sign in (-1, 1):
+        shift = StreamShift((sign * 1e6,) * 3, (sign * 20.0,) * 3)
+        profile = make_profile(recognizer, streams={"speech": shift}, class_bias={**BIAS, "sad": sign * 20.0})
+        assert sum(recognizer.adapt(profile).infer(noise(16000))) == pytest.approx(1)
+
+
+def test_a_link_to_a_profile_stays_a_link(recognizer, tmp_path):
+    link, target = tmp_path / "link.affekt", tmp_path / "target.affekt"
+    link.symlink_to(target)
+    make_profile(recognizer).write(link)
+    make_profile(recognizer, name="other").write(link)
+    assert link.is_symlink()
+    assert Profile.read(target).name == "other"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no/such/mine.affekt", r"mine\.affekt cannot be written: the folder .*such does not exist"),
+        ("x" * 5000, r"cannot be written: File name too long"),
+    ],
+)
+def test_an_impossible_file_is_refused_before_recordings_are_read(tmp_path, name, message):
+    with pytest.raises(BadOutput, match=message):
+        check_output(tmp_path / name)
 
 
 def test_a_missing_profile_is_named(tmp_path):
@@ -117,8 +157,8 @@ def test_only_a_profile_is_replaced(recognizer, tmp_path):
         profile.write(path)
     assert path.read_bytes() == b"a recording"
     profile.write(tmp_path / "mine.affekt")
-    replace(profile, recordings=30).write(tmp_path / "mine.affekt")
-    assert Profile.read(tmp_path / "mine.affekt").recordings == 30
+    replace(profile, recordings=20, seconds=90.0).write(tmp_path / "mine.affekt")
+    assert Profile.read(tmp_path / "mine.affekt").seconds == 90.0
     with pytest.raises(BadOutput, match=r"cannot be written"):
         profile.write(tmp_path / "missing" / "mine.affekt")
 

@@ -2,8 +2,10 @@
 
 import io
 import json
+import shutil
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,9 +135,63 @@ def test_recordings_without_speech_are_counted_and_not_learned_from(adaptable_bu
 def test_fewer_than_eight_recordings_are_refused(bundle, clips):
     (clips / "silent.wav").write_bytes(encode_audio(np.zeros(RATE, np.float32)))
     few = [*sorted(clips.iterdir())[:7], clips / "silent.wav"]
-    message = r"only 7 clips with speech \(1 silent\) to learn a profile from: expected 8 recordings or more"
+    message = r"only 7 clips with speech \(1 silent\) to learn a profile from: expected 8 different recordings or more"
     with pytest.raises(BadConfig, match=message):
         learn_profile(few, recognizer=Recognizer.load(bundle))
+
+
+def test_copies_of_a_recording_count_once(bundle, clips):
+    recognizer = Recognizer.load(bundle)
+    expected = learn_profile([clips], recognizer=recognizer, settings=ALWAYS)
+    for index in range(5):
+        shutil.copy(clips / "03.wav", clips / f"copy{index}.wav")
+    profile = learn_profile([clips], recognizer=recognizer, settings=ALWAYS)
+    assert profile.skipped == {"duplicate": 5}
+    assert (profile.id, profile.recordings, profile.clips) == (expected.id, 12, 12)
+    copies = [clips / "03.wav", *sorted(clips.glob("copy*.wav")), *[clips / "00.wav"] * 20, (noise(RATE), RATE)] * 3
+    with pytest.raises(BadConfig, match=r"^only 3 clips with speech \(48 repeated\).*expected 8 different recordings"):
+        learn_profile([(soundfile.read(p) if isinstance(p, Path) else p) for p in copies[:51]], recognizer=recognizer)
+
+
+def test_recordings_that_vanish_between_the_passes_are_refused(adaptable_bundle, clips):
+    recognizer = Recognizer.load(adaptable_bundle)
+
+    def remove(title, done, total):
+        if title == "learning, pass 1 of 2" and done == total:
+            shutil.rmtree(clips)
+
+    with pytest.raises(
+        BadConfig, match=r"0 clips with speech \(12 could not be read\).*first error: .*00\.wav does not exist"
+    ):
+        learn_profile([clips], recognizer=recognizer, settings=ALWAYS, progress=remove)
+
+
+def test_why_nothing_could_be_read_is_said(bundle, clips):
+    for path in clips.iterdir():
+        path.write_bytes(b"no audio")
+    with pytest.raises(BadConfig, match=r"12 could not be read.*\(the first error: .*00\.wav "):
+        learn_profile([clips], recognizer=Recognizer.load(bundle))
+
+
+def test_a_folder_without_audio_is_not_called_a_stream(bundle, clips, tmp_path):
+    (tmp_path / "empty").mkdir()
+    recognizer = Recognizer.load(bundle)
+    with pytest.raises(BadConfig, match=r"1 could not be read.*the first error: .*empty"):
+        learn_profile([tmp_path / "empty"], recognizer=recognizer)
+    assert learn_profile([tmp_path / "empty", clips], recognizer=recognizer).skipped == {"error": 1}
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])
+def test_a_limit_that_is_not_positive_is_refused(bundle, clips, timeout):
+    with pytest.raises(BadConfig, match=r"expected a positive number of seconds"):
+        learn_profile([clips], recognizer=Recognizer.load(bundle), timeout=timeout)
+
+
+@pytest.mark.parametrize("name", ["a\u00a0b", "\u3000", "\U0001f468\u200d\U0001f469", "x\u202e\x1b"])
+def test_a_profile_of_any_name_can_be_read_again(bundle, clips, tmp_path, monkeypatch, name):
+    path = tmp_path / f"{name}.affekt"
+    assert run(monkeypatch, "adapt", clips, "--model", bundle, "--output", path) == 0
+    assert Profile.read(path).recordings == 12
 
 
 def test_a_long_recording_contributes_its_windows(bundle):
@@ -239,6 +295,8 @@ def test_a_long_recording_adapts_to_itself(bundle, tmp_path, monkeypatch, capsys
         (["adapt", "{clips}", "--output", "mine.affekt", "--expected", "sad"], "expected EMOTION=FRACTION"),
         (["adapt", "{clips}", "--output", "mine.affekt", "--expected", "sad=0.1,sad=0.2"], "names sad twice"),
         (["adapt", "{clips}/00.wav", "--output", "mine.affekt"], "only 1 clip with speech to learn a profile from"),
+        (["adapt", "{clips}", "--output", "no/mine.affekt"], "the folder no does not exist"),
+        (["recognize", "{clips}/00.wav", "--adapt", "--output", "rows.txt"], "expected a name ending in .jsonl"),
         (["adapt", "{clips}", "--output", "{clips}/00.wav"], "exists and is not a profile"),
     ],
 )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator, Iterator
 
 from affekt.audio.read import AudioSource, Notes, Waveform, blocks, name_of
-from affekt.errors import BadAudio
+from affekt.errors import BadAudio, BadConfig
 
 TIMEOUT = 3600.0
 """Default limit for one file, in seconds."""
@@ -24,6 +24,12 @@ POLL = 0.2
 """Seconds after which a waiting thread checks whether it is to stop. Windows delivers Ctrl-C only between waits."""
 
 _abandoned: list[threading.Thread] = []
+
+
+def check_timeout(timeout: float) -> None:
+    """Raise `BadConfig` if a limit in seconds is not positive."""
+    if not timeout > 0:
+        raise BadConfig(f"timeout {timeout}: expected a positive number of seconds")
 
 
 def limited_blocks(

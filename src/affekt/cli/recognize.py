@@ -85,6 +85,10 @@ def recognize(
     recognizer = Recognizer.load(model, threads=threads, profile=profile)
     limit = TIMEOUT if timeout is None else timeout
     if adapt:
+        if output:
+            from affekt.inference.results_file import check_path
+
+            check_path(output)  # before the recordings are read twice
         learned = learn(files, recognizer, name=ADAPTED, expected=expected, lenient=lenient, timeout=limit)
         print(f"adapted: {summarize(learned)}", file=sys.stderr)
         recognizer = recognizer.adapt(learned)

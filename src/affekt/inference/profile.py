@@ -7,7 +7,7 @@ A source is everything that is recorded in the same way: one microphone and room
 from __future__ import annotations
 
 import hashlib
-import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from affekt.errors import BadConfig, BadOutput
 from affekt.files import atomic_write_text
 from affekt.json_text import to_json
+from affekt.terminal import escape_controls
 
 SCHEMA = 1
 KIND = "affekt profile"
@@ -26,6 +27,14 @@ MAX_BYTES = 1 << 26
 """Largest file that is read, far larger than what affekt writes."""
 DIGITS = 6
 """Significant digits of the stored numbers."""
+MAX_OFFSET = 1e6
+"""Largest absolute value of an offset. The limits are far above what is learned, and below what overflows in the graph."""
+MAX_EXPONENT = 20.0
+"""Largest absolute value of a class bias or of the logarithm of a scale."""
+MAX_NAME = 255
+"""Most characters of a name."""
+MAX_COUNT = 1 << 53
+"""Largest number of clips; up to it, every format of results stores whole numbers exactly."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Profile:
     streams: Mapping[str, StreamShift] = field(default_factory=dict)
     """Stream of features inside the model -> its shift; empty for a model whose features cannot be adapted."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Status ("silence", "no_speech", "error") -> number of recordings that were not learned from."""
+    """Status ("silence", "no_speech", "error"), or "duplicate" -> number of recordings that were not learned from."""
     notes: tuple[str, ...] = ()
     """Sentences on the limits of the profile."""
     clip_hashes: tuple[str, ...] = ()
@@ -115,8 +124,7 @@ class Profile:
 
     def write(self, path: str | Path) -> None:
         """Write the profile atomically. Raises `BadOutput` as `check_output`, or if the file cannot be written."""
-        path = Path(path)
-        check_output(path)
+        path = check_output(Path(path))
         content = {"schema": SCHEMA, "kind": KIND, **asdict(self)}
         try:
             atomic_write_text(path, to_json(content) + "\n")
@@ -157,24 +165,37 @@ class Profile:
     def _check_values(self) -> None:
         """Raise `ValueError` if a number is out of range."""
         numbers = [*self.class_bias.values(), *(value for shift in self.streams.values() for value in shift.log_scale)]
-        if not all(-100 <= number <= 100 for number in numbers):
-            raise ValueError("a class bias or logarithm of a scale is not between -100 and 100")
-        if not all(math.isfinite(value) for shift in self.streams.values() for value in shift.offset):
-            raise ValueError("an offset is not finite")
-        if self.recordings < 1 or self.clips < 1:
-            raise ValueError("it was learned from no recordings")
-        if not self.name.isprintable():
-            raise ValueError("its name is not printable")
+        if not all(abs(number) <= MAX_EXPONENT for number in numbers):
+            raise ValueError(
+                f"a class bias or logarithm of a scale is not between {-MAX_EXPONENT:g} and {MAX_EXPONENT:g}"
+            )
+        if not all(abs(value) <= MAX_OFFSET for shift in self.streams.values() for value in shift.offset):
+            raise ValueError(f"an offset is not between {-MAX_OFFSET:g} and {MAX_OFFSET:g}")
+        if not (1 <= self.recordings <= self.clips <= MAX_COUNT and self.seconds >= 0):
+            raise ValueError("its numbers of recordings, clips and seconds cannot be true")
+        if not (0 <= self.strength <= 1 and self.diversity <= 1):
+            raise ValueError("its strength or diversity is out of range")
+        if not 0 < len(self.name) <= MAX_NAME or escape_controls(self.name) != self.name:
+            raise ValueError(f"its name is empty, longer than {MAX_NAME} characters, or has control characters")
 
 
-def check_output(path: Path) -> None:
-    """Raise `BadOutput` if the file exists and is not a profile, so that no other file is overwritten."""
-    if not path.exists():
-        return
+def check_output(path: Path) -> Path:
+    """Return the file that a profile is to be written to: `path`, or what it links to.
+
+    Raises:
+        BadOutput: The file exists and is not a profile, so that something would be lost, or its folder does not exist.
+    """
     try:
-        Profile.read(path)
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link would be replaced by a file
+        if target.exists():
+            Profile.read(target)
+        elif not target.parent.is_dir():
+            raise BadOutput(f"the profile {path} cannot be written: the folder {target.parent} does not exist")
     except BadConfig as error:
         raise BadOutput(f"{path} exists and is not a profile; choose another name so that nothing is lost") from error
+    except OSError as error:  # such as a name that is too long
+        raise BadOutput(f"the profile {path} cannot be written: {error.strerror or error}") from error
+    return target
 
 
 def round_digits(values: NDArray[np.floating]) -> tuple[float, ...]:

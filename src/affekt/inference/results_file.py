@@ -45,16 +45,8 @@ class ResultsFile:
     """
 
     def __init__(self, path: Path, model: str, profile: Mapping[str, Any] | None = None) -> None:
-        path = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link would be replaced by a file
+        path = check_path(path)
         self.path, self.model, self.profile = path, model, profile
-        if path.suffix.lower() not in SUFFIXES:
-            raise BadOutput(f"results file {path}: expected a name ending in {', '.join(SUFFIXES)}")
-        if path.is_dir():
-            raise BadOutput(f"results file {path} is a folder: give the name of a file")
-        if path.exists() and not path.is_file():
-            raise BadOutput(f"results file {path} is a pipe or a device: give the name of a file")
-        if path.suffix.lower() == ".parquet":
-            need("pyarrow", extra="parquet", purpose=f"writing {path.name}")
         self.journal = path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")
         with _report_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +141,26 @@ class ResultsFile:
                     _write_parquet(temporary, rows)
         if self.path != self.journal:
             self.journal.unlink()
+
+
+def check_path(path: Path) -> Path:
+    """Return the file that results are to be written to: `path`, or what it links to.
+
+    Raises:
+        BadOutput: The suffix is unknown, or the path is not that of a file.
+        MissingExtra: The format needs an extra that is not installed.
+    """
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link would be replaced by a file
+    if path.suffix.lower() not in SUFFIXES:
+        raise BadOutput(f"results file {path}: expected a name ending in {', '.join(SUFFIXES)}")
+    with _report_errors(path):
+        if path.is_dir():
+            raise BadOutput(f"results file {path} is a folder: give the name of a file")
+        if path.exists() and not path.is_file():
+            raise BadOutput(f"results file {path} is a pipe or a device: give the name of a file")
+    if path.suffix.lower() == ".parquet":
+        need("pyarrow", extra="parquet", purpose=f"writing {path.name}")
+    return path
 
 
 def _describe_profile(profile: Mapping[str, Any] | None) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.audio.read import SAMPLE_RATE, AudioSource, name_of
+from affekt.audio.read import SAMPLE_RATE, AudioSource, describe_error, name_of
+from affekt.audio.time_limit import check_timeout
 from affekt.bundle.training_clips import hash_samples
-from affekt.errors import BadConfig
+from affekt.errors import AffektError, BadConfig
 from affekt.inference.profile import Profile, StreamShift, round_digits
 from affekt.inference.profile_learning import (
     LearningSettings,
@@ -60,21 +61,32 @@ class _Clips:
     samples: int = 0
     recordings: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    """Status -> number of recordings without any clip with speech."""
+    """Status, or "duplicate" -> number of recordings without any new clip with speech."""
+    first_error: str = ""
+    """Why the first of the recordings that could not be read was not; "" if there is none."""
+    _known: set[str] = field(default_factory=set)
 
     def add_recording(self, clips: Sequence[_Clip]) -> None:
-        """Add the clips of a recording that have speech, or count the recording as skipped."""
+        """Add the clips of a recording that have speech and are new, or count the recording as skipped.
+
+        A copy of a clip tells nothing more about a source, but would count as much as another clip.
+        """
         statuses = {clip.status for clip in clips}
         if "ok" not in statuses:
             self.skipped["no_speech" if "no_speech" in statuses else "silence"] += 1
             return
-        self.recordings += 1
+        before = len(self.hashes)
         for clip in clips:
-            if clip.status == "ok" and clip.outputs:
+            if clip.status == "ok" and clip.outputs and clip.digest not in self._known:
+                self._known.add(clip.digest)
                 self.samples += clip.samples
                 self.hashes.append(clip.digest)
                 for name, value in clip.outputs.items():
                     self.outputs.setdefault(name, []).append(value[0])
+        if len(self.hashes) > before:
+            self.recordings += 1
+        else:
+            self.skipped["duplicate"] += 1
 
     def values(self, name: str) -> NDArray[np.float64]:
         """Return an output for all clips, (clips, size)."""
@@ -95,7 +107,8 @@ def learn_profile(
     """Learn a profile of one source from unlabeled recordings of it.
 
     The recordings are read twice, unless the model can only be adapted by class biases. Recordings that cannot be read, are
-    silent or have no speech are left out, and counted in the profile. A recording of over 30 s contributes its windows.
+    silent, have no speech, or have the same samples as an earlier one are left out, and counted in the profile. One of over
+    30 s contributes its windows.
 
     Args:
         sources: Audio files, folders, or other sources that a recognizer accepts and that can be read twice.
@@ -112,8 +125,10 @@ def learn_profile(
         BadAudio: A file name is empty.
         BadBundle: The default bundle cannot be loaded.
         BadConfig: There are fewer than `settings.min_clips` clips with speech, `expected` is not a distribution of the
-            model's emotions, or a source can be read only once.
+            model's emotions, `timeout` is not positive, or a source can be read only once.
     """
+    if timeout is not None:
+        check_timeout(timeout)
     recognizer = (recognizer or Recognizer.load()).adapt(None)
     distribution = _complete(expected or {}, recognizer.emotions, settings)
     sources = _expand(sources)
@@ -121,14 +136,16 @@ def learn_profile(
 
     def observe(adapted: Recognizer, number: int) -> _Clips:
         title = f"learning, pass {number} of {passes}" if passes > 1 else "learning"
-        return _observe(adapted, sources, title, lenient=lenient, timeout=timeout, progress=progress)
+        clips = _observe(adapted, sources, title, lenient=lenient, timeout=timeout, progress=progress)
+        if len(clips.hashes) < settings.min_clips:
+            errors = f" (the first error: {clips.first_error})" if clips.first_error else ""
+            raise BadConfig(
+                f"only {quantity(len(clips.hashes), 'clip')} with speech {_describe_skipped(clips)}to learn a profile from: "
+                f"expected {settings.min_clips} different recordings or more, or as many windows of a longer one{errors}"
+            )
+        return clips
 
     clips = observe(recognizer, 1)
-    if len(clips.hashes) < settings.min_clips:
-        raise BadConfig(
-            f"only {quantity(len(clips.hashes), 'clip')} with speech {_describe_skipped(clips)}to learn a profile from: "
-            f"expected {settings.min_clips} recordings or more, or as many windows of a longer one"
-        )
     means = [clips.values(f"{stream}_mean") for stream in recognizer.graph.adaptable]
     settings = settings.at_distance(distance(np.concatenate(means, axis=1)) if means else 0.0)
     value = diversity(clips.values("probabilities"), distribution)
@@ -211,6 +228,7 @@ def _observe(
         except Exception as error:  # as in `Recognizer.row`: a file that fails does not stop the others
             logger.debug("%s", error, exc_info=error)
             clips.skipped["error"] += 1
+            clips.first_error = clips.first_error or _describe(error)
         else:
             clips.add_recording(observed)
         if progress:
@@ -244,8 +262,12 @@ def _notes(
         )
 
 
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, AffektError) else describe_error(error)
+
+
 def _describe_skipped(clips: _Clips) -> str:
     """Return the numbers of skipped recordings in words, with a space after them; "" for none."""
-    names = {"error": "could not be read", "no_speech": "without speech", "silence": "silent"}
+    names = {"duplicate": "repeated", "error": "could not be read", "no_speech": "without speech", "silence": "silent"}
     parts = [f"{count} {names[status]}" for status, count in sorted(clips.skipped.items())]
     return f"({', '.join(parts)}) " if parts else ""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from affekt.audio.read import name_of
 from affekt.audio.streams import STANDARD_INPUT
-from affekt.audio.time_limit import TIMEOUT
-from affekt.errors import BadConfig
+from affekt.audio.time_limit import TIMEOUT, check_timeout
 from affekt.inference.recognizer import Recognizer, expand_folders
 from affekt.inference.row import Row
 from affekt.inference.window_journal import WindowJournal
@@ -54,8 +53,7 @@ def recognize_files(
         BadOutput: `output` cannot be written, is being written by another run, or contains something other than rows of
             the same model with the same profile, or without one.
     """
-    if not timeout > 0:
-        raise BadConfig(f"timeout {timeout}: expected a positive number of seconds")
+    check_timeout(timeout)
     paths = {name_of(path): path for path in expand_folders(inputs)}
     recognizer = recognizer or Recognizer.load()
     with ExitStack() as stack:
@@ -87,7 +85,10 @@ def _results_file(path: Path, recognizer: Recognizer) -> ResultsFile:
 
 def is_stream(path: Path) -> bool:
     """Return whether a path is standard input, a pipe or a device, which may give something else in each run."""
-    return str(path) == STANDARD_INPUT or (os.path.exists(path) and not os.path.isfile(path))  # noqa: PTH110, PTH113
+    if str(path) == STANDARD_INPUT:
+        return True
+    # Unlike those of `Path`, these functions take any name.
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))  # noqa: PTH110, PTH112, PTH113
 
 
 def _version(path: Path) -> dict[str, float] | None:
