@@ -382,6 +382,21 @@ def test_sounds_that_are_not_speech_are_not_adapted_to(model, bursts, profiles):
     assert not profiles
 
 
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (3, BadConfig, r"--adapt 3: a profile is learned from at least 8 recordings"),
+        (500, BadCorpus, r"calls has \d+ recordings, but 500 are to be drawn"),
+    ],
+)
+def test_a_wrong_number_for_adaptation_is_refused_before_a_corpus_is_recognized(
+    model, calls, monkeypatch, number, error, message
+):
+    monkeypatch.setattr(Recognizer, "__call__", lambda *_, **__: pytest.fail("recognized"))
+    with pytest.raises(error, match=message):
+        evaluate_across(model, [calls], adapt=number)
+
+
 def utterances(speakers, number):
     return [
         Utterance(f"{speaker}-{n}", "c", None, "sad", speaker=speaker) for speaker in speakers for n in range(number)

@@ -28,6 +28,13 @@ class Draw:
     """Keys of the utterances to score."""
 
 
+def check_number(utterances: Sequence[Utterance], number: int) -> None:
+    """Raise `BadCorpus` if there are fewer utterances than are to be drawn."""
+    if len(utterances) < number:
+        corpus = f"{utterances[0].corpus} has" if utterances else "there are"
+        raise BadCorpus(f"{corpus} {len(utterances)} recordings, but {number} are to be drawn (--adapt)")
+
+
 def draw_recordings(utterances: Sequence[Utterance], number: int) -> tuple[str, list[Draw]]:
     """Return how the recordings are drawn, TRANSDUCTIVE or DISJOINT, and the draws, by which every utterance is scored once.
 
@@ -43,10 +50,7 @@ def draw_recordings(utterances: Sequence[Utterance], number: int) -> tuple[str, 
         BadCorpus: The corpus has fewer recordings.
     """
     utterances = sorted(utterances, key=utterance_key)
-    if len(utterances) < number:
-        raise BadCorpus(
-            f"{utterances[0].corpus} has {len(utterances)} recordings, but {number} are to be drawn (--adapt)"
-        )
+    check_number(utterances, number)
     generator = np.random.default_rng(SEED)
 
     def draw(pool: Sequence[Utterance]) -> tuple[Utterance, ...]:

@@ -35,8 +35,8 @@ from affekt.progress import Progress
 from affekt.protocols import utterance_key
 from affekt.reports.card import card
 from affekt.utterance import Utterance, speakers_of
-from affekt.workflows.draw_recordings import draw_recordings
-from affekt.workflows.learn_profile import learn_profile
+from affekt.workflows.draw_recordings import check_number, draw_recordings
+from affekt.workflows.learn_profile import SETTINGS, learn_profile
 
 logger = logging.getLogger(__name__)
 
@@ -146,12 +146,14 @@ def evaluate_across(
 
     Raises:
         BadBundle: The bundle cannot be read, needs more than audio, or cannot be adapted.
-        BadConfig: There is no corpus, or a corpus is given twice.
+        BadConfig: There is no corpus, a corpus is given twice, or a profile cannot be learned from so few recordings.
         BadCorpus: A corpus cannot be read, the bundle was trained on it, or it has too few of the model's classes or of
             recordings.
     """
     if not sources:
         raise BadConfig("no corpus is given: expected at least one, as in `affekt evaluate default --across ravdess`")
+    if 0 < adapt < SETTINGS.min_clips and any(source.corpus.speech for source in sources):
+        raise BadConfig(f"--adapt {adapt}: a profile is learned from at least {SETTINGS.min_clips} recordings")
     counts = Counter((source.id, source.only) for source in sources)
     if repeated := [name for (name, _), count in counts.items() if count > 1]:
         raise BadConfig(f"{repeated[0]} is given twice: name each corpus once")
@@ -193,6 +195,8 @@ def _score_corpus(
     utterances, labels = source.read(), _label_set(bundle)
     everything = utterances
     _check_not_trained_on(bundle, clips, source, utterances)
+    if source.corpus.speech:
+        check_number(everything, adapt)  # before all of them are recognized
     left_out = Counter(utterance.emotion for utterance in utterances if labels.index_of(utterance) is None)
     if source.corpus.speech:
         utterances = [utterance for utterance in utterances if labels.index_of(utterance) is not None]
