@@ -51,7 +51,15 @@ def test_torch_and_onnx_agree_at_any_length(pair, samples):
     speech = np.tile(load(SAMPLES[0]), 12)[:samples]
     with torch.inference_mode():
         expected = pipeline(torch.from_numpy(speech)[None])[0].numpy()
-    np.testing.assert_allclose(recognizer.infer(speech), expected, atol=1e-4)
+    (probabilities,) = recognizer.graph._session.run(["probabilities"], {"waveform": speech[np.newaxis]})
+    np.testing.assert_allclose(probabilities[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [1600, 8_000, 161_000])
+def test_no_fragment_of_a_word_and_no_long_speech_is_refused(pair, samples):
+    speech = np.tile(load(SAMPLES[0]), 4)[:samples]
+    assert sum(pair[1].infer(speech)) == pytest.approx(1, abs=1e-3)
+    assert pair[1]((speech, 16_000)).status == "ok"
 
 
 def test_a_batch_equals_one_by_one_in_the_onnx_file(pair):

@@ -57,7 +57,7 @@ class Profile:
     recordings: int
     """Number of recordings that it was learned from."""
     clips: int
-    """Number of clips: recordings of up to 30 s, and windows of longer ones."""
+    """Number of clips: recordings of up to 8 s, and windows of longer ones."""
     seconds: float
     """Their duration in seconds."""
     expected: Mapping[str, float]

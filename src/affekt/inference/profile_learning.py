@@ -58,11 +58,11 @@ class LearningSettings:
     """For near sources: the largest factor by which an emotion's mean probability may differ from the expected fraction
     without a bias. Few sources have exactly the expected distribution. For far sources, and if the user states the
     distribution, it is 1."""
-    low_diversity: float = 0.36
+    low_diversity: float = 0.37
     """For near sources: at this diversity or a lower one, nothing is adapted; see `diversity`."""
-    high_diversity: float = 0.44
+    high_diversity: float = 0.45
     """For near sources: at this diversity or a higher one, the adaptation has its full strength."""
-    relief: float = 0.09
+    relief: float = 0.1
     """For far sources, both limits of the diversity are lower by this: a model is less certain of them, and gains more."""
 
     def at_distance(self, value: float) -> LearningSettings:

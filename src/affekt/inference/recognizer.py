@@ -107,7 +107,7 @@ class Recognizer:
     ) -> Row:
         """Recognize one source and return its row.
 
-        A source longer than 30 s is read and recognized in windows of 2 to 6 s of speech, in bounded memory
+        A source longer than 8 s is read and recognized in windows of 2 to 6 s of speech, in bounded memory
         (`affekt.inference.segments`).
 
         Args:

@@ -3,7 +3,7 @@
 {"schema": 1, "file": "hello.wav", "start": 0.0, "end": 2.5, "duration": 2.5, "status": "ok", "emotion": "happy",
  "probabilities": {"angry": 0.1, ...}, "model": "default@0123abcd", "error": null}
 
-The row of a source longer than 30 s also has "windows", the rows of its consecutive windows, and "aggregation". A row has
+The row of a source longer than 8 s also has "windows", the rows of its consecutive windows, and "aggregation". A row has
 the fields NOTES only if there is something to remark: "truncated" (true) and "seconds_lost" (null if unknown) if audio is
 missing, "channels" if a channel was used instead of the mean. If a profile was applied, the row has
 "profile", with the profile's "id" and the number of "recordings" that it was learned from.
@@ -115,7 +115,7 @@ class Row(dict[str, Any]):
 
     @property
     def windows(self) -> list[Row]:
-        """The rows of the windows; empty for a source of up to 30 s."""
+        """The rows of the windows; empty for a source of up to 8 s."""
         return self.get("windows", [])
 
     @property

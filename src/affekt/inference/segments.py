@@ -1,6 +1,6 @@
 """Cutting a recording into the windows that are recognized one by one: a few seconds of speech each, cut at pauses.
 
-A recording of up to 30 s is one window. A longer one is cut in bounded memory, by the rule of the speech gate
+A recording of up to 8 s is one window. A longer one is cut in bounded memory, by the rule of the speech gate
 (`affekt.audio.loudness`): a window has 2 to 6 s of speech if possible, and long pauses are windows of their own.
 """
 
@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from affekt.audio.loudness import HOP, WINDOW, GateConfig, Power, find_speech, frame_power, is_steady
 from affekt.audio.read import SAMPLE_RATE, Waveform
 
-LONGEST = 30 * SAMPLE_RATE
-"""Maximum length of a recording that is recognized as a whole, in samples."""
+LONGEST = 8 * SAMPLE_RATE
+"""Maximum length of a recording that is recognized as a whole, in samples. Models are trained on clips of a few seconds, and
+worse on longer ones."""
+PART = 30 * SAMPLE_RATE
+"""Samples of a block that are processed at a time."""
 FRAME_RATE = SAMPLE_RATE // HOP
 """Frames per second."""
 CONTEXT = 20 * FRAME_RATE
@@ -45,7 +48,7 @@ class Segment:
 def cut_segments(blocks: Iterable[Waveform]) -> Iterator[Segment]:
     """Join blocks of a waveform and cut them into consecutive windows.
 
-    The windows do not depend on how the waveform is divided into blocks, and memory holds at most 30 s and one block.
+    The windows do not depend on how the waveform is divided into blocks, and memory holds at most 50 s and one block.
     """
     pending, cutter = list[Waveform](), None
     size = 0
@@ -81,8 +84,8 @@ class _Cutter:
     def add(self, block: Waveform) -> Iterator[Segment]:
         """Add samples, and yield the windows that they complete."""
         # In parts, so that a block of hours is not copied with every window.
-        for start in range(0, block.size, LONGEST):
-            self._append(block[start : start + LONGEST])
+        for start in range(0, block.size, PART):
+            self._append(block[start : start + PART])
             while self.power.size >= CONTEXT:
                 yield self._cut(finished=False)
 

@@ -37,7 +37,7 @@ SETTINGS = LearningSettings()
 
 @dataclass(frozen=True)
 class _Clip:
-    """A recording of up to 30 s, or a window of a longer one."""
+    """A recording of up to 8 s, or a window of a longer one."""
 
     digest: str
     samples: int
@@ -108,7 +108,7 @@ def learn_profile(
 
     The recordings are read twice, unless the model can only be adapted by class biases. Recordings that cannot be read, are
     silent, have no speech, or have the same samples as an earlier one are left out, and counted in the profile. One of over
-    30 s contributes its windows.
+    8 s contributes its windows.
 
     Args:
         sources: Audio files, folders, or other sources that a recognizer accepts and that can be read twice.
