@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from typer.testing import CliRunner
 
@@ -42,6 +43,14 @@ def make_ravdess(root):
             make_clip(root / f"Actor_{actor}" / f"03-01-0{emotion}-01-01-01-{actor}.wav", 300 * 1.6**emotion, generator)
 
 
+def fill_with_speech(folder):
+    """Replace the audio of all clips by parts of the samples, since a clip without speech would be refused."""
+    samples = [soundfile.read(path) for path in sorted((ROOT / "samples").glob("*.wav"))]
+    for number, path in enumerate(sorted(folder.rglob("*.wav"))):
+        waveform, rate = samples[number % len(samples)]
+        soundfile.write(path, waveform[number // len(samples) * rate // 20 :], rate)
+
+
 @pytest.fixture
 def working_folder(tmp_path, monkeypatch):
     """A folder with samples/ and calls/, where commands run; AFFEKT_DATA contains emodb/ and ravdess/."""
@@ -55,6 +64,8 @@ def working_folder(tmp_path, monkeypatch):
     make_folder(tmp_path / "calls", clips)
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
     make_ravdess(tmp_path / "data" / "ravdess")
+    for folder in ("calls", "data/ravdess"):
+        fill_with_speech(tmp_path / folder)
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)

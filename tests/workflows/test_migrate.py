@@ -138,7 +138,8 @@ def test_an_old_search_is_refused_and_migrated(tmp_path):
 def test_an_old_bundle_is_refused_and_migrated_with_its_card(tmp_path):
     folder = tmp_path / "default"
     shutil.copytree(ASSETS / "default", folder)
-    (folder / "SHA256SUMS").unlink()  # which earlier versions did not write
+    for name in ("SHA256SUMS", "across.json", "shifts.json"):
+        (folder / name).unlink()  # which earlier versions did not write
     config = read_toml(folder / "config.toml")
     config["encoder"] = config.pop("features")["speech"]
     config["recipe"]["encoder"] = config["recipe"].pop("features")["speech"]

@@ -118,7 +118,7 @@ def test_an_interrupted_bundle_is_not_written(bundle, workspace, run, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr("affekt.workflows.make_bundle.score_bundle", killed)
-    monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", lambda *_: None)
+    monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", lambda *_, **__: None)
     recipe = load_recipe(str(workspace / "made.toml"), ["name=other"])
     for folder in (bundle.folder, workspace / "new-bundle"):
         with pytest.raises(KeyboardInterrupt):

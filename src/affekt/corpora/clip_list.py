@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from affekt.audio.read import SUFFIXES
 from affekt.corpora.base import join_names
 from affekt.errors import BadCorpus
 from affekt.plural import quantity
@@ -81,5 +80,7 @@ def read_clip_list(path: Path) -> list[str]:
 
 def _bare_name(name: str) -> str:
     """Return the name of a file without folders and the suffix of an audio file."""
+    from affekt.audio.read import SUFFIXES  # not needed without a list; it imports numpy
+
     path = PurePosixPath(name.replace("\\", "/"))
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
