@@ -272,3 +272,15 @@ def test_rows_refuses_a_single_path(tiny_bundle):
 def test_rows_refuses_a_single_source_of_any_kind(recognizer, source):
     with pytest.raises(TypeError, match="rows expects a list of sources"):
         next(recognizer.rows(source))
+
+
+@pytest.mark.parametrize("seconds", [3, 12, 47])
+def test_predictions_are_those_of_the_row_before_rounding(recognizer, seconds):
+    samples = speechlike(seconds)
+    row = recognizer(samples, SAMPLE_RATE)
+    assert bool(row.windows) == (seconds > 8)
+    assert recognizer.predict(samples) == pytest.approx(list(row.probabilities.values()), abs=2e-6)
+
+
+def test_a_long_recording_without_speech_has_no_prediction(recognizer):
+    assert recognizer.predict(np.zeros(20 * SAMPLE_RATE, np.float32)) == [0.0] * len(recognizer.emotions)

@@ -204,11 +204,26 @@ class Recognizer:
         )
 
     def infer(self, waveform: Waveform) -> list[float]:
-        """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, 0.1 to 30 s long.
+        """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, as a whole: 0.1 to 8 s.
 
         They are all 0 if the model has a speech detector that finds no speech.
         """
         return [float(p) for p in self.graph({"waveform": waveform[np.newaxis]})[0]]
+
+    def predict(self, waveform: Waveform) -> list[float]:
+        """Return probabilities as `infer`, for a waveform of any length: those of its row, before they are rounded."""
+        segments = list(cut_segments([waveform]))
+        if len(segments) == 1 and segments[0].speech:
+            return self.infer(waveform)
+        scored = [
+            (values, segment.speech)
+            for segment in segments
+            if segment.speech and not is_silent(segment.waveform) and any(values := self.infer(segment.waveform))
+        ]
+        if not scored:
+            return [0.0] * len(self.emotions)
+        probabilities, seconds = zip(*scored, strict=True)
+        return [float(p) for p in np.average(probabilities, axis=0, weights=seconds)]
 
     def _aggregate(self, name: str, total: int, rows: list[Row], speech: list[float]) -> Row:
         scored = [

@@ -17,6 +17,7 @@ from affekt.features.base import Feature, TextFeature
 from affekt.features.extract_text import NO_TEXT
 from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
+from affekt.inference.recognizer import Recognizer
 from affekt.training.plan import choose_feature
 from affekt.utterance import Utterance
 
@@ -52,12 +53,18 @@ def predict_onnx(
 ) -> NDArray[np.float64]:
     """Return the probabilities of a bundle's ONNX file, (utterances, emotions); zeros if it finds no speech.
 
+    A model that needs the waveform alone is used as in recognition: an utterance of over 8 s is divided into windows.
+
     Args:
         bundle: The bundle.
         utterances: The utterances.
         profile: The profile to apply; None for none.
     """
-    graph, encoders = Graph.load(bundle, profile=profile), text_encoders(bundle)
+    graph = Graph.load(bundle, profile=profile)
+    if graph.inputs == ("waveform",):
+        recognizer = Recognizer(graph)
+        return np.array([recognizer.predict(read_waveform(utterance)) for utterance in utterances], np.float64)
+    encoders = text_encoders(bundle)
     takes_audio = "waveform" in graph.inputs
     return np.array([graph(model_inputs(u, takes_audio, encoders))[0] for u in utterances], np.float64)
 

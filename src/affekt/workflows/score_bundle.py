@@ -17,12 +17,12 @@ from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import Pipeline
 from affekt.corpora.source import Source
 from affekt.evaluation.comparison import Comparison, compare
-from affekt.evaluation.metrics import is_refused
 from affekt.evaluation.probe import linear_probe, mean_and_std
 from affekt.evaluation.scores import Scores, score
 from affekt.features.base import Feature
 from affekt.features.extract import extract
 from affekt.features.whisper import LogMelConfig, LogMelFrames
+from affekt.inference.onnx import Graph
 from affekt.inference.recognizer import Recognizer
 from affekt.progress import Progress
 from affekt.protocols import Split, utterance_key
@@ -30,7 +30,7 @@ from affekt.runs.selection import RULES
 from affekt.training.plan import Plan
 from affekt.training.recipe import Probe
 from affekt.utterance import Utterance, speakers_of
-from affekt.workflows.predict import predict_onnx, predict_torch, text_encoders
+from affekt.workflows.predict import model_inputs, predict_onnx, predict_torch, text_encoders
 from affekt.workflows.train_detector import KindResult, score_detector
 from affekt.workflows.training_data import TrainingData
 
@@ -147,7 +147,7 @@ def score_bundle(
         selection=RULES[plan.recipe.selection],
         scores=scores,
         data=list_training_corpora(plan, data, split),
-        agreement=largest_difference(bundle, pipeline, utterances[::20], predictions[::20]),
+        agreement=largest_difference(bundle, pipeline, utterances[::20]),
         machine=Machine(_processor(), torch.get_num_threads(), torch.__version__, platform.python_version()),
         detector=score_detector(Recognizer.load(bundle.folder), plan.recipe.detector) if plan.recipe.detector else {},
     )
@@ -205,15 +205,18 @@ def list_training_corpora(plan: Plan, data: TrainingData, split: Split) -> list[
     return entries
 
 
-def largest_difference(
-    bundle: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance], predictions: NDArray[np.float64]
-) -> float:
+def largest_difference(bundle: Bundle, pipeline: Pipeline, utterances: Sequence[Utterance]) -> float:
     """Return the largest absolute difference between the pipeline's probabilities and those of the ONNX file.
 
-    Utterances that the ONNX file refuses have no probabilities to compare.
+    Utterances are predicted as a whole, and none is refused.
     """
-    difference = np.abs(predict_torch(pipeline, text_encoders(bundle), utterances) - predictions)
-    return float(difference[~is_refused(predictions)].max(initial=0))
+    graph, encoders = Graph.load(bundle), text_encoders(bundle)
+    takes_audio = "waveform" in graph.inputs
+    exported = [
+        graph.run(model_inputs(utterance, takes_audio, encoders), ["probabilities"])["probabilities"][0]
+        for utterance in utterances
+    ]
+    return float(np.abs(predict_torch(pipeline, encoders, utterances) - exported).max(initial=0))
 
 
 def _probe_predictions(
