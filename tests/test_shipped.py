@@ -58,7 +58,7 @@ def test_torch_and_onnx_agree_at_any_length(pair, samples):
 @pytest.mark.parametrize("samples", [1600, 8_000, 161_000])
 def test_no_fragment_of_a_word_and_no_long_speech_is_refused(pair, samples):
     speech = np.tile(load(SAMPLES[0]), 4)[:samples]
-    assert sum(pair[1].infer(speech)) == pytest.approx(1, abs=1e-3)
+    assert sum(pair[1].predict(speech)) == pytest.approx(1, abs=1e-3)
     assert pair[1]((speech, 16_000)).status == "ok"
 
 

@@ -24,9 +24,6 @@ TOLERANCE = 0.01
 MIN_DETECTED = 12_000
 """Minimum number of samples at 16 kHz of a recording that the speech detector may refuse: 0.75 s. It refuses a tenth of all
 fragments of words that last 0.5 s."""
-MAX_DETECTED = 128_000
-"""Maximum number of samples at 16 kHz of a recording that the speech detector may refuse: 8 s. It is trained on shorter ones,
-and recordings that are longer are recognized in windows."""
 FURTHER_OUTPUTS = re.compile(rf"\w+_(mean|log_std)|{SPEECH_PROBABILITY}")
 """Names of the outputs that a graph may have besides `probabilities`: the statistics of a stream, and the probability of
 speech in the recording (`Pipeline.outputs`)."""
@@ -134,7 +131,7 @@ class Graph:
             return self.run(inputs, outputs)
         values = self.run(inputs, [*outputs, SPEECH_PROBABILITY])
         has_speech = values.pop(SPEECH_PROBABILITY) >= self.speech_threshold
-        if not MIN_DETECTED <= inputs["waveform"].shape[1] <= MAX_DETECTED:
+        if inputs["waveform"].shape[1] < MIN_DETECTED:
             has_speech[:] = True
         return {**values, "probabilities": np.where(has_speech[:, np.newaxis], values["probabilities"], np.float32(0))}
 
