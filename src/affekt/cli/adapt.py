@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from affekt.cli.profile_options import Expected, learn, summarize
+from affekt.cli.recognition_options import Model, Threads
 
 
 def adapt(
@@ -25,14 +26,12 @@ def adapt(
             help="The profile to write, such as mine.affekt. An existing file is replaced only if it is a profile.",
         ),
     ],
-    model: Annotated[
-        str, typer.Option(metavar="BUNDLE", help="The model: a bundle's folder, or the name of a shipped one.")
-    ] = "default",
+    model: Model = "default",
     expected: Expected = None,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files.")
     ] = False,
-    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cores to use for one file.")] = 1,
+    threads: Threads = 1,
     timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Leave out a file that takes longer; default: one hour."),

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from affekt.cli.profile_options import Expected, learn, summarize
+from affekt.cli.recognition_options import Model, Threads
 from affekt.errors import BadConfig
 
 ADAPTED = "these-recordings"
@@ -23,9 +24,7 @@ def recognize(
             help="Audio files; folders are searched recursively for audio files; - reads standard input.",
         ),
     ],
-    model: Annotated[
-        str, typer.Option(metavar="BUNDLE", help="The model: a bundle's folder, or the name of a shipped one.")
-    ] = "default",
+    model: Model = "default",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file, one per line.")] = False,
     output: Annotated[
         Path | None,
@@ -51,7 +50,7 @@ def recognize(
         bool,
         typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files; the result has a note."),
     ] = False,
-    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cores to use for one file.")] = 1,
+    threads: Threads = 1,
     timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Give up on a file that takes longer, and go on; default: one hour."),
