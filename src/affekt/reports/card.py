@@ -306,8 +306,11 @@ def _limits(bundle: Bundle) -> list[str]:
         f"The stream {stream} has {frames} frames: longer inputs are cut off at the end, shorter ones are padded."
         for stream, frames in lengths.items()
     ]
-    if not detects_speech:
-        limits.append("It does not detect speech: music, tones and noise get an emotion too, often sad.")
+    limits.append(
+        "The detector of speech may refuse voices that are far from the microphone, as in meetings, and synthetic ones."
+        if detects_speech
+        else "It does not detect speech: music, tones and noise get an emotion too, often sad."
+    )
     limits += [
         f"{entry['title']} was used as {entry['note']}, for training and for the scores."
         for entry in entries
