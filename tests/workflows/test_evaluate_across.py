@@ -215,7 +215,7 @@ def test_recorded_scores_are_on_the_card_and_in_the_checksums(shipped, scores, m
     text = bundle.file("README.md").read_text(encoding="utf-8")
     assert text == card(bundle)
     ua = scores.corpora[0].as_it_is.own.UA
-    assert f"| calls | - | 3 speakers, 19 utterances, 2 classes | as it is | {100 * ua.value:.1f} (" in text
+    assert f"| calls | - | 3 speakers, 19 utterances, 2 classes | not adapted | {100 * ua.value:.1f} (" in text
     assert (
         "emotions that the model does not have are not scored (surprise 9); 1 recording could not be read; 1 refused"
         in text
@@ -268,7 +268,7 @@ def run(*arguments):
 def test_the_command_prints_a_table_or_json(model, calls, bursts, scores):
     output = run(model, "--across", f"folder:{calls.root}", f"emogator:{bursts.root}")
     own, of_all = (100 * ua.value for ua in (scores.corpora[0].as_it_is.own.UA, scores.corpora[0].as_it_is.all.UA))
-    assert f"| as it is | {own:.1f} (" in output
+    assert f"| not adapted | {own:.1f} (" in output
     assert f") | {of_all:.1f} (" in output
     assert "| refused as no speech |" in output
     assert json.loads(run(model, f"folder:{calls.root}", "--across", "--json")) == json.loads(
@@ -374,7 +374,7 @@ def test_with_enough_speakers_two_profiles_score_the_other_half(model, profiles,
 def test_adaptation_is_stated_in_every_line(model, calls):
     output = run(model, "--across", f"folder:{calls.root}", "--adapt", "9")
     rows = [line for line in output.splitlines() if line.startswith("| calls")]
-    assert [row.split(" | ")[3] for row in rows] == ["as it is", "adapted on 9 unlabeled recordings (transductive)"]
+    assert [row.split(" | ")[3] for row in rows] == ["not adapted", "adapted on 9 unlabeled recordings (transductive)"]
 
 
 def test_sounds_that_are_not_speech_are_not_adapted_to(model, bursts, profiles):

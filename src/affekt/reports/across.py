@@ -102,10 +102,10 @@ def conditions(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     """Return the conditions under which a corpus was scored, in words, with their outcomes."""
     adapted = entry["adapted"]
     if adapted is None:
-        return [("as it is", entry["as_it_is"])]
+        return [("not adapted", entry["as_it_is"])]
     how = adapted["how"] if adapted["how"].startswith("of ") else f"({adapted['how']})"
     return [
-        ("as it is", entry["as_it_is"]),
+        ("not adapted", entry["as_it_is"]),
         (f"adapted on {quantity(adapted['recordings'], 'unlabeled recording')} {how}", adapted),
     ]
 

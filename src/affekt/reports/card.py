@@ -36,7 +36,7 @@ One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 
 {recalls}
 {probes}
-## On corpora that it never heard
+## Scores on corpora that it was not trained on
 
 {across}{shifts}{refusals}
 ## Data and licenses

@@ -18,7 +18,7 @@ SECTION = """
 ## Noise, codecs, silence and length
 
 UA in percent on utterances of the test subset ({scored}) that were altered, or put together to recordings of over 30 s of
-one emotion. Three numbers are with the addition before, after, and on both sides.
+one emotion. Where there are three numbers, silence or noise was added before the speech, after it, and on both sides.
 
 {table}
 {losses}
