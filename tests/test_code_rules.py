@@ -30,6 +30,8 @@ LEVELS = {
     "files": 1,
     "labels": 1,
     "lock": 1,
+    "published": 1,
+    "recipe_files": 1,
     "tables": 1,
     "tabular": 1,
     "utterance": 1,
@@ -53,6 +55,7 @@ LEVELS = {
 ORDERED = (
     ("errors", "extras", "registry"),
     ("utterance", "files", "labels", "audio", "config", "batch"),
+    ("config", "recipe_files", "published"),
     ("corpora", "features"),
     ("evaluation", "runs"),
     ("workflows", "search"),

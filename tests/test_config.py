@@ -12,9 +12,10 @@ from affekt.extras import need
 from affekt.features import features
 from affekt.models import models
 from affekt.protocols import protocols
+from affekt.recipe_files import RECIPES, read_extended, shipped_files
 from affekt.registry import Registry
 from affekt.training.plan import resolve
-from affekt.training.recipe import RECIPES, load_recipe, shipped_recipes
+from affekt.training.recipe import load_recipe, shipped_recipes
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def test_the_error_for_a_missing_extra_states_the_install_command():
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_resolves_to_the_settings_of_its_file(name):
     """The recipe has the values of its file, its names are in the registries, and an override changes one setting only."""
-    recipe, content = load_recipe(name), read_toml(RECIPES / f"{name}.toml")
+    recipe, content = load_recipe(name), read_extended(shipped_files(RECIPES)[name], "recipe", RECIPES)
     assert recipe.name == name
     assert [source.name for source in recipe.sources] == [
         str(corpus).partition(":")[0] for corpus in content["corpora"]

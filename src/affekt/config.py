@@ -77,33 +77,6 @@ def decode(kind: type[Settings], data: Mapping[str, Any], where: str) -> Setting
         raise BadConfig(f"{where}: {error}{_choices(kind, str(error))}") from error
 
 
-def load_settings(
-    kind: type[Settings], label: str, shipped_dir: Path, source: str, assignments: Sequence[str] | None = None
-) -> Settings:
-    """Load a dataclass from a TOML file, or by the name of one inside the package, and apply `key=value` assignments.
-
-    Args:
-        kind: The dataclass.
-        label: What the file contains, for error messages, such as "recipe".
-        shipped_dir: The folder of the files inside the package.
-        source: A path, or the name of a file in `shipped_dir` without ".toml".
-        assignments: Settings to change.
-
-    Raises:
-        BadConfig: There is no such file, or it has unknown keys or invalid values.
-    """
-    shipped = shipped_names(shipped_dir)
-    path = shipped_dir / f"{source}.toml" if source in shipped else Path(source)
-    if not path.is_file():
-        raise BadConfig(f"{label} {source!r} not found{did_you_mean(source, shipped)} (shipped: {', '.join(shipped)})")
-    return decode(kind, override(read_toml(path), assignments or []), str(path))
-
-
-def shipped_names(shipped_dir: Path) -> list[str]:
-    """Return the names of the TOML files in a folder, without the suffix."""
-    return sorted(path.stem for path in shipped_dir.glob("*.toml"))
-
-
 def _choices(kind: Any, message: str) -> str:
     """Return the end of an error message that lists the allowed values, if msgspec reports an invalid choice."""
     match = re.search(r"at `\$\.(\w+)`$", message)

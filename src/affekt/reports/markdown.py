@@ -8,7 +8,8 @@ from pathlib import Path
 
 from affekt.evaluation.comparison import Comparison
 from affekt.plural import quantity
-from affekt.reports.results import Pair, PublishedScores, ResultRow, Results, Spread, collect_results
+from affekt.published import PublishedResult
+from affekt.reports.results import Pair, ResultRow, Results, Spread, collect_results
 from affekt.reports.sections import Section
 from affekt.runs.selection import RULES
 from affekt.tables import table
@@ -69,7 +70,7 @@ def _protocol_line(row: ResultRow) -> str:
 
 
 def _scores(rows: Sequence[ResultRow]) -> str:
-    published = [metric for metric in METRICS if any(row.published and getattr(row.published, metric) for row in rows)]
+    published = [metric for metric in METRICS if any(row.published and metric in row.published.scores for row in rows)]
     header = [
         "runs",
         "model",
@@ -106,12 +107,12 @@ def _scores(rows: Sequence[ResultRow]) -> str:
 
 
 def _published_score(row: ResultRow, metric: str) -> str:
-    value = getattr(row.published, metric) if row.published else None
+    value = row.published.scores.get(metric) if row.published else None
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def _published(scores: PublishedScores) -> str:
-    return f"Published scores: {scores.source}. {scores.note}"
+def _published(result: PublishedResult) -> str:
+    return f"Published scores: {result.source}. {result.note}"
 
 
 def _selections(rows: Sequence[ResultRow]) -> str:

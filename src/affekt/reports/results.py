@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.config import decode, read_toml
 from affekt.corpora.source import OWN
 from affekt.evaluation.comparison import Comparison, compare
 from affekt.evaluation.metrics import confusion, ua, wa, wf1
@@ -24,35 +22,10 @@ from affekt.evaluation.scores import Scores, score
 from affekt.extras import need
 from affekt.protocols import INDEPENDENT, Split
 from affekt.protocols.split import combined_hash
+from affekt.published import PublishedResult, published_result
 from affekt.runs.folder import Run
 from affekt.runs.groups import Predictions, TestPredictions, collect_predictions, group_runs, test_corpora
 from affekt.runs.selection import Rule
-
-PUBLISHED = Path(__file__).parent.parent / "recipes" / "published" / "scores.toml"
-
-
-@dataclass(frozen=True)
-class PublishedScores:
-    """Scores that a paper reports, as fractions; None for a metric that it does not report."""
-
-    recipes: tuple[str, ...]
-    """The names of the recipes that train what the paper trains."""
-    protocol: str
-    """The registered name of the protocol."""
-    source: str
-    """The paper and the table."""
-    note: str
-    """How far the scores can be compared with ours."""
-    UA: float | None = None
-    WA: float | None = None
-    WF1: float | None = None
-
-
-@cache
-def published_scores() -> dict[tuple[str, str], PublishedScores]:
-    """Read the published scores, by the names of the recipe and the protocol."""
-    entries = [decode(PublishedScores, entry, str(PUBLISHED)) for entry in read_toml(PUBLISHED)["scores"]]
-    return {(recipe, entry.protocol): entry for entry in entries for recipe in entry.recipes}
 
 
 @dataclass(frozen=True)
@@ -98,7 +71,7 @@ class ResultRow:
     """UA under each selection rule."""
     optimism: float
     """The UA gained by selecting the epoch on the test set, compared with the better of the rules `last` and `validation`."""
-    published: PublishedScores | None
+    published: PublishedResult | None
     speakers_unknown: str
     """Why the speakers could not be read; "" where they could."""
 
@@ -176,7 +149,7 @@ def _row(test: TestPredictions) -> ResultRow:
         ),
         by_selection=by_selection,
         optimism=by_selection["paper"].mean - honest,
-        published=published_scores().get((config["name"], config["protocol"]["name"])),
+        published=published_result(config, folds[0].run.descriptions.get("published")),
         speakers_unknown=test.speakers_unknown,
     )
 

@@ -33,14 +33,18 @@ from affekt.protocols import Split
 COMPOSITE_MARKERS = ("search.toml",)
 """Files that mark the folder of a composite experiment, such as a search, whose runs have a separate report."""
 
+DESCRIPTIONS = ("published", "assumptions")
+"""Sections of config.toml that describe a run and do not determine it. A change of their text is no change of the run."""
+
 
 def _fixed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that must stay the same when a run is resumed.
 
-    The selection rule, the device and the folders in `weights_from` may change; the weights in these folders may not.
+    The selection rule, the device, the folders in `weights_from` and descriptions may change; the weights in these folders
+    may not.
     """
     training = {name: value for name, value in config.get("training", {}).items() if name != "device"}
-    changeable = ("selection", "weights_from")
+    changeable = ("selection", "weights_from", *DESCRIPTIONS)
     return {**{name: value for name, value in config.items() if name not in changeable}, "training": training}
 
 
@@ -98,11 +102,16 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved recipe. Raises `BadConfig` for a run of an earlier version."""
+        """The resolved recipe without its descriptions. Raises `BadConfig` for a run of an earlier version."""
         config = read_toml(self.config_path)
         if is_outdated(config):
             raise BadConfig(f"{self.folder} was made by an earlier version: run `affekt migrate {self.folder}`")
-        return config
+        return {name: value for name, value in config.items() if name not in DESCRIPTIONS}
+
+    @property
+    def descriptions(self) -> dict[str, Any]:
+        """The sections of config.toml that describe the run: `published` and `assumptions`, as far as it has them."""
+        return {name: value for name, value in read_toml(self.config_path).items() if name in DESCRIPTIONS}
 
     @property
     def split(self) -> Split:

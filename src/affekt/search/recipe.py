@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from affekt.config import decode_named, encode, load_settings, shipped_names
+from affekt.config import decode_named, encode
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
 from affekt.features.augment import Augmentation
@@ -24,13 +24,15 @@ from affekt.models import models
 from affekt.models.emotionnas.cell_graphs import CellGraph, compile_cell_graph
 from affekt.models.emotionnas.genotypes import Genotype, get_genotype, random_genotype
 from affekt.models.emotionnas.random_cells import fingerprint, random_cell_graph
+from affekt.published import Assumption, PublishedResult
+from affekt.recipe_files import SEARCHES, load_settings, shipped_files
+from affekt.runs.folder import DESCRIPTIONS
 from affekt.runs.selection import Rule
 from affekt.search.darts import ArchitectureSearchConfig
 from affekt.search.halving import Halving
-from affekt.training.recipe import RECIPES, Recipe, TrainingConfig
+from affekt.training.recipe import Recipe, TrainingConfig
 from affekt.training.strategies import DEFAULT, strategies
 
-SEARCHES = RECIPES / "searches"
 SPECTROGRAM, RECURRENT, FUSION = "emotionnas-spectrogram", "emotionnas-recurrent", "emotionnas-fusion"
 DARTS = "darts"
 """The strategy of `spectrogram.search`."""
@@ -157,6 +159,8 @@ class SearchRecipe:
     selection: Rule = "validation"
     """The rule that selects the epoch in every training run."""
     about: str = ""
+    published: PublishedResult | None = None
+    assumptions: tuple[Assumption, ...] = ()
 
     renamed: ClassVar[Mapping[str, str]] = {"encoder": "features.speech", "streams": "features"}
 
@@ -298,7 +302,7 @@ class SearchRecipe:
                 strategy = dict(self._fusion_training.strategy)
             _, config = decode_named(strategies, strategy, f"{section}.strategy")
             settings[stage][name]["strategy"] = {**strategy, **encode(config)}
-        return {name: value for name, value in settings.items() if name not in ("repeats", "about")}
+        return {name: value for name, value in settings.items() if name not in ("repeats", "about", *DESCRIPTIONS)}
 
     def random_genotype(self, repeat: int, number: int) -> Genotype:
         """Return the random cells with a number, counted from 1; they do not depend on how many others are drawn."""
@@ -342,4 +346,4 @@ def load_search(source: str, assignments: list[str] | None = None) -> SearchReci
 
 def shipped_searches() -> list[str]:
     """Return the names of the search recipes inside the package."""
-    return shipped_names(SEARCHES)
+    return list(shipped_files(SEARCHES))

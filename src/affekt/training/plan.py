@@ -165,7 +165,8 @@ class Plan:
     def config(self, repeat: int = 0) -> dict[str, Any]:
         """Return all settings that determine a training run, with every default written out.
 
-        Settings that only matter after training, such as the temperature, are left out.
+        Settings that only matter after training, such as the temperature, are left out. What only describes the run,
+        `affekt.runs.folder.DESCRIPTIONS`, is included.
 
         Args:
             repeat: The number of the run among the recipe's repeats, from 0; it is added to the seed.
@@ -173,6 +174,8 @@ class Plan:
         settings = encode(self.recipe)
         for name in ("temperature", "about", "probes", "repeats", "detector"):
             del settings[name]
+        if not self.recipe.assumptions:
+            del settings["assumptions"]
         settings["seed"] = self.recipe.seed + repeat
         settings["training"]["strategy"] = self.strategy.settings
         if self.weight_runs:

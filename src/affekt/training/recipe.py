@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from affekt.config import decode, load_settings, shipped_names
+from affekt.config import decode
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig
 from affekt.features.augment import Augmentation
 from affekt.labels import LabelSet, label_set
+from affekt.published import Assumption, PublishedResult
+from affekt.recipe_files import RECIPES, load_settings, shipped_files
 from affekt.runs.folder import Run
 from affekt.runs.selection import SELECTION_SUBSET, Rule
 from affekt.training.detection import DetectorConfig
 from affekt.utterance import Utterance
 
-RECIPES = Path(__file__).parent.parent / "recipes"
 RESOLVED_IDS = ("start_id", "weights_ids")
 """Keys of a run's config.toml that are not keys of a recipe. They identify the weights that training started from."""
 
@@ -123,6 +123,10 @@ class Recipe:
     probes: tuple[Probe, ...] = ()
     detector: DetectorConfig | None = None
     """The speech detector of a bundle; None for none."""
+    published: PublishedResult | None = None
+    """The figures of the row of a paper's table that the recipe reproduces. They do not determine a run."""
+    assumptions: tuple[Assumption, ...] = ()
+    """Choices where the paper is silent or can be read differently. They do not determine a run."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "encoder": "features.speech",
@@ -181,4 +185,4 @@ def load_recipe(source: str, assignments: list[str] | None = None) -> Recipe:
 
 def shipped_recipes() -> list[str]:
     """Return the names of the recipes inside the package."""
-    return shipped_names(RECIPES)
+    return list(shipped_files(RECIPES))

@@ -28,7 +28,7 @@ from affekt.progress import Progress
 from affekt.protocols import Split
 from affekt.protocols.official import Official
 from affekt.reports.card import card
-from affekt.runs.folder import Run
+from affekt.runs.folder import DESCRIPTIONS, Run
 from affekt.runs.selection import select_epoch
 from affekt.training.checkpoint import load_state
 from affekt.training.finetuning import FineTunedModel, feature_spec
@@ -157,7 +157,11 @@ def _config(plan: Plan, pipeline: Pipeline, data: TrainingData, split: Split, ep
         "temperature": float(pipeline.temperature),
         "weights": weights_name(plan),
         # Without the run folders of weights_from, which exist only on this machine: the bundle has their weights.
-        "recipe": {name: value for name, value in encode(plan.recipe).items() if name != "weights_from"},
+        "recipe": {
+            name: value
+            for name, value in encode(plan.recipe).items()
+            if name != "weights_from" and name not in DESCRIPTIONS
+        },
     }
     if isinstance(plan.protocol, Official):
         config["protocol"]["subsets"] = describe_subsets(split, list(data.utterances.values()))

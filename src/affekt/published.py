@@ -1,0 +1,102 @@
+"""The figures that a paper prints for what a recipe trains, and the assumptions of the recipe where the paper is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+from affekt.config import decode, read_toml
+from affekt.errors import BadConfig
+from affekt.recipe_files import RECIPES, SEARCHES, shipped_files
+
+METRICS = ("WA", "UA", "WF1")
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A choice of a recipe that its paper does not state, or states in a way that can be read differently."""
+
+    setting: str
+    """The setting of the recipe that makes the choice, such as "model.dropout"."""
+    reading: str
+    """The value, or how the paper is read."""
+    reason: str
+    """The evidence."""
+    confidence: Literal["high", "medium", "low"]
+    """high: at least 80 %; medium: at least 55 %; low: less."""
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A row of a paper's table, or a point of one of its figures. Scores are fractions."""
+
+    citation: str
+    """The authors, the venue and the year."""
+    paper: str = ""
+    """The short name of the paper's model."""
+    table: str = ""
+    """The table or figure, as in the paper: "Table 2", "Table I", "Figure 3"."""
+    row: str = ""
+    """The row: the paper's own words for the model, and the corpus if the table has several."""
+    protocol: str = ""
+    """The registered name of the protocol that the figures belong to."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> score."""
+    std: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> standard deviation, where the paper prints one."""
+    folds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The paper's name of a fold -> its scores, in the order of the protocol's folds."""
+    plotted: tuple[str, ...] = ()
+    """Metrics that the paper shows in a plot only, without printing the values."""
+    params: float | None = None
+    """The number of parameters that the paper prints."""
+    flops: float | None = None
+    """The number of operations that the paper prints."""
+    note: str = ""
+    """How far the figures can be compared with those of the recipe."""
+
+    def __post_init__(self) -> None:
+        for scores in (self.scores, self.std, *self.folds.values()):
+            for metric, score in scores.items():
+                if metric not in METRICS or not 0 <= score <= 1:
+                    raise BadConfig(
+                        f"published: {metric} = {score}: expected a fraction, and one of the metrics {', '.join(METRICS)}"
+                    )
+
+    @property
+    def source(self) -> str:
+        """The citation, with the table."""
+        return f"{self.citation}, {self.table}" if self.table else self.citation
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """All figures of the row by metric; None for one that the paper only plots."""
+        plotted = dict.fromkeys(self.plotted)
+        costs = {"params": self.params, "FLOPs": self.flops}
+        return {**self.scores, **plotted, **{name: value for name, value in costs.items() if value is not None}}
+
+
+def published_result(config: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> PublishedResult | None:
+    """Return the published figures to compare a run with; None if there are none for its protocol.
+
+    Args:
+        config: The run's settings.
+        own: The section `published` that the run itself has, if any; otherwise, the shipped recipe of the same name has it.
+    """
+    result = decode(PublishedResult, own, "published") if own else shipped_results().get(config["name"])
+    return result if result and result.protocol == config["protocol"]["name"] else None
+
+
+@cache
+def shipped_results() -> dict[str, PublishedResult]:
+    """Return the published figures in shipped recipes by the name of the recipe."""
+    sections = {
+        name: read_toml(path).get("published")
+        for folder in (RECIPES, SEARCHES)
+        for name, path in shipped_files(folder).items()
+    }
+    return {
+        name: decode(PublishedResult, section, f"{name}, published") for name, section in sections.items() if section
+    }
