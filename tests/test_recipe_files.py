@@ -84,7 +84,7 @@ def test_dropped_keys_take_their_assumptions_with_them(extend):
     assert settings["model"] == {"name": "mstr", "heads": 2}
     assert settings["training"] == {"epochs": 3}
     assert [entry["setting"] for entry in settings["assumptions"]] == ["protocol"]
-    with pytest.raises(BadConfig, match=r"drop: the extended recipe has no model\.depth"):
+    with pytest.raises(BadConfig, match=r"own\.toml, drop: the extended recipe has no model\.depth"):
         extend("drop = ['model.depth']\n")
 
 

@@ -4,7 +4,7 @@ A recipe that has `extends = "NAME"` contains only what differs from the recipe 
 
 - Tables are merged key by key. A table with another `name`, of a model or a feature for example, replaces the whole table,
   because the settings of the one are not those of the other.
-- `drop = ["fusion", "model.hidden"]` leaves out keys of the extended recipe.
+- `drop = ["fusion", "model.hidden"]` leaves out settings of the extended recipe, and assumptions about them.
 - `[[assumptions]]` are added to those of the extended recipe; one with the same `setting` replaces it.
 - `[published]` is not inherited: its figures belong to the row of a table that the extended recipe reproduces.
 """
@@ -131,18 +131,20 @@ def _same_name(base: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 def _without(settings: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
     """Return settings without a key, such as "model.hidden", and without the assumptions about it."""
-    *parents, last = key.split(".")
-    result = section = dict(settings)
-    for name in parents:
-        if not isinstance(section.get(name), Mapping):
-            raise BadConfig(f"{path}: drop: the extended recipe has no {key}")
-        section[name] = dict(section[name])
-        section = section[name]
-    if last not in section:
-        raise BadConfig(f"{path}: drop: the extended recipe has no {key}")
-    del section[last]
-    if "assumptions" in result:
-        result["assumptions"] = [
-            entry for entry in result["assumptions"] if not f"{entry.get('setting')}.".startswith(f"{key}.")
-        ]
-    return result
+    result, removed = _remove(settings, key.split("."))
+    assumptions = settings.get("assumptions", [])
+    kept = [entry for entry in assumptions if not f"{entry.get('setting')}.".startswith(f"{key}.")]
+    if not removed and len(kept) == len(assumptions):
+        raise BadConfig(f"{path}, drop: the extended recipe has no {key}")
+    return {**result, "assumptions": kept} if assumptions else result
+
+
+def _remove(settings: Mapping[str, Any], keys: Sequence[str]) -> tuple[dict[str, Any], bool]:
+    """Return settings without a nested key, and whether there was one."""
+    first, *rest = keys
+    if first not in settings or (rest and not isinstance(settings[first], Mapping)):
+        return dict(settings), False
+    if not rest:
+        return {name: value for name, value in settings.items() if name != first}, True
+    inner, removed = _remove(settings[first], rest)
+    return {**settings, first: inner}, removed

@@ -11,7 +11,7 @@ from affekt.config import decode
 from affekt.features.augment import Alteration, Augmentation, Masking, Offsets
 from affekt.training.detection import DetectorConfig
 from affekt.training.plan import resolve
-from affekt.training.recipe import Recipe, TrainingConfig
+from affekt.training.recipe import Recipe, TrainingConfig, load_recipe
 from affekt.training.supervised import SupervisedConfig
 from tests.conftest import ROOT
 
@@ -58,7 +58,14 @@ def test_every_setting_of_the_speech_gate_is_documented_with_its_default():
 
 
 def test_the_example_recipe_is_valid():
-    (example,) = re.findall(r"```toml\n(name = .*?)```", TEXT, re.DOTALL)
+    example, _ = re.findall(r"```toml\n(name = .*?)```", TEXT, re.DOTALL)
     recipe = decode(Recipe, tomllib.loads(example), "docs/training.md")
     assert resolve(recipe).protocol.has_validation
     assert resolve(recipe).model.config.dim == 64
+
+
+def test_the_example_of_an_extended_recipe_is_valid(tmp_path):
+    _, example = re.findall(r"```toml\n(name = .*?)```", TEXT, re.DOTALL)
+    (tmp_path / "wide.toml").write_text(example, encoding="utf-8")
+    recipe, base = load_recipe(str(tmp_path / "wide.toml")), load_recipe("mstr-cremad")
+    assert (resolve(recipe).model.config.dim, resolve(recipe).model.config.blocks) == (256, base.model["blocks"])
