@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from affekt.config import decode, read_toml
 from affekt.errors import BadConfig
-from affekt.recipe_files import RECIPES, SEARCHES, shipped_files
+from affekt.recipe_files import RECIPES, SEARCHES, read_extended, shipped_files
+from affekt.registry import did_you_mean
 
 METRICS = ("WA", "UA", "WF1")
 
@@ -100,3 +102,54 @@ def shipped_results() -> dict[str, PublishedResult]:
     return {
         name: decode(PublishedResult, section, f"{name}, published") for name, section in sections.items() if section
     }
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A shipped recipe for a row of a paper's table."""
+
+    name: str
+    """The recipe's name: PAPER-TABLE, or PAPER-TABLE-ROW if the table has several rows."""
+    result: PublishedResult
+    corpora: tuple[str, ...]
+    """The registered names of the corpora."""
+    is_search: bool
+    """True for a search recipe."""
+
+    @property
+    def paper(self) -> str:
+        """The folder of the paper's recipes."""
+        return self.name.split("-")[0]
+
+    @property
+    def table(self) -> str:
+        """The name of the table, such as "mstr-table2"."""
+        return "-".join(self.name.split("-")[:2])
+
+
+def paper_rows(paper: str = "") -> list[PaperRow]:
+    """Return the shipped recipes for the rows of the papers' tables, without importing models.
+
+    Args:
+        paper: A paper, such as "mstr"; "" for all.
+
+    Raises:
+        BadConfig: There is no such paper.
+    """
+    rows = [
+        _paper_row(name, path, folder)
+        for folder in (RECIPES, SEARCHES)
+        for name, path in shipped_files(folder).items()
+        if path.parent != folder
+    ]
+    papers = {row.paper: row.result.paper for row in rows}
+    chosen = [row for row in rows if paper.lower() in ("", row.paper, row.result.paper.lower())]
+    if not chosen:
+        raise BadConfig(f"there is no paper {paper!r}{did_you_mean(paper, papers)} (known: {', '.join(papers)})")
+    return chosen
+
+
+def _paper_row(name: str, path: Path, folder: Path) -> PaperRow:
+    settings = read_extended(path, "recipe", folder)
+    result = decode(PublishedResult, settings["published"], f"{name}, published")
+    return PaperRow(name, result, tuple(settings["corpora"]), folder == SEARCHES)

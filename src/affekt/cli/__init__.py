@@ -20,6 +20,7 @@ from affekt.cli.convert import convert
 from affekt.cli.cost import cost
 from affekt.cli.evaluate import evaluate
 from affekt.cli.migrate import migrate
+from affekt.cli.recipes import recipes
 from affekt.cli.recognize import recognize
 from affekt.cli.report import report
 from affekt.cli.search import search
@@ -125,7 +126,7 @@ def _options(
     pass
 
 
-for command in (recognize, adapt, train, search, evaluate, report, cost, audit, convert, migrate):
+for command in (recognize, adapt, train, search, recipes, evaluate, report, cost, audit, convert, migrate):
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="List, describe, check, export and transcribe corpora.")
 app.add_typer(features.app, name="features", help="List, verify and delete stored features.")
