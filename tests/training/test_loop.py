@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.metrics
 import torch
 
 from affekt.errors import BadConfig
@@ -131,7 +132,7 @@ def test_only_weights_that_a_rule_can_select_are_kept(tmp_path):
 NO_PROGRESS = SupervisedConfig(learning_rate=1e-9, averaging=0.9)  # no epoch is better than the first
 
 
-def train_with_patience(folder, *, patience=2, epochs=9, killed_after=None, config=NO_PROGRESS):
+def train_with_patience(folder, *, patience=2, epochs=9, killed_after=None, config=NO_PROGRESS, metric="UA"):
     """Train with early stopping on a validation subset; with `killed_after`, kill it after as many steps and resume."""
     train, test, validation = corpus(), corpus(9, seed=1), corpus(9, seed=2)
     for after in [killed_after, None] if killed_after else [None]:
@@ -140,7 +141,8 @@ def train_with_patience(folder, *, patience=2, epochs=9, killed_after=None, conf
         killable = strategy if after is None else Killed(strategy, after)
         scored = {"test": test, "validation": validation}
         with contextlib.suppress(KeyboardInterrupt), logged() as messages:
-            fit(killable, train, scored, run, epochs=epochs, batch_size=8, seed=3, patience=patience)
+            stopping = {"patience": patience, "patience_metric": metric}
+            fit(killable, train, scored, run, epochs=epochs, batch_size=8, seed=3, **stopping)
     return run, strategy, messages
 
 
@@ -167,6 +169,28 @@ def test_training_stops_exactly_when_patience_is_exhausted(tmp_path):
     assert epochs_without_improvement[-1] == 6 or run.epochs[-1] == 25
 
 
+OVERFITTING = SupervisedConfig(learning_rate=1e-1)  # the loss on the validation subset rises after some epochs
+
+
+@pytest.mark.parametrize(("metric", "words"), [("loss", "lower loss"), ("WF1", "better WF1")])
+def test_training_stops_by_the_metric_that_the_recipe_names(tmp_path, metric, words):
+    run, _, messages = train_with_patience(tmp_path, patience=3, epochs=40, config=OVERFITTING, metric=metric)
+    scores = [validation_score(run, epoch, metric) for epoch in run.epochs]
+    best = int(np.argmax(scores))  # the first of equal ones
+    assert len(scores) == best + 1 + 3
+    assert messages[-1].startswith(f"no {words} on the validation subset for 3 epochs")
+
+
+def validation_score(run, epoch, metric):
+    """Return the WF1 or the negative loss on the validation subset; a plain reference implementation."""
+    probabilities, labels = run.predictions(epoch)["validation"], run.labels("validation")
+    if metric == "loss":
+        return float(
+            np.mean([np.log(max(row[label], 1e-38)) for row, label in zip(probabilities, labels, strict=True)])
+        )
+    return sklearn.metrics.f1_score(labels, probabilities.argmax(axis=1), average="weighted", zero_division=0)
+
+
 def select_until(run, last):
     """Return the epoch with the best validation UA up to epoch `last`; a plain reference implementation."""
     scores = {}
@@ -184,6 +208,32 @@ def test_predictions_without_a_checkpoint_are_discarded_on_resuming(tmp_path):
     resumed, _, _ = train_with_patience(tmp_path / "resumed")
     assert resumed.epochs == whole.epochs == [1, 2, 3]
     assert all(run.weights_path(select_epoch(run, rule)).is_file() for rule in ("last", "validation", "paper"))
+
+
+# Scores on the training subset
+
+
+def test_scores_on_the_training_subset_are_logged_on_request_and_change_nothing(tmp_path):
+    logs, weights = {}, {}
+    for name, score_train in (("without", False), ("with", True)):
+        train, test = replace(corpus(), crop=0.5), corpus(9, seed=1)
+        run, strategy = start(tmp_path / name, train, test), Supervised(small_model(), EVERY_SETTING)
+        fit(strategy, train, {"test": test}, run, epochs=3, batch_size=8, seed=3, score_train=score_train)
+        logs[name], weights[name] = run.log(), strategy.weights()
+    scores = {"train_loss", "train_UA", "train_WA", "train_WF1"}
+    assert all(not scores & set(line) for line in logs["without"])
+    assert all(torch.equal(value, weights["with"][name]) for name, value in weights["without"].items())
+    whole = corpus()
+    probabilities = torch.cat([strategy.predict(whole.batch([index])) for index in range(len(whole))]).numpy()
+    predicted, line = probabilities.argmax(axis=1), logs["with"][-1]
+    expected = [
+        -np.mean([np.log(row[label]) for row, label in zip(probabilities, whole.labels, strict=True)]),
+        sklearn.metrics.balanced_accuracy_score(whole.labels, predicted),
+        sklearn.metrics.accuracy_score(whole.labels, predicted),
+        sklearn.metrics.f1_score(whole.labels, predicted, average="weighted", zero_division=0),
+    ]
+    measured = [line[f"train_{name}"] for name in ("loss", "UA", "WA", "WF1")]
+    np.testing.assert_allclose(measured, expected, rtol=1e-4)
 
 
 # The test subset

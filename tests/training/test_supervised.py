@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from affekt.batch import Batch, Stream
+from affekt.errors import BadConfig
 from affekt.features.augment import Masking
 from affekt.training.dataset import collate, sample_groups
 from affekt.training.supervised import (
@@ -21,7 +22,7 @@ from tests.training.test_loop import corpus, small_model
 
 
 def make_strategy(**settings):
-    arguments = {name: settings.pop(name) for name in ("masking", "counts") if name in settings}
+    arguments = {name: settings.pop(name) for name in ("masking", "counts", "epochs") if name in settings}
     return Supervised(small_model(), SupervisedConfig(learning_rate=1e-2, **settings), **arguments)
 
 
@@ -259,3 +260,52 @@ def test_balanced_sampling_uses_all_utterances_of_an_emotion_before_any_twice():
         for rare_emotion in (times[50:57], times[57:]):
             assert rare_emotion.max() - rare_emotion.min() <= 1
             assert rare_emotion.min() >= 1
+
+
+# Optimizer and learning rate
+
+
+def test_the_learning_rate_is_halved_after_every_thirty_epochs():
+    epochs, batches = 120, 7
+    strategy = make_strategy(decay_every=30, epochs=epochs)
+    for epoch in range(1, epochs + 1):
+        for number in range(batches):  # the progress as the training loop computes it
+            progress = (epoch - 1 + number / batches) / epochs
+            assert strategy.rate_factor(progress) == 0.5 ** ((epoch - 1) // 30), (epoch, number)
+
+
+def test_the_step_decay_multiplies_warmup_and_cosine():
+    strategy = make_strategy(decay_every=2, decay_factor=0.1, warmup=0.5, cosine=True, epochs=4)
+    assert strategy.rate_factor(0.25) == pytest.approx(0.5 * 0.5 * (1 + np.cos(np.pi / 4)))
+    assert strategy.rate_factor(0.75) == pytest.approx(0.1 * 0.5 * (1 + np.cos(3 * np.pi / 4)))
+
+
+@pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.9, 0.01)])
+def test_sgd_takes_the_steps_of_its_definition(momentum, decay):
+    batch = corpus(6).batch(range(6))
+    strategy = make_strategy(optimizer="sgd", momentum=momentum, weight_decay=decay)
+    weights = {name: value.detach().clone() for name, value in strategy.model.named_parameters()}
+    buffers = {name: torch.zeros_like(value) for name, value in weights.items()}
+    for _ in range(3):
+        loss_of_a_step(strategy, batch)
+        for name, parameter in strategy.model.named_parameters():
+            if parameter.grad is None:  # unused by this model
+                continue
+            buffers[name] = momentum * buffers[name] + parameter.grad + decay * weights[name]
+            weights[name] = weights[name] - 1e-2 * buffers[name]
+    for name, parameter in strategy.model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), weights[name], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"momentum": 0.9}, "only SGD has a momentum; set optimizer = 'sgd'"),
+        ({"momentum": 1.0, "optimizer": "sgd"}, "less than 1"),
+        ({"decay_every": -1}, "0 for never"),
+        ({"decay_factor": 0.0}, "positive factor"),
+    ],
+)
+def test_settings_of_the_optimizer_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(BadConfig, match=message):
+        SupervisedConfig(**settings)

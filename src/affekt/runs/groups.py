@@ -97,7 +97,8 @@ def group_runs(folders: Sequence[Path]) -> list[RunGroup]:
 def is_finished(run: Run) -> bool:
     """Return True if a run reached its last epoch or ran out of patience."""
     training, epoch = run.config["training"], run.epochs[-1] if run.epochs else 0
-    return bool(epoch >= training["epochs"] or out_of_patience(run, training["patience"]))
+    metric = training.get("patience_metric", "UA")  # runs of earlier versions have no such setting
+    return bool(epoch >= training["epochs"] or out_of_patience(run, training["patience"], metric))
 
 
 def _check_finished(run: Run, config: Mapping[str, Any]) -> None:

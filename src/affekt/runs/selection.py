@@ -29,6 +29,9 @@ SELECTION_SUBSET: dict[Rule, str] = {
     "paper": "test",
 }
 """Rule -> the subset on which it compares epochs; "last" needs none."""
+StoppingMetric = Literal["UA", "WF1", "loss"]
+STOPPING_RULES: dict[StoppingMetric, Rule] = {"UA": "validation", "WF1": "validation-wf1", "loss": "validation-loss"}
+"""Metric of early stopping -> the rule that selects the best epoch by it, on the validation subset."""
 Metric = Callable[[NDArray[np.int64], NDArray[np.float32]], float]
 
 
@@ -77,6 +80,12 @@ SELECTION_METRICS: dict[Rule, Metric] = {"validation-wf1": _wf1, "validation-los
 """Rule -> the metric that it maximizes; UA for other rules."""
 
 
-def out_of_patience(run: Run, patience: int) -> bool:
-    """Return True if the best epoch on the validation subset is `patience` or more epochs ago; False if `patience` is 0."""
-    return bool(patience and run.epochs) and run.epochs[-1] - select_epoch(run, "validation") >= patience
+def out_of_patience(run: Run, patience: int, metric: StoppingMetric = "UA") -> bool:
+    """Return True if the best epoch on the validation subset is `patience` or more epochs ago; False if `patience` is 0.
+
+    Args:
+        run: The run.
+        patience: A number of epochs.
+        metric: The metric by which epochs are compared: the highest UA or WF1, or the lowest loss (cross-entropy).
+    """
+    return bool(patience and run.epochs) and run.epochs[-1] - select_epoch(run, STOPPING_RULES[metric]) >= patience

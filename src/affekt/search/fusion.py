@@ -90,7 +90,7 @@ class FusionStrategy(Supervised):
             for subset, dataset in datasets.scored.items()
         }
         train = precompute_branch_outputs(model, datasets.train, context.batch_size)
-        return cls(model, config, counts=counts), Datasets(train, scored)
+        return cls(model, config, counts=counts, epochs=context.epochs), Datasets(train, scored)
 
     def __init__(self, model: DecisionFusion, config: SupervisedConfig, **options: Any) -> None:
         self.perceptron = PerceptronOnOutputs(model)

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from affekt.errors import BadConfig, Diverged
-from affekt.evaluation.metrics import confusion, ua
+from affekt.evaluation.metrics import confusion, cross_entropy, ua, wa, wf1
 from affekt.runs.folder import Run
-from affekt.runs.selection import SELECTION_SUBSET, out_of_patience, select_epoch
+from affekt.runs.selection import SELECTION_SUBSET, StoppingMetric, out_of_patience, select_epoch
 from affekt.training.checkpoint import load_state, save_state
 from affekt.training.dataset import Dataset, sample_groups, scoring_batches, training_batches
 from affekt.training.distributed import wait
@@ -33,6 +33,8 @@ def fit(
     seed: int,
     until: int | None = None,
     patience: int = 0,
+    patience_metric: StoppingMetric = "UA",
+    score_train: bool = False,
     sampling: str = "plain",
     rank: int = 0,
     world: int = 1,
@@ -51,7 +53,9 @@ def fit(
         batch_size: Utterances in a batch.
         seed: The seed of the order of batches and of all random choices.
         until: The epoch to stop after; the run can be continued later. None for the last.
-        patience: Epochs without a better UA on the validation subset after which training stops; 0 for never.
+        patience: Epochs without a better score on the validation subset after which training stops; 0 for never.
+        patience_metric: The score that must improve, or the loss, which must fall.
+        score_train: Also log the loss, UA, WA and WF1 on the training subset, without augmentation.
         sampling: "plain" uses every utterance once an epoch, "balanced" samples every emotion equally often,
             "corpora" every corpus in proportion to the square root of its size.
         rank: The number of this process, from 0.
@@ -67,9 +71,10 @@ def fit(
     start = time.perf_counter()
     until = min(until or epochs, epochs)
     for epoch in range(done + 1, until + 1):
-        if out_of_patience(run, patience):
+        if out_of_patience(run, patience, patience_metric):
+            better = "lower loss" if patience_metric == "loss" else f"better {patience_metric}"
             logger.info(
-                "no better UA on the validation subset for %d epochs: stopped after epoch %d", patience, epoch - 1
+                "no %s on the validation subset for %d epochs: stopped after epoch %d", better, patience, epoch - 1
             )
             return
         epoch_start = time.perf_counter()
@@ -81,10 +86,11 @@ def fit(
         means = _means(entries, epoch)
         if rank == 0:
             predictions = {subset: predict(strategy, dataset, batch_size) for subset, dataset in scored.items()}
+            train_scores = _score_train(strategy, train, batch_size) if score_train else {}
             means["seconds"] = round(time.perf_counter() - epoch_start, 2)
             # Weights first: an epoch that has predictions can be selected, so its weights must exist even after a kill.
             save_state(dict(strategy.weights()), run.weights_path(epoch))
-            run.record(epoch, predictions, {**means, **strategy.notes()})
+            run.record(epoch, predictions, {**means, **train_scores, **strategy.notes()})
             save_state({"epoch": epoch, "strategy": strategy.state()}, run.checkpoint_path)
             _delete_weights(run, epoch)
             seconds_left = (time.perf_counter() - start) / (epoch - done) * (until - epoch)
@@ -134,6 +140,18 @@ def _means(entries: list[dict[str, float]], epoch: int) -> dict[str, float]:
     if not all(np.isfinite(value) for value in means.values()):
         raise Diverged(f"training diverged at epoch {epoch} ({means}); try a lower learning_rate or gradient clipping")
     return means
+
+
+def _score_train(strategy: Strategy, train: Dataset, batch_size: int) -> dict[str, float]:
+    """Return loss, UA, WA and WF1 on the unaugmented training subset, with the keys of the log."""
+    probabilities, labels = predict(strategy, train, batch_size), np.asarray(train.labels)
+    counts = confusion(labels, probabilities.argmax(axis=1), probabilities.shape[1])
+    return {
+        "train_loss": cross_entropy(labels, probabilities),
+        "train_UA": ua(counts),
+        "train_WA": wa(counts),
+        "train_WF1": wf1(counts),
+    }
 
 
 def _delete_weights(run: Run, epoch: int) -> None:

@@ -17,7 +17,7 @@ from affekt.labels import LabelSet, label_set
 from affekt.published import Assumption, PublishedResult
 from affekt.recipe_files import RECIPES, load_settings, shipped_files
 from affekt.runs.folder import Run
-from affekt.runs.selection import SELECTION_SUBSET, Rule
+from affekt.runs.selection import SELECTION_SUBSET, Rule, StoppingMetric
 from affekt.training.detection import DetectorConfig
 from affekt.utterance import Utterance
 
@@ -48,7 +48,12 @@ class TrainingConfig:
     tune: Literal["head", "all"] = "head"
     """With "head", the model is trained on the features of a frozen encoder; with "all", the encoder is trained too."""
     patience: int = 0
-    """Epochs without a better UA on the validation subset after which training stops; 0 for never."""
+    """Epochs without a better score on the validation subset after which training stops; 0 for never."""
+    patience_metric: StoppingMetric = "UA"
+    """The score that must improve: "UA", "WF1", or "loss", the cross-entropy, which must fall."""
+    score_train: bool = False
+    """If true, the training subset is predicted after every epoch, without augmentation, and its loss, UA, WA and WF1 are
+    logged."""
     sampling: Literal["plain", "balanced", "corpora"] = "plain"
     """With "balanced", every emotion is sampled equally often in an epoch; with "corpora", every corpus in proportion to the
     square root of its number of utterances, so that a large corpus does not outweigh a small one."""

@@ -50,6 +50,8 @@ class TrainingContext:
 
     batch_size: int
     seed: int
+    epochs: int
+    """Number of epochs of the whole run."""
     masking: Masking
     speakers: Sequence[str] | None
     """The speaker of each training utterance; None unless all are known."""

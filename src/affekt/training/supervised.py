@@ -1,4 +1,4 @@
-"""The default training strategy: cross-entropy on labels with AdamW."""
+"""The default training strategy: cross-entropy on labels, with AdamW or SGD."""
 
 from __future__ import annotations
 
@@ -33,17 +33,24 @@ NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
 class SupervisedConfig:
     """Settings of supervised training. The defaults are plain Adam, as in the papers."""
 
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """"adamw" is plain Adam without weight decay."""
+    momentum: float = 0.0
+    """Momentum of SGD."""
     learning_rate: float = 1e-4
     encoder_rate: float = 0.1
     """With tune = "all", the ratio of the learning rate of the encoder's last block to `learning_rate`."""
     encoder_decay: float = 1.0
     """The ratio of each encoder block's learning rate to that of the block above it."""
     weight_decay: float = 0.0
-    """Decoupled, as in AdamW."""
+    """AdamW: decoupled. SGD: the factor of the weights in the gradient (an L2 penalty)."""
     warmup: float = 0.0
     """Fraction of the run in which the learning rate rises from 0."""
     cosine: bool = False
     """If true, the learning rate is multiplied by a cosine that falls from 1 to 0 over the run."""
+    decay_every: int = 0
+    """Epochs after which the learning rate is multiplied by `decay_factor`, again and again; 0 for never."""
+    decay_factor: float = 0.5
     clip: float = 0.0
     """Largest norm of the gradient; 0 for none."""
     label_smoothing: float = 0.0
@@ -62,9 +69,20 @@ class SupervisedConfig:
 
     renamed: ClassVar[Mapping[str, str]] = {"imitation": "distillation"}
 
+    def __post_init__(self) -> None:
+        if self.momentum and self.optimizer != "sgd":
+            raise BadConfig(f"momentum = {self.momentum}: only SGD has a momentum; set optimizer = 'sgd'")
+        if not 0 <= self.momentum < 1:
+            raise BadConfig(f"momentum = {self.momentum}: expected at least 0 and less than 1, such as 0.9")
+        if self.decay_every < 0 or self.decay_factor <= 0:
+            raise BadConfig(
+                f"decay_every = {self.decay_every}, decay_factor = {self.decay_factor}: expected a number of epochs, "
+                "or 0 for never, and a positive factor, such as 30 and 0.5"
+            )
+
 
 class Supervised:
-    """Cross-entropy on labels, or on soft labels where the batch has them, with AdamW."""
+    """Cross-entropy on labels, or on soft labels where the batch has them, with AdamW or SGD."""
 
     Config: ClassVar[type[SupervisedConfig]] = SupervisedConfig
 
@@ -84,7 +102,8 @@ class Supervised:
     ) -> tuple[Supervised, Datasets]:
         counts = class_counts(datasets.train, model)
         forward = wrap_ddp(training_module(model))
-        return cls(model, config, forward=forward, masking=context.masking, counts=counts), datasets
+        options = {"masking": context.masking, "counts": counts, "epochs": context.epochs}
+        return cls(model, config, forward=forward, **options), datasets
 
     def __init__(
         self,
@@ -94,6 +113,7 @@ class Supervised:
         forward: nn.Module | None = None,
         masking: Masking | None = None,
         counts: Sequence[int] | None = None,
+        epochs: int = 1,
     ) -> None:
         """Set up the optimizer.
 
@@ -103,17 +123,15 @@ class Supervised:
             forward: The module that training calls, if it is not the model itself (its DDP wrapper).
             masking: SpecAugment of the streams, in training only.
             counts: Number of training utterances of each emotion; needed for class weights only.
+            epochs: Number of epochs of the whole run; needed for `decay_every` only.
         """
-        self.model, self.config, self.masking = model, config, masking or Masking()
+        self.model, self.config, self.masking, self.epochs = model, config, masking or Masking(), epochs
         self.forward = forward or model
         self.device = next(model.parameters()).device
         self.precision = config.precision
         if config.precision == "auto":
             self.precision = "bfloat16" if supports_bfloat16(self.device) else "float32"
-        # A fused optimizer makes one pass over weights, gradients and moments; the default makes a dozen.
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, config), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizer = build_optimizer(parameter_groups(model, config), config)
         self.average = {name: value.clone() for name, value in model.state_dict().items()} if config.averaging else None
         self.steps = 0  # how often the running average was updated
         self.class_weights = None
@@ -124,9 +142,15 @@ class Supervised:
             self.class_weights = weights.to(self.device)
 
     def rate_factor(self, progress: float) -> float:
-        """Return the number by which warmup and cosine decay multiply the learning rate."""
-        warmup = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
-        return warmup * (0.5 * (1 + math.cos(math.pi * progress)) if self.config.cosine else 1.0)
+        """Return the number by which warmup, cosine and step decay multiply the learning rate."""
+        factor = min(1.0, progress / self.config.warmup) if self.config.warmup else 1.0
+        if self.config.cosine:
+            factor *= 0.5 * (1 + math.cos(math.pi * progress))
+        if self.config.decay_every:
+            # Rounded, because (epoch / epochs) * epochs may be slightly less than epoch.
+            finished_epochs = math.floor(round(progress * self.epochs, 6))
+            factor *= self.config.decay_factor ** (finished_epochs // self.config.decay_every)
+        return factor
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
         self.forward.train()
@@ -231,6 +255,15 @@ def supports_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return device.type == "cpu" and any(capabilities.get(name) for name in NATIVE_BFLOAT16)
+
+
+def build_optimizer(groups: list[dict[str, Any]], config: SupervisedConfig) -> torch.optim.Optimizer:
+    """Return the optimizer that the settings name, for groups of parameters."""
+    # A fused optimizer makes one pass over weights, gradients and moments; the default makes a dozen.
+    shared: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, **shared)
+    return torch.optim.AdamW(groups, **shared)
 
 
 def parameter_groups(model: EmotionModel, config: SupervisedConfig) -> list[dict[str, Any]]:

@@ -163,6 +163,7 @@ def fit_run(
     context = TrainingContext(
         batch_size=settings.batch_size,
         seed=seed,
+        epochs=settings.epochs,
         masking=settings.augmentation.masking,
         speakers=speakers_of(data.select(datasets.train.ids)),
     )
@@ -177,6 +178,8 @@ def fit_run(
         seed=seed,
         until=until,
         patience=settings.patience,
+        patience_metric=settings.patience_metric,
+        score_train=settings.score_train,
         sampling=settings.sampling,
         rank=rank,
         world=world,
