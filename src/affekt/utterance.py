@@ -21,6 +21,8 @@ class Utterance:
     speaker: str = ""
     gender: str = ""
     """One of "female", "male", "other" and ""."""
+    age: int | None = None
+    """Age of the speaker in years, where the corpus states it."""
     session: str = ""
     dialogue: str = ""
     language: str = ""

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-from sklearn.metrics import log_loss
+from sklearn.metrics import brier_score_loss, log_loss
 
-from affekt.evaluation.calibration import average_at_temperature, fit_temperature
+from affekt.evaluation.calibration import average_at_temperature, brier, calibration, fit_temperature, reliability
 from affekt.evaluation.metrics import cross_entropy, ece
 
 
@@ -54,3 +54,33 @@ def test_perfect_predictions_get_the_lowest_temperature_and_stay_finite():
     certain = np.eye(3)[labels]
     assert np.isfinite(average_at_temperature([certain], 0.2)).all()
     assert np.isfinite(cross_entropy((labels + 1) % 3, certain))
+
+
+def test_the_reliability_diagram_sums_up_to_the_ece():
+    labels, probabilities = overconfident(2.5)
+    diagram = reliability(labels, probabilities)
+    assert sum(diagram.utterances) == len(labels)
+    gaps = [
+        count * abs(confidence - accuracy)
+        for count, confidence, accuracy in zip(diagram.utterances, diagram.confidence, diagram.accuracy, strict=True)
+        if count
+    ]
+    assert sum(gaps) / len(labels) == pytest.approx(ece(labels, probabilities))
+    assert diagram.confidence[0] is None  # the most probable of four has at least 0.25
+    assert diagram.edges[-1] == 1.0
+    assert reliability(labels, [probabilities, probabilities]).accuracy == diagram.accuracy
+
+
+def test_the_brier_score_equals_scikit_learns():
+    labels, probabilities = overconfident(1.5, count=300)
+    expected = sum(brier_score_loss(labels == emotion, probabilities[:, emotion]) for emotion in range(4))
+    assert brier(labels, probabilities) == pytest.approx(expected)
+    assert brier(labels, np.eye(4)[labels]) == 0.0
+
+
+def test_calibration_is_the_mean_over_the_seeds():
+    labels, first = overconfident(3.0)
+    second = overconfident(1.0, seed=1)[1]
+    both = calibration(labels, [first, second])
+    assert both.ece == pytest.approx((ece(labels, first) + ece(labels, second)) / 2)
+    assert both.cross_entropy == pytest.approx((cross_entropy(labels, first) + cross_entropy(labels, second)) / 2)

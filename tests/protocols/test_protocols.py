@@ -212,7 +212,8 @@ def test_a_validation_fraction_by_utterances_is_exact_and_stratified():
         counts = Counter(u.emotion for u in members(fold, "validation", given))
         for emotion, number in Counter(u.emotion for u in remaining).items():
             assert abs(counts[emotion] - len(fold.subsets["validation"]) * number / len(remaining)) < 1
-        assert not fold.speaker_independent
+        assert (fold.verdict, fold.validation_verdict) == ("speaker-independent", "NOT speaker-independent")
+        assert "speaker-independent (validation against training: NOT speaker-independent)" in fold.line("test")
 
 
 def test_at_least_one_speaker_is_left_to_train_on():

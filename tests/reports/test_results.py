@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from affekt.reports import sections
 from affekt.reports.markdown import to_section
 from affekt.reports.results import collect_results
 from affekt.runs.folder import Run
-from affekt.runs.groups import _read_speakers_by_id
+from affekt.runs.groups import _read_by_id
 from affekt.training.checkpoint import save_state
 from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe
@@ -38,7 +39,7 @@ def data(tmp_path, monkeypatch):
             for sentence in ("DFA", "ITS", "TSI", "IWL"):
                 (folder / f"{actor}_{sentence}_{emotion}_XX.wav").touch()
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path / "data"))
-    _read_speakers_by_id.cache_clear()  # another test has a corpus of the same name
+    _read_by_id.cache_clear()  # another test has a corpus of the same name
     return tmp_path / "data"
 
 
@@ -87,11 +88,13 @@ def test_scores_equal_those_of_evaluate(tmp_path, settings):
     )
     assert row.speakers == scores["speakers"]
     assert set(row.by_selection) == set(scores["by_selection"])
-    if not settings:  # evaluate's mean is over runs, which are as many as seeds in one fold
-        assert row.UA.mean == pytest.approx(scores["over_runs"]["UA"]["mean"])
-        assert row.WA.std == pytest.approx(scores["over_runs"]["WA"]["std"])
-        for rule, spread in row.by_selection.items():
-            assert spread.mean == pytest.approx(scores["by_selection"][rule]["UA"])
+    for metric in ("UA", "WA", "WF1"):
+        assert dataclasses.asdict(getattr(row, metric)) == {**scores["over_seeds"][metric], "seeds": ANY}
+        assert scores[metric]["value"] == pytest.approx(getattr(row, metric).mean)
+    for rule, spread in row.by_selection.items():
+        assert spread.mean == pytest.approx(scores["by_selection"][rule]["UA"])
+    assert dataclasses.asdict(row.calibration) == scores["calibration"]
+    assert [dataclasses.asdict(fold) for fold in row.folds] == list(scores["by_fold"])
 
 
 @pytest.mark.parametrize("settings", [[], SPEAKER_FOLDS], ids=["paper", "speaker-folds"])
@@ -108,7 +111,6 @@ def test_mean_and_std_are_over_seeds_with_their_folds_together(tmp_path, setting
         assert spread.seeds == pytest.approx(values)
         assert spread.mean == pytest.approx(values.mean())
         assert spread.std == pytest.approx(values.std(ddof=1))
-    # All seeds have the same utterances, so the score of all predictions together is the mean of the scores.
     assert row.scores.UA.value == pytest.approx(row.UA.mean)
     assert row.scores.UA.low < row.UA.mean < row.scores.UA.high
 
@@ -145,19 +147,21 @@ def test_two_groups_of_runs_are_compared_seed_by_seed(tmp_path):
     (pair,) = results.pairs
     assert (pair.first, pair.second) == ("mstr-cremad", "vanilla-cremad")
     assert pair.difference.mean == pytest.approx(results.rows[0].UA.mean - results.rows[1].UA.mean)
-    assert 0 < pair.interval[0] < pair.difference.mean < pair.interval[1]
-    assert set(pair.by_seed) == {0, 1}
+    low, high = pair.comparison.interval
+    assert 0 < low < pair.difference.mean < high
+    assert set(pair.comparison.by_seed) == {0, 1}
+    assert pair.corrected_p == pair.comparison.p
     (back,) = collect_results([poor, good]).pairs
     assert back.difference.mean == pytest.approx(-pair.difference.mean)
-    assert back.by_seed[0].p == pair.by_seed[0].p
+    assert back.comparison.by_seed[0].p == pair.comparison.by_seed[0].p
 
 
 def test_equal_predictions_have_no_difference(tmp_path):
     folders = [make_runs(tmp_path / "one"), make_runs(tmp_path / "other", settings=["training.strategy.clip=1.0"])]
     (pair,) = collect_results(folders).pairs
     assert pair.difference.seeds == (0.0, 0.0)
-    assert pair.interval == (0.0, 0.0)
-    assert [comparison.p for comparison in pair.by_seed.values()] == [1.0, 1.0]
+    assert (pair.comparison.interval, pair.comparison.p) == (None, 1.0)
+    assert [comparison.p for comparison in pair.comparison.by_seed.values()] == [1.0, 1.0]
 
 
 def test_runs_on_different_splits_are_not_compared(tmp_path):
@@ -190,7 +194,7 @@ def test_the_page_states_protocol_split_and_intervals(tmp_path, data):
     assert '"last", last epoch' in text
     assert str(tmp_path) not in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 2
+    assert len(tables) == 3
     for lines in tables:
         assert len({line.count("|") for line in lines}) == 1
 
@@ -208,12 +212,12 @@ def test_one_seed_has_no_std(tmp_path):
 def test_without_the_corpus_speakers_are_unknown(tmp_path, monkeypatch):
     folders = [make_runs(tmp_path / "one"), make_runs(tmp_path / "other", "vanilla-cremad")]
     known = collect_results(folders)
-    _read_speakers_by_id.cache_clear()
+    _read_by_id.cache_clear()
     monkeypatch.delenv("AFFEKT_DATA")
     unknown = collect_results(folders)
     assert unknown.rows[0].UA == known.rows[0].UA
     assert unknown.rows[0].speakers is None
-    assert unknown.pairs[0].interval is None
+    assert unknown.pairs[0].comparison.drawn_over == "utterances"
     assert "valid for these speakers only" in unknown.rows[0].scores.intervals
     assert "AFFEKT_DATA" in page(unknown)
 
@@ -222,7 +226,7 @@ def test_speakers_are_unknown_if_the_corpus_lacks_test_utterances(tmp_path, data
     folder = make_runs(tmp_path / "runs")
     lost = Run(folder / "fold-1" / "seed-0").split.subsets["test"][0]
     (data / f"cremad/audio/{lost.partition('/')[2]}.wav").unlink()
-    _read_speakers_by_id.cache_clear()
+    _read_by_id.cache_clear()
     (row,) = collect_results([folder]).rows
     assert row.speakers_unknown == f"this copy of CREMA-D lacks 1 of {row.utterances} test utterances, first {lost}"
     assert row.speakers is None

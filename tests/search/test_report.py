@@ -17,10 +17,11 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from affekt.errors import BadConfig
+from affekt.evaluation.spread import Spread
 from affekt.reports import markdown, sections
-from affekt.reports.results import Results, Spread, collect_results
+from affekt.reports.results import Results, collect_results
 from affekt.runs.folder import COMPOSITE_MARKERS, Run
-from affekt.runs.groups import _read_speakers_by_id
+from affekt.runs.groups import _read_by_id
 from affekt.runs.selection import select_epoch
 from affekt.search.folder import Round, Search
 from affekt.search.report.draw_alphas import draw_mean_weights, softmax_weights
@@ -63,9 +64,9 @@ def data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AFFEKT_DATA", str(make_corpus(tmp_path_factory.mktemp("data"))))
         patch.setattr("affekt.evaluation.bootstrap.DRAWS", 200)
-        _read_speakers_by_id.cache_clear()
+        _read_by_id.cache_clear()
         yield
-    _read_speakers_by_id.cache_clear()
+    _read_by_id.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +360,7 @@ def test_a_seed_without_all_folds_is_in_no_row(finished):
 
 
 def test_without_the_corpus_the_speakers_are_unknown(finished, table, monkeypatch):
-    _read_speakers_by_id.cache_clear()
+    _read_by_id.cache_clear()
     monkeypatch.delenv("AFFEKT_DATA")
     (unknown,) = collect_searches([finished])
     assert unknown.speakers is None
@@ -367,7 +368,7 @@ def test_without_the_corpus_the_speakers_are_unknown(finished, table, monkeypatc
     assert unknown.differences[0].interval is None
     assert "is unknown" in verdicts(unknown)[0].text
     assert "AFFEKT_DATA, which is not set" in search_page(finished)
-    _read_speakers_by_id.cache_clear()
+    _read_by_id.cache_clear()
 
 
 def test_runs_of_a_search_are_not_reported_as_separate_runs(finished, table):

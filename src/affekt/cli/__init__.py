@@ -16,6 +16,7 @@ from affekt.audio.decoder_messages import separate_streams
 from affekt.cli import corpus, features
 from affekt.cli.adapt import adapt
 from affekt.cli.audit import audit
+from affekt.cli.compare import compare
 from affekt.cli.convert import convert
 from affekt.cli.cost import cost
 from affekt.cli.evaluate import evaluate
@@ -126,7 +127,7 @@ def _options(
     pass
 
 
-for command in (recognize, adapt, train, search, recipes, evaluate, report, cost, audit, convert, migrate):
+for command in (recognize, adapt, train, search, recipes, evaluate, compare, report, cost, audit, convert, migrate):
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="List, describe, check, export and transcribe corpora.")
 app.add_typer(features.app, name="features", help="List, verify and delete stored features.")

@@ -14,6 +14,11 @@ def report(
         list[Path],
         typer.Argument(metavar="RUN", help="Run folders, search folders, or folders that contain some."),
     ],
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Compare all runs with this reference only; default: with one another."),
+    ] = None,
+    by_fold: Annotated[bool, typer.Option("--by-fold", help="Add a table with one line per fold.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the page to this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of the page.")] = False,
 ) -> None:
@@ -27,9 +32,10 @@ def report(
     says where these are.
     """
     from affekt.json_text import to_json
-    from affekt.reports.sections import page, sections
+    from affekt.reports.sections import Options, page, sections
 
-    parts = [sections[name](runs) for name in sections]
+    options = Options(against, by_fold)
+    parts = [sections[name](runs, options) for name in sections]
     for reason in dict.fromkeys(reason for part in parts for reason in part.unknown_speakers):
         print(f"speakers unknown: {reason}", file=sys.stderr)
     if output is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from affekt.corpora.base import Corpus, Published, read_rows, visible_files
@@ -51,7 +52,7 @@ def read(root: Path) -> list[Utterance]:
     folder = next((root / name for name in FOLDERS if (root / name).is_dir()), None)
     if folder is None:
         raise BadCorpus(f"{root} has none of {', '.join(FOLDERS)}: expected the folder of CREMA-D")
-    genders, votes = _genders(root / "VideoDemographics.csv"), _votes(root)
+    actors, votes = _actors(root / "VideoDemographics.csv"), _votes(root)
     utterances = []
     for path in visible_files(folder, SUFFIXES):
         match = re.fullmatch(r"(\d+)_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)", path.stem)
@@ -68,7 +69,8 @@ def read(root: Path) -> list[Utterance]:
                 path,
                 EMOTIONS[emotion],
                 speaker=actor,
-                gender=genders.get(actor, ""),
+                gender=actors[actor].gender if actor in actors else "",
+                age=actors[actor].age if actor in actors else None,
                 language="en",
                 text=SENTENCES[sentence],
                 votes=votes.get(f"{actor}_{sentence}_{emotion}_{intensity:X<2}", {}),
@@ -77,11 +79,22 @@ def read(root: Path) -> list[Utterance]:
     return utterances
 
 
-def _genders(table: Path) -> dict[str, str]:
+@dataclass(frozen=True)
+class Actor:
+    """What the table of actors states about one of them."""
+
+    gender: str
+    age: int | None
+
+
+def _actors(table: Path) -> dict[str, Actor]:
     if not table.is_file():
         return {}
-    rows = read_rows(table, required=("ActorID", "Sex"))
-    return {row.text("ActorID"): parse_gender(row, "Sex") for row in rows}
+    rows = read_rows(table, required=("ActorID", "Age", "Sex"))
+    return {
+        row.text("ActorID"): Actor(parse_gender(row, "Sex"), row.number("Age") if row.text("Age") else None)
+        for row in rows
+    }
 
 
 def _votes(root: Path) -> dict[str, dict[str, float]]:

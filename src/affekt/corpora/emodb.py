@@ -14,6 +14,18 @@ from affekt.utterance import Utterance
 
 EMOTIONS = {"W": "angry", "L": "bored", "E": "disgust", "A": "fear", "F": "happy", "T": "sad", "N": "neutral"}
 FEMALE_SPEAKERS = {"08", "09", "13", "14", "16"}
+AGES = {
+    "03": 31,
+    "08": 34,
+    "09": 21,
+    "10": 32,
+    "11": 26,
+    "12": 30,
+    "13": 32,
+    "14": 35,
+    "15": 25,
+    "16": 31,
+}  # its web page
 SUFFIXES = {".wav", ".flac", ".ogg"}
 SENTENCES = {
     "a01": "Der Lappen liegt auf dem Eisschrank.",
@@ -51,6 +63,7 @@ def read(root: Path) -> list[Utterance]:
                 EMOTIONS[letter],
                 speaker=speaker,
                 gender="female" if speaker in FEMALE_SPEAKERS else "male",
+                age=AGES.get(speaker),
                 language="de",
                 text=SENTENCES[sentence],
             )

@@ -5,11 +5,15 @@ A row of zeros is an utterance that the model refused, because it finds no speec
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.floating]
+ECE_BINS = 15
+"""The number of bins of the expected calibration error and of reliability diagrams."""
 
 
 def most_probable(probabilities: Probabilities) -> Labels:
@@ -33,27 +37,48 @@ def confusion(labels: Labels, predicted: Labels, num_emotions: int) -> NDArray[n
     return counts
 
 
-def recalls(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the recall of each emotion from a confusion matrix; NaN for an emotion that does not occur."""
-    totals = counts.sum(axis=1)
-    return np.where(totals > 0, np.diag(counts) / np.maximum(totals, 1), np.nan)
+def recalls(counts: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the recall of each emotion, (..., emotions), from confusion matrices, (..., emotions, predictions).
+
+    It is NaN for an emotion that does not occur.
+    """
+    totals = counts.sum(axis=-1)
+    correct = np.diagonal(counts, axis1=-2, axis2=-1)
+    return np.where(totals > 0, correct / np.maximum(totals, 1), np.nan)
 
 
-def wa(counts: NDArray[np.int64]) -> float:
+def _wa(counts: NDArray[np.number]) -> NDArray[np.float64]:
+    return np.asarray(np.trace(counts, axis1=-2, axis2=-1) / counts.sum(axis=(-2, -1)))
+
+
+def _ua(counts: NDArray[np.number]) -> NDArray[np.float64]:
+    return np.asarray(np.nanmean(recalls(counts), axis=-1))
+
+
+def _wf1(counts: NDArray[np.number]) -> NDArray[np.float64]:
+    num_emotions = counts.shape[-2]
+    support, predicted = counts.sum(axis=-1), counts.sum(axis=-2)[..., :num_emotions]
+    f1 = 2 * np.diagonal(counts, axis1=-2, axis2=-1) / np.maximum(support + predicted, 1)
+    return np.asarray((f1 * support).sum(axis=-1) / support.sum(axis=-1))
+
+
+METRICS: dict[str, Callable[[NDArray[np.number]], NDArray[np.float64]]] = {"UA": _ua, "WA": _wa, "WF1": _wf1}
+"""Name -> function from confusion matrices, (..., emotions, predictions), to the metric of each, (...)."""
+
+
+def wa(counts: NDArray[np.number]) -> float:
     """Return WA, weighted accuracy: the fraction of utterances that are classified correctly."""
-    return float(np.trace(counts) / counts.sum())
+    return float(_wa(counts))
 
 
-def ua(counts: NDArray[np.int64]) -> float:
+def ua(counts: NDArray[np.number]) -> float:
     """Return UA, unweighted accuracy: the mean recall of the emotions that occur."""
-    return float(np.nanmean(recalls(counts)))
+    return float(_ua(counts))
 
 
-def wf1(counts: NDArray[np.int64]) -> float:
+def wf1(counts: NDArray[np.number]) -> float:
     """Return WF1: the mean F1 score of the emotions, weighted by how often each occurs."""
-    support, predicted, correct = counts.sum(axis=1), counts.sum(axis=0)[: len(counts)], np.diag(counts)
-    f1 = 2 * correct / np.maximum(support + predicted, 1)
-    return float((f1 * support).sum() / support.sum())
+    return float(_wf1(counts))
 
 
 def cross_entropy(labels: Labels, probabilities: Probabilities) -> float:
@@ -62,7 +87,7 @@ def cross_entropy(labels: Labels, probabilities: Probabilities) -> float:
     return float(-np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)).mean())
 
 
-def ece(labels: Labels, probabilities: Probabilities, *, bins: int = 15) -> float:
+def ece(labels: Labels, probabilities: Probabilities, *, bins: int = ECE_BINS) -> float:
     """Return the expected calibration error: |confidence - accuracy| in bins of equal width, weighted by their size.
 
     A refused utterance has a confidence of 0.

@@ -1,26 +1,20 @@
-"""Scores with 95 % bootstrap intervals, from probabilities and labels."""
+"""Scores with 95 % intervals, from probabilities and labels."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from affekt.errors import BadConfig
+from affekt.errors import BadConfig, MissingExtra
 from affekt.evaluation import bootstrap
-from affekt.evaluation.metrics import (
-    Labels,
-    Probabilities,
-    confusion,
-    ece,
-    is_refused,
-    most_probable,
-    recalls,
-    ua,
-    wa,
-    wf1,
-)
+from affekt.evaluation.metrics import METRICS, Labels, Probabilities, ece, is_refused, most_probable, recalls
+
+Z95 = 1.959964
+"""The 97.5 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +22,17 @@ class Interval:
     """A score and its 95 % interval, as fractions."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    """None if there are too few utterances for an interval."""
+    high: float | None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one system on one set of utterances, as fractions from 0 to 1."""
+    """The scores of one system on one set of utterances, as fractions from 0 to 1.
+
+    With several seeds, each score is the mean over the seeds of the metric.
+    """
 
     utterances: int
     refused: int
@@ -51,7 +49,7 @@ class Scores:
 
 def score(
     labels: Labels,
-    probabilities: Probabilities,
+    probabilities: Probabilities | Sequence[Probabilities],
     emotions: Sequence[str],
     speakers: Sequence[str] | None = None,
     *,
@@ -59,52 +57,112 @@ def score(
 ) -> Scores:
     """Return the scores of predictions, with intervals. UA is the mean over the emotions that occur in `labels`.
 
+    With the predictions of several seeds, every score is the mean over the seeds of the metric of each seed's predictions,
+    in every draw of the bootstrap too.
+
     Utterances of one speaker are not independent. With 10 speakers or more the bootstrap draws whole speakers, and the
-    intervals are valid for other speakers too. With fewer or unknown speakers it draws utterances, and the intervals are
-    valid for these speakers only.
+    intervals are valid for other speakers too. With fewer or unknown speakers, the intervals are valid for these speakers
+    only: those of WA and recall are Wilson intervals, those of UA and WF1 are drawn over utterances within each emotion.
+    There is no interval where too few utterances or speakers allow none.
 
     Args:
         labels: The index of each utterance's emotion.
-        probabilities: Predicted probabilities, (utterances, emotions).
+        probabilities: Predicted probabilities, (utterances, emotions), or those of each seed.
         emotions: The emotions' names, in the order of the columns.
         speakers: The speaker of each utterance; None if they are unknown.
-        units: The id of each utterance, for drawing utterances. It is needed if an utterance occurs several times, with the
-            predictions of several runs, because these are drawn together.
+        units: The id of each utterance, for drawing utterances. It is needed if an utterance occurs in the test subsets of
+            several folds, because its predictions are drawn together.
 
     Raises:
         BadConfig: There is no utterance.
     """
     if len(labels) == 0:
         raise BadConfig("there is no utterance to score")
-    predicted = most_probable(probabilities)
-    counts = confusion(labels, predicted, len(emotions))
-    draws = bootstrap.DRAWS
-    if speakers is not None and len(set(speakers)) >= bootstrap.MIN_SPEAKERS:
-        intervals = f"95 % bootstrap over {len(set(speakers))} speakers, {draws} draws"
-        by_speaker = bootstrap.confusion_by_group(labels, predicted, speakers, len(emotions))
-        samples = bootstrap.resample_groups(by_speaker)
-    else:
-        intervals = f"95 % bootstrap over utterances within each emotion, {draws} draws: valid for these speakers only"
-        units = units or [str(index) for index in range(len(labels))]
-        by_unit = bootstrap.confusion_by_group(labels, predicted, units, len(emotions))
-        samples = bootstrap.resample_within_emotions(by_unit)
-    sampled_recalls = np.array([recalls(sample) for sample in samples])
+    seeds = as_seeds(probabilities)
+    predicted = np.stack([most_probable(of_seed) for of_seed in seeds])
+    num_units = len(set(units)) if units else len(labels)
+    low, high, how = _intervals(labels, predicted, len(emotions), speakers, units)
+    counts = bootstrap.confusion_by_group(labels, predicted, [""] * len(labels), len(emotions))[0]
+    values = _values(counts[None].astype(np.float64))[:, 0]
+    intervals = [
+        Interval(float(value), *(None if math.isnan(end) else float(end) for end in ends))
+        for value, *ends in zip(values, low, high, strict=True)
+    ]
+    by_name = dict(zip([*METRICS, *emotions], intervals, strict=True))
     return Scores(
-        utterances=len(labels),
-        refused=int(is_refused(probabilities).sum()),
-        intervals=intervals,
-        WA=_interval(wa(counts), [wa(sample) for sample in samples]),
-        UA=_interval(ua(counts), [ua(sample) for sample in samples]),
-        WF1=_interval(wf1(counts), [wf1(sample) for sample in samples]),
-        recall={
-            emotion: _interval(float(recalls(counts)[index]), sampled_recalls[:, index].tolist())
-            for index, emotion in enumerate(emotions)
-            if counts[index].sum()
-        },
-        ece=ece(labels, probabilities),
+        utterances=num_units,
+        refused=int(np.stack([is_refused(of_seed) for of_seed in seeds]).any(axis=0).sum()),
+        intervals=how,
+        **{name: by_name[name] for name in METRICS},
+        recall={emotion: by_name[emotion] for emotion, row in zip(emotions, counts[0], strict=True) if row.sum()},
+        ece=float(np.mean([ece(labels, of_seed) for of_seed in seeds])),
     )
 
 
-def _interval(value: float, draws: Sequence[float]) -> Interval:
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+def as_seeds(probabilities: Probabilities | Sequence[Probabilities]) -> list[Probabilities]:
+    """Return the predictions of each seed, (utterances, emotions), from those of one or several seeds."""
+    if isinstance(probabilities, np.ndarray) and probabilities.ndim == 2:
+        return [probabilities]
+    return list(probabilities)
+
+
+def _values(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return UA, WA, WF1 and each emotion's recall, (values, draws), as means over the seeds of confusion matrices."""
+    metrics = [metric(counts).mean(axis=1) for metric in METRICS.values()]
+    return np.stack([*metrics, *np.moveaxis(recalls(counts).mean(axis=1), -1, 0)])
+
+
+def _intervals(
+    labels: Labels,
+    predicted: NDArray[np.int64],
+    num_emotions: int,
+    speakers: Sequence[str] | None,
+    units: Sequence[str] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """Return the ends of the intervals of `_values`, NaN where there is none, and a description of them."""
+    num_speakers = len(set(speakers)) if speakers else 0
+    ids = list(units or map(str, range(len(labels))))
+    by_speaker = speakers is not None and num_speakers >= bootstrap.MIN_SPEAKERS
+    counts = bootstrap.confusion_by_group(labels, predicted, speakers if by_speaker and speakers else ids, num_emotions)
+    try:
+        draw = bootstrap.bootstrap_groups if by_speaker else bootstrap.bootstrap_within_emotions
+        sample = draw(counts, _values)
+    except MissingExtra as error:
+        nothing = np.full(len(METRICS) + num_emotions, np.nan)
+        return nothing, nothing, f"none: {error}"
+    if by_speaker:
+        return sample.low, sample.high, f"95 % BCa bootstrap over {num_speakers} speakers, {bootstrap.DRAWS} draws"
+    low, high, how = _use_wilson(sample, counts)
+    return low, high, f"95 %: Wilson for WA and recall, {how}; valid for these speakers only"
+
+
+def _use_wilson(
+    sample: bootstrap.Bootstrap, counts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """Replace the intervals of WA and recall by Wilson intervals, and remove those of UA and WF1 if there are few utterances.
+
+    Args:
+        sample: The bootstrap of `_values` over utterances.
+        counts: The confusion matrices of each utterance, (utterances, systems, emotions, predictions).
+    """
+    low, high = sample.low.copy(), sample.high.copy()
+    values = _values(counts.sum(axis=0)[None].astype(np.float64))[:, 0]
+    support = (counts.sum(axis=(1, 3)) > 0).sum(axis=0)  # of each emotion, in distinct utterances
+    wa_index, first_recall = list(METRICS).index("WA"), len(METRICS)
+    for index, number in ((wa_index, len(counts)), *enumerate(support, first_recall)):
+        low[index], high[index] = wilson(values[index], int(number)) if number else (np.nan, np.nan)
+    present = support[support > 0]
+    if present.min() >= bootstrap.MIN_PER_EMOTION and len(present) > 1:
+        how = f"bootstrap over utterances within each emotion for UA and WF1, {bootstrap.DRAWS} draws"
+        return low, high, how
+    for metric in ("UA", "WF1"):
+        low[list(METRICS).index(metric)] = high[list(METRICS).index(metric)] = np.nan
+    return low, high, f"none for UA and WF1, since an emotion has fewer than {bootstrap.MIN_PER_EMOTION} utterances"
+
+
+def wilson(fraction: float, number: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a fraction of a number of independent utterances."""
+    centre = fraction + Z95**2 / (2 * number)
+    half = Z95 * math.sqrt(fraction * (1 - fraction) / number + Z95**2 / (4 * number**2))
+    scale = 1 + Z95**2 / number
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

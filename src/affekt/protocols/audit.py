@@ -127,9 +127,17 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """The auditor's own verdict: "speaker-independent", "NOT speaker-independent" or "speakers unknown"."""
-        shared = [overlap.shared for overlap in self.overlaps if overlap.kind == "speaker"]
-        return DEPENDENT if any(shared) else UNKNOWN if None in shared else INDEPENDENT
+        """The auditor's own verdict: "speaker-independent", "NOT speaker-independent" or "speakers unknown".
+
+        It is about the test subset against all other subsets; in a split without one, about all pairs of subsets.
+        """
+        return _judge(self._speakers)
+
+    @property
+    def _speakers(self) -> list[Overlap]:
+        """The overlaps of speakers that the verdict is about."""
+        overlaps = [overlap for overlap in self.overlaps if overlap.kind == "speaker"]
+        return [overlap for overlap in overlaps if overlap.second == "test"] or overlaps
 
     @property
     def repeated(self) -> list[Overlap]:
@@ -142,30 +150,18 @@ class Audit:
         repeated = [
             f"{overlap} {overlap.second} {REPEATED[overlap.kind]} also in {overlap.first}" for overlap in self.repeated
         ]
-        return "; ".join([self._verdict_with_reason, *repeated])
+        return "; ".join([_state(self._speakers), *self._other_verdicts, *repeated])
 
     @property
-    def _verdict_with_reason(self) -> str:
-        speakers = [overlap for overlap in self.overlaps if overlap.kind == "speaker"]
-        worst = max(
-            speakers,
-            key=lambda overlap: (
-                bool(overlap.shared),
-                overlap.first == "train",
-                overlap.second == "test",
-                overlap.affected,
-            ),
-        )
-        if self.verdict == DEPENDENT:
-            return f"{DEPENDENT}: {worst} {worst.second} speakers also in {worst.first}"
-        if self.verdict == UNKNOWN:
-            unknown = max(overlap.unknown for overlap in speakers)
-            return f"{UNKNOWN}: {unknown} utterances have no speaker"
-        return INDEPENDENT
+    def _other_verdicts(self) -> list[str]:
+        """The verdicts on pairs of subsets without the test subset, where they differ from the verdict."""
+        others = [o for o in self.overlaps if o.kind == "speaker" and o not in self._speakers]
+        verdicts = [(overlap, _state([overlap])) for overlap in others if _judge([overlap]) != self.verdict]
+        return [f"{overlap.second} against {overlap.first} is {verdict}" for overlap, verdict in verdicts]
 
     @property
     def clean(self) -> bool:
-        """Return True if no speaker, no utterance and, if it was compared, no audio is shared."""
+        """Return True if the verdict is speaker-independent, and no utterance and, if it was compared, no audio is shared."""
         return self.verdict == INDEPENDENT and not self.repeated
 
     def to_json(self) -> dict[str, Any]:
@@ -182,6 +178,22 @@ class Audit:
             "overlaps": [{**asdict(overlap), "fraction": overlap.fraction} for overlap in self.overlaps],
             "warnings": list(self.warnings),
         }
+
+
+def _judge(speakers: Sequence[Overlap]) -> str:
+    shared = [overlap.shared for overlap in speakers]
+    return DEPENDENT if any(shared) else UNKNOWN if None in shared else INDEPENDENT
+
+
+def _state(speakers: Sequence[Overlap]) -> str:
+    """Return the verdict on overlaps of speakers, with its reason unless it is speaker-independent."""
+    verdict = _judge(speakers)
+    if verdict == DEPENDENT:
+        worst = max(speakers, key=lambda overlap: (bool(overlap.shared), overlap.first == "train", overlap.affected))
+        return f"{DEPENDENT}: {worst} {worst.second} speakers also in {worst.first}"
+    if verdict == UNKNOWN:
+        return f"{UNKNOWN}: {max(overlap.unknown for overlap in speakers)} utterances have no speaker"
+    return INDEPENDENT
 
 
 class Auditor:

@@ -31,9 +31,12 @@ class Split:
     """The protocol's title."""
     subsets: Mapping[str, tuple[str, ...]]
     speaker_independent: bool
-    """True if no speaker is in two subsets, and all speakers are known."""
+    """True if no speaker of the test subset is in another subset, and all speakers are known."""
     undecided: bool = False
-    """True if no known speaker is in two subsets, but some utterances have no speaker."""
+    """True if no known speaker of the test subset is in another subset, but some utterances have no speaker."""
+    validation_verdict: str = ""
+    """The verdict on the validation subset against the training subset; "" without one, and in files of earlier versions. It
+    does not decide whether the score is speaker-independent."""
     fold: str = ""
     """Name of the fold; "" if the protocol makes a single split."""
     seed: int | None = None
@@ -52,16 +55,31 @@ class Split:
         seed: int | None = None,
         description: str = "",
     ) -> Split:
-        """Make a split of these utterances, and determine whether any speaker is in two subsets."""
+        """Make a split of these utterances, and determine whether any speaker of the test subset is in another one.
+
+        A split without a subset "test" is speaker-independent if no speaker is in two subsets.
+        """
         speakers = {
             utterance_key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in utterances
         }
         sorted_keys = {subset: tuple(sorted(keys)) for subset, keys in subsets.items()}
-        present = [{speakers[key] for key in keys} for keys in sorted_keys.values()]
-        known = [subset - {""} for subset in present]
-        disjoint = sum(map(len, known)) == len(set().union(*known))
-        unknown = any("" in subset for subset in present)
-        return cls(name, sorted_keys, disjoint and not unknown, disjoint and unknown, fold, seed, description)
+        present = {subset: {speakers[key] for key in keys} for subset, keys in sorted_keys.items()}
+        if "test" in present:
+            others = set[str]().union(*(names for subset, names in present.items() if subset != "test"))
+            verdict = judge([present["test"], others])
+        else:
+            verdict = judge(present.values())
+        both = [present[subset] for subset in ("train", "validation") if subset in present]
+        return cls(
+            name,
+            sorted_keys,
+            speaker_independent=verdict == INDEPENDENT,
+            undecided=verdict == UNKNOWN,
+            validation_verdict=judge(both) if len(both) == 2 else "",
+            fold=fold,
+            seed=seed,
+            description=description,
+        )
 
     @property
     def verdict(self) -> str:
@@ -77,7 +95,8 @@ class Split:
     def line(self, subset: str) -> str:
         """Return the line that accompanies every score on a subset."""
         number = len(self.subsets[subset])
-        return f"{self.title}, subset {subset!r}: {number} utterances, {self.verdict}, split {self.hash}"
+        verdict = describe_verdicts([self])
+        return f"{self.title}, subset {subset!r}: {number} utterances, {verdict}, split {self.hash}"
 
     @property
     def hash(self) -> str:
@@ -115,6 +134,40 @@ class Split:
                 f"{path} was edited: its subsets have the hash {split.hash}, but it states {content['hash']}"
             )
         return split
+
+
+def judge(subsets: Iterable[set[str]]) -> str:
+    """Return the verdict on subsets of speakers, of which "" is an unknown one: whether any speaker is in two of them."""
+    subsets = list(subsets)
+    known = [subset - {""} for subset in subsets]
+    if sum(map(len, known)) > len(set[str]().union(*known)):
+        return DEPENDENT
+    return UNKNOWN if any("" in subset for subset in subsets) else INDEPENDENT
+
+
+def combined_verdict(verdicts: Iterable[str]) -> str:
+    """Return the verdict on several folds together: the worst of theirs."""
+    present = set(verdicts)
+    return next((verdict for verdict in (DEPENDENT, UNKNOWN) if verdict in present), INDEPENDENT)
+
+
+def describe_verdicts(splits: Sequence[Split]) -> str:
+    """Return the verdict on one or several folds, followed by that on their validation subsets if it is another one."""
+    verdict = combined_verdict(split.verdict for split in splits)
+    validation = combined_verdict(split.validation_verdict for split in splits)
+    if verdict == validation or not all(split.validation_verdict for split in splits):
+        return verdict
+    return f"{verdict} (validation against training: {validation})"
+
+
+def combined_title(splits: Sequence[Split]) -> str:
+    """Return the protocol of one split, or of several folds, in one line."""
+    first, distinct = splits[0], {split.hash: split for split in splits}
+    if len(distinct) == 1:
+        return first.title
+    description = f" ({first.description})" if first.description else ""
+    seed = "" if first.seed is None else f", seed {first.seed}"
+    return f"{first.name}{description}{seed}, {len(distinct)} folds"
 
 
 def combined_hash(splits: Iterable[Split]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from affekt.bundle.folder import DEFAULT, Bundle
@@ -67,7 +67,7 @@ def speech_table(entries: Sequence[Entry], columns: Sequence[str] = EMOTIONS, *,
         if entry["speech"]:
             origin = ", ".join(part for part in (language_name(entry["language"]), entry["style"]) if part)
             for condition, outcome in conditions(entry):
-                scores = [_percent(outcome[column]["UA"]) for column in columns]
+                scores = [percent(outcome[column]["UA"]) for column in columns]
                 training = [", ".join(entry["trained_on"])] if with_training else []
                 rows.append([title(entry), origin or "-", *training, _scored_on(entry), condition, *scores])
     header = [
@@ -115,8 +115,11 @@ def title(entry: Entry) -> str:
     return ", ".join(part for part in (entry["title"], entry["only"], entry["note"]) if part)
 
 
-def _percent(interval: dict[str, float]) -> str:
-    return f"{100 * interval['value']:.1f} ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
+def percent(interval: Mapping[str, float | None]) -> str:
+    """Format a score with its interval, if it has one, in percent: "70.1 (68.0 to 72.1)"."""
+    value, low, high = (interval[name] for name in ("value", "low", "high"))
+    assert value is not None
+    return f"{100 * value:.1f}" + ("" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})")
 
 
 def _scored_on(entry: Entry) -> str:

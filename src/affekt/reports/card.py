@@ -7,7 +7,7 @@ from typing import Any
 from affekt.bundle.folder import DEFAULT, Bundle
 from affekt.protocols import INDEPENDENT
 from affekt.protocols.split import UNKNOWN
-from affekt.reports.across import across_section
+from affekt.reports.across import across_section, percent
 from affekt.reports.languages import language_name
 from affekt.reports.refusals import refusals_section
 from affekt.reports.shifts import shifts_section
@@ -183,11 +183,6 @@ def _held_out(config: dict[str, Any]) -> str:
 
 def _title(entry: dict[str, Any]) -> str:
     return f"{entry['title']}, {entry['note']}" if entry["note"] else str(entry["title"])
-
-
-def percent(interval: dict[str, float]) -> str:
-    """Format a score with its interval in percent."""
-    return f"{100 * interval['value']:.1f} ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
 
 
 def _scores(scores: dict[str, Any]) -> str:

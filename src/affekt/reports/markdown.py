@@ -6,26 +6,28 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from affekt.evaluation.comparison import Comparison
+from affekt.evaluation.calibration import Calibration, TemperatureScaling
+from affekt.evaluation.comparison import SeedComparison
+from affekt.evaluation.spread import Spread
 from affekt.plural import quantity
 from affekt.published import PublishedResult
-from affekt.reports.results import Pair, ResultRow, Results, Spread, collect_results
-from affekt.reports.sections import Section
+from affekt.reports.results import Pair, ResultRow, Results, collect_results
+from affekt.reports.sections import Options, Section
 from affekt.runs.selection import RULES
 from affekt.tables import table
 
 METRICS = ("UA", "WA", "WF1")
 
 
-def runs_section(folders: Sequence[Path]) -> Section:
+def runs_section(folders: Sequence[Path], options: Options) -> Section:
     """Read all finished runs below the folders and return them as sections of the page."""
-    return to_section(collect_results(folders))
+    return to_section(collect_results(folders, against=options.against), by_fold=options.by_fold)
 
 
-def to_section(results: Results) -> Section:
+def to_section(results: Results, *, by_fold: bool = False) -> Section:
     """Render results as sections of the page."""
     return Section(
-        markdown=[_section(rows, results.pairs) for rows in group_rows(results.rows)],
+        markdown=[_section(rows, results.pairs, by_fold) for rows in group_rows(results.rows)],
         rules=[row.selection for row in results.rows],
         unknown_speakers=[row.speakers_unknown for row in results.rows if row.speakers_unknown],
         facts=dataclasses.asdict(results),
@@ -41,7 +43,7 @@ def group_rows(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
     return list(groups.values())
 
 
-def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair]) -> str:
+def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair], by_fold: bool) -> str:
     first = rows[0]
     section_pairs = [pair for pair in pairs if (pair.split_hash, pair.corpus) == (first.split_hash, first.corpus)]
     paragraphs = [
@@ -50,6 +52,8 @@ def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair]) -> str:
         _scores(rows),
         *(f"{text}.\n" for text in dict.fromkeys(_published(row.published) for row in rows if row.published)),
         "UA by selection rule:\n\n" + _selections(rows),
+        "Scores by fold, mean over the seeds:\n\n" + _folds(rows) if by_fold else "",
+        "Calibration:\n\n" + _calibration(rows),
         "Differences of UA:\n\n" + _pairs(section_pairs) if section_pairs else "",
     ]
     return "\n".join(paragraph for paragraph in paragraphs if paragraph)
@@ -62,7 +66,7 @@ def _corpus(row: ResultRow) -> str:
 def _protocol_line(row: ResultRow) -> str:
     speakers = f" of {quantity(row.speakers, 'speaker')}" if row.speakers else ""
     line = (
-        f"{row.protocol}, test set: {row.utterances} utterances{speakers}; **{row.verdict}**; split {row.split_hash}; "
+        f"{row.protocol}, test set: {row.utterances} utterances{speakers}; **{row.verdicts}**; split {row.split_hash}; "
         f"labels {row.labels}: {', '.join(row.emotions)}. Intervals: {row.scores.intervals}."
     )
     unknown = row.speakers_unknown
@@ -71,8 +75,10 @@ def _protocol_line(row: ResultRow) -> str:
 
 def _scores(rows: Sequence[ResultRow]) -> str:
     published = [metric for metric in METRICS if any(row.published and metric in row.published.scores for row in rows)]
+    many = len(rows) > 1
     header = [
         "runs",
+        *(["folder"] if many else []),
         "model",
         "weights",
         "seeds",
@@ -84,10 +90,12 @@ def _scores(rows: Sequence[ResultRow]) -> str:
         "UA, 95 %",
         "WA, 95 %",
         "ECE",
+        *(["differs in"] if many else []),
     ]
     body = [
         [
             row.name,
+            *([row.folder] if many else []),
             row.model,
             f"{row.weights:,}" if row.weights else "",
             ", ".join(map(str, row.seeds)),
@@ -99,6 +107,7 @@ def _scores(rows: Sequence[ResultRow]) -> str:
             format_interval(row.scores.UA.low, row.scores.UA.high),
             format_interval(row.scores.WA.low, row.scores.WA.high),
             f"{100 * row.scores.ece:.1f}",
+            *([row.differences] if many else []),
             *(_published_score(row, metric) for metric in published),
         ]
         for row in rows
@@ -127,7 +136,7 @@ def _selections(rows: Sequence[ResultRow]) -> str:
     }
     body = [
         [
-            row.name,
+            row.label,
             *(format_spread(row.by_selection[rule]) if rule in row.by_selection else "" for rule in rules),
             f"{100 * row.optimism:+.1f}",
         ]
@@ -136,22 +145,70 @@ def _selections(rows: Sequence[ResultRow]) -> str:
     return table(["runs", *(names[rule] for rule in rules), "optimism"], body)
 
 
-def _pairs(pairs: Sequence[Pair]) -> str:
-    seeds = sorted({seed for pair in pairs for seed in pair.by_seed})
+def _folds(rows: Sequence[ResultRow]) -> str:
     body = [
-        [
-            f"{pair.first} - {pair.second}",
-            *(difference_cell(pair.by_seed[seed]) if seed in pair.by_seed else "" for seed in seeds),
-            format_spread(pair.difference, signed=True),
-            format_interval(*pair.interval, signed=True) if pair.interval else "",
-        ]
-        for pair in pairs
+        [row.label, fold.fold or "-", str(fold.utterances), *(f"{100 * getattr(fold, name):.1f}" for name in METRICS)]
+        for row in rows
+        for fold in row.folds
     ]
-    return table(["runs", *(f"seed {seed}" for seed in seeds), "mean", "95 %"], body)
+    return table(["runs", "fold", "utterances", *METRICS], body)
 
 
-def difference_cell(comparison: Comparison) -> str:
-    """Format a comparison: the difference in points of UA, and its p-value."""
+def _calibration(rows: Sequence[ResultRow]) -> str:
+    header = [
+        "runs",
+        "ECE",
+        "Brier",
+        "cross-entropy",
+        "temperature",
+        "ECE, scaled",
+        "Brier, scaled",
+        "cross-entropy, scaled",
+    ]
+    return table(header, [[row.label, *calibration_cells(row.calibration)] for row in rows])
+
+
+def calibration_cells(scaling: TemperatureScaling) -> list[str]:
+    """Format the calibration before and after temperature scaling; without a validation subset, only that before."""
+
+    def numbers(calibration: Calibration | None) -> list[str]:
+        if calibration is None:
+            return ["", "", ""]
+        return [f"{100 * calibration.ece:.1f}", f"{calibration.brier:.3f}", f"{calibration.cross_entropy:.3f}"]
+
+    temperatures = [temperature for folds in scaling.temperatures.values() for temperature in folds]
+    extremes = dict.fromkeys(f"{edge(temperatures):.2f}" for edge in (min, max)) if temperatures else {}
+    return [*numbers(scaling.before), " to ".join(extremes) or "no validation", *numbers(scaling.after)]
+
+
+def _pairs(pairs: Sequence[Pair]) -> str:
+    seeds = sorted({seed for pair in pairs for seed in pair.comparison.by_seed})
+    body = []
+    for pair in pairs:
+        by_seed = pair.comparison.by_seed
+        body.append(
+            [
+                f"{pair.first} - {pair.second}",
+                *(difference_cell(by_seed[seed]) if seed in by_seed else "" for seed in seeds),
+                format_spread(pair.difference, signed=True),
+                format_interval(*pair.comparison.interval, signed=True) if pair.comparison.interval else "",
+                pair.comparison.drawn_over or "none",
+                format_p(pair.comparison.p),
+                format_p(pair.corrected_p),
+                f"{pair.comparison.effect:+.2f}",
+            ]
+        )
+    header = ["runs", *(f"seed {seed}" for seed in seeds), "mean", "95 %", "drawn over", "p", "p, Holm", "Cohen's g"]
+    return table(header, body)
+
+
+def format_p(p: float | None) -> str:
+    """Format a p-value; "" if there is none."""
+    return "" if p is None else f"{p:.2g}"
+
+
+def difference_cell(comparison: SeedComparison) -> str:
+    """Format the comparison of a seed: the difference in points of UA, and McNemar's p-value."""
     return f"{100 * comparison.value:+.1f}, p = {comparison.p:.2g}"
 
 
@@ -161,8 +218,10 @@ def format_spread(spread: Spread, *, signed: bool = False) -> str:
     return mean if spread.std is None else f"{mean} ± {100 * spread.std:.1f}"
 
 
-def format_interval(low: float, high: float, *, signed: bool = False) -> str:
-    """Format an interval in percent: "68.0 to 72.1"."""
+def format_interval(low: float | None, high: float | None, *, signed: bool = False) -> str:
+    """Format an interval in percent: "68.0 to 72.1"; "" if there is none."""
+    if low is None or high is None:
+        return ""
     sign = "+" if signed else ""
     return f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}"
 

@@ -7,35 +7,34 @@ are drawn, and whether the audio is the original. `affekt.reports.markdown` rend
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from affekt.corpora.source import OWN
+from affekt.errors import BadConfig
+from affekt.evaluation.calibration import TemperatureScaling
 from affekt.evaluation.comparison import Comparison, compare
-from affekt.evaluation.metrics import confusion, ua, wa, wf1
 from affekt.evaluation.scores import Scores, score
+from affekt.evaluation.significance import holm
+from affekt.evaluation.spread import FoldScores, Spread, score_folds, spread_of, spread_over_seeds
 from affekt.extras import need
-from affekt.protocols import INDEPENDENT, Split
-from affekt.protocols.split import combined_hash
+from affekt.plural import quantity
+from affekt.protocols.split import combined_hash, combined_title, combined_verdict, describe_verdicts
 from affekt.published import PublishedResult, published_result
+from affekt.reports.calibration import calibrate
 from affekt.runs.folder import Run
-from affekt.runs.groups import Predictions, TestPredictions, collect_predictions, group_runs, test_corpora
-from affekt.runs.selection import Rule
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A score over seeds, as fractions. Each seed's score counts the predictions of all its folds together."""
-
-    mean: float
-    std: float | None
-    """The sample standard deviation; None for a single seed."""
-    seeds: tuple[float, ...]
+from affekt.runs.groups import (
+    TestPredictions,
+    collect_predictions,
+    describe_differences,
+    group_runs,
+    test_corpora,
+)
+from affekt.runs.selection import RULES, Rule
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,12 @@ class ResultRow:
     """The scores of a group of runs, which differ by seed and fold only, on the test set of one corpus."""
 
     name: str
+    label: str
+    """The name, or the folder if several rows have the same name."""
+    folder: str
+    """The folder that contains the runs, relative to the folder that contains all groups."""
+    differences: str
+    """The settings that differ from those of other groups: "model.dim = 64"."""
     model: str
     weights: int | None
     """The number of weights in the trained network's file, which does not include a frozen encoder; None without the file."""
@@ -58,7 +63,12 @@ class ResultRow:
     speakers: int | None
     split_hash: str
     verdict: str
+    """Whether a test speaker was trained on: "speaker-independent", "NOT speaker-independent" or "speakers unknown"."""
+    verdicts: str
+    """The verdict, with the one on the validation subset where it is another."""
     seeds: tuple[int, ...]
+    folds: Sequence[FoldScores]
+    """The scores of each fold."""
     epochs: int
     """The number of epochs in the recipe; early stopping may have ended a run earlier."""
     selection: Rule
@@ -66,7 +76,8 @@ class ResultRow:
     WA: Spread
     WF1: Spread
     scores: Scores
-    """The scores of all seeds' predictions together."""
+    """The scores with intervals; the mean over the seeds of the metric over all folds' predictions together."""
+    calibration: TemperatureScaling
     by_selection: Mapping[Rule, Spread]
     """UA under each selection rule."""
     optimism: float
@@ -75,20 +86,40 @@ class ResultRow:
     speakers_unknown: str
     """Why the speakers could not be read; "" where they could."""
 
+    @property
+    def line(self) -> str:
+        """The protocol, the selection of the epoch and the seeds in one line: what every score is a score of."""
+        return (
+            f"{self.protocol_line}; epoch: {RULES[self.selection]}; "
+            f"{quantity(len(self.seeds), 'seed')} ({', '.join(map(str, self.seeds))})"
+        )
+
+    @property
+    def protocol_line(self) -> str:
+        """The corpus, the classes, the test utterances and the split in one line."""
+        speakers = f" of {quantity(self.speakers, 'speaker')}" if self.speakers else ""
+        return (
+            f"{self.title}{f', {self.note}' if self.note else ''}; {len(self.emotions)} classes "
+            f"({', '.join(self.emotions)}); {quantity(self.utterances, 'test utterance')}{speakers}; {self.protocol}; "
+            f"split {self.split_hash}; {self.verdicts}"
+        )
+
 
 @dataclass(frozen=True)
 class Pair:
-    """Two groups of runs compared on the same split, seed by seed, each under its own selection rule."""
+    """Two groups of runs compared on the same utterances, each under its own selection rule."""
 
     first: str
     second: str
+    """The labels of their rows."""
     corpus: str
     split_hash: str
-    by_seed: Mapping[int, Comparison]
+    """The split of the first."""
+    comparison: Comparison
     difference: Spread
-    """The difference of UA, first minus second."""
-    interval: tuple[float, float] | None
-    """The 95 % bootstrap interval of the mean; each draw has the same speakers for both. None below 10 speakers."""
+    """The difference over the seeds that both have, first minus second; over one value if they share no seed."""
+    corrected_p: float | None
+    """The p-value of the paired bootstrap after Holm's correction over all comparisons on the same utterances."""
 
 
 @dataclass(frozen=True)
@@ -99,29 +130,83 @@ class Results:
     pairs: Sequence[Pair]
 
 
-def collect_results(folders: Sequence[Path]) -> Results:
+def collect_results(
+    folders: Sequence[Path], *, metric: str = "UA", against: Path | None = None, force: bool = False
+) -> Results:
     """Score the runs below folders, grouped over seeds and folds, and compare groups that share a split.
 
+    Args:
+        folders: Run folders, or folders that contain some.
+        metric: The metric of the comparisons: "UA", "WA" or "WF1".
+        against: The run folder of a reference: other groups are compared with it only. None to compare all with one another.
+        force: Also compare groups that were trained on different splits, if they have the same test utterances.
+
     Raises:
-        BadConfig: A folder contains no run, a run is unfinished, or a run occurs twice.
+        BadConfig: A folder contains no run, a run is unfinished, a run occurs twice, or `against` is not one group of runs.
     """
-    tests = [collect_predictions(group, corpus) for group in group_runs(folders) for corpus in test_corpora(group)]
-    rows = [_row(test) for test in tests]
-    pairs = [
-        _pair(first, first_row, second, second_row)
-        for (first, first_row), (second, second_row) in combinations(zip(tests, rows, strict=True), 2)
-        if _comparable(first_row, second_row)
+    tests = collect_tests(folders, against)
+    rows = _rows(tests)
+    compared = [
+        (first, second)
+        for first, second in combinations(range(len(tests)), 2)
+        if _comparable(tests[first], tests[second], force)
     ]
-    return Results(rows, pairs)
+    if against is not None:
+        is_reference = [_is_below(test, against) for test in tests]
+        compared = [
+            (second, first) if is_reference[first] else (first, second)
+            for first, second in compared
+            if is_reference[first] != is_reference[second]
+        ]
+    return Results(rows, _pairs(tests, rows, compared, metric))
 
 
-def _row(test: TestPredictions) -> ResultRow:
+def collect_tests(folders: Sequence[Path], against: Path | None = None) -> list[TestPredictions]:
+    """Return the test predictions of the runs below folders, by group and corpus, the reference first."""
+    every_folder = list(folders)
+    if against is not None:
+        if len(group_runs([against])) != 1:
+            raise BadConfig(
+                f"{against} contains runs of several experiments: expected the folder of one, as the reference"
+            )
+        inside = [folder.absolute() for folder in folders]
+        contained = any(folder in (against.absolute(), *against.absolute().parents) for folder in inside)
+        every_folder = every_folder if contained else [against, *every_folder]
+    return [collect_predictions(group, corpus) for group in group_runs(every_folder) for corpus in test_corpora(group)]
+
+
+def _is_below(test: TestPredictions, folder: Path) -> bool:
+    """Return True if the runs of a group are in a folder."""
+    first = test.group.runs[0].folder.absolute()
+    return folder.absolute() in (first, *first.parents)
+
+
+def _rows(tests: Sequence[TestPredictions]) -> list[ResultRow]:
+    differences = describe_differences([test.group.config for test in tests])
+    folders = [test.group.folder for test in tests]
+    root = Path(os.path.commonpath(folders)) if len(set(folders)) > 1 else None
+    names = Counter(
+        name for name, _ in {(test.group.config["name"], folder) for test, folder in zip(tests, folders, strict=True)}
+    )
+    rows = []
+    for test, difference, folder in zip(tests, differences, folders, strict=True):
+        relative = folder.relative_to(root).as_posix() if root and folder != root else folder.name
+        row = _row(test, relative, difference)
+        rows.append(replace(row, label=row.name if names[row.name] == 1 else relative))
+    return rows
+
+
+def _row(test: TestPredictions, folder: str, differences: str) -> ResultRow:
     config, folds = test.group.config, test.group.folds
-    emotions, num_seeds = folds[0].run.emotions, len(test.selected)
-    by_selection = {rule: _spread(ua, test.labels, by_seed) for rule, by_seed in test.predictions.items()}
+    emotions, splits = folds[0].run.emotions, [fold.split for fold in folds]
+    by_selection = {rule: spread_over_seeds("UA", test.labels, by_seed) for rule, by_seed in test.predictions.items()}
     honest = max(by_selection[rule].mean for rule in ("last", "validation") if rule in by_selection)
+    speakers = test.speakers
     return ResultRow(
         name=config["name"],
+        label=config["name"],
+        folder=folder,
+        differences=differences,
         model=config["model"].get("name", f"from {config.get('start')}"),
         weights=_count_weights(folds[0].run),
         corpus=test.corpus,
@@ -129,50 +214,24 @@ def _row(test: TestPredictions) -> ResultRow:
         note="" if test.speakers_unknown else test.source.note,
         labels=config["labels"],
         emotions=emotions,
-        protocol=_protocol([fold.split for fold in folds]),
+        protocol=combined_title(splits),
         utterances=len(set(test.ids)),
-        speakers=len(set(test.speakers)) if test.speakers else None,
-        split_hash=combined_hash(fold.split for fold in folds),
-        verdict=next((fold.split.verdict for fold in folds if not fold.split.speaker_independent), INDEPENDENT),
+        speakers=len(set(speakers)) if speakers else None,
+        split_hash=combined_hash(splits),
+        verdict=combined_verdict(split.verdict for split in splits),
+        verdicts=describe_verdicts(splits),
         seeds=tuple(test.selected),
+        folds=score_folds(test.labels, test.selected, test.folds, [split.fold for split in splits]),
         epochs=config["training"]["epochs"],
         selection=config["selection"],
-        UA=_spread(ua, test.labels, test.selected),
-        WA=_spread(wa, test.labels, test.selected),
-        WF1=_spread(wf1, test.labels, test.selected),
-        scores=score(
-            np.tile(test.labels, num_seeds),
-            np.concatenate(list(test.selected.values())),
-            emotions,
-            test.speakers and list(test.speakers) * num_seeds,
-            units=list(test.ids) * num_seeds,
-        ),
+        **{metric: spread_over_seeds(metric, test.labels, test.selected) for metric in ("UA", "WA", "WF1")},
+        scores=score(test.labels, list(test.selected.values()), emotions, speakers, units=test.ids),
+        calibration=calibrate(test, config["selection"]),
         by_selection=by_selection,
         optimism=by_selection["paper"].mean - honest,
         published=published_result(config, folds[0].run.descriptions.get("published")),
         speakers_unknown=test.speakers_unknown,
     )
-
-
-def _spread(
-    metric: Callable[[NDArray[np.int64]], float], labels: NDArray[np.int64], by_seed: Mapping[int, Predictions]
-) -> Spread:
-    matrices = [
-        confusion(labels, probabilities.argmax(axis=1), probabilities.shape[1]) for probabilities in by_seed.values()
-    ]
-    return spread_of([metric(counts) for counts in matrices])
-
-
-def spread_of(values: Sequence[float]) -> Spread:
-    """Return mean and standard deviation of one value per seed."""
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(float(np.mean(values)), std, tuple(values))
-
-
-def _protocol(splits: Sequence[Split]) -> str:
-    first = splits[0]
-    description = f" ({first.description})" if first.description else ""
-    return first.title if len(splits) == 1 else f"{first.name}{description}, {len(splits)} folds"
 
 
 def _count_weights(run: Run) -> int | None:
@@ -183,34 +242,64 @@ def _count_weights(run: Run) -> int | None:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
 
 
-def _comparable(first: ResultRow, second: ResultRow) -> bool:
-    same = all(getattr(first, name) == getattr(second, name) for name in ("corpus", "split_hash", "emotions"))
-    return same and bool(set(first.seeds) & set(second.seeds))
+def _comparable(first: TestPredictions, second: TestPredictions, force: bool) -> bool:
+    """Return True if two groups were scored on the same test utterances and, unless forced, trained on the same split."""
+    if (first.corpus, first.ids, first.group.folds[0].run.emotions) != (
+        second.corpus,
+        second.ids,
+        second.group.folds[0].run.emotions,
+    ):
+        return False
+    return force or split_hash(first) == split_hash(second)
 
 
-def _pair(first: TestPredictions, first_row: ResultRow, second: TestPredictions, second_row: ResultRow) -> Pair:
-    comparison = compare_by_seed(first.labels, first.selected, second.selected, first.speakers)
-    return Pair(first_row.name, second_row.name, first_row.corpus, first_row.split_hash, *comparison)
+def split_hash(test: TestPredictions) -> str:
+    """Return the hash of the splits of a group's folds."""
+    return combined_hash(fold.split for fold in test.group.folds)
 
 
-def compare_by_seed(
-    labels: NDArray[np.int64],
-    first: Mapping[int, Predictions],
-    second: Mapping[int, Predictions],
-    speakers: Sequence[str] | None,
-) -> tuple[Mapping[int, Comparison], Spread, tuple[float, float] | None]:
-    """Compare two systems' predictions on the same utterances, seed by seed.
+def _pairs(
+    tests: Sequence[TestPredictions], rows: Sequence[ResultRow], compared: Sequence[tuple[int, int]], metric: str
+) -> list[Pair]:
+    pairs = [
+        Pair(
+            rows[first].label,
+            rows[second].label,
+            rows[first].corpus,
+            rows[first].split_hash,
+            *compare_tests(tests[first], tests[second], metric),
+            corrected_p=None,
+        )
+        for first, second in compared
+    ]
+    families = [(pair.corpus, pair.split_hash) for pair in pairs]
+    corrected: dict[int, float] = {}
+    for family in dict.fromkeys(families):
+        members = {
+            index: pair.comparison.p
+            for index, pair in enumerate(pairs)
+            if families[index] == family and pair.comparison.p is not None
+        }
+        corrected |= zip(members, holm(list(members.values())), strict=True)
+    return [replace(pair, corrected_p=corrected.get(index)) for index, pair in enumerate(pairs)]
 
-    Returns:
-        The comparison for each shared seed, the difference of UA over these seeds, and the 95 % interval of its mean, from
-        the predictions of all shared seeds together.
-    """
-    shared = [seed for seed in first if seed in second]
-    by_seed = {seed: compare(labels, first[seed], second[seed], speakers) for seed in shared}
-    together = compare(
-        np.tile(labels, len(shared)),
-        np.concatenate([first[seed] for seed in shared]),
-        np.concatenate([second[seed] for seed in shared]),
-        speakers and list(speakers) * len(shared),
+
+def compare_tests(first: TestPredictions, second: TestPredictions, metric: str) -> tuple[Comparison, Spread]:
+    """Compare two groups on the same utterances, over the seeds that both have, or over all if they share none."""
+    shared = set(first.selected) & set(second.selected)
+    first_system, second_system = (
+        {seed: predictions for seed, predictions in test.selected.items() if not shared or seed in shared}
+        for test in (first, second)
     )
-    return by_seed, spread_of([comparison.value for comparison in by_seed.values()]), together.interval
+    num_folds = len(first.group.folds)
+    comparison = compare(
+        first.labels,
+        first_system,
+        second_system,
+        first.speakers,
+        units=first.ids,
+        folds=first.folds if num_folds > 1 else None,
+        metric=metric,
+    )
+    values = [of_seed.value for of_seed in comparison.by_seed.values()] or [comparison.value]
+    return comparison, spread_of(values)

@@ -6,6 +6,7 @@ Neither audio nor models are needed. Speakers are read from the corpora, if thes
 from __future__ import annotations
 
 import functools
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from affekt.errors import BadConfig, BadCorpus
 from affekt.protocols import Split, utterance_key
 from affekt.runs.folder import Run, standalone_runs
 from affekt.runs.selection import RULES, SELECTION_SUBSET, Rule, out_of_patience, select_epoch
+from affekt.utterance import Utterance, speakers_of
 
 Predictions = NDArray[np.floating]
 """Probabilities, (utterances, emotions)."""
@@ -35,10 +37,10 @@ class Fold:
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs that differ in seed and fold only."""
+    """Runs of one experiment, which differ in seed and fold only."""
 
     config: Mapping[str, Any]
-    """The settings of the first run; only the seed differs in others."""
+    """The settings of the first run; others differ in those that `experiment_settings` leaves out."""
     seeds: Mapping[int, Sequence[Fold]]
     """Seed -> the runs of all folds, in order."""
 
@@ -46,6 +48,16 @@ class RunGroup:
     def folds(self) -> Sequence[Fold]:
         """The folds of the first seed; other seeds have the same splits."""
         return next(iter(self.seeds.values()))
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all seeds and folds."""
+        return [fold.run for folds in self.seeds.values() for fold in folds]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder, or the folder that contains all runs."""
+        return Path(os.path.commonpath([run.folder.absolute() for run in self.runs]))
 
 
 @dataclass(frozen=True)
@@ -61,10 +73,17 @@ class TestPredictions:
     """(utterances,)"""
     predictions: Mapping[Rule, Mapping[int, Predictions]]
     """Selection rule -> seed -> probabilities, (utterances, emotions)."""
-    speakers: Sequence[str] | None
-    """The speaker of each utterance; None if not all are known."""
+    folds: NDArray[np.int64]
+    """The index of each utterance's fold, (utterances,)."""
+    utterances: Sequence[Utterance] | None
+    """The utterances as the corpus describes them; None if it cannot be read."""
     speakers_unknown: str
-    """The reason why the speakers could not be read; "" if they could."""
+    """The reason why the corpus, and with it the speakers, could not be read; "" if it could."""
+
+    @property
+    def speakers(self) -> list[str] | None:
+        """The speaker of each utterance; None if not all are known."""
+        return speakers_of(self.utterances) if self.utterances is not None else None
 
     @property
     def selected(self) -> Mapping[int, Predictions]:
@@ -72,8 +91,14 @@ class TestPredictions:
         return self.predictions[self.group.config["selection"]]
 
 
-def group_runs(folders: Sequence[Path]) -> list[RunGroup]:
+def group_runs(folders: Sequence[Path], *, finished: bool = True) -> list[RunGroup]:
     """Group the runs below folders, in the order in which they occur; runs of a search are left out.
+
+    Folds and seeds may have been trained by separate commands and on different devices.
+
+    Args:
+        folders: Run folders, or folders that contain some.
+        finished: Raise `BadConfig` for an unfinished run.
 
     Raises:
         BadConfig: A folder contains no run, a run is unfinished, or a seed lacks a fold or has one twice.
@@ -82,16 +107,52 @@ def group_runs(folders: Sequence[Path]) -> list[RunGroup]:
     configs: dict[str, dict[str, Any]] = {}
     for run in (run for folder in folders for run in standalone_runs(folder)):
         config = run.config
-        _check_finished(run, config)
-        settings = repr(sorted((name, value) for name, value in config.items() if name != "seed"))
+        if finished:
+            _check_finished(run, config)
+        settings = repr(sorted(flatten(experiment_settings(config)).items()))
         configs.setdefault(settings, config)
         by_settings[settings][config["seed"]].append(Fold(run, run.split))
     groups = []
     for settings, seeds in by_settings.items():
-        ordered = {seed: sorted(seeds[seed], key=lambda fold: fold.split.fold) for seed in sorted(seeds)}
+        ordered = {seed: sorted(seeds[seed], key=_fold_order) for seed in sorted(seeds)}
         _check_folds(configs[settings]["name"], ordered)
         groups.append(RunGroup(configs[settings], ordered))
     return groups
+
+
+def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that identify an experiment: all but seed, folds, and the device and threads that computed it."""
+    training = {name: value for name, value in config["training"].items() if name not in ("device", "threads")}
+    return {**{name: value for name, value in config.items() if name not in ("seed", "folds")}, "training": training}
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings by their full names, such as "training.epochs"."""
+    result: dict[str, Any] = {}
+    for name, value in settings.items():
+        nested = flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        result.update(nested)
+    return result
+
+
+def describe_differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return, for each experiment, the settings in which it differs from any other: "model.layers = 3, model.dim = 64".
+
+    A setting that only some experiments have, such as one of another model, is listed if its values differ among them.
+    """
+    settings = [flatten(experiment_settings(config)) for config in configs]
+    names = dict.fromkeys(name for experiment in settings for name in experiment if name != "name")
+    differing = [name for name in names if len({repr(s[name]) for s in settings if name in s}) > 1]
+    differing = differing or [name for name in names if not all(name in experiment for experiment in settings)]
+    return [
+        ", ".join(f"{name} = {experiment[name]}" for name in differing if name in experiment) for experiment in settings
+    ]
+
+
+def _fold_order(fold: Fold) -> tuple[int, str]:
+    """Return a sort key that puts "2 of 10" before "10 of 10"."""
+    number = fold.split.fold.partition(" ")[0]
+    return (int(number) if number.isdecimal() else 0, fold.split.fold)
 
 
 def is_finished(run: Run) -> bool:
@@ -141,8 +202,6 @@ def collect_predictions(group: RunGroup, corpus: str) -> TestPredictions:
     folds = list(zip(group.folds, positions, strict=True))
     ids = [fold.split.subsets["test"][index] for fold, indices in folds for index in indices]
     source = find_source(group.config, corpus)
-    subsets = group.folds[0].split.subsets
-    rules = [rule for rule in RULES if rule not in SELECTION_SUBSET or SELECTION_SUBSET[rule] in subsets]
     predictions = {
         rule: {
             seed: np.concatenate(
@@ -150,10 +209,21 @@ def collect_predictions(group: RunGroup, corpus: str) -> TestPredictions:
             )
             for seed, runs in group.seeds.items()
         }
-        for rule in rules
+        for rule in applicable_rules(group)
     }
     labels = np.concatenate([fold.run.labels("test")[indices] for fold, indices in folds])
-    return TestPredictions(group, corpus, source, ids, labels, predictions, *read_speakers(source, ids))
+    fold_index = np.repeat(np.arange(len(folds)), [len(indices) for indices in positions])
+    return TestPredictions(group, corpus, source, ids, labels, predictions, fold_index, *read_utterances(source, ids))
+
+
+def applicable_rules(group: RunGroup) -> list[Rule]:
+    """Return the selection rules whose subset all runs of a group have."""
+    splits = [fold.split for folds in group.seeds.values() for fold in folds]
+    return [
+        rule
+        for rule in RULES
+        if rule not in SELECTION_SUBSET or all(SELECTION_SUBSET[rule] in split.subsets for split in splits)
+    ]
 
 
 def _predictions(run: Run, rule: Rule) -> Predictions:
@@ -165,14 +235,14 @@ def find_source(config: Mapping[str, Any], corpus: str) -> Source:
     return next(source for source in map(Source.of, config["corpora"]) if source.id == corpus)
 
 
-def read_speakers(source: Source, ids: Sequence[str]) -> tuple[list[str] | None, str]:
-    """Read the speaker of each utterance from its corpus.
+def read_utterances(source: Source, ids: Sequence[str]) -> tuple[list[Utterance] | None, str]:
+    """Read utterances from their corpus.
 
     Returns:
-        The speakers, None if not all are known; and the reason why they could not be read, "" if they could.
+        The utterances, None if the corpus cannot be read or lacks some; and the reason, "" if they could be read.
     """
     try:
-        by_id = _read_speakers_by_id(source)
+        by_id = _read_by_id(source)
     except BadCorpus as error:
         return None, str(error)
     if missing := [name for name in ids if name not in by_id]:
@@ -180,10 +250,9 @@ def read_speakers(source: Source, ids: Sequence[str]) -> tuple[list[str] | None,
             None,
             f"this copy of {source.title} lacks {len(missing)} of {len(ids)} test utterances, first {missing[0]}",
         )
-    speakers = [by_id[name] for name in ids]
-    return (speakers if all(speakers) else None), ""
+    return [by_id[name] for name in ids], ""
 
 
 @functools.cache
-def _read_speakers_by_id(source: Source) -> dict[str, str]:
-    return {utterance_key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in source.read()}
+def _read_by_id(source: Source) -> dict[str, Utterance]:
+    return {utterance_key(utterance): utterance for utterance in source.read()}

@@ -15,22 +15,27 @@ from affekt.bundle.folder import Bundle
 from affekt.bundle.training_clips import TrainingClips
 from affekt.corpora.source import Source
 from affekt.errors import BadBundle, BadConfig, BadCorpus
-from affekt.evaluation.metrics import confusion, most_probable, ua, wa, wf1
+from affekt.evaluation.calibration import TemperatureScaling
+from affekt.evaluation.metrics import METRICS
 from affekt.evaluation.scores import Scores, score
+from affekt.evaluation.spread import FoldScores, Spread, score_folds, spread_over_seeds
+from affekt.evaluation.subgroups import Subgroups
 from affekt.inference.profile import Profile
 from affekt.labels import LabelSet
 from affekt.plural import quantity
 from affekt.protocols import INDEPENDENT, Split, utterance_key
-from affekt.protocols.split import DEPENDENT, combined_hash
+from affekt.protocols.split import DEPENDENT, combined_hash, combined_title, combined_verdict
+from affekt.reports.calibration import calibrate
+from affekt.reports.subgroups import subgroups_of
 from affekt.runs.folder import Run
-from affekt.runs.selection import RULES, SELECTION_SUBSET, Rule, select_epoch
+from affekt.runs.groups import RunGroup, TestPredictions, collect_predictions, describe_differences, group_runs
+from affekt.runs.selection import RULES, Rule, select_epoch
 from affekt.training.plan import Plan, resolve
-from affekt.training.recipe import recipe_of
+from affekt.training.recipe import Recipe, recipe_of
 from affekt.utterance import Utterance, speakers_of
 from affekt.workflows.make_bundle import join_pipeline, load_trained_model
 from affekt.workflows.predict import predict_onnx, predict_torch
 from affekt.workflows.score_bundle import pretraining_corpora
-from affekt.workflows.train import runs_below
 from affekt.workflows.training_data import select_utterances
 
 logger = logging.getLogger(__name__)
@@ -40,21 +45,12 @@ Predictions = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class OverRuns:
-    """A metric's mean and standard deviation over runs of one recipe."""
-
-    mean: float
-    std: float | None
-    """None for a single run."""
-
-
-@dataclass(frozen=True)
 class SelectionResult:
     """The score under another rule for selecting the epoch."""
 
     rule: str
     UA: float
-    """UA on the test subset, mean over the runs."""
+    """UA on the test subset, mean over the seeds."""
     epochs: list[int]
     """The selected epoch of each run."""
 
@@ -85,9 +81,17 @@ class Evaluation:
     speakers: int | None
     """Number of speakers; None where not all are known."""
     scores: Scores
-    """The scores over the predictions of all runs together."""
-    over_runs: Mapping[str, OverRuns]
-    """Metric -> its mean and standard deviation over the runs."""
+    """The scores: for runs, the mean over the seeds of the metric over all folds' predictions together."""
+    over_seeds: Mapping[str, Spread]
+    """Metric -> its mean and standard deviation over the seeds."""
+    validation_verdict: str = ""
+    """The verdict on the speakers of the validation subset, against the training subset; "" without one."""
+    by_fold: Sequence[FoldScores] = ()
+    """The scores of each fold, mean over the seeds; empty for a bundle."""
+    calibration: TemperatureScaling | None = None
+    """None where no temperature is fitted on a validation subset: for bundles, whose temperature is part of them."""
+    subgroups: Sequence[Subgroups] = ()
+    """The scores of groups of speakers, as far as the corpus describes them."""
     by_selection: Mapping[str, SelectionResult] | None = None
     """Rule -> its result; only for runs, on a corpus that they were trained on."""
     runs: Sequence[RunInfo] | None = None
@@ -109,6 +113,8 @@ class Evaluation:
         scores = content.pop("scores")
         content["classes"] = list(self.classes)
         content["speaker_independent"] = self.speaker_independent
+        for groups, found in zip(content["subgroups"], self.subgroups, strict=True):
+            groups["gap_shown"] = bool(found.gap and found.gap.excludes_zero)
         return {**{name: value for name, value in content.items() if value is not None or name == "speakers"}, **scores}
 
 
@@ -138,7 +144,7 @@ def evaluate(
             raise BadConfig(
                 f"{source} is a run folder, but only a bundle can be adapted with a profile: make a bundle of the runs first"
             )
-        return evaluate_runs(runs_below(folder), corpus, selection=selection)
+        return evaluate_runs(_one_group(folder), corpus, selection=selection)
     if selection:
         raise BadConfig(f"{source} is not a run folder: the epoch of a bundle was selected when it was made")
     return evaluate_bundle(Bundle.open(source), corpus, profile)
@@ -169,7 +175,7 @@ def evaluate_bundle(bundle: Bundle, corpus: Source, profile: Profile | None = No
         verdict, title = _whole_corpus(corpus, pretraining_corpora(bundle), utterances, bundle)
     predictions = predict_onnx(bundle, utterances, profile)
     evaluation = _evaluation(
-        bundle.id, corpus, label_set, title, split.hash, verdict, selection, [utterances], [predictions]
+        bundle.id, corpus, label_set, title, split.hash, verdict, selection, utterances, {0: predictions}
     )
     not_speech = bundle.results.get("detector") if "detector" in bundle.config else None
     evaluation = replace(evaluation, not_speech=not_speech or None)
@@ -189,41 +195,85 @@ def _describe_adaptation(profile: Profile, utterances: Sequence[Utterance]) -> s
     return f"adapted on {recordings} (transductive: {len(known)} of the {len(utterances)} scored utterances are among them)"
 
 
-def evaluate_runs(runs: Sequence[Run], corpus: Source, *, selection: Rule | None = None) -> Evaluation:
-    """Score finished runs: their recorded predictions on the test subset, or their models on a corpus not trained on."""
-    recipe = recipe_of(runs[0])
-    rule = selection or recipe.selection
-    labels = LabelSet(recipe.labels, runs[0].emotions)
+def _one_group(folder: Path) -> RunGroup:
+    """Return the runs in a folder. Raises `BadConfig` unless they differ only in seed and fold."""
+    groups = group_runs([folder], finished=False)
+    if not groups:
+        raise BadConfig(f"{folder} has only the runs of an architecture search: use affekt report")
+    if len(groups) > 1:
+        names = [group.folder for group in groups]
+        differences = describe_differences([group.config for group in groups])
+        raise BadConfig(
+            f"{names[0]} and {names[1]} are runs with different settings ({differences[0]}; {differences[1]}): expected runs "
+            "that differ only in seed and fold; affekt compare takes several experiments"
+        )
+    return groups[0]
+
+
+def evaluate_runs(group: RunGroup, corpus: Source, *, selection: Rule | None = None) -> Evaluation:
+    """Score runs: their recorded predictions on the test subset, or their models on a corpus not trained on."""
+    recipe = recipe_of(group.runs[0])
+    rule, runs = selection or recipe.selection, group.runs
+    emotions = runs[0].emotions
+    labels = LabelSet(recipe.labels, emotions)
     if recipe.labels != "all":
         known = recipe.label_set([])
-        labels = LabelSet(recipe.labels, runs[0].emotions, known.merge, known.dialogues)
+        labels = LabelSet(recipe.labels, emotions, known.merge, known.dialogues)
+    splits = [fold.split for folds in group.seeds.values() for fold in folds]
     utterances = select_utterances(corpus.read(), labels, corpus.id)
-    by_selection: dict[str, SelectionResult] | None = None
-    if not any(corpus.id in training_corpora(run.split) for run in runs):
-        plan = resolve(recipe)
-        earlier = {entry["corpus"] for entry in plan.origin.results.get("data", ())} if plan.origin else set()
-        verdict, title = _whole_corpus(corpus, earlier, utterances, plan.origin)
-        subsets = [utterances] * len(runs)
-        predictions = [_predict_by_run(plan, run, rule, labels, utterances) for run in runs]
+    if any(corpus.id in training_corpora(split) for split in splits):
+        evaluation = _score_test_subset(group, corpus, labels, utterances, rule)
     else:
-        verdict = next((run.split.verdict for run in runs if not run.split.speaker_independent), INDEPENDENT)
-        title = _title_of_splits([run.split for run in runs])
-        subsets = [_test_utterances(run.split.subsets["test"], utterances, corpus) for run in runs]
-        predictions = [_recorded_predictions(run, rule, corpus) for run in runs]
-        by_selection = {name: _result_by_rule(runs, name, corpus) for name in RULES if _is_applicable(runs, name)}
+        evaluation = _score_other_corpus(group, recipe, corpus, labels, utterances, rule)
+    infos = [RunInfo(run.folder.name, run.config["seed"], run.split.fold, run.split.hash) for run in runs]
+    return replace(evaluation, runs=infos)
+
+
+def _score_test_subset(
+    group: RunGroup, corpus: Source, labels: LabelSet, utterances: Sequence[Utterance], rule: Rule
+) -> Evaluation:
+    """Score the recorded predictions on a corpus's utterances of the test subset, as `affekt report` does."""
+    splits = [fold.split for fold in group.folds]
+    subsets = [_test_utterances(split.subsets["test"], utterances, corpus) for split in splits]
+    select_epoch(group.runs[0], rule)  # raises if the runs lack the subset that the rule needs
+    test = collect_predictions(group, corpus.id)
+    scored = [utterance for subset in subsets for utterance in subset]
     evaluation = _evaluation(
-        recipe.name,
+        group.config["name"],
         corpus,
         labels,
-        title,
-        combined_hash(run.split for run in runs),
-        verdict,
+        combined_title(splits),
+        combined_hash(splits),
+        combined_verdict(split.verdict for split in splits),
         RULES[rule],
-        subsets,
-        predictions,
+        scored,
+        test.predictions[rule],
     )
-    infos = [RunInfo(run.folder.name, run.config["seed"], run.split.fold, run.split.hash) for run in runs]
-    return replace(evaluation, by_selection=by_selection, runs=infos)
+    return replace(
+        evaluation,
+        validation_verdict=combined_verdict(split.validation_verdict for split in splits)
+        if all(split.validation_verdict for split in splits)
+        else "",
+        by_fold=score_folds(test.labels, test.predictions[rule], test.folds, [split.fold for split in splits]),
+        calibration=calibrate(test, rule),
+        by_selection={name: _result_by_rule(test, name) for name in test.predictions},
+    )
+
+
+def _score_other_corpus(
+    group: RunGroup, recipe: Recipe, corpus: Source, labels: LabelSet, utterances: Sequence[Utterance], rule: Rule
+) -> Evaluation:
+    """Score the models of runs on a corpus that they were not trained on. Those of all folds predict all utterances."""
+    plan = resolve(recipe)
+    earlier = {entry["corpus"] for entry in plan.origin.results.get("data", ())} if plan.origin else set()
+    verdict, title = _whole_corpus(corpus, earlier, utterances, plan.origin)
+    predictions = {
+        seed: np.concatenate([_predict_by_run(plan, fold.run, rule, labels, utterances) for fold in folds])
+        for seed, folds in group.seeds.items()
+    }
+    scored = list(utterances) * len(group.folds)
+    split_hash = combined_hash(fold.split for fold in group.folds)
+    return _evaluation(recipe.name, corpus, labels, title, split_hash, verdict, RULES[rule], scored, predictions)
 
 
 def training_corpora(split: Split) -> set[str]:
@@ -249,13 +299,6 @@ def _whole_corpus(
     return INDEPENDENT, f"a corpus not trained on: all {len(utterances)} utterances"
 
 
-def _title_of_splits(splits: Sequence[Split]) -> str:
-    first = splits[0]
-    if len({split.hash for split in splits}) == 1:
-        return first.title
-    return f"{first.name} ({first.description}), {len({split.hash for split in splits})} folds"
-
-
 def _test_utterances(test_keys: Sequence[str], utterances: Sequence[Utterance], corpus: Source) -> list[Utterance]:
     """Return a corpus's utterances of the test subset, in the order of the subset. Raises `BadCorpus` if any is missing."""
     by_key = {utterance_key(utterance): utterance for utterance in utterances}
@@ -273,27 +316,9 @@ def _test_utterances(test_keys: Sequence[str], utterances: Sequence[Utterance], 
     return [by_key[test_key] for test_key in keys]
 
 
-def _recorded_predictions(run: Run, rule: Rule, corpus: Source) -> Predictions:
-    """Return a run's predictions on a corpus's utterances of the test subset."""
-    return run.predictions(select_epoch(run, rule))["test"][_test_indices(run, corpus)]
-
-
-def _test_indices(run: Run, corpus: Source) -> NDArray[np.int64]:
-    keys = run.split.subsets["test"]
-    return np.array([index for index, key in enumerate(keys) if key.startswith(f"{corpus.id}/")], np.int64)
-
-
-def _is_applicable(runs: Sequence[Run], rule: Rule) -> bool:
-    """Return True if all runs have the subset that a rule uses."""
-    return rule not in SELECTION_SUBSET or all(SELECTION_SUBSET[rule] in run.split.subsets for run in runs)
-
-
-def _result_by_rule(runs: Sequence[Run], rule: Rule, corpus: Source) -> SelectionResult:
-    values = []
-    for run in runs:
-        predicted = _recorded_predictions(run, rule, corpus).argmax(axis=1)
-        values.append(ua(confusion(run.labels("test")[_test_indices(run, corpus)], predicted, len(run.emotions))))
-    return SelectionResult(RULES[rule], float(np.mean(values)), [select_epoch(run, rule) for run in runs])
+def _result_by_rule(test: TestPredictions, rule: Rule) -> SelectionResult:
+    spread = spread_over_seeds("UA", test.labels, test.predictions[rule])
+    return SelectionResult(RULES[rule], spread.mean, [select_epoch(run, rule) for run in test.group.runs])
 
 
 def _predict_by_run(plan: Plan, run: Run, rule: Rule, labels: LabelSet, utterances: Sequence[Utterance]) -> Predictions:
@@ -313,28 +338,12 @@ def _evaluation(
     split_hash: str,
     verdict: str,
     selection: str,
-    subsets: Sequence[Sequence[Utterance]],
-    predictions: Sequence[Predictions],
+    utterances: Sequence[Utterance],
+    by_seed: Mapping[int, Predictions],
 ) -> Evaluation:
-    """Score the predictions of all runs together: an utterance counts once for each run that predicted it."""
-    flat = [utterance for subset in subsets for utterance in subset]
-    speakers = speakers_of(flat)
-    scores = score(
-        _label_indices(flat, labels),
-        np.concatenate(predictions),
-        labels.emotions,
-        speakers,
-        units=[utterance_key(utterance) for utterance in flat],
-    )
-    counts = [
-        confusion(_label_indices(subset, labels), most_probable(probabilities), len(labels))
-        for subset, probabilities in zip(subsets, predictions, strict=True)
-    ]
-    over_runs = {
-        name: OverRuns(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
-        for name, metric in (("UA", ua), ("WA", wa), ("WF1", wf1))
-        for values in [[metric(count) for count in counts]]
-    }
+    """Score predictions on the utterances of all folds, by seed."""
+    speakers, indices, predictions = speakers_of(utterances), _label_indices(utterances, labels), list(by_seed.values())
+    keys = [utterance_key(utterance) for utterance in utterances]
     return Evaluation(
         model=model,
         corpus=corpus.id,
@@ -345,8 +354,9 @@ def _evaluation(
         verdict=verdict,
         selection=selection,
         speakers=len(set(speakers)) if speakers else None,
-        scores=replace(scores, utterances=len({utterance_key(utterance) for utterance in flat})),
-        over_runs=over_runs,
+        scores=score(indices, predictions, labels.emotions, speakers, units=keys),
+        over_seeds={metric: spread_over_seeds(metric, indices, by_seed) for metric in METRICS},
+        subgroups=subgroups_of(utterances, indices, predictions, labels.emotions),
     )
 
 

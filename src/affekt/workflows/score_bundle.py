@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import Pipeline
 from affekt.corpora.source import Source
-from affekt.evaluation.comparison import Comparison, compare
+from affekt.evaluation.comparison import compare
 from affekt.evaluation.probe import linear_probe, mean_and_std
 from affekt.evaluation.scores import Scores, score
 from affekt.features.base import Feature
@@ -38,11 +38,26 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class ProbeComparison:
+    """The model compared with a linear probe on the same utterances."""
+
+    value: float
+    """The difference of UA, model minus probe."""
+    interval: tuple[float, float] | None
+    """The 95 % bootstrap interval of the difference over speakers; None below 10 speakers."""
+    better: int
+    """The number of utterances that only the model classifies correctly."""
+    worse: int
+    """The number of utterances that only the probe classifies correctly."""
+    p: float
+    """The two-sided p-value of McNemar's exact test."""
+
+
+@dataclass(frozen=True)
 class ProbeScores(Scores):
     """The scores of a linear probe."""
 
-    against: Comparison
-    """The comparison of the model with the probe."""
+    against: ProbeComparison
 
 
 @dataclass(frozen=True)
@@ -166,7 +181,12 @@ def _score_corpus(
 
     def score_probe(probabilities: NDArray[np.float64]) -> ProbeScores:
         scores = score(labels, probabilities, emotions, speakers, units=units)
-        return ProbeScores(**vars(scores), against=compare(labels, predictions, probabilities, speakers))
+        comparison = compare(labels, {0: predictions}, {0: probabilities}, speakers)
+        test = comparison.by_seed[0].mcnemar
+        interval = comparison.interval if comparison.drawn_over == "speakers" else None
+        return ProbeScores(
+            **vars(scores), against=ProbeComparison(comparison.value, interval, test.better, test.worse, test.p)
+        )
 
     return CorpusResults(
         title=source.title,

@@ -18,7 +18,7 @@ from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.progress import Progress
 from affekt.protocols import Split
-from affekt.runs.folder import Run, find_runs
+from affekt.runs.folder import Run
 from affekt.training.dataset import Dataset, scoring_batches
 from affekt.training.distributed import processes, wait
 from affekt.training.finetuning import TEACHER, FineTunedModel, feature_spec, initial_statistics
@@ -227,16 +227,3 @@ def run_folder(recipe: RepeatedRecipe, folder: Path, fold: int, repeat: int, num
     if num_folds > 1:
         folder = folder / f"fold-{fold:02}"
     return folder / f"seed-{recipe.seed + repeat}" if recipe.repeats > 1 else folder
-
-
-def runs_below(folder: Path) -> list[Run]:
-    """Return the runs in a folder. Raises `BadConfig` if there are none, or if they differ in more than seed and fold."""
-    first, *others = runs = find_runs(folder)
-    settings = {name: value for name, value in first.config.items() if name != "seed"}
-    for run in others:
-        if {name: value for name, value in run.config.items() if name != "seed"} != settings:
-            raise BadConfig(
-                f"{first.folder} and {run.folder} are runs with different settings; expected a folder whose runs differ "
-                "only in seed and fold"
-            )
-    return runs

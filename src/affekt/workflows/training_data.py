@@ -24,6 +24,7 @@ from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.protocols import Split, utterance_key
 from affekt.protocols.official import Official
+from affekt.protocols.split import DEPENDENT
 from affekt.training.dataset import Dataset
 from affekt.training.finetuning import TEACHER, feature_spec
 from affekt.training.offsets import SourceOffsets
@@ -154,15 +155,22 @@ class TrainingData:
         return known
 
     def _mark_known(self, split: Split, origin: Bundle, known: set[str]) -> Split:
-        """Mark a split as not speaker-independent if the bundle to start from was trained on scored speakers or clips."""
-        scored = {name for subset, keys in split.subsets.items() if subset != "train" for name in keys}
+        """Mark a split as not speaker-independent if the bundle to start from was trained on test speakers or clips.
+
+        The same holds for its verdict on the validation subset.
+        """
         trained_on = set[str]()
         if (origin.folder / "split.json").is_file():
             earlier = Split.load(origin.file("split.json")).subsets["train"]
             trained_on = {self.utterances[key].speaker_key for key in earlier if key in self.utterances}
-        if known & scored or trained_on & {self.utterances[name].speaker_key for name in scored}:
-            return replace(split, speaker_independent=False, undecided=False)
-        return split
+
+        def is_known(subset: str) -> bool:
+            keys = set(split.subsets.get(subset, ()))
+            return bool(known & keys or trained_on & {self.utterances[key].speaker_key for key in keys})
+
+        if is_known("validation"):
+            split = replace(split, validation_verdict=DEPENDENT)
+        return replace(split, speaker_independent=False, undecided=False) if is_known("test") else split
 
 
 def select_utterances(utterances: Sequence[Utterance], labels: LabelSet, corpus: str) -> list[Utterance]:

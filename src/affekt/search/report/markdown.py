@@ -9,7 +9,7 @@ from typing import Any
 
 from affekt.plural import quantity
 from affekt.reports.markdown import difference_cell, format_counts, format_interval, format_spread
-from affekt.reports.sections import Section
+from affekt.reports.sections import Options, Section
 from affekt.search.report.tables import Difference, SearchTable, collect_searches, stage_costs
 from affekt.search.report.verdicts import format_duration, verdicts
 from affekt.tables import table
@@ -29,7 +29,7 @@ Found architectures. Each pair is an operation and its source; two pairs are a n
 """
 
 
-def searches_section(folders: Sequence[Path]) -> Section:
+def searches_section(folders: Sequence[Path], options: Options) -> Section:  # noqa: ARG001 (all sections get them)
     """Read all searches below the folders and return them as sections of the page."""
     return to_section(collect_searches(folders))
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from affekt.errors import BadConfig
 from affekt.evaluation.metrics import confusion, ua, wa, wf1
 from affekt.evaluation.scores import Scores, score
+from affekt.evaluation.spread import Spread, spread_of
 from affekt.extras import need
 from affekt.protocols import Split
-from affekt.reports.results import Spread, spread_of
 from affekt.runs.folder import Run
 from affekt.runs.groups import Predictions, is_finished
 from affekt.runs.selection import SELECTION_METRICS, SELECTION_SUBSET, select_epoch
@@ -273,10 +273,7 @@ def _spread(
 
 
 def _scores(group: SearchGroup, predictions: Sequence[Predictions]) -> Scores:
-    copies = len(predictions)
-    speakers = group.speakers and list(group.speakers) * copies
-    labels = np.tile(group.labels, copies)
-    return score(labels, np.concatenate(predictions), group.emotions, speakers, units=group.ids * copies)
+    return score(group.labels, predictions, group.emotions, group.speakers, units=group.ids)
 
 
 def _cost(kind: NetworkKind, search: Search) -> NetworkCost:

@@ -17,13 +17,12 @@ import numpy as np
 
 from affekt.corpora.source import OWN, Source
 from affekt.errors import BadConfig
-from affekt.evaluation.comparison import Comparison
+from affekt.evaluation.comparison import SeedComparison, compare
+from affekt.evaluation.spread import Spread, spread_of
 from affekt.plural import quantity
-from affekt.protocols import INDEPENDENT
-from affekt.protocols.split import combined_hash
-from affekt.reports.results import Spread, compare_by_seed
+from affekt.protocols.split import combined_hash, combined_title, describe_verdicts
 from affekt.runs.folder import Run
-from affekt.runs.groups import find_source, is_finished, read_speakers
+from affekt.runs.groups import find_source, is_finished, read_utterances
 from affekt.runs.selection import Rule
 from affekt.search.folder import Round, Search, searches_in
 from affekt.search.report.networks import (
@@ -41,6 +40,7 @@ from affekt.search.report.networks import (
     stage_runs,
     total_cost,
 )
+from affekt.utterance import speakers_of
 
 # The stages that train published cells, and the found network that each is compared with.
 KNOWN_STAGES = {"known cells": FOUND_CELL, "known recurrent cells": FOUND_RECURRENT_CELL}
@@ -54,7 +54,7 @@ class Difference:
     branch: str
     first: str
     second: str
-    by_seed: Mapping[int, Comparison]
+    by_seed: Mapping[int, SeedComparison]
     """For each seed that both networks have."""
     difference: Spread
     """Over these seeds."""
@@ -178,11 +178,11 @@ def _search_table(searches: Sequence[Search]) -> SearchTable:
         note="" if speakers_unknown else ", ".join(dict.fromkeys(source.note for source in sources if source.note)),
         labels=config["labels"],
         emotions=group.emotions,
-        protocol=splits[0].title if len(splits) == 1 else f"{splits[0].name}, {len(splits)} folds",
+        protocol=combined_title(splits),
         utterances=len(group.ids),
         speakers=len(set(group.speakers)) if group.speakers else None,
         split_hash=combined_hash(splits),
-        verdict=next((split.verdict for split in splits if not split.speaker_independent), INDEPENDENT),
+        verdict=describe_verdicts(splits),
         selection=config["selection"],
         learn_alphas_on=_learn_alphas_on(searches),
         speakers_unknown=speakers_unknown,
@@ -229,7 +229,8 @@ def _read_speakers(config: Mapping[str, Any], ids: Sequence[str]) -> tuple[list[
     speaker_of: dict[str, str] = {}
     for corpus, source in _sources(config, ids).items():
         corpus_ids = [utterance for utterance in ids if utterance.startswith(f"{corpus}/")]
-        speakers, reason = read_speakers(source, corpus_ids)
+        utterances, reason = read_utterances(source, corpus_ids)
+        speakers = speakers_of(utterances) if utterances is not None else None
         if speakers is None:
             return None, reason
         speaker_of.update(zip(corpus_ids, speakers, strict=True))
@@ -266,9 +267,14 @@ def _difference(group: SearchGroup, first: ScoredNetworks, second: ScoredNetwork
     (of_first, of_second) = (
         {seed: predictions[0] for seed, predictions in networks.predictions.items()} for networks in (first, second)
     )
-    if not set(of_first) & set(of_second):
+    shared = [seed for seed in of_first if seed in of_second]
+    if not shared:
         return Difference(*names, {}, Spread(0.0, None, ()), None)
-    return Difference(*names, *compare_by_seed(group.labels, of_first, of_second, group.speakers))
+    first_shared, second_shared = ({seed: system[seed] for seed in shared} for system in (of_first, of_second))
+    comparison = compare(group.labels, first_shared, second_shared, group.speakers, units=group.ids)
+    spread = spread_of([of_seed.value for of_seed in comparison.by_seed.values()])
+    interval = comparison.interval if comparison.drawn_over == "speakers" else None
+    return Difference(*names, comparison.by_seed, spread, interval)
 
 
 def _outcome(search: Search, first_run: Run) -> SearchOutcome:

@@ -44,7 +44,7 @@ def verdicts(table: SearchTable) -> list[Verdict]:
 def _warnings(table: SearchTable) -> Iterator[Verdict]:
     if collapsed := [search for search in table.searches if search.collapsed]:
         yield Verdict("warning", _collapse(collapsed, len(table.searches)))
-    if table.verdict != INDEPENDENT:
+    if not table.verdict.startswith(INDEPENDENT):
         yield Verdict("warning", f"The test set is {table.verdict}: training may have included the same speakers.")
     if table.selection == "paper":
         yield Verdict("warning", "The epoch was selected on the TEST set: all scores here are optimistic.")
