@@ -355,7 +355,11 @@ def unusable_source(code, folder):
     return folder / "it.m4a", r"reading .*it.m4a needs av: pip install 'affekt\[media\]'"
 
 
-@pytest.mark.parametrize("code", sorted(CODES.keys() - {"undecodable", "timeout"}))  # tests/audio/test_failures.py
+# Those of tests/audio/test_failures.py and tests/workflows/test_jobs_of_recognition.py
+ELSEWHERE = {"undecodable", "timeout", "crashed"}
+
+
+@pytest.mark.parametrize("code", sorted(CODES.keys() - ELSEWHERE))
 def test_every_code_is_raised_with_its_message(code, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     source, message = unusable_source(code, tmp_path)

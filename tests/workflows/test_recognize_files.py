@@ -133,7 +133,7 @@ def test_windows_of_a_file_that_changed_are_not_used(recognizer, long_clip, tmp_
 def test_an_incomplete_line_of_windows_is_recognized_again(recognizer, long_clip, tmp_path, monkeypatch):
     output = tmp_path / "rows.jsonl"
     interrupt(recognizer, long_clip, output, after=6)
-    journal = tmp_path / "rows.jsonl.windows.partial.jsonl"
+    (journal,) = tmp_path.glob("rows.jsonl.windows-*.partial.jsonl")
     journal.write_bytes(journal.read_bytes()[:-20])
     calls = count_inferences(recognizer, monkeypatch)
     assert list(recognize_files([long_clip], output, recognizer=recognizer)) == [recognizer(long_clip)]
@@ -189,7 +189,10 @@ def test_a_failed_file_before_a_long_one_does_not_delete_its_windows(
 
 
 def test_a_journal_of_windows_that_cannot_be_written_does_not_end_the_run(recognizer, long_clip, tmp_path):
-    (tmp_path / "rows.jsonl.windows.partial.jsonl").mkdir()
+    interrupt(recognizer, long_clip, tmp_path / "rows.jsonl", after=6)
+    (journal,) = tmp_path.glob("rows.jsonl.windows-*.partial.jsonl")
+    journal.unlink()
+    journal.mkdir()
     (row,) = recognize_files([long_clip], tmp_path / "rows.jsonl", recognizer=recognizer)
     assert row == recognizer(long_clip)
 

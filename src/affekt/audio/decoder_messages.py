@@ -33,6 +33,11 @@ def separate_streams() -> None:
         return
 
 
+def are_separated() -> bool:
+    """Return whether `separate_streams` has had an effect."""
+    return _stderr is not None
+
+
 def _reopen(stream: TextIO, *, line_buffering: bool) -> TextIO:
     return open(
         os.dup(stream.fileno()),

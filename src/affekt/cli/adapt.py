@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from affekt.cli.profile_options import Expected, learn, summarize
-from affekt.cli.recognition_options import Model, Threads
+from affekt.cli.recognition_options import Jobs, Model, Threads
 
 
 def adapt(
@@ -31,6 +31,7 @@ def adapt(
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files.")
     ] = False,
+    jobs: Jobs = None,
     threads: Threads = 1,
     timeout: Annotated[
         float | None,
@@ -52,6 +53,6 @@ def adapt(
     recognizer = Recognizer.load(model, threads=threads)
     limit = TIMEOUT if timeout is None else timeout
     name = escape_controls(output.stem)
-    profile = learn(inputs, recognizer, name=name, expected=expected, lenient=lenient, timeout=limit)
+    profile = learn(inputs, recognizer, name=name, expected=expected, lenient=lenient, timeout=limit, jobs=jobs)
     profile.write(output)
     print(f"{output}: {summarize(profile)}")

@@ -41,7 +41,7 @@ class Display:
 
     def __init__(self, names: Sequence[str], emotions: Sequence[str], *, json: bool, output: Path | None) -> None:
         self.names, self.json, self.output = names, json, output
-        self.failed = self.resumed = self.shown = 0
+        self.failed = self.resumed = self.done = 0
         self.progress: ProgressBars | None = None
         # Not later, since the width of the terminal cannot be read while the messages of decoders are discarded.
         self.text_rows = None if json else self._make_text_rows(emotions)
@@ -75,7 +75,7 @@ class Display:
         console = self.console if self.console.is_terminal else Console(stderr=True)
         self.progress = make_bars(console)
         self.progress.start()
-        self.task = self.progress.add_task(description, total=len(self.names), completed=self.shown)
+        self.task = self.progress.add_task(description, total=len(self.names), completed=self.done)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,17 +93,20 @@ class Display:
         return f"{prefix}{quantity(len(self.names), 'file')}{resumed}, {self.failed} failed"
 
     def show(self, row: Row) -> None:
-        """Print a row, and advance the progress bar."""
+        """Print a row."""
         failed = row.status == "error"
         self.failed += failed
         self.resumed += row.resumed
-        self.shown += 1
-        if self.progress:  # first, since printing redraws the bar
-            self.progress.update(self.task, advance=1, description="recognizing")
         if self.text_rows is None:
             print(to_json_line(row), end="", flush=True)
         elif not self.output or failed:
             self.text_rows.print(row)
+
+    def show_progress(self, task: str, done: int, total: int) -> None:
+        """Show in the progress bar how many files have been recognized."""
+        self.done = done
+        if self.progress:
+            self.progress.update(self.task, completed=done, total=total, description=task)
 
     def show_window(self, window: Row) -> None:
         """Show in the progress bar how much of a long file has been recognized."""

@@ -49,6 +49,7 @@ def learn(
     expected: list[str] | None,
     lenient: bool,
     timeout: float,
+    jobs: int | None,
 ) -> Profile:
     """Learn a profile with a progress bar, and print its notes on standard error."""
     from affekt.cli.progress_bars import progress_bar
@@ -62,6 +63,7 @@ def learn(
             expected=parse_expected(expected),
             lenient=lenient,
             timeout=timeout,
+            jobs=jobs,
             progress=progress,
         )
     for note in profile.notes:

@@ -10,3 +10,13 @@ Model = Annotated[
     str, typer.Option("--model", metavar="BUNDLE", help="The model: a bundle's folder, or the name of a shipped one.")
 ]
 Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Number of cores to use for one file.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=1,
+        help="Number of files to process at once, each in its own process. Default: the number of cores that may be used, or "
+        "fewer if that saves no time.",
+    ),
+]

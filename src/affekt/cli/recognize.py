@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from affekt.cli.profile_options import Expected, learn, summarize
-from affekt.cli.recognition_options import Model, Threads
+from affekt.cli.recognition_options import Jobs, Model, Threads
 from affekt.errors import BadConfig
 
 ADAPTED = "these-recordings"
@@ -50,6 +50,7 @@ def recognize(
         bool,
         typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files; the result has a note."),
     ] = False,
+    jobs: Jobs = None,
     threads: Threads = 1,
     timeout: Annotated[
         float | None,
@@ -88,7 +89,7 @@ def recognize(
             from affekt.inference.results_file import check_path
 
             check_path(output)  # before the recordings are read twice
-        learned = learn(files, recognizer, name=ADAPTED, expected=expected, lenient=lenient, timeout=limit)
+        learned = learn(files, recognizer, name=ADAPTED, expected=expected, lenient=lenient, timeout=limit, jobs=jobs)
         print(f"adapted: {summarize(learned)}", file=sys.stderr)
         recognizer = recognizer.adapt(learned)
     with Display(names, recognizer.emotions, json=json, output=output) as display:
@@ -98,6 +99,8 @@ def recognize(
             recognizer=recognizer,
             lenient=lenient,
             timeout=limit,
+            jobs=jobs,
+            progress=display.show_progress,
             on_window=display.show_window,
         )
         for row in rows:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from affekt.audio.read import SAMPLE_RATE, SHORTEST
 from affekt.bundle.folder import SPEECH_PROBABILITY, SPEECH_THRESHOLD, Bundle
+from affekt.cores import check_threads
 from affekt.errors import BadBundle
 from affekt.inference.class_bias import apply_class_bias
 from affekt.inference.graph_file import check_graph_file
@@ -38,6 +39,7 @@ class Graph:
         adaptable: The streams that can be adapted, with their dim: the graph has the optional inputs `STREAM_offset` and
             `STREAM_log_scale`, (dim,), and the outputs `STREAM_mean` and `STREAM_log_std`, (batch, dim). Graphs of earlier
             versions have none.
+        threads: The number of cores that one call may use.
         speech_threshold: The lowest `speech_probability` of a recording with speech; None if the graph has no such output.
         profile: The profile that is applied; None for none.
 
@@ -57,6 +59,7 @@ class Graph:
         self.profile = profile
         if profile is not None:
             profile.check(bundle.id, bundle.emotions, self.adaptable)
+        self.threads: int = session.get_session_options().intra_op_num_threads
         # A class bias is applied here instead of by the graph's input `class_bias`, which graphs of earlier versions lack.
         self._shifts = {} if profile is None else profile.graph_inputs()
         self._bias = None if profile is None else profile.bias(bundle.emotions)
@@ -73,8 +76,9 @@ class Graph:
         Raises:
             BadBundle: A file is missing, damaged or invalid, the ONNX file cannot be loaded and run on a known input, its
                 inputs and outputs are not those of a bundle, or its outputs are not probabilities of the bundle's emotions.
-            BadConfig: The profile was learned for another model.
+            BadConfig: The profile was learned for another model, or there are more threads than twice the machine's cores.
         """
+        check_threads(threads)
         import onnxruntime
 
         bundle.check()

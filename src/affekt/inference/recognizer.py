@@ -76,7 +76,8 @@ class Recognizer:
 
         Raises:
             BadBundle: There is no such bundle, it cannot be read, or its model needs more than audio.
-            BadConfig: The profile cannot be read, or was learned for another model.
+            BadConfig: The profile cannot be read, or was learned for another model, or `threads` is less than 1 or more than
+                twice the number of this machine's cores.
         """
         if isinstance(profile, str | PathLike):
             profile = Profile.read(profile)

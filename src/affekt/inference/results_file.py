@@ -7,10 +7,11 @@ other processes from writing the same file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -108,11 +109,23 @@ class ResultsFile:
             self._lines.flush()
         self.done[row.file] = row
 
+    def sort(self, files: Iterable[str]) -> None:
+        """Bring the rows of these files into their order; the rows of other files come first."""
+        names = dict.fromkeys(files)
+        rows = {name: row for name, row in self.done.items() if name not in names}
+        rows |= {name: self.done[name] for name in names if name in self.done}
+        self._replaced |= list(rows) != list(self.done)
+        self.done = rows
+
     def window_journal(
         self, file: str, source: dict[str, float] | None, on_window: Callable[[Row], None] | None = None
     ) -> WindowJournal:
-        """Return the journal of a file's windows, beside this file; arguments as for `WindowJournal`."""
-        path = self.path.with_name(self.path.name + ".windows.partial.jsonl")
+        """Return the journal of a file's windows, beside this file; arguments as for `WindowJournal`.
+
+        Each file has its own, since several can be in progress at once.
+        """
+        digest = hashlib.sha256(file.encode()).hexdigest()[:8]
+        path = self.path.with_name(f"{self.path.name}.windows-{digest}.partial.jsonl")
         return WindowJournal(path, file, self.model, source, on_window, self.profile)
 
     def __enter__(self) -> ResultsFile:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from affekt.inference.row import Row, to_json_line
@@ -18,7 +18,7 @@ MIN_WINDOWS = 2
 
 
 class WindowJournal:
-    """A context manager with the recognized windows of one source. If its block fails, the journal is kept for the next run.
+    """The recognized windows of one source. Unless they are deleted, the next run continues after them.
 
     Args:
         path: The journal, with one window per line; None to write nothing.
@@ -42,6 +42,11 @@ class WindowJournal:
         self._rows: list[Row] = []
         self._stored = {(row.start, row.end): row for row in _read(path, file, model, source, profile)}
         self._continues = bool(self._stored)
+
+    @property
+    def stored(self) -> list[Row]:
+        """The rows of windows from an earlier run."""
+        return list(self._stored.values())
 
     def find(self, start: float, end: float) -> Row | None:
         """Return the row of the window with these times in seconds; None if it has not been recognized."""
@@ -73,14 +78,11 @@ class WindowJournal:
                 return
             self._continues = True
 
-    def __enter__(self) -> WindowJournal:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None and self.path is not None and self._continues:  # it may be that of another source
-            self.path.unlink(missing_ok=True)
+    def delete(self) -> None:
+        """Delete the journal, since its source is finished."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
 
 def _read(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.audio.read import SAMPLE_RATE, AudioSource, describe_error, name_of
+from affekt.audio.read import SAMPLE_RATE, AudioSource, name_of
 from affekt.audio.time_limit import check_timeout
-from affekt.bundle.training_clips import hash_samples
-from affekt.errors import AffektError, BadConfig
+from affekt.errors import BadConfig
+from affekt.inference.clips import Clip
 from affekt.inference.profile import Profile, StreamShift, round_digits
 from affekt.inference.profile_learning import (
     LearningSettings,
@@ -28,27 +27,10 @@ from affekt.inference.recognizer import Recognizer, expand_folders
 from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.registry import did_you_mean
+from affekt.workflows.observe_sources import observe_sources
 from affekt.workflows.recognize_files import is_stream
 
-logger = logging.getLogger(__name__)
-
 SETTINGS = LearningSettings()
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """A recording of up to 8 s, or a window of a longer one."""
-
-    digest: str
-    samples: int
-    outputs: dict[str, NDArray[np.float32]] | None
-    """The graph's outputs, (1, size) each, where probabilities are zeros if there is no speech; None for silence."""
-
-    @property
-    def status(self) -> str:
-        if self.outputs is None:
-            return "silence"
-        return "ok" if self.outputs["probabilities"].any() else "no_speech"
 
 
 @dataclass
@@ -66,7 +48,7 @@ class _Clips:
     """Why the first of the recordings that could not be read was not; "" if there is none."""
     _known: set[str] = field(default_factory=set)
 
-    def add_recording(self, clips: Sequence[_Clip]) -> None:
+    def add_recording(self, clips: Sequence[Clip]) -> None:
         """Add the clips of a recording that have speech and are new, or count the recording as skipped.
 
         A copy of a clip tells nothing more about a source, but would count as much as another clip.
@@ -103,6 +85,7 @@ def learn_profile(
     timeout: float | None = None,
     progress: Progress | None = None,
     settings: LearningSettings = SETTINGS,
+    jobs: int | None = 1,
 ) -> Profile:
     """Learn a profile of one source from unlabeled recordings of it.
 
@@ -120,12 +103,14 @@ def learn_profile(
         timeout: The limit for one file in seconds; by default there is none.
         progress: Called after each recording.
         settings: The constants.
+        jobs: As for `recognize_files`. The profile is the same for any number.
 
     Raises:
         BadAudio: A file name is empty.
         BadBundle: The default bundle cannot be loaded.
         BadConfig: There are fewer than `settings.min_clips` clips with speech, `expected` is not a distribution of the
-            model's emotions, `timeout` is not positive, or a source can be read only once.
+            model's emotions, `timeout` is not positive, `jobs` is less than 1 or too large for this machine, or a source can
+            be read only once.
     """
     if timeout is not None:
         check_timeout(timeout)
@@ -136,7 +121,7 @@ def learn_profile(
 
     def observe(adapted: Recognizer, number: int) -> _Clips:
         title = f"learning, pass {number} of {passes}" if passes > 1 else "learning"
-        clips = _observe(adapted, sources, title, lenient=lenient, timeout=timeout, progress=progress)
+        clips = _observe(adapted, sources, title, lenient=lenient, timeout=timeout, progress=progress, jobs=jobs)
         if len(clips.hashes) < settings.min_clips:
             errors = f" (the first error: {clips.first_error})" if clips.first_error else ""
             raise BadConfig(
@@ -216,21 +201,17 @@ def _observe(
     lenient: bool,
     timeout: float | None,
     progress: Progress | None,
+    jobs: int | None,
 ) -> _Clips:
     """Return the clips of all recordings, with the graph's outputs."""
     clips = _Clips()
-    for done, source in enumerate(sources, start=1):
-        try:
-            observed = [
-                _Clip(hash_samples(waveform), waveform.size, outputs)
-                for waveform, outputs in recognizer.observe(source, lenient=lenient, timeout=timeout)
-            ]
-        except Exception as error:  # as in `Recognizer.row`: a file that fails does not stop the others
-            logger.debug("%s", error, exc_info=error)
+    observed = observe_sources(recognizer, sources, lenient=lenient, timeout=timeout, jobs=jobs)
+    for done, result in enumerate(observed, start=1):
+        if isinstance(result, str):
             clips.skipped["error"] += 1
-            clips.first_error = clips.first_error or _describe(error)
+            clips.first_error = clips.first_error or result
         else:
-            clips.add_recording(observed)
+            clips.add_recording(result)
         if progress:
             progress(title, done, len(sources))
     return clips
@@ -260,10 +241,6 @@ def _notes(
             f"the predictions for these recordings differ less than {assumption} would make them (diversity {value:.2f}, "
             f"expected {settings.high_diversity:.2f} or more): {effect}{cure}"
         )
-
-
-def _describe(error: Exception) -> str:
-    return str(error) if isinstance(error, AffektError) else describe_error(error)
 
 
 def _describe_skipped(clips: _Clips) -> str:

@@ -1,0 +1,127 @@
+"""The worker process of recognition: it loads a recognizer, and recognizes or observes the files that it is sent.
+
+Messages from the parent: first the recognizer (`describe`), then requests, `{"do": "recognize" | "observe", ...}`. Messages
+to the parent: `ready`, `log`, `error`, and for each request any number of `window` and one `row`, `clips` or `failure`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from affekt.audio import decoder_messages
+from affekt.audio.time_limit import decoders_are_abandoned
+from affekt.errors import AffektError
+from affekt.inference.profile import Profile
+from affekt.inference.recognizer import Recognizer
+from affekt.inference.row import Row
+from affekt.processes import Message, Parent
+
+ENTRY = f"{__name__}:work"
+
+
+def describe(recognizer: Recognizer) -> Message:
+    """Return a recognizer as the message from which a worker loads it."""
+    return {
+        "bundle": str(recognizer.bundle.folder.absolute()),  # a shipped bundle could have the relative name
+        "threads": recognizer.graph.threads,
+        "profile": None if recognizer.profile is None else asdict(recognizer.profile),
+        "log": logging.getLogger("affekt").getEffectiveLevel(),
+        "silent": decoder_messages.are_separated(),
+    }
+
+
+def work() -> None:
+    """Recognize the files that the parent process sends; the main function of a worker."""
+    parent = Parent()
+    setup = parent.receive()
+    if setup["silent"]:
+        decoder_messages.separate_streams()
+    logger = logging.getLogger("affekt")
+    logger.setLevel(setup["log"])
+    logger.propagate = False
+    logger.addHandler(_SendingHandler(parent))
+    try:
+        recognizer = _load(setup)
+    except AffektError as error:
+        parent.send({"error": str(error), "kind": type(error).__name__, "code": error.code})
+        return
+    parent.send({"ready": recognizer.model})
+    while True:
+        request = parent.receive()
+        is_observed = request.pop("do") == "observe"
+        result = observe(recognizer, **request) if is_observed else recognize(recognizer, parent, **request)
+        # A decoder that still runs after its time limit occupies a core: this worker is replaced.
+        ends = decoders_are_abandoned()
+        parent.send(result | {"ends": ends})
+        if ends:
+            return
+
+
+def _load(setup: Mapping[str, Any]) -> Recognizer:
+    import msgspec
+
+    profile = None if setup["profile"] is None else msgspec.convert(setup["profile"], Profile)
+    return Recognizer.load(setup["bundle"], threads=setup["threads"], profile=profile)
+
+
+def recognize(
+    recognizer: Recognizer, parent: Parent, *, path: str, lenient: bool, timeout: float | None, windows: list[Any]
+) -> Message:
+    """Recognize a file, send the rows of its windows, and return its row.
+
+    Args:
+        recognizer: The recognizer.
+        parent: The process that receives the windows.
+        path: The file.
+        lenient: As for `Recognizer.row`.
+        timeout: As for `Recognizer.row`.
+        windows: The rows of windows from an earlier, interrupted run.
+    """
+    finished = _Windows(parent, {(row["start"], row["end"]): restore_row(row) for row in windows})
+    return {"row": recognizer.row(path, lenient=lenient, timeout=timeout, finished=finished)}
+
+
+def restore_row(content: Mapping[str, Any]) -> Row:
+    """Return the content of a message as a row; its windows are rows too."""
+    row = Row(content)
+    if "windows" in row:
+        row["windows"] = [Row(window) for window in row["windows"]]
+    return row
+
+
+def observe(recognizer: Recognizer, *, path: str, lenient: bool, timeout: float | None) -> Message:
+    """Return the clips of a file, or why it cannot be read; arguments as for `recognize`."""
+    from affekt.inference.clips import describe_failure, observe_clips
+
+    try:
+        clips = observe_clips(recognizer, path, lenient=lenient, timeout=timeout)
+    except Exception as error:
+        return {"failure": describe_failure(error)}
+    return {"clips": [clip.to_message() for clip in clips]}
+
+
+class _Windows:
+    """The finished windows of one file; new ones are sent to the parent."""
+
+    def __init__(self, parent: Parent, stored: Mapping[tuple[float, float], Row]) -> None:
+        self._parent, self._stored = parent, stored
+
+    def find(self, start: float, end: float) -> Row | None:
+        return self._stored.get((round(start, 4), round(end, 4)))
+
+    def add(self, row: Row) -> None:
+        self._parent.send({"window": row})
+
+
+class _SendingHandler(logging.Handler):
+    """Sends log messages, with their tracebacks, to the parent."""
+
+    def __init__(self, parent: Parent) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._parent.send({"log": self.format(record), "level": record.levelno})
