@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest import mock
 
 from affekt.inference import worker
 from affekt.inference.recognizer import Recognizer
@@ -23,8 +24,8 @@ def work():
             os._exit(3)
         return row(recognizer, source, **options)
 
-    Recognizer.row = die_with_some
-    worker.work()
+    with mock.patch.object(Recognizer, "row", die_with_some):
+        worker.work()
 
 
 def never_ready():

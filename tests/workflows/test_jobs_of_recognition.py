@@ -263,9 +263,9 @@ def test_workers_are_started_only_where_they_save_time(tmp_path, monkeypatch):
     monkeypatch.setattr(worker_pool, "usable_cores", lambda: 4)
     few, long = write_empty(tmp_path, 20, 80_000), write_empty(tmp_path, 3, 100_000_000)
     assert choose_jobs(None, few) == 1
-    assert choose_jobs(None, few * 4) == 4
-    assert choose_jobs(None, few * 4, threads=2) == 2
-    assert choose_jobs(None, few * 4, threads=8) == 1
+    assert choose_jobs(None, few * 5) == 4
+    assert choose_jobs(None, few * 5, threads=2) == 2
+    assert choose_jobs(None, few * 5, threads=8) == 1
     assert choose_jobs(None, long) == 3
     assert choose_jobs(None, long[:1]) == 1
     assert choose_jobs(2, few[:3]) == 2

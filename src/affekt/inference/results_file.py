@@ -110,7 +110,7 @@ class ResultsFile:
         self.done[row.file] = row
 
     def sort(self, files: Iterable[str]) -> None:
-        """Bring the rows of these files into their order; the rows of other files come first."""
+        """Sort the rows in the order of these files; the rows of other files come first."""
         names = dict.fromkeys(files)
         rows = {name: row for name, row in self.done.items() if name not in names}
         rows |= {name: self.done[name] for name in names if name in self.done}
