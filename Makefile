@@ -31,6 +31,9 @@ BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
 
+# Compiled bytecode is kept, since otherwise every process that a test starts compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTEST := $(DEV)/$(BIN)/pytest --numprocesses auto --dist worksteal
 
 static: $(DEV)/installed

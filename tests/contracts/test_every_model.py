@@ -106,6 +106,7 @@ def test_presets_change_only_the_settings_they_list_and_run_at_the_papers_sizes(
             assert model(batch).shape == (1, NUM_EMOTIONS)
 
 
+@pytest.mark.slow
 def test_training_can_memorize_twelve_utterances(name):
     torch.manual_seed(0)
     model = models[name](without_dropout(tiny_config(name)), NUM_EMOTIONS).double().train()

@@ -85,6 +85,7 @@ def test_the_exit_status_of_check(calls):
     assert len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_an_exported_corpus_has_the_same_description(calls, tmp_path):
     for output in ("calls.jsonl", "calls.csv"):
         run = affekt("corpus", "export", "folder", calls, tmp_path / output)

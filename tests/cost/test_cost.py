@@ -112,6 +112,7 @@ def test_counts_equal_those_of_the_paper(name, frames, classes, parameters, pape
     assert (result.latency_ms, result.peak_memory_mb) == (None, None)
 
 
+@pytest.mark.slow
 def test_settings_presets_and_lengths_are_used():
     assert cost("mstr", settings=["frames=150"]).frames == {"speech": 150}
     assert cost("mstr-small").frames == {"speech": 326}

@@ -34,6 +34,7 @@ def drafts():
     return [_draft(generator, RandomCellConfig()) for _ in range(2000)]
 
 
+@pytest.mark.slow
 def test_random_cells_have_two_states_and_use_all_inputs(graphs):
     for graph in graphs:
         nodes = compile_cell_graph(graph)
@@ -70,6 +71,7 @@ def assert_proportional(counts, weights, nodes):
     assert sum(counts[name] for name in weights) == nodes
 
 
+@pytest.mark.slow
 def test_drafts_have_the_published_probabilities(drafts):
     later = Counter(node["op"] for draft in drafts for name, node in list(draft.items())[2:7])
     activations = {name: later[name] for name in later if name.startswith("activation_")}
@@ -203,6 +205,7 @@ def test_invalid_settings_are_refused(settings, message):
         RandomCellConfig(**settings)
 
 
+@pytest.mark.slow
 def test_settings_that_give_no_valid_cell_are_refused():
     with pytest.raises(BadConfig, match=r"none of 10000 drafts with"):
         random_cell_graph(np.random.default_rng(0), RandomCellConfig(nodes=0, operations={"elementwise_sum": 1.0}))

@@ -20,6 +20,7 @@ from affekt.models.emotionnas.spectrogram import SpectrogramBranch, SpectrogramB
 from affekt.training.checkpoint import load_state, save_state
 from tests.models.emotionnas import assert_agrees, assert_onnx_equals_torch, perturbed, utterances
 from tests.models.references import emotionnas_spectrogram as reference
+from tests.samples_of_tables import mostly_slow
 
 SMALL = {"channels": 2, "nodes": 2, "frames": 8, "input_dim": 4}
 # Every operation at least once, and in the reduction cell from an input and from a node.
@@ -170,6 +171,7 @@ def test_operations_of_zero_weight_change_nothing_and_get_no_gradient(stride, tr
         assert (variance[4:] != tensors["sep_conv_3x3.1.norm.running_var"][4:]).all()
 
 
+@pytest.mark.slow
 def test_operations_of_zero_weight_are_not_computed():
     model = branch(channels=4).train()
     values, mask = utterances([8] * 3, 4)
@@ -201,21 +203,24 @@ def test_a_cell_of_none_operations_returns_zeros():
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {},
-        {"training": True},
-        {"masked": True, "nodes": 1},
-        {"masked": True, "input_norm": "none", "training": True, "nodes": 1},
-        {"input_norm": "none", "nodes": 1},
-        {"cells": 4, "nodes": 1},
-        {"cells": 5, "nodes": 1, "channels": 3, "training": True},
-        {"cells": 6, "nodes": 1},
-        {"cells": 1, "nodes": 2, "channels": 5, "training": True, "masked": True},
-        {"cells": 1, "nodes": 3},
-        {"input_channels": 3, "stem_multiplier": 1, "shrink": 2, "frames": 9, "input_dim": 8, "nodes": 1},
-        {"genotype": Genotype(**GENES)},
-        {"genotype": Genotype(**GENES), "training": True, "masked": True, "cells": 4},
-    ],
+    mostly_slow(
+        [
+            {},
+            {"training": True},
+            {"masked": True, "nodes": 1},
+            {"masked": True, "input_norm": "none", "training": True, "nodes": 1},
+            {"input_norm": "none", "nodes": 1},
+            {"cells": 4, "nodes": 1},
+            {"cells": 5, "nodes": 1, "channels": 3, "training": True},
+            {"cells": 6, "nodes": 1},
+            {"cells": 1, "nodes": 2, "channels": 5, "training": True, "masked": True},
+            {"cells": 1, "nodes": 3},
+            {"input_channels": 3, "stem_multiplier": 1, "shrink": 2, "frames": 9, "input_dim": 8, "nodes": 1},
+            {"genotype": Genotype(**GENES)},
+            {"genotype": Genotype(**GENES), "training": True, "masked": True, "cells": 4},
+        ],
+        4,
+    ),
     ids=str,
 )
 def test_logits_and_all_gradients_equal_the_reference(changes):
@@ -282,6 +287,7 @@ def test_a_meta_network_can_be_materialized_and_trained():
     assert model.alphas()["reduce"].grad is not None
 
 
+@pytest.mark.slow
 def test_training_only_the_architecture_weights_lowers_the_loss():
     model = branch().train()
     values, mask = utterances([8] * 12, 4)

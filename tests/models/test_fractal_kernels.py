@@ -62,6 +62,7 @@ def test_errors_in_32_bits_at_the_papers_width(frames):
     torch.testing.assert_close([x.double() for x in gradients[1]], list(gradients[0]), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_lower_precisions_are_accurate_and_keep_their_type(dtype):
     inputs = streams(50, dtype=dtype, gradient=True)

@@ -25,6 +25,7 @@ from affekt.models.ks_transformer.model import KSTransformer, KSTransformerConfi
 from tests.conftest import shapes_unchecked
 from tests.contracts.builders import NUM_EMOTIONS, synthetic_batch, tiny, with_noise_in_the_padding
 from tests.models.references import ks_transformer as reference
+from tests.samples_of_tables import mostly_slow
 
 AUTHORS = {"masked": "authors", "speech_frames": 7, "text_frames": 4}
 SPECS = {"speech": FeatureSpec(6, 50.0), "text": FeatureSpec(8, None)}
@@ -48,32 +49,35 @@ def batch_of(model, speech, text, seed=0):
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {},
-        {"ccabs": 2, "extraction_layers": 2, "fusion_layers": 2},
-        {"ccabs": 0},
-        {"extraction_layers": 0},
-        {"fusion_layers": 0},
-        {"modalities": "speech"},
-        {"modalities": "text"},
-        {"skip": "single"},
-        {"positions": "none"},
-        {"positions": "random_frozen", "position_rows": 9},
-        {"positions": "random_frozen", "position_rows": 9, "position_entry": "input"},
-        {"position_entry": "input"},
-        {"value_positions": True},
-        {"stack_norms": False},
-        {"attention_scale": "model"},
-        {"kept_fraction": 0.3},
-        {"speech_stride": 2},
-        {"hidden": (9, 5)},
-        {"input_norm": "none", "speech_width": None},
-        AUTHORS,
-        {**AUTHORS, "kept_fraction": 0.8, "skip": "single"},
-        {**AUTHORS, "positions": "random_frozen", "position_rows": 7},
-        {**AUTHORS, "masked": False},
-        {**AUTHORS, "masked": True, "input_norm": "none"},
-    ],
+    mostly_slow(
+        [
+            {},
+            {"ccabs": 2, "extraction_layers": 2, "fusion_layers": 2},
+            {"ccabs": 0},
+            {"extraction_layers": 0},
+            {"fusion_layers": 0},
+            {"modalities": "speech"},
+            {"modalities": "text"},
+            {"skip": "single"},
+            {"positions": "none"},
+            {"positions": "random_frozen", "position_rows": 9},
+            {"positions": "random_frozen", "position_rows": 9, "position_entry": "input"},
+            {"position_entry": "input"},
+            {"value_positions": True},
+            {"stack_norms": False},
+            {"attention_scale": "model"},
+            {"kept_fraction": 0.3},
+            {"speech_stride": 2},
+            {"hidden": (9, 5)},
+            {"input_norm": "none", "speech_width": None},
+            AUTHORS,
+            {**AUTHORS, "kept_fraction": 0.8, "skip": "single"},
+            {**AUTHORS, "positions": "random_frozen", "position_rows": 7},
+            {**AUTHORS, "masked": False},
+            {**AUTHORS, "masked": True, "input_norm": "none"},
+        ],
+        3,
+    ),
     ids=str,
 )
 def test_outputs_and_gradients_equal_the_reference(changes):

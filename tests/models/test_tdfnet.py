@@ -20,6 +20,7 @@ from affekt.models.tdfnet.config import TDFNetConfig
 from affekt.models.tdfnet.model import TDFNet
 from tests.conftest import shapes_unchecked
 from tests.models.references import tdfnet as reference
+from tests.samples_of_tables import mostly_slow
 
 EMOTIONS = 3
 SMALL = {
@@ -218,7 +219,9 @@ UNDER_MASKS = [
 
 @pytest.mark.parametrize(
     "settings",
-    [*OPTIONS, *LENGTHS, *UNDER_MASKS, *({**option, "masked": True} for option in [*LENGTHS, *UNDER_MASKS])],
+    mostly_slow(
+        [*OPTIONS, *LENGTHS, *UNDER_MASKS, *({**option, "masked": True} for option in [*LENGTHS, *UNDER_MASKS])], 3
+    ),
     ids=lambda settings: "-".join(f"{key}={value}" for key, value in settings.items()) or "paper",
 )
 def test_outputs_and_gradients_equal_the_reference(settings):

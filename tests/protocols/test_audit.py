@@ -382,6 +382,7 @@ def test_every_protocol_has_a_row_on_the_page():
     assert rows == list(protocols)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "shown"),
     re.findall(r"```console\n\$ affekt audit (.*)\n((?:.*\n)*?)```", PAGE.read_text(encoding="utf-8")),

@@ -134,6 +134,7 @@ def test_soft_labels_are_the_target_if_there_are_any():
 # Steps
 
 
+@pytest.mark.slow
 def test_steps_equal_those_of_adam_and_sgd():
     """Two steps in both orders equal steps of torch's optimizers with gradients from `backward`."""
     for order in ("first", "second"):
@@ -223,6 +224,7 @@ def test_alphas_stay_constant_until_alpha_start():
     assert not any(torch.equal(alpha, before[name]) for name, alpha in search.alphas.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["first", "second"])
 def test_an_alpha_of_minus_infinity_stays_and_the_others_learn(order):
     search = start_search(make_supernet(), order=order)
@@ -332,6 +334,7 @@ def search_one_edge(order, random_labels, steps=60):
     return search.model.alphas()["normal"].softmax(dim=1)[0].tolist(), losses[-1] / losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["first", "second"])
 def test_the_only_useful_operation_gets_the_largest_weight(order):
     weights, loss_ratio = search_one_edge(order, random_labels=False)

@@ -39,6 +39,7 @@ from affekt.search.report.networks import (
 from affekt.search.report.page import search_page
 from affekt.search.report.tables import Difference, collect_searches
 from affekt.search.report.verdicts import format_duration, judge, verdicts
+from tests.samples_of_tables import mostly_slow
 from tests.search.finished import (
     GENOTYPE,
     GRU,
@@ -222,7 +223,7 @@ def test_every_search_has_its_genotype_and_recurrent_cell(table):
         assert search.unfinished == search.missing == ()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", mostly_slow(STAGES, 3))
 def test_an_unfinished_search_has_the_rows_of_its_finished_stages(tmp_path, stage):
     SearchMaker(tmp_path).up_to(stage)
     (table,) = collect_searches([tmp_path])
@@ -276,6 +277,7 @@ def test_skips_and_collapse_are_those_of_the_found_cell(tmp_path):
     assert (table.searches[0].skips, table.searches[0].collapsed) == (1, False)
 
 
+@pytest.mark.slow
 def test_a_collapse_is_the_first_warning(tmp_path, html):
     SearchMaker(tmp_path, collapsed=True).up_to("found")
     (table,) = collect_searches([tmp_path])
@@ -359,6 +361,7 @@ def test_a_seed_without_all_folds_is_in_no_row(finished):
     assert [search.seed for search in table.searches] == [0, 0, 1]
 
 
+@pytest.mark.slow
 def test_without_the_corpus_the_speakers_are_unknown(finished, table, monkeypatch):
     _read_by_id.cache_clear()
     monkeypatch.delenv("AFFEKT_DATA")
@@ -400,6 +403,7 @@ def test_a_run_beside_a_search_is_reported_separately(finished, tmp_path):
     assert markdown_page(results, searches).count("\n## ") == 2
 
 
+@pytest.mark.slow
 def test_the_report_command_and_the_page_do_not_import_torch(tmp_path):
     folder = tmp_path / "search"
     SearchMaker(folder).up_to("found")

@@ -70,6 +70,7 @@ def pool_predictions(runs, rule):
     return labels, np.concatenate([run.predictions(select_epoch(run, rule))["test"] for run in runs])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["last", "validation", "paper"])
 def test_scores_of_several_runs_are_those_of_their_pooled_predictions(workspace, runs, rule):
     scores = evaluate_to_json(workspace / "runs", selection=rule)

@@ -106,6 +106,7 @@ def test_the_command_makes_a_bundle_that_recognizes(start, workspace, capsys):
     assert {path.name for path in output.iterdir()} >= {"split.json", "results.json", "LICENSE.whisper"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("settings", [SMALL, TUNED])
 def test_the_command_reads_the_data_and_opens_the_bundle_only_once(start, workspace, tmp_path, monkeypatch, settings):
