@@ -24,6 +24,10 @@ class BadConfig(AffektError, ValueError):
     code = "bad_config"
 
 
+class TooFewClips(BadConfig):
+    """Too few clips with speech to learn a profile from."""
+
+
 class Diverged(BadConfig):
     """A training run whose loss is not finite."""
 

@@ -59,6 +59,18 @@ def test_pauses_are_silence_before_after_and_at_the_quietest_place_inside():
     assert np.square(longest).sum() == pytest.approx(np.square(speech).sum(), rel=1e-6)
 
 
+def test_added_pauses_may_contain_noise_of_a_given_power():
+    settings = replace(UNALTERED, pause_probability=1.0, pause=(0.5, 0.5))
+    noisy = replace(settings, pause_noise_probability=1.0, pause_noise=(-40.0, -40.0))
+    for seed in range(10):
+        silent, result = (alter(tone(), alteration, generator(seed)) for alteration in (settings, noisy))
+        assert result.size == silent.size
+        before, after = result[:8000], result[-8000:]
+        np.testing.assert_allclose(result[8000:16_000], silent[8000:16_000])  # the first half of the speech
+        for pause in (before, after):
+            assert 10 * np.log10(np.mean(pause**2)) == pytest.approx(-40, abs=6)
+
+
 def test_noise_has_the_requested_ratio():
     result = alter(tone(), replace(UNALTERED, noise_probability=1.0, noise=(20.0, 20.0)), generator())
     assert decibels(tone(), result - tone()) == pytest.approx(20, abs=0.1)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from copy import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -167,6 +167,29 @@ def test_corpora_that_cannot_be_scored_are_refused(model, calls, tmp_path):
         BadCorpus, match=r"too few of the emotions of tiny@\w+ \(sad\): expected at least two of sad, fear"
     ):
         evaluate_across(model, [Source("folder", str(other))])
+
+
+def test_corpora_of_one_name_in_different_folders_are_told_apart(model, tmp_path):
+    folders = [make_folder(tmp_path / name / "calls", CLIPS) for name in ("first", "second")]
+    entries = evaluate_across(model, [Source("folder", str(folder)) for folder in folders]).corpora
+    assert [entry.title for entry in entries] == [str(folder) for folder in folders]
+    assert {entry.corpus for entry in entries} == {"calls"}
+
+
+def test_a_corpus_with_too_few_clips_of_speech_is_scored_without_adaptation(model, tmp_path):
+    root = make_folder(
+        tmp_path / "quiet", [f"anna/{emotion}/{n}.wav" for emotion in ("angry", "sad") for n in range(3)]
+    )
+    for number in range(3, 5):
+        (root / "anna" / "sad" / f"{number}.wav").write_bytes(encode_audio(np.zeros(16_000)))
+    loud = make_folder(tmp_path / "loud", [f"ben/{emotion}/{n}.wav" for emotion in ("angry", "sad") for n in range(4)])
+    sources = [Source("folder", str(folder)) for folder in (root, loud)]
+    quiet, entry = evaluate_across(model, sources, adapt=8).corpora
+    assert quiet.adapted is None
+    assert "only 6 clips with speech" in quiet.not_adapted
+    assert "| not possible to adapt | - | - |" in speech_table([asdict(quiet)])
+    assert entry.adapted
+    assert not entry.not_adapted
 
 
 def test_a_bundle_without_results_is_refused(model, calls, tmp_path):

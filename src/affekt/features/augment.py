@@ -64,15 +64,19 @@ class Alteration:
     pause_probability: float = 0.0
     """Probability of silence before the speech, and of silence after it. Half as often, silence is inserted at the quietest
     point inside. Noise, if there is any, is added afterwards and fills the silence."""
+    pause_noise: tuple[float, float] = (-60.0, -35.0)
+    """Range of the power of noise in added pauses, in dB relative to full scale."""
+    pause_noise_probability: float = 0.0
+    """Probability that a copy's added pauses contain noise, which the speech between them does not."""
     gain: tuple[float, float] = (0.0, 0.0)
     """Range of the gain, in dB. Samples beyond full scale are clipped."""
 
     def __post_init__(self) -> None:
-        for name in ("equalizer", "reverb", "noise", "lowpass", "codec", "pause"):
+        for name in ("equalizer", "reverb", "noise", "lowpass", "codec", "pause", "pause_noise"):
             probability = getattr(self, f"{name}_probability")
             if not 0 <= probability <= 1:
                 raise BadConfig(f"alteration: {name}_probability = {probability}, expected a number from 0 to 1")
-        for name in ("reverb", "noise", "lowpass", "pause", "gain"):
+        for name in ("reverb", "noise", "lowpass", "pause", "pause_noise", "gain"):
             low, high = getattr(self, name)
             if low > high:
                 raise BadConfig(f"alteration: {name} = [{low}, {high}], expected the lower value first")
@@ -209,15 +213,19 @@ def alter(waveform: Waveform, alteration: Alteration, generator: np.random.Gener
 
 
 def _add_pauses(signal: Signal, alteration: Alteration, generator: np.random.Generator) -> Signal:
-    """Return the signal with silence before, after and inside it."""
+    """Return the signal with silence, or noise, before, after and inside it."""
     pause_inside, pause_before, pause_after = generator.random(3) < alteration.pause_probability * np.array(
         [0.5, 1.0, 1.0]
     )
     lengths = (generator.uniform(*alteration.pause, size=3) * SAMPLE_RATE).astype(int)
-    if pause_inside:
-        quietest = quietest_point(signal)
-        signal = np.concatenate([signal[:quietest], np.zeros(lengths[0], signal.dtype), signal[quietest:]])
-    return np.pad(signal, (lengths[1] if pause_before else 0, lengths[2] if pause_after else 0))
+    lengths *= np.array([pause_inside, pause_before, pause_after])
+    pauses = np.zeros(lengths.sum(), signal.dtype)
+    # No number is drawn if the probability is zero, so that copies without noise in pauses stay the same.
+    if alteration.pause_noise_probability and generator.random() < alteration.pause_noise_probability:
+        pauses = _unit_noise(pauses.size, generator) * 10 ** (generator.uniform(*alteration.pause_noise) / 20)
+    inside, before, after = np.split(pauses, np.cumsum(lengths)[:-1])
+    quietest = quietest_point(signal) if inside.size else 0
+    return np.concatenate([before, signal[:quietest], inside, signal[quietest:], after])
 
 
 def quietest_point(signal: Signal) -> int:
@@ -241,12 +249,16 @@ def _equalizer_filter(std: float, generator: np.random.Generator) -> Signal:
 
 def make_noise(signal: Signal, ratio: float, generator: np.random.Generator) -> Signal:
     """Return noise `ratio` dB below the signal: white, or weaker at high frequencies, like background noise in rooms."""
-    noise = generator.normal(size=signal.size)
-    if generator.random() < 0.5:
+    return _unit_noise(signal.size, generator) * np.sqrt(np.mean(signal**2) * 10 ** (-ratio / 10))
+
+
+def _unit_noise(size: int, generator: np.random.Generator) -> Signal:
+    """Return noise with a power of 1, white or weaker at high frequencies."""
+    noise = generator.normal(size=size)
+    if size and generator.random() < 0.5:
         spectrum = np.fft.rfft(noise)
-        noise = np.fft.irfft(spectrum / (1 + np.arange(spectrum.size) * SAMPLE_RATE / signal.size / 130), signal.size)
-    power = np.mean(noise**2) + 1e-12
-    return noise * np.sqrt(np.mean(signal**2) / power * 10 ** (-ratio / 10))
+        noise = np.fft.irfft(spectrum / (1 + np.arange(spectrum.size) * SAMPLE_RATE / size / 130), size)
+    return noise / np.sqrt(np.mean(noise**2) + 1e-12) if size else noise
 
 
 def add_reverb(signal: Signal, time: float, generator: np.random.Generator) -> Signal:

@@ -70,6 +70,11 @@ def speech_table(entries: Sequence[Entry], columns: Sequence[str] = EMOTIONS, *,
                 scores = [percent(outcome[column]["UA"]) for column in columns]
                 training = [", ".join(entry["trained_on"])] if with_training else []
                 rows.append([title(entry), origin or "-", *training, _scored_on(entry), condition, *scores])
+            if entry.get("not_adapted"):
+                cells = ["-"] * len(columns)
+                rows.append(
+                    [title(entry), origin or "-", *training, _scored_on(entry), "not possible to adapt", *cells]
+                )
     header = [
         "corpus",
         "speech",
@@ -141,6 +146,8 @@ def _remark(entry: Entry) -> str:
                 parts.append(f"{outcome['refused']} refused as no speech, which counts as wrong ({condition})")
         if entry["adapted"]:
             parts.append(f"strength of the adaptation {entry['adapted']['strength']:.2f}")
+        if reason := entry.get("not_adapted"):
+            parts.append(f"not possible to adapt: {reason}")
         parts.append(entry["as_it_is"]["own"]["intervals"])
     parts.append(f"manifest {entry['manifest'][:12]}")
     return f"{title(entry)} ({', '.join(entry['classes'])}): {'; '.join(parts)}."

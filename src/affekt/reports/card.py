@@ -392,8 +392,8 @@ def _alterations(settings: dict[str, Any]) -> str:
     """Return the kinds of augmentation that the copies have, such as "speed, noise"."""
     kinds = ["speed"] if settings["speed"] else []
     kinds += [
-        kind
-        for kind in ("pause", "equalizer", "reverb", "noise", "lowpass", "codec")
+        kind.replace("pause_noise", "noise in pauses")
+        for kind in ("pause", "pause_noise", "equalizer", "reverb", "noise", "lowpass", "codec")
         if settings.get(f"{kind}_probability")
     ]
     return ", ".join(kinds + (["gain"] if any(settings.get("gain", ())) else []))

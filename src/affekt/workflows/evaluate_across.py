@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from affekt.bundle.training_clips import TrainingClips, hash_samples
 from affekt.corpora.base import join_names
 from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveform, read_waveforms
-from affekt.errors import BadAudio, BadConfig, BadCorpus
+from affekt.errors import BadAudio, BadConfig, BadCorpus, TooFewClips
 from affekt.evaluation.metrics import is_refused
 from affekt.evaluation.scores import Scores, score
 from affekt.files import atomic_write_text
@@ -101,7 +101,9 @@ class CorpusScores:
     """SHA-256 over the sorted lines "key hash-of-samples emotion" of the recognized recordings."""
     as_it_is: Outcome
     adapted: AdaptedOutcome | None
-    """None without adaptation, and for sounds without words."""
+    """None without adaptation, for sounds without words, and if no profile could be learned."""
+    not_adapted: str = ""
+    """Why no profile could be learned from the drawn recordings; "" if adaptation was not asked for, or succeeded."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,18 @@ def evaluate_across(
         raise BadConfig("no corpus is given: expected at least one, as in `affekt evaluate default --across ravdess`")
     if 0 < adapt < SETTINGS.min_clips and any(source.corpus.speech for source in sources):
         raise BadConfig(f"--adapt {adapt}: a profile is learned from at least {SETTINGS.min_clips} recordings")
-    counts = Counter((source.id, source.only) for source in sources)
-    if repeated := [name for (name, _), count in counts.items() if count > 1]:
+    counts = Counter((source.id, source.only, source.path.resolve()) for source in sources)
+    if repeated := [name for (name, *_), count in counts.items() if count > 1]:
         raise BadConfig(f"{repeated[0]} is given twice: name each corpus once")
     bundle = Bundle.open(model)
     bundle.verify()
     recognizer, clips = Recognizer.load(model), TrainingClips.of_bundle(bundle)
     scores = [_score_corpus(bundle, recognizer, clips, source, adapt, progress) for source in sources]
+    same_name = Counter((source.id, source.only) for source in sources)
+    titles = [
+        source.root if source.root and same_name[source.id, source.only] > 1 else source.title for source in sources
+    ]
+    scores = [replace(entry, title=title) for entry, title in zip(scores, titles, strict=True)]
     return AcrossScores(bundle.id, bundle.emotions, _hash_recipe(bundle), tuple(scores))
 
 
@@ -182,7 +189,7 @@ def record_across(scores: AcrossScores, model: str | Path = DEFAULT) -> None:
             "the scores only of bundles that have the same settings apart from corpora and protocol"
         )
     entries = [*bundle.across, *scores.to_json()["corpora"]]
-    by_name = {(entry["corpus"], entry["only"], *entry["trained_on"]): entry for entry in entries}
+    by_name = {(entry["corpus"], entry["title"], entry["only"], *entry["trained_on"]): entry for entry in entries}
     content = {"model": bundle.id, "corpora": [by_name[name] for name in sorted(by_name)]}
     atomic_write_text(bundle.folder / ACROSS, to_json(content, indent=1) + "\n")
     atomic_write_text(bundle.folder / "README.md", card(Bundle.open(model)))
@@ -213,13 +220,18 @@ def _score_corpus(
             f"{source.title} has too few of the emotions of {bundle.id} ({names}): expected at least two of "
             f"{', '.join(labels.emotions)}; for your own data, map labels with --emotion LABEL=EMOTION"
         )
-    adapted = None
+    adapted, not_adapted = None, ""
     if adapt and source.corpus.speech:
         readable = [utterance for utterance in everything if utterance_key(utterance) not in recognition.unreadable]
-        how, profiles, by_profile = _recognize_adapted(recognizer, readable, scored, adapt, progress)
-        strength = sum(profile.strength for profile in profiles) / len(profiles)
-        outcome = _outcome(scored, labels, columns, by_profile)
-        adapted = AdaptedOutcome(**vars(outcome), recordings=adapt, how=how, strength=strength)
+        try:
+            how, profiles, by_profile = _recognize_adapted(recognizer, readable, scored, adapt, progress)
+        except TooFewClips as error:
+            not_adapted = str(error)
+            logger.warning("%s: %s", source.title, error)
+        else:
+            strength = sum(profile.strength for profile in profiles) / len(profiles)
+            outcome = _outcome(scored, labels, columns, by_profile)
+            adapted = AdaptedOutcome(**vars(outcome), recordings=adapt, how=how, strength=strength)
     speakers = speakers_of(scored)
     return CorpusScores(
         model=bundle.id,
@@ -241,6 +253,7 @@ def _score_corpus(
         manifest=_hash_manifest(utterances, recognition),
         as_it_is=_outcome(scored, labels, columns, recognition),
         adapted=adapted,
+        not_adapted=not_adapted,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from affekt.audio.read import SAMPLE_RATE, AudioSource, name_of
 from affekt.audio.time_limit import check_timeout
-from affekt.errors import BadConfig
+from affekt.errors import BadConfig, TooFewClips
 from affekt.inference.clips import Clip
 from affekt.inference.profile import Profile, StreamShift, round_digits
 from affekt.inference.profile_learning import (
@@ -108,9 +108,9 @@ def learn_profile(
     Raises:
         BadAudio: A file name is empty.
         BadBundle: The default bundle cannot be loaded.
-        BadConfig: There are fewer than `settings.min_clips` clips with speech, `expected` is not a distribution of the
-            model's emotions, `timeout` is not positive, `jobs` is less than 1 or too large for this machine, or a source can
-            be read only once.
+        BadConfig: `expected` is not a distribution of the model's emotions, `timeout` is not positive, `jobs` is less than 1
+            or too large for this machine, or a source can be read only once.
+        TooFewClips: There are fewer than `settings.min_clips` clips with speech.
     """
     if timeout is not None:
         check_timeout(timeout)
@@ -124,7 +124,7 @@ def learn_profile(
         clips = _observe(adapted, sources, title, lenient=lenient, timeout=timeout, progress=progress, jobs=jobs)
         if len(clips.hashes) < settings.min_clips:
             errors = f" (the first error: {clips.first_error})" if clips.first_error else ""
-            raise BadConfig(
+            raise TooFewClips(
                 f"only {quantity(len(clips.hashes), 'clip')} with speech {_describe_skipped(clips)}to learn a profile from: "
                 f"expected {settings.min_clips} different recordings or more, or as many windows of a longer one{errors}"
             )
