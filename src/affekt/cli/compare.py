@@ -20,9 +20,7 @@ FORMATS = ("terminal", "markdown", "latex", "csv", "json")
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN", help="Run folders, or folders that contain some. Seeds and folds are grouped."
-        ),
+        typer.Argument(metavar="RUN", help="Run folders, or folders that contain some. Seeds and folds are grouped."),
     ],
     metric: Annotated[str, typer.Option(metavar="UA|WA|WF1", help="The metric that is compared.")] = "UA",
     against: Annotated[
