@@ -69,14 +69,14 @@ FAMILY = {
 }
 
 
-def save_text_encoder(name, folder):
+def save_text_encoder(name, folder, **changes):
     """Save a small network of transformers with its tokenizer, and return the network."""
     config, network, tokenizer, train, settings = FAMILY[name]
     train(folder)
     torch.manual_seed(0)
     trained = tokenizer.from_pretrained(folder)
     trained.save_pretrained(folder)
-    theirs = randomize(network(config(vocab_size=len(trained), **SIZES, **settings)))
+    theirs = randomize(network(config(vocab_size=len(trained), **SIZES, **{**settings, **changes})))
     theirs.save_pretrained(folder)
     return theirs
 

@@ -24,6 +24,7 @@ from affekt.cli.migrate import migrate
 from affekt.cli.recipes import recipes
 from affekt.cli.recognize import recognize
 from affekt.cli.report import report
+from affekt.cli.reproduce import reproduce
 from affekt.cli.search import search
 from affekt.cli.train import train
 from affekt.errors import AffektError
@@ -127,7 +128,9 @@ def _options(
     pass
 
 
-for command in (recognize, adapt, train, search, recipes, evaluate, compare, report, cost, audit, convert, migrate):
+for command in (
+    recognize, adapt, train, search, recipes, reproduce, evaluate, compare, report, cost, audit, convert, migrate,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="List, describe, check, export and transcribe corpora.")
 app.add_typer(features.app, name="features", help="List, verify and delete stored features.")

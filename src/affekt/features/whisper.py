@@ -35,7 +35,7 @@ class WhisperConfig:
     """The settings of Whisper's encoder. `dim`, `heads`, `width` and `mels` are set when a checkpoint is loaded."""
 
     blocks: tuple[int, ...] = (1, 2, 3)
-    """Blocks whose hidden states are concatenated: 0 is the input of the first block."""
+    """Blocks whose hidden states are concatenated: 0 is the input of the first block, -1 the output of the last."""
     level: Literal["absolute", "relative"] = "absolute"
     """Scaling of the log-mel. "absolute" is Whisper's own; "relative" shifts it so that every clip has the same maximum.
 
@@ -279,13 +279,17 @@ class WhisperStates(Feature):
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if stored.get("model_type") != "whisper":
             raise BadConfig(f"{folder} contains a model of type {stored.get('model_type')!r}; expected whisper")
-        if not config.blocks or min(config.blocks) < 0 or max(config.blocks) > stored["encoder_layers"]:
-            raise BadConfig(f"blocks {list(config.blocks)}: {folder.name} has 0 to {stored['encoder_layers']}")
+        count = stored["encoder_layers"]
+        if not config.blocks or min(config.blocks) < -count - 1 or max(config.blocks) > count:
+            raise BadConfig(
+                f"blocks {list(config.blocks)}: {folder.name} has 0 to {count}, or -1 to {-count - 1} from its end"
+            )
         if not 0 < config.span <= stored["max_source_positions"]:
             raise BadConfig(f"span {config.span}: {folder.name} has positions for {stored['max_source_positions']}")
         encoder = cls(
             replace(
                 config,
+                blocks=tuple(block % (count + 1) for block in config.blocks),
                 dim=stored["d_model"],
                 heads=stored["encoder_attention_heads"],
                 width=stored["encoder_ffn_dim"],

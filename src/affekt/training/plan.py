@@ -60,10 +60,12 @@ class FeatureChoice(Choice):
 
     def build(self) -> Feature:
         """Build the feature with its weights. Raises `BadConfig`."""
-        feature: Feature = self.kind.from_folder(self._path(), self.config)
+        feature: Feature = self.kind.from_folder(self.path, self.config)
         return feature
 
-    def _path(self) -> Path | None:
+    @property
+    def path(self) -> Path | None:
+        """The folder of the weights. Raises `BadConfig` if it is relative to AFFEKT_MODELS, which is not set."""
         if self.folder is None:
             return None
         folder = Path(self.folder).expanduser()

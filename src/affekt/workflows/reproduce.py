@@ -1,0 +1,227 @@
+"""Reproduce the rows of a paper's table: train, score, and compare with the figures that the paper prints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affekt.evaluation.metrics import confusion, most_probable, ua, wa, wf1
+from affekt.files import atomic_write_text
+from affekt.json_text import to_json
+from affekt.plural import quantity
+from affekt.progress import Progress
+from affekt.protocols.split import combined_hash
+from affekt.runs.folder import Run
+from affekt.runs.selection import RULES, Rule, select_epoch
+from affekt.tables import table
+from affekt.workflows.jobs import Launcher
+from affekt.workflows.reproduction_plan import ReproductionPlan, RowPlan
+from affekt.workflows.training_data import TrainingData, build_datasets
+
+logger = logging.getLogger(__name__)
+
+METRICS = {"WA": wa, "UA": ua, "WF1": wf1}
+RESULTS = "results"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A score over seeds, as fractions; each seed's score counts the predictions of all its folds together."""
+
+    mean: float
+    std: float | None
+    """The sample standard deviation; None for a single seed."""
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f}" + ("" if self.std is None else f" ± {100 * self.std:.1f}")
+
+
+@dataclass(frozen=True)
+class ReproducedFigure:
+    """A figure of the paper beside ours."""
+
+    name: str
+    """The name of our recipe, which differs from the shipped one's for a stand-in or a quick run."""
+    paper: str
+    table: str
+    row: str
+    metric: str
+    published: float | None
+    published_std: float | None
+    ours: Mapping[str, Spread]
+    """Selection rule -> score: the recipe's own rule, the last epoch, and the best on the test set."""
+    selection: Rule
+    seeds: tuple[int, ...]
+    folds: int
+    protocol: str
+    """The line that accompanies every score: corpus, test set, split, and whether it is speaker-independent."""
+    remarks: tuple[str, ...] = field(default=())
+
+    def facts(self) -> dict[str, Any]:
+        """Return the content for JSON."""
+        ours = {rule: {"mean": spread.mean, "std": spread.std} for rule, spread in self.ours.items()}
+        names = ("name", "paper", "table", "row", "metric", "published", "published_std")
+        rest = ("selection", "seeds", "folds", "protocol", "remarks")
+        values = {name: getattr(self, name) for name in (*names, *rest)}
+        return {**{name: values[name] for name in names}, "ours": ours, **{name: values[name] for name in rest}}
+
+
+def reproduce(
+    plan: ReproductionPlan, launcher: Launcher, *, progress: Progress | None = None
+) -> list[ReproducedFigure]:
+    """Train everything that a plan lacks, row after row, and write the results after each row.
+
+    A plan whose run folders are complete is only scored. `results.md` and `results.json` are written to the plan's folder.
+
+    Args:
+        plan: The plan.
+        launcher: Runs the trainings.
+        progress: Called with the progress of feature extraction.
+    """
+    plan.check_disk()
+    figures = list[ReproducedFigure]()
+    for row in plan.rows:
+        if row.unfinished:
+            _extract(row, progress)
+            row.row.train(row.unfinished, launcher)
+        figures += score_row(row)
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(plan.folder / f"{RESULTS}.md", format_figures(plan.target, figures))
+        atomic_write_text(
+            plan.folder / f"{RESULTS}.json", to_json([entry.facts() for entry in figures], indent=1) + "\n"
+        )
+    return figures
+
+
+def _extract(row: RowPlan, progress: Progress | None) -> None:
+    """Compute and store the features of all utterances, so that parallel trainings do not compute them several times."""
+    for plan, _ in row.row.networks:
+        data = TrainingData.read(plan.recipe)
+        build_datasets(plan, plan.build_features(), data, row.splits[0][1], progress)
+
+
+def score_row(row: RowPlan) -> list[ReproducedFigure]:
+    """Score the finished runs of a row under the recipe's own rule, at the last epoch, and at the best on the test set."""
+    runs = {
+        seed: [row.row.scored_run(unit.folder) for unit in row.units if unit.seed == seed] for seed in row.row.seeds
+    }
+    published, selection = row.row.published, row.row.plan.recipe.selection
+    rules = list(dict.fromkeys([selection, "last", "paper"]))
+    metrics = [*published.scores, *published.plotted]
+    remarks = (*row.row.remarks, *_data_remarks(row))
+    return [
+        ReproducedFigure(
+            name=row.row.recipe.name,
+            paper=published.paper,
+            table=published.table,
+            row=published.row,
+            metric=metric,
+            published=published.scores.get(metric),
+            published_std=published.std.get(metric),
+            ours={rule: _spread([_score(of_seed, metric, rule) for of_seed in runs.values()]) for rule in rules},
+            selection=selection,
+            seeds=tuple(runs),
+            folds=len(row.splits),
+            protocol=_protocol_line(row, next(iter(runs.values()))),
+            remarks=remarks,
+        )
+        for metric in metrics
+    ]
+
+
+def _score(runs: Sequence[Run], metric: str, rule: Rule) -> float:
+    """Return the score of one seed's predictions on the test sets of all its folds together."""
+    counts = sum(
+        confusion(
+            run.labels("test"), most_probable(run.predictions(select_epoch(run, rule))["test"]), len(run.emotions)
+        )
+        for run in runs
+    )
+    assert isinstance(counts, np.ndarray)
+    return METRICS[metric](counts)
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
+
+
+def _data_remarks(row: RowPlan) -> list[str]:
+    """Return remarks on utterances, seeds and folds that the row lacks."""
+    remarks = [f"{corpus.name}: {corpus.count}" for corpus in row.corpora if not corpus.is_complete]
+    recipe = row.row.recipe
+    if len(row.row.seeds) < recipe.repeats:
+        remarks.append(f"{quantity(len(row.row.seeds), 'seed')} of {recipe.repeats}")
+    return remarks
+
+
+def _protocol_line(row: RowPlan, runs: Sequence[Run]) -> str:
+    splits = [run.split for run in runs]
+    test = sum(len(split.subsets["test"]) for split in splits)
+    verdict = next((split.verdict for split in splits if not split.speaker_independent), splits[0].verdict)
+    corpora = " and ".join(corpus.name for corpus in row.corpora)
+    return (
+        f"{corpora}, {row.row.plan.recipe.labels}, {splits[0].name}: {test} test utterances in "
+        f"{quantity(len(splits), 'fold')}, split {combined_hash(splits)}, {verdict}"
+    )
+
+
+def format_figures(target: str, figures: Sequence[ReproducedFigure]) -> str:
+    """Return the paper's figures beside ours as Markdown, with the protocol and the selection rule of each."""
+    header = [
+        "row",
+        "metric",
+        "the paper",
+        "ours",
+        "last epoch",
+        "best on TEST",
+        "selection",
+        "seeds",
+        "folds",
+        "remarks",
+    ]
+    body = [
+        [
+            figure.row,
+            figure.metric,
+            _published(figure),
+            str(figure.ours[figure.selection]),
+            str(figure.ours["last"]),
+            str(figure.ours["paper"]),
+            figure.selection,
+            str(len(figure.seeds)),
+            str(figure.folds),
+            "; ".join(figure.remarks),
+        ]
+        for figure in figures
+    ]
+    rules = [f'- "{rule}": {RULES[rule]}' for rule in dict.fromkeys(figure.selection for figure in figures)]
+    protocols = [f"- {line}" for line in dict.fromkeys(f"{figure.name}: {figure.protocol}" for figure in figures)]
+    return "\n".join(
+        [
+            f"# {target}\n",
+            table(header, body),
+            "In percent, as mean and standard deviation over seeds; each seed's score counts the test utterances of all its "
+            'folds together. "Ours" is the epoch that the recipe\'s rule selects:\n',
+            *rules,
+            "\nThe best epoch on the TEST set is what some published code reports; it is optimistic.\n",
+            *protocols,
+            "",
+        ]
+    )
+
+
+def _published(figure: ReproducedFigure) -> str:
+    if figure.published is None:
+        return "plotted"
+    std = "" if figure.published_std is None else f" ± {100 * figure.published_std:.1f}"
+    return f"{round(100 * figure.published, 2):g}{std}"
+
+
+def default_folder(target: str, *, quick: bool) -> Path:
+    """Return the folder of a reproduction without --run."""
+    return Path("runs") / f"{Path(target).stem}{'-quick' if quick else ''}"
