@@ -136,9 +136,9 @@ def test_a_row_of_each_model_and_corpus_is_reproduced_from_raw_files(name, root)
     assert all(QUICK in line for line in lines)
     uses_encoders = any(encoder.stand_in for encoder in plan.rows[0].row.encoders.values())
     assert uses_encoders == all("STAND-IN" in line for line in lines)
-    run = plan.rows[0].row.scored_run(plan.rows[0].units[0].folder)
-    (row,) = collect_results([run.folder]).rows
-    assert row.published.note.startswith("NOT comparable: quick")
+    if not name.startswith("emotionnas"):  # the runs of a search have a page of their own
+        (row,) = collect_results([plan.rows[0].units[0].folder]).rows
+        assert row.published.note.startswith("NOT comparable: quick")
 
 
 def test_a_finished_reproduction_is_only_scored_and_a_killed_one_resumes(root):

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from affekt.evaluation.metrics import confusion, most_probable, ua, wa, wf1
+from affekt.evaluation.spread import Spread, spread_of
 from affekt.files import atomic_write_text
 from affekt.json_text import to_json
 from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.protocols.split import combined_hash
+from affekt.reports.markdown import format_spread
 from affekt.runs.folder import Run
 from affekt.runs.selection import RULES, Rule, select_epoch
 from affekt.tables import table
@@ -27,18 +29,6 @@ logger = logging.getLogger(__name__)
 
 METRICS = {"WA": wa, "UA": ua, "WF1": wf1}
 RESULTS = "results"
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A score over seeds, as fractions; each seed's score counts the predictions of all its folds together."""
-
-    mean: float
-    std: float | None
-    """The sample standard deviation; None for a single seed."""
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.1f}" + ("" if self.std is None else f" ± {100 * self.std:.1f}")
 
 
 @dataclass(frozen=True)
@@ -123,7 +113,7 @@ def score_row(row: RowPlan) -> list[ReproducedFigure]:
             metric=metric,
             published=published.scores.get(metric),
             published_std=published.std.get(metric),
-            ours={rule: _spread([_score(of_seed, metric, rule) for of_seed in runs.values()]) for rule in rules},
+            ours={rule: spread_of([_score(of_seed, metric, rule) for of_seed in runs.values()]) for rule in rules},
             selection=selection,
             seeds=tuple(runs),
             folds=len(row.splits),
@@ -144,10 +134,6 @@ def _score(runs: Sequence[Run], metric: str, rule: Rule) -> float:
     )
     assert isinstance(counts, np.ndarray)
     return METRICS[metric](counts)
-
-
-def _spread(values: Sequence[float]) -> Spread:
-    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
 
 def _data_remarks(row: RowPlan) -> list[str]:
@@ -189,9 +175,9 @@ def format_figures(target: str, figures: Sequence[ReproducedFigure]) -> str:
             figure.row,
             figure.metric,
             _published(figure),
-            str(figure.ours[figure.selection]),
-            str(figure.ours["last"]),
-            str(figure.ours["paper"]),
+            format_spread(figure.ours[figure.selection]),
+            format_spread(figure.ours["last"]),
+            format_spread(figure.ours["paper"]),
             figure.selection,
             str(len(figure.seeds)),
             str(figure.folds),
