@@ -185,11 +185,10 @@ def _verdict(audits: Sequence[Audit]) -> str:
     if len(audits) == 1:
         return worst.line
     num_alike = sum((entry.verdict, entry.clean) == (worst.verdict, worst.clean) for entry in audits)
-    return (
-        f"{worst.line}: all {num_alike} folds"
-        if worst.clean
-        else (f"{worst.line} (fold {worst.split.fold}; the same in {num_alike} of {len(audits)} folds)")
-    )
+    if not worst.clean:
+        return f"{worst.line} (fold {worst.split.fold}; the same in {num_alike} of {len(audits)} folds)"
+    others = "; ".join(worst.line.split("; ")[1:])
+    return f"{worst.verdict}: all {num_alike} folds" + (f" ({others} in fold {worst.split.fold})" if others else "")
 
 
 def _describe_split(audit: Audit) -> list[list[str]]:

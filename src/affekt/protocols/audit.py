@@ -157,7 +157,7 @@ class Audit:
         """The verdicts on pairs of subsets without the test subset, where they differ from the verdict."""
         others = [o for o in self.overlaps if o.kind == "speaker" and o not in self._speakers]
         verdicts = [(overlap, _state([overlap])) for overlap in others if _judge([overlap]) != self.verdict]
-        return [f"{overlap.second} against {overlap.first} is {verdict}" for overlap, verdict in verdicts]
+        return [f"{overlap.second} against {overlap.first}: {verdict}" for overlap, verdict in verdicts]
 
     @property
     def clean(self) -> bool:

@@ -47,6 +47,8 @@ class CompareResult:
     @property
     def conclusions(self) -> list[str]:
         """A sentence for each comparison: what is shown, what is not, and for whom it holds."""
+        if not self.results.pairs:
+            return ["Nothing is tested: no two experiments have the same test utterances."]
         by_label = {(row.label, row.corpus): row for row in self.results.rows}
         return [
             conclude(
