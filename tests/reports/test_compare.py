@@ -28,7 +28,7 @@ def folders(tmp_path):
     return [
         make_runs(tmp_path / "good", settings=SPEAKER_FOLDS, skill=2.0),
         make_runs(tmp_path / "poor", "vanilla-cremad", SPEAKER_FOLDS, skill=0.7),
-        make_runs(tmp_path / "alike", settings=[*SPEAKER_FOLDS, "model.scales=2"], skill=0.71),
+        make_runs(tmp_path / "alike", settings=[*SPEAKER_FOLDS, "model.scales=2"], skill=0.8),
     ]
 
 
@@ -68,7 +68,9 @@ def test_the_differences_of_means_have_the_metric_that_was_asked_for(folders):
 
 def test_runs_on_different_splits_are_refused_or_shown_with_a_warning(tmp_path):
     random, apart = make_runs(tmp_path / "random"), make_runs(tmp_path / "apart", settings=SPEAKER_FOLDS)
-    with pytest.raises(BadConfig, match=r"apart has the split \w+ \(speaker folds.*random \w+ \(MSTR's.*--force"):
+    with pytest.raises(
+        BadConfig, match=r"apart has the split \w+ \(speaker folds.*random/fold-1 \w+ \(MSTR's.*--force"
+    ):
         compare_runs([random, apart])
     result = compare_runs([random, apart], force=True)
     assert len(result.warnings) == 1
@@ -150,7 +152,7 @@ def test_rows_of_one_name_are_told_apart_by_folder_and_settings(tmp_path):
     folders = [make_runs(tmp_path / str(n), settings=[f"model.scales={n}"], seeds=1) for n in (2, 3, 4)]
     rows = collect_results(folders).rows
     assert [row.name for row in rows] == ["mstr-cremad"] * 3
-    assert [row.label for row in rows] == [row.folder for row in rows] == ["2", "3", "4"]
+    assert [row.label for row in rows] == [row.folder for row in rows] == [f"{n}/fold-1/seed-0" for n in (2, 3, 4)]
     assert [row.differences for row in rows] == [f"model.scales = {n}" for n in (2, 3, 4)]
 
 

@@ -81,7 +81,7 @@ def read(root: Path) -> list[Utterance]:
 
 @dataclass(frozen=True)
 class Actor:
-    """What the table of actors states about one of them."""
+    """An actor, as far as the table of actors describes them."""
 
     gender: str
     age: int | None

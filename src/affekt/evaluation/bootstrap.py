@@ -89,8 +89,8 @@ def _bootstrap(
 ) -> Bootstrap:
     stats = need("scipy.stats", extra="train", purpose="a bootstrap interval")
     fixed = [int(stratum[0]) for stratum in strata if len(stratum) == 1]  # no sample can be drawn of these
-    drawn = [stratum for stratum in strata if len(stratum) > 1]
-    if not drawn:
+    resampled = [stratum for stratum in strata if len(stratum) > 1]
+    if not resampled:
         value = statistic(counts.sum(axis=0)[None].astype(np.float64))
         return Bootstrap(np.repeat(value, DRAWS, axis=1), *np.full((2, len(value)), np.nan))
 
@@ -103,7 +103,7 @@ def _bootstrap(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy warns where all draws are equal, and returns NaN
         result = stats.bootstrap(
-            drawn,
+            resampled,
             value_of,
             n_resamples=DRAWS,
             batch=BATCH,

@@ -41,7 +41,7 @@ class Subgroups:
     """The scores of groups of utterances."""
 
     attribute: str
-    """What the groups have in common: "gender", "age" or "speaker"."""
+    """The attribute that a group shares: "gender", "age" or "speaker"."""
     scores: Mapping[str, Scores]
     """Group -> its scores, in the order of the names."""
     gap: Gap | None

@@ -60,10 +60,10 @@ class CompareResult:
     def to_json(self) -> dict[str, Any]:
         """Return the contents of `affekt compare --format json`."""
         content = {"metric": self.metric, **asdict(self.results)}
-        for row, found in zip(content["rows"], self.results.rows, strict=True):
-            row["line"] = found.line
-            if found.label in self.costs:
-                row["cost"] = dict(self.costs[found.label])
+        for entry, row in zip(content["rows"], self.results.rows, strict=True):
+            entry["line"] = row.line
+            if row.label in self.costs:
+                entry["cost"] = dict(self.costs[row.label])
         return {**content, "conclusions": self.conclusions, "warnings": list(self.warnings)}
 
 

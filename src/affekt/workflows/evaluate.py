@@ -113,8 +113,8 @@ class Evaluation:
         scores = content.pop("scores")
         content["classes"] = list(self.classes)
         content["speaker_independent"] = self.speaker_independent
-        for groups, found in zip(content["subgroups"], self.subgroups, strict=True):
-            groups["gap_shown"] = bool(found.gap and found.gap.excludes_zero)
+        for entry, subgroups in zip(content["subgroups"], self.subgroups, strict=True):
+            entry["gap_shown"] = bool(subgroups.gap and subgroups.gap.excludes_zero)
         return {**{name: value for name, value in content.items() if value is not None or name == "speakers"}, **scores}
 
 

@@ -40,7 +40,7 @@ class RunCost:
     """The cost of one utterance of 3 s at inference, on one thread of this machine's CPU."""
 
     parameters: int
-    """Of the model that was trained on the encoders' output."""
+    """The trained parameters of the model on top of the encoders."""
     flops: int
     """A multiply-add is two."""
     latency_ms: float | None
@@ -96,7 +96,7 @@ def run_cost(group: RunGroup) -> RunCost:
         stream: Stream(*(None if t is None else t.to("meta") for t in (s.values, s.mask)))
         for stream, s in streams.items()
     }
-    frames = {stream: s.values.shape[1] if s.mask is not None else 0 for stream, s in streams.items()}
+    frames = {stream: s.values.shape[1] if s.values.ndim == 3 else 0 for stream, s in streams.items()}
     name = group.config["model"].get("name")
     settings = encode(model.config)
     return RunCost(
