@@ -47,7 +47,7 @@ class Comparison:
     p: float | None
     """The two-sided p-value of the paired bootstrap; None without draws."""
     drawn_over: str
-    """The unit of the bootstrap: "speakers", or "utterances" if fewer than 10 speakers are known: the result is then valid for
+    """The unit of the bootstrap: "speakers", or "utterances" if fewer than 10 speakers are known, and the result is valid for
     these speakers only. "" if nothing is drawn."""
     by_seed: Mapping[int, SeedComparison]
     """The comparison of the two systems with the same seed, for the seeds that both have."""
