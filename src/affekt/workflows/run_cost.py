@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def _encode(features: dict[str, Feature]) -> tuple[dict[str, Stream], int, float
     try:
         with FlopCounterMode(display=False) as counter:
             streams = {stream: run(feature.eval()) for stream, feature in features.items()}
-        milliseconds = sum(_time(lambda feature=feature: run(feature)) for feature in features.values())
+        milliseconds = sum(_time(partial(run, feature)) for feature in features.values())
     finally:
         torch.set_num_threads(threads)
     return streams, int(counter.get_total_flops()), milliseconds
