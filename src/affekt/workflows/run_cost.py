@@ -93,10 +93,7 @@ def run_cost(group: RunGroup) -> RunCost:
     features = plan.build_features()
     streams, encoder_flops, encoder_ms = _encode(features)
     model = on_meta(lambda: plan.build_model({s: feature_spec(f) for s, f in features.items()}, emotions))
-    on_device = {
-        stream: Stream(*(None if t is None else t.to("meta") for t in (s.values, s.mask)))
-        for stream, s in streams.items()
-    }
+    on_device = {stream: _to_meta(of_utterance) for stream, of_utterance in streams.items()}
     frames = {stream: s.values.shape[1] if s.values.ndim == 3 else 0 for stream, s in streams.items()}
     name = group.config["model"].get("name")
     settings = encode(model.config)
@@ -129,6 +126,11 @@ def _encode(features: dict[str, Feature]) -> tuple[dict[str, Stream], int, float
     finally:
         torch.set_num_threads(threads)
     return streams, int(counter.get_total_flops()), milliseconds
+
+
+def _to_meta(stream: Stream) -> Stream:
+    mask = None if stream.mask is None else stream.mask.to("meta")
+    return Stream(stream.values.to("meta"), mask)
 
 
 def _time(call: Callable[[], object]) -> float:
