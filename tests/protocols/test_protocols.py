@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -22,7 +23,9 @@ from affekt.protocols.holdout import HeldOutSpeakers, RandomHoldOut
 from affekt.protocols.official import Official
 from affekt.protocols.papers import EightOneOne, EmotionNAS, MSTRRandom, TDFNetRandomTen
 from affekt.protocols.split import save_folds
+from affekt.protocols.split_files import SplitFiles
 from affekt.utterance import Utterance
+from tests.logs import logged
 
 EMOTIONS = ("angry", "happy", "neutral", "neutral", "neutral", "sad", "sad")  # neutral is frequent, as in real corpora
 # IEMOCAP's 5,531 utterances by speaker, as published.
@@ -62,9 +65,25 @@ def conversations(counts=MADE):
     ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def split_file(tmp_path_factory):
+    """Write the table that `default` reads: an official split, which is not speaker-independent."""
+    path = tmp_path_factory.mktemp("splits") / "split.csv"
+    write_rows(path, [(utterance.id, utterance.split) for utterance in conversations()])
+    REQUIRED["split-files"] = {"path": str(path)}
+
+
+REQUIRED = {"held-out-speakers": {"test": ("made/Ses01F",)}}
+"""The settings that have no default, by protocol."""
+
+
 def default(name):
-    """Return a protocol with its default settings; held-out-speakers has none, so a speaker is named."""
-    return protocols[name](**({"test": ("made/Ses01F",)} if name == "held-out-speakers" else {}))
+    """Return a protocol with its default settings."""
+    return protocols[name](**REQUIRED.get(name, {}))
+
+
+def write_rows(path, rows, columns=("id", "split")):
+    path.write_text("\n".join(",".join(map(str, row)) for row in [columns, *rows]) + "\n")
 
 
 def members(split, subset, given):
@@ -147,6 +166,7 @@ HASHES = {
     "random-folds": "05b5bfb499de",
     "random-hold-out": "36783fc3fc30",
     "official": "6a60690d7776",
+    "split-files": "6a60690d7776",  # the same subsets
     "mstr-random": "47f3cec14848",
     "tdfnet-random-ten": "dc0214260c17",
     "eight-one-one": "56d4897bdd89",
@@ -163,7 +183,8 @@ def test_folds_are_the_same_on_every_machine(name):
 def test_folds_do_not_depend_on_pythons_hash_seed():
     program = (
         "from tests.protocols.test_protocols import *\n"
-        "print([fold.hash for name in protocols for fold in default(name).folds(conversations(), seed=7)])"
+        "names = [name for name in protocols if name != 'split-files']  # the split of a file of this process\n"
+        "print([fold.hash for name in names for fold in default(name).folds(conversations(), seed=7)])"
     )
     outputs = {
         subprocess.run(
@@ -534,3 +555,93 @@ def test_folds_are_saved_as_files_and_read_back_in_order(tmp_path):
     assert read_splits(tmp_path / "folds", []) == folds
     with pytest.raises(BadOutput, match=r"has fold-04.json, which is not one of these folds"):
         save_folds(folds[:3], tmp_path / "folds")
+
+
+# Split files
+
+
+def test_saved_folds_are_trained_on_with_the_same_hash_name_and_verdict(tmp_path):
+    folds = SpeakerFolds(k=4, validation="next").folds(conversations(), seed=3)
+    save_folds(folds, tmp_path)
+    read = SplitFiles(str(tmp_path)).folds(conversations())
+    for split, saved in zip(read, folds, strict=True):
+        assert replace(split, description=saved.description) == saved
+        assert split.hash == saved.hash
+        assert split.description == f"{saved.description}, read from {tmp_path}"
+
+
+def test_utterances_that_are_left_out_of_the_data_are_left_out_of_the_split(tmp_path):
+    everyone = conversations()
+    (split,) = RandomHoldOut(test=0.5).folds(everyone)
+    save_folds([split], tmp_path)
+    used, left_out = everyone[::2], everyone[1::2]
+    (read,) = SplitFiles(str(tmp_path)).folds(used, left_out=left_out)
+    expected = {utterance_key(utterance) for utterance in used}
+    assert read.subsets == {name: tuple(k for k in keys if k in expected) for name, keys in split.subsets.items()}
+
+
+def test_utterances_that_the_corpora_lack_are_an_error_unless_allowed(tmp_path):
+    everyone = conversations()
+    save_folds(RandomHoldOut(test=0.5).folds(everyone), tmp_path / "folds")
+    write_rows(tmp_path / "split.csv", [(u.id, "test" if number % 2 else "train") for number, u in enumerate(everyone)])
+    for path in (tmp_path / "folds", tmp_path / "split.csv"):
+        with pytest.raises(BadConfig, match=r"1 of \d+ (utterances are not in the corpora|rows do not match one)"):
+            SplitFiles(str(path)).folds(everyone[1:])
+        with logged() as messages:
+            (split,) = SplitFiles(str(path), allow_missing=True).folds(everyone[1:])
+        assert sum(map(len, split.subsets.values())) == len(everyone) - 1
+        assert re.search(r"1 of \d+ .* left out", messages[0])
+
+
+def test_every_value_of_a_column_of_folds_is_the_test_subset_once(tmp_path):
+    everyone = conversations()
+    fold_of = {u.id: number % 10 + 1 for number, u in enumerate(everyone)}
+    write_rows(tmp_path / "t.csv", [(u.id, "x", fold_of[u.id]) for u in everyone], columns=("id", "set", "my fold"))
+    splits = SplitFiles(str(tmp_path / "t.csv"), column="my fold").folds(everyone)
+    assert [split.fold for split in splits] == [str(number) for number in range(1, 11)]
+    for split in splits:
+        tested = {utterance_key(u) for u in everyone if str(fold_of[u.id]) == split.fold}
+        assert set(split.subsets["test"]) == tested
+        assert set(split.subsets["train"]) == {utterance_key(u) for u in everyone} - tested
+
+
+def test_folds_with_a_file_for_each_subset_are_read_as_emobox_writes_them(tmp_path):
+    everyone = conversations()
+    for fold in range(1, 12):
+        for number, subset in enumerate(("train", "valid", "test")):
+            lines = [
+                json.dumps({"key": f"made-{u.id}", "wav": f"downloads/made/{u.id}.wav"}) for u in everyone[number::3]
+            ]
+            path = tmp_path / f"fold_{fold}" / f"made_{subset}_fold_{fold}.jsonl"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("\n".join(lines) + "\n")
+            path.with_suffix(".json").write_text("{}")  # EmoBox's other form of the same table, which is not read
+    splits = SplitFiles(str(tmp_path)).folds(everyone)
+    assert [split.fold for split in splits] == [f"fold_{number}" for number in range(1, 12)]
+    for number, subset in enumerate(("train", "validation", "test")):
+        assert splits[0].subsets[subset] == tuple(sorted(utterance_key(u) for u in everyone[number::3]))
+
+
+def test_a_validation_subset_is_taken_from_the_training_subset_if_the_files_have_none(tmp_path):
+    save_folds(LeaveOneSpeakerOut().folds(conversations()), tmp_path)
+    plain = SplitFiles(str(tmp_path)).folds(conversations())
+    for split, before in zip(SplitFiles(str(tmp_path), validation=0.2).folds(conversations(), 1), plain, strict=True):
+        assert split.subsets["test"] == before.subsets["test"]
+        assert set(split.subsets["train"]) | set(split.subsets["validation"]) == set(before.subsets["train"])
+        assert split.speaker_independent
+        assert split.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("{0}", "train"), ("{0}", "test"), ("{1}", "test")], "is in the subsets 'train' and 'test'"),
+        ([("{0}", "test"), ("{1}", "test")], "the subset 'train' has no utterance"),
+        ([("{0}", "train"), ("{1}", "validation")], "the subset 'test' has no utterance"),
+    ],
+)
+def test_a_split_that_cannot_be_trained_on_is_refused(tmp_path, rows, message):
+    ids = [utterance.id for utterance in conversations()[:2]]
+    write_rows(tmp_path / "split.csv", [(name.format(*ids), subset) for name, subset in rows])
+    with pytest.raises(BadConfig, match=message):
+        SplitFiles(str(tmp_path / "split.csv")).folds(conversations())

@@ -19,6 +19,7 @@ protocols = Registry(
         "random-folds": "affekt.protocols.grouped:RandomFolds",
         "random-hold-out": "affekt.protocols.holdout:RandomHoldOut",
         "official": "affekt.protocols.official:Official",
+        "split-files": "affekt.protocols.split_files:SplitFiles",
         "mstr-random": "affekt.protocols.papers:MSTRRandom",
         "tdfnet-random-ten": "affekt.protocols.papers:TDFNetRandomTen",
         "eight-one-one": "affekt.protocols.papers:EightOneOne",

@@ -122,6 +122,12 @@ def require(utterances: Sequence[Utterance], field: str, protocol: str, cure: st
         )
 
 
+def check_unique(utterances: Sequence[Utterance]) -> None:
+    """Raise `BadConfig` if an utterance is given twice."""
+    if repeated := [key for key, times in Counter(map(utterance_key, utterances)).items() if times > 1]:
+        raise BadConfig(f"{len(repeated)} utterances are given more than once, first {repeated[0]}")
+
+
 @dataclass(frozen=True)
 class Protocol(ABC):
     """A way to divide utterances into training, validation and test subsets, in one or several folds."""
@@ -160,19 +166,27 @@ class Protocol(ABC):
     def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
         """Yield each fold's name and subsets. The utterances are sorted by their keys."""
 
-    def folds(self, utterances: Sequence[Utterance], seed: int = 0, *, label: Label = emotion_of) -> list[Split]:
+    def folds(
+        self,
+        utterances: Sequence[Utterance],
+        seed: int = 0,
+        *,
+        label: Label = emotion_of,
+        left_out: Sequence[Utterance] = (),  # noqa: ARG002 (only files name utterances that are not used)
+    ) -> list[Split]:
         """Return the protocol's splits of these utterances, which do not depend on their order.
 
         Args:
             utterances: The utterances, each once.
             seed: Seed of all random choices.
             label: The label whose proportions a stratified choice preserves: by default the emotion, before any merging.
+            left_out: Further utterances of the corpora that are not used, such as those with other emotions. Split files
+                may name them.
 
         Raises:
             BadConfig: An utterance is given twice or lacks a field that the protocol needs, or a subset would be empty.
         """
-        if repeated := [key for key, times in Counter(map(utterance_key, utterances)).items() if times > 1]:
-            raise BadConfig(f"{len(repeated)} utterances are given more than once, first {repeated[0]}")
+        check_unique(utterances)
         splits = []
         for fold, subsets in self.split(sorted(utterances, key=utterance_key), Draw(seed, label)):
             for subset, chosen in subsets.items():

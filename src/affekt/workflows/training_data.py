@@ -44,6 +44,8 @@ class TrainingData:
     utterances: Mapping[str, Utterance]
     """Key -> utterance."""
     labels: LabelSet
+    left_out: Sequence[Utterance] = ()
+    """The utterances of the corpora whose emotion is not in the label set."""
 
     @classmethod
     def read(cls, recipe: Recipe, utterances: Sequence[Utterance] | None = None) -> TrainingData:
@@ -71,7 +73,9 @@ class TrainingData:
                 else "no utterance has an emotion of the label set"
             )
             raise BadCorpus(f"{problem}: expected utterances of at least two emotions")
-        return cls({utterance_key(utterance): utterance for utterance in selected}, labels)
+        by_key = {utterance_key(utterance): utterance for utterance in selected}
+        left_out = [utterance for utterance in utterances if utterance_key(utterance) not in by_key]
+        return cls(by_key, labels, left_out)
 
     def label_index(self, key: str) -> int:
         """Return the index of an utterance's emotion."""
@@ -102,12 +106,14 @@ class TrainingData:
     def folds(self, plan: Plan) -> list[tuple[int, Split]]:
         """Return the splits to train with their numbers, counted from 1: the recipe's `folds`, or all. Raises `BadConfig`."""
         recipe = plan.recipe
-        splits = plan.protocol.folds(list(self.utterances.values()), recipe.split_seed, label=self._emotion)
+        utterances, seed = list(self.utterances.values()), recipe.split_seed
+        splits = plan.protocol.folds(utterances, seed, label=self._emotion, left_out=self.left_out)
         if unknown := set(recipe.folds) - set(range(1, len(splits) + 1)):
             raise BadConfig(f"folds: there is no fold {sorted(unknown)}; the protocol makes folds 1 to {len(splits)}")
         numbered = [(number, split) for number, split in enumerate(splits, 1) if number in (recipe.folds or {number})]
         self._check_validation(plan, [split for _, split in numbered])
         self._log_stated_split(plan, [split for _, split in numbered])
+        self._log_unused(numbered)
         if plan.origin is None:
             return numbered
         known = self._find_known_clips(plan.origin, [split for _, split in numbered])
@@ -133,6 +139,19 @@ class TrainingData:
             return
         for line in dict.fromkeys(line for split in splits for line in describe_trained_subsets(split, utterances)):
             logger.warning("%s", line)
+
+    def _log_unused(self, folds: Sequence[tuple[int, Split]]) -> None:
+        """Warn about utterances that are in no subset of a fold, which split files may leave out."""
+        for number, split in folds:
+            used = {key for keys in split.subsets.values() for key in keys}
+            if unused := sorted(set(self.utterances) - used):
+                logger.warning(
+                    "%d of %s are in no subset of fold %d and are not used (first: %s)",
+                    len(unused),
+                    quantity(len(self.utterances), "utterance"),
+                    number,
+                    unused[0],
+                )
 
     def _emotion(self, utterance: Utterance) -> str:
         return self.labels.emotions[self.label_index(utterance_key(utterance))]
