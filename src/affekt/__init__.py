@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from affekt.workflows.make_bundle import make_bundle as make_bundle
     from affekt.workflows.recognize_files import recognize_files as recognize_files
     from affekt.workflows.train import train as train
+    from affekt.workflows.trained_run import TrainedRun as TrainedRun
+    from affekt.workflows.trained_run import open_run as open_run
 
 __version__ = "0.1.0"
 
@@ -61,6 +63,7 @@ _LAZY = {
     "Run": "affekt.runs.folder:Run",
     "Scores": "affekt.evaluation.scores:Scores",
     "Source": "affekt.corpora.source:Source",
+    "TrainedRun": "affekt.workflows.trained_run:TrainedRun",
     "UnknownName": "affekt.errors:UnknownName",
     "audit": "affekt.protocols.audit:audit",
     "evaluate": "affekt.workflows.evaluate:evaluate",
@@ -74,6 +77,7 @@ _LAZY = {
     "list_protocols": "affekt.listing:list_protocols",
     "load_recipe": "affekt.training.recipe:load_recipe",
     "make_bundle": "affekt.workflows.make_bundle:make_bundle",
+    "open_run": "affekt.workflows.trained_run:open_run",
     "recognize_files": "affekt.workflows.recognize_files:recognize_files",
     "search_architecture": "affekt.search.search:search",
     "train": "affekt.workflows.train:train",
@@ -95,6 +99,7 @@ __all__ = [
     "Run",
     "Scores",
     "Source",
+    "TrainedRun",
     "UnknownName",
     "__version__",
     "audit",
@@ -109,6 +114,7 @@ __all__ = [
     "list_protocols",
     "load_recipe",
     "make_bundle",
+    "open_run",
     "recognize_files",
     "search_architecture",
     "train",

@@ -68,8 +68,27 @@ def test_explanations_of_a_batch_equal_those_of_its_utterances(name):
     alone = torch.cat([model.explain(batch[index])["embedding"] for index in range(2)])
     torch.testing.assert_close(explanation["embedding"], alone, atol=1e-12, rtol=0)
     assert (alone[0] - alone[1]).abs().max() > 1e-6
-    assert set(model.cross_attention.values()) <= set(explanation)
+    assert set(model.explained_embeddings.values()) <= set(explanation)
+    assert model.explained_scales in {"", *explanation}
     assert all(value.isfinite().all() for value in explanation.values())
+
+
+def test_explained_attention_has_the_stated_shape_and_positions(name):
+    model = tiny(name)
+    batch = synthetic_batch(model, [9, 4])
+    explanation, positions = model.explain(batch), model.num_positions(batch)
+    for attention in model.explained_attention.values():
+        if attention.weights not in explanation:
+            continue
+        weights = explanation[attention.weights]
+        assert weights.ndim == 5
+        for index in range(2):
+            queries, keys = (int(positions[stream][index]) for stream in (attention.queries, attention.keys))
+            rows = weights[index, :, :, :queries, :keys].sum(dim=-1)
+            torch.testing.assert_close(rows, torch.ones_like(rows), atol=1e-9, rtol=0)
+        if attention.kept:
+            sparse, kept = explanation[attention.sparse], explanation[attention.kept]
+            torch.testing.assert_close(sparse, weights * kept.unsqueeze(3))
 
 
 def test_the_output_layer_computes_the_logits(name):

@@ -21,6 +21,7 @@ from affekt.cli.convert import convert
 from affekt.cli.cost import cost
 from affekt.cli.evaluate import evaluate
 from affekt.cli.migrate import migrate
+from affekt.cli.plot import plot
 from affekt.cli.recipes import recipes
 from affekt.cli.recognize import recognize
 from affekt.cli.report import report
@@ -129,7 +130,7 @@ def _options(
 
 
 for command in (
-    recognize, adapt, train, search, recipes, reproduce, evaluate, compare, report, cost, audit, convert, migrate,
+    recognize, adapt, train, search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="List, describe, check, export and transcribe corpora.")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from affekt.batch import Batch
@@ -67,6 +67,22 @@ class PaperSizes:
     """Stream -> encoder."""
 
 
+@dataclass(frozen=True)
+class ExplainedAttention:
+    """An attention among the results of `explain`: which stream attends to which, and under which keys its arrays are."""
+
+    queries: str
+    """The stream whose frames are the rows."""
+    keys: str
+    """The stream whose frames are the columns."""
+    weights: str
+    """Key of the weights, (batch, layers, heads, queries, keys). Rows sum to one over the frames without padding."""
+    sparse: str = ""
+    """Key of the weights that remain where only some keys are kept, of the same shape; "" if all are kept."""
+    kept: str = ""
+    """Key of which keys are kept, (batch, layers, heads, keys), bool; "" if all are kept."""
+
+
 class EmotionModel(nn.Module):
     """The base class of everything in the registry `affekt.models.models`.
 
@@ -83,8 +99,12 @@ class EmotionModel(nn.Module):
     submodules: ClassVar[Mapping[str, str]] = {}
     """Submodule -> its model's name in the registry, for submodules whose weights may come from a finished run."""
     paper: ClassVar[PaperSizes]
-    cross_attention: ClassVar[Mapping[str, str]] = {}
-    """Stream -> key of `explain`'s result: the weights with which the stream attends to the other one. Rows sum to one."""
+    explained_attention: ClassVar[Mapping[str, ExplainedAttention]] = {}
+    """Name -> an attention that `explain` returns with some settings at least."""
+    explained_embeddings: ClassVar[Mapping[str, str]] = {"fused": "embedding"}
+    """Name, such as "speech" -> key of `explain`'s result: a vector per utterance. With some settings, some are missing."""
+    explained_scales: ClassVar[str] = ""
+    """Key of `explain`'s result: each scale's fraction of each frame, (batch, blocks, scales, frames); "" without scales."""
 
     streams: tuple[str, ...]
     """Streams that a batch must have, such as "speech", "text" or "speaker". An instance may need fewer than its class."""
@@ -92,6 +112,8 @@ class EmotionModel(nn.Module):
     """Stream -> number of features of a frame."""
     lengths: Mapping[str, int] = {}
     """Stream -> the fixed length to which it is cut or padded; streams that are not listed may have any length."""
+    strides: Mapping[str, int] = {}
+    """Stream -> number of frames that become one frame of the network; 1 for streams that are not listed."""
     num_emotions: int
 
     @classmethod
@@ -135,6 +157,16 @@ class EmotionModel(nn.Module):
     def explain(self, batch: Batch) -> Mapping[str, Tensor]:
         """Return intermediate results by name. `embedding`, (batch, width), is always among them: a vector per utterance."""
         raise NotImplementedError
+
+    def num_positions(self, batch: Batch) -> Mapping[str, Int[Tensor, " batch"]]:
+        """Return, for each stream with a time axis, the number of positions in the results of `explain` without padding."""
+        counts = {}
+        for name in self.streams:
+            if batch.streams[name].has_time:
+                stride = self.strides.get(name, 1)
+                count = (batch.streams[name].lengths() + stride - 1) // stride
+                counts[name] = count.clamp(max=self.lengths[name]) if name in self.lengths else count
+        return counts
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Store each stream's mean and standard deviation over the training set, (dim,) each, before training."""

@@ -73,6 +73,10 @@ class Section:
 
 def page(parts: Sequence[Section]) -> str:
     """Return the Markdown page: the head and the sections."""
-    used = dict.fromkeys(rule for part in parts for rule in part.rules)
-    rules = "; ".join(f'"{rule}", {RULES[rule]}' for rule in used)
+    rules = rules_text([rule for part in parts for rule in part.rules])
     return "\n".join([HEAD.format(rules=rules), *(text for part in parts for text in part.markdown)])
+
+
+def rules_text(rules: Sequence[Rule]) -> str:
+    """Explain model-selection rules in one line."""
+    return "; ".join(f'"{rule}", {RULES[rule]}' for rule in dict.fromkeys(rules))

@@ -252,6 +252,25 @@ def build_datasets(
     return Datasets(train, scored)
 
 
+def build_subset(
+    plan: Plan,
+    features: Mapping[str, Feature],
+    data: TrainingData,
+    keys: Sequence[str],
+    progress: Progress | None = None,
+) -> Dataset:
+    """Build the dataset of some utterances, as it is scored; compute the features that are not stored yet.
+
+    Args:
+        plan: The plan of the recipe.
+        features: Stream -> the feature to store.
+        data: The utterances and emotions of the recipe.
+        keys: The keys of the utterances.
+        progress: Called with the progress of feature extraction.
+    """
+    return _DatasetBuilder(plan, features, data, progress).build(keys)
+
+
 def stored_name(plan: Plan, stream: str) -> str:
     """Return the name under which the features of a stream are stored; of a fine-tuned encoder, those of its front end."""
     name = plan.features[stream].name

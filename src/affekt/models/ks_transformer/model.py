@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes
+from affekt.models.base import EmotionModel, ExplainedAttention, FeatureSpec, PaperEncoder, PaperSizes
 from affekt.models.ks_transformer.attention import AttentionRecord, KeySparseAttention, Stack, StackConfig
 from affekt.models.layers import (
     Classifier,
@@ -176,9 +176,18 @@ class KSTransformer(EmotionModel):
         "masked": True,
         "input_norm": "standard",
     }
-    cross_attention: ClassVar[Mapping[str, str]] = {
-        "speech": "cross_speech_vanilla",
-        "text": "cross_text_vanilla",
+    explained_attention: ClassVar[Mapping[str, ExplainedAttention]] = {
+        f"{name}_{queries}": ExplainedAttention(
+            queries, keys, *(f"{name}_{queries}_{kind}" for kind in ("vanilla", "sparse", "kept"))
+        )
+        for name in ("cross", "fusion", "own", "extraction")
+        for queries, other in (("speech", "text"), ("text", "speech"))
+        for keys in [other if name == "cross" else queries]
+    }
+    explained_embeddings: ClassVar[Mapping[str, str]] = {
+        "speech": "speech_embedding",
+        "text": "text_embedding",
+        "fused": "embedding",
     }
 
     def __init__(self, config: KSTransformerConfig, num_emotions: int) -> None:
@@ -187,6 +196,7 @@ class KSTransformer(EmotionModel):
         self.dims = {stream: config.dim(stream) for stream in self.streams}
         lengths = {stream: config.frames(stream) for stream in self.streams}
         self.lengths = {stream: frames for stream, frames in lengths.items() if isinstance(frames, int)}
+        self.strides = {"speech": config.speech_stride}
         width = sum(config.width(stream) for stream in self.streams)
         self.input = nn.ModuleDict(
             {s: StreamInput(config.dim(s), config.width(s), norm=config.input_norm) for s in self.streams}

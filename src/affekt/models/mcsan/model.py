@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from affekt.batch import Batch, frame_mask
 from affekt.errors import BadConfig
-from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
+from affekt.models.base import EmotionModel, ExplainedAttention, FeatureSpec, PaperEncoder, PaperSizes, check_sizes
 from affekt.models.layers import (
     Classifier,
     Frames,
@@ -228,9 +228,16 @@ class MCSAN(EmotionModel):
         "pool_stride": 1,
     }
     """With the default `pool_stride`, 3, short utterances would become a single frame, over which attention is constant."""
-    cross_attention: ClassVar[Mapping[str, str]] = {
-        "speech": "cross_attention_speech",
-        "text": "cross_attention_text",
+    explained_attention: ClassVar[Mapping[str, ExplainedAttention]] = {
+        f"{module}_{queries}": ExplainedAttention(queries, keys, f"{module}_attention_{queries}")
+        for module in ("cross", "self")
+        for queries, other in (("speech", "text"), ("text", "speech"))
+        for keys in [other if module == "cross" else queries]
+    }
+    explained_embeddings: ClassVar[Mapping[str, str]] = {
+        "speech": "embedding_speech",
+        "text": "embedding_text",
+        "fused": "embedding",
     }
 
     def __init__(self, config: MCSANConfig, num_emotions: int) -> None:
@@ -309,6 +316,9 @@ class MCSAN(EmotionModel):
                 [x for (_, name), x in pooled.items() if name == stream], dim=1
             )
         return explanation | {name: torch.stack(layers, dim=1) for name, layers in maps.items()}
+
+    def num_positions(self, batch: Batch) -> Mapping[str, Counts]:
+        return {stream: self.encoders[stream](*self._prepare(stream, batch))[1] for stream in self.streams}
 
     def _pool(self, batch: Batch, maps: dict[str, list[Tensor]] | None = None) -> dict[tuple[str, str], Tensor]:
         """Return (module, stream) -> pooled vectors (batch, dim), in the order of concatenation. Attention weights are

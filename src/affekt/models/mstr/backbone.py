@@ -153,6 +153,7 @@ class TemporalTransformer(EmotionModel):
         self.config, self.num_emotions = config, num_emotions
         self.dims = {"speech": config.input_dim}
         self.lengths = {} if config.frames == "any" else {"speech": config.frames}
+        self.strides = {"speech": config.stride}
         norm_shape = (*self.lengths.values(), config.dim) if config.norm == "map" else (config.dim,)
         self.input = StreamInput(
             config.input_dim, config.dim, num_states=config.num_states, mix=config.input_mix, norm=config.input_norm

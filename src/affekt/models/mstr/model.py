@@ -53,6 +53,7 @@ class MSTR(TemporalTransformer):
     """
 
     Config = MSTRConfig
+    explained_scales = "scale_fraction"
     config: MSTRConfig
 
     def attention(self, config: TransformerConfig) -> FractalAttention:

@@ -4,10 +4,12 @@ head, with full attention over all frames instead of fractal attention, and no G
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
 from affekt.batch import Batch
+from affekt.models.base import ExplainedAttention
 from affekt.models.layers import FullAttention
 from affekt.models.mstr.backbone import TemporalTransformer, TransformerConfig
 
@@ -16,6 +18,9 @@ class VanillaTransformer(TemporalTransformer):
     """MSTR's baseline. Stream: speech, (batch, frames, input_dim)."""
 
     Config = TransformerConfig
+    explained_attention: ClassVar[Mapping[str, ExplainedAttention]] = {
+        "attention": ExplainedAttention("speech", "speech", "attention")
+    }
 
     def attention(self, config: TransformerConfig) -> FullAttention:
         return FullAttention(

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.batch import Batch, Stream
-from affekt.models.base import EmotionModel, FeatureSpec, PaperEncoder, PaperSizes
+from affekt.models.base import EmotionModel, ExplainedAttention, FeatureSpec, PaperEncoder, PaperSizes
 from affekt.models.layers import FrameMask, Frames, Pooling, StreamInput, add_sinusoids, key_biases
 from affekt.models.tdfnet.blocks import DeepScaleBlock, Gate, MutualTransformer
 from affekt.models.tdfnet.config import TDFNetConfig
@@ -84,10 +84,11 @@ class TDFNet(EmotionModel):
         "speech_stride": 3,
         "input_norm": "standard",
     }
-    cross_attention: ClassVar[Mapping[str, str]] = {
-        "speech": "attention_speech_to_text",
-        "text": "attention_text_to_speech",
+    explained_attention: ClassVar[Mapping[str, ExplainedAttention]] = {
+        "speech_to_text": ExplainedAttention("speech", "text", "attention_speech_to_text"),
+        "text_to_speech": ExplainedAttention("text", "speech", "attention_text_to_speech"),
     }
+    explained_embeddings: ClassVar[Mapping[str, str]] = {"speech": "speech", "text": "text", "fused": "embedding"}
 
     def __init__(self, config: TDFNetConfig, num_emotions: int) -> None:
         super().__init__()

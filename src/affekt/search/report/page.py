@@ -12,6 +12,7 @@ from typing import Any
 from affekt.errors import BadConfig
 from affekt.json_text import to_json
 from affekt.plural import quantity
+from affekt.reports.page.render import Html, PageSection, render_page
 from affekt.runs.selection import RULES
 from affekt.search.folder import Search
 from affekt.search.report.draw_alphas import draw_edges, draw_mean_weights, legend, softmax_weights
@@ -25,7 +26,6 @@ from affekt.search.report.html_tables import (
     rounds_tables,
 )
 from affekt.search.report.networks import FOUND_CELL, stage_runs
-from affekt.search.report.style import STYLE
 from affekt.search.report.tables import SearchOutcome, SearchTable, collect_searches, group_searches
 from affekt.search.report.verdicts import verdicts
 
@@ -41,38 +41,47 @@ def search_page(folder: Path) -> str:
             f"{folder} contains no search that has begun: expected search.toml and runs, as affekt search writes them"
         )
     title = ", ".join(dict.fromkeys(table.name for table in tables))
-    parts = [_search_part(table, folders) for table, folders in zip(tables, groups, strict=True)]
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Architecture search: {escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(parts)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    parts = [Html(_header(table) + _search_part(table, group)) for table, group in zip(tables, groups, strict=True)]
+    return render_page(f"Architecture search: {title}", [PageSection("", parts)])
 
 
-def _search_part(table: SearchTable, folders: Sequence[Search]) -> str:
-    sections = [
-        _header(table),
-        _verdict_list(table),
-        _section("Branches and fusion", branches_table(table)),
-        _section("Spectrogram branch", networks_table(table, "spectrogram", 3)),
-        _section("Recurrent branch", networks_table(table, "recurrent", 4)),
-        _section("Differences", differences_table(table)),
-        _section("Comparison with the paper's other models", paper_models_table(table)),
-        _section("Cost", costs_table(table)),
-        _section("Found architectures", _architectures(table.searches)),
-        _section("Architecture weights by epoch", _architecture_weights(table.searches, folders)),
-        _section("Rounds of successive halving", rounds_tables(table.searches)),
+def search_sections(folders: Sequence[Path]) -> list[PageSection]:
+    """Return a section for each search below the folders, for the page that `affekt report` writes."""
+    return [
+        PageSection(
+            f"Architecture search: {table.name}",
+            [Html(f"<p class='line'>{_protocol_line(table)}</p>" + _search_part(table, group, heading="h3"))],
+        )
+        for table, group in zip(collect_searches(folders), group_searches(folders), strict=True)
     ]
-    return "\n".join(filter(None, sections))
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body}\n</section>" if body else ""
+def _search_part(table: SearchTable, folders: Sequence[Search], heading: str = "h2") -> str:
+    parts = {
+        "Branches and fusion": branches_table(table),
+        "Spectrogram branch": networks_table(table, "spectrogram", 3),
+        "Recurrent branch": networks_table(table, "recurrent", 4),
+        "Differences": differences_table(table),
+        "Comparison with the paper's other models": paper_models_table(table),
+        "Cost": costs_table(table),
+        "Found architectures": _architectures(table.searches),
+        "Architecture weights by epoch": _architecture_weights(table.searches, folders),
+        "Rounds of successive halving": rounds_tables(table.searches),
+    }
+    sections = [
+        f"<section>\n<{heading}>{title}</{heading}>\n{body}\n</section>" for title, body in parts.items() if body
+    ]
+    return "\n".join([_verdict_list(table), *sections])
 
 
 def _header(table: SearchTable) -> str:
+    return (
+        f"<header>\n<p class='kicker'>Architecture search</p>\n<h1>{escape(table.name)}</h1>\n"
+        f"<p class='line'>{_protocol_line(table)}</p>\n</header>"
+    )
+
+
+def _protocol_line(table: SearchTable) -> str:
     note = f", {table.note}" if table.note else ""
     speakers = f" of {quantity(table.speakers, 'speaker')}" if table.speakers else ""
     intervals = f" Intervals: {table.rows[0].scores.intervals}." if table.rows else ""
@@ -82,10 +91,7 @@ def _header(table: SearchTable) -> str:
         f"split {table.split_hash}; labels {table.labels}: {', '.join(table.emotions)}. "
         f"Epoch: {RULES[table.selection]}.{intervals}{unknown}"
     )
-    return (
-        f"<header>\n<p class='kicker'>Architecture search</p>\n<h1>{escape(table.name)}</h1>\n"
-        f"<p class='line'>{escape(line).replace(table.verdict, f'<strong>{table.verdict}</strong>', 1)}</p>\n</header>"
-    )
+    return escape(line).replace(table.verdict, f"<strong>{table.verdict}</strong>", 1)
 
 
 def _verdict_list(table: SearchTable) -> str:

@@ -1,0 +1,52 @@
+"""`affekt plot`: draw one figure of finished runs, or of a recording as a model sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from affekt.reports.figures import KINDS
+
+
+def plot(
+    kind: Annotated[str, typer.Argument(metavar="FIGURE", help=f"One of: {', '.join(KINDS)}.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders, or folders that contain some. For attention and scales: a run and the id of an utterance of "
+            "its corpora, or a bundle and an audio file.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            help="A file ending in .svg, .png or .pdf, or a folder for SVG files; default: FIGURE.svg.",
+        ),
+    ] = None,
+    text: Annotated[
+        str, typer.Option(metavar="TEXT", help="For a bundle that takes text: what is said in the recording.")
+    ] = "",
+    attention: Annotated[
+        str, typer.Option(metavar="NAME", help="For attention: one of the model's attentions; default: all.")
+    ] = "",
+    layer: Annotated[int, typer.Option(metavar="N", help="For attention: the layer, from 0; -1 is the last.")] = -1,
+    head: Annotated[
+        int | None, typer.Option(metavar="N", help="For attention: the head, from 0; default: the mean over heads.")
+    ] = None,
+) -> None:
+    """Draw one figure of finished runs.
+
+    The HTML page of affekt report has the same figures.
+    """
+    from affekt.extras import need
+
+    need("matplotlib", extra="train", purpose="drawing figures")
+    from affekt.workflows.plot import PlotOptions, draw_figures, save_figures
+
+    figures = draw_figures(kind, sources, PlotOptions(text, attention, layer, head))
+    for path in save_figures(figures, output or Path(f"{kind}.svg")):
+        print(path)

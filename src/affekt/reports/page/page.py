@@ -1,0 +1,54 @@
+"""The page that `affekt report` writes: finished runs and searches as one self-contained HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from affekt.errors import BadConfig
+from affekt.registry import Registry
+from affekt.reports.figures.base import save_all
+from affekt.reports.page.options import PageOptions
+from affekt.reports.page.render import Figures, PageSection, Text, render_page
+from affekt.reports.page.runs import run_sections
+from affekt.reports.sections import HEAD, rules_text
+from affekt.runs.selection import Rule
+
+# A function from folders to sections. Looked up by name, because searches are in a higher layer.
+search_sections = Registry("section", {"searches": "affekt.search.report.page:search_sections"})
+
+
+def build_sections(folders: Sequence[Path], options: PageOptions | None = None) -> list[PageSection]:
+    """Return the page's sections on the runs and searches below the folders.
+
+    Raises:
+        BadConfig: The folders contain neither, or a run is unfinished.
+    """
+    searches: Callable[[Sequence[Path]], list[PageSection]] = search_sections["searches"]
+    sections = [*run_sections(folders, options or PageOptions()), *searches(folders)]
+    if not sections:
+        names = ", ".join(map(str, folders))
+        raise BadConfig(
+            f"{names} contains neither finished runs nor a search: expected folders that affekt train wrote"
+        )
+    return sections
+
+
+def html_page(folders: Sequence[Path], sections: Sequence[PageSection], rules: Sequence[Rule]) -> str:
+    """Return the page of these sections; the last one explains the figures.
+
+    Args:
+        folders: The folders that the sections are about.
+        sections: The sections, from `build_sections`.
+        rules: The model-selection rules to explain.
+    """
+    title = ", ".join(folder.name or str(folder) for folder in folders)
+    _, _, explanation = HEAD.format(rules=rules_text(rules)).partition("\n\n")
+    how_to_read = PageSection("How to read this page", [Text(explanation)])
+    return render_page(title, [*sections, how_to_read], kicker="Emotion recognition: results")
+
+
+def write_figures(sections: Sequence[PageSection], folder: Path, file_format: str) -> list[Path]:
+    """Write all figures of the sections to a folder, as svg, png or pdf, and return their paths."""
+    blocks = [block for section in sections for block in section.blocks if isinstance(block, Figures)]
+    return save_all([figure for block in blocks for figure in block.figures], folder, f".{file_format}")
