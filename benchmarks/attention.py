@@ -38,9 +38,12 @@ from affekt.models.layers.fractal.torch_ops import fractal_scales
 
 DIM, HEADS = 1024, 16
 SIZES = ((8, 326), (4, 1024), (2, 4096))
+"""(utterances, frames) of each batch."""
 LENGTHS = tuple((batch, frames) for batch in (1, 8) for frames in (81, 100, 150, 224, 326))
+"""(utterances, frames) of batches of short utterances."""
 FLAT = ((8, 326), (64, 1024), (16, 4096), (4, 16384), (1, 65536))  # the first is for comparison only
 MEMORY = (1024, 4096, 16384, 65536)
+"""Numbers of frames for which memory is measured."""
 LONGEST_FULL = 16384  # frames; with more, full attention takes minutes, and its memory grows as before
 TABLES = ("sizes", "lengths", "flatness", "memory")
 TENSORS = {"forward": 4, "both": 11}
@@ -50,10 +53,12 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def fractal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return fractal attention as the models compute it."""
     return fractal_attention(query, key, value, heads=HEADS)
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return the same fractal attention in torch's operations, summed over its scales."""
     scales = fractal_scales(query, key, value, heads=HEADS)
     return sum(scales[1:], start=scales[0])
 
@@ -79,6 +84,7 @@ def products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return full attention by torch's fused kernel."""
     query, key, value = (x.unflatten(2, (HEADS, -1)).transpose(1, 2) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2).contiguous()
 
@@ -134,6 +140,7 @@ def earlier_results() -> dict[str, Any]:
 
 
 def has_compiler() -> bool:
+    """Return whether a C++ compiler is installed, and print a note if not."""
     available = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     if not available:
         print("torch.compile is skipped: no C++ compiler was found")
@@ -163,6 +170,7 @@ def forward(attend: Attention, inputs: list[Tensor], _: Tensor) -> Tensor:
 
 
 def both(attend: Attention, inputs: list[Tensor], gradient: Tensor) -> tuple[Tensor, ...]:
+    """Run forward and backward, and return the gradients of query, key and value."""
     return torch.autograd.grad(attend(*inputs), inputs, gradient)
 
 
@@ -198,6 +206,7 @@ def measure_flatness(
 
 
 def show(table_name: str, results: list[dict[str, Any]]) -> None:
+    """Print a table of times, in milliseconds; for "flatness" also the ratio of the extremes."""
     others = [name for name in results[0]["ms"] if name != "fractal"]
     print(f"\n{table_name}\n")
     columns = ["batch x frames", "step", "fractal ms", "us per frame", "floor ms", "floor / fractal"]
@@ -224,6 +233,7 @@ def show(table_name: str, results: list[dict[str, Any]]) -> None:
 
 
 def measure_memory() -> Iterator[dict[str, Any]]:
+    """Yield the rise of the peak memory by number of frames, step and implementation, in bytes."""
     for frames in MEMORY:
         for step in STEPS:
             for name in ("fractal", "full"):
@@ -248,6 +258,7 @@ def memory_rise(name: str, step: str, frames: int) -> int:
 
 
 def show_memory(results: list[dict[str, Any]]) -> None:
+    """Print the table of peak memory."""
     print("\nmemory: rise of the peak for one utterance, in MiB and relative to the size of q, k, v and output\n")
     rows = [
         [row["frames"], row["step"], row["way"], f"{row['rise'] / 2**20:.0f}", f"{row['rise'] / row['given']:.2f}"]

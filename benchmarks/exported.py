@@ -39,8 +39,10 @@ from affekt.models.layers.fractal.torch_ops import fractal_scales
 FACTOR, SCALES = 3, 4
 SIZES = {"shipped": (256, 4, (13, 31, 63, 125, 375)), "paper": (1024, 16, (81, 326, 1024))}  # width, heads, frames
 SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0)
+"""Durations of the noise that whole graphs recognize."""
 SAMPLES = Path(__file__).parents[1] / "samples"
 NEGATIVE = -1e9
+"""Score of padding before the softmax, in place of minus infinity."""
 
 WindowAttention = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
 """Attention within windows: from query, key, value, the mask of frames that are not padding, and the number of heads."""
@@ -64,6 +66,7 @@ def matrix(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int) 
 
 
 def einsum(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int) -> Tensor:
+    """Attend as in `products`, by Einstein sums."""
     query, key, value = (x.unflatten(3, (heads, -1)) for x in (query, key, value))
     scores = torch.einsum("bwqhd,bwkhd->bwhqk", query, key) / query.shape[4] ** 0.5
     weights = scores.masked_fill(~real[None, :, None, None, :], NEGATIVE).softmax(dim=4)
@@ -71,6 +74,7 @@ def einsum(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int) 
 
 
 def matmul(query: Tensor, key: Tensor, value: Tensor, real: Tensor, heads: int) -> Tensor:
+    """Attend as in `products`, by matrix products over (batch, windows, heads, frames, features)."""
     query, key, value = (x.unflatten(3, (heads, -1)).transpose(2, 3) for x in (query, key, value))
     scores = query @ key.transpose(3, 4) / query.shape[4] ** 0.5
     weights = scores.masked_fill(~real[None, :, None, None, :], NEGATIVE).softmax(dim=4)
@@ -130,6 +134,7 @@ def split(streams: list[Tensor], count: int) -> tuple[list[Tensor], Tensor]:
 
 
 def ours(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Return the package's fractal attention, summed over its scales."""
     scales = fractal_scales(query, key, value, heads=heads, mask_window_padding=True)
     return sum(scales[1:], start=scales[0])
 
@@ -186,6 +191,7 @@ def measure_formulations(folder: Path, runs: int, threads: int) -> dict[str, Any
 
 
 def export(network: nn.Module, dim: int, folder: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Export a network as ONNX and return a session that runs it."""
     names, axes = ["query", "key", "value"], {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # warnings of the exporter about its own code
@@ -214,6 +220,7 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 
 def measure(sessions: dict[str, Any], frames: int, dim: int, heads: int, runs: int, threads: int) -> dict[str, float]:
+    """Return the milliseconds of each session for this number of frames, after checking its output against torch."""
     streams = {name: torch.randn(1, frames, dim) for name in ("query", "key", "value")}
     inputs, expected = {name: x.numpy() for name, x in streams.items()}, ours(**streams, heads=heads).numpy()
     for session in sessions.values():
@@ -225,6 +232,7 @@ def measure(sessions: dict[str, Any], frames: int, dim: int, heads: int, runs: i
 
 
 def run_repeatedly(session: onnxruntime.InferenceSession, inputs: dict[str, Any], turns: int) -> None:
+    """Run a session several times."""
     for _ in range(turns):
         session.run(None, inputs)
 
@@ -251,6 +259,7 @@ def measure_graphs(folder: Path, earlier: Path, runs: int, threads: int) -> dict
 
 
 def largest_difference(sessions: list[Any], path: Path) -> float:
+    """Return the largest absolute difference between two sessions' probabilities for a recording."""
     waveform = {"waveform": load(path)[np.newaxis]}
     first, second = (session.run(None, waveform)[0] for session in sessions)
     return float(np.abs(first - second).max())

@@ -51,6 +51,7 @@ BASE: dict[str, Any] = {
 }
 SENTENCE = "maybe tomorrow it will be cold and the airplane is almost full so we stop in a couple of minutes"
 BATCHING = {"in batches": True, "one by one": False}
+"""Side -> whether it extracts features in batches."""
 Side = Callable[[Sequence[Utterance]], None]
 
 
@@ -111,6 +112,7 @@ def choose(corpus: str, count: int) -> list[Utterance]:
 
 
 def noise_clips(folder: str, count: int) -> list[Utterance]:
+    """Write clips of noise of 1 to 6 s to a folder, and return them as utterances."""
     generator, utterances = np.random.default_rng(0), []
     for number in range(count):
         path = Path(folder) / f"{number}.wav"

@@ -58,6 +58,7 @@ def main() -> None:
 
 
 def measure(precision: str, batch: int, frames: int, options: FractalOptions, runs: int) -> dict[str, Any]:
+    """Return milliseconds of all sides at one size and precision, and the bytes that fractal attention must move."""
     inputs = thirds(batch, frames, PRECISIONS[precision])
     check(inputs, options)
     sides: dict[str, Callable[..., Tensor]] = {"ours": partial(gpu.attend, options=options), "full": full}
@@ -88,16 +89,19 @@ def check(inputs: list[Tensor], options: FractalOptions) -> None:
 
 
 def thirds(batch: int, frames: int, dtype: torch.dtype) -> list[Tensor]:
+    """Return query, key and value as views of one projection, (batch, frames, DIM) each."""
     projected = torch.randn(batch, frames, 3 * DIM, device="cuda", dtype=dtype)
     return [x.requires_grad_() for x in projected.chunk(3, dim=2)]
 
 
 def full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return full attention by torch's fused kernel."""
     heads = [x.unflatten(2, (HEADS, -1)).transpose(1, 2) for x in (query, key, value)]
     return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions) -> Tensor:
+    """Return fractal attention in torch's operations."""
     scales = fractal_scales(query, key, value, heads=options.heads, factor=options.factor, scales=options.scales)
     return sum(scales[1:], start=scales[0])
 
@@ -108,6 +112,7 @@ def forward(side: Callable[..., Tensor], inputs: list[Tensor]) -> Tensor:
 
 
 def step(side: Callable[..., Tensor], inputs: list[Tensor]) -> object:
+    """Run forward and backward, and return the gradients of the inputs."""
     output = side(*inputs)
     return torch.autograd.grad(output, inputs, output.detach())
 
@@ -120,16 +125,19 @@ def copy_of(num_bytes: int) -> Callable[[], object]:
 
 
 def clock() -> float:
+    """Return the elapsed time in seconds, after all work of the GPU is done."""
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def show(results: list[dict[str, Any]]) -> None:
+    """Print the table of times."""
     columns = ("precision, batch x frames", "", "ours", "copy / ours", "full", "ratio", "plain", "ratio")
     table(columns, (row for result in results for row in rows(result)))
 
 
 def rows(result: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield the cells of a result: forward, then forward and backward."""
     for kind in ("forward", "step"):
         ms = {name.partition(",")[0]: time for name, time in result["ms"].items() if name.endswith(kind)}
         cells = [f"{result['precision']}, {result['batch']} x {result['frames']}", kind, f"{ms['ours']:.3f}"]

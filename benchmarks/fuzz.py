@@ -37,6 +37,7 @@ from affekt.audio.time_limit import limited_blocks
 from affekt.errors import AffektError
 
 SECONDS = 0.6
+"""Duration of the undamaged files."""
 LIMIT = 10.0
 """Seconds after which a mutant counts as a hang. A good file takes milliseconds."""
 KILL_AFTER = 60.0
@@ -112,16 +113,19 @@ Mutation = Callable[[bytearray, np.random.Generator], bytearray]
 
 
 def truncate(data: bytearray, generator: np.random.Generator) -> bytearray:
+    """Cut the file off at a random position."""
     return data[: generator.integers(1, len(data) + 1)]
 
 
 def flip_bits(data: bytearray, generator: np.random.Generator) -> bytearray:
+    """Invert a bit in up to 32 random bytes."""
     for position in generator.integers(0, len(data), generator.integers(1, 33)):
         data[position] ^= 1 << int(generator.integers(8))
     return data
 
 
 def randomize_bytes(data: bytearray, generator: np.random.Generator) -> bytearray:
+    """Replace up to 64 consecutive bytes, from a random position, by random ones."""
     start = int(generator.integers(len(data)))
     count = min(len(data) - start, int(generator.integers(1, 65)))
     data[start : start + count] = generator.bytes(count)

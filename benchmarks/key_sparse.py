@@ -88,6 +88,7 @@ Case = tuple[dict[str, Any], dict[str, nn.Module], tuple[Any, ...], bool]
 
 
 def layer_cases(kind: str) -> Iterator[Case]:
+    """Yield single layers of attention: "layer" for usual sizes, "short" for short utterances."""
     for batch, queries, keys, width, heads, fraction in LAYERS if kind == "layer" else SHORT:
         description = {
             "batch": batch,
@@ -104,6 +105,7 @@ def layer_cases(kind: str) -> Iterator[Case]:
 
 
 def model_case(name: str) -> Case:
+    """Return a whole network of a preset, on one batch of random streams."""
     batch, frames, tokens = MODELS[name]
     config = KSTransformer.Config(**KSTransformer.presets[name])
     streams = {
@@ -127,6 +129,7 @@ def build_sides(build: Callable[[], nn.Module]) -> dict[str, nn.Module]:
 def measure(
     description: dict[str, Any], sides: dict[str, nn.Module], inputs: tuple[Any, ...], force: bool, *, runs: int
 ) -> dict[str, Any]:
+    """Return the milliseconds of both sides, after checking that they agree."""
     clock = clock_for(torch.get_num_threads())
     with kernel_at_every_size(force):
         check(sides, inputs)
@@ -137,6 +140,7 @@ def measure(
 
 @contextmanager
 def kernel_at_every_size(force: bool) -> Iterator[None]:
+    """Use `attend_to_selected` also for small inputs, if forced."""
     threshold = attention.MIN_SCORES
     attention.MIN_SCORES = 0 if force else threshold
     yield
@@ -157,6 +161,8 @@ def check(sides: dict[str, nn.Module], inputs: tuple[Any, ...]) -> None:
 
 
 def make_forward(side: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Tensor]:
+    """Return a function that runs a side in evaluation mode."""
+
     def run() -> Tensor:
         side.eval()
         with torch.no_grad():
@@ -166,6 +172,7 @@ def make_forward(side: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Tenso
 
 
 def make_step(side: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], None]:
+    """Return a function that runs a side in training mode, forward and backward."""
     inputs = tuple(x.requires_grad_() if isinstance(x, Tensor) else x for x in inputs)  # as within a network
 
     def run() -> None:
@@ -176,6 +183,7 @@ def make_step(side: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], None]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
+    """Print the table of times."""
     facts = [name for name in rows[0] if not name.endswith("_ms")]
     columns = [f"{kind}: {side}" for kind in ("forward", "step") for side in ("now", "before", "ratio")]
     cells = [
@@ -187,6 +195,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def comparison_cells(ms: dict[str, float]) -> list[str]:
+    """Return the cells for both sides and their ratio."""
     return [f"{ms['now']:.1f} ms", f"{ms['before']:.1f} ms", f"{ms['before'] / ms['now']:.2f}"]
 
 

@@ -57,6 +57,7 @@ class Plain(nn.Module):
         return joined if mask is None else joined.masked_fill(~mask.unsqueeze(2), 0.0)
 
     def run_direction(self, cell: GraphCell, x: Tensor, mask: Tensor | None, steps: list[int]) -> dict[int, Tensor]:
+        """Return the outputs (batch, hidden) of one direction by step; `steps` are the frames in its order."""
         state = [x.new_zeros(x.shape[0], self.hidden)] * self.states
         outputs = {}
         for step in steps:
@@ -91,6 +92,7 @@ def main() -> None:
 
 
 def measure(name: str, size: str, device: torch.device, runs: int | None) -> dict[str, Any]:
+    """Return the milliseconds of all sides for one cell and size, with that size."""
     batch, frames, hidden, dim, default_runs = SIZES[size]
     torch.manual_seed(0)
     ours = RecurrentLayer(compile_cell_graph(name), dim, hidden, bidirectional=True).to(device)
@@ -122,6 +124,7 @@ def measure(name: str, size: str, device: torch.device, runs: int | None) -> dic
 
 
 def without_gradients(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """Return the function, run without gradients."""
     return torch.no_grad()(run)
 
 
@@ -135,6 +138,7 @@ def check(ours: RecurrentLayer, plain: Plain, x: Tensor, mask: Tensor) -> None:
 
 
 def read_clock(device: torch.device) -> float:
+    """Return the processor time in seconds; on a GPU the elapsed time, after all its work is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return time.perf_counter()
@@ -142,6 +146,7 @@ def read_clock(device: torch.device) -> float:
 
 
 def show(results: list[dict[str, Any]]) -> None:
+    """Print the table of times and ratios."""
     columns = ("cell", "batch, frames, states, input", "step, ms", "plain", "ratio", "torch", "ratio")
     rows = []
     for result in results:

@@ -47,16 +47,19 @@ ALTERATIONS: dict[str, Shift] = {
 }
 BACKGROUNDS = {"zeros": None, "noise of -60 dBFS": -60.0, "noise of -40 dBFS": -40.0}
 """Sounds around the speech, with their power in dB relative to full scale; None for zeros."""
-PADDING = (1, 2, 5, 27)  # seconds
-PAUSES = (1, 2)  # seconds
+PADDING = (1, 2, 5, 27)
+"""Durations of what is put before and after the speech, in seconds."""
+PAUSES = (1, 2)
+"""Durations of pauses inside the speech, in seconds."""
 LONG = 31 * SAMPLE_RATE
 """Minimum length of the recordings that are put together, in samples."""
-LONG_PAUSES = (0, 1, 2)  # seconds
+LONG_PAUSES = (0, 1, 2)
+"""Durations of pauses between the utterances of long recordings, in seconds."""
 RESULTS = Path(__file__).parent / "results" / "shifts.json"
 
 
 def background(seconds: float, decibels: float | None, generator: np.random.Generator) -> Waveform:
-    """Return noise of a power in dBFS, or zeros for None."""
+    """Return noise of a power in dBFS, or zeros for None, (samples,) at 16 kHz."""
     size = round(seconds * SAMPLE_RATE)
     return np.zeros(size) if decibels is None else 10 ** (decibels / 20) * generator.normal(size=size)
 
@@ -163,7 +166,7 @@ def long_groups(utterances: Sequence[Utterance], waveforms: Sequence[Waveform]) 
 
 
 def join(waveforms: Sequence[Waveform], seconds: float) -> Waveform:
-    """Return waveforms one after another, with pauses of zeros between them."""
+    """Concatenate waveforms, with a pause of zeros after each."""
     silence = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
     return np.concatenate([part for waveform in waveforms for part in (waveform, silence)])
 

@@ -36,6 +36,7 @@ def main() -> None:
 
 
 def measure(source: Source, encoder: ECAPA) -> dict[str, Any]:
+    """Return the numbers of utterances, speakers and pairs, and the equal error rate as a fraction."""
     utterances = [utterance for utterance in source.read() if utterance.speaker]
     stored = extract(encoder, "ecapa", utterances)
     vectors = np.stack([np.asarray(vector, np.float64).reshape(-1) for vector in stored])

@@ -138,7 +138,11 @@ def decode_named(registry: Registry, section: Mapping[str, Any], where: str) -> 
 
 
 def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Return the data with `a.b=value` assignments applied; a value that is not TOML is a plain string."""
+    """Return the data with `a.b=value` assignments applied; a value that is not TOML is a plain string.
+
+    Raises:
+        BadConfig: An assignment has no "=", or does not fit the data.
+    """
     result = dict(data)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")

@@ -134,7 +134,11 @@ LABEL_SETS = {
 
 
 def label_set(name: str) -> LabelSet:
-    """Return a label set by its name."""
+    """Return a label set by its name.
+
+    Raises:
+        BadConfig: There is no such label set.
+    """
     if name not in LABEL_SETS:
         raise BadConfig(f"no label set {name!r}{did_you_mean(name, LABEL_SETS)} (known: {', '.join(LABEL_SETS)})")
     return LABEL_SETS[name]

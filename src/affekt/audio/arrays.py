@@ -13,7 +13,11 @@ from affekt.errors import BadAudio
 
 
 def array_rate(array: NDArray[Any], sample_rate: float | None, name: str) -> int:
-    """Return the sample rate of an array, after checking that it can be audio."""
+    """Return the sample rate of an array, after checking that it can be audio.
+
+    Raises:
+        BadAudio: The array cannot be audio, or has no sample rate.
+    """
     if sample_rate is None:
         raise BadAudio(f"{name} has no sample rate: pass sample_rate=, in Hz", code="not_audio")
     is_number = isinstance(sample_rate, int | float | np.integer | np.floating) and not isinstance(sample_rate, bool)

@@ -12,7 +12,10 @@ UNKNOWN = 0x7FFF_0000
 
 
 def mend_size(stream: IO[bytes], size: int) -> dict[int, bytes]:
-    """Return position -> bytes that replace the size; {} if it can be trusted, or the stream is no AU."""
+    """Return position -> bytes that replace the declared size; {} if it is plausible, or the stream is not an AU.
+
+    `size` is the size of the file, in bytes.
+    """
     stream.seek(0)
     head = stream.read(12)
     order = BYTE_ORDERS.get(head[:4])

@@ -9,16 +9,24 @@ HEADER = 12
 """Bytes of a chunk's header: its name and its size."""
 
 
-class Mended(NamedTuple):
-    """The reason why a file is truncated, the missing fraction of its audio, and position -> bytes that replace its size."""
+class SizePatch(NamedTuple):
+    """A correction of the size of the audio."""
 
     reason: str
+    """Why audio is missing; "" if none is."""
     fraction: float
+    """Missing fraction of the audio, 0 to 1."""
     patches: dict[int, bytes]
+    """Position in the file -> the bytes to put there."""
 
 
-def mend_size(stream: IO[bytes], size: int) -> Mended | None:
-    """Return how a file is mended; None if its audio does not go beyond its end, or it is no CAF."""
+def mend_size(stream: IO[bytes], size: int) -> SizePatch | None:
+    """Return the correction of a file's size; None if the declared audio ends within the file, or it is not a CAF.
+
+    Args:
+        stream: The file.
+        size: Size of the file, in bytes.
+    """
     stream.seek(0)
     start = 8 if stream.read(4) == b"caff" else size
     while start + HEADER <= size:
@@ -26,12 +34,12 @@ def mend_size(stream: IO[bytes], size: int) -> Mended | None:
         name, length = struct.unpack(">4sq", stream.read(HEADER))
         present = size - start - HEADER
         if name == b"data":
-            if length == -1:  # up to the end, which libsndfile does not know
-                return Mended("", 0.0, {start + 4: struct.pack(">q", present)})
+            if length == -1:  # "up to the end of the file", which libsndfile does not support
+                return SizePatch("", 0.0, {start + 4: struct.pack(">q", present)})
             if length <= present:
                 return None
             reason = f"its header declares {length} bytes of audio, but only {present} exist"
-            return Mended(reason, (length - present) / length, {start + 4: struct.pack(">q", present)})
+            return SizePatch(reason, (length - present) / length, {start + 4: struct.pack(">q", present)})
         if length < 0:
             return None
         start += HEADER + length

@@ -10,7 +10,7 @@ STREAM_INFO = 8
 TOTAL = STREAM_INFO + 13
 """Position of the 36 bits of the number of samples, which follow 4 other bits."""
 TAIL = 1 << 18
-"""Bytes at the end within which the last frame begins."""
+"""Number of bytes at the end of a file in which the last frame is searched."""
 BLOCK_SIZES = {1: 192, **{code: 144 << code for code in range(2, 6)}, **{code: 1 << code for code in range(8, 16)}}
 """Samples of a frame for the codes of its header; 6 and 7 mean that they follow in 1 and 2 bytes."""
 
@@ -29,7 +29,7 @@ def skip_metadata(stream: IO[bytes], start: int) -> int:
 
 
 def mend_total(stream: IO[bytes]) -> dict[int, bytes]:
-    """Return position -> bytes that declare the number of samples unknown; {} if there are not more than are declared."""
+    """Return position -> bytes that declare the number of samples as unknown; {} if the declared number is not too small."""
     stream.seek(0)
     head = stream.read(TOTAL + 5)
     if len(head) < TOTAL + 5:
@@ -73,6 +73,7 @@ def _frame_end(header: bytes, opening: bytes, block_size: int) -> int | None:
 
 
 def _checksum(data: bytes) -> int:
+    """Return the CRC-8 of a frame's header, with the polynomial x^8 + x^2 + x + 1 (0x107)."""
     checksum = 0
     for byte in data:
         checksum ^= byte

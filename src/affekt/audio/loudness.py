@@ -21,6 +21,7 @@ WINDOW = 400
 HOP = 160
 """Samples from frame to frame, 10 ms."""
 MELS = 80
+"""Number of mel bands."""
 SMOOTHING = 7
 """Number of frames over which the power of each frame is averaged."""
 PEAK_SMOOTHING = 21

@@ -72,7 +72,12 @@ def to_mono(source_blocks: Iterator[NDArray[np.float32]], rate: int, reading: Re
 
 
 class Mixer:
-    """A mixer of channels to their mean. Where the channels cancel each other, it uses the loudest one instead."""
+    """A mixer of channels to their mean. Where the channels cancel each other, it uses the loudest one instead.
+
+    Args:
+        rate: Sample rate of the blocks, in Hz.
+        reading: The reading to which the use of a single channel is reported.
+    """
 
     def __init__(self, rate: int, reading: Reading) -> None:
         self._rate, self._reading = rate, reading
@@ -80,7 +85,7 @@ class Mixer:
         self._compared = False
 
     def mix(self, block: NDArray[np.float32]) -> Waveform:
-        """Return a block (samples, channels) as (samples,)."""
+        """Mix a block (samples, channels) to (samples,)."""
         mean = block.mean(axis=1)
         if len(block) >= SHORTEST_COMPARISON * self._rate or not self._compared:
             self._channel, self._compared = self._choose(block, mean), True
@@ -101,10 +106,10 @@ class Mixer:
 
 
 def require_samples(blocks: Iterator[Waveform], name: str) -> Iterator[Waveform]:
-    """Return the blocks.
+    """Return the blocks unchanged, after checking that there is at least one.
 
     Raises:
-        BadAudio: There are none.
+        BadAudio: There is no block.
     """
     first = next(blocks, None)
     if first is None:

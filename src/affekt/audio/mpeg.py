@@ -20,10 +20,13 @@ HEADER = 192
 NUM_CONFIRMING = 2
 """Number of frames of the same kind that must follow a position for it to be accepted as the beginning of a frame."""
 VERSIONS = {0: 2.5, 2: 2.0, 3: 1.0}
+"""Bits in a frame's header -> version of MPEG."""
 DIVISORS = {1.0: 1, 2.0: 2, 2.5: 4}
 """Divisor of a version's sample rates."""
 LAYERS = {1: 3, 2: 2, 3: 1}
+"""Bits in a frame's header -> layer."""
 RATES = (44_100, 48_000, 32_000)
+"""Sample rates of version 1 by the bits in a frame's header, in Hz."""
 KILOBITS = {
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),

@@ -11,6 +11,7 @@ TOLERATED_FRACTION = 0.01
 TOLERATED_SECONDS = 1.0
 """A file that lacks at most this fraction of its audio, and at most this many seconds, is read with a note."""
 ROUNDING = 1e-6
+"""Seconds by which a limit may be exceeded because of rounding."""
 CURE = "--lenient (lenient=True in Python) reads the part that exists"
 
 

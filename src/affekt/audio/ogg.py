@@ -15,6 +15,7 @@ FIRST_PAGE = 2
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 """The bytes with their bits in the opposite order."""
 CHUNK = 1 << 16
+"""Number of bytes that are read at a time."""
 
 
 class Page(NamedTuple):

@@ -23,8 +23,9 @@ FLAC = b"fLaC\x00\x00\x00\x22"
 SIGNATURES = {b"FLV\x01": 13, b"TTA1": 14, b".snd": 8}
 """Beginning of a format -> the number of bytes that are the same in joined files of one kind, and not found in audio."""
 SLACK_FRAMES = 1
-"""Number of frames that may be missing at the end of any MP3."""
+"""Number of frames that may be missing at the end of an MP3 without being refused as cut off."""
 CHUNK = 1 << 20
+"""Number of bytes that are searched at a time."""
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Part:
 
 
 def divide(stream: IO[bytes], reading: Reading, *, media: bool) -> list[Part]:
-    """Return the parts of a file. A file of another format, or a damaged one, is a single part.
+    """Return the parts of a file. A file whose parts cannot be told apart is a single part.
 
     Args:
         stream: The file, without tags at its beginning.
@@ -72,7 +73,7 @@ def divide(stream: IO[bytes], reading: Reading, *, media: bool) -> list[Part]:
 
 
 def _mend(whole: ByteRange, reading: Reading) -> ByteRange:
-    """Return an AU or CAF with the size that it has."""
+    """Correct the size of the audio in the header of an AU or CAF, and return the file."""
     from affekt.audio import au, caf
 
     stream, size = cast(IO[bytes], whole), whole.seek(0, os.SEEK_END)
@@ -156,7 +157,7 @@ def _find_all(stream: IO[bytes], pattern: bytes, start: int) -> Iterator[int]:
 
 
 def _find(stream: IO[bytes], pattern: bytes, start: int) -> int | None:
-    """Return the first position of a pattern from `start` on."""
+    """Return the first position of a pattern from `start` on; None if there is none."""
     while True:
         stream.seek(start)
         data = stream.read(CHUNK)

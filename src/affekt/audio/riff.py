@@ -13,6 +13,7 @@ BYTE_ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"BW64": "<"}
 UNKNOWN = 0x7FFF_0000
 """Sizes of this or more mean "unknown"."""
 MAX_CHUNKS = 10_000
+"""Largest number of chunks that are read from a file."""
 DS64_SIZES = 16
 """Bytes of an RF64's sizes of file and data, at the beginning of its ds64 chunk."""
 
@@ -45,7 +46,7 @@ def find_joined(stream: IO[bytes]) -> list[int]:
 
 
 def mend_header(stream: IO[bytes], size: int) -> dict[int, bytes]:
-    """Return position -> bytes that replace a part of the header; {} if it can be trusted, or the stream is no WAV.
+    """Return position -> bytes that replace a part of the header; {} if it is plausible, or the stream is not a WAV.
 
     libsndfile does not know the name BW64 for RF64.
     """

@@ -45,7 +45,11 @@ def name_of(source: AudioSource) -> str:
 
 @contextmanager
 def open_source(source: Any, name: str) -> Iterator[IO[bytes]]:
-    """Yield a seekable stream, at any position. Streams opened here are closed; the caller's stream stays open."""
+    """Yield a seekable stream, at any position. Streams opened here are closed; the caller's stream stays open.
+
+    Raises:
+        BadAudio: The source is of another type, or cannot be opened.
+    """
     with ExitStack() as stack:
         if isinstance(source, bytes | bytearray | memoryview):
             stream: IO[bytes] = io.BytesIO(source.tobytes() if isinstance(source, memoryview) else source)

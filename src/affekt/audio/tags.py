@@ -7,10 +7,13 @@ from typing import IO
 ID3V1 = 128
 """Size of an ID3v1 tag at the end of a file."""
 ID3V2_HEADER = 10
+"""Size of an ID3v2 tag's header."""
 APE_FOOTER = 32
 """Size of an APE tag's footer, and of its header."""
 APE_IS_HEADER = 0x20
+"""Flag, in the last byte of the flags, of an APE tag's header; a footer lacks it."""
 LYRICS_FOOTER = 15
+"""Size of the end of a Lyrics3 tag: six digits of its size, and LYRICS200."""
 
 
 def skip_leading_tags(stream: IO[bytes], start: int = 0) -> int:

@@ -41,7 +41,11 @@ class TrainingClips:
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> TrainingClips:
-        """Return the training clips of a bundle; only their names if it was made by an earlier version."""
+        """Return the training clips of a bundle; only their names if it was made by an earlier version.
+
+        Raises:
+            BadBundle: The file of hashes and names is not valid.
+        """
         hashes, names = frozenset[str](), frozenset[str]()
         if (path := bundle.folder / FILE).is_file():
             content = read_json(path)

@@ -48,7 +48,11 @@ RENAMED = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read CREMA-D."""
+    """Read CREMA-D.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     folder = next((root / name for name in FOLDERS if (root / name).is_dir()), None)
     if folder is None:
         raise BadCorpus(f"{root} has none of {', '.join(FOLDERS)}: expected the folder of CREMA-D")

@@ -42,7 +42,11 @@ SENTENCES = {
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read EmoDB."""
+    """Read EmoDB.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     folder = root / "wav"
     if not folder.is_dir():
         raise BadCorpus(f"{root} has no wav/: expected the folder of EmoDB")

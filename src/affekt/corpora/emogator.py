@@ -15,8 +15,11 @@ from affekt.errors import BadCorpus
 from affekt.utterance import Utterance
 
 CATEGORIES = 30
+"""Number of categories, numbered from 1 in file names."""
 TAKES = 3
+"""Number of clips of each category by each contributor."""
 CONTRIBUTORS = 357
+"""Number of speakers."""
 NAMED = {
     2: "happy",  # amusement
     3: "angry",
@@ -28,6 +31,7 @@ NAMED = {
     27: "surprise",  # negative
     28: "surprise",  # positive
 }
+"""Number of a category -> emotion. The other categories become "other"."""
 EMOTIONS = {f"{category:02}": NAMED.get(category, "other") for category in range(1, CATEGORIES + 1)}
 FOLDERS = ("data/mp3", "mp3", "audio", ".")
 SUFFIXES = {".mp3", ".wav", ".flac", ".ogg", ".opus"}
@@ -35,7 +39,11 @@ NAME = re.compile(r"(\d{6})-(\d\d)-([1-3])")
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read EmoGator."""
+    """Read EmoGator.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     folders = (root / name for name in FOLDERS)
     folder = next((path for path in folders if path.is_dir() and _has_clips(path)), None)
     if folder is None:

@@ -46,7 +46,11 @@ SENTENCES = {
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read EmoTale."""
+    """Read EmoTale.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     paths = find_files(root)
     if not any(NAME.fullmatch(path.stem) for path in paths):
         raise BadCorpus(f"{root} has no DK_004_A_5.wav or the like: expected the folder of EmoTale")

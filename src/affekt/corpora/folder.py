@@ -39,6 +39,9 @@ def read(
         emotions: Custom label -> emotion.
         language: The language of all recordings, ISO 639-1.
         layout: What the folders name, such as "emotion/speaker"; "" to recognize it.
+
+    Raises:
+        BadCorpus: A folder's name is not understood or is a word for a missing value, or `emotions` has an unused label.
     """
     paths = find_files(root)
     relative = [path.relative_to(root) for path in paths]

@@ -1,4 +1,4 @@
-"""Genders in tables."""
+"""Read the gender column of tables."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ WORDS = {
 }
 """Gender of an utterance -> words for it, in lower case."""
 GENDERS = {word: gender for gender, words in WORDS.items() for word in words}
+"""Word, in lower case -> gender."""
 
 
 def parse_gender(record: Record, column: str) -> str:
-    """Return "female", "male", "other", or "" if it is missing; raise `BadCorpus` for any other word.
+    """Return "female", "male", "other", or "" if it is missing.
 
-    Words may be longer, as in Common Voice ("female_feminine", "male_masculine").
+    Only the first word counts, so that "female_feminine" and "male_masculine" (Common Voice) are understood.
+
+    Raises:
+        BadCorpus: The column contains any other word.
     """
     text = record.text(column)
     if not text:

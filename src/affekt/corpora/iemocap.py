@@ -48,7 +48,11 @@ TRANSCRIPT = re.compile(r"(?P<id>Ses\w+)\s+\[ *[\d.]+ *- *[\d.]+ *\]\s*:?\s*(?P<
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read IEMOCAP."""
+    """Read IEMOCAP.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     sessions = [root / name for name in SESSIONS if (root / name).is_dir()]
     if not sessions:
         raise BadCorpus(f"{root} has no {SESSIONS[0]}/: expected the folder IEMOCAP_full_release")

@@ -50,7 +50,11 @@ FLAWED = {
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read MELD."""
+    """Read MELD.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     tables = {split: _table(root, split) for split in SPLITS}
     if not any(tables.values()):
         raise BadCorpus(f"{root} has no train_sent_emo.csv: expected the folder of MELD")

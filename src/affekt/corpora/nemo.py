@@ -31,7 +31,11 @@ SUFFIXES = {".wav", ".flac", ".ogg"}
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read nEMO."""
+    """Read nEMO.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     folder = root / "samples"
     if not folder.is_dir():
         if not any(NAME.fullmatch(path.stem) for path in visible_files(root, SUFFIXES)):

@@ -34,7 +34,11 @@ SPEECH = ("03", "01")  # modality and channel of the files that are read
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read RAVDESS."""
+    """Read RAVDESS.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     return [_utterance(path, numbers) for path, numbers in _files(root) if (numbers[0], numbers[1]) == SPEECH]
 
 

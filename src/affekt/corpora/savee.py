@@ -30,7 +30,11 @@ NAME = re.compile(rf"({'|'.join(SPEAKERS)})_({'|'.join(EMOTIONS)})(\d\d)")
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read SAVEE."""
+    """Read SAVEE.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     clips = next((clips for name in FOLDERS if (clips := list(_clips(root / name)))), None)
     if clips is None:
         raise BadCorpus(f"{root} has none of AudioData/, DC/ and ALL/DC_a01.wav: expected the folder of SAVEE")

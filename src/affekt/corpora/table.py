@@ -81,6 +81,10 @@ def read(
         language: The language of rows without one, ISO 639-1.
         delimiter: The delimiter of a text file; "" to detect it.
         annotators: What to do with several rows of the same segment: see `affekt.corpora.annotators.combine`.
+
+    Raises:
+        BadConfig: `annotators` has no such rule.
+        BadCorpus: The table cannot be read, lacks a column, or has a row that is not valid.
     """
     check_rule(annotators)
     table = open_table(root, delimiter)

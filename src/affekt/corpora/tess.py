@@ -32,7 +32,11 @@ RENAMED = {"OA_bite_neutral": "OAF_bite_neutral"}
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read TESS."""
+    """Read TESS.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     # Only the first folder that has clips: a widely used copy contains all files twice, the second time in a nested folder.
     folders = (root, *sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_dir()))
     clips = next((clips for folder in folders if (clips := list(_clips(folder)))), None)

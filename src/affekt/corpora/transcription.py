@@ -117,6 +117,7 @@ class Transcription:
     given: int
     """Utterances whose existing text is kept, from the corpus or an earlier recognizer."""
     recognized: int
+    """Utterances whose text is from this recognizer, including `resumed`."""
     resumed: int
     """Recognized utterances from an interrupted run."""
     wordless: int

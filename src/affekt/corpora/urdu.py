@@ -34,7 +34,11 @@ CLIPS = {
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read URDU."""
+    """Read URDU.
+
+    Raises:
+        BadCorpus: The folder, or a file in it, is not as published.
+    """
     folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in FOLDERS)
     if not folders:
         raise BadCorpus(f"{root} has none of Angry/, Happy/, Neutral/ and Sad/: expected the folder of URDU")
@@ -66,7 +70,7 @@ def published_ids() -> set[str]:
         for speaker, count in speakers.items():
             for file in range(1, count + 1):
                 number += 1
-                ids.add(f"{speaker}_F{file}_{letter}0{number}")
+                ids.add(f"{speaker}_F{file}_{letter}0{number}")  # one zero, also before numbers of several digits
     return ids
 
 

@@ -49,6 +49,7 @@ def _transformers(kind: str, **settings: Any) -> nn.Module:
 
 
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+"""Settings of a transformer of the size "large", as in BERT and HuBERT."""
 
 
 def _hubert_large() -> nn.Module:

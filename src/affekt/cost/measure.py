@@ -40,6 +40,13 @@ def measure(
 ) -> Measurement:
     """Measure a model in a separate process.
 
+    Args:
+        name: The name of the model.
+        settings: The settings of the model.
+        emotions: Number of emotions.
+        frames: Number of frames of each stream.
+        threads: Number of threads of the process.
+
     Raises:
         AffektError: The process failed, for example for lack of memory.
     """

@@ -231,7 +231,14 @@ def on_device(encoder: Feature, device: str) -> Iterator[None]:
 
 
 def track(batches: Iterable[list[T]], name: str, total: int, progress: Progress | None) -> Iterator[list[T]]:
-    """Yield the batches and report how many items are done: to `progress`, or without it in the log every 30 s."""
+    """Yield the batches and report how many items are done: to `progress`, or without it in the log every 30 s.
+
+    Args:
+        batches: The batches.
+        name: The name of the feature, for messages.
+        total: Number of items in all batches.
+        progress: Function that is called with the name, the number of items done and the total; None to use the log.
+    """
     if not total:
         return
     start = logged = time.monotonic()

@@ -190,6 +190,7 @@ def _split_clitics(piece: str) -> list[str]:
 def _random_vector(token: str, dim: int, std: float) -> NDArray[np.float32]:
     """Return a vector (dim,) of uniform random numbers derived from the token's hash, not from a library's generator."""
     bits = np.frombuffer(hashlib.shake_256(token.encode()).digest(4 * dim), "<u4")
+    # Numbers uniform in [-1, 1) have a standard deviation of 1 / sqrt(3).
     return ((bits / 2**31 - 1) * 3**0.5 * std).astype(np.float32)
 
 

@@ -69,7 +69,11 @@ class Checkpoint:
         return stored
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return the content of preprocessor_config.json, or its section in processor_config.json."""
+        """Return the content of preprocessor_config.json, or its section in processor_config.json.
+
+        Raises:
+            BadConfig: The file is missing or cannot be read.
+        """
         from transformers.feature_extraction_utils import FeatureExtractionMixin
 
         if self.local and not list(Path(self.source).glob("p*processor_config.json")):
@@ -84,7 +88,11 @@ class Checkpoint:
         return stored
 
     def tokenizer(self) -> Any:
-        """Return the fast tokenizer as a `tokenizers.Tokenizer`. Only fast ones return each token's position in the text."""
+        """Return the fast tokenizer as a `tokenizers.Tokenizer`. Only fast ones return each token's position in the text.
+
+        Raises:
+            BadConfig: There is no fast tokenizer.
+        """
         from transformers import AutoTokenizer
 
         names = [" and ".join(names) for names in TOKENIZER]

@@ -52,9 +52,13 @@ class WhisperConfig:
     With a gate, silence before, after and between the words changes nothing, and costs nothing. The number of frames then
     depends on what is in the recording, and the position of a frame is not its time."""
     dim: int = 384
+    """Width of the hidden states."""
     heads: int = 6
+    """Number of attention heads."""
     width: int = 1536
+    """Width of the feed-forward layers."""
     mels: int = 80
+    """Number of mel bands."""
 
 
 class LogMel(nn.Module):
@@ -88,12 +92,12 @@ class LogMel(nn.Module):
         log = (self.mel @ power).clamp(min=1e-10).log10()
         mask = None if lengths is None else frame_mask(lengths // HOP, log.shape[2]).unsqueeze(1)
         if mask is not None:
-            log = log.masked_fill(~mask, -10.0)
+            log = log.masked_fill(~mask, -10.0)  # the logarithm of the floor
         loudest = log.amax(dim=(1, 2), keepdim=True)
         log = torch.maximum(log, loudest - FLOOR)
         if self.level == "relative":
             log = log - loudest + LOUDEST
-        log = (log + 4.0) / 4.0
+        log = (log + 4.0) / 4.0  # as Whisper scales its input
         return log if mask is None else log * mask.to(log.dtype)
 
 
@@ -250,7 +254,7 @@ class WhisperStates(Feature):
         real = (within < sizes.unsqueeze(2)) & (position < counts[:, None, None])
         source = first * frames + position.clamp(max=frames - 1).flatten(1)
         parts = x.flatten(0, 1)[source].unflatten(1, (num_spans, size)).flatten(0, 1)
-        # A softmax without keys would give NaN, so that spans beyond the end of a shorter utterance attend to what they have.
+        # A softmax over no keys is NaN, so spans that contain only padding attend to all their frames.
         keys = real | ~real.any(dim=2, keepdim=True)
         states = self._states(parts, keys.flatten(0, 1)).flatten(0, 1)
         index = torch.arange(frames, device=x.device)

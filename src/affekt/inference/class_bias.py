@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_ITERATIONS = 1000
+"""Number of iterations after which `solve_class_bias` stops even if TOLERANCE is not reached."""
 TOLERANCE = 1e-4
 """Largest accepted difference between the mean of the biased probabilities and the expected distribution."""
 MIN_PROBABILITY = 1e-6

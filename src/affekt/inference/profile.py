@@ -22,6 +22,7 @@ from affekt.json_text import to_json
 from affekt.terminal import escape_controls
 
 SCHEMA = 1
+"""Version of the format, stored in each profile."""
 KIND = "affekt profile"
 MAX_BYTES = 1 << 26
 """Largest file that is read, far larger than what affekt writes."""

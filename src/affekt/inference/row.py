@@ -20,6 +20,7 @@ from affekt.errors import AffektError
 from affekt.json_text import to_json
 
 SCHEMA = 1
+"""Version of the format, stored in each row."""
 KEYS = ("schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error")
 NOTES = ("truncated", "seconds_lost", "channels")
 """Fields of a row that has remarks (`affekt.audio.read.Notes`)."""
@@ -197,7 +198,10 @@ def make_row(
     status_without_emotion: Literal["silence", "no_speech"] = "silence",
     profile: Mapping[str, Any] | None = None,
 ) -> Row:
-    """Return a row, whose status is "ok" with probabilities, "error" with an error, else `status_without_emotion`."""
+    """Return a row, whose status is "ok" with probabilities, "error" with an error, else `status_without_emotion`.
+
+    Times are in seconds, and are rounded to 4 digits, probabilities to 6.
+    """
     status = "error" if error else "ok" if probabilities else status_without_emotion
     row = Row(
         schema=SCHEMA,

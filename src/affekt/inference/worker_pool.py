@@ -25,17 +25,17 @@ from affekt.processes import Message, WorkerProcess
 logger = logging.getLogger(__name__)
 
 SECONDS_PER_BYTE = 5e-7
-"""Estimated seconds that recognition takes for one byte of a file: 0.008 for a second of speech of 16 kB."""
+"""Estimated time to recognize one byte of a file, in seconds: 8 ms for a second of speech that takes 16 kB."""
 SECONDS_PER_FILE = 0.01
-"""Estimated seconds that recognition takes for a file besides."""
+"""Estimated additional time per file, in seconds."""
 MIN_SECONDS_PER_WORKER = 1.0
-"""Least estimated work for which a worker is started. Starting it takes about 0.7 seconds."""
+"""Least estimated work, in seconds, for which a worker is started. Starting it takes about 0.7 seconds."""
 MAX_FAILED_STARTS = 3
 """Number of workers in a row that may die before they are ready."""
 POLL = 0.2
-"""Seconds after which the waiting process looks around. Windows delivers Ctrl-C only between waits."""
+"""Longest wait for a message, in seconds. It is short because Windows delivers Ctrl-C only between waits."""
 GRACE = 1.0
-"""Seconds that a worker that has closed its output gets to end."""
+"""Seconds to wait for the end of a worker that has closed its output."""
 
 
 class Task(Protocol):

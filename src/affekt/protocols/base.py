@@ -27,6 +27,7 @@ Subsets = dict[str, list[Utterance]]
 
 
 def emotion_of(utterance: Utterance) -> str:
+    """Return the emotion of an utterance, for `stratified`."""
     return utterance.emotion
 
 
@@ -52,7 +53,14 @@ class Draw:
         return [by_key[key] for key in self.order(by_key, purpose)]
 
     def deal(self, utterances: Sequence[Utterance], k: int, purpose: str, *, stratified: bool) -> list[list[Utterance]]:
-        """Return k groups whose sizes differ by at most one; if stratified, their counts of each label do too."""
+        """Return k groups whose sizes differ by at most one; if stratified, their counts of each label do too.
+
+        Args:
+            utterances: The utterances to divide.
+            k: Number of groups.
+            purpose: A part of the hashed string; the same purpose gives the same order.
+            stratified: Preserve the proportions of the labels in each group.
+        """
         order = self.shuffle(utterances, purpose)
         if stratified:
             order.sort(key=self.label)
@@ -113,7 +121,17 @@ def apportion(sizes: Counter[str], number: int) -> dict[str, int]:
 
 
 def require(utterances: Sequence[Utterance], field: str, protocol: str, cure: str = "use another protocol") -> None:
-    """Raise `BadConfig` if any utterance lacks a field that the protocol needs; dropping it would go unnoticed."""
+    """Check that every utterance has a field that the protocol needs; dropping utterances would go unnoticed.
+
+    Args:
+        utterances: The utterances.
+        field: Name of the field, such as "speaker".
+        protocol: Name of the protocol, for the message.
+        cure: What to do if the field is missing, for the message.
+
+    Raises:
+        BadConfig: An utterance lacks the field.
+    """
     lacking = [utterance_key(utterance) for utterance in utterances if not getattr(utterance, field)]
     if lacking:
         raise BadConfig(

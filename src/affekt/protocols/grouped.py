@@ -91,7 +91,19 @@ def split_validation(
     by: Literal["speakers", "utterances"],
     stratified: bool,
 ) -> Subsets:
-    """Divide training utterances into the subsets "train" and "validation"."""
+    """Divide training utterances into the subsets "train" and "validation".
+
+    Args:
+        train: The utterances to divide.
+        amount: Size of the validation subset: a fraction or a number of utterances, as in `count`.
+        purpose: A part of the hashed string, and a name for error messages.
+        draw: The source of random choices.
+        by: Whether to choose whole speakers or single utterances.
+        stratified: Choose utterances in proportion to the labels; without effect for speakers.
+
+    Raises:
+        BadConfig: A subset would be empty, or an utterance has no speaker.
+    """
     if by == "utterances":
         chosen, others = draw.take(train, amount, purpose, stratified=stratified)
         return {"train": others, "validation": chosen}

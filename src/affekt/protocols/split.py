@@ -58,6 +58,14 @@ class Split:
         """Make a split of these utterances, and determine whether any speaker of the test subset is in another one.
 
         A split without a subset "test" is speaker-independent if no speaker is in two subsets.
+
+        Args:
+            utterances: All utterances of the split.
+            subsets: Subset -> keys of its utterances.
+            name: The name of the protocol.
+            fold: The name of the fold; "" if there is only one.
+            seed: The seed of random choices; None if there are none.
+            description: The settings of the protocol in one line.
         """
         speakers = {
             utterance_key(utterance): utterance.speaker_key if utterance.speaker else "" for utterance in utterances

@@ -82,7 +82,11 @@ class Search:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved search recipe."""
+        """The resolved search recipe.
+
+        Raises:
+            BadConfig: An earlier version of affekt wrote the folder.
+        """
         config = read_toml(self.config_path)
         if is_outdated(config):
             raise BadConfig(f"{self.folder} was made by an earlier version: run `affekt migrate {self.folder}`")

@@ -17,7 +17,9 @@ from affekt.workflows.jobs import Launcher
 from affekt.workflows.reproduction import QUICK_EPOCHS, Request, Row, Unit, adapt
 
 QUICK_SUPERNET = {"channels": 2, "nodes": 2, "shrink": 5}
+"""Settings of a supernet small enough to try a search quickly."""
 QUICK_RECURRENT = {"hidden": 16, "stride": 16, "frames": 128}
+"""Settings of a recurrent network small enough to try a search quickly."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,11 @@ class Parquet:
         self._class_names = _class_names(self._schema.metadata or {})
 
     def records(self, columns: Sequence[str]) -> list[Record]:
-        """Return the rows with these columns."""
+        """Return the rows with these columns.
+
+        Raises:
+            BadCorpus: Several columns have one of the names, or the file cannot be read.
+        """
         repeated = [name for name, number in Counter(self.columns).items() if number > 1 and name in columns]
         if repeated:
             raise BadCorpus(f"{self.path} has several columns {', '.join(map(repr, repeated))}: rename all but one")

@@ -23,7 +23,11 @@ class Record:
     values: Mapping[str, Any]
 
     def text(self, column: str) -> str:
-        """Return a value as text without surrounding spaces and invisible characters, "" if it is missing."""
+        """Return a value as text without surrounding spaces and invisible characters, "" if it is missing.
+
+        Raises:
+            BadCorpus: The text contains a line break.
+        """
         value = self.values.get(column)
         text = "" if is_missing(value) else strip_invisible(self._to_text(column, value))
         if "\n" in text or "\r" in text:
@@ -36,7 +40,11 @@ class Record:
         return "" if value is None or value != value else self._to_text(column, value)
 
     def number(self, column: str) -> int:
-        """Return a value as a whole number."""
+        """Return a value as a whole number.
+
+        Raises:
+            BadCorpus: The value is not a whole number.
+        """
         text = self.text(column)
         try:
             return int(text)

@@ -77,7 +77,14 @@ def pointwise(
 
 
 def depthwise(x: Image, kernels: Kernels, stride: int, dilation: int) -> Float[Tensor, "batch channels new_h new_w"]:
-    """Apply a depthwise convolution with the given kernels."""
+    """Apply a depthwise convolution with the given kernels.
+
+    Args:
+        x: Images, (batch, channels, height, width).
+        kernels: One kernel per channel.
+        stride: Stride in both directions, in pixels.
+        dilation: Distance of the kernel's elements, in pixels.
+    """
     if stride == dilation == 2:  # only every other pixel is used
         x, stride, dilation = x[:, :, ::2, ::2], 1, 1
     if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_exporting():

@@ -143,6 +143,9 @@ def random_genotype(generator: np.random.Generator, nodes: int = 4) -> Genotype:
 
     Each node takes two different sources and, from each, any operation except "none", all with equal probability. A
     generator in the same state gives the same genotype.
+
+    Raises:
+        BadConfig: The number of nodes is too small.
     """
     if nodes < 1:
         raise BadConfig(f"nodes = {nodes}: expected 1 or more")

@@ -39,7 +39,10 @@ def check_even(x: Image) -> None:
 
 
 class ConvNorm(nn.Sequential):
-    """ReLU, 1 x 1 convolution without bias (1) and norm (2), which give an input of a cell the cell's number of channels."""
+    """ReLU, 1 x 1 convolution without bias (submodule 1) and norm (submodule 2).
+
+    They give an input of a cell the cell's number of channels.
+    """
 
     def __init__(self, in_channels: int, channels: int, *, affine: bool) -> None:
         super().__init__(nn.ReLU(), Pointwise(in_channels, channels), nn.BatchNorm2d(channels, affine=affine))
@@ -56,14 +59,14 @@ def _separable_layers(channels: int, size: int, stride: int, dilation: int) -> l
 
 
 class SeparableConv(nn.Sequential):
-    """Two depthwise separable convolutions, the second at stride 1. The layers 1, 2, 3 and 5, 6, 7 have weights."""
+    """Two depthwise separable convolutions, the second at stride 1. Submodules 1, 2, 3 and 5, 6, 7 have weights."""
 
     def __init__(self, channels: int, size: int, stride: int) -> None:
         super().__init__(*_separable_layers(channels, size, stride, 1), *_separable_layers(channels, size, 1, 1))
 
 
 class DilatedConv(nn.Sequential):
-    """A depthwise separable convolution with dilation 2. The layers 1, 2, 3 have weights."""
+    """A depthwise separable convolution with dilation 2. Submodules 1, 2, 3 have weights."""
 
     def __init__(self, channels: int, size: int, stride: int) -> None:
         super().__init__(*_separable_layers(channels, size, stride, 2))

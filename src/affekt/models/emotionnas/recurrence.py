@@ -30,6 +30,7 @@ BLOCK = 1024
 
 
 MINUS_ONE = torch.tensor(-1.0, device="cpu")
+"""The constant -1 as a tensor."""
 
 
 def _tanh(x: Tensor) -> Tensor:

@@ -101,6 +101,7 @@ class KSTransformerConfig(StackConfig):
 
 
 def streams_of(config: KSTransformerConfig) -> tuple[str, ...]:
+    """Return the streams that a network with these settings takes."""
     return ("speech", "text") if config.modalities == "both" else (config.modalities,)
 
 

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from affekt.batch import Stream
 from affekt.models.layers.shapes import Frames
 
+MIN_STD = 1e-3
+"""Lower bound of the standard deviation, so that a nearly constant feature is not divided by almost zero."""
+
 
 class StreamInput(nn.Module):
     """The standardization of a stream's features, and their projection to a model's width.
@@ -24,10 +27,10 @@ class StreamInput(nn.Module):
         num_states: Number of hidden states of the encoder, which are concatenated along dim.
         mix: "concat": one linear layer is applied to all states side by side; "learned": it is applied to their sum, weighted
             by a softmax over learned scores.
-        norm: "layer": a LayerNorm over each state; "standard": each feature minus its mean and divided by its standard
-            deviation over the training set, both stored by `set_statistics`. Some features of an encoder are many times as
-            large as others. A LayerNorm preserves these ratios, and an optimizer with equal steps for all weights then
-            learns from the few large features only.
+        norm: "none": features are not standardized; "layer": a LayerNorm over each state; "standard": each feature minus
+            its mean and divided by its standard deviation over the training set, both stored by `set_statistics`. Some
+            features of an encoder are many times as large as others. A LayerNorm preserves these ratios, and an optimizer
+            with equal steps for all weights then learns from the few large features only.
     """
 
     mean: Tensor
@@ -52,7 +55,7 @@ class StreamInput(nn.Module):
         """Store the mean and the standard deviation of every feature; without effect unless norm = "standard"."""
         if self.standardizes:
             self.mean.copy_(mean)
-            self.deviation.copy_(std.clamp(min=1e-3))
+            self.deviation.copy_(std.clamp(min=MIN_STD))
 
     def standardize(self, x: Float[Tensor, "batch *frames features"]) -> Float[Tensor, "batch *frames features"]:
         """Return the standardized features; x itself unless norm = "standard"."""
@@ -88,7 +91,10 @@ class StreamInput(nn.Module):
 
 
 def average_frames(stream: Stream, stride: int) -> Stream:
-    """Average every `stride` consecutive frames, without padding. An utterance's last average may be over fewer frames."""
+    """Average every `stride` consecutive frames: (batch, frames, dim) becomes (batch, ceil(frames / stride), dim).
+
+    Padding is left out, so the last average of an utterance may be over fewer frames.
+    """
     if stride == 1:
         return stream
     x, frames = stream.values, stream.values.shape[1]

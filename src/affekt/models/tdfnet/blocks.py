@@ -245,7 +245,8 @@ def join_masks(first: Tensor, second: Tensor, first_mask: Tensor | None, second_
 
 
 class Gate(nn.Module):
-    """The gate alpha of eq. 11, the sigmoid of a linear layer (`score`) of O: one weight for every entry of O ("full"), for
+    """The gate alpha of eq. 11, the sigmoid of a linear layer (`score`) of O, the concatenated
+    groups of pooled outputs: one weight for every entry of O ("full"), for
     every group of O ("parts"), or for all of O ("scalar")."""
 
     def __init__(self, kind: str, widths: tuple[int, ...], *, bias: bool) -> None:

@@ -45,7 +45,7 @@ PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MAX_FACTOR = 16  # the kernel is unrolled over all pairs of frames in a window: above this, compiling takes minutes
 MIN_CAPABILITY = (8, 0)  # CUDA compute capability for Triton and bfloat16
 MULTIPROCESSORS = 4  # assumed number in Triton's interpreter
-WARPS = 4
+WARPS = 4  # groups of 32 threads that run one program of a kernel
 
 
 class Launch(NamedTuple):
@@ -54,7 +54,7 @@ class Launch(NamedTuple):
     elements: int
     """Elements of one block of one stream: eight or four for each of 128 threads."""
     registers: int
-    """Maximum number for each thread."""
+    """Largest number of registers of a thread."""
     programs: int
     """Programs on each multiprocessor: as many as fit at once, so that some read while others compute."""
 

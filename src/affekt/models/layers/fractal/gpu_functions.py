@@ -152,12 +152,14 @@ def weighted_sum(weights, values, constants: tl.constexpr):
 @triton.jit
 @no_type_check
 def gelu(x):
+    """Return the exact GELU of x, elementwise."""
     return 0.5 * x * (1.0 + tl.erf(x * GELU_FACTOR))
 
 
 @triton.jit
 @no_type_check
 def gelu_slope(x):
+    """Return the derivative of GELU at x, elementwise."""
     return 0.5 * (1.0 + tl.erf(x * GELU_FACTOR)) + x * tl.exp(-0.5 * x * x) * DENSITY_AT_ZERO
 
 

@@ -99,7 +99,14 @@ def kernel_constants(
 
 
 def schedule(constants: KernelConstants, *, heads: int, frames: int, programs: int) -> Schedule:
-    """Distribute the tiles of all heads of all utterances over at most `programs` programs."""
+    """Distribute the tiles of all heads of all utterances over at most `programs` programs.
+
+    Args:
+        constants: Constants of the kernel, with the number of frames in a tile.
+        heads: Number of heads of all utterances together.
+        frames: Number of frames of an utterance, with padding.
+        programs: Largest number of programs.
+    """
     tiles = -(-frames // constants.tile)
     items = heads * tiles
     items_per_program = max(1, -(-items // programs))
