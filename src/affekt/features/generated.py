@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from affekt.audio.read import SAMPLE_RATE, Waveform
 
 Signal = NDArray[np.floating]
+"""(samples,), mono, at 16 kHz."""
 DURATION = (0.5, 6.0)
 """Range of the duration in seconds."""
 PEAK = (-60.0, 0.0)

@@ -91,6 +91,7 @@ class Overlap:
     unknown: int
     """Utterances of either subset whose value the corpus does not record."""
     examples: tuple[str, ...]
+    """Some of the shared values."""
 
     @property
     def fraction(self) -> float | None:

@@ -33,6 +33,7 @@ DELIMITER_NAMES = {
     "bar": "|",
     "space": " ",
 }
+"""Name of a delimiter -> the character."""
 QUOTED = re.compile(r' *"([^"]*(?:""[^"]*)*)" *')
 DELIMITER_LINE = re.compile(r'"?sep=(.)"?')
 """A first line that spreadsheets understand."""
@@ -45,6 +46,7 @@ KNOWN = {name for names in NAMES.values() for name in names} | {
     "name",
     "utterance",
 }
+"""Column names that are expected in tables. A delimiter that divides the first line into more of them is preferred."""
 SUFFIX = re.compile(r"\.\w{2,5}")
 MAX_NAMES = 8
 """Number of columns that a message names."""
