@@ -19,6 +19,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from affekt.errors import BadConfig
 from affekt.evaluation.spread import Spread
 from affekt.reports import markdown, sections
+from affekt.reports.page.options import PageOptions
+from affekt.reports.page.page import build_sections, html_page
 from affekt.reports.results import Results, collect_results
 from affekt.runs.folder import COMPOSITE_MARKERS, Run
 from affekt.runs.groups import _read_by_id
@@ -404,6 +406,15 @@ def test_a_run_beside_a_search_is_reported_separately(finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_report_page_has_a_section_for_each_search(finished):
+    sections = build_sections([finished], PageOptions(models=False))
+    text = html_page([finished], sections, ["validation"])
+    assert [section.title for section in sections] == ["Architecture search: emotionnas-cremad"]
+    assert text.count("<h1>") == 1
+    assert text.count('id="architecture-search-emotionnas-cremad"') == 1
+    assert text.count("<svg") == search_page(finished).count("<svg") > 0
+
+
 def test_the_report_command_and_the_page_do_not_import_torch(tmp_path):
     folder = tmp_path / "search"
     SearchMaker(folder).up_to("found")
