@@ -442,7 +442,11 @@ class ElementChecker(HTMLParser):
         self.open, self.references = [], []
 
     def handle_starttag(self, tag, attributes):
-        self.references += [name for name, _ in attributes if name in ("src", "href", "id", "onclick")]
+        self.references += [
+            name
+            for name, value in attributes
+            if name in ("src", "href", "id", "onclick") and value not in ("#content", "content")
+        ]
         if tag not in ("meta",):
             self.open.append(tag)
 

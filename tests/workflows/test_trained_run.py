@@ -136,3 +136,13 @@ def test_fractions_of_scales_are_drawn_only_for_models_that_have_some():
     assert scales_figure(example, "t").title == "t"
     model = tiny("vanilla")
     assert scales_figure(Example("clip", model, synthetic_batch(model, [9]), "", None), "t") is None
+
+
+def test_a_waveform_is_drawn_only_if_its_frames_are_all_there():
+    model = tiny("mstr")
+    batch = synthetic_batch(model, [50])
+    seconds = 50 / batch.streams["speech"].frame_rate
+    for extra, num_panels in ((0.0, 1), (1.0, 0)):
+        waveform = np.zeros(round((seconds + extra) * 16_000), np.float32)
+        figure = scales_figure(Example("clip", model, batch, "", waveform), "t")
+        assert len(figure.drawing.axes) == model.config.blocks + num_panels

@@ -23,6 +23,9 @@ from affekt.utterance import Utterance
 from affekt.workflows.predict import text_encoders
 from affekt.workflows.trained_run import TrainedRun, open_run
 
+MAX_DIFFERENCE = 0.1
+"""Seconds by which a recording may exceed its frames; if it exceeds them by more, its waveform would be out of step."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -138,8 +141,7 @@ def _axis(example: Example, stream: str, frames: int) -> Axis:
             stream, frames, token_words(example.text, index) if example.text else [str(n) for n in range(1, frames + 1)]
         )
     seconds = _covered_seconds(example, stream)
-    waveform = None if example.waveform is None else example.waveform[: round(seconds * SAMPLE_RATE)]
-    return Axis(stream, frames, duration=seconds, waveform=waveform)
+    return Axis(stream, frames, duration=seconds, waveform=_covered_waveform(example, stream, seconds))
 
 
 def _covered_seconds(example: Example, stream: str) -> float:
@@ -153,6 +155,16 @@ def _covered_seconds(example: Example, stream: str) -> float:
     return frames / values.frame_rate
 
 
+def _covered_waveform(example: Example, stream: str, seconds: float) -> NDArray[np.float32] | None:
+    """Return the samples that the model uses; None without audio, and if frames were left out, as by the speech gate."""
+    frames, rate = int(example.batch.streams[stream].lengths()[0]), example.batch.streams[stream].frame_rate
+    if example.waveform is None or example.duration is None or rate is None:
+        return None
+    if frames / rate < example.duration - MAX_DIFFERENCE:
+        return None
+    return example.waveform[: round(seconds * SAMPLE_RATE)]
+
+
 @torch.inference_mode()
 def scales_figure(example: Example, title: str) -> Figure | None:
     """Draw the fractions of an example's scales over time; None if its model has no scales."""
@@ -162,6 +174,5 @@ def scales_figure(example: Example, title: str) -> Figure | None:
     fractions = example.model.explain(example.batch)[key][0].float().numpy()
     ((stream, count),) = example.model.num_positions(example.batch).items()
     seconds = _covered_seconds(example, stream)
-    waveform = None if example.waveform is None else example.waveform[: round(seconds * SAMPLE_RATE)]
     scales = ScaleFractions(fractions[:, :, : int(count[0])], seconds)
-    return draw_scales(scales, title=title, waveform=waveform)
+    return draw_scales(scales, title=title, waveform=_covered_waveform(example, stream, seconds))
