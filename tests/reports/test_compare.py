@@ -28,7 +28,7 @@ def folders(tmp_path):
     return [
         make_runs(tmp_path / "good", settings=SPEAKER_FOLDS, skill=2.0),
         make_runs(tmp_path / "poor", "vanilla-cremad", SPEAKER_FOLDS, skill=0.7),
-        make_runs(tmp_path / "alike", settings=[*SPEAKER_FOLDS, "model.scales=2"], skill=0.8),
+        make_runs(tmp_path / "alike", settings=[*SPEAKER_FOLDS, "model.scales=2"], skill=0.6),
     ]
 
 

@@ -76,12 +76,24 @@ def score(
     Raises:
         BadConfig: There is no utterance.
     """
+    return score_and_draw(labels, probabilities, emotions, speakers, units=units)[0]
+
+
+def score_and_draw(
+    labels: Labels,
+    probabilities: Probabilities | Sequence[Probabilities],
+    emotions: Sequence[str],
+    speakers: Sequence[str] | None = None,
+    *,
+    units: Sequence[str] | None = None,
+) -> tuple[Scores, NDArray[np.float64] | None]:
+    """Return the scores, as `score` does, and the bootstrap's draws of UA, (draws,); None if UA has no interval."""
     if len(labels) == 0:
         raise BadConfig("there is no utterance to score")
     seeds = as_seeds(probabilities)
     predicted = np.stack([most_probable(of_seed) for of_seed in seeds])
     num_units = len(set(units)) if units else len(labels)
-    low, high, how = _intervals(labels, predicted, len(emotions), speakers, units)
+    low, high, how, draws = _intervals(labels, predicted, len(emotions), speakers, units)
     counts = bootstrap.confusion_by_group(labels, predicted, [""] * len(labels), len(emotions))[0]
     values = _values(counts[None].astype(np.float64))[:, 0]
     intervals = [
@@ -89,7 +101,7 @@ def score(
         for value, *ends in zip(values, low, high, strict=True)
     ]
     by_name = dict(zip([*METRICS, *emotions], intervals, strict=True))
-    return Scores(
+    scores = Scores(
         utterances=num_units,
         refused=int(np.stack([is_refused(of_seed) for of_seed in seeds]).any(axis=0).sum()),
         intervals=how,
@@ -97,6 +109,7 @@ def score(
         recall={emotion: by_name[emotion] for emotion, row in zip(emotions, counts[0], strict=True) if row.sum()},
         ece=float(np.mean([ece(labels, of_seed) for of_seed in seeds])),
     )
+    return scores, None if draws is None or scores.UA.low is None else draws
 
 
 def as_seeds(probabilities: Probabilities | Sequence[Probabilities]) -> list[Probabilities]:
@@ -118,8 +131,8 @@ def _intervals(
     num_emotions: int,
     speakers: Sequence[str] | None,
     units: Sequence[str] | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
-    """Return the ends of the intervals of `_values`, NaN where there is none, and a description of them."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], str, NDArray[np.float64] | None]:
+    """Return the ends of the intervals of `_values`, NaN where there is none; a description; and the draws of UA."""
     num_speakers = len(set(speakers)) if speakers else 0
     ids = list(units or map(str, range(len(labels))))
     by_speaker = speakers is not None and num_speakers >= bootstrap.MIN_SPEAKERS
@@ -129,11 +142,13 @@ def _intervals(
         sample = draw(counts, _values)
     except MissingExtra as error:
         nothing = np.full(len(METRICS) + num_emotions, np.nan)
-        return nothing, nothing, f"none: {error}"
+        return nothing, nothing, f"none: {error}", None
+    draws = sample.draws[list(METRICS).index("UA")]
     if by_speaker:
-        return sample.low, sample.high, f"95 % BCa bootstrap over {num_speakers} speakers, {bootstrap.DRAWS} draws"
+        how = f"95 % BCa bootstrap over {num_speakers} speakers, {bootstrap.DRAWS} draws"
+        return sample.low, sample.high, how, draws
     low, high, how = _use_wilson(sample, counts)
-    return low, high, f"95 %: Wilson for WA and recall, {how}; valid for these speakers only"
+    return low, high, f"95 %: Wilson for WA and recall, {how}; valid for these speakers only", draws
 
 
 def _use_wilson(

@@ -8,15 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.evaluation.bootstrap import (
-    MIN_PER_EMOTION,
-    MIN_SPEAKERS,
-    bootstrap_groups,
-    bootstrap_within_emotions,
-    confusion_by_group,
-)
-from affekt.evaluation.metrics import METRICS, Labels, Probabilities, most_probable
-from affekt.evaluation.scores import Interval, Scores, as_seeds, score
+from affekt.evaluation.metrics import Labels, Probabilities
+from affekt.evaluation.scores import Interval, Scores, as_seeds, score_and_draw
 
 
 @dataclass(frozen=True)
@@ -75,29 +68,11 @@ def score_subgroups(
         indices = np.flatnonzero(names == name)
         members = np.array(speakers)[indices].tolist() if speakers else None
         chosen = [of_seed[indices] for of_seed in seeds]
-        scores[name] = score(labels[indices], chosen, emotions, members)
-        of_group = _draw_ua(labels[indices], chosen, len(emotions), members)
+        scores[name], of_group = score_and_draw(labels[indices], chosen, emotions, members)
         if of_group is not None:
             draws[name] = of_group
     values = {name: scores[name].UA for name in draws}
     return Subgroups(attribute, scores, largest_gap(values, draws), int((names == "").sum()))
-
-
-def _draw_ua(
-    labels: Labels, probabilities: Sequence[Probabilities], num_emotions: int, speakers: Sequence[str] | None
-) -> NDArray[np.float64] | None:
-    """Return bootstrap draws of a group's UA, over speakers if there are enough; None if there are too few utterances."""
-    predicted = np.stack([most_probable(of_seed) for of_seed in probabilities])
-
-    def mean_ua(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(METRICS["UA"](counts).mean(axis=1)[None])
-
-    if speakers is not None and len(set(speakers)) >= MIN_SPEAKERS:
-        return bootstrap_groups(confusion_by_group(labels, predicted, speakers, num_emotions), mean_ua).draws[0]
-    if np.unique(labels, return_counts=True)[1].min() < MIN_PER_EMOTION:
-        return None
-    units = [str(index) for index in range(len(labels))]
-    return bootstrap_within_emotions(confusion_by_group(labels, predicted, units, num_emotions), mean_ua).draws[0]
 
 
 def largest_gap(values: Mapping[str, Interval], draws: Mapping[str, NDArray[np.float64]]) -> Gap | None:
