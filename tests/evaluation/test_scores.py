@@ -155,7 +155,7 @@ def test_few_utterances_have_no_interval_of_zero_width():
     labels = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
     scores = score(labels, np.eye(3)[labels], EMOTIONS)
     assert (scores.UA.value, scores.UA.low, scores.UA.high, scores.WF1.low) == (1.0, None, None, None)
-    assert "none for UA and WF1, since an emotion has fewer than 5 utterances" in scores.intervals
+    assert "none (UA, WF1): under 5 utterances of an emotion" in scores.intervals
     assert (scores.WA.low, scores.WA.high) == pytest.approx((0.7008, 1.0), abs=1e-4)
     assert scores.recall["sad"].low < 0.5
     everyone_right = score(np.tile(labels, 20), np.eye(3)[np.tile(labels, 20)], EMOTIONS, [*map(str, range(180))])

@@ -30,7 +30,7 @@ def make_group(root, name, *settings):
 def test_the_encoder_is_counted_apart_from_the_model(root):
     whisper = run_cost(make_group(root, "whisper"))
     wide = run_cost(make_group(root, "wide", "model.feedforward=64"))
-    log_mel = run_cost(make_group(root, "log-mel", 'features={speech={name="log-mel"}}'))
+    log_mel = run_cost(make_group(root, "log-mel", 'features={speech={name="log-mel"}}', "probes=[]"))
     assert wide.encoder_parameters == whisper.encoder_parameters > 0
     assert wide.encoder_flops == whisper.encoder_flops > 0
     # One feedforward network of 16 -> n -> 16 in its only block: 48 more units, each with 2 * 16 weights and a bias.

@@ -148,7 +148,7 @@ def _intervals(
         how = f"95 % BCa bootstrap over {num_speakers} speakers, {bootstrap.DRAWS} draws"
         return sample.low, sample.high, how, draws
     low, high, how = _use_wilson(sample, counts)
-    return low, high, f"95 %: Wilson for WA and recall, {how}; valid for these speakers only", draws
+    return low, high, f"95 %, valid for these speakers only: Wilson (WA, recall), {how}", draws
 
 
 def _use_wilson(
@@ -168,11 +168,11 @@ def _use_wilson(
         low[index], high[index] = wilson(values[index], int(number)) if number else (np.nan, np.nan)
     present = support[support > 0]
     if present.min() >= bootstrap.MIN_PER_EMOTION and len(present) > 1:
-        how = f"bootstrap over utterances within each emotion for UA and WF1, {bootstrap.DRAWS} draws"
+        how = f"bootstrap within emotions (UA, WF1), {bootstrap.DRAWS} draws"
         return low, high, how
     for metric in ("UA", "WF1"):
         low[list(METRICS).index(metric)] = high[list(METRICS).index(metric)] = np.nan
-    return low, high, f"none for UA and WF1, since an emotion has fewer than {bootstrap.MIN_PER_EMOTION} utterances"
+    return low, high, f"none (UA, WF1): under {bootstrap.MIN_PER_EMOTION} utterances of an emotion"
 
 
 def wilson(fraction: float, number: int) -> tuple[float, float]:

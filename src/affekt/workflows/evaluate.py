@@ -111,11 +111,21 @@ class Evaluation:
         """Return the contents of `affekt evaluate --json`."""
         content = asdict(self)
         scores = content.pop("scores")
-        content["classes"] = list(self.classes)
         content["speaker_independent"] = self.speaker_independent
         for entry, subgroups in zip(content["subgroups"], self.subgroups, strict=True):
             entry["gap_shown"] = bool(subgroups.gap and subgroups.gap.excludes_zero)
-        return {**{name: value for name, value in content.items() if value is not None or name == "speakers"}, **scores}
+        present = {name: value for name, value in content.items() if value is not None or name == "speakers"}
+        result: dict[str, Any] = _to_plain({**present, **scores})
+        return result
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a value as JSON has it: objects with names as keys, and lists."""
+    if isinstance(value, Mapping):
+        return {str(name): _to_plain(element) for name, element in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(element) for element in value]
+    return value
 
 
 def evaluate(
