@@ -1,7 +1,11 @@
 """The recipes of the papers' own rows: each is complete, and its model is built at the paper's size without weights."""
 
-import pytest
+import json
 
+import pytest
+from typer.testing import CliRunner
+
+from affekt.cli import app
 from affekt.cost.count import on_meta
 from affekt.errors import BadConfig
 from affekt.models.base import FeatureSpec
@@ -126,3 +130,27 @@ def test_rows_of_other_models_are_refused_settings_of_the_row_that_they_extend()
     with pytest.raises(BadConfig, match=r"unknown key 'factor'"):
         resolve(load_recipe("mstr-table2-iemocap-baseline", ["model.factor=3"]))
     assert resolve(load_recipe("tdfnet-table5-without-me")).streams == ("speech", "text", "speaker")
+
+
+def test_the_list_has_an_entry_for_each_figure():
+    entries = json.loads(CliRunner().invoke(app, ["recipes", "--json"]).stdout)
+    assert {entry["name"] for entry in entries} == set(ROWS)
+    assert len({(entry["name"], entry["metric"]) for entry in entries}) == len(entries)
+    assert {
+        "name": "mcsan-table3-two-layers",
+        "paper": "MCSAN",
+        "table": "Table 3",
+        "row": "N = 2",
+        "metric": "WA",
+        "published": 0.601,
+        "corpus": "iemocap",
+    } in entries
+    plotted = [entry for entry in entries if entry["name"] == "mstr-figure3-p2-meld"]
+    assert [(entry["metric"], entry["published"]) for entry in plotted] == [("WF1", None)]
+
+
+def test_the_list_of_a_paper_has_its_rows_only():
+    result = CliRunner().invoke(app, ["recipes", "--paper", "EmotionNAS"])
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == sorted(SEARCHED)
+    with pytest.raises(BadConfig, match=r"there is no paper 'tdfnt'; did you mean 'tdfnet'"):
+        CliRunner().invoke(app, ["recipes", "--paper", "tdfnt"], catch_exceptions=False)

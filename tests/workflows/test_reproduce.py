@@ -105,14 +105,19 @@ def quick(name, **changes):
 @pytest.mark.parametrize(
     "name",
     [
-        "mstr-table2-iemocap",
-        "mstr-table2-meld-baseline",
         "mstr-table2-cremad",
-        "tdfnet-table1-loso",
-        "mcsan-table1",
-        "mcsan-table2",
-        "ks_transformer-table1-ccab3",
-        "emotionnas-table1",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "mstr-table2-iemocap",
+                "mstr-table2-meld-baseline",
+                "tdfnet-table1-loso",
+                "mcsan-table1",
+                "mcsan-table2",
+                "ks_transformer-table1-ccab3",
+                "emotionnas-table1",
+            )
+        ),
     ],
 )
 def test_a_row_of_each_model_and_corpus_is_reproduced_from_raw_files(name, root):
@@ -141,6 +146,7 @@ def test_a_row_of_each_model_and_corpus_is_reproduced_from_raw_files(name, root)
         assert row.published.note.startswith("NOT comparable: quick")
 
 
+@pytest.mark.slow
 def test_a_finished_reproduction_is_only_scored_and_a_killed_one_resumes(root):
     def reproduce_again():
         plan = make_plan("mstr-table2-cremad", [quick("mstr-table2-cremad", seeds=(0, 3))], root / "resumed")
@@ -232,6 +238,7 @@ def test_the_command_prints_the_plan_of_a_row_and_names_what_is_unknown(root, ca
         command("mstr-table2-cremad", encoder=["hubert-larg=/x"])
 
 
+@pytest.mark.slow
 def test_the_table_of_several_rows_has_a_line_for_each_figure(root):
     plan = make_plan("two", [quick("mstr-table2-cremad"), quick("mcsan-table2")], root / "runs")
     text = format_figures("two", reproduce(plan, LocalLauncher()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from affekt.runs.folder import Run
@@ -28,7 +29,7 @@ class SearchRow(Row):
 
     recipe: SearchRecipe
 
-    @property
+    @cached_property
     def networks(self) -> Sequence[tuple[Plan, int]]:
         """The supernet counts as two, with the network of its cells; each candidate for the recurrent cell counts as one."""
         counts = [2] if self.recipe.spectrogram else []

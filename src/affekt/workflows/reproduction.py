@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -120,7 +121,7 @@ class TrainingRow(Row):
 
     recipe: Recipe
 
-    @property
+    @cached_property
     def networks(self) -> Sequence[tuple[Plan, int]]:
         return [(resolve(self.recipe), 1)]
 

@@ -71,6 +71,8 @@ class RowPlan:
     folder: Path
     parameters: int
     """Of the largest network."""
+    utterance_operations: int
+    """Floating-point operations of a prediction of the first network for one utterance."""
     operations: float
     """Floating-point operations of all epochs of one unit."""
 
@@ -153,8 +155,8 @@ def make_plan(target: str, rows: Sequence[Row], folder: Path) -> ReproductionPla
                 corpora[source, recipe.labels] = _plan_corpus(source, data[key].labels, recipe.labels)
         counted = [corpora[source, recipe.labels] for source in recipe.sources]
         planned.append(_plan_row(row, counted, data[key], encoders, folder))
-    first = planned[0].row.plan
-    speed = _measure_speed(first, encoders, data[repr((first.recipe.labels, first.recipe.corpora))].labels)
+    first = planned[0].row.plan.recipe
+    speed = _measure_speed(planned[0], encoders, data[repr((first.labels, first.corpora))].labels)
     return ReproductionPlan(target, folder, planned, encoders, *_plan_features(planned, encoders), speed)
 
 
@@ -172,16 +174,17 @@ def _plan_row(
     _check_inputs(row, list(data.utterances.values()))
     splits = data.folds(row.plan)
     train = len(splits[0][1].subsets["train"])
-    parameters, operations = 0, 0.0
+    parameters, operations, counts = 0, 0.0, list[int]()
     for plan, number in row.networks:
         try:
             model, network_operations = _count(plan, encoders, data.labels)
         except BadConfig as error:
             raise BadConfig(f"{row.recipe.name}: {error}") from error
+        counts.append(network_operations)
         parameters = max(parameters, sum(parameter.numel() for parameter in model.parameters()))
         # A step costs three times as much as a prediction: forward, and gradients of activations and of weights.
         operations += 3.0 * network_operations * train * plan.recipe.training.epochs * number
-    return RowPlan(row, corpora, splits, folder / row.recipe.name, parameters, operations)
+    return RowPlan(row, corpora, splits, folder / row.recipe.name, parameters, counts[0], operations)
 
 
 def _check_inputs(row: Row, utterances: Sequence[Utterance]) -> None:
@@ -208,12 +211,12 @@ def _count(plan: Plan, encoders: Mapping[str, MeasuredEncoder], labels: LabelSet
     return model, count_operations(lambda: model(batch))
 
 
-def _measure_speed(plan: Plan, encoders: Mapping[str, MeasuredEncoder], labels: LabelSet) -> float:
-    """Return the operations per second of a training step on this machine, from a step with two utterances."""
+def _measure_speed(row: RowPlan, encoders: Mapping[str, MeasuredEncoder], labels: LabelSet) -> float:
+    """Return the operations per second of a training step of a row's first network, from a step with two utterances."""
+    plan = row.row.plan
     device, size = plan.recipe.training.device, 2
     specs = {stream: encoders[encoder_key(plan, stream)].spec for stream in plan.streams}
     model = plan.build_model(specs, labels.emotions).to(device)
-    _, operations = _count(plan, encoders, labels)
     streams = {}
     for stream in model.streams:
         frames = default_frames(model, plan.model.config, stream)
@@ -226,7 +229,7 @@ def _measure_speed(plan: Plan, encoders: Mapping[str, MeasuredEncoder], labels: 
         if device != "cpu":
             torch.cuda.synchronize()
         elapsed = time.perf_counter() - start
-    return 3.0 * operations * size / elapsed
+    return 3.0 * row.utterance_operations * size / elapsed
 
 
 def _plan_features(rows: Sequence[RowPlan], encoders: Mapping[str, MeasuredEncoder]) -> tuple[float, int]:
