@@ -23,6 +23,8 @@ Settings = TypeVar("Settings")
 
 RECIPES = Path(__file__).parent / "recipes"
 SEARCHES = RECIPES / "searches"
+COMMANDS = {RECIPES: "train", SEARCHES: "search"}
+"""Folder of shipped recipes -> the command that runs them."""
 
 
 def shipped_files(folder: Path) -> dict[str, Path]:
@@ -62,6 +64,9 @@ def find_file(label: str, shipped_dir: Path, source: str, *, beside: Path = Path
     shipped = shipped_files(shipped_dir)
     path = shipped.get(source, beside / source)
     if not path.is_file():
+        for folder, command in COMMANDS.items():
+            if source in shipped_files(folder):
+                raise BadConfig(f"{source!r} is no {label}, but a recipe for `affekt {command} {source}`")
         # The recipes of the papers are too many for a message; `affekt recipes` lists them.
         names = ", ".join(sorted(path.stem for path in shipped_dir.glob("*.toml")))
         raise BadConfig(f"{label} {source!r} not found{did_you_mean(source, shipped)} (shipped: {names})")

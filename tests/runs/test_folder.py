@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from affekt.errors import BadConfig
+from affekt.errors import BadConfig, BadOutput
 from affekt.protocols import Split
-from affekt.runs.folder import Run, find_runs
+from affekt.runs import folder as run_folders
+from affekt.runs.folder import Run, find_runs, lock_runs, place_run
 
 EMOTIONS = ("angry", "happy", "sad")
 SPLIT = Split("made", {"train": ("made/1", "made/2"), "test": ("made/3",)}, True)
@@ -62,3 +63,61 @@ def test_later_epochs_are_discarded(run):
         run.record(epoch, {"test": np.full((1, 3), 1 / 3, np.float32)}, {"loss": 1.0})
     run.discard_after(1)
     assert run.epochs == [1]
+
+
+# Several runs in one folder
+
+
+def train_runs(folder, seeds, folds, total=3):
+    """Create the runs of some folds and seeds, as `affekt train` places them, and return their folders."""
+    paths = []
+    for fold in folds:
+        split = replace(SPLIT, fold=f"{fold} of {total}")
+        for seed in seeds:
+            path = place_run(folder, seed, split, fold, num_folds=len(folds), num_seeds=len(seeds))
+            Run.start(path, {"name": "made", "seed": seed, "folds": list(folds)}, split, EMOTIONS, LABELS)
+            paths.append(path.relative_to(folder).as_posix())
+    return paths
+
+
+def test_seeds_are_added_to_a_run_without_repeating_it(tmp_path):
+    assert train_runs(tmp_path, [0], [1]) == ["."]
+    assert train_runs(tmp_path, [0, 1], [1]) == [".", "seed-1"]
+    assert train_runs(tmp_path, [0, 1, 2], [1]) == [".", "seed-1", "seed-2"]
+    assert train_runs(tmp_path, [5], [1]) == ["seed-5"]
+
+
+def test_folds_are_added_to_a_run_without_repeating_it(tmp_path):
+    assert train_runs(tmp_path, [0], [1]) == ["."]
+    assert train_runs(tmp_path, [0], [2]) == ["fold-02"]
+    assert train_runs(tmp_path, [0], [1, 2, 3]) == [".", "fold-02", "fold-03"]
+    assert train_runs(tmp_path, [0, 1], [1, 2]) == [".", "fold-01/seed-1", "fold-02", "fold-02/seed-1"]
+    assert len({(run.config["seed"], run.split.fold) for run in find_runs(tmp_path)}) == len(find_runs(tmp_path)) == 5
+
+
+def test_all_folds_and_seeds_at_once_have_a_folder_each(tmp_path):
+    assert train_runs(tmp_path, [0, 1], [1, 2]) == [
+        "fold-01/seed-0",
+        "fold-01/seed-1",
+        "fold-02/seed-0",
+        "fold-02/seed-1",
+    ]
+
+
+def test_two_processes_do_not_train_in_one_run_folder(tmp_path):
+    message = "another process trains in this run folder"
+    with lock_runs([tmp_path / "run"]), pytest.raises(BadOutput, match=message), lock_runs([tmp_path / "run"]):
+        pass
+    with lock_runs([tmp_path / "run"]):  # the lock is released
+        pass
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    message = r"file/run cannot be written \(Not a directory\): choose another run folder"
+    with pytest.raises(BadOutput, match=message), lock_runs([tmp_path / "file" / "run"]):
+        pass
+    monkeypatch.setattr(run_folders.shutil, "disk_usage", lambda _: run_folders.shutil._ntuple_diskusage(10, 9, 1))
+    message = "its disk has only 0 MB left: expected at least 50 MB"
+    with pytest.raises(BadOutput, match=message), lock_runs([tmp_path / "run"]):
+        pass

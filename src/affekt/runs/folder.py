@@ -15,8 +15,10 @@ This module does not need torch.
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.config import is_outdated, read_toml, to_toml
-from affekt.errors import BadConfig
+from affekt.errors import BadConfig, BadOutput
 from affekt.files import atomic_write, atomic_write_text
 from affekt.json_text import to_json
+from affekt.lock import FileLock, Locked
 from affekt.protocols import Split
 
 COMPOSITE_MARKERS = ("search.toml",)
@@ -37,6 +40,12 @@ DESCRIPTIONS = ("published", "assumptions")
 """Sections of config.toml that describe a run and do not determine it. A change of their text is no change of the run."""
 
 
+RUN_FOLDERS = ("", "seed-*/", "fold-*/", "fold-*/seed-*/")
+"""Where an experiment's runs are in its folder."""
+MIN_FREE_BYTES = 50_000_000
+"""Free space that a disk must have before a training run begins."""
+
+
 def _fixed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that must stay the same when a run is resumed.
 
@@ -44,7 +53,7 @@ def _fixed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     may not.
     """
     training = {name: value for name, value in config.get("training", {}).items() if name != "device"}
-    changeable = ("selection", "weights_from", *DESCRIPTIONS)
+    changeable = ("selection", "weights_from", *DESCRIPTIONS, "folds")
     return {**{name: value for name, value in config.items() if name not in changeable}, "training": training}
 
 
@@ -88,13 +97,18 @@ class Run:
         """Raise `BadConfig` if the folder contains a run with other settings or another split."""
         if not self.config_path.is_file():
             return
+        self.check_settings(config)
+        if self.split.hash != split.hash:
+            raise BadConfig(self._refusal("other utterances or another split"))
+
+    def check_settings(self, config: Mapping[str, Any]) -> None:
+        """Raise `BadConfig` if the run has other settings than `config`, apart from those that may change."""
         before, now = _fixed_settings(self.config), _fixed_settings(tomllib.loads(to_toml(config)))
-        changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-        if changed or self.split.hash != split.hash:
-            difference = f"other settings ({', '.join(changed)})" if changed else "other utterances or another split"
-            raise BadConfig(
-                f"{self.folder} contains a run with {difference}: choose another run folder (--run), or delete it"
-            )
+        if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
+            raise BadConfig(self._refusal(f"other settings ({', '.join(changed)})"))
+
+    def _refusal(self, difference: str) -> str:
+        return f"{self.folder} contains a run with {difference}: choose another run folder (--run), or delete it"
 
     @property
     def config_path(self) -> Path:
@@ -185,6 +199,70 @@ class Run:
         if not path.is_file():
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def runs_of_experiment(folder: Path) -> list[Run]:
+    """Return the runs, finished or not, of the experiment in a folder; there may be none."""
+    return [Run(path.parent) for pattern in RUN_FOLDERS for path in sorted(folder.glob(f"{pattern}config.toml"))]
+
+
+def place_run(folder: Path, seed: int, split: Split, fold: int, *, num_folds: int, num_seeds: int) -> Path:
+    """Return the folder of a run in an experiment's folder: where it exists already, or where it is to be created.
+
+    A single run has the experiment's folder itself. Otherwise there is a folder for each fold and seed, "fold-02/seed-1"; an
+    experiment to which folds or seeds are added has both forms.
+
+    Args:
+        folder: The experiment's folder.
+        seed: The seed of the run.
+        split: The fold.
+        fold: The number of the fold, from 1.
+        num_folds: The number of folds that are trained.
+        num_seeds: The number of seeds that are trained.
+    """
+    present = runs_of_experiment(folder)
+    for run in present:
+        if run.config.get("seed") == seed and run.split.fold == split.fold:
+            return run.folder
+    other_folds = {run.split.fold for run in present} - {split.fold}
+    other_seeds = {run.config.get("seed") for run in present} - {seed}
+    if num_folds > 1 or other_folds:
+        folder = folder / f"fold-{fold:02}"
+    return folder / f"seed-{seed}" if num_seeds > 1 or other_seeds else folder
+
+
+@contextmanager
+def lock_runs(folders: Iterable[Path]) -> Iterator[None]:
+    """Lock run folders, so that no other command trains in them, and check that they can be written.
+
+    Raises:
+        BadOutput: Another process trains in a folder, or a folder cannot be written, or its disk is full.
+    """
+    with ExitStack() as stack:
+        for folder in folders:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(folder / "training")
+            except Locked:
+                raise BadOutput(
+                    f"{folder}: another process trains in this run folder; wait for it, or stop it"
+                ) from None
+            except OSError as error:
+                raise BadOutput(
+                    f"{folder} cannot be written ({error.strerror or error}): choose another run folder with --run"
+                ) from error
+            stack.callback(lock.release)
+            check_free_space(folder)
+        yield
+
+
+def check_free_space(folder: Path) -> None:
+    """Raise `BadOutput` if a folder's disk has less than `MIN_FREE_BYTES` left."""
+    if (free := shutil.disk_usage(folder).free) < MIN_FREE_BYTES:
+        raise BadOutput(
+            f"{folder}: its disk has only {free / 1e6:.0f} MB left: expected at least {MIN_FREE_BYTES / 1e6:.0f} MB; delete "
+            "files, or choose a folder on another disk"
+        )
 
 
 def find_runs(folder: Path) -> list[Run]:

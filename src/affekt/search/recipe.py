@@ -156,6 +156,8 @@ class SearchRecipe:
     folds: tuple[int, ...] = ()
     repeats: int = 1
     """Number of searches, with the seeds `seed`, `seed` + 1, ..."""
+    device: str = ""
+    """Device of every training run, such as "cuda"; if empty, each stage's own `training.device`."""
     selection: Rule = "validation"
     """The rule that selects the epoch in every training run."""
     about: str = ""
@@ -169,8 +171,10 @@ class SearchRecipe:
             raise BadConfig("a search recipe needs spectrogram, recurrent, or both")
         if self.fusion and not (self.spectrogram and self.recurrent):
             raise BadConfig("the fusion needs both branches: add spectrogram and recurrent")
-        if self.repeats < 1:
-            raise BadConfig(f"repeats = {self.repeats}: expected at least 1")
+        if self.repeats < 1 or self.seed < 0:
+            raise BadConfig(
+                f"repeats = {self.repeats}, seed = {self.seed}: expected at least 1 run, and a seed of 0 or more"
+            )
         for name, training in self._training_settings.items():
             if training.subset != "train" and name != "fusion.training":
                 raise BadConfig(
@@ -276,6 +280,7 @@ class SearchRecipe:
         weights_from: Mapping[str, Path] | None = None,
     ) -> Recipe:
         streams = models[model["name"]].streams
+        training = replace(training, device=self.device or training.device)
         return Recipe(
             name=f"{self.name}-{suffix}",
             labels=self.labels,
@@ -302,7 +307,9 @@ class SearchRecipe:
                 strategy = dict(self._fusion_training.strategy)
             _, config = decode_named(strategies, strategy, f"{section}.strategy")
             settings[stage][name]["strategy"] = {**strategy, **encode(config)}
-        return {name: value for name, value in settings.items() if name not in ("repeats", "about", *DESCRIPTIONS)}
+        return {
+            name: value for name, value in settings.items() if name not in ("repeats", "device", "about", *DESCRIPTIONS)
+        }
 
     def random_genotype(self, repeat: int, number: int) -> Genotype:
         """Return the random cells with a number, counted from 1; they do not depend on how many others are drawn."""

@@ -20,7 +20,7 @@ from affekt.json_text import to_json
 from affekt.models.emotionnas.cell_graphs import CELL_GRAPHS
 from affekt.models.emotionnas.genotypes import Genotype
 from affekt.plural import quantity
-from affekt.runs.folder import Run
+from affekt.runs.folder import Run, lock_runs
 from affekt.runs.selection import SELECTION_METRICS, select_epoch
 from affekt.search.folder import Search, searches_in
 from affekt.search.halving import finish_round
@@ -80,7 +80,19 @@ def search(
     data = TrainingData.read(plans[0].recipe)
     if isinstance(launcher, LocalLauncher):
         launcher.runner.add_data(plans[0].recipe, data)
-    units = _start_units(recipe, plans, data, folder)
+    with lock_runs([folder]):
+        return _run_stages(recipe, _start_units(recipe, plans, data, folder), data, folder, launcher, bundles=bundles)
+
+
+def _run_stages(
+    recipe: SearchRecipe,
+    units: list[SearchUnit],
+    data: TrainingData,
+    folder: Path,
+    launcher: Launcher,
+    *,
+    bundles: bool,
+) -> list[Search]:
     if recipe.spectrogram:
         _search_spectrogram_cells(recipe, units, launcher)
         _write_page(folder)

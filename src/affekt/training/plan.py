@@ -118,7 +118,9 @@ class Plan:
     @cached_property
     def frozen_features(self) -> dict[str, Feature]:
         """The features of all streams that the model uses, with their weights from before training; do not train them."""
-        return {stream: self._feature(stream, self.pipeline) for stream in self.streams}
+        built = {stream: self._feature(stream, self.pipeline) for stream in self.streams}
+        _check_preset(self.model, {stream: feature.dim for stream, feature in built.items()})
+        return built
 
     def build_features(self) -> dict[str, Feature]:
         """Return the features of all streams that the model uses, for training and for loading trained weights into them.
@@ -295,6 +297,22 @@ def _check_streams(plan: Plan) -> None:
             )
     if plan.recipe.training.tune == "all" and plan.streams != ("speech",):
         raise BadConfig(f"tune = 'all' trains a speech encoder alone, but {name} uses {', '.join(plan.streams)}")
+
+
+def _check_preset(model: Choice, dims: Mapping[str, int]) -> None:
+    """Raise `BadConfig` if a model's preset is for features of another width, such as the log-mel of an ablation.
+
+    Args:
+        model: The model, whose name may include a preset.
+        dims: Stream -> the width of the feature that fills it.
+    """
+    _, preset = models.resolve(model.name)
+    for stream, dim in dims.items():
+        if (expected := preset.get(f"{stream}_dim")) is not None and dim != expected:
+            raise BadConfig(
+                f"the model {model.name!r} is for a stream {stream!r} of width {expected}, but features.{stream} has width "
+                f"{dim}: use the feature that docs/models states for this preset, or a model without it"
+            )
 
 
 def _check_submodules(plan: Plan) -> None:

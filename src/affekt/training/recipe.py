@@ -147,8 +147,10 @@ class Recipe:
         if not self.corpora:
             raise BadConfig("corpora is empty: name at least one corpus")
         _ = self.sources  # raises for an unknown corpus
-        if self.repeats < 1:
-            raise BadConfig(f"repeats = {self.repeats}: expected at least 1")
+        if self.repeats < 1 or self.seed < 0:
+            raise BadConfig(
+                f"repeats = {self.repeats}, seed = {self.seed}: expected at least 1 run, and a seed of 0 or more"
+            )
         if self.training.subset == "validation":
             for setting in self.validation_settings:
                 raise BadConfig(f"{setting} needs a validation subset, and training.subset = 'validation' trains on it")

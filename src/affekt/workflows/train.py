@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.progress import Progress
 from affekt.protocols import Split
-from affekt.runs.folder import Run
+from affekt.runs.folder import Run, lock_runs, place_run, runs_of_experiment
 from affekt.training.dataset import Dataset, scoring_batches
 from affekt.training.distributed import processes, wait
 from affekt.training.finetuning import TEACHER, FineTunedModel, feature_spec, initial_statistics
@@ -58,13 +58,18 @@ def train(
     Raises:
         BadConfig: Settings do not fit together, or the folder contains runs with other settings.
         BadCorpus: A corpus is missing or cannot be read.
+        BadOutput: Another process trains in a run folder, or a run folder cannot be written.
     """
     plan = recipe if isinstance(recipe, Plan) else resolve(recipe)
-    with _processes(plan) as (rank, world):
+    with ExitStack() as stack:
+        rank, world = stack.enter_context(_processes(plan))
         features = _training_features(plan)
         data = data or TrainingData.read(plan.recipe)
+        folds = _check_folds(plan, data, folder, one_model)
+        if rank == 0:  # before features are computed, which may take hours
+            stack.enter_context(lock_runs([run_dir for fold in folds for run_dir in fold.run_dirs]))
         runs = []
-        for fold in _check_folds(plan, data, folder, one_model):
+        for fold in folds:
             datasets = build_datasets(plan, features, data, fold.split, progress if rank == 0 else None)
             for repeat, run_dir in enumerate(fold.run_dirs):
                 run = start_run(plan, run_dir, repeat, fold.split, data, rank)
@@ -112,9 +117,12 @@ def _check_folds(plan: Plan, data: TrainingData, folder: Path, one_model: bool) 
     recipe, splits = plan.recipe, data.folds(plan)
     if one_model:
         check_one_model(recipe, len(splits))
+    for run in runs_of_experiment(folder):
+        run.check_settings({**plan.config(), "seed": run.config["seed"]})
+    seeds = range(recipe.seed, recipe.seed + recipe.repeats)
+    options = {"num_folds": len(splits), "num_seeds": len(seeds)}
     folds = [
-        _Fold(split, [run_folder(recipe, folder, number, repeat, len(splits)) for repeat in range(recipe.repeats)])
-        for number, split in splits
+        _Fold(split, [place_run(folder, seed, split, number, **options) for seed in seeds]) for number, split in splits
     ]
     for fold in folds:
         for repeat, run_dir in enumerate(fold.run_dirs):

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from affekt.corpora.iemocap import IEMOCAP
+from affekt.protocols.papers import EmotionNAS
 from affekt.reports.markdown import difference_cell, format_counts, format_interval, format_spread
 from affekt.search.folder import Round
 from affekt.search.report.networks import (
@@ -41,10 +43,20 @@ PAPER_RESULTS: dict[int, list[PaperRow]] = {
     ],
     4: [("L = 1, h = 128", 0.36, 69.4), ("L = 2, h = 256", 2.23, 70.3)],
 }
-NOT_COMPARABLE = (
-    "The paper's figures are for another corpus and protocol: IEMOCAP, improvised, four emotions, leave one session out, "
-    "wav2vec features. They are not to be compared with ours."
-)
+
+
+def compare_conditions(table: SearchTable) -> str:
+    """Return sentences that state in what the paper's conditions differ from those of a search."""
+    differing = {
+        "corpus": table.title != IEMOCAP.title,
+        "label set": table.labels != "iemocap-improvised-4",
+        "protocol": not table.protocol.startswith(EmotionNAS.title),
+    }
+    conditions = "IEMOCAP's improvised utterances, four emotions, leave one session out, wav2vec features"
+    if names := [name for name, differs in differing.items() if differs]:
+        listed = " and ".join([", ".join(names[:-1]), names[-1]][len(names) < 2 :])
+        return f"The paper's figures are for another {listed} ({conditions}). They are not to be compared with ours."
+    return f"The paper's figures are for the same corpus, label set and protocol ({conditions}), on its own copy of the data."
 
 
 def branches_table(table: SearchTable) -> str:
@@ -71,7 +83,10 @@ def branches_table(table: SearchTable) -> str:
         ]
         for row in rows
     ]
-    note = f"As in the paper's Table 2. UA in percent, mean and standard deviation over the seeds. {NOT_COMPARABLE}"
+    note = (
+        "As in the paper's Table 2. UA in percent, mean and standard deviation over the seeds. "
+        + compare_conditions(table)
+    )
     return _table(header, body, note)
 
 
@@ -115,7 +130,7 @@ def networks_table(table: SearchTable, branch: str, number: int) -> str:
     our_table = _table(header, body, note)
     header = ["paper, IEMOCAP", "parameters", "UA"]
     body = [[name, *_paper_cells((name, millions, ua))] for name, millions, ua in PAPER_RESULTS[number]]
-    paper_table = _table(header, body, f"Sun et al., Table {number}. {NOT_COMPARABLE}")
+    paper_table = _table(header, body, f"Sun et al., Table {number}. {compare_conditions(table)}")
     return f"{our_table}\n<details><summary>The paper's Table {number}</summary>{paper_table}</details>"
 
 
@@ -150,7 +165,7 @@ def paper_models_table(table: SearchTable) -> str:
         return ""
     body = [[name, f"{ua:.1f}", "IEMOCAP, as the paper reports"] for name, _, ua in PAPER_RESULTS[1]]
     body.append([_bold("this search, fusion"), _bold(format_spread(row.UA)), _bold(escape(table.title))])
-    return _table(["method", "UA", "corpus"], body, f"As in the paper's Table 1. {NOT_COMPARABLE}")
+    return _table(["method", "UA", "corpus"], body, f"As in the paper's Table 1. {compare_conditions(table)}")
 
 
 def costs_table(table: SearchTable) -> str:
