@@ -98,10 +98,10 @@ class SplitFiles(Protocol):
     ) -> Iterator[tuple[Split, Subsets]]:
         """Yield the splits as the files state them, each with its subsets of the given utterances."""
         path, everyone = Path(self.path).expanduser(), [*utterances, *left_out]
-        options = {"column": self.column, "allow_missing": self.allow_missing}
         known = {utterance_key(utterance) for utterance in everyone}
         by_key = {utterance_key(utterance): utterance for utterance in utterances}
-        for read in read_splits(path, everyone, self.delimiter, **options):
+        stated = read_splits(path, everyone, self.delimiter, column=self.column, allow_missing=self.allow_missing)
+        for read in stated:
             for split in _folds_of_values(read):
                 self._check_missing(split, known)
                 subsets = self._select(split, by_key)
