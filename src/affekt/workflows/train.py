@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from affekt.corpora.headers import check_headers
 from affekt.errors import BadConfig
 from affekt.features.base import Feature
 from affekt.labels import LabelSet
@@ -68,6 +69,7 @@ def train(
         folds = _check_folds(plan, data, folder, one_model)
         if rank == 0:  # before features are computed, which may take hours
             stack.enter_context(lock_runs([run_dir for fold in folds for run_dir in fold.run_dirs]))
+            check_audio(plan, data, folds)
         runs = []
         for fold in folds:
             datasets = build_datasets(plan, features, data, fold.split, progress if rank == 0 else None)
@@ -128,6 +130,14 @@ def _check_folds(plan: Plan, data: TrainingData, folder: Path, one_model: bool) 
         for repeat, run_dir in enumerate(fold.run_dirs):
             Run(run_dir).check(plan.config(repeat), recorded_split(recipe, fold.split))
     return folds
+
+
+def check_audio(plan: Plan, data: TrainingData, folds: Sequence[_Fold]) -> None:
+    """Raise `BadCorpus` if a feature needs audio and an utterance of a fold that was not begun has none that can be used."""
+    new = [fold for fold in folds if not all(Run(run_dir).epochs for run_dir in fold.run_dirs)]
+    if any(plan.features[stream].kind.input == "audio" for stream in plan.streams):
+        keys = {key for fold in new for subset in fold.split.subsets.values() for key in subset}
+        check_headers(data.select(sorted(keys)))
 
 
 def check_one_model(recipe: Recipe, num_folds: int) -> None:
