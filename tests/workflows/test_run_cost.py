@@ -36,6 +36,7 @@ def test_the_encoder_is_counted_apart_from_the_model(root):
     # One feedforward network of 16 -> n -> 16 in its only block: 48 more units, each with 2 * 16 weights and a bias.
     assert wide.parameters - whisper.parameters == 48 * (2 * 16 + 1)
     assert wide.flops > whisper.flops > 0
-    assert (log_mel.encoder_parameters, log_mel.encoder_flops) == (0, 0)
+    assert log_mel.encoder_parameters == 0
+    assert log_mel.encoder_flops < whisper.encoder_flops
     assert whisper.latency_ms > 0
     assert list(whisper.cells) == ["parameters", "FLOPs", "ms", "encoder parameters", "encoder FLOPs", "encoder ms"]

@@ -47,7 +47,7 @@ class RunCost:
     latency_ms: float | None
     encoder_parameters: int
     encoder_flops: int
-    """Matrix products and convolutions of the encoders; 0 for fixed computations, such as a log-mel spectrogram."""
+    """Matrix products and convolutions of the encoders, and of fixed computations such as a log-mel spectrogram."""
     encoder_latency_ms: float
 
     @property
