@@ -38,7 +38,7 @@ def draw_confusion(
     explanation = (
         "Rows are true emotions, columns predictions; a cell is the percentage of its row, with all seeds together."
     )
-    return Figure(slug("confusion", title), title, f"{explanation} {caption}".strip(), drawing)
+    return Figure(slug(title), title, f"{explanation} {caption}".strip(), drawing)
 
 
 def _draw_matrix(panel: Any, counts: NDArray[np.int64], emotions: Sequence[str]) -> None:

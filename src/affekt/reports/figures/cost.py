@@ -51,4 +51,4 @@ def draw_cost(
     panel.margins(x=0.25, y=0.15)
     drawing.legend(loc="outside right upper")
     explanation = "UA and its 95 % interval over the number of weights, without a frozen encoder. Upper left is better."
-    return Figure(slug("cost", title), title, f"{explanation} {caption}".strip(), drawing)
+    return Figure(slug(title), title, f"{explanation} {caption}".strip(), drawing)

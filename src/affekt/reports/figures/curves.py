@@ -59,4 +59,4 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], *, title: str, captio
         panel.grid(axis="y")
         panel.legend()
     explanation = "Mean over the runs by epoch; the band is one standard deviation over seeds and folds."
-    return Figure(slug("curves", title), title, f"{explanation} {caption}".strip(), drawing)
+    return Figure(slug(title), title, f"{explanation} {caption}".strip(), drawing)

@@ -97,7 +97,7 @@ def draw_projection(
         + ("Distances between clusters, and their sizes, mean nothing. " if method != "pca" else "")
         + "Both rows have the same points." * (len(groups) > 1)
     )
-    return Figure(slug(method, title), title, f"{explanation} {caption}".strip(), drawing)
+    return Figure(slug(title), title, f"{explanation} {caption}".strip(), drawing)
 
 
 def _scatter(panel: Any, positions: NDArray[np.float64], names: Sequence[str]) -> list[Any]:

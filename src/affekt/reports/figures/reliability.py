@@ -36,7 +36,7 @@ def draw_reliability(
         "A bar is the accuracy of the predictions of a confidence, a dot their mean confidence; on the dashed line both are "
         "equal. The gray steps show how many predictions each bin has. Bars below the line are overconfident."
     )
-    return Figure(slug("reliability", title), title, f"{explanation} {caption}".strip(), drawing)
+    return Figure(slug(title), title, f"{explanation} {caption}".strip(), drawing)
 
 
 def _draw_diagram(panel: Any, bins: Reliability) -> None:

@@ -50,4 +50,4 @@ def draw_sweep(
     explanation = (
         "UA over the values of one setting, all other settings of the model equal; small dots are single seeds."
     )
-    return Figure(slug("sweep", setting, title), title, f"{explanation} {caption}".strip(), drawing)
+    return Figure(slug("sweep", title), title, f"{explanation} {caption}".strip(), drawing)
