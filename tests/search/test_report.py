@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -29,6 +30,7 @@ from affekt.search.folder import Round, Search
 from affekt.search.report.draw_alphas import draw_mean_weights, softmax_weights
 from affekt.search.report.draw_cells import draw_genotype, draw_recurrent_cell, genotype_graph, recurrent_graph
 from affekt.search.report.graph_layout import BOX_HEIGHT, lay_out, monotone
+from affekt.search.report.html_tables import compare_conditions
 from affekt.search.report.markdown import to_section
 from affekt.search.report.networks import (
     FOUND_CELL,
@@ -620,3 +622,12 @@ def test_plotted_weights_are_the_softmax_of_the_logged_alphas(finished):
     ]
     assert len(heights) == 8
     assert np.diff(sorted(heights)).min() > 12  # the labels do not overlap
+
+
+def test_the_papers_figures_are_called_those_of_another_corpus_only_if_they_are():
+    paper = SimpleNamespace(title="IEMOCAP", labels="iemocap-improvised-4", protocol="EmotionNAS's folds, 5 folds")
+    assert "for the same corpus, label set and protocol" in compare_conditions(paper)
+    paper.protocol = "leave one session out, 5 folds"
+    assert "for another protocol (IEMOCAP" in compare_conditions(paper)
+    paper.title, paper.labels = "EmoDB", "emodb-7"
+    assert "for another corpus, label set and protocol (IEMOCAP" in compare_conditions(paper)

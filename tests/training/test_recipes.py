@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 import pytest
 
+from affekt.errors import BadConfig
 from affekt.models.base import FeatureSpec
 from affekt.recipe_files import RECIPES, shipped_files
-from affekt.training.plan import resolve
+from affekt.training.plan import Choice, _check_preset, resolve
 from affekt.training.recipe import load_recipe, shipped_recipes
 from affekt.workflows.training_data import TrainingData
 
@@ -91,3 +92,17 @@ def test_the_protocols_of_a_recipe_on_cremad(name, cremad, monkeypatch):
     ((_, split),) = data.folds(resolve(by_speaker))
     assert split.speaker_independent
     assert set(split.subsets) == {"train", "validation", "test"}
+
+
+def test_a_preset_for_features_of_another_width_is_refused():
+    """Such as TDFNet's ablation on log-mel frames, trained on those of an encoder under the ablation's name."""
+    choice = Choice("tdfnet-without_me", None, None)
+    _check_preset(choice, {"speech": 128, "text": 768})
+    with pytest.raises(BadConfig, match=r"'tdfnet-without_me' is for a stream 'speech' of width 128, .* has width 384"):
+        _check_preset(choice, {"speech": 384, "text": 768})
+    _check_preset(Choice("tdfnet", None, None), {"speech": 384})
+
+
+def test_the_recipe_of_another_command_is_refused_with_that_command():
+    with pytest.raises(BadConfig, match="a recipe for `affekt search emotionnas-cremad`"):
+        load_recipe("emotionnas-cremad")

@@ -46,6 +46,13 @@ def train(
     output: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Also write the trained model to this folder, as a bundle.")
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TRACKER",
+            help="After training, also write the learning curves to tensorboard or mlflow. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model from a recipe, or fine-tune a bundle.
 
@@ -72,6 +79,7 @@ def train(
     from affekt.cli.log import show_log
     from affekt.cli.progress_bars import progress_bar
     from affekt.corpora.source import Source
+    from affekt.runs.trackers import find_tracker
     from affekt.training.plan import resolve
     from affekt.training.recipe import load_recipe
     from affekt.workflows.finetune import plan_finetuning
@@ -81,6 +89,7 @@ def train(
 
     if output is not None:
         check_output(output)
+    writers = [find_tracker(name) for name in log or ()]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # show each line at once where the output is a file or pipe
     is_first_process = os.environ.get("RANK", "0") == "0"  # under torchrun, only the first process prints
@@ -100,6 +109,8 @@ def train(
         runs = train_recipe(plan, folder, data=data, one_model=output is not None, progress=progress)
     if not is_first_process:
         return
+    for write in writers:
+        write(runs)
     if output is None:
         print(f"trained: {folder}; score it with: affekt evaluate {folder} CORPUS ROOT")
     else:
