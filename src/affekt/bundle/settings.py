@@ -73,8 +73,8 @@ class Results(msgspec.Struct):
 
 class _Interval(msgspec.Struct):
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class _Scores(msgspec.Struct):
