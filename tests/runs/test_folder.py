@@ -1,13 +1,14 @@
 """Run folders: runs with other settings are refused, and an interrupted epoch leaves no predictions."""
 
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from affekt.errors import BadConfig, BadOutput
 from affekt.protocols import Split
-from affekt.runs import folder as run_folders
 from affekt.runs.folder import Run, find_runs, lock_runs, place_run
 
 EMOTIONS = ("angry", "happy", "sad")
@@ -117,7 +118,7 @@ def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     message = r"file/run cannot be written \(Not a directory\): choose another run folder"
     with pytest.raises(BadOutput, match=message), lock_runs([tmp_path / "file" / "run"]):
         pass
-    monkeypatch.setattr(run_folders.shutil, "disk_usage", lambda _: run_folders.shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10, used=9, free=1))
     message = "its disk has only 0 MB left: expected at least 50 MB"
     with pytest.raises(BadOutput, match=message), lock_runs([tmp_path / "run"]):
         pass

@@ -102,8 +102,8 @@ class Supervised:
     ) -> tuple[Supervised, Datasets]:
         counts = class_counts(datasets.train, model)
         forward = wrap_ddp(training_module(model))
-        options = {"masking": context.masking, "counts": counts, "epochs": context.epochs}
-        return cls(model, config, forward=forward, **options), datasets
+        masking, epochs = context.masking, context.epochs
+        return cls(model, config, forward=forward, masking=masking, counts=counts, epochs=epochs), datasets
 
     def __init__(
         self,
