@@ -185,8 +185,8 @@ def _join_paths(paths: Sequence[Path]) -> str:
 def differences(source: Source, utterances: Sequence[Utterance]) -> list[str]:
     """Return a message for each difference between a source's utterances and the published corpus."""
     corpus, problems = source.corpus, []
-    if source.without or source.only:  # utterances that the user excludes are not missing from the corpus
-        utterances = replace(source, without=(), only="").read()
+    if source != source.whole:  # utterances that the user excludes are not missing from the corpus
+        utterances = source.whole.read()
     if corpus.published_ids:
         published, present = set(corpus.published_ids()), {utterance.id for utterance in utterances}
         if missing := sorted(published - present):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from affekt.config import decode
@@ -11,6 +11,7 @@ from affekt.corpora import corpora
 from affekt.corpora.annotators import check_rule
 from affekt.corpora.base import Corpus, data_root
 from affekt.corpora.clip_list import select_clips
+from affekt.corpora.corpus_part import check_part, describe_part, select_fraction, select_where
 from affekt.corpora.layout import parse_layout
 from affekt.errors import BadConfig, BadCorpus
 from affekt.registry import did_you_mean
@@ -40,6 +41,11 @@ class Source:
     """Ids of utterances to exclude, such as those with damaged audio."""
     only: str = ""
     """A file that lists the utterances to read, relative to the current folder (`affekt.corpora.clip_list`); "" for all."""
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    """Read only utterances whose fields have one of these values, such as `{session = ["Ses01"]}`
+    (`affekt.corpora.corpus_part.FIELDS`)."""
+    fraction: float = 1.0
+    """Read only this fraction of the utterances of each emotion, after `without`, `only` and `where`."""
     delimiter: str = ""
     """For tables in CSV or TSV: a character, or "tab", "semicolon", ...; "" to detect it."""
     annotators: str = "error"
@@ -63,6 +69,7 @@ class Source:
         if self.layout:
             parse_layout(self.layout)
         check_rule(self.annotators)
+        check_part(self.where, self.fraction)
         if self.delimiter:
             parse_delimiter(self.delimiter)
         for option in set(self._options) - set(self.corpus.options):
@@ -106,8 +113,19 @@ class Source:
 
     @property
     def note(self) -> str:
-        """A note to show with every result on this copy of the corpus; "" for the original."""
-        return self.corpus.note(self.path)
+        """A note to show with every result on this copy of the corpus; "" for all of the original."""
+        part = describe_part(self.where, self.fraction)
+        return ", ".join(filter(None, [self.corpus.note(self.path), f"in part ({part})" if part else ""]))
+
+    @property
+    def is_altered(self) -> bool:
+        """True if this copy of the corpus differs from the original, apart from utterances that are left out."""
+        return bool(self.corpus.note(self.path))
+
+    @property
+    def whole(self) -> Source:
+        """The same source with all utterances."""
+        return replace(self, without=(), only="", where={}, fraction=1.0)
 
     @property
     def _options(self) -> dict[str, object]:
@@ -130,7 +148,10 @@ class Source:
                 raise BadCorpus(f"without names {name!r}, which {self.title} does not have{did_you_mean(name, ids)}")
         if self.only:
             utterances = select_clips(utterances, Path(self.only).expanduser())
-        return [utterance for utterance in utterances if utterance.id not in self.without]
+        utterances = [utterance for utterance in utterances if utterance.id not in self.without]
+        if self.where:
+            utterances = select_where(utterances, self.where)
+        return select_fraction(utterances, self.fraction) if self.fraction < 1 else utterances
 
 
 def read_all(sources: Sequence[Source]) -> list[Utterance]:

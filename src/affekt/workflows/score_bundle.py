@@ -213,7 +213,7 @@ def list_training_corpora(plan: Plan, data: TrainingData, split: Split) -> list[
                 note=source.note,
                 license=source.corpus.license,
                 source=source.corpus.source if source.corpus.license else "",
-                alteration=source.corpus.alteration if source.note else "",
+                alteration=source.corpus.alteration if source.is_altered else "",
                 utterances=len(utterances),
                 speakers=len(set(speakers)) if speakers else None,
                 by="",
