@@ -476,7 +476,11 @@ def test_install_completion_writes_the_script_to_the_home_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "completions"),
-    [("affekt re", {"recognize", "report"}), ("affekt recognize --mo", {"--model"}), ("affekt corpus ch", {"check"})],
+    [
+        ("affekt re", {"recipes", "recognize", "report", "reproduce"}),
+        ("affekt recognize --mo", {"--model"}),
+        ("affekt corpus ch", {"check"}),
+    ],
 )
 def test_commands_and_options_are_completed(words, completions):
     variables = {"_AFFEKT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

@@ -282,7 +282,8 @@ def test_runs_that_differ_by_seed_have_one_split(tmp_path):
 
 def test_a_folder_without_splits_is_refused(tmp_path):
     with pytest.raises(
-        BadConfig, match=r"has neither split.json nor fold-01.json: expected a run, a bundle or saved folds"
+        BadConfig,
+        match=r"has neither split.json nor fold-01.json nor a table for each subset .*: expected a run, a bundle",
     ):
         read_splits(tmp_path, [])
 

@@ -382,7 +382,7 @@ def test_runs_of_a_search_are_not_reported_as_separate_runs(finished, table):
     assert collect_results([finished]) == NO_RESULTS
     text = markdown_page(collect_results([finished]), collect_searches([finished]))
     assert text.count("\n## ") == 1
-    assert "## Architecture search: emotionnas-cremad, CREMA-D: folds of speakers, 2 folds" in text
+    assert "## Architecture search: emotionnas-cremad, CREMA-D: folds of speakers, seed 0, 2 folds" in text
     assert f"{table.utterances} utterances of 24 speakers; **speaker-independent**; split {table.split_hash}" in text
     assert str(finished) not in text
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]

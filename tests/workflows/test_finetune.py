@@ -291,7 +291,7 @@ def test_a_file_that_cannot_be_read_is_named_before_training(start, workspace, t
     shutil.copytree(workspace / "calls", tmp_path / "calls")
     (tmp_path / "calls" / "ben" / "sad" / "1.wav").write_bytes(b"no sound at all")
     recipe = finetuning_recipe(str(start.folder), [Source("folder", str(tmp_path / "calls"))], "x", SMALL)
-    with pytest.raises(BadCorpus, match=r"1 of \d+ utterances have no whisper: calls ben/sad/1\.wav"):
+    with pytest.raises(BadCorpus, match=r"1 of \d+ utterances have no usable audio: ben/sad/1\.wav"):
         train(recipe, tmp_path / "run")
 
 

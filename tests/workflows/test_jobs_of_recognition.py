@@ -228,14 +228,22 @@ def test_an_interrupted_command_leaves_no_process_and_is_resumed(tmp_path, tiny_
     files = [*(f"{number}.wav" for number in range(4)), *pipes]
     arguments = ["recognize", *files, "--model", str(tiny_bundle), "--output", "rows.jsonl", "--jobs", "2"]
     command = [*AFFEKT, *arguments]
-    with subprocess.Popen(command, env=ENVIRONMENT, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not output.exists() or output.read_bytes().count(b"\n") < 4:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        started = children(process.pid)
-        process.send_signal(sent)
-        _, messages = process.communicate(timeout=60)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background inherits "ignored"
+    try:
+        process = subprocess.Popen(command, env=ENVIRONMENT, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    with process:
+        try:
+            deadline = time.monotonic() + 60
+            while not output.exists() or output.read_bytes().count(b"\n") < 4:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            started = children(process.pid)
+            process.send_signal(sent)
+            _, messages = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert len(started) == 2
     while any(map(is_running, started)):
         assert time.monotonic() < deadline

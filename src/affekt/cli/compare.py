@@ -42,7 +42,7 @@ def compare(
         bool, typer.Option("--force", help="Show runs on different splits together, with a warning.")
     ] = False,
 ) -> None:
-    """Compare finished experiments on the same test utterances.
+    """Compare the scores of finished runs statistically.
 
     Shows the scores over seeds and folds with intervals, the scores under every selection rule, the calibration, paired tests
     with Holm's correction, and a sentence for each comparison that says what is shown and what is not.

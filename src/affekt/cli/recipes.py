@@ -16,9 +16,9 @@ def recipes(
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per figure.")] = False,
 ) -> None:
-    """List the recipes for the rows of the papers' tables, with the figures that the papers print.
+    """List the recipes for the rows of the papers' tables.
 
-    `affekt reproduce` takes the name of a recipe or of a table. `affekt train` takes the name of a recipe too, except of
+    Each has the figures that the paper prints.     `affekt reproduce` takes the name of a recipe or of a table. `affekt train` takes the name of a recipe too, except of
     those of EmotionNAS, which `affekt search` takes.
     """
     from affekt.json_text import to_json

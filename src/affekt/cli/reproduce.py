@@ -48,10 +48,10 @@ def reproduce(
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/TARGET.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per figure.")] = False,
 ) -> None:
-    """Reproduce the rows of a paper's table, and print the paper's figures beside ours.
+    """Reproduce the rows of a paper's table.
 
-    First, the corpora's counts, the encoders, the disk and the expected time are checked, and the plan is printed. Running
-    the same command again resumes it.
+    The paper's figures are printed beside ours. First, the corpora's counts, the encoders, the disk and the expected time
+    are checked, and the plan is printed. Running the same command again resumes it.
     """
     from affekt.extras import need
 

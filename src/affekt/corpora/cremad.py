@@ -94,7 +94,7 @@ class Actor:
 def _actors(table: Path) -> dict[str, Actor]:
     if not table.is_file():
         return {}
-    rows = read_rows(table, required=("ActorID", "Age", "Sex"))
+    rows = read_rows(table, required=("ActorID", "Sex"))
     return {
         row.text("ActorID"): Actor(parse_gender(row, "Sex"), row.number("Age") if row.text("Age") else None)
         for row in rows

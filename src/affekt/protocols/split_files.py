@@ -138,9 +138,9 @@ class SplitFiles(Protocol):
         subsets = {subset: [by_key[key] for key in keys if key in by_key] for subset, keys in split.subsets.items()}
         for subset in dict.fromkeys(("train", "test", *subsets)):
             if not subsets.get(subset):
-                found = ", ".join(f"{name} {len(chosen)}" for name, chosen in sorted(subsets.items()))
+                sizes = ", ".join(f"{name} {len(chosen)}" for name, chosen in sorted(subsets.items()))
                 raise BadConfig(
-                    f"{self.path}: the subset {subset!r} has no utterance of the recipe's corpora and emotions ({found})"
+                    f"{self.path}: the subset {subset!r} has no utterance of the recipe's corpora and emotions ({sizes})"
                 )
         return subsets
 

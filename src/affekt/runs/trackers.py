@@ -71,16 +71,16 @@ def write_mlflow(runs: Sequence[Run]) -> None:
 
     client = MlflowClient()
     for run in runs:
-        name, place = str(run.config["name"]), str(run.folder.resolve())
-        found = client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else client.create_experiment(name)
-        for earlier in client.search_runs([experiment]):
-            if earlier.data.tags.get("affekt.run") == place:
+        name, folder = str(run.config["name"]), str(run.folder.resolve())
+        experiment = client.get_experiment_by_name(name)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
+        for earlier in client.search_runs([experiment_id]):
+            if earlier.data.tags.get("affekt.run") == folder:
                 client.delete_run(earlier.info.run_id)
-        run_id = client.create_run(experiment, run_name=_title(run)).info.run_id
+        run_id = client.create_run(experiment_id, run_name=_title(run)).info.run_id
         metrics = [Metric(key, value, 0, epoch) for epoch, values in curves(run) for key, value in values.items()]
         settings = [Param(key, str(value)[:500]) for key, value in flatten(run.config).items()]
-        tags = [RunTag("affekt.run", place), RunTag("affekt.split", run.split.hash)]
+        tags = [RunTag("affekt.run", folder), RunTag("affekt.split", run.split.hash)]
         for start in range(0, max(len(metrics), len(settings)), 100):  # the server accepts 100 settings at a time
             end = start + 100
             client.log_batch(run_id, metrics[start:end], settings[start:end], tags if start == 0 else [])

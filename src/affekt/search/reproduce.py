@@ -45,12 +45,12 @@ class SearchRow(Row):
 
     def scored_run(self, folder: Path) -> Run:
         """Return the run of the last stage: the fusion, the network of the found cells, or the selected candidate."""
-        found = Search(folder)
+        finished = Search(folder)
         if self.recipe.fusion:
-            return found.run("fusion")
+            return finished.run("fusion")
         if self.recipe.spectrogram:
-            return found.run("spectrogram", "found")
-        return found.run("recurrent", "candidates", found.selected_candidate or "none")
+            return finished.run("spectrogram", "found")
+        return finished.run("recurrent", "candidates", finished.selected_candidate or "none")
 
 
 def search_row(name: str, request: Request) -> SearchRow:

@@ -29,7 +29,7 @@ SMALL = "small"
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for."""
+    """The options of a reproduction."""
 
     corpora: Mapping[str, str] = field(default_factory=dict)
     """Corpus -> its folder; others are below AFFEKT_DATA."""

@@ -65,14 +65,14 @@ class CorpusPlan:
 
 @dataclass(frozen=True)
 class RowPlan:
-    """What is trained for a row."""
+    """The runs of a row, with their size and cost."""
 
     row: Row
     corpora: Sequence[CorpusPlan]
     splits: Sequence[tuple[int, Split]]
     folder: Path
     parameters: int
-    """Of the largest network."""
+    """Number of parameters of the largest network."""
     utterance_operations: int
     """Floating-point operations of a prediction of the first network for one utterance."""
     operations: float
@@ -100,7 +100,7 @@ class RowPlan:
 
 @dataclass(frozen=True)
 class ReproductionPlan:
-    """What is computed for all rows."""
+    """The runs of all rows, with the corpora, features and expected cost."""
 
     target: str
     folder: Path
