@@ -18,8 +18,8 @@ def recipes(
 ) -> None:
     """List the recipes for the rows of the papers' tables.
 
-    Each has the figures that the paper prints.     `affekt reproduce` takes the name of a recipe or of a table. `affekt train` takes the name of a recipe too, except of
-    those of EmotionNAS, which `affekt search` takes.
+    The figures that the paper prints are listed beside them. `affekt reproduce` takes the name of a recipe or of a table.
+    `affekt train` takes the name of a recipe too, except of those of EmotionNAS, which `affekt search` takes.
     """
     from affekt.json_text import to_json
     from affekt.published import paper_rows
