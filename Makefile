@@ -26,7 +26,7 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run static check test golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost shifts fuzz results model samples clean
+.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost shifts fuzz results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -44,7 +44,11 @@ static: $(DEV)/installed
 check: static
 	$(PYTEST) -m "not slow and not data"
 
-test: static
+# The linters and the type checker, which use one core, run beside the tests.
+test: $(DEV)/installed
+	$(MAKE) --no-print-directory --jobs 2 static pytest
+
+pytest: $(DEV)/installed
 	$(PYTEST)
 
 golden: $(DEV)/installed
@@ -127,11 +131,12 @@ $(RUN)/installed: pyproject.toml constraints.txt
 	$(RUN)/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
-# torch is installed first, so that packages that depend on it do not replace it with another build.
+# torch is installed first, so that packages that depend on it do not replace it with another build. Modules are compiled when
+# they are first imported: most are never used.
 $(DEV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
-	$(DEV)/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(DEV)/$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
+	$(DEV)/$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 $(DOCS)/installed: pyproject.toml constraints.txt
