@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from affekt.errors import BadConfig
+from affekt.evaluation.scores import score
+from affekt.reports import results
 from affekt.reports.figures.base import CATEGORIES, Figure, new_drawing, slug
 from affekt.reports.figures.curves import Curve
 from affekt.reports.figures.from_runs import read_scored
 from affekt.reports.figures.projection import project
-from affekt.reports.page.options import PageOptions
 from affekt.reports.page.page import build_sections, html_page
 from affekt.reports.page.render import PageSection, Table, Text, render_page
 from affekt.reports.page.runs import mistakes_table
+from affekt.reports.sections import Options, PageOptions, read_sections
 from tests.reports.test_results import SPEAKER_FOLDS, data, make_runs  # noqa: F401 (a fixture)
 
 EVIL = "x|<script>alert(1)</script>![y](http://example.org/i.png)[z](http://example.org)$x_2$"
@@ -40,7 +42,7 @@ class Outline(HTMLParser):
 
 
 def page_of(folders, options=WITHOUT_MODELS):
-    return html_page(folders, build_sections(folders, options), ["last"])
+    return html_page(folders, build_sections(read_sections(folders, Options()), options), ["last"])
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_common_mistakes_are_wrong_in_every_prediction(tmp_path):
 
 def test_a_page_without_runs_is_refused(tmp_path):
     with pytest.raises(BadConfig, match="contains no run"):
-        build_sections([tmp_path])
+        read_sections([tmp_path], Options())
 
 
 def test_markdown_of_a_page_has_no_links_images_or_html():
@@ -148,3 +150,10 @@ def test_a_figure_is_written_as_the_suffix_says(tmp_path, suffix):
 def test_colors_of_categories_can_be_told_apart():
     assert len(set(CATEGORIES)) == len(CATEGORIES)
     assert slug("Confusion, A b/c") == "confusion-a-b-c"
+
+
+def test_runs_are_scored_once_for_tables_and_figures(tmp_path, monkeypatch):
+    num_calls = []
+    monkeypatch.setattr(results, "score", lambda *args, **options: num_calls.append(1) or score(*args, **options))
+    assert page_of([make_runs(tmp_path / "runs")])
+    assert len(num_calls) == 1

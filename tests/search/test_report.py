@@ -20,9 +20,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from affekt.errors import BadConfig
 from affekt.evaluation.spread import Spread
 from affekt.reports import markdown, sections
-from affekt.reports.page.options import PageOptions
 from affekt.reports.page.page import build_sections, html_page
 from affekt.reports.results import Results, collect_results
+from affekt.reports.sections import Options, PageOptions, read_sections
 from affekt.runs.folder import COMPOSITE_MARKERS, Run
 from affekt.runs.groups import _read_by_id
 from affekt.runs.selection import select_epoch
@@ -409,7 +409,7 @@ def test_a_run_beside_a_search_is_reported_separately(finished, tmp_path):
 
 @pytest.mark.slow
 def test_the_report_page_has_a_section_for_each_search(finished):
-    sections = build_sections([finished], PageOptions(models=False))
+    sections = build_sections(read_sections([finished], Options()), PageOptions(models=False))
     text = html_page([finished], sections, ["validation"])
     assert [section.title for section in sections] == ["Architecture search: emotionnas-cremad"]
     assert text.count("<h1>") == 1

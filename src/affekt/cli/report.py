@@ -11,8 +11,7 @@ import typer
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
-    from affekt.reports.page.options import PageOptions
-    from affekt.reports.sections import Section
+    from affekt.reports.sections import PageOptions, Section
 
 PAGE = "report.html"
 FORMATS = ("html", "markdown")
@@ -76,14 +75,12 @@ def report(
     recipe says where these are.
     """
     from affekt.json_text import to_json
-    from affekt.reports.page.options import PageOptions
-    from affekt.reports.sections import Options, page, sections
+    from affekt.reports.sections import Options, PageOptions, page, read_sections
 
     chosen = _choose_format(page_format, output)
     if figure_format not in FIGURE_FORMATS:
         raise BadConfig(f"--figure-format {figure_format!r}: expected {', '.join(FIGURE_FORMATS)}")
-    tables = Options(against, by_fold)
-    parts = [sections[name](runs, tables) for name in sections]
+    parts = read_sections(runs, Options(against, by_fold))
     for reason in dict.fromkeys(reason for part in parts for reason in part.unknown_speakers):
         print(f"speakers unknown: {reason}", file=sys.stderr)
     if json:
@@ -93,7 +90,7 @@ def report(
     elif chosen == "markdown" and not json:
         print(page(parts), end="")
     elif chosen == "html" and (output is not None or not json):
-        options = PageOptions(tables, models=models, embed_text=embed_text, embed_audio=embed_audio)
+        options = PageOptions(models=models, embed_text=embed_text, embed_audio=embed_audio)
         _write_html(runs, output or Path(PAGE), parts, figures, figure_format, options)
 
 
@@ -115,7 +112,7 @@ def _write_html(
     from affekt.reports.page.page import build_sections, html_page, write_figures
 
     show_log()
-    sections = build_sections(runs, options)
+    sections = build_sections(parts, options)
     if figures is not None:
         paths = write_figures(sections, figures, figure_format)
         print(f"{figures}: {len(paths)} figures", file=sys.stderr)

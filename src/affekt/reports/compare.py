@@ -15,9 +15,8 @@ from affekt.plural import quantity
 from affekt.protocols import INDEPENDENT
 from affekt.protocols.split import DEPENDENT
 from affekt.registry import did_you_mean
-from affekt.reports.markdown import calibration_cells, format_interval, format_p, format_spread
+from affekt.reports.markdown import calibration_table, format_interval, format_p, format_spread, selection_table
 from affekt.reports.results import Pair, ResultRow, Results, collect_results
-from affekt.runs.selection import RULES
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,8 @@ def _seeds(pair: Pair, first: ResultRow, second: ResultRow) -> str:
 def grids(result: CompareResult) -> list[Grid]:
     """Return the tables of a comparison: scores, selection rules, calibration, and differences."""
     rows = result.results.rows
-    tables = [_scores(result), _selections(rows), _calibration(rows)]
+    selection = Grid("UA by the rule that selects the epoch", *selection_table(rows))
+    tables = [_scores(result), selection, Grid("Calibration", *calibration_table(rows))]
     return [*tables, _differences(result)] if result.results.pairs else tables
 
 
@@ -189,6 +189,7 @@ def _scores(result: CompareResult) -> Grid:
         *(["corpus"] if corpora else []),
         "differs in",
         "seeds",
+        "selection",
         *METRICS,
         f"{metric}, 95 %",
         *([f"{metric}, folds"] if folds else []),
@@ -202,6 +203,7 @@ def _scores(result: CompareResult) -> Grid:
             *([row.corpus] if corpora else []),
             row.differences,
             ", ".join(map(str, row.seeds)),
+            row.selection,
             *(format_spread(getattr(row, name)) for name in METRICS),
             format_interval(getattr(row.scores, metric).low, getattr(row.scores, metric).high),
             *([format_spread(spread_of([getattr(fold, metric) for fold in row.folds]))] if folds else []),
@@ -211,35 +213,6 @@ def _scores(result: CompareResult) -> Grid:
         for row in rows
     ]
     return Grid("Scores in percent, mean ± standard deviation over the seeds", header, body)
-
-
-def _selections(rows: Sequence[ResultRow]) -> Grid:
-    rules = [rule for rule in RULES if any(rule in row.by_selection for row in rows)]
-    body = [
-        [
-            row.label,
-            row.selection,
-            *(format_spread(row.by_selection[rule]) if rule in row.by_selection else "" for rule in rules),
-            f"{100 * row.optimism:+.1f}",
-        ]
-        for row in rows
-    ]
-    header = ["runs", "own rule", *("best on TEST" if rule == "paper" else rule for rule in rules), "optimism"]
-    return Grid("UA by the rule that selects the epoch", header, body)
-
-
-def _calibration(rows: Sequence[ResultRow]) -> Grid:
-    header = [
-        "runs",
-        "ECE",
-        "Brier",
-        "cross-entropy",
-        "temperature",
-        "ECE scaled",
-        "Brier scaled",
-        "cross-entropy scaled",
-    ]
-    return Grid("Calibration", header, [[row.label, *calibration_cells(row.calibration)] for row in rows])
 
 
 def _differences(result: CompareResult) -> Grid:

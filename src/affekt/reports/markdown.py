@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from affekt.evaluation.calibration import Calibration, TemperatureScaling
 from affekt.evaluation.comparison import SeedComparison
+from affekt.evaluation.metrics import METRICS
 from affekt.evaluation.spread import Spread
 from affekt.plural import quantity
 from affekt.published import PublishedResult
-from affekt.reports.results import Pair, ResultRow, Results, collect_results
-from affekt.reports.sections import Options, Section
+from affekt.reports.results import Pair, ResultRow, Results
+from affekt.reports.sections import Section
 from affekt.runs.selection import RULES
 from affekt.tables import table
-
-METRICS = ("UA", "WA", "WF1")
-
-
-def runs_section(folders: Sequence[Path], options: Options) -> Section:
-    """Read all finished runs below the folders and return them as sections of the page."""
-    return to_section(collect_results(folders, against=options.against), by_fold=options.by_fold)
 
 
 def to_section(results: Results, *, by_fold: bool = False) -> Section:
@@ -51,9 +44,9 @@ def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair], by_fold: bool) ->
         f"{_protocol_line(first)}\n",
         _scores(rows),
         *(f"{text}.\n" for text in dict.fromkeys(_published(row.published) for row in rows if row.published)),
-        "UA by selection rule:\n\n" + _selections(rows),
+        "UA by selection rule:\n\n" + table(*selection_table(rows)),
         "Scores by fold, mean over the seeds:\n\n" + _folds(rows) if by_fold else "",
-        "Calibration:\n\n" + _calibration(rows),
+        "Calibration:\n\n" + table(*calibration_table(rows)),
         "Differences of UA:\n\n" + _pairs(section_pairs) if section_pairs else "",
     ]
     return "\n".join(paragraph for paragraph in paragraphs if paragraph)
@@ -124,7 +117,17 @@ def _published(result: PublishedResult) -> str:
     return f"Published scores: {result.source}. {result.note}"
 
 
-def _selections(rows: Sequence[ResultRow]) -> str:
+def _folds(rows: Sequence[ResultRow]) -> str:
+    body = [
+        [row.label, fold.fold or "-", str(fold.utterances), *(f"{100 * getattr(fold, name):.1f}" for name in METRICS)]
+        for row in rows
+        for fold in row.folds
+    ]
+    return table(["runs", "fold", "utterances", *METRICS], body)
+
+
+def selection_table(rows: Sequence[ResultRow]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of a table of UA by the rule that selects the epoch, with the optimism of the best on test."""
     shown = {"last", "validation", "paper"} | {row.selection for row in rows}
     rules = [rule for rule in RULES if rule in shown and any(rule in row.by_selection for row in rows)]
     names = {
@@ -142,33 +145,17 @@ def _selections(rows: Sequence[ResultRow]) -> str:
         ]
         for row in rows
     ]
-    return table(["runs", *(names[rule] for rule in rules), "optimism"], body)
+    return ["runs", *(names[rule] for rule in rules), "optimism"], body
 
 
-def _folds(rows: Sequence[ResultRow]) -> str:
-    body = [
-        [row.label, fold.fold or "-", str(fold.utterances), *(f"{100 * getattr(fold, name):.1f}" for name in METRICS)]
-        for row in rows
-        for fold in row.folds
-    ]
-    return table(["runs", "fold", "utterances", *METRICS], body)
+def calibration_table(rows: Sequence[ResultRow]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of a table of the calibration before and after temperature scaling."""
+    metrics = ["ECE", "Brier", "cross-entropy"]
+    header = ["runs", *metrics, "temperature", *(f"{metric}, scaled" for metric in metrics)]
+    return header, [[row.label, *_calibration_cells(row.calibration)] for row in rows]
 
 
-def _calibration(rows: Sequence[ResultRow]) -> str:
-    header = [
-        "runs",
-        "ECE",
-        "Brier",
-        "cross-entropy",
-        "temperature",
-        "ECE, scaled",
-        "Brier, scaled",
-        "cross-entropy, scaled",
-    ]
-    return table(header, [[row.label, *calibration_cells(row.calibration)] for row in rows])
-
-
-def calibration_cells(scaling: TemperatureScaling) -> list[str]:
+def _calibration_cells(scaling: TemperatureScaling) -> list[str]:
     """Format the calibration before and after temperature scaling; without a validation subset, only that before."""
 
     def numbers(calibration: Calibration | None) -> list[str]:

@@ -144,7 +144,13 @@ def collect_results(
     Raises:
         BadConfig: A folder contains no run, a run is unfinished, a run occurs twice, or `against` is not one group of runs.
     """
-    tests = collect_tests(folders, against)
+    return score_tests(collect_tests(folders, against), metric=metric, against=against, force=force)
+
+
+def score_tests(
+    tests: Sequence[TestPredictions], *, metric: str = "UA", against: Path | None = None, force: bool = False
+) -> Results:
+    """Score groups of runs whose predictions are read already, a row for each; otherwise like `collect_results`."""
     rows = _rows(tests)
     compared = [
         (first, second)

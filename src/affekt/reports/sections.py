@@ -1,24 +1,25 @@
-"""The page that `affekt report` writes. It consists of sections, each made from one kind of run folder.
+"""The contents of the page that `affekt report` writes: sections, each made from one kind of run folder.
 
 Sections are looked up by name in a registry, so that this module does not import the packages that make them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from affekt.registry import Registry
+from affekt.reports.page.render import PageSection
 from affekt.runs.selection import RULES, Rule
 
 # Each entry is a function from the folders given on the command line, and `Options`, to a `Section`.
 sections = Registry(
     "section",
     {
-        "runs": "affekt.reports.markdown:runs_section",
-        "searches": "affekt.search.report.markdown:searches_section",
+        "runs": "affekt.reports.page.runs:runs_section",
+        "searches": "affekt.search.report.page:searches_section",
     },
 )
 
@@ -56,6 +57,18 @@ class Options:
 
 
 @dataclass(frozen=True)
+class PageOptions:
+    """Options of the HTML page."""
+
+    embed_text: bool = False
+    """Show transcripts, which are the corpus's own texts."""
+    embed_audio: bool = False
+    """Embed recordings, which are the corpus's own."""
+    models: bool = True
+    """Run the trained models on their test sets, for figures of embeddings, attention and scales."""
+
+
+@dataclass(frozen=True)
 class Section:
     """The contribution of one kind of run folder to the page. Empty if there are no folders of that kind."""
 
@@ -69,6 +82,17 @@ class Section:
     """The same content for `--json`."""
     count: str
     """A summary of the runs read, for the log: "3 groups of runs"."""
+    html: Callable[[PageOptions], Sequence[PageSection]] = lambda _: ()
+    """Draws the figures and returns the same content for the HTML page."""
+
+
+def read_sections(folders: Sequence[Path], options: Options) -> list[Section]:
+    """Read and score all runs and searches below the folders.
+
+    Raises:
+        BadConfig: A folder contains neither, a run is unfinished, or the reference is not one group of runs.
+    """
+    return [sections[name](folders, options) for name in sections]
 
 
 def page(parts: Sequence[Section]) -> str:

@@ -15,7 +15,7 @@ from affekt.errors import AffektError
 from affekt.reports.figures.base import Figure
 from affekt.reports.figures.from_runs import Scored
 from affekt.reports.figures.projection import METHODS, Embedding, draw_projection
-from affekt.reports.page.options import PageOptions
+from affekt.reports.sections import PageOptions
 from affekt.utterance import Utterance
 from affekt.workflows.examples import attention_figures, example_of_run, scales_figure
 from affekt.workflows.trained_run import TrainedRun, batches_of, open_run

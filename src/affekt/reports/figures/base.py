@@ -169,13 +169,13 @@ def plain(text: str) -> str:
 
 
 def grid_shape(count: int, columns: int) -> tuple[int, int]:
-    """Return the rows and columns of a grid of so many panels, with at most `columns` columns."""
+    """Return the numbers of rows and columns of a grid for `count` panels, with at most `columns` columns."""
     columns = max(1, min(count, columns))
     return -(-count // columns), columns
 
 
 def panels_of(drawing: Any, count: int, columns: int, **options: Any) -> Sequence[Any]:
-    """Return so many panels in a grid; the rest of the grid is empty."""
+    """Add a grid to a drawing and return its first `count` panels; the others stay empty."""
     rows, columns = grid_shape(count, columns)
     panels = list(drawing.subplots(rows, columns, squeeze=False, **options).flat)
     for panel in panels[count:]:

@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.evaluation.metrics import ua, wa
-from affekt.reports.figures.base import SEQUENTIAL, Figure, new_drawing, panels_of, plain, shorten, slug, styled
+from affekt.reports.figures.base import (
+    SEQUENTIAL,
+    Figure,
+    grid_shape,
+    new_drawing,
+    panels_of,
+    plain,
+    shorten,
+    slug,
+    styled,
+)
 
 COLUMNS = 3
 REFUSED = "refused"
@@ -29,8 +39,7 @@ def draw_confusion(
         caption: What is added to the explanation.
     """
     size = 1.5 + 0.42 * len(emotions)
-    num_columns = min(len(matrices), COLUMNS)
-    num_rows = -(-len(matrices) // COLUMNS)
+    num_rows, num_columns = grid_shape(len(matrices), COLUMNS)
     drawing = new_drawing(num_columns * size, num_rows * (size + 0.25))
     for panel, (name, counts) in zip(panels_of(drawing, len(matrices), COLUMNS), matrices.items(), strict=True):
         _draw_matrix(panel, counts, emotions)

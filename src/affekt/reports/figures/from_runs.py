@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.errors import BadConfig
-from affekt.evaluation.metrics import confusion, cross_entropy, most_probable, ua, wa, wf1
+from affekt.evaluation.metrics import METRICS, confusion, cross_entropy, most_probable
 from affekt.reports.figures.base import Figure
 from affekt.reports.figures.confusion import draw_confusion
 from affekt.reports.figures.cost import Point, draw_cost
 from affekt.reports.figures.curves import Curve, draw_curves
 from affekt.reports.figures.reliability import draw_reliability
 from affekt.reports.figures.sweep import SweepPoint, draw_sweep
-from affekt.reports.results import ResultRow, Results, collect_results, collect_tests
+from affekt.reports.results import ResultRow, collect_tests, score_tests
 from affekt.runs.folder import Run
 from affekt.runs.groups import Predictions, RunGroup, TestPredictions, group_runs
 from affekt.runs.selection import select_epoch
 
-SCORES: Mapping[str, Callable[[NDArray[np.int64]], float]] = {"UA": ua, "WA": wa, "WF1": wf1}
 MIN_SWEEP = 2
 
 
@@ -45,16 +44,10 @@ class Scored:
         return f"{self.row.corpus}, split {self.row.split_hash}"
 
 
-def read_scored(folders: Sequence[Path], results: Results | None = None, against: Path | None = None) -> list[Scored]:
-    """Read the groups of runs below folders with their scores.
-
-    Args:
-        folders: Run folders, or folders that contain some.
-        results: Their results, if they are computed already.
-        against: The reference that was given for `results`.
-    """
-    rows = (results or collect_results(folders, against=against)).rows
-    return [Scored(row, test) for row, test in zip(rows, collect_tests(folders, against), strict=True)]
+def read_scored(folders: Sequence[Path]) -> list[Scored]:
+    """Read the groups of runs below folders, which are run folders or contain some, with their scores."""
+    tests = collect_tests(folders)
+    return list(map(Scored, score_tests(tests).rows, tests))
 
 
 def by_split(scored: Sequence[Scored]) -> Iterator[list[Scored]]:
@@ -107,7 +100,7 @@ def curves_figure(group: RunGroup, name: str) -> Figure:
     """Return the learning curves of a group of runs: scores and loss of each subset by epoch."""
     runs = [fold.run for folds in group.seeds.values() for fold in folds]
     logs = [run.log() for run in runs]
-    curves: dict[str, dict[str, Curve]] = {metric: {} for metric in (*SCORES, "loss")}
+    curves: dict[str, dict[str, Curve]] = {metric: {} for metric in (*METRICS, "loss")}
     for metric in curves:
         if any(f"train_{metric}" in line for log in logs for line in log) or metric == "loss":
             keys = (f"train_{metric}", metric)
@@ -139,8 +132,10 @@ def _score_epochs(
     values = []
     for predictions in by_epoch.values():
         probabilities = predictions[subset]
-        score = SCORES.get(metric)
-        values.append(score(_confusion(labels, probabilities)) if score else cross_entropy(labels, probabilities))
+        score = METRICS.get(metric)
+        values.append(
+            float(score(_confusion(labels, probabilities))) if score else cross_entropy(labels, probabilities)
+        )
     return np.array(values)
 
 

@@ -1,4 +1,4 @@
-"""The fractions of a model's scales over time, with the waveform above: which resolution a frame is heard at."""
+"""The weights of a model's time scales in each frame, with the waveform above."""
 
 from __future__ import annotations
 

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from affekt.errors import BadConfig
-from affekt.registry import Registry
 from affekt.reports.figures.base import save_all
-from affekt.reports.page.options import PageOptions
 from affekt.reports.page.render import Figures, PageSection, Text, render_page
-from affekt.reports.page.runs import run_sections
-from affekt.reports.sections import HEAD, rules_text
+from affekt.reports.sections import HEAD, PageOptions, Section, rules_text
 from affekt.runs.selection import Rule
 
-# A function from folders to sections. Looked up by name, because searches are in a higher layer.
-search_sections = Registry("section", {"searches": "affekt.search.report.page:search_sections"})
 
+def build_sections(parts: Sequence[Section], options: PageOptions | None = None) -> list[PageSection]:
+    """Return the page's sections with their figures.
 
-def build_sections(folders: Sequence[Path], options: PageOptions | None = None) -> list[PageSection]:
-    """Return the page's sections on the runs and searches below the folders.
-
-    Raises:
-        BadConfig: The folders contain neither, or a run is unfinished.
+    Args:
+        parts: The runs and searches, from `read_sections`.
+        options: Options of the page.
     """
-    searches: Callable[[Sequence[Path]], list[PageSection]] = search_sections["searches"]
-    sections = [*run_sections(folders, options or PageOptions()), *searches(folders)]
-    if not sections:
-        names = ", ".join(map(str, folders))
-        raise BadConfig(
-            f"{names} contains neither finished runs nor a search: expected folders that affekt train wrote"
-        )
-    return sections
+    return [section for part in parts for section in part.html(options or PageOptions())]
 
 
 def html_page(folders: Sequence[Path], sections: Sequence[PageSection], rules: Sequence[Rule]) -> str:

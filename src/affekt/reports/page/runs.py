@@ -6,6 +6,8 @@ import base64
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,13 @@ from affekt.reports.figures.from_runs import (
     cost_figure,
     curves_figure,
     fold_confusion_figure,
-    read_scored,
     reliability_figure,
     sweep_figures,
 )
 from affekt.reports.markdown import to_section
-from affekt.reports.page.options import PageOptions
 from affekt.reports.page.render import Block, Figures, Html, PageSection, Table, Text
-from affekt.reports.results import collect_results
+from affekt.reports.results import collect_tests, score_tests
+from affekt.reports.sections import Options, PageOptions, Section
 from affekt.utterance import Utterance
 
 MAX_MISTAKES = 40
@@ -45,15 +46,20 @@ SAMPLE_RATE = 16_000
 model_figures = Registry("kind of figures", {"models": "affekt.workflows.model_figures:figures_of_models"})
 
 
-def run_sections(folders: Sequence[Path], options: PageOptions) -> list[PageSection]:
-    """Return the sections on the finished runs below the folders.
+def runs_section(folders: Sequence[Path], options: Options) -> Section:
+    """Read all finished runs below the folders and return their part of the page.
 
     Raises:
         BadConfig: A run is unfinished, or a folder contains none.
     """
-    results = collect_results(folders, against=options.tables.against)
-    scored = read_scored(folders, results, options.tables.against)
-    texts = to_section(results, by_fold=options.tables.by_fold).markdown
+    tests = collect_tests(folders, options.against)
+    results = score_tests(tests, against=options.against)
+    section = to_section(results, by_fold=options.by_fold)
+    scored = list(map(Scored, results.rows, tests))
+    return replace(section, html=partial(_page_sections, section.markdown, scored))
+
+
+def _page_sections(texts: Sequence[str], scored: Sequence[Scored], options: PageOptions) -> list[PageSection]:
     sections = []
     for markdown, same_split in zip(texts, by_split(scored), strict=True):
         heading, _, body = markdown.partition("\n")

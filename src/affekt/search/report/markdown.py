@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from affekt.plural import quantity
 from affekt.reports.markdown import difference_cell, format_counts, format_interval, format_spread
-from affekt.reports.sections import Options, Section
-from affekt.search.report.tables import Difference, SearchTable, collect_searches, stage_costs
+from affekt.reports.sections import Section
+from affekt.search.report.tables import Difference, SearchTable, stage_costs
 from affekt.search.report.verdicts import format_duration, verdicts
 from affekt.tables import table
 
@@ -27,11 +26,6 @@ Found architectures. Each pair is an operation and its source; two pairs are a n
 2 is the first node.
 
 """
-
-
-def searches_section(folders: Sequence[Path], options: Options) -> Section:  # noqa: ARG001 (all sections get them)
-    """Read all searches below the folders and return them as sections of the page."""
-    return to_section(collect_searches(folders))
 
 
 def to_section(searches: Sequence[SearchTable]) -> Section:

@@ -5,6 +5,7 @@ the rounds of successive halving."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from affekt.errors import BadConfig
 from affekt.json_text import to_json
 from affekt.plural import quantity
 from affekt.reports.page.render import Html, PageSection, render_page
+from affekt.reports.sections import Options, Section
 from affekt.runs.selection import RULES
 from affekt.search.folder import Search
 from affekt.search.report.draw_alphas import draw_edges, draw_mean_weights, legend, softmax_weights
@@ -25,6 +27,7 @@ from affekt.search.report.html_tables import (
     paper_models_table,
     rounds_tables,
 )
+from affekt.search.report.markdown import to_section
 from affekt.search.report.networks import FOUND_CELL, stage_runs
 from affekt.search.report.tables import SearchOutcome, SearchTable, collect_searches, group_searches
 from affekt.search.report.verdicts import verdicts
@@ -45,14 +48,19 @@ def search_page(folder: Path) -> str:
     return render_page(f"Architecture search: {title}", [PageSection("", parts)])
 
 
-def search_sections(folders: Sequence[Path]) -> list[PageSection]:
-    """Return a section for each search below the folders, for the page that `affekt report` writes."""
+def searches_section(folders: Sequence[Path], options: Options) -> Section:  # noqa: ARG001 (all sections get them)
+    """Read all searches below the folders and return their part of the page that `affekt report` writes."""
+    tables, groups = collect_searches(folders), group_searches(folders)
+    return replace(to_section(tables), html=lambda _: _page_sections(tables, groups))
+
+
+def _page_sections(tables: Sequence[SearchTable], groups: Sequence[Sequence[Search]]) -> list[PageSection]:
     return [
         PageSection(
             f"Architecture search: {table.name}",
             [Html(f"<p class='line'>{_protocol_line(table)}</p>" + _search_part(table, group, heading="h3"))],
         )
-        for table, group in zip(collect_searches(folders), group_searches(folders), strict=True)
+        for table, group in zip(tables, groups, strict=True)
     ]
 
 
