@@ -96,28 +96,11 @@ fuzz: $(DEV)/installed
 shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py --clips 180 --record
 
-SPEAKER_FOLDS := 'protocol={name="speaker-folds",k=5,validation=0.125}' 'folds=[1]'
 RUNS := runs/papers
-AFFEKT := $(DEV)/$(BIN)/affekt
 results: $(DEV)/installed
-	for model in mstr vanilla; do \
-	  $(AFFEKT) train $$model-cremad repeats=3 --run $(RUNS)/$$model-cremad-random && \
-	  $(AFFEKT) train $$model-cremad $(SPEAKER_FOLDS) repeats=3 --run $(RUNS)/$$model-cremad-apart || exit 1; \
-	done
-	for model in mcsan ks_transformer; do \
-	  $(AFFEKT) train $$model-cremad --run $(RUNS)/$$model-cremad && \
-	  $(AFFEKT) train $$model-cremad name=$$model-cremad-speech model.modalities=speech --run $(RUNS)/$$model-cremad-speech || exit 1; \
-	done
-	$(AFFEKT) train tdfnet-cremad --run $(RUNS)/tdfnet-cremad
-	$(AFFEKT) train tdfnet-cremad name=tdfnet-cremad-speech model.path=audio model.mutual=false model.speaker=false \
-	  --run $(RUNS)/tdfnet-cremad-speech
-	$(AFFEKT) train mcsan-meld --run $(RUNS)/mcsan-meld
-	$(AFFEKT) train mcsan-meld name=mcsan-meld-minilm 'features.text={name="minilm",folder="minilm-l6-v2"}' \
-	  training.epochs=8 --run $(RUNS)/mcsan-meld-minilm
-	for corpus in cremad emodb; do \
-	  $(AFFEKT) search emotionnas-$$corpus --workers 2 --no-bundles --run $(RUNS)/emotionnas-$$corpus || exit 1; \
-	done
-	$(AFFEKT) report $(RUNS) --output docs/results.md
+	$(DEV)/$(BIN)/python benchmarks/results.py --runs $(RUNS)
+	$(DEV)/$(BIN)/affekt report $(RUNS) --format markdown --output docs/results.md
+	$(DEV)/$(BIN)/affekt report $(RUNS) --output docs/results.html
 
 model: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt train default --output src/affekt/assets/default

@@ -47,12 +47,14 @@ def test_what_is_shown_is_said_and_corrected_for_the_number_of_comparisons(folde
 
 
 def test_with_a_reference_only_it_is_compared(folders):
-    pairs = compare_runs(folders, against=folders[1]).results.pairs
+    pairs = compare_runs(folders, against=[folders[1]]).results.pairs
     assert [(pair.first, pair.second) for pair in pairs] == [("good", "vanilla-cremad"), ("alike", "vanilla-cremad")]
-    outside = compare_runs(folders[::2], against=folders[1]).results
+    outside = compare_runs(folders[::2], against=[folders[1]]).results
     assert [pair.second for pair in outside.pairs] == ["vanilla-cremad"] * 2
+    two = compare_runs(folders, against=folders[:2]).results.pairs
+    assert [(pair.first, pair.second) for pair in two] == [("alike", "good"), ("alike", "vanilla-cremad")]
     with pytest.raises(BadConfig, match="contains runs of several experiments: expected the folder of one"):
-        compare_runs(folders, against=folders[0].parent)
+        compare_runs(folders, against=[folders[0].parent])
 
 
 def test_the_differences_of_means_have_the_metric_that_was_asked_for(folders):

@@ -24,8 +24,11 @@ def compare(
     ],
     metric: Annotated[str, typer.Option(metavar="UA|WA|WF1", help="The metric that is compared.")] = "UA",
     against: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Compare all others with this reference only; default: with one another."),
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Compare all others with this reference only; may be repeated; default: with one another.",
+        ),
     ] = None,
     output_format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")
@@ -58,13 +61,13 @@ def compare(
         raise BadConfig(
             f"there is no format {output_format!r}{did_you_mean(output_format, FORMATS)} (known: {', '.join(FORMATS)})"
         )
-    result = compare_runs(runs, metric=metric, against=against, force=force)
+    result = compare_runs(runs, metric=metric, against=against or (), force=force)
     if cost:
         from affekt.cli.log import show_log
         from affekt.workflows.run_cost import with_costs
 
         show_log()
-        result = with_costs(result, runs if against is None else [against, *runs])
+        result = with_costs(result, [*(against or ()), *runs])
     for reason in dict.fromkeys(row.speakers_unknown for row in result.results.rows if row.speakers_unknown):
         print(f"speakers unknown: {reason}", file=sys.stderr)
     for warning in result.warnings:

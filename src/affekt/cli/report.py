@@ -24,8 +24,12 @@ def report(
         typer.Argument(metavar="RUN", help="Run folders, search folders, or folders that contain some."),
     ],
     against: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Compare all runs with this reference only; default: with one another."),
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Compare all runs with this reference only; may be repeated, for references on several splits; default: "
+            "with one another.",
+        ),
     ] = None,
     by_fold: Annotated[bool, typer.Option("--by-fold", help="Add a table with one line per fold.")] = False,
     output: Annotated[
@@ -80,7 +84,7 @@ def report(
     chosen = _choose_format(page_format, output)
     if figure_format not in FIGURE_FORMATS:
         raise BadConfig(f"--figure-format {figure_format!r}: expected {', '.join(FIGURE_FORMATS)}")
-    parts = read_sections(runs, Options(against, by_fold))
+    parts = read_sections(runs, Options(tuple(against or ()), by_fold))
     for reason in dict.fromkeys(reason for part in parts for reason in part.unknown_speakers):
         print(f"speakers unknown: {reason}", file=sys.stderr)
     if json:

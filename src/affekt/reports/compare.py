@@ -67,14 +67,14 @@ class CompareResult:
 
 
 def compare_runs(
-    folders: Sequence[Path], *, metric: str = "UA", against: Path | None = None, force: bool = False
+    folders: Sequence[Path], *, metric: str = "UA", against: Sequence[Path] = (), force: bool = False
 ) -> CompareResult:
     """Compare the experiments whose runs are below folders.
 
     Args:
         folders: Run folders, or folders that contain some. Runs that differ in seed and fold only are one experiment.
         metric: "UA", "WA" or "WF1".
-        against: The run folder of a reference; None to compare all experiments with one another.
+        against: The run folders of references; empty to compare all experiments with one another.
         force: Show experiments on different splits together, with a warning, instead of refusing them.
 
     Raises:

@@ -131,24 +131,25 @@ class Results:
 
 
 def collect_results(
-    folders: Sequence[Path], *, metric: str = "UA", against: Path | None = None, force: bool = False
+    folders: Sequence[Path], *, metric: str = "UA", against: Sequence[Path] = (), force: bool = False
 ) -> Results:
     """Score the runs below folders, grouped over seeds and folds, and compare groups that share a split.
 
     Args:
         folders: Run folders, or folders that contain some.
         metric: The metric of the comparisons: "UA", "WA" or "WF1".
-        against: The run folder of a reference: other groups are compared with it only. None to compare all with one another.
+        against: The run folders of references: other groups are compared with these only. Empty to compare all groups with
+            one another.
         force: Also compare groups that were trained on different splits, if they have the same test utterances.
 
     Raises:
-        BadConfig: A folder contains no run, a run is unfinished, a run occurs twice, or `against` is not one group of runs.
+        BadConfig: A folder contains no run, a run is unfinished, a run occurs twice, or a reference is not one group of runs.
     """
     return score_tests(collect_tests(folders, against), metric=metric, against=against, force=force)
 
 
 def score_tests(
-    tests: Sequence[TestPredictions], *, metric: str = "UA", against: Path | None = None, force: bool = False
+    tests: Sequence[TestPredictions], *, metric: str = "UA", against: Sequence[Path] = (), force: bool = False
 ) -> Results:
     """Score groups of runs whose predictions are read already, a row for each; otherwise like `collect_results`."""
     rows = _rows(tests)
@@ -157,8 +158,8 @@ def score_tests(
         for first, second in combinations(range(len(tests)), 2)
         if _comparable(tests[first], tests[second], force)
     ]
-    if against is not None:
-        is_reference = [_is_below(test, against) for test in tests]
+    if against:
+        is_reference = [any(_is_below(test, folder) for folder in against) for test in tests]
         compared = [
             (second, first) if is_reference[first] else (first, second)
             for first, second in compared
@@ -167,18 +168,19 @@ def score_tests(
     return Results(rows, _pairs(tests, rows, compared, metric))
 
 
-def collect_tests(folders: Sequence[Path], against: Path | None = None) -> list[TestPredictions]:
-    """Return the test predictions of the runs below folders, by group and corpus, the reference first."""
-    every_folder = list(folders)
-    if against is not None:
-        if len(group_runs([against])) != 1:
+def collect_tests(folders: Sequence[Path], against: Sequence[Path] = ()) -> list[TestPredictions]:
+    """Return the test predictions of the runs below folders, by group and corpus, the references first."""
+    inside = [folder.absolute() for folder in folders]
+    outside = []
+    for reference in against:
+        if len(group_runs([reference])) != 1:
             raise BadConfig(
-                f"{against} contains runs of several experiments: expected the folder of one, as the reference"
+                f"{reference} contains runs of several experiments: expected the folder of one, as the reference"
             )
-        inside = [folder.absolute() for folder in folders]
-        contained = any(folder in (against.absolute(), *against.absolute().parents) for folder in inside)
-        every_folder = every_folder if contained else [against, *every_folder]
-    return [collect_predictions(group, corpus) for group in group_runs(every_folder) for corpus in test_corpora(group)]
+        if not any(folder in (reference.absolute(), *reference.absolute().parents) for folder in inside):
+            outside.append(reference)
+    groups = group_runs([*outside, *folders])
+    return [collect_predictions(group, corpus) for group in groups for corpus in test_corpora(group)]
 
 
 def _is_below(test: TestPredictions, folder: Path) -> bool:
