@@ -15,8 +15,8 @@
 # make shifts      UA of the shipped model with noise, reverb, codecs, silence and pauses, and on long recordings; the table
 #                  becomes part of its card (needs AFFEKT_DATA; half an hour)
 # make fuzz        decode 20,000 damaged files of 20 formats; fails if one escapes as another error, hangs or crashes
-# make results     train the recipes of the papers with several seeds, run the architecture searches and write
-#                  docs/results.md (needs AFFEKT_DATA and AFFEKT_MODELS; five hours)
+# make results     train all models with several seeds, run the architecture searches and write docs/results.md and
+#                  docs/results-page.html (needs AFFEKT_DATA and AFFEKT_MODELS; a day on one core; can be stopped and resumed)
 # make model       train the shipped model again (needs AFFEKT_DATA and AFFEKT_MODELS)
 # make samples     synthesize samples/ again (needs espeak-ng)
 
@@ -97,10 +97,11 @@ shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py --clips 180 --record
 
 RUNS := runs/papers
+REFERENCES := $(foreach run,random-split/vanilla unseen-actors/tdfnet emodb/tdfnet meld/mcsan-glove,--against $(RUNS)/$(run))
 results: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/results.py --runs $(RUNS)
-	$(DEV)/$(BIN)/affekt report $(RUNS) --format markdown --output docs/results.md
-	$(DEV)/$(BIN)/affekt report $(RUNS) --output docs/results.html
+	$(DEV)/$(BIN)/affekt report $(RUNS) $(REFERENCES) --output docs/results.md
+	$(DEV)/$(BIN)/affekt report $(RUNS) $(REFERENCES) --output docs/results-page.html
 
 model: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt train default --output src/affekt/assets/default

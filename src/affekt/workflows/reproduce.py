@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from affekt.evaluation.metrics import confusion, most_probable, ua, wa, wf1
-from affekt.evaluation.spread import Spread, spread_of
+from affekt.evaluation.spread import Spread, spread_over_seeds
 from affekt.files import atomic_write_text
 from affekt.json_text import to_json
 from affekt.plural import quantity
@@ -27,7 +26,6 @@ from affekt.workflows.training_data import TrainingData, build_datasets
 
 logger = logging.getLogger(__name__)
 
-METRICS = {"WA": wa, "UA": ua, "WF1": wf1}
 RESULTS = "results"
 
 
@@ -113,7 +111,7 @@ def score_row(row: RowPlan) -> list[ReproducedFigure]:
             metric=metric,
             published=published.scores.get(metric),
             published_std=published.std.get(metric),
-            ours={rule: spread_of([_score(of_seed, metric, rule) for of_seed in runs.values()]) for rule in rules},
+            ours={rule: _spread(runs, metric, rule) for rule in rules},
             selection=selection,
             seeds=tuple(runs),
             folds=len(row.splits),
@@ -124,16 +122,14 @@ def score_row(row: RowPlan) -> list[ReproducedFigure]:
     ]
 
 
-def _score(runs: Sequence[Run], metric: str, rule: Rule) -> float:
-    """Return the score of one seed's predictions on the test sets of all its folds together."""
-    counts = sum(
-        confusion(
-            run.labels("test"), most_probable(run.predictions(select_epoch(run, rule))["test"]), len(run.emotions)
-        )
-        for run in runs
-    )
-    assert isinstance(counts, np.ndarray)
-    return METRICS[metric](counts)
+def _spread(runs: Mapping[int, Sequence[Run]], metric: str, rule: Rule) -> Spread:
+    """Return the spread over seeds of the score of each seed's predictions on the test sets of all its folds together."""
+    labels = np.concatenate([run.labels("test") for run in next(iter(runs.values()))])
+    predictions = {
+        seed: np.concatenate([run.predictions(select_epoch(run, rule))["test"] for run in of_seed])
+        for seed, of_seed in runs.items()
+    }
+    return spread_over_seeds(metric, labels, predictions)
 
 
 def _data_remarks(row: RowPlan) -> list[str]:
