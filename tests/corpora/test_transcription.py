@@ -61,7 +61,7 @@ def test_recognized_text_is_marked_and_existing_text_is_kept(suffix, calls, tmp_
     output = tmp_path / "new" / f"transcribed{suffix}"
     result = transcribe(calls, FakeRecognizer(), output)
     assert texts(output) == RECOGNIZED_TEXTS
-    assert (result.utterances, result.given, result.recognized, result.resumed, result.wordless) == (4, 1, 3, 0, 0)
+    assert (result.utterances, result.kept, result.recognized, result.resumed, result.wordless) == (4, 1, 3, 0, 0)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 

@@ -81,7 +81,7 @@ def test_a_better_system_is_significantly_better_and_a_system_equals_itself():
     _, poor = predictions(skill=0.2)
     speakers = [str(index % 20) for index in range(len(labels))]
     better = compare(labels, {0: good}, {0: poor}, speakers)
-    assert better.drawn_over == "speakers"
+    assert better.resampled == "speakers"
     assert 0 < better.interval[0] < better.value < better.interval[1]
     assert better.p < 0.002
     assert better.by_seed[0].p < 0.001
@@ -90,7 +90,7 @@ def test_a_better_system_is_significantly_better_and_a_system_equals_itself():
     assert (same.value, same.interval, same.p, same.effect) == (0.0, None, 1.0, 0.0)
     assert same.by_seed[0].mcnemar == mcnemar(0, 0)
     few_speakers = compare(labels, {0: good}, {0: poor}, [str(index % 5) for index in range(len(labels))])
-    assert few_speakers.drawn_over == "utterances"
+    assert few_speakers.resampled == "utterances"
     assert compare(labels[:4], {0: good[:4]}, {0: poor[:4]}).p is None
 
 

@@ -93,13 +93,13 @@ def test_the_same_test_utterances_with_other_training_are_compared_if_forced(tmp
 
 def test_the_scope_of_a_conclusion_is_stated(tmp_path):
     paper = [make_runs(tmp_path / "a"), make_runs(tmp_path / "b", "vanilla-cremad", skill=0.5)]
-    assert "The test speakers were also trained on" in compare_runs(paper).conclusions[0]
+    assert "The test speakers were also in the training set" in compare_runs(paper).conclusions[0]
     one_seed = [
         make_runs(tmp_path / name, settings=[*SPEAKER_FOLDS, setting], seeds=1, skill=skill)
         for name, setting, skill in (("c", "selection=paper", 1.0), ("d", "selection=last", 2.0))
     ]
     (conclusion,) = compare_runs(one_seed).conclusions
-    assert "With one shared seed, chance in training is not covered." in conclusion
+    assert "With one shared seed, the variation between seeds is not covered." in conclusion
     assert "selected on the TEST set" in conclusion
 
 

@@ -218,7 +218,7 @@ def test_without_the_corpus_speakers_are_unknown(tmp_path, monkeypatch):
     unknown = collect_results(folders)
     assert unknown.rows[0].UA == known.rows[0].UA
     assert unknown.rows[0].speakers is None
-    assert unknown.pairs[0].comparison.drawn_over == "utterances"
+    assert unknown.pairs[0].comparison.resampled == "utterances"
     assert "valid for these speakers only" in unknown.rows[0].scores.intervals
     assert "AFFEKT_DATA" in page(unknown)
 

@@ -55,7 +55,7 @@ def test_centered_speakers_or_corpora_have_the_statistics_of_all_utterances():
 
 def test_centering_is_what_a_pipeline_does_with_the_offset_as_input():
     data = dataset(center_probability=1.0)
-    draw = data.offsets["speech"].draw(np.random.default_rng(0))
+    draw = data.offsets["speech"].sample(np.random.default_rng(0))
     statistics, group = draw.statistics, draw.plus[7]
     adaptation = Adaptation(3)
     adaptation.mean.copy_(torch.from_numpy(statistics.center))

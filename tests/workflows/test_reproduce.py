@@ -22,7 +22,7 @@ from affekt.runs.folder import Run
 from affekt.search.reproduce import search_row
 from affekt.workflows import reproduction_plan
 from affekt.workflows.jobs import LocalLauncher
-from affekt.workflows.reproduce import format_figures, reproduce
+from affekt.workflows.reproduce import format_scores, reproduce
 from affekt.workflows.reproduction import QUICK, Request, training_row
 from affekt.workflows.reproduction_plan import format_plan, make_plan
 from tests.corpora.trees import iemocap_turn, meld_table, write, write_noise
@@ -125,20 +125,20 @@ def test_a_row_of_each_model_and_corpus_is_reproduced_from_raw_files(name, root)
     torch.manual_seed(0)
     plan = make_plan(name, [quick(name)], root / "runs")
     assert not plan.rows[0].units[1:]
-    figures = reproduce(plan, LocalLauncher())
+    scores = reproduce(plan, LocalLauncher())
     published = plan.rows[0].row.published
-    assert [figure.metric for figure in figures] == list(published.scores)
-    for figure in figures:
-        assert figure.name.startswith(f"{name}-quick")
-        assert figure.published == published.scores[figure.metric]
-        assert all(0 <= spread.mean <= 1 for spread in figure.ours.values())
-        assert {"last", "paper", figure.selection} == set(figure.ours)
-        assert QUICK in figure.remarks
-        assert any("published utterances: NOT the paper's data" in remark for remark in figure.remarks)
-        assert "test utterances in 1 fold, split" in figure.protocol
+    assert [score.metric for score in scores] == list(published.scores)
+    for score in scores:
+        assert score.name.startswith(f"{name}-quick")
+        assert score.published == published.scores[score.metric]
+        assert all(0 <= spread.mean <= 1 for spread in score.ours.values())
+        assert {"last", "paper", score.selection} == set(score.ours)
+        assert QUICK in score.remarks
+        assert any("published utterances: NOT the paper's data" in remark for remark in score.remarks)
+        assert "test utterances in 1 fold, split" in score.protocol
     page = (root / "runs" / "results.md").read_text(encoding="utf-8")
     lines = [line for line in page.splitlines() if line.startswith(f"| {published.row} |")]
-    assert len(lines) == len(figures)
+    assert len(lines) == len(scores)
     assert all(QUICK in line for line in lines)
     uses_encoders = any(encoder.stand_in for encoder in plan.rows[0].row.encoders.values())
     assert uses_encoders == all("STAND-IN" in line for line in lines)
@@ -156,7 +156,7 @@ def test_a_finished_reproduction_is_only_scored_and_a_killed_one_resumes(root):
         return plan, reproduce(plan, LocalLauncher())
 
     plan, first = reproduce_again()
-    assert [figure.seeds for figure in first] == [(0, 3)] * 2
+    assert [score.seeds for score in first] == [(0, 3)] * 2
     assert first[0].ours["last"].std is not None
     killed = Run(plan.rows[0].units[1].folder)
     before = {unit.seed: Run(unit.folder).modified_at(2) for unit in plan.rows[0].units}
@@ -242,9 +242,9 @@ def test_the_command_prints_the_plan_of_a_row_and_names_what_is_unknown(root, ca
 
 
 @pytest.mark.slow
-def test_the_table_of_several_rows_has_a_line_for_each_figure(root):
+def test_the_table_of_several_rows_has_a_line_for_each_score(root):
     plan = make_plan("two", [quick("mstr-table2-cremad"), quick("mcsan-table2")], root / "runs")
-    text = format_figures("two", reproduce(plan, LocalLauncher()))
+    text = format_scores("two", reproduce(plan, LocalLauncher()))
     assert [line.split(" | ")[:2] for line in text.splitlines() if QUICK in line] == [
         ["| MSTR on CREMA-D", "WA"],
         ["| MSTR on CREMA-D", "UA"],

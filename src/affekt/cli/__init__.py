@@ -51,7 +51,9 @@ def main() -> None:
         separate_streams()
     try:
         try:
-            app(prog_name="affekt")  # also with `python -m affekt`, so that the script for completion is right
+            app(
+                prog_name="affekt"
+            )  # also with `python -m affekt`, so that the shell-completion script has the right name
         finally:
             sys.stdout.flush()
     except AffektError as error:
@@ -74,9 +76,9 @@ def _fail(message: str) -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """Lead streams that are closed, as with `2>&-`, nowhere.
+    """Open the null device in place of standard streams that are closed, as with `2>&-`.
 
-    Otherwise what is meant for standard error would be printed on standard output, and the next file that is opened would get
+    Otherwise messages for standard error would be printed on standard output, and the next file that is opened would get
     the descriptor to which C libraries write their messages.
     """
     for name in ("stdin", "stdout", "stderr"):
@@ -87,10 +89,10 @@ def _open_closed_streams() -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Lead a stream that cannot be written nowhere, so that what is in its buffer causes no second error at the exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    """Redirect a stream that cannot be written to the null device, so that flushing its buffer at exit cannot fail again."""
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, stream.fileno())
+    os.close(null_device)
 
 
 def _end_abandoned_decoders() -> None:

@@ -31,7 +31,7 @@ def audit(
         typer.Argument(
             metavar="SPLIT|CORPUS|ROOT",
             help="First the split: a split file, a table (.csv) of ids or paths and subsets, a run folder, a bundle or a "
-            "folder of folds; none with --protocol. Then its corpora: cremad ROOT, or cremad alone for the one in "
+            "folder of folds; omitted with --protocol. Then its corpora: cremad ROOT, or cremad alone for the one in "
             "AFFEKT_DATA; folder:PATH or table:PATH for your own data.",
         ),
     ],

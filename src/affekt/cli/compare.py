@@ -27,7 +27,7 @@ def compare(
         list[Path] | None,
         typer.Option(
             metavar="RUN",
-            help="Compare all others with this reference only; may be repeated; default: with one another.",
+            help="Compare all others with this reference only, not every pair of runs. Repeatable.",
         ),
     ] = None,
     output_format: Annotated[
@@ -37,8 +37,8 @@ def compare(
         bool,
         typer.Option(
             "--cost",
-            help="Add parameters, FLOPs and latency, of model and encoder apart, for an utterance of 3 s on this machine; "
-            "needs torch and the encoders.",
+            help="Add parameters, FLOPs and latency, separately for model and encoder, for an utterance of 3 s on this "
+            "machine; needs torch and the encoders.",
         ),
     ] = False,
     force: Annotated[
@@ -48,7 +48,7 @@ def compare(
     """Compare the scores of finished runs statistically.
 
     Shows the scores over seeds and folds with intervals, the scores under every selection rule, the calibration, paired tests
-    with Holm's correction, and a sentence for each comparison that says what is shown and what is not.
+    with Holm's correction, and a sentence for each comparison that says whether a difference is shown.
 
     Runs on different splits are refused. Neither audio nor models are needed; speakers are read from the corpora, if these
     are available.
@@ -71,7 +71,7 @@ def compare(
     for reason in dict.fromkeys(row.speakers_unknown for row in result.results.rows if row.speakers_unknown):
         print(f"speakers unknown: {reason}", file=sys.stderr)
     for warning in result.warnings:
-        print(f"warning: {warning}; their scores say nothing about each other", file=sys.stderr)
+        print(f"warning: {warning}; their scores cannot be compared", file=sys.stderr)
     if output_format == "json":
         print(to_json(result.to_json()))
     elif output_format == "terminal":

@@ -206,7 +206,7 @@ def transcribe(
     resumed = f", {summary.resumed} of them in an earlier run" if summary.resumed else ""
     total = quantity(summary.utterances, "utterance")
     print(f"{output}: {total}, {summary.recognized} transcribed by {recognizer.name}{resumed}")
-    print(f"{summary.given} already had a transcript; no words were found in {summary.wordless}")
+    print(f"{summary.kept} already had a transcript; no words were found in {summary.wordless}")
 
 
 def _source(
@@ -263,7 +263,7 @@ def _with_usual_names(splits: Mapping[str, int]) -> dict[str, int]:
     from affekt.corpora.subsets import name_subsets
 
     names = name_subsets(splits)
-    return {word if names[word] == word else f"{word} ({names[word]})": count for word, count in splits.items()}
+    return {name if names[name] == name else f"{name} ({names[name]})": count for name, count in splits.items()}
 
 
 def _print_check(source: Source, report: Check) -> None:

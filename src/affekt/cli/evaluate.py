@@ -67,7 +67,7 @@ def evaluate(
         typer.Option(
             metavar="BUNDLE",
             help="With --across: add the scores to this bundle's across.json and card. It is the scored bundle or, for "
-            "leave-one-corpus-out scores, one of the same recipe.",
+            "leave-one-corpus-out scores, one trained with the same recipe.",
         ),
     ] = "",
     only: Annotated[

@@ -31,7 +31,7 @@ def plot(
         str, typer.Option(metavar="TEXT", help="For a bundle that takes text: what is said in the recording.")
     ] = "",
     attention: Annotated[
-        str, typer.Option(metavar="NAME", help="For attention: one of the model's attentions; default: all.")
+        str, typer.Option(metavar="NAME", help="For attention: one of the model's attention layers; default: all.")
     ] = "",
     layer: Annotated[int, typer.Option(metavar="N", help="For attention: the layer, from 0; -1 is the last.")] = -1,
     head: Annotated[

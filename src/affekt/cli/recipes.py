@@ -14,12 +14,12 @@ def recipes(
     paper: Annotated[
         str, typer.Option(metavar="P", help="Only this paper: mstr, tdfnet, mcsan, ks_transformer or emotionnas.")
     ] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per figure.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per published value.")] = False,
 ) -> None:
     """List the recipes for the rows of the papers' tables.
 
-    The figures that the paper prints are listed beside them. `affekt reproduce` takes the name of a recipe or of a table.
-    `affekt train` takes the name of a recipe too, except of those of EmotionNAS, which `affekt search` takes.
+    The values that the paper prints are listed beside them. `affekt reproduce` takes the name of a recipe or of a table.
+    `affekt train` also takes the name of a recipe, except for EmotionNAS, whose recipes `affekt search` takes.
     """
     from affekt.json_text import to_json
     from affekt.published import paper_rows

@@ -27,8 +27,8 @@ def report(
         list[Path] | None,
         typer.Option(
             metavar="RUN",
-            help="Compare all runs with this reference only; may be repeated, for references on several splits; default: "
-            "with one another.",
+            help="Compare all runs with this reference only, not every pair of runs. Repeatable, for references on several "
+            "splits.",
         ),
     ] = None,
     by_fold: Annotated[bool, typer.Option("--by-fold", help="Add a table with one line per fold.")] = False,

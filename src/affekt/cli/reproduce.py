@@ -40,18 +40,19 @@ def reproduce(
     seeds: Annotated[str, typer.Option(metavar="N-M", help="Seeds, such as 0-9 or 0,3; default: the paper's.")] = "",
     folds: Annotated[str, typer.Option(metavar="N-M", help="Folds, counted from 1; default: all.")] = "",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Small widths, few epochs, one fold and one seed, to see that it works.")
+        bool,
+        typer.Option("--quick", help="Small widths, few epochs, one fold and one seed: a test that everything works."),
     ] = False,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of networks to train in parallel.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/TARGET.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per figure.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per published value.")] = False,
 ) -> None:
     """Reproduce the rows of a paper's table.
 
-    The paper's figures are printed beside ours. First, the corpora's counts, the encoders, the disk and the expected time
-    are checked, and the plan is printed. Running the same command again resumes it.
+    The values of the paper are printed beside the reproduced ones. First, the corpora's counts, the encoders, the disk and
+    the expected time are checked, and the plan is printed. Running the same command again resumes it.
     """
     from affekt.extras import need
 
@@ -60,7 +61,7 @@ def reproduce(
     from affekt.cli.progress_bars import progress_bar
     from affekt.json_text import to_json
     from affekt.workflows.jobs import JobRunner, LocalLauncher, Workers
-    from affekt.workflows.reproduce import default_folder, format_figures
+    from affekt.workflows.reproduce import default_folder, format_scores
     from affekt.workflows.reproduce import reproduce as reproduce_rows
     from affekt.workflows.reproduction import Request
     from affekt.workflows.reproduction_plan import format_plan, make_plan
@@ -84,11 +85,11 @@ def reproduce(
         show_log()
         progress = stack.enter_context(progress_bar())
         launcher = stack.enter_context(Workers(workers)) if workers > 1 else LocalLauncher(JobRunner(progress=progress))
-        figures = reproduce_rows(plan, launcher, progress=progress)
+        scores = reproduce_rows(plan, launcher, progress=progress)
     if json:
-        print(to_json([figure.facts() for figure in figures], indent=1))
+        print(to_json([score.to_json_content() for score in scores], indent=1))
     else:
-        print(format_figures(target, figures), end="")
+        print(format_scores(target, scores), end="")
         print(f"written to {plan.folder}; look at the runs with: affekt report {plan.folder}")
 
 

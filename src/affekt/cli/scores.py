@@ -36,7 +36,7 @@ def print_scores(scores: dict[str, Any]) -> None:
     entries = [(name, scores[name]) for name in ("UA", "WA", "WF1")] + list(scores["recall"].items())
     width = max(len(name) for name, _ in entries)
     for name, interval in entries:
-        console.print(f"  {name:<{width}}  {100 * interval['value']:5.1f} %  {_format_ends(interval)}".rstrip())
+        console.print(f"  {name:<{width}}  {100 * interval['value']:5.1f} %  {_format_interval(interval)}".rstrip())
     console.print(f"  {'ECE':<{width}}  {100 * scores['ece']:5.1f} %")
     if refused := scores["refused"]:
         console.print(f"  No speech was found in {quantity(refused, 'utterance')}, counted as wrong.")
@@ -48,7 +48,7 @@ def print_scores(scores: dict[str, Any]) -> None:
     _print_runs(console, scores)
 
 
-def _format_ends(interval: dict[str, float | None]) -> str:
+def _format_interval(interval: dict[str, float | None]) -> str:
     low, high = interval["low"], interval["high"]
     return "" if low is None or high is None else f"({100 * low:.1f} to {100 * high:.1f})"
 
@@ -84,10 +84,10 @@ def _print_subgroups(console: Console, subgroups: Sequence[dict[str, Any]]) -> N
         few = f", the {MAX_EXTREMES} lowest and highest of {len(scores)}" if len(shown) < len(scores) else ""
         console.print(f"UA by {entry['attribute']}{few}:")
         width = max(map(len, shown))
-        for name, of_group in shown.items():
-            value, number = of_group["UA"], quantity(of_group["utterances"], "utterance")
+        for name, group_scores in shown.items():
+            value, number = group_scores["UA"], quantity(group_scores["utterances"], "utterance")
             console.print(
-                f"  {name:<{width}}  {100 * value['value']:5.1f} %  {_format_ends(value):<15}  {number}".rstrip()
+                f"  {name:<{width}}  {100 * value['value']:5.1f} %  {_format_interval(value):<15}  {number}".rstrip()
             )
         console.print(f"  {describe_gap(entry)}")
 

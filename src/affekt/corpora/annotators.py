@@ -1,4 +1,4 @@
-"""Several annotators' rows of the same segment, combined into an utterance."""
+"""Combine the rows of several annotators for the same segment into an utterance."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def check_part(where: Mapping[str, Sequence[str]], fraction: float) -> None:
 
 
 def describe_part(where: Mapping[str, Sequence[str]], fraction: float) -> str:
-    """Return what a part consists of: "25 % of session Ses01 or Ses02"; "" for all utterances."""
+    """Describe a part in words: "25 % of session Ses01 or Ses02"; "" for all utterances."""
     conditions = " and ".join(f"{field} {' or '.join(values)}" for field, values in where.items())
     if fraction < 1:
         return f"{100 * fraction:g} % of {conditions or 'it'}"
@@ -37,7 +37,7 @@ def describe_part(where: Mapping[str, Sequence[str]], fraction: float) -> str:
 
 
 def select_where(utterances: Sequence[Utterance], where: Mapping[str, Sequence[str]]) -> list[Utterance]:
-    """Return the utterances whose fields have one of the given values each.
+    """Return the utterances that, for every field in `where`, have one of its values.
 
     Raises:
         BadCorpus: No utterance has one of the values, so that it is probably misspelled, or none has all of them.
@@ -60,7 +60,7 @@ def select_where(utterances: Sequence[Utterance], where: Mapping[str, Sequence[s
 def select_fraction(utterances: Sequence[Utterance], fraction: float) -> list[Utterance]:
     """Return a fraction of the utterances of each emotion, at least one, in their order.
 
-    Which ones depends only on their ids: a smaller fraction is a part of a larger one, on every machine.
+    The selection depends only on their ids: a smaller fraction is contained in a larger one, on every machine.
     """
     by_emotion: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:

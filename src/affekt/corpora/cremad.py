@@ -36,7 +36,7 @@ SENTENCES = {
 }
 FOLDERS = ("AudioWAV", "audio")
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
-LETTERS = {name[0]: emotion for name, emotion in EMOTIONS.items()}  # as the columns of the votes are named
+LETTERS = {name[0]: emotion for name, emotion in EMOTIONS.items()}  # the columns of the table of votes
 INTENSITIES = ("LO", "MD", "HI")  # of sentence IEO, except in emotion NEU; all other clips have XX
 
 # Actors and sentences that were never published: 20 of 91 x 82 clips.
@@ -112,7 +112,7 @@ def _votes(root: Path) -> dict[str, dict[str, float]]:
         if table.is_file():
             # "A:D" is a tie. The table does not have the votes for other emotions, which count as zero.
             rows = read_rows(table, required=("FileName", "VoiceVote"))
-            return {row.text("FileName"): _fractions(row, _winners(row)) for row in rows}
+            return {row.text("FileName"): _fractions(row, _most_frequent(row)) for row in rows}
     return {}
 
 
@@ -120,7 +120,7 @@ def _counts(row: Record) -> dict[str, int]:
     return {letter: row.number(letter) if row.text(letter) else 0 for letter in LETTERS}
 
 
-def _winners(row: Record) -> dict[str, int]:
+def _most_frequent(row: Record) -> dict[str, int]:
     answer = row.text("VoiceVote")
     return dict.fromkeys(answer.split(":"), 1) if answer else {}
 

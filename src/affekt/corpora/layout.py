@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePath
 
-from affekt.corpora.subsets import is_also_a_name, is_subset, resembles_subset
+from affekt.corpora.subsets import is_also_a_person_name, is_subset, resembles_subset
 from affekt.errors import BadConfig, BadCorpus
 from affekt.labels import fold_label
 from affekt.registry import did_you_mean
@@ -132,7 +132,7 @@ def _separate_subset(root: Path, path: PurePath) -> tuple[str, list[str]]:
 def _check_subsets(root: Path, paths: Sequence[PurePath], splits: Sequence[str]) -> None:
     """Raise `BadCorpus` if the only subset is called "dev" or "val", like a person, and other folders are in no subset."""
     words = {subset for subset in splits if subset}
-    if words and not all(splits) and all(map(is_also_a_name, words)):
+    if words and not all(splits) and all(map(is_also_a_person_name, words)):
         word, path = min(words), paths[list(splits).index("")]
         raise BadCorpus(
             f"{root}: is {word!r} a subset or a speaker? {path} is in no subset; "

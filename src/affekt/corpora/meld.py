@@ -36,7 +36,7 @@ FOLDERS = {
 SUFFIXES = {".wav": 1, ".flac": 2, ".mp4": 3}
 """Suffixes in order of preference, for a clip in several formats: .wav is the fastest to read."""
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "Season", "Episode")
-# Of the main characters; the others' are not known.
+# The main characters; the gender of the others is unknown.
 GENDERS = {"Monica": "female", "Phoebe": "female", "Rachel": "female"}
 GENDERS |= {"Chandler": "male", "Joey": "male", "Ross": "male"}
 # Clips with faults reported by users (github.com/declare-lab/MELD, issues 20 and 39).

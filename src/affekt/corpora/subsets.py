@@ -38,7 +38,7 @@ def resembles_subset(word: str) -> bool:
     return not is_subset(word) and _LONGER.fullmatch(word.strip()) is not None
 
 
-def is_also_a_name(word: str) -> bool:
+def is_also_a_person_name(word: str) -> bool:
     """Return True for a name of a subset that is also a name of people: "Dev", "Val"."""
     return word.strip().casefold() in ("dev", "val")
 

@@ -114,7 +114,7 @@ class Transcription:
 
     output: Path
     utterances: int
-    given: int
+    kept: int
     """Utterances whose existing text is kept, from the corpus or an earlier recognizer."""
     recognized: int
     """Utterances whose text is from this recognizer, including `resumed`."""

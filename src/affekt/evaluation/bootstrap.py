@@ -1,4 +1,4 @@
-"""Bootstrap samples of the systems' confusion matrices, drawn over speakers or over utterances, with a fixed seed.
+"""Bootstrap of the systems' confusion matrices, which resamples speakers or utterances, with a fixed seed.
 
 `scipy.stats.bootstrap` draws the samples and makes the intervals.
 """
@@ -18,9 +18,9 @@ from affekt.extras import need
 DRAWS = 2000
 """The number of bootstrap samples."""
 BATCH = 250
-"""Samples that are drawn at once, which bounds the memory."""
+"""Number of samples drawn at once, which bounds the memory."""
 MIN_SPEAKERS = 10
-"""With this number of speakers or more, intervals are drawn over speakers."""
+"""With this number of speakers or more, the bootstrap resamples speakers."""
 MIN_PER_EMOTION = 5
 """UA and WF1 have no interval over utterances if an emotion that occurs has fewer utterances than this."""
 
@@ -53,8 +53,8 @@ def confusion_by_group(
     names, group_index = np.unique(np.array(groups), return_inverse=True)
     num_predictions = max(num_emotions, 1 + int(predicted.max(initial=0)))
     counts = np.zeros((len(predicted), len(names), num_emotions, num_predictions), np.int64)
-    for of_system, system_counts in zip(predicted, counts, strict=True):
-        np.add.at(system_counts, (group_index, labels, of_system), 1)
+    for system_predictions, system_counts in zip(predicted, counts, strict=True):
+        np.add.at(system_counts, (group_index, labels, system_predictions), 1)
     return np.moveaxis(counts, 0, 1)
 
 
@@ -88,7 +88,7 @@ def _bootstrap(
     counts: NDArray[np.int64], strata: Sequence[NDArray[np.int64]], statistic: Statistic, method: str
 ) -> Bootstrap:
     stats = need("scipy.stats", extra="train", purpose="a bootstrap interval")
-    fixed = [int(stratum[0]) for stratum in strata if len(stratum) == 1]  # no sample can be drawn of these
+    fixed = [int(stratum[0]) for stratum in strata if len(stratum) == 1]  # in every sample
     resampled = [stratum for stratum in strata if len(stratum) > 1]
     if not resampled:
         value = statistic(counts.sum(axis=0)[None].astype(np.float64))
@@ -117,7 +117,7 @@ def _bootstrap(
 
 
 def _sum_groups(counts: NDArray[np.int64], index: NDArray[np.int64], fixed: Sequence[int]) -> NDArray[np.float64]:
-    """Return the summed confusion matrices of the groups of each draw, and of those that are in every draw."""
+    """Return the sum of the confusion matrices over the groups of each draw; the fixed groups are in every draw."""
     num_draws, num_groups = len(index), len(counts)
     flat = (index + num_groups * np.arange(num_draws)[:, None]).ravel()
     weights = np.bincount(flat, minlength=num_draws * num_groups).reshape(num_draws, num_groups).astype(np.float64)

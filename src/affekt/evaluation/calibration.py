@@ -62,8 +62,8 @@ def reliability(
         bins: The number of bins.
     """
     seeds = as_seeds(probabilities)
-    confidence = np.concatenate([of_seed.max(axis=1) for of_seed in seeds]).astype(np.float64)
-    correct = np.concatenate([most_probable(of_seed) == labels for of_seed in seeds])
+    confidence = np.concatenate([predictions.max(axis=1) for predictions in seeds]).astype(np.float64)
+    correct = np.concatenate([most_probable(predictions) == labels for predictions in seeds])
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     counts = np.bincount(index, minlength=bins)
 
@@ -90,7 +90,7 @@ def calibration(labels: Labels, probabilities: Sequence[Probabilities]) -> Calib
     """
     return Calibration(
         *(
-            float(np.mean([metric(labels, of_seed) for of_seed in probabilities]))
+            float(np.mean([metric(labels, predictions) for predictions in probabilities]))
             for metric in (ece, brier, cross_entropy)
         )
     )

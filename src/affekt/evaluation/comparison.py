@@ -42,15 +42,15 @@ class Comparison:
     value: float
     """The difference of the metric, first minus second."""
     interval: tuple[float, float] | None
-    """The 95 % bootstrap interval of the difference; None if there are too few speakers and utterances for one, or if no
-    draw differs."""
+    """The 95 % bootstrap interval of the difference; None if there are too few speakers and utterances for one, or if all
+    samples have the same difference."""
     p: float | None
-    """The two-sided p-value of the paired bootstrap; None without draws."""
-    drawn_over: str
+    """The two-sided p-value of the paired bootstrap; None without a bootstrap."""
+    resampled: str
     """The unit of the bootstrap: "speakers", or "utterances" if fewer than 10 speakers are known, and the result is valid for
-    these speakers only. "" if nothing is drawn."""
+    these speakers only. "" without a bootstrap."""
     by_seed: Mapping[int, SeedComparison]
-    """The comparison of the two systems with the same seed, for the seeds that both have."""
+    """Seed -> the comparison of the two systems with this seed, for the seeds that both have."""
     effect: float
     """Cohen's g over these seeds."""
     by_fold: Sequence[float]
@@ -71,20 +71,22 @@ def compare(
 ) -> Comparison:
     """Compare two systems on the same utterances.
 
-    Every draw of the bootstrap has the same speakers (or utterances) for both systems and all seeds.
+    Every bootstrap sample has the same speakers (or utterances) for both systems and all seeds.
 
     Args:
         labels: The index of each utterance's emotion, (utterances,).
         first: Seed -> the first system's probabilities, (utterances, emotions).
-        second: Those of the second system.
+        second: Seed -> the second system's probabilities.
         speakers: The speaker of each utterance; None if they are unknown.
         units: The id of each utterance, if some occur in several folds.
         folds: The index of each utterance's fold, (utterances,); None for a single fold.
         metric: One of "UA", "WA" and "WF1".
     """
-    predicted = [np.stack([most_probable(of_seed) for of_seed in system.values()]) for system in (first, second)]
+    predicted = [
+        np.stack([most_probable(predictions) for predictions in system.values()]) for system in (first, second)
+    ]
     num_emotions = next(iter(first.values())).shape[1]
-    sample, drawn_over = _draw(labels, predicted, num_emotions, speakers, units, metric)
+    sample, resampled = _bootstrap_difference(labels, predicted, num_emotions, speakers, units, metric)
     difference = _difference(labels, predicted, num_emotions, metric)
     by_seed = {
         seed: _compare_seed(labels, most_probable(first[seed]), most_probable(second[seed]), num_emotions, metric)
@@ -99,7 +101,7 @@ def compare(
         value=difference,
         interval=None if sample is None or np.isnan(sample.low[0]) else (float(sample.low[0]), float(sample.high[0])),
         p=None if sample is None else bootstrap_p(sample.draws[0]),
-        drawn_over=drawn_over,
+        resampled=resampled,
         by_seed=by_seed,
         effect=cohens_g(wins, losses),
         by_fold=by_fold,
@@ -122,7 +124,7 @@ def _counts(
     return confusion_by_group(labels, np.concatenate(predicted), groups, num_emotions)
 
 
-def _draw(
+def _bootstrap_difference(
     labels: Labels,
     predicted: Sequence[NDArray[np.int64]],
     num_emotions: int,
@@ -130,7 +132,7 @@ def _draw(
     units: Sequence[str] | None,
     metric: str,
 ) -> tuple[Bootstrap | None, str]:
-    """Return bootstrap draws of the difference, and over what they are drawn; None if there is too little."""
+    """Return the bootstrap of the difference and the unit that it resamples; None and "" if there are too few utterances."""
     num_first = len(predicted[0])
 
     def difference(counts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """The metrics, each defined once. Labels are indices, (utterances,); probabilities are (utterances, emotions).
 
-A row of zeros is an utterance that the model refused, because it finds no speech in it. It counts as classified wrongly.
+A row of zeros is an utterance that the model refused, because it finds no speech in it. It counts as misclassified.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ class Scores:
 
     utterances: int
     refused: int
-    """Number of utterances in which the model finds no speech. They count as classified wrongly."""
+    """Number of utterances in which the model finds no speech. They count as misclassified."""
     intervals: str
-    """How the intervals were computed: whether the bootstrap drew speakers or utterances decides what they mean."""
+    """How the intervals were computed. Their meaning depends on whether the bootstrap resampled speakers or utterances."""
     WA: Interval
     UA: Interval
     WF1: Interval
@@ -58,20 +58,20 @@ def score(
     """Return the scores of predictions, with intervals. UA is the mean over the emotions that occur in `labels`.
 
     With the predictions of several seeds, every score is the mean over the seeds of the metric of each seed's predictions,
-    in every draw of the bootstrap too.
+    in every bootstrap sample too.
 
-    Utterances of one speaker are not independent. With 10 speakers or more the bootstrap draws whole speakers, and the
+    Utterances of one speaker are not independent. With 10 speakers or more the bootstrap resamples whole speakers, and the
     intervals are valid for other speakers too. With fewer or unknown speakers, the intervals are valid for these speakers
-    only: those of WA and recall are Wilson intervals, those of UA and WF1 are drawn over utterances within each emotion.
-    There is no interval where too few utterances or speakers allow none.
+    only: those of WA and recall are Wilson intervals, those of UA and WF1 resample utterances within each emotion.
+    With too few utterances or speakers, there is no interval.
 
     Args:
         labels: The index of each utterance's emotion.
         probabilities: Predicted probabilities, (utterances, emotions), or those of each seed.
         emotions: The emotions' names, in the order of the columns.
         speakers: The speaker of each utterance; None if they are unknown.
-        units: The id of each utterance, for drawing utterances. It is needed if an utterance occurs in the test subsets of
-            several folds, because its predictions are drawn together.
+        units: The id of each utterance, for resampling utterances. It is needed if an utterance occurs in the test subsets of
+            several folds, because its predictions are resampled together.
 
     Raises:
         BadConfig: There is no utterance.
@@ -91,7 +91,7 @@ def score_and_draw(
     if len(labels) == 0:
         raise BadConfig("there is no utterance to score")
     seeds = as_seeds(probabilities)
-    predicted = np.stack([most_probable(of_seed) for of_seed in seeds])
+    predicted = np.stack([most_probable(seed_predictions) for seed_predictions in seeds])
     num_units = len(set(units)) if units else len(labels)
     low, high, how, draws = _intervals(labels, predicted, len(emotions), speakers, units)
     counts = bootstrap.confusion_by_group(labels, predicted, [""] * len(labels), len(emotions))[0]
@@ -103,11 +103,11 @@ def score_and_draw(
     by_name = dict(zip([*METRICS, *emotions], intervals, strict=True))
     scores = Scores(
         utterances=num_units,
-        refused=int(np.stack([is_refused(of_seed) for of_seed in seeds]).any(axis=0).sum()),
+        refused=int(np.stack([is_refused(seed_predictions) for seed_predictions in seeds]).any(axis=0).sum()),
         intervals=how,
         **{name: by_name[name] for name in METRICS},
         recall={emotion: by_name[emotion] for emotion, row in zip(emotions, counts[0], strict=True) if row.sum()},
-        ece=float(np.mean([ece(labels, of_seed) for of_seed in seeds])),
+        ece=float(np.mean([ece(labels, seed_predictions) for seed_predictions in seeds])),
     )
     return scores, None if draws is None or scores.UA.low is None else draws
 

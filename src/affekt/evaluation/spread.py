@@ -66,7 +66,11 @@ def score_folds(
             name,
             int(mask.sum()),
             **{
-                metric: float(np.mean([_metric(function, labels[mask], of_seed[mask]) for of_seed in by_seed.values()]))
+                metric: float(
+                    np.mean(
+                        [_metric(function, labels[mask], probabilities[mask]) for probabilities in by_seed.values()]
+                    )
+                )
                 for metric, function in METRICS.items()
             },
         )

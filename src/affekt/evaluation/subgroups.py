@@ -67,10 +67,10 @@ def score_subgroups(
     for name in sorted(set(groups) - {""}):
         indices = np.flatnonzero(names == name)
         members = np.array(speakers)[indices].tolist() if speakers else None
-        chosen = [of_seed[indices] for of_seed in seeds]
-        scores[name], of_group = score_and_draw(labels[indices], chosen, emotions, members)
-        if of_group is not None:
-            draws[name] = of_group
+        chosen = [predictions[indices] for predictions in seeds]
+        scores[name], group_draws = score_and_draw(labels[indices], chosen, emotions, members)
+        if group_draws is not None:
+            draws[name] = group_draws
     values = {name: scores[name].UA for name in draws}
     return Subgroups(attribute, scores, largest_gap(values, draws), int((names == "").sum()))
 

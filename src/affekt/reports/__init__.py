@@ -1,1 +1,1 @@
-"""Documents generated from results: the model card, the results page and the attention plot."""
+"""Documents generated from results: the model card, comparisons, the results page and its figures."""

@@ -16,17 +16,17 @@ Entry = dict[str, Any]
 EMOTIONS = ("own", "all")
 """The columns of the table: the most probable emotion among the corpus's own classes, or among all of the model's."""
 SECTION = """\
-These corpora played no part in training, and their labels none in adaptation. "own classes": the most probable emotion among
-those that the corpus has. "all classes": among all emotions of the model, although the corpus has fewer. Figures are UA in
-percent with 95 % bootstrap intervals. "transductive": the recordings that the model was adapted to, without their labels, may
-be among the scored ones. The manifest is the hash of what was scored: names, samples and labels.
+These corpora were not used in training, and their labels were not used in adaptation. "own classes": the most probable
+emotion among those that the corpus has. "all classes": among all emotions of the model, although the corpus has fewer. Scores
+are UA in percent with 95 % bootstrap intervals. "transductive": the recordings that the model was adapted to, without their
+labels, may be among the scored ones. The manifest is a hash of the scored recordings: names, samples and labels.
 
 {tables}
 {remarks}
 """
 
 LEFT_OUT = """\
-Leave one corpus out: other bundles, made with the same recipe from fewer corpora and scored on a corpus that they lack.
+Leave one corpus out: other bundles, trained with the same recipe on fewer corpora and scored on the one left out.
 
 {table}"""
 
@@ -50,7 +50,7 @@ def across_section(bundle: Bundle) -> str:
     if others := [entry for entry in entries if entry["model"] != bundle.id]:
         tables.append(LEFT_OUT.format(table=speech_table(others, with_training=True)))
     if not all(entry["speech"] for entry in own):
-        tables.append(f"Sounds of voices that are not speech:\n\n{sounds_table(own)}")
+        tables.append(f"Vocal sounds without speech:\n\n{sounds_table(own)}")
     return SECTION.format(tables="\n".join(tables), remarks="\n".join(f"- {line}" for line in remarks(entries)))
 
 
@@ -93,13 +93,15 @@ def sounds_table(entries: Sequence[Entry]) -> str:
         if not entry["speech"]:
             outcome, total = entry["as_it_is"], entry["recognized"]
             predicted = sorted(outcome["answers"].items(), key=lambda item: -item[1])
-            shares = ", ".join(f"{emotion} {count / total:.0%}" for emotion, count in predicted)
-            rows.append([title(entry), entry["style"], str(total), f"{outcome['refused'] / total:.1%}", shares or "-"])
+            fractions = ", ".join(f"{emotion} {count / total:.0%}" for emotion, count in predicted)
+            rows.append(
+                [title(entry), entry["style"], str(total), f"{outcome['refused'] / total:.1%}", fractions or "-"]
+            )
     return table(["corpus", "sounds", "recordings", "refused as no speech", "predicted"], rows)
 
 
 def remarks(entries: Sequence[Entry]) -> list[str]:
-    """Return a line on each corpus: what is left out, the intervals, and the hash of what was scored."""
+    """Return a line on each corpus: what is left out, the intervals, and the hash of the scored recordings."""
     return [_remark(entry) for entry in entries]
 
 

@@ -85,8 +85,8 @@ SAMPLING = {
 """The setting `sampling` in words: what is sampled, and how often."""
 
 GENERAL = """\
-- Emotions that actors play for a corpus are stronger, purer and more even in number than those that people feel. A score on
-  acted speech says little about a call or a meeting.
+- Emotions that actors play for a corpus are stronger, purer and more evenly distributed than those that people feel. A score
+  on acted speech says little about a call or a meeting.
 - People do not agree on the emotion in a voice either. CREMA-D's labels are what the actors meant to express; of the answers
   of people who heard the audio alone, 41 % agreed with that (Cao et al. 2014). EmoDB's clips were selected: at least 80 % of
   the listeners recognized each of them (Burkhardt et al. 2005). A score far above that partly shows how a corpus is made.
@@ -159,7 +159,7 @@ def _use(bundle: Bundle) -> str:
 
 
 def _protocol(config: dict[str, Any], results: dict[str, Any]) -> str:
-    """Return the protocol, and the subsets if they are those that the data state."""
+    """Return the protocol, with the subsets if the data define them."""
     subsets = config["protocol"].get("subsets")
     return f"{results['protocol']}; subsets as in the data: {subsets}" if subsets else str(results["protocol"])
 
@@ -366,8 +366,8 @@ def _optimization(recipe: dict[str, Any]) -> str:
     if offsets := augmentation.get("offsets"):
         sentences += _offsets(offsets)
     if training.get("sampling", "plain") != "plain":
-        unit, share = SAMPLING[training["sampling"]]
-        sentences.append(f"An epoch samples every {unit} {share}.")
+        unit, frequency = SAMPLING[training["sampling"]]
+        sentences.append(f"An epoch samples every {unit} {frequency}.")
     if augmentation["crop"]:
         sentences.append(f"Up to {augmentation['crop']:.0%} of each utterance is cropped.")
     return " ".join(sentences)

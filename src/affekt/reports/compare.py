@@ -36,7 +36,7 @@ class CompareResult:
     results: Results
     warnings: Sequence[str]
     costs: Mapping[str, Mapping[str, Any]]
-    """Label of a row -> its cost; {} unless it was asked for."""
+    """Label of a row -> its cost; {} without `--cost`."""
 
     @property
     def protocol_lines(self) -> list[str]:
@@ -45,7 +45,7 @@ class CompareResult:
 
     @property
     def conclusions(self) -> list[str]:
-        """A sentence for each comparison: what is shown, what is not, and for whom it holds."""
+        """A sentence for each comparison: what is shown, what is not, and for which speakers it holds."""
         if not self.results.pairs:
             return ["Nothing is tested: no two experiments have the same test utterances."]
         by_label = {(row.label, row.corpus): row for row in self.results.rows}
@@ -74,7 +74,7 @@ def compare_runs(
     Args:
         folders: Run folders, or folders that contain some. Runs that differ in seed and fold only are one experiment.
         metric: "UA", "WA" or "WF1".
-        against: The run folders of references; empty to compare all experiments with one another.
+        against: The run folders of references; empty to compare every pair of experiments.
         force: Show experiments on different splits together, with a warning, instead of refusing them.
 
     Raises:
@@ -91,7 +91,7 @@ def compare_runs(
         )
     problems = list(_different_splits(results))
     if problems and not force:
-        raise BadConfig(f"{problems[0]}; their scores say nothing about each other. --force shows them with a warning")
+        raise BadConfig(f"{problems[0]}; their scores cannot be compared. --force shows them with a warning")
     return CompareResult(metric, results, problems, {})
 
 
@@ -119,14 +119,14 @@ def _different_splits(results: Results) -> Sequence[str]:
 
 
 def conclude(pair: Pair, first: ResultRow, second: ResultRow, num_comparisons: int) -> str:
-    """Return in a sentence or two what a comparison shows, what it does not, and for whom it holds."""
+    """Return one or two sentences: what a comparison shows, what it does not show, and for which speakers it holds."""
     comparison = pair.comparison
     points = f"{100 * comparison.value:+.1f} points of {comparison.metric}"
     names = f"{pair.first} and {pair.second}"
     if comparison.p is None:
         return f"Not tested: {names} differ by {points}, but there are too few utterances for a test."
     if comparison.interval is None:
-        return f"No difference: {names} have the same {comparison.metric} in every draw."
+        return f"No difference: {names} have the same {comparison.metric} in every bootstrap sample."
     corrected = pair.corrected_p if pair.corrected_p is not None else comparison.p
     holm = f" after Holm's correction over {num_comparisons} comparisons" if num_comparisons > 1 else ""
     low, high = comparison.interval
@@ -146,26 +146,26 @@ def _scope(pair: Pair, first: ResultRow, second: ResultRow) -> str:
     """Return for which speakers a comparison holds."""
     verdicts = {first.verdict, second.verdict}
     if DEPENDENT in verdicts:
-        return "The test speakers were also trained on: this says nothing about new speakers."
+        return "The test speakers were also in the training set: this says nothing about new speakers."
     if verdicts != {INDEPENDENT}:
         return "The speakers are unknown, so this may not hold for new speakers."
-    if pair.comparison.drawn_over == "utterances":
+    if pair.comparison.resampled == "utterances":
         number = f"these {first.speakers}" if first.speakers else "these"
-        return f"It holds for {number} speakers only, too few to draw over."
+        return f"It holds for {number} speakers only, who are too few to be resampled."
     return "It is about new speakers of this corpus, not about other corpora."
 
 
 def _seeds(pair: Pair, first: ResultRow, second: ResultRow) -> str:
-    """Return what a comparison says about other trainings."""
+    """Return what a comparison says about training again with other seeds."""
     selected_on_test = "paper" in (first.selection, second.selection)
     optimism = " An epoch was selected on the TEST set, so scores are optimistic." if selected_on_test else ""
     seeds = pair.difference.seeds
     if len(seeds) < 2:
-        return f"With one shared seed, chance in training is not covered.{optimism}"
+        return f"With one shared seed, the variation between seeds is not covered.{optimism}"
     same_sign = sum((value > 0) == (pair.comparison.value > 0) for value in seeds)
     return (
         f"Over {len(seeds)} seeds the difference is {format_spread(pair.difference, signed=True)}, with this sign in "
-        f"{same_sign}; the interval does not cover chance in training.{optimism}"
+        f"{same_sign}; the interval does not cover the variation between seeds.{optimism}"
     )
 
 
@@ -226,15 +226,15 @@ def _differences(result: CompareResult) -> Grid:
                 pair.second,
                 f"{100 * comparison.value:+.1f}",
                 format_interval(*comparison.interval, signed=True) if comparison.interval else "",
-                comparison.drawn_over,
+                comparison.resampled,
                 format_p(comparison.p),
                 format_p(pair.corrected_p),
-                ", ".join(format_p(of_seed.mcnemar.p) for of_seed in tests),
-                ", ".join(format_p(of_seed.mcnemar.mid_p) for of_seed in tests),
+                ", ".join(format_p(test.mcnemar.p) for test in tests),
+                ", ".join(format_p(test.mcnemar.mid_p) for test in tests),
                 format_p(comparison.wilcoxon_p),
                 f"{comparison.effect:+.2f}" if tests else "",
             ]
         )
-    header = ["first", "second", f"{result.metric}, points", "95 %", "drawn over", "p", "p, Holm"]
-    tests_of = ["McNemar p by seed", "mid-p by seed", "Wilcoxon p, folds", "Cohen's g"]
-    return Grid("Differences, first minus second, on the same utterances", [*header, *tests_of], body)
+    header = ["first", "second", f"{result.metric}, points", "95 %", "resampled", "p", "p, Holm"]
+    other_tests = ["McNemar p by seed", "mid-p by seed", "Wilcoxon p, folds", "Cohen's g"]
+    return Grid("Differences, first minus second, on the same utterances", [*header, *other_tests], body)

@@ -72,13 +72,13 @@ def _latex_table(grid: Grid, caption: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Return text with the characters escaped that have a meaning in LaTeX."""
+    """Escape the characters of a text that have a special meaning in LaTeX."""
     return "".join(LATEX_ESCAPES.get(character, character) for character in text)
 
 
 CSV_HEADER = (
     "kind", "first", "second", "corpus", "folder", "settings", "seeds", "metric", "value", "std", "low", "high", "p",
-    "p_holm", "drawn_over", "wilcoxon_p", "cohens_g", "split", "verdict", "selection", "utterances", "protocol",
+    "p_holm", "resampled", "wilcoxon_p", "cohens_g", "split", "verdict", "selection", "utterances", "protocol",
 )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def to_csv(result: CompareResult) -> str:
                 "high": high,
                 "p": comparison.p,
                 "p_holm": pair.corrected_p,
-                "drawn_over": comparison.drawn_over,
+                "resampled": comparison.resampled,
                 "wilcoxon_p": comparison.wilcoxon_p,
                 "cohens_g": comparison.effect,
                 "split": pair.split_hash,

@@ -179,13 +179,13 @@ def _pairs(pairs: Sequence[Pair]) -> str:
                 *(difference_cell(by_seed[seed]) if seed in by_seed else "" for seed in seeds),
                 format_spread(pair.difference, signed=True),
                 format_interval(*pair.comparison.interval, signed=True) if pair.comparison.interval else "",
-                pair.comparison.drawn_over or "none",
+                pair.comparison.resampled or "none",
                 format_p(pair.comparison.p),
                 format_p(pair.corrected_p),
                 f"{pair.comparison.effect:+.2f}",
             ]
         )
-    header = ["runs", *(f"seed {seed}" for seed in seeds), "mean", "95 %", "drawn over", "p", "p, Holm", "Cohen's g"]
+    header = ["runs", *(f"seed {seed}" for seed in seeds), "mean", "95 %", "resampled", "p", "p, Holm", "Cohen's g"]
     return table(header, body)
 
 

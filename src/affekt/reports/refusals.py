@@ -12,8 +12,8 @@ SECTION = """
 
 A recording in which the model finds no speech gets the status `no_speech` instead of an emotion. Of the clips of acted
 emotions in the table of scores, it refuses {lost}; they count as wrong there. Recordings of less than 0.75 s are never
-refused: the detector cannot tell fragments of words from other sounds. Of sounds that were held out from its training, among
-them some that are so short, it refuses:
+refused: the detector cannot tell fragments of words from other sounds. Of sounds held out
+from its training, some of which are that short, it refuses:
 
 {table}"""
 

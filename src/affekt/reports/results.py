@@ -65,7 +65,7 @@ class ResultRow:
     verdict: str
     """Whether a test speaker was trained on: "speaker-independent", "NOT speaker-independent" or "speakers unknown"."""
     verdicts: str
-    """The verdict, with the one on the validation subset where it is another."""
+    """The verdict, with the one on the validation subset if it differs."""
     seeds: tuple[int, ...]
     folds: Sequence[FoldScores]
     """The scores of each fold."""
@@ -88,7 +88,7 @@ class ResultRow:
 
     @property
     def line(self) -> str:
-        """The protocol, the selection of the epoch and the seeds in one line: what every score is a score of."""
+        """The protocol, the selection of the epoch and the seeds in one line, which belongs to every score."""
         return (
             f"{self.protocol_line}; epoch: {RULES[self.selection]}; "
             f"{quantity(len(self.seeds), 'seed')} ({', '.join(map(str, self.seeds))})"
@@ -138,8 +138,8 @@ def collect_results(
     Args:
         folders: Run folders, or folders that contain some.
         metric: The metric of the comparisons: "UA", "WA" or "WF1".
-        against: The run folders of references: other groups are compared with these only. Empty to compare all groups with
-            one another.
+        against: The run folders of references: other groups are compared with these only. Empty to compare every
+            pair of groups.
         force: Also compare groups that were trained on different splits, if they have the same test utterances.
 
     Raises:
@@ -208,7 +208,7 @@ def _row(test: TestPredictions, folder: str, differences: str) -> ResultRow:
     config, folds = test.group.config, test.group.folds
     emotions, splits = folds[0].run.emotions, [fold.split for fold in folds]
     by_selection = {rule: spread_over_seeds("UA", test.labels, by_seed) for rule, by_seed in test.predictions.items()}
-    honest = max(by_selection[rule].mean for rule in ("last", "validation") if rule in by_selection)
+    best_without_test = max(by_selection[rule].mean for rule in ("last", "validation") if rule in by_selection)
     speakers = test.speakers
     return ResultRow(
         name=config["name"],
@@ -236,7 +236,7 @@ def _row(test: TestPredictions, folder: str, differences: str) -> ResultRow:
         scores=score(test.labels, list(test.selected.values()), emotions, speakers, units=test.ids),
         calibration=calibrate(test, config["selection"]),
         by_selection=by_selection,
-        optimism=by_selection["paper"].mean - honest,
+        optimism=by_selection["paper"].mean - best_without_test,
         published=published_result(config, folds[0].run.descriptions.get("published")),
         speakers_unknown=test.speakers_unknown,
     )
@@ -309,5 +309,5 @@ def compare_tests(first: TestPredictions, second: TestPredictions, metric: str) 
         folds=first.folds if num_folds > 1 else None,
         metric=metric,
     )
-    values = [of_seed.value for of_seed in comparison.by_seed.values()] or [comparison.value]
+    values = [by_seed.value for by_seed in comparison.by_seed.values()] or [comparison.value]
     return comparison, spread_of(values)

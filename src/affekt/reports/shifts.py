@@ -17,8 +17,8 @@ SILENCE = (" s of ", "a pause of ")
 SECTION = """
 ## Noise, codecs, silence and length
 
-UA in percent on utterances of the test subset ({scored}) that were altered, or put together to recordings of over 30 s of
-one emotion. Where there are three numbers, silence or noise was added before the speech, after it, and on both sides.
+UA in percent on altered utterances of the test subset ({scored}), and on recordings of over 30 s that are concatenated from
+utterances of one emotion. Three numbers are for silence or noise before the speech, after it, and on both sides.
 
 {table}
 {losses}

@@ -9,7 +9,7 @@ from affekt.evaluation.subgroups import Subgroups, score_subgroups
 from affekt.utterance import Utterance, speakers_of
 
 AGE_GROUPS = ((30, "under 30"), (45, "30 to 44"), (60, "45 to 59"), (200, "60 and over"))
-"""Upper limits of age in years, which are excluded, and the groups' names."""
+"""Exclusive upper limits of age in years, and the groups' names."""
 MAX_SPEAKERS = 200
 """With more speakers, there are no scores by speaker."""
 

@@ -49,7 +49,7 @@ class ArchitectureSearchConfig:
     """How weights and alphas are trained.
 
     The defaults of `learning_rate`, `momentum`, `weight_decay` and `alpha_rate` are from the paper (section 3.3), the others,
-    which it does not state, from DARTS's code.
+    which it does not state, are from DARTS's code.
     """
 
     order: Literal["first", "second"] = "first"

@@ -14,7 +14,7 @@ recurrent/recipe.json        the selected cell
 fusion/                      a run: the perceptron that fuses the two found networks
 bundles/                     a bundle for each found network and for the fusion
 
-`affekt.runs.folder` describes the folder of a run. Runs of a stage that is unfinished or was left out are missing.
+`affekt.runs.folder` describes the folder of a run. Runs of a stage that is unfinished or was skipped are missing.
 This module needs no torch.
 """
 
@@ -61,7 +61,7 @@ class Search:
             config: The resolved search recipe.
 
         Raises:
-            BadConfig: The folder contains a search of other settings.
+            BadConfig: The folder contains a search with other settings.
         """
         search, text = cls(folder), to_toml(config)
         if search.config_path.is_file():

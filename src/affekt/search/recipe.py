@@ -312,7 +312,7 @@ class SearchRecipe:
         }
 
     def random_genotype(self, repeat: int, number: int) -> Genotype:
-        """Return the random cells with a number, counted from 1; they do not depend on how many others are drawn."""
+        """Return random cells by their number, from 1. They do not depend on how many others are generated."""
         return random_genotype(_generator(self.seed + repeat, 1, number), self._num_nodes)
 
     def candidates(self, repeat: int) -> dict[str, Cell]:
@@ -330,7 +330,7 @@ class SearchRecipe:
 
 
 def _generator(*seeds: int) -> np.random.Generator:
-    """Return a generator for the seed of the search and the number of a purpose, so that each purpose has its own."""
+    """Return a generator seeded with the search's seed and a number that differs between purposes."""
     return np.random.default_rng(list(seeds))
 
 

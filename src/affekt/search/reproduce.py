@@ -80,7 +80,7 @@ def _shrink(recipe: SearchRecipe) -> SearchRecipe:
 
 
 def _map_training(recipe: SearchRecipe, change: Callable[[TrainingConfig], TrainingConfig]) -> SearchRecipe:
-    """Return a search recipe whose settings of training are changed in every stage."""
+    """Apply a change to the training settings of every stage."""
     spectrogram, recurrent, fusion = recipe.spectrogram, recipe.recurrent, recipe.fusion
     return replace(
         recipe,

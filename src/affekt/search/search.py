@@ -56,7 +56,7 @@ class SearchUnit:
 def search(
     recipe: SearchRecipe, folder: Path, *, launcher: Launcher | None = None, bundles: bool = True
 ) -> list[Search]:
-    """Run a search for every fold and seed; resume what was interrupted in the same folder.
+    """Run a search for every fold and seed; resume an interrupted search in the same folder.
 
     Each stage runs for all folds and seeds together, so that a launcher with many workers can keep them busy.
 
@@ -208,8 +208,8 @@ def _spectrogram_job(recipe: SearchRecipe, unit: SearchUnit, kind: str, genotype
 def _num_random_cells(recipe: SearchRecipe, unit: SearchUnit) -> int:
     """Return the number of networks of random cells to train.
 
-    For "budget" it is the time of the search and of training its result, divided by the time of training its result,
-    rounded up.
+    For "budget" it is the time of the search and of training the found cells, divided by the latter and rounded up, so that
+    the random cells get the same time.
     """
     assert recipe.spectrogram
     if recipe.spectrogram.random != "budget":

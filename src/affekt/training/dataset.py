@@ -13,7 +13,7 @@ from torch import Tensor
 
 from affekt.batch import Batch, Stream, frame_mask
 from affekt.models.base import FeatureSpec
-from affekt.training.offsets import OffsetDraw, SourceOffsets
+from affekt.training.offsets import EpochOffsets, SourceOffsets
 
 Frames = NDArray[np.floating]
 """The features of an utterance: (frames, dim), or (dim,) without a time axis."""
@@ -89,7 +89,7 @@ class Dataset:
     """Largest fraction of an utterance's frames that an epoch leaves out."""
     offsets: Mapping[str, SourceOffsets] = field(default_factory=dict)
     """Stream -> the offsets that vary in training."""
-    drawn_offsets: Mapping[str, OffsetDraw] = field(default_factory=dict)
+    epoch_offsets: Mapping[str, EpochOffsets] = field(default_factory=dict)
     """Stream -> the offsets that this epoch removes."""
 
     def sample_epoch(self, generator: np.random.Generator) -> Dataset:
@@ -105,9 +105,9 @@ class Dataset:
             versions = [self.features[name], *(copy[name] for copy in self.copies)]
             crop = () if spec.frame_rate is None else (fraction, position)  # tokens and vectors are not cropped
             features[name] = EpochView(versions, version_index, *crop)
-        drawn_offsets = {name: offsets.draw(generator) for name, offsets in self.offsets.items()}
+        epoch_offsets = {name: offsets.sample(generator) for name, offsets in self.offsets.items()}
         return replace(
-            self, features=features, copies=(), copy_probability=0.0, crop=0.0, offsets={}, drawn_offsets=drawn_offsets
+            self, features=features, copies=(), copy_probability=0.0, crop=0.0, offsets={}, epoch_offsets=epoch_offsets
         )
 
     def __len__(self) -> int:
@@ -183,7 +183,7 @@ class Dataset:
 
     def _frames(self, stream: str, index: int) -> Frames:
         frames: Frames = self.features[stream][index]
-        return self.drawn_offsets[stream].remove(frames, index) if stream in self.drawn_offsets else frames
+        return self.epoch_offsets[stream].remove(frames, index) if stream in self.epoch_offsets else frames
 
 
 def collate(

@@ -71,7 +71,7 @@ def fit_detector(
     """Fit a detector, and return it with its weights rounded to 16 bits, and its threshold.
 
     The threshold is midway, in logits, between the smallest of speech and the largest of sounds, apart from outliers. Speech
-    and sounds that are recorded differently thus have the same margin. At most `MAX_REFUSED_SPEECH` of `speech` is below it.
+    and sounds from other recordings thus have the same margin. At most `MAX_REFUSED_SPEECH` of `speech` is below it.
 
     Args:
         speech: What `affekt.bundle.adaptation.time_statistics` returns for recordings of speech, mean and log standard
@@ -97,8 +97,8 @@ def fit_detector(
     def loss() -> Tensor:
         optimizer.zero_grad()
         fit = F.binary_cross_entropy_with_logits(detector.logits(statistics), labels, weights, reduction="sum")
-        size = sum(parameter.square().sum() for parameter in detector.parameters() if parameter.ndim == 2)
-        total: Tensor = fit + config.decay * size
+        squared_weights = sum(parameter.square().sum() for parameter in detector.parameters() if parameter.ndim == 2)
+        total: Tensor = fit + config.decay * squared_weights
         total.backward()
         return total
 

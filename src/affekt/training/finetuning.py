@@ -75,8 +75,8 @@ class FineTunedModel(EmotionModel):
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of encoder and head from a training run, ignoring those that only training needs."""
-        own = self.state_dict()
-        self.load_state_dict({**own, **{name: value for name, value in weights.items() if name in own}})
+        current = self.state_dict()
+        self.load_state_dict({**current, **{name: value for name, value in weights.items() if name in current}})
 
     def set_teacher_statistics(self, mean: Float[Tensor, " features"], std: Float[Tensor, " features"]) -> None:
         """Set the mean and standard deviation with which the teacher's frames are standardized."""

@@ -83,22 +83,22 @@ class SourceOffsets:
         """Return the offsets of some of the utterances, in this order; the groups stay the same."""
         return replace(self, corpus=self.corpus[list(indices)], speaker=self.speaker[list(indices)])
 
-    def draw(self, generator: np.random.Generator) -> OffsetDraw:
-        """Draw the offset that is removed from each utterance in one epoch."""
+    def sample(self, generator: np.random.Generator) -> EpochOffsets:
+        """Sample the offset that is removed from each utterance in one epoch."""
         count, corpora = len(self.corpus), self.num_corpora
-        chance, settings = generator.random(count), self.settings
-        centered = chance < settings.center_probability
-        shifted = ~centered & (chance < settings.center_probability + settings.shift_probability)
+        uniform, settings = generator.random(count), self.settings
+        centered = uniform < settings.center_probability
+        shifted = ~centered & (uniform < settings.center_probability + settings.shift_probability)
         group = np.where(generator.random(count) < 0.5, self.corpus, self.speaker)
         pairs = generator.integers(corpora, len(self.statistics.mean), size=(2, count))
         weight = (centered + shifted * settings.shift * generator.random(count)).astype(np.float32)
-        return OffsetDraw(
+        return EpochOffsets(
             self.statistics, weight, np.where(centered, group, pairs[0]), np.where(centered, -1, pairs[1])
         )
 
 
 @dataclass(frozen=True)
-class OffsetDraw:
+class EpochOffsets:
     """The offset that is removed from each utterance in one epoch: `weight * (plus - minus)`."""
 
     statistics: Statistics

@@ -255,7 +255,7 @@ def _with_settings_of_runs(recipe: Recipe, runs: Mapping[str, Run]) -> Mapping[s
 
 def _model_settings(name: str, run: Run, kind: Any) -> dict[str, Any]:
     """Return the model settings of the run that a submodule is initialized from."""
-    _check_source(name, run)
+    _check_run(name, run)
     settings = dict(run.config["model"])
     expected = kind.submodules[name]
     if models.resolve(settings.pop("name"))[0] is not models[expected]:
@@ -263,14 +263,14 @@ def _model_settings(name: str, run: Run, kind: Any) -> dict[str, Any]:
     return settings
 
 
-def _check_source(name: str, run: Run) -> None:
+def _check_run(name: str, run: Run) -> None:
     if not run.config_path.is_file() or not run.epochs:
         raise BadConfig(f"weights_from.{name}: no run in {run.folder}; expected a folder that `affekt train` wrote")
 
 
 def _weights_path(name: str, run: Run) -> Path:
     """Return the weights file of the epoch that the run's own selection rule selects."""
-    _check_source(name, run)
+    _check_run(name, run)
     return run.weights_path(select_epoch(run, run.config["selection"]))
 
 

@@ -129,9 +129,9 @@ class Recipe:
     detector: DetectorConfig | None = None
     """The speech detector of a bundle; None for none."""
     published: PublishedResult | None = None
-    """The figures of the row of a paper's table that the recipe reproduces. They do not determine a run."""
+    """The scores of the row of a paper's table that the recipe reproduces. They do not influence a run."""
     assumptions: tuple[Assumption, ...] = ()
-    """Choices where the paper is silent or can be read differently. They do not determine a run."""
+    """Choices where the paper is silent or can be read differently. They do not influence a run."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "encoder": "features.speech",

@@ -1,7 +1,7 @@
 """Training strategies: their interface, and the registry from which a recipe selects a strategy by name.
 
 The training loop handles epochs, the order of utterances, run folders and resuming; a strategy handles networks, optimizers
-and losses. A strategy that alternates two optimizers, such as an architecture search, needs no loop of its own.
+and losses. A strategy that alternates two optimizers, such as an architecture search, uses the same loop.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class SupervisedConfig:
     cosine: bool = False
     """If true, the learning rate is multiplied by a cosine that falls from 1 to 0 over the run."""
     decay_every: int = 0
-    """Epochs after which the learning rate is multiplied by `decay_factor`, again and again; 0 for never."""
+    """Number of epochs between multiplications of the learning rate by `decay_factor`; 0 for none."""
     decay_factor: float = 0.5
     clip: float = 0.0
     """Largest norm of the gradient; 0 for none."""

@@ -36,9 +36,9 @@ def check_number(utterances: Sequence[Utterance], number: int) -> None:
 
 
 def draw_recordings(utterances: Sequence[Utterance], number: int) -> tuple[str, list[Draw]]:
-    """Return how the recordings are drawn, TRANSDUCTIVE or DISJOINT, and the draws, by which every utterance is scored once.
+    """Return TRANSDUCTIVE or DISJOINT, and the draws, which together score every utterance once.
 
-    The emotions are not looked at. If there are enough speakers, they are divided at random into two halves with about equal
+    Emotions are ignored. If there are enough speakers, they are divided at random into two halves with about equal
     numbers of recordings; each half is scored with a profile of recordings of the other half. Otherwise, all utterances are
     scored with a profile of recordings that may be among them.
 

@@ -120,7 +120,7 @@ class Evaluation:
 
 
 def _to_plain(value: Any) -> Any:
-    """Return a value as JSON has it: objects with names as keys, and lists."""
+    """Return a value with the types that JSON has: objects with strings as keys, and lists."""
     if isinstance(value, Mapping):
         return {str(name): _to_plain(element) for name, element in value.items()}
     if isinstance(value, list | tuple):
@@ -161,7 +161,7 @@ def evaluate(
 
 
 def evaluate_bundle(bundle: Bundle, corpus: Source, profile: Profile | None = None) -> Evaluation:
-    """Score a bundle's ONNX file on the test subset of a corpus that it was trained on, or on all of another corpus.
+    """Score a bundle's ONNX file on the test subset of a corpus that it was trained on, or on the whole of another corpus.
 
     All files of the bundle are verified first.
     """
@@ -195,7 +195,7 @@ def evaluate_bundle(bundle: Bundle, corpus: Source, profile: Profile | None = No
 
 
 def _describe_adaptation(profile: Profile, utterances: Sequence[Utterance]) -> str:
-    """Return how many recordings a profile was learned from, and whether any of them is scored, as the samples show."""
+    """Return how many recordings a profile was learned from, and whether any of them is scored, by hash of the samples."""
     known = TrainingClips(hashes=frozenset(profile.clip_hashes)).find(utterances)
     recordings = quantity(profile.recordings, "unlabeled recording")
     if not known:
@@ -273,7 +273,7 @@ def _score_test_subset(
 def _score_other_corpus(
     group: RunGroup, recipe: Recipe, corpus: Source, labels: LabelSet, utterances: Sequence[Utterance], rule: Rule
 ) -> Evaluation:
-    """Score the models of runs on a corpus that they were not trained on. Those of all folds predict all utterances."""
+    """Score the models of runs on a corpus that they were not trained on. The model of each fold predicts all utterances."""
     plan = resolve(recipe)
     earlier = {entry["corpus"] for entry in plan.origin.results.get("data", ())} if plan.origin else set()
     verdict, title = _whole_corpus(corpus, earlier, utterances, plan.origin)

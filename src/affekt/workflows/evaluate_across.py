@@ -1,6 +1,6 @@
-"""Score a bundle on corpora that it was not trained on, as it is and adapted to unlabeled recordings of each corpus.
+"""Score a bundle on corpora that it was not trained on, unadapted and adapted to unlabeled recordings of each corpus.
 
-The recordings are recognized as `affekt recognize` does it, without torch.
+The recordings are recognized in the same way as by `affekt recognize`, without torch.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def evaluate_across(
 
 
 def record_across(scores: AcrossScores, model: str | Path = DEFAULT) -> None:
-    """Write scores to a bundle's across.json, beside those on other corpora, and renew its card and checksums.
+    """Add scores to a bundle's across.json, and update its card and checksums.
 
     Args:
         scores: The scores of the bundle or, to leave one corpus out, of a bundle that was made with the same recipe from
@@ -200,10 +200,10 @@ def _score_corpus(
     bundle: Bundle, recognizer: Recognizer, clips: TrainingClips, source: Source, adapt: int, progress: Progress | None
 ) -> CorpusScores:
     utterances, labels = source.read(), _label_set(bundle)
-    everything = utterances
+    all_utterances = utterances
     _check_not_trained_on(bundle, clips, source, utterances)
     if source.corpus.speech:
-        check_number(everything, adapt)  # before all of them are recognized
+        check_number(all_utterances, adapt)  # before all of them are recognized
     left_out = Counter(utterance.emotion for utterance in utterances if labels.index_of(utterance) is None)
     if source.corpus.speech:
         utterances = [utterance for utterance in utterances if labels.index_of(utterance) is not None]
@@ -222,7 +222,7 @@ def _score_corpus(
         )
     adapted, not_adapted = None, ""
     if adapt and source.corpus.speech:
-        readable = [utterance for utterance in everything if utterance_key(utterance) not in recognition.unreadable]
+        readable = [utterance for utterance in all_utterances if utterance_key(utterance) not in recognition.unreadable]
         try:
             how, profiles, by_profile = _recognize_adapted(recognizer, readable, scored, adapt, progress)
         except TooFewClips as error:

@@ -1,4 +1,4 @@
-"""One recording with a trained model: what figures of attention and of scales are drawn from."""
+"""Prepare a recording as the input of a trained model, and draw the model's attention and scales for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from affekt.workflows.predict import text_encoders
 from affekt.workflows.trained_run import TrainedRun, open_run
 
 MAX_DIFFERENCE = 0.1
-"""Seconds by which a recording may exceed its frames; if it exceeds them by more, its waveform would be out of step."""
+"""Seconds by which a recording may be longer than its frames; if it is longer, its waveform would not align with them."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _example_of_bundle(bundle: Bundle, clip: str, text: str) -> Example:
 def attention_figures(
     example: Example, title: str, *, layer: int = -1, head: int | None = None, only: str = ""
 ) -> list[Figure]:
-    """Draw the attentions that an example's model explains; none if it has none.
+    """Draw the attention weights that an example's model returns; no figure if it returns none.
 
     Args:
         example: The recording and the model.

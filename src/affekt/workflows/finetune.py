@@ -14,7 +14,7 @@ from affekt.protocols.split import Split, utterance_key
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.utterance import Utterance
-from affekt.workflows.given_split import official_protocol
+from affekt.workflows.official_split import official_protocol
 from affekt.workflows.training_data import TrainingData
 
 NUM_FOLDS = 5

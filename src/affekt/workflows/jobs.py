@@ -110,7 +110,7 @@ class JobRunner:
             logger.warning("%s", error)
 
     def add_data(self, recipe: Recipe, data: TrainingData) -> None:
-        """Add training data that were read already, for all jobs whose recipes have these labels and corpora."""
+        """Add training data that are already read, for all jobs whose recipes have these labels and corpora."""
         self.data[_cache_key(recipe, "labels", "corpora")] = data
 
     def _read_data(self, recipe: Recipe) -> TrainingData:

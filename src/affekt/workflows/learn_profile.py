@@ -45,13 +45,13 @@ class _Clips:
     skipped: Counter[str] = field(default_factory=Counter)
     """Status, or "duplicate" -> number of recordings without any new clip with speech."""
     first_error: str = ""
-    """Why the first of the recordings that could not be read was not; "" if there is none."""
+    """The error of the first recording that could not be read; "" if there is none."""
     _known: set[str] = field(default_factory=set)
 
     def add_recording(self, clips: Sequence[Clip]) -> None:
         """Add the clips of a recording that have speech and are new, or count the recording as skipped.
 
-        A copy of a clip tells nothing more about a source, but would count as much as another clip.
+        A duplicate adds no information about the source, but would count as much as a different clip.
         """
         statuses = {clip.status for clip in clips}
         if "ok" not in statuses:
@@ -90,8 +90,8 @@ def learn_profile(
     """Learn a profile of one source from unlabeled recordings of it.
 
     The recordings are read twice, unless the model can only be adapted by class biases. Recordings that cannot be read, are
-    silent, have no speech, or have the same samples as an earlier one are left out, and counted in the profile. One of over
-    8 s contributes its windows.
+    silent, have no speech, or have the same samples as an earlier one are left out, and counted in the profile. A recording
+    of over 8 s contributes its windows.
 
     Args:
         sources: Audio files, folders, or other sources that a recognizer accepts and that can be read twice.
@@ -115,7 +115,7 @@ def learn_profile(
     if timeout is not None:
         check_timeout(timeout)
     recognizer = (recognizer or Recognizer.load()).adapt(None)
-    distribution = _complete(expected or {}, recognizer.emotions, settings)
+    distribution = _complete_distribution(expected or {}, recognizer.emotions, settings)
     sources = _expand(sources)
     passes = 2 if recognizer.graph.adaptable else 1
 
@@ -162,7 +162,7 @@ def learn_profile(
     return replace(profile, class_bias=_by_emotion(recognizer, factor * bias))
 
 
-def _complete(
+def _complete_distribution(
     expected: Mapping[str, float], emotions: Sequence[str], settings: LearningSettings
 ) -> NDArray[np.float64]:
     """Return the expected distribution, (emotions,). Raises `BadConfig`."""

@@ -34,7 +34,7 @@ from affekt.training.checkpoint import load_state
 from affekt.training.finetuning import FineTunedModel, feature_spec
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
-from affekt.workflows.given_split import describe_subsets
+from affekt.workflows.official_split import describe_subsets
 from affekt.workflows.reference_statistics import compute_reference
 from affekt.workflows.score_bundle import score_bundle
 from affekt.workflows.train import check_one_model

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from affekt.errors import AffektError
 from affekt.reports.figures.base import Figure
-from affekt.reports.figures.from_runs import Scored
+from affekt.reports.figures.from_runs import ScoredGroup
 from affekt.reports.figures.projection import METHODS, Embedding, draw_projection
 from affekt.reports.sections import PageOptions
 from affekt.utterance import Utterance
@@ -23,12 +23,12 @@ from affekt.workflows.trained_run import TrainedRun, batches_of, open_run
 logger = logging.getLogger(__name__)
 
 MAX_POINTS = 800
-"""Largest number of utterances that are projected; of more, every n-th is taken."""
+"""Largest number of utterances that are projected; if there are more, every n-th is taken."""
 FUSED = "fused"
 
 
 @dataclass(frozen=True)
-class Embedded:
+class RunEmbeddings:
     """The embeddings of a run's utterances."""
 
     embeddings: Mapping[str, NDArray[np.float32]]
@@ -46,7 +46,7 @@ class Embedded:
 
 
 @torch.inference_mode()
-def embed(trained: TrainedRun, subset: str = "test") -> Embedded:
+def embed(trained: TrainedRun, subset: str = "test") -> RunEmbeddings:
     """Return the embeddings of a subset that the run's model explains, of at most `MAX_POINTS` utterances."""
     dataset, utterances = trained.dataset(subset), trained.utterances(subset)
     chosen = list(range(0, len(dataset), -(-len(dataset) // MAX_POINTS)))
@@ -57,7 +57,7 @@ def embed(trained: TrainedRun, subset: str = "test") -> Embedded:
             if key in explanation:
                 parts.setdefault(name, []).append(explanation[key].float().numpy())
     labels = [trained.data.label_index(dataset.ids[index]) for index in chosen]
-    return Embedded(
+    return RunEmbeddings(
         {name: np.concatenate(arrays) for name, arrays in parts.items()},
         tuple(dataset.ids[index] for index in chosen),
         tuple(trained.emotions[label] for label in labels),
@@ -65,7 +65,7 @@ def embed(trained: TrainedRun, subset: str = "test") -> Embedded:
     )
 
 
-def embedding_figure(embedded: Embedded, name: str, method: str, subset: str = "test") -> Figure:
+def embedding_figure(embedded: RunEmbeddings, name: str, method: str, subset: str = "test") -> Figure:
     """Draw all embeddings of one model, colored by emotion and by speaker."""
     caption = f"{len(embedded.keys)} utterances of the {subset} subset."
     embeddings = [Embedding(kind, vectors) for kind, vectors in embedded.embeddings.items()]
@@ -74,7 +74,7 @@ def embedding_figure(embedded: Embedded, name: str, method: str, subset: str = "
     )
 
 
-def comparison_figure(by_name: Mapping[str, Embedded], method: str) -> Figure:
+def comparison_figure(by_name: Mapping[str, RunEmbeddings], method: str) -> Figure:
     """Draw the fused embeddings of several models of the same utterances side by side, such as those of ablations."""
     first = next(iter(by_name.values()))
     embeddings = [Embedding(name, embedded.embeddings[FUSED]) for name, embedded in by_name.items()]
@@ -87,13 +87,15 @@ def comparison_figure(by_name: Mapping[str, Embedded], method: str) -> Figure:
     )
 
 
-def figures_of_models(same_split: Sequence[Scored], options: PageOptions) -> tuple[dict[str, list[Figure]], list[str]]:
+def figures_of_models(
+    same_split: Sequence[ScoredGroup], options: PageOptions
+) -> tuple[dict[str, list[Figure]], list[str]]:
     """Return the figures of the models on one split by their heading, and why some could not be made.
 
-    Of each group of runs, the first seed's first fold is used.
+    A figure shows the first fold of the first seed of a group of runs.
     """
     figures: dict[str, list[Figure]] = {"Embeddings": [], "Attention": [], "Scales": []}
-    by_name: dict[str, Embedded] = {}
+    by_name: dict[str, RunEmbeddings] = {}
     problems = []
     for scored in same_split:
         run = scored.test.group.folds[0].run
@@ -102,7 +104,7 @@ def figures_of_models(same_split: Sequence[Scored], options: PageOptions) -> tup
             trained = open_run(run.folder)
             by_name[scored.name] = embed(trained)
             figures["Embeddings"] += [embedding_figure(by_name[scored.name], scored.name, m) for m in _methods()]
-            example = example_of_run(trained, trained.model(), _typical(trained), words=options.embed_text)
+            example = example_of_run(trained, trained.model(), _typical_utterance(trained), words=options.embed_text)
             title = f"{scored.name}, {example.name}"
             figures["Attention"] += attention_figures(example, title)
             figures["Scales"] += filter(None, [scales_figure(example, title)])
@@ -118,7 +120,7 @@ def _methods() -> list[str]:
     return [method for method in METHODS if method != "umap" or importlib.util.find_spec("umap")]
 
 
-def _typical(trained: TrainedRun) -> Utterance:
+def _typical_utterance(trained: TrainedRun) -> Utterance:
     """Return a test utterance whose emotion is recognized, of about median length."""
     dataset = trained.dataset("test")
     right = trained.predictions("test").argmax(axis=1) == dataset.labels

@@ -1,4 +1,4 @@
-"""Observe the clips of many sources, in this process or in several; a profile is learned from them."""
+"""Collect the model's outputs for the clips of many sources, in this process or in several, to learn a profile from them."""
 
 from __future__ import annotations
 
@@ -86,5 +86,5 @@ class _Source:
         if "clips" in message:
             return [Clip.from_message(clip) for clip in message["clips"]]
         if "died" in message:
-            return f"{self.name}: two worker processes ended with it (the second with {message['died']})"
+            return f"{self.name}: two worker processes died while reading it (the second with {message['died']})"
         return str(message["failure"])

@@ -1,4 +1,4 @@
-"""The encoders of the papers' recipes: genuine ones, stand-ins for those that cannot be had, and what each costs."""
+"""The encoders of the papers' recipes: the original ones, stand-ins for unavailable ones, and the time that each takes."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def replace_encoders(
 
 
 def _stand_in(section: Mapping[str, Any], kind: str, path: str) -> dict[str, Any]:
-    """Return the section of a stand-in, with those settings of the genuine encoder that it has too."""
+    """Return the section of a stand-in, with those settings of the original encoder that it has too."""
     known = {field.name for field in fields(features[kind].Config)} - {"architecture", "checkpoint", "revision"}
     shared = {name: value for name, value in section.items() if name in known}
     return {**shared, "name": kind, **({"folder": _absolute(path)} if path else {})}

@@ -1,4 +1,4 @@
-"""The table of figures that `affekt plot` draws, and what it calls."""
+"""The figures that `affekt plot` draws, and the function that draws each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PlotOptions:
     text: str = ""
     """For a bundle that takes text: what is said."""
     attention: str = ""
-    """The name of one of the model's attentions; "" for all."""
+    """The name of one of the model's attention layers; "" for all."""
     layer: int = -1
     head: int | None = None
     """None for the mean over heads."""
@@ -53,8 +53,8 @@ def save_figures(figures: Sequence[Figure], output: Path) -> list[Path]:
 
     Args:
         figures: The figures.
-        output: A file ending in .svg, .png or .pdf; several figures get its name with a number. Or a folder, in which every
-            figure becomes an SVG file of its own name.
+        output: A file ending in .svg, .png or .pdf; several figures get its name with a number. Or a folder, to which
+            every figure is written as an SVG file named after it.
 
     Raises:
         BadOutput: A file cannot be written.
@@ -70,11 +70,11 @@ def save_figures(figures: Sequence[Figure], output: Path) -> list[Path]:
     return paths
 
 
-def _of_runs(draw: Callable[[Sequence[Path]], list[Figure]], sources: Sequence[str], _: PlotOptions) -> list[Figure]:
+def _draw_runs(draw: Callable[[Sequence[Path]], list[Figure]], sources: Sequence[str], _: PlotOptions) -> list[Figure]:
     return draw([Path(source) for source in sources])
 
 
-def _of_embeddings(method: str, sources: Sequence[str], _: PlotOptions) -> list[Figure]:
+def _draw_embeddings(method: str, sources: Sequence[str], _: PlotOptions) -> list[Figure]:
     from affekt.workflows.model_figures import FUSED, comparison_figure, embed, embedding_figure
     from affekt.workflows.trained_run import open_run
 
@@ -96,7 +96,7 @@ def _of_embeddings(method: str, sources: Sequence[str], _: PlotOptions) -> list[
     return [*([comparison_figure(embedded, method)] if comparable else []), *figures]
 
 
-def _of_attention(sources: Sequence[str], options: PlotOptions) -> list[Figure]:
+def _draw_attention(sources: Sequence[str], options: PlotOptions) -> list[Figure]:
     from affekt.workflows.examples import attention_figures, open_example
 
     source, clip = _source_and_clip("attention", sources)
@@ -108,7 +108,7 @@ def _of_attention(sources: Sequence[str], options: PlotOptions) -> list[Figure]:
     return figures
 
 
-def _of_scales(sources: Sequence[str], options: PlotOptions) -> list[Figure]:
+def _draw_scales(sources: Sequence[str], options: PlotOptions) -> list[Figure]:
     from affekt.workflows.examples import open_example, scales_figure
 
     source, clip = _source_and_clip("scales", sources)
@@ -126,14 +126,14 @@ def _source_and_clip(kind: str, sources: Sequence[str]) -> tuple[str, str]:
 
 
 FIGURES: Mapping[str, Draw] = {
-    "confusion": partial(_of_runs, plot_confusion),
-    "curves": partial(_of_runs, plot_curves),
-    "reliability": partial(_of_runs, plot_reliability),
-    "cost": partial(_of_runs, plot_cost),
-    "sweep": partial(_of_runs, plot_sweep),
-    "tsne": partial(_of_embeddings, "tsne"),
-    "pca": partial(_of_embeddings, "pca"),
-    "umap": partial(_of_embeddings, "umap"),
-    "attention": _of_attention,
-    "scales": _of_scales,
+    "confusion": partial(_draw_runs, plot_confusion),
+    "curves": partial(_draw_runs, plot_curves),
+    "reliability": partial(_draw_runs, plot_reliability),
+    "cost": partial(_draw_runs, plot_cost),
+    "sweep": partial(_draw_runs, plot_sweep),
+    "tsne": partial(_draw_embeddings, "tsne"),
+    "pca": partial(_draw_embeddings, "pca"),
+    "umap": partial(_draw_embeddings, "umap"),
+    "attention": _draw_attention,
+    "scales": _draw_scales,
 }

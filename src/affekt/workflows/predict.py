@@ -58,7 +58,7 @@ def predict_onnx(
     Args:
         bundle: The bundle.
         utterances: The utterances.
-        profile: The profile to apply; None for none.
+        profile: The profile to apply, if any.
     """
     graph = Graph.load(bundle, profile=profile)
     if graph.inputs == ("waveform",):

@@ -52,7 +52,7 @@ def recognize_files(
         on_window: Called with the row of each window of a long file.
         jobs: The number of worker processes, each of which recognizes one file at a time; 1 to recognize in this process,
             None for as many as save time (`affekt.inference.worker_pool.choose_jobs`). Rows are the same for any number. A
-            file with which two workers died yields a row with the error "crashed".
+            file that two workers died of yields a row with the error "crashed".
 
     Raises:
         BadAudio: A name in `inputs` is empty.
@@ -184,7 +184,8 @@ class _File:
         if "died" in message:
             recognizer = self._batch.recognizer
             error = BadAudio(
-                f"{self.name} cannot be recognized: two worker processes ended with it (the second with {message['died']}); "
+                f"{self.name} cannot be recognized: two worker processes died while reading it (the second with "
+                f"{message['died']}); "
                 "if memory ran out, use fewer jobs",
                 code="crashed",
             )
@@ -204,7 +205,7 @@ def _results_file(path: Path, recognizer: Recognizer) -> ResultsFile:
 
 
 def is_stream(path: Path) -> bool:
-    """Return whether a path is standard input, a pipe or a device, which may give something else in each run."""
+    """Return whether a path is standard input, a pipe or a device, whose contents may differ in each run."""
     if str(path) == STANDARD_INPUT:
         return True
     # Unlike those of `Path`, these functions take any name.

@@ -1,4 +1,4 @@
-"""Compute the statistics of the training utterances' streams, with which a profile compares other recordings."""
+"""Compute statistics of the training utterances' streams; a profile states how other recordings differ from them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from affekt.training.plan import Plan
 from affekt.workflows.training_data import TrainingData, stored_name
 
 SAMPLE = 2000
-"""Maximum number of training utterances, evenly spaced in the training subset. Of 2000, the mean over utterances is known to
-2 % of their standard deviation."""
+"""Maximum number of training utterances, evenly spaced in the training subset. With 2000, the standard error of
+a mean over utterances is 2 % of their standard deviation."""
 
 
 def compute_reference(

@@ -1,4 +1,4 @@
-"""Reproduce the rows of a paper's table: train, score, and compare with the figures that the paper prints."""
+"""Reproduce the rows of a paper's table: train, score, and compare with the scores that the paper prints."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ RESULTS = "results"
 
 
 @dataclass(frozen=True)
-class ReproducedFigure:
-    """A figure of the paper beside ours."""
+class ReproducedScore:
+    """A score of the paper beside ours."""
 
     name: str
     """The name of our recipe, which differs from the shipped one's for a stand-in or a quick run."""
@@ -50,7 +50,7 @@ class ReproducedFigure:
     """The line that accompanies every score: corpus, test set, split, and whether it is speaker-independent."""
     remarks: tuple[str, ...] = field(default=())
 
-    def facts(self) -> dict[str, Any]:
+    def to_json_content(self) -> dict[str, Any]:
         """Return the content for JSON."""
         ours = {rule: {"mean": spread.mean, "std": spread.std} for rule, spread in self.ours.items()}
         names = ("name", "paper", "table", "row", "metric", "published", "published_std")
@@ -59,9 +59,7 @@ class ReproducedFigure:
         return {**{name: values[name] for name in names}, "ours": ours, **{name: values[name] for name in rest}}
 
 
-def reproduce(
-    plan: ReproductionPlan, launcher: Launcher, *, progress: Progress | None = None
-) -> list[ReproducedFigure]:
+def reproduce(plan: ReproductionPlan, launcher: Launcher, *, progress: Progress | None = None) -> list[ReproducedScore]:
     """Train everything that a plan lacks, row after row, and write the results after each row.
 
     A plan whose run folders are complete is only scored. `results.md` and `results.json` are written to the plan's folder.
@@ -72,39 +70,40 @@ def reproduce(
         progress: Called with the progress of feature extraction.
     """
     plan.check_disk()
-    figures = list[ReproducedFigure]()
-    for row in plan.rows:
-        if row.unfinished:
-            _extract(row, progress)
-            row.row.train(row.unfinished, launcher)
-        figures += score_row(row)
+    scores = list[ReproducedScore]()
+    for row_plan in plan.rows:
+        if row_plan.unfinished:
+            _extract(row_plan, progress)
+            row_plan.row.train(row_plan.unfinished, launcher)
+        scores += score_row(row_plan)
         plan.folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(plan.folder / f"{RESULTS}.md", format_figures(plan.target, figures))
+        atomic_write_text(plan.folder / f"{RESULTS}.md", format_scores(plan.target, scores))
         atomic_write_text(
-            plan.folder / f"{RESULTS}.json", to_json([entry.facts() for entry in figures], indent=1) + "\n"
+            plan.folder / f"{RESULTS}.json", to_json([entry.to_json_content() for entry in scores], indent=1) + "\n"
         )
-    return figures
+    return scores
 
 
-def _extract(row: RowPlan, progress: Progress | None) -> None:
+def _extract(row_plan: RowPlan, progress: Progress | None) -> None:
     """Compute and store the features of all utterances, so that parallel trainings do not compute them several times."""
-    for plan, _ in row.row.networks:
+    for plan, _ in row_plan.row.networks:
         data = TrainingData.read(plan.recipe)
-        build_datasets(plan, plan.build_features(), data, row.splits[0][1], progress)
+        build_datasets(plan, plan.build_features(), data, row_plan.splits[0][1], progress)
 
 
-def score_row(row: RowPlan) -> list[ReproducedFigure]:
+def score_row(row_plan: RowPlan) -> list[ReproducedScore]:
     """Score the finished runs of a row under the recipe's own rule, at the last epoch, and at the best on the test set."""
     runs = {
-        seed: [row.row.scored_run(unit.folder) for unit in row.units if unit.seed == seed] for seed in row.row.seeds
+        seed: [row_plan.row.scored_run(unit.folder) for unit in row_plan.units if unit.seed == seed]
+        for seed in row_plan.row.seeds
     }
-    published, selection = row.row.published, row.row.plan.recipe.selection
+    published, selection = row_plan.row.published, row_plan.row.plan.recipe.selection
     rules = list(dict.fromkeys([selection, "last", "paper"]))
     metrics = [*published.scores, *published.plotted]
-    remarks = (*row.row.remarks, *_data_remarks(row))
+    remarks = (*row_plan.row.remarks, *_data_remarks(row_plan))
     return [
-        ReproducedFigure(
-            name=row.row.recipe.name,
+        ReproducedScore(
+            name=row_plan.row.recipe.name,
             paper=published.paper,
             table=published.table,
             row=published.row,
@@ -114,8 +113,8 @@ def score_row(row: RowPlan) -> list[ReproducedFigure]:
             ours={rule: _spread(runs, metric, rule) for rule in rules},
             selection=selection,
             seeds=tuple(runs),
-            folds=len(row.splits),
-            protocol=_protocol_line(row, next(iter(runs.values()))),
+            folds=len(row_plan.splits),
+            protocol=_protocol_line(row_plan, next(iter(runs.values()))),
             remarks=remarks,
         )
         for metric in metrics
@@ -126,34 +125,34 @@ def _spread(runs: Mapping[int, Sequence[Run]], metric: str, rule: Rule) -> Sprea
     """Return the spread over seeds of the score of each seed's predictions on the test sets of all its folds together."""
     labels = np.concatenate([run.labels("test") for run in next(iter(runs.values()))])
     predictions = {
-        seed: np.concatenate([run.predictions(select_epoch(run, rule))["test"] for run in of_seed])
-        for seed, of_seed in runs.items()
+        seed: np.concatenate([run.predictions(select_epoch(run, rule))["test"] for run in folds])
+        for seed, folds in runs.items()
     }
     return spread_over_seeds(metric, labels, predictions)
 
 
-def _data_remarks(row: RowPlan) -> list[str]:
+def _data_remarks(row_plan: RowPlan) -> list[str]:
     """Return remarks on utterances, seeds and folds that the row lacks."""
-    remarks = [f"{corpus.name}: {corpus.count}" for corpus in row.corpora if not corpus.is_complete]
-    recipe = row.row.recipe
-    if len(row.row.seeds) < recipe.repeats:
-        remarks.append(f"{quantity(len(row.row.seeds), 'seed')} of {recipe.repeats}")
+    remarks = [f"{corpus.name}: {corpus.count}" for corpus in row_plan.corpora if not corpus.is_complete]
+    recipe = row_plan.row.recipe
+    if len(row_plan.row.seeds) < recipe.repeats:
+        remarks.append(f"{quantity(len(row_plan.row.seeds), 'seed')} of {recipe.repeats}")
     return remarks
 
 
-def _protocol_line(row: RowPlan, runs: Sequence[Run]) -> str:
+def _protocol_line(row_plan: RowPlan, runs: Sequence[Run]) -> str:
     splits = [run.split for run in runs]
     test = sum(len(split.subsets["test"]) for split in splits)
     verdict = next((split.verdict for split in splits if not split.speaker_independent), splits[0].verdict)
-    corpora = " and ".join(corpus.name for corpus in row.corpora)
+    corpora = " and ".join(corpus.name for corpus in row_plan.corpora)
     return (
-        f"{corpora}, {row.row.plan.recipe.labels}, {splits[0].name}: {test} test utterances in "
+        f"{corpora}, {row_plan.row.plan.recipe.labels}, {splits[0].name}: {test} test utterances in "
         f"{quantity(len(splits), 'fold')}, split {combined_hash(splits)}, {verdict}"
     )
 
 
-def format_figures(target: str, figures: Sequence[ReproducedFigure]) -> str:
-    """Return the paper's figures beside ours as Markdown, with the protocol and the selection rule of each."""
+def format_scores(target: str, scores: Sequence[ReproducedScore]) -> str:
+    """Return the paper's scores beside ours as Markdown, with the protocol and the selection rule of each."""
     header = [
         "row",
         "metric",
@@ -168,21 +167,21 @@ def format_figures(target: str, figures: Sequence[ReproducedFigure]) -> str:
     ]
     body = [
         [
-            figure.row,
-            figure.metric,
-            _published(figure),
-            format_spread(figure.ours[figure.selection]),
-            format_spread(figure.ours["last"]),
-            format_spread(figure.ours["paper"]),
-            figure.selection,
-            str(len(figure.seeds)),
-            str(figure.folds),
-            "; ".join(figure.remarks),
+            score.row,
+            score.metric,
+            _published(score),
+            format_spread(score.ours[score.selection]),
+            format_spread(score.ours["last"]),
+            format_spread(score.ours["paper"]),
+            score.selection,
+            str(len(score.seeds)),
+            str(score.folds),
+            "; ".join(score.remarks),
         ]
-        for figure in figures
+        for score in scores
     ]
-    rules = [f'- "{rule}": {RULES[rule]}' for rule in dict.fromkeys(figure.selection for figure in figures)]
-    protocols = [f"- {line}" for line in dict.fromkeys(f"{figure.name}: {figure.protocol}" for figure in figures)]
+    rules = [f'- "{rule}": {RULES[rule]}' for rule in dict.fromkeys(score.selection for score in scores)]
+    protocols = [f"- {line}" for line in dict.fromkeys(f"{score.name}: {score.protocol}" for score in scores)]
     return "\n".join(
         [
             f"# {target}\n",
@@ -197,11 +196,11 @@ def format_figures(target: str, figures: Sequence[ReproducedFigure]) -> str:
     )
 
 
-def _published(figure: ReproducedFigure) -> str:
-    if figure.published is None:
+def _published(score: ReproducedScore) -> str:
+    if score.published is None:
         return "plotted"
-    std = "" if figure.published_std is None else f" ± {100 * figure.published_std:.1f}"
-    return f"{round(100 * figure.published, 2):g}{std}"
+    std = "" if score.published_std is None else f" ± {100 * score.published_std:.1f}"
+    return f"{round(100 * score.published, 2):g}{std}"
 
 
 def default_folder(target: str, *, quick: bool) -> Path:

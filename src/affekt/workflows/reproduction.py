@@ -40,7 +40,7 @@ class Request:
     folds: tuple[int, ...] = ()
     """The folds, counted from 1; all if empty."""
     quick: bool = False
-    """Shrink widths, epochs and folds, to see that everything works."""
+    """Shrink widths, epochs and folds, to test that everything works."""
     device: str = "cpu"
 
 
@@ -143,7 +143,7 @@ def training_row(name: str, request: Request) -> TrainingRow:
     recipe = load_recipe(name)
     recipe = replace(recipe, training=replace(recipe.training, device=request.device))
     if request.quick:
-        recipe = _shrink(recipe, _own_model_settings(name))
+        recipe = _shrink(recipe, _changed_model_settings(name))
     recipe, encoders, seeds, remarks = adapt(recipe, request)
     return TrainingRow(recipe, encoders, seeds, remarks)
 
@@ -177,8 +177,8 @@ def _locate(source: Source, roots: Mapping[str, str]) -> Source:
     return replace(source, root=roots[source.name]) if source.name in roots else source
 
 
-def _own_model_settings(name: str) -> frozenset[str]:
-    """Return the model settings in which a recipe differs from the one that it extends."""
+def _changed_model_settings(name: str) -> frozenset[str]:
+    """Return the names of the model settings that a recipe changes in the one that it extends."""
     path = find_file("recipe", RECIPES, name)
     content = read_toml(path)
     if "extends" not in content:

@@ -33,9 +33,9 @@ TOKENS = 20
 COPIES_OF_WEIGHTS = 5
 """Two files of weights (last and selected epoch), and a checkpoint with weights and both moments of Adam."""
 BLOCK = 4096
-"""Bytes that a stored array occupies at least."""
+"""Smallest number of bytes that a stored array occupies on disk."""
 MEASURED_BATCH = 8
-"""Largest number of utterances of a step whose time is measured."""
+"""Largest number of utterances in a training step that is timed."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class ReproductionPlan:
     speed: float
     """Floating-point operations per second of training on this machine."""
 
-    def seconds(self, row: RowPlan) -> float:
+    def seconds(self, row_plan: RowPlan) -> float:
         """Return the expected duration of the training that is left of a row."""
-        return row.operations * len(row.unfinished) / self.speed
+        return row_plan.operations * len(row_plan.unfinished) / self.speed
 
     @property
     def training_seconds(self) -> float:
@@ -121,7 +121,7 @@ class ReproductionPlan:
 
     @property
     def run_bytes(self) -> int:
-        return sum(row.num_bytes for row in self.rows)
+        return sum(row_plan.num_bytes for row_plan in self.rows)
 
     def check_disk(self) -> None:
         """Raise `BadOutput` if the features or the runs do not fit on their disk."""
@@ -213,13 +213,13 @@ def _count(plan: Plan, encoders: Mapping[str, MeasuredEncoder], labels: LabelSet
     return model, count_operations(lambda: model(batch))
 
 
-def _measure_speed(row: RowPlan, encoders: Mapping[str, MeasuredEncoder], labels: LabelSet) -> float:
+def _measure_speed(row_plan: RowPlan, encoders: Mapping[str, MeasuredEncoder], labels: LabelSet) -> float:
     """Return the operations per second of a row's first network in training, from its fastest step.
 
     A step has at most MEASURED_BATCH utterances: fewer would mostly measure the time of calls, more would take too long on a
     network of the paper's size.
     """
-    plan = row.row.plan
+    plan = row_plan.row.plan
     device, size = plan.recipe.training.device, min(plan.recipe.training.batch_size, MEASURED_BATCH)
     specs = {stream: encoders[encoder_key(plan, stream)].spec for stream in plan.streams}
     model = plan.build_model(specs, labels.emotions).to(device)
@@ -236,17 +236,17 @@ def _measure_speed(row: RowPlan, encoders: Mapping[str, MeasuredEncoder], labels
         if device != "cpu":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return 3.0 * row.utterance_operations * size / min(times)
+    return 3.0 * row_plan.utterance_operations * size / min(times)
 
 
 def _plan_features(rows: Sequence[RowPlan], encoders: Mapping[str, MeasuredEncoder]) -> tuple[float, int]:
     """Return the expected seconds of feature extraction and the bytes of the stored features, each encoder counted once."""
     extractions = {
         (encoder_key(plan, stream), corpus): plan.features[stream].kind.input
-        for row in rows
-        for plan, _ in row.row.networks
+        for row_plan in rows
+        for plan, _ in row_plan.row.networks
         for stream in plan.streams
-        for corpus in row.corpora
+        for corpus in row_plan.corpora
     }
     seconds, num_bytes = 0.0, 0
     for (key, corpus), kind in extractions.items():
@@ -289,13 +289,13 @@ def format_plan(plan: ReproductionPlan) -> str:
     rows, lines = plan.rows, [f"{plan.target}: {quantity(len(plan.rows), 'recipe')}"]
     lines += [f"  {remark}; NOT comparable with the paper" for remark in dict.fromkeys(_remarks(rows))]
     lines.append("corpora")
-    for corpus in dict.fromkeys(corpus for row in rows for corpus in row.corpora):
+    for corpus in dict.fromkeys(corpus for row_plan in rows for corpus in row_plan.corpora):
         lines.append(f"  {corpus.name}  {corpus.root}: {corpus.count} ({corpus.labels}), {corpus.hours:.2f} h")
     lines.append("encoders")
-    lines += [f"  {line}" for line in dict.fromkeys(line for row in rows for line in _encoder_lines(row.row))]
+    lines += [f"  {line}" for line in dict.fromkeys(line for row_plan in rows for line in _encoder_lines(row_plan.row))]
     lines.append("recipes")
-    for row in rows:
-        lines += [f"  {line}" for line in _row_lines(plan, row)]
+    for row_plan in rows:
+        lines += [f"  {line}" for line in _row_lines(plan, row_plan)]
     total = plan.extraction_seconds + plan.training_seconds
     lines += [
         f"expected time on {rows[0].row.plan.recipe.training.device}, one process: at least {duration(total)} "
@@ -307,7 +307,7 @@ def format_plan(plan: ReproductionPlan) -> str:
 
 
 def _remarks(rows: Sequence[RowPlan]) -> list[str]:
-    return [remark for row in rows for remark in row.row.remarks]
+    return [remark for row_plan in rows for remark in row_plan.row.remarks]
 
 
 def _encoder_lines(row: Row) -> list[str]:
@@ -319,18 +319,19 @@ def _encoder_lines(row: Row) -> list[str]:
     ]
 
 
-def _row_lines(plan: ReproductionPlan, row: RowPlan) -> list[str]:
+def _row_lines(plan: ReproductionPlan, row_plan: RowPlan) -> list[str]:
     """Return the lines about a row: the paper's figures, what is trained, and the assumptions."""
-    published, recipe = row.row.published, row.row.plan.recipe
+    published, recipe = row_plan.row.published, row_plan.row.plan.recipe
     scores = ", ".join(f"{name} {round(100 * value, 2):g}" for name, value in published.scores.items())
-    confidences = [assumption.confidence for assumption in row.row.recipe.assumptions]
-    low = [assumption.setting for assumption in row.row.recipe.assumptions if assumption.confidence == "low"]
+    confidences = [assumption.confidence for assumption in row_plan.row.recipe.assumptions]
+    low = [assumption.setting for assumption in row_plan.row.recipe.assumptions if assumption.confidence == "low"]
     return [
-        f"{row.row.recipe.name}: {published.source}, {published.row}; the paper: {scores or 'plotted only'}",
-        f"  {row.splits[0][1].name}, {quantity(len(row.splits), 'fold')} x {quantity(len(row.row.seeds), 'seed')}, "
-        f"{recipe.training.epochs} epochs, batches of {recipe.training.batch_size}, {row.parameters / 1e6:.2f} M parameters; "
-        f"{len(row.units) - len(row.unfinished)} of {quantity(len(row.units), 'run')} finished; "
-        f"at least {duration(plan.seconds(row))}",
+        f"{row_plan.row.recipe.name}: {published.source}, {published.row}; the paper: {scores or 'plotted only'}",
+        f"  {row_plan.splits[0][1].name}, {quantity(len(row_plan.splits), 'fold')} x "
+        f"{quantity(len(row_plan.row.seeds), 'seed')}, {recipe.training.epochs} epochs, batches of "
+        f"{recipe.training.batch_size}, {row_plan.parameters / 1e6:.2f} M parameters; "
+        f"{len(row_plan.units) - len(row_plan.unfinished)} of {quantity(len(row_plan.units), 'run')} finished; "
+        f"at least {duration(plan.seconds(row_plan))}",
         f"  {quantity(len(confidences), 'assumption')} where the paper is silent, {len(low)} of low confidence"
         + (f": {', '.join(low)}" if low else ""),
     ]

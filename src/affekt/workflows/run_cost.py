@@ -1,4 +1,4 @@
-"""The cost of trained experiments beside their accuracy: parameters, operations and latency, the encoders apart."""
+"""The cost of trained experiments: parameters, operations and latency, separately for the model and its encoders."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def run_cost(group: RunGroup) -> RunCost:
     features = plan.build_features()
     streams, encoder_flops, encoder_ms = _encode(features)
     model = on_meta(lambda: plan.build_model({s: feature_spec(f) for s, f in features.items()}, emotions))
-    on_device = {stream: _to_meta(of_utterance) for stream, of_utterance in streams.items()}
+    on_device = {stream: _to_meta(values) for stream, values in streams.items()}
     frames = {stream: s.values.shape[1] if s.values.ndim == 3 else 0 for stream, s in streams.items()}
     name = group.config["model"].get("name")
     settings = encode(model.config)

@@ -183,7 +183,7 @@ def _score_corpus(
         scores = score(labels, probabilities, emotions, speakers, units=units)
         comparison = compare(labels, {0: predictions}, {0: probabilities}, speakers)
         test = comparison.by_seed[0].mcnemar
-        interval = comparison.interval if comparison.drawn_over == "speakers" else None
+        interval = comparison.interval if comparison.resampled == "speakers" else None
         return ProbeScores(
             **vars(scores), against=ProbeComparison(comparison.value, interval, test.better, test.worse, test.p)
         )

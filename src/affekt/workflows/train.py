@@ -99,7 +99,7 @@ def _processes(plan: Plan) -> Iterator[tuple[int, int]]:
 
 
 def _training_features(plan: Plan) -> dict[str, Feature]:
-    """Return the features to store: of a fine-tuned encoder only the front end, else the whole feature."""
+    """Return the features to store: for a fine-tuned encoder only its front end, otherwise the whole feature."""
     if plan.unused_streams:
         logger.info("%s does not use %s with these settings", plan.model.name, ", ".join(plan.unused_streams))
     features = plan.frozen_features
@@ -133,7 +133,7 @@ def _check_folds(plan: Plan, data: TrainingData, folder: Path, one_model: bool) 
 
 
 def check_audio(plan: Plan, data: TrainingData, folds: Sequence[_Fold]) -> None:
-    """Raise `BadCorpus` if a feature needs audio and an utterance of a fold that was not begun has none that can be used."""
+    """Raise `BadCorpus` if a feature needs audio, and an utterance of a fold that has not started has no usable audio."""
     new = [fold for fold in folds if not all(Run(run_dir).epochs for run_dir in fold.run_dirs)]
     if any(plan.features[stream].kind.input == "audio" for stream in plan.streams):
         keys = {key for fold in new for subset in fold.split.subsets.values() for key in subset}

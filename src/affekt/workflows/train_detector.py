@@ -37,7 +37,7 @@ PIECE = 5 * SAMPLE_RATE
 SHORTEST_PIECE = SAMPLE_RATE // 2
 """Minimum length of a sound file, in samples; shorter ones are left out."""
 HELD_OUT = 5
-"""One file in five is held out, and one sound is generated in addition for every five that are trained on."""
+"""One file in five is held out for scoring. For every five generated sounds to train on, one more is generated for it."""
 GENERATED = "generated"
 """The kinds of generated sounds are named GENERATED/KIND."""
 
@@ -194,9 +194,12 @@ def _find(patterns: Sequence[str]) -> list[SoundFile]:
 
 
 def _held_out(files: Sequence[SoundFile]) -> list[SoundFile]:
-    """Return the last fifth of each kind's files, none of fewer than five. Neighboring files may be of the same recording."""
+    """Return the last fifth of each kind's files, or none of fewer than five files.
+
+    The files are consecutive, because neighboring files may be parts of the same recording.
+    """
     held_out = []
     for kind in sorted({file.kind for file in files}):
-        of_kind = [file for file in files if file.kind == kind]
-        held_out += of_kind[len(of_kind) - len(of_kind) // HELD_OUT :]
+        same_kind = [file for file in files if file.kind == kind]
+        held_out += same_kind[len(same_kind) - len(same_kind) // HELD_OUT :]
     return held_out

@@ -1,4 +1,4 @@
-"""From a run folder to its model, its batches and its predictions."""
+"""Open a run folder, to get its model, batches and predictions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TrainedRun:
     def model(self) -> EmotionModel:
         """Return the model with the weights of the run's selected epoch, ready for prediction.
 
-        A run that trained its encoder too returns encoder and head as one model, whose input are the batches of this run.
+        If the run also trained its encoder, encoder and head are one model, which takes the batches of this run.
 
         Raises:
             BadConfig: The weights were deleted.

@@ -32,7 +32,7 @@ from affekt.training.plan import Plan
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets
 from affekt.utterance import Utterance
-from affekt.workflows.given_split import describe_stated, describe_trained_subsets
+from affekt.workflows.official_split import describe_official, describe_trained_subsets
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class TrainingData:
             raise BadConfig(f"folds: there is no fold {sorted(unknown)}; the protocol makes folds 1 to {len(splits)}")
         numbered = [(number, split) for number, split in enumerate(splits, 1) if number in (recipe.folds or {number})]
         self._check_validation(plan, [split for _, split in numbered])
-        self._log_stated_split(plan, [split for _, split in numbered])
+        self._log_official_split(plan, [split for _, split in numbered])
         self._log_unused(numbered)
         if plan.origin is None:
             return numbered
@@ -128,13 +128,13 @@ class TrainingData:
                 "setting `validation`, such as protocol.validation=0.1"
             )
 
-    def _log_stated_split(self, plan: Plan, splits: Sequence[Split]) -> None:
+    def _log_official_split(self, plan: Plan, splits: Sequence[Split]) -> None:
         """Log the split stated in the data, if it is used; otherwise, warn if its test or validation subset is trained on."""
         utterances = list(self.utterances.values())
         if not any(utterance.split for utterance in utterances):
             return
         if isinstance(plan.protocol, Official):
-            for line in describe_stated(utterances):
+            for line in describe_official(utterances):
                 logger.info("%s", line)
             return
         for line in dict.fromkeys(line for split in splits for line in describe_trained_subsets(split, utterances)):
@@ -272,7 +272,7 @@ def build_subset(
 
 
 def stored_name(plan: Plan, stream: str) -> str:
-    """Return the name under which the features of a stream are stored; of a fine-tuned encoder, those of its front end."""
+    """Return the name under which the features of a stream are stored. For a fine-tuned encoder, its front end is stored."""
     name = plan.features[stream].name
     return f"{name}-front-end" if plan.recipe.training.tune == "all" else name
 

@@ -45,7 +45,7 @@ class Axis:
     duration: float | None = None
     """Seconds that the frames cover, for an axis in seconds; None for an axis in frames."""
     waveform: NDArray[np.floating] | None = None
-    """The samples that the frames cover, (samples,), for a drawing beside the axis; None for none."""
+    """The samples that the frames cover, (samples,), to be drawn along the axis; None to omit the drawing."""
 
     @property
     def label(self) -> str:
@@ -91,18 +91,18 @@ def draw_attention(
     head: int | None = None,
     caption: str = "",
 ) -> Figure:
-    """Draw one layer of an attention. Padding behind the frames of the axes is cut off.
+    """Draw the attention weights of one layer. Padding after the frames of the axes is cut off.
 
     Args:
         weights: The weights of one utterance, (layers, heads, queries, keys).
         queries: The rows.
         keys: The columns.
         title: The title.
-        sparse: The weights that remain where only some keys are kept, of the same shape; they are drawn on the right.
+        sparse: The weights over the kept keys only, of the same shape; they are drawn on the right.
         kept: Which keys are kept, (layers, heads, keys).
         layer: The index of the layer.
         head: The index of the head; None for the mean over heads, where a bar shows the fraction of heads that keep a key.
-        caption: What is added to the explanation.
+        caption: Text appended to the explanation.
 
     Raises:
         BadConfig: An axis, a layer or a head does not fit the weights.

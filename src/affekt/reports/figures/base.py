@@ -1,8 +1,8 @@
 """The basis of all figures: their colors, their look, and how they are written.
 
 The colors of emotions and speakers are those of Okabe and Ito, which people with any common color blindness can tell
-apart; a marker repeats what a color says. Text and lines have colors of their own in a file, and take the page's colors
-where a figure is part of a page, so that one drawing suits a light and a dark page.
+apart; a marker repeats what a color says. In a file, text and lines have fixed colors. As part of a page, they take the
+page's colors, so that the same drawing suits a light and a dark page.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ STYLE: dict[str, Any] = {
 }
 
 Arguments = ParamSpec("Arguments")
-Drawn = TypeVar("Drawn")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ def save_all(figures: Sequence[Figure], folder: Path, suffix: str) -> list[Path]
     return paths
 
 
-def styled(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
-    """Decorate a function that draws, so that everything in it has our style."""
+def styled(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorate a drawing function so that it draws in our style."""
 
     @functools.wraps(draw)
-    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Drawn:
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         with _style():
             return draw(*args, **kwargs)
 
@@ -164,7 +164,7 @@ def shorten(text: str, length: int = 28) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text as matplotlib draws it unchanged: a dollar sign does not begin a formula."""
+    """Escape the dollar signs of a text, which would begin a formula in matplotlib."""
     return text.replace("$", r"\$")
 
 

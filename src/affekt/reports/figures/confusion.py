@@ -36,7 +36,7 @@ def draw_confusion(
             utterances that were refused.
         emotions: The emotions' names, in the order of the rows.
         title: The title of the figure.
-        caption: What is added to the explanation.
+        caption: Text appended to the explanation.
     """
     size = 1.5 + 0.42 * len(emotions)
     num_rows, num_columns = grid_shape(len(matrices), COLUMNS)

@@ -18,7 +18,7 @@ class Point:
     """The mean over seeds, a fraction."""
     low: float | None
     high: float | None
-    """The ends of the interval, fractions; None where there is none."""
+    """The ends of the interval, fractions; None without an interval."""
 
 
 @styled
@@ -31,7 +31,7 @@ def draw_cost(
         points: The models, at least one.
         title: The title of the figure.
         cost: The label of the axis of costs.
-        caption: What is added to the explanation.
+        caption: Text appended to the explanation.
     """
     drawing = new_drawing(5.6, 3.4)
     panel = drawing.subplots()

@@ -31,8 +31,8 @@ class Curve:
         epochs = np.flatnonzero(present)
         values, present = values[:, epochs], present[epochs]
         mean = np.nansum(values, axis=0) / present
-        deviation = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / np.maximum(present - 1, 1))
-        return epochs + 1, mean, deviation
+        std = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / np.maximum(present - 1, 1))
+        return epochs + 1, mean, std
 
 
 @styled
@@ -40,17 +40,17 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], *, title: str, captio
     """Draw a panel for each metric, with a line for each subset.
 
     Args:
-        curves: Metric -> subset -> curve. Metrics whose name begins with "loss" are drawn as they are, others in percent.
+        curves: Metric -> subset -> curve. Metrics whose name begins with "loss" are drawn unscaled, others in percent.
         title: The title of the figure.
-        caption: What is added to the explanation.
+        caption: Text appended to the explanation.
     """
     drawing = new_drawing(3.6 * min(len(curves), COLUMNS), 2.5 * -(-len(curves) // COLUMNS))
     for panel, (metric, by_subset) in zip(panels_of(drawing, len(curves), COLUMNS), curves.items(), strict=True):
         factor = 1.0 if metric.startswith("loss") else 100.0
         for subset, curve in by_subset.items():
             index = SUBSETS.index(subset) if subset in SUBSETS else len(SUBSETS)
-            epochs, mean, deviation = curve.band()
-            color, low, high = category(index), factor * (mean - deviation), factor * (mean + deviation)
+            epochs, mean, std = curve.band()
+            color, low, high = category(index), factor * (mean - std), factor * (mean + std)
             mark = "o" if len(epochs) == 1 else None
             panel.plot(epochs, factor * mean, LINES[index], color=color, label=subset, marker=mark, markersize=4)
             panel.fill_between(epochs, low, high, color=color, alpha=0.2, linewidth=0)

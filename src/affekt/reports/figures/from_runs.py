@@ -28,7 +28,7 @@ MIN_SWEEP = 2
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredGroup:
     """A group of runs with its scores on one test set."""
 
     row: ResultRow
@@ -40,25 +40,25 @@ class Scored:
 
     @property
     def split(self) -> str:
-        """The split that the figures name in their titles."""
+        """The corpus and the split, for the titles of figures."""
         return f"{self.row.corpus}, split {self.row.split_hash}"
 
 
-def read_scored(folders: Sequence[Path]) -> list[Scored]:
+def read_scored(folders: Sequence[Path]) -> list[ScoredGroup]:
     """Read the groups of runs below folders, which are run folders or contain some, with their scores."""
     tests = collect_tests(folders)
-    return list(map(Scored, score_tests(tests).rows, tests))
+    return list(map(ScoredGroup, score_tests(tests).rows, tests))
 
 
-def by_split(scored: Sequence[Scored]) -> Iterator[list[Scored]]:
+def by_split(scored: Sequence[ScoredGroup]) -> Iterator[list[ScoredGroup]]:
     """Yield the groups of runs that share a split, corpus and labels, in the order of the report's sections."""
-    groups: dict[tuple[str, ...], list[Scored]] = {}
+    groups: dict[tuple[str, ...], list[ScoredGroup]] = {}
     for model in scored:
         groups.setdefault((model.row.split_hash, model.row.corpus, model.row.labels), []).append(model)
     yield from groups.values()
 
 
-def confusion_figure(same_split: Sequence[Scored]) -> Figure:
+def confusion_figure(same_split: Sequence[ScoredGroup]) -> Figure:
     """Return the confusion matrices of all models on one split, with the predictions of all seeds and folds together."""
     matrices = {
         model.name: sum(_confusion(model.test.labels, p) for p in model.test.selected.values()) for model in same_split
@@ -68,7 +68,7 @@ def confusion_figure(same_split: Sequence[Scored]) -> Figure:
     return draw_confusion(_padded(matrices), first.row.emotions, title=f"Confusion, {first.split}", caption=caption)
 
 
-def fold_confusion_figure(scored: Scored) -> Figure | None:
+def fold_confusion_figure(scored: ScoredGroup) -> Figure | None:
     """Return a confusion matrix for each fold; None for a single fold."""
     group = scored.test.group
     if len(group.folds) < 2:
@@ -115,8 +115,8 @@ def curves_figure(group: RunGroup, name: str) -> Figure:
     shown = {metric: by_subset for metric, by_subset in curves.items() if by_subset}
     num_seeds, num_folds = len(group.seeds), len(group.folds)
     caption = (
-        f"{num_seeds} seed{'s' * (num_seeds > 1)}, {num_folds} fold{'s' * (num_folds > 1)}. The loss of train is the "
-        "training's own, with its augmentation and dropout, unless the log has it without; the others are cross-entropy."
+        f"{num_seeds} seed{'s' * (num_seeds > 1)}, {num_folds} fold{'s' * (num_folds > 1)}. The training loss includes "
+        "augmentation and dropout, unless the log has a loss without them; the other losses are cross-entropy."
     )
     return draw_curves(shown, title=f"Learning curves, {name}", caption=caption)
 
@@ -139,14 +139,14 @@ def _score_epochs(
     return np.array(values)
 
 
-def reliability_figure(same_split: Sequence[Scored]) -> Figure:
+def reliability_figure(same_split: Sequence[ScoredGroup]) -> Figure:
     """Return the reliability diagrams of all models on one split, with the predictions of all seeds together."""
     predictions = {model.name: (model.test.labels, list(model.test.selected.values())) for model in same_split}
     title = f"Reliability, {same_split[0].split}"
     return draw_reliability(predictions, title=title, caption="Test set, the predictions of all seeds together.")
 
 
-def cost_figure(same_split: Sequence[Scored]) -> Figure | None:
+def cost_figure(same_split: Sequence[ScoredGroup]) -> Figure | None:
     """Return UA over the number of weights; None if fewer than two models have weights in their run folders."""
     points = [
         Point(model.name, model.row.weights, model.row.UA.mean, model.row.scores.UA.low, model.row.scores.UA.high)
@@ -156,7 +156,7 @@ def cost_figure(same_split: Sequence[Scored]) -> Figure | None:
     return draw_cost(points, title=f"Cost and accuracy, {same_split[0].split}") if len(points) > 1 else None
 
 
-def sweep_figures(same_split: Sequence[Scored]) -> list[Figure]:
+def sweep_figures(same_split: Sequence[ScoredGroup]) -> list[Figure]:
     """Return a figure for each setting of a model that varies while all others are equal; other models are the baselines."""
     figures = []
     for setting, family in _sweeps(same_split):
@@ -168,14 +168,14 @@ def sweep_figures(same_split: Sequence[Scored]) -> list[Figure]:
     return figures
 
 
-def _model(scored: Scored) -> Mapping[str, Any]:
+def _model(scored: ScoredGroup) -> Mapping[str, Any]:
     model: Mapping[str, Any] = scored.test.group.config.get("model", {})
     return model
 
 
-def _sweeps(same_split: Sequence[Scored]) -> Iterator[tuple[str, list[Scored]]]:
+def _sweeps(same_split: Sequence[ScoredGroup]) -> Iterator[tuple[str, list[ScoredGroup]]]:
     """Yield each numeric setting with the groups of runs that differ in it alone, at least `MIN_SWEEP` values."""
-    families: dict[tuple[str, str], dict[float, Scored]] = {}
+    families: dict[tuple[str, str], dict[float, ScoredGroup]] = {}
     for model in same_split:
         for setting, value in _model(model).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
@@ -231,7 +231,7 @@ def plot_sweep(folders: Sequence[Path]) -> list[Figure]:
 _NO_RUN = "{} contains no finished run, apart from those of searches"
 
 
-def _read(folders: Sequence[Path]) -> list[Scored]:
+def _read(folders: Sequence[Path]) -> list[ScoredGroup]:
     scored = read_scored(folders)
     if not scored:
         raise BadConfig(_NO_RUN.format(", ".join(map(str, folders))))

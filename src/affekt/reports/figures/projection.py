@@ -26,7 +26,7 @@ class Embedding:
     """Vectors of utterances, and the groups to color them by."""
 
     name: str
-    """The kind of vectors, such as "speech"."""
+    """The stream or layer that the vectors are from, such as "speech"."""
     vectors: NDArray[np.floating]
     """(utterances, width)"""
 
@@ -79,7 +79,7 @@ def draw_projection(
         groups: Title of a coloring ("emotion", "speaker") -> the group of each utterance.
         method: A name in `METHODS`.
         title: The title of the figure.
-        caption: What is added to the explanation.
+        caption: Text appended to the explanation.
     """
     drawing = new_drawing(PANEL * len(embeddings) + 1.5, PANEL * len(groups) + 0.4)
     rows = drawing.subfigures(len(groups), 1, squeeze=False)[:, 0]

@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often predictions of a confidence are right (Guo et al., ICML 2017, Figure 1)."""
+"""Reliability diagrams: how often predictions with a given confidence are right (Guo et al., ICML 2017, Figure 1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw_reliability(
     Args:
         predictions: Model -> labels, (utterances,), and the probabilities of each seed, (utterances, emotions).
         title: The title of the figure.
-        caption: What is added to the explanation.
+        caption: Text appended to the explanation.
     """
     num_columns = min(len(predictions), COLUMNS)
     drawing = new_drawing(3.1 * num_columns, 3.2 * -(-len(predictions) // COLUMNS))
@@ -33,8 +33,8 @@ def draw_reliability(
         _draw_diagram(panel, reliability(labels, probabilities, bins=BINS))
         panel.set_title(f"{plain(shorten(name))}\nECE {100 * calibration(labels, probabilities).ece:.1f} %")
     explanation = (
-        "A bar is the accuracy of the predictions of a confidence, a dot their mean confidence; on the dashed line both are "
-        "equal. The gray steps show how many predictions each bin has. Bars below the line are overconfident."
+        "A bar is the accuracy of the predictions in a bin of confidence, a dot their mean confidence; on the dashed line "
+        "both are equal. The gray steps show how many predictions each bin has. Bars below the line are overconfident."
     )
     return Figure(slug(title), title, f"{explanation} {caption}".strip(), drawing)
 

@@ -26,13 +26,13 @@ class ScaleFractions:
 def draw_scales(
     scales: ScaleFractions, *, title: str, waveform: NDArray[np.floating] | None = None, caption: str = ""
 ) -> Figure:
-    """Draw the fractions of a block's scales as stacked areas, block below block.
+    """Draw the fractions of each block's scales as stacked areas, one panel per block.
 
     Args:
         scales: The fractions.
         title: The title of the figure.
-        waveform: The utterance's samples, (samples,), which cover the same time; None for none.
-        caption: What is added to the explanation.
+        waveform: The utterance's samples, (samples,), which cover the same time; None to omit it.
+        caption: Text appended to the explanation.
     """
     blocks, num_scales, frames = scales.fractions.shape
     panels_above = int(waveform is not None)

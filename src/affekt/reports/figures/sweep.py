@@ -28,7 +28,7 @@ def draw_sweep(
         setting: The name of the setting.
         baselines: Name -> UA, a fraction.
         title: The title of the figure.
-        caption: What is added to the explanation.
+        caption: Text appended to the explanation.
     """
     drawing = new_drawing(4.6, 3.2)
     panel = drawing.subplots()

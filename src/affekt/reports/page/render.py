@@ -18,7 +18,7 @@ from affekt.reports.figures.base import Figure, slug
 WIDE = 6.0  # inches: a wider drawing is scrolled on a narrow screen, not shrunk
 LONG = 30  # characters: the text of a longer cell is wrapped
 MARKDOWN_RULES = ("table", "heading", "list", "emphasis", "backticks", "escape")
-"""The syntax that is rendered: no HTML, no links and no images, which names from elsewhere could bring in."""
+"""The syntax that is rendered: no HTML, no links and no images, which names read from files could contain."""
 
 
 class Block(Protocol):
@@ -31,7 +31,7 @@ class Block(Protocol):
 
 @dataclass(frozen=True)
 class Html:
-    """HTML whose texts are escaped already."""
+    """HTML in which texts are already escaped."""
 
     text: str
 
@@ -94,7 +94,7 @@ class Table:
 
 @dataclass(frozen=True)
 class PageSection:
-    """A section of the page with a heading; without a title, its blocks bring headings of their own."""
+    """A section of the page with a heading; without a title, its blocks have their own headings."""
 
     title: str
     blocks: Sequence[Block] = field(default_factory=tuple)
@@ -110,7 +110,7 @@ def render_page(title: str, sections: Sequence[PageSection], *, kicker: str = ""
     Args:
         title: The title of the page.
         sections: Its sections.
-        kicker: The kind of page, above the title; "" if the first section has a header of its own.
+        kicker: The kind of page, above the title; "" if the first section has its own header.
         contents: List the sections first, with links to them.
     """
     text: str = _template().render(

@@ -22,7 +22,7 @@ from affekt.protocols.audit import Audit, Auditor
 from affekt.registry import Registry
 from affekt.reports.figures.base import Figure
 from affekt.reports.figures.from_runs import (
-    Scored,
+    ScoredGroup,
     by_split,
     confusion_figure,
     cost_figure,
@@ -55,11 +55,11 @@ def runs_section(folders: Sequence[Path], options: Options) -> Section:
     tests = collect_tests(folders, options.against)
     results = score_tests(tests, against=options.against)
     section = to_section(results, by_fold=options.by_fold)
-    scored = list(map(Scored, results.rows, tests))
+    scored = list(map(ScoredGroup, results.rows, tests))
     return replace(section, html=partial(_page_sections, section.markdown, scored))
 
 
-def _page_sections(texts: Sequence[str], scored: Sequence[Scored], options: PageOptions) -> list[PageSection]:
+def _page_sections(texts: Sequence[str], scored: Sequence[ScoredGroup], options: PageOptions) -> list[PageSection]:
     sections = []
     for markdown, same_split in zip(texts, by_split(scored), strict=True):
         heading, _, body = markdown.partition("\n")
@@ -67,7 +67,7 @@ def _page_sections(texts: Sequence[str], scored: Sequence[Scored], options: Page
     return sections
 
 
-def _blocks(body: str, same_split: Sequence[Scored], options: PageOptions) -> list[Block]:
+def _blocks(body: str, same_split: Sequence[ScoredGroup], options: PageOptions) -> list[Block]:
     utterances = _read_utterances(same_split[0])
     own = [figure for figure in (cost_figure(same_split), *sweep_figures(same_split)) if figure]
     by_fold = [figure for figure in map(fold_confusion_figure, same_split) if figure]
@@ -85,7 +85,7 @@ def _blocks(body: str, same_split: Sequence[Scored], options: PageOptions) -> li
     return [*blocks, mistakes_table(same_split, utterances, options)]
 
 
-def _read_utterances(scored: Scored) -> Mapping[str, Utterance]:
+def _read_utterances(scored: ScoredGroup) -> Mapping[str, Utterance]:
     """Return the utterances of the scored corpus by key; empty without the corpus."""
     try:
         return {utterance_key(utterance): utterance for utterance in scored.test.source.read()}
@@ -93,7 +93,7 @@ def _read_utterances(scored: Scored) -> Mapping[str, Utterance]:
         return {}
 
 
-def _audit_blocks(scored: Scored, utterances: Mapping[str, Utterance]) -> list[Block]:
+def _audit_blocks(scored: ScoredGroup, utterances: Mapping[str, Utterance]) -> list[Block]:
     """Return the audit of each fold; nothing if the utterances are not all known."""
     splits = [fold.split for fold in scored.test.group.folds]
     keys = {key for split in splits for subset in split.subsets.values() for key in subset}
@@ -126,8 +126,8 @@ def _warnings(audits: Iterable[Audit]) -> list[Block]:
     return [Table("Remarks of the audit", ["remark"], [[line] for line in lines], closed=True)] if lines else []
 
 
-def _model_blocks(same_split: Sequence[Scored], options: PageOptions) -> list[Block]:
-    figures_of: Callable[[Sequence[Scored], PageOptions], tuple[Mapping[str, Sequence[Figure]], Sequence[str]]]
+def _model_blocks(same_split: Sequence[ScoredGroup], options: PageOptions) -> list[Block]:
+    figures_of: Callable[[Sequence[ScoredGroup], PageOptions], tuple[Mapping[str, Sequence[Figure]], Sequence[str]]]
     try:
         figures_of = model_figures["models"]
     except AffektError as error:
@@ -139,17 +139,19 @@ def _model_blocks(same_split: Sequence[Scored], options: PageOptions) -> list[Bl
     return blocks
 
 
-def mistakes_table(same_split: Sequence[Scored], utterances: Mapping[str, Utterance], options: PageOptions) -> Table:
-    """Return the utterances that every model gets wrong with every seed, those first on which they agree most."""
+def mistakes_table(
+    same_split: Sequence[ScoredGroup], utterances: Mapping[str, Utterance], options: PageOptions
+) -> Table:
+    """Return the utterances that every model gets wrong with every seed, sorted by how many predictions agree."""
     first = same_split[0]
     labels, emotions = dict(zip(first.test.ids, first.test.labels, strict=True)), first.row.emotions
-    answers: dict[str, list[str]] = {key: [] for key in first.test.ids}
+    predicted: dict[str, list[str]] = {key: [] for key in first.test.ids}
     for model in same_split:
         for probabilities in model.test.selected.values():
             names = [*model.row.emotions, "refused"]
             for key, index in zip(model.test.ids, most_probable(probabilities), strict=True):
-                answers[key].append(names[index])
-    wrong = {key: Counter(named) for key, named in answers.items() if emotions[labels[key]] not in named}
+                predicted[key].append(names[index])
+    wrong = {key: Counter(named) for key, named in predicted.items() if emotions[labels[key]] not in named}
     ordered = sorted(wrong, key=lambda key: (-max(wrong[key].values()), key))
     rows = [
         _mistake(key, emotions[labels[key]], wrong[key], utterances.get(key), options) for key in ordered[:MAX_MISTAKES]
@@ -158,8 +160,8 @@ def mistakes_table(same_split: Sequence[Scored], utterances: Mapping[str, Uttera
     total = sum(len(model.test.selected) for model in same_split)
     note = f"Wrong in all {total} predictions (models times seeds) of the test set."
     if len(ordered) > MAX_MISTAKES:
-        note += f" The first {MAX_MISTAKES} of them are shown, those first on which the models agree most."
-    title = f"Utterances that every model gets wrong: {len(ordered)} of {len(answers)}"
+        note += f" The first {MAX_MISTAKES} of them are shown, sorted by how many predictions agree."
+    title = f"Utterances that every model gets wrong: {len(ordered)} of {len(predicted)}"
     return Table(title, ["utterance", "emotion", "predicted", "speaker", *extra], rows, note=note, closed=True)
 
 

@@ -46,7 +46,7 @@ PAPER_RESULTS: dict[int, list[PaperRow]] = {
 
 
 def compare_conditions(table: SearchTable) -> str:
-    """Return sentences that state in what the paper's conditions differ from those of a search."""
+    """Return sentences that state how the paper's conditions differ from those of a search."""
     differing = {
         "corpus": table.title != IEMOCAP.title,
         "label set": table.labels != "iemocap-improvised-4",
@@ -55,8 +55,8 @@ def compare_conditions(table: SearchTable) -> str:
     conditions = "IEMOCAP's improvised utterances, four emotions, leave one session out, wav2vec features"
     if names := [name for name, differs in differing.items() if differs]:
         listed = " and ".join([", ".join(names[:-1]), names[-1]][len(names) < 2 :])
-        return f"The paper's figures are for another {listed} ({conditions}). They are not to be compared with ours."
-    return f"The paper's figures are for the same corpus, label set and protocol ({conditions}), on its own copy of the data."
+        return f"The paper's scores are for another {listed} ({conditions}). They cannot be compared with ours."
+    return f"The paper's scores are for the same corpus, label set and protocol ({conditions}), on another copy of the data."
 
 
 def branches_table(table: SearchTable) -> str:
@@ -151,7 +151,7 @@ def differences_table(table: SearchTable) -> str:
     ]
     note = (
         "Points of UA, first minus second, on the same utterances. p is from McNemar's exact two-sided test of a seed's two "
-        "networks, which treats utterances as independent. For the interval, each bootstrap draw has the same speakers for "
+        "networks, which treats utterances as independent. For the interval, each bootstrap sample has the same speakers for "
         "both networks; it does not cover the variation between seeds. The first network counts as better or worse only if "
         "the interval and every seed agree. The fusion is compared with the branch that is better on the test set."
     )
@@ -200,7 +200,7 @@ def _rounds_table(rounds: Sequence[Round]) -> str:
     names = sorted(last_round, key=rank)
     body = [[f"<code>{escape(name)}</code>", *(_loss_cell(entry, name) for entry in rounds)] for name in names]
     header = ["candidate", *(f"after epoch {entry.epochs}" for entry in rounds)]
-    note = "Loss on the validation subset. Bold: continued to the next round; in the last round: was chosen."
+    note = "Loss on the validation subset. Bold: continued to the next round; in the last round: selected."
     return _table(header, body, note)
 
 
@@ -229,7 +229,7 @@ def _bold(text: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, num_text_columns: int = 1) -> str:
-    """Return a table with a note. The first columns contain text, aligned to the left; the others, figures."""
+    """Return a table with a note. The first columns contain text, aligned to the left; the others contain numbers."""
 
     def classes(index: int) -> str:
         return " class=text" if index < num_text_columns else ""

@@ -42,8 +42,8 @@ STAGES = {
     "known recurrent cells": ("recurrent", "known"),
     "fusion": ("fusion",),
 }
-# The stages whose cost a found network includes.
-STAGES_BEHIND = {FOUND_CELL: ("cell search", "found cell"), FOUND_RECURRENT_CELL: ("candidate recurrent cells",)}
+# The stages whose cost counts for a found network.
+COST_STAGES = {FOUND_CELL: ("cell search", "found cell"), FOUND_RECURRENT_CELL: ("candidate recurrent cells",)}
 Runs = Sequence[Run]
 RunSelector = Callable[[Search], Runs]
 # Tensors of a weights file that are not parameters. The paper counts neither these nor the architecture weights.
@@ -147,16 +147,16 @@ def score_networks(group: SearchGroup) -> list[ScoredNetworks]:
 def _network_kinds(searches: Sequence[Search]) -> list[NetworkKind]:
     cells, recurrent_cells = _finished("random cells"), _finished("random recurrent cells")
     supernets = _finished("cell search")
-    cell_costs = _started(*STAGES_BEHIND[FOUND_CELL])
-    recurrent_costs = _started(*STAGES_BEHIND[FOUND_RECURRENT_CELL])
-    fusion_costs = _started(*STAGES_BEHIND[FOUND_CELL], *STAGES_BEHIND[FOUND_RECURRENT_CELL], "fusion")
+    cell_costs = _started(*COST_STAGES[FOUND_CELL])
+    recurrent_costs = _started(*COST_STAGES[FOUND_RECURRENT_CELL])
+    fusion_costs = _started(*COST_STAGES[FOUND_CELL], *COST_STAGES[FOUND_RECURRENT_CELL], "fusion")
     return [
         NetworkKind("spectrogram", SUPERNET, supernets, supernets),
         NetworkKind("spectrogram", FOUND_CELL, _finished("found cell"), cell_costs),
         NetworkKind("spectrogram", RANDOM_SEARCH, lambda search: best_on_validation(cells(search)), cells),
         NetworkKind("spectrogram", RANDOM_CELL, cells, cells),
         *_known_kinds("spectrogram", "known cells", searches),
-        NetworkKind("recurrent", FOUND_RECURRENT_CELL, _chosen_candidate, recurrent_costs),
+        NetworkKind("recurrent", FOUND_RECURRENT_CELL, _selected_candidate, recurrent_costs),
         NetworkKind(
             "recurrent", RANDOM_SEARCH, lambda search: best_on_validation(recurrent_cells(search)), recurrent_cells
         ),
@@ -186,7 +186,7 @@ def _known_kinds(branch: str, stage: str, searches: Sequence[Search]) -> list[Ne
     return [NetworkKind(branch, name, select(name), select(name)) for name in names]
 
 
-def _chosen_candidate(search: Search) -> Runs:
+def _selected_candidate(search: Search) -> Runs:
     run = stage_runs(search, "candidate recurrent cells").get(search.selected_candidate)
     return [run] if run is not None and is_finished(run) else []
 
@@ -234,7 +234,7 @@ def _score_kind(group: SearchGroup, kind: NetworkKind) -> ScoredNetworks | None:
         UA=_spread(ua, group.labels, predictions),
         WA=_spread(wa, group.labels, predictions),
         WF1=_spread(wf1, group.labels, predictions),
-        scores=_scores(group, [network for of_seed in predictions.values() for network in of_seed]),
+        scores=_scores(group, [network for seed_networks in predictions.values() for network in seed_networks]),
         cost=_mean_cost([_cost(kind, search) for seed in runs for search in group.by_seed[seed]]),
     )
     return ScoredNetworks(row, predictions)
@@ -268,7 +268,10 @@ def _spread(
 ) -> Spread:
     """Return the spread over seeds of the mean over each seed's networks."""
     return spread_of(
-        [float(np.mean([_metric(metric, labels, network) for network in of_seed])) for of_seed in predictions.values()]
+        [
+            float(np.mean([_metric(metric, labels, network) for network in seed_networks]))
+            for seed_networks in predictions.values()
+        ]
     )
 
 

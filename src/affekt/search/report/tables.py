@@ -59,7 +59,7 @@ class Difference:
     difference: Spread
     """Over these seeds."""
     interval: tuple[float, float] | None
-    """The 95 % bootstrap interval of the mean; each draw has the same speakers for both. None below 10 speakers."""
+    """The 95 % bootstrap interval of the mean; each sample has the same speakers for both. None below 10 speakers."""
 
 
 @dataclass(frozen=True)
@@ -264,16 +264,18 @@ def _pairs(group: SearchGroup, rows: Mapping[NetworkKey, ScoredNetworks]) -> lis
 def _difference(group: SearchGroup, first: ScoredNetworks, second: ScoredNetworks) -> Difference:
     names = (first.row.branch, first.row.network, second.row.network)
     # Both have one network per seed, because kinds with several are not compared.
-    (of_first, of_second) = (
+    first_predictions, second_predictions = (
         {seed: predictions[0] for seed, predictions in networks.predictions.items()} for networks in (first, second)
     )
-    shared = [seed for seed in of_first if seed in of_second]
+    shared = [seed for seed in first_predictions if seed in second_predictions]
     if not shared:
         return Difference(*names, {}, Spread(0.0, None, ()), None)
-    first_shared, second_shared = ({seed: system[seed] for seed in shared} for system in (of_first, of_second))
+    first_shared, second_shared = (
+        {seed: system[seed] for seed in shared} for system in (first_predictions, second_predictions)
+    )
     comparison = compare(group.labels, first_shared, second_shared, group.speakers, units=group.ids)
-    spread = spread_of([of_seed.value for of_seed in comparison.by_seed.values()])
-    interval = comparison.interval if comparison.drawn_over == "speakers" else None
+    spread = spread_of([by_seed.value for by_seed in comparison.by_seed.values()])
+    interval = comparison.interval if comparison.resampled == "speakers" else None
     return Difference(*names, comparison.by_seed, spread, interval)
 
 

@@ -26,7 +26,7 @@ DESCRIPTIONS = {
     SUPERNET: "the supernet",
 }
 FAIR_BUDGET = 0.75
-"""The least fraction of the search's epochs or seconds that a random search needs for a fair comparison."""
+"""The smallest fraction of the search's epochs or seconds that a random search needs for a fair comparison."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _missing_result(table: SearchTable, branch: str, found_network: str) -> str:
 
 
 def judge(difference: Difference) -> Literal["better", "worse", "open"]:
-    """Return better or worse only if the interval over speakers and every seed agree; either alone may be chance."""
+    """Return better or worse only if the interval over speakers and every seed agree; either alone may be due to chance."""
     low, high = difference.interval or (0.0, 0.0)
     seeds = difference.difference.seeds
     if low > 0 and min(seeds) > 0:

@@ -1,4 +1,4 @@
-"""The split that is stated in a user's own data: the protocol that follows it, and notes on whether it is followed."""
+"""The split that a user's own data come with: the protocol that uses it, and messages on whether it is used."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def official_protocol(utterances: Sequence[Utterance], *, needs_validation: bool
     return protocol
 
 
-def describe_stated(utterances: Sequence[Utterance]) -> list[str]:
+def describe_official(utterances: Sequence[Utterance]) -> list[str]:
     """Return a line per corpus with the subsets stated in its data: "calls: ... train 12, validation 6 ('dev')"."""
     names = usual_subsets(utterances)
     lines = []
