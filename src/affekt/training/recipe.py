@@ -63,7 +63,7 @@ class TrainingConfig:
     """An encoder, usually a larger one, for distillation: the fine-tuned encoder learns to predict the frames that the
     teacher computes from the unaugmented speech. Settings as in [features.speech]. It is used only during training."""
     device: str = "cpu"
-    """A device's name in torch, such as "cpu" or "cuda"."""
+    """A device's name in torch, such as "cpu" or "cuda". With "cuda" under torchrun, each process uses another GPU."""
     threads: int = 0
     """Threads of torch; 0 for torch's default. Results are bit-identical only with the same number."""
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -21,7 +21,7 @@ from affekt.progress import Progress
 from affekt.protocols import Split
 from affekt.runs.folder import Run, lock_runs, place_run, runs_of_experiment
 from affekt.training.dataset import Dataset, scoring_batches
-from affekt.training.distributed import processes, wait
+from affekt.training.distributed import first_alone, local_device, processes
 from affekt.training.finetuning import TEACHER, FineTunedModel, feature_spec, initial_statistics
 from affekt.training.loop import fit
 from affekt.training.memory import keep_freed_memory
@@ -47,7 +47,7 @@ def train(
 ) -> list[Run]:
     """Train a recipe, with a run folder for each fold and seed; resume runs that were interrupted.
 
-    Under torchrun, several processes train one model (DDP).
+    Under torchrun, several processes train one model (DDP), on a GPU each with `device = "cuda"`.
 
     Args:
         recipe: A recipe, or the plan that it resolves to.
@@ -72,7 +72,8 @@ def train(
             check_audio(plan, data, folds)
         runs = []
         for fold in folds:
-            datasets = build_datasets(plan, features, data, fold.split, progress if rank == 0 else None)
+            with first_alone(rank):
+                datasets = build_datasets(plan, features, data, fold.split, progress if rank == 0 else None)
             for repeat, run_dir in enumerate(fold.run_dirs):
                 run = start_run(plan, run_dir, repeat, fold.split, data, rank)
                 logger.info("seed %d: %s", plan.recipe.seed + repeat, run_dir)
@@ -87,7 +88,7 @@ def _processes(plan: Plan) -> Iterator[tuple[int, int]]:
     if plan.recipe.training.threads:
         torch.set_num_threads(plan.recipe.training.threads)
     torch.use_deterministic_algorithms(True)
-    with processes() as (rank, world):
+    with processes(plan.recipe.training.device) as (rank, world):
         root = logging.getLogger("affekt")
         level = root.level
         if rank:
@@ -155,12 +156,8 @@ def start_run(plan: Plan, run_dir: Path, repeat: int, split: Split, data: Traini
     """Create a run folder, or resume the run in it; of several processes, the first creates it and the others wait."""
     split = recorded_split(plan.recipe, split)
     labels = {key: data.label_index(key) for keys in split.subsets.values() for key in keys}
-    if rank:
-        wait()
-    run = Run.start(run_dir, plan.config(repeat), split, data.labels.emotions, labels)
-    if not rank:
-        wait()
-    return run
+    with first_alone(rank):
+        return Run.start(run_dir, plan.config(repeat), split, data.labels.emotions, labels)
 
 
 def fit_run(
@@ -177,7 +174,7 @@ def fit_run(
     keep_freed_memory()
     settings, seed = plan.recipe.training, int(run.config["seed"])
     torch.manual_seed(seed)
-    model = build_initial_model(plan, datasets.train, data.labels).to(settings.device)
+    model = build_initial_model(plan, datasets.train, data.labels).to(local_device(settings.device))
     context = TrainingContext(
         batch_size=settings.batch_size,
         seed=seed,

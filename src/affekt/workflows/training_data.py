@@ -26,6 +26,7 @@ from affekt.protocols import Split, utterance_key
 from affekt.protocols.official import Official
 from affekt.protocols.split import DEPENDENT
 from affekt.training.dataset import Dataset
+from affekt.training.distributed import local_device
 from affekt.training.finetuning import TEACHER, feature_spec
 from affekt.training.offsets import SourceOffsets
 from affekt.training.plan import Plan
@@ -342,7 +343,7 @@ class _DatasetBuilder:
 
     @property
     def _device(self) -> str:
-        return self.plan.recipe.training.device
+        return local_device(self.plan.recipe.training.device)
 
     def _extract(
         self, feature: Feature, name: str, utterances: Sequence[Utterance], copy: Copy | None = None
