@@ -19,6 +19,7 @@ from jaxtyping import install_import_hook
 from onnx import TensorProto, helper, numpy_helper
 
 from affekt.bundle.folder import write_labels
+from affekt.inference.recognizer import Recognizer
 
 SHAPE_CHECKS = install_import_hook(
     ["affekt.batch", "affekt.models", "affekt.features", "affekt.bundle.adaptation", "affekt.bundle.pipeline"],
@@ -132,6 +133,11 @@ ADAPTATION = [
     helper.make_node("Mul", ["centered", "scale"], ["adapted"]),
 ]
 """Nodes of a small graph that adapt its features."""
+
+
+@pytest.fixture(scope="module")
+def recognizer(tiny_bundle: Path) -> Recognizer:
+    return Recognizer.load(tiny_bundle)
 
 
 def write_tiny_bundle(

@@ -50,6 +50,16 @@ def _without_none(value: Any) -> Any:
     return value
 
 
+def add_missing(settings: Any, complete: Any) -> Any:
+    """Return settings with the keys that they lack and `complete` has, in all tables, also in lists of the same length."""
+    if isinstance(settings, Mapping) and isinstance(complete, Mapping):
+        missing = {key: value for key, value in complete.items() if key not in settings}
+        return {**{key: add_missing(value, complete.get(key)) for key, value in settings.items()}, **missing}
+    if isinstance(settings, list) and isinstance(complete, list | tuple) and len(settings) == len(complete):
+        return [add_missing(entry, other) for entry, other in zip(settings, complete, strict=True)]
+    return settings
+
+
 def encode(settings: Any) -> dict[str, Any]:
     """Return a dataclass as a mapping for `decode`, with all settings including defaults."""
     builtins: dict[str, Any] = msgspec.to_builtins(dataclasses.asdict(settings))

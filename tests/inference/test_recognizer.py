@@ -21,11 +21,6 @@ KEYS = ["schema", "file", "start", "end", "duration", "status", "emotion", "prob
 EMOTIONS = ["angry", "disgust", "fear", "happy", "neutral", "sad"]
 
 
-@pytest.fixture(scope="module")
-def recognizer(tiny_bundle):
-    return Recognizer.load(tiny_bundle)
-
-
 def speechlike(seconds, seed=0):
     """Return noise whose loudness changes every second, so that no two windows are equal."""
     gains = np.random.default_rng(seed).uniform(0.05, 1, int(np.ceil(seconds)))

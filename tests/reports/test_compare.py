@@ -132,7 +132,7 @@ def test_latex_is_escaped(folders):
 def test_an_unknown_format_is_an_error(folders):
     result = invoke(*folders[:2], "--format", "html")
     assert isinstance(result.exception, BadConfig)
-    assert "there is no format 'html'" in str(result.exception)
+    assert "--format html: expected terminal, markdown, latex, csv, json" in str(result.exception)
 
 
 def test_folds_and_seeds_that_were_trained_apart_are_one_experiment(tmp_path):
@@ -156,6 +156,11 @@ def test_rows_of_one_name_are_told_apart_by_folder_and_settings(tmp_path):
     assert [row.name for row in rows] == ["mstr-cremad"] * 3
     assert [row.label for row in rows] == [row.folder for row in rows] == [f"{n}/fold-1/seed-0" for n in (2, 3, 4)]
     assert [row.differences for row in rows] == [f"model.scales = {n}" for n in (2, 3, 4)]
+    other_split = make_runs(tmp_path / "5", settings=["model.scales=5", "split_seed=1"], seeds=1)
+    assert [row.differences for row in collect_results([*folders, other_split]).rows] == [
+        *(f"model.scales = {n}" for n in (2, 3, 4)),
+        "split_seed = 1, model.scales = 5",
+    ]
 
 
 def test_settings_of_another_model_are_no_differences():

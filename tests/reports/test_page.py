@@ -11,7 +11,7 @@ from affekt.evaluation.scores import score
 from affekt.reports import results
 from affekt.reports.figures.base import CATEGORIES, Figure, new_drawing, slug
 from affekt.reports.figures.curves import Curve
-from affekt.reports.figures.from_runs import read_scored
+from affekt.reports.figures.from_runs import _sweeps, read_scored
 from affekt.reports.figures.projection import project
 from affekt.reports.page.page import build_sections, html_page
 from affekt.reports.page.render import PageSection, Table, Text, render_page
@@ -157,3 +157,11 @@ def test_runs_are_scored_once_for_tables_and_figures(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "score", lambda *args, **options: num_calls.append(1) or score(*args, **options))
     assert page_of([make_runs(tmp_path / "runs")])
     assert len(num_calls) == 1
+
+
+def test_a_sweep_has_only_runs_that_differ_in_nothing_else(tmp_path):
+    settings = [["model.scales=2"], ["model.scales=3"], ["model.scales=4", "training.strategy.clip=1.0"]]
+    folders = [make_runs(tmp_path / str(n), settings=changed, seeds=1) for n, changed in enumerate(settings)]
+    ((setting, family),) = _sweeps(read_scored(folders))
+    assert setting == "scales"
+    assert [model.test.group.config["model"]["scales"] for model in family] == [2, 3]

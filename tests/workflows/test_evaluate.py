@@ -21,7 +21,7 @@ from affekt.workflows.learn_profile import learn_profile
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.logs import logged
-from tests.synthetic import ACTORS, environment_set, make_data_root, make_folder, quick_export
+from tests.synthetic import ACTORS, make_folder, quick_export
 
 SETTINGS = [
     'protocol={name="speaker-folds",k=3,validation="next"}',
@@ -44,14 +44,6 @@ KEYS = {
     "recall",
     "ece",
 }
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    root = tmp_path_factory.mktemp("workspace")
-    make_data_root(root)
-    with environment_set(root):
-        yield root
 
 
 @pytest.fixture(scope="module")

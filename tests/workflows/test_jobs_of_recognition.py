@@ -22,11 +22,6 @@ from tests.sounds import babble, encode_audio, noise, tone
 DYING = "tests.inference.dying_worker:work"
 
 
-@pytest.fixture(scope="module")
-def recognizer(tiny_bundle):
-    return Recognizer.load(tiny_bundle)
-
-
 @pytest.fixture
 def clips(tmp_path):
     """Return a folder with six clips, one of them long, one silent and one that is no audio."""

@@ -6,13 +6,8 @@ import threading
 
 import pytest
 
-from affekt import BadAudio, BadOutput, Recognizer, recognize_files
+from affekt import BadAudio, BadOutput, recognize_files
 from tests.sounds import babble, encode_audio, noise, tone
-
-
-@pytest.fixture(scope="module")
-def recognizer(tiny_bundle):
-    return Recognizer.load(tiny_bundle)
 
 
 @pytest.fixture

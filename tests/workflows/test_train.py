@@ -25,18 +25,9 @@ from affekt.workflows.train import train
 from affekt.workflows.training_data import TrainingData
 from tests.conftest import shapes_unchecked
 from tests.logs import logged
-from tests.synthetic import environment_set, make_cremad, make_data_root, quick_export
+from tests.synthetic import make_cremad, quick_export
 
 pytestmark = pytest.mark.slow  # its fixtures train and export
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    """A folder with synthetic data, models and a recipe, which AFFEKT_DATA, AFFEKT_MODELS and AFFEKT_CACHE point to."""
-    root = tmp_path_factory.mktemp("workspace")
-    make_data_root(root)
-    with environment_set(root):
-        yield root
 
 
 @pytest.fixture(scope="module")

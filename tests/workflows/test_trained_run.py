@@ -16,17 +16,8 @@ from affekt.workflows.plot import FIGURES, draw_figures
 from affekt.workflows.train import train
 from affekt.workflows.trained_run import TrainedRun
 from tests.contracts.builders import synthetic_batch, tiny
-from tests.synthetic import environment_set, make_data_root
 
 CLIP = "1005_DFA_ANG_XX"
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    root = tmp_path_factory.mktemp("workspace")
-    make_data_root(root)
-    with environment_set(root):
-        yield root
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,6 @@ from affekt.registry import did_you_mean
 if TYPE_CHECKING:
     from affekt.reports.compare import CompareResult, Grid
 
-FORMATS = ("terminal", "markdown", "latex", "csv", "json")
-
 
 def compare(
     runs: Annotated[
@@ -31,7 +29,7 @@ def compare(
         ),
     ] = None,
     output_format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")
+        str, typer.Option("--format", metavar="terminal|markdown|latex|csv|json", help="The form of the tables.")
     ] = "terminal",
     cost: Annotated[
         bool,
@@ -55,12 +53,11 @@ def compare(
     """
     from affekt.json_text import to_json
     from affekt.reports.compare import compare_runs
-    from affekt.reports.formats import FORMATS as TEXT_FORMATS
+    from affekt.reports.formats import FORMATS
 
-    if output_format not in FORMATS:
-        raise BadConfig(
-            f"there is no format {output_format!r}{did_you_mean(output_format, FORMATS)} (known: {', '.join(FORMATS)})"
-        )
+    known = ("terminal", *FORMATS, "json")
+    if output_format not in known:
+        raise BadConfig(f"--format {output_format}: expected {', '.join(known)}{did_you_mean(output_format, known)}")
     result = compare_runs(runs, metric=metric, against=against or (), force=force)
     if cost:
         from affekt.cli.log import show_log
@@ -77,7 +74,7 @@ def compare(
     elif output_format == "terminal":
         _print(result)
     else:
-        print(TEXT_FORMATS[output_format](result), end="")
+        print(FORMATS[output_format](result), end="")
 
 
 def _print(result: CompareResult) -> None:

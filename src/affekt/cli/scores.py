@@ -13,6 +13,8 @@ from affekt.plural import quantity
 
 MAX_GROUPS, MAX_EXTREMES = 12, 3
 """With more groups than MAX_GROUPS, MAX_EXTREMES of the lowest and of the highest scores are shown."""
+MAX_COLUMNS = 4
+"""Largest number of groups whose recall of each emotion is shown."""
 
 
 def print_scores(scores: dict[str, Any]) -> None:
@@ -90,6 +92,29 @@ def _print_subgroups(console: Console, subgroups: Sequence[dict[str, Any]]) -> N
                 f"  {name:<{width}}  {100 * value['value']:5.1f} %  {_format_interval(value):<15}  {number}".rstrip()
             )
         console.print(f"  {describe_gap(entry)}")
+        if entry["attribute"] != "speaker" and len(scores) <= MAX_COLUMNS:
+            _print_recall_by_group(console, entry)
+
+
+def _print_recall_by_group(console: Console, entry: dict[str, Any]) -> None:
+    """Print the recall of each emotion in each group: a line for each emotion, a column for each group."""
+    groups = entry["scores"]
+    emotions = list(dict.fromkeys(emotion for of_group in groups.values() for emotion in of_group["recall"]))
+    columns = {
+        name: [_format_recall(of_group["recall"].get(emotion)) for emotion in emotions]
+        for name, of_group in groups.items()
+    }
+    widths = {name: max(len(name), *map(len, column)) for name, column in columns.items()}
+    first = max(map(len, emotions))
+    console.print(f"Recall by emotion and {entry['attribute']}:")
+    console.print(f"  {'':{first}}  {'  '.join(f'{name:<{widths[name]}}' for name in columns)}".rstrip())
+    for index, emotion in enumerate(emotions):
+        cells = "  ".join(f"{column[index]:<{widths[name]}}" for name, column in columns.items())
+        console.print(f"  {emotion:<{first}}  {cells}".rstrip())
+
+
+def _format_recall(recall: dict[str, float | None] | None) -> str:
+    return "-" if recall is None else f"{100 * (recall['value'] or 0):5.1f} %  {_format_interval(recall)}".rstrip()
 
 
 def describe_gap(entry: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="TRACKER",
-            help="After training, also write the learning curves to tensorboard or mlflow. Repeatable.",
+            help="Also write the learning curves, after each epoch, to tensorboard or mlflow. Repeatable.",
         ),
     ] = None,
 ) -> None:
@@ -79,7 +79,7 @@ def train(
     from affekt.cli.log import show_log
     from affekt.cli.progress_bars import progress_bar
     from affekt.corpora.source import Source
-    from affekt.runs.trackers import find_tracker
+    from affekt.runs.trackers import Following, find_tracker
     from affekt.training.plan import resolve
     from affekt.training.recipe import load_recipe
     from affekt.workflows.finetune import plan_finetuning
@@ -89,10 +89,10 @@ def train(
 
     if output is not None:
         check_output(output)
-    writers = [find_tracker(name) for name in log or ()]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # show each line at once where the output is a file or pipe
     is_first_process = os.environ.get("RANK", "0") == "0"  # under torchrun, only the first process prints
+    trackers = [find_tracker(name) for name in log or ()] if is_first_process else []
     if is_first_process:
         show_log()
     if start is not None:
@@ -105,12 +105,11 @@ def train(
         plan = resolve(load_recipe(str(name), settings))
         data = TrainingData.read(plan.recipe)
     folder = run or Path("runs") / plan.recipe.name
-    with progress_bar() as progress:
+    with progress_bar() as progress, Following(folder, trackers) as following:
         runs = train_recipe(plan, folder, data=data, one_model=output is not None, progress=progress)
+        following.finish(runs)
     if not is_first_process:
         return
-    for write in writers:
-        write(runs)
     if output is None:
         print(f"trained: {folder}; score it with: affekt evaluate {folder} CORPUS ROOT")
     else:

@@ -69,9 +69,10 @@ def _protocol_line(row: ResultRow) -> str:
 def _scores(rows: Sequence[ResultRow]) -> str:
     published = [metric for metric in METRICS if any(row.published and metric in row.published.scores for row in rows)]
     many = len(rows) > 1
+    folders = any(row.folder != row.name for row in rows) and many
     header = [
         "runs",
-        *(["folder"] if many else []),
+        *(["folder"] if folders else []),
         "model",
         "weights",
         "seeds",
@@ -88,7 +89,7 @@ def _scores(rows: Sequence[ResultRow]) -> str:
     body = [
         [
             row.name,
-            *([row.folder] if many else []),
+            *([row.folder] if folders else []),
             row.model,
             f"{row.weights:,}" if row.weights else "",
             ", ".join(map(str, row.seeds)),

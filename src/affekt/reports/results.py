@@ -190,7 +190,7 @@ def _is_below(test: TestPredictions, folder: Path) -> bool:
 
 
 def _rows(tests: Sequence[TestPredictions]) -> list[ResultRow]:
-    differences = describe_differences([test.group.config for test in tests])
+    differences = _differences(tests)
     folders = [test.group.folder for test in tests]
     root = Path(os.path.commonpath(folders)) if len(set(folders)) > 1 else None
     names = Counter(
@@ -202,6 +202,18 @@ def _rows(tests: Sequence[TestPredictions]) -> list[ResultRow]:
         row = _row(test, relative, difference)
         rows.append(replace(row, label=row.name if names[row.name] == 1 else relative))
     return rows
+
+
+def _differences(tests: Sequence[TestPredictions]) -> list[str]:
+    """Return the settings in which each group of runs differs from those on the same split; if it is alone, from all."""
+    everywhere = describe_differences([test.group.config for test in tests])
+    keys = [(test.corpus, split_hash(test)) for test in tests]
+    result = []
+    for index, key in enumerate(keys):
+        same = [other for other, other_key in enumerate(keys) if other_key == key]
+        described = describe_differences([tests[other].group.config for other in same])
+        result.append(described[same.index(index)] if len(same) > 1 else everywhere[index])
+    return result
 
 
 def _row(test: TestPredictions, folder: str, differences: str) -> ResultRow:

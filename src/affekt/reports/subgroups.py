@@ -8,7 +8,7 @@ from affekt.evaluation.metrics import Labels, Probabilities
 from affekt.evaluation.subgroups import Subgroups, score_subgroups
 from affekt.utterance import Utterance, speakers_of
 
-AGE_GROUPS = ((30, "under 30"), (45, "30 to 44"), (60, "45 to 59"), (200, "60 and over"))
+AGE_GROUPS = ((30, "0 to 29"), (45, "30 to 44"), (60, "45 to 59"), (200, "60 and over"))
 """Exclusive upper limits of age in years, and the groups' names."""
 MAX_SPEAKERS = 200
 """With more speakers, there are no scores by speaker."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from affekt.bundle.folder import Bundle
+from affekt.config import add_missing, decode, to_toml
 from affekt.errors import BadConfig
 from affekt.files import atomic_write_text
 from affekt.json_text import to_json
@@ -128,10 +129,24 @@ def _start_units(recipe: SearchRecipe, plans: Sequence[Plan], data: TrainingData
         for repeat in range(recipe.repeats)
     }
     _check_folder_levels(folder, next(iter(folders.values())))
+    for (fold, _), search_dir in folders.items():
+        _add_newer_settings(Search(search_dir), fold)
     return [
         SearchUnit(Search.start(search_dir, recipe.resolved(fold, repeat)), fold, repeat)
         for (fold, repeat), search_dir in folders.items()
     ]
+
+
+def _add_newer_settings(search: Search, fold: int) -> None:
+    """Add settings that did not exist when a search was begun to its search.toml, with their defaults."""
+    if not search.config_path.is_file():
+        return
+    stored = search.config
+    try:
+        complete = decode(SearchRecipe, stored, str(search.config_path)).resolved(fold, 0)
+    except BadConfig:  # such as a setting that was renamed; comparing the settings says what is wrong
+        return
+    atomic_write_text(search.config_path, to_toml(add_missing(stored, complete)))
 
 
 def _check_folder_levels(folder: Path, expected: Path) -> None:

@@ -92,11 +92,12 @@ def figures_of_models(
 ) -> tuple[dict[str, list[Figure]], list[str]]:
     """Return the figures of the models on one split by their heading, and why some could not be made.
 
-    A figure shows the first fold of the first seed of a group of runs.
+    A figure shows the first fold of the first seed of a group of runs. All models have the same utterance as an example, a
+    typical one of the first model.
     """
     figures: dict[str, list[Figure]] = {"Embeddings": [], "Attention": [], "Scales": []}
     by_name: dict[str, RunEmbeddings] = {}
-    problems = []
+    problems, typical = list[str](), None
     for scored in same_split:
         run = scored.test.group.folds[0].run
         logger.info("figures of %s", run.folder)
@@ -104,7 +105,8 @@ def figures_of_models(
             trained = open_run(run.folder)
             by_name[scored.name] = embed(trained)
             figures["Embeddings"] += [embedding_figure(by_name[scored.name], scored.name, m) for m in _methods()]
-            example = example_of_run(trained, trained.model(), _typical_utterance(trained), words=options.embed_text)
+            typical = typical or _typical_utterance(trained)
+            example = example_of_run(trained, trained.model(), typical, words=options.embed_text)
             title = f"{scored.name}, {example.name}"
             figures["Attention"] += attention_figures(example, title)
             figures["Scales"] += filter(None, [scales_figure(example, title)])

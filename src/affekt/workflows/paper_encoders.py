@@ -15,7 +15,7 @@ from affekt.config import decode, read_toml
 from affekt.errors import BadConfig
 from affekt.features import features
 from affekt.features.base import Feature
-from affekt.features.extract import on_device
+from affekt.features.extract import check_device, on_device
 from affekt.models.base import FeatureSpec
 from affekt.recipe_files import RECIPES
 from affekt.registry import did_you_mean
@@ -24,6 +24,8 @@ from affekt.training.plan import FeatureChoice, Plan
 
 PUBLISHED_ENCODERS = RECIPES / "papers" / "encoders.toml"
 SENTENCE = "The text encoders are timed on a sentence of fourteen words, like those of the corpora."
+STAND_INS = {"audio": "whisper:whisper-tiny.en-encoder", "text": "minilm:minilm-l6-v2"}
+"""Input of a feature -> the stand-in that an error message proposes."""
 SECONDS = 2.0
 """Duration of the noise on which an encoder is timed."""
 
@@ -121,12 +123,14 @@ def measure_encoders(plans: Sequence[tuple[Plan, Mapping[str, ChosenEncoder]]]) 
         Key of `encoder_key` -> the encoder.
 
     Raises:
-        BadConfig: Encoders are missing; the message says where they are published. Or a folder contains another encoder.
+        BadConfig: Encoders are missing; the message says where they are published. Or a folder contains another encoder, or
+            the device is missing.
     """
     used: dict[str, tuple[FeatureChoice, ChosenEncoder, str]] = {}
     for plan, chosen in plans:
         for stream in plan.streams:
             device = plan.recipe.training.device
+            check_device(device)
             used.setdefault(encoder_key(plan, stream), (plan.features[stream], chosen[stream], device))
     _check_present([(choice, encoder) for choice, encoder, _ in used.values()])
     return {key: _measure(*entry) for key, entry in used.items()}
@@ -139,18 +143,19 @@ def encoder_key(plan: Plan, stream: str) -> str:
 
 def _check_present(used: Sequence[tuple[FeatureChoice, ChosenEncoder]]) -> None:
     """Raise one error for all encoders that are missing."""
-    missing = {}
+    missing, examples = dict[str, str](), list[str]()
     for choice, encoder in used:
         if choice.folder is not None and not _is_present(choice):
             published = published_encoders().get(encoder.name)
             where = f"{published.title}: {published.source}" if published and not encoder.stand_in else choice.folder
             missing[encoder.name] = f"{encoder.stand_in or encoder.name} ({where})"
+            if stand_in := STAND_INS.get(choice.kind.input):
+                examples.append(f"--encoder {encoder.name}={stand_in}")
     if missing:
-        name = next(iter(missing))
         raise BadConfig(
             f"missing encoders: {'; '.join(missing.values())}. Put each into a folder of its name below AFFEKT_MODELS, or "
-            f"name its folder: --encoder {name}=PATH. A stand-in is marked as such in every table: "
-            f"--encoder {name}=FEATURE:PATH, such as {name}=whisper:whisper-tiny.en-encoder for speech"
+            f"name its folder: --encoder {next(iter(missing))}=PATH. A stand-in, which every table marks as such, is written "
+            f"as NAME=FEATURE:PATH: {' '.join(dict.fromkeys(examples))}"
         )
 
 

@@ -25,6 +25,7 @@ from affekt.training.distributed import first_alone, local_device, processes
 from affekt.training.finetuning import TEACHER, FineTunedModel, feature_spec, initial_statistics
 from affekt.training.loop import fit
 from affekt.training.memory import keep_freed_memory
+from affekt.training.newer_settings import add_newer_settings
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets, TrainingContext
@@ -121,6 +122,7 @@ def _check_folds(plan: Plan, data: TrainingData, folder: Path, one_model: bool) 
     if one_model:
         check_one_model(recipe, len(splits))
     for run in runs_of_experiment(folder):
+        add_newer_settings(run)
         run.check_settings({**plan.config(), "seed": run.config["seed"]})
     seeds = range(recipe.seed, recipe.seed + recipe.repeats)
     options = {"num_folds": len(splits), "num_seeds": len(seeds)}
@@ -157,6 +159,7 @@ def start_run(plan: Plan, run_dir: Path, repeat: int, split: Split, data: Traini
     split = recorded_split(plan.recipe, split)
     labels = {key: data.label_index(key) for keys in split.subsets.values() for key in keys}
     with first_alone(rank):
+        add_newer_settings(Run(run_dir))
         return Run.start(run_dir, plan.config(repeat), split, data.labels.emotions, labels)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from affekt.reports.figures.base import LINES, Figure, category, new_drawing, panels_of, slug, styled
 
-COLUMNS = 2
+COLUMNS = 4
 SUBSETS = ("train", "validation", "test")
 
 
@@ -44,7 +44,7 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], *, title: str, captio
         title: The title of the figure.
         caption: Text appended to the explanation.
     """
-    drawing = new_drawing(3.6 * min(len(curves), COLUMNS), 2.5 * -(-len(curves) // COLUMNS))
+    drawing = new_drawing(2.9 * min(len(curves), COLUMNS), 2.5 * -(-len(curves) // COLUMNS))
     for panel, (metric, by_subset) in zip(panels_of(drawing, len(curves), COLUMNS), curves.items(), strict=True):
         factor = 1.0 if metric.startswith("loss") else 100.0
         for subset, curve in by_subset.items():
@@ -56,6 +56,8 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], *, title: str, captio
             panel.fill_between(epochs, low, high, color=color, alpha=0.2, linewidth=0)
         panel.set(xlabel="epoch", title=metric if factor == 1 else f"{metric}, %")
         panel.xaxis.get_major_locator().set_params(integer=True)
+        if max(len(run) for curve in by_subset.values() for run in curve.runs) == 1:
+            panel.set_xticks([1])
         panel.grid(axis="y")
         panel.legend()
     explanation = "Mean over the runs by epoch; the band is one standard deviation over seeds and folds."

@@ -21,7 +21,7 @@ from affekt.reports.figures.reliability import draw_reliability
 from affekt.reports.figures.sweep import SweepPoint, draw_sweep
 from affekt.reports.results import ResultRow, collect_tests, score_tests
 from affekt.runs.folder import Run
-from affekt.runs.groups import Predictions, RunGroup, TestPredictions, group_runs
+from affekt.runs.groups import Predictions, RunGroup, TestPredictions, experiment_settings, flatten, group_runs
 from affekt.runs.selection import select_epoch
 
 MIN_SWEEP = 2
@@ -173,13 +173,19 @@ def _model(scored: ScoredGroup) -> Mapping[str, Any]:
     return model
 
 
+def _other_settings(scored: ScoredGroup, setting: str) -> dict[str, Any]:
+    """Return all settings of an experiment but its name and one setting of its model."""
+    settings = flatten(experiment_settings(scored.test.group.config))
+    return {name: settings[name] for name in sorted(settings) if name not in ("name", f"model.{setting}")}
+
+
 def _sweeps(same_split: Sequence[ScoredGroup]) -> Iterator[tuple[str, list[ScoredGroup]]]:
     """Yield each numeric setting with the groups of runs that differ in it alone, at least `MIN_SWEEP` values."""
     families: dict[tuple[str, str], dict[float, ScoredGroup]] = {}
     for model in same_split:
         for setting, value in _model(model).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                rest = repr(sorted((name, other) for name, other in _model(model).items() if name != setting))
+                rest = repr(_other_settings(model, setting))
                 families.setdefault((setting, rest), {}).setdefault(value, model)
     for (setting, _), by_value in families.items():
         if len(by_value) >= MIN_SWEEP:

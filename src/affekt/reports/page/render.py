@@ -5,6 +5,7 @@ A section has blocks: text in Markdown, figures, tables of examples, or HTML tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +18,7 @@ from affekt.reports.figures.base import Figure, slug
 
 WIDE = 6.0  # inches: a wider drawing is scrolled on a narrow screen, not shrunk
 LONG = 30  # characters: the text of a longer cell is wrapped
+LONG_CELL = re.compile(rf"(?<=</td>\n)<td[^>]*>([^<]{{{LONG + 1},}})</td>")  # the first column stays in view
 MARKDOWN_RULES = ("table", "heading", "list", "emphasis", "backticks", "escape")
 """The syntax that is rendered: no HTML, no links and no images, which names read from files could contain."""
 
@@ -49,6 +51,7 @@ class Text:
         rendered = _markdown().render(self.markdown)
         for level in (3, 2, 1):  # the page's own headings are the first two levels
             rendered = rendered.replace(f"<h{level}>", f"<h{level + 1}>").replace(f"</h{level}>", f"</h{level + 1}>")
+        rendered = LONG_CELL.sub(r'<td class="text long">\1</td>', rendered)
         rendered = rendered.replace("<table>", f"{SCROLL}<table>").replace("</table>", "</table></div>")
         return _markup(f'<div class="text">{rendered}</div>')
 
@@ -66,9 +69,7 @@ class Figures:
 
     def html(self) -> Any:
         figures = f'<div class="figures">{"".join(map(_figure, self.figures))}</div>'
-        if self.closed:
-            return _markup(f"<details><summary>{escape(self.title)}</summary>{figures}</details>")
-        return _markup(f"<h3>{escape(self.title)}</h3>{figures}")
+        return _titled(self.title, figures, self.closed)
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,7 @@ class Table:
         body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in self.rows)
         table = f"{SCROLL}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         table += f'<p class="small">{escape(self.note)}</p>' if self.note else ""
-        if self.closed:
-            return _markup(f"<details><summary>{escape(self.title)}</summary>{table}</details>")
-        return _markup(f"<h3>{escape(self.title)}</h3>{table}")
+        return _titled(self.title, table, self.closed)
 
 
 @dataclass(frozen=True)
@@ -140,6 +139,13 @@ def _markdown() -> Any:
 
 def _markup(text: str) -> Any:
     return need("markupsafe", extra="train", purpose="writing HTML").Markup(text)
+
+
+def _titled(title: str, content: str, closed: bool) -> Any:
+    """Return content under a heading, or hidden below it until it is opened."""
+    if closed:
+        return _markup(f"<details><summary>{escape(title)}</summary>{content}</details>")
+    return _markup(f"<h3>{escape(title)}</h3>{content}")
 
 
 def _cell(cell: Any) -> str:
