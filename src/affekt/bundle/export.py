@@ -10,20 +10,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import torch
 from torch import Tensor
 
 from affekt.audio.read import SAMPLE_RATE
-from affekt.bundle.folder import SPEECH_PROBABILITY, SPEECH_THRESHOLD
+from affekt.bundle.folder import SPEECH_PROBABILITY, SPEECH_THRESHOLD, Bundle
+from affekt.bundle.graph import fill_graph
 from affekt.bundle.pipeline import Pipeline
 from affekt.extras import need
 
 OPSET = 23
 """The first opset with an Attention operator, which onnxruntime computes in less memory than separate operators."""
+TOLERANCE = 1e-4
+"""The largest accepted difference between outputs of a filled graph and of the pipeline."""
 
 
 def export_onnx(
-    pipeline: Pipeline, path: Path, emotions: Sequence[str], *, speech_threshold: float | None = None
+    pipeline: Pipeline,
+    path: Path,
+    emotions: Sequence[str],
+    *,
+    speech_threshold: float | None = None,
+    origin: Bundle | None = None,
 ) -> None:
     """Write the pipeline as an ONNX file with input `waveform` (batch, samples) and output `probabilities` (batch, emotions).
 
@@ -41,12 +51,31 @@ def export_onnx(
         path: The file to write.
         emotions: The emotions in the order of the outputs, which are stored as metadata.
         speech_threshold: The smallest `speech_probability` of a recording with speech, stored as metadata.
+        origin: A bundle whose graph is filled with the pipeline's weights, if it has the same architecture. This is a
+            hundred times faster than tracing the pipeline.
     """
     onnx = need("onnx", extra="train", purpose="ONNX export")
     need("onnxscript", extra="train", purpose="ONNX export")
     pipeline = pipeline.eval()
-    waveform = torch.zeros(2, 16_000).uniform_(-0.1, 0.1) if pipeline.features else None
+    model = fill_graph(origin, pipeline) if origin else None
+    if model is None or not _agrees(model, pipeline):
+        model = _trace(pipeline)
+    _store_half(model)
+    _tidy(model)
+    properties = {"emotions": ",".join(emotions), "sample_rate": str(SAMPLE_RATE)}
+    if speech_threshold is not None:
+        properties[SPEECH_THRESHOLD] = repr(speech_threshold)
+    onnx.helper.set_model_props(model, properties)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _trace(pipeline: Pipeline) -> Any:
+    """Return the pipeline as an ONNX model."""
+    from onnx import numpy_helper
+
     inputs, adaptation = _examples(pipeline), pipeline.neutral_adaptation()
+    waveform = inputs.pop("waveform", None)
     outputs = [] if pipeline.detector is None else [SPEECH_PROBABILITY]
     outputs += [name for stream in pipeline.adaptations for name in (f"{stream}_mean", f"{stream}_log_std")]
     dynamic = torch.export.Dim.DYNAMIC
@@ -70,16 +99,24 @@ def export_onnx(
         )
     assert program is not None
     model = program.model_proto
-    _store_half(model)
     for name, value in adaptation.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), name))
-    _tidy(model)
-    properties = {"emotions": ",".join(emotions), "sample_rate": str(SAMPLE_RATE)}
-    if speech_threshold is not None:
-        properties[SPEECH_THRESHOLD] = repr(speech_threshold)
-    onnx.helper.set_model_props(model, properties)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+        model.graph.initializer.append(numpy_helper.from_array(value.numpy(), name))
+    return model
+
+
+def _agrees(model: Any, pipeline: Pipeline) -> bool:
+    """Return True if an ONNX model computes what the pipeline does, on an example."""
+    inputs, options = _examples(pipeline), onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # no warnings: inputs with defaults are intended
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    computed = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    with torch.inference_mode():
+        expected = pipeline.outputs(inputs.pop("waveform", None), inputs)
+    names = [output.name for output in session.get_outputs()]
+    return names == list(expected) and all(
+        np.allclose(values, tensor.numpy(), atol=TOLERANCE)
+        for values, tensor in zip(computed, expected.values(), strict=True)
+    )
 
 
 class _AllOutputs(torch.nn.Module):
@@ -96,8 +133,10 @@ class _AllOutputs(torch.nn.Module):
 
 
 def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
-    """Return example inputs other than the waveform, for the exporter to trace: two utterances, the second shorter."""
+    """Return example inputs: two utterances, of which the second is shorter in streams with a mask."""
     model, examples = pipeline.first, dict[str, Tensor]()
+    if pipeline.features:
+        examples["waveform"] = torch.zeros(2, 16_000).uniform_(-0.1, 0.1)
     for name in pipeline.inputs:
         dim, frames = model.dims[name], 24 if model.paper.frames[name] else 0  # 0: the stream has no time axis
         examples[name] = torch.randn(2, frames, dim) if frames else torch.randn(2, dim)
@@ -107,14 +146,13 @@ def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
 
 
 def _store_half(model: Any) -> None:
-    """Replace 32-bit initializers that 16 bits represent exactly by 16-bit initializers and a cast."""
-    import numpy as np
+    """Replace 32-bit initializers that 16 bits represent exactly by 16-bit initializers and a cast, but not those of inputs."""
     from onnx import TensorProto, helper, numpy_helper
 
-    casts = []
+    casts, inputs = [], {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < 64:
+        if values.dtype != np.float32 or values.size < 64 or tensor.name in inputs:
             continue
         with np.errstate(over="ignore"):
             half = values.astype(np.float16)

@@ -85,7 +85,13 @@ def make_bundle(
     with atomic_folder(folder, replace=True) as building:
         save_weights(pipeline, building / "model.safetensors")
         logger.info("exporting to ONNX")
-        export_onnx(pipeline, building / "model.onnx", data.labels.emotions, speech_threshold=threshold)
+        export_onnx(
+            pipeline,
+            building / "model.onnx",
+            data.labels.emotions,
+            speech_threshold=threshold,
+            origin=plan.origin,
+        )
         write_labels(building, plan.recipe.name, data.labels.emotions)
         for notice in {feature.notice for feature in pipeline.features.values() if feature.notice}:
             shutil.copyfile(notice, building / notice.name)
