@@ -1,8 +1,11 @@
+import errno
 import os
 import stat
 
 import pytest
+from safetensors import SafetensorError
 
+from affekt.errors import BadOutput
 from affekt.files import atomic_folder, atomic_write
 
 
@@ -95,3 +98,19 @@ def test_a_folder_is_replaced_only_on_request_and_on_success(tmp_path):
         assert names(path) == ["old"]
     assert names(path) == ["new"]
     assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "x"),
+        OSError(errno.EDQUOT, "Disk quota exceeded", "x"),
+        OSError("7296 requested and 6080 written"),  # numpy
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_said_to_be_full(error, tmp_path):
+    for write in (atomic_write, atomic_folder):
+        with pytest.raises(BadOutput, match="result: its disk is full: free some space"), write(tmp_path / "result"):
+            raise error
+    assert names(tmp_path) == []

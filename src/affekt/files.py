@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from affekt.errors import BadOutput
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK_MESSAGES = ("No space left on device", " requested and ")
+"""Of safetensors and of numpy, whose errors have no number."""
 
 
 @contextmanager
@@ -19,6 +26,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     permissions, even if a library would make it readable by its owner alone (safetensors' `save_file`).
 
     Raises:
+        BadOutput: The disk is full.
         OSError: The folder does not exist or cannot be written.
     """
     temporary = _temporary_path(path)
@@ -29,8 +37,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if temporary.stat().st_mode != mode:
             temporary.chmod(mode)
         temporary.replace(path)
+    except Exception as error:  # safetensors has an error of its own
+        _raise_if_full(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _raise_if_full(error: Exception, path: Path) -> None:
+    """Raise `BadOutput` if an error means that the disk of `path` is full."""
+    if getattr(error, "errno", None) in FULL_DISK or any(message in str(error) for message in FULL_DISK_MESSAGES):
+        raise BadOutput(
+            f"{path}: its disk is full: free some space, or choose a folder on another disk; the same command then goes on "
+            "where it stopped"
+        ) from error
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -48,6 +68,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         replace: Delete the folder `path` on success, if it exists, before the new one gets its name.
 
     Raises:
+        BadOutput: The disk is full.
         OSError: `path` is a folder that is not empty and `replace` is false, or its parent cannot be written.
     """
     temporary = _temporary_path(path)
@@ -57,6 +78,9 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         if replace:
             shutil.rmtree(path, ignore_errors=True)
         temporary.replace(path)
+    except Exception as error:
+        _raise_if_full(error, path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

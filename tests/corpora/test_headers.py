@@ -20,10 +20,13 @@ def test_all_unusable_files_are_listed_with_the_setting_that_leaves_them_out(tmp
     broken.audio.write_bytes(b"not audio")
     missing = Utterance("missing", "made", tmp_path / "missing.wav", "sad")
     short, late = utterance(tmp_path, "short", 0.05), utterance(tmp_path, "late", 1.0, start=0.5, end=1.5)
-    with pytest.raises(BadCorpus, match="4 of 5 utterances have no usable audio") as error:
-        check_headers([utterance(tmp_path, "good", 1.0), broken, missing, short, late])
+    cut = utterance(tmp_path, "cut", 1.0)
+    cut.audio.write_bytes(cut.audio.read_bytes()[:16_000])
+    with pytest.raises(BadCorpus, match="5 of 6 utterances have no usable audio") as error:
+        check_headers([utterance(tmp_path, "good", 1.0), broken, missing, short, late, cut])
     message = str(error.value)
-    assert "without = ['broken', 'missing', 'short', 'late']" in message
+    assert "without = ['broken', 'missing', 'short', 'late', 'cut']" in message
+    assert "its header declares 32000 bytes of audio, but only 15956 exist)" in message
     assert "short (0.05 s, shorter than 0.1 s)" in message
     assert "late (ends at 1.50 s, its file at 1.00 s)" in message
 

@@ -22,7 +22,7 @@ from affekt.audio.folders import MEDIA_SUFFIXES, SUFFIXES, find_files, is_folder
 from affekt.audio.mono import SAMPLE_RATE, SILENCE_RANGE, Waveform, check_rate, require_samples, to_mono
 from affekt.audio.notes import Notes, Reading
 from affekt.audio.parts import divide
-from affekt.audio.sndfile import decode, is_unknown, open_sound, sound_duration
+from affekt.audio.sndfile import check_header, decode, is_unknown, open_sound, sound_duration
 from affekt.audio.sources import unpack
 from affekt.audio.streams import AudioSource, name_of, open_source
 from affekt.audio.tags import skip_leading_tags
@@ -154,8 +154,12 @@ def _open_body(source: Any, name: str) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], body)
 
 
-def duration(path: Path) -> float:
+def duration(path: Path, *, complete: bool = False) -> float:
     """Return the duration of a file in seconds: according to its headers, or to its frames where no header states it.
+
+    Args:
+        path: The file.
+        complete: Raise an error for a file that is much shorter than its header declares.
 
     Raises:
         BadAudio: The file cannot be read.
@@ -164,17 +168,20 @@ def duration(path: Path) -> float:
     name = name_of(path)
     try:
         with silent_decoders():
-            return _duration(path, name)
+            return _duration(path, name, complete)
     except AffektError:
         raise
     except Exception as error:
         raise BadAudio(f"{name} cannot be decoded: {describe_error(error)}", code="undecodable") from error
 
 
-def _duration(path: Path, name: str) -> float:
+def _duration(path: Path, name: str, complete: bool) -> float:
+    reading = Reading(name, lenient=not complete)
     with _open_body(path, name) as stream:
+        if complete:
+            _check_truncation(stream, reading)
         seconds, media = 0.0, _is_media(stream, name)
-        for part in divide(stream, Reading(name, lenient=True), media=media):
+        for part in divide(stream, reading, media=media):
             if media:
                 from affekt.audio.media import media_duration, open_media
 
@@ -184,21 +191,26 @@ def _duration(path: Path, name: str) -> float:
                 continue
             with open_sound(part.stream, name) as file:
                 check_rate(file.samplerate, name)
+                check_header(file, reading)
                 seconds += sound_duration(file, name) if part.seconds is None else part.seconds
         return seconds
 
 
 def _file_blocks(stream: IO[bytes], reading: Reading) -> Iterator[Waveform]:
-    stream.seek(0)
-    truncation = find_truncation(stream, stream.read(HEAD))
-    if truncation:
-        reading.expect_loss(truncation.reason, truncation.fraction)
+    _check_truncation(stream, reading)
     decoded = _media_blocks if _is_media(stream, reading.name) else _sndfile_blocks
     seconds = 0.0
     for block in require_samples(decoded(stream, reading), reading.name):
         seconds += len(block) / SAMPLE_RATE
         yield block
     reading.settle(seconds)
+
+
+def _check_truncation(stream: IO[bytes], reading: Reading) -> None:
+    """Note that the container is shorter than it declares, or raise `BadAudio` if more is missing than is tolerated."""
+    stream.seek(0)
+    if truncation := find_truncation(stream, stream.read(HEAD)):
+        reading.expect_loss(truncation.reason, truncation.fraction)
 
 
 def _is_media(stream: IO[bytes], name: str) -> bool:

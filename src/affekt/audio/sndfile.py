@@ -78,7 +78,7 @@ def decode(file: soundfile.SoundFile, reading: Reading, frames: int | None = Non
     """
     import soundfile
 
-    _check_header(file, reading)
+    check_header(file, reading)
     # soundfile would seek to its position after every block, which a FLAC of unknown length cannot do.
     file.seekable = lambda: False
     declared, read, rate = file.frames, 0, file.samplerate
@@ -128,7 +128,7 @@ def _decoded(block: NDArray[np.float32]) -> int:
     return int(missing.argmax()) if missing.any() else len(block)
 
 
-def _check_header(file: soundfile.SoundFile, reading: Reading) -> None:
+def check_header(file: soundfile.SoundFile, reading: Reading) -> None:
     """Note or raise that the file is shorter than its header declares, if libsndfile's log says so.
 
     libsndfile itself reads the part that exists, without an error.

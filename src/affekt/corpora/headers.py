@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from affekt.audio.notes import CURE
 from affekt.audio.read import SHORTEST, duration
 from affekt.corpora.base import join_names
 from affekt.corpora.waveforms import TOLERANCE
@@ -14,7 +15,7 @@ from affekt.utterance import Utterance
 
 
 def check_headers(utterances: Iterable[Utterance]) -> None:
-    """Raise `BadCorpus` if an utterance's file cannot be opened, is too short, or ends before the utterance.
+    """Raise `BadCorpus` if an utterance's file cannot be opened, is cut off, is too short, or ends before the utterance.
 
     The message lists all such utterances, and the setting `without` that leaves them out.
     """
@@ -42,9 +43,9 @@ def check_headers(utterances: Iterable[Utterance]) -> None:
 def _seconds(path: Path) -> float | str:
     """Return the duration that the header states, or the reason why there is none."""
     try:
-        return duration(path)
+        return duration(path, complete=True)
     except BadAudio as error:
-        return str(error)
+        return str(error).removesuffix(f"; {CURE}")  # a setting of recognition
 
 
 def _find_fault(utterance: Utterance, seconds: float | str) -> str:

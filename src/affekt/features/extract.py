@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from affekt.audio.notes import CURE
 from affekt.audio.read import SAMPLE_RATE, Waveform
 from affekt.batch import Stream
 from affekt.corpora.waveforms import read_waveforms
-from affekt.errors import AffektError, BadAudio, BadConfig, BadCorpus
+from affekt.errors import AffektError, BadAudio, BadConfig, BadCorpus, BadOutput
 from affekt.features.augment import Copy
 from affekt.features.base import Feature
 from affekt.features.store import FeatureStore, StoredArrays, audio_key, file_hash
@@ -86,10 +87,15 @@ def extract(
             for (key, _), values in zip(batch, features, strict=True):
                 try:
                     store[key] = values
+                except BadOutput:  # the disk is full: all others would fail too
+                    raise
                 except AffektError as error:
                     failures[utterance_name(missing[key])] = str(error)
     if failures:
-        raise BadCorpus(failure_message(failures, len(utterances), name))
+        message = failure_message(failures, len(utterances), name)
+        raise BadCorpus(
+            f"{message}; repair the files, or leave them out with the corpus's setting `without` in the recipe"
+        )
     return StoredArrays(store, keys)
 
 
@@ -162,7 +168,7 @@ def _waveforms(utterances: Mapping[str, Utterance], failures: dict[str, str]) ->
     """Yield the waveforms that can be read; add the reasons for the others to `failures`, by the utterance's name."""
     for key, waveform in read_waveforms(utterances):
         if isinstance(waveform, BadAudio):
-            failures[utterance_name(utterances[key])] = str(waveform)
+            failures[utterance_name(utterances[key])] = str(waveform).removesuffix(f"; {CURE}")  # of recognition
         else:
             yield key, waveform
 

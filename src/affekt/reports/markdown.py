@@ -43,6 +43,7 @@ def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair], by_fold: bool) ->
         f"## {_corpus(first)}: {first.protocol}\n",
         f"{_protocol_line(first)}\n",
         _scores(rows),
+        "Settings that differ:\n\n" + _differences(rows) if len(rows) > 1 else "",
         *(f"{text}.\n" for text in dict.fromkeys(_published(row.published) for row in rows if row.published)),
         "UA by selection rule:\n\n" + table(*selection_table(rows)),
         "Scores by fold, mean over the seeds:\n\n" + _folds(rows) if by_fold else "",
@@ -84,7 +85,6 @@ def _scores(rows: Sequence[ResultRow]) -> str:
         "UA, 95 %",
         "WA, 95 %",
         "ECE",
-        *(["differs in"] if many else []),
     ]
     body = [
         [
@@ -101,12 +101,15 @@ def _scores(rows: Sequence[ResultRow]) -> str:
             format_interval(row.scores.UA.low, row.scores.UA.high),
             format_interval(row.scores.WA.low, row.scores.WA.high),
             f"{100 * row.scores.ece:.1f}",
-            *([row.differences] if many else []),
             *(_published_score(row, metric) for metric in published),
         ]
         for row in rows
     ]
     return table(header + [f"paper's {metric}" for metric in published], body)
+
+
+def _differences(rows: Sequence[ResultRow]) -> str:
+    return table(["runs", "settings"], [[row.label, row.differences] for row in rows])
 
 
 def _published_score(row: ResultRow, metric: str) -> str:

@@ -155,9 +155,10 @@ def _cell(cell: Any) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    wide = " wide" if figure.drawing.get_figwidth() > WIDE else ""
+    inches = figure.drawing.get_figwidth()
+    kind = f'class="scroll wide" style="--inches: {inches:.1f}"' if inches > WIDE else 'class="scroll"'
     return (
         f"<figure><figcaption>{escape(figure.title)}</figcaption>"
-        f'<div class="scroll{wide}" tabindex="0" role="group" aria-label="{escape(figure.title)}">{figure.svg()}</div>'
+        f'<div {kind} tabindex="0" role="group" aria-label="{escape(figure.title)}">{figure.svg()}</div>'
         f'<p class="small">{escape(figure.caption)}</p></figure>'
     )
