@@ -146,7 +146,7 @@ def _examples(pipeline: Pipeline) -> dict[str, Tensor]:
 
 
 def _store_half(model: Any) -> None:
-    """Replace 32-bit initializers that 16 bits represent exactly by 16-bit initializers and a cast, but not those of inputs."""
+    """Replace 32-bit initializers that 16 bits represent exactly by 16-bit ones and a cast, but not those of inputs."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts, inputs = [], {value.name for value in model.graph.input}
