@@ -12,6 +12,7 @@ from affekt.models import models
 from affekt.reports.figures import KINDS
 from affekt.training.recipe import load_recipe
 from affekt.workflows.examples import Example, attention_figures, scales_figure
+from affekt.workflows.model_figures import _count_operations
 from affekt.workflows.plot import FIGURES, draw_figures
 from affekt.workflows.train import train
 from affekt.workflows.trained_run import TrainedRun
@@ -137,3 +138,10 @@ def test_a_waveform_is_drawn_only_if_its_frames_are_all_there():
         waveform = np.zeros(round((seconds + extra) * 16_000), np.float32)
         figure = scales_figure(Example("clip", model, batch, "", waveform), "t")
         assert len(figure.drawing.axes) == model.config.blocks + num_panels
+
+
+@pytest.mark.parametrize("name", models)
+def test_the_operations_of_every_model_are_counted(name):
+    model = tiny(name)
+    batch = synthetic_batch(model, [9])
+    assert _count_operations(Example("clip", model, batch, "", None)) > 0

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from affekt.cost.count import count_operations
 from affekt.errors import AffektError
 from affekt.reports.figures.base import Figure
-from affekt.reports.figures.from_runs import ScoredGroup
+from affekt.reports.figures.cost import Point, draw_cost
+from affekt.reports.figures.from_runs import ScoredGroup, cost_point
 from affekt.reports.figures.projection import METHODS, Embedding, draw_projection
 from affekt.reports.sections import PageOptions
 from affekt.utterance import Utterance
-from affekt.workflows.examples import attention_figures, example_of_run, scales_figure
+from affekt.workflows.examples import Example, attention_figures, example_of_run, scales_figure
 from affekt.workflows.trained_run import TrainedRun, batches_of, open_run
 
 logger = logging.getLogger(__name__)
@@ -95,9 +97,9 @@ def figures_of_models(
     A figure shows the first fold of the first seed of a group of runs. All models have the same utterance as an example, a
     typical one of the first model.
     """
-    figures: dict[str, list[Figure]] = {"Embeddings": [], "Attention": [], "Scales": []}
+    figures: dict[str, list[Figure]] = {"Operations": [], "Embeddings": [], "Attention": [], "Scales": []}
     by_name: dict[str, RunEmbeddings] = {}
-    problems, typical = list[str](), None
+    problems, points, typical = list[str](), list[Point](), None
     for scored in same_split:
         run = scored.test.group.folds[0].run
         logger.info("figures of %s", run.folder)
@@ -110,11 +112,24 @@ def figures_of_models(
             title = f"{scored.name}, {example.name}"
             figures["Attention"] += attention_figures(example, title)
             figures["Scales"] += filter(None, [scales_figure(example, title)])
+            if trained.plan.recipe.training.tune == "head":
+                points.append(cost_point(scored, _count_operations(example)))
         except AffektError as error:
             problems.append(f"{scored.name}: {error}")
+    if len(points) > 1 and typical is not None:
+        title = f"Operations and accuracy, {same_split[0].split}"
+        figures["Operations"] = [
+            draw_cost(points, title=title, cost=f"FLOPs of the model for {typical.id}, without the encoder")
+        ]
     if len(by_name) > 1:
         figures["Embeddings"].insert(0, comparison_figure(by_name, "tsne"))
     return figures, problems
+
+
+def _count_operations(example: Example) -> int:
+    """Return the floating-point operations of the model for an example; the model loses its weights."""
+    model = example.model.to("meta")
+    return count_operations(lambda: model(example.batch.to("meta")))
 
 
 def _methods() -> list[str]:

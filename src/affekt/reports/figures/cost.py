@@ -1,4 +1,4 @@
-"""Cost against accuracy: each model's UA over the number of its weights."""
+"""Cost against accuracy: each model's UA over its number of weights or of operations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ class Point:
 
 @styled
 def draw_cost(
-    points: Sequence[Point], *, title: str, cost: str = "weights of the trained network", caption: str = ""
+    points: Sequence[Point],
+    *,
+    title: str,
+    cost: str = "number of weights of the trained network, without a frozen encoder",
+    caption: str = "",
 ) -> Figure:
     """Draw UA with its interval over a cost, on a logarithmic axis.
 
@@ -46,9 +50,9 @@ def draw_cost(
             capsize=3,
             label=plain(shorten(point.name, 34)),
         )
-    panel.set(xscale="log", xlabel=cost, ylabel="UA, %")
+    panel.set(xscale="log", xlabel=cost.partition(",")[0], ylabel="UA, %")
     panel.grid(axis="y")
     panel.margins(x=0.25, y=0.15)
     drawing.legend(loc="outside right upper")
-    explanation = "UA and its 95 % interval over the number of weights, without a frozen encoder. Upper left is better."
+    explanation = f"UA and its 95 % interval over the {cost}. Upper left is better."
     return Figure(slug(title), title, f"{explanation} {caption}".strip(), drawing)

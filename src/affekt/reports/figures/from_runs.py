@@ -148,12 +148,13 @@ def reliability_figure(same_split: Sequence[ScoredGroup]) -> Figure:
 
 def cost_figure(same_split: Sequence[ScoredGroup]) -> Figure | None:
     """Return UA over the number of weights; None if fewer than two models have weights in their run folders."""
-    points = [
-        Point(model.name, model.row.weights, model.row.UA.mean, model.row.scores.UA.low, model.row.scores.UA.high)
-        for model in same_split
-        if model.row.weights
-    ]
+    points = [cost_point(model, model.row.weights) for model in same_split if model.row.weights]
     return draw_cost(points, title=f"Cost and accuracy, {same_split[0].split}") if len(points) > 1 else None
+
+
+def cost_point(scored: ScoredGroup, cost: float) -> Point:
+    """Return a group's cost with its UA."""
+    return Point(scored.name, cost, scored.row.UA.mean, scored.row.scores.UA.low, scored.row.scores.UA.high)
 
 
 def sweep_figures(same_split: Sequence[ScoredGroup]) -> list[Figure]:
