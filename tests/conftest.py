@@ -6,6 +6,7 @@ have the marker `slow`. `make check` runs neither, `make test` runs all.
 """
 
 import contextlib
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -73,6 +74,32 @@ def shapes_unchecked() -> Iterator[None]:
         yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_architecture_is_traced_once() -> Iterator[None]:
+    """Share exported graphs between the tests of a process, since tracing takes most of their time.
+
+    A graph is filled with the weights of the network that is exported, as for a bundle that starts from another. The export
+    compares every filled graph with its network.
+    """
+    from affekt.bundle import export
+    from affekt.bundle.graph import fill
+
+    trace, graphs = export._trace, []
+
+    def shared(pipeline):
+        for model, original in graphs:
+            filled = fill(copy.deepcopy(model), original, pipeline)
+            if filled is not None and export._agrees(filled, pipeline):
+                return filled
+        model = trace(pipeline)
+        graphs.append((copy.deepcopy(model), copy.deepcopy(pipeline)))
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_trace", shared)
+        yield
 
 
 def data_folder(variable: str, name: str) -> Path:

@@ -83,7 +83,8 @@ def _trace(pipeline: Pipeline) -> Any:
     shapes = {name: {0: dynamic, 1: dynamic} if timed[name] else {0: dynamic} for name in inputs}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter's warnings about itself
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        for name in ("torch.onnx", "onnxscript"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         program = torch.onnx.export(
             _AllOutputs(pipeline),
             kwargs={"waveform": waveform, "inputs": inputs, "adaptation": adaptation},

@@ -27,19 +27,28 @@ TEMPERATURE = "temperature"
 
 
 def fill_graph(bundle: Bundle, pipeline: Pipeline) -> Any:
-    """Return the graph of a bundle with the weights of a pipeline, all in 32 bits, as an ONNX model.
+    """Return the graph of a bundle with the weights of a pipeline; see `fill`."""
+    onnx = need("onnx", extra="train", purpose="ONNX export")
+    model = onnx.load(bundle.file("model.onnx"))
+    _load_half(model)
+    return fill(model, rebuild(bundle), pipeline)
 
-    The two may have different numbers of emotions. Metadata are those of the bundle.
+
+def fill(model: Any, original: Pipeline, pipeline: Pipeline) -> Any:
+    """Return an ONNX model with the weights of another pipeline, all in 32 bits.
+
+    Args:
+        model: The ONNX model, without 16-bit initializers. It is changed in place.
+        original: The pipeline that it was exported from.
+        pipeline: The pipeline with the new weights, which may have another number of emotions.
 
     Returns:
         The model, or None if the architectures differ or a weight cannot be found in the graph.
     """
-    onnx = need("onnx", extra="train", purpose="ONNX export")
-    original = rebuild(bundle)
+    from onnx import numpy_helper
+
     if _architecture(original) != _architecture(pipeline):
         return None
-    model = onnx.load(bundle.file("model.onnx"))
-    _load_half(model)
     names = _find_weights(model, original)
     if names is None:
         return None
@@ -48,13 +57,12 @@ def fill_graph(bundle: Bundle, pipeline: Pipeline) -> Any:
         if tensor.name in names:
             weight, transposed = names[tensor.name]
             values = weights[weight].T if transposed else weights[weight]
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
         elif tensor.name in adaptation:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(adaptation[tensor.name].numpy(), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(adaptation[tensor.name].numpy(), tensor.name))
     for value in (*model.graph.input, *model.graph.output):
-        size = {"probabilities": pipeline.first.num_emotions, "class_bias": pipeline.first.num_emotions}.get(value.name)
-        if size:
-            value.type.tensor_type.shape.dim[-1].dim_value = size
+        if value.name in ("probabilities", "class_bias"):
+            value.type.tensor_type.shape.dim[-1].dim_value = pipeline.first.num_emotions
     return model
 
 

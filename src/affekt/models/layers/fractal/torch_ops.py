@@ -45,17 +45,19 @@ def fractal_scales(
     lengths = None if mask is None else mask.sum(dim=1)
     # All scales are concatenated along the time axis and attended to at once; then each scale is up-sampled to all frames.
     counts, count = lengths, frames  # number of frames at this scale: of each utterance, and of the longest
-    streams = [query, key, value]  # at this scale
+    streams = torch.cat(
+        (query, key, value), dim=2
+    )  # at this scale; together, since each operation takes long to export
     start = 0  # index of this scale's first frame on the common time axis
-    windows: list[list[Tensor]] = []  # of query, key and value, for each scale
+    windows: list[Tensor] = []  # of the streams, for each scale
     sources: list[Tensor] = []  # for each scale, the frame on the common axis that each frame takes in up-sampling
     real: list[Tensor] = []  # mask of the real frames in the windows, for each scale
     for scale in range(scales):
         # At least one zero frame is appended. A scale without frames is then one window of zeros, whose output is zero, so it
         # needs no special case, and no size is zero in an exported graph.
         size = factor * (count // factor + 1)
-        streams = [F.pad(_zero_padding(x[:, :count], counts), (0, 0, 0, size - count)) for x in streams]
-        windows.append([x.unflatten(1, (-1, factor)) for x in streams])
+        streams = F.pad(_zero_padding(streams[:, :count], counts), (0, 0, 0, size - count))
+        windows.append(streams.unflatten(1, (-1, factor)))
         real.append(_real_frames(size, count, counts, query.device).unflatten(1, (-1, factor)))
         if upsampling == "repeat":
             source = _repeat_source(frames, factor**scale, count, counts, query.device)
@@ -65,11 +67,11 @@ def fractal_scales(
         start = start + size
         if scale + 1 < scales:
             # Repeated averages over `factor` frames equal one average over `factor**k`, since every group is complete.
-            streams = [x.mean(dim=2) for x in windows[-1]] if operators is None else operators[scale](windows[-1])
+            streams = windows[-1].mean(dim=2) if operators is None else operators[scale](windows[-1])
             counts, count = None if counts is None else counts // factor, count // factor
     # Attention inside a window does not depend on its scale, so one operation handles the windows of all scales: onnxruntime
     # then loads and starts fewer operations. None of the alternatives in benchmarks/exported.py is faster at all lengths.
-    query, key, value = (torch.cat(scale_windows, dim=1) for scale_windows in zip(*windows, strict=True))
+    query, key, value = torch.cat(windows, dim=1).chunk(3, dim=3)
     key_mask = torch.cat(real, dim=1) if mask_window_padding else None
     attended = _window_attention(
         query, key, value, heads=heads, key_mask=key_mask, dropout=dropout, temperature=temperature
@@ -167,9 +169,9 @@ class ScaleOperator(nn.Module):
         groups = dim if depthwise else 1
         self.query, self.key, self.value = (nn.Conv1d(dim, dim, factor, factor, groups=groups) for _ in range(3))
 
-    def forward(self, windows: list[Tensor]) -> list[Tensor]:
-        """Reduce windows of query, key and value, (batch, windows, factor, dim) each, to (batch, windows, dim) each."""
-        return [
-            operator(x.flatten(1, 2).transpose(1, 2)).transpose(1, 2)
-            for operator, x in zip((self.query, self.key, self.value), windows, strict=True)
-        ]
+    def forward(self, windows: Tensor) -> Tensor:
+        """Reduce windows of query, key and value, (batch, windows, factor, 3 * dim), to (batch, windows, 3 * dim)."""
+        streams = windows.flatten(1, 2).transpose(1, 2).chunk(3, dim=1)
+        operators = (self.query, self.key, self.value)
+        reduced = [operator(stream) for operator, stream in zip(operators, streams, strict=True)]
+        return torch.cat(reduced, dim=1).transpose(1, 2)
