@@ -2,9 +2,9 @@
 
 import pytest
 
-from affekt.config import to_toml
+from affekt.config import encode, to_toml
 from affekt.errors import BadConfig
-from affekt.published import PublishedResult, published_result, shipped_results
+from affekt.published import PublishedResult, published_result
 from affekt.recipe_files import RECIPES, read_extended
 from affekt.runs.folder import Run
 from affekt.training.plan import resolve
@@ -136,11 +136,12 @@ def test_a_change_of_the_descriptions_does_not_change_a_run(tmp_path, monkeypatc
         start("seed=3")
 
 
-def test_a_run_without_published_figures_has_those_of_its_shipped_recipe():
-    config = {"name": "mstr-cremad", "protocol": {"name": "mstr-random"}}
-    assert published_result(config) == shipped_results()["mstr-cremad"]
-    assert published_result({**config, "protocol": {"name": "official"}}) is None
-    assert published_result({**config, "name": "mine"}) is None
+def test_published_figures_belong_to_one_protocol_and_the_model_of_the_recipe():
+    section = encode(load_recipe("mstr-cremad", ["seed=3"]).published)
+    assert published_result({"protocol": {"name": "mstr-random"}}, section).scores == {"UA": 0.7992, "WA": 0.797}
+    assert published_result({"protocol": {"name": "official"}}, section) is None
+    assert published_result({"protocol": {"name": "mstr-random"}}, None) is None
+    assert load_recipe("mstr-cremad", ["model.factor=2"]).published is None
 
 
 def test_published_figures_are_fractions_of_known_metrics():

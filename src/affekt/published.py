@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from affekt.config import decode, read_toml
+from affekt.config import decode
 from affekt.errors import BadConfig
 from affekt.recipe_files import RECIPES, SEARCHES, read_extended, shipped_files
 from affekt.registry import did_you_mean
@@ -80,28 +79,15 @@ class PublishedResult:
         return {**self.scores, **plotted, **{name: value for name, value in costs.items() if value is not None}}
 
 
-def published_result(config: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> PublishedResult | None:
+def published_result(config: Mapping[str, Any], section: Mapping[str, Any] | None) -> PublishedResult | None:
     """Return the published figures to compare a run with; None if there are none for its protocol.
 
     Args:
         config: The run's settings.
-        own: The section `published` that the run itself has, if any; otherwise, the shipped recipe of the same name has it.
+        section: The run's section `published`, if it has one.
     """
-    result = decode(PublishedResult, own, "published") if own else shipped_results().get(config["name"])
+    result = decode(PublishedResult, section, "published") if section else None
     return result if result and result.protocol == config["protocol"]["name"] else None
-
-
-@cache
-def shipped_results() -> dict[str, PublishedResult]:
-    """Return the published figures in shipped recipes by the name of the recipe."""
-    sections = {
-        name: read_toml(path).get("published")
-        for folder in (RECIPES, SEARCHES)
-        for name, path in shipped_files(folder).items()
-    }
-    return {
-        name: decode(PublishedResult, section, f"{name}, published") for name, section in sections.items() if section
-    }
 
 
 @dataclass(frozen=True)

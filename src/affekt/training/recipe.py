@@ -6,7 +6,7 @@ A recipe is data: it checks its own values, but opens no file and builds nothing
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from affekt.config import decode
@@ -184,10 +184,15 @@ def recipe_of(run: Run) -> Recipe:
 def load_recipe(source: str, assignments: list[str] | None = None) -> Recipe:
     """Load a recipe from a TOML file or by the name of a shipped one, and apply `key=value` assignments.
 
+    With other settings of the model than in the file, the published figures of the recipe are left out.
+
     Raises:
         BadConfig: There is no such recipe, or it has unknown keys or invalid values.
     """
-    return load_settings(Recipe, "recipe", RECIPES, source, assignments)
+    recipe = load_settings(Recipe, "recipe", RECIPES, source, assignments)
+    if recipe.published and recipe.model != load_settings(Recipe, "recipe", RECIPES, source).model:
+        return replace(recipe, published=None)
+    return recipe
 
 
 def shipped_recipes() -> list[str]:
