@@ -62,6 +62,37 @@ name = "block 2"
 blocks = [2]
 strength = 0.01
 """
+SMALL_RECIPE = """
+name = "small"
+labels = "six"
+corpora = ["cremad"]
+seed = 1
+
+[protocol]
+name = "held-out-speakers"
+test = ["cremad/1005", "cremad/1010"]
+validation = ["cremad/1002"]
+
+[features.speech]
+name = "mfcc"
+coefficients = 8
+
+[model]
+name = "vanilla"
+frames = "any"
+masked = true
+norm = "features"
+dim = 16
+blocks = 1
+heads = 2
+feedforward = 16
+
+[training]
+epochs = 1
+batch_size = 8
+threads = 1
+"""
+"""A recipe without an encoder and compiled kernels, for tests that start processes."""
 ACTORS = (1001, 1002, 1003, 1004, 1005, 1010)
 PITCHES = {"ANG": 300, "DIS": 500, "FEA": 900, "HAP": 1500, "NEU": 2500, "SAD": 4000}  # Hz
 

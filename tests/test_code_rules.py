@@ -37,6 +37,7 @@ LEVELS = {
     "tables": 1,
     "tabular": 1,
     "utterance": 1,
+    "worker_pool": 1,
     "corpora": 2,
     "features": 2,
     "models": 2,
@@ -59,6 +60,7 @@ ORDERED = (
     ("utterance", "files", "labels", "audio", "config", "batch"),
     ("config", "recipe_files", "published"),
     ("corpora", "features"),
+    ("processes", "worker_pool"),
     ("evaluation", "runs"),
     ("workflows", "search"),
 )
@@ -244,7 +246,7 @@ EXACT_JSON = {
     "protocols/base.py": "a content that is hashed",
     "protocols/split.py": "a content that is hashed",
     "training/checkpoint.py": "numbers that are restored exactly, also infinite ones",
-    "workflows/jobs.py": "between processes of affekt",
+    "workflows/job.py": "between processes of affekt",
     "workflows/migrate.py": "a copy in memory",
 }
 """Modules that may call `json.dumps` without `allow_nan=False`, with the reason. Others call `affekt.json_text.to_json`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import signal
@@ -128,6 +129,17 @@ class Parent:
                 self._output.flush()
         except OSError:
             os._exit(0)
+
+
+class SendingHandler(logging.Handler):
+    """Sends log messages, with their tracebacks, to the parent."""
+
+    def __init__(self, parent: Parent) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._parent.send({"log": self.format(record), "level": record.levelno})
 
 
 def _is_inherited(descriptor: int) -> bool:

@@ -13,38 +13,7 @@ from affekt.errors import BadConfig
 from affekt.runs.folder import Run
 from affekt.training.distributed import local_device, processes
 from tests.conftest import ROOT
-from tests.synthetic import environment_set, make_cremad
-
-RECIPE = """
-name = "small"
-labels = "six"
-corpora = ["cremad"]
-seed = 1
-
-[protocol]
-name = "held-out-speakers"
-test = ["cremad/1005", "cremad/1010"]
-validation = ["cremad/1002"]
-
-[features.speech]
-name = "mfcc"
-coefficients = 8
-
-[model]
-name = "vanilla"
-frames = "any"
-masked = true
-norm = "features"
-dim = 16
-blocks = 1
-heads = 2
-feedforward = 16
-
-[training]
-epochs = 1
-batch_size = 8
-threads = 1
-"""
+from tests.synthetic import SMALL_RECIPE, environment_set, make_cremad
 
 
 @pytest.fixture
@@ -119,7 +88,7 @@ def test_one_gpu_for_all_processes_is_refused(torchrun):
 @pytest.mark.slow
 def test_torchrun_trains_by_the_command_and_every_file_has_the_users_mode(tmp_path):
     make_cremad(tmp_path)
-    (tmp_path / "recipe.toml").write_text(RECIPE)
+    (tmp_path / "recipe.toml").write_text(SMALL_RECIPE)
     with environment_set(tmp_path):
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]

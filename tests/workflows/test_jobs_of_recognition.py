@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from affekt import AffektError, BadConfig, Recognizer, learn_profile, recognize_files
+from affekt import worker_pool as generic_pool
 from affekt.inference import worker_pool
-from affekt.inference.worker_pool import WorkerPool, choose_jobs
+from affekt.inference.worker_pool import choose_jobs, recognition_pool
 from affekt.processes import WorkerProcess, describe_status
 from tests.cli.test_cli import AFFEKT, ENVIRONMENT, affekt, needs_pipes, rows
 from tests.conftest import write_tiny_bundle
@@ -45,7 +46,7 @@ def workers(monkeypatch):
             super().__init__(entry)
             ids.append(self.id)
 
-    monkeypatch.setattr(worker_pool, "WorkerProcess", Listed)
+    monkeypatch.setattr(generic_pool, "WorkerProcess", Listed)
     return ids
 
 
@@ -320,7 +321,7 @@ def test_a_pool_lists_its_processes_and_ends_them(recognizer):
         def request(self):
             return {"do": "recognize", "path": self.name, "lenient": False, "timeout": None, "windows": []}
 
-    with WorkerPool(recognizer, 1) as pool:
+    with recognition_pool(recognizer, 1) as pool:
         ((_, message),) = pool.run([Silence()])
         (process_id,) = pool.ids
         assert is_running(process_id)

@@ -5,8 +5,8 @@ import pytest
 from affekt.runs.groups import Fold, RunGroup
 from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe
+from affekt.workflows.fit_run import start_run
 from affekt.workflows.run_cost import run_cost
-from affekt.workflows.train import start_run
 from affekt.workflows.training_data import TrainingData
 from tests.synthetic import environment_set, make_data_root
 

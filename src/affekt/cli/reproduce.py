@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affekt.cli.workers import Workers, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def reproduce(
         typer.Option("--quick", help="Small widths, few epochs, one fold and one seed: a test that everything works."),
     ] = False,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of networks to train in parallel.")] = 1,
+    workers: Workers = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/TARGET.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per published value.")] = False,
@@ -60,7 +61,6 @@ def reproduce(
     from affekt.cli.log import show_log
     from affekt.cli.progress_bars import progress_bar
     from affekt.json_text import to_json
-    from affekt.workflows.jobs import JobRunner, LocalLauncher, Workers
     from affekt.workflows.reproduce import default_folder, format_scores
     from affekt.workflows.reproduce import reproduce as reproduce_rows
     from affekt.workflows.reproduction import Request
@@ -84,8 +84,8 @@ def reproduce(
     with contextlib.ExitStack() as stack:
         show_log()
         progress = stack.enter_context(progress_bar())
-        launcher = stack.enter_context(Workers(workers)) if workers > 1 else LocalLauncher(JobRunner(progress=progress))
-        scores = reproduce_rows(plan, launcher, progress=progress)
+        launcher = stack.enter_context(open_launcher(workers, progress))
+        scores = reproduce_rows(plan, launcher)
     if json:
         print(to_json([score.to_json_content() for score in scores], indent=1))
     else:

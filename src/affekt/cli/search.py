@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
+from affekt.cli.workers import Workers, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def search(
     run: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The folder of the search; default: runs/RECIPE.")
     ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of networks to train in parallel.")] = 1,
+    workers: Workers = 1,
     bundles: Annotated[bool, typer.Option(help="Write a bundle for each network found.")] = True,
 ) -> None:
     """Search for an architecture with EmotionNAS.
@@ -53,7 +54,6 @@ def search(
     from affekt.search.recipe import load_search
     from affekt.search.search import PAGE, bundles_of
     from affekt.search.search import search as search_architecture
-    from affekt.workflows.jobs import JobRunner, LocalLauncher, Workers
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # write each line at once, even to a file or pipe
@@ -71,8 +71,7 @@ def search(
     with contextlib.ExitStack() as stack:
         show_log()
         progress = stack.enter_context(progress_bar())
-        runner = JobRunner(progress=progress)
-        launcher = stack.enter_context(Workers(workers)) if workers > 1 else LocalLauncher(runner)
+        launcher = stack.enter_context(open_launcher(workers, progress))
         searches = search_architecture(search_recipe, folder, launcher=launcher, bundles=bundles)
     for bundle in (bundle for search in searches for bundle in bundles_of(search)):
         print(f"bundle: {bundle.folder}; use it with: affekt recognize FILE --model {bundle.folder}")

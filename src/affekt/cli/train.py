@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
+from affekt.cli.workers import Workers, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Also write the trained model to this folder, as a bundle.")
     ] = None,
+    workers: Workers = 1,
     log: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,8 +108,11 @@ def train(
         plan = resolve(load_recipe(str(name), settings))
         data = TrainingData.read(plan.recipe)
     folder = run or Path("runs") / plan.recipe.name
-    with progress_bar() as progress, Following(folder, trackers) as following:
-        runs = train_recipe(plan, folder, data=data, one_model=output is not None, progress=progress)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(progress_bar())
+        following = stack.enter_context(Following(folder, trackers))
+        launcher = stack.enter_context(open_launcher(workers, progress))
+        runs = train_recipe(plan, folder, data=data, one_model=output is not None, launcher=launcher)
         following.finish(runs)
     if not is_first_process:
         return

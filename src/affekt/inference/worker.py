@@ -17,7 +17,7 @@ from affekt.errors import AffektError
 from affekt.inference.profile import Profile
 from affekt.inference.recognizer import Recognizer
 from affekt.inference.row import Row
-from affekt.processes import Message, Parent
+from affekt.processes import Message, Parent, SendingHandler
 
 ENTRY = f"{__name__}:work"
 
@@ -42,7 +42,7 @@ def work() -> None:
     logger = logging.getLogger("affekt")
     logger.setLevel(setup["log"])
     logger.propagate = False
-    logger.addHandler(_SendingHandler(parent))
+    logger.addHandler(SendingHandler(parent))
     try:
         recognizer = _load(setup)
     except AffektError as error:
@@ -114,14 +114,3 @@ class _Windows:
 
     def add(self, row: Row) -> None:
         self._parent.send({"window": row})
-
-
-class _SendingHandler(logging.Handler):
-    """Sends log messages, with their tracebacks, to the parent."""
-
-    def __init__(self, parent: Parent) -> None:
-        super().__init__()
-        self._parent = parent
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._parent.send({"log": self.format(record), "level": record.levelno})

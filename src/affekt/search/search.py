@@ -30,7 +30,8 @@ from affekt.search.recipe import Cell, SearchRecipe
 from affekt.search.report.page import search_page
 from affekt.training.plan import Plan
 from affekt.training.recipe import Recipe
-from affekt.workflows.jobs import Job, Launcher, LocalLauncher
+from affekt.workflows.job import Job
+from affekt.workflows.jobs import Launcher, LocalLauncher
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import run_folder
 from affekt.workflows.training_data import TrainingData
@@ -79,8 +80,7 @@ def search(
     launcher = launcher or LocalLauncher()
     plans = check_search(recipe)
     data = TrainingData.read(plans[0].recipe)
-    if isinstance(launcher, LocalLauncher):
-        launcher.runner.add_data(plans[0].recipe, data)
+    launcher.runner.add_data(plans[0].recipe, data)
     with lock_runs([folder]):
         return _run_stages(recipe, _start_units(recipe, plans, data, folder), data, folder, launcher, bundles=bundles)
 

@@ -89,6 +89,11 @@ def average_gradients(gradients: Sequence[Tensor]) -> list[Tensor]:
     return [mean.view(gradient.shape) for mean, gradient in zip(means, gradients, strict=True)]
 
 
+def process_rank() -> int:
+    """Return the number of this process among those that train one model, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def wait() -> None:
     """Wait until every process has reached this point."""
     if dist.is_initialized():

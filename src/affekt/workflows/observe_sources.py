@@ -13,6 +13,7 @@ from affekt.inference.recognizer import Recognizer
 
 if TYPE_CHECKING:
     from affekt.processes import Message
+    from affekt.worker_pool import WorkerPool
 
 
 def observe_sources(
@@ -49,7 +50,7 @@ def _observe(recognizer: Recognizer, source: AudioSource, *, lenient: bool, time
 def _observe_in_workers(
     recognizer: Recognizer, sources: Sequence[AudioSource], jobs: int, *, lenient: bool, timeout: float | None
 ) -> Iterator[list[Clip] | str]:
-    from affekt.inference.worker_pool import WorkerPool, is_shared
+    from affekt.inference.worker_pool import is_shared, recognition_pool
 
     tasks = [
         _Source(index, source, lenient, timeout)
@@ -57,7 +58,8 @@ def _observe_in_workers(
         if isinstance(source, str | Path) and is_shared(source)
     ]
     shared, results = {task.index for task in tasks}, dict[int, list[Clip] | str]()
-    with WorkerPool[_Source](recognizer, jobs) as pool:
+    pool: WorkerPool[_Source] = recognition_pool(recognizer, jobs)
+    with pool:
         messages = pool.run(tasks)
         for index, source in enumerate(sources):
             while index in shared and index not in results:

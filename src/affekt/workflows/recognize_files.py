@@ -23,6 +23,7 @@ from affekt.progress import Progress
 if TYPE_CHECKING:
     from affekt.inference.results_file import ResultsFile
     from affekt.processes import Message
+    from affekt.worker_pool import WorkerPool
 
 
 def recognize_files(
@@ -100,13 +101,14 @@ class _Batch:
             yield row
 
     def _rows_of_workers(self, jobs: int) -> Iterator[Row]:
-        from affekt.inference.worker_pool import WorkerPool, is_shared
+        from affekt.inference.worker_pool import is_shared, recognition_pool
 
         rows = {name: row for name, path in self.paths.items() if (row := self._find(name, path))}
         files = [_File(name, path, self) for name, path in self.paths.items() if name not in rows and is_shared(path)]
         for _ in rows:
             self._count()
-        with WorkerPool[_File](self.recognizer, jobs) as pool:
+        pool: WorkerPool[_File] = recognition_pool(self.recognizer, jobs)
+        with pool:
             messages = pool.run(files)
             try:
                 for name, path in self.paths.items():

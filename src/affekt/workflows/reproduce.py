@@ -14,7 +14,6 @@ from affekt.evaluation.spread import Spread, spread_over_seeds
 from affekt.files import atomic_write_text
 from affekt.json_text import to_json
 from affekt.plural import quantity
-from affekt.progress import Progress
 from affekt.protocols.split import combined_hash
 from affekt.reports.markdown import format_spread
 from affekt.runs.folder import Run
@@ -22,7 +21,6 @@ from affekt.runs.selection import RULES, Rule, select_epoch
 from affekt.tables import table
 from affekt.workflows.jobs import Launcher
 from affekt.workflows.reproduction_plan import ReproductionPlan, RowPlan
-from affekt.workflows.training_data import TrainingData, build_datasets
 
 logger = logging.getLogger(__name__)
 
@@ -59,36 +57,54 @@ class ReproducedScore:
         return {**{name: values[name] for name in names}, "ours": ours, **{name: values[name] for name in rest}}
 
 
-def reproduce(plan: ReproductionPlan, launcher: Launcher, *, progress: Progress | None = None) -> list[ReproducedScore]:
-    """Train everything that a plan lacks, row after row, and write the results after each row.
+def reproduce(plan: ReproductionPlan, launcher: Launcher) -> list[ReproducedScore]:
+    """Train everything that a plan lacks, and write the results whenever a row is finished.
 
-    A plan whose run folders are complete is only scored. `results.md` and `results.json` are written to the plan's folder.
+    The rows that train one network are trained together, in parallel with a launcher that has workers; then searches, one
+    after another. A plan whose run folders are complete is only scored. `results.md` and `results.json` are written to the
+    plan's folder.
 
     Args:
         plan: The plan.
         launcher: Runs the trainings.
-        progress: Called with the progress of feature extraction.
     """
     plan.check_disk()
-    scores = list[ReproducedScore]()
+    results = _Results(plan)
+    results.update()
+    jobs = [job for row_plan in plan.rows for job in row_plan.row.jobs(row_plan.unfinished)]
+    launcher.run(jobs, on_finished=lambda _: results.update())
     for row_plan in plan.rows:
         if row_plan.unfinished:
-            _extract(row_plan, progress)
             row_plan.row.train(row_plan.unfinished, launcher)
-        scores += score_row(row_plan)
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(plan.folder / f"{RESULTS}.md", format_scores(plan.target, scores))
+            results.update()
+    return results.scores
+
+
+@dataclass
+class _Results:
+    """The scores of the rows that are finished, on disk too."""
+
+    plan: ReproductionPlan
+    scores_of_row: dict[int, list[ReproducedScore]] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> list[ReproducedScore]:
+        """The scores in the order of the plan."""
+        return [score for index in sorted(self.scores_of_row) for score in self.scores_of_row[index]]
+
+    def update(self) -> None:
+        """Score the rows that are finished now, and write the results if there are any."""
+        rows = {index: row_plan for index, row_plan in enumerate(self.plan.rows) if index not in self.scores_of_row}
+        finished = {index: score_row(row_plan) for index, row_plan in rows.items() if not row_plan.unfinished}
+        if not finished:
+            return
+        self.scores_of_row |= finished
+        folder, scores = self.plan.folder, self.scores
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(folder / f"{RESULTS}.md", format_scores(self.plan.target, scores))
         atomic_write_text(
-            plan.folder / f"{RESULTS}.json", to_json([entry.to_json_content() for entry in scores], indent=1) + "\n"
+            folder / f"{RESULTS}.json", to_json([entry.to_json_content() for entry in scores], indent=1) + "\n"
         )
-    return scores
-
-
-def _extract(row_plan: RowPlan, progress: Progress | None) -> None:
-    """Compute and store the features of all utterances, so that parallel trainings do not compute them several times."""
-    for plan, _ in row_plan.row.networks:
-        data = TrainingData.read(plan.recipe)
-        build_datasets(plan, plan.build_features(), data, row_plan.splits[0][1], progress)
 
 
 def score_row(row_plan: RowPlan) -> list[ReproducedScore]:

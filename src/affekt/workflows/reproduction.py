@@ -18,7 +18,8 @@ from affekt.runs.folder import Run
 from affekt.runs.groups import is_finished
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe, load_recipe
-from affekt.workflows.jobs import Job, Launcher
+from affekt.workflows.job import Job
+from affekt.workflows.jobs import Launcher
 from affekt.workflows.paper_encoders import ChosenEncoder, replace_encoders
 
 QUICK_EPOCHS = 2
@@ -91,6 +92,10 @@ class Row(ABC):
     def networks(self) -> Sequence[tuple[Plan, int]]:
         """The networks that a unit trains, and how many of each. All have the same corpora and protocol."""
 
+    def jobs(self, units: Sequence[Unit]) -> list[Job]:  # noqa: ARG002
+        """Return the jobs of units that do not depend on one another, so that they can run beside those of other rows."""
+        return []
+
     @abstractmethod
     def train(self, units: Sequence[Unit], launcher: Launcher) -> None:
         """Train all units; resume those that were interrupted."""
@@ -125,14 +130,11 @@ class TrainingRow(Row):
     def networks(self) -> Sequence[tuple[Plan, int]]:
         return [(resolve(self.recipe), 1)]
 
+    def jobs(self, units: Sequence[Unit]) -> list[Job]:
+        return [Job(replace(self.recipe, folds=(unit.fold,), seed=unit.seed, repeats=1), unit.folder) for unit in units]
+
     def train(self, units: Sequence[Unit], launcher: Launcher) -> None:
-        launcher.run(
-            [
-                Job(replace(self.recipe, folds=(unit.fold,), seed=unit.seed, repeats=1), unit.folder)
-                for unit in units
-                if not self.is_finished(unit)
-            ]
-        )
+        launcher.run(self.jobs(units))
 
     def scored_run(self, folder: Path) -> Run:
         return Run(folder)

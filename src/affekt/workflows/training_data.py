@@ -272,6 +272,14 @@ def build_subset(
     return _DatasetBuilder(plan, features, data, progress).build(keys)
 
 
+def training_features(plan: Plan) -> dict[str, Feature]:
+    """Return the features to store: for a fine-tuned encoder only its front end, otherwise the whole feature."""
+    features = plan.frozen_features
+    if plan.recipe.training.tune == "all":
+        return {stream: feature.front_end() for stream, feature in features.items()}
+    return features
+
+
 def stored_name(plan: Plan, stream: str) -> str:
     """Return the name under which the features of a stream are stored. For a fine-tuned encoder, its front end is stored."""
     name = plan.features[stream].name
