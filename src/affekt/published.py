@@ -1,4 +1,4 @@
-"""The figures that a paper prints for what a recipe trains, and the assumptions of the recipe where the paper is silent."""
+"""The values that a paper prints for what a recipe trains, and the assumptions of the recipe where the paper is silent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PublishedResult:
     row: str = ""
     """The row: the paper's own words for the model, and the corpus if the table has several."""
     protocol: str = ""
-    """The registered name of the protocol that the figures belong to."""
+    """The registered name of the protocol under which the scores were obtained."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Metric -> score."""
     std: Mapping[str, float] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class PublishedResult:
     flops: float | None = None
     """The number of operations that the paper prints."""
     note: str = ""
-    """How far the figures can be compared with those of the recipe."""
+    """How far the scores can be compared with those of the recipe."""
 
     def __post_init__(self) -> None:
         for scores in (self.scores, self.std, *self.folds.values()):
@@ -72,15 +72,15 @@ class PublishedResult:
         return f"{self.citation}, {self.table}" if self.table else self.citation
 
     @property
-    def figures(self) -> dict[str, float | None]:
-        """All figures of the row by metric; None for one that the paper only plots."""
+    def values(self) -> dict[str, float | None]:
+        """All values of the row by metric; None for one that the paper only plots."""
         plotted = dict.fromkeys(self.plotted)
         costs = {"params": self.params, "FLOPs": self.flops}
         return {**self.scores, **plotted, **{name: value for name, value in costs.items() if value is not None}}
 
 
 def published_result(config: Mapping[str, Any], section: Mapping[str, Any] | None) -> PublishedResult | None:
-    """Return the published figures to compare a run with; None if there are none for its protocol.
+    """Return the published scores to compare a run with; None if there are none for its protocol.
 
     Args:
         config: The run's settings.

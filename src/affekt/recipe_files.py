@@ -6,7 +6,7 @@ A recipe that has `extends = "NAME"` contains only what differs from the recipe 
   because the settings of the one are not those of the other.
 - `drop = ["fusion", "model.hidden"]` leaves out settings of the extended recipe, and assumptions about them.
 - `[[assumptions]]` are added to those of the extended recipe; one with the same `setting` replaces it.
-- `[published]` is not inherited: its figures belong to the row of a table that the extended recipe reproduces.
+- `[published]` is not inherited: its values belong to the row of a table that the extended recipe reproduces.
 """
 
 from __future__ import annotations

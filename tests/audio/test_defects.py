@@ -245,7 +245,7 @@ def test_uploads_and_pipes_of_media_files_are_read(container, codec, max_size):
 def test_a_stream_of_text_is_refused():
     with tempfile.SpooledTemporaryFile(mode="w+") as upload:
         upload.write("text")
-        with pytest.raises(BadAudio, match="gives str instead of bytes"):
+        with pytest.raises(BadAudio, match="returns str instead of bytes"):
             load(upload)
 
 

@@ -63,11 +63,11 @@ def test_a_valid_graph_is_loaded_and_run(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ((np.nan, np.nan), r"gives NaN or infinite values; expected probabilities"),
-        ((0.5, np.nan), r"gives NaN or infinite values"),
-        ((np.inf, 0), r"gives NaN or infinite values"),
-        ((-np.inf, 1), r"gives NaN or infinite values"),
-        ((3.0, -2.0), r"gives values that are negative or do not sum to 1"),
+        ((np.nan, np.nan), r"returns NaN or infinite values; expected probabilities"),
+        ((0.5, np.nan), r"returns NaN or infinite values"),
+        ((np.inf, 0), r"returns NaN or infinite values"),
+        ((-np.inf, 1), r"returns NaN or infinite values"),
+        ((3.0, -2.0), r"returns values that are negative or do not sum to 1"),
         ((5.0, 2.0), r"do not sum to 1"),
         ((0.0, 0.0), r"do not sum to 1"),
     ],
@@ -159,7 +159,7 @@ def test_labels_that_do_not_match_the_width_of_the_outputs_are_refused(tmp_path,
 def test_a_width_that_the_graph_does_not_declare_is_found_by_running_it(tmp_path):
     folder = write_bundle(tmp_path, outputs=[value("probabilities", "batch", "classes")])
     write_labels(folder, "tiny", ("a", "b", "c"))
-    with pytest.raises(BadBundle, match=r"has 2 classes|gives an output of shape \(1, 2\) for 3 emotions"):
+    with pytest.raises(BadBundle, match=r"has 2 classes|returns an output of shape \(1, 2\) for 3 emotions"):
         Recognizer.load(folder)
 
 

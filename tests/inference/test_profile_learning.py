@@ -134,7 +134,7 @@ def test_far_sources_need_less_diversity_and_get_the_expected_distribution():
     near, middle, far = (SETTINGS.at_distance(value) for value in (0.0, 0.75, 5.0))
     assert near == SETTINGS
     assert far.tolerance == 1
-    assert (near.low_diversity - far.low_diversity) == pytest.approx(SETTINGS.relief)
+    assert (near.low_diversity - far.low_diversity) == pytest.approx(SETTINGS.diversity_reduction)
     assert near.high_diversity > middle.high_diversity > far.high_diversity
     assert adaptation_strength(0.38, near) < 0.5
     assert adaptation_strength(0.38, far) == 1

@@ -1,4 +1,4 @@
-"""Mend the size of the audio in an AU file that was written to a pipe."""
+"""Correct the size of the audio in an AU file that was written to a pipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNKNOWN = 0x7FFF_0000
 """Sizes of this or more mean "unknown"."""
 
 
-def mend_size(stream: IO[bytes], size: int) -> dict[int, bytes]:
+def correct_size(stream: IO[bytes], size: int) -> dict[int, bytes]:
     """Return position -> bytes that replace the declared size; {} if it is plausible, or the stream is not an AU.
 
     `size` is the size of the file, in bytes.

@@ -1,4 +1,4 @@
-"""Mend the size of the audio in a CAF file that was cut off or whose size is unknown, which libsndfile refuses."""
+"""Correct the size of the audio in a CAF file that was cut off or whose size is unknown, which libsndfile refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SizePatch(NamedTuple):
     """Position in the file -> the bytes to put there."""
 
 
-def mend_size(stream: IO[bytes], size: int) -> SizePatch | None:
+def correct_size(stream: IO[bytes], size: int) -> SizePatch | None:
     """Return the correction of a file's size; None if the declared audio ends within the file, or it is not a CAF.
 
     Args:

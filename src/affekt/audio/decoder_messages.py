@@ -2,7 +2,7 @@
 
 Only the command line does this: a library must leave the file descriptors of its process alone. `separate_streams` gives
 Python's `sys.stdout` and `sys.stderr` file descriptors of their own, so that results, progress bars and log messages still
-appear while descriptors 1 and 2 lead nowhere.
+appear while descriptors 1 and 2 are redirected to the null device.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def _count(change: int) -> None:
         if before and _active:
             return
         if _active:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 1)
-            os.dup2(nowhere, 2)
-            os.close(nowhere)
+            null_device = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null_device, 1)
+            os.dup2(null_device, 2)
+            os.close(null_device)
         elif _stderr is not None:
             os.dup2(_stderr, 2)

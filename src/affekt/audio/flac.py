@@ -28,7 +28,7 @@ def skip_metadata(stream: IO[bytes], start: int) -> int:
     return position
 
 
-def mend_total(stream: IO[bytes]) -> dict[int, bytes]:
+def correct_total(stream: IO[bytes]) -> dict[int, bytes]:
     """Return position -> bytes that declare the number of samples as unknown; {} if the declared number is not too small."""
     stream.seek(0)
     head = stream.read(TOTAL + 5)

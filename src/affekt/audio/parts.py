@@ -64,23 +64,25 @@ def divide(stream: IO[bytes], reading: Reading, *, media: bool) -> list[Part]:
         parts = _parts(_byte_ranges(stream, find_joined_boxes(stream, size), size))
     elif length := SIGNATURES.get(head[:4]):
         starts = _find_all(stream, head[:length], 0)
-        parts = _parts([_mend(byte_range, reading) for byte_range in _byte_ranges(stream, list(starts), size)])
+        parts = _parts(
+            [_correct_header(byte_range, reading) for byte_range in _byte_ranges(stream, list(starts), size)]
+        )
     elif head[:4] in (b"dns.", b"caff"):
-        parts = _parts([_mend(ByteRange(stream, 0, size), reading)])
+        parts = _parts([_correct_header(ByteRange(stream, 0, size), reading)])
     elif not media and is_unknown(stream, reading.name):
         parts = divide_mpeg(stream, size, reading)  # other bytes may precede the first frame
     return parts or _parts([ByteRange(stream, 0, size)])
 
 
-def _mend(whole: ByteRange, reading: Reading) -> ByteRange:
+def _correct_header(whole: ByteRange, reading: Reading) -> ByteRange:
     """Correct the size of the audio in the header of an AU or CAF, and return the file."""
     from affekt.audio import au, caf
 
     stream, size = cast(IO[bytes], whole), whole.seek(0, os.SEEK_END)
-    whole.patch(au.mend_size(stream, size))
-    if mended := caf.mend_size(stream, size):
-        reading.expect_loss(mended.reason, mended.fraction)
-        whole.patch(mended.patches)
+    whole.patch(au.correct_size(stream, size))
+    if correction := caf.correct_size(stream, size):
+        reading.expect_loss(correction.reason, correction.fraction)
+        whole.patch(correction.patches)
     whole.seek(0)
     return whole
 
@@ -104,7 +106,7 @@ def _divide_flac(stream: IO[bytes], size: int) -> list[Part]:
         position = _find(stream, FLAC, flac.skip_metadata(stream, position))
     byte_ranges = _byte_ranges(stream, starts, find_audio_end(stream, size))
     for byte_range in byte_ranges:
-        byte_range.patch(flac.mend_total(cast(IO[bytes], byte_range)))
+        byte_range.patch(flac.correct_total(cast(IO[bytes], byte_range)))
         byte_range.seek(0)
     return _parts(byte_ranges)
 
@@ -113,7 +115,7 @@ def _divide_riff(stream: IO[bytes], size: int) -> list[Part]:
     byte_ranges = _byte_ranges(stream, riff.find_joined(stream), size)
     for byte_range in byte_ranges:
         length = byte_range.seek(0, os.SEEK_END)
-        byte_range.patch(riff.mend_header(cast(IO[bytes], byte_range), length))
+        byte_range.patch(riff.correct_header(cast(IO[bytes], byte_range), length))
         byte_range.seek(0)
     return _parts(byte_ranges)
 

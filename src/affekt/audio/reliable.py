@@ -56,7 +56,7 @@ class ReliableStream:
             )
         if not isinstance(data, bytes):
             raise BadAudio(
-                f"{self._name} gives {type(data).__name__} instead of bytes: expected a file opened in mode 'rb'; for an "
+                f"{self._name} returns {type(data).__name__} instead of bytes: expected a file opened in mode 'rb'; for an "
                 "asynchronous upload, pass its attribute `file`",
                 code="not_audio",
             )

@@ -1,4 +1,4 @@
-"""Mend the header of a WAV whose writer never completed its sizes, so that it is read to its end; find joined WAV files.
+"""Correct the header of a WAV whose writer never completed its sizes, so that it is read to its end; find joined WAV files.
 
 The containers are RIFF, RIFX (big-endian), and RF64 and BW64 (EBU Tech 3306, ITU-R BS.2088), which have sizes of 64 bits.
 """
@@ -45,17 +45,17 @@ def find_joined(stream: IO[bytes]) -> list[int]:
     return starts
 
 
-def mend_header(stream: IO[bytes], size: int) -> dict[int, bytes]:
+def correct_header(stream: IO[bytes], size: int) -> dict[int, bytes]:
     """Return position -> bytes that replace a part of the header; {} if it is plausible, or the stream is not a WAV.
 
     libsndfile does not know the name BW64 for RF64.
     """
     stream.seek(0)
     name = {0: b"RF64"} if stream.read(4) == b"BW64" else {}
-    return name | _mend_sizes(stream, size)
+    return name | _correct_sizes(stream, size)
 
 
-def _mend_sizes(stream: IO[bytes], size: int) -> dict[int, bytes]:
+def _correct_sizes(stream: IO[bytes], size: int) -> dict[int, bytes]:
     """Return position -> bytes that replace wrong size fields.
 
     A size is wrong if it is 0 although audio follows, or if it goes beyond the end of the file and the size of the
@@ -73,7 +73,7 @@ def _mend_sizes(stream: IO[bytes], size: int) -> dict[int, bytes]:
             ds64 = chunk.start
         if chunk.name == b"data":
             if ds64 is not None:
-                return _mend_ds64(stream, size, chunk, ds64)
+                return _correct_ds64(stream, size, chunk, ds64)
             present = size - chunk.start
             if chunk.size < UNKNOWN and _is_wrong(stream, order, chunk, size, container + 8):
                 return {4: struct.pack(f"{order}I", size - 8), chunk.start - 4: struct.pack(f"{order}I", present)}
@@ -81,7 +81,7 @@ def _mend_sizes(stream: IO[bytes], size: int) -> dict[int, bytes]:
     return {}
 
 
-def _mend_ds64(stream: IO[bytes], size: int, data: Chunk, ds64: int) -> dict[int, bytes]:
+def _correct_ds64(stream: IO[bytes], size: int, data: Chunk, ds64: int) -> dict[int, bytes]:
     stream.seek(ds64)
     container, length = struct.unpack("<QQ", stream.read(DS64_SIZES))
     declared = length if data.size == 0xFFFF_FFFF else data.size

@@ -61,7 +61,7 @@ def cost(
         model, frames=num_frames, emotions=classes, settings=settings or (), measured=measure, threads=threads
     )
     if json:
-        print(to_json(result.facts()))
+        print(to_json(result.to_json()))
     else:
         _print_table(result)
 

@@ -37,7 +37,7 @@ def _entries(row: PaperRow) -> list[dict[str, object]]:
     corpus = "+".join(row.corpora)
     return [
         {**shared, "metric": metric, "published": value, "corpus": corpus}
-        for metric, value in row.result.figures.items()
+        for metric, value in row.result.values.items()
     ]
 
 
@@ -49,9 +49,9 @@ def _print_table(rows: list[PaperRow]) -> None:
     for title in ("recipe", "table", "row", "corpus", "published"):
         table.add_column(title, no_wrap=title == "recipe")
     for row in rows:
-        figures = ", ".join(_format(metric, value) for metric, value in row.result.figures.items())
+        values = ", ".join(_format(metric, value) for metric, value in row.result.values.items())
         title = f"{row.result.paper}, {row.result.table}"
-        table.add_row(row.name, title, row.result.row, "+".join(row.corpora), figures)
+        table.add_row(row.name, title, row.result.row, "+".join(row.corpora), values)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200

@@ -87,7 +87,7 @@ def reproduce(
         launcher = stack.enter_context(open_launcher(workers, progress))
         scores = reproduce_rows(plan, launcher)
     if json:
-        print(to_json([score.to_json_content() for score in scores], indent=1))
+        print(to_json([score.to_json() for score in scores], indent=1))
     else:
         print(format_scores(target, scores), end="")
         print(f"written to {plan.folder}; look at the runs with: affekt report {plan.folder}")

@@ -45,7 +45,7 @@ class Cost:
     """The number of threads that the measurements used."""
     encoders: tuple[EncoderCost, ...]
 
-    def facts(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the content for JSON."""
         return asdict(self) | {"encoders": [asdict(encoder) for encoder in self.encoders]}
 

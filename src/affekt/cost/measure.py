@@ -88,8 +88,8 @@ def _measure_here() -> None:
             times.append(time.perf_counter() - start)
     after = peak_memory()
     memory = None if before is None or after is None else after - before
-    answer = {"latency_ms": 1000 * statistics.median(times), "peak_memory_mb": memory}
-    print(json.dumps(answer), file=sys.stdout)  # which the calling process reads
+    result = {"latency_ms": 1000 * statistics.median(times), "peak_memory_mb": memory}
+    print(json.dumps(result), file=sys.stdout)  # read by `measure` in the calling process
 
 
 def peak_memory(*, reset: bool = False) -> float | None:

@@ -41,7 +41,7 @@ class Graph:
             versions have none.
         threads: The number of cores that one call may use.
         speech_threshold: The lowest `speech_probability` of a recording with speech; None if the graph has no such output.
-        profile: The profile that is applied; None for none.
+        profile: The profile that is applied, if any.
 
     Raises:
         BadConfig: The profile was learned for another model.
@@ -71,7 +71,7 @@ class Graph:
         Args:
             bundle: The bundle.
             threads: The number of cores that one call may use.
-            profile: The profile to apply; None for none.
+            profile: The profile to apply, if any.
 
         Raises:
             BadBundle: A file is missing, damaged or invalid, the ONNX file cannot be loaded and run on a known input, its
@@ -151,9 +151,9 @@ class Graph:
             raise BadBundle(f"{self.bundle.onnx} cannot be run: {_reason(error)}") from error
         for name, value in values.items():
             if name == "probabilities" and (reason := _find_fault(value, len(self.bundle.emotions))):
-                raise BadBundle(f"{self.bundle.onnx} gives {reason}; expected probabilities, (batch, emotions)")
+                raise BadBundle(f"{self.bundle.onnx} returns {reason}; expected probabilities, (batch, emotions)")
             if not np.isfinite(value).all():
-                raise BadBundle(f"{self.bundle.onnx} gives NaN or infinite values as {name}; expected finite values")
+                raise BadBundle(f"{self.bundle.onnx} returns NaN or infinite values as {name}; expected finite values")
         return values
 
 

@@ -33,7 +33,7 @@ MAX_OFFSET = 1e6
 MAX_EXPONENT = 20.0
 """Largest absolute value of a class bias or of the logarithm of a scale."""
 MAX_NAME = 255
-"""Most characters of a name."""
+"""Largest number of characters in a name."""
 MAX_COUNT = 1 << 53
 """Largest number of clips; up to it, every format of results stores whole numbers exactly."""
 

@@ -1,18 +1,18 @@
 """The arithmetic of learning a profile from unlabeled clips of one source: pure functions of arrays, and their constants.
 
-Two shifts are estimated. The clips' mean features, compared with those of training, tell the offset of the recording chain.
-Their mean probabilities, compared with the expected distribution of emotions, tell a bias of the model for or against an
-emotion. Both estimates are wrong if the source has another distribution of emotions than expected: the features of 50 angry
-clips differ from the average of training because the clips are angry. This is detected by the diversity of the predictions,
-which an offset does not change.
+Two shifts are estimated. The difference of the clips' mean features from those of training is the offset of the recording
+chain. The difference of their mean probabilities from the expected distribution of emotions is a bias of the model for or
+against an emotion. Both estimates are wrong if the source has another distribution of emotions than expected: the features
+of 50 angry clips differ from the average of training because the clips are angry. This is detected by the diversity of the
+predictions, which an offset does not change.
 
 A model is less certain of a source that is recorded in another way than its training data, so that its predictions are less
 diverse, and such a source has the most to gain. It is recognized by the distance of its features.
 
 The limits of the diversity for near sources were chosen with the model shipped first in version 0.1.0, on clips of its test
-speakers as they are and with other frequency responses and noise, and with linear probes on Whisper's states of CREMA-D and
-EmoDB. Draws of 20 to 200 clips with equally frequent emotions had diversities of 0.41 to 0.69, and draws of which 80 % were
-of one emotion 0.21 to 0.37. The limits for far sources were chosen with a model trained on CREMA-D alone, on EmoDB: 0.34 to
+speakers, unaltered and with other frequency responses and noise, and with linear probes on Whisper's states of CREMA-D and
+EmoDB. Samples of 20 to 200 clips with equally frequent emotions had diversities of 0.41 to 0.69, and samples with 80 % of
+one emotion 0.21 to 0.37. The limits for far sources were chosen with a model trained on CREMA-D alone, on EmoDB: 0.34 to
 0.42 with 50 clips of all emotions, and 0.20 to 0.27 with 80 % of one. The distance of CREMA-D's validation speakers, also
 altered or with 80 % of one emotion, was at most 0.5 with 8 clips and 0.4 with 20, and that of EmoDB at least 1.8.
 """
@@ -62,7 +62,7 @@ class LearningSettings:
     """For near sources: at this diversity or a lower one, nothing is adapted; see `diversity`."""
     high_diversity: float = 0.45
     """For near sources: at this diversity or a higher one, the adaptation has its full strength."""
-    relief: float = 0.1
+    diversity_reduction: float = 0.1
     """For far sources, both limits of the diversity are lower by this: a model is less certain of them, and gains more."""
 
     def at_distance(self, value: float) -> LearningSettings:
@@ -71,8 +71,8 @@ class LearningSettings:
         return replace(
             self,
             tolerance=self.tolerance ** (1 - blend),
-            low_diversity=self.low_diversity - blend * self.relief,
-            high_diversity=self.high_diversity - blend * self.relief,
+            low_diversity=self.low_diversity - blend * self.diversity_reduction,
+            high_diversity=self.high_diversity - blend * self.diversity_reduction,
         )
 
 
@@ -89,10 +89,10 @@ def shrunk_mean(values: Values, shrinkage: float, limit: float = np.inf) -> NDAr
 
 
 def distance(values: Values) -> float:
-    """Return how far a source's features are from those of training: 0 for none, about 1 if they differ by a deviation.
+    """Return the distance of a source's features from those of training: about 1 for a difference of one standard deviation.
 
-    It is the squared difference of the means, divided by the variance between clips, averaged over the features; what the
-    difference would be by chance is subtracted.
+    It is the squared difference of the means, divided by the variance between clips, averaged over the features,
+    minus its expected value if there is no difference.
 
     Args:
         values: The clips' means over time minus that of training, (clips, dim).
@@ -141,7 +141,7 @@ def estimate_class_bias(
 
 
 def closest_distribution(mean: Values, expected: Values, tolerance: float) -> NDArray[np.float64]:
-    """Return the distribution next to `mean`, (emotions,), that differs from the expected one by at most the tolerance.
+    """Return the distribution closest to `mean`, (emotions,), that differs from the expected one by at most the tolerance.
 
     It is `mean` times a factor, limited to `expected / tolerance` and `expected * tolerance`; bisection finds the factor.
     """

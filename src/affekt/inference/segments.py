@@ -18,8 +18,8 @@ from affekt.audio.read import SAMPLE_RATE, Waveform
 LONGEST = 8 * SAMPLE_RATE
 """Maximum length of a recording that is recognized as a whole, in samples. Models are trained on clips of a few seconds, and
 worse on longer ones."""
-PART = 30 * SAMPLE_RATE
-"""Samples of a block that are processed at a time."""
+MAX_BLOCK = 30 * SAMPLE_RATE
+"""Largest number of samples that are processed at a time."""
 FRAME_RATE = SAMPLE_RATE // HOP
 """Frames per second."""
 CONTEXT = 20 * FRAME_RATE
@@ -83,9 +83,9 @@ class _Cutter:
 
     def add(self, block: Waveform) -> Iterator[Segment]:
         """Add samples, and yield the windows that they complete."""
-        # In parts, so that a block of hours is not copied with every window.
-        for start in range(0, block.size, PART):
-            self._append(block[start : start + PART])
+        # Piece by piece, so that a block of hours is not copied with every window.
+        for start in range(0, block.size, MAX_BLOCK):
+            self._append(block[start : start + MAX_BLOCK])
             while self.power.size >= CONTEXT:
                 yield self._cut(finished=False)
 

@@ -69,7 +69,7 @@ class PaperSizes:
 
 @dataclass(frozen=True)
 class ExplainedAttention:
-    """An attention among the results of `explain`: which stream attends to which, and under which keys its arrays are."""
+    """An attention map that `explain` returns: which stream attends to which, and the keys of its arrays in the result."""
 
     queries: str
     """The stream whose frames are the rows."""
@@ -78,7 +78,7 @@ class ExplainedAttention:
     weights: str
     """Key of the weights, (batch, layers, heads, queries, keys). Rows sum to one over the frames without padding."""
     sparse: str = ""
-    """Key of the weights that remain where only some keys are kept, of the same shape; "" if all are kept."""
+    """Key of the weights over the kept keys only, of the same shape; "" if all keys are kept."""
     kept: str = ""
     """Key of which keys are kept, (batch, layers, heads, keys), bool; "" if all are kept."""
 
@@ -100,7 +100,7 @@ class EmotionModel(nn.Module):
     """Submodule -> its model's name in the registry, for submodules whose weights may come from a finished run."""
     paper: ClassVar[PaperSizes]
     explained_attention: ClassVar[Mapping[str, ExplainedAttention]] = {}
-    """Name -> an attention that `explain` returns with some settings at least."""
+    """Name -> an attention map that `explain` returns, at least with some settings."""
     explained_embeddings: ClassVar[Mapping[str, str]] = {"fused": "embedding"}
     """Name, such as "speech" -> key of `explain`'s result: a vector per utterance. With some settings, some are missing."""
     explained_scales: ClassVar[str] = ""

@@ -82,7 +82,7 @@ class Overlap:
     """The subset whose scores the overlap inflates: the later of the two in the order train, validation, test."""
     shared: int | None
     """Distinct values in both subsets; None if none is known to be shared, but some are unknown."""
-    of: int
+    total: int
     """Distinct values in the second subset."""
     affected: int
     """Utterances of the second subset with a shared value."""
@@ -101,7 +101,7 @@ class Overlap:
     def __str__(self) -> str:
         if self.shared is None:
             return "unknown"
-        return f"{'at least ' if self.unknown else ''}{self.shared} of {self.of}"
+        return f"{'at least ' if self.unknown else ''}{self.shared} of {self.total}"
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,13 @@ class Audit:
         repeated = [
             f"{overlap} {overlap.second} {REPEATED[overlap.kind]} also in {overlap.first}" for overlap in self.repeated
         ]
-        return "; ".join([_state(self._speakers), *self._other_verdicts, *repeated])
+        return "; ".join([_describe_verdict(self._speakers), *self._other_verdicts, *repeated])
 
     @property
     def _other_verdicts(self) -> list[str]:
         """The verdicts on pairs of subsets without the test subset, where they differ from the verdict."""
         others = [o for o in self.overlaps if o.kind == "speaker" and o not in self._speakers]
-        verdicts = [(overlap, _state([overlap])) for overlap in others if _judge([overlap]) != self.verdict]
+        verdicts = [(overlap, _describe_verdict([overlap])) for overlap in others if _judge([overlap]) != self.verdict]
         return [f"{overlap.second} against {overlap.first}: {verdict}" for overlap, verdict in verdicts]
 
     @property
@@ -186,7 +186,7 @@ def _judge(speakers: Sequence[Overlap]) -> str:
     return DEPENDENT if any(shared) else UNKNOWN if None in shared else INDEPENDENT
 
 
-def _state(speakers: Sequence[Overlap]) -> str:
+def _describe_verdict(speakers: Sequence[Overlap]) -> str:
     """Return the verdict on overlaps of speakers, with its reason unless it is speaker-independent."""
     verdict = _judge(speakers)
     if verdict == DEPENDENT:
@@ -259,7 +259,7 @@ class Auditor:
             first,
             second,
             shared=None if unknown and not shared else len(shared),
-            of=len(after),
+            total=len(after),
             affected=sum(after[value] for value in shared),
             utterances=len(split.subsets[second]),
             unknown=unknown,

@@ -32,7 +32,7 @@ def emotion_of(utterance: Utterance) -> str:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Sampler:
     """A source of reproducible random choices."""
 
     seed: int
@@ -181,7 +181,7 @@ class Protocol(ABC):
         return set()
 
     @abstractmethod
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:
         """Yield each fold's name and subsets. The utterances are sorted by their keys."""
 
     def folds(
@@ -206,7 +206,7 @@ class Protocol(ABC):
         """
         check_unique(utterances)
         splits = []
-        for fold, subsets in self.split(sorted(utterances, key=utterance_key), Draw(seed, label)):
+        for fold, subsets in self.split(sorted(utterances, key=utterance_key), Sampler(seed, label)):
             for subset, chosen in subsets.items():
                 if not chosen:
                     where = f"{self.title}, fold {fold}" if fold else self.title

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from affekt.errors import BadConfig
-from affekt.protocols.base import Draw, Protocol, Subsets, count, require
+from affekt.protocols.base import Protocol, Sampler, Subsets, count, require
 from affekt.utterance import Utterance
 
 Groups = dict[str, list[Utterance]]
@@ -54,11 +54,11 @@ class Grouped(Protocol):
         return {name for name, used in is_used.items() if not used}
 
     @abstractmethod
-    def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:
+    def groups(self, utterances: list[Utterance], sampler: Sampler) -> Groups:
         """Return the groups by name, in the order in which they are the test subset."""
 
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
-        groups = self.groups(utterances, draw)
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:
+        groups = self.groups(utterances, sampler)
         names = list(groups)
         needed = 3 if self.validation == NEXT else 2
         if len(names) < needed:
@@ -66,17 +66,17 @@ class Grouped(Protocol):
         for number, name in enumerate(names):
             after = names[(number + 1) % len(names)] if self.validation == NEXT else None
             train = [utterance for other in names if other not in (name, after) for utterance in groups[other]]
-            subsets = {"train": train, "validation": groups[after]} if after else self._split(train, name, draw)
+            subsets = {"train": train, "validation": groups[after]} if after else self._split(train, name, sampler)
             yield name, {**subsets, "test": groups[name]}
 
-    def _split(self, train: list[Utterance], fold: str, draw: Draw) -> Subsets:
+    def _split(self, train: list[Utterance], fold: str, sampler: Sampler) -> Subsets:
         if isinstance(self.validation, str) or not self.validation:
             return {"train": train}
         return split_validation(
             train,
             self.validation,
             f"validation of fold {fold}",
-            draw,
+            sampler,
             by=self.validation_by,
             stratified=self.stratified,
         )
@@ -86,7 +86,7 @@ def split_validation(
     train: Sequence[Utterance],
     amount: float,
     purpose: str,
-    draw: Draw,
+    sampler: Sampler,
     *,
     by: Literal["speakers", "utterances"],
     stratified: bool,
@@ -97,7 +97,7 @@ def split_validation(
         train: The utterances to divide.
         amount: Size of the validation subset: a fraction or a number of utterances, as in `count`.
         purpose: A part of the hashed string, and a name for error messages.
-        draw: The source of random choices.
+        sampler: The source of random choices.
         by: Whether to choose whole speakers or single utterances.
         stratified: Choose utterances in proportion to the labels; without effect for speakers.
 
@@ -105,12 +105,12 @@ def split_validation(
         BadConfig: A subset would be empty, or an utterance has no speaker.
     """
     if by == "utterances":
-        chosen, others = draw.take(train, amount, purpose, stratified=stratified)
+        chosen, others = sampler.take(train, amount, purpose, stratified=stratified)
         return {"train": others, "validation": chosen}
     require(train, "speaker", "validation by speakers", "set validation_by = 'utterances'")
     wanted, speakers = count(amount, len(train), purpose), group_by_speaker(train)
     chosen = []
-    for speaker in draw.order(speakers, purpose)[:-1]:  # at least one speaker is left to train on
+    for speaker in sampler.order(speakers, purpose)[:-1]:  # at least one speaker is left to train on
         # Whole speakers, at least one, and as near to the fraction as possible.
         if chosen and abs(len(chosen) + len(speakers[speaker]) - wanted) >= abs(len(chosen) - wanted):
             break
@@ -144,7 +144,7 @@ class LeaveOneSessionOut(Grouped):
 
     title: ClassVar[str] = "leave one session out"
 
-    def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:  # noqa: ARG002
+    def groups(self, utterances: list[Utterance], sampler: Sampler) -> Groups:  # noqa: ARG002
         require(utterances, "session", self.title)
         return group_by_session(utterances)
 
@@ -159,7 +159,7 @@ class LeaveOneSpeakerOut(Grouped):
 
     title: ClassVar[str] = "leave one speaker out"
 
-    def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:  # noqa: ARG002
+    def groups(self, utterances: list[Utterance], sampler: Sampler) -> Groups:  # noqa: ARG002
         require(utterances, "speaker", self.title)
         return group_by_speaker(utterances)
 
@@ -179,13 +179,13 @@ class SpeakerFolds(Grouped):
     title: ClassVar[str] = "speaker folds"
     k: int = 5
 
-    def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:
+    def groups(self, utterances: list[Utterance], sampler: Sampler) -> Groups:
         require(utterances, "speaker", self.title)
         speakers = group_by_speaker(utterances)
         if not 2 <= self.k <= len(speakers):
             raise BadConfig(f"{self.title}: k = {self.k}: expected 2 to {len(speakers)}, the number of speakers")
         folds: list[list[Utterance]] = [[] for _ in range(self.k)]
-        for speaker in sorted(draw.order(speakers, "speaker folds"), key=lambda name: -len(speakers[name])):
+        for speaker in sorted(sampler.order(speakers, "speaker folds"), key=lambda name: -len(speakers[name])):
             min(folds, key=len).extend(speakers[speaker])
         return number_folds(folds)
 
@@ -202,10 +202,10 @@ class RandomFolds(Grouped):
     def unused(self) -> set[str]:
         return super().unused - {"stratified"}
 
-    def groups(self, utterances: list[Utterance], draw: Draw) -> Groups:
+    def groups(self, utterances: list[Utterance], sampler: Sampler) -> Groups:
         if not 2 <= self.k <= len(utterances):
             raise BadConfig(f"{self.title}: k = {self.k}: expected 2 to {len(utterances)}, the number of utterances")
-        return number_folds(draw.deal(utterances, self.k, "random folds", stratified=self.stratified))
+        return number_folds(sampler.deal(utterances, self.k, "random folds", stratified=self.stratified))
 
 
 def number_folds(folds: Sequence[list[Utterance]]) -> Groups:

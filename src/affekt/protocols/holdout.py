@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from affekt.errors import BadConfig
-from affekt.protocols.base import Draw, Protocol, Subsets
+from affekt.protocols.base import Protocol, Sampler, Subsets
 from affekt.protocols.grouped import split_validation
 from affekt.registry import did_you_mean
 from affekt.utterance import Utterance
@@ -45,7 +45,7 @@ class HeldOutSpeakers(Protocol):
         named = {"validation": self.validation, **self.others, "test": self.test}
         return {subset: tuple(speakers) for subset, speakers in named.items() if speakers}
 
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:  # noqa: ARG002
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:  # noqa: ARG002
         all_speakers = {utterance.speaker_key for utterance in utterances}
         subset_of: dict[str, str] = {}
         for subset, speakers in self._named().items():
@@ -89,13 +89,13 @@ class RandomHoldOut(Protocol):
             name for name, value in {"validation": self.validation, "repeats": self.repeats - 1}.items() if not value
         }
 
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:
         for number in range(1, self.repeats + 1):
-            test, train = draw.take(utterances, self.test, f"test part {number}", stratified=self.stratified)
+            test, train = sampler.take(utterances, self.test, f"test part {number}", stratified=self.stratified)
             subsets: Subsets = {"train": train}
             if self.validation:
                 purpose = f"validation part {number}"
                 subsets = split_validation(
-                    train, self.validation, purpose, draw, by="utterances", stratified=self.stratified
+                    train, self.validation, purpose, sampler, by="utterances", stratified=self.stratified
                 )
             yield f"{number} of {self.repeats}" if self.repeats > 1 else "", {**subsets, "test": test}

@@ -1,4 +1,4 @@
-"""The split that is stated in the data: a corpus's official split, or the folders or the column of your own data."""
+"""The split that comes with the data: a corpus's official split, or the folders or the column of your own data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from affekt.corpora.subsets import name_subsets
 from affekt.errors import BadConfig
-from affekt.protocols.base import Draw, Protocol, Subsets, require
+from affekt.protocols.base import Protocol, Sampler, Subsets, require
 from affekt.protocols.grouped import split_validation
 from affekt.protocols.split import utterance_key
 from affekt.utterance import Utterance
@@ -22,7 +22,7 @@ MIN_SPEAKERS = 3
 class Official(Protocol):
     """The corpus's own split, such as MELD's train, dev and test; all papers on MELD use it.
 
-    Other usual names of the three subsets are recognized (`affekt.corpora.subsets`); any other name is a subset of its own.
+    Other usual names of the three subsets are recognized (`affekt.corpora.subsets`); any other name is a further subset.
     If a corpus names no training subset, its utterances without a subset are the training subset.
     """
 
@@ -52,11 +52,11 @@ class Official(Protocol):
     def unused(self) -> set[str]:
         return {name for name, value in {"test": self.test, "validation": self.validation}.items() if not value}
 
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
-        subsets = stated_subsets(utterances, self.title)
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:
+        subsets = official_subsets(utterances, self.title)
         for subset, amount in (("test", self.test), ("validation", self.validation)):
             if amount and subset not in subsets and "train" in subsets:
-                taken = _take(subsets["train"], amount, f"{subset} of the {self.title}", draw)
+                taken = _take(subsets["train"], amount, f"{subset} of the {self.title}", sampler)
                 subsets.update({"train": taken["train"], subset: taken["validation"]})
         if missing := {"train", "test"} - set(subsets):
             words = sorted({utterance.split for utterance in utterances})
@@ -65,7 +65,7 @@ class Official(Protocol):
         yield "", subsets
 
 
-def stated_subsets(utterances: Sequence[Utterance], protocol: str) -> Subsets:
+def official_subsets(utterances: Sequence[Utterance], protocol: str) -> Subsets:
     """Return the subsets stated in the data, by their usual names.
 
     Utterances without a subset are in the training subset if their corpus names no training subset.
@@ -95,9 +95,9 @@ def usual_subsets(utterances: Iterable[Utterance]) -> dict[str, str]:
     return {utterance_key(utterance): names[utterance.corpus][utterance.split] for utterance in utterances}
 
 
-def _take(train: Sequence[Utterance], amount: float, purpose: str, draw: Draw) -> Subsets:
+def _take(train: Sequence[Utterance], amount: float, purpose: str, sampler: Sampler) -> Subsets:
     """Divide training utterances into the subsets "train" and "validation": by speakers if there are enough."""
     speakers = {utterance.speaker_key for utterance in train}
     if len(speakers) >= MIN_SPEAKERS and all(utterance.speaker for utterance in train):
-        return split_validation(train, amount, purpose, draw, by="speakers", stratified=True)
-    return split_validation(train, amount, purpose, draw, by="utterances", stratified=True)
+        return split_validation(train, amount, purpose, sampler, by="speakers", stratified=True)
+    return split_validation(train, amount, purpose, sampler, by="utterances", stratified=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from affekt.errors import BadConfig
-from affekt.protocols.base import Draw, Protocol, Subsets, require
+from affekt.protocols.base import Protocol, Sampler, Subsets, require
 from affekt.protocols.grouped import RandomFolds, group_by_session, group_by_speaker
 from affekt.protocols.holdout import RandomHoldOut
 from affekt.utterance import Utterance
@@ -28,8 +28,8 @@ class MSTRRandom(Protocol):
     def has_validation(self) -> bool:
         return False
 
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
-        return RandomHoldOut(test=0.2, stratified=self.stratified).split(utterances, draw)
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:
+        return RandomHoldOut(test=0.2, stratified=self.stratified).split(utterances, sampler)
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class TDFNetRandomTen(Protocol):
     validation: int | float = 0.1
     stratified: bool = True
 
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:
         settings = RandomHoldOut(test=553, validation=self.validation, repeats=10, stratified=self.stratified)
-        return settings.split(utterances, draw)
+        return settings.split(utterances, sampler)
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class EightOneOne(Protocol):
     title: ClassVar[str] = "8:1:1 folds"
     stratified: bool = True
 
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
-        return RandomFolds(k=10, validation="next", stratified=self.stratified).split(utterances, draw)
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:
+        return RandomFolds(k=10, validation="next", stratified=self.stratified).split(utterances, sampler)
 
 
 @dataclass(frozen=True)
@@ -76,40 +76,41 @@ class EmotionNAS(Protocol):
     """
 
     title: ClassVar[str] = "EmotionNAS's folds"
-    validates: Literal["female", "male", "drawn"] = "female"
-    """The speaker of the validation subset; "drawn" chooses at random."""
+    validates: Literal["female", "male", "random"] = "female"
+    """The speaker of the validation subset; "random" chooses at random."""
     swap: bool = False
     """If true, each fold is also used with validation and test swapped."""
+    renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"validates": {"drawn": "random"}}
 
     @property
     def is_random(self) -> bool:
-        return self.validates == "drawn"
+        return self.validates == "random"
 
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:
         require(utterances, "session", self.title)
         require(utterances, "speaker", self.title)
         sessions = group_by_session(utterances)
         for session, held_out in sessions.items():
             train = [utterance for other, group in sessions.items() if other != session for utterance in group]
-            first, second = self._by_speaker(session, held_out, draw)
+            first, second = self._by_speaker(session, held_out, sampler)
             yield session, {"train": train, "validation": first, "test": second}
             if self.swap:
                 yield f"{session}, swapped", {"train": train, "validation": second, "test": first}
 
     def _by_speaker(
-        self, session: str, utterances: list[Utterance], draw: Draw
+        self, session: str, utterances: list[Utterance], sampler: Sampler
     ) -> tuple[list[Utterance], list[Utterance]]:
         """Return the utterances of the session's validation speaker, and those of its test speaker."""
         speakers = group_by_speaker(utterances)
         if len(speakers) != 2:
             raise BadConfig(f"{self.title} needs two speakers in every session: {session} has {', '.join(speakers)}")
-        if self.validates == "drawn":
-            names = draw.order(speakers, f"who validates in {session}")
+        if self.validates == "random":
+            names = sampler.order(speakers, f"who validates in {session}")
         else:
-            require(utterances, "gender", self.title, "set validates = 'drawn'")
+            require(utterances, "gender", self.title, "set validates = 'random'")
             names = sorted(speakers, key=lambda name: speakers[name][0].gender != self.validates)
             if [speakers[name][0].gender == self.validates for name in names] != [True, False]:
                 raise BadConfig(
-                    f"{self.title}: {session} does not have exactly one {self.validates} speaker: set validates = 'drawn'"
+                    f"{self.title}: {session} does not have exactly one {self.validates} speaker: set validates = 'random'"
                 )
         return speakers[names[0]], speakers[names[1]]

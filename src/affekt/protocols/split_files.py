@@ -1,4 +1,4 @@
-"""The split of files: saved folds, the split of a run, a table's column, or the folds of another toolkit."""
+"""Splits read from files: saved folds, the split of a run, a table's column, or the folds of another toolkit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from affekt.corpora.subsets import SUBSET_NAMES
 from affekt.errors import BadConfig
-from affekt.protocols.base import Draw, Label, Protocol, Subsets, check_unique, emotion_of
+from affekt.protocols.base import Label, Protocol, Sampler, Subsets, check_unique, emotion_of
 from affekt.protocols.files import natural_order, read_splits
 from affekt.protocols.grouped import split_validation
 from affekt.protocols.split import Split, utterance_key
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitFiles(Protocol):
-    """The split that files state (`affekt.protocols.files.read_splits` describes the forms).
+    """A split read from files, in any of the formats that `affekt.protocols.files.read_splits` describes.
 
     A table whose column has no usual name of a subset, such as a column of the numbers 1 to 5, has a fold for each value: its
     utterances are the test subset, all others the training subset.
@@ -66,9 +66,9 @@ class SplitFiles(Protocol):
         }
         return {name for name, value in used.items() if not value}
 
-    def split(self, utterances: list[Utterance], draw: Draw) -> Iterator[tuple[str, Subsets]]:
-        for stated, subsets in self._read(utterances, (), draw):
-            yield stated.fold, subsets
+    def split(self, utterances: list[Utterance], sampler: Sampler) -> Iterator[tuple[str, Subsets]]:
+        for stored, subsets in self._read(utterances, (), sampler):
+            yield stored.fold, subsets
 
     def folds(
         self,
@@ -84,31 +84,31 @@ class SplitFiles(Protocol):
         """
         check_unique(utterances)
         splits = []
-        for stated, subsets in self._read(utterances, left_out, Draw(seed, label)):
+        for stored, subsets in self._read(utterances, left_out, Sampler(seed, label)):
             keys = {subset: [utterance_key(utterance) for utterance in chosen] for subset, chosen in subsets.items()}
-            description = ", ".join(part for part in (stated.description, f"read from {self.path}") if part)
-            taken = "validation" in subsets and "validation" not in stated.subsets
-            fold_seed = seed if taken else stated.seed
-            options = {"fold": stated.fold, "description": description}
-            splits.append(Split.of(utterances, keys, stated.name, seed=fold_seed, **options))
+            description = ", ".join(part for part in (stored.description, f"read from {self.path}") if part)
+            taken = "validation" in subsets and "validation" not in stored.subsets
+            fold_seed = seed if taken else stored.seed
+            options = {"fold": stored.fold, "description": description}
+            splits.append(Split.of(utterances, keys, stored.name, seed=fold_seed, **options))
         return splits
 
     def _read(
-        self, utterances: Sequence[Utterance], left_out: Sequence[Utterance], draw: Draw
+        self, utterances: Sequence[Utterance], left_out: Sequence[Utterance], sampler: Sampler
     ) -> Iterator[tuple[Split, Subsets]]:
         """Yield the splits as the files state them, each with its subsets of the given utterances."""
-        path, everyone = Path(self.path).expanduser(), [*utterances, *left_out]
-        known = {utterance_key(utterance) for utterance in everyone}
+        path, all_utterances = Path(self.path).expanduser(), [*utterances, *left_out]
+        known = {utterance_key(utterance) for utterance in all_utterances}
         by_key = {utterance_key(utterance): utterance for utterance in utterances}
-        stated = read_splits(path, everyone, self.delimiter, column=self.column, allow_missing=self.allow_missing)
-        for read in stated:
-            for split in _folds_of_values(read):
+        stored = read_splits(path, all_utterances, self.delimiter, column=self.column, allow_missing=self.allow_missing)
+        for stored_split in stored:
+            for split in _folds_of_values(stored_split):
                 self._check_missing(split, known)
                 subsets = self._select(split, by_key)
                 if self.validation and "validation" not in split.subsets:
                     purpose = f"validation of {self.title} {split.fold}".rstrip()
                     taken = split_validation(
-                        subsets["train"], self.validation, purpose, draw, by=self.validation_by, stratified=True
+                        subsets["train"], self.validation, purpose, sampler, by=self.validation_by, stratified=True
                     )
                     subsets = {**taken, **{name: subsets[name] for name in subsets if name != "train"}}
                 yield split, subsets

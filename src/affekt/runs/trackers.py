@@ -141,7 +141,7 @@ def _is_number(value: object) -> bool:
 
 
 class TensorBoard:
-    """Writes event files to the folder tensorboard/ of each run, instead of those that it contains."""
+    """Writes event files to the folder tensorboard/ of each run, and replaces those that it contains."""
 
     def __init__(self) -> None:
         self._writers = dict[Path, tuple[Any, int]]()
@@ -171,9 +171,9 @@ class TensorBoard:
 
 
 class MLflow:
-    """Writes each run to the experiment of the recipe's name; MLFLOW_TRACKING_URI says where.
+    """Writes each run to the experiment named after the recipe, at MLFLOW_TRACKING_URI.
 
-    A run of MLflow that was written from the same run folder is deleted.
+    An MLflow run that was written from the same run folder before is deleted.
     """
 
     def __init__(self) -> None:

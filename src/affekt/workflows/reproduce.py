@@ -48,7 +48,7 @@ class ReproducedScore:
     """The line that accompanies every score: corpus, test set, split, and whether it is speaker-independent."""
     remarks: tuple[str, ...] = field(default=())
 
-    def to_json_content(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the content for JSON."""
         ours = {rule: {"mean": spread.mean, "std": spread.std} for rule, spread in self.ours.items()}
         names = ("name", "paper", "table", "row", "metric", "published", "published_std")
@@ -103,7 +103,7 @@ class _Results:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write_text(folder / f"{RESULTS}.md", format_scores(self.plan.target, scores))
         atomic_write_text(
-            folder / f"{RESULTS}.json", to_json([entry.to_json_content() for entry in scores], indent=1) + "\n"
+            folder / f"{RESULTS}.json", to_json([entry.to_json() for entry in scores], indent=1) + "\n"
         )
 
 

@@ -74,7 +74,7 @@ def _check(weights: Mapping[Any, float], known: Sequence[Any], name: str) -> Non
 def random_cell_graph(generator: np.random.Generator, config: RandomCellConfig | None = None) -> CellGraph:
     """Return a random cell graph. A generator in the same state gives the same graph.
 
-    Drafts are drawn until one uses the frame and every previous state, and none of its new states takes a previous state
+    Drafts are sampled until one uses the frame and every previous state, and none of its new states takes a previous state
     directly.
 
     Raises:
@@ -92,7 +92,7 @@ def random_cell_graph(generator: np.random.Generator, config: RandomCellConfig |
 
 
 def _draft(generator: np.random.Generator, config: RandomCellConfig) -> dict[str, dict[str, Any]]:
-    """Add nodes until there are enough; inputs are drawn without repetition from the nodes that exist by then."""
+    """Add nodes until there are enough; inputs are sampled without repetition from the nodes that exist by then."""
     before = [f"{BEFORE}{state}" for state in range(config.states)]
     draft: dict[str, dict[str, Any]] = {}
     activated: list[str] = []

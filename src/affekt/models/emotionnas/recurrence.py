@@ -2,8 +2,8 @@
 
 Both directions run in one loop over frames, as the two halves of batched matrix products. Linear nodes with the same
 inputs are computed as one product. Utterances are sorted by length and leave the loop at their end, so that padding is
-not computed. An iteration of the loop is called a moment. The backward pass is written by hand: it computes the weight
-gradients as products over many frames at once, where autograd would add them up frame by frame.
+not computed. The backward pass is written by hand: it computes the weight gradients as products over many frames at once,
+where autograd would add them up frame by frame.
 """
 
 from __future__ import annotations
@@ -131,10 +131,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Order:
-    """The order of frames in the loop: by direction, then by moment, then the longest utterance first.
+    """The order of frames in the loop: by direction, then by time step, then the longest utterance first.
 
     Attributes:
-        counts: Number of utterances that have a frame at each moment.
+        counts: Number of utterances that have a frame at each time step.
         frame_rows: Indices of all frames except padding after the axes (batch, frames) are flattened; None if padding is
             computed, too. The shape is (rows,).
         loop_rows: For each position in the loop, the index of its row and direction after the axes (rows, directions) are
@@ -151,23 +151,23 @@ class Order:
     def of(cls, x: Float[Tensor, "batch frames dim"], mask: FrameMask | None, directions: int) -> Order:
         """Return the order for a batch. Raises `BadConfig` if an utterance has padding before or between its frames."""
         batch, frames = x.shape[:2]
-        utterances, moments = torch.arange(batch, device=x.device), torch.arange(frames, device=x.device)
+        utterances, time_steps = torch.arange(batch, device=x.device), torch.arange(frames, device=x.device)
         lengths = torch.full_like(utterances, frames) if mask is None else mask.sum(dim=1)
         if mask is None or x.is_meta or torch.compiler.is_exporting():
             # An exported graph cannot depend on its data. It also computes padding, which comes last in both directions.
-            counts, frame_rows, row = [batch] * frames, None, utterances.unsqueeze(1) * frames + moments
+            counts, frame_rows, row = [batch] * frames, None, utterances.unsqueeze(1) * frames + time_steps
             grid = torch.zeros_like(row).t()
-            moment, utterance = (moments.unsqueeze(1) + grid).flatten(), (utterances + grid).flatten()
+            time_step, utterance = (time_steps.unsqueeze(1) + grid).flatten(), (utterances + grid).flatten()
         else:
-            if not torch.equal(mask, moments < lengths.unsqueeze(1)):
+            if not torch.equal(mask, time_steps < lengths.unsqueeze(1)):
                 raise BadConfig("the mask has padding before or between frames: expected padding only after the frames")
             longest = lengths.argsort(descending=True, stable=True)
-            moment, rank = (moments.unsqueeze(1) < lengths[longest]).nonzero(as_tuple=True)
-            counts, utterance = moment.bincount().tolist(), longest[rank]
+            time_step, rank = (time_steps.unsqueeze(1) < lengths[longest]).nonzero(as_tuple=True)
+            counts, utterance = time_step.bincount().tolist(), longest[rank]
             frame_rows = mask.flatten().nonzero().squeeze(1)
             row = mask.flatten().cumsum(0).sub(1).view(batch, frames)
-        from_end = lengths[utterance] - 1 - moment
-        frame_by_direction = (moment, torch.where(from_end < 0, moment, from_end))[:directions]
+        from_end = lengths[utterance] - 1 - time_step
+        frame_by_direction = (time_step, torch.where(from_end < 0, time_step, from_end))[:directions]
         loop_rows = torch.cat(
             [row[utterance, frame] * directions + direction for direction, frame in enumerate(frame_by_direction)]
         )
@@ -185,7 +185,7 @@ def recur(program: Program, counts: list[int], terms: Sequence[Tensor], weights:
 
     Args:
         program: The cell.
-        counts: Number of utterances at each moment.
+        counts: Number of utterances at each time step.
         terms: The term that is added to each product of the program, in order: (directions, rows, width) if the frame is an
             input of the step; otherwise the biases of the product, (directions, 1, width).
         weights: For each product with sources, (directions, width of the sources, width).
@@ -205,23 +205,23 @@ def _run_loop(
     weights: Sequence[Tensor],
     saved: list[Tensor] | None = None,
 ) -> Tensor:
-    """Run the loop. At each moment the values of `program.saved` are appended to `saved`, if it is given."""
+    """Run the loop. At each time step the values of `program.saved` are appended to `saved`, if it is given."""
     hidden = terms[0].shape[2] // len(program.products[0].nodes)
     if not counts:
         return terms[0].new_zeros(terms[0].shape[0], 0, hidden)
     state = [terms[0].new_zeros(terms[0].shape[0], counts[0], hidden)] * program.num_states
     before, after = ([f"{kind}{number}" for number in range(program.num_states)] for kind in (BEFORE, AFTER))
     steps, outputs = _with_tensors(program, counts, terms, weights), []
-    for moment, count in enumerate(counts):
+    for time_step, count in enumerate(counts):
         if count < state[0].shape[1]:
             state = [value[:, :count] for value in state]
         values = dict(zip(before, state, strict=True))
-        for step, terms_by_moment, weight in steps:
+        for step, terms_by_time_step, weight in steps:
             inputs = [values[name] for name in step.sources]
             if step.operation != "linear":
                 values[step.nodes[0]] = FORWARD[step.operation](*inputs)
                 continue
-            product = terms_by_moment[moment]
+            product = terms_by_time_step[time_step]
             if weight is not None:
                 product = torch.baddbmm(product, inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=2), weight)
             if len(step.nodes) == 1:
@@ -238,21 +238,23 @@ def _run_loop(
 def _with_tensors(
     program: Program, counts: list[int], terms: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> list[tuple[Step, Sequence[Tensor], Tensor | None]]:
-    """Return each step with the terms that are added to its product at each moment, and the product's weights."""
+    """Return each step with the terms that are added to its product at each time step, and the product's weights."""
     next_terms, next_weights = iter(terms), iter(weights)
     steps: list[tuple[Step, Sequence[Tensor], Tensor | None]] = []
     for step in program.steps:
-        by_moment: Sequence[Tensor] = ()
+        by_time_step: Sequence[Tensor] = ()
         if step.operation == "linear":
             term = next(next_terms)
-            # Biases are expanded once, not at every moment.
-            by_moment = term.split(counts, dim=1) if step.frame else _first_rows(term.expand(-1, counts[0], -1), counts)
-        steps.append((step, by_moment, next(next_weights) if step.operation == "linear" and step.sources else None))
+            # Biases are expanded once, not at every time step.
+            by_time_step = (
+                term.split(counts, dim=1) if step.frame else _first_rows(term.expand(-1, counts[0], -1), counts)
+            )
+        steps.append((step, by_time_step, next(next_weights) if step.operation == "linear" and step.sources else None))
     return steps
 
 
 def _first_rows(rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Return the first `count` rows for each moment."""
+    """Return the first `count` rows for each time step."""
     rows, parts = rows.contiguous(), []
     for count in counts:
         rows = rows[:, :count] if count < rows.shape[1] else rows
@@ -288,7 +290,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 class _BackwardLoop:
-    """The backward pass from the last moment to the first; it fills `term_gradients` and `weight_gradients`."""
+    """The backward pass from the last time step to the first; it fills `term_gradients` and `weight_gradients`."""
 
     def __init__(self, program: Program, weights: Sequence[Tensor], gradient: Tensor) -> None:
         directions, self.end, self.hidden = gradient.shape
@@ -303,7 +305,7 @@ class _BackwardLoop:
             (step, next(transposed) if step in program.products and step.sources else None) for step in program.steps
         ]
         self.steps = steps[::-1]
-        # For each moment since the last block:
+        # For each time step since the last block:
         self.values: list[dict[str, Tensor]] = []  # the saved values by name
         self.gradients: list[list[Tensor]] = []  # the gradients of the products, from the last product to the first
 
@@ -311,20 +313,20 @@ class _BackwardLoop:
         states, names = range(self.program.num_states), self.program.saved
         output_gradients, rows = gradient.split(counts, dim=1), 0
         state_gradients = [gradient.new_zeros(gradient.shape[0], 0, self.hidden) for _ in states]
-        for moment in reversed(range(len(counts))):
-            values = dict(zip(names, saved[moment * len(names) : (moment + 1) * len(names)], strict=True))
-            if num_ended := counts[moment] - state_gradients[0].shape[1]:  # utterances whose last frame this is
+        for time_step in reversed(range(len(counts))):
+            values = dict(zip(names, saved[time_step * len(names) : (time_step + 1) * len(names)], strict=True))
+            if num_ended := counts[time_step] - state_gradients[0].shape[1]:  # utterances whose last frame this is
                 state_gradients = [F.pad(gradient, (0, 0, 0, num_ended)) for gradient in state_gradients]
             gradients = {f"{AFTER}{number}": state_gradients[number] for number in states}
-            gradients[f"{AFTER}0"] = state_gradients[0] + output_gradients[moment]
-            self._run_moment(gradients, values)
+            gradients[f"{AFTER}0"] = state_gradients[0] + output_gradients[time_step]
+            self._run_time_step(gradients, values)
             state_gradients = [gradients[f"{BEFORE}{number}"] for number in states]
-            rows += counts[moment]
-            if rows >= BLOCK or moment == 0:
+            rows += counts[time_step]
+            if rows >= BLOCK or time_step == 0:
                 self._add_block(rows)
                 rows = 0
 
-    def _run_moment(self, gradients: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    def _run_time_step(self, gradients: dict[str, Tensor], values: dict[str, Tensor]) -> None:
         """Add the gradients of all other nodes to `gradients`, which has those of the new states."""
         products: list[Tensor] = []
         for step, weight in self.steps:
@@ -344,16 +346,16 @@ class _BackwardLoop:
         self.gradients.append(products)
 
     def _add_block(self, rows: int) -> None:
-        """Add the contribution of the moments since the last block, `rows` rows, to the gradients of terms and weights."""
+        """Add the contribution of the time steps since the last block, `rows` rows, to the gradients of terms and weights."""
         values = {
-            name: torch.cat([moment[name] for moment in self.values[::-1]], dim=1)
+            name: torch.cat([time_step[name] for time_step in self.values[::-1]], dim=1)
             for name in self.program.product_inputs
         }
         weight_gradients = iter(self.weight_gradients)
         for number, (step, term_gradient) in enumerate(
             zip(self.program.products, self.term_gradients, strict=True), start=1
         ):
-            gradient = torch.cat([moment[-number] for moment in self.gradients[::-1]], dim=1)
+            gradient = torch.cat([time_step[-number] for time_step in self.gradients[::-1]], dim=1)
             if step.frame:
                 term_gradient[:, self.end - rows : self.end] = gradient
             else:
