@@ -14,7 +14,7 @@ from affekt.errors import BadOutput
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 FULL_DISK_MESSAGES = ("No space left on device", " requested and ")
-"""Of safetensors and of numpy, whose errors have no number."""
+"""Phrases in the errors of safetensors and numpy, which have no error number."""
 
 
 @contextmanager

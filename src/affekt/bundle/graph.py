@@ -19,7 +19,7 @@ from affekt.config import encode
 from affekt.extras import need
 
 PREFIX = "pipeline."
-"""What the exporter puts before the name of a weight: the attribute of the exported module."""
+"""Prefix of the weights' names in the graph: the attribute of the exported module."""
 HALF = ".half"
 """Ending of the name of an initializer that is stored in 16 bits; its cast has the name without it."""
 TEMPERATURE = "temperature"
@@ -100,8 +100,8 @@ def _find_weights(model: Any, pipeline: Pipeline) -> Mapping[str, tuple[str, boo
     for name, value in values.items():
         if name not in names and (weight := by_content.get(value.tobytes())):
             names[name] = (weight, True)
-    found = sorted(weight for weight, _ in names.values())
-    return names if found == sorted(weights) else None
+    matched = sorted(weight for weight, _ in names.values())
+    return names if matched == sorted(weights) else None
 
 
 def _load_half(model: Any) -> None:

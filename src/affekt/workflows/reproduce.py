@@ -102,9 +102,7 @@ class _Results:
         folder, scores = self.plan.folder, self.scores
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write_text(folder / f"{RESULTS}.md", format_scores(self.plan.target, scores))
-        atomic_write_text(
-            folder / f"{RESULTS}.json", to_json([entry.to_json() for entry in scores], indent=1) + "\n"
-        )
+        atomic_write_text(folder / f"{RESULTS}.json", to_json([entry.to_json() for entry in scores], indent=1) + "\n")
 
 
 def score_row(row_plan: RowPlan) -> list[ReproducedScore]:
