@@ -99,7 +99,7 @@ shifts: $(DEV)/installed
 RUNS := runs/papers
 REFERENCES := $(foreach run,random-split/vanilla unseen-actors/tdfnet emodb/tdfnet meld/mcsan-glove,--against $(RUNS)/$(run))
 results: $(DEV)/installed
-	$(DEV)/$(BIN)/python benchmarks/results.py --runs $(RUNS)
+	$(DEV)/$(BIN)/python benchmarks/studies.py --runs $(RUNS)
 	$(DEV)/$(BIN)/affekt report $(RUNS) $(REFERENCES) --output docs/results.md
 	$(DEV)/$(BIN)/affekt report $(RUNS) $(REFERENCES) --output docs/results-page.html
 

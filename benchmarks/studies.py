@@ -52,6 +52,7 @@ ABLATIONS: Mapping[str, Mapping[str, Assignments]] = {
     },
 }
 """Rows of the papers' ablations: MCSAN's Table 3, KS-Transformer's Tables 1 and 2, TDFNet's Table V."""
+SEARCHES = ("emotionnas-cremad", "emotionnas-emodb")
 
 
 def sweeps() -> Iterator[tuple[str, str, Assignments]]:
@@ -109,9 +110,8 @@ def main() -> None:
         for folder, recipe, settings in chosen:
             name = folder.replace("/", "-")
             run(["train", recipe, f"name={name}", *settings, f"repeats={repeats}", "--run", str(options.runs / folder)])
-    for corpus in () if options.parts else ("cremad", "emodb"):
-        words = ["search", f"emotionnas-{corpus}", "--workers", "2", "--no-bundles"]
-        run([*words, "--run", str(options.runs / "searches" / corpus)])
+    for search in () if options.parts else SEARCHES:
+        run(["search", search, "--workers", "2", "--no-bundles", "--run", str(options.runs / search)])
 
 
 if __name__ == "__main__":
