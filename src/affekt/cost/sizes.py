@@ -19,8 +19,8 @@ def requested_frames(
     """Return the requested numbers of frames by stream.
 
     Args:
-        kind: The model.
-        config: Its settings.
+        kind: The model's class.
+        config: The model's settings.
         requested: By stream, or one number for speech, or for the first stream with a time axis if there is no speech.
 
     Raises:
@@ -42,7 +42,7 @@ def requested_frames(
 def default_frames(model: EmotionModel, config: Any, stream: str) -> int:
     """Return the number of frames of a stream if none is requested: the model's fixed number, or else the paper's.
 
-    A model with a `stride` averages that many frames into one before its input has the fixed length.
+    The fixed number counts frames after a model with a `stride` has averaged every `stride` frames into one.
     """
     if stream not in model.lengths:
         return model.paper.frames[stream]

@@ -55,7 +55,7 @@ def _has_external_data(data: mmap.mmap) -> bool:
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number, start and end of the fields of a protobuf message that have a length; stop where it is damaged."""
+    """Yield number, start and end of the length-delimited fields of a protobuf message; stop where it is damaged."""
     while start < end:
         key, start = _read_varint(data, start, end)
         if key & 7 == 2:

@@ -45,7 +45,7 @@ class ActiveEdges:
         return tensor if self.all else tensor.unflatten(0, (self.edges, -1))[list(self.indices)].flatten(0, 1)
 
     def update(self, tensor: Tensor, rows: Tensor) -> None:
-        """Write the changed result of `select` back into `tensor`. If all edges are active, it is `tensor` itself."""
+        """Write the changed result of `select` back into `tensor`; with all edges active, the two are the same tensor."""
         if not self.all:
             tensor.view(self.edges, -1)[list(self.indices)] = rows.view(len(self.indices), -1)
 

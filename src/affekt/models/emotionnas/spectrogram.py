@@ -28,7 +28,7 @@ from affekt.models.layers import StreamInput
 class SpectrogramBranchConfig:
     """Settings of the spectrogram branch. The defaults are those of section 3.3.
 
-    The parameter count that Table 3 gives for L = 8, C = 16 is that of L = 6, C = 16.
+    Table 3's row with L = 8 and C = 16 has the parameter count of a network with L = 6 and C = 16.
     """
 
     cells: int = 3
@@ -47,7 +47,7 @@ class SpectrogramBranchConfig:
     input_norm: Literal["none", "standard"] = "standard"
     """Not in the paper. "standard" standardizes each bin by its mean and standard deviation over the training set."""
     input_channels: int = 1
-    """1, or 3 to repeat the image, as for photographs. The parameter counts of Table 3 are rounded and fit both."""
+    """1, or 3 to repeat the image like the colors of a photo. The parameter counts of Table 3 are rounded and fit both."""
     stem_multiplier: int = 3
     """Channels of the stem, in multiples of C. The rounded parameter counts of Table 3 also fit 1."""
     shrink: int = 1
