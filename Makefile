@@ -97,11 +97,11 @@ shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py --clips 180 --record
 
 RUNS := runs/papers
-REFERENCES := $(foreach run,random-split/vanilla unseen-actors/tdfnet emodb/tdfnet meld/mcsan-glove,--against $(RUNS)/$(run))
+REFERENCES := $(foreach run,random-split/vanilla unseen-actors/mcsan unseen-actors/ks_transformer unseen-actors/tdfnet emodb/vanilla meld/mcsan-glove,--against $(RUNS)/$(run))
 results: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/studies.py --runs $(RUNS)
 	$(DEV)/$(BIN)/affekt report $(RUNS) $(REFERENCES) --output docs/results.md
-	$(DEV)/$(BIN)/affekt report $(RUNS) $(REFERENCES) --output docs/results-page.html
+	$(DEV)/$(BIN)/affekt report $(RUNS) $(REFERENCES) --no-models --output docs/results-page.html
 
 model: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt train default --output src/affekt/assets/default
