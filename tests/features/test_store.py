@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from affekt.errors import AffektError, BadConfig, UnknownName
+from affekt.errors import AffektError, BadConfig, BadOutput, UnknownName
 from affekt.features.store import FeatureStore, audio_key, cache_root, file_hash, shape_of
 from affekt.features.store_maintenance import LEFTOVER, plan_pruning, stored_features, verify
 from affekt.files import atomic_write
@@ -91,7 +91,7 @@ def test_a_full_disk_leaves_nothing(store, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(BadOutput, match="its disk is full: free some space"):
         store[KEY] = make_frames()
     assert not list((store.folder / "ab").iterdir())
 

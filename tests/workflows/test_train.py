@@ -219,7 +219,7 @@ def test_a_corpus_with_a_broken_file_is_refused_with_the_files_name(workspace, t
     broken = tmp_path / "cremad" / "AudioWAV" / "1003_ITS_SAD_XX.wav"
     broken.write_bytes(broken.read_bytes()[:1000])
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path))
-    with pytest.raises(BadCorpus, match=r"1 of 72 utterances have no usable audio: 1003_ITS_SAD_XX \(0\.03 s"):
+    with pytest.raises(BadCorpus, match=r"1 of 72 utterances have no usable audio: 1003_ITS_SAD_XX .* is cut off"):
         train(load_recipe(str(workspace / "made.toml")), tmp_path / "run")
 
 
