@@ -1,6 +1,8 @@
 """The bundle that ships with affekt: its size, its outputs, its split, and the statements of its card."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,6 +110,16 @@ def test_the_card_is_generated_and_states_limits_and_licenses(bundle):
     ):
         assert phrase in text
     assert "OpenAI" in bundle.file("LICENSE.whisper").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_what_make_run_prints(bundle):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^samples/(\S+) +([\d.]+) s +(\w+) +\S* +(\d+)%  (\w+) (\d+)%$", readme, re.MULTILINE)
+    expected = []
+    for row in Recognizer.load(bundle.folder).rows(SAMPLES):
+        (first, p), (second, q), *_ = sorted(row.probabilities.items(), key=lambda item: -item[1])
+        expected.append((Path(row.file).name, f"{row.duration:.1f}", first, f"{100 * p:.0f}", second, f"{100 * q:.0f}"))
+    assert shown == expected
 
 
 def test_the_readme_has_the_scores_of_the_bundle(bundle):
