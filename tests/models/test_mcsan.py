@@ -1,10 +1,7 @@
 """MCSAN: a reference written as loops, its sizes, its masks, its options, and its ONNX graph."""
 
-import warnings
 from dataclasses import asdict, replace
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -14,7 +11,6 @@ from affekt.errors import BadConfig
 from affekt.models.base import FeatureSpec
 from affekt.models.mcsan.encoders import MCSANSpeechEncoder, run_bidirectional_lstm
 from affekt.models.mcsan.model import MCSAN, MCSANConfig
-from tests.conftest import shapes_unchecked
 from tests.models.references.mcsan import mcsan as reference
 from tests.samples_of_tables import mostly_slow
 
@@ -319,45 +315,3 @@ def test_dropout_acts_in_training_only():
 def test_contradictory_settings_are_refused(settings, message):
     with pytest.raises(BadConfig, match=message):
         MCSANConfig(**settings)
-
-
-class FromTensors(torch.nn.Module):
-    """The model with tensors as inputs, as in an exported graph."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, speech, speech_mask, text, text_mask):
-        return self.model(Batch({"speech": Stream(speech, speech_mask), "text": Stream(text, text_mask)}))
-
-
-@pytest.mark.slow
-def test_the_onnx_graph_equals_torch_at_any_length(tmp_path):
-    model = tiny(dtype=torch.float32, speech_frames=50)
-    names = ["speech", "speech_mask", "text", "text_mask"]
-    batch, path = batch_for(model, dtype=torch.float32), tmp_path / "mcsan.onnx"
-    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with shapes_unchecked(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own warnings
-        torch.onnx.export(
-            FromTensors(model).eval(),
-            flat_tensors(batch),
-            path,
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes=dict.fromkeys(names, axes),
-            input_names=names,
-            output_names=["logits"],
-            opset_version=23,
-        )
-    session = onnxruntime.InferenceSession(path)
-    for speech, text in (([7], [1]), ([100, 3], [4, 9]), ([1, 8, 9, 60], [2, 1, 3, 4])):
-        batch = batch_for(model, {"speech": speech, "text": text}, torch.float32, extra=3)
-        inputs = {name: tensor.numpy() for name, tensor in zip(names, flat_tensors(batch), strict=True)}
-        (logits,) = session.run(None, inputs)
-        np.testing.assert_allclose(logits, model(batch).detach().numpy(), atol=1e-4)
-
-
-def flat_tensors(batch):
-    return tuple(tensor for stream in batch.streams.values() for tensor in (stream.values, stream.mask))
