@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from affekt import worker_pool
 from affekt.errors import AffektError, BadConfig
-from affekt.processes import WorkerProcess
 from affekt.runs.folder import Run
 from affekt.training.recipe import load_recipe
 from affekt.workflows import jobs
@@ -38,20 +36,6 @@ def root(tmp_path_factory):
     with environment_set(root):
         train(load_small(root), root / "one")
         yield root
-
-
-@pytest.fixture
-def workers(monkeypatch):
-    """Return the ids of all worker processes that are started."""
-    ids = []
-
-    class Listed(WorkerProcess):
-        def __init__(self, entry):
-            super().__init__(entry)
-            ids.append(self.id)
-
-    monkeypatch.setattr(worker_pool, "WorkerProcess", Listed)
-    return ids
 
 
 def load_small(root, *settings):

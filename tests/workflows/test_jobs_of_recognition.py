@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from affekt import AffektError, BadConfig, Recognizer, learn_profile, recognize_files
-from affekt import worker_pool as generic_pool
 from affekt.inference import worker_pool
 from affekt.inference.worker_pool import choose_jobs, recognition_pool
-from affekt.processes import WorkerProcess, describe_status
+from affekt.processes import describe_status
 from tests.cli.test_cli import AFFEKT, ENVIRONMENT, affekt, needs_pipes, rows
 from tests.conftest import write_tiny_bundle
 from tests.sounds import babble, encode_audio, noise, tone
@@ -34,20 +33,6 @@ def clips(tmp_path):
     (folder / "e.wav").write_bytes(b"no audio")
     (folder / "f.wav").write_bytes(encode_audio(np.zeros(16_000)))
     return folder
-
-
-@pytest.fixture
-def workers(monkeypatch):
-    """Return the ids of all worker processes that are started."""
-    ids = []
-
-    class Listed(WorkerProcess):
-        def __init__(self, entry):
-            super().__init__(entry)
-            ids.append(self.id)
-
-    monkeypatch.setattr(generic_pool, "WorkerProcess", Listed)
-    return ids
 
 
 def is_running(process_id):
