@@ -248,6 +248,7 @@ EXACT_JSON = {
     "training/checkpoint.py": "numbers that are restored exactly, also infinite ones",
     "workflows/job.py": "between processes of affekt",
     "workflows/migrate.py": "a copy in memory",
+    "workflows/feature_pool.py": "between processes of affekt",
 }
 """Modules that may call `json.dumps` without `allow_nan=False`, with the reason. Others call `affekt.json_text.to_json`."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.cli.workers import Workers, open_launcher
+from affekt.cli.workers import Jobs, Workers, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def reproduce(
     ] = False,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     workers: Workers = 1,
+    jobs: Jobs = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/TARGET.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per published value.")] = False,
@@ -84,7 +85,7 @@ def reproduce(
     with contextlib.ExitStack() as stack:
         show_log()
         progress = stack.enter_context(progress_bar())
-        launcher = stack.enter_context(open_launcher(workers, progress))
+        launcher = stack.enter_context(open_launcher(workers, jobs, progress))
         scores = reproduce_rows(plan, launcher)
     if json:
         print(to_json([score.to_json() for score in scores], indent=1))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
-from affekt.cli.workers import Workers, open_launcher
+from affekt.cli.workers import Jobs, Workers, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def search(
         Path | None, typer.Option(metavar="FOLDER", help="The folder of the search; default: runs/RECIPE.")
     ] = None,
     workers: Workers = 1,
+    jobs: Jobs = None,
     bundles: Annotated[bool, typer.Option(help="Write a bundle for each network found.")] = True,
 ) -> None:
     """Search for an architecture with EmotionNAS.
@@ -71,7 +72,7 @@ def search(
     with contextlib.ExitStack() as stack:
         show_log()
         progress = stack.enter_context(progress_bar())
-        launcher = stack.enter_context(open_launcher(workers, progress))
+        launcher = stack.enter_context(open_launcher(workers, jobs, progress))
         searches = search_architecture(search_recipe, folder, launcher=launcher, bundles=bundles)
     for bundle in (bundle for search in searches for bundle in bundles_of(search)):
         print(f"bundle: {bundle.folder}; use it with: affekt recognize FILE --model {bundle.folder}")

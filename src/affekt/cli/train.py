@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
-from affekt.cli.workers import Workers, open_launcher
+from affekt.cli.workers import Jobs, Workers, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def train(
         Path | None, typer.Option(metavar="BUNDLE", help="Also write the trained model to this folder, as a bundle.")
     ] = None,
     workers: Workers = 1,
+    jobs: Jobs = None,
     log: Annotated[
         list[str] | None,
         typer.Option(
@@ -111,7 +112,7 @@ def train(
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(progress_bar())
         following = stack.enter_context(Following(folder, trackers))
-        launcher = stack.enter_context(open_launcher(workers, progress))
+        launcher = stack.enter_context(open_launcher(workers, jobs, progress))
         runs = train_recipe(plan, folder, data=data, one_model=output is not None, launcher=launcher)
         following.finish(runs)
     if not is_first_process:

@@ -75,7 +75,7 @@ def extract(
     store = FeatureStore(name, description(encoder, name, copy, device=device, batched=batched))
     failures: dict[str, str] = {}
     keys = _keys(utterances, failures)
-    missing = {key: utterance for key, utterance in zip(keys, utterances, strict=True) if key and key not in store}
+    missing = _missing(store, keys, utterances)
     if missing:
         present = len(keys) - len(missing)
         logger.info("%s: %d of %d utterances in %s, computing the others", name, present, len(keys), store.folder)
@@ -97,6 +97,22 @@ def extract(
             f"{message}; repair the files, or leave them out with the corpus's setting `without` in the recipe"
         )
     return StoredArrays(store, keys)
+
+
+def find_missing(
+    encoder: Feature, name: str, utterances: Sequence[Utterance], copy: Copy | None = None
+) -> list[Utterance]:
+    """Return the utterances whose features `extract` would compute on the CPU; arguments as there.
+
+    Utterances of the same audio are returned once, and those that cannot be read are left out.
+    """
+    store = FeatureStore(name, description(encoder, name, copy))
+    return list(_missing(store, _keys(utterances, {}), utterances).values())
+
+
+def _missing(store: FeatureStore, keys: Sequence[str], utterances: Sequence[Utterance]) -> dict[str, Utterance]:
+    """Return the readable utterances that are not in the store, by key; "" is the key of one that cannot be read."""
+    return {key: utterance for key, utterance in zip(keys, utterances, strict=True) if key and key not in store}
 
 
 def compute_features(

@@ -68,6 +68,13 @@ def extract_text(
     return StoredArrays(store, [text_key(u.text) for u in utterances]), [word_indices[u.text] for u in utterances]
 
 
+def find_missing_texts(encoder: TextFeature, name: str, utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Return the utterances whose features `extract_text` would compute on the CPU, one for each text."""
+    store = FeatureStore(name, description(encoder, name, None))
+    by_text = {utterance.text: utterance for utterance in utterances if utterance.text}
+    return [utterance for text, utterance in by_text.items() if text_key(text) not in store]
+
+
 def text_key(text: str) -> str:
     """Return the key of a text's features in the store."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -20,6 +20,7 @@ from affekt.training.distributed import first_alone, num_processes, process_rank
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets
+from affekt.workflows.feature_pool import FeaturePool
 from affekt.workflows.fit_run import fit_run, start_run
 from affekt.workflows.job import Job
 from affekt.workflows.training_data import TrainingData, build_datasets, training_features
@@ -62,6 +63,8 @@ class JobRunner:
     """Threads of feature extraction for such recipes, on which the bits of features depend."""
     progress: Progress | None = None
     """Called with the progress of feature extraction."""
+    pool: FeaturePool | None = None
+    """Computes missing features in worker processes."""
     _data: dict[str, TrainingData] = field(default_factory=dict)
     _experiments: dict[str, _Experiment] = field(default_factory=dict)
     _features: dict[str, dict[str, Feature]] = field(default_factory=dict)
@@ -129,7 +132,12 @@ class JobRunner:
                 _cache(self._features, features_key, training_features(plan), 1)
             with first_alone(process_rank()):
                 datasets = build_datasets(
-                    plan, self._features[features_key], data, split, None if process_rank() else self.progress
+                    plan,
+                    self._features[features_key],
+                    data,
+                    split,
+                    None if process_rank() else self.progress,
+                    self.pool,
                 )
             _cache(self._datasets, key, datasets, MAX_DATASETS)
         return self._datasets[key]

@@ -16,7 +16,6 @@ from affekt import errors
 from affekt.cores import check_threads
 from affekt.errors import AffektError, BadConfig
 from affekt.processes import Message
-from affekt.progress import Progress
 from affekt.training.distributed import num_processes
 from affekt.worker_pool import WorkerPool
 from affekt.workflows.job import Job
@@ -94,17 +93,17 @@ class WorkerLauncher:
 
     Args:
         workers: The number of worker processes.
-        progress: Called with the progress of feature extraction, which takes place in this process.
+        runner: Prepares the jobs in this process, which includes the extraction of features.
 
     Raises:
         BadConfig: There are more workers than twice the number of the machine's cores, or torchrun started this process.
     """
 
-    def __init__(self, workers: int, *, progress: Progress | None = None) -> None:
+    def __init__(self, workers: int, runner: JobRunner | None = None) -> None:
         check_threads(workers, "workers")
         if num_processes() > 1:
             raise BadConfig("torchrun trains one model with several processes: use either torchrun or --workers")
-        self.runner, self._workers = JobRunner(progress=progress), workers
+        self.runner, self._workers = runner or JobRunner(), workers
         setup = {
             "threads": max(1, torch.get_num_threads() // workers),
             "feature_threads": self.runner.feature_threads,

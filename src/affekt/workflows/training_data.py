@@ -33,6 +33,7 @@ from affekt.training.plan import Plan
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets
 from affekt.utterance import Utterance
+from affekt.workflows.feature_pool import FeaturePool
 from affekt.workflows.official_split import describe_official, describe_trained_subsets
 
 logger = logging.getLogger(__name__)
@@ -227,6 +228,7 @@ def build_datasets(
     data: TrainingData,
     split: Split,
     progress: Progress | None = None,
+    pool: FeaturePool | None = None,
 ) -> Datasets:
     """Build the datasets of a fold; compute the features that are not stored yet.
 
@@ -236,9 +238,10 @@ def build_datasets(
         data: The utterances and emotions of the recipe.
         split: The fold.
         progress: Called with the progress of feature extraction.
+        pool: Computes missing features in worker processes, unless the device is a GPU.
     """
     recorded = recorded_split(plan.recipe, split)
-    builder = _DatasetBuilder(plan, features, data, progress)
+    builder = _DatasetBuilder(plan, features, data, progress, pool)
     scored = {subset: builder.build(keys) for subset, keys in recorded.subsets.items() if subset != "train"}
     train = builder.with_copies(builder.build(split.subsets[plan.recipe.training.subset]))
     if plan.teacher:
@@ -294,6 +297,7 @@ class _DatasetBuilder:
     features: Mapping[str, Feature]
     data: TrainingData
     progress: Progress | None
+    pool: FeaturePool | None = None
 
     def build(self, keys: Sequence[str]) -> Dataset:
         """Build the dataset of the utterances with these keys."""
@@ -302,11 +306,12 @@ class _DatasetBuilder:
         word_index: dict[str, Sequence[NDArray[np.int64]]] = {}
         for stream, feature in self.features.items():
             if isinstance(feature, TextFeature):
+                self._compute(stream, feature, stored_name(self.plan, stream), utterances)
                 values[stream], word_index[stream] = extract_text(
                     feature, stored_name(self.plan, stream), utterances, progress=self.progress, device=self._device
                 )
             else:
-                values[stream] = self._extract(feature, stored_name(self.plan, stream), utterances)
+                values[stream] = self._extract(stream, feature, stored_name(self.plan, stream), utterances)
         specs = {stream: feature_spec(feature) for stream, feature in self.features.items()}
         soft_labels = self.data.soft_labels(keys, votes) if votes else None
         return Dataset(keys, self.data.label_indices(keys), values, specs, soft_labels, word_index=word_index)
@@ -319,7 +324,7 @@ class _DatasetBuilder:
             logger.info("augmented copy %d of %d", number + 1, settings.copies)
             copy = Copy(number, self.plan.recipe.seed, settings.alteration)
             altered = {
-                stream: self._extract(feature, stored_name(self.plan, stream), utterances, copy)
+                stream: self._extract(stream, feature, stored_name(self.plan, stream), utterances, copy)
                 for stream, feature in self.features.items()
                 if feature.input == "audio"
             }
@@ -331,7 +336,7 @@ class _DatasetBuilder:
         assert self.plan.teacher
         teacher = self.plan.build_teacher()
         logger.info("frames of the teacher")
-        frames = {TEACHER: self._extract(teacher, self.plan.teacher.name, self.data.select(train.ids))}
+        frames = {TEACHER: self._extract(TEACHER, teacher, self.plan.teacher.name, self.data.select(train.ids))}
         copies = [{**copy, **frames} for copy in train.copies]
         specs = {**train.specs, TEACHER: feature_spec(teacher)}
         return replace(train, features={**train.features, **frames}, specs=specs, copies=copies)
@@ -354,6 +359,14 @@ class _DatasetBuilder:
         return local_device(self.plan.recipe.training.device)
 
     def _extract(
-        self, feature: Feature, name: str, utterances: Sequence[Utterance], copy: Copy | None = None
+        self, stream: str, feature: Feature, name: str, utterances: Sequence[Utterance], copy: Copy | None = None
     ) -> StoredArrays:
+        self._compute(stream, feature, name, utterances, copy)
         return extract(feature, name, utterances, copy=copy, progress=self.progress, device=self._device)
+
+    def _compute(
+        self, stream: str, feature: Feature, name: str, utterances: Sequence[Utterance], copy: Copy | None = None
+    ) -> None:
+        """Compute missing features in worker processes, if there is a pool and the device is the CPU."""
+        if self.pool and self._device == "cpu":
+            self.pool.compute(self.plan.recipe, stream, feature, name, utterances, copy, self.progress)
