@@ -23,6 +23,7 @@ LEVELS = {
     "plural": 0,
     "progress": 0,
     "registry": 0,
+    "storage": 0,
     "terminal": 0,
     "audio": 1,
     "batch": 1,
@@ -33,6 +34,7 @@ LEVELS = {
     "lock": 1,
     "processes": 1,
     "published": 1,
+    "ray_cluster": 1,
     "recipe_files": 1,
     "tables": 1,
     "tabular": 1,
@@ -41,6 +43,7 @@ LEVELS = {
     "corpora": 2,
     "features": 2,
     "models": 2,
+    "collection": 3,
     "protocols": 3,
     "listing": 4,
     "bundle": 4,
@@ -56,9 +59,10 @@ LEVELS = {
 }
 # Groups of modules of the same level, each of which may import those before it in its group.
 ORDERED = (
-    ("errors", "extras", "registry"),
+    ("errors", "extras", "registry", "storage"),
     ("utterance", "files", "labels", "audio", "config", "batch"),
     ("config", "recipe_files", "published"),
+    ("audio", "ray_cluster"),
     ("corpora", "features"),
     ("processes", "worker_pool"),
     ("evaluation", "runs"),

@@ -152,6 +152,7 @@ class WorkerPool(Generic[AnyTask]):
             self._check_ready(message)
         elif "ends" in message:
             sender.task, sender.ends = None, message["ends"]
+            self._repeated.discard(id(task))  # a later task may get the same id
         self._assign()
         if task is not None and message is not None and "log" not in message:
             yield task, message
@@ -170,6 +171,7 @@ class WorkerPool(Generic[AnyTask]):
         if ended.task is None:
             return None
         if id(ended.task) in self._repeated:
+            self._repeated.discard(id(ended.task))
             return {"died": status}
         self._repeated.add(id(ended.task))
         self._waiting.appendleft(ended.task)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 import numpy as np
@@ -20,11 +20,13 @@ from affekt.audio.folders import is_folder, require_access
 from affekt.audio.reliable import ReliableStream
 from affekt.audio.sndfile import reason_of
 from affekt.audio.sources import named_part
-from affekt.errors import BadAudio
+from affekt.errors import BadAudio, BadConfig
+from affekt.storage import download, is_url, open_copy
 
 AudioSource = str | PathLike[str] | bytes | IO[bytes] | NDArray[Any] | tuple[NDArray[Any], int] | Mapping[str, Any]
-"""A path, "-" for standard input, the bytes or a binary file object of an audio file, an array, a pair (array, sample_rate),
-or a dictionary of the library `datasets`: {"array", "sampling_rate"} or {"bytes", "path"}."""
+"""A path, a URL that fsspec reads (`affekt.storage`), "-" for standard input, the bytes or a binary file object of an audio
+file, an array, a pair (array, sample_rate), or a dictionary of the library `datasets`: {"array", "sampling_rate"} or
+{"bytes", "path"}."""
 STANDARD_INPUT = "-"
 
 
@@ -55,6 +57,8 @@ def open_source(source: Any, name: str) -> Iterator[IO[bytes]]:
             stream: IO[bytes] = io.BytesIO(source.tobytes() if isinstance(source, memoryview) else source)
         elif isinstance(source, str | PathLike) and os.fspath(source) == STANDARD_INPUT:
             stream = _standard_input()
+        elif isinstance(source, str) and is_url(source):
+            stream = stack.enter_context(_open_url(source))
         elif isinstance(source, str | PathLike):
             stream = stack.enter_context(_open_path(source, name))
         elif hasattr(source, "read") and not isinstance(source, io.TextIOBase):
@@ -98,6 +102,45 @@ def _open_path(path: str | PathLike[str], name: str) -> IO[bytes]:
         raise BadAudio(f"{name} cannot be opened: {reason_of(error)}", code="unreadable") from error
     except ValueError as error:  # a NUL in the path
         raise BadAudio(f"{name!r} is not a valid path: {error}", code="missing") from error
+
+
+@contextmanager
+def local_copy(name: str) -> Iterator[Path]:
+    """Yield the path of a local file unchanged, or that of a temporary copy of a remote one.
+
+    Raises:
+        BadAudio: The remote file cannot be read.
+        MissingExtra: A package that its URL needs is not installed.
+    """
+    if not is_url(name):
+        yield Path(name)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, PurePosixPath(name).name or "audio")
+        with _remote_errors(name):
+            download(name, path)
+        yield path
+
+
+@contextmanager
+def _open_url(url: str) -> Iterator[IO[bytes]]:
+    with ExitStack() as stack:
+        with _remote_errors(url):
+            stream = stack.enter_context(open_copy(url))
+        yield stream
+
+
+@contextmanager
+def _remote_errors(url: str) -> Iterator[None]:
+    """Raise errors in reading a remote file as `BadAudio`."""
+    try:
+        yield
+    except BadConfig as error:
+        raise BadAudio(str(error), code="unreadable") from error
+    except FileNotFoundError:
+        raise BadAudio(f"{url} does not exist", code="missing") from None
+    except OSError as error:
+        raise BadAudio(f"{url} cannot be opened: {reason_of(error)}", code="unreadable") from error
 
 
 def _spool(stream: ReliableStream) -> IO[bytes]:

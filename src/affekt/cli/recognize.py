@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from affekt.cli.manifest_options import (
+    ManifestColumns,
+    ManifestName,
+    ManifestOptions,
+    RayAddress,
+    RetryFailed,
+    ShardRows,
+    run,
+)
 from affekt.cli.profile_options import Expected, learn, summarize
 from affekt.cli.recognition_options import Jobs, Model, Threads
+from affekt.cli.source_options import Delimiter
 from affekt.errors import BadConfig
 
 ADAPTED = "these-recordings"
@@ -18,20 +29,22 @@ ADAPTED = "these-recordings"
 
 def recognize(
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="FILE|FOLDER",
             help="Audio files; folders are searched recursively for audio files; - reads standard input.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     model: Model = "default",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file, one per line.")] = False,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE",
             help="Write the results to a .jsonl, .csv or .parquet file. Files already in it are skipped; failed and changed "
-            "ones are recognized again. With .csv, the windows of long recordings are in NAME.windows.csv.",
+            "ones are recognized again. With .csv, the windows of long recordings are in NAME.windows.csv. With --manifest: "
+            "the folder of the results, or its URL.",
         ),
     ] = None,
     profile: Annotated[
@@ -56,11 +69,20 @@ def recognize(
         float | None,
         typer.Option(metavar="SECONDS", help="Give up on a file that takes longer, and go on; default: one hour."),
     ] = None,
+    manifest: ManifestName = None,
+    ray: RayAddress = None,
+    shard_rows: ShardRows = None,
+    column: ManifestColumns = None,
+    delimiter: Delimiter = "",
+    retry_failed: RetryFailed = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of each error and the messages of the decoders.")
     ] = False,
 ) -> None:
-    """Recognize the emotion in audio files.
+    """Recognize the emotion in audio files, or in those of a large collection that a manifest lists.
+
+    With --manifest, the results are a folder of Parquet files, one for each shard of the manifest; the same command skips the
+    shards that are finished.
 
     Exit status: 0 if every file was recognized, 2 if any failed. A failure does not stop the recognition of other files.
     """
@@ -80,22 +102,39 @@ def recognize(
         )
     if expected and not adapt:
         raise BadConfig("--expected is a setting of --adapt and of `affekt adapt`")
+    path = None if output is None else Path(output)
+    options = ManifestOptions(manifest, ray, shard_rows, column, delimiter, retry_failed)
+    if options.are_used(inputs, output, {"--json": json, "--adapt": adapt}):
+        from affekt.workflows.recognize_manifest import recognize_manifest
+
+        work = functools.partial(
+            recognize_manifest,
+            manifest,
+            str(output),
+            recognizer=Recognizer.load(model, threads=threads, profile=profile),
+            lenient=lenient,
+            timeout=TIMEOUT if timeout is None else timeout,
+            jobs=jobs,
+            **options.arguments(),
+        )
+        sys.exit(run(lambda progress: work(progress=progress), str(output)))
+    assert inputs
     files = expand_folders(inputs)
     names = list(dict.fromkeys(map(name_of, files)))
     recognizer = Recognizer.load(model, threads=threads, profile=profile)
     limit = TIMEOUT if timeout is None else timeout
     if adapt:
-        if output:
+        if path:
             from affekt.inference.results_file import check_path
 
-            check_path(output)  # before the recordings are read twice
+            check_path(path)  # before the recordings are read twice
         learned = learn(files, recognizer, name=ADAPTED, expected=expected, lenient=lenient, timeout=limit, jobs=jobs)
         print(f"adapted: {summarize(learned)}", file=sys.stderr)
         recognizer = recognizer.adapt(learned)
-    with Display(names, recognizer.emotions, json=json, output=output) as display:
+    with Display(names, recognizer.emotions, json=json, output=path) as display:
         rows = recognize_files(
             files,
-            output,
+            path,
             recognizer=recognizer,
             lenient=lenient,
             timeout=limit,

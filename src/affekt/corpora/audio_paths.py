@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote
 
-URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-FILE_URL = re.compile(r"file:(?://(?:localhost)?(?=/))?", re.IGNORECASE)
-
-
-def is_url(name: str) -> bool:
-    """Return whether a name is the address of something that is not a local file."""
-    return URL.match(name) is not None and FILE_URL.match(name) is None
+from affekt.storage import local_path
 
 
 def find_audio(folder: Path, name: str) -> Path:
@@ -36,7 +28,7 @@ def find_audio(folder: Path, name: str) -> Path:
 
 
 def _spellings(name: str) -> Iterator[str]:
-    local = unquote(FILE_URL.sub("", name, count=1)) if FILE_URL.match(name) else name
+    local = local_path(name)
     if local.startswith("~/"):
         local = os.path.expanduser(local)  # noqa: PTH111 - does not raise without a home folder
     for spelling in dict.fromkeys((local, local.replace("\\", "/"))):

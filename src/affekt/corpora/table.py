@@ -21,12 +21,13 @@ from typing import Any
 
 from affekt.audio.read import MEDIA_SUFFIXES, SUFFIXES
 from affekt.corpora.annotators import Annotation, check_rule, combine
-from affekt.corpora.audio_paths import find_audio, is_url
+from affekt.corpora.audio_paths import find_audio
 from affekt.corpora.base import Corpus
 from affekt.corpora.emotion_names import EmotionNames
 from affekt.corpora.genders import parse_gender
 from affekt.errors import BadCorpus
 from affekt.registry import did_you_mean
+from affekt.storage import is_url
 from affekt.tabular.columns import NAMES, find_column, plain
 from affekt.tabular.missing import is_missing, is_missing_label, is_missing_speaker, is_missing_transcript
 from affekt.tabular.record import Record

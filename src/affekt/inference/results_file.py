@@ -21,7 +21,7 @@ from affekt.errors import BadOutput
 from affekt.extras import need
 from affekt.files import atomic_write
 from affekt.inference.csv_rows import read_csv, write_csv
-from affekt.inference.row import SCHEMA, Row, note_columns, to_json_line
+from affekt.inference.row import SCHEMA, Row, to_json_line
 from affekt.inference.window_journal import WindowJournal
 from affekt.lock import FileLock, Locked
 
@@ -239,37 +239,11 @@ def _write_lines(path: Path, rows: list[Row]) -> None:
 
 
 def _write_parquet(path: Path, rows: list[Row]) -> None:
-    import pyarrow as pa
     import pyarrow.parquet
 
-    emotions = next((list(row.probabilities) for row in rows if row.probabilities), [])
-    # Parquet has no struct without fields: if no file was recognized, the column has type null.
-    probabilities = pa.struct([(name, pa.float64()) for name in emotions]) if emotions else pa.null()
-    plain = [
-        ("schema", pa.int64()),
-        ("file", pa.string()),
-        ("start", pa.float64()),
-        ("end", pa.float64()),
-        ("duration", pa.float64()),
-        ("status", pa.string()),
-        ("emotion", pa.string()),
-        ("probabilities", probabilities),
-        ("model", pa.string()),
-        ("error", pa.struct([("code", pa.string()), ("message", pa.string())])),
-    ]
-    label = pa.struct([("id", pa.string()), ("recordings", pa.int64())])
-    profile = [("profile", label)] if any(row.profile for row in rows) else []
-    types = {"truncated": pa.bool_(), "seconds_lost": pa.float64(), "channels": pa.string()}
-    columns: list[tuple[str, Any]] = [
-        *plain,
-        ("aggregation", pa.string()),
-        ("windows", pa.list_(pa.struct([*plain, *profile]))),
-        *profile,
-        *((name, types[name]) for name in note_columns(rows)),
-        ("source", pa.struct([("size", pa.int64()), ("modified", pa.float64())])),
-    ]
-    records = [dict(row.record()) for row in rows]
-    pyarrow.parquet.write_table(pa.Table.from_pylist(records, schema=pa.schema(columns)), path)
+    from affekt.inference.parquet_rows import to_table
+
+    pyarrow.parquet.write_table(to_table(rows), path)
 
 
 def _read_parquet(path: Path) -> list[Row]:

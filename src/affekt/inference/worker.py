@@ -1,7 +1,8 @@
 """The worker process of recognition: it loads a recognizer, and recognizes or observes the files that it is sent.
 
-Messages from the parent: first the recognizer (`describe`), then requests, `{"do": "recognize" | "observe", ...}`. Messages
-to the parent: `ready`, `log`, `error`, and for each request any number of `window` and one `row`, `clips` or `failure`.
+Messages from the parent: first the recognizer (`describe`), then requests, `{"do": ..., ...}`. Messages
+to the parent: `ready`, `log`, `error`, and for each request any number of `window` and one `row`, `rows`, `clips` or
+`failure`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import asdict
 from typing import Any
 
 from affekt.audio import decoder_messages
+from affekt.audio.mono import SAMPLE_RATE
 from affekt.audio.time_limit import decoders_are_abandoned
-from affekt.errors import AffektError
+from affekt.errors import AffektError, BadAudio
 from affekt.inference.profile import Profile
 from affekt.inference.recognizer import Recognizer
-from affekt.inference.row import Row
+from affekt.inference.row import Row, make_row
 from affekt.processes import Message, Parent, SendingHandler
 
 ENTRY = f"{__name__}:work"
@@ -51,8 +53,13 @@ def work() -> None:
     parent.send({"ready": recognizer.model})
     while True:
         request = parent.receive()
-        is_observed = request.pop("do") == "observe"
-        result = observe(recognizer, **request) if is_observed else recognize(recognizer, parent, **request)
+        match request.pop("do"):
+            case "observe":
+                result = observe(recognizer, **request)
+            case "recognize_segments":
+                result = {"rows": recognize_segments(recognizer, **request)}
+            case _:
+                result = recognize(recognizer, parent, **request)
         # A decoder that still runs after its time limit occupies a core: this worker is replaced.
         ends = decoders_are_abandoned()
         parent.send(result | {"ends": ends})
@@ -82,6 +89,50 @@ def recognize(
     """
     finished = _Windows(parent, {(row["start"], row["end"]): restore_row(row) for row in windows})
     return {"row": recognizer.row(path, lenient=lenient, timeout=timeout, finished=finished)}
+
+
+def recognize_segments(recognizer: Recognizer, *, path: str, segments: list[tuple[float, float | None]]) -> list[Row]:
+    """Return the rows of segments of one file, which is read once; their times are those in the file.
+
+    Args:
+        recognizer: The recognizer.
+        path: The file or its URL.
+        segments: Start and end of each in seconds; None for the end of the file.
+    """
+    from affekt.audio.streams import local_copy
+    from affekt.corpora.waveforms import read_waveforms
+    from affekt.utterance import Utterance
+
+    rows: dict[int, Row] = {}
+    label = recognizer.profile.row_field() if recognizer.profile else None
+    try:
+        with local_copy(path) as copy:
+            utterances = {
+                index: Utterance("", "", copy, "", start=start, end=end) for index, (start, end) in enumerate(segments)
+            }
+            for index, waveform in read_waveforms(utterances):
+                start = segments[index][0]
+                if isinstance(waveform, BadAudio):
+                    error = BadAudio(str(waveform).replace(str(copy), path), code=waveform.code)
+                    rows[index] = make_row(path, recognizer.model, error=error, profile=label)
+                else:
+                    rows[index] = _move(recognizer.row((waveform, SAMPLE_RATE)), path, start)
+    except AffektError as error:
+        rows = {index: make_row(path, recognizer.model, error=error, profile=label) for index in range(len(segments))}
+    return [rows[index] for index in range(len(segments))]
+
+
+def _move(row: Row, file: str, seconds: float) -> Row:
+    """Give a row, and those of its windows, another file and a later start. Errors are those of the same segment."""
+    for part in (row, *row.windows):
+        part["file"] = file
+        if not part.error:
+            part["start"], part["end"] = round(part.start + seconds, 4), round(part.end + seconds, 4)
+        else:
+            part["error"] = part.error | {
+                "message": part.error["message"].replace("<array>", f"{file} from {seconds:g} s")
+            }
+    return row
 
 
 def restore_row(content: Mapping[str, Any]) -> Row:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from affekt.audio.read import AudioSource
 from affekt.audio.streams import STANDARD_INPUT
 from affekt.cores import usable_cores
-from affekt.errors import BadBundle
+from affekt.errors import BadAudio, BadBundle
 from affekt.inference.recognizer import Recognizer
+from affekt.inference.row import Row, make_row
 from affekt.inference.worker import ENTRY, describe
 from affekt.processes import Message
 from affekt.worker_pool import AnyTask, WorkerPool
@@ -59,10 +61,40 @@ def recognition_pool(recognizer: Recognizer, jobs: int) -> WorkerPool[AnyTask]:
         recognizer: The recognizer.
         jobs: The number of workers.
     """
-    setup = describe(recognizer)
+    return pool_of(describe(recognizer), recognizer.model, jobs)
+
+
+def pool_of(setup: Message, model: str, jobs: int) -> WorkerPool[AnyTask]:
+    """Return a pool of workers, without loading the recognizer in this process.
+
+    Args:
+        setup: The description of the recognizer (`affekt.inference.worker.describe`).
+        model: The model's id, which must be that of the bundle.
+        jobs: The number of workers.
+    """
 
     def check_model(message: Message) -> None:
-        if message["ready"] != recognizer.model:
-            raise BadBundle(f"{setup['bundle']} changed while it was in use: start again")
+        if message["ready"] != model:
+            raise BadBundle(
+                f"{setup['bundle']} is {message['ready']}, but expected {model}: if it changed while it was in use, start "
+                "again; on a cluster, all machines need the same bundle"
+            )
 
     return WorkerPool(ENTRY, setup, jobs, option="--jobs", check_ready=check_model)
+
+
+def crashed_row(name: str, status: str, model: str, profile: Mapping[str, Any] | None) -> Row:
+    """Return the row of a file with which two workers have died.
+
+    Args:
+        name: The file.
+        status: How the second one ended.
+        model: The model's id.
+        profile: The field "profile" of the rows; None for rows without it.
+    """
+    error = BadAudio(
+        f"{name} cannot be recognized: two worker processes died while reading it (the second with {status}); "
+        "if memory ran out, use fewer jobs",
+        code="crashed",
+    )
+    return make_row(name, model, error=error, profile=profile)

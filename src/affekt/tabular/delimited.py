@@ -10,17 +10,20 @@ is a row, lone quotes are ordinary characters, and only fields that are entirely
 
 from __future__ import annotations
 
+import itertools
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from affekt.errors import BadConfig, BadCorpus
 from affekt.plural import quantity
 from affekt.tabular.columns import NAMES, plain
 from affekt.tabular.record import Record
-from affekt.tabular.text import read_text, split_lines
+from affekt.tabular.text import stream_lines
 
 DELIMITERS = (",", ";", "\t", "|")
 """Delimiters that are detected."""
@@ -50,6 +53,8 @@ KNOWN = {name for names in NAMES.values() for name in names} | {
 SUFFIX = re.compile(r"\.\w{2,5}")
 MAX_NAMES = 8
 """Number of columns that a message names."""
+CHUNK_LINES = 16_384
+"""Number of lines of a streamed table that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -77,27 +82,109 @@ def read_delimited(path: Path, delimiter: str = "") -> tuple[list[str], list[Rec
         BadConfig: The delimiter is not a single character, or does not occur.
         BadCorpus: The file is not such a table; the message names the line.
     """
-    text = read_text(path)
-    lines = split_lines(text)
-    begin = next((number for number, line in enumerate(lines) if line.strip()), None)
-    if begin is None:
-        raise BadCorpus(f"{path} is empty: expected a row of column names, and a row per utterance")
-    declared = DELIMITER_LINE.fullmatch(lines[begin].strip("\r\n"))
-    if declared and begin + 1 < len(lines):
+    columns, records = stream_delimited(path, delimiter, chunk_lines=sys.maxsize)
+    return columns, list(records)
+
+
+def stream_delimited(
+    path: Path, delimiter: str = "", *, chunk_lines: int = CHUNK_LINES
+) -> tuple[list[str], Iterator[Record]]:
+    """Return the columns of a delimited text file, and an iterator over its rows, which are read in chunks.
+
+    Args:
+        path: The file.
+        delimiter: As for `read_delimited`.
+        chunk_lines: The smallest number of lines that are in memory at a time. A chunk ends at the end of a row, as far as
+            quotes show it; a lone quote in a chunk does not affect other chunks.
+
+    Raises:
+        BadConfig, BadCorpus: As `read_delimited`; the iterator raises the errors of later rows.
+    """
+    source = stream_lines(path)
+    window = _Window()
+    while not window or not window[-1].strip():
+        if not window.extend(source, 1):
+            raise BadCorpus(f"{path} is empty: expected a row of column names, and a row per utterance")
+    begin = len(window) - 1
+    declared = DELIMITER_LINE.fullmatch(window[begin].strip("\r\n"))
+    if declared and window.extend(source, 1):
         begin += 1
-    delimiter = _delimiter(path, lines[begin], delimiter or (declared[1] if declared else ""))
-    rows = _rows(path, lines, begin, delimiter)
+    delimiter = _delimiter(path, window[begin], delimiter or (declared[1] if declared else ""))
+    window.extend(source, chunk_lines)
+    rows = _next_rows(path, window, source, begin, delimiter)
     columns = _names(rows[0])
     _check_columns(path, columns)
-    if repeated := next((row for row in rows[1:] if _names(row) == columns), None):
-        raise BadCorpus(
-            f"{path}, line {repeated.first}, repeats the column names: remove the line, or split the table there"
-        )
-    return columns, [
-        Record(path, f"line {row.first}", dict(zip(columns, row.fields, strict=True)))
-        for row in rows[1:]
-        if not row.is_blank
-    ]
+    return columns, _records(path, columns, rows, window, source, delimiter, chunk_lines)
+
+
+class _Window(Sequence[str]):
+    """Some consecutive lines of a file, indexed by their position in the file."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._dropped = 0
+
+    def extend(self, source: Iterator[str], number: int) -> bool:
+        """Add at most this number of lines, and return whether there were any."""
+        new = list(itertools.islice(source, number))
+        self._lines += new
+        return bool(new)
+
+    def drop(self) -> None:
+        """Remove all lines."""
+        self._dropped += len(self._lines)
+        self._lines.clear()
+
+    def __len__(self) -> int:
+        return self._dropped + len(self._lines)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self._lines[index.start - self._dropped :]
+        return self._lines[index if index < 0 else index - self._dropped]
+
+
+def _records(
+    path: Path,
+    columns: list[str],
+    rows: list[_Row],
+    window: _Window,
+    source: Iterator[str],
+    delimiter: str,
+    chunk_lines: int,
+) -> Iterator[Record]:
+    """Yield the records of the rows after the first, which has the names of the columns, and of the following chunks."""
+    header = rows.pop(0)
+    while True:
+        if repeated := next((row for row in rows if _names(row) == columns), None):
+            raise BadCorpus(
+                f"{path}, line {repeated.first}, repeats the column names: remove the line, or split the table there"
+            )
+        for row in rows:
+            if not row.is_blank:
+                yield Record(path, f"line {row.first}", dict(zip(columns, row.fields, strict=True)))
+        begin = len(window)
+        window.drop()
+        if not window.extend(source, chunk_lines):
+            return
+        rows = _next_rows(path, window, source, begin, delimiter, header)
+
+
+def _next_rows(
+    path: Path, window: _Window, source: Iterator[str], begin: int, delimiter: str, header: _Row | None = None
+) -> list[_Row]:
+    """Return the rows of a window, to which lines are added until no quote is open at its end."""
+    while True:
+        number = len(window) - begin
+        is_divided = sum(line.count('"') for line in window[begin:]) % 2 == 1
+        if not (is_divided and window.extend(source, number)):
+            break
+    try:
+        return _rows(path, window, begin, delimiter, header)
+    except BadCorpus:  # a quote inside a field is no quote: the window may end inside a field nevertheless
+        if not window.extend(source, number):
+            raise
+        return _next_rows(path, window, source, begin, delimiter, header)
 
 
 def parse_delimiter(text: str) -> str:
@@ -143,34 +230,36 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         raise BadCorpus(f"{path} has several columns {', '.join(map(repr, repeated))}: rename or remove all but one")
 
 
-def _rows(path: Path, lines: Sequence[str], begin: int, delimiter: str) -> list[_Row]:
+def _rows(path: Path, lines: Sequence[str], begin: int, delimiter: str, header: _Row | None) -> list[_Row]:
+    """Return the rows from a line on; without a header, the first of them is the header."""
     try:
-        return _checked_rows(path, lines, begin, delimiter)
+        return _checked_rows(path, lines, begin, delimiter, header)
     except BadCorpus:
-        if delimiter == "\t" and (rows := _line_rows(lines, begin, delimiter)):
+        if delimiter == "\t" and (rows := _line_rows(lines, begin, delimiter, header)):
             return rows
         raise
 
 
-def _checked_rows(path: Path, lines: Sequence[str], begin: int, delimiter: str) -> list[_Row]:
-    """Return the rows, the columns first; raise `BadCorpus` unless all have the same number of fields and proper quotes."""
+def _checked_rows(path: Path, lines: Sequence[str], begin: int, delimiter: str, header: _Row | None) -> list[_Row]:
+    """Return the rows; raise `BadCorpus` unless all have as many fields as the header, and proper quotes."""
     rows = list(_quoted_rows(path, lines, begin, delimiter))
-    rows = [rows[0], *(row for row in rows[1:] if not row.is_blank)]
+    head = [header or rows.pop(0)]
+    rows = [row for row in rows if not row.is_blank]
     for row in rows:
-        if len(row.fields) != len(rows[0].fields):
-            raise BadCorpus(_wrong_number(path, row, rows[0], delimiter))
-    _check_quotes(path, rows, lines, delimiter)
-    return rows
+        if len(row.fields) != len(head[0].fields):
+            raise BadCorpus(_wrong_number(path, row, head[0], delimiter))
+    _check_quotes(path, [*head, *rows], lines, delimiter)
+    return rows if header else head + rows
 
 
-def _line_rows(lines: Sequence[str], begin: int, delimiter: str) -> list[_Row]:
-    """Return a row for each line that is not blank; [] unless all have the same number of fields."""
+def _line_rows(lines: Sequence[str], begin: int, delimiter: str, header: _Row | None) -> list[_Row]:
+    """Return a row for each line that is not blank; [] unless all have as many fields as the header."""
     rows = []
     for number, line in enumerate(lines[begin:], start=begin + 1):
         if line.strip():
             fields = line.rstrip("\r\n").split(delimiter)
             rows.append(_Row([_unquote(field) for field in fields], number, number))
-    return rows if len({len(row.fields) for row in rows}) == 1 else []
+    return rows if len({len(row.fields) for row in (*rows, *([header] if header else ()))}) == 1 else []
 
 
 def _unquote(field: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from affekt.errors import BadCorpus
 from affekt.tabular.record import Record
-from affekt.tabular.text import read_lines
+from affekt.tabular.text import stream_lines
 
 
 def read_json_lines(path: Path) -> tuple[list[str], list[Record]]:
@@ -17,12 +18,15 @@ def read_json_lines(path: Path) -> tuple[list[str], list[Record]]:
     Raises:
         BadCorpus: A line is not a JSON object, or has a key twice.
     """
-    records = [
-        Record(path, f"line {number}", _parse(path, number, line))
-        for number, line in enumerate(read_lines(path), start=1)
-        if line.strip()
-    ]
+    records = list(stream_json_lines(path))
     return list(dict.fromkeys(name for record in records for name in record.values)), records
+
+
+def stream_json_lines(path: Path) -> Iterator[Record]:
+    """Yield the rows one by one; errors as for `read_json_lines`."""
+    for number, line in enumerate(stream_lines(path), start=1):
+        if line.strip():
+            yield Record(path, f"line {number}", _parse(path, number, line))
 
 
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,9 @@ from affekt.tabular.record import Record
 
 SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 """Unit of a duration -> its number in a second."""
+
+STREAMED_ROWS = 8192
+"""Number of rows that are read at a time when a file is streamed."""
 
 
 class Parquet:
@@ -45,23 +48,68 @@ class Parquet:
         Raises:
             BadCorpus: Several columns have one of the names, or the file cannot be read.
         """
-        repeated = [name for name, number in Counter(self.columns).items() if number > 1 and name in columns]
-        if repeated:
-            raise BadCorpus(f"{self.path} has several columns {', '.join(map(repr, repeated))}: rename all but one")
+        self._require_unique(columns)
         try:
             with self._parquet.ParquetFile(self.path) as file:
                 table = file.read(columns=list(columns))
         except self._errors as error:
-            raise BadCorpus(f"{self.path} is damaged: {_first_line(error)}; write it again") from error
+            raise self._damage(error) from error
+        return list(self._records(table, columns, 0))
+
+    def stream(self, columns: Sequence[str]) -> Iterator[Record]:
+        """Yield the rows with these columns, some thousands of which are in memory at a time; errors as for `records`."""
+        self._require_unique(columns)
+        start = 0
+        try:
+            with self._parquet.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(STREAMED_ROWS, columns=list(columns)):
+                    yield from self._records(self._arrow.Table.from_batches([batch]), columns, start)
+                    start += batch.num_rows
+        except BadCorpus:
+            raise
+        except self._errors as error:
+            raise self._damage(error) from error
+
+    def _records(self, table: Any, columns: Sequence[str], start: int) -> Iterator[Record]:
         values = {name: self._values(table, name) for name in columns}
-        return [
-            Record(self.path, f"row {row + 1}", {name: column[row] for name, column in values.items()})
-            for row in range(table.num_rows)
-        ]
+        for row in range(table.num_rows):
+            yield Record(self.path, f"row {start + row + 1}", {name: column[row] for name, column in values.items()})
+
+    def _require_unique(self, columns: Sequence[str]) -> None:
+        repeated = [name for name, number in Counter(self.columns).items() if number > 1 and name in columns]
+        if repeated:
+            raise BadCorpus(f"{self.path} has several columns {', '.join(map(repr, repeated))}: rename all but one")
+
+    def _damage(self, error: Exception) -> BadCorpus:
+        return BadCorpus(f"{self.path} is damaged: {_first_line(error)}; write it again")
 
     def is_text(self, column: str) -> bool:
         """Return whether a column contains strings."""
         return self._is_text(self._schema.field(self.columns.index(column)).type)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each column's values, as the rows have them: "text", "integer", "number", "boolean", "bytes", "nested".
+
+        Times, decimals and names of classes are text.
+        """
+        return {field.name: self._kind(field) for field in self._schema}
+
+    def _kind(self, field: Any) -> str:
+        types, type_ = self._arrow.types, field.type
+        if types.is_dictionary(type_):
+            type_ = type_.value_type
+        if field.name in self._class_names:
+            return "text"
+        if types.is_integer(type_) and not types.is_uint64(type_):
+            return "integer"
+        if types.is_floating(type_) or types.is_duration(type_):
+            return "number"
+        if types.is_boolean(type_):
+            return "boolean"
+        if types.is_binary(type_) or types.is_large_binary(type_) or types.is_fixed_size_binary(type_):
+            return "bytes"
+        return "nested" if types.is_nested(type_) else "text"
 
     def _is_text(self, type_: Any) -> bool:
         types: ModuleType = self._arrow.types

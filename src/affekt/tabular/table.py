@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from affekt.errors import BadConfig, BadCorpus
-from affekt.tabular.delimited import read_delimited
-from affekt.tabular.json_lines import read_json_lines
+from affekt.tabular.delimited import read_delimited, stream_delimited
+from affekt.tabular.json_lines import read_json_lines, stream_json_lines
 from affekt.tabular.parquet import Parquet
 from affekt.tabular.record import Record
 
@@ -49,17 +49,48 @@ def open_table(path: Path, delimiter: str = "") -> Table:
         BadCorpus: The file is not a table.
         MissingExtra: The format needs a library that is not installed.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise BadCorpus(f"{path} is not a table: expected a name ending in {', '.join(SUFFIXES)}")
+    suffix = _check_suffix(path, delimiter)
     if suffix in DELIMITED:
         return _in_memory(path, *read_delimited(path, delimiter))
-    if delimiter:
-        raise BadConfig(f"{path} has no delimiter: only {', '.join(DELIMITED)} have one")
     if suffix in JSON_LINES:
         return _in_memory(path, *read_json_lines(path))
     file = Parquet(path)
     return Table(path, tuple(file.columns), file.records, file.is_text)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A table whose rows are read one after another, with a limited number of them in memory."""
+
+    path: Path
+    columns: tuple[str, ...] | None
+    """The columns; None for JSON lines, in which any row may have further ones."""
+    kinds: Mapping[str, str]
+    """The kind of the values of columns for which the format states it: see `affekt.tabular.parquet.Parquet.kinds`."""
+    records: Callable[[Sequence[str]], Iterator[Record]]
+    """Iterates over the rows; only these columns need to be read."""
+
+
+def stream_table(path: Path, delimiter: str = "") -> Stream:
+    """Open a table to read its rows one after another; arguments and errors as for `open_table`."""
+    suffix = _check_suffix(path, delimiter)
+    if suffix in DELIMITED:
+        columns, records = stream_delimited(path, delimiter)
+        return Stream(path, tuple(columns), dict.fromkeys(columns, "text"), lambda _: records)
+    if suffix in JSON_LINES:
+        return Stream(path, None, {}, lambda _: stream_json_lines(path))
+    file = Parquet(path)
+    return Stream(path, tuple(file.columns), file.kinds, file.stream)
+
+
+def _check_suffix(path: Path, delimiter: str) -> str:
+    """Return the suffix of a table in lower case."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise BadCorpus(f"{path} is not a table: expected a name ending in {', '.join(SUFFIXES)}")
+    if delimiter and suffix not in DELIMITED:
+        raise BadConfig(f"{path} has no delimiter: only {', '.join(DELIMITED)} have one")
+    return suffix
 
 
 def _in_memory(path: Path, columns: Sequence[str], records: list[Record]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 from affekt.errors import BadCorpus
@@ -47,7 +48,7 @@ def read_text(path: Path) -> str:
     text = repair(_decode(path, data))
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise BadCorpus(f"{path}, line {line}, contains a NUL character: expected text; save the file as UTF-8")
+        raise _nul_character(path, line)
     return text
 
 
@@ -59,6 +60,37 @@ def read_lines(path: Path) -> list[str]:
 def split_lines(text: str) -> list[str]:
     """Split a text after LF, CRLF and CR only; `str.splitlines` also splits at characters that occur inside of fields."""
     return list(io.StringIO(text, newline=""))
+
+
+def stream_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file with their ends, decoded as `read_text` does; only a line is in memory at a time.
+
+    A file in UTF-16 or UTF-32 is read as a whole.
+
+    Raises:
+        BadCorpus: The file cannot be read, or is not text.
+    """
+    try:
+        with path.open("rb") as stream:
+            first = stream.peek(4)[:4]
+            if any(first.startswith(mark) for mark, _ in MARKS):
+                yield from split_lines(read_text(path))
+                return
+            stream.seek(len(codecs.BOM_UTF8) if first.startswith(codecs.BOM_UTF8) else 0)
+            number = 1
+            for data in stream:
+                text = repair(_decode_line(path, number, data))
+                if "\0" in text:
+                    raise _nul_character(path, number)
+                lines = split_lines(text) if "\r" in text else [text]  # CR alone may end a line
+                yield from lines
+                number += len(lines)
+    except OSError as error:
+        raise BadCorpus(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _nul_character(path: Path, line: int) -> BadCorpus:
+    return BadCorpus(f"{path}, line {line}, contains a NUL character: expected text; save the file as UTF-8")
 
 
 def _decode(path: Path, data: bytes) -> str:

@@ -14,9 +14,8 @@ from affekt.audio.read import name_of
 from affekt.audio.streams import STANDARD_INPUT
 from affekt.audio.time_limit import TIMEOUT, check_timeout
 from affekt.cores import check_jobs
-from affekt.errors import BadAudio
 from affekt.inference.recognizer import Recognizer, expand_folders
-from affekt.inference.row import Row, make_row
+from affekt.inference.row import Row
 from affekt.inference.window_journal import WindowJournal
 from affekt.progress import Progress
 
@@ -134,7 +133,7 @@ class _Batch:
 
     def _find(self, name: str, path: Path) -> Row | None:
         """Return the row of a file from an earlier run; None if there is none or it is to be recognized again."""
-        return self.results.find(name, _version(path)) if self.results and not is_stream(path) else None
+        return self.results.find(name, file_version(path)) if self.results and not is_stream(path) else None
 
     def _recognize(self, file: _File) -> Row:
         """Recognize a file in this process."""
@@ -156,7 +155,7 @@ class _File:
 
     def begin(self) -> WindowJournal:
         """Remember which version of the file is read, and return the journal of its windows."""
-        self._version = _version(self.path)
+        self._version = file_version(self.path)
         batch = self._batch
         if batch.results:
             self._journal = batch.results.window_journal(self.name, self._version, batch.on_window)
@@ -184,15 +183,11 @@ class _File:
             self._journal.add(Row(message["window"]))
             return None
         if "died" in message:
+            from affekt.inference.worker_pool import crashed_row
+
             recognizer = self._batch.recognizer
-            error = BadAudio(
-                f"{self.name} cannot be recognized: two worker processes died while reading it (the second with "
-                f"{message['died']}); "
-                "if memory ran out, use fewer jobs",
-                code="crashed",
-            )
             label = recognizer.profile.row_field() if recognizer.profile else None
-            return self.finish(make_row(self.name, recognizer.model, error=error, profile=label))
+            return self.finish(crashed_row(self.name, message["died"], recognizer.model, label))
         if "row" not in message:
             return None
         from affekt.inference.worker import restore_row
@@ -214,7 +209,7 @@ def is_stream(path: Path) -> bool:
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))  # noqa: PTH110, PTH112, PTH113
 
 
-def _version(path: Path) -> dict[str, float] | None:
+def file_version(path: Path) -> dict[str, float] | None:
     """Return the size and the time of change of a file; None for a pipe or a file that does not exist."""
     try:
         status = path.stat()

@@ -1,0 +1,216 @@
+"""Recognize the clips of a manifest, on this machine or on a Ray cluster, and write Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from affekt.audio.read import name_of
+from affekt.audio.time_limit import TIMEOUT, check_timeout
+from affekt.bundle.folder import ASSETS
+from affekt.collection.manifest import Clip, locate
+from affekt.collection.process import Summary, Work, process
+from affekt.collection.shards import SHARD_ROWS
+from affekt.errors import BadAudio
+from affekt.inference.parquet_rows import row_schema, to_table
+from affekt.inference.recognizer import Recognizer
+from affekt.inference.row import Row, make_row
+from affekt.inference.worker import describe, restore_row
+from affekt.inference.worker_pool import crashed_row, pool_of
+from affekt.processes import Message
+from affekt.progress import Progress
+from affekt.storage import is_url
+from affekt.worker_pool import WorkerPool
+from affekt.workflows.recognize_files import file_version
+
+ENTRY = f"{__name__}:RecognitionWorker"
+TABLE_ROWS = 256
+"""Number of rows, those of windows included, from which they are written to the file together."""
+NOT_FOUND = ("missing", "unreadable")
+"""Errors that depend on the machine, which is then named."""
+
+
+def recognize_manifest(
+    manifest: str,
+    output: str,
+    *,
+    recognizer: Recognizer | None = None,
+    lenient: bool = False,
+    timeout: float = TIMEOUT,
+    shard_rows: int = SHARD_ROWS,
+    columns: Mapping[str, str] | None = None,
+    delimiter: str = "",
+    retry_failed: bool = False,
+    jobs: int | None = None,
+    ray: str | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Recognize the clips that a manifest lists, and write a folder of Parquet files with a row for each.
+
+    Rows have the columns of a Parquet file that `recognize_files` writes, and the columns of the manifest that are not read.
+    A clip that fails has a row with status "error". The files of a shard are processed by worker processes; a file with which
+    two of them die gets the error "crashed".
+
+    Args:
+        manifest: A table of audio files, or a folder, or the URL of either (`affekt.collection.manifest.open_manifest`).
+        output: The folder of the results, or its URL.
+        recognizer: The recognizer to use; by default the one that ships with affekt.
+        lenient: Recognize the readable part of a file that is damaged or cut off.
+        timeout: The limit for one file in seconds.
+        shard_rows: As for `affekt.collection.process.process`, like all further arguments.
+        columns: Field -> column of the manifest: "audio", "start" and "end".
+        delimiter: The delimiter of a manifest in CSV.
+        retry_failed: Process the shards again in which a row has an error.
+        jobs: The number of processes.
+        ray: The address of a Ray cluster, or "auto".
+        progress: Called with the number of clips that are done.
+
+    Raises:
+        BadBundle: The default bundle cannot be loaded, or a worker cannot load the bundle.
+        BadConfig, BadCorpus, BadOutput, MissingExtra: As `affekt.collection.process.process`.
+    """
+    check_timeout(timeout)
+    recognizer = recognizer or Recognizer.load()
+    label = recognizer.profile.row_field() if recognizer.profile else None
+    folder, setup = recognizer.bundle.folder, describe(recognizer)
+    setup |= {"bundle": folder.name} if folder.parent == ASSETS else {}  # its path may differ on other machines
+    facts = {"model": recognizer.model, "emotions": list(recognizer.emotions), "label": label}
+    options = {"lenient": lenient, "timeout": timeout}
+    work = Work(
+        "recognizing",
+        ENTRY,
+        {"recognizer": setup, **facts, **options},
+        {"task": "recognize", "model": recognizer.model, "profile": label, "lenient": lenient},
+        recognizer.graph.threads,
+    )
+    return process(
+        manifest,
+        output,
+        work,
+        shard_rows=shard_rows,
+        columns=columns,
+        delimiter=delimiter,
+        retry_failed=retry_failed,
+        jobs=jobs,
+        ray=ray,
+        progress=progress,
+    )
+
+
+class RecognitionWorker:
+    """Recognizes the clips of a shard in worker processes, which load the model once and are replaced when they die.
+
+    Args:
+        setup: The recognizer, the settings and the folder of the manifest.
+        jobs: The number of processes.
+        machine: The name of this machine, for messages; "" to leave it out.
+    """
+
+    def __init__(self, setup: Message, jobs: int, machine: str) -> None:
+        self._setup, self._machine = setup, machine
+        self._pool: WorkerPool[_Recording] = pool_of(setup["recognizer"], setup["model"], jobs)
+
+    def __enter__(self) -> RecognitionWorker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.__exit__(kind, error, trace)
+
+    def schema(self) -> Any:
+        """Return the schema of the tables: that of rows."""
+        return row_schema(self._setup["emotions"], has_profile=self._setup["label"] is not None)
+
+    def tables(self, clips: Sequence[Clip], on_clip: Callable[[], None]) -> Iterator[Any]:
+        """Yield tables with a row for each clip, in order; a file that occurs several times is recognized once."""
+        schema, rows = self.schema(), list[Row]()
+        for row in self._rows(clips):
+            on_clip()
+            rows.append(row)
+            if sum(1 + len(row.windows) for row in rows) >= TABLE_ROWS:
+                yield to_table(rows, schema)
+                rows.clear()
+        if rows:
+            yield to_table(rows, schema)
+
+    def _rows(self, clips: Sequence[Clip]) -> Iterator[Row]:
+        recordings = _group(clips, self._setup)
+        remaining = {index: recording for recording in recordings.values() for index in recording.indices}
+        messages = self._pool.run(recording for recording in recordings.values() if recording.path)
+        for index, clip in enumerate(clips):
+            recording = remaining.pop(index)
+            while recording.path and not recording.is_finished:
+                receiver, message = next(messages)
+                receiver.receive(message)
+            row = recording.take(index, clip) if recording.path else self._unnamed()
+            if self._machine and row.error and row.error["code"] in NOT_FOUND:
+                message = f"{row.error['message']} (on the worker {self._machine})"
+                row["error"] = row.error | {"message": message}
+            yield row
+        for _ in messages:  # the worker's last message about the last file
+            pass
+
+    def _unnamed(self) -> Row:
+        error = BadAudio("the manifest names no audio file in this row", code="missing")
+        return make_row("", self._setup["model"], error=error, profile=self._setup["label"])
+
+
+class _Recording:
+    """A file, and the clips of a shard that it contains: its segments, or the whole file, any number of times."""
+
+    def __init__(self, path: str, setup: Message) -> None:
+        self.path, self._setup = path, setup
+        self.name = path
+        self.indices: list[int] = []
+        self.segments: dict[tuple[float, float | None], list[int]] = {}
+        self.is_finished = False
+        self._rows: dict[int, Row] = {}
+        self._source: dict[str, float] | None = None
+
+    def request(self) -> Message:
+        """Return the request for a worker of recognition."""
+        self._source = None if is_url(self.path) else file_version(Path(self.path))
+        if self.is_whole:
+            options = {"lenient": self._setup["lenient"], "timeout": self._setup["timeout"], "windows": []}
+            return {"do": "recognize", "path": self.path, **options}
+        return {"do": "recognize_segments", "path": self.path, "segments": list(self.segments)}
+
+    @property
+    def is_whole(self) -> bool:
+        return (0.0, None) in self.segments
+
+    def receive(self, message: Message) -> None:
+        """Store what a worker sent about the file."""
+        if "died" in message:
+            crashed = crashed_row(self.path, message["died"], self._setup["model"], self._setup["label"])
+            rows = [crashed] * len(self.segments)
+        elif "rows" in message or "row" in message:
+            rows = [restore_row(row) for row in message.get("rows") or [message["row"]]]
+        else:
+            return
+        for row, indices in zip(rows, self.segments.values(), strict=True):
+            self._rows |= dict.fromkeys(indices, row)
+        self.is_finished = True
+
+    def take(self, index: int, clip: Clip) -> Row:
+        """Return the row of a clip, with the file's name in the manifest."""
+        name = name_of(clip.audio)
+        row = Row({**self._rows.pop(index), "file": name})
+        if row.windows:
+            row["windows"] = [Row({**window, "file": name}) for window in row.windows]
+        row.source = self._source
+        return row
+
+
+def _group(clips: Sequence[Clip], setup: Message) -> dict[tuple[str, bool], _Recording]:
+    """Return the files of some clips, in the order of their first clips; whole files are apart from files with segments."""
+    recordings: dict[tuple[str, bool], _Recording] = {}
+    for index, clip in enumerate(clips):
+        path = locate(setup["base"], clip.audio) if clip.audio else ""
+        recording = recordings.setdefault((path, clip.is_whole), _Recording(path, setup))
+        recording.indices.append(index)
+        recording.segments.setdefault((clip.start, clip.end), []).append(index)
+    return recordings
