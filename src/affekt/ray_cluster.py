@@ -6,6 +6,7 @@ do not reach the terminal, but the log, at level DEBUG.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import socket
@@ -28,6 +29,8 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Settings of Ray: no usage statistics, no progress bars; and today's meaning of zero GPUs, without a warning about it."""
+PRINT = "print_to_stdstream"
+"""Name of the function in ray._private.worker that prints the messages of a cluster's nodes."""
 CONNECT_SECONDS = 10.0
 """Longest wait for the head of a cluster, in seconds."""
 
@@ -90,14 +93,13 @@ def _check_address(address: str) -> None:
 
 def _log_messages(ray: ModuleType) -> None:
     """Write the messages of a cluster's nodes to the log. Ray has no public way to keep them from standard output."""
-    import importlib
 
     def log(data: Mapping[str, Any], **_: object) -> None:
         logger.debug("%s", "\n".join(data["lines"]))
 
     worker = importlib.import_module(f"{ray.__name__}._private.worker")
-    if hasattr(worker, "print_to_stdstream"):
-        worker.print_to_stdstream = log
+    if hasattr(worker, PRINT):
+        setattr(worker, PRINT, log)
 
 
 def num_cores(ray: ModuleType) -> float:
@@ -107,6 +109,5 @@ def num_cores(ray: ModuleType) -> float:
 
 def worker_name() -> str:
     """Return the name of the machine that this code runs on, for messages: its address in the cluster and its host name."""
-    import ray
-
+    ray = importlib.import_module("ray")
     return f"{ray.util.get_node_ip_address()} ({socket.gethostname()})"

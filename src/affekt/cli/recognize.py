@@ -107,6 +107,7 @@ def recognize(
     if options.are_used(inputs, output, {"--json": json, "--adapt": adapt}):
         from affekt.workflows.recognize_manifest import recognize_manifest
 
+        assert manifest
         work = functools.partial(
             recognize_manifest,
             manifest,

@@ -147,4 +147,5 @@ def _map(
         compute=data.ActorPoolStrategy(min_size=size, max_size=max(size, most), max_tasks_in_flight_per_actor=1),
     )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch.to_pylist()
+        table: Any = batch
+        yield from table.to_pylist()

@@ -147,8 +147,8 @@ class RecognitionWorker:
                 receiver.receive(message)
             row = recording.take(index, clip) if recording.path else self._unnamed()
             if self._machine and row.error and row.error["code"] in NOT_FOUND:
-                message = f"{row.error['message']} (on the worker {self._machine})"
-                row["error"] = row.error | {"message": message}
+                text = f"{row.error['message']} (on the worker {self._machine})"
+                row["error"] = row.error | {"message": text}
             yield row
         for _ in messages:  # the worker's last message about the last file
             pass
