@@ -25,7 +25,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.with_name(f".{path.name}.lock")
+        self.path = lock_path(path)
         self._file = self._acquire()
 
     def _acquire(self) -> IO[bytes]:
@@ -52,6 +52,11 @@ class FileLock:
             pass
         finally:
             self._file.close()
+
+
+def lock_path(path: Path) -> Path:
+    """Return the path of the file that is locked for a path."""
+    return path.with_name(f".{path.name}.lock")
 
 
 def _is_same(file: IO[bytes], path: Path) -> bool:

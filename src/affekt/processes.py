@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from affekt.json_text import to_json
@@ -30,9 +31,10 @@ class WorkerProcess:
 
     Args:
         entry: The function that the worker runs, as MODULE:FUNCTION. It communicates through a `Parent`.
+        environment: Environment variables that it has besides those of this process.
     """
 
-    def __init__(self, entry: str) -> None:
+    def __init__(self, entry: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         module, function = entry.split(":")
         paths = [path or str(Path.cwd()) for path in sys.path]
         self._process = subprocess.Popen(
@@ -42,7 +44,7 @@ class WorkerProcess:
             stderr=None if _is_inherited(2) else subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths)},
             **_own_group(),
         )
         self.id = self._process.pid

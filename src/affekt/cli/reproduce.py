@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.cli.workers import Jobs, Workers, open_launcher
+from affekt.cli.workers import CpusPerJob, GpusPerJob, Jobs, Parallelism, Ray, Workers, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -45,8 +45,11 @@ def reproduce(
         typer.Option("--quick", help="Small widths, few epochs, one fold and one seed: a test that everything works."),
     ] = False,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
-    workers: Workers = 1,
+    workers: Workers = None,
     jobs: Jobs = None,
+    ray: Ray = None,
+    cpus_per_job: CpusPerJob = None,
+    gpus_per_job: GpusPerJob = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/TARGET.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per published value.")] = False,
@@ -58,6 +61,7 @@ def reproduce(
     """
     from affekt.extras import need
 
+    parallelism = Parallelism(workers, jobs, ray, cpus_per_job, gpus_per_job)
     need("torch", extra="train", purpose="reproducing")
     from affekt.cli.log import show_log
     from affekt.cli.progress_bars import progress_bar
@@ -85,7 +89,7 @@ def reproduce(
     with contextlib.ExitStack() as stack:
         show_log()
         progress = stack.enter_context(progress_bar())
-        launcher = stack.enter_context(open_launcher(workers, jobs, progress))
+        launcher = stack.enter_context(open_launcher(parallelism, progress))
         scores = reproduce_rows(plan, launcher)
     if json:
         print(to_json([score.to_json() for score in scores], indent=1))

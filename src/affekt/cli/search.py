@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
-from affekt.cli.workers import Jobs, Workers, open_launcher
+from affekt.cli.workers import CpusPerJob, GpusPerJob, Jobs, Parallelism, Ray, Workers, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -38,8 +38,11 @@ def search(
     run: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The folder of the search; default: runs/RECIPE.")
     ] = None,
-    workers: Workers = 1,
+    workers: Workers = None,
     jobs: Jobs = None,
+    ray: Ray = None,
+    cpus_per_job: CpusPerJob = None,
+    gpus_per_job: GpusPerJob = None,
     bundles: Annotated[bool, typer.Option(help="Write a bundle for each network found.")] = True,
 ) -> None:
     """Search for an architecture with EmotionNAS.
@@ -49,6 +52,7 @@ def search(
     """
     from affekt.extras import need
 
+    parallelism = Parallelism(workers, jobs, ray, cpus_per_job, gpus_per_job)
     need("torch", extra="train", purpose="searching")
     from affekt.cli.log import show_log
     from affekt.cli.progress_bars import progress_bar
@@ -72,7 +76,7 @@ def search(
     with contextlib.ExitStack() as stack:
         show_log()
         progress = stack.enter_context(progress_bar())
-        launcher = stack.enter_context(open_launcher(workers, jobs, progress))
+        launcher = stack.enter_context(open_launcher(parallelism, progress))
         searches = search_architecture(search_recipe, folder, launcher=launcher, bundles=bundles)
     for bundle in (bundle for search in searches for bundle in bundles_of(search)):
         print(f"bundle: {bundle.folder}; use it with: affekt recognize FILE --model {bundle.folder}")

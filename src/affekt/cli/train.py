@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
-from affekt.cli.workers import Jobs, Workers, open_launcher
+from affekt.cli.workers import CpusPerJob, GpusPerJob, Jobs, Parallelism, Ray, Workers, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ def train(
     output: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Also write the trained model to this folder, as a bundle.")
     ] = None,
-    workers: Workers = 1,
+    workers: Workers = None,
     jobs: Jobs = None,
+    ray: Ray = None,
+    cpus_per_job: CpusPerJob = None,
+    gpus_per_job: GpusPerJob = None,
     log: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,6 +82,7 @@ def train(
             "--corpus, --column, --emotion, --layout, --delimiter and --annotators need --from; to change the corpora "
             "of a recipe, use corpora=[...]"
         )
+    parallelism = Parallelism(workers, jobs, ray, cpus_per_job, gpus_per_job)
     need("torch", extra="train", purpose="training")
     from affekt.cli.log import show_log
     from affekt.cli.progress_bars import progress_bar
@@ -112,7 +116,7 @@ def train(
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(progress_bar())
         following = stack.enter_context(Following(folder, trackers))
-        launcher = stack.enter_context(open_launcher(workers, jobs, progress))
+        launcher = stack.enter_context(open_launcher(parallelism, progress))
         runs = train_recipe(plan, folder, data=data, one_model=output is not None, launcher=launcher)
         following.finish(runs)
     if not is_first_process:

@@ -30,7 +30,7 @@ from affekt.config import is_outdated, read_toml, to_toml
 from affekt.errors import BadConfig, BadOutput
 from affekt.files import atomic_write, atomic_write_text
 from affekt.json_text import to_json
-from affekt.lock import FileLock, Locked
+from affekt.lock import FileLock, Locked, lock_path
 from affekt.protocols import Split
 
 COMPOSITE_MARKERS = ("search.toml",)
@@ -245,7 +245,8 @@ def lock_runs(folders: Iterable[Path]) -> Iterator[None]:
                 lock = FileLock(folder / "training")
             except Locked:
                 raise BadOutput(
-                    f"{folder}: another process trains in this run folder; wait for it, or stop it"
+                    f"{folder}: another process trains in this run folder; wait for it, or stop it; if its machine has died, "
+                    f"delete {lock_path(folder / 'training')}"
                 ) from None
             except OSError as error:
                 raise BadOutput(

@@ -1,24 +1,28 @@
 """The worker process of training: it runs the jobs that it is sent, one after another.
 
 Messages from the parent: first the numbers of threads and the log level, then jobs. Messages to the parent: `ready`, `log`,
-and for each job one with the key `ends`, which has the key `failed` if the job raised an error.
+and for each job one with the key `ends`, which has the key `failed` if the job raised an error. Several workers train one
+model together if their environment says so, as with torchrun.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 
 from affekt.errors import AffektError, BadOutput
-from affekt.lock import FileLock, Locked
+from affekt.lock import FileLock, Locked, lock_path
 from affekt.processes import Message, Parent, SendingHandler
+from affekt.training.distributed import processes
 from affekt.workflows.job import Job
 from affekt.workflows.job_runner import JobRunner
 
 LOCK = "worker"
 """The path in a run folder that a worker locks. The command that started the worker holds the lock of the folder itself."""
 LOCK_SECONDS = 30.0
-"""How long to wait for a worker of a killed command, which ends by itself."""
+"""How long to wait for a worker of a killed command, which ends by itself, unless the parent states another time."""
 
 
 def work() -> None:
@@ -34,37 +38,51 @@ def work() -> None:
     while True:
         job = Job.from_message(parent.receive())
         handler.setFormatter(logging.Formatter(f"{job.folder}: %(message)s"))
-        parent.send({"ends": False, **_run(runner, job, setup["log"])})
+        parent.send({"ends": False, **_run(runner, job, setup)})
 
 
-def _run(runner: JobRunner, job: Job, level: int) -> Message:
-    """Run a job, and return why it failed. Only training is logged, since the parent has logged the preparation."""
+def _run(runner: JobRunner, job: Job, setup: Message) -> Message:
+    """Run a job, and return its last epoch, or why it failed.
+
+    Only training is logged, since the parent has logged the preparation; of several processes, only by the first.
+    """
     logger = logging.getLogger("affekt")
     try:
-        lock = _lock(job)
-        try:
+        with processes(job.recipe.training.device) as (rank, _), _locked(job, rank, setup):
             logger.setLevel(logging.ERROR)
             prepared = runner.prepare(job)
-            logger.setLevel(level)
+            logger.setLevel(logging.ERROR if rank else setup["log"])
             if prepared is not None:
                 runner.train(prepared)
-        finally:
-            lock.release()
     except AffektError as error:
         return {"failed": str(error), "kind": type(error).__name__, "code": error.code}
     except OSError as error:
         message = f"{error.filename or job.folder}: {error.strerror or error}"
         return {"failed": message, "kind": BadOutput.__name__, "code": BadOutput.code}
-    return {}
+    return {"last_epoch": max(job.run.epochs, default=0)}
 
 
-def _lock(job: Job) -> FileLock:
-    """Lock a run folder; wait for another worker, whose parent was killed, to end."""
-    deadline = time.monotonic() + LOCK_SECONDS
+@contextlib.contextmanager
+def _locked(job: Job, rank: int, setup: Message) -> Iterator[None]:
+    """Lock a run folder in the first of the processes that train in it."""
+    lock = None if rank else _lock(job, setup.get("lock_seconds", LOCK_SECONDS))
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _lock(job: Job, seconds: float) -> FileLock:
+    """Lock a run folder; wait for another worker, whose parent was killed or whose machine has died, to lose its lock."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return FileLock(job.folder / LOCK)
         except Locked:
             if time.monotonic() > deadline:
-                raise BadOutput(f"{job.folder}: another worker process trains in this run folder; stop it") from None
+                raise BadOutput(
+                    f"{job.folder}: another worker process trains in this run folder; stop it, or, if its machine has died, "
+                    f"delete {lock_path(job.folder / LOCK)}"
+                ) from None
             time.sleep(0.1)

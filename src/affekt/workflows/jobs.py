@@ -1,12 +1,12 @@
 """Launchers, which run the jobs of `affekt train`, `search` and `reproduce`: in this process, or in worker processes.
 
-A launcher for a cluster only has to send each job, as JSON, to a `JobRunner` there. The result of a job is its run folder.
+`ray_launcher` has the launcher for a cluster. The result of a job is its run folder.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -32,8 +32,8 @@ MAX_NAMED_FAILURES = 3
 OnFinished = Callable[[Job], None]
 
 
-def _ignore(_: Job) -> None:
-    pass
+def ignore(_: Job) -> None:
+    """Do nothing when a job has finished."""
 
 
 class Launcher(Protocol):
@@ -42,7 +42,7 @@ class Launcher(Protocol):
     runner: JobRunner
     """The runner of this process, which reads corpora and computes features, so that jobs find them in the store."""
 
-    def run(self, jobs: Sequence[Job], *, on_finished: OnFinished = _ignore) -> None:
+    def run(self, jobs: Sequence[Job], *, on_finished: OnFinished = ignore) -> None:
         """Run all jobs, in any order.
 
         Args:
@@ -64,7 +64,7 @@ class LocalLauncher:
     def __init__(self, runner: JobRunner | None = None) -> None:
         self.runner = runner or JobRunner()
 
-    def run(self, jobs: Sequence[Job], *, on_finished: OnFinished = _ignore) -> None:
+    def run(self, jobs: Sequence[Job], *, on_finished: OnFinished = ignore) -> None:
         """Run all jobs; arguments and errors as in `Launcher`.
 
         Of several processes that train one model, each raises the first error at once.
@@ -82,7 +82,7 @@ class LocalLauncher:
                 failures[job.folder] = error
             else:
                 on_finished(job)
-        _raise(failures, len(jobs))
+        raise_failures(failures, len(jobs))
 
 
 class WorkerLauncher:
@@ -117,7 +117,7 @@ class WorkerLauncher:
     def __exit__(self, *exception: object) -> None:
         self.pool.__exit__(*exception)
 
-    def run(self, jobs: Sequence[Job], *, on_finished: OnFinished = _ignore) -> None:
+    def run(self, jobs: Sequence[Job], *, on_finished: OnFinished = ignore) -> None:
         """Run all jobs; arguments and errors as in `Launcher`.
 
         Raises:
@@ -132,7 +132,7 @@ class WorkerLauncher:
                 failures[task.job.folder] = error
             else:
                 on_finished(task.job)
-        _raise({job.folder: failures[job.folder] for job in jobs if job.folder in failures}, len(jobs))
+        raise_failures({job.folder: failures[job.folder] for job in jobs if job.folder in failures}, len(jobs))
 
 
 class _Task:
@@ -151,14 +151,24 @@ class _Task:
                 f"two worker processes died while training it (the second with {message['died']}); run the same command "
                 "again to resume, with fewer workers if memory ran out"
             )
-        if "failed" in message:
-            error: AffektError = getattr(errors, message["kind"])(message["failed"], code=message["code"])
-            return error
+        return failure(message)
+
+
+def failure(message: Message) -> AffektError | None:
+    """Return the error in the last message of a worker about a job; None if the job has finished."""
+    if "failed" not in message:
         return None
+    error: AffektError = getattr(errors, message["kind"])(message["failed"], code=message["code"])
+    return error
 
 
-def _raise(failures: dict[Path, AffektError], num_jobs: int) -> None:
-    """Raise an error that names the failed jobs, of the kind of the first one."""
+def raise_failures(failures: Mapping[Path, AffektError], num_jobs: int) -> None:
+    """Raise an error that names the failed jobs, of the kind of the first one, unless there is none.
+
+    Args:
+        failures: Run folder -> why its job failed.
+        num_jobs: The number of all jobs.
+    """
     if not failures:
         return
     first = next(iter(failures.values()))

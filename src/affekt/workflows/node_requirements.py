@@ -1,0 +1,83 @@
+"""The requirements of training jobs on the nodes of a cluster, so that they run there as on the machine that sends them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from affekt import __version__
+from affekt.processes import Message
+
+LIBRARIES = ("torch", "numpy", "transformers")
+"""Libraries on whose versions results depend, besides affekt."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of affekt and `LIBRARIES` on this machine, without parts such as "+cpu"; "" if not installed."""
+    installed = {"affekt": __version__}
+    for library in LIBRARIES:
+        try:
+            installed[library] = version(library).partition("+")[0]
+        except PackageNotFoundError:
+            installed[library] = ""
+    return installed
+
+
+@dataclass(frozen=True)
+class NodeRequirements:
+    """The requirements of jobs; all paths are absolute."""
+
+    readable: tuple[str, ...] = ()
+    """Paths that the node must be able to read: corpora, encoders, bundles, earlier runs."""
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Folder on a shared disk -> name of a file in it that the command has just written, "" if it could not."""
+    writable: str = ""
+    """The one of these folders that the node must be able to write, which contains the run folders."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables to set."""
+    folder: str = ""
+    """The current folder of the command, to which relative paths refer; workers that have it use it too."""
+    versions: Mapping[str, str] = field(default_factory=versions)
+    """The versions of affekt and of libraries."""
+
+    def to_message(self) -> Message:
+        """Return the content for JSON."""
+        return asdict(self)
+
+    def find_problem(self) -> str:
+        """Return what this node lacks, with the cure; "" if it has everything."""
+        for library, expected in self.versions.items():
+            if (installed := versions()[library]) != expected:
+                return f"has {library} {installed or '(not installed)'}, and this machine {expected}: install the same version"
+        for path, token in self.shared.items():
+            if problem := self._find_problem_of_shared(Path(path), token):
+                return problem
+        for path in self.readable:
+            try:
+                os.listdir(path) if Path(path).is_dir() else Path(path).open("rb").close()  # noqa: PTH208
+            except OSError as error:
+                return (
+                    f"cannot read {path} ({error.strerror or error}): put it on a disk that all nodes have at the same path, "
+                    "or, for a corpus, give the URL of an object store"
+                )
+        return ""
+
+    def _find_problem_of_shared(self, folder: Path, token: str) -> str:
+        cure = "it must be on a disk that all nodes have at the same path, such as NFS or Lustre"
+        if not folder.is_dir():
+            return f"has no folder {folder}: {cure}"
+        if token and not (folder / token).is_file():
+            return f"has another folder {folder} than this machine: {cure}"
+        if str(folder) != self.writable:
+            return ""
+        probe = folder / f".affekt-{secrets.token_hex(8)}"
+        try:
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            return f"cannot write in {folder} ({error.strerror or error}): give its user the right to, or {cure}"
+        return ""
