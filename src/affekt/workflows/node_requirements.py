@@ -52,7 +52,9 @@ class NodeRequirements:
         """Return what this node lacks, with the cure; "" if it has everything."""
         for library, expected in self.versions.items():
             if (installed := versions()[library]) != expected:
-                return f"has {library} {installed or '(not installed)'}, and this machine {expected}: install the same version"
+                return (
+                    f"has {library} {installed or '(not installed)'}, this machine {expected}: install the same version"
+                )
         for path, token in self.shared.items():
             if problem := self._find_problem_of_shared(Path(path), token):
                 return problem
