@@ -35,7 +35,7 @@ def main() -> None:
     recognizer, silero = Recognizer.load(arguments.model), onnxruntime.InferenceSession(arguments.silero)
     rows = []
     for name in arguments.folders:
-        files = find_files(data_root(name))
+        files = find_files(Path(data_root(name)))
         chosen = sorted({round(index) for index in np.linspace(0, len(files) - 1, arguments.files)})
         pieces = [piece for index in chosen for piece in cut(load(files[index]))]
         by_model = np.mean([is_silent(piece) or not any(recognizer.infer(piece)) for piece in pieces])

@@ -1,4 +1,4 @@
-"""Write files and folders atomically: a path is either complete or does not exist."""
+"""Write files and folders atomically: a path is either complete or does not exist. The cache is a folder of such files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ from affekt.errors import BadOutput
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 FULL_DISK_MESSAGES = ("No space left on device", " requested and ")
 """Phrases in the errors of safetensors and numpy, which have no error number."""
+
+
+def cache_root() -> Path:
+    """Return the cache folder: AFFEKT_CACHE, or a folder in the system's cache."""
+    if chosen := os.environ.get("AFFEKT_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "affekt"
 
 
 @contextmanager

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from affekt.errors import AffektError, BadConfig, BadOutput, UnknownName
-from affekt.features.store import FeatureStore, audio_key, cache_root, file_hash, shape_of
+from affekt.features.store import FeatureStore, audio_key, file_hash, shape_of
 from affekt.features.store_maintenance import LEFTOVER, plan_pruning, stored_features, verify
-from affekt.files import atomic_write
+from affekt.files import atomic_write, cache_root
 from affekt.utterance import Utterance
 
 DESCRIPTION = {"feature": "made", "dim": 4, "settings": {"blocks": [1, 2], "empty": "", "architecture": {"deep": 1}}}

@@ -1,16 +1,31 @@
 """Training on a Ray cluster of several nodes: the same results as in one process, whatever happens to the nodes."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+from affekt.cli import app
 from affekt.errors import BadConfig
+from affekt.lock import FileLock, Locked
+from affekt.ray_cluster import QUIET
 from affekt.runs.folder import Run
+from affekt.training.recipe import load_recipe
+from affekt.workflows import ray_worker
+from affekt.workflows.job import Job
 from affekt.workflows.jobs import LocalLauncher, ignore
-from affekt.workflows.ray_launcher import RayLauncher
+from affekt.workflows.node_requirements import NodeRequirements, versions
+from affekt.workflows.ray_launcher import MAX_DEATHS, RayLauncher, _Task
+from affekt.workflows.ray_nodes import find_nodes
 from affekt.workflows.reproduce import reproduce
 from affekt.workflows.reproduction import Request, training_row
 from affekt.workflows.reproduction_plan import make_plan
@@ -18,6 +33,7 @@ from tests.conftest import ROOT
 from tests.logs import logged
 from tests.synthetic import SMALL_RECIPE, environment_set, make_cremad
 from tests.workflows.test_jobs import contents
+from tests.workflows.test_jobs_of_recognition import is_running
 
 PUBLISHED = """
 [published]
@@ -31,26 +47,26 @@ scores = {UA = 0.5}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder with a corpus, and a recipe of two folds and two seeds."""
+    """A folder with a corpus, a recipe of one run, and a row of a table with two folds and two seeds."""
     root = tmp_path_factory.mktemp("ray")
     make_cremad(root)
     protocol = '[protocol]\nname = "speaker-folds"\nk = 2\n'
-    text = SMALL_RECIPE.replace("epochs = 1", "epochs = 12")
-    before, _, after = text.partition("[protocol]")
+    before, _, after = SMALL_RECIPE.replace("epochs = 1", "epochs = 12").partition("[protocol]")
     (root / "row.toml").write_text(before + protocol + after[after.index("[features") :] + PUBLISHED)
     (root / "small.toml").write_text(SMALL_RECIPE)
     with environment_set(root):
         yield root
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     """A cluster of a head node without CPUs and two nodes with one CPU each."""
-    from ray.cluster_utils import Cluster
-
+    pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT)]))
+        for name, value in {**QUIET, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
+
         started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         try:
             for _ in range(2):
@@ -58,6 +74,10 @@ def cluster():
             yield started
         finally:
             started.shutdown()
+
+
+def small_job(root, folder, epochs=1):
+    return Job(load_recipe(str(root / "small.toml"), [f"training.epochs={epochs}"]), root / folder)
 
 
 def plan_rows(root, name):
@@ -76,35 +96,156 @@ class ListingLauncher(RayLauncher):
 
 
 @pytest.mark.slow
+def test_jobs_end_with_a_command_that_is_killed_and_resume_with_the_next(root, cluster):
+    command = [sys.executable, "-m", "affekt", "train", "small.toml", "--run", "killed", "--ray", cluster.address]
+    environment, run = {**os.environ, "PYTHONPATH": str(ROOT / "src")}, Run(root / "killed")
+    process = subprocess.Popen([*command, "training.epochs=1000"], env=environment, cwd=root, stdout=subprocess.PIPE)
+    with process:
+        try:
+            wait_until(lambda: len(run.epochs) >= 2)
+        finally:
+            process.kill()
+        assert process.stdout.read() == b""
+    wait_until(lambda: is_free(run.folder / "worker"))
+    done = run.epochs[-1]
+    assert done < 1000
+    with logged() as messages, RayLauncher(cluster.address) as launcher:
+        launcher.run([replace(small_job(root, "killed", 1000), until=done + 1)])
+    assert run.epochs == list(range(1, done + 2))
+    assert f"{run.folder}: resuming after epoch {done} of 1000" in messages
+
+
+@pytest.mark.slow
 def test_a_reproduction_of_which_a_node_is_killed_loses_nothing_and_repeats_nothing(root, cluster, monkeypatch):
     expected = reproduce(plan_rows(root, "local"), LocalLauncher())
     # The cluster starts without features, which the command extracts for it.
     monkeypatch.setenv("AFFEKT_CACHE", str(root / "shared"))
-    plan, killed = plan_rows(root, "cluster"), []
-
-    def kill_when_halfway():
-        """Kill a node when its job has finished some epochs."""
-        while not any(unit for unit in plan.rows[0].units if max(Run(unit.folder).epochs, default=0) >= 5):
-            time.sleep(0.05)
-        victim = cluster.list_all_nodes()[1]
-        cluster.remove_node(victim, allow_graceful=False)
-        killed.append(victim)
-
-    killer = threading.Thread(target=kill_when_halfway, daemon=True)
+    plan, victim = plan_rows(root, "cluster"), cluster.list_all_nodes()[1]
     launcher = ListingLauncher(cluster.address)
-    finished = launcher.finished
     with logged() as messages, launcher:
+        killer = threading.Thread(target=kill_halfway, args=(cluster, victim, plan.rows[0].units), daemon=True)
         killer.start()
         scores = reproduce(plan, launcher)
-        with pytest.raises(BadConfig, match=r"no node of the Ray cluster has 2 CPUs .* lower --cpus-per-job"):
-            RayLauncher(cluster.address, cpus_per_job=2).run([replace(finished[0], folder=root / "large")])
     killer.join(timeout=10)
-    assert len(killed) == 1
-    assert [message for message in messages if "its worker on node" in message and "resumes after epoch" in message]
-    assert sorted(job.folder for job in finished) == sorted(unit.folder for unit in plan.rows[0].units)
+    assert victim not in cluster.list_all_nodes()
+    assert [
+        message for message in messages if "(the node died or cannot be reached); it resumes after epoch" in message
+    ]
+    assert sorted(job.folder for job in launcher.finished) == sorted(unit.folder for unit in plan.rows[0].units)
     assert scores == expected
     assert (root / "cluster" / "results.json").read_bytes() == (root / "local" / "results.json").read_bytes()
     assert contents(root / "cluster") == contents(root / "local")
     for unit in plan.rows[0].units:  # each epoch is recorded once
         assert [entry["epoch"] for entry in Run(unit.folder).log()] == list(range(1, 13))
     assert not list((root / "cluster").rglob(".affekt-*"))
+
+
+def kill_halfway(cluster, node, units):
+    """Kill a node of a cluster when a unit has finished some epochs."""
+    wait_until(lambda: any(max(Run(unit.folder).epochs, default=0) >= 3 for unit in units))
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_free(path):
+    try:
+        FileLock(path).release()
+    except Locked:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_several_processes_of_a_node_train_one_model_and_end_together(root, monkeypatch):
+    monkeypatch.setattr(ray_worker, "worker_name", lambda: "here")
+    monkeypatch.chdir(root)
+    setup = {"threads": 1, "feature_threads": 1, "log": 20}
+
+    def messages(job):
+        job.folder.mkdir()
+        requirements = NodeRequirements(folder=str(root)).to_message()
+        request = {"requirements": requirements, "setup": setup, "job": job.to_message(), "ranks": 2}
+        return map(json.loads, ray_worker.run_job(json.dumps(request)))
+
+    first, *logs, last = messages(small_job(root, "ranks"))
+    assert first == {"node": "here"}
+    assert [entry["log"] for entry in logs if ": epoch 1/1" in entry["log"]] == [logs[-1]["log"]]
+    assert last == {"ends": False, "last_epoch": 1}
+    for message in messages(small_job(root, "dying", 1000)):
+        if ": epoch " in message.get("log", ""):
+            (group,) = ray_worker._groups.values()
+            os.kill(group._processes[1].id, signal.SIGKILL)
+        last = message
+    assert last["died"] in ("signal SIGKILL", "exit status 1")
+    assert not any(is_running(process.id) for process in group._processes)
+
+
+def test_a_node_that_cannot_run_jobs_says_what_it_lacks_and_where(tmp_path, monkeypatch):
+    corpus, runs = tmp_path / "cremad", tmp_path / "runs"
+    needed = NodeRequirements(readable=(str(corpus),), shared={str(runs): "token"}, writable=str(runs))
+    assert needed.find_problem().startswith(f"has no folder {runs}: it must be on a disk that all nodes have")
+    runs.mkdir()
+    assert needed.find_problem().startswith(f"has another folder {runs} than this machine")
+    (runs / "token").touch()
+    assert needed.find_problem().startswith(f"cannot read {corpus} (No such file or directory)")
+    corpus.mkdir()
+    assert needed.find_problem() == ""
+    assert [path.name for path in runs.iterdir()] == ["token"]
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", refuse)
+        assert needed.find_problem().startswith(f"cannot write in {runs} (Permission denied)")
+    older = replace(needed, versions={**versions(), "affekt": "0.0.1"})
+    assert "this machine 0.0.1: install the same version" in older.find_problem()
+
+
+def test_a_cluster_without_room_for_a_job_is_described():
+    node = {"NodeID": "1", "Alive": True, "NodeManagerAddress": "10.0.0.1", "NodeManagerHostname": "head"}
+    dead = {**node, "Alive": False, "Resources": {"CPU": 8.0, "GPU": 4.0}}
+    ray = SimpleNamespace(nodes=lambda: [{**node, "Resources": {"CPU": 2.0}}, dead])
+    assert [str(node) for node in find_nodes(ray, 0.5, 0)] == ["10.0.0.1 (head) with 2 CPUs and 0 GPUs"]
+    with pytest.raises(
+        BadConfig, match=r"no node of the Ray cluster has 1 CPUs and 4 GPUs for a job \(it has 10\.0\.0\.1"
+    ):
+        find_nodes(ray, 1, 4)
+
+
+def test_a_run_fails_after_several_deaths_without_a_new_epoch(root, monkeypatch):
+    task, epochs = _Task(small_job(root, "never"), "", {}), [0, 1, 1, 1]
+    monkeypatch.setattr(_Task, "last_epoch", property(lambda _: epochs.pop(0)))
+    errors = [task.note_death("the node died") for _ in range(MAX_DEATHS + 1)]
+    assert errors[:-1] == [None] * MAX_DEATHS
+    assert "3 workers in a row died while training it" in str(errors[-1])
+
+
+def test_resources_that_do_not_fit_are_refused(root, monkeypatch):
+    with pytest.raises(BadConfig, match=r"--gpus-per-job 1\.5: expected a fraction of one GPU, or a whole number"):
+        RayLauncher("auto", gpus_per_job=1.5)
+    job = small_job(root, "resources")
+    with pytest.raises(BadConfig, match=r"--gpus-per-job 1, but small trains on another device: set training\.device"):
+        RayLauncher("auto", gpus_per_job=1)._gpus_of(job)
+    on_gpu = replace(job, recipe=replace(job.recipe, training=replace(job.recipe.training, device="cuda")))
+    assert (RayLauncher("auto")._gpus_of(job), RayLauncher("auto")._gpus_of(on_gpu)) == (0.0, 1.0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(BadConfig, match="use either torchrun, or --ray"):
+        RayLauncher("auto")
+
+
+def test_options_of_a_cluster_need_one_and_run_folders_are_not_urls():
+    for options, message in (
+        (["--gpus-per-job", "1"], "--cpus-per-job and --gpus-per-job need --ray"),
+        (["--run", "s3://bucket/runs"], "expected a local folder or one on a shared disk, not a URL"),
+    ):
+        result = CliRunner().invoke(app, ["train", "default", *options])
+        assert isinstance(result.exception, BadConfig)
+        assert message in str(result.exception)

@@ -29,8 +29,8 @@ def ls(json: Json = False) -> None:
 
     Each is listed with its settings, number of files, size and time of last use.
     """
-    from affekt.features.store import cache_root
     from affekt.features.store_maintenance import stored_features
+    from affekt.files import cache_root
 
     stored = stored_features()
     if json:
@@ -142,7 +142,7 @@ def _print_table(stored: list[StoredFeature]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from affekt.features.store import cache_root
+    from affekt.files import cache_root
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, justify in (("name", "left"), ("files", "right"), ("size", "right"), ("last used", "left")):

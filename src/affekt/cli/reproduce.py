@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affekt.cli.workers import CpusPerJob, GpusPerJob, Jobs, Parallelism, Ray, Workers, open_launcher
+from affekt.cli.workers import CpusPerJob, GpusPerJob, Jobs, Parallelism, Ray, Workers, check_run_folder, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ def reproduce(
     cpus_per_job: CpusPerJob = None,
     gpus_per_job: GpusPerJob = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/TARGET.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", callback=check_run_folder, help="The run folder; default: runs/TARGET."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list with one entry per published value.")] = False,
 ) -> None:
     """Reproduce the rows of a paper's table.

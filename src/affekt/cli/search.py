@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
-from affekt.cli.workers import CpusPerJob, GpusPerJob, Jobs, Parallelism, Ray, Workers, open_launcher
+from affekt.cli.workers import CpusPerJob, GpusPerJob, Jobs, Parallelism, Ray, Workers, check_run_folder, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ def search(
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
     run: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The folder of the search; default: runs/RECIPE.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", callback=check_run_folder, help="The folder of the search; default: runs/RECIPE."
+        ),
     ] = None,
     workers: Workers = None,
     jobs: Jobs = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affekt.cli.source_options import Annotators, Columns, Delimiter, Emotions, Layout, set_options
-from affekt.cli.workers import CpusPerJob, GpusPerJob, Jobs, Parallelism, Ray, Workers, open_launcher
+from affekt.cli.workers import CpusPerJob, GpusPerJob, Jobs, Parallelism, Ray, Workers, check_run_folder, open_launcher
 from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ def train(
     layout: Layout = "",
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
-    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; default: runs/RECIPE.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", callback=check_run_folder, help="The run folder; default: runs/RECIPE."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Also write the trained model to this folder, as a bundle.")
     ] = None,

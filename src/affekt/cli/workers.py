@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,6 +57,13 @@ GpusPerJob = Annotated[
         help="With --ray: GPUs for each network, such as 0.5 or 4; default: 1 if the device is cuda.",
     ),
 ]
+
+
+def check_run_folder(folder: Path | None) -> Path | None:
+    """Return the value of --run. Raises `BadConfig` for a URL, whose files cannot be locked and replaced atomically."""
+    if folder is not None and re.match(r"[A-Za-z][\w+.-]+:/", str(folder)):
+        raise BadConfig(f"--run {folder}: expected a local folder or one on a shared disk, not a URL")
+    return folder
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from affekt.errors import BadCorpus
+from affekt.storage import join
 from affekt.tabular.record import Record
 from affekt.tabular.table import open_table
 from affekt.utterance import Utterance
@@ -95,15 +96,15 @@ class Corpus:
         return "rebuilt audio" if (root / "REBUILT.md").is_file() else ""
 
 
-def data_root(name: str) -> Path:
-    """Return the folder of a corpus below AFFEKT_DATA; raise `BadCorpus` if the variable is not set."""
+def data_root(name: str) -> str:
+    """Return the folder of a corpus below AFFEKT_DATA, which may be a URL; raise `BadCorpus` if the variable is not set."""
     root = os.environ.get("AFFEKT_DATA")
     if not root:
         raise BadCorpus(
             f"corpus {name!r} needs AFFEKT_DATA, which is not set: set it to the folder that contains {name}/, "
             "or give the path"
         )
-    return Path(root) / name
+    return join(root, name)
 
 
 def visible_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:

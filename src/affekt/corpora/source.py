@@ -13,8 +13,10 @@ from affekt.corpora.base import Corpus, data_root
 from affekt.corpora.clip_list import select_clips
 from affekt.corpora.corpus_part import check_part, describe_part, select_fraction, select_where
 from affekt.corpora.layout import parse_layout
+from affekt.corpora.remote import fetch_corpus
 from affekt.errors import BadConfig, BadCorpus
 from affekt.registry import did_you_mean
+from affekt.storage import is_url, local_path
 from affekt.tabular.delimited import parse_delimiter
 from affekt.tabular.missing import is_missing
 from affekt.utterance import Utterance
@@ -30,7 +32,8 @@ class Source:
     name: str
     """Name of a corpus, or "folder" or "table"."""
     root: str = ""
-    """Folder or file, relative to the current folder; by default the folder of the corpus's name below AFFEKT_DATA."""
+    """Folder or file, relative to the current folder, or the URL of a folder in an object store, such as s3://BUCKET/NAME; by
+    default the folder of the corpus's name below AFFEKT_DATA."""
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
     """For tables: field -> column."""
     emotions: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -96,8 +99,13 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """The folder or file. Raises `BadCorpus` if AFFEKT_DATA is needed but not set."""
-        return Path(self.root).expanduser() if self.root else data_root(self.name)
+        """The folder or file; of a URL, its local copy. Raises `BadCorpus` if AFFEKT_DATA is needed but not set."""
+        root = self.root or data_root(self.name)
+        if not is_url(root):
+            return Path(local_path(root)).expanduser()
+        if self.corpus.is_file:
+            raise BadCorpus(f"{self.name}:{root}: a table must be a local file, whose audio is local too")
+        return fetch_corpus(root)
 
     @property
     def id(self) -> str:

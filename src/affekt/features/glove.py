@@ -28,8 +28,8 @@ from torch.nn.utils.rnn import pad_sequence
 from affekt.batch import Stream, frame_mask
 from affekt.errors import BadConfig
 from affekt.features.base import TextFeature
-from affekt.features.store import HASH_DIGITS, cache_root, file_hash
-from affekt.files import atomic_folder, atomic_write_text
+from affekt.features.store import HASH_DIGITS, file_hash
+from affekt.files import atomic_folder, atomic_write_text, cache_root
 from affekt.json_text import to_json
 
 SUFFIXES = (".txt", ".vec")

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.errors import AffektError
-from affekt.files import atomic_write
+from affekt.files import atomic_write, cache_root
 from affekt.utterance import Utterance
 
 if TYPE_CHECKING:
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
 FEATURES = "features"  # name of the folder below the cache root
 DESCRIPTION = "description.json"
 HASH_DIGITS = 12  # hexadecimal digits of a description's hash in its folder's name
-
-
-def cache_root() -> Path:
-    """Return the cache folder: AFFEKT_CACHE, or a folder in the system's cache."""
-    if chosen := os.environ.get("AFFEKT_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "affekt"
 
 
 class FeatureStore:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from affekt.errors import BadConfig, UnknownName
-from affekt.features.store import DESCRIPTION, FEATURES, HASH_DIGITS, cache_root, description_hash, shape_of
+from affekt.features.store import DESCRIPTION, FEATURES, HASH_DIGITS, description_hash, shape_of
+from affekt.files import cache_root
 from affekt.registry import did_you_mean
 
 STORE = re.compile(rf"(.+)-[0-9a-f]{{{HASH_DIGITS}}}")

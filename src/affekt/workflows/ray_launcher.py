@@ -21,8 +21,10 @@ from typing import Any
 import torch
 
 from affekt.errors import AffektError, BadConfig, BadOutput
-from affekt.features.store import cache_root
+from affekt.files import cache_root
 from affekt.json_text import to_json
+from affekt.ray_cluster import connect
+from affekt.storage import is_url
 from affekt.training.distributed import num_processes
 from affekt.training.plan import choose_feature
 from affekt.training.recipe import Recipe
@@ -30,7 +32,7 @@ from affekt.workflows.job import Job
 from affekt.workflows.job_runner import JobRunner
 from affekt.workflows.jobs import OnFinished, failure, ignore, raise_failures
 from affekt.workflows.node_requirements import NodeRequirements
-from affekt.workflows.ray_cluster import RayCluster, describe_missing_package, last_line
+from affekt.workflows.ray_nodes import check_nodes, describe_missing_package, find_nodes, last_line
 from affekt.workflows.ray_worker import run_job
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ class RayLauncher:
     that fails does not stop the others. Jobs end with this process, however it ends.
 
     Args:
-        address: HOST:PORT of the head node, or "auto" for the cluster that this machine belongs to.
+        address: HOST:PORT of the head node, or "auto" for the cluster that this machine belongs to; without one, Ray is
+            started on this machine.
         runner: The runner of this process, which computes the features.
         cpus_per_job: CPUs that a job reserves, which may be a fraction; None for `training.threads`, at least 1.
         gpus_per_job: GPUs that a job reserves: a fraction, or several, which train one model together; None for one if the
@@ -68,8 +71,8 @@ class RayLauncher:
         max_jobs: Jobs that may run at a time; None for no limit.
 
     Raises:
-        BadConfig: There is no cluster at the address, or an option is wrong.
-        MissingExtra: Ray is not installed.
+        BadConfig: An option is wrong; on entering, there is no cluster at the address.
+        MissingExtra: On entering, Ray is not installed.
     """
 
     def __init__(
@@ -89,13 +92,14 @@ class RayLauncher:
             raise BadConfig(f"--gpus-per-job {gpus_per_job:g}: expected a fraction of one GPU, or a whole number")
         self._cpus, self._gpus, self._max_jobs = cpus_per_job, gpus_per_job, max_jobs
         self.runner = runner or JobRunner()
-        self.cluster = RayCluster(address)
+        self._connection = connect(address, purpose="training on a cluster")
 
     def __enter__(self) -> RayLauncher:
+        self._ray: Any = self._connection.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.cluster.close()
+    def __exit__(self, *exception: Any) -> None:
+        self._connection.__exit__(*exception)
 
     def run(self, jobs: Sequence[Job], *, on_finished: OnFinished = ignore) -> None:
         """Run all jobs; arguments and errors as in `Launcher`.
@@ -109,7 +113,7 @@ class RayLauncher:
             self._check_nodes(jobs, requirements)
             tasks = [self._task(job, requirements) for job in jobs if self.runner.prepare(job) is not None]
             failures = dict[Path, AffektError]()
-            for task, error in _Queue(self.cluster.ray, tasks, self._max_jobs).run():
+            for task, error in _Queue(self._ray, tasks, self._max_jobs).run():
                 if error is None:
                     on_finished(task.job)
                 else:
@@ -118,7 +122,7 @@ class RayLauncher:
 
     def _check_nodes(self, jobs: Sequence[Job], requirements: NodeRequirements) -> None:
         cpus, gpus = max(map(self._cpus_of, jobs)), max(map(self._gpus_of, jobs))
-        self.cluster.check(self.cluster.find_nodes(cpus, gpus), requirements)
+        check_nodes(self._ray, find_nodes(self._ray, cpus, gpus), requirements)
 
     def _cpus_of(self, job: Job) -> float:
         return self._cpus if self._cpus is not None else float(max(1, job.recipe.training.threads))
@@ -260,7 +264,7 @@ def _requirements(jobs: Sequence[Job]) -> Iterator[NodeRequirements]:
     runs, store = os.path.commonpath([job.folder.absolute() for job in jobs]), str(cache_root().absolute())
     token = f".affekt-{secrets.token_hex(8)}"
     written = {folder: token if _write_token(Path(folder) / token) else "" for folder in (runs, store)}
-    variables = {name: str(Path(value).absolute()) for name in VARIABLES if (value := os.environ.get(name))}
+    variables = {name: _absolute(value) for name in VARIABLES if (value := os.environ.get(name))}
     try:
         if not written[runs]:
             raise BadOutput(f"{runs} cannot be written: choose another run folder with --run")
@@ -274,6 +278,10 @@ def _requirements(jobs: Sequence[Job]) -> Iterator[NodeRequirements]:
     finally:
         for folder in written:
             (Path(folder) / token).unlink(missing_ok=True)
+
+
+def _absolute(folder: str) -> str:
+    return folder if is_url(folder) else str(Path(folder).absolute())
 
 
 def _write_token(path: Path) -> bool:

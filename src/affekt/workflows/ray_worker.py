@@ -7,7 +7,6 @@ each GPU of the job, and passes on their messages. These processes end with the 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import queue
@@ -18,18 +17,13 @@ from typing import Any
 
 from affekt.json_text import to_json
 from affekt.processes import Message, WorkerProcess
+from affekt.ray_cluster import worker_name
 from affekt.workflows.node_requirements import NodeRequirements
 
 ENTRY = "affekt.workflows.job_worker:work"
 """The main function of the processes that train."""
 GRACE = 1.0
 """Seconds to wait for the end of a process that has closed its output."""
-
-
-def name_node() -> str:
-    """Return the name and address of this node, for messages."""
-    ray: Any = importlib.import_module("ray")
-    return f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
 
 
 def check_node(requirements: str) -> str:
@@ -50,7 +44,7 @@ def run_job(request: str) -> Iterator[str]:
     """
     content = json.loads(request)
     requirements = NodeRequirements(**content["requirements"])
-    yield to_json({"node": name_node()})
+    yield to_json({"node": worker_name()})
     if problem := requirements.find_problem():
         yield to_json({"refused": problem})
         return

@@ -17,7 +17,7 @@ from affekt.corpora.source import Source
 from affekt.cost.count import count_operations, on_meta
 from affekt.cost.sizes import default_frames, example
 from affekt.errors import BadConfig, BadCorpus, BadOutput
-from affekt.features.store import cache_root
+from affekt.files import cache_root
 from affekt.labels import LabelSet
 from affekt.models.base import EmotionModel
 from affekt.plural import quantity

@@ -180,7 +180,7 @@ def _find(patterns: Sequence[str]) -> list[SoundFile]:
     files: dict[Path, str] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser()
-        root = path.parent if path.is_absolute() else data_root("")
+        root = path.parent if path.is_absolute() else Path(data_root(""))
         path = root / path
         has_wildcard = "*" in pattern
         matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if has_wildcard else [path]

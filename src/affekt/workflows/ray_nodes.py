@@ -1,0 +1,104 @@
+"""The nodes of a Ray cluster, and whether they can run training jobs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from affekt.errors import BadConfig
+from affekt.json_text import to_json
+from affekt.workflows.node_requirements import NodeRequirements
+from affekt.workflows.ray_worker import check_node
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 180.0
+"""How long a node may take to answer; it starts a Python process for it."""
+MAX_NAMED_NODES = 3
+"""Nodes that an error names; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster."""
+
+    id: str
+    name: str
+    """Address and host name, as `affekt.ray_cluster.worker_name` returns them."""
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        return f"{self.name} with {self.cpus:g} CPUs and {self.gpus:g} GPUs"
+
+
+def list_nodes(ray: Any) -> list[Node]:
+    """Return the nodes that are alive."""
+    return [
+        Node(
+            entry["NodeID"],
+            f"{entry['NodeManagerAddress']} ({entry['NodeManagerHostname']})",
+            entry["Resources"].get("CPU", 0.0),
+            entry["Resources"].get("GPU", 0.0),
+        )
+        for entry in ray.nodes()
+        if entry["Alive"]
+    ]
+
+
+def find_nodes(ray: Any, cpus: float, gpus: float) -> list[Node]:
+    """Return the nodes that have enough CPUs and GPUs for a job. Raises `BadConfig` if there is none."""
+    nodes = list_nodes(ray)
+    suitable = [node for node in nodes if node.cpus >= cpus and node.gpus >= gpus]
+    if not suitable:
+        present = _name([str(node) for node in nodes])
+        raise BadConfig(
+            f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for a job (it has {present}): "
+            "lower --cpus-per-job or --gpus-per-job, or add such a node"
+        )
+    return suitable
+
+
+def check_nodes(ray: Any, nodes: Sequence[Node], requirements: NodeRequirements) -> None:
+    """Raise `BadConfig` if a node cannot run jobs, such as one that does not see the run folder."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    function, text = ray.remote(check_node), to_json(requirements.to_message())
+    answers = {}
+    for node in nodes:
+        strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        answers[node.id] = function.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(text)
+    if problems := [problem for node in nodes if (problem := _problem(ray, node, answers[node.id]))]:
+        raise BadConfig(_name(problems))
+
+
+def _problem(ray: Any, node: Node, answer: Any) -> str:
+    try:
+        problem = ray.get(answer, timeout=CHECK_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        problem = f"did not answer in {CHECK_SECONDS:.0f} s: look at it with `ray status`, or remove it"
+    except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
+        logger.warning("node %s of the Ray cluster has died", node.name)
+        return ""
+    except ray.exceptions.RayError as error:
+        problem = describe_missing_package(error) or f"does not work: {last_line(error)}"
+    return f"node {node.name} of the Ray cluster {problem}" if problem else ""
+
+
+def describe_missing_package(error: Exception) -> str:
+    """Return what is wrong with a node on which affekt cannot be imported; "" for any other error."""
+    if "No module named 'affekt" not in str(error):
+        return ""
+    return "has no affekt, or an earlier version, where Ray was started: pip install 'affekt[train,ray]' there"
+
+
+def last_line(error: Exception) -> str:
+    """Return the last line of an error of Ray, which is the original error's message after its traceback."""
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__
+
+
+def _name(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - MAX_NAMED_NODES} more" if len(texts) > MAX_NAMED_NODES else ""
+    return "; ".join(texts[:MAX_NAMED_NODES]) + more
