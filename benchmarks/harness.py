@@ -68,6 +68,11 @@ def processor() -> str:
     return next(iter(names), platform.processor() or platform.machine())
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of processes that are timed: this one's, with one thread for each numerical library."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
 def write(name: str, results: Mapping[str, Any]) -> Path:
     """Write the results and the machine to NAME.json in results/, or in the folder BENCHMARK_RESULTS; return the path."""
     RESULTS.mkdir(exist_ok=True)

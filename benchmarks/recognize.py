@@ -123,7 +123,9 @@ def write_noise(path: Path, seconds: float) -> Path:
 def save_classifier(folder: Path) -> Path:
     """Save a Whisper-tiny classifier of six emotions with random weights, as transformers does; return the folder."""
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForAudioClassification
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     config = WhisperConfig(
         d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, vocab_size=51864
     )

@@ -9,6 +9,11 @@ is 32 utterances of 150 frames at the papers' 1024 features, "small" the preset 
 recipe's network and strategy on utterances as long as EmoDB's. Each side is a process that runs this file with the `affekt`
 of its commit, and runs a turn of steps on request, so that the sides alternate. The times are medians of processor
 time with one thread, of elapsed time with more. Writes results/training.json.
+
+    python benchmarks/training.py --cases small --name small-presets    as in `make bench`
+
+Without an earlier commit, only this one is timed. "small" stands for the small presets of the five papers' models, with 150
+frames of 1024 speech features, 5 to 20 words of 1024 features, a speaker vector of 192 and a spectrogram of 300 frames.
 """
 
 from __future__ import annotations
@@ -52,6 +57,7 @@ class Case:
 
 MSTR = Case("mstr", BATCH, {"speech": 1024}, 150)
 SMALL = Case("mstr-small", 4 * BATCH, {"speech": 1024}, 150)
+BOTH = {"speech": 1024, "text": 1024}
 CASES = {
     "mstr-paper": MSTR,
     "vanilla-paper": replace(MSTR, model="vanilla"),
@@ -60,9 +66,16 @@ CASES = {
     "mstr-small": SMALL,
     "vanilla-small": replace(SMALL, model="vanilla-small"),
     "ks_transformer-small": replace(SMALL, model="ks_transformer-small", dims={"speech": 512, "text": 1024}),
+    "tdfnet-small": replace(SMALL, model="tdfnet-small", dims={**BOTH, "speaker": 192}),
+    "mcsan-small": replace(SMALL, model="mcsan-small", dims=BOTH),
+    "emotionnas-fusion-small": Case("emotionnas-fusion-small", BATCH, {"speech": 1024, "spectrogram": 80}, 150),
     "ks_transformer-paper": Case("ks_transformer-paper", 8, {"speech": 512, "text": 1024}, 460),
     "shipped": Case("mstr", 8 * BATCH, {"speech": 1152}, None, shipped=True),
 }
+SMALL_PRESETS = ["mstr-small", "tdfnet-small", "mcsan-small", "ks_transformer-small", "emotionnas-fusion-small"]
+BESIDE_BEFORE = [name for name in CASES if name not in SMALL_PRESETS[1:3] + SMALL_PRESETS[4:]]
+"""The cases that are compared with an earlier commit."""
+FRAME_RATES = {"speech": 50.0, "spectrogram": 100.0}
 
 
 def main() -> None:
@@ -75,7 +88,8 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=["small", *CASES], default=BESIDE_BEFORE)
+    parser.add_argument("--name", default="training", help="the name of the JSON file")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -88,13 +102,13 @@ def main() -> None:
 def compare(arguments: argparse.Namespace) -> None:
     roots = {"now": ROOT} | ({"before": Path(arguments.before[0]).resolve()} if arguments.before else {})
     results = {}
-    for name in arguments.cases:
+    for name in SMALL_PRESETS if arguments.cases == ["small"] else arguments.cases:
         with start_sides(roots, arguments.threads) as sides:
             results[name] = throughput(name, sides, arguments.runs)
     table(["case", *roots, *(["ratio"] if arguments.before else [])], [row(name, results[name]) for name in results])
     before = arguments.before[1] if arguments.before else None
     clock = clock_for(arguments.threads).__name__
-    print(write("training", {"clock": clock, "before": before, "utterances_per_second": results}))
+    print(write(arguments.name, {"clock": clock, "before": before, "utterances_per_second": results}))
 
 
 @contextmanager
@@ -172,6 +186,7 @@ def turn(strategy: Any, dataset: Any) -> None:
 
 @cache
 def build(name: str) -> tuple[Any, Any]:
+    from affekt.config import decode
     from affekt.models import models
     from affekt.training.supervised import Supervised, SupervisedConfig
 
@@ -179,8 +194,8 @@ def build(name: str) -> tuple[Any, Any]:
     model, preset = models.resolve(case.model)
     recipe = default_recipe() if case.shipped else {"model": {}, "strategy": {"precision": case.precision}}
     torch.manual_seed(0)
-    network = model.build(model.Config(**{**preset, **recipe["model"]}), dataset.specs, EMOTIONS)
-    if network.config.input_norm == "standard":
+    network = model.build(decode(model.Config, {**preset, **recipe["model"]}, "model"), dataset.specs, EMOTIONS)
+    if getattr(network.config, "input_norm", "") == "standard":
         network.set_statistics(dataset.statistics())
     return Supervised(network, SupervisedConfig(**recipe["strategy"])), dataset
 
@@ -205,11 +220,14 @@ def make_dataset(case: Case) -> Any:
     seconds = np.clip(generator.lognormal(np.log(2.6), 0.36, case.utterances), 1.2, 9.0)
     lengths = {"speech": (50 * seconds).astype(int) if case.frames is None else [case.frames] * case.utterances}
     lengths["text"] = generator.integers(5, 21, case.utterances)
+    lengths["spectrogram"] = [2 * frames for frames in lengths["speech"]]
     features = {
         name: [generator.normal(size=(frames, dim)).astype(np.float16) for frames in lengths[name]]
+        if name in lengths
+        else [generator.normal(size=dim).astype(np.float16) for _ in range(case.utterances)]
         for name, dim in case.dims.items()
     }
-    specs = {name: FeatureSpec(dim, 50.0 if name == "speech" else None) for name, dim in case.dims.items()}
+    specs = {name: FeatureSpec(dim, FRAME_RATES.get(name), has_time=name in lengths) for name, dim in case.dims.items()}
     ids = [f"made/{index}" for index in range(case.utterances)]
     return Dataset(ids, np.arange(case.utterances) % EMOTIONS, features, specs)
 

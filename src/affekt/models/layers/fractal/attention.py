@@ -62,7 +62,9 @@ def fractal_attention(
 def _attend(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions, mask: Tensor | None) -> Tensor:
     """Run the fastest implementation for these tensors: the kernels for a CPU or a GPU, otherwise torch's own operations."""
     _check(query, key, value, options, mask)
-    options = replace(options, scales=_scales_with_frames(query, options))
+    scales = _scales_with_frames(query, options)
+    if scales < options.scales:
+        options = replace(options, scales=scales)
     for implementation in () if is_traced(query) else (cpu, gpu):
         if implementation.supports(query, options):
             return implementation.attend(query, key, value, options, None if mask is None else mask.sum(dim=1))
@@ -155,7 +157,8 @@ class FractalAttention(nn.Module):
         return norms / norms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)
 
     def _current_options(self) -> FractalOptions:
-        return self.options if self.training else replace(self.options, dropout=0.0)
+        keeps_dropout = self.training or not self.options.dropout
+        return self.options if keeps_dropout else replace(self.options, dropout=0.0)
 
     def _scale_outputs(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
         """Return each scale's contribution, finest first, with the mixer's weights applied."""

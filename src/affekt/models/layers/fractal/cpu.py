@@ -73,7 +73,8 @@ class _Attention(torch.autograd.Function):
 
         batch, frames, dim = query.shape
         counts = np.full(batch, frames) if lengths is None else lengths.numpy().astype(np.int64)
-        settings = _kernel_options(options, query)
+        seed = int(torch.randint(2**63 - 1, (), device="cpu")) if options.dropout else 0
+        settings = _kernel_options(options, dim, query.dtype, seed)
         out = _empty_like(query)
         columns, streams = _as_rows(query, key, value)
         run_in_parallel(
@@ -103,11 +104,12 @@ class _Attention(torch.autograd.Function):
         return *gradients, None, None
 
 
-def _kernel_options(options: FractalOptions, query: Tensor) -> KernelOptions:
+@functools.lru_cache(maxsize=64)
+def _kernel_options(options: FractalOptions, dim: int, dtype: torch.dtype, seed: int) -> KernelOptions:
     from affekt.models.layers.fractal.cpu_kernels import KernelOptions
 
-    number = np.float64 if query.dtype == torch.float64 else np.float32
-    temperature = options.temperature or (query.shape[2] / options.heads) ** 0.5
+    number = np.float64 if dtype == torch.float64 else np.float32
+    temperature = options.temperature or (dim / options.heads) ** 0.5
     return KernelOptions(
         options.heads,
         options.factor,
@@ -117,7 +119,7 @@ def _kernel_options(options: FractalOptions, query: Tensor) -> KernelOptions:
         number(1 / temperature),
         number(1 / (1 - options.dropout)),
         np.uint32(min(int(options.dropout * 2**32), 2**32 - 1)),
-        np.uint64(int(torch.randint(2**63 - 1, (), device="cpu")) if options.dropout else 0),
+        np.uint64(seed),
     )
 
 
@@ -176,6 +178,8 @@ def _divide_work(lengths: NDArray[np.int64], dim: int, heads: int) -> list[NDArr
     all utterances.
     """
     threads = torch.get_num_threads() if int(lengths.sum()) * dim > MAX_SERIAL_SIZE else 1
+    if threads == 1:
+        return [np.array([(utterance, 0, heads) for utterance in range(len(lengths))], np.int64)]
     work: list[list[tuple[int, int, int]]] = [[] for _ in range(threads)]
     loads = [0] * threads
     for utterance in np.argsort(-lengths, kind="stable").tolist():
