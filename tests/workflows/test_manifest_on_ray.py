@@ -1,15 +1,23 @@
 """A manifest is recognized on a Ray cluster of several nodes: nothing is lost and nothing done twice if one is killed."""
 
+import shutil
 import time
-from collections import Counter
 
 import pytest
 
+from affekt import BadBundle, BadConfig, BadOutput, Recognizer
 from affekt.ray_cluster import QUIET, connect
 from affekt.workflows.recognize_manifest import recognize_manifest
 from tests.sounds import encode_audio, noise
 from tests.workflows.test_recognize_manifest import manifest_of, table
 
+pytestmark = [
+    pytest.mark.slow,
+    # Warnings of Ray about its own processes, sockets and settings.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+]
 NUM_CLIPS = 2000
 SHARD_ROWS = 50
 MEMORY = 100_000_000
@@ -46,28 +54,65 @@ def clips(tmp_path):
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Ray's own processes and sockets
-@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:ray")
-@pytest.mark.filterwarnings("ignore:.*:FutureWarning:ray")
+def without_worker(row):
+    """Return a row without the name of the worker, which only the message of a missing file has."""
+    error = row["error"] and row["error"] | {"message": row["error"]["message"].partition(" (on the worker ")[0]}
+    return row | {"error": error}
+
+
+def test_an_address_without_a_cluster_is_refused():
+    for address, reason in (
+        ("127.0.0.1:9", "refused"),
+        ("http://127.0.0.1:9", "not an address"),
+        ("x", "not an address"),
+    ):
+        with (
+            pytest.raises(BadConfig, match=f"no connection to the Ray cluster '{address}' .*{reason}"),
+            connect(address),
+        ):
+            pass
+
+
 def test_nothing_is_lost_or_done_twice_if_a_node_is_killed(cluster, clips, recognizer, tmp_path):
     names = ["0.wav", "1.wav", "bad.wav", "2.wav", "3.wav", "4.wav", "missing.wav"]
     manifest = manifest_of(clips, [names[index % len(names)] for index in range(NUM_CLIPS)])
-    node, killed, calls = cluster.list_all_nodes()[-1], [], []
+    node, parts = cluster.list_all_nodes()[-1], []
 
-    def kill(*call):
-        calls.append(call)
-        if not killed and len(list((tmp_path / "ray").glob("*.parquet"))) >= 5:
+    def kill(*_):
+        finished = len(list((tmp_path / "ray").glob("*.parquet")))
+        if not parts and finished >= 5:
             cluster.remove_node(node, allow_graceful=False)
-            killed.append(len(list((tmp_path / "ray").glob("*.parquet"))))
+            parts.append(finished)
 
-    options = {"recognizer": recognizer, "shard_rows": SHARD_ROWS}
     start = time.monotonic()
+    options = {"recognizer": recognizer, "shard_rows": SHARD_ROWS}
     summary = recognize_manifest(manifest, str(tmp_path / "ray"), ray=cluster.address, progress=kill, **options)
-    assert killed
-    assert 5 <= killed[0] < NUM_CLIPS / SHARD_ROWS
+    seconds = time.monotonic() - start
+    assert parts
+    assert parts[0] < NUM_CLIPS / SHARD_ROWS
     rows = table(tmp_path / "ray")
-    assert Counter(row["id"] for row in rows) == Counter(str(index) for index in range(NUM_CLIPS))
-    assert summary.rows == NUM_CLIPS
-    assert summary.failed == sum(row["status"] == "error" for row in rows)
-    assert time.monotonic() - start < 90
+    assert [row["id"] for row in rows] == [str(index) for index in range(NUM_CLIPS)]
+    assert (summary.rows, summary.failed) == (NUM_CLIPS, sum(row["status"] == "error" for row in rows))
+    missing = next(row for row in rows if row["file"] == "missing.wav")
+    assert "missing.wav does not exist (on the worker " in missing["error"]["message"]
+    recognize_manifest(manifest, str(tmp_path / "alone"), jobs=1, **options)
+    assert list(map(without_worker, rows)) == table(tmp_path / "alone")
+    assert {path.name for path in (tmp_path / "ray").iterdir()} == {
+        path.name for path in (tmp_path / "alone").iterdir()
+    }
+    assert seconds < 90
+
+
+def test_a_store_that_is_not_shared_is_named(cluster, clips, recognizer):
+    with pytest.raises(BadOutput, match=r"1 parts, such as part-00000.*, were written but are not in memory://results"):
+        recognize_manifest(
+            manifest_of(clips, ["0.wav"]), "memory://results", ray=cluster.address, recognizer=recognizer
+        )
+
+
+def test_a_worker_that_cannot_read_the_model_is_named(cluster, clips, recognizer, tmp_path):
+    shutil.copytree(recognizer.bundle.folder, tmp_path / "bundle")
+    moved = Recognizer.load(tmp_path / "bundle")
+    shutil.rmtree(tmp_path / "bundle")
+    with pytest.raises(BadBundle, match=r"bundle is not a bundle.* \(on the worker .*\)"):
+        recognize_manifest(manifest_of(clips, ["0.wav"]), str(tmp_path / "out"), ray=cluster.address, recognizer=moved)

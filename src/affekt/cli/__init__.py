@@ -136,4 +136,4 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="List, describe, check, export and transcribe corpora.")
-app.add_typer(features.app, name="features", help="List, verify and delete stored features.")
+app.add_typer(features.app, name="features", help="Extract, list, verify and delete features.")

@@ -1,13 +1,26 @@
-"""`affekt features ls|verify|prune`: maintain the feature store."""
+"""`affekt features extract|ls|verify|prune`: extract features of large collections, and maintain the feature store."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affekt.cli.manifest_options import (
+    MANIFEST,
+    ManifestColumns,
+    ManifestOptions,
+    RayAddress,
+    RetryFailed,
+    ShardRows,
+    run,
+)
+from affekt.cli.recognition_options import Jobs, Threads
+from affekt.cli.source_options import Delimiter
+from affekt.extras import need
 from affekt.json_text import to_json
 from affekt.plural import quantity
 
@@ -21,6 +34,52 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="NAME", help="A feature, such as whisper, or a name with a hash, as listed by ls."),
 ]
+
+
+@app.command()
+def extract(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe: a shipped one, or a .toml file.")],
+    manifest: Annotated[str, MANIFEST],
+    output: Annotated[
+        str, typer.Option(metavar="FOLDER", help="The folder of the results, or its URL; finished shards are skipped.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the recipe.")
+    ] = None,
+    stream: Annotated[
+        str, typer.Option(metavar="NAME", help="The recipe's stream to extract; default: the only one from audio.")
+    ] = "",
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="On a cluster, each process gets a GPU.")] = "cpu",
+    jobs: Jobs = None,
+    threads: Threads = 1,
+    ray: RayAddress = None,
+    shard_rows: ShardRows = None,
+    column: ManifestColumns = None,
+    delimiter: Delimiter = "",
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Extract the features of a large collection that a manifest lists, as a folder of Parquet files.
+
+    Exit status: 0 if the features of every file were extracted, 2 if any failed.
+    """
+    need("torch", extra="train", purpose="extracting features")
+    from affekt.training.plan import resolve
+    from affekt.training.recipe import load_recipe
+    from affekt.workflows.extract_manifest import extract_manifest
+
+    options = ManifestOptions(manifest, ray, shard_rows, column, delimiter, retry_failed).arguments()
+    work = functools.partial(
+        extract_manifest,
+        resolve(load_recipe(recipe, settings)),
+        manifest,
+        output,
+        stream=stream,
+        device=device,
+        jobs=jobs,
+        threads=threads,
+        **options,
+    )
+    raise typer.Exit(run(lambda progress: work(progress=progress), output))
 
 
 @app.command()

@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 LOG_INTERVAL = 30.0
 """Seconds between lines of progress where there is no terminal."""
 
-ManifestName = Annotated[
-    str | None,
-    typer.Option(
-        "--manifest",
-        metavar="TABLE|FOLDER|URL",
-        help="Process a large collection: a .csv, .tsv, .jsonl or .parquet table with a column of audio files or URLs, or a "
-        "folder or URL (s3://bucket/prefix) whose audio files are listed. --output is then a folder.",
-    ),
-]
+MANIFEST = typer.Option(
+    "--manifest",
+    metavar="TABLE|FOLDER|URL",
+    help="Process a large collection: a .csv, .tsv, .jsonl or .parquet table with a column of audio files or URLs, or a "
+    "folder or URL (s3://bucket/prefix) whose audio files are listed. --output is then a folder.",
+)
+ManifestName = Annotated[str | None, MANIFEST]
 RayAddress = Annotated[
     str | None,
     typer.Option(

@@ -35,6 +35,10 @@ class ShardWorker(Protocol):
         """Return the schema of the tables; one of its columns is "status", whose value "error" means a failure."""
         raise NotImplementedError
 
+    def writer_options(self) -> Mapping[str, Any]:
+        """Return further options of pyarrow's `ParquetWriter`."""
+        raise NotImplementedError
+
     def tables(self, clips: Sequence[Clip], on_clip: Callable[[], None]) -> Iterator[Any]:
         """Yield tables with a row for each clip, in order.
 
@@ -92,7 +96,7 @@ def write_part(
 
     def fill(path: Path) -> Counts:
         counts = Counts()
-        with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        with parquet.ParquetWriter(path, schema, compression="zstd", **worker.writer_options()) as writer:
             for table in worker.tables(clips, on_clip):
                 rows = clips[counts.rows : counts.rows + table.num_rows]
                 arrays = [*table.columns, *_carried(rows, kinds)]

@@ -23,6 +23,8 @@ from affekt.errors import AffektError
 from affekt.processes import Message
 from affekt.ray_cluster import connect, num_cores, worker_name
 
+logger = logging.getLogger(__name__)
+
 WAVE = 20_000
 """Number of shards that are sent to a cluster at once: the rows of 20 million clips are about 200 MB."""
 MAX_BLOCKS = 2000
@@ -98,6 +100,7 @@ def run_on_ray(
     """
     existing = set(folder.names())
     with connect(address, purpose="--ray") as ray:
+        _warn_if_too_small(ray.cluster_resources(), work)
         actor = (work.entry, setup, folder.location, dict(kinds))
         for start in range(0, len(shards), WAVE):
             wave = shards[start : start + WAVE]
@@ -116,6 +119,20 @@ def run_on_ray(
                 if result["error"]:
                     raise getattr(errors, result["kind"])(result["error"], code=result["code"])
                 yield result["index"], Counts(result["rows"], result["failed"])
+
+
+def _warn_if_too_small(resources: Mapping[str, float], work: Work) -> None:
+    """Log if no machine of a cluster is known to have room for an actor, for which Ray would wait without a message."""
+    if work.gpus and not resources.get("GPU"):
+        logger.warning(
+            "the Ray cluster has no GPU: waiting until a machine with one joins it; to use none, set the device cpu"
+        )
+    if resources.get("CPU", 0.0) < work.threads:
+        logger.warning(
+            "the Ray cluster has %g cores, but each process needs %d: waiting until a larger machine joins it",
+            resources.get("CPU", 0.0),
+            work.threads,
+        )
 
 
 def _map(

@@ -68,16 +68,20 @@ class FeatureStore:
 
     def __setitem__(self, key: str, values: NDArray[Any]) -> None:
         """Store an array. Raises `AffektError` for values that are not finite in 16 bits."""
-        with np.errstate(over="ignore"):
-            stored = values.astype(np.float16)
-        if not np.isfinite(stored).all():
-            raise AffektError(
-                "its features are not finite, or exceed 65504, the largest 16-bit float", code="bad_store"
-            )
+        stored = to_16_bits(values)
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, stored, allow_pickle=False)
+
+
+def to_16_bits(values: NDArray[Any]) -> NDArray[np.float16]:
+    """Return features as 16-bit floats. Raises `AffektError` for values that are not finite in 16 bits."""
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float16)
+    if not np.isfinite(stored).all():
+        raise AffektError("its features are not finite, or exceed 65504, the largest 16-bit float", code="bad_store")
+    return stored
 
 
 def shape_of(path: Path) -> tuple[int, ...] | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from affekt.audio.read import name_of
 from affekt.audio.time_limit import TIMEOUT, check_timeout
 from affekt.bundle.folder import ASSETS
-from affekt.collection.manifest import Clip, locate
+from affekt.collection.manifest import Clip
 from affekt.collection.process import Summary, Work, process
+from affekt.collection.recordings import Recording, run_in_order
 from affekt.collection.shards import SHARD_ROWS
 from affekt.errors import BadAudio
 from affekt.inference.parquet_rows import row_schema, to_table
@@ -30,6 +31,7 @@ TABLE_ROWS = 256
 """Number of rows, those of windows included, from which they are written to the file together."""
 NOT_FOUND = ("missing", "unreadable")
 """Errors that depend on the machine, which is then named."""
+AnyRow = TypeVar("AnyRow", bound=dict[str, Any])
 
 
 def recognize_manifest(
@@ -124,6 +126,10 @@ class RecognitionWorker:
         """Return the schema of the tables: that of rows."""
         return row_schema(self._setup["emotions"], has_profile=self._setup["label"] is not None)
 
+    def writer_options(self) -> dict[str, Any]:
+        """Return options of the Parquet writer."""
+        return {}
+
     def tables(self, clips: Sequence[Clip], on_clip: Callable[[], None]) -> Iterator[Any]:
         """Yield tables with a row for each clip, in order; a file that occurs several times is recognized once."""
         schema, rows = self.schema(), list[Row]()
@@ -137,37 +143,29 @@ class RecognitionWorker:
             yield to_table(rows, schema)
 
     def _rows(self, clips: Sequence[Clip]) -> Iterator[Row]:
-        recordings = _group(clips, self._setup)
-        remaining = {index: recording for recording in recordings.values() for index in recording.indices}
-        messages = self._pool.run(recording for recording in recordings.values() if recording.path)
-        for index, clip in enumerate(clips):
-            recording = remaining.pop(index)
-            while recording.path and not recording.is_finished:
-                receiver, message = next(messages)
-                receiver.receive(message)
-            row = recording.take(index, clip) if recording.path else self._unnamed()
-            if self._machine and row.error and row.error["code"] in NOT_FOUND:
-                text = f"{row.error['message']} (on the worker {self._machine})"
-                row["error"] = row.error | {"message": text}
-            yield row
-        for _ in messages:  # the worker's last message about the last file
-            pass
+        finished = run_in_order(self._pool, clips, self._setup["base"], lambda path: _Recording(path, self._setup))
+        for clip, recording in finished:
+            row = recording.row(clip) if recording else self._unnamed()
+            yield name_machine(row, self._machine)
 
     def _unnamed(self) -> Row:
         error = BadAudio("the manifest names no audio file in this row", code="missing")
         return make_row("", self._setup["model"], error=error, profile=self._setup["label"])
 
 
-class _Recording:
-    """A file, and the clips of a shard that it contains: its segments, or the whole file, any number of times."""
+def name_machine(row: AnyRow, machine: str) -> AnyRow:
+    """Add the name of the machine to a row whose file cannot be read there."""
+    if machine and row["error"] and row["error"]["code"] in NOT_FOUND:
+        row["error"] = row["error"] | {"message": f"{row['error']['message']} (on the worker {machine})"}
+    return row
+
+
+class _Recording(Recording[Row]):
+    """A file to recognize."""
 
     def __init__(self, path: str, setup: Message) -> None:
-        self.path, self._setup = path, setup
-        self.name = path
-        self.indices: list[int] = []
-        self.segments: dict[tuple[float, float | None], list[int]] = {}
-        self.is_finished = False
-        self._rows: dict[int, Row] = {}
+        super().__init__(path)
+        self._setup = setup
         self._source: dict[str, float] | None = None
 
     def request(self) -> Message:
@@ -176,41 +174,23 @@ class _Recording:
         if self.is_whole:
             options = {"lenient": self._setup["lenient"], "timeout": self._setup["timeout"], "windows": []}
             return {"do": "recognize", "path": self.path, **options}
-        return {"do": "recognize_segments", "path": self.path, "segments": list(self.segments)}
+        return {"do": "recognize_segments", "path": self.path, "segments": self.segments}
 
-    @property
-    def is_whole(self) -> bool:
-        return (0.0, None) in self.segments
-
-    def receive(self, message: Message) -> None:
-        """Store what a worker sent about the file."""
+    def read(self, message: Message) -> list[Row] | None:
+        """Return the rows in a message of a worker."""
         if "died" in message:
             crashed = crashed_row(self.path, message["died"], self._setup["model"], self._setup["label"])
-            rows = [crashed] * len(self.segments)
-        elif "rows" in message or "row" in message:
-            rows = [restore_row(row) for row in message.get("rows") or [message["row"]]]
-        else:
-            return
-        for row, indices in zip(rows, self.segments.values(), strict=True):
-            self._rows |= dict.fromkeys(indices, row)
-        self.is_finished = True
+            return [crashed] * len(self.segments)
+        if "row" in message:
+            return [restore_row(message["row"])]
+        return [restore_row(row) for row in message["rows"]] if "rows" in message else None
 
-    def take(self, index: int, clip: Clip) -> Row:
+    def row(self, clip: Clip) -> Row:
         """Return the row of a clip, with the file's name in the manifest."""
+        assert self.results is not None
         name = name_of(clip.audio)
-        row = Row({**self._rows.pop(index), "file": name})
+        row = Row({**self.results[clip.start, clip.end], "file": name})
         if row.windows:
             row["windows"] = [Row({**window, "file": name}) for window in row.windows]
         row.source = self._source
         return row
-
-
-def _group(clips: Sequence[Clip], setup: Message) -> dict[tuple[str, bool], _Recording]:
-    """Return the files of some clips, in the order of their first clips; whole files are apart from files with segments."""
-    recordings: dict[tuple[str, bool], _Recording] = {}
-    for index, clip in enumerate(clips):
-        path = locate(setup["base"], clip.audio) if clip.audio else ""
-        recording = recordings.setdefault((path, clip.is_whole), _Recording(path, setup))
-        recording.indices.append(index)
-        recording.segments.setdefault((clip.start, clip.end), []).append(index)
-    return recordings
