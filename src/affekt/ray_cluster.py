@@ -1,7 +1,6 @@
-"""Connect to a Ray cluster. Ray, from the extra `ray`, is imported only when this is called.
+"""The connection to a Ray cluster. Ray, from the extra `ray`, is imported only when it is opened.
 
-Nothing is started on a cluster beyond what is asked for: the dashboard and the usage statistics are off. The messages of Ray
-do not reach the terminal, but the log, at level DEBUG.
+The usage statistics are off. The messages of Ray do not reach the terminal; those of the nodes are logged at level DEBUG.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 """The address of the cluster that this machine belongs to; without one, Ray is started on this machine."""
+START = "ray start --head --disable-usage-stats --include-dashboard=false"
+"""The command that errors propose."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -40,11 +41,12 @@ def connect(address: str = AUTO, *, purpose: str = "a Ray cluster") -> Iterator[
     """Connect to a cluster and yield the module `ray`; disconnect afterwards, unless this process was connected before.
 
     Args:
-        address: HOST:PORT of the cluster's head, or "auto".
+        address: HOST:PORT of the head node, or "auto" for the cluster that this machine belongs to; without one, Ray is
+            started on this machine until the end.
         purpose: What needs Ray, for the message if it is not installed.
 
     Raises:
-        BadConfig: There is no cluster at this address.
+        BadConfig: There is no cluster at the address, or it cannot be used from here.
         MissingExtra: Ray is not installed.
     """
     for name, value in QUIET.items():
@@ -63,48 +65,58 @@ def connect(address: str = AUTO, *, purpose: str = "a Ray cluster") -> Iterator[
 
 
 def _init(ray: ModuleType, address: str) -> None:
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address = os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address
+    _check_address(address)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "namespace": "affekt"}
     try:
-        if address != AUTO:
-            _check_address(address)
         try:
-            ray.init(address=address, **options)
+            ray.init(address=address, **options)  # "auto" may mean RAY_ADDRESS, which Ray reads itself
         except ConnectionError:
             if address != AUTO:
                 raise
             ray.init(address="local", include_dashboard=False, **options)
-            logger.info("no Ray cluster is running: started Ray on this machine, with %g cores", num_cores(ray))
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
+            logger.info("no Ray cluster is running: started Ray on this machine")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadConfig(
-            f"no connection to the Ray cluster {address!r} ({reason}): expected HOST:PORT of a cluster that "
-            "`ray start --head` has started with the same versions of Ray and Python, or 'auto'"
+            f"--ray {address}: the Ray cluster cannot be used ({reason}): run the command on one of its nodes, and with "
+            "their versions of Python and Ray"
         ) from error
 
 
 def _check_address(address: str) -> None:
-    """Raise `ValueError` or `OSError` unless something listens at an address; Ray would wait for minutes."""
+    """Raise `BadConfig` unless something listens at an address. Ray itself would try for minutes and print its attempts."""
+    given = address
+    if address == AUTO:
+        address = os.environ.get("RAY_ADDRESS", AUTO)
+        given = f"{AUTO} (RAY_ADDRESS={address})"
+    if address == AUTO:
+        return
     host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isdecimal()) or "/" in host:
-        raise ValueError("this is not an address")
-    socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    if "://" in address or not (host and colon and port.isdecimal()):
+        raise BadConfig(f"--ray {given}: expected auto, or HOST:PORT of the head node, such as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise BadConfig(
+            f"--ray {given}: nothing answers there ({getattr(error, 'strerror', None) or error}); expected a head node, "
+            f"started with {START} --port={port}"
+        ) from error
 
 
 def _log_messages(ray: ModuleType) -> None:
-    """Write the messages of a cluster's nodes to the log. Ray has no public way to keep them from standard output."""
+    """Write the messages of a cluster's nodes to the log.
 
-    def log(data: Mapping[str, Any], **_: object) -> None:
-        logger.debug("%s", "\n".join(data["lines"]))
+    Ray prints them to standard output, where results are printed, and has no option for this.
+    """
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+    def log(data: Mapping[str, Any], *_: object, **__: object) -> None:
+        for line in data.get("lines", ()):
+            logger.debug("Ray: %s", line)
 
     worker = importlib.import_module(f"{ray.__name__}._private.worker")
     if hasattr(worker, PRINT):
         setattr(worker, PRINT, log)
-
-
-def num_cores(ray: ModuleType) -> float:
-    """Return the number of cores of the cluster, free or not."""
-    return float(ray.cluster_resources().get("CPU", 0.0))
 
 
 def worker_name() -> str:

@@ -61,15 +61,12 @@ def without_worker(row):
 
 
 def test_an_address_without_a_cluster_is_refused():
-    for address, reason in (
-        ("127.0.0.1:9", "refused"),
-        ("http://127.0.0.1:9", "not an address"),
-        ("x", "not an address"),
+    for address, message in (
+        ("127.0.0.1:9", "nothing answers there .*refused"),
+        ("ray://127.0.0.1:9", "expected auto, or HOST:PORT"),
+        ("x", "expected auto, or HOST:PORT"),
     ):
-        with (
-            pytest.raises(BadConfig, match=f"no connection to the Ray cluster '{address}' .*{reason}"),
-            connect(address),
-        ):
+        with pytest.raises(BadConfig, match=f"--ray {address}: {message}"), connect(address):
             pass
 
 

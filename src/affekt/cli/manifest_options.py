@@ -34,8 +34,8 @@ RayAddress = Annotated[
     typer.Option(
         "--ray",
         metavar="auto|HOST:PORT",
-        help="With --manifest: process the shards on a Ray cluster; auto is the cluster that this machine belongs to or, "
-        "without one, this machine alone.",
+        help="With --manifest: process the shards on a Ray cluster: HOST:PORT of its head node, or auto for the cluster of "
+        "this machine. --jobs is then the largest number of processes on it; default: one for each core.",
     ),
 ]
 ShardRows = Annotated[

@@ -177,6 +177,13 @@ class ResultsFolder:
             else:
                 Path(self.location, name).unlink(missing_ok=True)
 
+    def delete_unfinished(self) -> None:
+        """Delete the unfinished files that killed workers have left on a disk; no worker may be running."""
+        if not is_url(self.location):
+            with self._errors():
+                for path in Path(self.location).glob(".part-*.parquet.*"):
+                    path.unlink(missing_ok=True)
+
     def counts(self, name: str) -> Counts:
         """Return the counts of a part. Raises `BadOutput` if it cannot be read."""
         parquet = need("pyarrow.parquet", extra="ray", purpose="reading Parquet")

@@ -105,6 +105,7 @@ def process(
             if old := plan.replaced.get(shard):
                 folder.delete(old)
         _require_parts(folder, plan)
+        folder.delete_unfinished()
         folder.record(plan.kinds, counts)
     return Summary(counts.rows, counts.failed, plan.finished.rows, time.monotonic() - start)
 

@@ -19,9 +19,9 @@ from affekt.collection.folder import Counts, ResultsFolder
 from affekt.collection.part import ShardWorker, find_worker, write_part
 from affekt.collection.process import Work
 from affekt.collection.shards import Shard
-from affekt.errors import AffektError
+from affekt.errors import AffektError, BadConfig
 from affekt.processes import Message
-from affekt.ray_cluster import connect, num_cores, worker_name
+from affekt.ray_cluster import connect, worker_name
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def run_on_ray(
                 }
                 for shard in wave
             ]
-            size = min(len(items), jobs or max(1, math.floor(num_cores(ray) / work.threads)))
+            size = min(len(items), jobs or max(1, math.floor(ray.cluster_resources().get("CPU", 1.0) / work.threads)))
             for result in _map(items, actor, size=size, most=jobs or len(items), work=work):
                 if result["error"]:
                     raise getattr(errors, result["kind"])(result["error"], code=result["code"])
@@ -149,7 +149,8 @@ def _map(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, about coming changes of its settings
-        import ray.data as data
+        import ray
+        from ray import data
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     for name in ("ray.data", "ray._private"):
@@ -163,6 +164,14 @@ def _map(
         num_gpus=work.gpus or None,
         compute=data.ActorPoolStrategy(min_size=size, max_size=max(size, most), max_tasks_in_flight_per_actor=1),
     )
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        table: Any = batch
-        yield from table.to_pylist()
+    try:
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            table: Any = batch
+            yield from table.to_pylist()
+    except ray.exceptions.RayError as error:
+        if "No module named 'affekt" not in str(error):
+            raise
+        raise BadConfig(
+            "a node of the Ray cluster has no affekt, or an earlier version, where Ray was started: "
+            "pip install 'affekt[ray]' there"
+        ) from error

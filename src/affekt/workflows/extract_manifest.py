@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -23,6 +22,7 @@ from affekt.config import encode
 from affekt.cores import check_threads
 from affekt.errors import BadConfig
 from affekt.features.extract import check_device, description
+from affekt.json_text import to_json
 from affekt.processes import Message
 from affekt.progress import Progress
 from affekt.registry import did_you_mean
@@ -84,7 +84,7 @@ def extract_manifest(
     feature, name = plan.frozen_features[stream], plan.features[stream].name
     content = description(feature, name, None) | {"device": device.partition(":")[0], "threads": threads}
     setup = {
-        "recipe": json.dumps(encode(plan.recipe)),
+        "recipe": to_json(encode(plan.recipe)),
         "stream": stream,
         "device": device,
         "threads": threads,

@@ -27,7 +27,7 @@ from affekt.worker_pool import WorkerPool
 from affekt.workflows.recognize_files import file_version
 
 ENTRY = f"{__name__}:RecognitionWorker"
-TABLE_ROWS = 256
+TABLE_ROWS = 4096
 """Number of rows, those of windows included, from which they are written to the file together."""
 NOT_FOUND = ("missing", "unreadable")
 """Errors that depend on the machine, which is then named."""
