@@ -65,7 +65,7 @@ CODES = {
     "missing_extra": "the format needs an extra that is not installed",
     "undecodable": "a decoder failed in an undocumented way",
     "timeout": "not read within the time limit",
-    "crashed": "two worker processes died while recognizing it (only with several jobs)",
+    "crashed": "two worker processes died while recognizing it (with several jobs or a manifest)",
 }
 """The meaning of each `BadAudio.code`: used in the rows of `affekt recognize` and in the docs."""
 

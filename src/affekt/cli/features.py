@@ -49,7 +49,11 @@ def extract(
     stream: Annotated[
         str, typer.Option(metavar="NAME", help="The recipe's stream to extract; default: the only one from audio.")
     ] = "",
-    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="On a cluster, each process gets a GPU.")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="The device of each process.")] = "cpu",
+    gpus_per_job: Annotated[
+        float,
+        typer.Option(metavar="N", min=0.01, help="With --ray and cuda: GPUs for each process, such as 0.25."),
+    ] = 1.0,
     jobs: Jobs = None,
     threads: Threads = 1,
     ray: RayAddress = None,
@@ -77,6 +81,7 @@ def extract(
         device=device,
         jobs=jobs,
         threads=threads,
+        gpus_per_job=gpus_per_job,
         **options,
     )
     raise typer.Exit(run(lambda progress: work(progress=progress), output))

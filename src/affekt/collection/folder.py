@@ -186,7 +186,7 @@ class ResultsFolder:
 
     def counts(self, name: str) -> Counts:
         """Return the counts of a part. Raises `BadOutput` if it cannot be read."""
-        parquet = need("pyarrow.parquet", extra="ray", purpose="reading Parquet")
+        parquet = need("pyarrow.parquet", extra="parquet", purpose="reading Parquet")
         try:
             with self._open(name) as stream:
                 counts = json.loads(parquet.read_metadata(stream).metadata[COUNTS])

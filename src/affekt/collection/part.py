@@ -89,8 +89,8 @@ def write_part(
     Raises:
         BadOutput: The file cannot be written.
     """
-    arrow = need("pyarrow", extra="ray", purpose="writing Parquet")
-    parquet = need("pyarrow.parquet", extra="ray", purpose="writing Parquet")
+    arrow = need("pyarrow", extra="parquet", purpose="writing Parquet")
+    parquet = need("pyarrow.parquet", extra="parquet", purpose="writing Parquet")
     schema = full_schema(worker.schema(), kinds)
     clips = shard.clips()
 
@@ -112,7 +112,7 @@ def write_part(
 
 def full_schema(computed: Any, kinds: Mapping[str, str]) -> Any:
     """Return the schema of the results: the computed columns, then the manifest's."""
-    arrow = need("pyarrow", extra="ray", purpose="writing Parquet")
+    arrow = need("pyarrow", extra="parquet", purpose="writing Parquet")
     types = {"integer": arrow.int64(), "number": arrow.float64(), "boolean": arrow.bool_()}
     fields = list(computed)
     for column, kind in kinds.items():

@@ -87,7 +87,7 @@ def process(
         BadOutput: The folder cannot be written, or has other results.
         MissingExtra: A package is not installed.
     """
-    need("pyarrow", extra="ray", purpose="writing Parquet")
+    need("pyarrow", extra="parquet", purpose="writing Parquet")
     if shard_rows < 1:
         raise BadConfig(f"shard_rows = {shard_rows}: expected at least 1")
     if ray is None:
@@ -100,10 +100,11 @@ def process(
         setup = {**work.setup, "base": opened.base}
         folder.record(plan.kinds)
         counts = plan.finished
-        for shard, done in _run(plan, folder, work, setup, jobs, ray, progress):
+        for index in plan.replaced.keys() - {shard.index for shard in plan.shards}:  # the last run died before this
+            plan.delete_replaced(folder, index)
+        for index, done in _run(plan, folder, work, setup, jobs, ray, progress):
             counts += done
-            if old := plan.replaced.get(shard):
-                folder.delete(old)
+            plan.delete_replaced(folder, index)
         _require_parts(folder, plan)
         folder.delete_unfinished()
         folder.record(plan.kinds, counts)
@@ -122,8 +123,8 @@ class _Plan:
     """Rows of the others."""
     names: set[str]
     """The names of all parts."""
-    replaced: dict[int, str]
-    """Shard -> the part of its first rows, which is deleted when the shard is finished."""
+    replaced: dict[int, list[str]]
+    """Shard -> the parts of its first rows, which are deleted when the shard is finished."""
 
     @classmethod
     def make(
@@ -143,7 +144,7 @@ class _Plan:
                 plan.shards.append(shard)
             for key, name in existing.items():
                 _check_replaceable(folder, shard, key, name, settings)
-                plan.replaced[shard.index] = name
+                plan.replaced.setdefault(shard.index, []).append(name)
         if parts:
             name = next(iter(parts[min(parts)].values()))
             raise BadOutput(
@@ -159,6 +160,11 @@ class _Plan:
         rest = sum((count for count in counts if not (retry and count.failed)), Counts())
         shards = sorted([*plan.shards, *again], key=lambda shard: shard.index)
         return cls(plan.kinds, shards, rest, plan.names, plan.replaced)
+
+    def delete_replaced(self, folder: ResultsFolder, index: int) -> None:
+        """Delete the parts that a finished shard replaces."""
+        for name in self.replaced.get(index, ()):
+            folder.delete(name)
 
 
 def _check_replaceable(folder: ResultsFolder, shard: Shard, key: str, name: str, settings: Mapping[str, Any]) -> None:

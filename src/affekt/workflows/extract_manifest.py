@@ -44,6 +44,7 @@ def extract_manifest(
     stream: str = "",
     device: str = "cpu",
     threads: int = 1,
+    gpus_per_job: float = 1.0,
     shard_rows: int = SHARD_ROWS,
     columns: Mapping[str, str] | None = None,
     delimiter: str = "",
@@ -63,8 +64,9 @@ def extract_manifest(
         manifest: A table of audio files, or a folder, or the URL of either (`affekt.collection.manifest.open_manifest`).
         output: The folder of the results, or its URL.
         stream: The recipe's stream; by default the only one that is filled from audio.
-        device: "cpu" or "cuda". On a cluster, each process then gets a GPU of its own.
+        device: "cpu" or "cuda".
         threads: The number of cores of each process.
+        gpus_per_job: On a cluster with device "cuda": the GPUs that each process reserves, such as 0.25.
         shard_rows: As for `affekt.collection.process.process`, like all further arguments.
         columns: Field -> column of the manifest: "audio", "start" and "end".
         delimiter: The delimiter of a manifest in CSV.
@@ -93,7 +95,7 @@ def extract_manifest(
         "log": logging.getLogger("affekt").getEffectiveLevel(),
     }
     settings = {"task": "extract", **content, "states": feature.num_states, "frame_rate": feature.frame_rate}
-    work = Work("extracting", ENTRY, setup, settings, threads, 0.0 if device == "cpu" else 1.0)
+    work = Work("extracting", ENTRY, setup, settings, threads, 0.0 if device == "cpu" else gpus_per_job)
     return process(
         manifest,
         output,
