@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -32,6 +33,8 @@ QUIET = {
 """Settings of Ray: no usage statistics, no progress bars; and today's meaning of zero GPUs, without a warning about it."""
 PRINT = "print_to_stdstream"
 """Name of the function in ray._private.worker that prints the messages of a cluster's nodes."""
+TOKEN = "~/.ray/auth_token"
+"""The user's token for Ray's authentication. A cluster asks for it if its head node has one."""
 CONNECT_SECONDS = 10.0
 """Longest wait for the head of a cluster, in seconds."""
 
@@ -51,6 +54,7 @@ def connect(address: str = AUTO, *, purpose: str = "a Ray cluster") -> Iterator[
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    _use_token()
     ray = need("ray", extra="ray", purpose=purpose)
     if ray.is_initialized():
         yield ray
@@ -62,6 +66,12 @@ def connect(address: str = AUTO, *, purpose: str = "a Ray cluster") -> Iterator[
             yield ray
         finally:
             ray.shutdown()
+
+
+def _use_token() -> None:
+    """Let Ray send the user's token, if there is one and Ray is not loaded yet; clusters without authentication ignore it."""
+    if "ray" not in sys.modules and os.path.exists(os.path.expanduser(TOKEN)):  # noqa: PTH110, PTH111
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _init(ray: ModuleType, address: str) -> None:
@@ -77,6 +87,8 @@ def _init(ray: ModuleType, address: str) -> None:
             logger.info("no Ray cluster is running: started Ray on this machine")
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "InvalidAuthToken" in f"{error} {error.__cause__}":
+            reason = f"it has another authentication token: copy {TOKEN} from its head node"
         raise BadConfig(
             f"--ray {address}: the Ray cluster cannot be used ({reason}): run the command on one of its nodes, and with "
             "their versions of Python and Ray"
