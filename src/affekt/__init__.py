@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from affekt.workflows.learn_profile import learn_profile as learn_profile
     from affekt.workflows.make_bundle import make_bundle as make_bundle
     from affekt.workflows.recognize_files import recognize_files as recognize_files
+    from affekt.workflows.recognize_manifest import recognize_manifest as recognize_manifest
     from affekt.workflows.train import train as train
     from affekt.workflows.trained_run import TrainedRun as TrainedRun
     from affekt.workflows.trained_run import open_run as open_run
@@ -79,6 +80,7 @@ _LAZY = {
     "make_bundle": "affekt.workflows.make_bundle:make_bundle",
     "open_run": "affekt.workflows.trained_run:open_run",
     "recognize_files": "affekt.workflows.recognize_files:recognize_files",
+    "recognize_manifest": "affekt.workflows.recognize_manifest:recognize_manifest",
     "search_architecture": "affekt.search.search:search",
     "train": "affekt.workflows.train:train",
 }
@@ -116,6 +118,7 @@ __all__ = [
     "make_bundle",
     "open_run",
     "recognize_files",
+    "recognize_manifest",
     "search_architecture",
     "train",
 ]

@@ -1,6 +1,7 @@
 """Manifests name audio files in tables, folders and object stores."""
 
 import json
+import sys
 
 import pytest
 
@@ -108,7 +109,8 @@ def test_a_column_of_bytes_is_no_column_of_files(tmp_path):
         read(path)
 
 
-def test_names_that_do_not_exist_are_refused(tmp_path):
+def test_names_that_do_not_exist_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(BadCorpus, match=r"m.csv not found"):
         read(tmp_path / "m.csv")
     with pytest.raises(BadCorpus, match="has no audio files"):

@@ -1,6 +1,7 @@
 """A manifest is recognized shard by shard: every row once, whatever fails, and a run continues where it stopped."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from affekt.cli.manifest_options import ManifestOptions
 from affekt.collection.folder import ResultsFolder
 from affekt.inference.results_file import _read_parquet
 from affekt.inference.row import Row
+from affekt.inference.worker import recognize_segments
 from affekt.workflows.recognize_manifest import RecognitionWorker, recognize_manifest
 from tests.cli.test_cli import affekt
 from tests.collection.test_manifest import memory  # noqa: F401
@@ -231,6 +233,23 @@ def test_results_are_written_to_an_object_store(recognizer, clips, memory):  # n
         with memory.open(path) as stream:
             files += pyarrow.parquet.read_table(stream)["file"].to_pylist()
     assert files == ["a.wav", "b.wav", "e.wav"]
+
+
+def test_audio_is_read_from_an_object_store(recognizer, clips, memory, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    content = (clips / "d-long.wav").read_bytes()
+    memory.pipe_file("/bucket/d-long.wav", content)
+    row = recognizer.row("memory://bucket/d-long.wav")
+    assert row == recognizer.row(clips / "d-long.wav") | {"file": row.file, "windows": row.windows}
+    segments = [(2.0, 4.0), (30.0, None)]
+    rows = recognize_segments(recognizer, path="memory://bucket/d-long.wav", segments=segments)
+    local = recognize_segments(recognizer, path=str(clips / "d-long.wav"), segments=segments)
+    assert rows[0] == local[0] | {"file": row.file}
+    assert (rows[1].error["code"], rows[1].error["message"][:26]) == ("too_short", "memory://bucket/d-long.wav")
+    codes = {
+        url: recognizer.row(url).error["code"] for url in ("memory://bucket/no.wav", "s3://b/a.wav", "nothing://b/a")
+    }
+    assert list(codes.values()) == ["missing", "missing_extra", "unreadable"]
 
 
 def test_the_command(clips, tiny_bundle, tmp_path):

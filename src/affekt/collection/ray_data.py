@@ -12,6 +12,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from affekt import errors
@@ -100,7 +101,7 @@ def run_on_ray(
     """
     existing = set(folder.names())
     with connect(address, purpose="--ray") as ray:
-        _warn_if_too_small(ray.cluster_resources(), work)
+        _warn_if_too_small(ray, work)
         actor = (work.entry, setup, folder.location, dict(kinds))
         for start in range(0, len(shards), WAVE):
             wave = shards[start : start + WAVE]
@@ -121,18 +122,19 @@ def run_on_ray(
                 yield result["index"], Counts(result["rows"], result["failed"])
 
 
-def _warn_if_too_small(resources: Mapping[str, float], work: Work) -> None:
-    """Log if no machine of a cluster is known to have room for an actor, for which Ray would wait without a message."""
-    if work.gpus and not resources.get("GPU"):
+def _warn_if_too_small(ray: ModuleType, work: Work) -> None:
+    """Log if a cluster has no room for an actor now: Ray then waits without a message."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    if work.gpus and not total.get("GPU"):
         logger.warning(
             "the Ray cluster has no GPU: waiting until a machine with one joins it; to use none, set the device cpu"
         )
-    if resources.get("CPU", 0.0) < work.threads:
+    elif total.get("CPU", 0.0) < work.threads:
         logger.warning(
-            "the Ray cluster has %g cores, but each process needs %d: waiting until a larger machine joins it",
-            resources.get("CPU", 0.0),
-            work.threads,
+            "the Ray cluster has %g cores, and %d are needed: waiting for more", total.get("CPU", 0), work.threads
         )
+    elif free.get("CPU", 0.0) < work.threads or free.get("GPU", 0.0) < work.gpus:
+        logger.warning("the Ray cluster is in use: waiting for free cores%s", " and GPUs" if work.gpus else "")
 
 
 def _map(
