@@ -1,11 +1,8 @@
 """A manifest is recognized on a Ray cluster of several nodes: nothing is lost and nothing done twice if one is killed."""
 
-import shutil
-import time
-
 import pytest
 
-from affekt import BadBundle, BadConfig, BadOutput, Recognizer
+from affekt import BadConfig
 from affekt.ray_cluster import QUIET, connect
 from affekt.workflows.recognize_manifest import recognize_manifest
 from tests.sounds import encode_audio, noise
@@ -24,7 +21,7 @@ MEMORY = 100_000_000
 """Bytes of each node's object store."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster():
     """A cluster of three nodes on this machine, to which this process is connected."""
     pytest.importorskip("ray")
@@ -61,6 +58,7 @@ def without_worker(row):
 
 
 def test_an_address_without_a_cluster_is_refused():
+    pytest.importorskip("ray")
     for address, message in (
         ("127.0.0.1:9", "nothing answers there .*refused"),
         ("ray://127.0.0.1:9", "expected auto, or HOST:PORT"),
@@ -81,10 +79,8 @@ def test_nothing_is_lost_or_done_twice_if_a_node_is_killed(cluster, clips, recog
             cluster.remove_node(node, allow_graceful=False)
             parts.append(finished)
 
-    start = time.monotonic()
     options = {"recognizer": recognizer, "shard_rows": SHARD_ROWS}
     summary = recognize_manifest(manifest, str(tmp_path / "ray"), ray=cluster.address, progress=kill, **options)
-    seconds = time.monotonic() - start
     assert parts
     assert parts[0] < NUM_CLIPS / SHARD_ROWS
     rows = table(tmp_path / "ray")
@@ -97,19 +93,3 @@ def test_nothing_is_lost_or_done_twice_if_a_node_is_killed(cluster, clips, recog
     assert {path.name for path in (tmp_path / "ray").iterdir()} == {
         path.name for path in (tmp_path / "alone").iterdir()
     }
-    assert seconds < 90
-
-
-def test_a_store_that_is_not_shared_is_named(cluster, clips, recognizer):
-    with pytest.raises(BadOutput, match=r"1 parts, such as part-00000.*, were written but are not in memory://results"):
-        recognize_manifest(
-            manifest_of(clips, ["0.wav"]), "memory://results", ray=cluster.address, recognizer=recognizer
-        )
-
-
-def test_a_worker_that_cannot_read_the_model_is_named(cluster, clips, recognizer, tmp_path):
-    shutil.copytree(recognizer.bundle.folder, tmp_path / "bundle")
-    moved = Recognizer.load(tmp_path / "bundle")
-    shutil.rmtree(tmp_path / "bundle")
-    with pytest.raises(BadBundle, match=r"bundle is not a bundle.* \(on the worker .*\)"):
-        recognize_manifest(manifest_of(clips, ["0.wav"]), str(tmp_path / "out"), ray=cluster.address, recognizer=moved)
