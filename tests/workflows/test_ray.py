@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,17 +16,17 @@ import pytest
 from typer.testing import CliRunner
 
 from affekt.cli import app
-from affekt.errors import BadConfig
+from affekt.errors import AffektError, BadConfig
 from affekt.lock import FileLock, Locked
 from affekt.ray_cluster import QUIET
 from affekt.runs.folder import Run
 from affekt.training.recipe import load_recipe
-from affekt.workflows import ray_worker
+from affekt.workflows import ray_nodes, ray_worker
 from affekt.workflows.job import Job
 from affekt.workflows.jobs import LocalLauncher, ignore
 from affekt.workflows.node_requirements import NodeRequirements, versions
-from affekt.workflows.ray_launcher import MAX_DEATHS, RayLauncher, _Task
-from affekt.workflows.ray_nodes import find_nodes
+from affekt.workflows.ray_launcher import MAX_DEATHS, RayLauncher, _Queue, _Task
+from affekt.workflows.ray_nodes import MAX_HEAD_FAILURES, Head, find_nodes
 from affekt.workflows.reproduce import reproduce
 from affekt.workflows.reproduction import Request, training_row
 from affekt.workflows.reproduction_plan import make_plan
@@ -51,7 +52,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("ray")
     make_cremad(root)
     protocol = '[protocol]\nname = "speaker-folds"\nk = 2\n'
-    before, _, after = SMALL_RECIPE.replace("epochs = 1", "epochs = 12").partition("[protocol]")
+    before, _, after = SMALL_RECIPE.replace("epochs = 1", "epochs = 8").partition("[protocol]")
     (root / "row.toml").write_text(before + protocol + after[after.index("[features") :] + PUBLISHED)
     (root / "small.toml").write_text(SMALL_RECIPE)
     with environment_set(root):
@@ -136,13 +137,13 @@ def test_a_reproduction_of_which_a_node_is_killed_loses_nothing_and_repeats_noth
     assert (root / "cluster" / "results.json").read_bytes() == (root / "local" / "results.json").read_bytes()
     assert contents(root / "cluster") == contents(root / "local")
     for unit in plan.rows[0].units:  # each epoch is recorded once
-        assert [entry["epoch"] for entry in Run(unit.folder).log()] == list(range(1, 13))
+        assert [entry["epoch"] for entry in Run(unit.folder).log()] == list(range(1, 9))
     assert not list((root / "cluster").rglob(".affekt-*"))
 
 
 def kill_halfway(cluster, node, units):
     """Kill a node of a cluster when a unit has finished some epochs."""
-    wait_until(lambda: any(max(Run(unit.folder).epochs, default=0) >= 3 for unit in units))
+    wait_until(lambda: any(max(Run(unit.folder).epochs, default=0) >= 2 for unit in units))
     cluster.remove_node(node, allow_graceful=False)
 
 
@@ -208,15 +209,32 @@ def test_a_node_that_cannot_run_jobs_says_what_it_lacks_and_where(tmp_path, monk
     assert "this machine 0.0.1: install the same version" in older.find_problem()
 
 
-def test_a_cluster_without_room_for_a_job_is_described():
+def test_a_cluster_without_room_for_a_job_is_described(root):
     node = {"NodeID": "1", "Alive": True, "NodeManagerAddress": "10.0.0.1", "NodeManagerHostname": "head"}
     dead = {**node, "Alive": False, "Resources": {"CPU": 8.0, "GPU": 4.0}}
-    ray = SimpleNamespace(nodes=lambda: [{**node, "Resources": {"CPU": 2.0}}, dead])
+    ray = SimpleNamespace(remote=lambda function: function, nodes=lambda: [{**node, "Resources": {"CPU": 2.0}}, dead])
     assert [str(node) for node in find_nodes(ray, 0.5, 0)] == ["10.0.0.1 (head) with 2 CPUs and 0 GPUs"]
     with pytest.raises(
         BadConfig, match=r"no node of the Ray cluster has 1 CPUs and 4 GPUs for a job \(it has 10\.0\.0\.1"
     ):
         find_nodes(ray, 1, 4)
+    task = _Task(small_job(root, "homeless"), "", {"num_cpus": 4, "num_gpus": 0})
+    with logged() as messages:
+        _Queue(ray, [task], None)._warn_if_homeless(task)
+    assert messages[0].startswith(f"{root / 'homeless'} waits for a new node: no node of the Ray cluster has 4 CPUs")
+
+
+def test_a_head_node_that_does_not_answer_ends_the_command(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        ray = SimpleNamespace(get_runtime_context=lambda: SimpleNamespace(gcs_address=address))
+        monkeypatch.setattr(ray_nodes, "HEAD_SECONDS", 0)
+        head = Head(ray)
+        head.check()
+    for _ in range(MAX_HEAD_FAILURES - 1):
+        head.check()
+    with pytest.raises(AffektError, match=rf"the head node of the Ray cluster, {address}, does not answer"):
+        head.check()
 
 
 def test_a_run_fails_after_several_deaths_without_a_new_epoch(root, monkeypatch):

@@ -12,16 +12,16 @@ from pathlib import Path
 from affekt import __version__
 from affekt.processes import Message
 
-LIBRARIES = ("torch", "numpy", "transformers")
-"""Libraries on whose versions results depend, besides affekt."""
+LIBRARIES = ("torch", "numpy", "transformers", "tokenizers")
+"""Libraries on whose versions results, or the identity of stored features, depend, besides affekt."""
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of affekt and `LIBRARIES` on this machine, without parts such as "+cpu"; "" if not installed."""
+    """Return the versions of affekt and `LIBRARIES` on this machine; "" if not installed."""
     installed = {"affekt": __version__}
     for library in LIBRARIES:
         try:
-            installed[library] = version(library).partition("+")[0]
+            installed[library] = version(library)
         except PackageNotFoundError:
             installed[library] = ""
     return installed

@@ -32,7 +32,7 @@ from affekt.workflows.job import Job
 from affekt.workflows.job_runner import JobRunner
 from affekt.workflows.jobs import OnFinished, failure, ignore, raise_failures
 from affekt.workflows.node_requirements import NodeRequirements
-from affekt.workflows.ray_nodes import check_nodes, describe_missing_package, find_nodes, last_line
+from affekt.workflows.ray_nodes import Head, check_nodes, describe_missing_package, find_nodes, last_line
 from affekt.workflows.ray_worker import run_job
 
 logger = logging.getLogger(__name__)
@@ -200,6 +200,7 @@ class _Queue:
         self._ray, self._max_jobs = ray, max_jobs or len(tasks)
         self._waiting, self._running = deque(tasks), dict[Any, _Task]()
         self._function = ray.remote(run_job)
+        self._head = Head(ray)
 
     def run(self) -> Iterator[tuple[_Task, AffektError | None]]:
         """Yield each task when it has ended, with its error if it failed. Raises `BadConfig` for an unusable node."""
@@ -207,6 +208,7 @@ class _Queue:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < self._max_jobs:
                     self._submit(self._waiting.popleft())
+                self._head.check()
                 ready, _ = self._ray.wait(list(self._running), timeout=POLL)
                 for answers in ready:
                     yield from self._receive(answers)
@@ -238,10 +240,18 @@ class _Queue:
                 error = task.note_death(message["died"])
                 if error is None:
                     self._waiting.appendleft(task)
+                    self._warn_if_homeless(task)
                     return
             if error is None:
                 task.await_files(message["last_epoch"])
             yield task, error
+
+    def _warn_if_homeless(self, task: _Task) -> None:
+        """Warn if no node that is alive has room for a task, which then waits for a new node."""
+        try:
+            find_nodes(self._ray, task.resources["num_cpus"], task.resources["num_gpus"])
+        except BadConfig as error:
+            logger.warning("%s waits for a new node: %s", task.job.folder, error)
 
     def _next_message(self, answers: Any) -> dict[str, Any]:
         """Return the next message about a task; one with the key "died" if its worker or node has died."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from affekt.errors import BadConfig
+from affekt.errors import AffektError, BadConfig
 from affekt.json_text import to_json
 from affekt.workflows.node_requirements import NodeRequirements
 from affekt.workflows.ray_worker import check_node
@@ -16,6 +18,12 @@ logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 180.0
 """How long a node may take to answer; it starts a Python process for it."""
+HEAD_SECONDS = 5.0
+"""Seconds between questions to the head node."""
+MAX_HEAD_FAILURES = 7
+"""Unanswered questions in a row after which it is considered dead."""
+ANSWER_SECONDS = 2.0
+"""Longest wait for its answer."""
 MAX_NAMED_NODES = 3
 """Nodes that an error names; the others are counted."""
 
@@ -32,6 +40,33 @@ class Node:
 
     def __str__(self) -> str:
         return f"{self.name} with {self.cpus:g} CPUs and {self.gpus:g} GPUs"
+
+
+class Head:
+    """The head node, which is asked now and then whether it is alive.
+
+    A minute after it has died, Ray ends this process without a message.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self._ray, self._num_failures, self._next_check = ray, 0, 0.0
+
+    def check(self) -> None:
+        """Raise `AffektError` if the head node has not answered several times."""
+        if time.monotonic() < self._next_check:
+            return
+        self._next_check = time.monotonic() + HEAD_SECONDS
+        host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+            self._num_failures = 0
+        except OSError as error:
+            self._num_failures += 1
+            if self._num_failures == MAX_HEAD_FAILURES:
+                raise AffektError(
+                    f"the head node of the Ray cluster, {host}:{port}, does not answer ({error}): start the cluster again, "
+                    "and run the same command to resume"
+                ) from error
 
 
 def list_nodes(ray: Any) -> list[Node]:
