@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affekt import BadBundle, BadConfig, BadOutput, Recognizer, recognize_files
+from affekt import BadBundle, BadConfig, BadCorpus, BadOutput, Recognizer, recognize_files
 from affekt.cli.manifest_options import ManifestOptions
 from affekt.collection.folder import ResultsFolder
 from affekt.inference.results_file import _read_parquet
@@ -91,7 +91,7 @@ def test_segments_are_recognized_with_their_times(recognizer, clips, tmp_path):
     expected = recognizer((np.round(waveform[2 * 16_000 : 4 * 16_000] * 32768).astype(np.int16), 16_000))
     assert two.probabilities == pytest.approx(expected.probabilities, abs=0.02)
     assert (twelve.windows[0].start, twelve.windows[-1].end, twelve.end) == (3, 15, 15)
-    assert late.error["code"] == "too_short"
+    assert (late.error["code"], late.start, late.end, late.duration) == ("too_short", 9, 9, 0)
     assert "a.wav ends before" in late.error["message"]
     assert whole.duration == 0.25
 
@@ -196,6 +196,10 @@ def test_a_folder_with_other_files_and_a_locked_one_are_refused(recognizer, clip
         recognize_manifest(manifest, str(tmp_path / "out"), recognizer=recognizer, jobs=1)
     with pytest.raises(BadConfig, match="shard_rows = 0"):
         recognize_manifest(manifest, str(tmp_path / "new"), recognizer=recognizer, shard_rows=0)
+    (clips / "empty.csv").write_text("text\n", encoding="utf-8")
+    with pytest.raises(BadCorpus, match="no column of audio files"):
+        recognize_manifest(str(clips / "empty.csv"), str(tmp_path / "new"), recognizer=recognizer)
+    assert not (tmp_path / "new").exists()
     (clips / "empty.csv").write_text("file\n", encoding="utf-8")
     with pytest.raises(BadConfig, match="has no rows"):
         recognize_manifest(str(clips / "empty.csv"), str(tmp_path / "new"), recognizer=recognizer)

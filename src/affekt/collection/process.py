@@ -95,7 +95,7 @@ def process(
     start = time.monotonic()
     folder = ResultsFolder(output)
     settings = {**work.settings, "shard_rows": shard_rows}
-    with folder.opened(settings), open_manifest(manifest, columns, delimiter) as opened:
+    with open_manifest(manifest, columns, delimiter) as opened, folder.opened(settings):
         plan = _Plan.make(opened, folder, settings, shard_rows, retry_failed)
         setup = {**work.setup, "base": opened.base}
         folder.record(plan.kinds)

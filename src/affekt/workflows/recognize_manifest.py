@@ -186,10 +186,12 @@ class _Recording(Recording[Row]):
         return [restore_row(row) for row in message["rows"]] if "rows" in message else None
 
     def row(self, clip: Clip) -> Row:
-        """Return the row of a clip, with the file's name in the manifest."""
+        """Return the row of a clip, with the file's name in the manifest; a segment that failed has its times there."""
         assert self.results is not None
         name = name_of(clip.audio)
         row = Row({**self.results[clip.start, clip.end], "file": name})
+        if row.error and not clip.is_whole:
+            row["start"], row["end"] = clip.start, clip.start if clip.end is None else clip.end
         if row.windows:
             row["windows"] = [Row({**window, "file": name}) for window in row.windows]
         row.source = self._source
