@@ -4,8 +4,9 @@
     python benchmarks [--only NAME ...] [--quick]     some of them; --quick checks that they work and keeps no results
 
 `lengths.py` runs up to one minute of speech here and writes lengths-minute.json; `make lengths` runs it up to 20 min, which
-takes an hour. Not included are the benchmarks that need a GPU (`fractal_gpu.py`), an earlier commit (`training.py`; use `make
-throughput`) or corpora (`extraction.py`, `shifts.py`, `speakers.py`), and the fuzzer (`fuzz.py`; use `make fuzz`).
+takes an hour. `training.py` times the small presets of the papers' models here; `make throughput` compares it with an earlier
+commit. Not included are the benchmarks that need a GPU (`fractal_gpu.py`) or corpora (`extraction.py`, `quantized.py`,
+`shifts.py`, `speakers.py`), and the fuzzer (`fuzz.py`; use `make fuzz`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ FOLDER = Path(__file__).parent
 # The options of each benchmark, and those for --quick.
 BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "recognize": ([], ["--runs", "1"]),
+    "cold_start": ([], ["--runs", "1"]),
     "attention": (["--threads", "1", "2"], ["--runs", "1", "--only", "sizes", "lengths"]),
     "lengths": (
         ["--up-to", "60", "--name", "lengths-minute"],
@@ -30,6 +32,13 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "key_sparse": ([], ["--runs", "1"]),
     "recurrent": ([], ["--runs", "1", "--sizes", "small"]),
     "search": ([], ["--runs", "1"]),
+    "training": (
+        ["--cases", "small", "--name", "small-presets"],
+        ["--runs", "1", "--cases", "small", "--name", "small-presets"],
+    ),
+    "encoder_runtimes": ([], ["--runs", "1"]),
+    "rates": ([], ["--runs", "1", "--rows", "20"]),
+    "folder": ([], ["--runs", "1", "--part", "0.1"]),
 }
 
 

@@ -21,11 +21,10 @@ from typing import Any
 import harness
 import numpy as np
 import soundfile
-from recognize import PIPELINE, run_cold, save_classifier
+from recognize import PIPELINE, SAMPLES, run_cold, save_classifier
 
 from affekt.audio.read import SAMPLE_RATE, load
 
-SAMPLES = Path(__file__).parents[1] / "samples"
 CLIPS, LONG_RECORDINGS = 500, 12
 CLIP_SECONDS = (1.0, 5.0)
 LONG_SECONDS = 900.0

@@ -27,6 +27,7 @@ import numpy as np
 import soundfile
 
 SECONDS = (1.0, 2.5, 10.0, 30.0)
+SAMPLES = Path(__file__).parents[1] / "samples"
 
 WARM = """
 import json, resource, sys, time
