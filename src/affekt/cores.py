@@ -9,11 +9,11 @@ from pathlib import Path
 from affekt.errors import BadConfig
 
 MAX_THREADS_PER_CORE = 2
-"""More threads than this on each core of the machine are refused: they only take memory and time from one another."""
+"""Maximum number of threads for each core of the machine. More threads would only compete for memory and time."""
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: fewer than the machine has if its affinity or a quota says so."""
+    """Return how many cores this process may use. Its CPU affinity or a quota may allow fewer than the machine has."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _quota())))
 
@@ -23,7 +23,7 @@ def check_threads(threads: int, setting: str = "threads") -> None:
 
     Args:
         threads: The number of threads, of all processes together.
-        setting: What sets the number, for the message.
+        setting: Name of the setting with this number, for the error message.
     """
     cores = os.cpu_count() or 1
     if not 1 <= threads <= MAX_THREADS_PER_CORE * cores:
@@ -33,14 +33,14 @@ def check_threads(threads: int, setting: str = "threads") -> None:
 
 
 def check_jobs(jobs: int | None, threads: int) -> None:
-    """Raise `BadConfig` if a number of processes, or its product with the threads of each, is not in the range of threads."""
+    """Raise `BadConfig` if the number of processes, or their total number of threads, is too small or too large."""
     if jobs is not None:
         check_threads(jobs, "jobs")
         check_threads(jobs * threads, "jobs times threads:")
 
 
 def _quota(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> float:
-    """Return the cores' worth of time that the control groups of Linux grant this process; infinity without a limit.
+    """Return the CPU quota of this process by Linux's control groups (cgroups), in cores; infinity without a limit.
 
     Args:
         root: Where the control groups are mounted.

@@ -69,10 +69,10 @@ class WorkerProcess:
         return message
 
     def end(self, grace: float = 0.0) -> str:
-        """Kill the worker unless it has ended, wait for it, and return how it ended, as in "exit status 1".
+        """Kill the worker unless it has ended, and return its status in words, such as "exit status 1".
 
         Args:
-            grace: Seconds that it gets to end by itself.
+            grace: Seconds to wait for the worker to end by itself before it is killed.
         """
         try:
             self._process.wait(grace)

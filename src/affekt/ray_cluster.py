@@ -1,6 +1,7 @@
-"""The connection to a Ray cluster. Ray, from the extra `ray`, is imported only when it is opened.
+"""The connection to a Ray cluster. The package Ray, from the extra `ray`, is imported when the connection is opened.
 
-The usage statistics are off. The messages of Ray do not reach the terminal; those of the nodes are logged at level DEBUG.
+Ray's usage statistics are switched off. Messages of Ray do not reach the terminal; those of the nodes are logged at level
+DEBUG.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from affekt.extras import need
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-"""The address of the cluster that this machine belongs to; without one, Ray is started on this machine."""
+"""The address for the cluster that this machine belongs to. If it belongs to none, Ray is started on this machine."""
 START = "ray start --head --disable-usage-stats --include-dashboard=false"
-"""The command that errors propose."""
+"""The command that error messages suggest."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Settings of Ray: no usage statistics, no progress bars; and today's meaning of zero GPUs, without a warning about it."""
+"""Environment variables for Ray: no usage statistics, no progress bars, and no warning that num_gpus=0 will get another
+meaning in a later version."""
 PRINT = "print_to_stdstream"
 """Name of the function in ray._private.worker that prints the messages of a cluster's nodes."""
 TOKEN = "~/.ray/auth_token"
-"""The user's token for Ray's authentication. A cluster asks for it if its head node has one."""
+"""File with the user's token for Ray's authentication. A cluster may require one."""
 CONNECT_SECONDS = 10.0
 """Longest wait for the head of a cluster, in seconds."""
 
@@ -44,9 +46,9 @@ def connect(address: str = AUTO, *, purpose: str = "a Ray cluster") -> Iterator[
     """Connect to a cluster and yield the module `ray`; disconnect afterwards, unless this process was connected before.
 
     Args:
-        address: HOST:PORT of the head node, or "auto" for the cluster that this machine belongs to; without one, Ray is
-            started on this machine until the end.
-        purpose: What needs Ray, for the message if it is not installed.
+        address: HOST:PORT of the head node, or "auto" for the cluster that this machine belongs to. If it belongs to none,
+            Ray is started on this machine and ended with the connection.
+        purpose: What Ray is needed for, for the error message if it is not installed.
 
     Raises:
         BadConfig: There is no cluster at the address, or it cannot be used from here.
@@ -60,7 +62,7 @@ def connect(address: str = AUTO, *, purpose: str = "a Ray cluster") -> Iterator[
         yield ray
         return
     _log_messages(ray)
-    with silent_decoders():  # on the command line, which keeps the messages of Ray's C++ code off standard error too
+    with silent_decoders():  # on the command line, this hides messages of Ray's C++ code too
         try:
             _init(ray, address)
             yield ray
@@ -69,7 +71,8 @@ def connect(address: str = AUTO, *, purpose: str = "a Ray cluster") -> Iterator[
 
 
 def _use_token() -> None:
-    """Let Ray send the user's token, if there is one and Ray is not loaded yet; clusters without authentication ignore it."""
+    """Let Ray send the user's token, if there is one and Ray is not imported yet. Clusters without authentication ignore
+    it."""
     if "ray" not in sys.modules and os.path.exists(os.path.expanduser(TOKEN)):  # noqa: PTH110, PTH111
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
@@ -88,15 +91,15 @@ def _init(ray: ModuleType, address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "InvalidAuthToken" in f"{error} {error.__cause__}":
-            reason = f"it has another authentication token: copy {TOKEN} from its head node"
+            reason = f"its authentication token differs from yours: copy {TOKEN} from its head node"
         raise BadConfig(
-            f"--ray {address}: the Ray cluster cannot be used ({reason}): run the command on one of its nodes, and with "
-            "their versions of Python and Ray"
+            f"--ray {address}: the Ray cluster cannot be used ({reason}): run the command on one of its nodes, with the "
+            "same versions of Python and Ray as the other nodes"
         ) from error
 
 
 def _check_address(address: str) -> None:
-    """Raise `BadConfig` unless something listens at an address. Ray itself would try for minutes and print its attempts."""
+    """Raise `BadConfig` unless something listens at the address. Ray itself would try for minutes and print each attempt."""
     given = address
     if address == AUTO:
         address = os.environ.get("RAY_ADDRESS", AUTO)
@@ -132,6 +135,6 @@ def _log_messages(ray: ModuleType) -> None:
 
 
 def worker_name() -> str:
-    """Return the name of the machine that this code runs on, for messages: its address in the cluster and its host name."""
+    """Return this machine's address in the cluster and its host name, for messages."""
     ray = importlib.import_module("ray")
     return f"{ray.util.get_node_ip_address()} ({socket.gethostname()})"

@@ -24,7 +24,7 @@ SPOOL_BYTES = 1 << 24
 
 
 def is_url(name: str) -> bool:
-    """Return whether a name is the address of something that is not a local file."""
+    """Return whether a name is a URL of something other than a local file."""
     return URL.match(name) is not None and FILE_URL.match(name) is None
 
 

@@ -23,7 +23,7 @@ MAX_FAILED_STARTS = 3
 POLL = 0.2
 """Longest wait for a message, in seconds. It is short because Windows delivers Ctrl-C only between waits."""
 GRACE = 1.0
-"""Seconds to wait for the end of a worker that has closed its output."""
+"""Longest wait for the exit of a worker that has closed its output, in seconds. After that, the worker is killed."""
 
 
 class Task(Protocol):
@@ -33,7 +33,7 @@ class Task(Protocol):
     """The name of the task, for messages."""
 
     def request(self) -> Message:
-        """Return the request to send to a worker; called again if it has to be repeated."""
+        """Return the request to send to a worker; called again if the task is repeated."""
         raise NotImplementedError
 
 
@@ -41,7 +41,7 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 class _Worker(Generic[AnyTask]):
-    """A worker process, and the task that it is working on."""
+    """A worker process and its current task."""
 
     def __init__(self, entry: str) -> None:
         self.process = WorkerProcess(entry)
@@ -58,15 +58,16 @@ class _Worker(Generic[AnyTask]):
 class WorkerPool(Generic[AnyTask]):
     """Worker processes with the same setup; use it in a `with` statement, which ends them.
 
-    A worker first receives the setup and sends a message with the key "ready". It then receives requests, one at a time.
-    About each, it sends any number of messages, the last of them with the key "ends": true if the worker ends after it. At
-    any time, it may send a log message (`affekt.processes.SendingHandler`), or an error that ends the whole run.
+    A worker first receives the setup, and answers with a message that has the key "ready". It then receives requests, one at
+    a time, and answers each with one or more messages. The last of them has the key "ends", whose value is true if the
+    worker process ends after it. At any time, a worker may send a log message (`affekt.processes.SendingHandler`), or an
+    error that ends the whole run.
 
     Args:
         entry: The function that the workers run, as MODULE:FUNCTION.
         setup: The first message to each worker.
         size: The number of workers. They are started when there are tasks for them.
-        option: The option of the command line that sets the number, for messages.
+        option: The command-line option that sets this number, for error messages.
         check_ready: Called with the message of a worker that is ready.
     """
 
@@ -100,9 +101,9 @@ class WorkerPool(Generic[AnyTask]):
         return [worker.process.id for worker in self._workers]
 
     def run(self, tasks: Iterable[AnyTask]) -> Iterator[tuple[AnyTask, Message]]:
-        """Send the tasks to the workers in order, and yield what the workers send about them, as it arrives.
+        """Send the tasks to the workers in order, and yield each answer of a worker with its task, as it arrives.
 
-        The last message about a task has the key "ends", or "died" if two workers died with it.
+        The last message about a task has the key "ends", or "died" if two workers died while working on it.
 
         Raises:
             AffektError: The workers cannot be started, or one has sent an error.
@@ -138,7 +139,7 @@ class WorkerPool(Generic[AnyTask]):
             starting += 1
 
     def _handle(self, sender: _Worker[AnyTask], message: Message | None) -> Iterator[tuple[AnyTask, Message]]:
-        """Act on a message of a worker, or on its end, and yield the message if it is about its task."""
+        """React to a message of a worker, or to its end (None), and yield the message if it is an answer to a request."""
         task = sender.task
         if message is None:
             message = self._replace(sender)
@@ -158,7 +159,8 @@ class WorkerPool(Generic[AnyTask]):
             yield task, message
 
     def _replace(self, ended: _Worker[AnyTask]) -> Message | None:
-        """Forget a worker that has ended. Repeat its task, or return the message that it failed if it was repeated before."""
+        """Remove a worker that has ended, and queue its task again. If the task was repeated already, return the message that
+        it failed."""
         status = ended.process.end(GRACE)
         self._workers.remove(ended)
         if not ended.is_ready:
@@ -166,7 +168,7 @@ class WorkerPool(Generic[AnyTask]):
             if self._failed_starts >= MAX_FAILED_STARTS:
                 raise AffektError(
                     f"{MAX_FAILED_STARTS} worker processes in a row ended with {status} before they were ready: reduce "
-                    f"{self._option} if memory ran out; with 1, no worker process is started"
+                    f"{self._option} if memory ran out; with {self._option} 1, no worker process is started"
                 )
         if ended.task is None:
             return None
@@ -175,5 +177,5 @@ class WorkerPool(Generic[AnyTask]):
             return {"died": status}
         self._repeated.add(id(ended.task))
         self._waiting.appendleft(ended.task)
-        logger.warning("%s: its worker process ended with %s; it is tried once more", ended.task.name, status)
+        logger.warning("%s: its worker process ended with %s; retrying once", ended.task.name, status)
         return None

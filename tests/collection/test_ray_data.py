@@ -78,5 +78,5 @@ def test_errors_that_end_the_run_name_the_machine(setup, recognizer, tmp_path):
 def test_a_folder_that_is_not_shared_is_named(recognizer, tmp_path, monkeypatch):
     (tmp_path / "m.csv").write_text("file\na.wav\n", encoding="utf-8")
     monkeypatch.setattr(ray_data, "run_on_ray", lambda *_: iter([(0, Counts(1, 0))]))
-    with pytest.raises(BadOutput, match=r"1 parts, such as part-00000.*, were written but are not in .*/out"):
+    with pytest.raises(BadOutput, match=r"1 files, such as part-00000.*, were written but are not in .*/out"):
         recognize_manifest(str(tmp_path / "m.csv"), str(tmp_path / "out"), ray="auto", recognizer=recognizer)

@@ -53,5 +53,5 @@ def test_rows_have_the_features_of_each_clip(plan, tmp_path):
 
 
 def test_an_unknown_stream_is_refused(plan, tmp_path):
-    with pytest.raises(BadConfig, match="no stream 'speach' that is filled from audio; did you mean 'speech'"):
+    with pytest.raises(BadConfig, match="no stream 'speach' that is computed from audio; did you mean 'speech'"):
         extract_manifest(plan, "m.csv", str(tmp_path / "out"), stream="speach")

@@ -124,7 +124,7 @@ def test_a_file_with_which_workers_die_is_tried_twice_and_fails_alone(recognizer
         "a.wav": None, "b-dies.wav": "crashed", "c-once.wav": None, "d-long.wav": None, "e.wav": "not_audio", "f.wav": None,
     }  # fmt: skip
     assert "exit status 3" in results[str(clips / "b-dies.wav")].error["message"]
-    assert len([record for record in caplog.records if "tried once more" in record.message]) == 2
+    assert len([record for record in caplog.records if "retrying once" in record.message]) == 2
     assert 4 <= len(workers) <= 5
     assert not any(map(is_running, workers))
 

@@ -192,7 +192,7 @@ def test_a_node_that_cannot_run_jobs_says_what_it_lacks_and_where(tmp_path, monk
     needed = NodeRequirements(readable=(str(corpus),), shared={str(runs): "token"}, writable=str(runs))
     assert needed.find_problem().startswith(f"has no folder {runs}: it must be on a disk that all nodes have")
     runs.mkdir()
-    assert needed.find_problem().startswith(f"has another folder {runs} than this machine")
+    assert needed.find_problem().startswith(f"has a folder {runs}, but it is not that of this machine")
     (runs / "token").touch()
     assert needed.find_problem().startswith(f"cannot read {corpus} (No such file or directory)")
     corpus.mkdir()
@@ -204,7 +204,7 @@ def test_a_node_that_cannot_run_jobs_says_what_it_lacks_and_where(tmp_path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", refuse)
-        assert needed.find_problem().startswith(f"cannot write in {runs} (Permission denied)")
+        assert needed.find_problem().startswith(f"cannot write to {runs} (Permission denied)")
     older = replace(needed, versions={**versions(), "affekt": "0.0.1"})
     assert "this machine 0.0.1: install the same version" in older.find_problem()
 

@@ -147,7 +147,7 @@ def test_rows_can_be_appended_but_not_changed(recognizer, clips, tmp_path):
         first_rows.write_bytes(content)  # as if the run had died before it deleted the file
     first_rows.unlink()
     for names, message in (
-        (["a.wav", "c.wav", "c.wav", "f.wav", "a.wav"], "part-00000.* has the results of other rows"),
+        (["a.wav", "c.wav", "c.wav", "f.wav", "a.wav"], "part-00000.* contains results of rows that have since"),
         (["a.wav", "b.wav"], "part-00001.* of rows that .* no longer has"),
     ):
         manifest_of(clips, names)
@@ -189,10 +189,10 @@ def test_a_folder_with_other_files_and_a_locked_one_are_refused(recognizer, clip
     manifest = manifest_of(clips, ["a.wav"])
     with pytest.raises(BadOutput, match=r"contains other files, such as a\.wav"):
         recognize_manifest(manifest, str(clips), recognizer=recognizer, jobs=1)
-    with pytest.raises(BadOutput, match="is a file: give the name of a folder"):
+    with pytest.raises(BadOutput, match="is a file: expected a folder"):
         recognize_manifest(manifest, manifest, recognizer=recognizer, jobs=1)
     folder = ResultsFolder(str(tmp_path / "out"))
-    with folder.opened({}), pytest.raises(BadOutput, match="being written by another run"):
+    with folder.open({}), pytest.raises(BadOutput, match="being written by another run"):
         recognize_manifest(manifest, str(tmp_path / "out"), recognizer=recognizer, jobs=1)
     with pytest.raises(BadConfig, match="shard_rows = 0"):
         recognize_manifest(manifest, str(tmp_path / "new"), recognizer=recognizer, shard_rows=0)

@@ -1,7 +1,7 @@
 """The folder of a collection's results, on a disk or in an object store.
 
-FOLDER/_affekt.json                     what was done: settings, columns, and at the end the numbers of rows
-FOLDER/part-00000-0123456789abcdef.parquet    the results of shard 0, with its key
+FOLDER/_affekt.json                           settings, columns, and at the end of a run the numbers of rows
+FOLDER/part-00000-0123456789abcdef.parquet    the results of shard 0, with its index and key in the name (a "part")
 
 All parts have the same columns: pyarrow, pandas, DuckDB and Spark read the folder as one table, and skip `_affekt.json`.
 """
@@ -32,12 +32,12 @@ SCHEMA = 1
 """Version of the format of SETTINGS."""
 PART = re.compile(r"part-(\d{5,})-([0-9a-f]+)\.parquet")
 COUNTS = b"affekt"
-"""Key of a part's metadata in Parquet, with its counts as JSON."""
+"""Key in the Parquet metadata of a part; its value is the row counts as JSON."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of rows."""
+    """Row counts: all rows, and those that failed."""
 
     rows: int = 0
     failed: int = 0
@@ -47,7 +47,7 @@ class Counts:
 
 
 class ResultsFolder:
-    """A folder of results. It is only a name: nothing is read or written before a method is called.
+    """A folder of results. Creating this object reads and writes nothing.
 
     Args:
         location: The folder or its URL.
@@ -58,7 +58,7 @@ class ResultsFolder:
         self.location = location if is_url(location) else str(Path(location).absolute())
 
     def path(self, name: str) -> str:
-        """Return the path or URL of a file in it."""
+        """Return the path or URL of a file in the folder."""
         return join(self.location, name)
 
     @staticmethod
@@ -67,7 +67,7 @@ class ResultsFolder:
         return f"part-{shard.index:05}-{shard.key}.parquet"
 
     @contextmanager
-    def opened(self, settings: Mapping[str, Any]) -> Iterator[None]:
+    def open(self, settings: Mapping[str, Any]) -> Iterator[None]:
         """Create the folder if it does not exist, and lock it if it is on a disk.
 
         Args:
@@ -82,7 +82,7 @@ class ResultsFolder:
                 if not is_url(self.location):
                     folder = Path(self.location)
                     if folder.exists() and not folder.is_dir():
-                        raise BadOutput(f"{folder} is a file: give the name of a folder, in which results are written")
+                        raise BadOutput(f"{folder} is a file: expected a folder to write the results to")
                     folder.mkdir(parents=True, exist_ok=True)
                     stack.callback(FileLock(folder / SETTINGS).release)
                 self._check(settings)
@@ -105,7 +105,7 @@ class ResultsFolder:
             )
 
     def record(self, columns: Mapping[str, str], counts: Counts | None = None) -> None:
-        """Record the columns of the manifest, and the numbers of rows when all parts are finished.
+        """Write the columns of the manifest, and the row counts when all shards are finished, to `_affekt.json`.
 
         Raises:
             BadOutput: The columns are not those of the parts that exist.
@@ -140,12 +140,12 @@ class ResultsFolder:
                 atomic_write_text(Path(self.location, SETTINGS), text)
 
     def names(self) -> list[str]:
-        """Return the names of the files in it, without hidden ones, sorted; [] if it does not exist."""
+        """Return the sorted names of the files in the folder, without hidden ones; [] if it does not exist."""
         if not is_url(self.location):
             names = [path.name for path in Path(self.location).iterdir()] if Path(self.location).exists() else []
         else:
             filesystem, path = open_filesystem(self.location)
-            with contextlib.suppress(Exception):  # a store may keep old listings
+            with contextlib.suppress(Exception):  # fsspec may have cached an old listing
                 filesystem.invalidate_cache(path)
             try:
                 names = [entry.rstrip("/").rpartition("/")[2] for entry in filesystem.ls(path, detail=False)]
@@ -154,7 +154,7 @@ class ResultsFolder:
         return sorted(name for name in names if name and not name.startswith("."))
 
     def parts(self) -> dict[int, dict[str, str]]:
-        """Return the finished parts, as index of the shard -> key -> name of the file."""
+        """Return the finished parts as a nested dictionary: index of the shard -> key of the shard -> name of the file."""
         parts: dict[int, dict[str, str]] = {}
         for name in self.names():
             if match := PART.fullmatch(name):
@@ -178,14 +178,14 @@ class ResultsFolder:
                 Path(self.location, name).unlink(missing_ok=True)
 
     def delete_unfinished(self) -> None:
-        """Delete the unfinished files that killed workers have left on a disk; no worker may be running."""
+        """Delete the temporary files that killed workers have left on a disk. No worker may be running."""
         if not is_url(self.location):
             with self._errors():
                 for path in Path(self.location).glob(".part-*.parquet.*"):
                     path.unlink(missing_ok=True)
 
     def counts(self, name: str) -> Counts:
-        """Return the counts of a part. Raises `BadOutput` if it cannot be read."""
+        """Return the row counts of a part. Raises `BadOutput` if it cannot be read."""
         parquet = need("pyarrow.parquet", extra="parquet", purpose="reading Parquet")
         try:
             with self._open(name) as stream:
@@ -229,7 +229,7 @@ class ResultsFolder:
 
     @contextmanager
     def _errors(self, name: str = "") -> Iterator[None]:
-        """Raise an `OSError`, or an error of an object store's library, that occurs in the block as `BadOutput`."""
+        """Convert an `OSError`, or an error of an object store's library, that occurs in the block to `BadOutput`."""
         try:
             yield
         except AffektError:

@@ -27,7 +27,7 @@ from affekt.tabular.table import SUFFIXES, Stream, stream_table
 logger = logging.getLogger(__name__)
 
 FIELDS = ("audio", "start", "end")
-"""The fields that are read from a manifest. All other columns are carried over to the results."""
+"""The fields that affekt reads from a manifest. All other columns are copied to the results ("carried over")."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,14 @@ class Clip:
     """A row of a manifest: a recording, or a segment of one."""
 
     audio: str
-    """The file as the manifest names it; "" if it names none."""
+    """The file name in the manifest; "" if the row has none."""
     start: float = 0.0
     """In seconds."""
     end: float | None = None
     """In seconds; None for the end of the file."""
     carried: Mapping[str, Any] = field(default_factory=dict)
-    """The values of the other columns: None, text, numbers, booleans, or lists and objects of JSON."""
+    """Column -> value, for the columns that are carried over: None, text, a number, a boolean, or a list or object of
+    JSON."""
 
     @property
     def is_whole(self) -> bool:
@@ -56,9 +57,9 @@ class Manifest:
     name: str
     """The file, folder or URL as given."""
     base: str
-    """The folder, or its URL, which the names of files are relative to."""
+    """The folder, or its URL, that relative file names start from."""
     clips: Iterator[Clip]
-    """Reads the rows; it can be used once."""
+    """Reads the rows lazily; can be iterated over only once."""
     kinds: Mapping[str, str]
     """Column to carry over -> the kind of its values, as far as it is known before the rows are read: "text", "integer",
     "number", "boolean" or "nested"."""
@@ -66,7 +67,7 @@ class Manifest:
 
 @contextmanager
 def open_manifest(name: str, columns: Mapping[str, str] | None = None, delimiter: str = "") -> Iterator[Manifest]:
-    """Yield a manifest.
+    """Open a manifest, and yield it; a table at a URL is downloaded to a temporary file, which is deleted afterwards.
 
     Args:
         name: A table (.csv, .tsv, .txt, .jsonl, .ndjson, .parquet), or a folder with audio files; or the URL of either.
@@ -75,9 +76,9 @@ def open_manifest(name: str, columns: Mapping[str, str] | None = None, delimiter
         delimiter: The delimiter of a text file; by default it is detected.
 
     Raises:
-        BadConfig: `columns` or `delimiter` do not fit, or the URL is invalid.
-        BadCorpus: The manifest does not exist, cannot be read, or has no column of audio files; or, from the iterator, a row
-            is invalid.
+        BadConfig: `columns` or `delimiter` is invalid, or the URL is.
+        BadCorpus: The manifest does not exist, cannot be read, or has no column of audio files. The iterator `clips` raises
+            it if a row is invalid.
         MissingExtra: The format or the URL needs a package that is not installed.
     """
     name = local_path(name)
@@ -104,7 +105,7 @@ def open_manifest(name: str, columns: Mapping[str, str] | None = None, delimiter
 
 
 def locate(base: str, name: str) -> str:
-    """Return the path or URL of a file that a manifest names, relative to its folder."""
+    """Return the path or URL of the file `name`; a relative name starts from `base`, the manifest's folder."""
     if is_url(name):
         return name
     if is_url(base):
@@ -155,7 +156,7 @@ def _open_table(name: str, base: str, table: Stream, columns: Mapping[str, str])
 def _json_clips(name: str, table: Stream, columns: Mapping[str, str]) -> Iterator[Clip]:
     fields: dict[str, str] = {}
     for record in table.records([]):
-        # A line may lack a field, or be the first to have one.
+        # A line may lack a field that earlier lines have, or be the first with this field.
         if not fields or (set(record.values) - set(fields.values()) and len(fields) < len(FIELDS)):
             fields |= _find_columns(name, list(dict.fromkeys([*fields.values(), *record.values])), columns)
         yield _read_clip(record, fields, [column for column in record.values if column not in fields.values()])
@@ -196,7 +197,7 @@ def _read_clip(record: Record, fields: Mapping[str, str], carried: Sequence[str]
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; None for a missing number or an empty text."""
+    """Convert a value to a type of JSON; a missing number or an empty text becomes None."""
     if isinstance(value, str):
         return value or None
     if isinstance(value, list | tuple | Mapping):

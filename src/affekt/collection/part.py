@@ -17,7 +17,7 @@ from affekt.json_text import to_json
 from affekt.processes import Message
 
 PREFIX = "manifest_"
-"""Prefix of a manifest's column in the results if they have a column of its name."""
+"""Prefix for a column of the manifest that has the same name as a computed column of the results."""
 
 
 class ShardWorker(Protocol):
@@ -56,9 +56,10 @@ class WorkerFactory(Protocol):
         """Return a worker.
 
         Args:
-            setup: The description of its task, as JSON has it.
+            setup: The description of its task, which can be encoded as JSON.
             jobs: The number of its processes.
-            machine: The name of the machine, for messages about files that cannot be read there; "" on the user's own.
+            machine: The name of the machine, for messages about files that cannot be read there; "" on the machine where
+                the command runs.
         """
         raise NotImplementedError
 
@@ -99,7 +100,7 @@ def write_part(
         with parquet.ParquetWriter(path, schema, compression="zstd", **worker.writer_options()) as writer:
             for table in worker.tables(clips, on_clip):
                 rows = clips[counts.rows : counts.rows + table.num_rows]
-                arrays = [*table.columns, *_carried(rows, kinds)]
+                arrays = [*table.columns, *_manifest_columns(rows, kinds)]
                 writer.write_table(arrow.table(arrays, schema=schema))
                 failed = table.column("status").to_pylist().count("error")
                 counts += Counts(table.num_rows, failed)
@@ -123,13 +124,13 @@ def full_schema(computed: Any, kinds: Mapping[str, str]) -> Any:
     return arrow.schema(fields)
 
 
-def _carried(clips: Sequence[Clip], kinds: Mapping[str, str]) -> list[list[Any]]:
-    """Return the columns of the manifest for some clips."""
-    return [[_value(clip.carried.get(column), kind) for clip in clips] for column, kind in kinds.items()]
+def _manifest_columns(clips: Sequence[Clip], kinds: Mapping[str, str]) -> list[list[Any]]:
+    """Return the values of the manifest's columns for some clips, one list for each column."""
+    return [[_convert(clip.carried.get(column), kind) for clip in clips] for column, kind in kinds.items()]
 
 
-def _value(value: Any, kind: str) -> Any:
-    """Return a value as its column has it: texts, lists and objects are text there."""
+def _convert(value: Any, kind: str) -> Any:
+    """Convert a value to the type of its column in the results; lists and objects become JSON text."""
     if value is None or kind in ("integer", "boolean"):
         return value
     if kind == "number":

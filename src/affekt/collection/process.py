@@ -19,19 +19,20 @@ from affekt.processes import Message
 from affekt.progress import Progress
 
 READERS = 16
-"""Number of threads that read the counts of finished parts."""
+"""Number of threads that read the row counts from the files of finished shards."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The task for each clip."""
+    """The task to do for each clip, and the workers that do it."""
 
     name: str
-    """A participle for the progress: "recognizing"."""
+    """The text before a progress bar, such as "recognizing"."""
     entry: str
-    """The class or function that creates the shard workers, as MODULE:NAME: a `affekt.collection.part.WorkerFactory`."""
+    """The class or function that creates the shard workers (an `affekt.collection.part.WorkerFactory`), as MODULE:NAME."""
     setup: Message
-    """The description of the task for the workers, as JSON has it. The key "base" is added: the folder of the manifest."""
+    """The description of the task for the workers, which can be encoded as JSON. `process` adds the key "base", the folder
+    of the manifest."""
     settings: Mapping[str, Any]
     """Everything that the results depend on, apart from the manifest."""
     threads: int = 1
@@ -47,7 +48,7 @@ class Summary:
     rows: int
     """Rows of the manifest."""
     failed: int
-    """Rows with an error, also of earlier runs."""
+    """Rows with an error, including those from earlier runs."""
     resumed: int
     """Rows of shards that an earlier run had finished."""
     seconds: float
@@ -70,21 +71,21 @@ def process(
 
     Args:
         manifest: A table of audio files, or a folder, or the URL of either (`affekt.collection.manifest.open_manifest`).
-        output: The folder of the results, or its URL. Shards whose files are in it are skipped.
-        work: The task for each clip.
+        output: The folder of the results, or its URL. Shards whose files it already contains are skipped.
+        work: What to do with each clip.
         shard_rows: The number of rows of a shard.
         columns: Field -> column of the manifest.
         delimiter: The delimiter of a manifest in CSV; by default it is detected.
-        retry_failed: Process the shards again in which a row has an error.
-        jobs: The number of processes on this machine, by default one for each core; on a cluster, the largest number of
-            processes, by default as many as there are cores.
+        retry_failed: Whether to process shards with failed rows again.
+        jobs: The number of processes on this machine, or the maximum number on a cluster; by default as many as the cores
+            suffice for.
         ray: The address of a Ray cluster, or "auto" (`affekt.ray_cluster.connect`); None for this machine.
         progress: Called after each clip on this machine, and after each shard on a cluster.
 
     Raises:
         BadConfig: An argument is out of range, or there is no cluster.
         BadCorpus: The manifest cannot be read.
-        BadOutput: The folder cannot be written, or has other results.
+        BadOutput: The folder cannot be written, or contains results of other rows or settings.
         MissingExtra: A package is not installed.
     """
     need("pyarrow", extra="parquet", purpose="writing Parquet")
@@ -95,12 +96,14 @@ def process(
     start = time.monotonic()
     folder = ResultsFolder(output)
     settings = {**work.settings, "shard_rows": shard_rows}
-    with open_manifest(manifest, columns, delimiter) as opened, folder.opened(settings):
+    with open_manifest(manifest, columns, delimiter) as opened, folder.open(settings):
         plan = _Plan.make(opened, folder, settings, shard_rows, retry_failed)
         setup = {**work.setup, "base": opened.base}
         folder.record(plan.kinds)
         counts = plan.finished
-        for index in plan.replaced.keys() - {shard.index for shard in plan.shards}:  # the last run died before this
+        for index in plan.replaced.keys() - {
+            shard.index for shard in plan.shards
+        }:  # the last run ended before it deleted these
             plan.delete_replaced(folder, index)
         for index, done in _run(plan, folder, work, setup, jobs, ray, progress):
             counts += done
@@ -118,13 +121,14 @@ class _Plan:
     kinds: dict[str, str]
     """Column to carry over -> kind of its values."""
     shards: list[Shard]
-    """Those to process."""
+    """The shards to process."""
     finished: Counts
-    """Rows of the others."""
+    """The row counts of the shards that are finished already."""
     names: set[str]
-    """The names of all parts."""
+    """The names of the files of all shards."""
     replaced: dict[int, list[str]]
-    """Shard -> the parts of its first rows, which are deleted when the shard is finished."""
+    """Index of a shard -> the files that it replaces, written when the manifest had fewer rows of this shard. They are
+    deleted when the shard is finished."""
 
     @classmethod
     def make(
@@ -148,32 +152,32 @@ class _Plan:
         if parts:
             name = next(iter(parts[min(parts)].values()))
             raise BadOutput(
-                f"{folder.path(name)} has the results of rows that {manifest.name} no longer has: choose another folder, "
-                "or delete these parts"
+                f"{folder.path(name)} contains results of rows that {manifest.name} no longer has: choose another folder, "
+                "or delete such files"
             )
         if not plan.names:
             raise BadConfig(f"{manifest.name} has no rows: expected a row for each audio file")
         plan.kinds.update(columns.kinds())
         with ThreadPoolExecutor(READERS) as threads:
             counts = list(threads.map(lambda shard: folder.counts(folder.part_name(shard)), finished))
-        again = [shard for shard, count in zip(finished, counts, strict=True) if retry and count.failed]
-        rest = sum((count for count in counts if not (retry and count.failed)), Counts())
-        shards = sorted([*plan.shards, *again], key=lambda shard: shard.index)
-        return cls(plan.kinds, shards, rest, plan.names, plan.replaced)
+        to_retry = [shard for shard, count in zip(finished, counts, strict=True) if retry and count.failed]
+        finished_counts = sum((count for count in counts if not (retry and count.failed)), Counts())
+        shards = sorted([*plan.shards, *to_retry], key=lambda shard: shard.index)
+        return cls(plan.kinds, shards, finished_counts, plan.names, plan.replaced)
 
     def delete_replaced(self, folder: ResultsFolder, index: int) -> None:
-        """Delete the parts that a finished shard replaces."""
+        """Delete the files that a finished shard replaces."""
         for name in self.replaced.get(index, ()):
             folder.delete(name)
 
 
 def _check_replaceable(folder: ResultsFolder, shard: Shard, key: str, name: str, settings: Mapping[str, Any]) -> None:
-    """Raise `BadOutput` unless a part has the results of the first rows of a shard, to which rows have been appended."""
+    """Raise `BadOutput` unless a file contains the results of the shard's first rows, before further rows were appended."""
     rows = folder.counts(name).rows
-    if rows >= shard.num_rows or shard.first(rows, settings).key != key:
+    if rows >= shard.num_rows or shard.first_rows(rows, settings).key != key:
         raise BadOutput(
-            f"{folder.path(name)} has the results of other rows than the manifest has there: choose another folder, or "
-            "delete this one. Rows may be appended to a manifest, but not changed or moved"
+            f"{folder.path(name)} contains results of rows that have since been changed in the manifest: choose another "
+            "folder, or delete this one. Rows may be appended to a manifest, but not changed, moved or removed"
         )
 
 
@@ -186,7 +190,7 @@ def _run(
     ray: str | None,
     progress: Progress | None,
 ) -> Iterator[tuple[int, Counts]]:
-    """Process the shards of a plan, and yield the index and the counts of each one that is finished."""
+    """Process the shards of a plan, and yield the index and the counts of each shard when it is finished."""
     done, total = plan.finished.rows, plan.finished.rows + sum(shard.num_rows for shard in plan.shards)
 
     def add(number: int = 1) -> None:
@@ -212,9 +216,9 @@ def _run(
 
 
 def _require_parts(folder: ResultsFolder, plan: _Plan) -> None:
-    """Raise `BadOutput` if parts that were written cannot be seen from here."""
+    """Raise `BadOutput` if files that workers have written are not visible on this machine."""
     if missing := sorted(plan.names - set(folder.names())):
         raise BadOutput(
-            f"{len(missing)} parts, such as {missing[0]}, were written but are not in {folder.location}: on a cluster, the "
+            f"{len(missing)} files, such as {missing[0]}, were written but are not in {folder.location}: on a cluster, the "
             "folder must be on a disk that all machines share, or in an object store (a URL such as s3://bucket/results)"
         )

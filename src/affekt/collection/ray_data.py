@@ -1,8 +1,9 @@
 """Process shards on a Ray cluster, through Ray Data.
 
-A shard is an item of a dataset, and a pool of actors processes the items. Each actor has a shard worker of its own, with one
-process, writes the shards' files itself and returns only their counts. If an actor or its machine dies, Ray sends the item to
-another one, which finds the file if it was written in time. A file with which processes die is the shard worker's task.
+Each shard is an item of a dataset, and a pool of actors processes the items. An actor has its own shard worker, with one
+worker process. It writes the file of a shard, and returns only the row counts. If an actor or its machine dies, Ray sends
+the item to another actor, which skips the shard if its file was already written. If an audio file makes a worker process
+die, the shard worker handles this, and the actor survives.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from affekt.ray_cluster import connect, worker_name
 logger = logging.getLogger(__name__)
 
 WAVE = 20_000
-"""Number of shards that are sent to a cluster at once: the rows of 20 million clips are about 200 MB."""
+"""Number of shards that are sent to a cluster at once: 20 million clips, about 200 MB, for shards of 1000 rows."""
 MAX_BLOCKS = 2000
 """Number of blocks of a dataset. With more shards, an actor gets several of them at once."""
 
@@ -49,7 +50,7 @@ class ShardActor:
         self._worker: ShardWorker | None = None
 
     def __call__(self, items: Any) -> Any:
-        """Process the shards of a table, and return a table of their counts, or of the error that ends the run."""
+        """Process the shards of a table. Return a table with a row for each: its counts, or an error that ends the run."""
         import pyarrow as pa
 
         results = [self._process(item) for item in items.to_pylist()]
@@ -67,7 +68,7 @@ class ShardActor:
 
     def _write(self, shard: Shard, *, again: bool) -> Counts:
         name = self._folder.part_name(shard)
-        if not again and self._folder.exists(name):  # the actor before this one died after writing it
+        if not again and self._folder.exists(name):  # written by an actor that died afterwards
             return self._folder.counts(name)
         if self._worker is None:
             self._worker = self._stack.enter_context(find_worker(self._entry)(self._setup, 1, worker_name()))
@@ -83,15 +84,15 @@ def run_on_ray(
     setup: Message,
     jobs: int | None,
 ) -> Iterator[tuple[int, Counts]]:
-    """Process shards on a cluster; yield the index and the counts of each that is finished, in any order.
+    """Process shards on a cluster; yield the index and the counts of each shard when it is finished, in any order.
 
     Args:
         address: The address of the cluster, or "auto".
         shards: The shards.
         folder: The folder of the results.
         kinds: Column of the manifest -> kind of its values.
-        work: The task for each clip.
-        setup: The description of their task.
+        work: What to do with each clip.
+        setup: The description of the task for the shard workers.
         jobs: The largest number of actors; None for as many as the cluster has room for.
 
     Raises:
@@ -116,14 +117,14 @@ def run_on_ray(
                 for shard in wave
             ]
             size = min(len(items), jobs or max(1, math.floor(ray.cluster_resources().get("CPU", 1.0) / work.threads)))
-            for result in _map(items, actor, size=size, most=jobs or len(items), work=work):
+            for result in _map(items, actor, size=size, max_size=jobs or len(items), work=work):
                 if result["error"]:
                     raise getattr(errors, result["kind"])(result["error"], code=result["code"])
                 yield result["index"], Counts(result["rows"], result["failed"])
 
 
 def _warn_if_too_small(ray: ModuleType, work: Work) -> None:
-    """Log if a cluster has no room for an actor now: Ray then waits without a message."""
+    """Log a warning if the cluster has no room for an actor now: Ray would wait for it without a message."""
     total, free = ray.cluster_resources(), ray.available_resources()
     if work.gpus and not total.get("GPU"):
         logger.warning(
@@ -138,7 +139,7 @@ def _warn_if_too_small(ray: ModuleType, work: Work) -> None:
 
 
 def _map(
-    items: list[dict[str, Any]], actor: tuple[Any, ...], *, size: int, most: int, work: Work
+    items: list[dict[str, Any]], actor: tuple[Any, ...], *, size: int, max_size: int, work: Work
 ) -> Iterator[dict[str, Any]]:
     """Send items to a pool of actors, and yield what they return.
 
@@ -146,11 +147,11 @@ def _map(
         items: The items.
         actor: The arguments of `ShardActor`.
         size: The number of actors at the beginning.
-        most: The number to which the pool may grow, if the cluster does.
-        work: The task for each clip.
+        max_size: The number of actors to which the pool may grow if machines join the cluster.
+        work: What to do with each clip.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own, about coming changes of its settings
+        warnings.simplefilter("ignore")  # about settings of Ray that will change
         import ray
         from ray import data
     context = data.DataContext.get_current()
@@ -164,7 +165,7 @@ def _map(
         batch_format="pyarrow",
         num_cpus=work.threads,
         num_gpus=work.gpus or None,
-        compute=data.ActorPoolStrategy(min_size=size, max_size=max(size, most), max_tasks_in_flight_per_actor=1),
+        compute=data.ActorPoolStrategy(min_size=size, max_size=max(size, max_size), max_tasks_in_flight_per_actor=1),
     )
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -174,6 +175,6 @@ def _map(
         if "No module named 'affekt" not in str(error):
             raise
         raise BadConfig(
-            "a node of the Ray cluster has no affekt, or an earlier version, where Ray was started: "
+            "a node of the Ray cluster lacks this version of affekt in the environment in which Ray was started: run "
             "pip install 'affekt[ray]' there"
         ) from error

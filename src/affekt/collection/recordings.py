@@ -1,4 +1,4 @@
-"""The files of a shard, which a pool of worker processes takes one at a time, and the order of their results."""
+"""Process the audio files of a shard by a pool of worker processes, and return the results in the order of the clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHOLE: Segment = (0.0, None)
 
 
 class Recording(Generic[Result]):
-    """A file, and the clips of a shard that it contains: segments, or the whole file; each any number of times.
+    """An audio file, and the clips of a shard that are in it: segments, or the whole file.
 
     Args:
         path: The path or URL of the file.
@@ -34,13 +34,13 @@ class Recording(Generic[Result]):
         return self.segments == [WHOLE]
 
     def request(self) -> Message:
-        """Return the request for a worker."""
+        """Return the request to send to a worker."""
         raise NotImplementedError
 
     def read(self, message: Message) -> Sequence[Result] | None:
-        """Return the results in a message, in the order of the segments; None if it has none.
+        """Return the results in a message of a worker, in the order of the segments; None if it contains none.
 
-        A message with the key "died" means that two workers died with the file.
+        A message with the key "died" means that two workers died while processing the file.
         """
         raise NotImplementedError
 
@@ -65,7 +65,7 @@ def run_in_order(
         base: The folder of the manifest.
         make: Creates a recording from a path.
     """
-    files: dict[tuple[str, bool], AnyRecording] = {}  # files with segments are apart from whole files
+    files: dict[tuple[str, bool], AnyRecording] = {}  # by path, and whether the whole file is the clip
     clips_of = []
     for clip in clips:
         recording = None

@@ -21,21 +21,24 @@ SHARD_ROWS = 1000
 
 @dataclass(frozen=True)
 class Shard:
-    """Consecutive rows of a manifest, compressed."""
+    """Consecutive rows of a manifest."""
 
     index: int
+    """Position of the shard in the manifest, counted from 0."""
     key: str
+    """Hash of the rows and of all settings."""
     num_rows: int
     content: bytes
+    """The rows as compressed JSON."""
 
     @classmethod
     def make(cls, index: int, clips: Sequence[Clip], settings: Mapping[str, Any]) -> Shard:
-        """Return the shard of some clips.
+        """Return the shard that consists of some clips.
 
         Args:
-            index: Its position in the manifest, counted from 0.
+            index: Position of the shard in the manifest, counted from 0.
             clips: The rows.
-            settings: Everything else that the result depends on.
+            settings: Everything else that the results depend on.
         """
         text = to_json([[clip.audio, clip.start, clip.end, clip.carried] for clip in clips])
         digest = hashlib.sha256(f"{to_json(dict(sorted(settings.items())))}\n{text}".encode())
@@ -45,8 +48,8 @@ class Shard:
         """Return the rows."""
         return [Clip(*row) for row in json.loads(zlib.decompress(self.content))]
 
-    def first(self, num_rows: int, settings: Mapping[str, Any]) -> Shard:
-        """Return the shard of the first rows."""
+    def first_rows(self, num_rows: int, settings: Mapping[str, Any]) -> Shard:
+        """Return a shard with only the first `num_rows` rows of this one."""
         return self.make(self.index, self.clips()[:num_rows], settings)
 
 
@@ -63,10 +66,10 @@ def divide(clips: Iterable[Clip], num_rows: int, settings: Mapping[str, Any]) ->
 class Columns:
     """The columns that are carried over to the results, with the kinds of their values.
 
-    A column whose kind is not known before its values are read has the narrowest kind that fits all of them.
+    If the kind of a column is not known in advance, it is the narrowest kind that fits all values of the column.
 
     Args:
-        kinds: Column -> kind, as far as it is known.
+        kinds: Column -> kind, for the columns whose kind is known in advance.
     """
 
     def __init__(self, kinds: Mapping[str, str]) -> None:
@@ -74,19 +77,19 @@ class Columns:
         self._found: dict[str, str] = {}
 
     def add(self, clips: Iterable[Clip]) -> None:
-        """Take the values of some clips into account."""
+        """Update the kinds so that they fit the values of these clips."""
         for clip in clips:
             for name, value in clip.carried.items():
                 if name not in self._known:
-                    self._found[name] = _join(self._found.get(name), value)
+                    self._found[name] = _widen(self._found.get(name), value)
 
     def kinds(self) -> dict[str, str]:
         """Return column -> kind: "text", "integer", "number", "boolean" or "nested"."""
         return {name: kind or "text" for name, kind in {**self._known, **self._found}.items()}
 
 
-def _join(kind: str | None, value: Any) -> str:
-    """Return the kind of a column with a further value; "" if all values are missing."""
+def _widen(kind: str | None, value: Any) -> str:
+    """Return the kind that fits the earlier values of a column, of this kind, and a further value; "" if all are None."""
     if value is None:
         return kind or ""
     if isinstance(value, bool):

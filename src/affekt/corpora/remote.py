@@ -22,15 +22,15 @@ COPIES = "corpora"
 """Name of the folder below the cache root."""
 KEY_DIGITS = 12
 VERSIONS = ("ETag", "etag", "md5Hash", "checksum", "generation", "LastModified", "last_modified", "mtime", "created")
-"""Keys under which the file systems of fsspec state the version of a file."""
+"""Keys of a file's information in fsspec that change with the file's content; which of them exist depends on the store."""
 
 
 @functools.cache
 def fetch_corpus(url: str) -> Path:
-    """Return the local copy of a remote folder; copy the folder to the cache unless it is there.
+    """Return the local copy of a remote folder; copy the folder to the cache if it is not there yet.
 
-    A copy is found by the names, sizes and versions of all files, so that a folder that has changed is copied again. Each
-    process looks up a URL once.
+    The copy's path contains a hash of the names, sizes and versions of all files, so a folder that has changed is copied
+    again. In one process, each URL is looked up only once.
 
     Raises:
         BadConfig: The URL is invalid.
@@ -70,7 +70,7 @@ def _version(info: Mapping[str, Any]) -> str:
 
 
 def _copy(url: str, filesystem: Any, files: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Copy files to a new folder, which appears when it is complete."""
+    """Copy files to a new folder, which gets its name only when all files are copied."""
     size = sum(info["size"] for info in files.values())
     folder.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(folder.parent).free) < size:

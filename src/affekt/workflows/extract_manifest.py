@@ -33,7 +33,7 @@ from affekt.workflows.recognize_manifest import name_machine
 
 ENTRY = f"{__name__}:ExtractionWorker"
 TABLE_BYTES = 1 << 26
-"""Bytes of features from which they are written to the file together."""
+"""Number of bytes of features that are collected before they are written to the file."""
 
 
 def extract_manifest(
@@ -53,24 +53,24 @@ def extract_manifest(
     ray: str | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Compute the features of the clips that a manifest lists, and write a folder of Parquet files with a row for each.
+    """Compute the features of the clips that a manifest lists, and write a folder of Parquet files with a row for each clip.
 
-    A row has the features as 16-bit floats, frame by frame in one list, with their numbers of "frames" and "dim". The hidden
-    states of several layers are concatenated along dim, as in the feature store. A clip that fails has a row with status
-    "error", a file with which two worker processes die the error "crashed".
+    The column "features" is a list of frames * dim 16-bit floats, frame after frame; the columns "frames" and "dim" have its
+    shape. The hidden states of several layers are concatenated along dim, as in the feature store. A clip that fails has a
+    row with status "error"; its error is "crashed" if two worker processes died while processing the file.
 
     Args:
         plan: The plan of a recipe, one of whose streams is extracted.
         manifest: A table of audio files, or a folder, or the URL of either (`affekt.collection.manifest.open_manifest`).
         output: The folder of the results, or its URL.
-        stream: The recipe's stream; by default the only one that is filled from audio.
+        stream: The recipe's stream; by default the only one that is computed from audio.
         device: "cpu" or "cuda".
         threads: The number of cores of each process.
         gpus_per_job: On a cluster with device "cuda": the GPUs that each process reserves, such as 0.25.
         shard_rows: As for `affekt.collection.process.process`, like all further arguments.
         columns: Field -> column of the manifest: "audio", "start" and "end".
         delimiter: The delimiter of a manifest in CSV.
-        retry_failed: Process the shards again in which a row has an error.
+        retry_failed: Whether to process shards with failed rows again.
         jobs: The number of processes.
         ray: The address of a Ray cluster, or "auto".
         progress: Called with the number of clips that are done.
@@ -115,9 +115,11 @@ def _find_stream(plan: Plan, stream: str) -> str:
     if stream in streams or (not stream and len(streams) == 1):
         return stream or streams[0]
     if not streams:
-        raise BadConfig(f"the recipe {plan.recipe.name} has no stream that is filled from audio")
+        raise BadConfig(f"the recipe {plan.recipe.name} has no stream that is computed from audio")
     problem = (
-        f"no stream {stream!r} that is filled from audio" if stream else "several streams that are filled from audio"
+        f"no stream {stream!r} that is computed from audio"
+        if stream
+        else "several streams that are computed from audio"
     )
     hint = did_you_mean(stream, streams) if stream else ""
     raise BadConfig(f"the recipe {plan.recipe.name} has {problem}{hint} (expected --stream {' or '.join(streams)})")
@@ -171,7 +173,7 @@ class ExtractionWorker:
         )
 
     def writer_options(self) -> dict[str, Any]:
-        """Return options of the Parquet writer: features are not repeated, so a dictionary of them saves nothing."""
+        """Return options of the Parquet writer. A dictionary of the features would save nothing, since none is repeated."""
         return {"use_dictionary": ["file", "status"]}
 
     def tables(self, clips: Sequence[Clip], on_clip: Callable[[], None]) -> Iterator[Any]:
@@ -181,7 +183,7 @@ class ExtractionWorker:
         for clip, recording in run_in_order(
             self._pool, clips, self._setup["base"], lambda path: _Recording(path, folder)
         ):
-            row, values = recording.row(clip) if recording else _unnamed()
+            row, values = recording.row(clip) if recording else _row_without_file()
             rows.append(name_machine(row, self._machine))
             arrays.append(values)
             on_clip()
@@ -206,7 +208,7 @@ class ExtractionWorker:
         )
 
 
-def _unnamed() -> tuple[dict[str, Any], NDArray[np.float16]]:
+def _row_without_file() -> tuple[dict[str, Any], NDArray[np.float16]]:
     error = {"code": "missing", "message": "the manifest names no audio file in this row"}
     return {"file": "", "status": "error", "error": error}, np.zeros(0, np.float16)
 
@@ -219,11 +221,11 @@ class _Recording(Recording[Message]):
         self._folder = folder
 
     def request(self) -> Message:
-        """Return the request for a worker of extraction."""
+        """Return the request to send to a process of `extraction_worker`."""
         return {"path": self.path, "segments": self.segments, "folder": str(self._folder)}
 
     def read(self, message: Message) -> list[Message] | None:
-        """Return the results in a message of a worker: either the file of the features, or an error."""
+        """Return the results in a message of a worker, for each segment either the file of the features or an error."""
         if "died" in message:
             text = (
                 f"{self.path} cannot be processed: two worker processes died while reading it (the second with "

@@ -1,8 +1,8 @@
-"""The worker process of extraction to Parquet: it loads an encoder once, and computes the features of files that it is sent.
+"""The worker process that computes the features of a manifest's files: it loads an encoder once, then answers requests.
 
-Messages from the parent: first the recipe, the stream and the device, then requests with a file, its segments and a folder
-for the features. Messages to the parent: `ready` with the hash of the weights, `log`, `error`, and for each request one with
-`results`: the file of the features, or an error, for each segment.
+Messages from the parent: first the recipe, the stream and the device; then requests with a file, its segments and a folder
+for the features. Messages to the parent, by their keys: `ready`, with the hash of the weights; `log`; `error`; and for each
+request `results`, with the file of the features, or an error, for each segment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENTRY = f"{__name__}:work"
 
 
 def work() -> None:
-    """Compute the features of the files that the parent process sends; the main function of a worker."""
+    """Answer the requests of the parent process; the main function of a worker."""
     parent = Parent()
     setup = parent.receive()
     logger = logging.getLogger("affekt")
@@ -71,15 +71,15 @@ def _load(setup: Mapping[str, Any]) -> Feature:
 def _compute(
     feature: Feature, device: str, number: int, *, path: str, segments: list[tuple[float, float | None]], folder: str
 ) -> Iterator[Message]:
-    """Yield the result of each segment of a file, in their order.
+    """Yield the result of each segment of a file, in the order of the segments.
 
     Args:
         feature: The encoder.
-        device: Its device.
+        device: The device of the encoder.
         number: The number of the request.
         path: The file or its URL.
-        segments: Start and end of each in seconds; None for the end of the file.
-        folder: The folder in which the features are stored, under names that begin with the id of this process.
+        segments: Start and end of each segment in seconds; None for the end of the file.
+        folder: The folder in which the features are stored, as PROCESS-NUMBER-SEGMENT.npy.
     """
     results: dict[int, Message] = {}
     try:

@@ -1,7 +1,7 @@
 """Feature extraction in worker processes, which write to the feature store.
 
-One process with many threads leaves cores idle between the operations of a network. Several processes with fewer
-threads each do not. The process that asks for features afterwards finds them in the store.
+One process with many threads leaves cores idle between the operations of a network; several processes with fewer threads
+each use them. Afterwards, the process that started the workers reads the features from the store.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ logger = logging.getLogger(__name__)
 ENTRY = "affekt.workflows.feature_worker:work"
 """The main function of a worker process."""
 CHUNK = 16
-"""Number of utterances that a worker is sent at a time."""
+"""Number of utterances in one request to a worker."""
 MIN_UTTERANCES = 64
-"""Fewer missing utterances are left to the process itself, since workers take seconds to start."""
+"""Minimum number of missing utterances for which workers are started. Since this takes seconds, the caller computes fewer
+itself."""
 
 
 class FeaturePool:
@@ -67,18 +68,18 @@ class FeaturePool:
         copy: Copy | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Compute the features of a stream that are not stored yet.
+        """Compute the features of a stream that are not in the store yet.
 
-        Each worker uses as many threads of torch as this process. Utterances whose features cannot be computed are left to
-        the caller, who then gets the error.
+        Each worker uses as many torch threads as this process. Errors are ignored here: the caller, who computes whatever is
+        still missing, gets them then.
 
         Args:
-            recipe: The recipe that states how the stream is filled.
-            stream: The stream.
-            feature: The feature that fills it.
+            recipe: The recipe with the stream's feature.
+            stream: The name of the stream.
+            feature: The stream's feature.
             name: The feature's name in the store.
             utterances: The utterances.
-            copy: The altered copy of the utterances to use instead of the originals.
+            copy: The augmentation to apply to the utterances; None for the originals.
             progress: As for `affekt.features.extract.extract`.
 
         Raises:
@@ -103,7 +104,7 @@ class FeaturePool:
 
 
 class _Chunk:
-    """Some utterances whose features a worker computes."""
+    """A request: some utterances whose features a worker is to compute."""
 
     def __init__(self, recipe: Recipe, stream: str, utterances: Sequence[Utterance], copy: Copy | None) -> None:
         self.recipe, self.stream, self.utterances, self.copy = recipe, stream, utterances, copy

@@ -1,7 +1,7 @@
-"""The worker process of feature extraction: it computes the features of the utterances that it is sent, and stores them.
+"""The worker process of feature extraction: it computes the features of utterances, and writes them to the feature store.
 
-Messages from the parent: first the log level, then utterances with the recipe, the stream and the number of threads.
-Messages to the parent: `ready`, `log`, and for each request one with the key `ends`.
+Messages from the parent: first the log level; then requests with utterances, the recipe, the stream and the number of
+threads. Messages to the parent, by their keys: `ready`; `log`; and `ends` after each request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from affekt.workflows.training_data import stored_name, training_features
 
 
 def work() -> None:
-    """Compute the features that the parent process asks for; the main function of a worker."""
+    """Answer the requests of the parent process; the main function of a worker."""
     parent = Parent()
     setup = parent.receive()
     torch.use_deterministic_algorithms(True)
@@ -43,7 +43,7 @@ def work() -> None:
 
 
 def _compute(request: Message) -> None:
-    """Compute and store features. The parent repeats what fails, and raises the error."""
+    """Compute and store features. Errors are only logged: the parent computes what is missing, and raises the error then."""
     torch.set_num_threads(request["threads"])
     utterances = [Utterance(**{**u, "audio": u["audio"] and Path(u["audio"])}) for u in request["utterances"]]
     copy = decode(Copy, request["copy"], "copy") if request["copy"] else None
@@ -59,7 +59,7 @@ def _compute(request: Message) -> None:
 
 @lru_cache(maxsize=4)
 def _feature(recipe: str, stream: str) -> tuple[Feature, str]:
-    """Return the feature that fills a stream, and its name in the store."""
+    """Return the feature of a stream, and its name in the store."""
     plan = resolve(decode(Recipe, json.loads(recipe), "recipe"))
     if stream == TEACHER:
         assert plan.teacher

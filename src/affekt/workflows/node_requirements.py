@@ -1,4 +1,4 @@
-"""The requirements of training jobs on the nodes of a cluster, so that they run there as on the machine that sends them."""
+"""The requirements that a cluster node must meet so that training jobs run there as on the machine that sends them."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ class NodeRequirements:
     readable: tuple[str, ...] = ()
     """Paths that the node must be able to read: corpora, encoders, bundles, earlier runs."""
     shared: Mapping[str, str] = field(default_factory=dict)
-    """Folder on a shared disk -> name of a file in it that the command has just written, "" if it could not."""
+    """Folder on a shared disk -> name of a file that the command has just written to it; "" if it could not write there."""
     writable: str = ""
-    """The one of these folders that the node must be able to write, which contains the run folders."""
+    """The shared folder that contains the run folders; the node must be able to write to it."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Environment variables to set."""
     folder: str = ""
-    """The current folder of the command, to which relative paths refer; workers that have it use it too."""
+    """The working directory of the command, from which relative paths start. It is also that of the workers, if it exists on
+    their node."""
     versions: Mapping[str, str] = field(default_factory=versions)
     """The versions of affekt and of libraries."""
 
     def to_message(self) -> Message:
-        """Return the content for JSON."""
+        """Return the fields as a dictionary that can be encoded as JSON."""
         return asdict(self)
 
     def find_problem(self) -> str:
@@ -53,7 +54,7 @@ class NodeRequirements:
         for library, expected in self.versions.items():
             if (installed := versions()[library]) != expected:
                 return (
-                    f"has {library} {installed or '(not installed)'}, this machine {expected}: install the same version"
+                    f"has {library} {installed or '(not installed)'}, not {expected} as this machine: install the same version"
                 )
         for path, token in self.shared.items():
             if problem := self._find_problem_of_shared(Path(path), token):
@@ -73,7 +74,7 @@ class NodeRequirements:
         if not folder.is_dir():
             return f"has no folder {folder}: {cure}"
         if token and not (folder / token).is_file():
-            return f"has another folder {folder} than this machine: {cure}"
+            return f"has a folder {folder}, but it is not that of this machine: {cure}"
         if str(folder) != self.writable:
             return ""
         probe = folder / f".affekt-{secrets.token_hex(8)}"
@@ -81,5 +82,5 @@ class NodeRequirements:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            return f"cannot write in {folder} ({error.strerror or error}): give its user the right to, or {cure}"
+            return f"cannot write to {folder} ({error.strerror or error}): give its user permission, or {cure}"
         return ""

@@ -1,7 +1,7 @@
 """The launcher that runs training jobs on a Ray cluster.
 
-Each job is a task of Ray, which receives the job as JSON text and yields JSON texts: log messages, and how the job ended. Ray
-transports these texts, and finds the function of the task by its name; nothing else is serialized.
+Each job is a Ray task. It receives the job as JSON text, and yields log messages and the outcome of the job as JSON texts.
+Nothing else is serialized; Ray finds the task's function by its name.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ logger = logging.getLogger(__name__)
 MAX_DEATHS = 3
 """Workers in a row that may die with a job before it has finished another epoch."""
 LOCK_SECONDS = 150.0
-"""How long a job waits for the lock of its run folder; a file server gives up those of a dead machine after 90 s or less."""
+"""Longest wait of a job for the lock of its run folder, in seconds. A file server releases the locks of a dead machine after
+at most 90 s."""
 FILE_SECONDS = 120.0
-"""How long to wait until this machine sees what a node wrote; network disks cache lists of files for up to a minute."""
+"""Longest wait for files written by a node to appear on this machine, in seconds. Network disks cache file listings for up to
+a minute."""
 POLL = 0.5
 """Longest wait for a message, in seconds."""
 DEATHS = {
@@ -50,29 +52,29 @@ DEATHS = {
     "OutOfMemoryError": "its memory ran out",
     "WorkerCrashedError": "its process ended unexpectedly",
 }
-"""Error of Ray -> why a worker died."""
+"""Class of Ray's error -> why the worker died."""
 VARIABLES = ("AFFEKT_DATA", "AFFEKT_MODELS")
-"""Variables of the environment that name folders and that the nodes take over, besides AFFEKT_CACHE."""
+"""Environment variables with folders that are copied to the nodes, besides AFFEKT_CACHE."""
 
 
 class RayLauncher:
-    """Runs jobs on the nodes of a Ray cluster, as many at a time as it has room for; use it in a `with` statement.
+    """Runs jobs on the nodes of a Ray cluster, as many at a time as the cluster has room for; use it in a `with` statement.
 
-    This process computes the features, which the nodes read. If a node or worker dies, its job resumes on another one; a job
-    that fails does not stop the others. Jobs end with this process, however it ends.
+    This process computes the features; the nodes only read them. If a node or worker dies, its job resumes on another one. If
+    a job fails, the others continue. When this process ends for any reason, so do its jobs.
 
     Args:
-        address: HOST:PORT of the head node, or "auto" for the cluster that this machine belongs to; without one, Ray is
-            started on this machine.
+        address: HOST:PORT of the head node, or "auto" for the cluster that this machine belongs to. If it belongs to none,
+            Ray is started on this machine.
         runner: The runner of this process, which computes the features.
         cpus_per_job: CPUs that a job reserves, which may be a fraction; None for `training.threads`, at least 1.
-        gpus_per_job: GPUs that a job reserves: a fraction, or several, which train one model together; None for one if the
-            recipe's device is "cuda".
-        max_jobs: Jobs that may run at a time; None for no limit.
+        gpus_per_job: GPUs that a job reserves: a fraction of one, or several, on which one model is trained; None for one if
+            the recipe's device is "cuda", otherwise zero.
+        max_jobs: Maximum number of jobs that run at a time; None for no limit.
 
     Raises:
-        BadConfig: An option is wrong; on entering, there is no cluster at the address.
-        MissingExtra: On entering, Ray is not installed.
+        BadConfig: An option is invalid; or, at the start of the `with` statement, there is no cluster at the address.
+        MissingExtra: At the start of the `with` statement, Ray is not installed.
     """
 
     def __init__(
@@ -151,7 +153,7 @@ class RayLauncher:
 
 
 class _Task:
-    """A job that is sent to the cluster, perhaps several times."""
+    """A job that is sent to the cluster, again if a worker dies."""
 
     def __init__(self, job: Job, request: str, resources: dict[str, Any]) -> None:
         self.job, self.request, self.resources = job, request, resources
@@ -163,7 +165,7 @@ class _Task:
         return max(self.job.run.epochs, default=0)
 
     def note_death(self, reason: str) -> AffektError | None:
-        """Note that the worker has died; return an error if too many have died since the last epoch."""
+        """Count the death of a worker; return an error if too many workers have died since the last finished epoch."""
         epoch = self.last_epoch
         self._deaths = 1 if epoch > self._epoch else self._deaths + 1
         self._epoch = epoch
@@ -182,7 +184,7 @@ class _Task:
         )
 
     def await_files(self, last_epoch: int) -> None:
-        """Wait until this machine sees what the node has written. Raises `BadOutput`."""
+        """Wait until the files of this epoch, written by a node, are visible on this machine. Raises `BadOutput`."""
         deadline = time.monotonic() + FILE_SECONDS
         while self.last_epoch < last_epoch:
             if time.monotonic() > deadline:
@@ -194,7 +196,7 @@ class _Task:
 
 
 class _Queue:
-    """The tasks that wait for the cluster or run there."""
+    """The tasks that wait to be sent to the cluster or run there."""
 
     def __init__(self, ray: Any, tasks: Sequence[_Task], max_jobs: int | None) -> None:
         self._ray, self._max_jobs = ray, max_jobs or len(tasks)
@@ -222,14 +224,14 @@ class _Queue:
         self._running[self._function.options(**options).remote(task.request)] = task
 
     def _receive(self, answers: Any) -> Iterator[tuple[_Task, AffektError | None]]:
-        """Act on the next message about a task; yield the task if it has ended."""
+        """React to the next message about a task; yield the task, with its error, if it has ended."""
         task = self._running[answers]
         message = self._next_message(answers)
         if "node" in message:
             task.node = message["node"]
             logger.info("%s: on node %s", task.job.folder, task.node)
         elif "log" in message:
-            folder = task.job.folder  # which the node calls by its absolute path
+            folder = task.job.folder  # in messages of the node, its path is absolute
             logger.log(message["level"], "%s", message["log"].replace(str(folder.absolute()), str(folder), 1))
         elif "refused" in message:
             raise BadConfig(f"node {task.node} of the Ray cluster {message['refused']}")
@@ -266,7 +268,8 @@ class _Queue:
 
 @contextlib.contextmanager
 def _requirements(jobs: Sequence[Job]) -> Iterator[NodeRequirements]:
-    """Yield what nodes need for jobs; write files to the shared folders by which they recognize them, and delete these.
+    """Yield what nodes need to run the jobs. In the shared folders, a file is created for the time being: a node that does
+    not see it has another folder at this path.
 
     Raises:
         BadOutput: The run folders cannot be written.

@@ -17,15 +17,15 @@ from affekt.workflows.ray_worker import check_node
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 180.0
-"""How long a node may take to answer; it starts a Python process for it."""
+"""Longest wait for a node's answer to the check, in seconds. The node first starts a Python process."""
 HEAD_SECONDS = 5.0
-"""Seconds between questions to the head node."""
+"""Seconds between two checks of whether the head node answers."""
 MAX_HEAD_FAILURES = 7
-"""Unanswered questions in a row after which it is considered dead."""
+"""Number of consecutive checks without an answer after which the head node is considered dead."""
 ANSWER_SECONDS = 2.0
-"""Longest wait for its answer."""
+"""Longest wait for an answer of the head node, in seconds."""
 MAX_NAMED_NODES = 3
-"""Nodes that an error names; the others are counted."""
+"""Number of nodes that an error message describes; the others are only counted."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def find_nodes(ray: Any, cpus: float, gpus: float) -> list[Node]:
     nodes = list_nodes(ray)
     suitable = [node for node in nodes if node.cpus >= cpus and node.gpus >= gpus]
     if not suitable:
-        present = _name([str(node) for node in nodes])
+        present = _join([str(node) for node in nodes])
         raise BadConfig(
             f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for a job (it has {present}): "
             "lower --cpus-per-job or --gpus-per-job, or add such a node"
@@ -97,7 +97,7 @@ def find_nodes(ray: Any, cpus: float, gpus: float) -> list[Node]:
 
 
 def check_nodes(ray: Any, nodes: Sequence[Node], requirements: NodeRequirements) -> None:
-    """Raise `BadConfig` if a node cannot run jobs, such as one that does not see the run folder."""
+    """Raise `BadConfig` if one of the nodes cannot run jobs, for example because it does not see the run folder."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     function, text = ray.remote(check_node), to_json(requirements.to_message())
@@ -106,14 +106,16 @@ def check_nodes(ray: Any, nodes: Sequence[Node], requirements: NodeRequirements)
         strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
         answers[node.id] = function.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(text)
     if problems := [problem for node in nodes if (problem := _problem(ray, node, answers[node.id]))]:
-        raise BadConfig(_name(problems))
+        raise BadConfig(_join(problems))
 
 
 def _problem(ray: Any, node: Node, answer: Any) -> str:
     try:
         problem = ray.get(answer, timeout=CHECK_SECONDS)
     except ray.exceptions.GetTimeoutError:
-        problem = f"did not answer in {CHECK_SECONDS:.0f} s: look at it with `ray status`, or remove it"
+        problem = (
+            f"did not answer within {CHECK_SECONDS:.0f} s: check it with `ray status`, or remove it from the cluster"
+        )
     except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
         logger.warning("node %s of the Ray cluster has died", node.name)
         return ""
@@ -123,17 +125,17 @@ def _problem(ray: Any, node: Node, answer: Any) -> str:
 
 
 def describe_missing_package(error: Exception) -> str:
-    """Return what is wrong with a node on which affekt cannot be imported; "" for any other error."""
+    """Return a message with a cure if the error is that a node cannot import affekt; "" for any other error."""
     if "No module named 'affekt" not in str(error):
         return ""
-    return "has no affekt, or an earlier version, where Ray was started: pip install 'affekt[train,ray]' there"
+    return "lacks this version of affekt in the environment in which Ray was started: pip install 'affekt[train,ray]' there"
 
 
 def last_line(error: Exception) -> str:
-    """Return the last line of an error of Ray, which is the original error's message after its traceback."""
+    """Return the last line of Ray's error: Ray appends the original error's traceback, which ends with its message."""
     return str(error).strip().rpartition("\n")[2] or type(error).__name__
 
 
-def _name(texts: Sequence[str]) -> str:
+def _join(texts: Sequence[str]) -> str:
     more = f"; and {len(texts) - MAX_NAMED_NODES} more" if len(texts) > MAX_NAMED_NODES else ""
     return "; ".join(texts[:MAX_NAMED_NODES]) + more

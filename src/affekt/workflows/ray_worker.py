@@ -1,7 +1,8 @@
 """The functions that run on the nodes of a Ray cluster: a check of the node, and training jobs in processes of the node.
 
-Arguments and results are JSON text. The Ray worker itself does not train: it starts worker processes of `job_worker`, one for
-each GPU of the job, and passes on their messages. These processes end with the Ray worker, however it ends.
+Arguments and results are JSON text. The Ray worker itself does not train: it starts worker processes (`job_worker`), one for
+each GPU of the job but at least one, and forwards their messages. When the Ray worker ends for any reason, so do these
+processes.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from affekt.workflows.node_requirements import NodeRequirements
 ENTRY = "affekt.workflows.job_worker:work"
 """The main function of the processes that train."""
 GRACE = 1.0
-"""Seconds to wait for the end of a process that has closed its output."""
+"""Longest wait for the exit of a process that has closed its output, in seconds. After that, the process is killed."""
 
 
 def check_node(requirements: str) -> str:
-    """Return what this node lacks, "" if nothing; the argument is the JSON text of `NodeRequirements`."""
+    """Return what this node lacks to run jobs; "" if nothing. The argument is the JSON text of `NodeRequirements`."""
     return NodeRequirements(**json.loads(requirements)).find_problem()
 
 
@@ -39,8 +40,8 @@ def run_job(request: str) -> Iterator[str]:
             processes that train the model together.
 
     Yields:
-        JSON texts: first one with the key "node", then log messages; the last has the key "ends", or "died" with the status
-        of a process that ended, or "refused" with what the node lacks.
+        JSON texts. The first has the key "node", the following ones are log messages, and the last has one of these keys:
+        "ends"; "died", with the exit status of a process; "refused", with what the node lacks.
     """
     content = json.loads(request)
     requirements = NodeRequirements(**content["requirements"])
@@ -56,7 +57,8 @@ def run_job(request: str) -> Iterator[str]:
 
 
 _groups: dict[str, _Group] = {}
-"""Setup -> the processes that this worker has started, which keep corpora and features for the next job."""
+"""Setup as JSON text -> the processes that this Ray worker has started. They are kept for the next job, since they have its
+corpora and features in memory."""
 
 
 def _find_group(setup: Mapping[str, Any], ranks: int) -> _Group:
@@ -69,7 +71,8 @@ def _find_group(setup: Mapping[str, Any], ranks: int) -> _Group:
 
 
 class _Group:
-    """Worker processes of this node that train one model together, as torchrun starts them; a single one in most cases."""
+    """Worker processes on this node that train one model together, with the environment variables that torchrun sets. Most
+    groups have a single process."""
 
     def __init__(self, setup: Mapping[str, Any], ranks: int) -> None:
         self._events: queue.SimpleQueue[tuple[int, Message | None]] = queue.SimpleQueue()
@@ -89,7 +92,7 @@ class _Group:
         self._events.put((rank, None))
 
     def run(self, job: Mapping[str, Any]) -> Iterator[Message]:
-        """Yield the messages about a job. If one of several processes fails, the others, which wait for it, are ended."""
+        """Run a job and yield the messages about it. If one of several processes fails, end the others: they wait for it."""
         for process in self._processes:
             process.send(job)
         working = set(range(len(self._processes)))
@@ -109,7 +112,7 @@ class _Group:
         yield result
 
     def end(self, ended: int | None = None) -> str:
-        """End all processes; return how the one ended that has ended already."""
+        """End all processes. Return the exit status of process `ended`, which has ended already, by default of the first."""
         self.has_ended = True
         statuses = [process.end(GRACE if rank == ended else 0.0) for rank, process in enumerate(self._processes)]
         return statuses[ended or 0]

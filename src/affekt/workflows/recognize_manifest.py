@@ -28,9 +28,9 @@ from affekt.workflows.recognize_files import file_version
 
 ENTRY = f"{__name__}:RecognitionWorker"
 TABLE_ROWS = 4096
-"""Number of rows, those of windows included, from which they are written to the file together."""
+"""Number of rows, including those of windows, that are collected before they are written to the file."""
 NOT_FOUND = ("missing", "unreadable")
-"""Errors that depend on the machine, which is then named."""
+"""Codes of errors that may have their cause on the worker's machine, so that their messages name it."""
 AnyRow = TypeVar("AnyRow", bound=dict[str, Any])
 
 
@@ -49,22 +49,22 @@ def recognize_manifest(
     ray: str | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Recognize the clips that a manifest lists, and write a folder of Parquet files with a row for each.
+    """Recognize the clips that a manifest lists, and write a folder of Parquet files with a row for each clip.
 
-    Rows have the columns of a Parquet file that `recognize_files` writes, and the columns of the manifest that are not read.
-    A clip that fails has a row with status "error". The files of a shard are processed by worker processes; a file with which
-    two of them die gets the error "crashed".
+    The columns are those of a Parquet file that `recognize_files` writes, and the manifest's columns other than file, start
+    and end. A clip that fails has a row with status "error"; its error is "crashed" if two worker processes died while
+    processing the file.
 
     Args:
         manifest: A table of audio files, or a folder, or the URL of either (`affekt.collection.manifest.open_manifest`).
         output: The folder of the results, or its URL.
         recognizer: The recognizer to use; by default the one that ships with affekt.
-        lenient: Recognize the readable part of a file that is damaged or cut off.
+        lenient: Whether to recognize the readable part of a file that is damaged or cut off.
         timeout: The limit for one file in seconds.
         shard_rows: As for `affekt.collection.process.process`, like all further arguments.
         columns: Field -> column of the manifest: "audio", "start" and "end".
         delimiter: The delimiter of a manifest in CSV.
-        retry_failed: Process the shards again in which a row has an error.
+        retry_failed: Whether to process shards with failed rows again.
         jobs: The number of processes.
         ray: The address of a Ray cluster, or "auto".
         progress: Called with the number of clips that are done.
@@ -145,16 +145,16 @@ class RecognitionWorker:
     def _rows(self, clips: Sequence[Clip]) -> Iterator[Row]:
         finished = run_in_order(self._pool, clips, self._setup["base"], lambda path: _Recording(path, self._setup))
         for clip, recording in finished:
-            row = recording.row(clip) if recording else self._unnamed()
+            row = recording.row(clip) if recording else self._row_without_file()
             yield name_machine(row, self._machine)
 
-    def _unnamed(self) -> Row:
+    def _row_without_file(self) -> Row:
         error = BadAudio("the manifest names no audio file in this row", code="missing")
         return make_row("", self._setup["model"], error=error, profile=self._setup["label"])
 
 
 def name_machine(row: AnyRow, machine: str) -> AnyRow:
-    """Add the name of the machine to a row whose file cannot be read there."""
+    """Add the name of the machine to the error in a row if the file is missing or unreadable there."""
     if machine and row["error"] and row["error"]["code"] in NOT_FOUND:
         row["error"] = row["error"] | {"message": f"{row['error']['message']} (on the worker {machine})"}
     return row
@@ -169,7 +169,7 @@ class _Recording(Recording[Row]):
         self._source: dict[str, float] | None = None
 
     def request(self) -> Message:
-        """Return the request for a worker of recognition."""
+        """Return the request to send to a process of `affekt.inference.worker`."""
         self._source = None if is_url(self.path) else file_version(Path(self.path))
         if self.is_whole:
             options = {"lenient": self._setup["lenient"], "timeout": self._setup["timeout"], "windows": []}
@@ -186,7 +186,7 @@ class _Recording(Recording[Row]):
         return [restore_row(row) for row in message["rows"]] if "rows" in message else None
 
     def row(self, clip: Clip) -> Row:
-        """Return the row of a clip, with the file's name in the manifest; a segment that failed has its times there."""
+        """Return the row of a clip, with the file name from the manifest; for a segment that failed, with its times too."""
         assert self.results is not None
         name = name_of(clip.audio)
         row = Row({**self.results[clip.start, clip.end], "file": name})
