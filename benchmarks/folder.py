@@ -111,11 +111,17 @@ def show(results: Mapping[str, Mapping[str, Any]]) -> None:
     print("{processor}, {cores} cores, Python {python}\n".format(**harness.machine()))
     rows = []
     for what, result in results.items():
-        one = next(iter(result["sides"].values()))["files_per_second"]
+        baseline = next(iter(result["sides"].values()))["files_per_second"]
         for name, side in result["sides"].items():
             values = (f"{side[key]:.3g}" for key in side)
             rows.append(
-                [what, result["files"], name, *values, f"{side['files_per_second'] / one:.2f}" if name != PEER else ""]
+                [
+                    what,
+                    result["files"],
+                    name,
+                    *values,
+                    f"{side['files_per_second'] / baseline:.2f}" if name != PEER else "",
+                ]
             )
     harness.table(
         ["", "files", "", "files/s", "s of speech/s", "CPU s per s of speech", "times as fast as one job"], rows

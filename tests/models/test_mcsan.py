@@ -163,7 +163,7 @@ def test_the_lstm_equals_torchs_packed_lstm():
 
 @pytest.mark.parametrize(("padding", "num_frames"), [(1, 111), (0, 110)])
 def test_the_convolutions_reduce_frames_to_a_ninth_and_keep_at_least_one(padding, num_frames):
-    encoder = MCSANSpeechEncoder(3, 4, padding=padding, pool_stride=3, activation=False)
+    encoder = MCSANSpeechEncoder(3, 4, padding=padding, pool_stride=3, relu=False)
     assert encoder.num_output_frames(1000) == num_frames
     for frames in range(1, 9):
         assert encoder.num_output_frames(frames) == 1

@@ -206,7 +206,7 @@ def test_a_node_that_cannot_run_jobs_says_what_it_lacks_and_where(tmp_path, monk
         patch.setattr(Path, "write_bytes", refuse)
         assert needed.find_problem().startswith(f"cannot write to {runs} (Permission denied)")
     older = replace(needed, versions={**versions(), "affekt": "0.0.1"})
-    assert "this machine 0.0.1: install the same version" in older.find_problem()
+    assert "this machine's 0.0.1: install the same version" in older.find_problem()
 
 
 def test_a_cluster_without_room_for_a_job_is_described(root):

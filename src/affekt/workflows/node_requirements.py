@@ -54,7 +54,8 @@ class NodeRequirements:
         for library, expected in self.versions.items():
             if (installed := versions()[library]) != expected:
                 return (
-                    f"has {library} {installed or '(not installed)'}, not {expected} as this machine: install the same version"
+                    f"has {library} {installed or '(not installed)'} instead of this machine's {expected}: "
+                    "install the same version"
                 )
         for path, token in self.shared.items():
             if problem := self._find_problem_of_shared(Path(path), token):

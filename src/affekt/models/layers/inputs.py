@@ -27,10 +27,10 @@ class StreamInput(nn.Module):
         num_states: Number of hidden states of the encoder, which are concatenated along dim.
         mix: "concat": one linear layer is applied to all states side by side; "learned": it is applied to their sum, weighted
             by a softmax over learned scores.
-        norm: "none": features are not standardized; "layer": a LayerNorm over each state; "standard": each feature minus
-            its mean and divided by its standard deviation over the training set, both stored by `set_statistics`. Some
-            features of an encoder are many times as large as others. A LayerNorm preserves these ratios, and an optimizer
-            with equal steps for all weights then learns from the few large features only.
+        norm: "none": features are not standardized; "layer": a LayerNorm over each state; "standard": the feature's mean over
+            the training set is subtracted, and the result is divided by its standard deviation (`set_statistics` stores
+            both). Some features of an encoder are many times as large as others. A LayerNorm preserves these ratios, and an
+            optimizer with equal steps for all weights then learns from the few large features only.
     """
 
     mean: Tensor
@@ -62,14 +62,14 @@ class StreamInput(nn.Module):
         return (x - self.mean) / self.deviation if self.standardizes else x
 
     def prepare(self, stream: Stream, *, masked: bool, length: int | None = None) -> Stream:
-        """Return the stream standardized, with zeros in its padding, cut or padded to `length` frames.
+        """Return the standardized stream with zeros in its padding, cut or padded to `length` frames.
 
         Padding is set to zero after the standardization, because standardized zeros may be far from all real frames.
 
         Args:
             stream: A stream that has time.
-            masked: Whether to set padding to zero even if nothing is standardized.
-            length: Number of frames of the result; None keeps the stream's number.
+            masked: Whether to set padding to zero even if features are not standardized.
+            length: Number of frames of the result; None for that of the stream.
         """
         values = self.standardize(stream.values)
         if stream.mask is not None and (masked or self.standardizes):

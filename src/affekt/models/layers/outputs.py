@@ -48,7 +48,8 @@ def _masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class Classifier(nn.Sequential):
-    """Linear layers down to the emotions, with ReLU and dropout in between; MSTR's are F -> F/2 -> F/4 -> emotions."""
+    """Linear layers with ReLU and dropout between them. Their widths are `width`, those in `hidden`, and the number of
+    emotions: F, F/2, F/4, emotions in MSTR."""
 
     def __init__(self, width: int, num_emotions: int, *, hidden: tuple[int, ...], dropout: float = 0.5) -> None:
         layers: list[nn.Module] = []

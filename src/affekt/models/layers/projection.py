@@ -14,8 +14,8 @@ MIN_FRAMES = 2048
 
 
 def project(x: Float[Tensor, "batch frames dim"], *projections: nn.Linear) -> list[Float[Tensor, "batch frames _"]]:
-    """Apply each of the linear layers to x. With many frames this is one product, which reads x once, and the results are
-    views of its output."""
+    """Apply each of the linear layers to x, and return their outputs. With many frames, all of them are computed in one
+    matrix product, which reads x only once, and the outputs are views of its result."""
     if torch.compiler.is_exporting() or x.shape[0] * x.shape[1] < MIN_FRAMES:
         return [projection(x) for projection in projections]
     weights: list[Tensor] = [projection.weight for projection in projections]

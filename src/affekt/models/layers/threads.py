@@ -1,6 +1,7 @@
 """Parallel execution of compiled code on torch's own threads, if they can be used.
 
-Between torch's operations its threads spin for a while; threads of our own would compete with them.
+After an operation of torch, its threads keep the cores busy for a while, waiting for the next operation. Threads of our own
+would compete with them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import TypeVar
 import torch
 
 Task = TypeVar("Task")
-_forked = False  # whether this is a forked process: it has none of its parent's threads, and OpenMP would wait for them
+_forked = False
+"""Whether this process was forked. It then has none of its parent's threads, and OpenMP would wait for them forever."""
 
 
 def run_in_parallel(run: Callable[[Task], object], tasks: Sequence[Task]) -> None:

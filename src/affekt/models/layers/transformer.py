@@ -9,16 +9,17 @@ from affekt.models.layers.shapes import ContextFrames, Frames, KeyMask
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with an activation in between: a ReLU in the vanilla Transformer."""
+    """Two linear layers with an activation between them; the vanilla Transformer uses a ReLU."""
 
     def __init__(self, dim: int, width: int, *, activation: type[nn.Module] = nn.ReLU) -> None:
         super().__init__(nn.Linear(dim, width), activation(), nn.Linear(width, dim))
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward, each with residual, dropout and norm; post-norm unless `norm_first`.
+    """Attention and feed-forward layers, each with a residual connection, dropout and LayerNorm.
 
-    `context` is another sequence that supplies keys and values, if the attention accepts one; `mask` is the mask of the keys.
+    Post-norm unless `norm_first`. In `forward`, `mask` is the mask of the keys, and `context` is another sequence that
+    supplies keys and values, if the attention accepts one.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class TransformerBlock(nn.Module):
 
 
 def add_sinusoids(x: Frames) -> Frames:
-    """Add Vaswani's position table: sin(position / 10000^(2i / dim)) to feature 2i, the cosine to feature 2i + 1."""
+    """Add the sinusoidal position encoding of Vaswani et al. (2017): sin(position / 10000^(2i / dim)) to feature 2i, and the
+    cosine of the same angle to feature 2i + 1."""
     _, frames, dim = x.shape
     rate = 10000.0 ** (-torch.arange(0, dim, 2, device=x.device, dtype=torch.float64) / dim)
     angle = torch.arange(frames, device=x.device, dtype=torch.float64).unsqueeze(1) * rate

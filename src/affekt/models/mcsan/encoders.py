@@ -25,14 +25,14 @@ class MCSANSpeechEncoder(nn.Module):
         dim: Width of the convolutions and of the LSTM.
         padding: Zero frames at either end of every convolution, 0 or 1.
         pool_stride: Frames from one pooling window to the next.
-        activation: Whether a ReLU follows each convolution.
+        relu: Whether a ReLU follows each convolution.
     """
 
-    def __init__(self, input_dim: int, dim: int, *, padding: int, pool_stride: int, activation: bool) -> None:
+    def __init__(self, input_dim: int, dim: int, *, padding: int, pool_stride: int, relu: bool) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(nn.Conv1d(width, dim, KERNEL, padding=padding) for width in (input_dim, dim))
         self.lstm = nn.LSTM(dim, dim, batch_first=True, bidirectional=True)
-        self.padding, self.pool_stride, self.activation = padding, pool_stride, activation
+        self.padding, self.pool_stride, self.relu = padding, pool_stride, relu
 
     def num_output_frames(self, frames: int) -> int:
         """Return the number of output frames for this many input frames, at least one."""
@@ -54,7 +54,7 @@ class MCSANSpeechEncoder(nn.Module):
             # The convolution then has as many output frames as input frames; the additional ones are not pooled.
             x = F.pad(x, (0, 0, 0, KERNEL - 1))
         y = convolution(x.transpose(1, 2)).transpose(1, 2)
-        if self.activation:
+        if self.relu:
             y = F.relu(y)
         y = _fill_padding(y, self._convolution_frames(counts).clamp(min=1), NEGATIVE)
         # In a pooling window that extends beyond the end, the maximum is over the existing frames.
@@ -120,7 +120,7 @@ def _run_direction(lstm: nn.LSTM, x: Tensor, suffix: str) -> Tensor:
 def _onnx_lstm(lstm: nn.LSTM, x: Tensor, counts: Tensor) -> Tensor:
     """Compute `run_bidirectional_lstm` by ONNX's own operator, which accepts lengths.
 
-    Torch (2.13) exports an LSTM for any length only the first time in a process; later it unrolls the LSTM at one length.
+    The first LSTM that torch (2.13) exports in a process accepts any length; later ones are unrolled at a single length.
     """
     weights = []
     for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):

@@ -63,8 +63,8 @@ class MCSANConfig:
     masked: bool = True
     """If true, padding is masked; otherwise it is treated as zero frames. Not in the paper."""
     input_norm: Literal["none", "speech", "standard"] = "speech"
-    """Streams that are z-normalized. The paper: "We perform z-normalization" of the speech; we use the training set's
-    statistics, which the paper does not state. "standard": text too."""
+    """Streams that are z-normalized: "none", "speech", or both ("standard"). The paper: "We perform z-normalization" of the
+    speech. It does not state the statistics; we use those of the training set."""
     dim: int = 128
     heads: int = 8
     feedforward: int = 512
@@ -157,7 +157,7 @@ def _build_encoder(config: MCSANConfig, stream: str) -> MCSANSpeechEncoder | MCS
         config.dim,
         padding=config.convolution_padding,
         pool_stride=config.pool_stride,
-        activation=config.convolution_activation == "relu",
+        relu=config.convolution_activation == "relu",
     )
 
 

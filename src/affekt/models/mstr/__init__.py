@@ -1,1 +1,1 @@
-"""MSTR and the vanilla transformer that its paper compares it with."""
+"""MSTR and the vanilla Transformer that its paper compares it with (Li et al., Interspeech 2023)."""

@@ -1,7 +1,7 @@
-"""The backbone of MSTR and its baseline (Li et al., Interspeech 2023): speech frames -> attention blocks -> pooling over time
--> three linear layers. `model.py` and `vanilla.py` supply the attention.
+"""The network that MSTR and its baseline share (Li et al., Interspeech 2023): speech frames -> attention blocks -> pooling
+over time -> three linear layers. `model.py` and `vanilla.py` supply the attention.
 
-The defaults follow the paper; where it is silent, an option lists the alternatives. The models that we ship set
+The defaults follow the paper. Where it does not state a detail, an option lists the alternatives. The models that we ship set
 `frames="any", masked=True, norm="features"`: they accept any length, and padding changes nothing.
 """
 
@@ -69,11 +69,12 @@ class TransformerConfig:
     feedforward: int = 512
     """With the classifier's widths F/2 and F/4, the only power of two that fits Table 2's FLOPs."""
     norm_first: bool = False
-    """If true, pre-norm. The paper's blocks are "like the vanilla Transformer", which is post-norm."""
+    """If true, the blocks are pre-norm. The paper's blocks are "like the vanilla Transformer", which is post-norm."""
     activation: Literal["relu", "gelu"] = "relu"
     """Activation of the feed-forward layers. Not in the paper; the vanilla Transformer has a ReLU."""
     score_width: Literal["head", "model"] = "head"
-    """Scores are divided by the root of this width. Eq. 1 has F, for one head; the vanilla Transformer has a head's width."""
+    """The width by whose square root scores are divided. Eq. 1, which is for one head, has F; the vanilla Transformer has the
+    width of a head."""
     projection_bias: bool = True
     """If true, query, key, value and W^O have biases. Eq. 4 and the text have none; `nn.Linear` has one by default."""
     initialization: Literal["torch", "xavier"] = "torch"
@@ -105,7 +106,7 @@ class TransformerConfig:
     input_mix: Literal["concat", "learned"] = "concat"
     """How these states are combined; see `StreamInput`."""
     stride: int = 1
-    """Number of input frames that are averaged into one before anything else; `frames` counts the averages."""
+    """Number of consecutive input frames that are averaged into one first of all; `frames` counts the averaged frames."""
 
     renamed: ClassVar[Mapping[str, str]] = {"input_parts": "num_states", "initialisation": "initialization"}
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"pooling": {"mean+deviation": "mean+std"}}
@@ -160,7 +161,7 @@ class TemporalTransformer(EmotionModel):
         )
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                self.attention(config),
+                self.build_attention(config),
                 dim=config.dim,
                 feedforward=config.feedforward,
                 norm_shape=norm_shape,
@@ -170,7 +171,7 @@ class TemporalTransformer(EmotionModel):
             )
             for _ in range(config.blocks)
         )
-        # The standardization of the pooled vector would undo a norm's own weight and bias.
+        # If the pooled vector is standardized, weights and biases of this LayerNorm would have no effect.
         self.norm = (
             nn.LayerNorm(norm_shape, elementwise_affine=not config.pooled_norm) if config.norm_first else nn.Identity()
         )
@@ -194,7 +195,7 @@ class TemporalTransformer(EmotionModel):
         speech = specs["speech"]
         return cls(replace(config, input_dim=speech.dim, num_states=speech.num_states), num_emotions)
 
-    def attention(self, config: TransformerConfig) -> nn.Module:
+    def build_attention(self, config: TransformerConfig) -> nn.Module:
         """Build the attention of one block."""
         raise NotImplementedError
 
@@ -228,16 +229,18 @@ class TemporalTransformer(EmotionModel):
     def inert_parameters(self) -> frozenset[str]:
         inert = set()
         if self.config.pooled_norm and not self.config.norm_first and self.config.norm == "features":
-            # It adds a constant to the pooled vector, which the standardization subtracts.
+            # This bias adds a constant to the pooled vector, which the standardization subtracts.
             inert.add(f"blocks.{self.config.blocks - 1}.norm2.bias")
         if self.config.input_mix == "learned" and self.config.num_states == 1:
             inert.add("input.weights")  # the softmax of one number
         inert.update(
-            f"blocks.{n}.attention.{name}" for n in range(self.config.blocks) for name in self.inert_attention()
+            f"blocks.{n}.attention.{name}"
+            for n in range(self.config.blocks)
+            for name in self.inert_attention_parameters()
         )
         return frozenset(inert)
 
-    def inert_attention(self) -> set[str]:
+    def inert_attention_parameters(self) -> set[str]:
         """Return the names of the attention's parameters that provably get no gradient."""
         raise NotImplementedError
 

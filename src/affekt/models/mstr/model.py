@@ -34,7 +34,8 @@ class MSTRConfig(TransformerConfig):
     """How scales are combined. Section 2.3: the sum "performs the best among all the fusion methods we explored"; of the
     other methods it names scale attention, without details."""
     upsampling: Literal["interpolate", "repeat"] = "interpolate"
-    """"Nearest up-sample" to T frames. "repeat" repeats every frame of scale k p^k times, and the last one to the end."""
+    """How a coarse scale is up-sampled to T frames, by "nearest up-sample" in the paper. "interpolate": as torch's nearest
+    interpolation. "repeat": every frame of scale k is repeated p^k times, and the last one up to the end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,7 +57,7 @@ class MSTR(TemporalTransformer):
     explained_scales = "scale_fraction"
     config: MSTRConfig
 
-    def attention(self, config: TransformerConfig) -> FractalAttention:
+    def build_attention(self, config: TransformerConfig) -> FractalAttention:
         assert isinstance(config, MSTRConfig)
         return FractalAttention(
             config.dim,
@@ -86,7 +87,7 @@ class MSTR(TemporalTransformer):
         the scales."""
         return {"embedding": self.embed(batch), "scale_fraction": self.attention_maps(batch)}
 
-    def inert_attention(self) -> set[str]:
+    def inert_attention_parameters(self) -> set[str]:
         config = self.config
         names = {"score.weight"} if config.mixer == "attention" and not self._can_have(1, scale=1) else set()
         if self._key_bias_cancels(0) and config.projection_bias:
@@ -117,8 +118,8 @@ class MSTR(TemporalTransformer):
         return scale < self.config.scales and (length == "any" or length // self.config.factor**scale >= frames)
 
     def _key_bias_cancels(self, scale: int) -> bool:
-        """Return whether a bias of the keys at this scale is common to all keys of every softmax, at this and all coarser
-        scales. It is not if a window is filled with zero frames, which have no bias."""
+        """Return whether all keys of every softmax, at this and all coarser scales, contain the same bias, so that it
+        cancels. This is not so if a window is filled with zero frames, which have no bias."""
         config = self.config
         if config.mask_window_padding:
             return True

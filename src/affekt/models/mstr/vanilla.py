@@ -22,7 +22,7 @@ class VanillaTransformer(TemporalTransformer):
         "attention": ExplainedAttention("speech", "speech", "attention")
     }
 
-    def attention(self, config: TransformerConfig) -> FullAttention:
+    def build_attention(self, config: TransformerConfig) -> FullAttention:
         return FullAttention(
             config.dim,
             config.heads,
@@ -39,6 +39,6 @@ class VanillaTransformer(TemporalTransformer):
         """Return `embedding` (batch, width) and `attention` (batch, blocks, heads, frames, keys), whose rows sum to one."""
         return {"embedding": self.embed(batch), "attention": self.attention_maps(batch)}
 
-    def inert_attention(self) -> set[str]:
+    def inert_attention_parameters(self) -> set[str]:
         # A bias common to all keys of a softmax cancels.
         return {"key.bias"} if self.config.projection_bias else set()

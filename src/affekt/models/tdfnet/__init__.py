@@ -1,1 +1,1 @@
-"""TDFNet."""
+"""TDFNet (Zhao et al., IEEE/ACM TASLP 2023)."""

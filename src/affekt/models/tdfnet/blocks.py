@@ -17,7 +17,7 @@ from affekt.models.tdfnet.config import TDFNetConfig
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward, post-norm, with a GELU: Fig. 3, and eq. 7 with a `context`.
+    """Attention and feed-forward layers with a GELU, post-norm: Fig. 3, or with a `context` eq. 7.
 
     Submodules: `attention.{query,key,value,output}`, `norm1`, `feedforward` (linear layers at 0, 2), `norm2`.
 
@@ -74,7 +74,7 @@ def downsample(
     assert isinstance(conv.padding, tuple)
     (size,), (edge,) = conv.kernel_size, conv.padding
     zero_padded = x if mask is None else x.masked_fill(~mask.unsqueeze(2), 0.0)
-    # Enough zeros for one window even of the shortest utterance; longer ones thus get additional windows, which are cut off
+    # With this many zeros, even the shortest utterance has one window. Longer ones get superfluous windows, which are cut off
     # or masked.
     frames = F.pad(zero_padded.transpose(1, 2), (edge, edge + size - 1))
     # The stride depends on the path: a CNN that speech and text share has two strides.
@@ -130,13 +130,16 @@ def module_for_path(modules: nn.ModuleDict, path: str) -> nn.Module:
 
 
 class BlockOutput(NamedTuple):
-    """A sequence after a block's first encoder, after its CNN, and after the whole block; `mask` belongs to the latter
-    two."""
+    """A sequence at three points of a block, (batch, frames, dim) each."""
 
     encoded: Tensor
+    """After the first encoder."""
     narrowed: Tensor
+    """After the CNN."""
     output: Tensor
+    """After the whole block."""
     mask: Tensor | None
+    """Mask of `narrowed` and `output`, which have fewer frames."""
 
 
 class DeepScaleBlock(nn.Module):
@@ -156,18 +159,18 @@ class DeepScaleBlock(nn.Module):
         if number == 1:
             self.strides = {"speech": config.speech_stride, "text": config.text_stride}
         self.dim = config.dim // 2**number
-        self.cnn = build_per_path(config, "cnn", lambda path: self._cnn(dim, config.kernel, self.strides[path]))
+        self.cnn = build_per_path(config, "cnn", lambda path: self._build_cnn(dim, config.kernel, self.strides[path]))
         if config.deep_scale == "full":
-            self.gru = build_per_path(config, "gru", lambda _: self._grus(config, number))
+            self.gru = build_per_path(config, "gru", lambda _: self._build_grus(config, number))
             self.dim = config.dim // 2 ** (number if config.gru_sizes == "halved" else 1)
             self.encoder = build_per_path(config, "encoder", lambda _: EncoderStack(config, self.dim, halvings=number))
 
-    def _cnn(self, dim: int, kernel: int | str, stride: int) -> nn.Conv1d:
+    def _build_cnn(self, dim: int, kernel: int | str, stride: int) -> nn.Conv1d:
         if isinstance(kernel, int):
             return nn.Conv1d(dim, self.dim, kernel, stride=stride, padding=kernel // 2)
         return nn.Conv1d(dim, self.dim, stride, stride=stride)
 
-    def _grus(self, config: TDFNetConfig, number: int) -> nn.Sequential:
+    def _build_grus(self, config: TDFNetConfig, number: int) -> nn.Sequential:
         hidden = config.dim // 2 ** (number - 1 if config.gru_sizes == "halved" else 0)
         directions = 1 + config.bidirectional
         sizes = ((self.dim, hidden), (hidden, hidden // 2))
@@ -245,9 +248,14 @@ def join_masks(first: Tensor, second: Tensor, first_mask: Tensor | None, second_
 
 
 class Gate(nn.Module):
-    """The gate alpha of eq. 11, the sigmoid of a linear layer (`score`) of O, the concatenated
-    groups of pooled outputs: one weight for every entry of O ("full"), for
-    every group of O ("parts"), or for all of O ("scalar")."""
+    """The gate alpha of eq. 11: a linear layer (`score`) and a sigmoid, applied to O, the concatenated groups of pooled
+    outputs.
+
+    Args:
+        kind: "full": one weight for every entry of O; "parts": one for every group of O; "scalar": one for all of O.
+        widths: The widths of the groups.
+        bias: Whether the linear layer has a bias.
+    """
 
     def __init__(self, kind: str, widths: tuple[int, ...], *, bias: bool) -> None:
         super().__init__()

@@ -12,7 +12,8 @@ from affekt.models.base import check_sizes
 
 @dataclass(frozen=True)
 class TDFNetConfig:
-    """The settings of TDFNet. The defaults follow the paper; where it is silent, they are the most plausible choice.
+    """The settings of TDFNet. The defaults follow the paper; for details that it does not state, they are the most plausible
+    choice.
     Lengths are in frames, widths in features."""
 
     speech_frames: int | Literal["any"] = 512
@@ -32,8 +33,8 @@ class TDFNetConfig:
     feedforward: int | Literal["square"] = 4096
     """Width of the feed-forward layers. "square": the one matrix W of eq. 5 and 7, with its GELU."""
     feedforward_scaled: bool = False
-    """If true, that width is halved in every block, as the width of the sequence is. The paper has one number "for each
-    layer"."""
+    """If true, the width of the feed-forward layers is halved in every block, like the width of the sequence. The paper has
+    one number "for each layer"."""
     layers: int = 2
     """Number of layers of every encoder."""
     blocks: int = 2
@@ -43,7 +44,7 @@ class TDFNetConfig:
     text_stride: int = 2
     """Stride of the first block's CNN, 128 -> 64 tokens."""
     path: Literal["both", "audio", "text"] = "both"
-    """Which of speech and text the model takes; "audio" and "text" alone are rows of Table V."""
+    """Inputs of the model: speech and text, or only one of them, as in two rows of Table V."""
     deep_scale: Literal["full", "first_cnn", "none"] = "full"
     """The deep-scale transformer (DST). Table V's "w/o DST" is "none"; "first_cnn" keeps A' and T', which its first encoder
     and CNN produce."""
@@ -84,7 +85,8 @@ class TDFNetConfig:
     gate_bias: bool = False
     """If true, the gate has a bias. Eq. 11 has none."""
     inner_product: bool = False
-    """If true, alpha^T O is read as an inner product: one number, from which all logits follow."""
+    """If true, alpha^T O in eq. 11 is an inner product, so that all logits are computed from a single number; otherwise O is
+    multiplied by alpha elementwise."""
     gelu_logits: bool = True
     """If true, a GELU is applied to the logits, as in eq. 11."""
     positions: Literal["none", "sinusoids"] = "none"

@@ -97,18 +97,18 @@ class TDFNet(EmotionModel):
         frames = {"speech": config.speech_frames, "text": config.text_tokens}
         self.dims = {name: dims[name] for name in self.streams}
         self.lengths = {path: n for path in config.paths if isinstance(n := frames[path], int)}
-        self.inputs = nn.ModuleDict({name: self._input(name) for name in self.streams})
-        blocks = self._blocks(config)
+        self.inputs = nn.ModuleDict({name: self._build_input(name) for name in self.streams})
+        blocks = self._build_blocks(config)
         self.blocks = nn.ModuleList(blocks)
         self.mutual = MutualTransformer(config) if config.mutual else None
         self.pooling, self.mutual_pooling = Pooling("mean+max"), Pooling(config.mutual_pooling)
-        self.groups = self._groups([block.dim for block in blocks])  # name -> width, in the order of O
+        self.groups = self._group_widths([block.dim for block in blocks])  # name -> width, in the order of O
         width = sum(self.groups.values())
         self.gate = Gate(config.gate, tuple(self.groups.values()), bias=config.gate_bias)
         self.dropout = nn.Dropout(config.fused_dropout)
         self.classifier = nn.Linear(1 if config.inner_product else width, num_emotions)
 
-    def _input(self, name: str) -> StreamInput:
+    def _build_input(self, name: str) -> StreamInput:
         width = self.dims[name] if name == "speaker" else self.config.dim
         stream = StreamInput(self.dims[name], width, norm=self.config.input_norm)
         if name == "text" and self.config.projection == "both":
@@ -116,13 +116,13 @@ class TDFNet(EmotionModel):
         return stream
 
     @staticmethod
-    def _blocks(config: TDFNetConfig) -> list[DeepScaleBlock]:
+    def _build_blocks(config: TDFNetConfig) -> list[DeepScaleBlock]:
         blocks: list[DeepScaleBlock] = []
         for number in range(1, {"full": config.blocks, "first_cnn": 1, "none": 0}[config.deep_scale] + 1):
             blocks.append(DeepScaleBlock(config, number, blocks[-1].dim if blocks else config.dim))
         return blocks
 
-    def _groups(self, deep_dims: list[int]) -> Mapping[str, int]:
+    def _group_widths(self, deep_dims: list[int]) -> Mapping[str, int]:
         config, pooled = self.config, self.pooling.width
         symbols = [SYMBOLS[path] for path in config.paths]
         widths = self.dims if config.embeddings == "raw" else dict.fromkeys(config.paths, config.dim)

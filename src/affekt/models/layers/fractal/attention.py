@@ -34,8 +34,9 @@ def fractal_attention(
 
     At scale k (0, 1, ...), query, key and value are averaged over every `factor**k` frames, and an incomplete tail is
     dropped. Zero frames are appended up to a multiple of `factor`. Attention runs inside windows of `factor` frames,
-    followed by GELU. Up-sampling brings the n frames of the scale to all frames: frame i takes frame
-    `floor(i * n / frames)`. A scale without frames contributes nothing. The result is differentiable once.
+    followed by GELU. The n frames of the scale are up-sampled to the input's number of frames: frame i of the result is frame
+    `floor(i * n / frames)` of the scale. A scale without frames contributes nothing. The result can be differentiated only
+    once.
 
     Args:
         query: Projected queries, (batch, frames, dim), with any number of frames.
@@ -47,7 +48,7 @@ def fractal_attention(
         mask: True for real frames, which precede the padding. The result of each utterance is then that of the utterance
             alone, at its own length; the output in its padding is undefined.
         mask_window_padding: Whether a softmax ignores the zero frames that fill the last window. The paper's operation count
-            includes them and its text is silent, so the default includes them.
+            includes them, and its text does not mention them, so the default is to include them.
         dropout: Probability with which an attention weight is dropped; pass 0 outside training.
 
     Returns:
@@ -92,7 +93,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor, options: FractalOptions, m
 
 
 def _scales_with_frames(query: Tensor, options: FractalOptions) -> int:
-    """Return the number of scales that have frames; further ones contribute nothing."""
+    """Return the number of scales that have frames. Coarser scales contribute nothing."""
     if is_traced(query):  # the length may be a symbol
         return options.scales
     return next((k for k in range(1, options.scales) if options.factor**k > query.shape[1]), options.scales)

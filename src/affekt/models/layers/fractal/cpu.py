@@ -1,7 +1,8 @@
 """Fractal attention on a CPU: torch's interface to the kernels in `cpu_kernels`.
 
-numba compiles the kernels on their first call, for 32 or 64 bits, and caches them on disk: on each machine this takes half
-a minute once, for the forward and the backward pass. If there is enough work, as many threads run as torch is set to use.
+numba compiles the kernels on their first call, for 32 or 64 bits, and caches them on disk. This takes half a minute for the
+forward and the backward pass, once on each machine. If there is enough work, the kernels run in as many threads as torch is
+set to use.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ def _kernel_options(options: FractalOptions, dim: int, dtype: torch.dtype, seed:
 
 
 def _as_rows(*streams: Tensor) -> tuple[tuple[int, ...], list[NDArray[Any]]]:
-    """Return each stream as an array with a row for every frame, (batch * frames, row), and the column of its first feature.
+    """Return the column of each stream's first feature, and each stream as an array with a row for every frame, (batch *
+    frames, row).
 
     The arrays are views where possible: the thirds of one fused projection are columns of the same array. Tensors with
     other strides are copied.
@@ -148,8 +150,8 @@ def _flat(x: Tensor) -> NDArray[Any]:
 
 
 def _empty_like(like: Tensor) -> Tensor:
-    """Allocate contiguous memory. On Linux, request huge pages: otherwise, for large results, most of the time would be spent
-    on the allocation of small pages."""
+    """Allocate an uninitialized contiguous tensor. On Linux, request huge pages for it: for large results, allocating small
+    pages would take most of the time."""
     memory = torch.empty(like.shape, dtype=like.dtype)
     start = -(-memory.data_ptr() // HUGE_PAGE) * HUGE_PAGE
     size = (memory.data_ptr() + memory.nbytes) // HUGE_PAGE * HUGE_PAGE - start
@@ -172,10 +174,10 @@ def _load_madvise() -> Callable[[int, int], object] | None:
 
 
 def _divide_work(lengths: NDArray[np.int64], dim: int, heads: int) -> list[NDArray[np.int64]]:
-    """Return the tasks of each thread: rows of (utterance, first head, last head + 1).
+    """Return the tasks of each thread, as an array with rows (utterance, first head, last head + 1).
 
-    Threads get whole utterances, longest first, unless the loads become too uneven: then every thread gets some heads of
-    all utterances.
+    Threads get whole utterances, longest first. If their loads would be too uneven, each thread gets some heads of all
+    utterances instead.
     """
     threads = torch.get_num_threads() if int(lengths.sum()) * dim > MAX_SERIAL_SIZE else 1
     if threads == 1:

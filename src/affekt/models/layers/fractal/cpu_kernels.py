@@ -5,10 +5,12 @@ results stay in the CPU's cache: every element of query, key and value is read f
 output is written once (the backward pass reads the inputs twice, the second time from the cache).
 
 Forward (`_forward`), for each tile:
-1. The windows of the finest scale are attended to in order, with the results written to the output. The mean of a complete
-   window is a frame of the next scale. As soon as `factor` of them are gathered, that window is attended to, and its mean
-   is a frame of the next scale, and so on: like the carries of a counter with base `factor`.
-2. At the end of the utterance, the incomplete windows of the coarse scales are filled with zeros and attended to.
+1. Attention is computed in the windows of the finest scale, one after another, and written to the output. The mean of a
+   complete window is a frame of the next scale. As soon as `factor` such frames are gathered, they are a window of that
+   scale: its attention is computed, and its mean is a frame of the scale after it, and so on, like the carries of a counter
+   with base `factor`.
+2. At the end of the utterance, the incomplete windows of the coarse scales are filled with zeros, and their attention is
+   computed.
 3. The outputs of the coarse scales are up-sampled and added to the output of the tile.
 
 Backward (`_backward`), for each tile:
@@ -19,9 +21,9 @@ Backward (`_backward`), for each tile:
 
 Arrays have a row for each frame, (batch * frames, row). A stream's features begin at its first column, so the thirds of one
 fused projection need no copy. Windows are (factor, row) slices. The code for windows of three frames, the paper's factor, is
-unrolled. Indices in inner loops are unsigned: numba would check at each step whether signed ones are negative. Sums may be
-reordered, so that they can be vectorized; NaN stays NaN. Everything is in one file, because numba's cache on disk only
-notices changes of the file that contains the compiled function.
+unrolled. Indices in inner loops are unsigned, because numba would check at each step whether a signed index is negative. The
+compiler may reorder sums, so that it can vectorize them; NaN stays NaN. Everything is in one file, because numba's cache on
+disk only notices changes of the file that contains the compiled function.
 """
 
 from __future__ import annotations
@@ -81,7 +83,8 @@ E0, E1, E2, E3, E4, E5, E6 = (np.float32(math.log(2) ** i / math.factorial(i)) f
 LOG2_E = np.float32(1 / math.log(2))
 ZERO, ONE, HALF, SMALLEST = np.float32(0), np.float32(1), np.float32(0.5), np.float32(-126)
 NORMAL_SCALE, SLOPE_SCALE = np.float32(2 / 5.25**2), np.float32(2 / 5.5**2)
-ROOT_HALF, ROOT_CIRCLE = math.sqrt(0.5), math.sqrt(0.5 / math.pi)
+ROOT_HALF = math.sqrt(0.5)
+DENSITY_AT_ZERO = math.sqrt(0.5 / math.pi)  # of the normal distribution
 
 
 @no_type_check
@@ -131,7 +134,7 @@ def _gelu_slope(x):
             return inside * r + HALF
 
         return single
-    return lambda x: 0.5 * (1.0 + math.erf(ROOT_HALF * x)) + x * ROOT_CIRCLE * math.exp(-0.5 * x * x)
+    return lambda x: 0.5 * (1.0 + math.erf(ROOT_HALF * x)) + x * DENSITY_AT_ZERO * math.exp(-0.5 * x * x)
 
 
 @overload(exponential, jit_options=COMPILED)
@@ -141,7 +144,7 @@ def _exponential(x):
 
         @no_type_check
         def single(x):
-            # e**x = 2**y = 2**whole * 2**f; shifted into the exponent of a float, whole + 127 is 2**whole.
+            # e**x = 2**y = 2**whole * 2**f. A float whose exponent bits are whole + 127, all others zero, is 2**whole.
             y = max(x * LOG2_E, SMALLEST)
             whole = np.floor(y + HALF)
             power = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
@@ -153,7 +156,7 @@ def _exponential(x):
 
 
 class KernelOptions(NamedTuple):
-    """`FractalOptions` as the kernels take them."""
+    """`FractalOptions` in the form in which the kernels take them."""
 
     heads: int
     factor: int
@@ -193,7 +196,8 @@ class TileLayout(NamedTuple):
 @njit(**COMPILED)
 @no_type_check
 def _random(position, seed):
-    """Return a uniform 32-bit number for a position: the final steps of MurmurHash3, with the halves of the seed mixed in."""
+    """Return a uniform random 32-bit number for a position: the final steps of MurmurHash3, with both halves of the seed
+    mixed in."""
     h = np.uint32(np.uint32(position * np.uint32(0x9E3779B1)) + np.uint32(seed))
     h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
     h = np.uint32(np.uint32(h ^ np.uint32(seed >> np.uint64(32))) * np.uint32(0x2C1B3C6D))
@@ -201,8 +205,8 @@ def _random(position, seed):
     return np.uint32(h ^ (h >> np.uint32(16)))
 
 
-# Scores and weights of a window are (keys, queries * heads), so a softmax is over a column, and its loops over columns can be
-# vectorized.
+# Scores and weights of a window have the shape (keys, queries * heads): a softmax is over the keys, which are rows, and its
+# loops over the columns can be vectorized.
 
 
 @njit(**COMPILED)
@@ -381,7 +385,8 @@ def _copy(rows, column, out, out_column, features, num_rows):
 @njit(**COMPILED)
 @no_type_check
 def _source(frame, count, frames, size, repeat):
-    """Return which of the `count` frames of a scale this frame of the utterance takes. `size` is factor**scale."""
+    """Return which of the `count` frames of a scale up-sampling copies to this frame of the utterance. `size` is
+    factor**scale."""
     return min(frame // size, count - 1) if repeat else frame * count // frames
 
 
@@ -406,8 +411,8 @@ def _layout(length, longest, utterance, factor, scales):
 @compile_cached
 @no_type_check
 def forward(q, k, v, columns, out, frames, tasks, lengths, options):
-    """Compute the outputs of the tasks, (utterance, first head, last head + 1) each, into `out`, (batch * frames,
-    features)."""
+    """Compute the outputs of some tasks, rows (utterance, first head, last head + 1), and write them to `out`, (batch *
+    frames, features)."""
     named = KernelOptions(*options)
     for utterance, head, end in tasks:
         _forward(q, k, v, columns, out, frames, utterance, head, end, lengths[utterance], named)
@@ -422,7 +427,8 @@ def _forward(q, k, v, columns, out, frames, utterance, head, end, length, option
     # First column and number of columns of these heads in `out`, and first row of the utterance.
     column, features, base = head * width, heads * width, utterance * frames
     layout = _layout(length, frames, utterance, factor, scales)
-    # Query, key and value of the window that is being gathered at each coarse scale; at 0, of an incomplete finest window.
+    # Query, key and value of the window that is being gathered at each coarse scale; at index 0, those of an incomplete
+    # window of the finest scale.
     gathered = np.zeros((scales, 3, factor, features), out.dtype)
     outputs = np.zeros((layout.num_rows, features), out.dtype)  # of the coarse scales, for one tile
     scores = np.zeros((2, factor, factor * heads), out.dtype)  # a window's weights, before and after dropout
@@ -472,7 +478,7 @@ def _forward(q, k, v, columns, out, frames, utterance, head, end, length, option
             if num_real < factor and scale == 1:  # the window was an incomplete one of the finest scale
                 _copy(target, 0, out[row : row + num_real], column, features, num_real)
         _add_scales(out, column, features, base, start, stop, length, outputs, layout, options)
-        # Up-sampling lags: the first frames of the next tile may take the last coarse frame of this tile.
+        # Up-sampling lags: the first frames of the next tile may need the last coarse frame of this tile.
         for scale in range(1, scales):
             outputs[layout.first_row[scale] - 1] = outputs[layout.first_row[scale] + layout.tile_rows[scale] - 1]
     for row in range(base + length, base + frames):
@@ -619,7 +625,7 @@ def _products_backward(grad, for_keys, other, other_column, coarse, ratio, width
 @no_type_check
 def _output_gradient(gradient, column, base, length, count, scale, window_start, out, options):
     """Compute the gradient of a window's output before up-sampling: for each of its frames, the sum of the gradients of all
-    frames of the utterance that take it. `window_start` is the window's first frame at this scale."""
+    frames of the utterance to which it is copied. `window_start` is the window's first frame at this scale."""
     size = options.factor**scale
     for row in range(out.shape[0]):
         source, out_row = window_start + row, out[row]
@@ -640,8 +646,8 @@ def _output_gradient(gradient, column, base, length, count, scale, window_start,
 @compile_cached
 @no_type_check
 def backward(q, k, v, columns, gradient, dq, dk, dv, frames, tasks, lengths, options):
-    """Compute the gradients of query, key and value for the tasks, as in `forward`. `gradient`, the gradient of the
-    output, and all results are contiguous, (batch * frames, features)."""
+    """Compute the gradients of query, key and value for some tasks (see `forward`). `gradient`, the gradient of the output,
+    and all results are contiguous, (batch * frames, features)."""
     named = KernelOptions(*options)
     for utterance, head, end in tasks:
         _backward(q, k, v, columns, gradient, dq, dk, dv, frames, utterance, head, end, lengths[utterance], named)

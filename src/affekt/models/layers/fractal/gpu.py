@@ -2,23 +2,25 @@
 forward pass and one in the backward pass.
 
 Memory bandwidth limits the speed, not arithmetic: at each scale a frame attends to `factor` frames only. With
-N = batch * frames * dim numbers, the memory traffic (`bytes_moved`) is
+N = batch * frames * dim elements in each tensor, the memory traffic (`bytes_moved`) is
 
     forward     query, key and value are read, the output is written                                 4 N
     backward    query, key, value and the output's gradient are read, three gradients written        7 N
 
-and no intermediate result has a size of N. A program loads an element twice, for the means of the coarse scales and,
-microseconds later, for the finest scale; the second time it is in a cache. If a first kernel computed the coarse
-scales and wrote their outputs to a buffer, 0.48 N for three coarse scales of factor 3, the inputs would be read twice, and
-the buffer would be written and read: 8 N, which halves the speed.
+and no intermediate result has a size of N. A program (Triton's word for one of the instances of a kernel that run in
+parallel) loads each element twice: for the means of the coarse scales and, microseconds later, for the finest scale. The
+second time, the element is in a cache. The alternative is a first kernel that computes the coarse scales and writes their
+outputs to a buffer, 0.48 N for three coarse scales of factor 3. The inputs would then be read twice, and the buffer would be
+written and read: 8 N in total, which halves the speed.
 
 The work is divided into tiles: `factor**scales` frames, or a multiple, of one head. They consist of whole windows of the
-coarsest scale, so that a tile's means depend on no other tile. Up-sampling, where frame i of T takes coarse frame
-floor(i * n / T), lags by up to one coarse frame if T is not a multiple of the scale's size: the first frames of a tile may
-need the last coarse frame of the previous tile. A program therefore processes many consecutive tiles and keeps those coarse
-frames. It begins one tile early, which costs the reading of one tile for each program, not for each tile. In the backward
-pass tiles are independent: the gradient of a coarse frame is a sum of the output's gradient over the frames that take it,
-some of which are read beyond the end of the tile, and each scale passes the gradients of its means to the next finer scale.
+coarsest scale, so that a tile's means depend on no other tile. In up-sampling, output frame i of T is a copy of the coarse
+frame floor(i * n / T). If T is not a multiple of the scale's size, this lags by up to one coarse frame: the first frames of a
+tile may need the last coarse frame of the previous tile. A program therefore processes many consecutive tiles and keeps the
+last coarse frames of each. It begins one tile early, so that one additional tile is read for each program, not for each
+tile. In the backward pass, tiles are independent. The gradient of a coarse frame is the sum of the output's gradient over
+its copies, some of which are beyond the end of the tile, and each scale passes the gradients of its means to the next finer
+scale.
 
 There are no atomic operations and no autotuning, so the same inputs give the same bits on the same GPU. Sums are in 32
 bits, or 64 for 64-bit inputs. The kernels were compiled for a GPU and tested in Triton's interpreter, but have not yet
@@ -44,7 +46,7 @@ from affekt.models.layers.shapes import Frames
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MAX_FACTOR = 16  # the kernel is unrolled over all pairs of frames in a window: above this, compiling takes minutes
 MIN_CAPABILITY = (8, 0)  # CUDA compute capability for Triton and bfloat16
-MULTIPROCESSORS = 4  # assumed number in Triton's interpreter
+MULTIPROCESSORS = 4  # number that is assumed in Triton's interpreter, which has none
 WARPS = 4  # groups of 32 threads that run one program of a kernel
 
 
@@ -52,11 +54,11 @@ class Launch(NamedTuple):
     """Sizes with which a kernel is launched."""
 
     elements: int
-    """Elements of one block of one stream: eight or four for each of 128 threads."""
+    """Number of elements of one block of one stream: eight or four for each of 128 threads."""
     registers: int
-    """Largest number of registers of a thread."""
+    """Maximum number of registers of a thread."""
     programs: int
-    """Programs on each multiprocessor: as many as fit at once, so that some read while others compute."""
+    """Number of programs on each multiprocessor: as many as fit at once, so that some read while others compute."""
 
 
 FORWARD, BACKWARD = Launch(1024, 128, 4), Launch(512, 168, 3)
@@ -81,7 +83,7 @@ def attend(
     options: FractalOptions,
     lengths: Int[Tensor, " batch"] | None = None,
 ) -> Frames:
-    """Return the sum over all scales, as `fractal_attention` does, (batch, frames, dim).
+    """Return the same sum over all scales as `fractal_attention`, (batch, frames, dim).
 
     Inputs may be strided views whose last axis is contiguous, such as the thirds of a fused projection; they are not copied.
     Dropout draws one seed from torch's generator; the seed and the position of a weight determine whether it is dropped.
@@ -91,8 +93,8 @@ def attend(
         key: Projected keys, of the same shape.
         value: Projected values, of the same shape.
         options: Heads, windows and scales.
-        lengths: Number of real frames of each utterance; None for all frames. The result of an utterance is that of the
-            utterance alone, followed by zeros, and its padding gets no gradient.
+        lengths: Number of real frames of each utterance; None if all frames are real. The result of an utterance is that of
+            the utterance alone, with zeros in its padding, which gets no gradient.
     """
     seed = int(torch.randint(2**31 - 1, ())) if options.dropout else 0
     lengths = None if lengths is None else lengths.to(query.device).contiguous()
@@ -190,14 +192,14 @@ def _sizes(query: Tensor, options: FractalOptions, work: Schedule) -> tuple[int,
 
 
 def _compile_options(launch: Launch) -> dict[str, Any]:
-    # One stage: other programs hide the latency of reading, and a pipeline would read a program's buffer before it is
-    # written.
+    # No software pipelining (one stage): other programs hide the latency of reading, and a pipeline would read a program's
+    # buffer before it is written.
     options = {"num_warps": WARPS, "num_stages": 1, "enable_fp_fusion": True}
     return options if torch.version.hip else {**options, "maxnreg": launch.registers}
 
 
 def _allocate_buffer(query: Tensor, size: int) -> Tensor:
-    """Allocate the buffers of all programs for their coarse scales. They are small enough to remain in a cache."""
+    """Allocate the buffers in which the programs keep their coarse scales. They are small enough to remain in a cache."""
     return query.new_empty(size, dtype=torch.float64 if query.dtype == torch.float64 else torch.float32)
 
 

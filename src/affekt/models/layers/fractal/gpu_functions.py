@@ -22,7 +22,7 @@ import triton.language as tl
 
 GELU_FACTOR = tl.constexpr(0.7071067811865476)  # 1 / sqrt(2)
 DENSITY_AT_ZERO = tl.constexpr(0.3989422804014327)  # 1 / sqrt(2 pi)
-NEGATIVE = tl.constexpr(-1e9)  # minus infinity in a softmax, as in the torch implementation
+NEGATIVE = tl.constexpr(-1e9)  # used instead of minus infinity in a softmax, as in the torch implementation
 
 
 @triton.jit
@@ -95,7 +95,7 @@ def pool(streams, memory, tile, length, constants: tl.constexpr, scale: tl.const
 @triton.jit
 @no_type_check
 def softmax(query, keys, window, first, count, constants: tl.constexpr):
-    """Return the attention weights of one query of each window, (windows,) for every key."""
+    """Return the attention weights of one query of each window: a tuple with one tensor, (windows,), for every key."""
     factor: tl.constexpr = constants.factor
     scores = ()
     for slot in tl.static_range(factor):
@@ -122,7 +122,7 @@ def softmax(query, keys, window, first, count, constants: tl.constexpr):
 @no_type_check
 def apply_dropout(weights, seed, head, scale: tl.constexpr, window, slot: tl.constexpr, constants: tl.constexpr):
     """Return the weights after dropout. The random numbers depend only on the seed and the position, so the backward
-    pass draws the same ones: Philox gives four for each seed and position."""
+    pass draws the same ones. The generator, Philox, returns four numbers for each seed and position."""
     factor: tl.constexpr = constants.factor
     if constants.dropout == 0.0:
         return weights
@@ -166,7 +166,8 @@ def gelu_slope(x):
 @triton.jit
 @no_type_check
 def locate_item(number, tiles, heads, lengths, frames, constants: tl.constexpr):
-    """Return an item's tile, its head counted over the whole batch, its head, its utterance, and the utterance's length."""
+    """Return an item's tile, its head (counted over the whole batch, then within the utterance), its utterance, and the
+    utterance's length."""
     tile, batch_head = number % tiles, number // tiles
     utterance = batch_head // heads
     length = frames

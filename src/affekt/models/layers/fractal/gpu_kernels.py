@@ -29,7 +29,7 @@ from affekt.models.layers.fractal.gpu_functions import (
     weighted_sum,
 )
 
-AHEAD = tl.constexpr(4)  # frames of the gradient that are loaded before the first is added
+AHEAD = tl.constexpr(4)  # number of consecutive frames of the gradient that an unrolled loop loads and adds
 
 
 @triton.jit
@@ -67,12 +67,12 @@ def _attend_scale(memory, tile, length, seed, head, constants: tl.constexpr, sca
 @triton.jit
 @no_type_check
 def _upsample(memory, frame, length, constants: tl.constexpr, scale: tl.constexpr):
-    """Load the output of a coarse scale for these frames of an utterance: of its frame floor(i * count / length), or
-    floor(i / size) if up-sampling repeats frames.
+    """Load the up-sampled output of a coarse scale for some frames of an utterance: for frame i, that of the coarse frame
+    floor(i * count / length), or floor(i / size) if up-sampling repeats frames.
 
-    The former is equal to the latter or less by one. With i = coarse * size + offset and length = count * size + remainder,
-    it is less if offset * count < coarse * remainder. Neither product exceeds length, so they fit in 32 bits, unlike
-    i * count.
+    The first index is equal to the second, or less by one. With i = coarse * size + offset and length = count * size +
+    remainder, it is less if offset * count < coarse * remainder. Neither product exceeds length, so they fit in 32 bits,
+    unlike i * count.
     """
     size: tl.constexpr = constants.factor**scale
     ring: tl.constexpr = constants.tile // size + 1
@@ -166,8 +166,8 @@ def attend_kernel(
 @triton.jit
 @no_type_check
 def _output_gradient(gradient, row, tile, length, real, constants: tl.constexpr, scale: tl.constexpr):
-    """Return the gradient of a coarse scale's output: for each of its frames, the sum of `gradient` over the frames
-    that take it in up-sampling."""
+    """Return the gradient of a coarse scale's output: for each of its frames, the sum of `gradient` over the frames to
+    which up-sampling copies it."""
     size: tl.constexpr = constants.factor**scale
     ahead: tl.constexpr = AHEAD if size >= AHEAD else size + 1
     block: tl.constexpr = constants.blocks[scale]
@@ -198,9 +198,9 @@ def _output_gradient(gradient, row, tile, length, real, constants: tl.constexpr,
 def _differentiate(
     streams, gradient, targets, memory, tile, length, end, seed, head, constants: tl.constexpr, scale: tl.constexpr
 ):
-    """Compute the gradients of a scale's query, key and value for one tile, and store them in `targets`, with zeros
-    from its count to `end`. They have two parts: the gradient through the attention of this scale, and 1 / `factor` of
-    the gradient of the next scale's frames, which are means of this scale's windows."""
+    """Compute the gradients of a scale's query, key and value for one tile, and store them in `targets`, with zeros from
+    `count`, the scale's number of frames, to `end`. They are the sum of two parts: the gradient through the attention of
+    this scale, and 1 / `factor` of the gradient of the next scale's frames, which are means of this scale's windows."""
     factor: tl.constexpr = constants.factor
     block: tl.constexpr = constants.blocks[scale]
     frames: tl.constexpr = constants.tile // factor**scale
@@ -279,9 +279,9 @@ def differentiate_kernel(
     items_per_program,
     constants: tl.constexpr,
 ):
-    """Compute the backward pass: the means of all scales again, finest first, then the gradients of the scales, coarsest
-    first. Each scale passes the gradients of its frames, which are means, to the next finer scale. No tile needs the
-    gradients of another one. `outputs` are the gradients of query, key and value."""
+    """Compute the backward pass: first the means of all scales again, finest first, then the gradients of the scales,
+    coarsest first. The frames of a coarse scale are means of frames of the next finer scale, to which their gradients are
+    passed. No tile needs the gradients of another one. `outputs` are the gradients of query, key and value."""
     scales: tl.constexpr = constants.scales
     program = tl.program_id(0)
     memory += program.to(tl.int64) * (6 * constants.rows * constants.width)

@@ -25,8 +25,9 @@ class FractalOptions:
     temperature: float | None = None
     """Divisor of the scores; None is the square root of a head's width."""
     upsampling: Literal["interpolate", "repeat"] = "interpolate"
-    """How a coarse scale of n frames is brought to all T frames. "interpolate": frame i takes frame floor(i * n / T).
-    "repeat": every frame of scale k is repeated `factor**k` times, and the last one to the end."""
+    """How a coarse scale of n frames is up-sampled to T frames. "interpolate": frame i of the result is frame
+    floor(i * n / T) of the scale. "repeat": every frame of scale k is repeated `factor**k` times, and the last one up to the
+    end."""
 
     def __post_init__(self) -> None:
         minima = {"heads": 1, "factor": 2, "scales": 1}

@@ -45,12 +45,11 @@ def fractal_scales(
     lengths = None if mask is None else mask.sum(dim=1)
     # All scales are concatenated along the time axis and attended to at once; then each scale is up-sampled to all frames.
     counts, count = lengths, frames  # number of frames at this scale: of each utterance, and of the longest
-    streams = torch.cat(
-        (query, key, value), dim=2
-    )  # at this scale; together, since each operation takes long to export
+    # Query, key and value at this scale, as one tensor, because exporting takes long for each operation.
+    streams = torch.cat((query, key, value), dim=2)
     start = 0  # index of this scale's first frame on the common time axis
     windows: list[Tensor] = []  # of the streams, for each scale
-    sources: list[Tensor] = []  # for each scale, the frame on the common axis that each frame takes in up-sampling
+    sources: list[Tensor] = []  # for each scale and output frame, the frame on the common axis that up-sampling copies
     real: list[Tensor] = []  # mask of the real frames in the windows, for each scale
     for scale in range(scales):
         # At least one zero frame is appended. A scale without frames is then one window of zeros, whose output is zero, so it
@@ -91,9 +90,8 @@ def _zero_padding(x: Tensor, counts: Tensor | None) -> Tensor:
     """Return x with zeros beyond each utterance's own frames."""
     if counts is None:
         return x
-    return x.masked_fill(
-        ~_real_frames(x.shape[1], 0, counts, x.device).unsqueeze(2), 0.0
-    )  # unlike a product, this removes NaN
+    # A product with the mask would not remove NaN.
+    return x.masked_fill(~_real_frames(x.shape[1], 0, counts, x.device).unsqueeze(2), 0.0)
 
 
 def _window_attention(
@@ -131,8 +129,9 @@ def _window_attention(
 def _interpolation_source(
     frames: int, count: int, lengths: Tensor | None, counts: Tensor | None, device: torch.device
 ) -> Tensor:
-    """Return which of n frames each frame i takes: floor(i * n / frames), as in torch's `interpolate(size=frames)`. The shape
-    is (frames,), or (batch, frames) if utterances have their own lengths."""
+    """Return the index of the coarse frame that is copied to each output frame i: floor(i * n / frames) for n coarse frames,
+    as in torch's `interpolate(size=frames)`. The shape is (frames,), or (batch, frames) if utterances have their own
+    lengths."""
     position = torch.arange(frames, device=device)
     if lengths is None or counts is None:
         return position * count // frames
@@ -140,8 +139,8 @@ def _interpolation_source(
 
 
 def _repeat_source(frames: int, size: int, count: int, counts: Tensor | None, device: torch.device) -> Tensor:
-    """Return which frame each frame takes if every frame is repeated `size` times, and the last one to the end. The shape is
-    that of `_interpolation_source`."""
+    """Return the index of the coarse frame that is copied to each output frame if every coarse frame is repeated `size`
+    times, and the last one up to the end. The shape is that of `_interpolation_source`."""
     source = torch.arange(frames, device=device) // size
     if counts is None:
         return source.clamp(max=count - 1).clamp(min=0)
@@ -152,12 +151,13 @@ def _gather_frames(x: Tensor, source: Tensor) -> Tensor:
     """Return the frames of x with the indices `source`, (frames,) or (batch, frames)."""
     if source.ndim == 1:
         return x.index_select(1, source)
-    # Beyond an utterance's end, an index may be beyond its scale or even x; the result is undefined there.
+    # Beyond the end of an utterance, an index may be larger than the scale or even x; the result is undefined there.
     return x.gather(1, source.clamp(max=x.shape[1] - 1).unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
 class ScaleOperator(nn.Module):
-    """The step from one time scale to the next by strided convolutions of query, key and value: MSTR, section 2.1.
+    """The step from one time scale to the next coarser one, by strided convolutions of query, key and value (MSTR, section
+    2.1).
 
     Kernel and stride are `factor` frames, as in the average that they replace. The paper compares the average with a
     convolution, but gives no details of it. With `depthwise` every feature has its own kernel (an average with learned
