@@ -23,9 +23,10 @@ from affekt.tables import table
 
 EQUAL = 0.02
 """Two models whose times differ by a smaller fraction count as equally fast."""
-HALF, TENTH = 0.5, 1 / 0.9
-"""The text names the length from which attention takes HALF of the time, and the length from which the ratio of the times is
-TENTH, a saving of a tenth."""
+HALF = 0.5
+"""The page states the length from which attention takes at least this fraction of the time."""
+TENTH = 1 / 0.9
+"""The page states the length from which the baseline's time divided by mstr's is at least this: mstr saves a tenth."""
 HEADING = "## The paper's operation count and measured time"
 
 
@@ -127,7 +128,7 @@ def describe_method(lengths: Lengths) -> str:
 
 
 def describe_runs(lengths: Lengths) -> str:
-    """Say how often each length was timed."""
+    """Return a sentence on how often each length was timed."""
     runs = {time.speech: time.runs for time in sorted(lengths.times, key=lambda time: time.speech)}
     single = [speech for speech, count in runs.items() if count == 1]
     repeated = [count for count in runs.values() if count > 1]
@@ -168,7 +169,7 @@ def _at_paper_length(lengths: Lengths, frames: int) -> str:
 
 
 def _faster(lengths: Lengths, step: str) -> str:
-    """Say which model is faster at which lengths, and from which length on the difference exceeds a tenth."""
+    """Return sentences on which model is faster at which lengths, and from which length on mstr saves at least a tenth."""
     ratios = lengths.ratios(step)
     name, tenth = step.capitalize(), crossing(ratios, TENTH)
     slower = [speech for speech, ratio in ratios.items() if ratio < 1 - EQUAL]
@@ -188,7 +189,7 @@ def _faster(lengths: Lengths, step: str) -> str:
         start = crossing(ratios, 1.0)
         text = f"{name}: vanilla is faster up to {format_length(max(slower))}, {lead}; "
         text += f"mstr is faster from {format_length(min(faster))} on"
-        text += f", and the two lines cross at {format_length(start)}" if start else ""
+        text += f", and both take the same time at {format_length(start)}" if start else ""
     else:
         text = f"{name}: mstr is faster at {_of_all(faster, ratios)}, vanilla at {_of_all(slower, ratios)}, {lead}"
     return (
@@ -233,7 +234,7 @@ def describe_floors(lengths: Lengths) -> str:
         f"{lengths.bandwidth / 1e9:.3g} GB/s, measured with copies and sums of arrays, and computes at most "
         f"{lengths.products / 1e9:.3g} GFLOP/s, measured with products of square matrices. Memory is the time to read every "
         "layer's weights and input once and to write its output once; it is the same for both models, and data that stay in "
-        "cache take less. Arithmetic is the time for the matrix products, in the plot mstr's.\n"
+        "cache take less. Arithmetic is the time for the matrix products; the plot shows it for mstr.\n"
     )
 
 
@@ -246,7 +247,7 @@ def times_table(lengths: Lengths) -> str:
 
 
 def _row(lengths: Lengths, speech: float) -> list[str]:
-    """Return the cells of one length; what was not measured stays empty."""
+    """Return the cells of the row for one length, in seconds of speech; cells without a measurement are empty."""
     frames = next(time.frames for time in lengths.times if time.speech == speech)
     cells = [format_length(speech), str(frames)]
     for step in STEPS:
@@ -265,7 +266,7 @@ def _row(lengths: Lengths, speech: float) -> list[str]:
 
 
 def compare(ratio: float, less: str = "less", more: str = "more") -> str:
-    """Say how much less mstr needs, given the baseline's amount divided by mstr's: 4 / 3 is "25% less"."""
+    """Return a phrase on how much less mstr needs, given the baseline's amount divided by mstr's: 4 / 3 is "25% less"."""
     saved = 1 - 1 / ratio
     return f"{abs(saved):.0%} {less if saved >= 0 else more}"
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from affekt.batch import Batch
 from affekt.config import decode, decode_named
-from affekt.cost.sizes import example
+from affekt.cost.sizes import build_zero_batch
 from affekt.models import models
 from affekt.models.base import FeatureSpec
 from affekt.training.checkpoint import load_state, save_state
@@ -121,7 +121,7 @@ def test_presets_change_only_the_settings_they_list_and_run_at_the_papers_sizes(
         assert config == decode(model_class.Config, settings, preset)
         with torch.device("meta"):
             model = model_class(config, NUM_EMOTIONS).to("meta").eval()
-            batch = example(model, {stream: model.paper.frames[stream] for stream in model.streams})
+            batch = build_zero_batch(model, {stream: model.paper.frames[stream] for stream in model.streams})
             assert model(batch).shape == (1, NUM_EMOTIONS)
 
 

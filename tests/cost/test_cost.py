@@ -13,7 +13,7 @@ from affekt.cost import cost
 from affekt.cost.count import count_operations, on_meta
 from affekt.cost.encoders import ENCODERS, encoders_of
 from affekt.cost.page import compute_all, page
-from affekt.cost.sizes import example
+from affekt.cost.sizes import build_zero_batch
 from affekt.errors import AffektError, BadConfig, UnknownName
 from affekt.models import models
 from tests.cli.test_cli import affekt
@@ -67,7 +67,7 @@ def test_products_are_counted_as_by_hand(run, multiply_adds):
 def test_counts_are_those_of_torchs_own_counter(name):
     kind, config = decode_named(models, {"name": name}, name)
     model = on_meta(lambda: kind(config, 4))
-    batch = on_meta(lambda: example(model, {"speech": 50, "text": 9}))
+    batch = on_meta(lambda: build_zero_batch(model, {"speech": 50, "text": 9}))
     with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
         model(batch)
     assert count_operations(lambda: model(batch)) == counter.get_total_flops() > 0

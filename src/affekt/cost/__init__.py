@@ -13,7 +13,7 @@ from affekt.config import decode_named, encode, override
 from affekt.cost.count import count_operations, on_meta
 from affekt.cost.encoders import EncoderCost, encoders_of
 from affekt.cost.measure import Measurement, measure
-from affekt.cost.sizes import default_frames, example, requested_frames
+from affekt.cost.sizes import build_zero_batch, default_frames, requested_frames
 from affekt.errors import BadConfig
 from affekt.models import models
 
@@ -83,7 +83,7 @@ def cost(
     config = kind.for_lengths(config, requested) if requested else config
     model = on_meta(lambda: kind(config, emotions))
     num_frames = {stream: requested.get(stream, default_frames(model, config, stream)) for stream in model.streams}
-    batch = on_meta(lambda: example(model, num_frames))
+    batch = on_meta(lambda: build_zero_batch(model, num_frames))
     result = measure(name, encode(config), emotions, num_frames, threads) if measured else Measurement(None, None, None)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Cost(

@@ -68,7 +68,7 @@ def _measure_here() -> None:
     import torch
 
     from affekt.config import decode
-    from affekt.cost.sizes import example
+    from affekt.cost.sizes import build_zero_batch
     from affekt.models import models
 
     task = json.loads(sys.stdin.read())
@@ -77,7 +77,7 @@ def _measure_here() -> None:
     torch.ones(8, 8) @ torch.ones(8, 8)  # memory that torch allocates at its first product does not belong to the model
     before = peak_memory(reset=True)
     model = kind(decode(kind.Config, task["settings"], task["name"]), task["emotions"]).eval()
-    batch = example(model, task["frames"])
+    batch = build_zero_batch(model, task["frames"])
     times: list[float] = []
     with torch.inference_mode():
         for _ in range(3):

@@ -49,8 +49,8 @@ def default_frames(model: EmotionModel, config: Any, stream: str) -> int:
     return model.lengths[stream] * int(getattr(config, "stride", 1))
 
 
-def example(model: EmotionModel, frames: Mapping[str, int]) -> Batch:
-    """Return a batch of one utterance without padding."""
+def build_zero_batch(model: EmotionModel, frames: Mapping[str, int]) -> Batch:
+    """Return a batch of one utterance without padding, whose features are zeros."""
     streams = {}
     for name in model.streams:
         count, dim = frames[name], model.dims[name]

@@ -15,7 +15,7 @@ from affekt.batch import Batch, Stream
 from affekt.corpora.inspection import describe
 from affekt.corpora.source import Source
 from affekt.cost.count import count_operations, on_meta
-from affekt.cost.sizes import default_frames, example
+from affekt.cost.sizes import build_zero_batch, default_frames
 from affekt.errors import BadConfig, BadCorpus, BadOutput
 from affekt.files import cache_root
 from affekt.labels import LabelSet
@@ -209,7 +209,7 @@ def _count(plan: Plan, encoders: Mapping[str, MeasuredEncoder], labels: LabelSet
     specs = {stream: encoders[encoder_key(plan, stream)].spec for stream in plan.streams}
     model = on_meta(lambda: plan.build_model(specs, labels.emotions))
     frames = {stream: default_frames(model, plan.model.config, stream) for stream in model.streams}
-    batch = on_meta(lambda: example(model, frames))
+    batch = on_meta(lambda: build_zero_batch(model, frames))
     return model, count_operations(lambda: model(batch))
 
 
