@@ -1,5 +1,6 @@
 """Training on a Ray cluster of several nodes: the same results as in one process, whatever happens to the nodes."""
 
+import gc
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,6 +77,8 @@ def cluster():
             yield started
         finally:
             started.shutdown()
+            with warnings.catch_warnings(action="ignore"):
+                gc.collect()  # so that files and sockets that Ray left open cause no warnings in later tests
 
 
 def small_job(root, folder, epochs=1):
@@ -97,6 +101,7 @@ class ListingLauncher(RayLauncher):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Ray's own files and sockets
 def test_jobs_end_with_a_command_that_is_killed_and_resume_with_the_next(root, cluster):
     command = [sys.executable, "-m", "affekt", "train", "small.toml", "--run", "killed", "--ray", cluster.address]
     environment, run = {**os.environ, "PYTHONPATH": str(ROOT / "src")}, Run(root / "killed")
@@ -117,6 +122,7 @@ def test_jobs_end_with_a_command_that_is_killed_and_resume_with_the_next(root, c
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_reproduction_of_which_a_node_is_killed_loses_nothing_and_repeats_nothing(root, cluster, monkeypatch):
     expected = reproduce(plan_rows(root, "local"), LocalLauncher())
     # The cluster starts without features, which the command extracts for it.
