@@ -9,7 +9,8 @@ from affekt import BadOutput, Recognizer
 from affekt.collection import ray_data
 from affekt.collection.folder import Counts, ResultsFolder
 from affekt.collection.manifest import Clip
-from affekt.collection.ray_data import ShardActor
+from affekt.collection.process import Work
+from affekt.collection.ray_data import ShardActor, _room
 from affekt.collection.shards import Shard
 from affekt.workflows import recognize_manifest as module
 from affekt.workflows.recognize_manifest import recognize_manifest
@@ -73,6 +74,9 @@ def test_errors_that_end_the_run_name_the_machine(setup, recognizer, tmp_path):
     assert result["kind"] == "BadBundle"
     assert "bundle is not a bundle" in result["error"]
     assert "(on the worker 10.0.0.7 (node7))" in result["error"]
+    (older,) = ShardActor(module.ENTRY, setup, str(tmp_path / "out"), {}, "0.0.1")(items).to_pylist()
+    assert older["error"].startswith("this worker has affekt ")
+    assert older["error"].endswith("with 0.0.1: install the same version (on the worker 10.0.0.7 (node7))")
 
 
 def test_a_folder_that_is_not_shared_is_named(recognizer, tmp_path, monkeypatch):
@@ -80,3 +84,10 @@ def test_a_folder_that_is_not_shared_is_named(recognizer, tmp_path, monkeypatch)
     monkeypatch.setattr(ray_data, "run_on_ray", lambda *_: iter([(0, Counts(1, 0))]))
     with pytest.raises(BadOutput, match=r"1 files, such as part-00000.*, were written but are not in .*/out"):
         recognize_manifest(str(tmp_path / "m.csv"), str(tmp_path / "out"), ray="auto", recognizer=recognizer)
+
+
+def test_a_cluster_has_room_for_as_many_actors_as_its_cores_and_gpus_allow():
+    resources = {"CPU": 10.0, "GPU": 2.0}
+    for threads, gpus, room in ((1, 0.0, 10), (4, 0.0, 2), (16, 0.0, 1), (1, 1.0, 2), (1, 0.25, 8), (4, 0.25, 2)):
+        assert _room(resources, Work("", "", {}, {}, threads, gpus)) == room
+    assert _room({}, Work("", "", {}, {})) == 1

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from affekt import errors
+from affekt import __version__, errors
 from affekt.collection.folder import Counts, ResultsFolder
 from affekt.collection.part import ShardWorker, find_worker, write_part
 from affekt.collection.process import Work
@@ -41,10 +41,13 @@ class ShardActor:
         setup: The description of its task.
         location: The folder of the results.
         kinds: Column of the manifest -> kind of its values.
+        version: The version of affekt on the machine that started the run.
     """
 
-    def __init__(self, entry: str, setup: Message, location: str, kinds: Mapping[str, str]) -> None:
-        self._entry, self._setup, self._kinds = entry, setup, kinds
+    def __init__(
+        self, entry: str, setup: Message, location: str, kinds: Mapping[str, str], version: str = __version__
+    ) -> None:
+        self._entry, self._setup, self._kinds, self._version = entry, setup, kinds, version
         self._folder = ResultsFolder(location)
         self._stack = contextlib.ExitStack()
         self._worker: ShardWorker | None = None
@@ -70,6 +73,10 @@ class ShardActor:
         name = self._folder.part_name(shard)
         if not again and self._folder.exists(name):  # written by an actor that died afterwards
             return self._folder.counts(name)
+        if self._version != __version__:
+            raise BadConfig(
+                f"this worker has affekt {__version__}, but the run was started with {self._version}: install the same version"
+            )
         if self._worker is None:
             self._worker = self._stack.enter_context(find_worker(self._entry)(self._setup, 1, worker_name()))
         return write_part(self._folder, shard, self._kinds, self._worker)
@@ -103,7 +110,7 @@ def run_on_ray(
     existing = set(folder.names())
     with connect(address, purpose="--ray") as ray:
         _warn_if_too_small(ray, work)
-        actor = (work.entry, setup, folder.location, dict(kinds))
+        actor = (work.entry, setup, folder.location, dict(kinds), __version__)
         for start in range(0, len(shards), WAVE):
             wave = shards[start : start + WAVE]
             items = [
@@ -116,11 +123,17 @@ def run_on_ray(
                 }
                 for shard in wave
             ]
-            size = min(len(items), jobs or max(1, math.floor(ray.cluster_resources().get("CPU", 1.0) / work.threads)))
+            size = min(len(items), jobs or _room(ray.cluster_resources(), work))
             for result in _map(items, actor, size=size, max_size=jobs or len(items), work=work):
                 if result["error"]:
                     raise getattr(errors, result["kind"])(result["error"], code=result["code"])
                 yield result["index"], Counts(result["rows"], result["failed"])
+
+
+def _room(resources: Mapping[str, float], work: Work) -> int:
+    """Return how many actors a cluster has room for, at least 1."""
+    room = resources.get("CPU", 0.0) / work.threads
+    return max(1, math.floor(min(room, resources.get("GPU", 0.0) / work.gpus) if work.gpus else room))
 
 
 def _warn_if_too_small(ray: ModuleType, work: Work) -> None:
