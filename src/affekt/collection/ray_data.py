@@ -75,7 +75,8 @@ class ShardActor:
             return self._folder.counts(name)
         if self._version != __version__:
             raise BadConfig(
-                f"this worker has affekt {__version__}, but the run was started with {self._version}: install the same version"
+                f"this worker has affekt {__version__}, but the run was started with {self._version}: install the same "
+                "version"
             )
         if self._worker is None:
             self._worker = self._stack.enter_context(find_worker(self._entry)(self._setup, 1, worker_name()))
