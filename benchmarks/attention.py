@@ -1,4 +1,4 @@
-"""Fractal attention beside full attention: `affekt.models.layers.fractal_attention` and torch's fused kernel.
+"""Compare fractal attention (`affekt.models.layers.fractal_attention`) with full attention by torch's fused kernel.
 
     python benchmarks/attention.py [--runs 15] [--threads 1 2] [--only sizes lengths flatness memory] [--compile]
 
@@ -132,8 +132,8 @@ def main() -> None:
 
 
 def earlier_results() -> dict[str, Any]:
-    """Return the content of the results file, whose tables are kept unless they are measured now; empty if another processor
-    wrote it."""
+    """Return the content of the results file, so that tables that are not measured now are kept; without tables if it was
+    measured on another processor."""
     path = harness.RESULTS / "attention.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return {"by_threads": {}} if results.pop("machine", {}).get("processor") != harness.processor() else results
@@ -148,7 +148,7 @@ def has_compiler() -> bool:
 
 
 def check(implementations: dict[str, Attention]) -> None:
-    """Assert that all implementations of fractal attention return the same, forward and backward."""
+    """Assert that all implementations of fractal attention return the same outputs and gradients."""
     inputs, gradient = random_inputs(2, 163)
     for name, attend in implementations.items():
         if name not in ("full", "plain"):

@@ -1,10 +1,11 @@
-"""Where the time of a cold start goes, and what other ways to load the shipped graph would save.
+"""Measure the parts of a cold start, and how much time other ways to load the shipped graph would save.
 
     python benchmarks/cold_start.py    prints tables, and writes benchmarks/results/cold_start.json
 
 The parts of `affekt recognize` on one clip are timed in new processes. Ways to load the graph are timed in one process, in
-turn: as shipped; with fewer of onnxruntime's optimizations; a graph that onnxruntime has optimized before and stored, as
-ONNX and in its own format; and a model of a single operation, which costs what any session costs. Medians of processor time.
+turn: the shipped graph; the same with fewer of onnxruntime's optimizations; a graph that onnxruntime has optimized and stored
+beforehand, as ONNX and in its own format; and a graph of a single operation, for the time that any session takes. Times are
+medians of processor time.
 """
 
 from __future__ import annotations

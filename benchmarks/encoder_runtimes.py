@@ -1,14 +1,16 @@
-"""Ways to run a speech encoder of HuBERT's base size on the CPU: torch one by one, in a batch, in bfloat16, and onnxruntime.
+"""Compare ways to run a speech encoder of HuBERT's base size on the CPU, with torch and with onnxruntime.
 
     python benchmarks/encoder_runtimes.py    prints a table, and writes benchmarks/results/encoder_runtimes.json
 
-affekt computes features on the CPU with torch, one utterance after another, in 32-bit floats. Another way would replace this
-one if it were faster by more than noise, and if its states differed from torch's by at most the tolerance: half the spacing
-of 16-bit floats, in which states are stored, at the largest state.
+affekt computes features on the CPU with torch, one utterance after another, in 32-bit floats. The alternatives are one padded
+batch, bfloat16, and an export to onnxruntime. One of them would be used instead if it were faster by more than noise, and if
+its hidden states differed from torch's by at most the tolerance. This is half the spacing of 16-bit floats, in which states
+are stored, at the largest state.
 
-Weights are random, and clips are noise of 1.5 to 4 s, since the speed does not depend on them. One thread. The sides
-alternate; times are medians of processor time. A multiplication and an addition count as two operations. Their number is
-compared with those that a product of two 2048 x 2048 matrices reaches in the same process: the processor's peak in practice.
+Weights are random, and clips are noise of 1.5 to 4 s, since the speed does not depend on them. All run with one thread and
+alternate; times are medians of processor time. A multiplication and an addition count as two operations. The operations per
+second are compared with those of a product of two 2048 x 2048 matrices in the same process, the peak that the processor
+reaches in practice.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ def build_network() -> Any:
 
 
 def build_sides(network: Any, clips: Sequence[Tensor], folder: Path) -> dict[str, Callable[[], Sequence[Tensor]]]:
-    """Return the functions that compute the states of all clips, (1, frames, features) each."""
+    """Return the functions to compare, by name. Each returns the hidden states of all clips, (1, frames, features)."""
     short = build_network()
     short.load_state_dict(network.state_dict())
     short.bfloat16()

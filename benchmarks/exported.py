@@ -1,7 +1,7 @@
 """Time fractal attention in onnxruntime: several formulations of it, and the whole graph of the shipped model.
 
-    python benchmarks/exported.py                          formulations; the shipped graph beside a new export of it
-    python benchmarks/exported.py --against OLD.onnx       OLD.onnx beside a new export of the shipped bundle
+    python benchmarks/exported.py                          formulations; the shipped graph, compared with a new export of it
+    python benchmarks/exported.py --against OLD.onnx       OLD.onnx, compared with a new export of the shipped bundle
 
 Each formulation is exported alone: query, key and value are inputs, the sum over four scales is the output. Sizes are those
 of the shipped model (256 features, 4 heads, 12.5 frames per second) and of the paper (1024 features, 16 heads). The output is

@@ -1,12 +1,12 @@
-"""Recognition of folders: `affekt recognize` with one job and with two, beside transformers' audio-classification pipeline.
+"""Compare the recognition of folders by `affekt recognize`, with one job and two, and by a pipeline of transformers.
 
     python benchmarks/folder.py    prints a table, and writes benchmarks/results/folder.json
 
-One folder has 500 clips of 1 to 5 s, the other twelve recordings of 15 minutes, all cut and joined from the recordings in
-samples/, at 16 kHz. The sides alternate, and the table has medians: files, and seconds of speech, per second of elapsed time,
-start of the processes included. Two jobs take half the time of one only on two idle cores. The pipeline recognizes one file
-after another, with the classifier of recognize.py and one thread; it gets a fifth of the clips, and no long recordings, which
-it would cut to 30 s.
+One folder has 500 clips of 1 to 5 s, the other twelve recordings of 15 minutes, made from the recordings in samples/, at 16
+kHz. The sides alternate. The table has medians of the files, and of the seconds of speech, per second of elapsed time, which
+includes the start of the processes. Two jobs can only take half the time of one if two cores are idle. The
+audio-classification pipeline recognizes one file after another, with the classifier of recognize.py and one thread. It gets a
+fifth of the clips, and no long recordings, of which it would only use the first 30 s.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def join_samples() -> np.ndarray[Any, Any]:
 def write_files(
     folder: Path, speech: np.ndarray[Any, Any], count: int, seconds: tuple[float, float]
 ) -> tuple[Path, int, float]:
-    """Write files of speech that begin at different samples; return the folder, their number and their seconds in total."""
+    """Write files of speech, each cut from another position; return the folder, their number and their total seconds."""
     folder.mkdir()
     generator, total = np.random.default_rng(0), 0
     for number in range(count):

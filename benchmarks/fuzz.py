@@ -6,8 +6,8 @@
 A mutant is a small file of one of the formats in SEEDS, damaged in one to three ways (MUTATIONS). Its number and the seed
 determine it. Files are decoded as `affekt recognize` decodes them, half of them with --lenient, without the model. The
 decoding is in a worker process, so that a crash is counted and the next mutants are decoded by a new worker. With --keep,
-the mutants with findings are written to a folder, and so are those with the error "undecodable", which our code does not
-expect but reports.
+the mutants with findings are written to a folder, and so are those with our error "undecodable", which means that a decoder
+failed in an undocumented way.
 """
 
 from __future__ import annotations

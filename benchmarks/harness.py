@@ -1,9 +1,9 @@
 """Helpers of the benchmarks: alternating runs, a description of the machine, JSON results and Markdown tables.
 
-The implementations that are compared (the sides) alternate run by run, and each turn begins with another of them, so that a
-machine that slows down or speeds up meanwhile affects all of them equally. `time.process_time` adds up the seconds of all
-threads of this process and ignores other processes: right for one thread, also on a shared machine. For several threads, and
-for a GPU, the clock is `time.perf_counter`, which needs an otherwise idle machine.
+The implementations that are compared (the "sides") alternate run by run, and each turn begins with a different side, so that
+changes in the machine's speed affect all of them equally. For one thread, the clock is `time.process_time`: it adds up the
+seconds of all threads of this process and ignores other processes, so that the machine may be in use. For several threads,
+and for a GPU, the clock is `time.perf_counter`, which needs an otherwise idle machine.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     make quantized    prints a table, and writes benchmarks/results/quantized.json (needs AFFEKT_DATA; ten minutes)
 
-onnxruntime's dynamic quantization multiplies matrices of 8-bit integers: weights by output channel, activations by tensor
-with a scale computed at run time. Two variants keep those matrices in 32 bits that change the probabilities most. "By groups"
-is onnxruntime's MatMulNBits, in which each group of weights has a scale. All clips of the test subset are recognized by all
-graphs, in turn; times are of the processor with one thread.
+onnxruntime's dynamic quantization multiplies matrices of 8-bit integers. Weights have one scale for each output channel,
+activations one for each tensor, computed at run time. In two variants, some matrices stay in 32 bits: those whose
+quantization changes the probabilities most. "By groups" is onnxruntime's MatMulNBits, in which each group of weights has a
+scale. All graphs recognize all clips of the test subset, in turn; times are processor times with one thread.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from affekt.evaluation.metrics import confusion, ua
 from affekt.protocols import Split, utterance_key
 
 SENSITIVE = 3, 7
-"""Numbers of matrices that the two variants keep in 32 bits."""
+"""How many of the most sensitive matrices stay in 32 bits, in each of the two variants."""
 GROUP = 32
 REFERENCE = "16-bit weights, 32-bit arithmetic (shipped)"
 SENSITIVITY_CLIPS = 40
-"""Clips on which the matrices are ranked by how much they change the probabilities."""
+"""Number of clips on which the matrices are ranked by how much their quantization changes the probabilities."""
 
 Probabilities = np.ndarray
 
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def make_variants(source: Path, folder: Path, clips: Sequence[np.ndarray]) -> dict[str, Path]:
-    """Write the graphs; return their paths."""
+    """Write the quantized graphs; return name -> path of all graphs, including the shipped one."""
     plain = folder / "plain.onnx"
     onnx.save(with_float_weights(source), plain)
     ranked = rank_matrices(plain, folder, clips)

@@ -1,11 +1,11 @@
-"""The rates from which docs/scale.md is calculated: decoding, recognition, and the sizes of features and results.
+"""Measure the rates from which docs/scale.md is calculated: decoding, recognition, and the sizes of features and results.
 
     python benchmarks/rates.py    prints tables, and writes benchmarks/results/rates.json
 
-Each format is one minute of the speech in samples/, encoded at the sample rate and with the channels that are usual for it.
-It is read as the recognizer reads it: decoded, mixed to mono and resampled to 16 kHz. Times are medians of processor time
-with one thread. Sizes are those of files that affekt itself writes: an array of the feature store, and a Parquet file of the
-rows of recognized clips.
+For each format, one minute of the speech in samples/ is encoded with the format's usual sample rate and channels, and read as
+the recognizer reads it: decoded, mixed to mono and resampled to 16 kHz. Times are medians of processor time with one thread.
+Sizes are those of files that affekt itself writes: an array of the feature store, and a Parquet file of the rows of
+recognized clips.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FORMATS = {
 }
 """Name -> suffix, encoding, sample rate in Hz and channels."""
 DIM, FRAMES_PER_SECOND = 768, 50
-"""Of one block of a speech encoder of base size."""
+"""Features of a frame, and frames per second, of one block of a speech encoder of base size."""
 CLIP_SECONDS, ROWS = 3.0, 1000
 
 
@@ -90,7 +90,7 @@ def measure_recognition(speech: np.ndarray[Any, Any], runs: int) -> dict[str, fl
 
 
 def measure_features(folder: Path) -> float:
-    """Return the bytes of one block's features for one second of audio, in an array of ten seconds."""
+    """Return the bytes of one block's features for one second of audio, measured with an array of ten seconds."""
     seconds = 10
     store = FeatureStore("made", {}, folder)
     store["0" * 64] = np.zeros((FRAMES_PER_SECOND * seconds, DIM))
@@ -98,7 +98,7 @@ def measure_features(folder: Path) -> float:
 
 
 def measure_rows(speech: np.ndarray[Any, Any], folder: Path, count: int) -> float:
-    """Return the bytes of one clip's row in a Parquet file of many."""
+    """Return the bytes of one clip's row, measured with a Parquet file of many rows."""
     folder.mkdir()
     generator, size = np.random.default_rng(0), int(CLIP_SECONDS * SAMPLE_RATE)
     for number in range(count):

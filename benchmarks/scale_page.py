@@ -1,4 +1,4 @@
-"""Write docs/scale.md: what large collections cost, calculated from the rates that benchmarks have measured.
+"""Write docs/scale.md, on the cost of large collections, calculated from the rates that benchmarks have measured.
 
     make scale                              measure the rates, and write the page
     python benchmarks/scale_page.py FILE    write the page from results/{rates,folder,encoder_runtimes}.json
@@ -18,12 +18,13 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 TEMPLATE = Path(__file__).with_name("scale_page.md")
 CORES = 16
-"""Cores of the machines in the calculations."""
+"""Number of cores of each machine in the calculations."""
 MACHINES = (1, 10, 100)
+"""Numbers of machines for which the page states times."""
 BLOCKS = 12
-"""Blocks of a speech encoder of base size."""
+"""Number of blocks of a speech encoder of base size."""
 DISK_BYTES = 1e9
-"""Bytes per second of the storage whose limit the page states."""
+"""Bytes per second that the storage is assumed to deliver."""
 GPU_OPERATIONS = 100e12
 """Operations per second that a GPU is assumed to sustain in the simulation, in 16 bits."""
 HOUR = 3600.0
@@ -35,7 +36,7 @@ class Collection:
 
     name: str
     hours: float
-    """Of audio in total."""
+    """Hours of audio in total."""
     recordings: float
     audio_format: str
     """A format in rates.json."""
@@ -133,7 +134,7 @@ def measured(rates: Rates) -> str:
             f"{HOUR * rates.encoder_seconds:.0f} CPU s per hour, {100 * peak:.0f} % of the processor's peak",
             "encoder_runtimes.py",
         ],
-        ["two jobs beside one", f"{2 * rates.efficiency:.2f} times as fast", "folder.py"],
+        ["two jobs instead of one", f"{2 * rates.efficiency:.2f} times as fast", "folder.py"],
         ["one block's features", f"{rates.rates['feature_bytes_per_second'] / 1000:.1f} kB per second", "rates.py"],
         ["a row in Parquet", f"{rates.rates['row_bytes']:.0f} bytes", "rates.py"],
     ]
@@ -156,7 +157,7 @@ def costs(rates: Rates) -> str:
 
 
 def machines(rates: Rates) -> str:
-    """Return the table of elapsed time and network by number of machines."""
+    """Return the table of elapsed time and network traffic, for several numbers of machines."""
     rows = []
     for collection in COLLECTIONS:
         seconds = {
@@ -173,7 +174,7 @@ def machines(rates: Rates) -> str:
 
 
 def bottleneck(rates: Rates) -> str:
-    """Return the table of the fraction of the time that goes into decoding, and of the machines that a disk can feed."""
+    """Return the table of the fraction of the CPU time that is decoding, and of how many machines the storage can supply."""
     rows = []
     for collection in COLLECTIONS:
         decoding = rates.decode_seconds(collection)
@@ -182,13 +183,15 @@ def bottleneck(rates: Rates) -> str:
             traffic = rates.bytes_of_audio(collection) / collection.hours / HOUR
             if what == "extraction":
                 traffic += rates.feature_bytes(collection) / collection.hours / HOUR
-            fed = f"{DISK_BYTES / (speed * traffic):,.0f}"
-            rows.append([collection.name, what, f"{100 * decoding / (decoding + model):.1f} %", fed])
-    return table(["", "", "CPU time that is decoding and resampling", "machines that 1 GB/s of storage feeds"], rows)
+            supplied = f"{DISK_BYTES / (speed * traffic):,.0f}"
+            rows.append([collection.name, what, f"{100 * decoding / (decoding + model):.1f} %", supplied])
+    return table(
+        ["", "", "CPU time that is decoding and resampling", "machines that storage of 1 GB/s can supply"], rows
+    )
 
 
 def simulate_gpu(rates: Rates) -> str:
-    """Return the table of the extraction by a GPU that sustains GPU_OPERATIONS: simulated."""
+    """Return the table of the simulated extraction by a GPU that sustains GPU_OPERATIONS."""
     per_second = GPU_OPERATIONS / rates.runtimes["operations_per_second_of_speech"]
     rows = [
         [
@@ -201,7 +204,7 @@ def simulate_gpu(rates: Rates) -> str:
         ]
         for collection in COLLECTIONS
     ]
-    columns = ["", "s of speech per s", "elapsed, one GPU", "cores that decode for it", "read", "write, one block"]
+    columns = ["", "s of speech per s", "elapsed, one GPU", "cores needed for decoding", "read", "write, one block"]
     return table(columns, rows)
 
 

@@ -1,7 +1,7 @@
 """Measure a bundle's UA on altered recordings: `make shifts`.
 
 Utterances of the bundle's test subset are recognized unchanged, softer, clipped, with noise, with reverb, low-pass
-filtered and through codecs; with silence and noise before, after and around them, and with pauses inside; and put together
+filtered and through codecs; with silence and noise before, after and around them, and with pauses inside; and concatenated
 to recordings of over 30 s of one emotion. Random numbers have a fixed seed. Prints Markdown tables of UA and of how many
 recordings are refused because no speech is found, and writes benchmarks/results/shifts.json. With --record, the table also
 becomes part of the bundle and its card.

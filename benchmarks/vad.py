@@ -2,8 +2,9 @@
 
     python benchmarks/vad.py silero_vad_16k_op15.onnx --model BUNDLE cremad/audio esc10/audio music/audio
 
-For each folder below AFFEKT_DATA, prints the fraction of its recordings, of at most 5 s each, that are refused as no speech:
-by the bundle, and by Silero, which refuses a recording if none of its frames of 32 ms reaches a probability of 0.5.
+The recordings in each folder below AFFEKT_DATA are cut into pieces of at most 5 s. For each folder, prints the fraction of
+pieces in which the bundle finds no speech, and that in which Silero finds none: no frame of 32 ms has a probability of speech
+of at least 0.5.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def cut(waveform: np.ndarray) -> list[np.ndarray]:
-    """Return the pieces of a recording of at least half a second."""
+    """Cut a recording into pieces of at most `PIECE` samples; without those that are shorter than half a second."""
     pieces = np.array_split(waveform, max(1, -(-waveform.size // PIECE)))
     return [piece for piece in pieces if piece.size >= SAMPLE_RATE // 2]
 

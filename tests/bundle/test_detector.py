@@ -56,7 +56,7 @@ def test_statistics_are_standardized_and_a_constant_one_stays_finite():
     statistics = torch.cat(time_statistics(Stream(torch.randn(50, 8, MELS))), dim=1)
     statistics[:, 0] = 3.0
     detector = SpeechDetector(MELS)
-    detector.standardize(statistics)
+    detector.fit_standardization(statistics)
     standardized = (statistics - detector.mean) / detector.scale
     torch.testing.assert_close(standardized[:, 1:].std(dim=0), torch.ones(2 * MELS - 1))
     assert detector.logits(statistics).isfinite().all()

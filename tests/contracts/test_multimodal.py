@@ -72,7 +72,7 @@ def test_one_stream_alone_stays_at_chance(name, silenced):
     assert CHANCE_MIN <= num_correct(name, silenced) <= CHANCE_MAX
 
 
-def test_both_streams_together_give_the_emotion(name):
+def test_both_streams_together_determine_the_emotion(name):
     assert num_correct(name) >= 0.95 * NUM_TEST
 
 

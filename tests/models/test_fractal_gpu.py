@@ -125,7 +125,7 @@ class TestInterpreted:
     @pytest.mark.parametrize(
         ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 0.01), (torch.bfloat16, 0.05)]
     )
-    def test_lower_precisions(self, dtype, tolerance):
+    def test_lower_precisions_are_accurate(self, dtype, tolerance):
         inputs, options = fused(20, batch=1, dtype=dtype), FractalOptions(1, scales=2)
         exact = [x.detach().double().requires_grad_() for x in inputs]
         output, expected = gpu.attend(*inputs, options), torch_operations(*exact, options)
@@ -149,7 +149,7 @@ class TestInterpreted:
         for dim in range(3):  # utterances, frames and features are independent
             assert (num_kept == num_kept.roll(1, dims=dim)).float().mean() < 0.5  # 0.376 by chance
 
-    def test_without_dropout_nothing_is_drawn(self):
+    def test_without_dropout_no_random_numbers_are_drawn(self):
         inputs = fused(20, batch=1)
         state = torch.get_rng_state()
         gpu.attend(*inputs, FractalOptions(1, scales=2, dropout=0.0))

@@ -253,7 +253,7 @@ def test_dropout_draws_from_torchs_generator():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_gradients_belong_to_the_drawn_dropout(dropout):
+def test_gradients_use_the_same_dropout_as_the_output(dropout):
     def attend(*inputs):
         torch.manual_seed(1)
         return attend_to_selected(*inputs, KeySelection(0.5), heads=2, scale=0.7, dropout=dropout)

@@ -284,7 +284,7 @@ def test_every_parameter_gets_a_gradient_except_key_biases(changes):
     assert set(dict(model.named_parameters())) - reached == model.inert_parameters()
 
 
-def test_it_is_built_for_the_sizes_of_the_features():
+def test_build_uses_the_sizes_of_the_features():
     specs = {"speech": FeatureSpec(11, 50.0), "text": FeatureSpec(13, None), "speaker": FeatureSpec(5, None)}
     assert MCSAN.build(MCSANConfig(), specs, 4).dims == {"speech": 11, "text": 13}
     assert MCSAN.build(MCSANConfig(modalities="text"), {"text": specs["text"]}, 4).dims == {"text": 13}

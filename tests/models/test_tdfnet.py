@@ -149,7 +149,7 @@ def test_without_me_only_the_width_of_speech_changes():
     assert without.dims["speech"] == 128
 
 
-def test_it_is_built_for_the_sizes_of_the_streams():
+def test_build_uses_the_sizes_of_the_streams():
     specs = {"speech": FeatureSpec(7, 50.0), "text": FeatureSpec(8, None), "speaker": FeatureSpec(2, None)}
     assert TDFNet.build(TDFNetConfig(**SMALL), specs, 2).dims == {"speech": 7, "text": 8, "speaker": 2}
     alone = TDFNetConfig(**SMALL, path="audio", mutual=False, speaker=False)

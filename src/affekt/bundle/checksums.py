@@ -1,8 +1,8 @@
 """SHA256SUMS: the checksums of a bundle's files, in the format of `sha256sum -c SHA256SUMS`.
 
-The first line is a comment with a single hash of the concatenated files that determine the predictions. The bundle's id
-contains its first digits, so it is computed at every start anyway, and comparing it costs nothing. Hashing every file would
-make the start slower.
+The first line is a comment with a single hash of the concatenated files that determine the predictions. This hash is computed
+at every start anyway, since its first digits are a part of the bundle's id, so that comparing it costs nothing. Hashing every
+file would make the start slower.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Checksums:
     """The contents of SHA256SUMS."""
 
     joined: str
-    """Hash of the joined files that determine the predictions."""
+    """Hash of the concatenated files that determine the predictions."""
     files: dict[str, str]
     """Name of each other file of the bundle -> its hash."""
 

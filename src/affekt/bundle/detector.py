@@ -41,7 +41,7 @@ class SpeechDetector(nn.Module):
         """Return the logit of the probability, given the two results of `time_statistics` side by side."""
         return self.layers((statistics - self.mean) / self.scale).squeeze(1)
 
-    def standardize(self, statistics: Float[Tensor, "recordings twice_dim"]) -> None:
-        """Set the mean and the standard deviation by which statistics are standardized to those of these recordings."""
+    def fit_standardization(self, statistics: Float[Tensor, "recordings twice_dim"]) -> None:
+        """Store the mean and the standard deviation over these recordings, by which `logits` standardizes statistics."""
         self.mean.copy_(statistics.mean(dim=0))
         self.scale.copy_(statistics.std(dim=0).clamp(min=MIN_SCALE))

@@ -66,7 +66,7 @@ def run_in_order(
         make: Creates a recording from a path.
     """
     files: dict[tuple[str, bool], AnyRecording] = {}  # by path, and whether the whole file is the clip
-    clips_of = []
+    pairs = []
     for clip in clips:
         recording = None
         if clip.audio:
@@ -74,9 +74,9 @@ def run_in_order(
             recording = files.setdefault((path, clip.is_whole), make(path))
             if (clip.start, clip.end) not in recording.segments:
                 recording.segments.append((clip.start, clip.end))
-        clips_of.append((clip, recording))
+        pairs.append((clip, recording))
     messages = pool.run(files.values())
-    for clip, recording in clips_of:
+    for clip, recording in pairs:
         while recording is not None and recording.results is None:
             receiver, message = next(messages)
             receiver.receive(message)

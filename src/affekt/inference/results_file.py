@@ -27,22 +27,22 @@ from affekt.lock import FileLock, Locked
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 BEGINNING = f'{{"schema": {SCHEMA}, "file": "'
-"""How each line of a journal begins."""
+"""The text with which each line of a journal begins."""
 AFTER_NAME = '", "start": '
 """The text after the file's name in each line."""
 
 
 class ResultsFile:
-    """A results file that is being written; leaving its `with` block without an error completes it.
-
-    Raises:
-        BadOutput: The suffix is unknown, the file cannot be written or is being written by another run, or it contains
-            anything other than rows of `model` with the same profile, or without one.
+    """A results file that is being written. It is completed when its `with` block ends without an error.
 
     Args:
         path: The file.
         model: The model's id.
         profile: The field "profile" of the rows; None for rows without it.
+
+    Raises:
+        BadOutput: The suffix is unknown, the file cannot be written or is being written by another run, or it contains
+            anything other than rows of the same model and profile.
     """
 
     def __init__(self, path: Path, model: str, profile: Mapping[str, Any] | None = None) -> None:
@@ -72,7 +72,7 @@ class ResultsFile:
                     f"{self.path} contains rows {_describe_profile(row.profile)}, but this run is "
                     f"{_describe_profile(self.profile)}: choose another results file, or delete this one"
                 )
-        self.done: dict[str, Row] = {row.file: row for row in stored}  # of two rows for one file, the later counts
+        self.done: dict[str, Row] = {row.file: row for row in stored}  # a later row of a file replaces an earlier one
         self._replaced = len(self.done) < len(stored)
         self._lines = self.journal.open("a", encoding="utf-8", newline="\n")
         if complete_size > self._lines.tell():  # the last row is complete except for its newline

@@ -88,7 +88,7 @@ def fit_detector(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         detector = SpeechDetector(statistics.shape[1] // 2, config.hidden)
-    detector.standardize(statistics)
+    detector.fit_standardization(statistics)
     if not config.hidden:
         for parameter in detector.parameters():
             torch.nn.init.zeros_(parameter)

@@ -16,7 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from affekt.errors import BadConfig
 
 TIMEOUT = timedelta(days=7)
-"""How long processes wait for one another: the first may compute features for days. If one dies, torchrun ends the others."""
+"""How long processes wait for one another. It is long because the first process may compute features for days; if a process
+dies, torchrun ends the others."""
 
 
 def num_processes() -> int:
@@ -25,7 +26,7 @@ def num_processes() -> int:
 
 
 def local_device(device: str) -> str:
-    """Return the device of this process: under torchrun, each process on a machine uses another GPU.
+    """Return the device of this process. Under torchrun, each process on a machine uses a different GPU.
 
     Args:
         device: The device of the recipe, such as "cpu" or "cuda".
@@ -77,7 +78,7 @@ def wrap_ddp(model: nn.Module) -> nn.Module:
 
 
 def average_gradients(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """Return the mean of each gradient over all processes, bit-identical in all of them, in one exchange.
+    """Return the mean of each gradient over all processes. The means are bit-identical in all processes.
 
     Use it for gradients that DDP does not average, because their tensors are not parameters or they are not in `.grad`.
     """
@@ -101,8 +102,8 @@ def wait() -> None:
 
 
 @contextlib.contextmanager
-def first_alone(rank: int) -> Iterator[None]:
-    """Run a block in the first process, and then in the others, which find what the first has written."""
+def first_process_first(rank: int) -> Iterator[None]:
+    """Run a block in the first process, and only then in the others, so that they can read what the first has written."""
     if rank:
         wait()
     yield

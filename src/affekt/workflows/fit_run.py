@@ -12,7 +12,7 @@ from affekt.models.base import EmotionModel
 from affekt.protocols import Split
 from affekt.runs.folder import Run
 from affekt.training.dataset import Dataset, scoring_batches
-from affekt.training.distributed import first_alone, local_device
+from affekt.training.distributed import first_process_first, local_device
 from affekt.training.finetuning import TEACHER, FineTunedModel, feature_spec, initial_statistics
 from affekt.training.loop import fit
 from affekt.training.memory import keep_freed_memory
@@ -30,7 +30,7 @@ def start_run(plan: Plan, run_dir: Path, repeat: int, split: Split, data: Traini
     """Create a run folder, or resume the run in it; of several processes, the first creates it and the others wait."""
     split = recorded_split(plan.recipe, split)
     labels = {key: data.label_index(key) for keys in split.subsets.values() for key in keys}
-    with first_alone(rank):
+    with first_process_first(rank):
         add_newer_settings(Run(run_dir))
         return Run.start(run_dir, plan.config(repeat), split, data.labels.emotions, labels)
 

@@ -16,7 +16,7 @@ from affekt.json_text import to_json
 from affekt.progress import Progress
 from affekt.protocols import Split
 from affekt.runs.folder import Run
-from affekt.training.distributed import first_alone, num_processes, process_rank
+from affekt.training.distributed import first_process_first, num_processes, process_rank
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.training.strategies import Datasets
@@ -130,7 +130,7 @@ class JobRunner:
         if key not in self._datasets:
             if features_key not in self._features:
                 _cache(self._features, features_key, training_features(plan), 1)
-            with first_alone(process_rank()):
+            with first_process_first(process_rank()):
                 datasets = build_datasets(
                     plan,
                     self._features[features_key],

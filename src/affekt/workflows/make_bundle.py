@@ -75,7 +75,7 @@ def make_bundle(
     data = data or TrainingData.read(plan.recipe)
     pipeline, epochs = assemble_pipeline(plan, runs, data.labels)
     pipeline.make_adaptable(compute_reference(plan, pipeline.features, data, runs[0].split, progress))
-    detector, threshold = _detector(plan, pipeline, data, runs[0].split, progress)
+    detector, threshold = _find_detector(plan, pipeline, data, runs[0].split, progress)
     if detector:
         pipeline.set_detector(detector)
     # Rounding must not change the plan's features: the linear probes of `score_bundle` use them.
@@ -100,7 +100,7 @@ def make_bundle(
         clips = TrainingClips.of_utterances(data.select(split.subsets["train"]))
         earlier = TrainingClips.of_bundle(plan.origin) if plan.origin else TrainingClips()
         (clips | earlier).write(building)
-        config = _config(plan, pipeline, data, split, epochs)
+        config = _build_config(plan, pipeline, data, split, epochs)
         if detector:
             config["detector"] = {"hidden": detector.hidden, "threshold": threshold}
         if plan.origin:
@@ -116,12 +116,12 @@ def make_bundle(
     return Bundle.open(folder)
 
 
-def _detector(
+def _find_detector(
     plan: Plan, pipeline: Pipeline, data: TrainingData, split: Split, progress: Progress | None
 ) -> tuple[SpeechDetector | None, float | None]:
     """Return the speech detector and its threshold: a new one, that of the bundle to start from, or none.
 
-    The detector of another bundle fits only if the encoder is the same.
+    The detector of the bundle to start from can only be used if the encoder has not been trained further.
     """
     if plan.recipe.detector:
         return train_detector(plan, pipeline.features["speech"], data, split, progress)
@@ -131,14 +131,16 @@ def _detector(
 
 
 def check_output(folder: Path) -> None:
-    """Raise `BadOutput` if the folder is neither new, nor empty, nor a bundle: a bundle's folder is replaced as a whole."""
+    """Raise `BadOutput` if the folder contains anything other than a bundle, since the whole folder would be replaced."""
     if (folder / "labels.json").is_file() and (folder / "config.toml").is_file():
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadOutput(f"{folder} exists and is not a bundle; choose a new folder so that nothing is overwritten")
 
 
-def _config(plan: Plan, pipeline: Pipeline, data: TrainingData, split: Split, epochs: Sequence[int]) -> dict[str, Any]:
+def _build_config(
+    plan: Plan, pipeline: Pipeline, data: TrainingData, split: Split, epochs: Sequence[int]
+) -> dict[str, Any]:
     """Return the contents of config.toml."""
     computed = {
         stream: {"name": plan.features[stream].name, **encode(feature.config)}

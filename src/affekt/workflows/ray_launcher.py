@@ -242,14 +242,14 @@ class _Queue:
                 error = task.note_death(message["died"])
                 if error is None:
                     self._waiting.appendleft(task)
-                    self._warn_if_homeless(task)
+                    self._warn_if_no_node_fits(task)
                     return
             if error is None:
                 task.await_files(message["last_epoch"])
             yield task, error
 
-    def _warn_if_homeless(self, task: _Task) -> None:
-        """Warn if no node that is alive has room for a task, which then waits for a new node."""
+    def _warn_if_no_node_fits(self, task: _Task) -> None:
+        """Log a warning if no living node has enough resources for a task, which then waits for a new node."""
         try:
             find_nodes(self._ray, task.resources["num_cpus"], task.resources["num_gpus"])
         except BadConfig as error:
@@ -268,8 +268,8 @@ class _Queue:
 
 @contextlib.contextmanager
 def _requirements(jobs: Sequence[Job]) -> Iterator[NodeRequirements]:
-    """Yield what nodes need to run the jobs. In the shared folders, a file is created for the time being: a node that does
-    not see it has another folder at this path.
+    """Yield what nodes need to run the jobs. During the `with` block, there is a new file in each shared folder, by which
+    nodes check that they see the same folder.
 
     Raises:
         BadOutput: The run folders cannot be written.

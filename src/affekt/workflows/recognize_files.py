@@ -46,13 +46,13 @@ def recognize_files(
         inputs: Audio files, and folders, which are searched for audio files.
         output: A .jsonl, .csv or .parquet file.
         recognizer: The recognizer to use; by default the one that ships with affekt.
-        lenient: Recognize the readable part of a file that is damaged or cut off.
+        lenient: Whether to recognize the readable part of a file that is damaged or cut off.
         progress: Called after each file.
         timeout: The limit for one file in seconds. A file that takes longer yields a row with the error "timeout".
         on_window: Called with the row of each window of a long file.
         jobs: The number of worker processes, each of which recognizes one file at a time; 1 to recognize in this process,
-            None for as many as save time (`affekt.inference.worker_pool.choose_jobs`). Rows are the same for any number. A
-            file that two workers died of yields a row with the error "crashed".
+            None to choose the number (`affekt.inference.worker_pool.choose_jobs`). Rows are the same for any number. A
+            file yields a row with the error "crashed" if two workers died while processing it.
 
     Raises:
         BadAudio: A name in `inputs` is empty.

@@ -36,7 +36,8 @@ class SpectrogramBranchConfig:
     channels: int = 6
     """C in the paper: channels of the nodes of the first cell; each reduction cell doubles them."""
     nodes: int = 4
-    """N in the paper: intermediate nodes of a cell. Two or three do not give the parameter counts of Table 3."""
+    """N in the paper: number of intermediate nodes of a cell. With two or three, the parameter counts are not those of Table
+    3."""
     genotype: str | Genotype | None = None
     """None for the supernet; for a derived network a genotype or its name in `GENOTYPES`."""
     frames: int = 140
@@ -129,12 +130,12 @@ class SpectrogramBranch(EmotionModel):
         for index in range(config.cells):
             reduction = index in config.reductions
             channels *= 2 if reduction else 1
-            self.cells.append(self._cell(in_channels, channels, reduction=reduction, halved=halved))
+            self.cells.append(self._build_cell(in_channels, channels, reduction=reduction, halved=halved))
             in_channels, halved = (in_channels[1], config.nodes * channels), reduction
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(in_channels[1], num_emotions)
 
-    def _cell(self, in_channels: tuple[int, int], channels: int, *, reduction: bool, halved: bool) -> nn.Module:
+    def _build_cell(self, in_channels: tuple[int, int], channels: int, *, reduction: bool, halved: bool) -> nn.Module:
         if self.derived is None:
             return SearchCell(in_channels, channels, self.config.nodes, reduction=reduction, halved=halved)
         genes = self.derived.reduce if reduction else self.derived.normal
@@ -165,7 +166,7 @@ class SpectrogramBranch(EmotionModel):
             if isinstance(cell, DerivedCell):
                 cell.drop_path = self.config.drop_path * progress
 
-    def _image(self, batch: Batch) -> Image:
+    def _make_image(self, batch: Batch) -> Image:
         stream = batch.streams["spectrogram"]
         stream = self.input.prepare(stream, masked=self.config.masked, length=self.config.frames)
         image = stream.values.unsqueeze(1).expand(-1, self.config.input_channels, -1, -1)
@@ -173,7 +174,7 @@ class SpectrogramBranch(EmotionModel):
 
     def embed(self, batch: Batch) -> Float[Tensor, "batch width"]:
         """Return the last cell's output, averaged over the image."""
-        first = second = channels_last(self.stem(self._image(batch)))
+        first = second = channels_last(self.stem(self._make_image(batch)))
         mixing = {kind: _mixing_weights(alpha) for kind, alpha in self.alphas().items()}
         for index, cell in enumerate(self.cells):
             kind = "reduce" if index in self.config.reductions else "normal"
