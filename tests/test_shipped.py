@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from affekt.audio.read import load
-from affekt.bundle.folder import DEFAULT, Bundle, shipped
+from affekt.bundle.folder import DEFAULT, Bundle, shipped_bundles
 from affekt.bundle.pipeline import rebuild
 from affekt.corpora.source import Source
 from affekt.inference.recognizer import Recognizer
@@ -35,7 +35,7 @@ def pair(bundle):
 
 
 def test_the_bundle_exists_and_is_small(bundle):
-    assert DEFAULT in shipped()
+    assert DEFAULT in shipped_bundles()
     assert bundle.emotions == ("angry", "disgust", "fear", "happy", "neutral", "sad")
     assert bundle.onnx.stat().st_size <= 25_000_000
 

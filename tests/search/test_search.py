@@ -204,10 +204,10 @@ def test_the_cards_describe_the_search_and_its_command(finished):
 
 
 def test_the_device_may_change_between_two_calls(finished, root):
-    settings = load_small_search(root, "spectrogram.search.device=cuda", "fusion.training.device=cuda").resolved(1, 0)
+    settings = load_small_search(root, "spectrogram.search.device=cuda", "fusion.training.device=cuda").resolve(1, 0)
     assert Search.start(finished.folder, settings).folder == finished.folder
     with pytest.raises(BadConfig, match=r"other settings \(spectrogram\.search\.epochs\)"):
-        Search.start(finished.folder, load_small_search(root, "spectrogram.search.epochs=9").resolved(1, 0))
+        Search.start(finished.folder, load_small_search(root, "spectrogram.search.epochs=9").resolve(1, 0))
 
 
 def test_another_number_of_seeds_in_the_same_folder_raises_bad_config(finished, root):  # noqa: ARG001

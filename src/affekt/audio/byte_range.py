@@ -44,8 +44,9 @@ class ByteRange(io.RawIOBase):
         self._failure: Exception | None = None
 
     @contextmanager
-    def failures_raised(self) -> Iterator[None]:
-        """Raise at the end of this block, or instead of another error in it, that reading the stream failed."""
+    def raise_failures(self) -> Iterator[None]:
+        """Raise the error with which reading the stream failed, if it did, at the end of this block or instead of another
+        error in it."""
         try:
             yield
         except Exception:

@@ -150,7 +150,7 @@ def _open_body(source: Any, name: str) -> Iterator[IO[bytes]]:
         size = stream.seek(0, os.SEEK_END)
         start = skip_leading_tags(stream)
         body = ByteRange(stream, start if start < size else 0, size)  # a tag's size may be wrong
-        with body.failures_raised():
+        with body.raise_failures():
             yield cast(IO[bytes], body)
 
 

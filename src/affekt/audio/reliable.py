@@ -28,7 +28,7 @@ class ReliableStream:
         pieces: list[bytes] = []
         remaining = count
         while remaining:
-            piece = self._checked(self._call(self._stream.read, remaining))
+            piece = self._check(self._call(self._stream.read, remaining))
             pieces.append(piece)
             if not piece:
                 break
@@ -48,7 +48,7 @@ class ReliableStream:
         """Return whether the stream can be positioned."""
         return bool(hasattr(self._stream, "seekable") and self._call(self._stream.seekable))
 
-    def _checked(self, data: Any) -> bytes:
+    def _check(self, data: Any) -> bytes:
         if data is None:
             raise BadAudio(
                 f"{self._name} cannot be read: it does not wait for its data; open it in blocking mode",

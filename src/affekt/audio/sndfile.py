@@ -90,7 +90,7 @@ def decode(file: soundfile.SoundFile, reading: Reading, frames: int | None = Non
             block = file.read(out=block)
         except soundfile.LibsndfileError as error:
             failure = error
-            block = block[: _decoded(block)]
+            block = block[: _count_decoded_frames(block)]
         read += len(block)
         if not len(block):
             break
@@ -122,7 +122,7 @@ def block_frames(rate: int, channels: int) -> int:
     return max(1, min(BLOCK // channels, 4 * rate))
 
 
-def _decoded(block: NDArray[np.float32]) -> int:
+def _count_decoded_frames(block: NDArray[np.float32]) -> int:
     """Return the number of frames that a decoder wrote into a block of NaN before it failed."""
     missing = np.isnan(block).any(axis=1)
     return int(missing.argmax()) if missing.any() else len(block)

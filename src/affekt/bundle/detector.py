@@ -38,7 +38,7 @@ class SpeechDetector(nn.Module):
         return self.logits(torch.cat(time_statistics(stream), dim=1)).sigmoid()
 
     def logits(self, statistics: Float[Tensor, "batch twice_dim"]) -> Float[Tensor, " batch"]:
-        """Return the logit of the probability, given the two results of `time_statistics` side by side."""
+        """Return the logit of the probability, given the two results of `time_statistics`, concatenated."""
         return self.layers((statistics - self.mean) / self.scale).squeeze(1)
 
     def fit_standardization(self, statistics: Float[Tensor, "recordings twice_dim"]) -> None:

@@ -72,15 +72,15 @@ class Bundle:
     @classmethod
     def open(cls, source: str | Path = DEFAULT) -> Bundle:
         """Open the bundle in a folder, or a shipped bundle by its name. Raises `BadBundle`."""
-        folder = ASSETS / source if str(source) in shipped() else Path(source)
+        folder = ASSETS / source if str(source) in shipped_bundles() else Path(source)
         if not _is_file(folder / "labels.json"):
             from affekt.registry import did_you_mean
 
-            known = ", ".join(shipped()) or "none"
+            known = ", ".join(shipped_bundles()) or "none"
             raise BadBundle(
                 f"{source} is not a bundle: expected a folder with model.onnx, config.toml and labels.json, as "
                 "`affekt train --output` writes it, or the name of a shipped bundle"
-                f"{did_you_mean(str(source), shipped())} (shipped: {known})"
+                f"{did_you_mean(str(source), shipped_bundles())} (shipped: {known})"
             )
         labels = read_json(folder / "labels.json")
         try:
@@ -119,7 +119,7 @@ class Bundle:
             self.file(name)
         digest = hash_files(self.folder, PREDICTING)
         if self._checksums and self._checksums.joined != digest:
-            raise self._damage(self._changed(PREDICTING) or [SUMS])
+            raise self._damage(self._find_changed(PREDICTING) or [SUMS])
         return f"{self.name}@{digest[:8]}"
 
     def verify(self) -> None:
@@ -127,14 +127,14 @@ class Bundle:
 
         `id`, which every command computes, covers only the files that determine the predictions.
         """
-        if self._checksums and (changed := self._changed(self._checksums.files)):
+        if self._checksums and (changed := self._find_changed(self._checksums.files)):
             raise self._damage(changed)
 
     @cached_property
     def _checksums(self) -> Checksums | None:
         return read_checksums(self.folder)
 
-    def _changed(self, names: Iterable[str]) -> list[str]:
+    def _find_changed(self, names: Iterable[str]) -> list[str]:
         """Return the names of the files that differ from SHA256SUMS. Raises `BadBundle` if one is missing."""
         recorded = self._checksums.files if self._checksums else {}
         return [name for name in names if hash_files(self.folder, [name]) != recorded.get(name)]
@@ -289,6 +289,6 @@ def write_sums(folder: Path) -> None:
     write_checksums(folder, PREDICTING)
 
 
-def shipped() -> list[str]:
+def shipped_bundles() -> list[str]:
     """Return the names of the bundles that ship with the package."""
     return sorted(path.parent.name for path in ASSETS.glob("*/labels.json"))

@@ -142,16 +142,16 @@ def _make_folds(name: str, settings: list[str], seed: int, utterances: Sequence[
 
 def _read_splits(source: str, utterances: Sequence[Utterance], delimiter: str) -> list[Split]:
     """Read the splits in a path or in a shipped bundle."""
-    from affekt.bundle.folder import Bundle, shipped
+    from affekt.bundle.folder import Bundle, shipped_bundles
     from affekt.protocols.files import read_splits
     from affekt.registry import did_you_mean
 
     path = Path(source)
     if not path.exists():
-        if source not in shipped():
+        if source not in shipped_bundles():
             raise BadConfig(
                 f"{source} does not exist: expected a split file, a table, a run folder, a bundle or a folder of folds"
-                f"{did_you_mean(source, shipped())}; to make folds, give --protocol NAME"
+                f"{did_you_mean(source, shipped_bundles())}; to make folds, give --protocol NAME"
             )
         path = Bundle.open(source).folder
     return read_splits(path, utterances, delimiter)

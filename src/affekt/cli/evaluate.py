@@ -166,8 +166,10 @@ def _score_across(
 
 def _check_bundle(source: str) -> None:
     """Raise `BadConfig` or `BadBundle` if the source is not a bundle."""
-    from affekt.bundle.folder import Bundle, shipped
+    from affekt.bundle.folder import Bundle, shipped_bundles
 
-    if source not in shipped() and not Path(source).is_dir():
-        raise BadConfig(f"{source} not found: expected a run folder (runs/NAME), a bundle folder, or {shipped()[0]!r}")
+    if source not in shipped_bundles() and not Path(source).is_dir():
+        raise BadConfig(
+            f"{source} not found: expected a run folder (runs/NAME), a bundle folder, or {shipped_bundles()[0]!r}"
+        )
     Bundle.open(source)

@@ -28,7 +28,7 @@ def plot(
         ),
     ] = None,
     text: Annotated[
-        str, typer.Option(metavar="TEXT", help="For a bundle that takes text: what is said in the recording.")
+        str, typer.Option(metavar="TEXT", help="The transcript of the recording, for a bundle that takes text.")
     ] = "",
     attention: Annotated[
         str, typer.Option(metavar="NAME", help="For attention: one of the model's attention layers; default: all.")

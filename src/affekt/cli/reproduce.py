@@ -59,7 +59,7 @@ def reproduce(
 ) -> None:
     """Reproduce the rows of a paper's table.
 
-    The values of the paper are printed beside the reproduced ones. First, the corpora's counts, the encoders, the disk and
+    The values of the paper are printed next to the reproduced ones. First, the corpora's counts, the encoders, the disk and
     the expected time are checked, and the plan is printed. Running the same command again resumes it.
     """
     from affekt.extras import need

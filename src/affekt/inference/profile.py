@@ -29,7 +29,8 @@ MAX_BYTES = 1 << 26
 DIGITS = 6
 """Significant digits of the stored numbers."""
 MAX_OFFSET = 1e6
-"""Largest absolute value of an offset. The limits are far above what is learned, and below what overflows in the graph."""
+"""Largest absolute value of an offset. The limits are far above the values that are learned, and below those with which the
+graph overflows."""
 MAX_EXPONENT = 20.0
 """Largest absolute value of a class bias or of the logarithm of a scale."""
 MAX_NAME = 255

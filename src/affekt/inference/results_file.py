@@ -168,9 +168,9 @@ def check_path(path: Path) -> Path:
         raise BadOutput(f"results file {path}: expected a name ending in {', '.join(SUFFIXES)}")
     with _report_errors(path):
         if path.is_dir():
-            raise BadOutput(f"results file {path} is a folder: give the name of a file")
+            raise BadOutput(f"results file {path} is a folder: expected the name of a file")
         if path.exists() and not path.is_file():
-            raise BadOutput(f"results file {path} is a pipe or a device: give the name of a file")
+            raise BadOutput(f"results file {path} is a pipe or a device: expected the name of a file")
     if path.suffix.lower() == ".parquet":
         need("pyarrow", extra="parquet", purpose=f"writing {path.name}")
     return path

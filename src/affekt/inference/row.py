@@ -66,7 +66,7 @@ class Row(dict[str, Any]):
         return row
 
     def record(self) -> dict[str, Any]:
-        """Return the row as a results file has it: with its source, if that is known."""
+        """Return the row as it is written to a results file: with its source, if that is known."""
         return self if self.source is None else {**self, "source": self.source}
 
     @property

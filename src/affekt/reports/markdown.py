@@ -44,7 +44,7 @@ def _section(rows: Sequence[ResultRow], pairs: Sequence[Pair], by_fold: bool) ->
         f"{_protocol_line(first)}\n",
         _scores(rows),
         "Settings that differ:\n\n" + _differences(rows) if len(rows) > 1 else "",
-        *(f"{text}.\n" for text in dict.fromkeys(_published(row.published) for row in rows if row.published)),
+        *(f"{text}.\n" for text in dict.fromkeys(_describe_published(row.published) for row in rows if row.published)),
         "UA by selection rule:\n\n" + table(*selection_table(rows)),
         "Scores by fold, mean over the seeds:\n\n" + _folds(rows) if by_fold else "",
         "Calibration:\n\n" + table(*calibration_table(rows)),
@@ -117,7 +117,7 @@ def _published_score(row: ResultRow, metric: str) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def _published(result: PublishedResult) -> str:
+def _describe_published(result: PublishedResult) -> str:
     return f"Published scores: {result.source}. {result.note}"
 
 

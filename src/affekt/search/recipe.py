@@ -297,7 +297,7 @@ class SearchRecipe:
             about=self.about,
         )
 
-    def resolved(self, fold: int, repeat: int) -> dict[str, Any]:
+    def resolve(self, fold: int, repeat: int) -> dict[str, Any]:
         """Return the settings of the search of one fold and seed, including all defaults."""
         settings = {**encode(self), "seed": self.seed + repeat, "folds": [fold]}
         for section, training in self._training_settings.items():

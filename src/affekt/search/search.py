@@ -132,7 +132,7 @@ def _start_units(recipe: SearchRecipe, plans: Sequence[Plan], data: TrainingData
     for (fold, _), search_dir in folders.items():
         _add_newer_settings(Search(search_dir), fold)
     return [
-        SearchUnit(Search.start(search_dir, recipe.resolved(fold, repeat)), fold, repeat)
+        SearchUnit(Search.start(search_dir, recipe.resolve(fold, repeat)), fold, repeat)
         for (fold, repeat), search_dir in folders.items()
     ]
 
@@ -143,7 +143,7 @@ def _add_newer_settings(search: Search, fold: int) -> None:
         return
     stored = search.config
     try:
-        complete = decode(SearchRecipe, stored, str(search.config_path)).resolved(fold, 0)
+        complete = decode(SearchRecipe, stored, str(search.config_path)).resolve(fold, 0)
     except BadConfig:  # such as a setting that was renamed; comparing the settings says what is wrong
         return
     atomic_write_text(search.config_path, to_toml(add_missing(stored, complete)))
@@ -223,8 +223,8 @@ def _spectrogram_job(recipe: SearchRecipe, unit: SearchUnit, kind: str, genotype
 def _num_random_cells(recipe: SearchRecipe, unit: SearchUnit) -> int:
     """Return the number of networks of random cells to train.
 
-    For "budget" it is the time of the search and of training the found cells, divided by the latter and rounded up, so that
-    the random cells get the same time.
+    For "budget" it is the time of the search and of training the found cells, divided by the time of training the found cells
+    and rounded up, so that the random cells get the same time in total.
     """
     assert recipe.spectrogram
     if recipe.spectrogram.random != "budget":

@@ -131,21 +131,21 @@ class Parquet:
             if types.is_temporal(column.type):
                 column = column.cast(self._arrow.string())
             values = list(column.to_pylist())
-            return self._named(values, self._class_names[name]) if name in self._class_names else values
+            return self._replace_by_names(values, self._class_names[name]) if name in self._class_names else values
         except self._errors as error:
             raise BadCorpus(
                 f"{self.path}: column {name!r} ({column.type}) cannot be read: {_first_line(error)}"
             ) from error
 
     @staticmethod
-    def _named(values: list[Any], names: Sequence[str]) -> list[Any]:
-        """Return the names of classes for their numbers; -1 is a missing label, and other values are kept."""
+    def _replace_by_names(values: list[Any], names: Sequence[str]) -> list[Any]:
+        """Replace the numbers of classes by their names. The number -1 is a missing label; other values are kept."""
         by_number: dict[Any, str | None] = {**dict(enumerate(names)), -1: None}
         return [by_number.get(value, value) if isinstance(value, int) else value for value in values]
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Return the names of the classes by column, which Hugging Face's `datasets` stores beside their numbers."""
+    """Return the names of the classes by column. Hugging Face's `datasets` stores them in the metadata of the file."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return {

@@ -74,8 +74,8 @@ def fit_detector(
     and sounds from other recordings thus have the same margin. At most `MAX_REFUSED_SPEECH` of `speech` is below it.
 
     Args:
-        speech: What `affekt.bundle.adaptation.time_statistics` returns for recordings of speech, mean and log standard
-            deviation side by side.
+        speech: The two results of `affekt.bundle.adaptation.time_statistics` for recordings of speech, mean and log standard
+            deviation, concatenated.
         extra_speech: The same for further speech, which is not used to choose the threshold.
         sounds: The same for sounds that are not speech.
         config: The settings.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from affekt.audio.read import SAMPLE_RATE
 from affekt.batch import Batch
-from affekt.bundle.folder import Bundle, shipped
+from affekt.bundle.folder import Bundle, shipped_bundles
 from affekt.bundle.pipeline import rebuild
 from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadAudio, BadConfig
@@ -52,7 +52,7 @@ def open_example(source: str | Path, clip: str, *, text: str = "") -> Example:
     Args:
         source: A run folder, the folder of a bundle, or the name of a shipped bundle.
         clip: For a run: the id of an utterance of its corpora. For a bundle: an audio file.
-        text: For a bundle that takes text: what is said.
+        text: The clip's transcript, for a bundle that takes text.
 
     Raises:
         BadAudio: The file cannot be read.
@@ -66,8 +66,10 @@ def open_example(source: str | Path, clip: str, *, text: str = "") -> Example:
             raise BadConfig("--text is for bundles: an utterance of a run has the transcript of its corpus")
         trained = open_run(folder)
         return example_of_run(trained, trained.model(), trained.find(clip))
-    if not folder.is_dir() and str(source) not in shipped():
-        raise BadConfig(f"{source} not found: expected a run folder (runs/NAME), a bundle folder, or {shipped()[0]!r}")
+    if not folder.is_dir() and str(source) not in shipped_bundles():
+        raise BadConfig(
+            f"{source} not found: expected a run folder (runs/NAME), a bundle folder, or {shipped_bundles()[0]!r}"
+        )
     return _example_of_bundle(Bundle.open(source), clip, text)
 
 
@@ -80,7 +82,7 @@ def example_of_run(trained: TrainedRun, model: EmotionModel, utterance: Utteranc
 def _example_of_bundle(bundle: Bundle, clip: str, text: str) -> Example:
     pipeline, encoders = rebuild(bundle), text_encoders(bundle)
     if encoders and not text:
-        raise BadConfig(f"{bundle.folder} takes text too: give what is said in {clip} with --text")
+        raise BadConfig(f"{bundle.folder} takes text too: pass the transcript of {clip} with --text")
     if not Path(clip).is_file():
         raise BadAudio(f"{clip} not found: expected an audio file", code="missing")
     waveform = read_waveform(Utterance(clip, "files", Path(clip), ""))

@@ -48,7 +48,7 @@ def _run(runner: JobRunner, job: Job, setup: Message) -> Message:
     """
     logger = logging.getLogger("affekt")
     try:
-        with processes(job.recipe.training.device) as (rank, _), _locked(job, rank, setup):
+        with processes(job.recipe.training.device) as (rank, _), _lock_run(job, rank, setup):
             logger.setLevel(logging.ERROR)
             prepared = runner.prepare(job)
             logger.setLevel(logging.ERROR if rank else setup["log"])
@@ -63,9 +63,9 @@ def _run(runner: JobRunner, job: Job, setup: Message) -> Message:
 
 
 @contextlib.contextmanager
-def _locked(job: Job, rank: int, setup: Message) -> Iterator[None]:
-    """Lock a run folder in the first of the processes that train in it."""
-    lock = None if rank else _lock(job, setup.get("lock_seconds", LOCK_SECONDS))
+def _lock_run(job: Job, rank: int, setup: Message) -> Iterator[None]:
+    """Lock a job's run folder during a block, if this is the first of the processes that train in it."""
+    lock = None if rank else _wait_for_lock(job, setup.get("lock_seconds", LOCK_SECONDS))
     try:
         yield
     finally:
@@ -73,8 +73,9 @@ def _locked(job: Job, rank: int, setup: Message) -> Iterator[None]:
             lock.release()
 
 
-def _lock(job: Job, seconds: float) -> FileLock:
-    """Lock a run folder; wait for another worker, whose parent was killed or whose machine has died, to lose its lock."""
+def _wait_for_lock(job: Job, seconds: float) -> FileLock:
+    """Lock a run folder. If another worker has the lock, whose parent was killed or whose machine has died, wait until it
+    loses it."""
     deadline = time.monotonic() + seconds
     while True:
         try:

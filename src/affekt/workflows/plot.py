@@ -20,7 +20,7 @@ class PlotOptions:
     """Options of figures of one recording."""
 
     text: str = ""
-    """For a bundle that takes text: what is said."""
+    """The clip's transcript, for a bundle that takes text."""
     attention: str = ""
     """The name of one of the model's attention layers; "" for all."""
     layer: int = -1

@@ -29,7 +29,7 @@ RESULTS = "results"
 
 @dataclass(frozen=True)
 class ReproducedScore:
-    """A score of the paper beside ours."""
+    """A score of the paper, and the score of our reproduction."""
 
     name: str
     """The name of our recipe, which differs from the shipped one's for a stand-in or a quick run."""
@@ -166,7 +166,7 @@ def _protocol_line(row_plan: RowPlan, runs: Sequence[Run]) -> str:
 
 
 def format_scores(target: str, scores: Sequence[ReproducedScore]) -> str:
-    """Return the paper's scores beside ours as Markdown, with the protocol and the selection rule of each."""
+    """Return a Markdown table of the paper's scores and ours, with the protocol and the selection rule of each."""
     header = [
         "row",
         "metric",
@@ -183,7 +183,7 @@ def format_scores(target: str, scores: Sequence[ReproducedScore]) -> str:
         [
             score.row,
             score.metric,
-            _published(score),
+            _format_published(score),
             format_spread(score.ours[score.selection]),
             format_spread(score.ours["last"]),
             format_spread(score.ours["paper"]),
@@ -210,7 +210,7 @@ def format_scores(target: str, scores: Sequence[ReproducedScore]) -> str:
     )
 
 
-def _published(score: ReproducedScore) -> str:
+def _format_published(score: ReproducedScore) -> str:
     if score.published is None:
         return "plotted"
     std = "" if score.published_std is None else f" ± {100 * score.published_std:.1f}"

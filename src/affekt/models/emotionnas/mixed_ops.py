@@ -101,7 +101,7 @@ class SeparableConvs(nn.Module):
 
 
 class Convolution(nn.ModuleList):
-    """The operation `sep_conv` or `dil_conv`: two layers of `SeparableConvs` for the former, one for the latter."""
+    """The operation `sep_conv`, with two layers of `SeparableConvs`, or `dil_conv`, with one."""
 
     def __init__(self, name: str, edges: int, channels: int, stride: int) -> None:
         size = 5 if name.endswith("5x5") else 3

@@ -41,7 +41,7 @@ def check_even(x: Image) -> None:
 class ConvNorm(nn.Sequential):
     """ReLU, 1 x 1 convolution without bias (submodule 1) and norm (submodule 2).
 
-    They give an input of a cell the cell's number of channels.
+    They change an input of a cell to the cell's number of channels.
     """
 
     def __init__(self, in_channels: int, channels: int, *, affine: bool) -> None:

@@ -69,7 +69,7 @@ class SpectrogramBranchConfig:
         for name, size in (("frames", self.frames), ("input_dim", self.input_dim)):
             if size // self.shrink < 1 or size // self.shrink % divisor:
                 raise BadConfig(
-                    f"{name} = {size} with shrink = {self.shrink} gives an image side of {size // self.shrink}, which "
+                    f"{name} = {size} with shrink = {self.shrink} results in an image side of {size // self.shrink}, which "
                     f"the reduction cells must halve: set a multiple of {divisor * self.shrink}"
                 )
 

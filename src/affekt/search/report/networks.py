@@ -145,14 +145,14 @@ def score_networks(group: SearchGroup) -> list[ScoredNetworks]:
 
 
 def _network_kinds(searches: Sequence[Search]) -> list[NetworkKind]:
-    cells, recurrent_cells = _finished("random cells"), _finished("random recurrent cells")
-    supernets = _finished("cell search")
-    cell_costs = _started(*COST_STAGES[FOUND_CELL])
-    recurrent_costs = _started(*COST_STAGES[FOUND_RECURRENT_CELL])
-    fusion_costs = _started(*COST_STAGES[FOUND_CELL], *COST_STAGES[FOUND_RECURRENT_CELL], "fusion")
+    cells, recurrent_cells = _select_finished("random cells"), _select_finished("random recurrent cells")
+    supernets = _select_finished("cell search")
+    cell_costs = _select_started(*COST_STAGES[FOUND_CELL])
+    recurrent_costs = _select_started(*COST_STAGES[FOUND_RECURRENT_CELL])
+    fusion_costs = _select_started(*COST_STAGES[FOUND_CELL], *COST_STAGES[FOUND_RECURRENT_CELL], "fusion")
     return [
         NetworkKind("spectrogram", SUPERNET, supernets, supernets),
-        NetworkKind("spectrogram", FOUND_CELL, _finished("found cell"), cell_costs),
+        NetworkKind("spectrogram", FOUND_CELL, _select_finished("found cell"), cell_costs),
         NetworkKind("spectrogram", RANDOM_SEARCH, lambda search: best_on_validation(cells(search)), cells),
         NetworkKind("spectrogram", RANDOM_CELL, cells, cells),
         *_known_kinds("spectrogram", "known cells", searches),
@@ -162,15 +162,15 @@ def _network_kinds(searches: Sequence[Search]) -> list[NetworkKind]:
         ),
         NetworkKind("recurrent", RANDOM_RECURRENT_CELL, recurrent_cells, recurrent_cells),
         *_known_kinds("recurrent", "known recurrent cells", searches),
-        NetworkKind("fusion", FUSION, _finished("fusion"), fusion_costs),
+        NetworkKind("fusion", FUSION, _select_finished("fusion"), fusion_costs),
     ]
 
 
-def _started(*stages: str) -> RunSelector:
+def _select_started(*stages: str) -> RunSelector:
     return lambda search: [run for stage in stages for run in stage_runs(search, stage).values()]
 
 
-def _finished(stage: str) -> RunSelector:
+def _select_finished(stage: str) -> RunSelector:
     return lambda search: [run for run in stage_runs(search, stage).values() if is_finished(run)]
 
 

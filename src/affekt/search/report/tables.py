@@ -294,7 +294,9 @@ def _outcome(search: Search, first_run: Run) -> SearchOutcome:
         recipe=graph if isinstance(graph, Mapping) else None,
         rounds=search.rounds,
         stages={stage: total_cost(list(by_name.values())) for stage, by_name in runs.items() if by_name},
-        unfinished=tuple(text for stage, by_name in runs.items() for text in _unfinished(search, stage, by_name)),
+        unfinished=tuple(
+            text for stage, by_name in runs.items() for text in _describe_unfinished(search, stage, by_name)
+        ),
         missing=tuple(stage for stage, by_name in runs.items() if not by_name),
     )
 
@@ -306,7 +308,7 @@ def _log_entry(search: Search, genotype: Mapping[str, Any] | None) -> Mapping[st
     return next((entry for entry in reversed(log) if entry.get("genotype") == genotype), latest)
 
 
-def _unfinished(search: Search, stage: str, runs: Mapping[str, Run]) -> list[str]:
+def _describe_unfinished(search: Search, stage: str, runs: Mapping[str, Run]) -> list[str]:
     """Return a line for each unfinished run. Candidates that a round of the halving eliminated are finished."""
     path = "/".join(STAGES[stage])
     if stage == "candidate recurrent cells":
