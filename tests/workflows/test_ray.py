@@ -226,7 +226,7 @@ def test_a_cluster_without_room_for_a_job_is_described(root):
         find_nodes(ray, 1, 4)
     task = _Task(small_job(root, "homeless"), "", {"num_cpus": 4, "num_gpus": 0})
     with logged() as messages:
-        _Queue(ray, [task], None)._warn_if_homeless(task)
+        _Queue(ray, [task], None)._warn_if_no_node_fits(task)
     assert messages[0].startswith(f"{root / 'homeless'} waits for a new node: no node of the Ray cluster has 4 CPUs")
 
 
