@@ -160,17 +160,17 @@ def infer(session: Any, waveform: np.ndarray) -> Probabilities:
     return probabilities
 
 
-def divergence(expected: Probabilities, found: Probabilities) -> float:
+def divergence(expected: Probabilities, predicted: Probabilities) -> float:
     """Return the Kullback-Leibler divergence."""
-    return float((expected * np.log((expected + 1e-9) / (found + 1e-9))).sum())
+    return float((expected * np.log((expected + 1e-9) / (predicted + 1e-9))).sum())
 
 
 def classes(probabilities: Sequence[Probabilities]) -> np.ndarray:
     return np.stack(probabilities).argmax(axis=1)
 
 
-def score(labels: np.ndarray, found: np.ndarray, count: int) -> float:
-    return 100 * float(ua(confusion(labels, found, count)))
+def score(labels: np.ndarray, predicted: np.ndarray, count: int) -> float:
+    return 100 * float(ua(confusion(labels, predicted, count)))
 
 
 def show(result: Mapping[str, Mapping[str, Any]]) -> None:

@@ -95,7 +95,7 @@ def quantized_table(variants: Mapping[str, Results]) -> str:
 def folder_table(folders: Mapping[str, Results]) -> str:
     rows = []
     for what, folder in folders.items():
-        one = next(iter(folder["sides"].values()))["files_per_second"]
+        of_one_job = next(iter(folder["sides"].values()))["files_per_second"]
         for name, side in folder["sides"].items():
             rows.append(
                 [
@@ -105,7 +105,7 @@ def folder_table(folders: Mapping[str, Results]) -> str:
                     f"{side['files_per_second']:.3g}",
                     f"{side['speech_seconds_per_second']:.0f}",
                     f"{side['cpu_seconds_per_second']:.4f}",
-                    f"{side['files_per_second'] / one:.2f}",
+                    f"{side['files_per_second'] / of_one_job:.2f}",
                 ]
             )
     columns = ["folder of", "files", "", "files per s", "hours of audio per hour", "CPU s per s of audio", "speed-up"]
