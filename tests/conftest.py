@@ -7,6 +7,9 @@ have the marker `slow`. `make check` runs neither, `make test` runs all.
 
 import contextlib
 import copy
+import functools
+import gc
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +36,27 @@ GOLDEN = Path(__file__).parent / "golden"
 # A test that requests one of these, directly or through another fixture, gets the marker `data`.
 DATA_FIXTURES = {"cremad", "emodb", "meld", "whisper", "whisper_base", "ecapa_folder", "glove_folder", "minilm_folder"}
 
+CHECKED_CALLS = 1000
+"""Calls of a test whose shapes are checked: a training calls the same functions with the same shapes many thousand times."""
+
+
+class CheckFirstCalls(type(jaxtyping.config)):
+    """jaxtyping's settings, which switch it off after a number of calls. They are read once for every call."""
+
+    remaining, switched_off = CHECKED_CALLS, False
+
+    @property
+    def jaxtyping_disable(self) -> bool:
+        CheckFirstCalls.remaining -= 1
+        return self.switched_off or self.remaining < 0
+
+    @jaxtyping_disable.setter
+    def jaxtyping_disable(self, value: bool) -> None:
+        self.switched_off = value
+
+
+jaxtyping.config.__class__ = CheckFirstCalls
+
 # The same examples in every run and no time limit, since the tests share the cores with one another.
 hypothesis.settings.register_profile("affekt", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("affekt")
@@ -50,6 +74,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("data")
         if "golden" in fixtures:
             item.add_marker("golden")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Exempt the imported modules from garbage collection, which otherwise takes a fifth of the time of an export."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _first_calls_are_checked() -> None:
+    CheckFirstCalls.remaining = CHECKED_CALLS
 
 
 @pytest.fixture
@@ -99,6 +135,16 @@ def every_architecture_is_traced_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "_trace", shared)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_exporters_table_is_built_once() -> Iterator[None]:
+    """Share torch's table of ONNX functions, which every export parses again for some seconds."""
+    registration = importlib.import_module("torch.onnx._internal.exporter._registration")
+    with pytest.MonkeyPatch.context() as patch:
+        registry = registration.ONNXRegistry
+        patch.setattr(registry, "from_torchlib", staticmethod(functools.cache(registry.from_torchlib)))
         yield
 
 

@@ -368,16 +368,21 @@ def test_a_vague_name_is_found(code):
 
 def commented_fields(text):
     """Yield the fields of classes that have a comment on one of their lines; a docstring below the field replaces it."""
-    comments = {
-        token.start[0]: token.string
-        for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type == tokenize.COMMENT and not re.match("# (type|noqa)", token.string)
-    }
+    lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef):
             for field in node.body:
-                if isinstance(field, ast.AnnAssign) and comments.keys() & range(field.lineno, field.end_lineno + 1):
+                if isinstance(field, ast.AnnAssign) and has_comment(lines[field.lineno - 1 : field.end_lineno]):
                     yield field
+
+
+def has_comment(lines):
+    """Return whether lines of code have a comment that is not for a tool."""
+    code = "\n".join(["(", *lines, ")"])  # in parentheses, the indentation does not matter
+    return "#" in code and any(
+        token.type == tokenize.COMMENT and not re.match("# (type|noqa)", token.string)
+        for token in tokenize.generate_tokens(io.StringIO(code).readline)
+    )
 
 
 def test_fields_are_documented_by_docstrings():

@@ -69,6 +69,7 @@ def working_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
+    monkeypatch.setattr("affekt.evaluation.bootstrap.DRAWS", 50)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -42,7 +42,7 @@ def make_file(index):
     for number in range(joined):
         rate = rates[0] if number and same else int(generator.choice(RATES[kind]))
         channels = int(generator.choice((1, 2)))
-        samples = 0.5 * tone(float(generator.uniform(0.4, 4.0)), rate, channels)
+        samples = 0.5 * tone(float(generator.uniform(0.4, 2.0)), rate, channels)
         samples += 0.2 * noise(samples.shape, index).reshape(samples.shape)
         parts.append(encode_part(kind, samples, rate, generator))
         rates.append(rate)
@@ -66,9 +66,9 @@ def ffmpeg_seconds(data):
 
 
 @pytest.mark.slow
-def test_two_hundred_files_are_as_long_as_ffmpeg_decodes_them(capsys):
+def test_eighty_files_are_as_long_as_ffmpeg_decodes_them(capsys):
     differences = defaultdict(list)
-    for index in range(200):
+    for index in range(80):
         kind, rates, parts, data = make_file(index)
         expected = sum(map(ffmpeg_seconds, parts))
         difference = len(load(data)) / SAMPLE_RATE - expected

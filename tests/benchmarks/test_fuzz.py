@@ -22,6 +22,7 @@ def test_a_mutant_is_determined_by_the_seed_and_its_number():
     assert len({mutant(seed, number)[1] for seed in range(3) for number in range(40)}) == 120
 
 
+@pytest.mark.slow
 def test_no_mutant_escapes_hangs_or_crashes(capsys):
     outcomes, last, ended = run_worker(seed=1, start=0, stop=400)
     assert (len(outcomes), last, ended) == (400, 399, "")

@@ -157,6 +157,7 @@ def test_the_plot_is_reproducible_and_labels_its_lines(dark):
     assert texts(picture).count("mstr") == texts(picture).count("vanilla") == 2
 
 
+@pytest.mark.slow
 def test_a_second_section_replaces_the_first(tmp_path, costs):
     path = tmp_path / "prices.md"
     path.write_text("# Costs\n", encoding="utf-8")

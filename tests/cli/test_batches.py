@@ -149,6 +149,7 @@ ODD_NAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not allow these names")
 def test_control_characters_in_names_are_escaped_on_the_terminal(tmp_path, tiny_bundle):
     folder = tmp_path / "clips"

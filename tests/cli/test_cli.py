@@ -159,6 +159,7 @@ def test_json_is_utf8_in_any_locale(tmp_path, tiny_bundle):
     assert "grüß" in run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
 def test_a_file_name_that_is_not_unicode_is_recognized_and_resumed(tmp_path, tiny_bundle):
     (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(encode_audio(tone()))

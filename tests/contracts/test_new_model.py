@@ -22,7 +22,9 @@ def _registered(monkeypatch):
     monkeypatch.setitem(models.table, "dummy", "tests.contracts.dummy:Dummy")
 
 
-@pytest.mark.parametrize("contract", CONTRACTS)
+@pytest.mark.parametrize(
+    "contract", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("test_onnx")) for name in CONTRACTS]
+)
 def test_the_contracts_hold_for_a_new_model(contract, tmp_path):
     arguments = {"name": "dummy", "tmp_path": tmp_path, "silenced": "text"}
     parameters = inspect.signature(CONTRACTS[contract]).parameters

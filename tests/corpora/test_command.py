@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from tests.cli.test_cli import affekt
+from tests.cli.test_cli import affekt as affekt_alone
+from tests.commands import affekt
 from tests.corpora.trees import touch, write, write_noise, write_tone
 
 
@@ -67,7 +68,7 @@ def test_describe_prints_text(calls):
 def test_describe_works_in_an_ascii_locale(calls):
     write_noise(calls / "zoë" / "joy" / "1.wav", 4)
     for form in ("--json", "--labels=six"):
-        run = affekt("corpus", "describe", "folder", calls, form, PYTHONIOENCODING="ascii")
+        run = affekt_alone("corpus", "describe", "folder", calls, form, PYTHONIOENCODING="ascii")
         assert (run.returncode, run.stderr) == (0, "")
 
 
@@ -113,7 +114,7 @@ def test_reading_a_corpus_needs_no_torch(tmp_path):
     code += (
         f"Source('emodb', {str(tmp_path)!r}).read(); sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
     )
-    run = affekt(python=[sys.executable, "-c", code])
+    run = affekt_alone(python=[sys.executable, "-c", code])
     assert run.returncode == 0, run.stderr
 
 

@@ -8,7 +8,7 @@ import pytest
 from affekt.corpora.inspection import check, describe
 from affekt.corpora.source import Source
 from affekt.errors import BadConfig, BadCorpus
-from tests.cli.test_cli import affekt
+from tests.commands import affekt
 from tests.corpora.trees import touch, write, write_noise
 
 

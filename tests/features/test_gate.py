@@ -1,5 +1,7 @@
 """The speech gate: silence, background noise and pauses change neither the frames nor what is computed from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -131,8 +133,11 @@ def test_settings_are_stored_as_a_table_and_checked():
 
 
 @pytest.mark.slow
-def test_the_exported_graph_computes_the_same(encoder, tmp_path):
-    pipeline = Pipeline({"speech": encoder}, [tiny("vanilla", input_dim=32, frames="any", masked=True).float()]).eval()
+def test_the_exported_graph_computes_the_same(tmp_path):
+    torch.manual_seed(0)
+    encoder = WhisperStates(replace(CONFIG, blocks=(1,)))  # few layers, since tracing takes seconds for each
+    model = tiny("vanilla", input_dim=16, blocks=1, frames="any", masked=True).float()
+    pipeline = Pipeline({"speech": encoder}, [model]).eval()
     with shapes_unchecked():
         export_onnx(pipeline, tmp_path / "model.onnx", [f"emotion {n}" for n in range(NUM_EMOTIONS)])
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")

@@ -15,6 +15,7 @@ from affekt.features.store import FeatureStore, audio_key, file_hash, shape_of
 from affekt.features.store_maintenance import LEFTOVER, plan_pruning, stored_features, verify
 from affekt.files import atomic_write, cache_root
 from affekt.utterance import Utterance
+from tests.commands import affekt
 
 DESCRIPTION = {"feature": "made", "dim": 4, "settings": {"blocks": [1, 2], "empty": "", "architecture": {"deep": 1}}}
 DESCRIPTION |= {"device": "cpu", "threads": 2, "batched": True, "copy": {"number": 3, "seed": 0}}
@@ -29,10 +30,6 @@ def make_frames(count=3, dim=4, value=1.5):
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
     return FeatureStore("made", DESCRIPTION)
-
-
-def affekt(*arguments):
-    return subprocess.run([sys.executable, "-m", "affekt", *arguments], capture_output=True, text=True, check=False)
 
 
 def test_arrays_are_stored_as_16_bit_floats(store):

@@ -73,12 +73,12 @@ class TestInterpreted:
             (7, FractalOptions(1, scales=2, upsampling="repeat")),
             (26, FractalOptions(1, scales=2, temperature=0.5)),
             (27, FractalOptions(1, factor=3, scales=3, mask_window_padding=True)),
-            (80, FractalOptions(1, factor=4, scales=2, upsampling="repeat")),
-            (81, FractalOptions(1, factor=2, scales=4)),
+            (33, FractalOptions(1, factor=4, scales=2, upsampling="repeat")),
+            (33, FractalOptions(1, factor=2, scales=4)),
             (82, FractalOptions(1, factor=3, scales=5)),
-            (163, FractalOptions(1, factor=3, scales=1, temperature=2.0)),
-            (163, FractalOptions(1, factor=2, scales=2, mask_window_padding=True)),
-            (163, FractalOptions(1)),
+            (31, FractalOptions(1, factor=3, scales=1, temperature=2.0)),
+            (31, FractalOptions(1, factor=2, scales=2, mask_window_padding=True)),
+            (55, FractalOptions(1, scales=3)),
         ],
     )
     def test_the_kernels_equal_torch_operations(self, frames, options):
@@ -93,7 +93,7 @@ class TestInterpreted:
         ],
     )
     def test_each_utterance_has_its_own_length(self, options):
-        assert_agreement(fused(41, batch=2), options, torch.tensor([41, 16]))
+        assert_agreement(fused(31, batch=2), options, torch.tensor([31, 12]))
 
     def test_padding_is_not_read(self):
         options, lengths = FractalOptions(1, scales=2), torch.tensor([28, 10, 0])
@@ -108,11 +108,11 @@ class TestInterpreted:
 
     def test_blocks_may_be_smaller_than_tiles_and_a_head_may_have_any_width(self, monkeypatch):
         small_launches(monkeypatch, elements=32)  # two windows of 64-bit numbers
-        assert_agreement(fused(22, dim=5, batch=1), FractalOptions(1, scales=2))
+        assert_agreement(fused(11, dim=5, batch=1), FractalOptions(1, scales=2))
         assert_agreement(fused(17, dim=3, batch=1), FractalOptions(1, factor=4, scales=2))
 
     def test_the_result_does_not_depend_on_the_schedule(self, monkeypatch):
-        inputs, options = fused(26, batch=1), FractalOptions(1, scales=2, dropout=0.3)
+        inputs, options = fused(20, batch=1), FractalOptions(1, scales=2, dropout=0.3)
         small_launches(monkeypatch, elements=64)
         results = []
         for processors in (1, 100):

@@ -20,6 +20,7 @@ from affekt.protocols.files import read_splits
 from affekt.protocols.grouped import LeaveOneSpeakerOut, RandomFolds
 from affekt.protocols.holdout import RandomHoldOut
 from affekt.utterance import Utterance
+from tests.commands import affekt
 from tests.conftest import ROOT
 
 
@@ -291,24 +292,17 @@ def test_a_folder_without_splits_is_refused(tmp_path):
 # The command
 
 
-def affekt(*arguments, **environment):
-    variables = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "COLUMNS")}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "affekt", "audit", *map(str, arguments)],
-        env=variables | environment,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+def audit_command(*arguments):
+    return affekt("audit", *arguments)
 
 
 def test_saved_folds_are_audited_with_the_same_output(tmp_path, berlin):
-    result = affekt("--protocol", "leave-one-speaker-out", "--save", tmp_path / "folds", "emodb", berlin)
+    result = audit_command("--protocol", "leave-one-speaker-out", "--save", tmp_path / "folds", "emodb", berlin)
     assert (result.returncode, result.stderr) == (0, f"{tmp_path / 'folds'}: 3 folds\n")
     assert "speaker-independent: all 3 folds" in result.stdout
-    again = affekt(tmp_path / "folds", f"emodb:{berlin}")
+    again = audit_command(tmp_path / "folds", f"emodb:{berlin}")
     assert (again.returncode, again.stdout) == (0, result.stdout)
-    single = affekt(tmp_path / "folds" / "fold-02.json", "emodb", berlin)
+    single = audit_command(tmp_path / "folds" / "fold-02.json", "emodb", berlin)
     assert single.returncode == 0
     assert single.stdout.startswith("leave one speaker out, fold emodb/08\nspeaker-independent\n")
     assert re.search(
@@ -317,13 +311,15 @@ def test_saved_folds_are_audited_with_the_same_output(tmp_path, berlin):
 
 
 def test_shared_speakers_give_exit_status_1(berlin):
-    shared = affekt("--protocol", "random-hold-out", "--set", "test=0.5", "emodb", berlin)
+    shared = audit_command("--protocol", "random-hold-out", "--set", "test=0.5", "emodb", berlin)
     assert shared.returncode == 1
     assert re.search(r"^NOT speaker-independent: 3 of 3 test speakers also in train$", shared.stdout, re.MULTILINE)
 
 
 def test_json_is_a_list_of_the_audits_of_the_folds(berlin):
-    result = affekt("--protocol", "random-folds", "--set", "k=2", "--seed", "3", "--audio", "--json", "emodb", berlin)
+    result = audit_command(
+        "--protocol", "random-folds", "--set", "k=2", "--seed", "3", "--audio", "--json", "emodb", berlin
+    )
     utterances = corpora["emodb"].read(berlin)
     expected = [audit(split, utterances, audio=True).to_json() for split in RandomFolds(k=2).folds(utterances, 3)]
     assert json.loads(result.stdout) == json.loads(json.dumps(expected))
@@ -331,7 +327,7 @@ def test_json_is_a_list_of_the_audits_of_the_folds(berlin):
 
 def test_a_label_set_merges_emotions_and_reports_left_out_utterances(berlin):
     (berlin / "wav" / "03a01La.wav").touch()
-    result = affekt("--protocol", "leave-one-speaker-out", "--labels", "six", "--json", "emodb", berlin)
+    result = audit_command("--protocol", "leave-one-speaker-out", "--labels", "six", "--json", "emodb", berlin)
     assert result.stderr == "left out 1 of 13 utterances whose emotions are not in six (bored 1)\n"
     assert json.loads(result.stdout)[0]["subsets"][0]["emotions"] == {"happy": 4, "sad": 4}
 
@@ -339,7 +335,7 @@ def test_a_label_set_merges_emotions_and_reports_left_out_utterances(berlin):
 def test_a_folder_with_split_json_is_audited(tmp_path, berlin):
     utterances = corpora["emodb"].read(berlin)
     RandomHoldOut(test=0.5).folds(utterances)[0].save(tmp_path / "split.json")
-    assert affekt(tmp_path, "emodb", berlin).returncode == 1
+    assert audit_command(tmp_path, "emodb", berlin).returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -356,7 +352,7 @@ def test_a_folder_with_split_json_is_audited(tmp_path, berlin):
     ],
 )
 def test_an_error_is_one_line_with_exit_status_2(berlin, arguments, message):
-    result = affekt(*[str(berlin) if argument == "BERLIN" else argument for argument in arguments])
+    result = audit_command(*[str(berlin) if argument == "BERLIN" else argument for argument in arguments])
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert message in result.stderr
 
@@ -397,7 +393,7 @@ def test_the_page_shows_the_output_of_its_commands(command, shown):
             pytest.skip(
                 f"{root} is another copy of {corpus}: the page was written from one of {COPIES[corpus]} utterances"
             )
-    assert affekt(*command.split()).stdout == shown
+    assert audit_command(*command.split()).stdout == shown
 
 
 def test_folds_of_emodbs_speakers_share_every_sentence(emodb):

@@ -17,7 +17,7 @@ from affekt.reports.page.page import build_sections, html_page
 from affekt.reports.page.render import PageSection, Table, Text, render_page
 from affekt.reports.page.runs import mistakes_table
 from affekt.reports.sections import Options, PageOptions, read_sections
-from tests.reports.test_results import SPEAKER_FOLDS, data, make_runs  # noqa: F401 (a fixture)
+from tests.reports.test_results import SPEAKER_FOLDS, data, make_data, make_runs  # noqa: F401 (a fixture)
 
 EVIL = "x|<script>alert(1)</script>![y](http://example.org/i.png)[z](http://example.org)$x_2$"
 WITHOUT_MODELS = PageOptions(models=False)
@@ -45,11 +45,15 @@ def page_of(folders, options=WITHOUT_MODELS):
     return html_page(folders, build_sections(read_sections(folders, Options()), options), ["last"])
 
 
-@pytest.fixture
-def page(tmp_path):
-    make_runs(tmp_path / "runs" / "first", settings=SPEAKER_FOLDS)
-    make_runs(tmp_path / "runs" / "second", settings=[*SPEAKER_FOLDS, f"name='{EVIL}'"], skill=0.5)
-    return page_of([tmp_path / "runs"])
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    root = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AFFEKT_DATA", str(make_data(root / "data")))
+        patch.setattr("affekt.evaluation.bootstrap.DRAWS", 200)
+        make_runs(root / "runs" / "first", settings=SPEAKER_FOLDS)
+        make_runs(root / "runs" / "second", settings=[*SPEAKER_FOLDS, f"name='{EVIL}'"], skill=0.5)
+        return page_of([root / "runs"])
 
 
 def test_the_page_loads_nothing_and_contains_no_script_of_a_name(page):
@@ -82,7 +86,8 @@ def test_drawings_have_no_fixed_color_for_text_and_lines(page):
         assert "aria-label" in drawing
 
 
-def test_corpus_text_is_in_the_page_only_on_request(tmp_path):
+def test_corpus_text_is_in_the_page_only_on_request(tmp_path, monkeypatch):
+    monkeypatch.setattr("affekt.evaluation.bootstrap.DRAWS", 200)
     folder = make_runs(tmp_path / "runs", skill=0.1)
     sentence = "Don't forget a jacket"
     assert sentence not in page_of([folder])

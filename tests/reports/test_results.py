@@ -29,18 +29,23 @@ EPOCHS = 3
 SPEAKER_FOLDS = ['protocol={name="speaker-folds",k=3,validation=0.2}', "folds=[1,2]"]
 
 
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    """Return AFFEKT_DATA with twelve speakers in CREMA-D's layout."""
-    folder = tmp_path / "data" / "cremad" / "audio"
+def make_data(root):
+    """Write twelve speakers in CREMA-D's layout, for AFFEKT_DATA set to `root`."""
+    folder = root / "cremad" / "audio"
     folder.mkdir(parents=True)
     for actor in range(1001, 1013):
         for emotion in ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"):
             for sentence in ("DFA", "ITS", "TSI", "IWL"):
                 (folder / f"{actor}_{sentence}_{emotion}_XX.wav").touch()
-    monkeypatch.setenv("AFFEKT_DATA", str(tmp_path / "data"))
     _read_by_id.cache_clear()  # another test has a corpus of the same name
-    return tmp_path / "data"
+    return root
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    """Return AFFEKT_DATA with twelve speakers in CREMA-D's layout."""
+    monkeypatch.setenv("AFFEKT_DATA", str(tmp_path / "data"))
+    return make_data(tmp_path / "data")
 
 
 def page(results):

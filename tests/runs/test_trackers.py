@@ -45,6 +45,7 @@ def test_tensorboard_has_the_curves_once_however_often_they_are_written(run):
     assert not [tag for tag in events.Tags()["scalars"] if "test" in tag]
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_settings_and_curves_once_however_often_they_are_written(run, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")

@@ -27,6 +27,7 @@ from affekt.search import darts
 from affekt.search.darts import ArchitectureSearch, ArchitectureSearchConfig, split_in_halves
 from affekt.training.dataset import Dataset
 from affekt.training.loop import fit
+from tests.samples_of_tables import mostly_slow
 from tests.search.supernets import (
     FAST,
     NETWORKS,
@@ -49,6 +50,10 @@ from tests.search.supernets import (
 )
 from tests.training.test_loop import Killed, small_model, start
 
+# The second is slow.
+CHEAP_FIRST = mostly_slow(["smooth supernet", "supernet"], 2)
+ORDERS = mostly_slow(["first", "second"], 2)
+
 # Gradients
 
 
@@ -62,7 +67,7 @@ def test_first_order_gradients_are_those_of_the_loss_on_the_alpha_batch(network)
     assert loss == pytest.approx(float(mean_loss(search.model, alpha_batch).detach()), rel=1e-12)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", CHEAP_FIRST)
 def test_second_order_gradients_equal_the_reference_of_darts(network):
     search = start_search(NETWORKS[network](), order="second")
     train_batch, alpha_batch = make_batches(search)
@@ -83,7 +88,7 @@ def test_second_order_gradients_before_the_first_step_have_no_momentum():
     assert relative_error(actual, second_order_gradients(search, [train_batch], [alpha_batch], 0.1)) < 1e-9
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", CHEAP_FIRST)
 def test_second_order_gradients_with_a_tiny_radius_are_exact(network, monkeypatch):
     search = start_search(NETWORKS[network](), order="second")
     train_batch, alpha_batch = make_batches(search)
@@ -102,6 +107,7 @@ def test_second_order_gradients_equal_finite_differences_of_the_loss_after_a_ste
     assert relative_error(actual, finite_difference_gradients(search, train_batch, alpha_batch, 0.1, 1e-5)) < 1e-7
 
 
+@pytest.mark.slow
 def test_first_and_second_order_gradients_differ():
     first, second = start_search(make_supernet()), start_search(make_supernet(), order="second")
     second.restore(first.state())
@@ -180,7 +186,7 @@ def test_defaults_are_those_of_the_paper_and_of_darts():
     assert search.config.alpha_start == 0
 
 
-@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("order", ORDERS)
 def test_only_the_weights_step_updates_running_statistics(order):
     search = start_search(make_supernet(), order=order)
     train_batch, _ = make_batches(search)
@@ -197,7 +203,7 @@ def test_only_the_weights_step_updates_running_statistics(order):
         torch.testing.assert_close(value, expected[name], atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("order", ORDERS)
 def test_alpha_gradients_have_no_side_effects(order):
     search = start_search(make_supernet(dropout=0.5), order=order)
     train_batch, alpha_batch = make_batches(search)
@@ -423,6 +429,7 @@ def test_a_killed_search_resumes_with_identical_results(tmp_path):
     assert len({json.dumps(entry["alphas"]) for entry in logs[0]}) == 2
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_supernet(tmp_path):
     run, search = run_search(tmp_path, 1)
     test = make_dataset(6, seed=1)

@@ -417,6 +417,7 @@ def test_the_report_page_has_a_section_for_each_search(finished):
     assert text.count("<svg") == search_page(finished).count("<svg") > 0
 
 
+@pytest.mark.slow
 def test_the_report_command_and_the_page_do_not_import_torch(tmp_path):
     folder = tmp_path / "search"
     SearchMaker(folder).up_to("found")

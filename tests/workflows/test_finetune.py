@@ -60,7 +60,7 @@ def start(workspace):
     """A bundle to start from, trained on the synthetic CREMA-D."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
-        recipe = load_recipe(str(workspace / "made.toml"), ["probes=[]", "temperature=fitted"])
+        recipe = load_recipe(str(workspace / "made.toml"), ["probes=[]", "temperature=fitted", "model.name=vanilla"])
         return make_bundle(recipe, train(recipe, workspace / "start-run"), workspace / "start")
 
 
@@ -175,6 +175,7 @@ def test_the_data_can_be_a_table(start, workspace):
 # The bundle to start from
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_with_a_learning_rate_of_zero_the_model_stays_the_same(start, workspace):
     emotions = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
@@ -203,6 +204,7 @@ def test_the_card_has_the_licenses_of_earlier_training_corpora(start, workspace)
     assert "from Whisper (tiny-whisper: front end" in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_speakers_of_earlier_training_are_not_independent(start, workspace):
     _, (run,), bundle = finetune(start, workspace, source="cremad", name="same-speakers")
@@ -218,6 +220,7 @@ def test_speakers_of_earlier_training_are_not_independent(start, workspace):
     assert not scores["speaker_independent"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_card_states_the_split_of_the_data_and_that_test_clips_were_trained_on_before(start, workspace):
     clips = [f"{subset}/{e}/{n}.wav" for subset in ("train", "dev", "test") for e in ("angry", "sad") for n in range(4)]

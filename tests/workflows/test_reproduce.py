@@ -229,6 +229,7 @@ def test_other_ranges_are_refused(text):
         _parse_numbers("--folds", text, minimum=1)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_plan_of_a_row_and_names_what_is_unknown(root, capsys):
     encoders = [f"{name}={value}" for name, value in STAND_INS.items()]
     command("mstr-table2-cremad", corpus=[str(root / "data" / "cremad")], encoder=encoders, quick=True, dry_run=True)

@@ -52,6 +52,7 @@ epochs = 2
 batch_size = 8
 threads = 1
 """
+CELLS = "{normal=[['sep_conv_3x3',0],['skip_connect',1]],reduce=[['max_pool_3x3',0],['dil_conv_3x3',1]]}"
 WORDS = ["don't", "forget", "a", "jacket", "it", "'s", "eleven", "o'clock", "do", "n't"]
 
 
@@ -187,7 +188,7 @@ def test_all_features_of_the_waveform_are_in_the_graph(workspace):
         workspace,
         features,
         "model={name='emotionnas-fusion-small',frozen=false}",
-        "model.spectrogram={frames=32,shrink=2,input_dim=16,channels=4,genotype='darts-v1'}",
+        f"model.spectrogram={{frames=32,shrink=2,input_dim=16,channels=4,nodes=1,cells=1,genotype={CELLS}}}",
         "model.recurrent={frames=4,stride=25,hidden=8,layers=1}",
     )
     assert resolve(both).streams == ("spectrogram", "speech")

@@ -20,7 +20,7 @@ from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.train import train
 from tests.conftest import shapes_unchecked
 from tests.sounds import noise
-from tests.synthetic import environment_set, make_data_root
+from tests.synthetic import environment_set, make_data_root, quick_export
 
 GATE = "\n[features.speech.gate]\n"
 
@@ -87,6 +87,8 @@ def bundle(workspace):
             "probes=[]",
             'detector={not_speech=["animals"], generated=8, copies=1}',
             "features.speech.gate={}",
+            "features.speech.blocks=[1]",
+            "model.name=vanilla",
         ],
     )
     runs = train(recipe, workspace / "run")
@@ -126,11 +128,12 @@ def test_the_results_the_card_and_evaluate_state_what_was_refused(bundle, capsys
 
 
 @pytest.mark.slow
-def test_fine_tuning_keeps_the_detector_of_a_frozen_encoder(bundle, workspace):
+def test_fine_tuning_keeps_the_detector_of_a_frozen_encoder(bundle, workspace, monkeypatch):
     from affekt.corpora.source import Source
     from affekt.workflows.finetune import plan_finetuning
 
     plan, data = plan_finetuning(str(bundle.folder), [Source.parse("cremad")], "mine", ["training.epochs=1"])
+    monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", quick_export)
     with shapes_unchecked():
         tuned = make_bundle(plan, train(plan, workspace / "tuned", data=data), workspace / "mine", data=data)
     assert tuned.config["detector"] == bundle.config["detector"]
