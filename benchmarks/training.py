@@ -4,16 +4,18 @@
     git archive COMMIT | tar -x -C FOLDER
     python benchmarks/training.py --before FOLDER COMMIT [--runs 9] [--threads 1] [--cases mstr-small ...]
 
-A step is `Supervised.step`, including making its batch from stored 16-bit features. Features and labels are random. "paper"
-is 32 utterances of 150 frames at the papers' 1024 features, "small" the preset at these lengths, "shipped" the default
-recipe's network and strategy on utterances as long as EmoDB's. Each side is a process that runs this file with the `affekt`
-of its commit, and runs a turn of steps on request, so that the sides alternate. The times are medians of processor
-time with one thread, of elapsed time with more. Writes results/training.json.
+A step is `Supervised.step`, including making its batch from stored 16-bit features. Features and labels are random. Cases
+"...-paper" have the papers' sizes, and batches of 32 utterances of 150 frames with 1024 features (ks_transformer: 8 of 460
+frames). Cases "...-small" are the presets, on utterances of the same length. "shipped" is the network and strategy of the
+default recipe, on utterances as long as EmoDB's. Each side is a process that runs this file with the `affekt` of its commit,
+and runs a turn of steps on request, so that the sides alternate. Times are medians: of processor time for one thread, of
+elapsed time for more. Writes results/training.json.
 
     python benchmarks/training.py --cases small --name small-presets    as in `make bench`
 
-Without an earlier commit, only this one is timed. "small" stands for the small presets of the five papers' models, with 150
-frames of 1024 speech features, 5 to 20 words of 1024 features, a speaker vector of 192 and a spectrogram of 300 frames.
+Without an earlier commit, only this one is timed. `--cases small` are the small presets of the five papers' models, with 150
+frames of 1024 speech features (ks_transformer: 512), 5 to 20 words of 1024 features, a speaker vector of 192 numbers and a
+spectrogram of 300 frames.
 """
 
 from __future__ import annotations
@@ -45,13 +47,13 @@ class Case:
     model: str
     """Name, with the preset."""
     utterances: int
-    """Number in one turn."""
+    """Number of utterances in one turn."""
     dims: dict[str, int]
     """Number of features by stream."""
     frames: int | None
     """Frames of speech, 50 per second; None for utterances as long as EmoDB's."""
     shipped: bool = False
-    """If true, with the settings of the default recipe."""
+    """If true, the model has the settings of the default recipe."""
     precision: str = "float32"
 
 
@@ -73,7 +75,7 @@ CASES = {
     "shipped": Case("mstr", 8 * BATCH, {"speech": 1152}, None, shipped=True),
 }
 SMALL_PRESETS = ["mstr-small", "tdfnet-small", "mcsan-small", "ks_transformer-small", "emotionnas-fusion-small"]
-BESIDE_BEFORE = [name for name in CASES if name not in SMALL_PRESETS[1:3] + SMALL_PRESETS[4:]]
+COMPARED = [name for name in CASES if name not in SMALL_PRESETS[1:3] + SMALL_PRESETS[4:]]
 """The cases that are compared with an earlier commit."""
 FRAME_RATES = {"speech": 50.0, "spectrogram": 100.0}
 
@@ -88,7 +90,7 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cases", nargs="+", choices=["small", *CASES], default=BESIDE_BEFORE)
+    parser.add_argument("--cases", nargs="+", choices=["small", *CASES], default=COMPARED)
     parser.add_argument("--name", default="training", help="the name of the JSON file")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -116,19 +116,19 @@ def shapes_unchecked() -> Iterator[None]:
 def every_architecture_is_traced_once() -> Iterator[None]:
     """Share exported graphs between the tests of a process, since tracing takes most of their time.
 
-    A graph is filled with the weights of the network that is exported, as for a bundle that starts from another. The export
-    compares every filled graph with its network.
+    The weights of a shared graph are replaced by those of the network that is exported, as for a bundle that starts from
+    another. The export compares every such graph with its network.
     """
     from affekt.bundle import export
-    from affekt.bundle.graph import fill
+    from affekt.bundle.graph import replace_weights
 
     trace, graphs = export._trace, []
 
     def shared(pipeline):
         for model, original in graphs:
-            filled = fill(copy.deepcopy(model), original, pipeline)
-            if filled is not None and export._agrees(filled, pipeline):
-                return filled
+            graph = replace_weights(copy.deepcopy(model), original, pipeline)
+            if graph is not None and export._agrees(graph, pipeline):
+                return graph
         model = trace(pipeline)
         graphs.append((copy.deepcopy(model), copy.deepcopy(pipeline)))
         return model

@@ -9,7 +9,7 @@ import torch
 from affekt.bundle import export
 from affekt.bundle.export import export_onnx
 from affekt.bundle.folder import DEFAULT, Bundle
-from affekt.bundle.graph import fill_graph
+from affekt.bundle.graph import replace_bundle_weights
 from affekt.bundle.pipeline import Pipeline, rebuild
 from tests.conftest import shapes_unchecked
 
@@ -56,7 +56,7 @@ def test_other_weights_and_emotions_give_the_outputs_of_torch(bundle, tmp_path):
 def test_another_architecture_is_not_filled(bundle):
     pipeline = rebuild(bundle)
     pipeline.temperature.fill_(2.0)
-    assert fill_graph(bundle, pipeline) is None
+    assert replace_bundle_weights(bundle, pipeline) is None
     pipeline.temperature.fill_(1.0)
     pipeline.detector = None
-    assert fill_graph(bundle, pipeline) is None
+    assert replace_bundle_weights(bundle, pipeline) is None

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from affekt.audio.read import SAMPLE_RATE
 from affekt.bundle.folder import SPEECH_PROBABILITY, SPEECH_THRESHOLD, Bundle
-from affekt.bundle.graph import fill_graph
+from affekt.bundle.graph import replace_bundle_weights
 from affekt.bundle.pipeline import Pipeline
 from affekt.extras import need
 
 OPSET = 23
 """The first opset with an Attention operator, which onnxruntime computes in less memory than separate operators."""
 TOLERANCE = 1e-4
-"""The largest accepted difference between outputs of a filled graph and of the pipeline."""
+"""The largest accepted difference between outputs of the pipeline and of a graph with its weights."""
 
 
 def export_onnx(
@@ -51,13 +51,13 @@ def export_onnx(
         path: The file to write.
         emotions: The emotions in the order of the outputs, which are stored as metadata.
         speech_threshold: The smallest `speech_probability` of a recording with speech, stored as metadata.
-        origin: A bundle whose graph is filled with the pipeline's weights, if it has the same architecture. This is a
+        origin: A bundle whose graph is used, with the pipeline's weights, if it has the same architecture. This is a
             hundred times faster than tracing the pipeline.
     """
     onnx = need("onnx", extra="train", purpose="ONNX export")
     need("onnxscript", extra="train", purpose="ONNX export")
     pipeline = pipeline.eval()
-    model = fill_graph(origin, pipeline) if origin else None
+    model = replace_bundle_weights(origin, pipeline) if origin else None
     if model is None or not _agrees(model, pipeline):
         model = _trace(pipeline)
     _store_half(model)

@@ -26,15 +26,15 @@ TEMPERATURE = "temperature"
 """The one weight that the exporter computes with, so that no initializer has its value."""
 
 
-def fill_graph(bundle: Bundle, pipeline: Pipeline) -> Any:
-    """Return the graph of a bundle with the weights of a pipeline; see `fill`."""
+def replace_bundle_weights(bundle: Bundle, pipeline: Pipeline) -> Any:
+    """Return the graph of a bundle with the weights of a pipeline; see `replace_weights`."""
     onnx = need("onnx", extra="train", purpose="ONNX export")
     model = onnx.load(bundle.file("model.onnx"))
     _load_half(model)
-    return fill(model, rebuild(bundle), pipeline)
+    return replace_weights(model, rebuild(bundle), pipeline)
 
 
-def fill(model: Any, original: Pipeline, pipeline: Pipeline) -> Any:
+def replace_weights(model: Any, original: Pipeline, pipeline: Pipeline) -> Any:
     """Return an ONNX model with the weights of another pipeline, all in 32 bits.
 
     Args:

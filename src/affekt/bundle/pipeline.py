@@ -23,7 +23,7 @@ from affekt.models.base import EmotionModel
 
 
 class Pipeline(nn.Module):
-    """Features that fill a model's streams, and one or more models whose probabilities are averaged.
+    """The features that provide a model's streams, and one or more models whose probabilities are averaged.
 
     In the state dict, the feature of the stream "speech" is named `encoder`, that of another stream `others.STREAM`.
 

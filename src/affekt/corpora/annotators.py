@@ -51,7 +51,8 @@ def combine(table: Path, annotations: Sequence[Annotation], rule: str) -> list[U
         annotations: All rows of a table.
         rule: What to do with several rows of a segment. "error": refuse them. "majority": the emotion that most rows have;
             segments where several emotions are equally frequent are left out, with a warning. "votes": the fraction of the
-            rows for each emotion as `votes`, and as label the most frequent emotion; of several, the one in the earliest row.
+            rows for each emotion as `votes`, and as label the most frequent emotion; if several are equally frequent, the
+            one in the earliest row.
 
     Raises:
         BadCorpus: A segment has several rows that may not or cannot be combined.
@@ -99,7 +100,9 @@ def _merge(group: Sequence[Annotation]) -> Utterance:
         values[field] = next(iter(sources), "")
     for annotation in group:
         if annotation.utterance.votes:
-            raise annotation.record.error("has votes, and is not the only row of its segment: remove one or the other")
+            raise annotation.record.error(
+                "has votes, but its segment has other rows too: remove the votes or the other rows"
+            )
     return replace(first.utterance, **values)
 
 

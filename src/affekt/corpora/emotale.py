@@ -1,8 +1,8 @@
 """EmoTale (Hjuler et al., ASRU 2025): 18 speakers say five sentences in 5 emotions, in Danish and (14 of them) in English.
 
 `DK_004_A_5.wav`: language (DK or EN), speaker, emotion by its initial, sentence; in any folder below the root.
-`annotations.csv`: the emotion that each of three annotators chose. `speaker_info.csv`: the speakers' sex, in columns whose
-names are recognized. Both tables may be missing.
+`annotations.csv`: the emotion that each of three annotators chose. `speaker_info.csv`: the speakers' sex; its columns are
+found by the usual names, such as "speaker" and "gender". Both tables may be missing.
 """
 
 from __future__ import annotations

@@ -120,7 +120,11 @@ def as_seeds(probabilities: Probabilities | Sequence[Probabilities]) -> list[Pro
 
 
 def _values(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return UA, WA, WF1 and each emotion's recall, (values, draws), as means over the seeds of confusion matrices."""
+    """Return UA, WA, WF1 and each emotion's recall, (values, draws), each the mean over the seeds.
+
+    Args:
+        counts: Confusion matrices, (draws, seeds, emotions, predictions).
+    """
     metrics = [metric(counts).mean(axis=1) for metric in METRICS.values()]
     return np.stack([*metrics, *np.moveaxis(recalls(counts).mean(axis=1), -1, 0)])
 

@@ -1,4 +1,4 @@
-"""Convert foreign checkpoints to safetensors. This is the only module that opens a pickled file."""
+"""Convert checkpoints of other libraries to safetensors. This is the only module that opens a pickled file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from affekt.files import atomic_write
 
 
 def convert_checkpoint(source: Path, target: Path) -> dict[str, list[int]]:
-    """Write the tensors of a foreign checkpoint as safetensors, named by their path in it ("model/conv.weight").
+    """Write the tensors of another library's checkpoint as safetensors. A tensor's name is its path in the checkpoint, for
+    example "model/conv.weight".
 
     The pickled file is opened with `weights_only`, which loads tensors and plain containers and runs no code. For fairseq's
     wav2vec, only the model's tensors are written, under their own names, and a config.json next to them, so that the

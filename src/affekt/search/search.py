@@ -1,6 +1,6 @@
 """Search for an architecture (EmotionNAS, Sun et al., arXiv 2203.13617 v1): three stages, baselines, bundles and a page.
 
-Every training run is a job that fills a run folder, so an interrupted search resumes at its last epoch.
+Every training run is a job that writes a run folder, so an interrupted search resumes at its last epoch.
 """
 
 from __future__ import annotations

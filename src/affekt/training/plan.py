@@ -93,7 +93,7 @@ class Plan:
     protocol: Protocol
     model: Choice
     features: Mapping[str, FeatureChoice]
-    """Stream -> the feature that fills it, for all streams that the recipe fills."""
+    """Stream -> the feature that provides it, for all streams for which the recipe has a feature."""
     strategy: Choice
     teacher: FeatureChoice | None
     weight_runs: Mapping[str, Run]
@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def unused_streams(self) -> list[str]:
-        """The streams that the recipe fills and the model does not use with its settings."""
+        """The streams for which the recipe has a feature, but which the model does not use with its settings."""
         return [stream for stream in self.features if stream not in self.streams]
 
     @cached_property
@@ -208,13 +208,13 @@ def resolve(recipe: Recipe, *, origin: Bundle | None = None) -> Plan:
     if origin:
         origin.verify()
     weight_runs = {name: Run(Path(folder).expanduser()) for name, folder in recipe.weights_from.items()}
-    filled = origin.config.get("features", {}) if origin else recipe.features
+    sections = origin.config.get("features", {}) if origin else recipe.features
     plan = Plan(
         recipe,
         origin,
         _choose(protocols, recipe.protocol, "protocol").config,
         _choose(models, origin.section("model") if origin else _with_settings_of_runs(recipe, weight_runs), "model"),
-        {stream: choose_feature(section, f"features.{stream}") for stream, section in filled.items()},
+        {stream: choose_feature(section, f"features.{stream}") for stream, section in sections.items()},
         _choose(strategies, {"name": DEFAULT, **recipe.training.strategy}, "training.strategy"),
         choose_feature(recipe.training.teacher, "training.teacher") if recipe.training.teacher else None,
         weight_runs,
@@ -281,19 +281,19 @@ def _weights_id(name: str, run: Run) -> str:
 
 def _check_streams(plan: Plan) -> None:
     """Raise `BadConfig` for a stream without a feature, a stream that the model lacks, and a feature of the wrong input."""
-    name, filled = plan.model.name, set(plan.features)
-    if missing := [stream for stream in plan.streams if stream not in filled]:
+    name, provided = plan.model.name, set(plan.features)
+    if missing := [stream for stream in plan.streams if stream not in provided]:
         raise BadConfig(
             f"{name} needs the stream {missing[0]!r}, but no feature provides it: add [features.{missing[0]}]"
         )
-    if unknown := sorted(filled - set(plan.model.kind.streams)):
+    if unknown := sorted(provided - set(plan.model.kind.streams)):
         streams = ", ".join(plan.model.kind.streams)
         raise BadConfig(f"features.{unknown[0]}: {name} has no such stream (it has {streams})")
     for stream in plan.streams:
         choice = plan.features[stream]
         if (choice.kind.input == "text") != (stream == "text"):
             raise BadConfig(
-                f"features.{stream}: {choice.name} takes {choice.kind.input}, which cannot fill this stream"
+                f"features.{stream}: {choice.name} takes {choice.kind.input}, which cannot provide this stream"
             )
     if plan.recipe.training.tune == "all" and plan.streams != ("speech",):
         raise BadConfig(f"tune = 'all' trains a speech encoder alone, but {name} uses {', '.join(plan.streams)}")
@@ -304,7 +304,7 @@ def _check_preset(model: Choice, dims: Mapping[str, int]) -> None:
 
     Args:
         model: The model, whose name may include a preset.
-        dims: Stream -> the width of the feature that fills it.
+        dims: Stream -> the width of the feature that provides it.
     """
     _, preset = models.resolve(model.name)
     for stream, dim in dims.items():

@@ -103,7 +103,7 @@ class Recipe:
     """The `name` of a protocol and its settings."""
     training: TrainingConfig
     features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Stream of the model ("speech", "text", "speaker", "spectrogram") -> the `name` of the feature that fills it, the
+    """Stream of the model ("speech", "text", "speaker", "spectrogram") -> the `name` of the feature that provides it, the
     `folder` of its weights, and its settings. A stream is not computed if the model, with its settings, does not use it."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """The `name` of a model and its settings."""
