@@ -11,13 +11,14 @@ from typing import IO, Any
 ENDLESS = 1 << 40
 """Size that an endless range declares, in bytes."""
 TAIL = 128
-"""Bytes at the end of a file where a decoder looks for an ID3v1 tag."""
+"""Number of bytes at the end of a file in which a decoder looks for an ID3v1 tag. In an endless range they are zeros."""
 
 
 class ByteRange(io.RawIOBase):
     """The bytes from `start` to `end` of a seekable stream.
 
-    No method raises an error, since the decoders, which are C libraries, would print it and take it for the end.
+    No method raises an error: the decoders, which are C libraries, would print it and behave as at the end of the file.
+    `raise_failures` raises it afterwards.
 
     Args:
         stream: The stream; its position is moved.

@@ -37,7 +37,7 @@ COMPOSITE_MARKERS = ("search.toml",)
 """Files that mark the folder of a composite experiment, such as a search, whose runs have a separate report."""
 
 DESCRIPTIONS = ("published", "assumptions")
-"""Sections of config.toml that describe a run and do not determine it. A change of their text is no change of the run."""
+"""Sections of config.toml that describe a run but do not affect its results. Their text may change when a run is resumed."""
 
 
 RUN_FOLDERS = ("", "seed-*/", "fold-*/", "fold-*/seed-*/")

@@ -12,11 +12,13 @@ from affekt.protocols import utterance_key
 from affekt.utterance import Utterance
 
 SEED = 0
-"""Seed of the draw, and of the halves of the speakers."""
+"""Seed by which recordings are drawn and speakers are divided into two halves."""
 MIN_SPEAKERS = 4
-"""With this number of speakers or more, the drawn recordings are of other speakers than the scored ones."""
+"""With this number of speakers or more, the drawn recordings are of other speakers than the scored utterances."""
 TRANSDUCTIVE = "transductive"
+"""The drawn recordings may be among the scored utterances."""
 DISJOINT = "of other speakers of the same corpus"
+"""The drawn recordings are of other speakers than the scored utterances."""
 
 
 @dataclass(frozen=True)
