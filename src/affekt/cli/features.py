@@ -47,7 +47,8 @@ def extract(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the recipe.")
     ] = None,
     stream: Annotated[
-        str, typer.Option(metavar="NAME", help="The recipe's stream to extract; default: the only one from audio.")
+        str,
+        typer.Option(metavar="NAME", help="The recipe's stream to extract; default: the only one computed from audio."),
     ] = "",
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="The device of each process.")] = "cpu",
     gpus_per_job: Annotated[

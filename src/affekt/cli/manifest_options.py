@@ -35,7 +35,7 @@ RayAddress = Annotated[
         "--ray",
         metavar="auto|HOST:PORT",
         help="With --manifest: process the shards on a Ray cluster: HOST:PORT of its head node, or auto for the cluster of "
-        "this machine. --jobs is then the largest number of processes on it; default: one for each core.",
+        "this machine. --jobs is then the maximum number of processes on it; default: one for each core.",
     ),
 ]
 ShardRows = Annotated[
@@ -51,7 +51,7 @@ ManifestColumns = Annotated[
     ),
 ]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="With --manifest: process shards again in which a file failed.")
+    bool, typer.Option("--retry-failed", help="With --manifest: process shards with failed files again.")
 ]
 
 OPTIONS = {

@@ -17,6 +17,6 @@ Jobs = Annotated[
         metavar="N",
         min=1,
         help="Number of files to process at once, each in its own process. Default: the number of cores that may be used, or "
-        "fewer if that saves no time.",
+        "fewer if more would not save time.",
     ),
 ]

@@ -79,7 +79,7 @@ def recognize(
         bool, typer.Option("--debug", help="Show the traceback of each error and the messages of the decoders.")
     ] = False,
 ) -> None:
-    """Recognize the emotion in audio files, or in those of a large collection that a manifest lists.
+    """Recognize the emotion in audio files, or in a large collection of files that a manifest lists.
 
     With --manifest, the results are a folder of Parquet files, one for each shard of the manifest; the same command skips the
     shards that are finished.

@@ -60,7 +60,8 @@ def reproduce(
     """Reproduce the rows of a paper's table.
 
     The values of the paper are printed next to the reproduced ones. First, the corpora's counts, the encoders, the disk and
-    the expected time are checked, and the plan is printed. Running the same command again resumes it.
+    the expected time are checked, and the plan is printed. Running the same command again resumes
+    an interrupted reproduction.
     """
     from affekt.extras import need
 

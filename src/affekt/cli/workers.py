@@ -33,7 +33,7 @@ Jobs = Annotated[
         metavar="N",
         min=1,
         help="Number of processes that compute features on the CPU, which share its cores. Default: this process, "
-        "with all cores. The last bits of features depend on the number of threads: keep to one N.",
+        "with all cores. The last bits of features depend on the number of threads, so always use the same N.",
     ),
 ]
 Ray = Annotated[

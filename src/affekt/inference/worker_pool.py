@@ -28,9 +28,9 @@ def choose_jobs(jobs: int | None, sources: Sequence[AudioSource], threads: int =
     """Return the number of worker processes to use for files; 1 means that no worker is started.
 
     Args:
-        jobs: The requested number, which is limited to that of the files; None for as many as save time, up to the cores that
-            this process may use.
-        sources: The files. What is not a file, and what only this process can read, is left out.
+        jobs: The requested number, which is limited to the number of files; None for the number that saves time, at most one
+            for each core that this process may use.
+        sources: The files. Sources that are not files, or that only this process can read, are not counted.
         threads: The number of threads of each worker.
     """
     paths = [Path(source) for source in sources if isinstance(source, str | Path) and is_shared(source)]
@@ -84,7 +84,7 @@ def pool_of(setup: Message, model: str, jobs: int) -> WorkerPool[AnyTask]:
 
 
 def crashed_row(name: str, status: str, model: str, profile: Mapping[str, Any] | None) -> Row:
-    """Return the row of a file with which two workers have died.
+    """Return the row of a file if two workers died while processing it.
 
     Args:
         name: The file.
