@@ -20,7 +20,7 @@ def unpack(source: Any, sample_rate: Any = None) -> tuple[Any, Any]:
     Args:
         source: A pair (array, sample_rate); audio as `datasets` returns it: a dictionary {"array", "sampling_rate"} if it is
             decoded, {"bytes", "path"} if it is not, or the decoder object of version 4; or any other source.
-        sample_rate: The sample rate in Hz, if it was given beside the source.
+        sample_rate: The sample rate in Hz, if it was passed separately.
 
     Raises:
         BadAudio: The pair or dictionary has other contents, or contradicts `sample_rate`.

@@ -159,7 +159,7 @@ class TextEncoder(TextFeature, TransformersEncoder):
 
 @dataclass(frozen=True)
 class _EncodedText:
-    """A text's tokens as the network's input, and those of the stream."""
+    """A text's tokens: all of them, which are the input of the network, and those that are part of the stream."""
 
     ids: list[int]
     """Ids of all tokens."""

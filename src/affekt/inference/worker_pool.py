@@ -21,7 +21,7 @@ SECONDS_PER_BYTE = 5e-7
 SECONDS_PER_FILE = 0.01
 """Estimated additional time per file, in seconds."""
 MIN_SECONDS_PER_WORKER = 1.0
-"""Smallest estimated work, in seconds, for which a worker is started. Starting it takes about 0.7 seconds."""
+"""Minimum estimated time that a worker works, in seconds, for which it is started. Starting it takes about 0.7 seconds."""
 
 
 def choose_jobs(jobs: int | None, sources: Sequence[AudioSource], threads: int = 1) -> int:

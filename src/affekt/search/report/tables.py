@@ -55,9 +55,9 @@ class Difference:
     first: str
     second: str
     by_seed: Mapping[int, SeedComparison]
-    """For each seed that both networks have."""
+    """Seed -> the comparison, for the seeds that both networks have."""
     difference: Spread
-    """Over these seeds."""
+    """Mean and standard deviation over these seeds."""
     interval: tuple[float, float] | None
     """The 95 % bootstrap interval of the mean; each sample has the same speakers for both. None below 10 speakers."""
 
