@@ -222,7 +222,7 @@ def test_rows_of_a_segment_that_contradict_each_other_are_named(rule, tmp_path):
     with pytest.raises(BadCorpus, match="line 3: speaker 'p2', but line 2 of the same segment has 'p1'"):
         table(tmp_path / "t.csv", "file,emotion,speaker\na.wav,sad,p1\na.wav,sad,p2\n", annotators=rule)
     rows = '{"file": "a.wav", "emotion": "sad", "votes": {"sad": 1}}\n{"file": "a.wav", "emotion": "sad"}\n'
-    with pytest.raises(BadCorpus, match="line 1: has votes, and is not the only row"):
+    with pytest.raises(BadCorpus, match="line 1: has votes, but its segment has other rows too"):
         table(tmp_path / "t.jsonl", rows, annotators=rule)
 
 
