@@ -83,8 +83,9 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def _first_calls_are_checked() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Check the shapes of the next calls: those of the test's fixtures and of the test."""
     CheckFirstCalls.remaining = CHECKED_CALLS
 
 
