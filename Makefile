@@ -12,11 +12,12 @@
 # make throughput  benchmark: utterances per second in training, beside the code before fractal attention had kernels
 # make lengths     benchmark: mstr and vanilla on 1 s to 20 min of speech, for docs/cost.md (an hour, 16 GB)
 # make scale       measure the rates of decoding, recognition and extraction, and write docs/scale.md (a quarter of an hour)
-# make speed       write docs/speed.md from the results of make bench and make quantized
+# make speed       write docs/speed.md from the results of make bench, make quantized and make frames
 # make cost        write docs/cost.md: the cost of every model, with the times of make lengths
 # make shifts      UA of the shipped model with noise, reverb, codecs, silence and pauses, and on long recordings; the table
 #                  becomes part of its card (needs AFFEKT_DATA; half an hour)
 # make quantized   benchmark: the shipped graph beside graphs with 8-bit weights: speed, size and scores (needs AFFEKT_DATA)
+# make frames      benchmark: the shipped model with half of the encoder's frames (needs AFFEKT_DATA)
 # make fuzz        decode 20,000 damaged files of 20 formats; fails if one escapes as another error, hangs or crashes
 # make results     train all models with several seeds, run the architecture searches and write docs/results.md and
 #                  docs/results-page.html (needs AFFEKT_DATA and AFFEKT_MODELS; a day on one core; can be stopped and resumed)
@@ -29,7 +30,7 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts quantized fuzz results model samples clean
+.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts quantized frames fuzz results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -98,6 +99,9 @@ quantized: $(DEV)/installed
 
 speed: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/speed_page.py docs/speed.md
+
+frames: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/fewer_frames.py
 
 scale: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks --only rates encoder_runtimes folder

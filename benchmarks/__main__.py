@@ -5,8 +5,8 @@
 
 `lengths.py` runs up to one minute of speech here and writes lengths-minute.json; `make lengths` runs it up to 20 min, which
 takes an hour. `training.py` times the small presets of the papers' models here; `make throughput` compares it with an earlier
-commit. Not included are the benchmarks that need a GPU (`fractal_gpu.py`) or corpora (`extraction.py`, `quantized.py`,
-`shifts.py`, `speakers.py`), and the fuzzer (`fuzz.py`; use `make fuzz`).
+commit. Not included are the benchmarks that need a GPU (`fractal_gpu.py`) or corpora (`extraction.py`,
+`fewer_frames.py`, `quantized.py`, `shifts.py`, `speakers.py`), and the fuzzer (`fuzz.py`; use `make fuzz`).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from folder import join_samples
 
 from affekt import Recognizer
 from affekt.audio.read import SAMPLE_RATE, load
+from affekt.collection.manifest import open_manifest
+from affekt.collection.shards import divide
 from affekt.features.store import FeatureStore
 from affekt.workflows.recognize_files import recognize_files
 
@@ -39,6 +42,7 @@ FORMATS = {
 DIM, FRAMES_PER_SECOND = 768, 50
 """Features of a frame, and frames per second, of one block of a speech encoder of base size."""
 CLIP_SECONDS, ROWS = 3.0, 1000
+MANIFEST_ROWS = 100_000
 
 
 def main() -> None:
@@ -53,6 +57,7 @@ def main() -> None:
             "recognition_cpu_seconds_per_second": measure_recognition(speech, arguments.runs),
             "feature_bytes_per_second": measure_features(folder),
             "row_bytes": measure_rows(speech, folder / "clips", arguments.rows),
+            "manifest_seconds_per_row": measure_manifest(folder / "manifest.csv"),
         }
     show(result)
     print(f"\nwrote {harness.write('rates', result)}")
@@ -110,6 +115,18 @@ def measure_rows(speech: np.ndarray[Any, Any], folder: Path, count: int) -> floa
     return output.stat().st_size / count
 
 
+def measure_manifest(path: Path) -> float:
+    """Return the CPU seconds in which a row of a manifest is read and put into a shard."""
+    path.write_text(
+        "audio\n" + "".join(f"calls/{number:09}.wav\n" for number in range(MANIFEST_ROWS)), encoding="utf-8"
+    )
+    start = time.process_time()
+    with open_manifest(str(path)) as manifest:
+        for _ in divide(manifest.clips, 1000, {}):
+            pass
+    return (time.process_time() - start) / MANIFEST_ROWS
+
+
 def show(result: dict[str, Any]) -> None:
     print("{processor}, {cores} cores, Python {python}\n".format(**harness.machine()))
     rows = [
@@ -122,6 +139,7 @@ def show(result: dict[str, Any]) -> None:
     harness.table(["recognition", "CPU s per hour"], [[name, f"{3600 * rate:.1f}"] for name, rate in rates.items()])
     print(f"\nfeatures of one block: {3600 * result['feature_bytes_per_second'] / 1e6:.0f} MB per hour")
     print(f"row of a clip: {result['row_bytes']:.0f} bytes")
+    print(f"row of a manifest: {1e6 * result['manifest_seconds_per_row']:.0f} CPU microseconds")
 
 
 if __name__ == "__main__":

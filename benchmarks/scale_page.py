@@ -136,6 +136,7 @@ def measured(rates: Rates) -> str:
         ],
         ["two jobs instead of one", f"{2 * rates.efficiency:.2f} times as fast", "folder.py"],
         ["one block's features", f"{rates.rates['feature_bytes_per_second'] / 1000:.1f} kB per second", "rates.py"],
+        ["a row of a manifest", f"{1e6 * rates.rates['manifest_seconds_per_row']:.0f} CPU microseconds", "rates.py"],
         ["a row in Parquet", f"{rates.rates['row_bytes']:.0f} bytes", "rates.py"],
     ]
     return table(["what", "rate", "benchmark"], rows)
@@ -149,6 +150,10 @@ def costs(rates: Rates) -> str:
         ("core hours, decoding", [f"{c.hours * rates.decode_seconds(c):,.1f}" for c in COLLECTIONS]),
         ("core hours, recognition", [f"{c.hours * rates.model_seconds(c):,.0f}" for c in COLLECTIONS]),
         ("core hours, extraction instead", [f"{c.hours * rates.encoder_seconds:,.0f}" for c in COLLECTIONS]),
+        (
+            "hours in which one process reads the manifest",
+            [f"{c.recordings * rates.rates['manifest_seconds_per_row'] / HOUR:.2g}" for c in COLLECTIONS],
+        ),
         ("rows in Parquet", [size(c.recordings * rates.rates["row_bytes"]) for c in COLLECTIONS]),
         ("features of one block, 16 bits", [size(rates.feature_bytes(c)) for c in COLLECTIONS]),
         (f"features of all {BLOCKS} blocks", [size(BLOCKS * rates.feature_bytes(c)) for c in COLLECTIONS]),

@@ -14,7 +14,7 @@ from typing import Any
 from scale_page import RESULTS, fill, table
 
 TEMPLATE = Path(__file__).with_name("speed_page.md")
-NAMES = ("recognize", "cold_start", "quantized", "folder", "encoder_runtimes", "small-presets")
+NAMES = ("recognize", "cold_start", "quantized", "fewer_frames", "folder", "encoder_runtimes", "small-presets")
 """The results that the page is made from."""
 
 Results = Mapping[str, Any]
@@ -43,6 +43,8 @@ def page(results: Mapping[str, Results]) -> str:
         "loading": milliseconds("ways to load the graph", results["cold_start"]["loading_ms"]),
         "quantized": quantized_table(results["quantized"]["variants"]),
         "quantized_clips": f"{results['quantized']['clips']:,}",
+        "fewer_frames": frames_table(results["fewer_frames"]["variants"]),
+        "fewer_frames_clips": f"{results['fewer_frames']['clips']:,}",
         "folder": folder_table(results["folder"]["folders"]),
         "encoder_runtimes": runtimes_table(runtimes["sides"]),
         "tolerance": f"{runtimes['tolerance']:.1g}",
@@ -90,6 +92,20 @@ def quantized_table(variants: Mapping[str, Results]) -> str:
     return table(
         ["", "CPU s per s of speech", "MB", "same emotion as shipped", *(f"UA, {corpus}" for corpus in corpora)], rows
     )
+
+
+def frames_table(variants: Mapping[str, Results]) -> str:
+    corpora = list(next(iter(variants.values()))["ua"])
+    rows = [
+        [
+            name,
+            f"{side['cpu_seconds_per_second']:.4f}",
+            f"{100 * side['agreement']:.1f} %",
+            *(f"{side['ua'][corpus]:.1f}" for corpus in corpora),
+        ]
+        for name, side in variants.items()
+    ]
+    return table(["", "CPU s per s of speech", "same emotion", *(f"UA, {corpus}" for corpus in corpora)], rows)
 
 
 def folder_table(folders: Mapping[str, Results]) -> str:

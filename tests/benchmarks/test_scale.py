@@ -22,6 +22,7 @@ def rates():
             "recognition_cpu_seconds_per_second": {"clips": 0.03, "long recordings": 0.03},
             "feature_bytes_per_second": 100_000,
             "row_bytes": 200,
+            "manifest_seconds_per_row": 36e-6,
         },
         {"folders": {"recordings of 15 min": {"sides": {"1 job": speed(10), "2 jobs": speed(18)}}}},
         {
@@ -49,6 +50,7 @@ def test_core_hours_and_sizes_follow_from_the_rates(rates):
     assert cells(table, "core hours, decoding")[0] == "100.0"
     assert cells(table, "core hours, recognition")[0] == "300"
     assert cells(table, "core hours, extraction instead")[0] == "2,000"
+    assert cells(table, "hours in which one process reads the manifest")[1] == "1"
     assert cells(table, "audio to read")[0] == "360 GB"
     assert cells(table, "rows in Parquet")[1] == "20 GB"
     assert cells(table, "features of one block, 16 bits")[0] == "3.6 TB"
