@@ -121,7 +121,7 @@ def folder_table(folders: Mapping[str, Results]) -> str:
                     f"{side['files_per_second']:.3g}",
                     f"{side['speech_seconds_per_second']:.0f}",
                     f"{side['cpu_seconds_per_second']:.4f}",
-                    f"{side['files_per_second'] / of_one_job:.2f}",
+                    f"{side['files_per_second'] / of_one_job:.2f}" if "job" in name else "",
                 ]
             )
     columns = ["folder of", "files", "", "files per s", "hours of audio per hour", "CPU s per s of audio", "speed-up"]
