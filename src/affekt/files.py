@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from affekt.errors import BadOutput
+from affekt.errors import BadConfig, BadOutput
+from affekt.storage import is_url
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 FULL_DISK_MESSAGES = ("No space left on device", " requested and ")
@@ -18,8 +19,17 @@ FULL_DISK_MESSAGES = ("No space left on device", " requested and ")
 
 
 def cache_root() -> Path:
-    """Return the cache folder: AFFEKT_CACHE, or a folder in the system's cache."""
+    """Return the cache folder: AFFEKT_CACHE, or a folder in the system's cache.
+
+    Raises:
+        BadConfig: AFFEKT_CACHE is a URL.
+    """
     if chosen := os.environ.get("AFFEKT_CACHE"):
+        if is_url(chosen):
+            raise BadConfig(
+                f"AFFEKT_CACHE = {chosen!r}: expected a folder on a disk; for features in an object store, set "
+                "AFFEKT_FEATURES to its URL"
+            )
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     return (Path(base) if base else Path.home() / ".cache") / "affekt"

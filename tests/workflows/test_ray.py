@@ -27,7 +27,7 @@ from affekt.workflows import ray_nodes, ray_worker
 from affekt.workflows.job import Job
 from affekt.workflows.jobs import LocalLauncher, ignore
 from affekt.workflows.node_requirements import NodeRequirements, versions
-from affekt.workflows.ray_launcher import MAX_DEATHS, RayLauncher, _Queue, _Task
+from affekt.workflows.ray_launcher import MAX_DEATHS, RayLauncher, _Queue, _requirements, _Task
 from affekt.workflows.ray_nodes import MAX_HEAD_FAILURES, Head, find_nodes
 from affekt.workflows.reproduce import reproduce
 from affekt.workflows.reproduction import Request, training_row
@@ -213,6 +213,19 @@ def test_a_node_that_cannot_run_jobs_says_what_it_lacks_and_where(tmp_path, monk
         assert needed.find_problem().startswith(f"cannot write to {runs} (Permission denied)")
     older = replace(needed, versions={**versions(), "affekt": "0.0.1"})
     assert "this machine's 0.0.1: install the same version" in older.find_problem()
+
+
+def test_nodes_need_no_shared_cache_if_features_are_in_an_object_store(root, monkeypatch):
+    job = small_job(root, "anywhere")
+    with _requirements([job]) as needed:
+        assert list(needed.shared) == [str(root / "anywhere"), os.environ["AFFEKT_CACHE"]]
+        assert needed.environment["AFFEKT_CACHE"] == os.environ["AFFEKT_CACHE"]
+    monkeypatch.setenv("AFFEKT_FEATURES", "s3://bucket/features")
+    with _requirements([job]) as needed:
+        assert list(needed.shared) == [str(root / "anywhere")]
+        assert "AFFEKT_CACHE" not in needed.environment
+        assert needed.environment["AFFEKT_FEATURES"] == "s3://bucket/features"
+        assert str(root / "cremad") in needed.readable
 
 
 def test_a_cluster_without_room_for_a_job_is_described(root):

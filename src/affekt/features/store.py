@@ -5,7 +5,8 @@ ROOT/features/whisper-0123456789ab/ab/abcdef....npy    (frames, dim), or (dim,),
 
 Several processes may write at once, also on a network disk: a file is written under a temporary name and renamed when it
 is complete. If a file is truncated nevertheless (a full disk, a lost server), it is shorter than its header states: it
-counts as missing and is computed again.
+counts as missing and is computed again. With AFFEKT_FEATURES, features are also shared through an object store
+(`affekt.features.remote_store`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.errors import AffektError
+from affekt.features.remote_store import RemoteFeatures
 from affekt.files import atomic_write, cache_root
 from affekt.utterance import Utterance
 
@@ -49,13 +51,17 @@ class FeatureStore:
                 temporary.write_bytes(content)
         with contextlib.suppress(OSError):  # the store may be read-only
             os.utime(path)  # its modification time is the time of last use
+        self._remote = RemoteFeatures.find(self.folder.name) if root is None else None
 
     def path(self, key: str) -> Path:
         """Return the path of a key's array."""
         return self.folder / key[:2] / f"{key}.npy"
 
     def __contains__(self, key: str) -> bool:
-        return shape_of(self.path(key)) is not None
+        path = self.path(key)
+        if shape_of(path) is not None:
+            return True
+        return self._remote is not None and self._remote.download(key, path) and shape_of(path) is not None
 
     def __getitem__(self, key: str) -> NDArray[np.float16]:
         """Return a stored array (frames, dim), memory-mapped. Raises `AffektError` if it is missing or truncated."""
@@ -73,6 +79,8 @@ class FeatureStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, stored, allow_pickle=False)
+        if self._remote:
+            self._remote.upload(key, path, self.folder / DESCRIPTION)
 
 
 def to_16_bits(values: NDArray[Any]) -> NDArray[np.float16]:

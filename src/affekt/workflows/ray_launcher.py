@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from affekt.errors import AffektError, BadConfig, BadOutput
+from affekt.features.remote_store import VARIABLE as REMOTE_FEATURES
 from affekt.files import cache_root
 from affekt.json_text import to_json
 from affekt.ray_cluster import connect
@@ -53,8 +54,9 @@ DEATHS = {
     "WorkerCrashedError": "its process ended unexpectedly",
 }
 """Class of Ray's error -> why the worker died."""
-VARIABLES = ("AFFEKT_DATA", "AFFEKT_MODELS")
-"""Environment variables with folders that are copied to the nodes, besides AFFEKT_CACHE."""
+VARIABLES = ("AFFEKT_DATA", "AFFEKT_MODELS", REMOTE_FEATURES)
+"""Environment variables with folders or URLs that are copied to the nodes. AFFEKT_CACHE is copied too, unless features are in
+an object store: then each node has a cache of its own."""
 
 
 class RayLauncher:
@@ -275,17 +277,21 @@ def _requirements(jobs: Sequence[Job]) -> Iterator[NodeRequirements]:
         BadOutput: The run folders cannot be written.
     """
     runs, store = os.path.commonpath([job.folder.absolute() for job in jobs]), str(cache_root().absolute())
-    token = f".affekt-{secrets.token_hex(8)}"
-    written = {folder: token if _write_token(Path(folder) / token) else "" for folder in (runs, store)}
+    token, shares_store = f".affekt-{secrets.token_hex(8)}", not os.environ.get(REMOTE_FEATURES)
+    shared = (runs, store) if shares_store else (runs,)
+    written = {folder: token if _write_token(Path(folder) / token) else "" for folder in shared}
     variables = {name: _absolute(value) for name in VARIABLES if (value := os.environ.get(name))}
+    inputs = {path.absolute() for job in jobs for path in _inputs(job.recipe)}
+    if not shares_store:  # each node copies corpora from an object store to its own cache
+        inputs = {path for path in inputs if not path.is_relative_to(store)}
     try:
         if not written[runs]:
             raise BadOutput(f"{runs} cannot be written: choose another run folder with --run")
         yield NodeRequirements(
-            readable=tuple(sorted({str(path.absolute()) for job in jobs for path in _inputs(job.recipe)})),
+            readable=tuple(sorted(map(str, inputs))),
             shared=written,
             writable=runs,
-            environment={**variables, "AFFEKT_CACHE": store},
+            environment={**variables, **({"AFFEKT_CACHE": store} if shares_store else {})},
             folder=str(Path.cwd()),
         )
     finally:
