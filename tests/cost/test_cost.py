@@ -201,7 +201,7 @@ def test_the_command_prints_json_and_a_table():
     assert facts["encoders"][0]["encoder"] == "HuBERT large"
     table = affekt("cost", "mstr", "mixer=concat", "--frames", "speech=150").stdout
     assert "encoder HuBERT large" in table
-    assert "a linear layer's weights once" in table
+    assert "each weight of a linear layer once" in table
 
 
 @pytest.mark.parametrize(

@@ -470,10 +470,10 @@ def test_only_the_small_preset_is_small(name):
     [
         (
             {"frames": 139},
-            "frames = 139 with shrink = 1 gives an image side of 139, which the reduction .* multiple of 4",
+            "frames = 139 with shrink = 1 results in an image side of 139, which the reduction .* multiple of 4",
         ),
         ({"input_dim": 70}, "input_dim = 70 .* set a multiple of 4"),
-        ({"shrink": 2}, "frames = 140 with shrink = 2 gives an image side of 70, .* set a multiple of 8"),
+        ({"shrink": 2}, "frames = 140 with shrink = 2 results in an image side of 70, .* set a multiple of 8"),
         ({"nodes": 3, "genotype": "darts-v2"}, "nodes = 3, but the genotype has 4"),
         ({"genotype": "dart-v2"}, "unknown genotype 'dart-v2'; did you mean 'darts-v2'"),
         ({"drop_path": 0.1}, "drop_path is for a derived network: set genotype"),

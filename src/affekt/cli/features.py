@@ -63,7 +63,9 @@ def extract(
     delimiter: Delimiter = "",
     retry_failed: RetryFailed = False,
 ) -> None:
-    """Extract the features of a large collection that a manifest lists, as a folder of Parquet files.
+    """Extract the features of a large collection.
+
+    A manifest lists the files; the features become a folder of Parquet files.
 
     Exit status: 0 if the features of every file were extracted, 2 if any failed.
     """

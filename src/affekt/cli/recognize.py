@@ -79,9 +79,9 @@ def recognize(
         bool, typer.Option("--debug", help="Show the traceback of each error and the messages of the decoders.")
     ] = False,
 ) -> None:
-    """Recognize the emotion in audio files, or in a large collection of files that a manifest lists.
+    """Recognize the emotion in audio files.
 
-    With --manifest, the results are a folder of Parquet files, one for each shard of the manifest; the same command skips the
+    With --manifest, which lists the files of a large collection, the results are a folder of Parquet files, one for each shard of the manifest; the same command skips the
     shards that are finished.
 
     Exit status: 0 if every file was recognized, 2 if any failed. A failure does not stop the recognition of other files.
