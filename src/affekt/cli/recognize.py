@@ -81,8 +81,8 @@ def recognize(
 ) -> None:
     """Recognize the emotion in audio files.
 
-    With --manifest, which lists the files of a large collection, the results are a folder of Parquet files, one for each shard of the manifest; the same command skips the
-    shards that are finished.
+    With --manifest, which lists the files of a large collection, the results are a folder of Parquet files, one for each
+    shard of the manifest; the same command skips the shards that are finished.
 
     Exit status: 0 if every file was recognized, 2 if any failed. A failure does not stop the recognition of other files.
     """
