@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from affekt.errors import AffektError, BadConfig
+from affekt.errors import AffektError, BadConfig, BadOutput
 from affekt.features.store import FeatureStore
 from affekt.files import cache_root
 
@@ -55,6 +55,15 @@ def test_the_object_store_contains_arrays_and_their_description(url, monkeypatch
 
 
 @pytest.mark.usefixtures("url")
+def test_features_that_were_stored_before_are_uploaded(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.delenv("AFFEKT_FEATURES")
+        open_store(tmp_path / "first", patch)[KEY] = VALUES
+    assert KEY in open_store(tmp_path / "first", monkeypatch)
+    assert KEY in open_store(tmp_path / "second", monkeypatch)
+
+
+@pytest.mark.usefixtures("url")
 def test_a_truncated_array_counts_as_missing(monkeypatch, tmp_path):
     first = open_store(tmp_path / "first", monkeypatch)
     first[KEY] = VALUES
@@ -71,7 +80,8 @@ def test_what_cannot_be_read_or_written_is_named(url, monkeypatch, tmp_path):
     store = open_store(tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr("fsspec.implementations.memory.MemoryFileSystem.put_file", fail, raising=False)
-        with pytest.raises(AffektError, match=f"{url}/made-.* cannot be written .*access denied.*AFFEKT_FEATURES"):
+        # Extraction reports other errors as those of an utterance, and goes on.
+        with pytest.raises(BadOutput, match=f"{url}/made-.* cannot be written .*access denied.*AFFEKT_FEATURES"):
             store[KEY] = VALUES
     monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.find", fail, raising=False)
     with pytest.raises(AffektError, match=f"{url}/made-.* cannot be listed .*access denied"):

@@ -12,7 +12,7 @@ import contextlib
 import os
 from pathlib import Path, PurePosixPath
 
-from affekt.errors import AffektError, BadConfig
+from affekt.errors import AffektError, BadConfig, BadOutput
 from affekt.files import atomic_write
 from affekt.storage import download, is_url, join, open_filesystem
 
@@ -39,7 +39,7 @@ class RemoteFeatures:
         except FileNotFoundError:
             names = []
         except Exception as error:  # libraries for object stores have errors of their own
-            raise self._failure("cannot be listed", error) from error
+            raise AffektError(self._describe("cannot be listed", error), code="bad_store") from error
         self._keys = {PurePosixPath(name).stem for name in names if name.endswith(".npy")}
 
     @classmethod
@@ -72,21 +72,24 @@ class RemoteFeatures:
             with atomic_write(path) as temporary:
                 download(self._file(key), temporary)
         except OSError as error:
-            raise self._failure("cannot be read", error) from error
+            raise AffektError(self._describe("cannot be read", error), code="bad_store") from error
         return True
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
 
     def upload(self, key: str, path: Path, description: Path) -> None:
         """Copy a file with the features of this key to the object store, and before the first one, their description.
 
         Raises:
-            AffektError: The object store cannot be written.
+            BadOutput: The object store cannot be written.
         """
         try:
             if not self._keys:
                 self._put(description, f"{self._path}/{description.name}")
             self._put(path, f"{self._path}/{key[:2]}/{key}.npy")
         except Exception as error:  # libraries for object stores have errors of their own
-            raise self._failure("cannot be written", error) from error
+            raise BadOutput(self._describe("cannot be written", error)) from error
         self._keys.add(key)
 
     def _put(self, source: Path, target: str) -> None:
@@ -97,8 +100,6 @@ class RemoteFeatures:
     def _file(self, key: str) -> str:
         return join(self._url, f"{key[:2]}/{key}.npy")
 
-    def _failure(self, what: str, error: Exception) -> AffektError:
+    def _describe(self, what: str, error: Exception) -> str:
         reason = f"{type(error).__name__}: {error}"
-        return AffektError(
-            f"{self._url} {what} ({reason}): check {VARIABLE} and the credentials, or unset it", code="bad_store"
-        )
+        return f"{self._url} {what} ({reason}): check {VARIABLE} and the credentials, or unset it"

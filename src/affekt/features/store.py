@@ -59,9 +59,12 @@ class FeatureStore:
 
     def __contains__(self, key: str) -> bool:
         path = self.path(key)
-        if shape_of(path) is not None:
-            return True
-        return self._remote is not None and self._remote.download(key, path) and shape_of(path) is not None
+        is_stored = shape_of(path) is not None
+        if self._remote is None:
+            return is_stored
+        if is_stored and key not in self._remote:  # stored before AFFEKT_FEATURES was set
+            self._remote.upload(key, path, self.folder / DESCRIPTION)
+        return is_stored or (self._remote.download(key, path) and shape_of(path) is not None)
 
     def __getitem__(self, key: str) -> NDArray[np.float16]:
         """Return a stored array (frames, dim), memory-mapped. Raises `AffektError` if it is missing or truncated."""
