@@ -41,9 +41,9 @@ def page(results: Mapping[str, Results]) -> str:
         "recognize": recognize_table(results["recognize"]),
         "cold_start": milliseconds("cold start and one clip", results["cold_start"]["parts_ms"]),
         "loading": milliseconds("ways to load the graph", results["cold_start"]["loading_ms"]),
-        "quantized": quantized_table(results["quantized"]["variants"]),
+        "quantized": variants_table(results["quantized"]["variants"]),
         "quantized_clips": f"{results['quantized']['clips']:,}",
-        "fewer_frames": frames_table(results["fewer_frames"]["variants"]),
+        "fewer_frames": variants_table(results["fewer_frames"]["variants"]),
         "fewer_frames_clips": f"{results['fewer_frames']['clips']:,}",
         "folder": folder_table(results["folder"]["folders"]),
         "encoder_runtimes": runtimes_table(runtimes["sides"]),
@@ -77,35 +77,22 @@ def milliseconds(title: str, times: Mapping[str, float]) -> str:
     return table([title, "CPU ms"], [[name, f"{time:.0f}"] for name, time in times.items()])
 
 
-def quantized_table(variants: Mapping[str, Results]) -> str:
-    corpora = list(next(iter(variants.values()))["ua"])
+def variants_table(variants: Mapping[str, Results]) -> str:
+    """Return the table of variants of the shipped model; the size of the file is a column if the benchmark states it."""
+    first = next(iter(variants.values()))
+    sizes, corpora = ["megabytes"] * ("megabytes" in first), list(first["ua"])
     rows = [
         [
             name,
             f"{side['cpu_seconds_per_second']:.4f}",
-            f"{side['megabytes']:.1f}",
+            *(f"{side[size]:.1f}" for size in sizes),
             f"{100 * side['agreement']:.1f} %",
             *(f"{side['ua'][corpus]:.1f}" for corpus in corpora),
         ]
         for name, side in variants.items()
     ]
-    return table(
-        ["", "CPU s per s of speech", "MB", "same emotion as shipped", *(f"UA, {corpus}" for corpus in corpora)], rows
-    )
-
-
-def frames_table(variants: Mapping[str, Results]) -> str:
-    corpora = list(next(iter(variants.values()))["ua"])
-    rows = [
-        [
-            name,
-            f"{side['cpu_seconds_per_second']:.4f}",
-            f"{100 * side['agreement']:.1f} %",
-            *(f"{side['ua'][corpus]:.1f}" for corpus in corpora),
-        ]
-        for name, side in variants.items()
-    ]
-    return table(["", "CPU s per s of speech", "same emotion", *(f"UA, {corpus}" for corpus in corpora)], rows)
+    columns = ["CPU s per s of speech", *("MB" for _ in sizes), "same emotion as shipped"]
+    return table(["", *columns, *(f"UA, {corpus}" for corpus in corpora)], rows)
 
 
 def folder_table(folders: Mapping[str, Results]) -> str:
