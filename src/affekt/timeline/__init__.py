@@ -1,0 +1,1 @@
+"""Who felt what, when: the emotions of a long recording, segment by segment."""
