@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from affekt.asr import Whisper
 from affekt.audio.read import load
 from affekt.corpora.source import Source
-from affekt.corpora.transcription import Whisper, transcribe
+from affekt.corpora.transcription import transcribe
 from affekt.errors import BadConfig, BadCorpus, BadOutput, MissingExtra
 from affekt.lock import FileLock
 from tests.cli.test_cli import affekt

@@ -7,9 +7,10 @@ from dataclasses import asdict
 import pytest
 
 from affekt.errors import BadConfig
+from affekt.features.choice import Choice
 from affekt.models.base import FeatureSpec
 from affekt.recipe_files import RECIPES, shipped_files
-from affekt.training.plan import Choice, _check_preset, resolve
+from affekt.training.plan import _check_preset, resolve
 from affekt.training.recipe import load_recipe, shipped_recipes
 from affekt.workflows.training_data import TrainingData
 

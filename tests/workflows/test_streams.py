@@ -1,22 +1,29 @@
 """Training and bundles of models with other streams than speech: audio and text, text alone, and a spectrogram."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from affekt.bundle.pipeline import rebuild
+from affekt.bundle.text_encoders import load_text_encoders
 from affekt.corpora.source import Source
-from affekt.errors import BadBundle, BadConfig, BadCorpus
+from affekt.errors import BadConfig, BadCorpus
 from affekt.inference.recognizer import Recognizer
+from affekt.inference.row import Row
+from affekt.inference.transcript import TextSource, Transcript
+from affekt.interval import Interval, Word
 from affekt.reports.card import card
 from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe
 from affekt.workflows.evaluate import evaluate
 from affekt.workflows.make_bundle import make_bundle
-from affekt.workflows.predict import predict_onnx, predict_torch, text_encoders
+from affekt.workflows.predict import predict_onnx, predict_torch
+from affekt.workflows.recognize_files import recognize_files
 from affekt.workflows.train import train
 from affekt.workflows.training_data import TrainingData, build_datasets
+from affekt.workflows.transcribe_recording import transcribe_recording
 from tests.conftest import shapes_unchecked
 from tests.logs import logged
 from tests.synthetic import environment_set, make_cremad
@@ -102,7 +109,7 @@ def test_a_bundle_with_audio_and_text_predicts_like_torch(workspace, run, bundle
     utterances = TrainingData.read(recipe(workspace)).select(run.split.subsets["test"])
     predictions = predict_onnx(bundle, utterances)
     np.testing.assert_allclose(
-        predict_torch(rebuild(bundle), text_encoders(bundle), utterances), predictions, atol=1e-4
+        predict_torch(rebuild(bundle), load_text_encoders(bundle), utterances), predictions, atol=1e-4
     )
     # A bundle's weights are rounded to 16 bits, so its predictions differ slightly from the run's.
     np.testing.assert_allclose(predictions, run.predictions(2)["test"], atol=0.02)
@@ -117,9 +124,115 @@ def test_the_card_of_a_bundle_with_text_names_its_inputs(bundle):
     assert "16 kHz waveform of any length from 0.1 s and the transcript as tokens of glove" in text
 
 
-def test_the_recognizer_refuses_a_bundle_that_needs_text(bundle):
-    with pytest.raises(BadBundle, match=r"needs waveform, text, text_mask, but"):
-        Recognizer.load(bundle.folder)
+@pytest.fixture(scope="module")
+def recognizer(bundle):
+    return Recognizer.load(bundle.folder)
+
+
+@pytest.fixture
+def clip(workspace):
+    return next((workspace / "cremad" / "AudioWAV").glob("1005_DFA_ANG*"))
+
+
+def make_varying_noise(seconds):
+    """Return noise whose loudness varies, so that it passes for speech."""
+    noise = np.random.default_rng(0).normal(scale=0.1, size=seconds * 16_000).astype(np.float32)
+    return noise * np.abs(np.sin(np.arange(noise.size) / 3000)).astype(np.float32)
+
+
+def test_a_bundle_with_text_recognizes_audio_and_text(bundle, recognizer, clip):
+    (utterance,) = [u for u in Source.parse("cremad").read() if u.audio == clip]
+    row = recognizer(clip, text=f" {utterance.text}\n")
+    expected = predict_onnx(bundle, [utterance])[0]
+    np.testing.assert_allclose(list(row.probabilities.values()), expected, atol=1e-6)
+    assert (row.text, row["text_by"]) == (utterance.text, "given")
+    assert recognizer(clip, text="it 's eleven").probabilities != row.probabilities
+
+
+def test_without_text_the_error_names_models_that_need_none(recognizer, clip):
+    row = recognizer.row(clip)
+    assert row.error["code"] == "needs_text"
+    assert "needs the words of" in row.error["message"]
+    assert "a model that needs no words is default" in row.error["message"]
+
+
+def test_each_window_has_the_words_whose_middle_is_in_it(recognizer):
+    waveform = make_varying_noise(12)
+    words = tuple(Word(t + 0.1, t + 0.6, f"w{t}") for t in range(12))
+    row = recognizer(
+        (waveform, 16_000), text=[Interval(0.0, 6.0, words=words[:6]), Interval(6.0, 12.0, words=words[6:])]
+    )
+    assert len(row.windows) > 1
+    assert " ".join(window.text for window in row.windows) == " ".join(f"w{t}" for t in range(12))
+    for window in row.windows:
+        assert all(window.start <= (word["start"] + word["end"]) / 2 < window.end for word in window["words"])
+    assert Row.read(json.loads(json.dumps(row))) == row
+    evenly = recognizer((waveform, 16_000), text=[Interval(0.0, 12.0, text=" ".join(f"w{t}" for t in range(12)))])
+    assert [window.text for window in evenly.windows] == [window.text for window in row.windows]
+    assert not any("words" in window for window in evenly.windows)  # their times are not known
+
+
+def test_a_text_without_times_cannot_be_divided(recognizer):
+    waveform = make_varying_noise(12)
+    with pytest.raises(BadConfig, match=r"has no times, .* give a transcript with times"):
+        recognizer((waveform, 16_000), text="a jacket")
+
+
+def test_a_window_without_words_has_no_emotion_if_the_model_needs_words(recognizer, clip):
+    row = recognizer(clip, text=[])
+    assert (row.status, row.emotion, row.text) == ("no_words", None, "")
+
+
+def test_a_model_without_text_keeps_the_words_in_the_row(clip):
+    shipped = Recognizer.load()
+    row = shipped(clip, text="a jacket")
+    assert row.probabilities == shipped(clip).probabilities
+    assert row.text == "a jacket"
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_words_are_kept_in_results_files_and_other_words_replace_them(suffix, recognizer, clip, tmp_path):
+    output = tmp_path / f"results{suffix}"
+
+    def recognize(text):
+        transcript = Transcript("asr:fake", (Interval(0.0, 9.0, words=(Word(0.1, 0.2, text),)),))
+        texts = TextSource(transcript.source, lambda _: transcript)
+        return list(recognize_files([clip], output, recognizer=recognizer, texts=texts))
+
+    (first,) = recognize("jacket")
+    assert first["words"] == [{"start": 0.1, "end": 0.2, "text": "jacket"}]
+    (second,) = recognize("jacket")
+    assert second.resumed
+    assert second == first
+    (third,) = recognize_files(
+        [clip], output, recognizer=recognizer, texts=TextSource("given", lambda _: Transcript.of("a"), "a")
+    )
+    assert not third.resumed
+    assert third.text == "a"
+
+
+class FakeWhisper:
+    """Says at which second each part begins."""
+
+    name = "asr:fake"
+
+    def find_intervals(self, waveform, language):
+        assert language == "de"
+        seconds = waveform.size / 16_000
+        assert seconds <= 28
+        return [Interval(0.0, seconds, text="part", words=(Word(0.0, seconds, "part"),))]
+
+
+def test_a_long_recording_is_transcribed_in_parts():
+    waveform = make_varying_noise(61)
+    done = []
+    transcript = transcribe_recording((waveform, 16_000), FakeWhisper(), language="de", progress=done.append)
+    assert transcript.source == "asr:fake"
+    assert len(transcript.intervals) >= 3
+    starts, ends = zip(*((interval.start, interval.end) for interval in transcript.intervals), strict=True)
+    assert starts == (0.0, *ends[:-1])
+    assert done == list(ends)
+    assert ends[-1] == 61
 
 
 @pytest.mark.slow

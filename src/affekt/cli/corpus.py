@@ -191,13 +191,14 @@ def transcribe(
     """
     from dataclasses import asdict
 
+    from affekt.asr import Whisper
     from affekt.cli.progress_bars import progress_bar
     from affekt.corpora import transcription
     from affekt.json_text import to_json
 
     utterances = _source(name, root, column, emotion, layout, delimiter, annotators, only, debug).read()
     transcription.check_output(output, utterances)
-    recognizer = transcription.Whisper(model, device)
+    recognizer = Whisper(model, device)
     with progress_bar() as progress:
         summary = transcription.transcribe(utterances, recognizer, output, again=again, progress=progress)
     if json:

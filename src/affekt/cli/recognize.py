@@ -21,6 +21,7 @@ from affekt.cli.manifest_options import (
 from affekt.cli.profile_options import Expected, learn, summarize
 from affekt.cli.recognition_options import Jobs, Model, Threads
 from affekt.cli.source_options import Delimiter
+from affekt.cli.text_options import Language, SpeechToText, Text, TextOptions, Transcribe, TranscriptPath
 from affekt.errors import BadConfig
 
 ADAPTED = "these-recordings"
@@ -59,6 +60,11 @@ def recognize(
         ),
     ] = False,
     expected: Expected = None,
+    text: Text = None,
+    transcript: TranscriptPath = None,
+    transcribe: Transcribe = False,
+    asr: SpeechToText = "base",
+    language: Language = "",
     lenient: Annotated[
         bool,
         typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files; the result has a note."),
@@ -124,6 +130,7 @@ def recognize(
     names = list(dict.fromkeys(map(name_of, files)))
     recognizer = Recognizer.load(model, threads=threads, profile=profile)
     limit = TIMEOUT if timeout is None else timeout
+    texts = TextOptions(text, transcript, transcribe, asr, language).source(files, recognizer, lenient=lenient)
     if adapt:
         if path:
             from affekt.inference.results_file import check_path
@@ -142,6 +149,7 @@ def recognize(
             jobs=jobs,
             progress=display.show_progress,
             on_window=display.show_window,
+            texts=texts,
         )
         for row in rows:
             display.show(row)

@@ -4,7 +4,6 @@ The result is a table, which the corpus `table` reads. Recognized text has the r
 own text is kept, with an empty `text_by`, unless everything is transcribed again. An interrupted run resumes: until the table
 is written, its transcripts are in the journal `NAME.partial.jsonl` beside it, one per line.
 
-The recognizer is Whisper (Radford et al., 2022) in faster-whisper, from the extra `asr`.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from affekt.asr import SpeechRecognizer
 from affekt.audio.read import Waveform
 from affekt.corpora.base import join_names
 from affekt.corpora.export import export
 from affekt.corpora.waveforms import read_waveforms
-from affekt.errors import BadAudio, BadConfig, BadCorpus, BadOutput
-from affekt.extras import need
+from affekt.errors import BadAudio, BadCorpus, BadOutput
 from affekt.json_text import to_json
 from affekt.lock import FileLock, Locked
 from affekt.plural import quantity
@@ -31,81 +30,6 @@ from affekt.utterance import Utterance
 SUFFIXES = (".jsonl", ".csv")
 MAX_REASONS = 3
 """Number of failures for which an error message states the reason; the others are listed by id."""
-
-
-class SpeechRecognizer(Protocol):
-    """A speech-to-text model: any object that has a name and can be called with a waveform."""
-
-    name: str
-    """The value recorded in `text_by`, such as "asr:whisper-base"."""
-
-    def __call__(self, waveform: Waveform, language: str) -> str:
-        """Return the transcript of a waveform, "" if it has no words.
-
-        Args:
-            waveform: Mono waveform at 16 kHz, (samples,).
-            language: Its ISO 639-1 code, or "" to detect it.
-        """
-        raise NotImplementedError
-
-
-class Whisper:
-    """A Whisper model of any size in CTranslate2's format.
-
-    It decodes with five beams and never samples, so that it returns the same text every time.
-
-    Args:
-        model: A folder, a folder below AFFEKT_MODELS, or a name on the Hugging Face hub ("small").
-        device: "cpu", which rounds the weights to 8 bits (about twice as fast), or "cuda", which uses them as stored.
-
-    Raises:
-        BadConfig: The model does not exist or is not a Whisper model.
-        MissingExtra: Faster-whisper is not installed.
-    """
-
-    def __init__(self, model: str, device: str = "cpu") -> None:
-        library = need("faster_whisper", extra="asr", purpose="speech recognition")
-        if device not in ("cpu", "cuda"):
-            raise BadConfig(f"device {device!r}: expected cpu or cuda")
-        path = _find_model(model)
-        precision = "int8" if device == "cpu" else "default"
-        try:
-            self._network = library.WhisperModel(
-                path, device=device, compute_type=precision, local_files_only=Path(path).is_dir()
-            )
-        except (ValueError, OSError, RuntimeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BadConfig(f"the speech recognizer {model!r} cannot be loaded: {reason}") from error
-        name = Path(model).name
-        self.name = f"asr:{name if 'whisper' in name else f'whisper-{name}'}"
-
-    def __call__(self, waveform: Waveform, language: str) -> str:
-        segments, _ = self._network.transcribe(
-            waveform,
-            language=language or None,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            without_timestamps=True,
-        )
-        return " ".join(segment.text.strip() for segment in segments)
-
-
-def _find_model(model: str) -> str:
-    """Return the folder of a model, or its name on the hub."""
-    models = os.environ.get("AFFEKT_MODELS")
-    for folder in (Path(model).expanduser(), *([Path(models) / model] if models else [])):
-        if folder.is_dir():
-            if not (folder / "model.bin").is_file():
-                raise BadConfig(
-                    f"{folder} has no Whisper model in CTranslate2's format: expected model.bin, config.json, tokenizer.json "
-                    "and vocabulary.txt or .json, as ct2-transformers-converter writes them"
-                )
-            return str(folder)
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise BadConfig(
-            f"{model} is not a folder; expected one with a Whisper model in CTranslate2's format, or a name on the hub"
-        )
-    return model
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 from affekt.errors import BadOutput
 from affekt.files import atomic_write
-from affekt.inference.row import Row, note_columns
+from affekt.inference.row import Row, note_columns, transcript_columns
+from affekt.json_text import to_json
 
 # The columns; the probabilities, one column per emotion, are between these two groups.
 LEADING = ("schema", "file", "start", "end", "duration", "status", "emotion")
@@ -50,7 +51,9 @@ def _write_table(path: Path, rows: Sequence[Row]) -> None:
     profile = PROFILE if any(row.profile for row in rows) else ()
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(
-            stream, [*LEADING, *emotions, *TRAILING, *profile, *note_columns(rows), *source], restval=""
+            stream,
+            [*LEADING, *emotions, *TRAILING, *profile, *note_columns(rows), *transcript_columns(rows), *source],
+            restval="",
         )
         writer.writeheader()
         writer.writerows(map(_flatten, rows))
@@ -62,6 +65,8 @@ def _flatten(row: Row) -> dict[str, Any]:
     for key, value in row.record().items():
         if key == "windows":
             flat[key] = len(value)
+        elif key == "words":
+            flat[key] = to_json(value, ascii_only=False)
         elif isinstance(value, dict):
             flat.update({f"{key}.{name}": entry for name, entry in value.items()})
         elif value is not None:
@@ -142,6 +147,9 @@ def _fields(record: Mapping[str, str]) -> dict[str, Any]:
         "truncated": record.get("truncated") == "True",
         "seconds_lost": float(record["seconds_lost"]) if record.get("seconds_lost") else None,
         "channels": record.get("channels") or None,
+        "text": None if record["windows"] else record.get("text"),
+        "text_by": record.get("text_by") or None,
+        "words": json.loads(record["words"]) if record.get("words") else None,
         "aggregation": record["aggregation"],
         "source": {"size": size, "modified": record["source.modified"]} if size else None,
     }

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,20 @@ from affekt.audio.read import (
     name_of,
 )
 from affekt.audio.time_limit import limited_blocks
-from affekt.bundle.folder import DEFAULT, Bundle
-from affekt.errors import AffektError, BadAudio, BadBundle
+from affekt.bundle.folder import DEFAULT, Bundle, shipped_bundles
+from affekt.errors import AffektError, BadAudio, BadBundle, BadConfig
+from affekt.extras import need
 from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
 from affekt.inference.row import AGGREGATION, Row, make_row
 from affekt.inference.segments import Segment, cut_segments
+from affekt.inference.transcript import Passage, Transcript
+from affekt.interval import Interval
 
 logger = logging.getLogger(__name__)
+
+Words = str | Transcript | Iterable[Interval]
+"""The words of a source: a text, a transcript, or the intervals of one."""
 
 
 class FinishedWindows(Protocol):
@@ -55,13 +61,25 @@ class Recognizer:
     >>> result.emotion, result.probabilities["happy"]
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, text_encoders: Mapping[str, Any] | None = None) -> None:
+        """Build a recognizer.
+
+        Args:
+            graph: The bundle's graph.
+            text_encoders: The text encoders of a bundle that needs text (`affekt.bundle.text_encoders`).
+        """
         self.bundle = graph.bundle
         self.emotions = graph.bundle.emotions
         self.model = graph.bundle.id
         self.profile = graph.profile
         self.graph = graph
+        self.text_encoders = dict(text_encoders or {})
         self._profile_field = None if graph.profile is None else graph.profile.row_field()
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the model needs the words of a recording."""
+        return bool(self.text_encoders)
 
     @classmethod
     def load(
@@ -75,19 +93,15 @@ class Recognizer:
             profile: A profile that was learned for this model, or its file.
 
         Raises:
-            BadBundle: There is no such bundle, it cannot be read, or its model needs more than audio.
+            BadBundle: There is no such bundle, it cannot be read, or its model needs more than audio and text.
+            MissingExtra: The model needs text, and the extra `train`, which has the text encoders, is not installed.
             BadConfig: The profile cannot be read, or was learned for another model, or `threads` is less than 1 or more than
                 twice the number of this machine's cores.
         """
         if isinstance(profile, str | PathLike):
             profile = Profile.read(profile)
         graph = Graph.load(Bundle.open(model), threads=threads, profile=profile)
-        if graph.inputs != ("waveform",):
-            raise BadBundle(
-                f"{graph.bundle.onnx} needs {', '.join(graph.inputs)}, but recognition provides the waveform only: "
-                "use affekt evaluate with a corpus that has transcripts"
-            )
-        return cls(graph)
+        return cls(graph, _load_text_encoders(graph))
 
     def adapt(self, profile: Profile | None) -> Recognizer:
         """Return a recognizer of the same model with another profile, or without one.
@@ -95,7 +109,7 @@ class Recognizer:
         Raises:
             BadConfig: The profile was learned for another model.
         """
-        return Recognizer(self.graph.adapt(profile))
+        return Recognizer(self.graph.adapt(profile), self.text_encoders)
 
     def __call__(
         self,
@@ -105,6 +119,7 @@ class Recognizer:
         lenient: bool = False,
         timeout: float | None = None,
         finished: FinishedWindows | None = None,
+        text: Words | None = None,
     ) -> Row:
         """Recognize one source and return its row.
 
@@ -118,24 +133,46 @@ class Recognizer:
             lenient: Read as much as possible of a file that is damaged or cut off.
             timeout: The limit in seconds; by default there is none. With a limit, the source is read in another thread.
             finished: Windows of the source from an earlier, interrupted run, to which the new ones are added.
+            text: What is said: a text, a transcript, or its intervals in seconds from the start of the source. The words are
+                fields of the rows, also if the model does not need them.
 
         Raises:
             BadAudio: The source cannot be recognized (codes: `affekt.audio.read.CODES`).
+            BadConfig: The model needs text, but there is none (code "needs_text"), or a text without times is given for a
+                source that is longer than 8 s.
             MissingExtra: The source's format needs an extra that is not installed.
         """
         name, rows, total, notes = name_of(source), list[Row](), 0, Notes()
+        transcript = None if text is None else Transcript.of(text)
+        self.check_text(name, transcript)
         speech = list[float]()
         for segment in _read_segments(source, sample_rate, lenient=lenient, timeout=timeout, notes=notes):
             end = total + segment.waveform.size
+            passage = transcript.between(total / SAMPLE_RATE, end / SAMPLE_RATE, name) if transcript else None
             row = finished.find(total / SAMPLE_RATE, end / SAMPLE_RATE) if finished else None
-            rows.append(row or self._recognize_segment(name, total, segment))
+            if row is None or row.text != (passage and passage.text):
+                row = self._recognize_segment(name, total, segment, passage)
+                if transcript and passage:
+                    row.update(transcript.row_fields(passage))
+            rows.append(row)
             speech.append(segment.speech)
             if finished:
                 finished.add(rows[-1])
             total = end
         row = rows[0] if len(rows) == 1 else self._aggregate(name, total, rows, speech)
+        if transcript:
+            row["text_by"] = transcript.source
         row.update(notes.fields())
         return row
+
+    def check_text(self, name: str, transcript: Transcript | None) -> None:
+        """Raise `BadConfig` if the model needs text and there is no transcript."""
+        if self.needs_text and transcript is None:
+            raise BadConfig(
+                f"{self.model} needs the words of {name}: give a text or a transcript (--text, --transcript), or let them be "
+                f"recognized (--transcribe); a model that needs no words is {' or '.join(shipped_bundles())}",
+                code="needs_text",
+            )
 
     def rows(self, sources: Iterable[AudioSource], *, lenient: bool = False) -> Iterator[Row]:
         """Yield a row for each source, in order. A source that cannot be recognized gets a row with status "error"."""
@@ -152,13 +189,14 @@ class Recognizer:
         lenient: bool = False,
         timeout: float | None = None,
         finished: FinishedWindows | None = None,
+        text: Words | None = None,
     ) -> Row:
         """Return the row of one source, which has status "error" if anything fails; arguments as for calling the recognizer.
 
         The error's traceback is logged at level DEBUG.
         """
         try:
-            return self(source, lenient=lenient, timeout=timeout, finished=finished)
+            return self(source, lenient=lenient, timeout=timeout, finished=finished, text=text)
         except AffektError as known:
             error = known
         except Exception as unexpected:
@@ -176,14 +214,21 @@ class Recognizer:
 
         The probabilities have no class bias. Those of a window without speech are zeros. Arguments and errors as for calling
         the recognizer.
+
+        Raises:
+            BadBundle: The model needs text.
         """
+        if self.needs_text:
+            raise BadBundle(
+                f"{self.model} needs text, and such a model cannot be adapted: use one that needs audio only"
+            )
         for segment in _read_segments(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
             waveform = segment.waveform
             check_length(waveform.size, name_of(source))
             is_pause = is_silent(waveform) or not segment.speech
             yield waveform, None if is_pause else self.graph.observe({"waveform": waveform[np.newaxis]})
 
-    def _recognize_segment(self, name: str, start: int, segment: Segment) -> Row:
+    def _recognize_segment(self, name: str, start: int, segment: Segment, passage: Passage | None) -> Row:
         waveform = segment.waveform
         check_length(waveform.size, name)
         begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
@@ -193,7 +238,11 @@ class Recognizer:
             return make_row(
                 name, self.model, start=begin, end=end, status_without_emotion="no_speech", profile=self._profile_field
             )
-        values = self.infer(waveform)
+        if self.needs_text and not (passage and passage.text):
+            return make_row(
+                name, self.model, start=begin, end=end, status_without_emotion="no_words", profile=self._profile_field
+            )
+        values = self.infer(waveform, passage.text if passage else "")
         return make_row(
             name,
             self.model,
@@ -204,12 +253,21 @@ class Recognizer:
             profile=self._profile_field,
         )
 
-    def infer(self, waveform: Waveform) -> list[float]:
+    def infer(self, waveform: Waveform, text: str = "") -> list[float]:
         """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, as a whole: 0.1 to 8 s.
 
         They are all 0 if the model has a speech detector that finds no speech.
+
+        Args:
+            waveform: The waveform.
+            text: The words in it, for a model that needs text.
         """
-        return [float(p) for p in self.graph({"waveform": waveform[np.newaxis]})[0]]
+        inputs: dict[str, NDArray[Any]] = {"waveform": waveform[np.newaxis]} if "waveform" in self.graph.inputs else {}
+        if self.text_encoders:
+            from affekt.bundle.text_encoders import encode_text  # needs torch
+
+            inputs |= encode_text(self.text_encoders, text)
+        return [float(p) for p in self.graph(inputs)[0]]
 
     def predict(self, waveform: Waveform) -> list[float]:
         """Return probabilities as `infer`, for a waveform of any length: those of its row, before they are rounded."""
@@ -251,6 +309,23 @@ class Recognizer:
     def __repr__(self) -> str:
         adapted = "" if self.profile is None else f", adapted to {self.profile.id}"
         return f"Recognizer({self.model}: {', '.join(self.emotions)}{adapted})"
+
+
+def _load_text_encoders(graph: Graph) -> dict[str, Any]:
+    """Return the text encoders that a graph needs, by stream. Raises `BadBundle` if it needs other inputs."""
+    if graph.inputs == ("waveform",):
+        return {}
+    need("torch", extra="train", purpose=f"{graph.bundle.name}, whose model needs text")
+    from affekt.bundle.text_encoders import load_text_encoders
+
+    encoders = load_text_encoders(graph.bundle)
+    provided = {"waveform", *encoders, *(f"{stream}_mask" for stream in encoders)}
+    if not set(graph.inputs) <= provided:
+        raise BadBundle(
+            f"{graph.bundle.onnx} needs {', '.join(graph.inputs)}, but recognition provides only "
+            f"{', '.join(sorted(provided))}: use affekt evaluate with a corpus that has them"
+        )
+    return encoders
 
 
 def _read_segments(

@@ -6,7 +6,9 @@
 The row of a source longer than 8 s also has "windows", the rows of its consecutive windows, and "aggregation". A row has
 the fields NOTES only if there is something to remark: "truncated" (true) and "seconds_lost" (null if unknown) if audio is
 missing, "channels" if a channel was used instead of the mean. If a profile was applied, the row has
-"profile", with the profile's "id" and the number of "recordings" that it was learned from.
+"profile", with the profile's "id" and the number of "recordings" that it was learned from. If the words are known, it has
+"text_by", which names their source, and each window, or the row without windows, has "text" and, if their times are known,
+"words": [{"start", "end", "text"}, ...].
 """
 
 from __future__ import annotations
@@ -24,8 +26,12 @@ SCHEMA = 1
 KEYS = ("schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error")
 NOTES = ("truncated", "seconds_lost", "channels")
 """Fields of a row that has remarks (`affekt.audio.read.Notes`)."""
-WITHOUT_EMOTION = ("silence", "no_speech")
-"""Statuses of a row without an emotion and without an error: digital silence, and sound without speech."""
+TRANSCRIPT = ("text", "text_by", "words")
+"""Fields of a row whose words are known: the text, its source, and the words with their times, if these are known. The row of
+a recording with windows has only the source."""
+WITHOUT_EMOTION = ("silence", "no_speech", "no_words")
+"""Statuses of a row without an emotion and without an error: digital silence, sound without speech, and speech without words
+for a model that needs words."""
 AGGREGATION = "mean of the windows' probabilities, weighted by seconds of speech; windows without speech left out"
 
 
@@ -58,6 +64,7 @@ class Row(dict[str, Any]):
         if record.get("profile") is not None:
             row["profile"] = _read_profile(record["profile"])
         row.update(_read_notes(record))
+        row.update(_read_words(record))
         if record.get("windows") is not None:
             row["aggregation"] = record["aggregation"]
             row["windows"] = [cls.read(window) for window in record["windows"]]
@@ -91,7 +98,7 @@ class Row(dict[str, Any]):
 
     @property
     def status(self) -> str:
-        """One of "ok", "silence", "no_speech" and "error"."""
+        """One of "ok", "silence", "no_speech", "no_words" and "error"."""
         return self["status"]
 
     @property
@@ -113,6 +120,11 @@ class Row(dict[str, Any]):
     def profile(self) -> dict[str, Any] | None:
         """The profile that was applied: its "id" and number of "recordings"; None without one."""
         return self.get("profile")
+
+    @property
+    def text(self) -> str | None:
+        """The words; None if they are not known."""
+        return self.get("text")
 
     @property
     def windows(self) -> list[Row]:
@@ -163,9 +175,31 @@ def _read_profile(label: Any) -> dict[str, Any]:
     return {"id": label["id"], "recordings": int(label["recordings"])}
 
 
+def _read_words(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields TRANSCRIPT of a record; none without a transcript. Raises an error if one is invalid."""
+    if not record.get("text_by"):
+        return {}
+    fields: dict[str, Any] = {}
+    for name in ("text", "text_by"):
+        if record.get(name) is not None:
+            str.encode(record[name])
+            fields[name] = record[name]
+    if record.get("words"):
+        fields["words"] = [
+            {"start": float(word["start"]), "end": float(word["end"]), "text": str(word["text"])}
+            for word in record["words"]
+        ]
+    return fields
+
+
 def note_columns(rows: Sequence[Row]) -> list[str]:
     """Return the columns of notes in a table of rows; without notes, there are none."""
     return [name for name in NOTES if any(name in row for row in rows)]
+
+
+def transcript_columns(rows: Sequence[Row]) -> list[str]:
+    """Return the columns of words in a table of rows; without transcripts, there are none."""
+    return [name for name in TRANSCRIPT if any(name in part for row in rows for part in (row, *row.windows))]
 
 
 def _read_notes(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,7 +229,7 @@ def make_row(
     end: float = 0.0,
     probabilities: Mapping[str, float] | None = None,
     error: AffektError | None = None,
-    status_without_emotion: Literal["silence", "no_speech"] = "silence",
+    status_without_emotion: Literal["silence", "no_speech", "no_words"] = "silence",
     profile: Mapping[str, Any] | None = None,
 ) -> Row:
     """Return a row, whose status is "ok" with probabilities, "error" with an error, else `status_without_emotion`.

@@ -13,6 +13,7 @@ from affekt.audio.read import SAMPLE_RATE
 from affekt.batch import Batch
 from affekt.bundle.folder import Bundle, shipped_bundles
 from affekt.bundle.pipeline import rebuild
+from affekt.bundle.text_encoders import load_text_encoders
 from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadAudio, BadConfig
 from affekt.models.base import EmotionModel
@@ -20,7 +21,6 @@ from affekt.reports.figures.attention import Axis, draw_attention, token_words
 from affekt.reports.figures.base import Figure
 from affekt.reports.figures.scales import ScaleFractions, draw_scales
 from affekt.utterance import Utterance
-from affekt.workflows.predict import text_encoders
 from affekt.workflows.trained_run import TrainedRun, open_run
 
 MAX_DIFFERENCE = 0.1
@@ -80,7 +80,7 @@ def example_of_run(trained: TrainedRun, model: EmotionModel, utterance: Utteranc
 
 
 def _example_of_bundle(bundle: Bundle, clip: str, text: str) -> Example:
-    pipeline, encoders = rebuild(bundle), text_encoders(bundle)
+    pipeline, encoders = rebuild(bundle), load_text_encoders(bundle)
     if encoders and not text:
         raise BadConfig(f"{bundle.folder} takes text too: pass the transcript of {clip} with --text")
     if not Path(clip).is_file():

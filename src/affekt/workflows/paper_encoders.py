@@ -15,12 +15,13 @@ from affekt.config import decode, read_toml
 from affekt.errors import BadConfig
 from affekt.features import features
 from affekt.features.base import Feature
+from affekt.features.choice import FeatureChoice
 from affekt.features.extract import check_device, on_device
 from affekt.models.base import FeatureSpec
 from affekt.recipe_files import RECIPES
 from affekt.registry import did_you_mean
 from affekt.training.finetuning import feature_spec
-from affekt.training.plan import FeatureChoice, Plan
+from affekt.training.plan import Plan
 
 PUBLISHED_ENCODERS = RECIPES / "papers" / "encoders.toml"
 SENTENCE = "The text encoders are timed on a sentence of fourteen words, like those of the corpora."

@@ -11,24 +11,15 @@ from numpy.typing import NDArray
 
 from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import Pipeline
+from affekt.bundle.text_encoders import encode_text, load_text_encoders
 from affekt.corpora.waveforms import read_waveform
 from affekt.errors import BadCorpus
-from affekt.features.base import Feature, TextFeature
+from affekt.features.base import Feature
 from affekt.features.extract_text import NO_TEXT
 from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
 from affekt.inference.recognizer import Recognizer
-from affekt.training.plan import choose_feature
 from affekt.utterance import Utterance
-
-
-def text_encoders(bundle: Bundle) -> dict[str, Feature]:
-    """Build the text encoders that a bundle needs; its ONNX graph does not contain them, but takes their output."""
-    choices = {
-        stream: choose_feature(section, f"{bundle.folder}, features.{stream}")
-        for stream, section in bundle.config.get("features", {}).items()
-    }
-    return {stream: choice.build() for stream, choice in choices.items() if choice.kind.input == "text"}
 
 
 def model_inputs(utterance: Utterance, takes_audio: bool, encoders: Mapping[str, Feature]) -> dict[str, NDArray[Any]]:
@@ -38,14 +29,9 @@ def model_inputs(utterance: Utterance, takes_audio: bool, encoders: Mapping[str,
         BadCorpus: The utterance has no text, or its audio cannot be read, and the model needs it.
     """
     inputs: dict[str, NDArray[Any]] = {"waveform": read_waveform(utterance)[np.newaxis]} if takes_audio else {}
-    for name, encoder in encoders.items():
-        assert isinstance(encoder, TextFeature)
-        if not utterance.text:
-            raise BadCorpus(f"{utterance.corpus} {utterance.id}: {NO_TEXT}")
-        with torch.inference_mode():
-            values = encoder([utterance.text]).values.numpy()
-        inputs |= {name: values, f"{name}_mask": np.ones(values.shape[:2], bool)}
-    return inputs
+    if encoders and not utterance.text:
+        raise BadCorpus(f"{utterance.corpus} {utterance.id}: {NO_TEXT}")
+    return inputs | encode_text(encoders, utterance.text)
 
 
 def predict_onnx(
@@ -64,7 +50,7 @@ def predict_onnx(
     if graph.inputs == ("waveform",):
         recognizer = Recognizer(graph)
         return np.array([recognizer.predict(read_waveform(utterance)) for utterance in utterances], np.float64)
-    encoders = text_encoders(bundle)
+    encoders = load_text_encoders(bundle)
     takes_audio = "waveform" in graph.inputs
     return np.array([graph(model_inputs(u, takes_audio, encoders))[0] for u in utterances], np.float64)
 

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from affekt.errors import AffektError, BadConfig, BadOutput
+from affekt.features.choice import choose_feature
 from affekt.features.remote_store import VARIABLE as REMOTE_FEATURES
 from affekt.files import cache_root
 from affekt.json_text import to_json
 from affekt.ray_cluster import connect
 from affekt.storage import is_url
 from affekt.training.distributed import num_processes
-from affekt.training.plan import choose_feature
 from affekt.training.recipe import Recipe
 from affekt.workflows.job import Job
 from affekt.workflows.job_runner import JobRunner

@@ -14,8 +14,10 @@ from affekt.audio.read import name_of
 from affekt.audio.streams import STANDARD_INPUT
 from affekt.audio.time_limit import TIMEOUT, check_timeout
 from affekt.cores import check_jobs
+from affekt.errors import AffektError
 from affekt.inference.recognizer import Recognizer, expand_folders
-from affekt.inference.row import Row
+from affekt.inference.row import Row, make_row
+from affekt.inference.transcript import TextSource
 from affekt.inference.window_journal import WindowJournal
 from affekt.progress import Progress
 
@@ -35,6 +37,7 @@ def recognize_files(
     timeout: float = TIMEOUT,
     on_window: Callable[[Row], None] | None = None,
     jobs: int | None = 1,
+    texts: TextSource | None = None,
 ) -> Generator[Row, None, None]:
     """Recognize files and yield a row for each, in order; a file that fails yields a row with status "error".
 
@@ -53,6 +56,7 @@ def recognize_files(
         jobs: The number of worker processes, each of which recognizes one file at a time; 1 to recognize in this process,
             None to choose the number (`affekt.inference.worker_pool.choose_jobs`). Rows are the same for any number. A
             file yields a row with the error "crashed" if two workers died while processing it.
+        texts: The source of the words; then files are recognized in this process.
 
     Raises:
         BadAudio: A name in `inputs` is empty.
@@ -67,8 +71,8 @@ def recognize_files(
     check_jobs(jobs, recognizer.graph.threads)
     with ExitStack() as stack:
         results = stack.enter_context(_results_file(Path(output), recognizer)) if output else None
-        batch = _Batch(paths, recognizer, results, lenient, timeout, progress, on_window)
-        yield from batch.rows(jobs)
+        batch = _Batch(paths, recognizer, results, lenient, timeout, progress, on_window, texts)
+        yield from batch.rows(1 if texts else jobs)
 
 
 @dataclass
@@ -82,6 +86,7 @@ class _Batch:
     timeout: float
     progress: Progress | None
     on_window: Callable[[Row], None] | None
+    texts: TextSource | None
     done: int = 0
 
     def rows(self, jobs: int | None) -> Iterator[Row]:
@@ -133,12 +138,18 @@ class _Batch:
 
     def _find(self, name: str, path: Path) -> Row | None:
         """Return the row of a file from an earlier run; None if there is none or it is to be recognized again."""
-        return self.results.find(name, file_version(path)) if self.results and not is_stream(path) else None
+        row = self.results.find(name, file_version(path)) if self.results and not is_stream(path) else None
+        has_words = row is not None and (self.texts.made(row) if self.texts else "text_by" not in row)
+        return row if has_words else None
 
     def _recognize(self, file: _File) -> Row:
         """Recognize a file in this process."""
         journal = file.begin()
-        row = self.recognizer.row(file.path, lenient=self.lenient, timeout=self.timeout, finished=journal)
+        try:
+            text = self.texts.find(file.path) if self.texts else None
+        except AffektError as error:
+            return file.finish(make_row(file.name, self.recognizer.model, error=error))
+        row = self.recognizer.row(file.path, lenient=self.lenient, timeout=self.timeout, finished=journal, text=text)
         return file.finish(row)
 
     def _count(self) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import Pipeline
+from affekt.bundle.text_encoders import load_text_encoders
 from affekt.corpora.source import Source
 from affekt.evaluation.comparison import compare
 from affekt.evaluation.probe import linear_probe, mean_and_std
@@ -30,7 +31,7 @@ from affekt.runs.selection import RULES
 from affekt.training.plan import Plan
 from affekt.training.recipe import Probe
 from affekt.utterance import Utterance, speakers_of
-from affekt.workflows.predict import model_inputs, predict_onnx, predict_torch, text_encoders
+from affekt.workflows.predict import model_inputs, predict_onnx, predict_torch
 from affekt.workflows.train_detector import KindResult, score_detector
 from affekt.workflows.training_data import TrainingData
 
@@ -230,7 +231,7 @@ def largest_difference(bundle: Bundle, pipeline: Pipeline, utterances: Sequence[
 
     Utterances are predicted as a whole, and none is refused.
     """
-    graph, encoders = Graph.load(bundle), text_encoders(bundle)
+    graph, encoders = Graph.load(bundle), load_text_encoders(bundle)
     takes_audio = "waveform" in graph.inputs
     exported = [
         graph.run(model_inputs(utterance, takes_audio, encoders), ["probabilities"])["probabilities"][0]
