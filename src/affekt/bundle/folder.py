@@ -7,6 +7,8 @@ model.onnx          the network for recognition: 16 kHz waveform in, probabiliti
 split.json          the utterances of each subset
 training_clips.json hashes of the clips that were trained on (`affekt.bundle.training_clips`)
 results.json        the scores on the model card, and how they were obtained
+predictions.json    the probabilities of the test utterances, from which `--error-rate` is calibrated
+familiarity.npy     statistics of the training corpora, by which other recordings are recognized as different
 across.json         the scores on corpora that it was not trained on, if `affekt evaluate --across` recorded any
 shifts.json         the scores on altered recordings, if `make shifts` recorded any
 README.md           the model card, written by `affekt.reports.card` from the files above
@@ -42,6 +44,10 @@ ACROSS = "across.json"
 """The file of the scores on corpora that a bundle was not trained on."""
 SHIFTS = "shifts.json"
 """The file of the scores on altered recordings."""
+PREDICTIONS = "predictions.json"
+"""The file of the predictions on the test subset (`affekt.bundle.predictions`)."""
+FAMILIARITY = "familiarity.npy"
+"""The file of the statistics of the training corpora (`affekt.inference.familiarity`)."""
 PREDICTING = ("config.toml", "labels.json", "model.onnx")
 """The files that determine the predictions, in the order in which the id hashes them."""
 MAX_BYTES = {
@@ -50,6 +56,7 @@ MAX_BYTES = {
     "results.json": 1 << 26,
     ACROSS: 1 << 26,
     SHIFTS: 1 << 26,
+    PREDICTIONS: 1 << 28,
     "training_clips.json": 1 << 28,
 }
 """Limits of the size of files that are read as a whole; they are far above what affekt writes."""

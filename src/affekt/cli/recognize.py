@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from affekt.cli.decision_options import CalibrationFile, ChosenEmotions, ErrorRate, Threshold, Top, parse_emotions
 from affekt.cli.manifest_options import (
     ManifestColumns,
     ManifestName,
@@ -47,6 +48,11 @@ def recognize(
             "the folder of the results, or its URL.",
         ),
     ] = None,
+    threshold: Threshold = None,
+    emotions: ChosenEmotions = "",
+    error_rate: ErrorRate = None,
+    calibration: CalibrationFile = None,
+    top: Top = None,
     profile: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A profile made by affekt adapt, which adapts the model."),
@@ -102,6 +108,20 @@ def recognize(
         )
     if expected and not adapt:
         raise BadConfig("--expected is a setting of --adapt and of `affekt adapt`")
+    if top is not None and (json or output):
+        raise BadConfig("--top is for results that are printed as text: those of --json and --output have all emotions")
+
+    def load() -> Recognizer:
+        return Recognizer.load(
+            model,
+            threads=threads,
+            profile=profile,
+            threshold=threshold,
+            emotions=parse_emotions(emotions),
+            error_rate=error_rate,
+            calibration=calibration,
+        )
+
     path = None if output is None else Path(output)
     options = ManifestOptions(manifest, ray, shard_rows, column, delimiter, retry_failed)
     if options.are_used(inputs, output, {"--json": json, "--adapt": adapt}):
@@ -112,7 +132,7 @@ def recognize(
             recognize_manifest,
             manifest,
             str(output),
-            recognizer=Recognizer.load(model, threads=threads, profile=profile),
+            recognizer=load(),
             lenient=lenient,
             timeout=TIMEOUT if timeout is None else timeout,
             jobs=jobs,
@@ -122,7 +142,7 @@ def recognize(
     assert inputs
     files = expand_folders(inputs)
     names = list(dict.fromkeys(map(name_of, files)))
-    recognizer = Recognizer.load(model, threads=threads, profile=profile)
+    recognizer = load()
     limit = TIMEOUT if timeout is None else timeout
     if adapt:
         if path:
@@ -132,7 +152,7 @@ def recognize(
         learned = learn(files, recognizer, name=ADAPTED, expected=expected, lenient=lenient, timeout=limit, jobs=jobs)
         print(f"adapted: {summarize(learned)}", file=sys.stderr)
         recognizer = recognizer.adapt(learned)
-    with Display(names, recognizer.emotions, json=json, output=path) as display:
+    with Display(names, recognizer.emotions, json=json, output=path, top=top) as display:
         rows = recognize_files(
             files,
             path,

@@ -55,6 +55,7 @@ class Graph:
             for entry in session.get_overridable_initializers()
             if entry.name.endswith("_offset")
         }
+        self._statistics = [f"{stream}_{part}" for stream in self.adaptable for part in ("mean", "log_std")]
         self.speech_threshold = _read_threshold(bundle, session)
         self.profile = profile
         if profile is not None:
@@ -116,7 +117,31 @@ class Graph:
 
         The profile is applied to them. If the graph has a speech detector, those of a recording without speech are zeros.
         """
-        probabilities = self._run_with_detector(inputs, ["probabilities"])["probabilities"]
+        return self._apply_bias(self._run_with_detector(inputs, ["probabilities"])["probabilities"])
+
+    def recognize(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.floating], NDArray[np.float32]]:
+        """Return probabilities as calling the graph, and the statistics of the streams in `adaptable`; errors as for `run`.
+
+        The statistics of a recording are `STREAM_mean` and `STREAM_log_std` of each stream, joined, (batch, statistics_size),
+        without the shift that the profile removes.
+        """
+        values = self.observe(inputs)
+        for stream in self.adaptable:
+            for part, shift in (("mean", "offset"), ("log_std", "log_scale")):
+                if (removed := self._shifts.get(f"{stream}_{shift}")) is not None:
+                    values[f"{stream}_{part}"] = values[f"{stream}_{part}"] - removed
+        return self._apply_bias(values["probabilities"]), self.join_statistics(values)
+
+    @property
+    def statistics_size(self) -> int:
+        """Number of statistics of a recording; 0 if the graph returns none."""
+        return 2 * sum(self.adaptable.values())
+
+    def join_statistics(self, outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the statistics among the outputs of `observe`, (batch, statistics_size)."""
+        return np.concatenate([outputs[name] for name in self._statistics], axis=1)
+
+    def _apply_bias(self, probabilities: NDArray[np.float32]) -> NDArray[np.floating]:
         return probabilities if self._bias is None else apply_class_bias(probabilities, self._bias)
 
     def observe(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
@@ -124,8 +149,7 @@ class Graph:
 
         If the graph has a speech detector, the probabilities of a recording without speech are zeros.
         """
-        statistics = [f"{stream}_{part}" for stream in self.adaptable for part in ("mean", "log_std")]
-        return self._run_with_detector(inputs, ["probabilities", *statistics])
+        return self._run_with_detector(inputs, ["probabilities", *self._statistics])
 
     def _run_with_detector(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]

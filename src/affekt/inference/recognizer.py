@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,19 @@ from affekt.audio.read import (
     name_of,
 )
 from affekt.audio.time_limit import limited_blocks
-from affekt.bundle.folder import DEFAULT, Bundle
-from affekt.errors import AffektError, BadAudio, BadBundle
+from affekt.bundle.folder import DEFAULT, FAMILIARITY, Bundle
+from affekt.errors import AffektError, BadAudio, BadBundle, BadConfig
+from affekt.inference.decision import Decision, normalize
+from affekt.inference.familiarity import DIGITS, Familiarity
 from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
-from affekt.inference.row import AGGREGATION, Row, make_row
+from affekt.inference.row import AGGREGATION, UNFAMILIAR, Row, make_row
 from affekt.inference.segments import Segment, cut_segments
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_DECISION = Decision()
+"""The most probable of all emotions is named."""
 
 
 class FinishedWindows(Protocol):
@@ -53,19 +58,37 @@ class Recognizer:
     >>> recognizer = Recognizer.load()
     >>> result = recognizer("hello.wav")
     >>> result.emotion, result.probabilities["happy"]
+
+    Attributes:
+        emotions: The emotions in the probabilities of rows: those of the bundle, or those of the decision.
+        applied: The fields of rows on what is applied besides the model: {} without profile and decision.
+
+    Raises:
+        BadConfig: The decision names an emotion that the model does not have.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, decision: Decision = DEFAULT_DECISION) -> None:
         self.bundle = graph.bundle
-        self.emotions = graph.bundle.emotions
+        self.decision = decision
+        self.emotions = decision.select(graph.bundle.emotions)
         self.model = graph.bundle.id
         self.profile = graph.profile
         self.graph = graph
-        self._profile_field = None if graph.profile is None else graph.profile.row_field()
+        self.familiarity = _read_familiarity(graph)
+        fields = {"profile": graph.profile and graph.profile.row_field(), "decision": decision.row_field()}
+        self.applied: dict[str, Any] = {name: field for name, field in fields.items() if field}
 
     @classmethod
     def load(
-        cls, model: str | Path = DEFAULT, *, threads: int = 1, profile: Profile | str | Path | None = None
+        cls,
+        model: str | Path = DEFAULT,
+        *,
+        threads: int = 1,
+        profile: Profile | str | Path | None = None,
+        threshold: float | None = None,
+        emotions: Sequence[str] = (),
+        error_rate: float | None = None,
+        calibration: str | Path | None = None,
     ) -> Recognizer:
         """Load a bundle.
 
@@ -73,11 +96,17 @@ class Recognizer:
             model: A bundle's folder, or the name of a shipped bundle.
             threads: The number of cores that one recognition may use.
             profile: A profile that was learned for this model, or its file.
+            threshold: Rows whose most probable emotion has a smaller probability get the status "unknown".
+            emotions: The emotions to choose from; by default all of the model's. Their probabilities sum to 1.
+            error_rate: Rows get the field "emotion_set", which contains the emotion of the clip except for this fraction of
+                clips like those of the calibration (`affekt.evaluation.conformal`).
+            calibration: A file made by `affekt calibrate`; by default, the bundle's test subset calibrates the error rate.
 
         Raises:
             BadBundle: There is no such bundle, it cannot be read, or its model needs more than audio.
-            BadConfig: The profile cannot be read, or was learned for another model, or `threads` is less than 1 or more than
-                twice the number of this machine's cores.
+            BadConfig: The threshold, an emotion, the error rate or its calibration is invalid, the profile cannot be read or
+                was learned for another model, or `threads` is less than 1 or more than twice the number of this machine's
+                cores.
         """
         if isinstance(profile, str | PathLike):
             profile = Profile.read(profile)
@@ -87,7 +116,16 @@ class Recognizer:
                 f"{graph.bundle.onnx} needs {', '.join(graph.inputs)}, but recognition provides the waveform only: "
                 "use affekt evaluate with a corpus that has transcripts"
             )
-        return cls(graph)
+        decision = Decision(threshold, tuple(emotions), error_rate)
+        if error_rate is not None:
+            from affekt.inference.calibration import (
+                calibrate,
+            )  # not needed otherwise, and recognition should start fast
+
+            decision = calibrate(decision, graph.bundle, graph.profile, calibration)
+        elif calibration is not None:
+            raise BadConfig("a calibration is for an error rate: add error_rate, such as --error-rate 0.1")
+        return cls(graph, decision)
 
     def adapt(self, profile: Profile | None) -> Recognizer:
         """Return a recognizer of the same model with another profile, or without one.
@@ -95,7 +133,7 @@ class Recognizer:
         Raises:
             BadConfig: The profile was learned for another model.
         """
-        return Recognizer(self.graph.adapt(profile))
+        return Recognizer(self.graph.adapt(profile), self.decision)
 
     def __call__(
         self,
@@ -167,7 +205,7 @@ class Recognizer:
             )
             error.__cause__ = unexpected
         logger.debug("%s", error, exc_info=error)
-        return make_row(name_of(source), self.model, error=error, profile=self._profile_field)
+        return make_row(name_of(source), self.model, error=error, applied=self.applied)
 
     def observe(
         self, source: AudioSource, *, lenient: bool = False, timeout: float | None = None
@@ -188,24 +226,39 @@ class Recognizer:
         check_length(waveform.size, name)
         begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
         if is_silent(waveform):
-            return make_row(name, self.model, start=begin, end=end, profile=self._profile_field)
+            return make_row(name, self.model, start=begin, end=end, applied=self.applied)
         if not segment.speech:
             return make_row(
-                name, self.model, start=begin, end=end, status_without_emotion="no_speech", profile=self._profile_field
+                name, self.model, start=begin, end=end, status_without_emotion="no_speech", applied=self.applied
             )
-        values = self.infer(waveform)
-        return make_row(
+        values, distance = self._infer(waveform)
+        row = make_row(
             name,
             self.model,
             start=begin,
             end=end,
-            probabilities=dict(zip(self.emotions, values, strict=True)) if any(values) else None,
+            probabilities=self._restrict(values) if any(values) else None,
             status_without_emotion="no_speech",
-            profile=self._profile_field,
+            applied=self.applied,
         )
+        if distance > 1 and row.probabilities:
+            row[UNFAMILIAR] = round(distance, DIGITS)
+        return row
+
+    def _infer(self, waveform: Waveform) -> tuple[list[float], float]:
+        """Return probabilities as `infer`, and the distance from the training data; 0 if the bundle has no statistics."""
+        if self.familiarity is None:
+            return self.infer(waveform), 0.0
+        probabilities, statistics = self.graph.recognize({"waveform": waveform[np.newaxis]})
+        return [float(p) for p in probabilities[0]], self.familiarity.distance(statistics[0])
+
+    def _restrict(self, values: Sequence[float]) -> dict[str, float]:
+        """Return the probabilities of a row, from those of all emotions of the model."""
+        probabilities = dict(zip(self.bundle.emotions, values, strict=True))
+        return normalize(probabilities, self.emotions) if self.decision.emotions else probabilities
 
     def infer(self, waveform: Waveform) -> list[float]:
-        """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, as a whole: 0.1 to 8 s.
+        """Return probabilities in the order of `bundle.emotions` for a mono waveform at 16 kHz, as a whole: 0.1 to 8 s.
 
         They are all 0 if the model has a speech detector that finds no speech.
         """
@@ -222,7 +275,7 @@ class Recognizer:
             if segment.speech and not is_silent(segment.waveform) and any(values := self.infer(segment.waveform))
         ]
         if not scored:
-            return [0.0] * len(self.emotions)
+            return [0.0] * len(self.bundle.emotions)
         probabilities, seconds = zip(*scored, strict=True)
         return [float(p) for p in np.average(probabilities, axis=0, weights=seconds)]
 
@@ -242,8 +295,13 @@ class Recognizer:
             end=total / SAMPLE_RATE,
             probabilities=means or None,
             status_without_emotion="silence" if is_silence else "no_speech",
-            profile=self._profile_field,
+            applied=self.applied,
         )
+        far = [
+            (window[UNFAMILIAR], weight) for window, weight in zip(rows, speech, strict=True) if UNFAMILIAR in window
+        ]
+        if (far_seconds := sum(weight for _, weight in far)) > seconds / 2:
+            result[UNFAMILIAR] = round(sum(value * weight for value, weight in far) / far_seconds, DIGITS)
         result["aggregation"] = AGGREGATION
         result["windows"] = rows
         return result
@@ -261,6 +319,12 @@ def _read_segments(
         return cut_segments(blocks(source, sample_rate, lenient=lenient, notes=notes))
     limited = limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes)
     return cut_segments(limited)
+
+
+def _read_familiarity(graph: Graph) -> Familiarity | None:
+    """Return what is known about the training data; None if the bundle was made without it."""
+    path = graph.bundle.folder / FAMILIARITY
+    return Familiarity.read(path, graph.statistics_size) if path.is_file() else None
 
 
 def expand_folders(inputs: Iterable[str | Path]) -> list[Path]:

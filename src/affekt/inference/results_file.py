@@ -38,16 +38,16 @@ class ResultsFile:
     Args:
         path: The file.
         model: The model's id.
-        profile: The field "profile" of the rows; None for rows without it.
+        applied: The fields of the rows on what was applied besides the model (`Recognizer.applied`).
 
     Raises:
         BadOutput: The suffix is unknown, the file cannot be written or is being written by another run, or it contains
-            anything other than rows of the same model and profile.
+            anything other than rows of the same model with the same profile and decision.
     """
 
-    def __init__(self, path: Path, model: str, profile: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, model: str, applied: Mapping[str, Any] | None = None) -> None:
         path = check_path(path)
-        self.path, self.model, self.profile = path, model, profile
+        self.path, self.model, self.applied = path, model, applied or {}
         self.journal = path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")
         with _report_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,10 +67,10 @@ class ResultsFile:
                     f"{self.path} contains rows of model {row.model!r}, but this run uses {self.model!r}: "
                     "choose another results file, or delete this one"
                 )
-            if row.profile != self.profile:
+            if row.applied != self.applied:
                 raise BadOutput(
-                    f"{self.path} contains rows {_describe_profile(row.profile)}, but this run is "
-                    f"{_describe_profile(self.profile)}: choose another results file, or delete this one"
+                    f"{self.path} contains rows {_describe(row.applied)}, but this run is {_describe(self.applied)}: "
+                    "choose another results file, or delete this one"
                 )
         self.done: dict[str, Row] = {row.file: row for row in stored}  # a later row of a file replaces an earlier one
         self._replaced = len(self.done) < len(stored)
@@ -126,7 +126,7 @@ class ResultsFile:
         """
         digest = hashlib.sha256(file.encode()).hexdigest()[:8]
         path = self.path.with_name(f"{self.path.name}.windows-{digest}.partial.jsonl")
-        return WindowJournal(path, file, self.model, source, on_window, self.profile)
+        return WindowJournal(path, file, self.model, source, on_window, self.applied)
 
     def __enter__(self) -> ResultsFile:
         return self
@@ -176,8 +176,14 @@ def check_path(path: Path) -> Path:
     return path
 
 
-def _describe_profile(profile: Mapping[str, Any] | None) -> str:
-    return f"with the profile {profile['id']}" if profile else "without a profile"
+def _describe(applied: Mapping[str, Any]) -> str:
+    """Return in words what was applied to rows besides the model."""
+    profile, decision = applied.get("profile"), applied.get("decision", {})
+    settings = "".join(
+        f", {name.replace('_', ' ')} {', '.join(value) if isinstance(value, list) else value}"
+        for name, value in decision.items()
+    )
+    return (f"with the profile {profile['id']}" if profile else "without a profile") + settings
 
 
 @contextmanager
