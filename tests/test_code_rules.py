@@ -52,6 +52,7 @@ LEVELS = {
     "runs": 4,
     "inference": 5,
     "reports": 5,
+    "timeline": 5,
     "training": 5,
     "search": 6,
     "workflows": 6,
@@ -66,6 +67,8 @@ ORDERED = (
     ("corpora", "features"),
     ("processes", "worker_pool"),
     ("evaluation", "runs"),
+    ("inference", "timeline"),
+    ("reports", "timeline"),
     ("workflows", "search"),
 )
 UPWARD: set[tuple[str, str]] = set()
