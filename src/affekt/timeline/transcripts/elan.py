@@ -94,7 +94,7 @@ def _parse(path: Path) -> Element:
             "read other files: remove it"
         )
     try:
-        root = ElementTree.fromstring(text.lstrip("\ufeff"))
+        root = ElementTree.XML(text.lstrip("\ufeff"))
     except (ElementTree.ParseError, ValueError) as error:
         line = getattr(error, "position", (1, 0))[0]
         raise BadTranscript(f"{path}, line {line}, is not XML ({error}): expected a file that ELAN saved") from error

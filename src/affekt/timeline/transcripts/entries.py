@@ -1,4 +1,4 @@
-"""What all readers of intervals share: entries as they are written, their checks, and the errors of files."""
+"""Entries of intervals as they are written, their checks, and the errors of files, which all readers share."""
 
 from __future__ import annotations
 

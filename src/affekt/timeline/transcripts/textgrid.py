@@ -38,7 +38,7 @@ class Tier:
 
 
 class Source(Protocol):
-    """What a TextGrid consists of, in either form."""
+    """The contents of a TextGrid, in either form."""
 
     def number(self, what: str) -> float: ...
 
