@@ -247,15 +247,20 @@ def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def _check_size(path: Path) -> None:
-    size, limit = path.stat().st_size, MAX_BYTES[path.name]
+def _check_size(path: Path, kind: str = "") -> None:
+    size, limit = path.stat().st_size, MAX_BYTES[kind or path.name]
     if size > limit:
         raise BadBundle(f"{path} has {size} bytes, expected at most {limit}; make the bundle again")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a bundle. Raises `BadBundle` if it is too large or not JSON."""
-    _check_size(path)
+def read_json(path: Path, kind: str = "") -> Any:
+    """Read a JSON file of a bundle, or one of the same kind elsewhere. Raises `BadBundle` if it is too large or not JSON.
+
+    Args:
+        path: The file.
+        kind: The name of the file in a bundle; by default that of `path`.
+    """
+    _check_size(path, kind)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -57,7 +57,7 @@ class LabeledPredictions:
     @classmethod
     def read(cls, path: Path) -> LabeledPredictions:
         """Read predictions. Raises `BadBundle` if the file is not valid."""
-        content = read_json(path)
+        content = read_json(path, PREDICTIONS)
         try:
             predictions = cls._decode(content)
             predictions._check()
@@ -124,7 +124,7 @@ class LabeledPredictions:
 
     def recognized(self) -> LabeledPredictions:
         """Return the predictions for the clips in which the model finds speech."""
-        return self.select(self.probabilities.any(axis=1))
+        return self.select(self.probabilities.sum(axis=1) > 0)
 
 
 def _choose(values: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[str, ...]:

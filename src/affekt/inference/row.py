@@ -182,6 +182,8 @@ def _is_valid(record: Mapping[str, Any]) -> bool:
         str.encode(text)  # half of a surrogate pair could not be written again
     if not all(map(math.isfinite, (record["start"], record["end"], record["duration"]))):
         return False
+    if not math.isfinite(record.get(UNFAMILIAR) or 0.0):
+        return False
     if probabilities and not all(map(math.isfinite, probabilities.values())):
         return False
     statuses = ("error",) if error else ("ok", "unknown") if probabilities else WITHOUT_EMOTION
