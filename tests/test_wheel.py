@@ -43,6 +43,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel):
         names = set(archive.namelist())
     assert {name.split("/")[0] for name in names} == {"affekt", f"{wheel.name.split('-py3')[0]}.dist-info"}
     assert {"affekt/py.typed", "affekt/assets/default/model.onnx", "affekt/recipes/default.toml"} <= names
+    assert {"affekt/assets/vad/silero_vad_16k.onnx", "affekt/assets/vad/LICENSE.silero"} <= names
     sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "affekt").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
 

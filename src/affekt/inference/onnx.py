@@ -40,15 +40,16 @@ class Graph:
             `STREAM_log_scale`, (dim,), and the outputs `STREAM_mean` and `STREAM_log_std`, (batch, dim). Graphs of earlier
             versions have none.
         threads: The number of cores that one call may use.
-        speech_threshold: The lowest `speech_probability` of a recording with speech; None if the graph has no such output.
+        speech_threshold: The lowest `speech_probability` of a recording with speech; None if the graph has no such output, or
+            if it is not used.
         profile: The profile that is applied, if any.
 
     Raises:
         BadConfig: The profile was learned for another model.
     """
 
-    def __init__(self, bundle: Bundle, session: Any, profile: Profile | None = None) -> None:
-        self.bundle, self._session = bundle, session
+    def __init__(self, bundle: Bundle, session: Any, profile: Profile | None = None, *, detects: bool = True) -> None:
+        self.bundle, self._session, self._detects = bundle, session, detects
         self.inputs: tuple[str, ...] = tuple(entry.name for entry in session.get_inputs())
         self.adaptable: dict[str, int] = {
             entry.name.removesuffix("_offset"): entry.shape[0]
@@ -56,7 +57,7 @@ class Graph:
             if entry.name.endswith("_offset")
         }
         self._statistics = [f"{stream}_{part}" for stream in self.adaptable for part in ("mean", "log_std")]
-        self.speech_threshold = _read_threshold(bundle, session)
+        self.speech_threshold = _read_threshold(bundle, session) if detects else None
         self.profile = profile
         if profile is not None:
             profile.check(bundle.id, bundle.emotions, self.adaptable)
@@ -66,13 +67,14 @@ class Graph:
         self._bias = None if profile is None else profile.bias(bundle.emotions)
 
     @classmethod
-    def load(cls, bundle: Bundle, *, threads: int = 1, profile: Profile | None = None) -> Graph:
+    def load(cls, bundle: Bundle, *, threads: int = 1, profile: Profile | None = None, detects: bool = True) -> Graph:
         """Load a bundle's graph, and run it once.
 
         Args:
             bundle: The bundle.
             threads: The number of cores that one call may use.
             profile: The profile to apply, if any.
+            detects: Whether the graph's speech detector is used, if it has one.
 
         Raises:
             BadBundle: A file is missing, damaged or invalid, the ONNX file cannot be loaded and run on a known input, its
@@ -100,7 +102,7 @@ class Graph:
             raise
         except Exception as error:  # onnxruntime's exceptions have no common base class; names may not be UTF-8
             raise BadBundle(f"{bundle.onnx} cannot be loaded: {_reason(error)}") from error
-        graph = cls(bundle, session, profile)
+        graph = cls(bundle, session, profile, detects=detects)
         graph(_trial_inputs(session.get_inputs()))  # raises if an output that recognition asks for is invalid
         return graph
 
@@ -110,7 +112,7 @@ class Graph:
         Raises:
             BadConfig: The profile was learned for another model.
         """
-        return Graph(self.bundle, self._session, profile)
+        return Graph(self.bundle, self._session, profile, detects=self._detects)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.floating]:
         """Return probabilities, (batch, emotions), in the order of the bundle's emotions; errors as for `run`.

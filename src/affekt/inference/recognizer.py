@@ -33,6 +33,7 @@ from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
 from affekt.inference.row import AGGREGATION, UNFAMILIAR, Row, make_row
 from affekt.inference.segments import Segment, cut_segments
+from affekt.inference.speech_rule import check_vad, find_status, judge_window
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ class Recognizer:
         BadConfig: The decision names an emotion that the model does not have.
     """
 
-    def __init__(self, graph: Graph, decision: Decision = DEFAULT_DECISION) -> None:
+    def __init__(self, graph: Graph, decision: Decision = DEFAULT_DECISION, vad: str = "auto") -> None:
+        self.vad = check_vad(vad)
         self.bundle = graph.bundle
         self.decision = decision
         self.emotions = decision.select(graph.bundle.emotions)
@@ -85,6 +87,7 @@ class Recognizer:
         *,
         threads: int = 1,
         profile: Profile | str | Path | None = None,
+        vad: str = "auto",
         threshold: float | None = None,
         emotions: Sequence[str] = (),
         error_rate: float | None = None,
@@ -96,6 +99,7 @@ class Recognizer:
             model: A bundle's folder, or the name of a shipped bundle.
             threads: The number of cores that one recognition may use.
             profile: A profile that was learned for this model, or its file.
+            vad: What decides whether there is speech, "off", "auto" or "on" (`affekt.inference.speech_rule`).
             threshold: Rows whose most probable emotion has a smaller probability get the status "unknown".
             emotions: The emotions to choose from; by default all of the model's. Their probabilities sum to 1.
             error_rate: Rows get the field "emotion_set", which contains the emotion of the clip except for this fraction of
@@ -104,13 +108,14 @@ class Recognizer:
 
         Raises:
             BadBundle: There is no such bundle, it cannot be read, or its model needs more than audio.
-            BadConfig: The threshold, an emotion, the error rate or its calibration is invalid, the profile cannot be read or
-                was learned for another model, or `threads` is less than 1 or more than twice the number of this machine's
-                cores.
+            BadConfig: The threshold, an emotion, the error rate or its calibration is invalid, `vad` is unknown, the profile
+                cannot be read or was learned for another model, or `threads` is less than 1 or more than twice the number of
+                this machine's cores.
         """
         if isinstance(profile, str | PathLike):
             profile = Profile.read(profile)
-        graph = Graph.load(Bundle.open(model), threads=threads, profile=profile)
+        detects = check_vad(vad) != "off"
+        graph = Graph.load(Bundle.open(model), threads=threads, profile=profile, detects=detects)
         if graph.inputs != ("waveform",):
             raise BadBundle(
                 f"{graph.bundle.onnx} needs {', '.join(graph.inputs)}, but recognition provides the waveform only: "
@@ -125,7 +130,7 @@ class Recognizer:
             decision = calibrate(decision, graph.bundle, graph.profile, calibration)
         elif calibration is not None:
             raise BadConfig("a calibration is for an error rate: add error_rate, such as --error-rate 0.1")
-        return cls(graph, decision)
+        return cls(graph, decision, vad)
 
     def adapt(self, profile: Profile | None) -> Recognizer:
         """Return a recognizer of the same model with another profile, or without one.
@@ -133,7 +138,7 @@ class Recognizer:
         Raises:
             BadConfig: The profile was learned for another model.
         """
-        return Recognizer(self.graph.adapt(profile), self.decision)
+        return Recognizer(self.graph.adapt(profile), self.decision, self.vad)
 
     def __call__(
         self,
@@ -163,10 +168,10 @@ class Recognizer:
         """
         name, rows, total, notes = name_of(source), list[Row](), 0, Notes()
         speech = list[float]()
-        for segment in _read_segments(source, sample_rate, lenient=lenient, timeout=timeout, notes=notes):
+        for segment in self._read_segments(source, sample_rate, lenient=lenient, timeout=timeout, notes=notes):
             end = total + segment.waveform.size
             row = finished.find(total / SAMPLE_RATE, end / SAMPLE_RATE) if finished else None
-            rows.append(row or self._recognize_segment(name, total, segment))
+            rows.append(row or self.recognize_segment(name, total, segment))
             speech.append(segment.speech)
             if finished:
                 finished.add(rows[-1])
@@ -215,30 +220,34 @@ class Recognizer:
         The probabilities have no class bias. Those of a window without speech are zeros. Arguments and errors as for calling
         the recognizer.
         """
-        for segment in _read_segments(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
+        for segment in self._read_segments(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
             waveform = segment.waveform
             check_length(waveform.size, name_of(source))
-            is_pause = is_silent(waveform) or not segment.speech
+            is_pause = find_status(is_silent=is_silent(waveform), speech=segment.speech)
             yield waveform, None if is_pause else self.graph.observe({"waveform": waveform[np.newaxis]})
 
-    def _recognize_segment(self, name: str, start: int, segment: Segment) -> Row:
+    def recognize_segment(self, name: str, start: int, segment: Segment) -> Row:
+        """Return the row of a segment, to which the rule of `affekt.inference.speech_rule` is applied.
+
+        Args:
+            name: The name of its source.
+            start: Its first sample in the source, at 16 kHz.
+            segment: The segment, 0.1 to 8 s.
+
+        Raises:
+            BadAudio: The segment is too short.
+        """
         waveform = segment.waveform
         check_length(waveform.size, name)
-        begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
-        if is_silent(waveform):
-            return make_row(name, self.model, start=begin, end=end, applied=self.applied)
-        if not segment.speech:
-            return make_row(
-                name, self.model, start=begin, end=end, status_without_emotion="no_speech", applied=self.applied
-            )
-        values, distance = self._infer(waveform)
+        status = find_status(is_silent=is_silent(waveform), speech=segment.speech)
+        values, distance = ([], 0.0) if status else self._infer(waveform)
         row = make_row(
             name,
             self.model,
-            start=begin,
-            end=end,
+            start=start / SAMPLE_RATE,
+            end=(start + waveform.size) / SAMPLE_RATE,
             probabilities=self._restrict(values) if any(values) else None,
-            status_without_emotion="no_speech",
+            status_without_emotion=status or "no_speech",
             applied=self.applied,
         )
         if distance > 1 and row.probabilities:
@@ -266,7 +275,7 @@ class Recognizer:
 
     def predict(self, waveform: Waveform) -> list[float]:
         """Return probabilities as `infer`, for a waveform of any length: those of its row, before they are rounded."""
-        segments = list(cut_segments([waveform]))
+        segments = [judge_window(segment, self.vad) for segment in cut_segments([waveform])]
         if len(segments) == 1 and segments[0].speech:
             return self.infer(waveform)
         scored = [
@@ -306,19 +315,21 @@ class Recognizer:
         result["windows"] = rows
         return result
 
+    def _read_segments(
+        self, source: AudioSource, sample_rate: float | None, *, lenient: bool, timeout: float | None, notes: Notes
+    ) -> Iterator[Segment]:
+        """Yield the windows of a source, with their seconds of speech by the setting `vad`."""
+        if timeout is None:
+            read: Iterable[Waveform] = blocks(source, sample_rate, lenient=lenient, notes=notes)
+        else:
+            read = limited_blocks(
+                source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes
+            )
+        return (judge_window(segment, self.vad) for segment in cut_segments(read))
+
     def __repr__(self) -> str:
         adapted = "" if self.profile is None else f", adapted to {self.profile.id}"
         return f"Recognizer({self.model}: {', '.join(self.emotions)}{adapted})"
-
-
-def _read_segments(
-    source: AudioSource, sample_rate: float | None, *, lenient: bool, timeout: float | None, notes: Notes
-) -> Iterator[Segment]:
-    """Yield the windows of a source; arguments as for calling the recognizer."""
-    if timeout is None:
-        return cut_segments(blocks(source, sample_rate, lenient=lenient, notes=notes))
-    limited = limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes)
-    return cut_segments(limited)
 
 
 def _read_familiarity(graph: Graph) -> Familiarity | None:

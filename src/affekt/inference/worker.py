@@ -32,6 +32,7 @@ def describe(recognizer: Recognizer) -> Message:
     return {
         "bundle": str(recognizer.bundle.folder.absolute()),  # a shipped bundle could have the relative name
         "threads": recognizer.graph.threads,
+        "vad": recognizer.vad,
         "profile": None if recognizer.profile is None else asdict(recognizer.profile),
         "decision": asdict(recognizer.decision),
         "log": logging.getLogger("affekt").getEffectiveLevel(),
@@ -75,8 +76,9 @@ def _load(setup: Mapping[str, Any]) -> Recognizer:
     import msgspec
 
     profile = None if setup["profile"] is None else msgspec.convert(setup["profile"], Profile)
-    graph = Graph.load(Bundle.open(setup["bundle"]), threads=setup["threads"], profile=profile)
-    return Recognizer(graph, msgspec.convert(setup["decision"], Decision))
+    detects = setup["vad"] != "off"
+    graph = Graph.load(Bundle.open(setup["bundle"]), threads=setup["threads"], profile=profile, detects=detects)
+    return Recognizer(graph, msgspec.convert(setup["decision"], Decision), setup["vad"])
 
 
 def recognize(
