@@ -79,7 +79,9 @@ def recognize_manifest(
     setup |= {"bundle": folder.name} if folder.parent == ASSETS else {}  # its path may differ on other machines
     facts = {"model": recognizer.model, "emotions": list(recognizer.emotions), "applied": recognizer.applied}
     settings = {"profile": None, **recognizer.applied}
-    settings |= {} if recognizer.vad == "auto" else {"vad": recognizer.vad}  # folders of earlier versions have no such field
+    settings |= (
+        {} if recognizer.vad == "auto" else {"vad": recognizer.vad}
+    )  # folders of earlier versions have no such field
     options = {"lenient": lenient, "timeout": timeout}
     work = Work(
         "recognizing",
