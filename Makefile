@@ -16,6 +16,8 @@
 # make cost        write docs/cost.md: the cost of every model, with the times of make lengths
 # make shifts      UA of the shipped model with noise, reverb, codecs, silence and pauses, and on long recordings; the table
 #                  becomes part of its card (needs AFFEKT_DATA; half an hour)
+# make refusals    which recordings of music, noise, vocal bursts and speech the shipped model refuses; the table becomes part of
+#                  its card (needs AFFEKT_DATA; 5 minutes)
 # make quantized   benchmark: the shipped graph beside graphs with 8-bit weights: speed, size and scores (needs AFFEKT_DATA)
 # make frames      benchmark: the shipped model with half of the encoder's frames (needs AFFEKT_DATA)
 # make fuzz        decode 20,000 damaged files of 20 formats; fails if one escapes as another error, hangs or crashes
@@ -30,7 +32,7 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts quantized frames fuzz results model samples clean
+.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts refusals quantized frames fuzz results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -112,6 +114,9 @@ fuzz: $(DEV)/installed
 
 shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py --clips 180 --record
+
+refusals: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/refusals.py --record $(foreach sounds,$(SOUNDS),--sounds $(sounds))
 
 RUNS := runs/papers
 REFERENCES := $(foreach run,random-split/vanilla unseen-actors/mcsan unseen-actors/ks_transformer unseen-actors/tdfnet emodb/vanilla meld/mcsan-glove,--against $(RUNS)/$(run))

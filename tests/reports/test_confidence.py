@@ -14,7 +14,7 @@ PROBABILITIES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.0, 0.0]])
 def test_a_point_of_the_curve_counts_the_clips_above_the_threshold():
     low, high, none = coverage_curve(LABELS, PROBABILITIES, (0.5, 0.7, 0.95))
     assert (low.answered, low.coverage, low.WA) == (3, 0.75, pytest.approx(2 / 3))
-    assert low.UA == pytest.approx((0.5 + 1) / 2)
+    assert pytest.approx((0.5 + 1) / 2) == low.UA
     assert (high.coverage, high.WA, high.UA) == (0.5, 1, 1)
     assert (none.answered, none.WA, none.UA) == (0, None, None)
 
@@ -22,7 +22,7 @@ def test_a_point_of_the_curve_counts_the_clips_above_the_threshold():
 def test_a_refused_clip_is_never_answered_and_seeds_count_together():
     (point,) = coverage_curve(LABELS, [PROBABILITIES, np.eye(2)[LABELS]], (0.0,))
     assert (point.answered, point.coverage) == (7, 7 / 8)
-    assert point.WA == pytest.approx(6 / 7)
+    assert pytest.approx(6 / 7) == point.WA
 
 
 def test_the_section_has_both_tables_by_corpus():

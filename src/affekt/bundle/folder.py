@@ -11,6 +11,7 @@ predictions.json    the probabilities of the test utterances, from which `--erro
 familiarity.npy     statistics of the training corpora, by which other recordings are recognized as different
 across.json         the scores on corpora that it was not trained on, if `affekt evaluate --across` recorded any
 shifts.json         the scores on altered recordings, if `make shifts` recorded any
+refusals.json       which recordings without speech are refused, if `make refusals` recorded any
 README.md           the model card, written by `affekt.reports.card` from the files above
 SHA256SUMS          the checksums of all other files, which bundles of earlier versions lack
 
@@ -44,6 +45,8 @@ ACROSS = "across.json"
 """The file of the scores on corpora that a bundle was not trained on."""
 SHIFTS = "shifts.json"
 """The file of the scores on altered recordings."""
+REFUSALS = "refusals.json"
+"""The file of the recordings that are refused."""
 PREDICTIONS = "predictions.json"
 """The file of the predictions on the test subset (`affekt.bundle.predictions`)."""
 FAMILIARITY = "familiarity.npy"
@@ -56,6 +59,7 @@ MAX_BYTES = {
     "results.json": 1 << 26,
     ACROSS: 1 << 26,
     SHIFTS: 1 << 26,
+    REFUSALS: 1 << 26,
     PREDICTIONS: 1 << 28,
     "training_clips.json": 1 << 28,
 }
@@ -221,16 +225,29 @@ class Bundle:
     @cached_property
     def shifts(self) -> dict[str, Any] | None:
         """The contents of shifts.json; None without the file. Raises `BadBundle` if it is invalid."""
-        from affekt.bundle.settings import Shifts, check
+        from affekt.bundle.settings import Shifts
 
-        if not _is_file(path := self.folder / SHIFTS):
+        return self._read_measured(SHIFTS, Shifts, "make shifts")
+
+    @cached_property
+    def refusals(self) -> dict[str, Any] | None:
+        """The contents of refusals.json; None without the file. Raises `BadBundle` if it is invalid."""
+        from affekt.bundle.settings import Refusals
+
+        return self._read_measured(REFUSALS, Refusals, "make refusals")
+
+    def _read_measured(self, name: str, kind: Any, command: str) -> dict[str, Any] | None:
+        """Return the contents of a file that a benchmark recorded; None without it. Raises `BadBundle` if it is invalid."""
+        from affekt.bundle.settings import check
+
+        if not _is_file(path := self.folder / name):
             return None
         content: dict[str, Any] = read_json(path)
-        check(Shifts, content, path)
+        check(kind, content, path)
         if content["model"] != self.id:
             raise BadBundle(
                 f"{path} has the scores of {content['model']}, not of {self.id}: delete it, and measure the bundle again "
-                "with `make shifts`"
+                f"with `{command}`"
             )
         return content
 

@@ -127,7 +127,7 @@ def card(bundle: Bundle) -> str:
         alterations=alterations,
         across=across_section(bundle),
         shifts=shifts_section(bundle.shifts),
-        refusals=refusals_section(config, results),
+        refusals=refusals_section(config, results, bundle.refusals),
         confidence=confidence_section(
             LabeledPredictions.of_bundle(bundle), {name: _title(entry) for name, entry in scores.items()}
         ),
