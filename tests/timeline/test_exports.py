@@ -91,13 +91,13 @@ def test_segments_can_be_read_as_intervals(export, name):
 def test_webvtt_is_read_by_webvtt_py(export):
     path = export("a.vtt")
     captions = webvtt.read(path)
-    assert [(caption.start, caption.end, caption.voice) for caption in captions] == [
+    assert [(caption.start, caption.end, caption.voice) for caption in captions.captions] == [
         ("00:00:00.500", "00:00:02.250", "Anna Lee"),
         ("00:00:02.000", "00:00:03.500", "Bob"),
         ("00:00:02.250", "00:00:04.000", "Anna Lee"),
         ("00:00:06.000", "00:00:07.500", "Bob"),
     ]
-    assert [caption.text for caption in captions][1:] == ["[angry] No.", "[happy]", "[unknown] Well, well."]
+    assert [caption.text for caption in captions.captions][1:] == ["[angry] No.", "[happy]", "[unknown] Well, well."]
     assert read_intervals(path)[0].text == f"[happy] {TRICKY}"
 
 

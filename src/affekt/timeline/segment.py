@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from affekt.inference.row import Row
@@ -40,6 +40,20 @@ def shown_tracks(timeline: Timeline) -> dict[str, tuple[Row, ...]]:
     if len(tracks) > 1 and not any(label_of(segment) or text_of(segment) for segment in tracks.get("", ())):
         tracks.pop("", None)
     return tracks
+
+
+def spans_of(segments: Sequence[Row]) -> list[tuple[float, float, Row]]:
+    """Return start, end and segment of a track without overlaps: of overlapping segments, each lasts to the start of "
+    "the next."""
+    spans: list[tuple[float, float, Row]] = []
+    position = 0.0
+    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+        start = max(segment.start, position)
+        end = min(segment.end, following.start) if following else segment.end
+        if end > start:  # otherwise another segment starts at the same time
+            spans.append((start, end, segment))
+            position = end
+    return spans
 
 
 def read_segment(record: Any) -> Row:

@@ -11,7 +11,7 @@ from pathlib import Path
 from affekt.files import atomic_write_text
 from affekt.inference.row import Row
 from affekt.plural import quantity
-from affekt.timeline.segment import label_of, shown_tracks, text_of
+from affekt.timeline.segment import label_of, shown_tracks, spans_of, text_of
 from affekt.timeline.timeline import Timeline
 
 logger = logging.getLogger(__name__)
@@ -55,13 +55,10 @@ def _tier(name: str, segments: Sequence[Row], label: Callable[[Row], str], end: 
 def _intervals(segments: Sequence[Row], label: Callable[[Row], str], end: float) -> Iterator[tuple[float, float, str]]:
     """Yield intervals from 0 to the end, with empty ones between segments."""
     position = 0.0
-    for segment, following in zip(segments, [*segments[1:], None], strict=True):
-        stop = min(segment.end, following.start) if following else segment.end
-        if stop <= max(segment.start, position):
-            continue  # another segment starts at the same time
-        if segment.start > position:
-            yield position, segment.start, ""
-        yield max(segment.start, position), stop, label(segment)
+    for start, stop, segment in spans_of(segments):
+        if start > position:
+            yield position, start, ""
+        yield start, stop, label(segment)
         position = stop
     if position < end:
         yield position, end, ""

@@ -1,0 +1,119 @@
+"""The contents of a picture of a timeline, whatever draws it: lanes with bands of emotions, turning points, the "
+"waveform."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.audio.read import SAMPLE_RATE, Waveform
+from affekt.timeline.segment import UNKNOWN, label_of, shown_tracks, spans_of
+from affekt.timeline.timeline import Timeline
+
+MAX_BANDS = 2000
+"""Number of segments up to which each of them is drawn; more of them are summarized in columns."""
+SUMMARIZED = "each column is {width}, its height the fraction of time with speech"
+"""The explanation of such a picture."""
+NUM_COLUMNS = 240
+"""Number of columns in which bands are summarized: each shows the fractions of its time that the labels have."""
+NUM_PEAKS = 2000
+"""Number of columns of the waveform."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """A time with one label."""
+
+    start: float
+    end: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The drawing of a track: of a speaker, a channel, or the whole recording."""
+
+    name: str
+    bands: tuple[Band, ...]
+    turns: tuple[tuple[float, str, str], ...]
+    """Its turning points: time, and the emotions before and after it."""
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each label."""
+        seconds: dict[str, float] = {}
+        for band in self.bands:
+            seconds[band.label] = seconds.get(band.label, 0.0) + band.end - band.start
+        return seconds
+
+
+def labels_of(timeline: Timeline) -> list[str]:
+    """Return the labels that occur: emotions in the timeline's order, and "unknown" at the end."""
+    used = {label_of(segment) for segment in timeline.segments}
+    return [emotion for emotion in timeline.emotions if emotion in used] + [UNKNOWN] * (
+        UNKNOWN in used - {*timeline.emotions}
+    )
+
+
+def make_lanes(timeline: Timeline) -> list[Lane]:
+    """Return the lanes of a timeline. Segments without speech have no band."""
+    lanes = []
+    for name, segments in shown_tracks(timeline).items():
+        bands = tuple(
+            Band(start, end, label) for start, end, segment in spans_of(segments) if (label := label_of(segment))
+        )
+        lanes.append(Lane(name, bands, tuple(_turns(bands))))
+    return lanes
+
+
+def _turns(bands: Sequence[Band]) -> Iterable[tuple[float, str, str]]:
+    """Yield where an emotion follows another; speech of unknown emotion between them is passed over."""
+    known = [band for band in bands if band.label != UNKNOWN]
+    for before, after in itertools.pairwise(known):
+        if before.label != after.label:
+            yield after.start, before.label, after.label
+
+
+def summarize(
+    bands: Sequence[Band], labels: Sequence[str], duration: float, num_columns: int = NUM_COLUMNS
+) -> NDArray[np.float64]:
+    """Return the fraction of each column's time that has each label (labels, columns)."""
+    width = duration / num_columns
+    fractions = np.zeros((len(labels), num_columns))
+    for band in bands:
+        first, last = min(int(band.start / width), num_columns - 1), min(int(band.end / width), num_columns - 1)
+        edges = np.clip(np.arange(first, last + 2) * width, band.start, band.end)
+        fractions[labels.index(band.label), first : last + 1] += np.diff(edges) / width
+    return fractions
+
+
+class Envelope:
+    """The largest absolute values of a waveform in equal columns of time, from consecutive blocks.
+
+    Args:
+        duration: Seconds of the waveform; samples after them are ignored.
+        num_columns: The number of columns.
+    """
+
+    def __init__(self, duration: float, num_columns: int = NUM_PEAKS) -> None:
+        self._peaks = np.zeros(num_columns, np.float32)
+        self._samples_per_column = max(duration * SAMPLE_RATE / num_columns, 1.0)
+        self._read = 0
+
+    def add(self, block: Waveform) -> None:
+        """Add the next block of samples."""
+        columns = ((np.arange(block.size) + self._read) / self._samples_per_column).astype(np.int64)
+        self._read += block.size
+        columns = columns[columns < self._peaks.size]
+        if columns.size:
+            starts = np.flatnonzero(np.diff(columns, prepend=-1))
+            largest = np.maximum.reduceat(np.abs(block[: columns.size]), starts)
+            np.maximum.at(self._peaks, columns[starts], largest)
+
+    def peaks(self) -> NDArray[np.float32]:
+        """Return the values (columns,), where 1 is the largest; those of silence are 0."""
+        largest = float(self._peaks.max(initial=0.0))
+        return self._peaks / np.float32(largest) if largest > 0 else self._peaks
