@@ -71,8 +71,8 @@ ORDERED = (
     ("reports", "timeline"),
     ("workflows", "search"),
 )
-UPWARD: set[tuple[str, str]] = set()
-"""Imports that still go upward, as (importer, imported)."""
+UPWARD = {("inference", "timeline")}
+"""Imports that go upward, as (importer, imported): `Recognizer.timeline` is a method for the convenience of callers."""
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from typing import Any
 
 from affekt.errors import BadOutput
 from affekt.files import atomic_write
-from affekt.inference.row import EMOTION_SET, NOTES, UNFAMILIAR, Row, optional_columns
+from affekt.inference.row import EMOTION_SET, NOTES, SEGMENT, UNFAMILIAR, Row, optional_columns
 
 # The columns; the probabilities, one column per emotion, are between these two groups.
 LEADING = ("schema", "file", "start", "end", "duration", "status", "emotion")
@@ -25,6 +25,8 @@ APPLIED = {
     "decision": ("decision.threshold", "decision.emotions", "decision.error_rate", "decision.min_probability"),
 }
 """The columns of the fields that state what was applied besides the model."""
+TIMELINE = tuple(name for name in SEGMENT if name != "words")
+"""The columns of segments of a timeline; times of words are left out."""
 SEPARATOR = ";"
 """The character between two emotions in a cell."""
 MAX_CELL = 32_767
@@ -54,7 +56,7 @@ def _write_table(path: Path, rows: Sequence[Row]) -> None:
     emotions = next(([f"probabilities.{name}" for name in row.probabilities] for row in rows if row.probabilities), [])
     source = SOURCE if any(row.source for row in rows) else ()
     applied = [column for field, columns in APPLIED.items() if any(field in row for row in rows) for column in columns]
-    further = [*applied, *optional_columns(rows, (EMOTION_SET, *NOTES))]
+    further = [*applied, *optional_columns(rows, (EMOTION_SET, *NOTES, *TIMELINE))]
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, [*LEADING, *emotions, *TRAILING, *further, *source], restval="")
         writer.writeheader()
@@ -69,7 +71,7 @@ def _flatten(row: Row) -> dict[str, Any]:
             flat[key] = len(value)
         elif isinstance(value, dict):
             flat.update({f"{key}.{name}": _join(entry) for name, entry in value.items()})
-        elif value is not None:
+        elif value is not None and key != "words":
             flat[key] = _join(value)
     return {key: value[:MAX_CELL] if isinstance(value, str) else value for key, value in flat.items()}
 
@@ -159,5 +161,8 @@ def _fields(record: Mapping[str, str]) -> dict[str, Any]:
         "seconds_lost": float(record["seconds_lost"]) if record.get("seconds_lost") else None,
         "channels": record.get("channels") or None,
         "aggregation": record["aggregation"],
+        **{name: record.get(name) or None for name in TIMELINE},
+        "channel": int(record["channel"]) if record.get("channel") else None,
+        "speech": float(record["speech"]) if record.get("speech") else None,
         "source": {"size": size, "modified": record["source.modified"]} if size else None,
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from affekt.inference.row import APPLIED, EMOTION_SET, NOTES, UNFAMILIAR, Row, optional_columns
+from affekt.inference.row import APPLIED, EMOTION_SET, NOTES, SEGMENT, UNFAMILIAR, Row, optional_columns
 
-OPTIONAL = (*APPLIED, EMOTION_SET, *NOTES)
+OPTIONAL = (*APPLIED, EMOTION_SET, *NOTES, *SEGMENT)
 """Fields that not all rows have."""
 OF_WINDOWS = (*APPLIED, EMOTION_SET, UNFAMILIAR)
 """Those of them that the rows of windows may have."""
@@ -38,6 +38,7 @@ def row_schema(emotions: Sequence[str], optional: Sequence[str]) -> Any:
     ]
     decision = [("threshold", pa.float64()), ("emotions", pa.list_(pa.string()))]
     decision += [("error_rate", pa.float64()), ("min_probability", pa.float64())]
+    word = [("start", pa.float64()), ("end", pa.float64()), ("text", pa.string())]
     types = {
         "profile": pa.struct([("id", pa.string()), ("recordings", pa.int64())]),
         "decision": pa.struct(decision),
@@ -46,6 +47,10 @@ def row_schema(emotions: Sequence[str], optional: Sequence[str]) -> Any:
         "seconds_lost": pa.float64(),
         "channels": pa.string(),
         UNFAMILIAR: pa.float64(),
+        **dict.fromkeys(SEGMENT, pa.string()),
+        "channel": pa.int64(),
+        "speech": pa.float64(),
+        "words": pa.list_(pa.struct(word)),
     }
     further = [(name, types[name]) for name in OPTIONAL if name in optional]
     of_windows = [(name, kind) for name, kind in further if name in OF_WINDOWS]

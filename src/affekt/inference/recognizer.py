@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ from affekt.inference.profile import Profile
 from affekt.inference.row import AGGREGATION, UNFAMILIAR, Row, make_row
 from affekt.inference.segments import Segment, cut_segments
 from affekt.inference.speech_rule import check_vad, find_status, judge_window
+
+if TYPE_CHECKING:
+    from affekt.timeline.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -211,6 +214,21 @@ class Recognizer:
             error.__cause__ = unexpected
         logger.debug("%s", error, exc_info=error)
         return make_row(name_of(source), self.model, error=error, applied=self.applied)
+
+    def timeline(self, source: AudioSource, sample_rate: float | None = None, **settings: Any) -> Timeline:
+        """Return who felt what, when: the emotions of a long recording, segment by segment.
+
+        Args:
+            source: As for calling the recognizer.
+            sample_rate: As for calling the recognizer.
+            settings: Further arguments of `affekt.timeline.make_timeline.make_timeline`, such as `segmentation`.
+
+        Raises:
+            BadAudio, BadConfig, MissingExtra: As `make_timeline`.
+        """
+        from affekt.timeline.make_timeline import make_timeline
+
+        return make_timeline(self, source, sample_rate, **settings)
 
     def observe(
         self, source: AudioSource, *, lenient: bool = False, timeout: float | None = None

@@ -8,7 +8,8 @@ the fields NOTES only if there is something to remark: "truncated" (true) and "s
 missing, "channels" if a channel was used instead of the mean, "unfamiliar" if the recording is unlike the training data.
 A row has the fields APPLIED if something besides the model was applied: "profile", with the profile's "id" and the number of
 "recordings" that it was learned from, and "decision", the settings of `affekt.inference.decision`. With a promised error
-rate, a row with probabilities has "emotion_set", the emotions that are not excluded, most probable first.
+rate, a row with probabilities has "emotion_set", the emotions that are not excluded, most probable first. The rows of the
+segments of a timeline have further fields, SEGMENT.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ APPLIED = ("profile", "decision")
 """Fields that state what was applied besides the model. They are the same in all rows of a results file."""
 EMOTION_SET = "emotion_set"
 """The field of the emotions that are not excluded at the promised error rate."""
+SEGMENT = ("speaker", "channel", "speech", "text", "words", "steady_emotion")
+"""Fields that the row of a segment of a timeline may have (`affekt.timeline.timeline`)."""
 WITHOUT_EMOTION = ("silence", "no_speech")
 """Statuses of a row without an emotion and without an error: digital silence, and sound without speech."""
 AGGREGATION = "mean of the windows' probabilities, weighted by seconds of speech; windows without speech left out"
@@ -68,6 +71,7 @@ class Row(dict[str, Any]):
         if record.get(EMOTION_SET) is not None:
             row[EMOTION_SET] = _read_emotion_set(record)
         row.update(_read_notes(record))
+        row.update(_read_segment(record))
         if record.get("windows") is not None:
             row["aggregation"] = record["aggregation"]
             row["windows"] = [cls.read(window) for window in record["windows"]]
@@ -226,6 +230,28 @@ def _read_notes(record: Mapping[str, Any]) -> dict[str, Any]:
         for name in NOTES
         if record.get(name) or (name == "seconds_lost" and record.get("truncated"))
     }
+
+
+def _read_segment(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields `SEGMENT` of a record. Raises `ValueError` if one is invalid."""
+    fields = {name: record[name] for name in SEGMENT if record.get(name) is not None}
+    kinds: dict[str, Any] = {"channel": int, "speech": int | float, "words": list}
+    for name, value in fields.items():
+        if not isinstance(value, kinds.get(name, str)) or isinstance(value, bool):
+            raise ValueError(f"{name} {value!r} is invalid")
+    if not (math.isfinite(fields.get("speech", 0.0)) and all(map(_is_word, fields.get("words", ())))):
+        raise ValueError("speech or words are invalid")
+    if fields.get("steady_emotion") not in (None, *(record["probabilities"] or ())):
+        raise ValueError(f"steady_emotion {fields['steady_emotion']!r} has no probability")
+    return fields
+
+
+def _is_word(word: Any) -> bool:
+    return (
+        isinstance(word, Mapping)
+        and isinstance(word.get("text"), str)
+        and all(isinstance(word.get(key), int | float) and math.isfinite(word[key]) for key in ("start", "end"))
+    )
 
 
 UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

@@ -1,16 +1,12 @@
-"""Segments of a timeline: the fields that a row has not, and the labels and texts that are shown."""
+"""Segments of a timeline: the labels and texts that are shown."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from affekt.inference.row import Row
 from affekt.timeline.timeline import Timeline
 
-FIELDS = ("speaker", "channel", "text", "words", "steady_emotion")
-"""Fields that a segment may have and a row has not."""
 UNKNOWN = "unknown"
 """The label of speech whose emotion is below the threshold."""
 
@@ -54,37 +50,3 @@ def spans_of(segments: Sequence[Row]) -> list[tuple[float, float, Row]]:
             spans.append((start, end, segment))
             position = end
     return spans
-
-
-def read_segment(record: Any) -> Row:
-    """Return a record of JSON as a segment.
-
-    Raises:
-        ValueError: It is not a segment.
-    """
-    segment = Row.read(record)
-    segment.update({name: _check(name, record[name]) for name in FIELDS if record.get(name) is not None})
-    if segment.get("steady_emotion") not in (None, *(segment.probabilities or ())):
-        raise ValueError(f"steady_emotion {segment['steady_emotion']!r} has no probability")
-    return segment
-
-
-def _check(name: str, value: Any) -> Any:
-    """Return the value of a field unchanged; raise `ValueError` if it has another type."""
-    if name == "words":
-        valid = isinstance(value, list) and all(_is_word(word) for word in value)
-    elif name == "channel":
-        valid = isinstance(value, int) and not isinstance(value, bool)
-    else:
-        valid = isinstance(value, str)
-    if not valid:
-        raise ValueError(f"{name} {value!r} is invalid")
-    return value
-
-
-def _is_word(word: Any) -> bool:
-    return (
-        isinstance(word, Mapping)
-        and isinstance(word.get("text"), str)
-        and all(isinstance(word.get(key), int | float) and math.isfinite(word[key]) for key in ("start", "end"))
-    )

@@ -10,8 +10,7 @@ from typing import Any, get_type_hints
 
 from affekt.errors import BadTranscript
 from affekt.files import atomic_write_text
-from affekt.inference.row import SCHEMA, to_json_line
-from affekt.timeline.segment import read_segment
+from affekt.inference.row import SCHEMA, Row, to_json_line
 from affekt.timeline.timeline import Timeline
 
 
@@ -48,7 +47,7 @@ def read_timeline(path: Path) -> Timeline:
     segments = []
     for number, record in enumerate(content["segments"], start=1):
         try:
-            segments.append(read_segment(record))
+            segments.append(Row.read(record))
         except (ValueError, AttributeError) as error:
             raise BadTranscript(f"{path}, segment {number}: {error}; write the timeline again") from error
     return Timeline(**_read_head(path, content), segments=tuple(segments))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from affekt.extras import need
 from affekt.files import atomic_write
-from affekt.inference.row import Row
-from affekt.timeline.segment import FIELDS
+from affekt.inference.row import SEGMENT, Row
 from affekt.timeline.timeline import Timeline
 
 LEADING = (
@@ -68,21 +67,10 @@ def write_parquet(timeline: Timeline, path: Path) -> None:
 
 
 def _schema(timeline: Timeline) -> Any:
-    import pyarrow as pa
-
     from affekt.inference.parquet_rows import OPTIONAL, row_schema
 
-    present = {name for segment in timeline.segments for name in segment}
+    present = {name for segment in timeline.segments for name in segment} | {*SEGMENT} - {"words"}
     schema = row_schema(timeline.emotions, [name for name in OPTIONAL if name in present])
     for name in ("aggregation", "windows", "source"):  # of rows of whole files
         schema = schema.remove(schema.get_field_index(name))
-    word = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("text", pa.string())])
-    types = dict.fromkeys(FIELDS, pa.string()) | {"channel": pa.int64(), "words": pa.list_(word)}
-    for name in _of(types, present):
-        schema = schema.append(pa.field(name, types[name]))
     return schema
-
-
-def _of(names: Mapping[str, Any], present: set[str]) -> Sequence[str]:
-    """Return the names of columns that are always there, and of those of words only if there are any."""
-    return [name for name in names if name != "words" or name in present]
