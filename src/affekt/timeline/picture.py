@@ -16,7 +16,9 @@ from affekt.timeline.timeline import Timeline
 
 MAX_BANDS = 2000
 """Number of segments up to which each of them is drawn; more of them are summarized in columns."""
-SUMMARIZED = "each column is {width}, its height the fraction of time with speech"
+SUMMARIZED = (
+    "each column is {width} long, its height the fraction of that time with speech (the highest: {highest:.0%})"
+)
 """The explanation of such a picture."""
 NUM_COLUMNS = 240
 """Number of columns in which bands are summarized: each shows the fractions of its time that the labels have."""
@@ -88,6 +90,12 @@ def summarize(
         edges = np.clip(np.arange(first, last + 2) * width, band.start, band.end)
         fractions[labels.index(band.label), first : last + 1] += np.diff(edges) / width
     return fractions
+
+
+def highest_column(lanes: Sequence[Lane], labels: Sequence[str], duration: float) -> float:
+    """Return the largest fraction of a column's time that has labels, over all lanes; 1 if none has any."""
+    totals = [summarize(lane.bands, labels, duration).sum(axis=0).max() for lane in lanes if lane.bands]
+    return float(max(totals, default=1.0))
 
 
 class Envelope:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from affekt.errors import BadOutput
 from affekt.files import atomic_write
 from affekt.reports.figures.base import GROUND, INK, QUIET, new_drawing, plain, shorten, styled
 from affekt.timeline.colors import emotion_colors
-from affekt.timeline.picture import MAX_BANDS, NUM_COLUMNS, SUMMARIZED, Envelope, Lane, labels_of, make_lanes, summarize
+from affekt.timeline.picture import (
+    MAX_BANDS,
+    NUM_COLUMNS,
+    SUMMARIZED,
+    Envelope,
+    Lane,
+    highest_column,
+    labels_of,
+    make_lanes,
+    summarize,
+)
 from affekt.timeline.segment import UNKNOWN
 from affekt.timeline.timeline import Timeline
 
@@ -73,8 +84,9 @@ def draw_timeline(timeline: Timeline, source: AudioSource | None = None) -> Any:
     axes[-1].set(xlim=(0, timeline.duration))
     if source is not None:
         _draw_waveform(axes[0], _read_peaks(timeline, source), timeline.duration)
+    highest = highest_column(lanes, labels_of(timeline), timeline.duration)
     for panel, lane in zip(axes[len(axes) - len(lanes) :], lanes, strict=True):
-        _draw_lane(panel, lane, timeline)
+        _draw_lane(panel, lane, timeline, highest)
     for panel in axes:
         panel.set(yticks=[])
         panel.spines["left"].set_visible(False)
@@ -82,16 +94,16 @@ def draw_timeline(timeline: Timeline, source: AudioSource | None = None) -> Any:
         panel.spines["bottom"].set_visible(panel is axes[-1])
     axes[-1].xaxis.set_major_formatter(lambda seconds, _: format_time(seconds))
     axes[-1].xaxis.set_major_locator(_locator(timeline.duration))
-    axes[0].set_title(plain(_title(timeline)), loc="left")
+    axes[0].set_title(plain(_title(timeline, lanes)), loc="left")
     _draw_legend(drawing, timeline, len(timeline.segments) <= MAX_BANDS and any(map(_marked_turns, lanes)))
     return drawing
 
 
-def _title(timeline: Timeline) -> str:
+def _title(timeline: Timeline, lanes: Sequence[Lane]) -> str:
     name = shorten(Path(timeline.file).name, 80)
     if len(timeline.segments) <= MAX_BANDS:
         return name
-    return f"{name}: " + SUMMARIZED.format(width=f"{format_time(timeline.duration / NUM_COLUMNS)} long")
+    return f"{name}: " + explain_columns(timeline, lanes)
 
 
 def _read_peaks(timeline: Timeline, source: AudioSource) -> NDArray[np.float32]:
@@ -107,9 +119,9 @@ def _draw_waveform(panel: Any, peaks: NDArray[np.float32], duration: float) -> N
     panel.set(ylim=(-1.05, 1.05))
 
 
-def _draw_lane(panel: Any, lane: Lane, timeline: Timeline) -> None:
+def _draw_lane(panel: Any, lane: Lane, timeline: Timeline, highest: float) -> None:
     if len(timeline.segments) > MAX_BANDS:
-        _draw_fractions(panel, lane, timeline)
+        _draw_fractions(panel, lane, timeline, highest)
     else:
         panel.set(ylim=(0, 1.35))
         for label in lane.seconds():
@@ -125,7 +137,7 @@ def _marked_turns(lane: Lane) -> list[float]:
     return [time for time, _, _ in lane.turns] if len(lane.turns) <= MAX_TURNS else []
 
 
-def _draw_fractions(panel: Any, lane: Lane, timeline: Timeline) -> None:
+def _draw_fractions(panel: Any, lane: Lane, timeline: Timeline, highest: float) -> None:
     """Draw columns whose height is the fraction of time with speech, divided by labels."""
     labels = labels_of(timeline)
     fractions = summarize(lane.bands, labels, timeline.duration)
@@ -134,7 +146,7 @@ def _draw_fractions(panel: Any, lane: Lane, timeline: Timeline) -> None:
     for label, heights in zip(labels, fractions, strict=True):
         panel.stairs(bottom + heights, edges, baseline=bottom, fill=True, **_look(label, timeline))
         bottom = bottom + heights
-    panel.set(ylim=(0, 1))
+    panel.set(ylim=(0, highest))
 
 
 def _look(label: str, timeline: Timeline) -> dict[str, Any]:
@@ -165,6 +177,12 @@ def _locator(duration: float) -> Any:
 
     steps = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
     return MultipleLocator(next((step for step in steps if duration / step <= 12), 7 * 86400))
+
+
+def explain_columns(timeline: Timeline, lanes: Sequence[Lane]) -> str:
+    """Return what the columns of a long timeline show."""
+    highest = highest_column(lanes, labels_of(timeline), timeline.duration)
+    return SUMMARIZED.format(width=format_time(timeline.duration / NUM_COLUMNS), highest=highest)
 
 
 def format_time(seconds: float) -> str:

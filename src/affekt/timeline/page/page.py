@@ -27,14 +27,14 @@ from affekt.timeline.page.sound import Sound
 from affekt.timeline.picture import (
     MAX_BANDS,
     NUM_COLUMNS,
-    SUMMARIZED,
     Envelope,
     Lane,
+    highest_column,
     labels_of,
     make_lanes,
     summarize,
 )
-from affekt.timeline.plot import format_time
+from affekt.timeline.plot import explain_columns, format_time
 from affekt.timeline.segment import UNKNOWN, label_of, shown_tracks, text_of
 from affekt.timeline.timeline import Timeline
 
@@ -46,6 +46,7 @@ BLACK_ON = 0.18
 def write_page(timeline: Timeline, path: Path, source: AudioSource | None) -> None:
     """Write the page; arguments and errors as for `affekt.timeline.plot.save_plot`."""
     lanes, labels = make_lanes(timeline), labels_of(timeline)
+    highest = highest_column(lanes, labels, timeline.duration)
     peaks, url = _read(timeline, path, source)
     name = Path(timeline.file).name
     contents = {
@@ -56,8 +57,8 @@ def write_page(timeline: Timeline, path: Path, source: AudioSource | None) -> No
         "legend": _legend(lanes, labels),
         "player": _player(url, source),
         "waveform": _waveform(peaks),
-        "lanes": "".join(_lane(index, lane, timeline, labels) for index, lane in enumerate(lanes)),
-        "note": html.escape(_note(timeline)),
+        "lanes": "".join(_lane(index, lane, timeline, labels, highest) for index, lane in enumerate(lanes)),
+        "note": html.escape(_note(timeline, lanes)),
         "data": _data(timeline, lanes, labels),
         "script": _read_file("script.js"),
     }
@@ -100,11 +101,11 @@ def _facts(timeline: Timeline) -> str:
     return " \N{MIDDLE DOT} ".join(facts)
 
 
-def _note(timeline: Timeline) -> str:
+def _note(timeline: Timeline, lanes: Sequence[Lane]) -> str:
     if len(timeline.segments) <= MAX_BANDS:
         return ""
-    explanation = SUMMARIZED.format(width=f"{format_time(timeline.duration / NUM_COLUMNS)} long")
-    return f"Zoomed out, {explanation}. Zoom in to see single segments."
+    pale = ", its pale top unknown emotions" if any(UNKNOWN in lane.seconds() for lane in lanes) else ""
+    return f"Zoomed out, {explain_columns(timeline, lanes)}{pale}. Zoom in to see single segments."
 
 
 def _label_styles(timeline: Timeline, labels: Sequence[str]) -> str:
@@ -185,10 +186,10 @@ def _waveform(peaks: NDArray[np.float32] | None) -> str:
     )
 
 
-def _lane(index: int, lane: Lane, timeline: Timeline, labels: Sequence[str]) -> str:
+def _lane(index: int, lane: Lane, timeline: Timeline, labels: Sequence[str], highest: float) -> str:
     name = f'<div class="name">{html.escape(lane.name)}</div>' if lane.name else ""
     is_long = len(timeline.segments) > MAX_BANDS
-    bands = _columns(lane, timeline, labels) if is_long else _bands(lane, timeline, labels)
+    bands = _columns(lane, timeline, labels, highest) if is_long else _bands(lane, timeline, labels)
     return f'{name}<div class="lane" data-track="{index}">{bands}{_turns(lane, timeline, is_long)}</div>'
 
 
@@ -211,9 +212,9 @@ def _turns(lane: Lane, timeline: Timeline, is_long: bool) -> str:
     )
 
 
-def _columns(lane: Lane, timeline: Timeline, labels: Sequence[str]) -> str:
+def _columns(lane: Lane, timeline: Timeline, labels: Sequence[str], highest: float) -> str:
     """Return a path for each label: rectangles over the columns, stacked."""
-    heights = np.round(1000 * np.cumsum(summarize(lane.bands, labels, timeline.duration), axis=0)).astype(int)
+    heights = np.round(1000 / highest * np.cumsum(summarize(lane.bands, labels, timeline.duration), axis=0)).astype(int)
     paths, bottom = [], np.zeros(NUM_COLUMNS, int)
     for label, top in zip(labels, heights, strict=True):
         steps = "".join(

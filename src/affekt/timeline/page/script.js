@@ -98,7 +98,7 @@
     const few = indices.length <= MOST_BANDS;
     sheet.classList.toggle("zoomed", few);
     for (const lane of sheet.querySelectorAll(".lane")) {
-      lane.querySelectorAll(".band").forEach((band) => band.remove());
+      lane.querySelectorAll(".band, .turn").forEach((element) => element.remove());
       if (!few) continue;
       for (const segment of indices.map((index) => segments[index])) {
         if (segment[TRACK] !== Number(lane.dataset.track) || segment[LABEL] < 0) continue;
@@ -107,6 +107,10 @@
         band.style.left = `${(100 * segment[START]) / duration}%`;
         band.style.width = `${(100 * (segment[END] - segment[START])) / duration}%`;
         lane.append(band);
+        if (!segment[BEFORE]) continue;
+        const turn = make("i", "turn");
+        turn.style.left = band.style.left;
+        lane.append(turn);
       }
     }
   };
@@ -148,6 +152,10 @@
     for (const index of active) {
       const row = list.querySelector(`[data-index="${index}"]`);
       if (row) { row.classList.add("on"); row.setAttribute("aria-current", "true"); }
+    }
+    const row = list.querySelector(".on");
+    if (row && move && (row.offsetTop < list.scrollTop || row.offsetTop + row.offsetHeight > list.scrollTop + list.clientHeight)) {
+      list.scrollTop = row.offsetTop - list.clientHeight / 3;
     }
   };
 
