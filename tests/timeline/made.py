@@ -19,6 +19,7 @@ def make_segment(start, end, emotion=None, *, probability=0.8, threshold=None, *
         status_without_emotion="no_speech",
         applied={"decision": {"threshold": threshold}} if threshold else None,
     )
+    row["speech"] = row.duration if emotion else 0.0
     row.update({"steady_emotion": emotion} if row.status == "ok" else {})
     row.update(fields)
     return row

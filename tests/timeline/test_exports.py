@@ -31,7 +31,9 @@ def export(tmp_path):
 def test_json_is_read_as_the_same_timeline(export):
     path = export("a.json")
     assert read_timeline(path) == call()
-    assert json.loads(path.read_text(encoding="utf-8"))["segments"][0]["words"] == WORDS
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["segments"][0]["words"] == WORDS
+    assert content["summary"]["tracks"]["Anna Lee"]["emotions"] == {"happy": 1.0}
     assert read_timeline(export("empty.json", make_timeline([]))) == make_timeline([])
 
 

@@ -59,9 +59,11 @@ def test_a_lane_has_the_bands_and_turning_points_of_a_speaker():
     anna, bob = make_lanes(call())
     assert [(band.start, band.end, band.label) for band in anna.bands] == [(0.5, 2.25, "happy"), (2.25, 4.0, "happy")]
     assert [band.label for band in bob.bands] == ["angry", "unknown"]
-    assert (anna.turns, bob.turns) == ((), ())
+    assert [*anna.summary.turning_points, *bob.summary.turning_points] == []
     (lane,) = make_lanes(make_timeline([make_segment(0, 1, "happy"), make_segment(3, 4, "angry"), make_segment(4, 5)]))
-    assert lane.turns == ((3.0, "happy", "angry"),)
+    assert [(point.time, point.before, point.after) for point in lane.summary.turning_points] == [
+        (3.0, "happy", "angry")
+    ]
 
 
 def test_columns_have_the_time_of_each_label():
@@ -180,6 +182,13 @@ def test_timelines_without_speech_or_segments_are_drawn(tmp_path, recording, suf
     for segments in ([], [make_segment(0, 10)]):
         save_plot(make_timeline(segments), tmp_path / f"a{suffix}", recording)
     assert (tmp_path / f"a{suffix}").stat().st_size > 5000
+
+
+def test_text_without_speech_beside_speakers_is_shown(tmp_path):
+    save_plot(
+        make_timeline([make_segment(0, 1, "happy", speaker="A"), make_segment(2, 3, text="Ah.")]), tmp_path / "a.html"
+    )
+    assert [segment[5] for segment in Page(tmp_path / "a.html").data["segments"]] == ["", "Ah."]
 
 
 def test_bad_paths_and_recordings_are_refused(tmp_path):

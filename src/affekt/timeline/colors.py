@@ -24,8 +24,8 @@ USUAL = {
 
 
 def emotion_colors(emotions: Sequence[str]) -> dict[str, str]:
-    """Return the color of each emotion: its usual one, or else the next of the palette; with over 8 emotions, colors "
-    "repeat."""
+    """Return the color of each emotion: its usual one, or else the next of the palette; with over 8 emotions, colors
+    repeat."""
     colors: dict[str, str] = {}
     for emotion in emotions:
         if (color := USUAL.get(emotion)) and color not in colors.values():

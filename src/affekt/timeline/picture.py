@@ -1,10 +1,9 @@
-"""The contents of a picture of a timeline, whatever draws it: lanes with bands of emotions, turning points, the "
-"waveform."""
+"""The contents of a picture of a timeline, whatever draws it: lanes with bands of emotions, turning points, the
+waveform."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from affekt.audio.read import SAMPLE_RATE, Waveform
 from affekt.timeline.segment import UNKNOWN, label_of, shown_tracks, spans_of
+from affekt.timeline.summary import TrackSummary
 from affekt.timeline.timeline import Timeline
 
 MAX_BANDS = 2000
@@ -24,6 +24,8 @@ NUM_COLUMNS = 240
 """Number of columns in which bands are summarized: each shows the fractions of its time that the labels have."""
 NUM_PEAKS = 2000
 """Number of columns of the waveform."""
+SPEECHLESS = TrackSummary(0.0, 0.0, {}, (), {})
+"""The summary of a track that `Timeline.summary` leaves out: text of nobody without speech, beside speakers."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,12 @@ class Lane:
 
     name: str
     bands: tuple[Band, ...]
-    turns: tuple[tuple[float, str, str], ...]
-    """Its turning points: time, and the emotions before and after it."""
+    summary: TrackSummary
 
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds of each label."""
-        seconds: dict[str, float] = {}
-        for band in self.bands:
-            seconds[band.label] = seconds.get(band.label, 0.0) + band.end - band.start
-        return seconds
+    @property
+    def labels(self) -> set[str]:
+        """The labels of its bands."""
+        return {band.label for band in self.bands}
 
 
 def labels_of(timeline: Timeline) -> list[str]:
@@ -62,21 +61,13 @@ def labels_of(timeline: Timeline) -> list[str]:
 
 def make_lanes(timeline: Timeline) -> list[Lane]:
     """Return the lanes of a timeline. Segments without speech have no band."""
-    lanes = []
+    lanes, summaries = [], timeline.summary().tracks
     for name, segments in shown_tracks(timeline).items():
         bands = tuple(
             Band(start, end, label) for start, end, segment in spans_of(segments) if (label := label_of(segment))
         )
-        lanes.append(Lane(name, bands, tuple(_turns(bands))))
+        lanes.append(Lane(name, bands, summaries.get(name, SPEECHLESS)))
     return lanes
-
-
-def _turns(bands: Sequence[Band]) -> Iterable[tuple[float, str, str]]:
-    """Yield where an emotion follows another; speech of unknown emotion between them is passed over."""
-    known = [band for band in bands if band.label != UNKNOWN]
-    for before, after in itertools.pairwise(known):
-        if before.label != after.label:
-            yield after.start, before.label, after.label
 
 
 def summarize(

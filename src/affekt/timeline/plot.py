@@ -124,7 +124,7 @@ def _draw_lane(panel: Any, lane: Lane, timeline: Timeline, highest: float) -> No
         _draw_fractions(panel, lane, timeline, highest)
     else:
         panel.set(ylim=(0, 1.35))
-        for label in lane.seconds():
+        for label in sorted(lane.labels):
             ranges = [(band.start, band.end - band.start) for band in lane.bands if band.label == label]
             panel.broken_barh(ranges, (0, 1), **_look(label, timeline))
         if times := _marked_turns(lane):
@@ -134,7 +134,8 @@ def _draw_lane(panel: Any, lane: Lane, timeline: Timeline, highest: float) -> No
 
 def _marked_turns(lane: Lane) -> list[float]:
     """Return the times of turning points that are marked."""
-    return [time for time, _, _ in lane.turns] if len(lane.turns) <= MAX_TURNS else []
+    points = lane.summary.turning_points
+    return [point.time for point in points] if len(points) <= MAX_TURNS else []
 
 
 def _draw_fractions(panel: Any, lane: Lane, timeline: Timeline, highest: float) -> None:

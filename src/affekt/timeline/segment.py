@@ -17,8 +17,8 @@ def has_speech(segment: Row) -> bool:
 
 
 def label_of(segment: Row) -> str | None:
-    """Return the emotion to show for a segment: the steady one if there is one, "unknown" if it is; None without "
-    "speech."""
+    """Return the emotion to show for a segment: the steady one if there is one, "unknown" if it is; None without
+    speech."""
     if not has_speech(segment):
         return None
     return segment.get("steady_emotion") or segment.emotion or UNKNOWN
@@ -30,8 +30,8 @@ def text_of(segment: Row) -> str:
 
 
 def shown_tracks(timeline: Timeline) -> dict[str, tuple[Row, ...]]:
-    """Return the tracks of a timeline, without that of pauses between speakers: segments of nobody without emotion "
-    "and text."""
+    """Return the tracks of a timeline, without that of pauses between speakers: segments of nobody without emotion
+    and text."""
     tracks = timeline.tracks()
     if len(tracks) > 1 and not any(label_of(segment) or text_of(segment) for segment in tracks.get("", ())):
         tracks.pop("", None)
@@ -39,8 +39,8 @@ def shown_tracks(timeline: Timeline) -> dict[str, tuple[Row, ...]]:
 
 
 def spans_of(segments: Sequence[Row]) -> list[tuple[float, float, Row]]:
-    """Return start, end and segment of a track without overlaps: of overlapping segments, each lasts to the start of "
-    "the next."""
+    """Return start, end and segment of a track without overlaps: of overlapping segments, each lasts to the start of
+    the next."""
     spans: list[tuple[float, float, Row]] = []
     position = 0.0
     for segment, following in zip(segments, [*segments[1:], None], strict=True):

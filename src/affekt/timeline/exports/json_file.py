@@ -19,7 +19,8 @@ def write_json(timeline: Timeline, path: Path) -> None:
     head = {
         field.name: getattr(timeline, field.name) for field in dataclasses.fields(timeline) if field.name != "segments"
     }
-    opening = to_json_line({"schema": SCHEMA, **head}).removesuffix("}\n")
+    summary = dataclasses.asdict(timeline.summary())
+    opening = to_json_line({"schema": SCHEMA, **head, "summary": summary}).removesuffix("}\n")
     segments = ",\n".join(to_json_line(segment).rstrip("\n") for segment in timeline.segments)
     atomic_write_text(path, f'{opening},\n"segments": [\n{segments}\n]}}\n')
 

@@ -31,8 +31,8 @@ SEPARATOR = ";"
 
 
 def write_csv(timeline: Timeline, path: Path) -> None:
-    """Write a row per segment; nested fields have columns such as `probabilities.angry`, and times of words are left "
-    "out."""
+    """Write a row per segment; nested fields have columns such as `probabilities.angry`, and times of words are left
+    out."""
     cells = [_flatten(segment) for segment in timeline.segments]
     probabilities = [f"probabilities.{emotion}" for emotion in timeline.emotions]
     named = {*LEADING, *probabilities, *TRAILING}

@@ -1,5 +1,5 @@
-"""A timeline as a TextGrid of Praat: for each speaker (or channel) a tier of emotions, and one of texts if there are "
-"any."""
+"""A timeline as a TextGrid of Praat: for each speaker (or channel) a tier of emotions, and one of texts if there are
+any."""
 
 from __future__ import annotations
 

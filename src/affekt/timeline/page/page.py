@@ -1,5 +1,5 @@
-"""Write the page of a timeline: the waveform, lanes of emotions, the sound, and a list of the segments with their "
-"texts."""
+"""Write the page of a timeline: the waveform, lanes of emotions, the sound, and a list of the segments with their
+texts."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _facts(timeline: Timeline) -> str:
 def _note(timeline: Timeline, lanes: Sequence[Lane]) -> str:
     if len(timeline.segments) <= MAX_BANDS:
         return ""
-    pale = ", its pale top unknown emotions" if any(UNKNOWN in lane.seconds() for lane in lanes) else ""
+    pale = ", its pale top unknown emotions" if any(UNKNOWN in lane.labels for lane in lanes) else ""
     return f"Zoomed out, {explain_columns(timeline, lanes)}{pale}. Zoom in to see single segments."
 
 
@@ -134,7 +134,7 @@ def _legend(lanes: Sequence[Lane], labels: Sequence[str]) -> str:
         f'<span class="key"><span class="swatch {_css(labels, label)}"></span>{html.escape(label)}</span>'
         for label in labels
     ]
-    if any(lane.turns for lane in lanes):
+    if any(lane.summary.turning_points for lane in lanes):
         keys.append(
             '<span class="key"><span class="mark">\N{BLACK DOWN-POINTING SMALL TRIANGLE}</span>turning point</span>'
         )
@@ -142,25 +142,28 @@ def _legend(lanes: Sequence[Lane], labels: Sequence[str]) -> str:
 
 
 def _summary(lanes: Sequence[Lane], labels: Sequence[str]) -> str:
-    """Return a bar per lane: the fractions of speech that the labels have."""
-    rows = []
-    for lane in lanes:
-        seconds = lane.seconds()
-        total = sum(seconds.values())
-        if not total:
-            continue
-        ordered = [label for label in labels if label in seconds]
-        parts = "".join(
-            f'<i class="{_css(labels, label)}" style="flex-grow:{seconds[label]:.3f}"></i>' for label in ordered
-        )
-        ranked = sorted(ordered, key=lambda label: -seconds[label])
-        words = ", ".join(f"{label} {seconds[label] / total:.0%}" for label in ranked)
-        name = html.escape(lane.name or "Speech")
-        rows.append(
-            f'<div class="share"><b>{name}</b><span class="bar" aria-hidden="true">{parts}</span>'
-            f'<span class="small">{format_time(round(total))} of speech: {html.escape(words)}</span></div>'
-        )
-    return "".join(rows)
+    """Return a bar per lane: the fractions of its speech that emotions have."""
+    return "".join(_fractions(lane, labels, len(lanes)) for lane in lanes if lane.summary.speech)
+
+
+def _fractions(lane: Lane, labels: Sequence[str], num_lanes: int) -> str:
+    summary = lane.summary
+    parts = "".join(
+        f'<i class="{_css(labels, label)}" style="flex-grow:{summary.emotions[label]:.4f}"></i>'
+        for label in labels
+        if label in summary.emotions
+    )
+    speech = f"{format_time(round(summary.speech))} of speech" + (
+        f" ({summary.talk_ratio:.0%})" if num_lanes > 1 else ""
+    )
+    words = [f"{label} {fraction:.0%}" for label, fraction in summary.emotions.items()]
+    if unknown := summary.statuses.get(UNKNOWN):
+        words.append(f"{quantity(unknown, 'segment')} unknown")
+    name, text = html.escape(lane.name or "Speech"), html.escape(f"{speech}: {', '.join(words)}")
+    return (
+        f'<div class="share"><b>{name}</b><span class="bar" aria-hidden="true">{parts}</span>'
+        f'<span class="small">{text}</span></div>'
+    )
 
 
 def _player(url: str | None, source: AudioSource | None) -> str:
@@ -206,9 +209,9 @@ def _turns(lane: Lane, timeline: Timeline, is_long: bool) -> str:
     if is_long:
         return ""
     return "".join(
-        f'<i class="turn" style="left:{_percent(time, timeline)}" title="{format_time(time)}: '
-        f'{html.escape(before)} \N{RIGHTWARDS ARROW} {html.escape(after)}"></i>'
-        for time, before, after in lane.turns
+        f'<i class="turn" style="left:{_percent(point.time, timeline)}" title="{format_time(point.time)}: '
+        f'{html.escape(point.before)} \N{RIGHTWARDS ARROW} {html.escape(point.after)}"></i>'
+        for point in lane.summary.turning_points
     )
 
 
@@ -233,7 +236,7 @@ def _data(timeline: Timeline, lanes: Sequence[Lane], labels: Sequence[str]) -> s
     """Return the data of the page's script as JSON that cannot end the script element."""
     track_of = {id(segment): name for name, track in shown_tracks(timeline).items() for segment in track}
     names = [lane.name for lane in lanes]
-    turns = {(lane.name, time): before for lane in lanes for time, before, _ in lane.turns}
+    turns = {(lane.name, point.time): point.before for lane in lanes for point in lane.summary.turning_points}
     segments: list[list[Any]] = []
     for segment in timeline.segments:
         label, text, track = label_of(segment), text_of(segment), track_of.get(id(segment), "")

@@ -13,8 +13,8 @@ MAX_LOSSLESS = 1 << 20
 MAX_BYTES = 10 << 20
 """Bytes up to which it is embedded as Ogg Vorbis: about half an hour."""
 SMALLEST_RATIO = 0.06
-"""Size of Ogg Vorbis relative to 16-bit samples that speech does not go below. Longer recordings are not even "
-"encoded."""
+"""Size of Ogg Vorbis relative to 16-bit samples that speech does not go below. Longer recordings are not even
+encoded."""
 
 
 class Encoder:

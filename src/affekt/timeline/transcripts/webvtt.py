@@ -1,5 +1,5 @@
-"""WebVTT (.vtt, https://www.w3.org/TR/webvtt1): cues with voices. Comments, styles, regions and settings are "
-"ignored."""
+"""WebVTT (.vtt, https://www.w3.org/TR/webvtt1): cues with voices. Comments, styles, regions and settings are
+ignored."""
 
 from __future__ import annotations
 

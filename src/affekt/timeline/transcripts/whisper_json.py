@@ -120,8 +120,8 @@ def _is_timed(word: Mapping[str, Any]) -> bool:
 
 
 def _words(path: Path, position: str, words: Sequence[Mapping[str, Any]], start: float, end: float) -> tuple[Word, ...]:
-    """Return the words with their times; a run of words without times divides the gap in which it lies. () without "
-    "any."""
+    """Return the words with their times; a run of words without times divides the gap in which it lies. () without
+    any."""
     if not any(map(_is_timed, words)):
         return ()
     times: list[tuple[float, float] | None] = [None] * len(words)
