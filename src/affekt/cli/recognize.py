@@ -20,8 +20,24 @@ from affekt.cli.manifest_options import (
     run,
 )
 from affekt.cli.profile_options import Expected, learn, summarize
-from affekt.cli.recognition_options import Jobs, Model, Threads
+from affekt.cli.recognition_options import Jobs, Model, Threads, VadOption
 from affekt.cli.source_options import Delimiter
+from affekt.cli.timeline_options import (
+    ChannelMode,
+    Exports,
+    Hop,
+    IsTimeline,
+    MaxLength,
+    MinSpeech,
+    Plots,
+    Rttm,
+    Segments,
+    Tiers,
+    TimelineOptions,
+    Transcript,
+    Window,
+    print_timelines,
+)
 from affekt.errors import BadConfig
 
 ADAPTED = "these-recordings"
@@ -38,7 +54,10 @@ def recognize(
         ),
     ] = None,
     model: Model = "default",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file, one per line.")] = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print one JSON object per file, or per segment with --timeline, one per line."),
+    ] = False,
     output: Annotated[
         str | None,
         typer.Option(
@@ -65,6 +84,7 @@ def recognize(
         ),
     ] = False,
     expected: Expected = None,
+    vad: VadOption = "auto",
     lenient: Annotated[
         bool,
         typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files; the result has a note."),
@@ -75,6 +95,18 @@ def recognize(
         float | None,
         typer.Option(metavar="SECONDS", help="Give up on a file that takes longer, and go on; default: one hour."),
     ] = None,
+    timeline: IsTimeline = False,
+    window: Window = None,
+    hop: Hop = None,
+    transcript: Transcript = None,
+    segments: Segments = None,
+    tier: Tiers = None,
+    min_speech: MinSpeech = None,
+    max_length: MaxLength = None,
+    channels: ChannelMode = "mix",
+    rttm: Rttm = None,
+    export: Exports = None,
+    plot: Plots = None,
     manifest: ManifestName = None,
     ray: RayAddress = None,
     shard_rows: ShardRows = None,
@@ -86,6 +118,8 @@ def recognize(
     ] = False,
 ) -> None:
     """Recognize the emotion in audio files.
+
+    With --timeline, a recording is divided into segments, each with its emotion; see docs/timeline.md.
 
     With --manifest, which lists the files of a large collection, the results are a folder of Parquet files, one for each
     shard of the manifest; the same command skips the shards that are finished.
@@ -120,9 +154,15 @@ def recognize(
             emotions=parse_emotions(emotions),
             error_rate=error_rate,
             calibration=calibration,
+            vad=vad,
         )
 
     path = None if output is None else Path(output)
+    timelines = TimelineOptions(
+        timeline, window, hop, transcript, segments, tier, min_speech, max_length, channels, rttm, export, plot
+    )
+    excluded = {"--manifest": manifest, "--jobs": jobs, "--top": top}
+    has_timelines = timelines.are_used(excluded)
     options = ManifestOptions(manifest, ray, shard_rows, column, delimiter, retry_failed)
     if options.are_used(inputs, output, {"--json": json, "--adapt": adapt}):
         from affekt.workflows.recognize_manifest import recognize_manifest
@@ -152,6 +192,11 @@ def recognize(
         learned = learn(files, recognizer, name=ADAPTED, expected=expected, lenient=lenient, timeout=limit, jobs=jobs)
         print(f"adapted: {summarize(learned)}", file=sys.stderr)
         recognizer = recognizer.adapt(learned)
+    if has_timelines:
+        status = print_timelines(
+            files, names, recognizer, timelines, output=path, json=json, lenient=lenient, timeout=limit
+        )
+        sys.exit(status)
     with Display(names, recognizer.emotions, json=json, output=path, top=top) as display:
         rows = recognize_files(
             files,

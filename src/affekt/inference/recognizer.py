@@ -205,15 +205,18 @@ class Recognizer:
         """
         try:
             return self(source, lenient=lenient, timeout=timeout, finished=finished)
-        except AffektError as known:
+        except Exception as error:
+            return self.error_row(source, error)
+
+    def error_row(self, source: AudioSource, error: Exception) -> Row:
+        """Return the row of a source that cannot be recognized; the error's traceback is logged at level DEBUG."""
+        name = name_of(source)
+        if not isinstance(error, AffektError):
+            known = AffektError(f"{name} cannot be recognized: {describe_error(error)}", code="unrecognizable")
+            known.__cause__ = error
             error = known
-        except Exception as unexpected:
-            error = AffektError(
-                f"{name_of(source)} cannot be recognized: {describe_error(unexpected)}", code="unrecognizable"
-            )
-            error.__cause__ = unexpected
         logger.debug("%s", error, exc_info=error)
-        return make_row(name_of(source), self.model, error=error, applied=self.applied)
+        return make_row(name, self.model, error=error, applied=self.applied)
 
     def timeline(self, source: AudioSource, sample_rate: float | None = None, **settings: Any) -> Timeline:
         """Return who felt what, when: the emotions of a long recording, segment by segment.

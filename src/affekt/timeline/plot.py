@@ -50,9 +50,7 @@ def save_plot(timeline: Timeline, path: Path, source: AudioSource | None = None)
         MissingExtra: .png and .svg need matplotlib.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise BadOutput(f"{path}: expected a name ending in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    suffix = check_plot(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if suffix == ".html":
@@ -65,6 +63,18 @@ def save_plot(timeline: Timeline, path: Path, source: AudioSource | None = None)
                 _save(drawing, temporary, suffix[1:])
     except OSError as error:
         raise BadOutput(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def check_plot(path: Path) -> str:
+    """Return the suffix of a picture's path, in lower case.
+
+    Raises:
+        BadOutput: It is that of no format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise BadOutput(f"{path}: expected a name ending in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    return suffix
 
 
 @styled
