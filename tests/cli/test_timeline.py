@@ -44,14 +44,14 @@ def test_json_has_a_line_for_each_segment(call, tiny_bundle):
 def test_a_transcript_divides_and_files_are_written(call, tiny_bundle, tmp_path):
     transcript = tmp_path / "call.srt"
     transcript.write_text("1\n00:00:01,000 --> 00:00:03,500\nHello\n\n2\n00:00:05,000 --> 00:00:07,000\nGood-bye\n")
-    exported, drawn, output = tmp_path / "call.json", tmp_path / "call.html", tmp_path / "out.jsonl"
-    arguments = ("--transcript", transcript, "--export", exported, "--plot", drawn, "--output", output)
+    exported, picture, output = tmp_path / "call.json", tmp_path / "call.html", tmp_path / "out.jsonl"
+    arguments = ("--transcript", transcript, "--export", exported, "--plot", picture, "--output", output)
     run = recognize(call, "--model", tiny_bundle, *arguments)
     assert run.returncode == 0, run.stderr
     assert "1 file, 2 segments" in run.stderr
     assert [row["text"] for row in json.loads(exported.read_text())["segments"]] == ["Hello", "Good-bye"]
     assert [json.loads(line)["text"] for line in output.read_text().splitlines()] == ["Hello", "Good-bye"]
-    assert "<html" in drawn.read_text(encoding="utf-8")
+    assert "<html" in picture.read_text(encoding="utf-8")
 
 
 def test_a_diarization_assigns_speakers(call, tiny_bundle, tmp_path):
