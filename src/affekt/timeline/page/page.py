@@ -242,17 +242,17 @@ def _data(timeline: Timeline, lanes: Sequence[Lane], labels: Sequence[str]) -> s
         label, text, track = label_of(segment), text_of(segment), track_of.get(id(segment), "")
         if not (label or text or segment.error):
             continue
+        own = max(segment.probabilities or {}, key=lambda emotion: segment["probabilities"][emotion], default="")
         segments.append(
             [
                 round(segment.start, 2),
                 round(segment.end, 2),
                 names.index(track),
                 labels.index(label) if label else -1,
-                round(100 * max((segment.probabilities or {}).values(), default=0))
-                if label not in (segment.probabilities or {})
-                else round(100 * (segment.probabilities or {})[label or ""]),
+                round(100 * (segment.probabilities or {}).get(own, 0)),
                 f"not recognized: {segment.error['message']}" if segment.error else text,
                 turns.get((track, segment.start), ""),
+                "" if own == label else own,
             ]
         )
     content: Mapping[str, Any] = {

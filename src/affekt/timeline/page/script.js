@@ -2,7 +2,7 @@
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
   const { duration, labels, tracks, segments, summarized } = data;
-  const [START, END, TRACK, LABEL, PERCENT, TEXT, BEFORE] = [0, 1, 2, 3, 4, 5, 6];
+  const [START, END, TRACK, LABEL, PERCENT, TEXT, BEFORE, OWN] = [0, 1, 2, 3, 4, 5, 6, 7];
   const byId = (id) => document.getElementById(id);
   const [audio, view, sheet, cursor, tip, list, now] = ["audio", "view", "sheet", "cursor", "tip", "list", "now"].map(byId);
   const PAGE = summarized ? 200 : segments.length;
@@ -25,9 +25,11 @@
     return element;
   };
   const look = (label) => `e${label}` + (labels[label] === "unknown" ? " unknown" : "");
+  // The emotion that is shown, and the most probable one of the segment alone if that is another.
+  const percent = (segment) => (segment[LABEL] < 0 ? "" : segment[OWN] ? labels[segment[LABEL]] : `${labels[segment[LABEL]]} ${segment[PERCENT]}%`);
+  const alone = (segment) => (segment[OWN] ? `by itself: ${segment[OWN]} ${segment[PERCENT]}%` : "");
   const describe = (segment) => {
-    const emotion = segment[LABEL] < 0 ? "" : labels[segment[LABEL]] === "unknown"
-      ? `unknown (at most ${segment[PERCENT]}%)` : `${labels[segment[LABEL]]} ${segment[PERCENT]}%`;
+    const emotion = percent(segment) + (segment[OWN] ? ` (${alone(segment)})` : "");
     return [tracks[segment[TRACK]], emotion].filter(Boolean).join(": ");
   };
   // The index of the last segment that starts at or before a time; -1 if there is none.
@@ -54,11 +56,10 @@
       const row = make("li");
       row.dataset.index = first + offset;
       row.append(make("button", "", clock(segment[START], 1)), make("span", "who", tracks[segment[TRACK]]));
-      const label = labels[segment[LABEL]];
-      row.append(segment[LABEL] < 0 ? make("span") : make("span", `chip ${look(segment[LABEL])}`,
-        label === "unknown" ? label : `${label} ${segment[PERCENT]}%`));
+      row.append(segment[LABEL] < 0 ? make("span") : make("span", `chip ${look(segment[LABEL])}`, percent(segment)));
       const words = make("span", "words", segment[TEXT]);
       if (segment[BEFORE]) words.append(make("span", "change", `\u25be was ${segment[BEFORE]}`));
+      if (segment[OWN]) words.append(make("span", "change", alone(segment)));
       row.append(words);
       row.firstChild.type = "button";
       return row;
