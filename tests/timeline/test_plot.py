@@ -15,8 +15,10 @@ from PIL import Image
 
 from affekt.errors import BadAudio, BadOutput, MissingExtra
 from affekt.timeline.colors import emotion_colors
+from affekt.timeline.exports import export_timeline
 from affekt.timeline.picture import MAX_BANDS, NUM_COLUMNS, Band, Envelope, make_lanes, summarize
 from affekt.timeline.plot import format_time, save_plot
+from tests.commands import affekt
 from tests.timeline.made import TRICKY, call, make_segment, make_timeline
 
 
@@ -218,3 +220,13 @@ def test_a_page_needs_no_matplotlib(tmp_path, monkeypatch):
 )
 def test_times_are_formatted(seconds, text):
     assert format_time(seconds) == text
+
+
+def test_the_command_draws_an_exported_timeline(tmp_path, recording):
+    export_timeline(call(), tmp_path / "a.json")
+    result = affekt("plot", "timeline", tmp_path / "a.json", recording, "--output", tmp_path / "a.html")
+    assert (result.stdout, result.returncode) == (f"{tmp_path / 'a.html'}\n", 0)
+    assert [tag for tag, _ in Page(tmp_path / "a.html").elements if tag == "audio"] == ["audio"]
+    affekt("plot", "timeline", tmp_path / "a.json", "--output", tmp_path / "a.svg")
+    assert "Anna Lee" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert affekt("plot", "timeline", "a", "b", "c").returncode == 2

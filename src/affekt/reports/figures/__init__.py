@@ -11,5 +11,6 @@ KINDS = {
     "umap": "UMAP of the embeddings of test utterances",
     "attention": "attention over one recording, with its words",
     "scales": "the fractions of a model's scales over one recording",
+    "timeline": "the emotions of a recording over time, as affekt recognize --timeline exports them",
 }
 """The figures that `affekt plot` draws, with what they show. `affekt.workflows.plot` has their functions."""

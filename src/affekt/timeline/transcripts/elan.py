@@ -42,8 +42,8 @@ class Annotation:
 def read_elan(path: Path, *, tiers: Sequence[str] | None = None) -> Iterator[Entry]:
     """Yield the annotations of tiers, which by default are those that refer to no other tier.
 
-    The participant of a tier is the speaker, or else its name. Annotations that refer to others have their times; several
-    that refer to the same one divide its time, as ELAN displays them.
+    The participant of a tier, or of the one that it refers to, is the speaker, or else its name. Annotations that refer to
+    others have their times; several that refer to the same one divide its time, as ELAN displays them.
 
     Raises:
         BadTranscript: The file is not of ELAN, or a tier does not exist.
@@ -58,10 +58,22 @@ def read_elan(path: Path, *, tiers: Sequence[str] | None = None) -> Iterator[Ent
     document = _Document(path, elements, annotations, _slots(path, root))
     for name in chosen:
         document.set_times(name)
-        speaker = clean(elements[name].get("PARTICIPANT")) or split_name(name)[0]
+        speaker = _speaker(elements, name)
         for annotation in annotations[name]:
             start, end = annotation.times or (0.0, 0.0)
             yield Entry(f"annotation {annotation.name} (tier {name!r})", start, end, speaker, annotation.text)
+
+
+def _speaker(elements: dict[str, Element], name: str) -> str | None:
+    """Return the participant of a tier or of those that it refers to, or else the name of the last of these."""
+    visited: list[str] = []
+    parent: str | None = name
+    while parent in elements and parent not in visited:
+        if participant := clean(elements[parent].get("PARTICIPANT")):
+            return participant
+        visited.append(parent)
+        parent = elements[parent].get("PARENT_REF")
+    return split_name(visited[-1])[0]
 
 
 class _Document:
