@@ -127,6 +127,11 @@ def test_json_of_whisper_is_read(write, content):
     assert read_intervals(write("a.json", json.dumps(content))) == [HI_YOU]
 
 
+def test_half_of_a_surrogate_pair_is_replaced(write):
+    content = '[{"start": 0, "end": 1, "text": "a\\ud800", "speaker": "\\udc00", "words": []}]'
+    assert rows(read_intervals(write("a.json", content))) == [(0.0, 1.0, "?", "a?")]
+
+
 def test_words_of_whisperx_without_times_divide_the_gap_between_their_neighbors(write):
     words = [
         {"word": "in"},
@@ -328,6 +333,7 @@ BAD = [
         CUE + "\n00:00:03,000 --> 00:00:02,500\nx\n",
         "line 4: start 3 s, end 2.5 s: the end is before the start",
     ),
+    ("a.srt", f"{'9' * 400}:00:03,000 --> 00:00:02,500\nx\n", "line 1.*no valid times"),
     ("a.srt", "-00:00:03,000 --> 00:00:02,500\nx\n", "no negative times"),
     (
         "a.srt",

@@ -10,7 +10,7 @@ from affekt.timeline.transcripts.entries import shorten
 
 ARROW = "-->"
 TIMES = re.compile(r"\s*(\S.*?)\s*-->\s*(\S+)(?:\s.*)?")
-TIME = re.compile(r"(-?)(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[,.](\d{1,9}))?")
+TIME = re.compile(r"(-?)(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[,.](\d{1,9}))?")
 LOOKS_LIKE_TIMES = re.compile(r"\s*-?\d+:\d{1,2}[:,.]\S*\s*[-=\u2013\u2014]*>?")
 DIARIZED = re.compile(r"\[(SPEAKER_\d+)\]:\s*")
 """The speaker at the beginning of a cue's text in the subtitles that WhisperX writes."""

@@ -78,8 +78,11 @@ def shorten(text: str) -> str:
 
 
 def clean(text: str | None) -> str | None:
-    """Return a text on one line without needless spaces; None if nothing remains."""
-    return " ".join(strip_invisible(text).split()) or None if text else None
+    """Return a text on one line without needless spaces; None if nothing remains. Half of a surrogate pair becomes "?"."""
+    if not text:
+        return None
+    valid = text if text.isascii() else text.encode("utf-8", "replace").decode()
+    return " ".join(strip_invisible(valid).split()) or None
 
 
 def log_skipped(path: Path, skipped: Counter[str], total: int) -> None:
