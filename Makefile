@@ -20,6 +20,7 @@
 #                  its card (needs AFFEKT_DATA; 5 minutes)
 # make quantized   benchmark: the shipped graph beside graphs with 8-bit weights: speed, size and scores (needs AFFEKT_DATA)
 # make frames      benchmark: the shipped model with half of the encoder's frames (needs AFFEKT_DATA)
+# make timeline    benchmark: processor time and memory of the timelines of one hour and of ten
 # make fuzz        decode 20,000 damaged files of 20 formats; fails if one escapes as another error, hangs or crashes
 # make results     train all models with several seeds, run the architecture searches and write docs/results.md and
 #                  docs/results-page.html (needs AFFEKT_DATA and AFFEKT_MODELS; a day on one core; can be stopped and resumed)
@@ -32,7 +33,7 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts refusals quantized frames fuzz results model samples clean
+.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts refusals quantized frames timeline fuzz results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -108,6 +109,10 @@ frames: $(DEV)/installed
 scale: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks --only rates encoder_runtimes folder
 	$(DEV)/$(BIN)/python benchmarks/scale_page.py docs/scale.md
+
+timeline: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/timeline.py
+	$(DEV)/$(BIN)/python benchmarks/timeline.py --hours 10
 
 fuzz: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/fuzz.py --seed $(or $(SEED),0)
