@@ -71,7 +71,7 @@ def main() -> None:
     columns = ["seconds, margin", "right", "UA", "changes per minute", "noticed", "delay, s"]
     table(columns, rows)
     write(
-        "hysteresis",
+        "hysteresis-telephone" if arguments.telephone else "hysteresis",
         {"model": recognizer.model, "true_changes_per_minute": true_rate, "columns": columns, "rows": rows},
     )
 

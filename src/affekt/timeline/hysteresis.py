@@ -1,6 +1,7 @@
 """Hysteresis: the steady emotion of a track, which a single doubtful segment does not change.
 
-It is causal: a segment's steady emotion depends only on the segments before it, so that a stream gives the same.
+It is causal: a segment's steady emotion depends only on the segments before it, so that a stream gives the same. The defaults
+were chosen by `benchmarks/hysteresis.py` (docs/timeline.md).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from affekt.inference.row import Row
 class Hysteresis:
     """The settings of the steady emotion."""
 
-    seconds: float = 3.0
+    seconds: float = 1.0
     """Time constant, in seconds of speech, of the exponential average of the probabilities; 0 for no average."""
-    margin: float = 0.05
+    margin: float = 0.2
     """The steady emotion changes when the average probability of another emotion is larger by more than this."""
     reset: float = 30.0
     """After a gap of this many seconds without speech, the average begins anew."""
