@@ -16,7 +16,7 @@ from PIL import Image
 from affekt.errors import BadAudio, BadOutput, MissingExtra
 from affekt.timeline.colors import emotion_colors
 from affekt.timeline.exports import export_timeline
-from affekt.timeline.picture import MAX_BANDS, NUM_COLUMNS, Band, Envelope, make_lanes, summarize
+from affekt.timeline.picture import MAX_BANDS, NUM_COLUMNS, Band, Envelope, make_lanes, read_peaks, summarize
 from affekt.timeline.plot import format_time, save_plot
 from tests.commands import affekt
 from tests.timeline.made import TRICKY, call, make_segment, make_timeline
@@ -82,13 +82,13 @@ def test_the_envelope_is_that_of_the_whole_waveform(size):
     expected = np.abs(waveform.reshape(40, 1600)).max(axis=1)
     if size == 1:
         expected[1:] = [np.abs(waveform[1600:2000]).max(), *[0] * 38]
-    np.testing.assert_allclose(envelope.peaks(), expected / expected.max(), rtol=1e-6)
+    np.testing.assert_allclose(envelope.peaks(), expected, rtol=1e-6)
 
 
 def test_samples_after_the_timeline_are_ignored():
     envelope = Envelope(1.0, 10)
     envelope.add(np.concatenate([np.full(16_000, 0.5, np.float32), np.ones(8000, np.float32)]))
-    assert envelope.peaks().tolist() == [1.0] * 10
+    assert envelope.peaks().tolist() == [0.5] * 10
 
 
 def test_emotions_have_different_colors_of_the_palette():
@@ -130,6 +130,27 @@ def test_a_page_is_self_contained(tmp_path, recording):
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
     np.testing.assert_allclose(samples, soundfile.read(recording)[0], atol=1e-4)
     assert rate == 16_000
+
+
+def test_each_channel_has_its_waveform_and_side(tmp_path):
+    channels = np.zeros((32_000, 2))
+    channels[:16_000, 0], channels[16_000:, 1] = 0.5, -0.25
+    soundfile.write(tmp_path / "a.wav", channels, 16_000)
+    segments = [make_segment(0, 1, "happy", channel=1), make_segment(1, 2, "angry", channel=2)]
+    timeline = make_timeline(segments, duration=2.0)
+    left, right = read_peaks(timeline, make_lanes(timeline), tmp_path / "a.wav")
+    assert [(values.min(), values.max(), bool(values[0] > values[-1])) for values in (left, right)] == [
+        (0, 1, True),
+        (0, 0.5, False),
+    ]
+    save_plot(timeline, tmp_path / "a.png", tmp_path / "a.wav")
+    save_plot(timeline, tmp_path / "a.html", tmp_path / "a.wav")
+    page = Page(tmp_path / "a.html")
+    assert len(page.find("wave")) == 2
+    (sound,) = [element["src"] for tag, element in page.elements if tag == "audio"]
+    np.testing.assert_allclose(
+        soundfile.read(io.BytesIO(base64.b64decode(sound.split(",")[1])))[0], channels, atol=1e-4
+    )
 
 
 def test_a_page_has_all_segments_with_their_texts(tmp_path):

@@ -3,13 +3,13 @@ waveform."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.audio.read import SAMPLE_RATE, Waveform
+from affekt.audio.read import SAMPLE_RATE, AudioSource, Waveform, blocks
 from affekt.timeline.segment import UNKNOWN, label_of, shown_tracks, spans_of
 from affekt.timeline.summary import TrackSummary
 from affekt.timeline.timeline import Timeline
@@ -44,6 +44,8 @@ class Lane:
     name: str
     bands: tuple[Band, ...]
     summary: TrackSummary
+    channel: int | None = None
+    """The channel that all of its segments are of, from 1; None if there is no such channel."""
 
     @property
     def labels(self) -> set[str]:
@@ -66,7 +68,8 @@ def make_lanes(timeline: Timeline) -> list[Lane]:
         bands = tuple(
             Band(start, end, label) for start, end, segment in spans_of(segments) if (label := label_of(segment))
         )
-        lanes.append(Lane(name, bands, summaries.get(name, SPEECHLESS)))
+        channels = {segment.get("channel") for segment in segments}
+        lanes.append(Lane(name, bands, summaries.get(name, SPEECHLESS), channels.pop() if len(channels) == 1 else None))
     return lanes
 
 
@@ -113,6 +116,35 @@ class Envelope:
             np.maximum.at(self._peaks, columns[starts], largest)
 
     def peaks(self) -> NDArray[np.float32]:
-        """Return the values (columns,), where 1 is the largest; those of silence are 0."""
-        largest = float(self._peaks.max(initial=0.0))
-        return self._peaks / np.float32(largest) if largest > 0 else self._peaks
+        """Return the values (columns,)."""
+        return self._peaks
+
+
+def read_peaks(
+    timeline: Timeline,
+    lanes: Sequence[Lane],
+    source: AudioSource,
+    on_block: Callable[[NDArray[np.float32]], None] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Return the envelope (columns,) of each lane's channel, or of the whole recording; the largest value of all is 1.
+
+    Args:
+        timeline: The timeline.
+        lanes: Its lanes. If they are of different channels, there is an envelope for each of them; otherwise there is one.
+        source: The recording.
+        on_block: Called with each block: (samples, channels) with an envelope for each lane, otherwise (samples,).
+
+    Raises:
+        BadAudio: The recording cannot be read.
+    """
+    channels = [lane.channel for lane in lanes if lane.channel]
+    separate = len(channels) == len(lanes) > 1 and len(set(channels)) == len(channels)
+    envelopes = [Envelope(timeline.duration) for _ in (channels if separate else [None])]
+    for block in blocks(source, separate=separate):
+        if on_block:
+            on_block(block)
+        for envelope, channel in zip(envelopes, channels if separate else [1], strict=True):
+            part = block[:, min(channel, block.shape[1]) - 1] if separate else block
+            envelope.add(part)
+    largest = max(float(envelope.peaks().max(initial=0.0)) for envelope in envelopes) or 1.0
+    return [envelope.peaks() / np.float32(largest) for envelope in envelopes]

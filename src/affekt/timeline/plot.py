@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.audio.read import AudioSource, blocks
+from affekt.audio.read import AudioSource
 from affekt.errors import BadOutput
 from affekt.files import atomic_write
 from affekt.reports.figures.base import GROUND, INK, QUIET, new_drawing, plain, shorten, styled
@@ -18,11 +18,11 @@ from affekt.timeline.picture import (
     MAX_BANDS,
     NUM_COLUMNS,
     SUMMARIZED,
-    Envelope,
     Lane,
     highest_column,
     labels_of,
     make_lanes,
+    read_peaks,
     summarize,
 )
 from affekt.timeline.segment import UNKNOWN
@@ -86,16 +86,18 @@ def _save(drawing: Any, path: Path, file_format: str) -> None:
 def draw_timeline(timeline: Timeline, source: AudioSource | None = None) -> Any:
     """Return the drawing as a matplotlib figure; arguments and errors as for `save_plot`."""
     lanes = make_lanes(timeline)
-    heights = ([1.4] if source is not None else []) + [0.5] * len(lanes)
+    peaks = [] if source is None else read_peaks(timeline, lanes, source)
+    is_separate = len(peaks) > 1
+    heights = [0.7, 0.5] * len(lanes) if is_separate else [1.4] * len(peaks) + [0.5] * len(lanes)
     drawing = new_drawing(WIDTH, 1.5 + sum(heights) + 0.1 * len(lanes))
     axes = list(
         drawing.subplots(max(len(heights), 1), 1, sharex=True, squeeze=False, height_ratios=heights or [1])[:, 0]
     )
     axes[-1].set(xlim=(0, timeline.duration))
-    if source is not None:
-        _draw_waveform(axes[0], _read_peaks(timeline, source), timeline.duration)
+    for panel, values in zip(axes[: 2 * len(lanes) : 2] if is_separate else axes[: len(peaks)], peaks, strict=True):
+        _draw_waveform(panel, values, timeline.duration)
     highest = highest_column(lanes, labels_of(timeline), timeline.duration)
-    for panel, lane in zip(axes[len(axes) - len(lanes) :], lanes, strict=True):
+    for panel, lane in zip(axes[1::2] if is_separate else axes[len(axes) - len(lanes) :], lanes, strict=True):
         _draw_lane(panel, lane, timeline, highest)
     for panel in axes:
         panel.set(yticks=[])
@@ -114,13 +116,6 @@ def _title(timeline: Timeline, lanes: Sequence[Lane]) -> str:
     if len(timeline.segments) <= MAX_BANDS:
         return name
     return f"{name}: " + explain_columns(timeline, lanes)
-
-
-def _read_peaks(timeline: Timeline, source: AudioSource) -> NDArray[np.float32]:
-    envelope = Envelope(timeline.duration)
-    for block in blocks(source):
-        envelope.add(block)
-    return envelope.peaks()
 
 
 def _draw_waveform(panel: Any, peaks: NDArray[np.float32], duration: float) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.audio.read import AudioSource, blocks
+from affekt.audio.read import AudioSource
 from affekt.files import atomic_write_text
 from affekt.json_text import to_json
 from affekt.plural import quantity
@@ -27,11 +27,11 @@ from affekt.timeline.page.sound import Sound
 from affekt.timeline.picture import (
     MAX_BANDS,
     NUM_COLUMNS,
-    Envelope,
     Lane,
     highest_column,
     labels_of,
     make_lanes,
+    read_peaks,
     summarize,
 )
 from affekt.timeline.plot import explain_columns, format_time
@@ -46,8 +46,7 @@ BLACK_ON = 0.18
 def write_page(timeline: Timeline, path: Path, source: AudioSource | None) -> None:
     """Write the page; arguments and errors as for `affekt.timeline.plot.save_plot`."""
     lanes, labels = make_lanes(timeline), labels_of(timeline)
-    highest = highest_column(lanes, labels, timeline.duration)
-    peaks, url = _read(timeline, path, source)
+    peaks, url = _read(timeline, lanes, path, source)
     name = Path(timeline.file).name
     contents = {
         "title": html.escape(name),
@@ -56,8 +55,8 @@ def write_page(timeline: Timeline, path: Path, source: AudioSource | None) -> No
         "summary": _summary(lanes, labels),
         "legend": _legend(lanes, labels),
         "player": _player(url, source),
-        "waveform": _waveform(peaks),
-        "lanes": "".join(_lane(index, lane, timeline, labels, highest) for index, lane in enumerate(lanes)),
+        "waveform": _waveform(peaks[0]) if len(peaks) == 1 else "",
+        "lanes": _lanes(lanes, timeline, labels, peaks if len(peaks) > 1 else []),
         "note": html.escape(_note(timeline, lanes)),
         "data": _data(timeline, lanes, labels),
         "script": _read_file("script.js"),
@@ -70,15 +69,15 @@ def _read_file(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _read(timeline: Timeline, path: Path, source: AudioSource | None) -> tuple[NDArray[np.float32] | None, str | None]:
-    """Return the peaks of the waveform and the URL of the sound, in one pass over the recording."""
+def _read(
+    timeline: Timeline, lanes: Sequence[Lane], path: Path, source: AudioSource | None
+) -> tuple[list[NDArray[np.float32]], str | None]:
+    """Return the envelopes of the waveform and the URL of the sound, in one pass over the recording."""
     if source is None:
-        return None, None
-    envelope, sound = Envelope(timeline.duration), Sound(timeline.duration)
-    for block in blocks(source):
-        envelope.add(block)
-        sound.write(block)
-    return envelope.peaks(), sound.url() or _reference(source, path)
+        return [], None
+    sound = Sound(timeline.duration)
+    peaks = read_peaks(timeline, lanes, source, sound.write)
+    return peaks, sound.url() or _reference(source, path)
 
 
 def _reference(source: AudioSource, path: Path) -> str | None:
@@ -177,9 +176,7 @@ def _player(url: str | None, source: AudioSource | None) -> str:
     return f'<p class="small">No sound: {reason}.</p>'
 
 
-def _waveform(peaks: NDArray[np.float32] | None) -> str:
-    if peaks is None:
-        return ""
+def _waveform(peaks: NDArray[np.float32]) -> str:
     heights = np.round(peaks * 100).astype(int).tolist()
     upper = " ".join(f"{x},{100 - height}" for x, height in enumerate(heights))
     lower = " ".join(f"{x},{100 + height}" for x, height in reversed(list(enumerate(heights))))
@@ -189,11 +186,21 @@ def _waveform(peaks: NDArray[np.float32] | None) -> str:
     )
 
 
-def _lane(index: int, lane: Lane, timeline: Timeline, labels: Sequence[str], highest: float) -> str:
-    name = f'<div class="name">{html.escape(lane.name)}</div>' if lane.name else ""
+def _lanes(
+    lanes: Sequence[Lane], timeline: Timeline, labels: Sequence[str], peaks: Sequence[NDArray[np.float32]]
+) -> str:
+    """Return the lanes, each below the waveform of its channel if there are several."""
+    highest = highest_column(lanes, labels, timeline.duration)
     is_long = len(timeline.segments) > MAX_BANDS
-    bands = _columns(lane, timeline, labels, highest) if is_long else _bands(lane, timeline, labels)
-    return f'{name}<div class="lane" data-track="{index}">{bands}{_turns(lane, timeline, is_long)}</div>'
+    parts = []
+    for index, lane in enumerate(lanes):
+        if lane.name:
+            parts.append(f'<div class="name">{html.escape(lane.name)}</div>')
+        if peaks:
+            parts.append(f'<div class="part">{_waveform(peaks[index])}</div>')
+        bands = _columns(lane, timeline, labels, highest) if is_long else _bands(lane, timeline, labels)
+        parts.append(f'<div class="lane" data-track="{index}">{bands}{_turns(lane, timeline, is_long)}</div>')
+    return "".join(parts)
 
 
 def _bands(lane: Lane, timeline: Timeline, labels: Sequence[str]) -> str:

@@ -6,7 +6,10 @@ import base64
 import io
 from typing import Any
 
-from affekt.audio.read import SAMPLE_RATE, Waveform
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.audio.read import SAMPLE_RATE
 
 MAX_LOSSLESS = 1 << 20
 """Bytes up to which a recording is embedded as FLAC, which every browser plays: about a minute."""
@@ -22,20 +25,21 @@ class Encoder:
 
     Args:
         file_format: "FLAC" or "OGG".
+        channels: The number of channels.
         limit: The largest size in bytes.
     """
 
-    def __init__(self, file_format: str, limit: int) -> None:
+    def __init__(self, file_format: str, channels: int, limit: int) -> None:
         import soundfile
 
         self._buffer, self._limit = io.BytesIO(), limit
-        self._file: Any = soundfile.SoundFile(self._buffer, "w", SAMPLE_RATE, 1, format=file_format)
+        self._file: Any = soundfile.SoundFile(self._buffer, "w", SAMPLE_RATE, channels, format=file_format)
 
-    def write(self, block: Waveform) -> None:
+    def write(self, block: NDArray[np.float32]) -> None:
         """Write the next block, unless the file is too large already."""
         if self._file is None:
             return
-        for start in range(0, block.size, SAMPLE_RATE):  # the encoder of Vorbis overflows its stack with long blocks
+        for start in range(0, len(block), SAMPLE_RATE):  # the encoder of Vorbis overflows its stack with long blocks
             self._file.write(block[start : start + SAMPLE_RATE])
         if self._buffer.tell() > self._limit:
             self._close()
@@ -53,27 +57,36 @@ class Encoder:
 
 
 class Sound:
-    """The sound of a recording, from its consecutive blocks.
+    """The sound of a recording, from its consecutive blocks: (samples,), or (samples, channels).
+
+    Two channels stay two; more are mixed to their mean.
 
     Args:
         duration: Seconds of the recording.
     """
 
     def __init__(self, duration: float) -> None:
-        is_short = duration * SAMPLE_RATE * 2 * SMALLEST_RATIO <= MAX_BYTES
-        self._encoders = {
-            "audio/flac": Encoder("FLAC", MAX_LOSSLESS),
-            **({"audio/ogg": Encoder("OGG", MAX_BYTES)} if is_short else {}),
-        }
+        self._duration = duration
+        self._encoders: dict[str, Encoder] | None = None
 
-    def write(self, block: Waveform) -> None:
+    def write(self, block: NDArray[np.float32]) -> None:
         """Write the next block."""
+        if block.ndim > 1 and block.shape[1] != 2:
+            block = block.mean(axis=1)
+        if self._encoders is None:
+            self._encoders = self._start(block.ndim)
         for encoder in self._encoders.values():
             encoder.write(block)
 
+    def _start(self, channels: int) -> dict[str, Encoder]:
+        encoders = {"audio/flac": Encoder("FLAC", channels, MAX_LOSSLESS)}
+        if self._duration * SAMPLE_RATE * 2 * SMALLEST_RATIO <= MAX_BYTES:
+            encoders["audio/ogg"] = Encoder("OGG", channels, MAX_BYTES)
+        return encoders
+
     def url(self) -> str | None:
         """Return the sound as a data URL, without loss if it is short; None if it is too long."""
-        for kind, encoder in self._encoders.items():
+        for kind, encoder in (self._encoders or {}).items():
             if data := encoder.data():
                 return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
         return None
