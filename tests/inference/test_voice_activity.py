@@ -1,6 +1,7 @@
 """Voice activity detection: the probabilities are Silero's, and the regions follow its rule."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from affekt.inference.voice_activity import (
     find_speech_regions,
     has_speech,
 )
+from tests.conftest import ROOT
 from tests.sounds import noise, tone
 from tests.timeline.speech import conversation, sample
 
@@ -119,3 +121,12 @@ def test_the_detector_of_the_shipped_model_follows_the_setting():
 def test_an_unknown_setting_is_refused(tiny_bundle):
     with pytest.raises(BadConfig, match="vad 'yes': expected off, auto, on"):
         Recognizer.load(tiny_bundle, vad="yes")
+
+
+def test_the_network_is_made_from_the_original(silero):
+    import onnx
+
+    sys.path.append(str(ROOT / "benchmarks"))
+    import silero_sequence
+
+    assert silero_sequence.rewrite(onnx.load(silero)) == onnx.load(MODEL)

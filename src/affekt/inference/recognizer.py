@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from affekt.inference.segments import Segment, cut_segments
 from affekt.inference.speech_rule import check_vad, find_status, judge_window
 
 if TYPE_CHECKING:
+    from affekt.timeline.make_timeline import TimelineSettings
     from affekt.timeline.timeline import Timeline
 
 logger = logging.getLogger(__name__)
@@ -218,13 +219,16 @@ class Recognizer:
         logger.debug("%s", error, exc_info=error)
         return make_row(name, self.model, error=error, applied=self.applied)
 
-    def timeline(self, source: AudioSource, sample_rate: float | None = None, **settings: Any) -> Timeline:
+    def timeline(
+        self, source: AudioSource, sample_rate: float | None = None, **settings: Unpack[TimelineSettings]
+    ) -> Timeline:
         """Return who felt what, when: the emotions of a long recording, segment by segment.
 
         Args:
             source: As for calling the recognizer.
             sample_rate: As for calling the recognizer.
-            settings: Further arguments of `affekt.timeline.make_timeline.make_timeline`, such as `segmentation`.
+            settings: Further arguments of `affekt.timeline.make_timeline.make_timeline`: `segmentation`, `turns`, `channels`,
+                `hysteresis`, `lenient`, `timeout`, `finished` and `on_segment`.
 
         Raises:
             BadAudio, BadConfig, MissingExtra: As `make_timeline`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 from affekt.audio.read import SAMPLE_RATE, AudioSource, Notes, Waveform, blocks, check_length, name_of
 from affekt.audio.time_limit import limited_blocks
@@ -17,6 +17,19 @@ from affekt.timeline.timeline import Timeline
 from affekt.timeline.track import DEFAULT_SEGMENTATION, FinishedSegments, Segmentation, Track
 
 Channels = Literal["mix", "separate"]
+
+
+class TimelineSettings(TypedDict, total=False):
+    """The settings of `make_timeline`, which explains them."""
+
+    segmentation: Segmentation
+    turns: Sequence[Interval]
+    channels: Channels
+    hysteresis: Hysteresis
+    lenient: bool
+    timeout: float | None
+    finished: FinishedSegments | None
+    on_segment: Callable[[Row, float], None] | None
 
 
 def make_timeline(
