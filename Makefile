@@ -20,7 +20,7 @@
 #                  its card (needs AFFEKT_DATA; 5 minutes)
 # make quantized   benchmark: the shipped graph beside graphs with 8-bit weights: speed, size and scores (needs AFFEKT_DATA)
 # make frames      benchmark: the shipped model with half of the encoder's frames (needs AFFEKT_DATA)
-# make timeline    benchmark: processor time and memory of the timelines of one hour and of ten
+# make timeline    benchmark: processor time and memory of the timelines of one hour, with many and few pauses, and of ten
 # make fuzz        decode 20,000 damaged files of 20 formats; fails if one escapes as another error, hangs or crashes
 # make results     train all models with several seeds, run the architecture searches and write docs/results.md and
 #                  docs/results-page.html (needs AFFEKT_DATA and AFFEKT_MODELS; a day on one core; can be stopped and resumed)
@@ -112,6 +112,7 @@ scale: $(DEV)/installed
 
 timeline: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/timeline.py
+	$(DEV)/$(BIN)/python benchmarks/timeline.py --pauses 2.5
 	$(DEV)/$(BIN)/python benchmarks/timeline.py --hours 10
 
 fuzz: $(DEV)/installed

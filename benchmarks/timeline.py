@@ -18,6 +18,7 @@ import sys
 import tempfile
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from harness import environment, table, write
@@ -36,33 +37,34 @@ NOISE = 1e-3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--pauses", type=float, default=1.0, help="factor by which pauses are longer")
     parser.add_argument(
         "--options", nargs="*", default=[], help="further options of affekt recognize, such as window=5"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path, rows = Path(folder, "conversation.wav"), Path(folder, "rows.jsonl")
-        write_conversation(path, arguments.hours * 3600)
+        write_conversation(path, arguments.hours * 3600, arguments.pauses)
         options = [f"--{option}" for option in arguments.options]
         cpu, peak = run(["recognize", str(path), "--timeline", "--output", str(rows), *options])
-        print_result(path, rows, arguments.hours, cpu, peak)
+        print_result(path, rows, cpu, peak, vars(arguments))
 
 
-def write_conversation(path: Path, seconds: float) -> None:
-    """Write a conversation of at least this length, piece by piece."""
+def write_conversation(path: Path, seconds: float, factor: float = 1.0) -> None:
+    """Write a conversation of at least this length, piece by piece; pauses are longer by a factor."""
     rng, clips = np.random.default_rng(0), [load(file) for file in find_files(SAMPLES)]
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         while file.getnframes() < seconds * SAMPLE_RATE:
-            file.writeframes(to_integers(make_exchange(clips, rng)).tobytes())
+            file.writeframes(to_integers(make_exchange(clips, factor, rng)).tobytes())
 
 
-def make_exchange(clips: list[Waveform], rng: np.random.Generator) -> Waveform:
+def make_exchange(clips: list[Waveform], factor: float, rng: np.random.Generator) -> Waveform:
     """Return some turns in random order, about half a minute."""
     turns = [clips[index] for _ in range(2) for index in rng.permutation(len(clips))]
-    pauses = rng.choice(PAUSES, len(turns))
+    pauses = factor * rng.choice(PAUSES, len(turns))
     length = sum(turn.size for turn in turns) + round(float(pauses.sum()) * SAMPLE_RATE) + SAMPLE_RATE
     exchange, position = (NOISE * rng.standard_normal(length)).astype(np.float32), 0
     for turn, pause in zip(turns, pauses, strict=True):
@@ -85,13 +87,13 @@ def run(arguments: list[str]) -> tuple[float, float]:
     return cpu, after.ru_maxrss / 1024
 
 
-def print_result(path: Path, output: Path, hours: float, cpu: float, peak: float) -> None:
+def print_result(path: Path, output: Path, cpu: float, peak: float, settings: dict[str, Any]) -> None:
     rows = [Row(json.loads(line)) for line in output.read_text(encoding="utf-8").splitlines()]
     with wave.open(str(path)) as file:
         duration = file.getnframes() / SAMPLE_RATE
     speech, recognized = sum(row["speech"] for row in rows), sum(row.duration for row in rows if row.probabilities)
     results = {
-        "hours": hours,
+        **settings,
         "seconds": round(duration, 1),
         "segments": len(rows),
         "speech": round(speech / duration, 3),
@@ -100,7 +102,7 @@ def print_result(path: Path, output: Path, hours: float, cpu: float, peak: float
         "times_real_time": round(duration / cpu, 1),
         "peak_mb": round(peak),
     }
-    write("timeline" if hours == 1 else f"timeline-{hours:g}h", results)
+    write(f"timeline-{settings['hours']:g}h-{100 * results['speech']:.0f}", results)
     table(list(results), [list(results.values())])
 
 
