@@ -14,12 +14,13 @@ import soundfile
 from PIL import Image
 
 from affekt.errors import BadAudio, BadOutput, MissingExtra
+from affekt.inference.row import make_row
 from affekt.timeline.colors import emotion_colors
 from affekt.timeline.exports import export_timeline
 from affekt.timeline.picture import MAX_BANDS, NUM_COLUMNS, Band, Envelope, make_lanes, read_peaks, summarize
 from affekt.timeline.plot import format_time, save_plot
 from tests.commands import affekt
-from tests.timeline.made import TRICKY, call, make_segment, make_timeline
+from tests.timeline.made import MODEL, TRICKY, call, make_segment, make_timeline
 
 
 @pytest.fixture
@@ -212,6 +213,13 @@ def test_text_without_speech_beside_speakers_is_shown(tmp_path):
         make_timeline([make_segment(0, 1, "happy", speaker="A"), make_segment(2, 3, text="Ah.")]), tmp_path / "a.html"
     )
     assert [segment[5] for segment in Page(tmp_path / "a.html").data["segments"]] == ["", "Ah."]
+
+
+def test_a_segment_that_failed_is_listed_with_the_reason(tmp_path):
+    failed = make_row("a.wav", MODEL, start=3, end=3.2, error=BadAudio("0.2 s are too short", code="too_short"))
+    save_plot(make_timeline([make_segment(0, 1, "happy", speaker="A"), failed]), tmp_path / "a.html")
+    save_plot(make_timeline([make_segment(0, 1, "happy", speaker="A"), failed]), tmp_path / "a.png")
+    assert Page(tmp_path / "a.html").data["segments"][1][2:6] == [-1, -1, 0, "not recognized: 0.2 s are too short"]
 
 
 def test_bad_paths_and_recordings_are_refused(tmp_path):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from affekt.audio.read import AudioSource
 from affekt.files import atomic_write_text
+from affekt.inference.row import Row
 from affekt.json_text import to_json
 from affekt.plural import quantity
 from affekt.reports.page.render import style
@@ -244,24 +245,12 @@ def _data(timeline: Timeline, lanes: Sequence[Lane], labels: Sequence[str]) -> s
     track_of = {id(segment): name for name, track in shown_tracks(timeline).items() for segment in track}
     names = [lane.name for lane in lanes]
     turns = {(lane.name, point.time): point.before for lane in lanes for point in lane.summary.turning_points}
-    segments: list[list[Any]] = []
+    segments = []
     for segment in timeline.segments:
-        label, text, track = label_of(segment), text_of(segment), track_of.get(id(segment), "")
-        if not (label or text or segment.error):
-            continue
-        own = max(segment.probabilities or {}, key=lambda emotion: segment["probabilities"][emotion], default="")
-        segments.append(
-            [
-                round(segment.start, 2),
-                round(segment.end, 2),
-                names.index(track),
-                labels.index(label) if label else -1,
-                round(100 * (segment.probabilities or {}).get(own, 0)),
-                f"not recognized: {segment.error['message']}" if segment.error else text,
-                turns.get((track, segment.start), ""),
-                "" if own == label else own,
-            ]
-        )
+        if label_of(segment) or text_of(segment) or segment.error:
+            track = track_of.get(id(segment))
+            index = -1 if track is None else names.index(track)
+            segments.append(_segment_data(segment, index, labels, turns.get((track or "", segment.start), "")))
     content: Mapping[str, Any] = {
         "duration": timeline.duration,
         "labels": labels,
@@ -269,9 +258,21 @@ def _data(timeline: Timeline, lanes: Sequence[Lane], labels: Sequence[str]) -> s
         "summarized": len(timeline.segments) > MAX_BANDS,
         "segments": segments,
     }
-    return (
-        to_json(content, ascii_only=False)
-        .replace("<", "\\u003c")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
-    )
+    text = to_json(content, ascii_only=False).replace("<", "\\u003c")
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _segment_data(segment: Row, track: int, labels: Sequence[str], before: str) -> list[Any]:
+    """Return a segment as the script reads it; `before` is the emotion before a turning point, "" elsewhere."""
+    label, probabilities = label_of(segment), segment.probabilities or {}
+    own = max(probabilities, key=lambda emotion: probabilities[emotion], default="")
+    return [
+        round(segment.start, 2),
+        round(segment.end, 2),
+        track,
+        labels.index(label) if label else -1,
+        round(100 * probabilities.get(own, 0)),
+        f"not recognized: {segment.error['message']}" if segment.error else text_of(segment),
+        before,
+        "" if own == label else own,
+    ]

@@ -97,13 +97,13 @@ class _Document:
 
 
 def _parse(path: Path) -> Element:
+    """Return the root of a file of ELAN with times in milliseconds."""
     text = read_text_file(path)
     if declaration := DECLARATION.search(text):
         line = text.count("\n", 0, declaration.start()) + 1
         raise BadTranscript(
             f"{path}, line {line}: has a document type declaration ({declaration[0]}), which ELAN never writes and "
-            "which could "
-            "read other files: remove it"
+            "which could read other files: remove it"
         )
     try:
         root = ElementTree.XML(text.lstrip("\ufeff"))
@@ -114,18 +114,19 @@ def _parse(path: Path) -> Element:
         raise BadTranscript(
             f"{path} is XML with the root <{root.tag}>: expected <ANNOTATION_DOCUMENT>, a file that ELAN saved"
         )
-    units = root.find("HEADER")
-    if units is not None and (unit := units.get("TIME_UNITS", "milliseconds")) != "milliseconds":
+    _check_times(path, root)
+    return root
+
+
+def _check_times(path: Path, root: Element) -> None:
+    """Raise `BadTranscript` unless times are in milliseconds; warn of media files that do not begin at 0."""
+    header = root.find("HEADER")
+    if header is not None and (unit := header.get("TIME_UNITS", "milliseconds")) != "milliseconds":
         raise BadTranscript(f"{path} has times in {unit!r}: expected milliseconds; save it again with a current ELAN")
     for media in root.iter("MEDIA_DESCRIPTOR"):
-        if media.get("TIME_ORIGIN", "0") != "0":
-            logger.warning(
-                "%s: times count from the start of %s, without its offset of %s ms",
-                path,
-                media.get("MEDIA_URL", "the media file"),
-                media.get("TIME_ORIGIN"),
-            )
-    return root
+        if (offset := media.get("TIME_ORIGIN", "0")) != "0":
+            name = media.get("MEDIA_URL", "the media file")
+            logger.warning("%s: times count from the start of %s, without its offset of %s ms", path, name, offset)
 
 
 def _slots(path: Path, root: Element) -> Slots:
