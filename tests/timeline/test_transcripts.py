@@ -334,6 +334,9 @@ BAD = [
         "line 4: start 3 s, end 2.5 s: the end is before the start",
     ),
     ("a.srt", f"{'9' * 400}:00:03,000 --> 00:00:02,500\nx\n", "line 1.*no valid times"),
+    ("a.srt", CUE + "\n2\n00:00:03,000 00:00:04,000\nx\n", "line 5"),
+    ("a.srt", CUE + "\n2\n00:00:03,000\nx\n", "line 5"),
+    ("a.srt", "1\n" + CUE + "\n2\nno times\n\n3\n" + CUE, "line 6: 'no times': subtitle 2 has no times"),
     ("a.srt", "-00:00:03,000 --> 00:00:02,500\nx\n", "no negative times"),
     (
         "a.srt",

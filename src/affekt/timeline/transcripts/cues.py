@@ -11,7 +11,8 @@ from affekt.timeline.transcripts.entries import shorten
 ARROW = "-->"
 TIMES = re.compile(r"\s*(\S.*?)\s*-->\s*(\S+)(?:\s.*)?")
 TIME = re.compile(r"(-?)(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[,.](\d{1,9}))?")
-LOOKS_LIKE_TIMES = re.compile(r"\s*-?\d+:\d{1,2}[:,.]\S*\s*[-=\u2013\u2014]*>?")
+LOOKS_LIKE_TIMES = re.compile(r"\s*-?(?:\d+:)?\d{1,2}:\d{1,2}[,.]\d+\W{0,6}(?:(?:\d+:)?\d{1,2}:\d{1,2}[,.]\d+.*)?")
+"""A line of times with a damaged arrow, or with one time."""
 DIARIZED = re.compile(r"\[(SPEAKER_\d+)\]:\s*")
 """The speaker at the beginning of a cue's text in the subtitles that WhisperX writes."""
 

@@ -29,6 +29,7 @@ def read_srt(path: Path) -> Iterator[Entry]:
     for index, following in zip(starts, [*starts[1:], len(lines)], strict=True):
         start, end = parse_times(path, index + 1, lines[index])
         last = following - 1 if following < len(lines) and _is_number(lines[following - 1]) else following
+        _check_numbers(path, lines, index, last)
         speaker, text = split_speaker(MARKUP.sub("", " ".join(lines[index + 1 : last])).strip())
         if cleaned := clean(text):
             yield Entry(f"line {index + 1}", start, end, speaker, cleaned)
@@ -42,13 +43,26 @@ def _is_times(path: Path, number: int, line: str) -> bool:
     if ARROW in line:
         parse_times(path, number, line)
         return True
-    if (match := LOOKS_LIKE_TIMES.match(line)) and match[0].rstrip().endswith(">"):
-        parse_times(path, number, line)  # raises: the arrow is another one
+    if LOOKS_LIKE_TIMES.fullmatch(line):
+        parse_times(path, number, line)  # raises an error: there is no arrow
     return False
 
 
 def _is_number(line: str) -> bool:
-    return line.strip().isdecimal()
+    return line.strip().isdecimal() and len(line) < 20
+
+
+def _check_numbers(path: Path, lines: list[str], times: int, last: int) -> None:
+    """Raise `BadTranscript` if the text of a cue seems to contain the next cue: a blank line, and the next number."""
+    if times == 0 or not _is_number(lines[times - 1]):
+        return
+    following = str(int(lines[times - 1]) + 1)
+    for index in range(times + 2, last - 1):
+        if lines[index].strip() == following and not lines[index - 1].strip() and lines[index + 1].strip():
+            raise BadTranscript(
+                f"{path}, line {index + 2}: {shorten(lines[index + 1])}: subtitle {following} has no times: expected "
+                "00:01:02,500 --> 00:01:04,000; add the line"
+            )
 
 
 def _check_beginning(path: Path, lines: list[str], starts: list[int]) -> None:
