@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from affekt.errors import BadConfig as BadConfig
     from affekt.errors import BadCorpus as BadCorpus
     from affekt.errors import BadOutput as BadOutput
+    from affekt.errors import BadTranscript as BadTranscript
     from affekt.errors import Diverged as Diverged
     from affekt.errors import MissingExtra as MissingExtra
     from affekt.errors import UnknownName as UnknownName
@@ -67,6 +68,7 @@ _LAZY = {
     "BadConfig": "affekt.errors:BadConfig",
     "BadCorpus": "affekt.errors:BadCorpus",
     "BadOutput": "affekt.errors:BadOutput",
+    "BadTranscript": "affekt.errors:BadTranscript",
     "Bundle": "affekt.bundle.folder:Bundle",
     "Diverged": "affekt.errors:Diverged",
     "FixedWindows": "affekt.timeline.windows:FixedWindows",
@@ -116,6 +118,7 @@ __all__ = [
     "BadConfig",
     "BadCorpus",
     "BadOutput",
+    "BadTranscript",
     "Bundle",
     "Diverged",
     "FixedWindows",
