@@ -18,6 +18,8 @@ from affekt.workflows.train import train
 from affekt.workflows.trained_run import TrainedRun
 from tests.contracts.builders import synthetic_batch, tiny
 
+pytestmark = pytest.mark.slow  # its fixtures train
+
 CLIP = "1005_DFA_ANG_XX"
 
 
