@@ -37,7 +37,7 @@ from affekt.training.detection import DetectorConfig
 from affekt.workflows.train_detector import cut_pieces, held_out_sounds
 
 RESULTS = Path(__file__).parent / "results" / "refusals.json"
-MODES = ("off", "auto")
+MODES = ("off", "auto", "on")
 CATEGORIES = {
     "02": "amusement",
     "03": "anger",
@@ -81,8 +81,7 @@ def main() -> None:
 
 def measure(bundle: Bundle, sounds: list[str], step: int) -> list[dict[str, Any]]:
     """Return an entry for each kind of recordings: how many there are, and how many are refused in each mode."""
-    recognizers = {mode: Recognizer.load(bundle.folder) for mode in MODES}
-    recognizers["off"].graph.speech_threshold = None
+    recognizers = {mode: Recognizer.load(bundle.folder, vad=mode) for mode in MODES}
     entries: dict[tuple[str, str], dict[str, Any]] = {}
     seen: dict[tuple[str, str], int] = {}
     for group, kind, waveform in recordings(bundle, sounds):

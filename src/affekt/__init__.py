@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from affekt.timeline.transcripts import read_rttm as read_rttm
     from affekt.timeline.windows import FixedWindows as FixedWindows
     from affekt.training.recipe import load_recipe as load_recipe
+    from affekt.workflows.embed_files import embed_files as embed_files
     from affekt.workflows.evaluate import evaluate as evaluate
     from affekt.workflows.evaluate_across import evaluate_across as evaluate_across
     from affekt.workflows.finetune import finetuning_recipe as finetuning_recipe
@@ -87,6 +88,7 @@ _LAZY = {
     "TrainedRun": "affekt.workflows.trained_run:TrainedRun",
     "UnknownName": "affekt.errors:UnknownName",
     "audit": "affekt.protocols.audit:audit",
+    "embed_files": "affekt.workflows.embed_files:embed_files",
     "evaluate": "affekt.workflows.evaluate:evaluate",
     "evaluate_across": "affekt.workflows.evaluate_across:evaluate_across",
     "export_timeline": "affekt.timeline.exports:export_timeline",
@@ -138,6 +140,7 @@ __all__ = [
     "UnknownName",
     "__version__",
     "audit",
+    "embed_files",
     "evaluate",
     "evaluate_across",
     "export_timeline",

@@ -19,6 +19,7 @@ from affekt.cli.audit import audit
 from affekt.cli.compare import compare
 from affekt.cli.convert import convert
 from affekt.cli.cost import cost
+from affekt.cli.embed import embed
 from affekt.cli.evaluate import evaluate
 from affekt.cli.migrate import migrate
 from affekt.cli.plot import plot
@@ -132,7 +133,8 @@ def _options(
 
 
 for command in (
-    recognize, adapt, train, search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
+    recognize, adapt, embed, train,
+    search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="List, describe, check, export and transcribe corpora.")

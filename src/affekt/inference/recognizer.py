@@ -36,6 +36,7 @@ from affekt.inference.segments import Segment, cut_segments
 from affekt.inference.speech_rule import check_vad, find_status, judge_window
 
 if TYPE_CHECKING:
+    from affekt.inference.embedding import Embedding
     from affekt.timeline.make_timeline import TimelineSettings
     from affekt.timeline.timeline import Timeline
 
@@ -239,7 +240,7 @@ class Recognizer:
 
     def observe(
         self, source: AudioSource, *, lenient: bool = False, timeout: float | None = None
-    ) -> Iterator[tuple[Waveform, dict[str, NDArray[np.float32]] | None]]:
+    ) -> Iterator[tuple[Segment, dict[str, NDArray[np.float32]] | None]]:
         """Yield the windows of a source, each with the graph's outputs by name (`Graph.observe`), or None for a pause.
 
         The probabilities have no class bias. Those of a window without speech are zeros. Arguments and errors as for calling
@@ -249,7 +250,33 @@ class Recognizer:
             waveform = segment.waveform
             check_length(waveform.size, name_of(source))
             is_pause = find_status(is_silent=is_silent(waveform), speech=segment.speech)
-            yield waveform, None if is_pause else self.graph.observe({"waveform": waveform[np.newaxis]})
+            yield segment, None if is_pause else self.graph.observe({"waveform": waveform[np.newaxis]})
+
+    def embed(
+        self,
+        source: AudioSource,
+        sample_rate: float | None = None,
+        *,
+        lenient: bool = False,
+        timeout: float | None = None,
+    ) -> Embedding:
+        """Return the embedding of one source (`affekt.inference.embedding`), a vector of the features inside the model.
+
+        Args:
+            source: As for calling the recognizer, like all further arguments.
+            sample_rate: The rate in Hz of an array that comes without it.
+            lenient: Read as much as possible of a file that is damaged or cut off.
+            timeout: The limit in seconds; by default there is none.
+
+        Raises:
+            BadAudio: The source cannot be read.
+            BadBundle: The model has no embeddings.
+            MissingExtra: The source's format needs an extra that is not installed.
+        """
+        from affekt.inference.embedding import embed
+
+        whole: AudioSource = source if sample_rate is None else (source, sample_rate)  # type: ignore[assignment]
+        return embed(self, whole, lenient=lenient, timeout=timeout)
 
     def recognize_segment(self, name: str, start: int, segment: Segment) -> Row:
         """Return the row of a segment, to which the rule of `affekt.inference.speech_rule` is applied.

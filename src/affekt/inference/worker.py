@@ -18,6 +18,7 @@ from affekt.audio.time_limit import decoders_are_abandoned
 from affekt.bundle.folder import Bundle
 from affekt.errors import AffektError, BadAudio
 from affekt.inference.decision import Decision
+from affekt.inference.embedding import embed_or_fail
 from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
 from affekt.inference.recognizer import Recognizer
@@ -61,6 +62,8 @@ def work() -> None:
         match request.pop("do"):
             case "observe":
                 result = observe(recognizer, **request)
+            case "embed":
+                result = {"embedding": embed_or_fail(recognizer, request.pop("path"), **request).to_message()}
             case "recognize_segments":
                 result = {"rows": recognize_segments(recognizer, **request)}
             case _:
