@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ def embed_files(
     progress: Progress | None = None,
     timeout: float = TIMEOUT,
     jobs: int | None = 1,
-) -> Iterator[Embedding]:
+) -> Generator[Embedding, None, None]:
     """Yield the embedding of each file, in order; that of a file that fails has the status "error".
 
     With `output`, they are also written to a file. If iteration stops early, the next call with the same output continues.
