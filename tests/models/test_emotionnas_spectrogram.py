@@ -219,7 +219,7 @@ def test_a_cell_of_none_operations_returns_zeros():
             {"genotype": Genotype(**GENES)},
             {"genotype": Genotype(**GENES), "training": True, "masked": True, "cells": 4},
         ],
-        6,
+        12,
     ),
     ids=str,
 )
