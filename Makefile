@@ -113,7 +113,7 @@ scale: $(DEV)/installed
 timeline: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/timeline.py
 	$(DEV)/$(BIN)/python benchmarks/timeline.py --pauses 2.5
-	$(DEV)/$(BIN)/python benchmarks/timeline.py --hours 10
+	$(DEV)/$(BIN)/python benchmarks/timeline.py --hours 10 --runs 1
 
 fuzz: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/fuzz.py --seed $(or $(SEED),0)

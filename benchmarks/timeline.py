@@ -37,6 +37,7 @@ NOISE = 1e-3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--runs", type=int, default=3, help="number of runs, of which the fastest counts")
     parser.add_argument("--pauses", type=float, default=1.0, help="factor by which pauses are longer")
     parser.add_argument(
         "--options", nargs="*", default=[], help="further options of affekt recognize, such as window=5"
@@ -46,7 +47,11 @@ def main() -> None:
         path, rows = Path(folder, "conversation.wav"), Path(folder, "rows.jsonl")
         write_conversation(path, arguments.hours * 3600, arguments.pauses)
         options = [f"--{option}" for option in arguments.options]
-        cpu, peak = run(["recognize", str(path), "--timeline", "--output", str(rows), *options])
+        runs = []
+        for _ in range(arguments.runs):  # other processes on the machine can only make a run slower
+            rows.unlink(missing_ok=True)
+            runs.append(run(["recognize", str(path), "--timeline", "--output", str(rows), *options]))
+        cpu, peak = min(runs)
         print_result(path, rows, cpu, peak, vars(arguments))
 
 

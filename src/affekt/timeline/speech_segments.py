@@ -19,6 +19,9 @@ PADDING = 3
 MIN_STRETCH = 10
 """Frames, 0.3 s: a shorter stretch without speech at the start or end of a recording belongs to the segment beside it."""
 
+FORGETTING = 32
+"""Frames without speech that are forgotten at a time."""
+
 
 @dataclass(frozen=True)
 class SpeechSegments:
@@ -162,7 +165,7 @@ class SpeechSegmenter:
     def _forget(self, frame: int) -> None:
         """Keep of the samples without speech only their range, up to those that may belong to a segment at this frame."""
         known = frame - PADDING - MIN_STRETCH
-        if known > self._stretch.known:
+        if known >= self._stretch.known + FORGETTING:
             self._stretch.add(self._track.samples(self._stretch.known * FRAME, known * FRAME), known)
             self._track.discard(known)
 

@@ -19,6 +19,8 @@ from affekt.timeline.piece import NO_AUDIO, Piece
 
 SMOOTHING = 3
 """Number of frames over which probabilities are averaged to find where speech is cut."""
+DISCARDED = 1 << 14
+"""Minimum number of samples that are discarded at a time, about a second, since each time copies those that are kept."""
 STEP = 1 << 19
 """Samples that are added at a time, so that a block of hours is not copied with every piece."""
 
@@ -89,7 +91,7 @@ class VoiceTrack:
             self._first_frame = frame
             self._closed = [region for region in self._closed if region.end > frame]
         start = frame * FRAME - self._first
-        if start > 0:
+        if start >= DISCARDED:
             self._samples = self._samples[start:].copy()
             self._first += start
 
