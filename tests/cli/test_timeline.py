@@ -97,8 +97,10 @@ def test_options_of_timelines_need_the_timeline(call, tiny_bundle):
     assert "--window is an option of timelines: it needs --timeline" in run.stderr
 
 
-def test_one_picture_is_of_one_recording(call, tiny_bundle, tmp_path):
+def test_a_file_of_one_recording_is_not_for_two(call, tiny_bundle, tmp_path):
     soundfile.write(tmp_path / "other.wav", conversation(), SAMPLE_RATE)
-    run = recognize(call, tmp_path / "other.wav", "--model", tiny_bundle, "--plot", tmp_path / "a.png")
-    assert run.returncode == 2
-    assert "--plot writes the timeline of one recording, but there are 2" in run.stderr
+    for option, name in (("--plot", "a.png"), ("--export", "a.vtt"), ("--transcript", "a.srt")):
+        run = recognize(call, tmp_path / "other.wav", "--model", tiny_bundle, option, tmp_path / name)
+        assert run.returncode == 2
+        assert option in run.stderr
+        assert "of one recording, but there are 2" in run.stderr

@@ -97,6 +97,7 @@ def test_a_failure_is_a_row_and_keeps_the_segments_before_it(recognizer, call, t
     assert isinstance(timeline, Timeline)
     (lenient,) = make_timelines([damaged], output, recognizer=recognizer, lenient=True)
     assert lenient.notes["truncated"]
+    assert [segment.get("truncated") for segment in lenient.segments][-2:] == [None, True]
     rows = [row for row in read(output) if row["file"] == str(damaged)]
     assert [row["end"] for row in rows] == [segment.end for segment in lenient.segments]
 

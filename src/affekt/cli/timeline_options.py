@@ -199,10 +199,15 @@ class TimelineOptions:
             raise BadConfig(f"--rttm assigns speakers to segments of speech or windows, not to those of {ways[0]}")
 
     def check_recordings(self, names: Sequence[str]) -> None:
-        """Raise `BadConfig` if a file is to be written for each of several recordings, `BadOutput` if it has no format."""
+        """Raise `BadConfig` if there are several recordings for files of one, `BadOutput` if a file has no format."""
         for option, paths in (("--export", self.exports), ("--plot", self.plots)):
             if paths and len(names) != 1:
                 raise BadConfig(f"{option} writes the timeline of one recording, but there are {len(names)}")
+        if self.transcript and len(names) != 1:
+            raise BadConfig(
+                f"--transcript has the sentences of one recording, but there are {len(names)}; a table for --segments may "
+                "have those of several"
+            )
         if self.exports:
             from affekt.timeline.exports import format_of
 

@@ -48,6 +48,8 @@ def make_timeline(
 ) -> Timeline:
     """Return the timeline of a recording of any length, which is read in bounded memory; only the rows are kept.
 
+    Remarks on the recording, such as missing audio, are fields of the timeline and of the row of its last segment.
+
     Args:
         recognizer: The recognizer.
         source: As for calling the recognizer.
@@ -92,8 +94,10 @@ def make_timeline(
             for track, part in zip(tracks, parts, strict=True):
                 report(track.add(part))
     check_length(total, name)
-    for track in tracks:
-        report(track.finish())
+    last, remarks = [row for track in tracks for row in track.finish()], notes.fields()
+    for row in (last or rows)[-1:]:
+        row.update(remarks)
+    report(last)
     rows.sort(key=lambda row: (row.start, row.end, row.get("channel", 0)))
     return Timeline(
         file=name,
@@ -102,7 +106,7 @@ def make_timeline(
         emotions=tuple(recognizer.emotions),
         segmentation=str(segmentation),
         segments=tuple(rows),
-        notes=notes.fields(),
+        notes=remarks,
     )
 
 

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from affekt.inference.results_file import RowsFile
-from affekt.inference.row import SEGMENT, Row
+from affekt.inference.row import NOTES, SEGMENT, UNFAMILIAR, Row
+
+REMADE = {*SEGMENT, *NOTES} - {UNFAMILIAR}
+"""Fields that are made again for a segment that is recognized already."""
 
 
 class SegmentsFile(RowsFile):
@@ -61,9 +64,9 @@ class RecordingSegments:
     """Number of segments that an earlier run recognized."""
 
     def find(self, start: float, end: float, channel: int | None) -> Row | None:
-        """Return the row of a segment without the fields of segments; None if it has not been recognized."""
+        """Return the row of a segment without what follows from other segments; None if it has not been recognized."""
         row = self._stored.get((start, end, channel))
-        return None if row is None else Row({name: value for name, value in row.items() if name not in SEGMENT})
+        return None if row is None else Row({name: value for name, value in row.items() if name not in REMADE})
 
     def add(self, row: Row) -> None:
         """Add the row of a segment."""
