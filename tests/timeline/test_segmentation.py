@@ -20,6 +20,7 @@ TURNS = (
 )
 SEGMENTATIONS = [
     SpeechSegments(),
+    SpeechSegments(changes=(2.0, 2.3, 6.0, 12.0, 16.3, 20.0)),
     SpeechSegments(min_speech=0.5, max_length=2, max_pause=0.3, max_wait=0.3),
     FixedWindows(),
     FixedWindows(window=3, hop=3),
@@ -56,7 +57,7 @@ def test_pieces_have_the_audio_of_their_times(settings):
         assert piece.speech <= (piece.end - piece.start) / SAMPLE_RATE + 0.032
 
 
-@pytest.mark.parametrize("settings", SEGMENTATIONS[:2], ids=str)
+@pytest.mark.parametrize("settings", SEGMENTATIONS[:3], ids=str)
 def test_speech_segments_cover_the_recording_and_keep_to_the_maximum(settings):
     waveform = conversation()
     pieces = cut(settings, waveform, 16_000)
@@ -81,6 +82,18 @@ def test_short_pauses_join_and_long_ones_separate():
 
     assert count(0.1) == 1
     assert count(1.0) == 2
+
+
+def test_segments_are_cut_at_changes():
+    def ends(*changes):
+        return {
+            round(piece.end / SAMPLE_RATE, 1) for piece in cut(SpeechSegments(changes=changes), conversation(), 8000)
+        }
+
+    assert {2.0, 16.3} <= ends(2.0, 16.3)
+    assert not {2.0, 16.3} & ends()
+    assert 2.3 not in ends(2.0, 2.3)  # too soon after the cut before
+    assert ends(4.0, 13.0) == ends()  # in pauses
 
 
 def test_a_recording_without_speech_is_one_stretch_in_bounded_memory():

@@ -10,7 +10,7 @@ from affekt.inference.row import Row, make_row
 from affekt.timeline.given_intervals import GivenIntervals
 from affekt.timeline.hysteresis import Hysteresis, SteadyEmotion
 from affekt.timeline.interval import Interval, Word
-from affekt.timeline.speakers import Speakers
+from affekt.timeline.speakers import Speakers, find_changes
 from affekt.timeline.summary import TurningPoint, summarize
 from affekt.timeline.track import Track
 from affekt.timeline.windows import FixedWindows
@@ -124,6 +124,12 @@ def test_overlaps_of_one_speaker_are_added():
     assert speakers.find(0, 4) == "a"
     assert speakers.find(0.8, 3) == "b"
     assert speakers.find(5, 6) is None
+
+
+def test_the_speaker_changes_where_another_turn_begins_or_ends():
+    turns = [Interval(0, 10, "a"), Interval(3, 4, "b"), Interval(12, 13, "a"), Interval(13, 15, "b"), Interval(16, 17)]
+    assert find_changes(turns) == (3, 4, 13)
+    assert find_changes([]) == ()
 
 
 def segment(start, happy, duration=2.0, **fields):

@@ -13,6 +13,7 @@ from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
     from affekt.inference.recognizer import Recognizer
+    from affekt.timeline.interval import Interval
     from affekt.timeline.timeline import Timeline
     from affekt.timeline.track import Segmentation
     from affekt.workflows.make_timelines import Division
@@ -105,7 +106,8 @@ Rttm = Annotated[
     typer.Option(
         "--rttm",
         metavar="FILE",
-        help="Assign segments to the speakers of a diarization, by the largest overlap.",
+        help="Assign segments to the speakers of a diarization, by the largest overlap; segments of speech are also cut "
+        "where the speaker changes.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -233,9 +235,9 @@ class TimelineOptions:
             from affekt.timeline.transcripts import read_rttm
 
             turns = read_rttm(self.rttm, file_id=str(path))
-        return Division(self._segmentation(path), turns)
+        return Division(self._segmentation(path, turns), turns)
 
-    def _segmentation(self, path: Path) -> Segmentation:
+    def _segmentation(self, path: Path, turns: Sequence[Interval]) -> Segmentation:
         limit = {} if self.max_length is None else {"max_length": self.max_length}
         if self.window is not None:
             from affekt.timeline.windows import FixedWindows
@@ -247,11 +249,12 @@ class TimelineOptions:
 
             intervals = read_intervals(table, file_id=str(path), tiers=self.tiers or None)
             return GivenIntervals(tuple(intervals), **limit, name=f"segments of {table}")
+        from affekt.timeline.speakers import find_changes
         from affekt.timeline.speech_segments import SpeechSegments
 
         if self.min_speech is not None:
             limit["min_speech"] = self.min_speech
-        return SpeechSegments(**limit)
+        return SpeechSegments(**limit, changes=find_changes(turns))
 
 
 def print_timelines(

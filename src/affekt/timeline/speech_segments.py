@@ -32,6 +32,8 @@ class SpeechSegments:
       `max_wait`. If it stays short, it is recognized all the same, unless it lasts less than `shortest`.
     - A segment shorter than `shortest`, with its padding of 0.1 s on both sides, gets the error `too_short`.
     - A segment that would be longer than `max_length` is cut where speech is least probable: at a pause, if there is one.
+    - A segment is also cut at the times `changes`, such as those at which the speaker changes, unless what precedes the cut
+      lasts less than `min_speech`.
     - The stretches between segments are segments without speech, however long.
     """
 
@@ -45,6 +47,8 @@ class SpeechSegments:
     """Seconds."""
     shortest: float = 0.5
     """Seconds."""
+    changes: tuple[float, ...] = ()
+    """Seconds from the start of the recording."""
 
     def __post_init__(self) -> None:
         if not (self.max_length <= LONGEST / SAMPLE_RATE and 0 < self.min_speech <= self.max_length / 3):
@@ -59,7 +63,8 @@ class SpeechSegments:
             )
 
     def __str__(self) -> str:
-        return f"speech segments of {self.min_speech:g} to {self.max_length:g} s"
+        length = f"speech segments of {self.min_speech:g} to {self.max_length:g} s"
+        return f"{length}, cut where the speaker changes" if self.changes else length
 
     def segmenter(self) -> SpeechSegmenter:
         """Return the segmenter of one waveform."""
@@ -73,6 +78,7 @@ class SpeechSegmenter:
         self._settings, self._track = settings, VoiceTrack()
         self._min, self._max = count_frames(settings.min_speech), int(settings.max_length / FRAME_SECONDS) - 2 * PADDING
         self._pause, self._wait = count_frames(settings.max_pause), count_frames(settings.max_wait)
+        self._changes = {round(seconds / FRAME_SECONDS) for seconds in settings.changes}
         self._done = 0
         """The frame up to which pieces are returned."""
         self._start: int | None = None
@@ -123,13 +129,21 @@ class SpeechSegmenter:
             return []
         if self._padded(start) > self._done:
             pieces.append(self._stretch_before(self._padded(start)))
-        if begun is None and self._start is not None and track.now - self._end > self._limit():
+        is_change = track.now in self._changes and track.now - start >= self._min
+        if begun is None and self._start is not None and (is_change or track.now - self._end > self._limit()):
             pieces += self._close()
+        elif begun and is_change:
+            pieces.append(self._cut(start, track.now))
         elif begun and track.now - start > self._max:
             cut = track.least_speech(start + self._max // 3, start + self._max - self._min)
-            pieces.append(self._take(self._padded(start), cut))
-            self._start, self._end, self._follows_cut = cut, max(cut, self._end), True
+            pieces.append(self._cut(start, cut))
         return pieces
+
+    def _cut(self, start: int, end: int) -> Piece:
+        """Return the segment that ends at a frame at which another one begins."""
+        piece = self._take(self._padded(start), end)
+        self._start, self._end, self._follows_cut = end, max(end, self._end), True
+        return piece
 
     def _limit(self) -> int:
         """Return the longest pause, in frames, after which the next region still belongs to the segment."""
