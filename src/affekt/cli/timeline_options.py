@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from affekt.timeline.track import Segmentation
     from affekt.workflows.make_timelines import Division
 
-PANEL = "Options of timelines"
 IsTimeline = Annotated[
     bool,
     typer.Option(
         "--timeline",
-        help="Print the emotions of each recording over time, segment by segment, and a summary. With --output, the file has "
-        "a row for each segment; after an interruption, the same command continues.",
-        rich_help_panel=PANEL,
+        help="Print the emotions of each recording over time, segment by segment, and a summary. With --output, the "
+        "file has a row for each segment; after an interruption, the same command continues.",
     ),
 ]
 Window = Annotated[
@@ -33,8 +31,7 @@ Window = Annotated[
     typer.Option(
         "--window",
         metavar="SECONDS",
-        help="Divide into windows of this length, at most 8 s; default: segments of speech.",
-        rich_help_panel=PANEL,
+        help="With --timeline: divide into windows of this length, at most 8 s; default: segments of speech.",
     ),
 ]
 Hop = Annotated[
@@ -42,8 +39,7 @@ Hop = Annotated[
     typer.Option(
         "--hop",
         metavar="SECONDS",
-        help="Time from the start of a window to that of the next one; default: half of a window.",
-        rich_help_panel=PANEL,
+        help="With --timeline: time from the start of a window to that of the next one; default: half of a window.",
     ),
 ]
 Transcript = Annotated[
@@ -51,8 +47,8 @@ Transcript = Annotated[
     typer.Option(
         "--transcript",
         metavar="FILE",
-        help="Divide into the sentences of a transcript: .srt, .vtt, .json of faster-whisper or WhisperX, .TextGrid, .eaf.",
-        rich_help_panel=PANEL,
+        help="With --timeline: divide into the sentences of a transcript: .srt, .vtt, .json of faster-whisper or "
+        "WhisperX, .TextGrid, .eaf.",
     ),
 ]
 Segments = Annotated[
@@ -60,9 +56,8 @@ Segments = Annotated[
     typer.Option(
         "--segments",
         metavar="TABLE",
-        help="Divide into the segments of a table with columns start and end, in seconds, and optionally speaker and text: "
-        ".csv, .tsv, .jsonl or .parquet.",
-        rich_help_panel=PANEL,
+        help="With --timeline: divide into the segments of a table with columns start and end, in seconds, and "
+        "optionally speaker and text: .csv, .tsv, .jsonl or .parquet.",
     ),
 ]
 Tiers = Annotated[
@@ -70,8 +65,7 @@ Tiers = Annotated[
     typer.Option(
         "--tier",
         metavar="NAME",
-        help="Of a .TextGrid or .eaf: a tier to read; default: those with text. Repeatable.",
-        rich_help_panel=PANEL,
+        help="With --transcript: the tier of a .TextGrid or .eaf to read; default: those with text. Repeatable.",
     ),
 ]
 MinSpeech = Annotated[
@@ -79,8 +73,8 @@ MinSpeech = Annotated[
     typer.Option(
         "--min-speech",
         metavar="SECONDS",
-        help="Segments with less speech are joined to the next one if the pause is at most 1.5 s; default: 1.",
-        rich_help_panel=PANEL,
+        help="With --timeline: segments with less speech are joined to the next one if the pause is at most 1.5 s; "
+        "default: 1.",
     ),
 ]
 MaxLength = Annotated[
@@ -88,8 +82,8 @@ MaxLength = Annotated[
     typer.Option(
         "--max-length",
         metavar="SECONDS",
-        help="Longer segments are cut where speech is least probable; default: 6, or 8 for given segments.",
-        rich_help_panel=PANEL,
+        help="With --timeline: longer segments are cut where speech is least probable; default: 6, or 8 for given "
+        "segments.",
     ),
 ]
 ChannelMode = Annotated[
@@ -97,8 +91,8 @@ ChannelMode = Annotated[
     typer.Option(
         "--channels",
         metavar="mix|separate",
-        help="Recognize the mean of the channels, or each channel on its own, such as the two sides of a call.",
-        rich_help_panel=PANEL,
+        help="With --timeline: recognize the mean of the channels, or each channel on its own, such as the two sides of"
+        " a call.",
     ),
 ]
 Rttm = Annotated[
@@ -106,9 +100,8 @@ Rttm = Annotated[
     typer.Option(
         "--rttm",
         metavar="FILE",
-        help="Assign segments to the speakers of a diarization, by the largest overlap; segments of speech are also cut "
-        "where the speaker changes.",
-        rich_help_panel=PANEL,
+        help="With --timeline: assign segments to the speakers of a diarization, by the largest overlap; segments of "
+        "speech are also cut where the speaker changes.",
     ),
 ]
 Exports = Annotated[
@@ -116,9 +109,8 @@ Exports = Annotated[
     typer.Option(
         "--export",
         metavar="FILE",
-        help="Write the timeline of one recording as .json, .csv, .parquet, .vtt, .txt (labels of Audacity), .rttm or "
-        ".TextGrid; a name without suffix is a folder of audformat. Repeatable.",
-        rich_help_panel=PANEL,
+        help="With --timeline: write the timeline of one recording as .json, .csv, .parquet, .vtt, .txt (labels of "
+        "Audacity), .rttm or .TextGrid; a name without suffix is a folder of audformat. Repeatable.",
     ),
 ]
 Plots = Annotated[
@@ -126,8 +118,8 @@ Plots = Annotated[
     typer.Option(
         "--plot",
         metavar="FILE",
-        help="Draw the timeline of one recording: .png, .svg, or .html, which plays the recording. Repeatable.",
-        rich_help_panel=PANEL,
+        help="With --timeline: draw the timeline of one recording: .png, .svg, or .html, which plays the recording. "
+        "Repeatable.",
     ),
 ]
 
