@@ -16,6 +16,7 @@ from affekt.audio.decoder_messages import separate_streams
 from affekt.cli import corpus, features
 from affekt.cli.adapt import adapt
 from affekt.cli.audit import audit
+from affekt.cli.calibrate import calibrate
 from affekt.cli.compare import compare
 from affekt.cli.convert import convert
 from affekt.cli.cost import cost
@@ -133,7 +134,7 @@ def _options(
 
 
 for command in (
-    recognize, adapt, embed, train,
+    recognize, adapt, calibrate, embed, train,
     search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
 ):  # fmt: skip
     app.command()(command)

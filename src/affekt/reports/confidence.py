@@ -34,11 +34,16 @@ def confidence_section(predictions: LabeledPredictions | None, titles: Mapping[s
     """Return the section, given the predictions of a bundle and the titles of its corpora; "" without predictions."""
     if predictions is None or not len(predictions.labels):
         return ""
-    by_corpus = {
+    by_corpus = group_by_corpus(predictions, titles)
+    return SECTION.format(coverage=coverage_table(by_corpus), sets=sets_table(predictions, by_corpus))
+
+
+def group_by_corpus(predictions: LabeledPredictions, titles: Mapping[str, str]) -> dict[str, LabeledPredictions]:
+    """Return the predictions for each corpus by its title."""
+    return {
         titles.get(corpus, corpus): predictions.select(predictions.corpora == corpus)
         for corpus in dict.fromkeys(predictions.corpora.tolist())
     }
-    return SECTION.format(coverage=coverage_table(by_corpus), sets=sets_table(predictions, by_corpus))
 
 
 def coverage_table(by_corpus: Mapping[str, LabeledPredictions]) -> str:
