@@ -236,7 +236,7 @@ def test_the_shipped_model_is_adapted_to_even_sources_and_not_to_one_sided_ones(
     test = {key.partition("/")[2] for key in Split.load(Bundle.open().file("split.json")).subsets["test"]}
     by_emotion = defaultdict(list)
     for utterance in Source("cremad", str(cremad)).read():
-        if utterance.id in test:
+        if utterance.id in test and len(by_emotion[utterance.emotion]) < 40:
             by_emotion[utterance.emotion].append((read_waveform(utterance), RATE))
     recognizer = Recognizer.load()
     even = learn_profile([clip for clips in by_emotion.values() for clip in clips[:8]], recognizer=recognizer)
