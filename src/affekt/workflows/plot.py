@@ -10,7 +10,14 @@ from pathlib import Path
 from affekt.errors import BadConfig, UnknownName
 from affekt.registry import did_you_mean
 from affekt.reports.figures.base import SUFFIXES, Figure, save_all
-from affekt.reports.figures.from_runs import plot_confusion, plot_cost, plot_curves, plot_reliability, plot_sweep
+from affekt.reports.figures.from_runs import (
+    plot_confusion,
+    plot_cost,
+    plot_coverage,
+    plot_curves,
+    plot_reliability,
+    plot_sweep,
+)
 from affekt.runs.folder import Run
 from affekt.runs.groups import group_runs
 from affekt.timeline.timeline import Timeline
@@ -164,6 +171,7 @@ FIGURES: Mapping[str, Draw] = {
     "confusion": partial(_draw_runs, plot_confusion),
     "curves": partial(_draw_runs, plot_curves),
     "reliability": partial(_draw_runs, plot_reliability),
+    "coverage": partial(_draw_runs, plot_coverage),
     "cost": partial(_draw_runs, plot_cost),
     "sweep": partial(_draw_runs, plot_sweep),
     "tsne": partial(_draw_embeddings, "tsne"),

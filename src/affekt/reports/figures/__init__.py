@@ -4,6 +4,7 @@ KINDS = {
     "confusion": "confusion matrices, for each split and each fold",
     "curves": "learning curves with bands over seeds",
     "reliability": "reliability diagrams",
+    "coverage": "accuracy over the fraction of utterances that is answered",
     "cost": "UA over the number of weights",
     "sweep": "UA over a setting that varies",
     "tsne": "t-SNE of the embeddings of test utterances",
