@@ -16,8 +16,8 @@
 # make cost        write docs/cost.md: the cost of every model, with the times of make lengths
 # make shifts      UA of the shipped model with noise, reverb, codecs, silence and pauses, and on long recordings; the table
 #                  becomes part of its card (needs AFFEKT_DATA; half an hour)
-# make refusals    which recordings of music, noise, vocal bursts and speech the shipped model refuses; the table becomes part of
-#                  its card (needs AFFEKT_DATA; 5 minutes)
+# make refusals    which recordings of music, noise, vocal bursts and speech the shipped model refuses; the tables become part of
+#                  its card and of docs/confidence.md (needs AFFEKT_DATA; 10 minutes; SOUNDS="music=FOLDER" adds sounds)
 # make quantized   benchmark: the shipped graph beside graphs with 8-bit weights: speed, size and scores (needs AFFEKT_DATA)
 # make frames      benchmark: the shipped model with half of the encoder's frames (needs AFFEKT_DATA)
 # make timeline    benchmark: processor time and memory of the timelines of one hour, with many and few pauses, and of ten
@@ -122,7 +122,7 @@ shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py --clips 180 --record
 
 refusals: $(DEV)/installed
-	$(DEV)/$(BIN)/python benchmarks/refusals.py --record $(foreach sounds,$(SOUNDS),--sounds $(sounds))
+	$(DEV)/$(BIN)/python benchmarks/refusals.py --record --page docs/confidence.md $(foreach sounds,$(SOUNDS),--sounds $(sounds))
 
 RUNS := runs/papers
 REFERENCES := $(foreach run,random-split/vanilla unseen-actors/mcsan unseen-actors/ks_transformer unseen-actors/tdfnet emodb/vanilla meld/mcsan-glove,--against $(RUNS)/$(run))

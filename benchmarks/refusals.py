@@ -1,6 +1,6 @@
 """Measure which recordings a bundle refuses because they have no speech, and which it calls unlike its training data.
 
-    python benchmarks/refusals.py --model BUNDLE --sounds music=FOLDER --record
+    python benchmarks/refusals.py --model BUNDLE --sounds music=FOLDER --record --page docs/confidence.md
 
 Emotional speech of the bundle's test speakers should be recognized; music, environmental sounds, generated sounds and vocal
 bursts should be refused. Only sounds on which the bundle's detector of speech was not trained are counted: of the folders in
@@ -9,7 +9,7 @@ laughter and screams come from a voice. Each recording is recognized with each s
 are called unlike the training data are counted with detection off, where all recordings get an emotion.
 
 Prints a Markdown table and the two criteria, and writes benchmarks/results/refusals.json. With --record, the table also
-becomes part of the bundle and its card.
+becomes part of the bundle and its card; with --page, a shorter one replaces that between the markers in a page.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from affekt.inference.row import UNFAMILIAR
 from affekt.json_text import to_json
 from affekt.protocols import Split, utterance_key
 from affekt.reports.card import card
-from affekt.reports.refusals import BURSTS, OTHER, SOUNDS, SPEECH, measured_table, summarize
+from affekt.reports.refusals import BURSTS, OTHER, SOUNDS, SPEECH, measured_table, merge_folders, summarize
 from affekt.training.detection import DetectorConfig
 from affekt.workflows.train_detector import cut_pieces, held_out_sounds
 
 RESULTS = Path(__file__).parent / "results" / "refusals.json"
+BEGIN, END = "<!-- Written by make refusals: -->", "<!-- End of what make refusals writes. -->"
 MODES = ("off", "auto", "on")
 CATEGORIES = {
     "02": "amusement",
@@ -66,6 +67,7 @@ def main() -> None:
         "--sounds", action="append", default=[], metavar="KIND=FOLDER", help="further sounds, not speech"
     )
     parser.add_argument("--record", action="store_true", help="write the table to the bundle and its card")
+    parser.add_argument("--page", type=Path, help="a page with the markers of the table")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.model)
     content = {"model": bundle.id, "modes": list(MODES), "kinds": measure(bundle, arguments.sounds, arguments.step)}
@@ -76,7 +78,17 @@ def main() -> None:
         (bundle.folder / REFUSALS).write_text(text, encoding="utf-8")
         (bundle.folder / "README.md").write_text(card(Bundle.open(arguments.model)), encoding="utf-8")
         write_sums(bundle.folder)
+    if arguments.page:
+        write_page(content, arguments.page)
     print(f"{bundle.id}\n\n{measured_table(content)}\n{summarize(content)}")
+
+
+def write_page(content: dict[str, Any], path: Path) -> None:
+    """Replace the text between the markers of a page by a table in which the kinds of one folder are merged."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    table = f"For {content['model']}, in percent:\n\n{measured_table(merge_folders(content))}\n{summarize(content)}"
+    path.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
 
 
 def measure(bundle: Bundle, sounds: list[str], step: int) -> list[dict[str, Any]]:

@@ -71,6 +71,19 @@ def measured_table(measured: Mapping[str, Any]) -> str:
     return table(["group", "recordings", "number", *modes, "unlike the training data"], rows)
 
 
+def merge_folders(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the contents of refusals.json with the kinds of one folder, such as esc10/rain, as a single kind, esc10."""
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in measured["kinds"]:
+        kind = entry["kind"].partition("/")[0]
+        empty = {"group": entry["group"], "kind": kind, "recordings": 0, "unlike": 0, "refused": {}}
+        total = merged.setdefault((entry["group"], kind), empty)
+        total["recordings"] += entry["recordings"]
+        total["unlike"] += entry["unlike"]
+        total["refused"] = {mode: total["refused"].get(mode, 0) + count for mode, count in entry["refused"].items()}
+    return {**measured, "kinds": list(merged.values())}
+
+
 def _cells(measured: Mapping[str, Any], group: str, kind: str, entries: Sequence[Mapping[str, Any]]) -> list[str]:
     number = sum(entry["recordings"] for entry in entries)
     refused = [sum(entry["refused"][mode] for entry in entries) for mode in measured["modes"]]
