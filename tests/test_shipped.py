@@ -47,6 +47,7 @@ def test_every_file_has_its_checksum(bundle):
     assert listed == {path.name for path in bundle.folder.iterdir()} - {"SHA256SUMS"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1600, 1601, 4321, 16_000, 50_001, 161_000, 480_000])
 def test_torch_and_onnx_agree_at_any_length(pair, samples):
     pipeline, recognizer = pair

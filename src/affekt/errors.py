@@ -40,6 +40,12 @@ class BadCorpus(AffektError, ValueError):
     code = "bad_corpus"
 
 
+class BadTranscript(AffektError, ValueError):
+    """A transcript, diarization or table of intervals that cannot be read, or whose times are impossible."""
+
+    code = "bad_transcript"
+
+
 class BadBundle(AffektError, ValueError):
     """A folder that is not a bundle, or is one that this version cannot read."""
 

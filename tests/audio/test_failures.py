@@ -173,6 +173,7 @@ os.write(2, b"afterwards\\n")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [("separate", ["from Python", "afterwards"]), ("library", ["from a C library", "from Python", "afterwards"])],

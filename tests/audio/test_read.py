@@ -15,6 +15,7 @@ import soxr
 
 from affekt.audio.read import CODES, SAMPLE_RATE, SHORTEST, blocks, find_files, load, name_of
 from affekt.errors import AffektError, BadAudio, MissingExtra
+from tests.samples_of_tables import mostly_slow
 from tests.sounds import encode_audio, encode_media, noise, peak_frequency, remove_stream_end, tone
 
 # RAW has no header; SD2 has its header in another file.
@@ -90,12 +91,15 @@ def test_every_encoding_gives_the_samples_of_soundfile(name, subtype):
 
 @pytest.mark.parametrize(
     ("name", "subtype", "rate", "channels"),
-    [
-        (name, subtype, rate, channels)
-        for name, subtype, rates in COMMON
-        for rate in rates
-        for channels in ((1, 2) if subtype in {"MPEG_LAYER_III", "OPUS"} else (1, 2, 3))
-    ],
+    mostly_slow(
+        [
+            (name, subtype, rate, channels)
+            for name, subtype, rates in COMMON
+            for rate in rates
+            for channels in ((1, 2) if subtype in {"MPEG_LAYER_III", "OPUS"} else (1, 2, 3))
+        ],
+        5,
+    ),
 )
 def test_any_rate_and_channel_count_gives_the_same_tone(name, subtype, rate, channels):
     waveform = load(encode_audio(tone(1.0, rate, channels), rate, name, subtype))
@@ -201,6 +205,7 @@ def test_blocks_last_at_most_ten_seconds_at_any_rate_and_channel_count(rate, cha
     assert max(map(len, blocks(encode_audio(samples[:4000], rate), None))) <= 10 * SAMPLE_RATE
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_length(tmp_path):
     path = tmp_path / "long.wav"
     with soundfile.SoundFile(path, "w", 48_000, 1) as file:

@@ -95,6 +95,7 @@ def test_ratios_and_durations_are_formatted():
     ]
 
 
+@pytest.mark.slow
 def test_the_section_states_what_the_measurements_show(costs):
     # The baseline's time is 0.75 of MSTR's, and a fortieth more for every second of speech.
     text = render_section(make_lengths(), costs, "prices")
@@ -149,6 +150,7 @@ def texts(picture):
     return ["".join(element.itertext()) for element in ElementTree.fromstring(picture).iter(TEXT)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_plot_is_reproducible_and_labels_its_lines(dark):
     picture = draw(make_lengths(), dark=dark)
@@ -169,6 +171,7 @@ def test_a_second_section_replaces_the_first(tmp_path, costs):
     assert files[2].read_text(encoding="utf-8") == draw(make_lengths(), dark=True)
 
 
+@pytest.mark.slow
 def test_the_documentation_shows_the_stored_measurements(costs):
     lengths, docs = read_lengths(ROOT / "benchmarks" / "results" / "lengths.json"), ROOT / "docs"
     assert (docs / "cost.md").read_text(encoding="utf-8").endswith("\n\n" + render_section(lengths, costs, "cost"))

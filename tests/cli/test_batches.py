@@ -14,6 +14,8 @@ from affekt.terminal import escape_controls
 from tests.cli.test_cli import AFFEKT, ENVIRONMENT, affekt, needs_pipes, rows, run_on_terminal
 from tests.sounds import encode_audio, noise, tone
 
+pytestmark = pytest.mark.slow  # most of its tests start a process
+
 
 @pytest.fixture
 def good(tmp_path):
@@ -149,7 +151,6 @@ ODD_NAMES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not allow these names")
 def test_control_characters_in_names_are_escaped_on_the_terminal(tmp_path, tiny_bundle):
     folder = tmp_path / "clips"

@@ -71,6 +71,7 @@ def test_json_prints_one_row_per_line_as_python_returns_it(clips, tiny_bundle):
     ]
 
 
+@pytest.mark.slow
 def test_one_failure_gives_status_2_and_the_other_files_are_recognized(clips, tiny_bundle):
     run = affekt("recognize", clips, clips / "no.wav", clips / "a.wav", "--json", "--model", tiny_bundle)
     assert run.returncode == 2
@@ -78,11 +79,13 @@ def test_one_failure_gives_status_2_and_the_other_files_are_recognized(clips, ti
     assert run.stderr == "5 files, 2 failed\n"
 
 
+@pytest.mark.slow
 def test_success_gives_status_0_and_no_message(clips, tiny_bundle):
     run = affekt("recognize", clips / "a.wav", clips / "c.wav", "--json", "--model", tiny_bundle)
     assert (run.returncode, run.stderr, len(rows(run))) == (0, "", 2)
 
 
+@pytest.mark.slow
 def test_a_folder_without_audio_is_an_error(tmp_path, tiny_bundle):
     run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path)
     assert run.returncode == 2
@@ -152,6 +155,7 @@ def test_wrong_arguments_of_train_and_evaluate_are_explained(clips, monkeypatch,
     assert not (clips.parent / "runs").exists()
 
 
+@pytest.mark.slow
 def test_json_is_utf8_in_any_locale(tmp_path, tiny_bundle):
     (tmp_path / "grüß dich 日本.wav").write_bytes(encode_audio(tone()))
     run = affekt("recognize", ".", "--json", "--model", tiny_bundle, folder=tmp_path, PYTHONIOENCODING="ascii")
@@ -170,6 +174,7 @@ def test_a_file_name_that_is_not_unicode_is_recognized_and_resumed(tmp_path, tin
     assert "1 file, 1 from an earlier run, 0 failed" in run.stderr
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_causes_no_traceback(clips, tiny_bundle):
     for number in range(200):
         (clips / f"{number}.wav").hardlink_to(clips / "a.wav")
@@ -182,6 +187,7 @@ def test_a_closed_pipe_causes_no_traceback(clips, tiny_bundle):
     assert process.returncode not in (0, 2)
 
 
+@pytest.mark.slow
 def test_media_without_pyav_name_the_extra_and_other_files_are_recognized(tmp_path, tiny_bundle):
     (tmp_path / "a.m4a").write_bytes(encode_media(tone(1, 48_000), 48_000, "ipod", "aac"))
     (tmp_path / "b.wav").write_bytes(encode_audio(tone()))
@@ -247,6 +253,7 @@ def wait_for_lines(path, count):
     raise AssertionError(f"{path.name} did not get {count} lines within 30 s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
 def test_only_failed_files_are_retried(clips, tiny_bundle, name):
     arguments = ["recognize", ".", "--model", tiny_bundle, "--output", name]
@@ -261,12 +268,14 @@ def test_only_failed_files_are_retried(clips, tiny_bundle, name):
     assert "truncated" not in content
 
 
+@pytest.mark.slow
 def test_an_empty_file_name_is_refused(clips, tiny_bundle):
     run = affekt("recognize", "", "--model", tiny_bundle, folder=clips)
     assert run.returncode == 2
     assert "one of the file names is empty" in run.stderr
 
 
+@pytest.mark.slow
 def test_with_an_output_only_failures_are_shown(clips, tiny_bundle):
     run = affekt("recognize", ".", "--model", tiny_bundle, "--output", "rows.jsonl", folder=clips)
     (line,) = run.stdout.splitlines()
@@ -276,6 +285,7 @@ def test_with_an_output_only_failures_are_shown(clips, tiny_bundle):
 # Text output
 
 
+@pytest.mark.slow
 def test_piped_text_has_no_colors_and_complete_names(clips, tiny_bundle):
     longest = "deep/" + "and-then-some-" * 10 + ".wav"
     (clips / longest).write_bytes(encode_audio(tone()))
@@ -291,6 +301,7 @@ def test_piped_text_has_no_colors_and_complete_names(clips, tiny_bundle):
     assert len({line.index(" s  ") for line in (lines[0], *lines[2:])}) == 1
 
 
+@pytest.mark.slow
 def test_few_files_are_shown_with_every_emotion_and_their_windows(tmp_path, tiny_bundle):
     (tmp_path / "long.wav").write_bytes(encode_audio(babble(150 * 16_000)))
     run = affekt("recognize", "long.wav", "--model", tiny_bundle, folder=tmp_path)
@@ -330,6 +341,7 @@ def visible_lines(output):
     return [line.split("\r")[-1] for line in text.replace("\r\n", "\n").split("\n")]
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_colors_and_a_progress_bar(clips, tiny_bundle):
     status, output = run_on_terminal("recognize", ".", "--model", tiny_bundle, folder=clips)
     assert status == 2
@@ -339,18 +351,21 @@ def test_a_terminal_gets_colors_and_a_progress_bar(clips, tiny_bundle):
     assert not any("recognizing" in line for line in visible_lines(output)[-2:])
 
 
+@pytest.mark.slow
 def test_a_single_file_has_no_progress_bar(clips, tiny_bundle):
     status, output = run_on_terminal("recognize", "a.wav", "--model", tiny_bundle, folder=clips)
     assert status == 0
     assert "recognizing" not in output
 
 
+@pytest.mark.slow
 def test_no_color_turns_off_colors(clips, tiny_bundle):
     _, output = run_on_terminal("recognize", ".", "--model", tiny_bundle, folder=clips, NO_COLOR="1")
     assert "silence" in output
     assert not re.search(r"\x1b\[[0-9;]*3\dm", output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(clips, tiny_bundle, columns):
     (clips / "deep" / ("日本語のとても長い" * 5 + ".wav")).write_bytes(encode_audio(tone()))
@@ -368,6 +383,7 @@ def cell_width(line):
     return sum(2 if ord(character) > 0x2E80 else 1 for character in line.rstrip())
 
 
+@pytest.mark.slow
 def test_json_on_a_terminal_is_still_json(clips, tiny_bundle):
     _, output = run_on_terminal("recognize", ".", "--json", "--model", tiny_bundle, folder=clips)
     parsed = [json.loads(line) for line in visible_lines(output) if line.startswith("{")]
@@ -410,6 +426,7 @@ def test_import_and_help_load_no_heavy_module(code):
     assert not loaded & HEAVY
 
 
+@pytest.mark.slow
 def test_recognition_of_a_wav_loads_only_what_it_needs(clips):
     code = (
         "import atexit, runpy, sys; atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr)); "
@@ -438,6 +455,7 @@ def test_recognition_needs_no_extra(clips, tiny_bundle, tmp_path):
     assert refused.stderr == "affekt: writing rows.parquet needs pyarrow: pip install 'affekt[parquet]'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [[], ["corpus"], ["features"]])
 def test_no_description_in_a_list_of_commands_is_cut_off(group):
     commands = affekt(*group, "--help", COLUMNS="80").stdout.split("Commands:")[1]
@@ -451,6 +469,7 @@ def test_version_prints_the_version_of_the_package():
 # Shell completion
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "beginning"),
     [("bash", "_affekt_completion() {"), ("zsh", "#compdef affekt"), ("fish", "complete --command affekt")],
@@ -462,12 +481,14 @@ def test_show_completion_prints_the_script_of_a_shell(shell, beginning):
     assert f"_AFFEKT_COMPLETE=complete_{shell}" in run.stdout
 
 
+@pytest.mark.slow
 def test_an_unknown_shell_is_refused_with_the_known_ones():
     run = affekt("--show-completion", "cmd")
     assert run.returncode == 2
     assert "'cmd' is not one of 'bash', 'zsh', 'fish'" in " ".join(run.stderr.split())
 
 
+@pytest.mark.slow
 def test_install_completion_writes_the_script_to_the_home_folder(tmp_path):
     run = affekt("--install-completion", "bash", HOME=str(tmp_path))
     assert (run.returncode, run.stderr) == (0, "")
@@ -475,6 +496,7 @@ def test_install_completion_writes_the_script_to_the_home_folder(tmp_path):
     assert "affekt.sh" in (tmp_path / ".bashrc").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "completions"),
     [

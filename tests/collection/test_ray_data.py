@@ -44,6 +44,7 @@ def act(setup, folder, items):
         return actor(items).to_pylist()[0]
 
 
+@pytest.mark.slow
 def test_a_shard_is_written_once(setup, tmp_path):
     folder = tmp_path / "out"
     shard, items = item("a.wav", "missing.wav")

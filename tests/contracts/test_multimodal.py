@@ -15,7 +15,7 @@ from tests.contracts.builders import synthetic_batch, tiny, tiny_config, without
 MULTIMODAL = [name for name in models if {"speech", "text"} <= set(models[name].streams)]
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("name", MULTIMODAL)]
 
-NUM_TRAIN, NUM_TEST = 256, 200  # utterances
+NUM_TRAIN, NUM_TEST = 128, 200  # utterances
 # Of 200 random guesses, 82 to 118 are right in 99 of 100 cases.
 CHANCE_MIN, CHANCE_MAX = 82, 118
 

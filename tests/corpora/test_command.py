@@ -65,6 +65,7 @@ def test_describe_prints_text(calls):
     assert "problem" not in run.stdout
 
 
+@pytest.mark.slow
 def test_describe_works_in_an_ascii_locale(calls):
     write_noise(calls / "zoë" / "joy" / "1.wav", 4)
     for form in ("--json", "--labels=six"):

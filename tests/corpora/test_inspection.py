@@ -27,6 +27,7 @@ def iemocap(tmp_path_factory):
 NO_AUDIO = ("no audio: the corpus is read as text",)
 
 
+@pytest.mark.slow
 def test_iemocap_as_published_has_its_counts(iemocap):
     description = describe(iemocap)
     assert description.problems == NO_AUDIO
@@ -34,6 +35,7 @@ def test_iemocap_as_published_has_its_counts(iemocap):
     assert (len(description.sessions), len(description.speakers)) == (5, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "count"), [("iemocap-4", 5531), ("iemocap-7", 7487), ("iemocap-improvised-4", 2280)]
 )
@@ -101,6 +103,7 @@ def test_hours_are_those_of_the_segments(tmp_path):
     assert (description.hours, description.problems) == (pytest.approx(0.01), ())
 
 
+@pytest.mark.slow
 def test_hours_of_media_are_read_from_their_headers(tmp_path):
     (tmp_path / "a.mp4").write_bytes(encode_media(tone(18), 16_000, "mp4", "aac"))
     assert describe(write_table(tmp_path, ("a.mp4", None, None))).hours == pytest.approx(0.005, rel=0.02)

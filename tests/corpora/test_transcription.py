@@ -174,6 +174,7 @@ def test_a_missing_extra_is_an_error_that_names_it(monkeypatch):
         Whisper("small")
 
 
+@pytest.mark.slow
 def test_the_command_checks_its_output_before_it_loads_a_model(tmp_path):
     write_noise(tmp_path / "calls" / "sad" / "1.wav")
     write(tmp_path / "there.csv", "")

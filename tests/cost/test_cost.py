@@ -63,6 +63,7 @@ def test_products_are_counted_as_by_hand(run, multiply_adds):
     assert count_operations(lambda: run(x)) == 2 * multiply_adds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mstr-small", "ks_transformer-small"])
 def test_counts_are_those_of_torchs_own_counter(name):
     kind, config = decode_named(models, {"name": name}, name)
@@ -88,12 +89,14 @@ def by_hand(name, frames, dim=1024, feedforward=512, emotions=4):
     return linear + head + sum(4 * 2 * 3 * dim * 3 * (frames // 3**k // 3 + 1) for k in range(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mstr", "vanilla"])
 @pytest.mark.parametrize("frames", [326, 150])
 def test_a_models_flops_are_those_counted_by_hand(name, frames):
     assert cost(name, frames=frames).flops == 2 * by_hand(name, frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "frames", "classes", "parameters", "paper_millions"),
     [
@@ -133,6 +136,7 @@ def test_a_length_that_is_a_setting_is_set():
     assert kind.for_lengths(kind.Config(frames="any", norm="features"), {"speech": 224}).frames == "any"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hubert-large", "wav2vec-large"])
 def test_an_encoders_input_makes_the_requested_frames(name):
     encoder = ENCODERS[name]
@@ -142,6 +146,7 @@ def test_an_encoders_input_makes_the_requested_frames(name):
     assert (stream.values if hasattr(stream, "values") and not callable(stream.values) else stream[0]).shape[1] == 21
 
 
+@pytest.mark.slow
 def test_encoders_have_their_published_sizes():
     names = ("tdfnet", "ks_transformer", "mcsan")
     encoders = [encoder for name in names for encoder in encoders_of(models[name], models[name].paper.frames)]

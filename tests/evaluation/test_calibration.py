@@ -18,6 +18,7 @@ def overconfident(factor, count=4000, seed=0):
     return beyond.sum(axis=1), softmax(factor * logits, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.5])
 def test_the_temperature_recovers_the_scale_of_the_logits(factor):
     labels, probabilities = overconfident(factor)
@@ -26,6 +27,7 @@ def test_the_temperature_recovers_the_scale_of_the_logits(factor):
     assert ece(labels, average_at_temperature([probabilities], temperature)) < 0.03
 
 
+@pytest.mark.slow
 def test_the_temperature_minimizes_the_cross_entropy():
     labels, first = overconfident(3.0)
     second = overconfident(2.0, seed=1)[1]

@@ -114,6 +114,7 @@ def test_a_difference_is_the_difference_of_the_means_over_seeds():
         assert comparison.wilcoxon_p == pytest.approx(stats.wilcoxon(comparison.by_fold).pvalue)
 
 
+@pytest.mark.slow
 def test_intervals_over_speakers_equal_a_bootstrap_of_the_utterances_themselves(monkeypatch):
     monkeypatch.setattr(bootstrap, "DRAWS", 200)
     generator = np.random.default_rng(1)

@@ -112,6 +112,7 @@ def start_writer(name, turns):
     return subprocess.Popen([sys.executable, "-c", WRITER, name, str(turns)], stdout=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_several_processes_can_write_the_same_keys_and_different_ones(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
     processes = [start_writer(name, 10) for name in ("bb", "cc", "dd")]
@@ -123,6 +124,7 @@ def test_several_processes_can_write_the_same_keys_and_different_ones(tmp_path, 
     assert not [reason for _, reason in verify(stored) if reason]
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_no_truncated_file(tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path))
     for delay in (0.02, 0.05, 0.09):
@@ -272,6 +274,7 @@ def test_unknown_names_and_contradicting_options_are_refused(store):
     assert store.folder.is_dir()
 
 
+@pytest.mark.slow
 def test_the_commands_need_no_torch(store):
     code = "import sys; sys.modules['torch'] = None; from affekt.cli import app; app(['features', 'verify'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import (  # type: ignore[attr-defined]
+from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,

@@ -253,6 +253,7 @@ def test_a_name_that_is_not_utf8_is_refused_without_output(tiny_bundle, tmp_path
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_random_damage_gives_bad_bundle_or_a_model_that_runs(tiny_bundle, tmp_path):
     """Without checksums, as in bundles of earlier versions; with them every change is found."""
     write_labels(tmp_path, "tiny", Bundle.open(tiny_bundle).emotions)

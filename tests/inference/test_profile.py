@@ -222,6 +222,7 @@ def clips(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_results_files_keep_the_profile_and_resume_only_with_the_same_one(recognizer, clips, tmp_path, suffix):
     output, profile = tmp_path / f"rows.{suffix}", make_profile(recognizer)

@@ -33,6 +33,7 @@ def one_sided(major, fraction=0.8):
     return np.where(np.arange(6) == major, fraction, (1 - fraction) / 5)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 99), st.lists(st.floats(0.02, 1), min_size=6, max_size=6))
 def test_the_mean_of_biased_probabilities_is_the_expected_distribution(seed, weights):
     expected = np.array(weights) / sum(weights)
@@ -64,6 +65,7 @@ def test_the_bias_of_a_model_is_found_and_lifts_accuracy(bias):
     assert after > before + 0.03 if np.any(bias) else after > before - 0.02
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(1e-9, 1), min_size=4, max_size=4),
     st.lists(st.floats(0.02, 1), min_size=4, max_size=4),

@@ -75,6 +75,7 @@ def test_long_pauses_are_windows_without_speech():
     assert sum(segment.waveform.size for segment in result if not segment.speech) / SAMPLE_RATE > 31
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [8.001, 8.1, 30.1, 47.5])
 def test_no_window_is_too_short_to_be_recognized(seconds):
     for waveform in (
@@ -85,6 +86,7 @@ def test_no_window_is_too_short_to_be_recognized(seconds):
         assert min(durations(waveform)) >= 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1_000, 65_536, 480_001, 10**7])
 def test_the_windows_do_not_depend_on_the_blocks(block):
     waveform = talk(*[2.3, 0.5, 4.4, 1.2, 0.7, 3.0] * 7)
@@ -93,6 +95,7 @@ def test_the_windows_do_not_depend_on_the_blocks(block):
     assert [segment.speech for segment in result] == [segment.speech for segment in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sound", ["babble", "silence"])
 def test_a_stream_without_end_needs_bounded_memory(sound):
     num_read, num_cut = 0, 0

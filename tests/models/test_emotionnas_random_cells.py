@@ -86,6 +86,7 @@ def test_drafts_have_the_published_probabilities(drafts):
     assert_proportional(inputs, RandomCellConfig().linear_inputs, sum(inputs.values()))
 
 
+@pytest.mark.slow
 def test_every_linear_node_is_followed_by_its_activation(drafts):
     for draft in drafts:
         for number in range(len(draft)):
@@ -96,6 +97,7 @@ def test_every_linear_node_is_followed_by_its_activation(drafts):
         assert len(draft) in (9, 10)
 
 
+@pytest.mark.slow
 def test_new_states_are_chosen_among_all_nodes(graphs):
     operations = Counter(graph["h_new_0"]["op"] for graph in graphs)
     assert len(operations) == 7

@@ -219,7 +219,7 @@ def test_a_cell_of_none_operations_returns_zeros():
             {"genotype": Genotype(**GENES)},
             {"genotype": Genotype(**GENES), "training": True, "masked": True, "cells": 4},
         ],
-        4,
+        12,
     ),
     ids=str,
 )
@@ -382,6 +382,7 @@ def test_explain_returns_the_operation_weights():
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(5).double())
 
 
+@pytest.mark.slow
 def test_functional_call_and_second_order_gradients():
     model, values = branch().train(), utterances([8, 6], 4)
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -398,6 +399,7 @@ def test_functional_call_and_second_order_gradients():
     torch.testing.assert_close(other(batch).square().sum(), loss, atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"genotype": "darts-v2", "nodes": 4}])
 def test_backward_works_outside_autocast(changes):
     """Test as in training: the network runs under autocast, the loss and its gradients do not."""

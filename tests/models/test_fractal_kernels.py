@@ -137,6 +137,7 @@ def test_dropout_differs_between_calls_and_repeats_with_the_seed():
     torch.testing.assert_close(draws[0], attend(*inputs, options), atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_dropout_drops_its_fraction_and_rescales_the_others():
     weights = torch.full((3, 3 * 4096), 1 / 3).numpy()
     dropped = np.empty_like(weights)
@@ -152,6 +153,7 @@ def test_dropout_drops_its_fraction_and_rescales_the_others():
     assert abs(both - 0.09) < 4 * math.sqrt(0.09 * 0.91 / dropped.size)
 
 
+@pytest.mark.slow
 def test_the_backward_pass_drops_the_same_weights():
     inputs = streams(31, 8, batch=1, gradient=True)
 
@@ -170,6 +172,7 @@ def test_nan_stays_nan():
     assert output[0, :, 5:].isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [6.0, 30.0])
 def test_polynomials_are_accurate_to_32_bits(limit):
     from numba import njit
@@ -200,6 +203,7 @@ def test_torch_operations_run_without_numba(monkeypatch):
     torch.testing.assert_close(fractal_attention(*inputs, heads=4), compiled, atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_exported_network_contains_torch_operations():
     class Network(torch.nn.Module):
         def forward(self, x):

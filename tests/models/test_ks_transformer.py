@@ -76,7 +76,7 @@ def batch_of(model, speech, text, seed=0):
             {**AUTHORS, "masked": False},
             {**AUTHORS, "masked": True, "input_norm": "none"},
         ],
-        3,
+        6,
     ),
     ids=str,
 )
@@ -196,6 +196,7 @@ def test_selected_keys_give_the_same_as_all_keys(monkeypatch, fraction, masks, s
         torch.testing.assert_close(x, y, atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_selecting")
 @pytest.mark.parametrize("changes", [{"ccabs": 2}, AUTHORS, {**AUTHORS, "masked": False}], ids=str)
 def test_with_selected_keys_the_network_equals_the_reference(changes):
@@ -252,6 +253,7 @@ def test_dropout_draws_from_torchs_generator():
     assert not torch.equal(draws[0], draws[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_gradients_use_the_same_dropout_as_the_output(dropout):
     def attend(*inputs):
@@ -374,6 +376,7 @@ def test_matrices_are_initialized_as_in_the_authors_code():
     assert attention == pytest.approx(((6 / 512) ** 0.5, (6 / 192) ** 0.5), rel=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", ["authors", False])
 def test_at_a_fixed_length_padding_and_later_frames_have_no_effect(masked):
     model = network(**{**AUTHORS, "masked": masked})

@@ -127,7 +127,7 @@ def reference_logits(model, batch, weights):
     return torch.stack(logits)
 
 
-@pytest.mark.parametrize("changes", mostly_slow(OPTIONS, 2), ids=str)
+@pytest.mark.parametrize("changes", mostly_slow(OPTIONS, 6), ids=str)
 def test_outputs_and_gradients_equal_the_reference(changes):
     model = tiny(**changes)
     batch = batch_for(model)
@@ -170,6 +170,7 @@ def test_the_convolutions_reduce_frames_to_a_ninth_and_keep_at_least_one(padding
         assert encoder(torch.zeros(1, frames, 3), torch.tensor([frames]))[0].shape == (1, 1, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1])
 def test_utterances_of_a_batch_do_not_affect_one_another(stride, padding):
@@ -276,7 +277,11 @@ def test_one_modality_has_only_its_self_attention():
     torch.testing.assert_close(explanation["embedding"], explanation["embedding_text"], atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{}, *({"pool_stride": 1, **options} for options in OPTIONS if options)], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    mostly_slow([{}, *({"pool_stride": 1, **options} for options in OPTIONS if options)], 5),
+    ids=str,
+)
 def test_every_parameter_gets_a_gradient_except_key_biases(changes):
     model = tiny(**{**changes, "pool_stride": 1})
     model(batch_for(model, {"speech": [29, 24, 20], "text": [6, 5, 4]})).square().sum().backward()

@@ -10,6 +10,7 @@ from affekt.models import models
 from tests.contracts.builders import synthetic_batch, tiny, tiny_config, without_dropout
 from tests.models.agreement import assert_exports, assert_reference_agrees
 from tests.models.references import mstr
+from tests.samples_of_tables import mostly_slow
 
 SIZES = {"dim": 8, "feedforward": 6, "heads": 2}
 PAPER = {"masked": False, "norm": "map", "frames": 11}
@@ -40,7 +41,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("changes", OPTIONS, ids=str)
+@pytest.mark.parametrize("changes", mostly_slow(OPTIONS, 6), ids=str)
 def test_outputs_and_gradients_equal_the_reference(changes):
     model = tiny("mstr", **SIZES | changes)
     assert_reference_agrees(model, mstr.logits, lengths=[13, 1, 6])

@@ -220,7 +220,7 @@ UNDER_MASKS = [
 @pytest.mark.parametrize(
     "settings",
     mostly_slow(
-        [*OPTIONS, *LENGTHS, *UNDER_MASKS, *({**option, "masked": True} for option in [*LENGTHS, *UNDER_MASKS])], 3
+        [*OPTIONS, *LENGTHS, *UNDER_MASKS, *({**option, "masked": True} for option in [*LENGTHS, *UNDER_MASKS])], 8
     ),
     ids=lambda settings: "-".join(f"{key}={value}" for key, value in settings.items()) or "paper",
 )
@@ -270,6 +270,7 @@ def test_outputs_and_gradients_equal_the_reference(settings):
 # Padding and explanations.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [{"speech_stride": 8}, {"kernel": 3, "speech_stride": 3}, {"first_encoder": "every_block", "kernel": 5}],
@@ -356,7 +357,7 @@ def test_features_are_standardized_by_the_statistics():
     torch.testing.assert_close(model(batch), expected, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [*OPTIONS, *UNDER_MASKS], ids=str)
+@pytest.mark.parametrize("settings", mostly_slow([*OPTIONS, *UNDER_MASKS], 5), ids=str)
 def test_every_parameter_gets_a_gradient_except_inert_ones(settings):
     model = small(**{"speech_frames": 24, "text_tokens": 16, **settings})  # enough frames for every block
     model(small_batch(model, [(24, 16), (20, 16)])).square().sum().backward()

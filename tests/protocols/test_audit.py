@@ -357,6 +357,7 @@ def test_an_error_is_one_line_with_exit_status_2(berlin, arguments, message):
     assert message in result.stderr
 
 
+@pytest.mark.slow
 def test_auditing_needs_neither_torch_nor_numpy(berlin):
     program = (
         "import sys; sys.modules.update(dict.fromkeys(['numpy', 'torch', 'onnxruntime', 'soundfile']))\n"

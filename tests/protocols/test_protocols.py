@@ -180,6 +180,7 @@ def test_folds_are_the_same_on_every_machine(name):
     assert hashlib.sha256(hashes.encode()).hexdigest()[:12] == HASHES[name]
 
 
+@pytest.mark.slow
 def test_folds_do_not_depend_on_pythons_hash_seed():
     program = (
         "from tests.protocols.test_protocols import *\n"
@@ -381,6 +382,7 @@ def test_mstr_tests_on_a_fifth_without_stratification():
     assert split.hash == RandomHoldOut(test=0.2, stratified=False).folds(conversations())[0].hash
 
 
+@pytest.mark.slow
 def test_tdfnet_has_ten_tests_of_exactly_553():
     folds = TDFNetRandomTen().folds(conversations(IEMOCAP))
     assert [len(fold.subsets["test"]) for fold in folds] == [553] * 10

@@ -17,6 +17,8 @@ from affekt.reports.results import collect_results
 from affekt.runs.groups import describe_differences, group_runs
 from tests.reports.test_results import SPEAKER_FOLDS, data, make_runs  # noqa: F401 (a fixture that every test uses)
 
+pytestmark = pytest.mark.slow  # its fixtures make runs
+
 
 def invoke(*words):
     return CliRunner().invoke(app, ["compare", *map(str, words)])

@@ -28,6 +28,7 @@ def test_tokens_are_labeled_with_their_words():
     assert token_words("no no", [0, 1]) == ["no", "no"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [None, 1])
 def test_the_figure_has_the_words_of_queries_and_keys_and_both_kinds_of_attention(arrays, head):
     figure = draw_attention(**arrays, queries=TOKENS, keys=TOKENS, head=head, title="a title")

@@ -19,6 +19,8 @@ from affekt.reports.page.runs import mistakes_table
 from affekt.reports.sections import Options, PageOptions, read_sections
 from tests.reports.test_results import SPEAKER_FOLDS, data, make_data, make_runs  # noqa: F401 (a fixture)
 
+pytestmark = pytest.mark.slow  # its fixtures make runs and a page
+
 EVIL = "x|<script>alert(1)</script>![y](http://example.org/i.png)[z](http://example.org)$x_2$"
 WITHOUT_MODELS = PageOptions(models=False)
 

@@ -78,6 +78,7 @@ def softmax(logits):
     return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [[], SPEAKER_FOLDS], ids=["paper", "speaker-folds"])
 def test_scores_equal_those_of_evaluate(tmp_path, settings):
     folder = make_runs(tmp_path / "runs", settings=settings, seeds=3)
@@ -103,6 +104,7 @@ def test_scores_equal_those_of_evaluate(tmp_path, settings):
     assert [dataclasses.asdict(fold) for fold in row.folds] == scores["by_fold"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [[], SPEAKER_FOLDS], ids=["paper", "speaker-folds"])
 def test_mean_and_std_are_over_seeds_with_their_folds_together(tmp_path, settings):
     folder = make_runs(tmp_path / "runs", settings=settings, seeds=3)
@@ -121,6 +123,7 @@ def test_mean_and_std_are_over_seeds_with_their_folds_together(tmp_path, setting
     assert row.scores.UA.low < row.UA.mean < row.scores.UA.high
 
 
+@pytest.mark.slow
 def test_selecting_on_the_test_set_is_optimistic(tmp_path):
     (row,) = collect_results([make_runs(tmp_path / "runs", settings=SPEAKER_FOLDS, skill=0.5)]).rows
     assert list(row.by_selection) == ["last", "validation", "validation-wf1", "validation-loss", "paper"]
@@ -139,6 +142,7 @@ def test_the_scores_use_the_recipes_selection_rule(tmp_path):
     assert row.UA == row.by_selection["validation"] != row.by_selection["last"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["last", "validation", "validation-wf1", "validation-loss", "paper"])
 def test_the_recipes_selection_rule_has_a_column(tmp_path, rule):
     results = collect_results([make_runs(tmp_path / "runs", settings=[*SPEAKER_FOLDS, f"selection={rule}"], skill=0.5)])
@@ -180,6 +184,7 @@ def test_runs_on_different_splits_are_not_compared(tmp_path):
     assert "Differences of UA:" not in text
 
 
+@pytest.mark.slow
 def test_published_scores_are_listed_for_the_papers_protocol_only(tmp_path):
     random, apart = (make_runs(tmp_path / name, settings=s) for name, s in (("random", []), ("apart", SPEAKER_FOLDS)))
     assert "| 79.9 | 79.7 |" in page(collect_results([random]))
@@ -270,6 +275,7 @@ def test_a_run_that_stopped_early_is_finished(tmp_path):
     assert row.by_selection["validation"].mean == 1.0
 
 
+@pytest.mark.slow
 def test_the_command_writes_page_and_json_without_torch(tmp_path):
     folder = make_runs(tmp_path / "runs")
     code = (

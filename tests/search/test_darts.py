@@ -99,6 +99,7 @@ def test_second_order_gradients_with_a_tiny_radius_are_exact(network, monkeypatc
     assert relative_error(actual, expected) < 1e-8 < relative_error(coarse, expected)
 
 
+@pytest.mark.slow
 def test_second_order_gradients_equal_finite_differences_of_the_loss_after_a_step(monkeypatch):
     monkeypatch.setattr(darts, "RADIUS", 1e-6)
     search = start_search(make_smooth_supernet(), order="second")
@@ -128,6 +129,7 @@ def test_dropout_is_the_same_in_all_passes_of_a_step(monkeypatch):
     assert relative_error(*gradients) < 1e-6
 
 
+@pytest.mark.slow
 def test_soft_labels_are_the_target_if_there_are_any():
     votes = np.array([[0.5, 0.3, 0.2]] * 5, np.float32)
     search = start_search(make_supernet(), replace(make_dataset(5), soft_labels=votes))
@@ -186,6 +188,7 @@ def test_defaults_are_those_of_the_paper_and_of_darts():
     assert search.config.alpha_start == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_only_the_weights_step_updates_running_statistics(order):
     search = start_search(make_supernet(), order=order)
@@ -203,6 +206,7 @@ def test_only_the_weights_step_updates_running_statistics(order):
         torch.testing.assert_close(value, expected[name], atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_alpha_gradients_have_no_side_effects(order):
     search = start_search(make_supernet(dropout=0.5), order=order)
@@ -217,6 +221,7 @@ def test_alpha_gradients_have_no_side_effects(order):
     assert all(tensor.grad is None for tensor in search._tensors().values())
 
 
+@pytest.mark.slow
 def test_alphas_stay_constant_until_alpha_start():
     search = start_search(make_supernet(), alpha_start=0.5)
     train_batch, alpha_batch = make_batches(search)
@@ -259,6 +264,7 @@ def test_a_supernet_with_only_the_operation_none_has_a_finite_loss(order):
     assert all(alpha[:, 1:].isneginf().all() and alpha[:, 0].isfinite().all() for alpha in model.alphas().values())
 
 
+@pytest.mark.slow
 def test_first_and_second_order_are_equal_if_all_gradients_are_zero():
     """With a single emotion, the loss and all gradients are zero."""
     losses = {}

@@ -102,10 +102,12 @@ def labels_and_predictions(runs):
     return labels, np.concatenate(by_fold)
 
 
+@pytest.mark.slow
 def test_the_markdown_page_equals_the_golden_file(finished, golden):
     golden("search-report.md", markdown_page(NO_RESULTS, collect_searches([finished])))
 
 
+@pytest.mark.slow
 def test_scores_are_over_seeds_with_all_folds_together(finished, table):
     row = table.row("spectrogram", FOUND_CELL)
     by_seed = []
@@ -124,6 +126,7 @@ def test_scores_are_over_seeds_with_all_folds_together(finished, table):
     assert table.utterances == 24 * 18
 
 
+@pytest.mark.slow
 def test_a_random_search_reports_its_best_network_on_the_validation_set(finished, table):
     def validation_ua(run):
         predicted = run.predictions(select_epoch(run, "validation"))["validation"].argmax(axis=1)
@@ -140,6 +143,7 @@ def test_a_random_search_reports_its_best_network_on_the_validation_set(finished
     assert table.row("spectrogram", RANDOM_SEARCH).UA.seeds == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_row_of_a_random_cell_is_the_mean_over_all_random_cells(finished, table):
     row = table.row("spectrogram", RANDOM_CELL)
     for seed, value in zip((0, 1), row.UA.seeds, strict=True):
@@ -153,6 +157,7 @@ def test_the_row_of_a_random_cell_is_the_mean_over_all_random_cells(finished, ta
     assert row.networks == 2 * 2 * 3
 
 
+@pytest.mark.slow
 def test_supernet_and_found_network_have_separate_rows(table):
     assert [(row.branch, row.network) for row in table.rows] == [
         ("spectrogram", "supernet"),
@@ -170,6 +175,7 @@ def test_supernet_and_found_network_have_separate_rows(table):
     assert table.row("spectrogram", SUPERNET).UA != table.row("spectrogram", FOUND_CELL).UA
 
 
+@pytest.mark.slow
 def test_differences_equal_those_of_the_rows(table):
     pairs = [(difference.branch, difference.first, difference.second) for difference in table.differences]
     branches = table.row("spectrogram", FOUND_CELL), table.row("recurrent", FOUND_RECURRENT_CELL)
@@ -192,12 +198,14 @@ def test_differences_equal_those_of_the_rows(table):
     assert table.differences[-1].difference.mean == pytest.approx(gain)
 
 
+@pytest.mark.slow
 def test_parameters_exclude_statistics_and_architecture_weights(table):
     # stem.0.weight alone: neither statistics nor the architecture's weights.
     assert table.row("spectrogram", SUPERNET).parameters == (18 * 1 * 3 * 3,)
     assert table.row("recurrent", FOUND_RECURRENT_CELL).parameters == (64 * 40,)
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_network_includes_its_search(table):
     cost = table.row("spectrogram", FOUND_CELL).cost
     assert (cost.runs, cost.epochs, cost.seconds) == (2, 8, 4 * 20 + 4 * 2)
@@ -212,6 +220,7 @@ def test_the_cost_of_a_network_includes_its_search(table):
     )
 
 
+@pytest.mark.slow
 def test_every_search_has_its_genotype_and_recurrent_cell(table):
     assert [search.title for search in table.searches] == [
         "seed 0, fold 1 of 2",
@@ -241,6 +250,7 @@ def test_an_unfinished_search_has_the_rows_of_its_finished_stages(tmp_path, stag
     assert html.count("<figure>") == 2 + (stage in ("halving", "recurrent", "fusion")) + 4
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_in_no_row(tmp_path):
     maker = SearchMaker(tmp_path)
     maker.make_search(epochs=2)
@@ -258,6 +268,7 @@ def test_an_unfinished_run_is_in_no_row(tmp_path):
     assert "spectrogram/random/04: epoch 3 of 4" in markdown_page(NO_RESULTS, [table])
 
 
+@pytest.mark.slow
 def test_eliminated_candidates_are_not_unfinished(tmp_path):
     search = SearchMaker(tmp_path).up_to("halving")
     search.write_rounds(search.rounds[:1])
@@ -266,6 +277,7 @@ def test_eliminated_candidates_are_not_unfinished(tmp_path):
     assert table.row("recurrent", FOUND_RECURRENT_CELL) is None
 
 
+@pytest.mark.slow
 def test_skips_and_collapse_are_those_of_the_found_cell(tmp_path):
     """The found cell may be from an earlier epoch than the last."""
     maker = SearchMaker(tmp_path)
@@ -295,6 +307,7 @@ def test_a_collapse_is_the_first_warning(tmp_path, html):
     assert 'role="alert"' not in html
 
 
+@pytest.mark.slow
 def test_alphas_trained_on_the_validation_set_are_noted(tmp_path, html):
     assert "trained on the validation subset, which also selects the epoch" in html
     SearchMaker(tmp_path, alphas_on="half").up_to("search")
@@ -318,6 +331,7 @@ def test_better_requires_the_interval_and_every_seed(interval, seeds, expected):
     assert judge(difference) == expected
 
 
+@pytest.mark.slow
 def test_the_first_verdict_compares_with_random_search(table, html):
     kinds = {verdict.text.partition(" (95 %")[0]: verdict.kind for verdict in verdicts(table)}
     points = f"{100 * table.differences[0].difference.mean:+.1f} points of UA"
@@ -325,6 +339,7 @@ def test_the_first_verdict_compares_with_random_search(table, html):
     assert html.index("random search with the same budget") < html.index("<h2>")
 
 
+@pytest.mark.slow
 def test_a_random_search_with_a_smaller_budget_is_not_a_fair_comparison(tmp_path, table):
     assert not any("a fair comparison" in verdict.text for verdict in verdicts(table))
     maker = SearchMaker(tmp_path)
@@ -341,6 +356,7 @@ def test_a_random_search_with_a_smaller_budget_is_not_a_fair_comparison(tmp_path
     assert expected in text
 
 
+@pytest.mark.slow
 def test_folders_that_do_not_form_a_search_are_refused(tmp_path, finished):
     with pytest.raises(BadConfig, match=r"seed 0 of emotionnas-cremad occurs twice: .*; name only one of them"):
         collect_searches([finished, finished / "fold-1" / "seed-0"])
@@ -358,6 +374,7 @@ def test_folders_that_do_not_form_a_search_are_refused(tmp_path, finished):
         collect_searches([tmp_path])
 
 
+@pytest.mark.slow
 def test_a_seed_without_all_folds_is_in_no_row(finished):
     folders = [finished / "fold-1", finished / "fold-2" / "seed-0"]
     (table,) = collect_searches(folders)
@@ -378,6 +395,7 @@ def test_without_the_corpus_the_speakers_are_unknown(finished, table, monkeypatc
     _read_by_id.cache_clear()
 
 
+@pytest.mark.slow
 def test_runs_of_a_search_are_not_reported_as_separate_runs(finished, table):
     assert collect_results([finished]) == NO_RESULTS
     text = markdown_page(collect_results([finished]), collect_searches([finished]))
@@ -398,6 +416,7 @@ def test_search_toml_is_a_marker_of_composite_folders():
     assert Search(Path()).config_path.name in COMPOSITE_MARKERS
 
 
+@pytest.mark.slow
 def test_a_run_beside_a_search_is_reported_separately(finished, tmp_path):
     shutil.copytree(finished / "fold-1" / "seed-0", tmp_path / "search")
     shutil.copytree(finished / "fold-1" / "seed-0" / "recurrent" / "known" / "lstm", tmp_path / "training")
@@ -460,6 +479,7 @@ class ElementChecker(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained(html):
     parser = ElementChecker()
     parser.feed(html)
@@ -474,12 +494,14 @@ def test_the_page_is_self_contained(html):
         ElementTree.fromstring(picture)
 
 
+@pytest.mark.slow
 def test_the_page_lists_the_papers_results(html):
     for figure in ("63.5", "70.3", "72.8", "0.13M", "2.23M", "2.36M", "58.7", "69.4"):
         assert f">{figure}<" in html
     assert "cannot be compared" in html
 
 
+@pytest.mark.slow
 def test_names_are_escaped_in_html(tmp_path):
     maker = SearchMaker(tmp_path)
     maker.search.config_path.write_text('name = "<b>&"\nseed = 0\n', encoding="utf-8")
@@ -492,6 +514,7 @@ def test_names_are_escaped_in_html(tmp_path):
     assert "<i>" not in text
 
 
+@pytest.mark.slow
 def test_a_diverged_candidate_is_shown(tmp_path):
     search = SearchMaker(tmp_path).up_to("halving")
     rounds = search.rounds
@@ -612,6 +635,7 @@ def test_monotone_returns_the_closest_non_decreasing_sequence():
         assert ((best - values) ** 2).sum() <= ((other - values) ** 2).sum()
 
 
+@pytest.mark.slow
 def test_plotted_weights_are_the_softmax_of_the_logged_alphas(finished):
     log = Run(finished / "fold-1" / "seed-0" / "spectrogram" / "search").log()
     weights = softmax_weights(log, "reduce")

@@ -35,7 +35,8 @@ from affekt.workflows.evaluate import evaluate
 from affekt.workflows.job import Job
 from affekt.workflows.jobs import LocalLauncher, WorkerLauncher
 from affekt.workflows.train import train
-from tests.conftest import ROOT, shapes_unchecked
+from tests.commands import affekt
+from tests.conftest import shapes_unchecked
 from tests.corpora.trees import iemocap_turn, write_noise
 from tests.logs import logged
 from tests.search.settings import SEARCH
@@ -494,13 +495,10 @@ def test_torchrun_raises_bad_config(root, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command_searches_with_a_corpus_in_another_folder(root):
-    command = [sys.executable, "-m", "affekt", "search", str(root / "small-search.toml"), "spectrogram.random=0"]
-    command += ["recurrent.random_candidates=0", "recurrent.random=0", "recurrent.known=[]", "--no-bundles"]
-    env = {name: value for name, value in os.environ.items() if name != "AFFEKT_DATA"}
-    result = subprocess.run(
-        [*command, "--corpus", str(root / "cremad"), "--run", str(root / "command")],
-        cwd=ROOT, env=env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def test_the_command_searches_with_a_corpus_in_another_folder(root, monkeypatch):
+    monkeypatch.delenv("AFFEKT_DATA")
+    smaller = ("spectrogram.random=0", "recurrent.random_candidates=0", "recurrent.random=0", "recurrent.known=[]")
+    options = ("--no-bundles", "--corpus", root / "cremad", "--run", root / "command")
+    result = affekt("search", root / "small-search.toml", *smaller, *options)
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith(f"results: {root / 'command' / 'page.html'}\n")

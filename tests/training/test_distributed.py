@@ -58,6 +58,7 @@ def test_without_torchrun_the_device_is_that_of_the_recipe(monkeypatch):
         assert group == (0, 1)
 
 
+@pytest.mark.slow
 def test_gpus_are_joined_by_nccl_after_their_choice(torchrun, groups):
     torchrun(3, local=1)
     with processes("cuda") as group:
@@ -66,6 +67,7 @@ def test_gpus_are_joined_by_nccl_after_their_choice(torchrun, groups):
     assert groups[2:] == ["wait", "leave"]
 
 
+@pytest.mark.slow
 def test_cpus_are_joined_by_gloo(torchrun, groups):
     torchrun(3)
     with processes("cpu"):

@@ -70,6 +70,7 @@ def fit_model(folder, *, stop=0, epochs=3, **settings):
     return run, strategy
 
 
+@pytest.mark.slow
 def test_all_encoder_parameters_change_except_fixed_ones(tmp_path):
     before = fine_tuned().state_dict()
     _, strategy = fit_model(tmp_path)
@@ -80,6 +81,7 @@ def test_all_encoder_parameters_change_except_fixed_ones(tmp_path):
     assert encoders <= changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_resumed_fine_tuning_reaches_the_same_weights(tmp_path, precision):
     whole, first = fit_model(tmp_path / "whole", precision=precision, encoder_rate=0.5)
@@ -113,6 +115,7 @@ def test_learning_rates_decay_from_the_head_to_the_first_block():
     assert ratios.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+@pytest.mark.slow
 def test_an_encoder_rate_of_zero_leaves_the_encoder_unchanged(tmp_path):
     before = encoder().state_dict()
     _, strategy = fit_model(tmp_path, encoder_rate=0.0, weight_decay=0.1)
@@ -131,6 +134,7 @@ def test_initial_statistics_are_over_all_frames():
     torch.testing.assert_close(std, frames.std(dim=0, correction=0), atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_distillation_loss_falls_and_its_weights_are_ignored_on_loading():
     data = log_mel(teacher=5)
     model = fine_tuned(teacher_dim=5)

@@ -97,6 +97,7 @@ class Killed:
         return self.strategy.step(batch, progress)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_reaches_the_same_weights(tmp_path):
     whole, first = train_run(tmp_path / "whole", 5)
     resumed, second = train_run(tmp_path / "resumed", 5, stop=2)
@@ -121,6 +122,7 @@ def test_predictions_are_in_the_order_of_the_split(tmp_path):
     np.testing.assert_allclose(run.predictions(1)["test"], np.stack(one_by_one), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_only_weights_that_a_rule_can_select_are_kept(tmp_path):
     run, _ = train_run(tmp_path, 5)
     kept = {int(path.stem) for path in (run.folder / "weights").glob("*.safetensors")}
@@ -153,6 +155,7 @@ def test_training_stops_when_the_validation_score_no_longer_improves(tmp_path):
     assert train_with_patience(tmp_path)[0].epochs == [1, 2, 3]  # a second call does nothing
 
 
+@pytest.mark.slow
 def test_patience_is_counted_across_a_resumed_run(tmp_path):
     whole, first, _ = train_with_patience(tmp_path / "whole", patience=3)
     resumed, second, _ = train_with_patience(tmp_path / "resumed", patience=3, killed_after=5)
@@ -161,6 +164,7 @@ def test_patience_is_counted_across_a_resumed_run(tmp_path):
         assert torch.equal(value, second.weights()[name]), name
 
 
+@pytest.mark.slow
 def test_training_stops_exactly_when_patience_is_exhausted(tmp_path):
     run, _, _ = train_with_patience(tmp_path, patience=6, epochs=25, config=SupervisedConfig(learning_rate=1e-2))
     epochs_without_improvement = [epoch - select_until(run, epoch) for epoch in run.epochs]
@@ -172,6 +176,7 @@ def test_training_stops_exactly_when_patience_is_exhausted(tmp_path):
 OVERFITTING = SupervisedConfig(learning_rate=1e-1)  # the loss on the validation subset rises after some epochs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "words"), [("loss", "lower loss"), ("WF1", "better WF1")])
 def test_training_stops_by_the_metric_that_the_recipe_names(tmp_path, metric, words):
     run, _, messages = train_with_patience(tmp_path, patience=3, epochs=40, config=OVERFITTING, metric=metric)
@@ -200,6 +205,7 @@ def select_until(run, last):
     return max(scores, key=lambda epoch: (scores[epoch], -epoch))
 
 
+@pytest.mark.slow
 def test_predictions_without_a_checkpoint_are_discarded_on_resuming(tmp_path):
     whole, _, _ = train_with_patience(tmp_path / "whole")
     run, _, _ = train_with_patience(tmp_path / "resumed", epochs=1)
@@ -213,6 +219,7 @@ def test_predictions_without_a_checkpoint_are_discarded_on_resuming(tmp_path):
 # Scores on the training subset
 
 
+@pytest.mark.slow
 def test_scores_on_the_training_subset_are_logged_on_request_and_change_nothing(tmp_path):
     logs, weights = {}, {}
     for name, score_train in (("without", False), ("with", True)):
@@ -239,6 +246,7 @@ def test_scores_on_the_training_subset_are_logged_on_request_and_change_nothing(
 # The test subset
 
 
+@pytest.mark.slow
 def test_labels_of_the_test_subset_affect_only_the_rule_paper(tmp_path):
     """Training and the other selection rules are bit-identical with wrong labels in the test subset."""
     selected, weights = {}, {}
@@ -257,6 +265,7 @@ def test_labels_of_the_test_subset_affect_only_the_rule_paper(tmp_path):
     assert selected["right"]["paper"] != selected["wrong"]["paper"]
 
 
+@pytest.mark.slow
 def test_the_log_line_of_an_epoch_has_no_test_score(tmp_path):
     _, _, messages = train_with_patience(tmp_path, patience=0, epochs=10)
     pattern = r"epoch [ \d]\d/10  loss \d\.\d{3}  validation UA +\d+\.\d%  \d+\.\d s(, \d+ s left)?"
@@ -282,6 +291,7 @@ def test_a_balanced_epoch_has_every_emotion_equally_often():
     assert sorted(plain) == list(range(24))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -149,6 +149,7 @@ def test_the_list_has_an_entry_for_each_figure():
     assert [(entry["metric"], entry["published"]) for entry in plotted] == [("WF1", None)]
 
 
+@pytest.mark.slow
 def test_the_list_of_a_paper_has_its_rows_only():
     result = CliRunner().invoke(app, ["recipes", "--paper", "EmotionNAS"])
     assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == sorted(SEARCHED)

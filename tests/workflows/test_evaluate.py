@@ -23,6 +23,8 @@ from affekt.workflows.train import train
 from tests.logs import logged
 from tests.synthetic import ACTORS, make_folder, quick_export
 
+pytestmark = pytest.mark.slow  # its fixtures train
+
 SETTINGS = [
     'protocol={name="speaker-folds",k=3,validation="next"}',
     "training.epochs=5",
@@ -68,7 +70,6 @@ def predictions_by_seed(runs, rule):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["last", "validation", "paper"])
 def test_scores_are_means_over_the_seeds_with_all_folds_together(workspace, runs, rule):
     scores = evaluate_to_json(workspace / "runs", selection=rule)

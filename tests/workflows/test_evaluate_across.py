@@ -228,6 +228,7 @@ def as_scores_of(bundle, scores, **changes):
     return replace(scores, model=bundle.id, emotions=bundle.emotions, recipe=recipe, corpora=corpora)
 
 
+@pytest.mark.slow
 def test_recorded_scores_are_on_the_card_and_in_the_checksums(shipped, scores, model, bursts):
     bundle = Bundle.open(shipped)
     assert "--across CORPUS:FOLDER --record" in card(bundle)
@@ -247,6 +248,7 @@ def test_recorded_scores_are_on_the_card_and_in_the_checksums(shipped, scores, m
     assert f"manifest {scores.corpora[0].manifest[:12]}" in text
 
 
+@pytest.mark.slow
 def test_scores_of_a_bundle_of_the_same_recipe_are_shown_apart(shipped, scores):
     bundle = Bundle.open(shipped)
     other = as_scores_of(bundle, scores, model="default@00000000", trained_on=("EmoDB",))
@@ -288,6 +290,7 @@ def run(*arguments):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_or_json(model, calls, bursts, scores):
     output = run(model, "--across", f"folder:{calls.root}", f"emogator:{bursts.root}")
     own, of_all = (100 * ua.value for ua in (scores.corpora[0].as_it_is.own.UA, scores.corpora[0].as_it_is.all.UA))

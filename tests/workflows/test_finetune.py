@@ -34,6 +34,8 @@ from tests.conftest import shapes_unchecked
 from tests.logs import logged
 from tests.synthetic import environment_set, make_data_root, make_folder, quick_export
 
+pytestmark = pytest.mark.slow  # its fixtures train
+
 SMALL = ["training.threads=1", "training.epochs=2"]
 TUNED = [*SMALL, "training.tune=all", "training.strategy.encoder_rate=0.5"]
 EMOTIONS = ("angry", "bored", "happy", "sad")
@@ -85,7 +87,6 @@ def predict_with_bundle(bundle, utterances):
 # The command
 
 
-@pytest.mark.slow
 def test_the_command_makes_a_bundle_that_recognizes(start, workspace, capsys):
     output = workspace / "one-command"
     with shapes_unchecked():
@@ -106,7 +107,6 @@ def test_the_command_makes_a_bundle_that_recognizes(start, workspace, capsys):
     assert {path.name for path in output.iterdir()} >= {"split.json", "results.json", "LICENSE.whisper"}
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("settings", [SMALL, TUNED])
 def test_the_command_reads_the_data_and_opens_the_bundle_only_once(start, workspace, tmp_path, monkeypatch, settings):
@@ -175,7 +175,6 @@ def test_the_data_can_be_a_table(start, workspace):
 # The bundle to start from
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_with_a_learning_rate_of_zero_the_model_stays_the_same(start, workspace):
     emotions = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
@@ -204,7 +203,6 @@ def test_the_card_has_the_licenses_of_earlier_training_corpora(start, workspace)
     assert "from Whisper (tiny-whisper: front end" in text
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_speakers_of_earlier_training_are_not_independent(start, workspace):
     _, (run,), bundle = finetune(start, workspace, source="cremad", name="same-speakers")
@@ -220,7 +218,6 @@ def test_speakers_of_earlier_training_are_not_independent(start, workspace):
     assert not scores["speaker_independent"]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_card_states_the_split_of_the_data_and_that_test_clips_were_trained_on_before(start, workspace):
     clips = [f"{subset}/{e}/{n}.wav" for subset in ("train", "dev", "test") for e in ("angry", "sad") for n in range(4)]
@@ -368,7 +365,6 @@ def kill_when(arguments, folder, ready):
     return process.returncode
 
 
-@pytest.mark.slow
 def test_a_killed_command_resumes_to_the_same_weights(workspace, tmp_path, monkeypatch):
     monkeypatch.setenv("AFFEKT_CACHE", str(tmp_path / "cache"))
     arguments = [str(workspace / "made.toml"), "training.epochs=6", "training.augmentation.copies=0", "--run", "run"]

@@ -19,6 +19,8 @@ from tests.cli.test_cli import AFFEKT, ENVIRONMENT, affekt, needs_pipes, rows
 from tests.conftest import write_tiny_bundle
 from tests.sounds import babble, encode_audio, noise, tone
 
+pytestmark = pytest.mark.slow  # starts worker processes
+
 DYING = "tests.inference.dying_worker:work"
 
 
@@ -89,7 +91,6 @@ def test_a_profile_is_the_same_and_is_applied_in_workers(tmp_path, workers):
 
 
 @needs_pipes
-@pytest.mark.slow
 def test_standard_input_is_read_by_the_command_itself_in_its_turn(clips, tiny_bundle):
     files = ["a.wav", "-", "b.wav", "c.wav"]
     run = subprocess.run(
@@ -115,7 +116,6 @@ def test_a_file_name_that_is_not_unicode_reaches_the_worker(tmp_path, tiny_bundl
 # Workers that die
 
 
-@pytest.mark.slow
 def test_a_file_with_which_workers_die_is_tried_twice_and_fails_alone(recognizer, clips, workers, monkeypatch, caplog):
     monkeypatch.setattr(worker_pool, "ENTRY", DYING)
     (clips / "b.wav").rename(clips / "b-dies.wav")
@@ -199,7 +199,6 @@ def children(process_id):
     return [int(word) for word in Path(f"/proc/{process_id}/task/{process_id}/children").read_text("utf-8").split()]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="needs Linux")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_command_leaves_no_process_and_is_resumed(tmp_path, tiny_bundle, sent):
@@ -293,7 +292,6 @@ def test_too_many_threads_of_all_jobs_together_are_refused(tiny_bundle, clips):
         list(recognize_files([clips], recognizer=recognizer, jobs=2))
 
 
-@pytest.mark.slow
 def test_jobs_and_threads_out_of_range_are_refused_on_the_command_line(clips, tiny_bundle):
     for command in (["recognize"], ["adapt", "--output", "p.affekt"]):
         for option in ("--threads", "--jobs"):

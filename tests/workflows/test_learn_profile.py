@@ -194,6 +194,7 @@ def test_a_profile_of_any_name_can_be_read_again(bundle, clips, tmp_path, monkey
     assert Profile.read(path).recordings == 12
 
 
+@pytest.mark.slow
 def test_a_long_recording_contributes_its_windows(bundle):
     wave = np.concatenate([babble(8 * RATE, seed=index) * (0.05 + 0.05 * index) for index in range(12)])
     profile = learn_profile([(wave, RATE)], recognizer=Recognizer.load(bundle), settings=ALWAYS)
@@ -235,7 +236,7 @@ def test_the_shipped_model_is_adapted_to_even_sources_and_not_to_one_sided_ones(
     test = {key.partition("/")[2] for key in Split.load(Bundle.open().file("split.json")).subsets["test"]}
     by_emotion = defaultdict(list)
     for utterance in Source("cremad", str(cremad)).read():
-        if utterance.id in test:
+        if utterance.id in test and len(by_emotion[utterance.emotion]) < 40:
             by_emotion[utterance.emotion].append((read_waveform(utterance), RATE))
     recognizer = Recognizer.load()
     even = learn_profile([clip for clips in by_emotion.values() for clip in clips[:8]], recognizer=recognizer)
@@ -255,6 +256,7 @@ def run(monkeypatch, *arguments):
     return exit.value.code
 
 
+@pytest.mark.slow
 def test_adapt_writes_a_profile_that_recognize_uses(bundle, clips, tmp_path, monkeypatch, capsys):
     path = tmp_path / "mine.affekt"
     assert run(monkeypatch, "adapt", clips, "--model", bundle, "--output", path, "--expected", "sad=0.5,happy=0.3") == 0
@@ -279,6 +281,7 @@ def test_recognize_adapts_to_its_own_recordings(bundle, clips, monkeypatch, caps
     assert f"adapted: {json.loads(label)['id']}, learned from 12 recordings" in printed.err
 
 
+@pytest.mark.slow
 def test_a_long_recording_adapts_to_itself(bundle, tmp_path, monkeypatch, capsys):
     wave = np.concatenate([babble(8 * RATE, seed=index) * (0.05 + 0.05 * index) for index in range(12)])
     (tmp_path / "long.wav").write_bytes(encode_audio(wave))

@@ -135,6 +135,7 @@ def test_an_old_search_is_refused_and_migrated(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_an_old_bundle_is_refused_and_migrated_with_its_card(tmp_path):
     folder = tmp_path / "default"
     shutil.copytree(ASSETS / "default", folder)

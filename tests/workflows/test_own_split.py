@@ -42,6 +42,7 @@ def sizes(split):
     return {subset: len(keys) for subset, keys in split.subsets.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("train", "validation", "test"),
     [("train", "val", "test"), ("training", "dev", "testing"), ("Train", "devel", "eval"), ("train", "evaluation", "TEST")],
@@ -56,6 +57,7 @@ def test_the_folders_of_a_split_are_the_split(train, validation, test, tmp_path)
     assert f"validation 6 ({validation!r}), test 6" in line
 
 
+@pytest.mark.slow
 def test_the_column_of_a_split_is_the_split(tmp_path):
     make_split(tmp_path, ("train", "valid", "test"))
     rows = [
@@ -76,6 +78,7 @@ def test_without_a_test_subset_speakers_are_taken_from_training(tmp_path):
     assert any("the split of the data is used: train 24" in line for line in messages)
 
 
+@pytest.mark.slow
 def test_a_validation_subset_is_taken_from_training_only_if_a_setting_needs_it(tmp_path):
     root = make_split(tmp_path / "data", ("train", "test"), count=10)
     assert sizes(plan(root)[0]) == {"train": 20, "test": 20}
@@ -87,6 +90,7 @@ def test_a_validation_subset_is_taken_from_training_only_if_a_setting_needs_it(t
         plan(root, "selection=validation", 'protocol={name="official"}')
 
 
+@pytest.mark.slow
 def test_clips_without_a_subset_are_for_training_unless_others_are(tmp_path):
     root = make_split(tmp_path / "data", ("test", ""))
     split, messages = plan(root)
@@ -97,6 +101,7 @@ def test_clips_without_a_subset_are_for_training_unless_others_are(tmp_path):
         plan(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -99,6 +99,7 @@ def count_inferences(recognizer, monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_an_interrupted_long_file_continues_with_its_next_window(recognizer, long_clip, tmp_path, monkeypatch, suffix):
     output = tmp_path / f"rows.{suffix}"
@@ -114,6 +115,7 @@ def test_an_interrupted_long_file_continues_with_its_next_window(recognizer, lon
     assert (again, again.resumed, len(calls)) == (expected, True, 10)
 
 
+@pytest.mark.slow
 def test_windows_of_a_file_that_changed_are_not_used(recognizer, long_clip, tmp_path, monkeypatch):
     output = tmp_path / "rows.jsonl"
     interrupt(recognizer, long_clip, output, after=6)
@@ -125,6 +127,7 @@ def test_windows_of_a_file_that_changed_are_not_used(recognizer, long_clip, tmp_
     assert row == recognizer(long_clip)
 
 
+@pytest.mark.slow
 def test_an_incomplete_line_of_windows_is_recognized_again(recognizer, long_clip, tmp_path, monkeypatch):
     output = tmp_path / "rows.jsonl"
     interrupt(recognizer, long_clip, output, after=6)

@@ -19,6 +19,8 @@ from tests.collection.test_manifest import memory  # noqa: F401
 from tests.conftest import write_tiny_bundle
 from tests.sounds import babble, encode_audio, noise, tone
 
+pytestmark = pytest.mark.slow  # starts worker processes
+
 pyarrow = pytest.importorskip("pyarrow")
 pytest.importorskip("pyarrow.parquet")
 dataset = pytest.importorskip("pyarrow.dataset")

@@ -103,6 +103,7 @@ def quick(name, **changes):
     return search_row(name, request) if name.startswith("emotionnas") else training_row(name, request)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -168,6 +169,7 @@ def test_a_finished_reproduction_is_only_scored_and_a_killed_one_resumes(root):
     assert Run(plan.rows[0].units[1].folder).modified_at(2) != before[3]
 
 
+@pytest.mark.slow
 def test_the_plan_states_counts_encoders_time_and_disk(root):
     text = format_plan(make_plan("mstr-table2-cremad", [quick("mstr-table2-cremad")], root / "planned"))
     assert "30 of 7,442 published utterances: NOT the paper's data" in text
@@ -196,6 +198,7 @@ def test_another_encoder_is_refused_under_the_name_of_the_papers(root):
         make_plan("mstr-table2-cremad", rows, root / "none")
 
 
+@pytest.mark.slow
 def test_a_corpus_without_audio_and_a_full_disk_are_refused_before_anything_is_computed(root, monkeypatch, tmp_path):
     meld_table(tmp_path, "train", ("Oh.", "Joey", "joy", 0, 0), ("No.", "Joey", "anger", 1, 0))
     meld_table(tmp_path, "test", ("Oh.", "Joey", "joy", 0, 0), ("No.", "Joey", "anger", 1, 0))

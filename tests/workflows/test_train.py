@@ -8,6 +8,7 @@ import torch
 
 from affekt.bundle.folder import Bundle
 from affekt.bundle.pipeline import rebuild
+from affekt.bundle.predictions import LabeledPredictions
 from affekt.corpora import corpora
 from affekt.corpora.source import Source
 from affekt.corpora.waveforms import read_waveform
@@ -104,11 +105,25 @@ def test_a_bundle_has_the_statistics_of_its_training_utterances(bundle, workspac
         assert deviations.abs().max() > 0.05
 
 
+def test_a_bundle_has_its_test_predictions_and_knows_its_training_data(bundle, workspace, run):
+    predictions = LabeledPredictions.of_bundle(bundle)
+    assert predictions.utterances == run.split.subsets["test"]
+    scores = bundle.results["scores"]["cremad"]["model"]
+    accuracy = (predictions.probabilities.argmax(axis=1) == predictions.labels).mean()
+    assert accuracy == pytest.approx(scores["WA"]["value"])
+    recognizer = Recognizer.load(bundle.folder, error_rate=0.2)
+    utterances = {f"cremad/{u.id}": u for u in corpora["cremad"].read(workspace / "cremad")}
+    row = recognizer(utterances[run.split.subsets["train"][0]].audio)
+    assert row.emotion in row.emotion_set
+    assert "unfamiliar" not in row
+    assert recognizer((np.sin(np.arange(32_000, dtype=np.float32)), 16_000))["unfamiliar"] > 1
+
+
 def test_an_interrupted_bundle_is_not_written(bundle, workspace, run, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("affekt.workflows.make_bundle.score_bundle", killed)
+    monkeypatch.setattr("affekt.workflows.make_bundle.record_confidence", killed)
     monkeypatch.setattr("affekt.workflows.make_bundle.export_onnx", lambda *_, **__: None)
     recipe = load_recipe(str(workspace / "made.toml"), ["name=other"])
     for folder in (bundle.folder, workspace / "new-bundle"):
@@ -133,8 +148,8 @@ def test_each_test_utterance_is_predicted_with_the_onnx_file_once(workspace, run
     call, num_calls = Graph.__call__, []
     monkeypatch.setattr(Graph, "__call__", lambda graph, inputs: num_calls.append(1) or call(graph, inputs))
     make_bundle(load_recipe(str(workspace / "made.toml"), ["probes=[]"]), [run], tmp_path / "bundle")
-    # The ONNX file is loaded twice, to predict and to be compared with torch, and each time run once on a known input.
-    assert len(num_calls) == 2 + len(run.split.subsets["test"])
+    # The ONNX file is loaded to predict, for statistics, and to be compared with torch, and each time run on a known input.
+    assert len(num_calls) == 3 + len(run.split.subsets["test"])
 
 
 def test_members_are_trained_with_consecutive_seeds_and_averaged(workspace, run, monkeypatch):

@@ -57,8 +57,8 @@ def test_files_have_the_kind_of_their_folder_and_the_last_fifth_is_held_out(work
 
 
 def test_long_files_are_cut_into_pieces_and_short_ones_left_out():
-    assert [piece.size for piece in train_detector._pieces(noise(176_000))] == [58_667, 58_667, 58_666]
-    assert train_detector._pieces(noise(7000)) == []
+    assert [piece.size for piece in train_detector.cut_pieces(noise(176_000))] == [58_667, 58_667, 58_666]
+    assert train_detector.cut_pieces(noise(7000)) == []
 
 
 @pytest.mark.usefixtures("workspace")

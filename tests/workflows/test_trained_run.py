@@ -18,6 +18,8 @@ from affekt.workflows.train import train
 from affekt.workflows.trained_run import TrainedRun
 from tests.contracts.builders import synthetic_batch, tiny
 
+pytestmark = pytest.mark.slow  # its fixtures train
+
 CLIP = "1005_DFA_ANG_XX"
 
 
@@ -59,7 +61,7 @@ def test_every_kind_of_figure_is_in_the_help_and_can_be_drawn():
     assert set(FIGURES) == set(KINDS)
 
 
-@pytest.mark.parametrize("kind", ["confusion", "curves", "reliability", "pca"])
+@pytest.mark.parametrize("kind", ["confusion", "curves", "reliability", "coverage", "pca"])
 def test_figures_of_runs_are_drawn(run, kind, workspace):  # noqa: ARG001 (the run must exist)
     (figure,) = draw_figures(kind, [str(workspace / "run")])
     assert "<svg" in figure.svg()

@@ -42,33 +42,64 @@ def check_rate(rate: int, name: str) -> None:
 def to_mono(source_blocks: Iterator[NDArray[np.float32]], rate: int, reading: Reading) -> Iterator[Waveform]:
     """Convert blocks (samples, channels) at this sample rate to (samples,) at 16 kHz, and check their values.
 
-    Yields nothing if there are no samples.
+    Yields nothing if there are no samples. If the reading keeps channels separate, blocks are (samples, channels).
 
     Raises:
-        BadAudio: The sample rate is out of range, or a sample is not finite.
+        BadAudio: The sample rate is out of range, a sample is not finite, or the number of separate channels changes.
     """
-    import soxr
-
     check_rate(rate, reading.name)
-    resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-    mixer, read, offset = Mixer(rate, reading), 0, np.float32(0)
-    for block in source_blocks:
+    checked = _check_values(source_blocks, rate, reading.name)
+    if reading.separate:
+        yield from _resample(_same_channels(checked, reading), rate)
+    else:
+        mixer = Mixer(rate, reading)
+        mixed = (block[:, 0] if block.shape[1] == 1 else mixer.mix(block) for block in checked)
+        yield from _resample(mixed, rate)
+
+
+def _check_values(blocks: Iterator[NDArray[np.float32]], rate: int, name: str) -> Iterator[NDArray[np.float32]]:
+    read = 0
+    for block in blocks:
         if not (block.min() > -MAX_AMPLITUDE and block.max() < MAX_AMPLITUDE):  # also false for NaN
             position = read + int(np.argmin((np.abs(block) < MAX_AMPLITUDE).all(axis=1)))
             raise BadAudio(
-                f"{reading.name} has NaN, infinite or impossibly large samples, the first at {position / rate:.3f} s",
+                f"{name} has NaN, infinite or impossibly large samples, the first at {position / rate:.3f} s",
                 code="not_finite",
             )
-        mono = block[:, 0] if block.shape[1] == 1 else mixer.mix(block)
-        if resampler is None:
-            yield mono
-        else:
-            # Resample relative to the first sample: the filter assumes zeros before it, so a DC offset would cause a click.
-            offset = offset if read else mono[0]
-            yield resampler.resample_chunk(mono - offset) + offset
+        yield block
         read += len(block)
-    if read and resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True) + offset
+
+
+def _same_channels(blocks: Iterator[NDArray[np.float32]], reading: Reading) -> Iterator[NDArray[np.float32]]:
+    """Return the blocks unchanged; raise `BadAudio` if their number of channels is not that of the file's first block."""
+    for block in blocks:
+        reading.channels = reading.channels or block.shape[1]
+        if block.shape[1] != reading.channels:
+            raise BadAudio(
+                f"{reading.name} has {reading.channels} channels at its start and {block.shape[1]} later: they can only be "
+                "mixed, not kept separate",
+                code="not_audio",
+            )
+        yield block
+
+
+def _resample(blocks: Iterator[NDArray[np.float32]], rate: int) -> Iterator[NDArray[np.float32]]:
+    """Resample blocks, (samples,) or (samples, channels), to 16 kHz."""
+    import soxr
+
+    if rate == SAMPLE_RATE:
+        yield from blocks
+        return
+    first = next(blocks, None)
+    if first is None:
+        return
+    channels = 1 if first.ndim == 1 else first.shape[1]
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, channels, dtype="float32")
+    # Resample relative to the first sample: the filter assumes zeros before it, so a DC offset would cause a click.
+    offset, empty = first[0].copy(), np.zeros((0, *first.shape[1:]), np.float32)
+    for block in chain([first], blocks):
+        yield resampler.resample_chunk(block - offset) + offset
+    yield resampler.resample_chunk(empty, last=True) + offset
 
 
 class Mixer:

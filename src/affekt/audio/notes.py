@@ -46,6 +46,10 @@ class Reading:
     notes: Notes = field(default_factory=Notes)
     fraction_lost: float = 0.0
     """The fraction of its bytes that the container lacks; a decoder's error is then expected."""
+    separate: bool = False
+    """Whether channels are kept separate instead of being mixed."""
+    channels: int | None = None
+    """The number of separate channels, once it is known."""
     _reason: str = ""
     channel_seconds: dict[int, float] = field(default_factory=dict)
     """Index of a channel -> seconds for which it is used instead of the mean."""

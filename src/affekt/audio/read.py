@@ -107,10 +107,19 @@ def is_silent(waveform: Waveform) -> bool:
 
 
 def blocks(
-    source: AudioSource, sample_rate: float | None = None, *, lenient: bool = False, notes: Notes | None = None
+    source: AudioSource,
+    sample_rate: float | None = None,
+    *,
+    lenient: bool = False,
+    notes: Notes | None = None,
+    separate: bool = False,
 ) -> Generator[Waveform, None, None]:
-    """Yield the source as consecutive blocks of mono float32 at 16 kHz; arguments and errors as for `load`."""
-    reading = Reading(name_of(source), lenient, Notes() if notes is None else notes)
+    """Yield the source as consecutive blocks of mono float32 at 16 kHz; other arguments and errors as for `load`.
+
+    Args:
+        separate: Keep the channels separate: blocks are (samples, channels). Their number must not change within a file.
+    """
+    reading = Reading(name_of(source), lenient, Notes() if notes is None else notes, separate=separate)
     try:
         with silent_decoders():
             yield from _blocks(source, sample_rate, reading)

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 from affekt.audio.read import AudioSource, Notes, Waveform, blocks, name_of
 from affekt.errors import BadAudio, BadConfig
@@ -40,7 +40,8 @@ def limited_blocks(
     with_consumer: bool = False,
     lenient: bool = False,
     notes: Notes | None = None,
-) -> Iterator[Waveform]:
+    separate: bool = False,
+) -> Generator[Waveform, None, None]:
     """Yield the blocks of `affekt.audio.read.blocks`; raise `BadAudio` with code "timeout" at the limit.
 
     Args:
@@ -50,8 +51,10 @@ def limited_blocks(
         with_consumer: Whether the time that the caller spends with the blocks counts too.
         lenient: As for `blocks`.
         notes: As for `blocks`; complete after the last block.
+        separate: As for `blocks`.
     """
-    decoder = _Decoder(blocks(source, sample_rate, lenient=lenient, notes=notes), name_of(source))
+    read = blocks(source, sample_rate, lenient=lenient, notes=notes, separate=separate)
+    decoder = _Decoder(read, name_of(source))
     decoder.start()
     try:
         elapsed, resumed = 0.0, time.monotonic()

@@ -7,8 +7,11 @@ model.onnx          the network for recognition: 16 kHz waveform in, probabiliti
 split.json          the utterances of each subset
 training_clips.json hashes of the clips that were trained on (`affekt.bundle.training_clips`)
 results.json        the scores on the model card, and how they were obtained
+predictions.json    the probabilities of the test utterances, from which `--error-rate` is calibrated
+familiarity.npy     statistics of the training corpora, by which other recordings are recognized as different
 across.json         the scores on corpora that it was not trained on, if `affekt evaluate --across` recorded any
 shifts.json         the scores on altered recordings, if `make shifts` recorded any
+refusals.json       which recordings without speech are refused, if `make refusals` recorded any
 README.md           the model card, written by `affekt.reports.card` from the files above
 SHA256SUMS          the checksums of all other files, which bundles of earlier versions lack
 
@@ -42,6 +45,12 @@ ACROSS = "across.json"
 """The file of the scores on corpora that a bundle was not trained on."""
 SHIFTS = "shifts.json"
 """The file of the scores on altered recordings."""
+REFUSALS = "refusals.json"
+"""The file of the recordings that are refused."""
+PREDICTIONS = "predictions.json"
+"""The file of the predictions on the test subset (`affekt.bundle.predictions`)."""
+FAMILIARITY = "familiarity.npy"
+"""The file of the statistics of the training corpora (`affekt.inference.familiarity`)."""
 PREDICTING = ("config.toml", "labels.json", "model.onnx")
 """The files that determine the predictions, in the order in which the id hashes them."""
 MAX_BYTES = {
@@ -50,6 +59,8 @@ MAX_BYTES = {
     "results.json": 1 << 26,
     ACROSS: 1 << 26,
     SHIFTS: 1 << 26,
+    REFUSALS: 1 << 26,
+    PREDICTIONS: 1 << 28,
     "training_clips.json": 1 << 28,
 }
 """Limits of the size of files that are read as a whole; they are far above what affekt writes."""
@@ -214,16 +225,29 @@ class Bundle:
     @cached_property
     def shifts(self) -> dict[str, Any] | None:
         """The contents of shifts.json; None without the file. Raises `BadBundle` if it is invalid."""
-        from affekt.bundle.settings import Shifts, check
+        from affekt.bundle.settings import Shifts
 
-        if not _is_file(path := self.folder / SHIFTS):
+        return self._read_measured(SHIFTS, Shifts, "make shifts")
+
+    @cached_property
+    def refusals(self) -> dict[str, Any] | None:
+        """The contents of refusals.json; None without the file. Raises `BadBundle` if it is invalid."""
+        from affekt.bundle.settings import Refusals
+
+        return self._read_measured(REFUSALS, Refusals, "make refusals")
+
+    def _read_measured(self, name: str, kind: Any, command: str) -> dict[str, Any] | None:
+        """Return the contents of a file that a benchmark recorded; None without it. Raises `BadBundle` if it is invalid."""
+        from affekt.bundle.settings import check
+
+        if not _is_file(path := self.folder / name):
             return None
         content: dict[str, Any] = read_json(path)
-        check(Shifts, content, path)
+        check(kind, content, path)
         if content["model"] != self.id:
             raise BadBundle(
                 f"{path} has the scores of {content['model']}, not of {self.id}: delete it, and measure the bundle again "
-                "with `make shifts`"
+                f"with `{command}`"
             )
         return content
 
@@ -240,15 +264,20 @@ def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def _check_size(path: Path) -> None:
-    size, limit = path.stat().st_size, MAX_BYTES[path.name]
+def _check_size(path: Path, kind: str = "") -> None:
+    size, limit = path.stat().st_size, MAX_BYTES[kind or path.name]
     if size > limit:
         raise BadBundle(f"{path} has {size} bytes, expected at most {limit}; make the bundle again")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a bundle. Raises `BadBundle` if it is too large or not JSON."""
-    _check_size(path)
+def read_json(path: Path, kind: str = "") -> Any:
+    """Read a JSON file of a bundle, or one of the same kind elsewhere. Raises `BadBundle` if it is too large or not JSON.
+
+    Args:
+        path: The file.
+        kind: The name of the file in a bundle; by default that of `path`.
+    """
+    _check_size(path, kind)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

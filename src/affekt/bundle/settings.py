@@ -139,7 +139,26 @@ class Shifts(msgspec.Struct):
     corpora: dict[str, _ShiftedCorpus]
 
 
-def check(kind: type[Config] | type[Results] | type[Across] | type[Shifts], content: Any, path: Path) -> None:
+class _RefusedKind(msgspec.Struct):
+    group: Text
+    kind: Text
+    recordings: Annotated[int, msgspec.Meta(ge=1)]
+    refused: dict[str, int]
+    unlike: int
+
+
+class Refusals(msgspec.Struct):
+    """The contents of refusals.json."""
+
+    model: Text
+    modes: list[str]
+    kinds: list[_RefusedKind]
+
+
+Contents = type[Config] | type[Results] | type[Across] | type[Shifts] | type[Refusals]
+
+
+def check(kind: Contents, content: Any, path: Path) -> None:
     """Check the types of a file's settings. Raises `BadBundle`, which names the first wrong one."""
     try:
         msgspec.convert(content, kind, strict=True)

@@ -16,9 +16,11 @@ from affekt.audio.decoder_messages import separate_streams
 from affekt.cli import corpus, features
 from affekt.cli.adapt import adapt
 from affekt.cli.audit import audit
+from affekt.cli.calibrate import calibrate
 from affekt.cli.compare import compare
 from affekt.cli.convert import convert
 from affekt.cli.cost import cost
+from affekt.cli.embed import embed
 from affekt.cli.evaluate import evaluate
 from affekt.cli.migrate import migrate
 from affekt.cli.plot import plot
@@ -132,7 +134,8 @@ def _options(
 
 
 for command in (
-    recognize, adapt, train, search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
+    recognize, adapt, calibrate, embed, train,
+    search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="List, describe, check, export and transcribe corpora.")

@@ -37,10 +37,13 @@ class Display:
         emotions: The emotions that the model distinguishes.
         json: Print rows as JSON.
         output: The results file, if there is one; then only errors are printed as text.
+        top: Number of emotions to print for each row, most probable first; None for as many as fit.
     """
 
-    def __init__(self, names: Sequence[str], emotions: Sequence[str], *, json: bool, output: Path | None) -> None:
-        self.names, self.json, self.output = names, json, output
+    def __init__(
+        self, names: Sequence[str], emotions: Sequence[str], *, json: bool, output: Path | None, top: int | None = None
+    ) -> None:
+        self.names, self.json, self.output, self.top = names, json, output, top
         self.failed = self.resumed = self.done = 0
         self.progress: ProgressBars | None = None
         # Not later, since the width of the terminal cannot be read while the messages of decoders are discarded.
@@ -56,7 +59,8 @@ class Display:
     def _make_text_rows(self, emotions: Sequence[str]) -> TextRows:
         from affekt.cli.text_rows import TextRows
 
-        return TextRows(self.names, emotions, self.console, detailed=len(self.names) <= MAX_DETAILED_FILES)
+        detailed = len(self.names) <= MAX_DETAILED_FILES
+        return TextRows(self.names, emotions, self.console, detailed=detailed, top=self.top)
 
     def __enter__(self) -> Display:
         if isinstance(sys.stdout, io.TextIOWrapper):

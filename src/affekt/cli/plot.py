@@ -17,14 +17,15 @@ def plot(
         typer.Argument(
             metavar="RUN...",
             help="Run folders, or folders that contain some. For attention and scales: a run and the id of an utterance of "
-            "its corpora, or a bundle and an audio file.",
+            "its corpora, or a bundle and an audio file. For timeline: a .json file, and the recording if it is to be shown.",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE|FOLDER",
-            help="A file ending in .svg, .png or .pdf, or a folder for SVG files; default: FIGURE.svg.",
+            help="A file ending in .svg, .png or .pdf, or a folder for SVG files; default: FIGURE.svg. For timeline also "
+            ".html, a page that plays the recording.",
         ),
     ] = None,
     text: Annotated[
@@ -38,11 +39,18 @@ def plot(
         int | None, typer.Option(metavar="N", help="For attention: the head, from 0; default: the mean over heads.")
     ] = None,
 ) -> None:
-    """Draw one figure of finished runs.
+    """Draw one figure of finished runs, or of a recording.
 
-    The HTML page of affekt report has the same figures.
+    The HTML page of affekt report has the figures of runs.
     """
     from affekt.extras import need
+
+    if kind == "timeline" and output and output.suffix == ".html":
+        from affekt.workflows.plot import write_timeline_page
+
+        write_timeline_page(sources, output)
+        print(output)
+        return
 
     need("matplotlib", extra="train", purpose="drawing figures")
     from affekt.workflows.plot import PlotOptions, draw_figures, save_figures

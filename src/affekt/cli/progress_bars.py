@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as ProgressBars
 
 from affekt.progress import Progress
@@ -32,6 +40,15 @@ def progress_bar() -> Iterator[Progress | None]:
 
 def make_bars(console: Console) -> ProgressBars:
     """Return bars on a console; each has a description, the number of finished steps, and the remaining time."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return _bars(console, MofNCompleteColumn())
+
+
+def time_bars(console: Console) -> ProgressBars:
+    """Return bars on a console; each has a description, the percentage that is done, and the remaining time."""
+    return _bars(console, TaskProgressColumn())
+
+
+def _bars(console: Console, done: ProgressColumn) -> ProgressBars:
+    columns = (TextColumn("{task.description}"), BarColumn(), done, TimeRemainingColumn())
     # Redirect standard output only if it is a terminal: otherwise rich would print on the console what belongs in a file.
     return ProgressBars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())

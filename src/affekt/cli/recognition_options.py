@@ -20,3 +20,12 @@ Jobs = Annotated[
         "fewer if more would not save time.",
     ),
 ]
+VadOption = Annotated[
+    str,
+    typer.Option(
+        "--vad",
+        metavar="off|auto|on",
+        help="What decides whether there is speech: on also lets voice activity detection judge short recordings and the "
+        "windows of long ones, which auto does for timelines only; off refuses nothing but digital silence.",
+    ),
+]

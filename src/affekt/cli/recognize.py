@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from affekt.cli.decision_options import CalibrationFile, ChosenEmotions, ErrorRate, Threshold, Top, parse_emotions
 from affekt.cli.manifest_options import (
     ManifestColumns,
     ManifestName,
@@ -19,9 +21,25 @@ from affekt.cli.manifest_options import (
     run,
 )
 from affekt.cli.profile_options import Expected, learn, summarize
-from affekt.cli.recognition_options import Jobs, Model, Threads
+from affekt.cli.recognition_options import Jobs, Model, Threads, VadOption
 from affekt.cli.source_options import Delimiter
-from affekt.cli.text_options import Language, SpeechToText, Text, TextOptions, Transcribe, TranscriptPath
+from affekt.cli.text_options import Language, SpeechToText, Text, TextOptions, Transcribe
+from affekt.cli.timeline_options import (
+    ChannelMode,
+    Exports,
+    Hop,
+    IsTimeline,
+    MaxLength,
+    MinSpeech,
+    Plots,
+    Rttm,
+    Segments,
+    Tiers,
+    TimelineOptions,
+    Transcript,
+    Window,
+    print_timelines,
+)
 from affekt.errors import BadConfig
 
 ADAPTED = "these-recordings"
@@ -38,7 +56,10 @@ def recognize(
         ),
     ] = None,
     model: Model = "default",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file, one per line.")] = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print one JSON object per file, or per segment with --timeline, one per line."),
+    ] = False,
     output: Annotated[
         str | None,
         typer.Option(
@@ -48,6 +69,11 @@ def recognize(
             "the folder of the results, or its URL.",
         ),
     ] = None,
+    threshold: Threshold = None,
+    emotions: ChosenEmotions = "",
+    error_rate: ErrorRate = None,
+    calibration: CalibrationFile = None,
+    top: Top = None,
     profile: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A profile made by affekt adapt, which adapts the model."),
@@ -60,8 +86,8 @@ def recognize(
         ),
     ] = False,
     expected: Expected = None,
+    vad: VadOption = "auto",
     text: Text = None,
-    transcript: TranscriptPath = None,
     transcribe: Transcribe = False,
     asr: SpeechToText = "base",
     language: Language = "",
@@ -75,6 +101,18 @@ def recognize(
         float | None,
         typer.Option(metavar="SECONDS", help="Give up on a file that takes longer, and go on; default: one hour."),
     ] = None,
+    timeline: IsTimeline = False,
+    window: Window = None,
+    hop: Hop = None,
+    transcript: Transcript = None,
+    segments: Segments = None,
+    tier: Tiers = None,
+    min_speech: MinSpeech = None,
+    max_length: MaxLength = None,
+    channels: ChannelMode = "mix",
+    rttm: Rttm = None,
+    export: Exports = None,
+    plot: Plots = None,
     manifest: ManifestName = None,
     ray: RayAddress = None,
     shard_rows: ShardRows = None,
@@ -86,6 +124,8 @@ def recognize(
     ] = False,
 ) -> None:
     """Recognize the emotion in audio files.
+
+    With --timeline, a recording is divided into segments, each with its emotion; see docs/timeline.md.
 
     With --manifest, which lists the files of a large collection, the results are a folder of Parquet files, one for each
     shard of the manifest; the same command skips the shards that are finished.
@@ -108,7 +148,27 @@ def recognize(
         )
     if expected and not adapt:
         raise BadConfig("--expected is a setting of --adapt and of `affekt adapt`")
+    if top is not None and (json or output):
+        raise BadConfig("--top is for results that are printed as text: those of --json and --output have all emotions")
+
+    def load() -> Recognizer:
+        return Recognizer.load(
+            model,
+            threads=threads,
+            profile=profile,
+            threshold=threshold,
+            emotions=parse_emotions(emotions),
+            error_rate=error_rate,
+            calibration=calibration,
+            vad=vad,
+        )
+
     path = None if output is None else Path(output)
+    timelines = TimelineOptions(
+        timeline, window, hop, transcript, segments, tier, min_speech, max_length, channels, rttm, export, plot
+    )
+    excluded = {"--manifest": manifest, "--jobs": jobs, "--top": top}
+    has_timelines = timelines.are_used(excluded)
     options = ManifestOptions(manifest, ray, shard_rows, column, delimiter, retry_failed)
     if options.are_used(inputs, output, {"--json": json, "--adapt": adapt}):
         from affekt.workflows.recognize_manifest import recognize_manifest
@@ -118,7 +178,7 @@ def recognize(
             recognize_manifest,
             manifest,
             str(output),
-            recognizer=Recognizer.load(model, threads=threads, profile=profile),
+            recognizer=load(),
             lenient=lenient,
             timeout=TIMEOUT if timeout is None else timeout,
             jobs=jobs,
@@ -128,9 +188,10 @@ def recognize(
     assert inputs
     files = expand_folders(inputs)
     names = list(dict.fromkeys(map(name_of, files)))
-    recognizer = Recognizer.load(model, threads=threads, profile=profile)
+    recognizer = load()
     limit = TIMEOUT if timeout is None else timeout
-    texts = TextOptions(text, transcript, transcribe, asr, language).source(files, recognizer, lenient=lenient)
+    words = TextOptions(text, transcript, tier, transcribe, asr, language)
+    texts = words.source(files, recognizer, lenient=lenient, is_timeline=has_timelines)
     if adapt:
         if path:
             from affekt.inference.results_file import check_path
@@ -139,7 +200,19 @@ def recognize(
         learned = learn(files, recognizer, name=ADAPTED, expected=expected, lenient=lenient, timeout=limit, jobs=jobs)
         print(f"adapted: {summarize(learned)}", file=sys.stderr)
         recognizer = recognizer.adapt(learned)
-    with Display(names, recognizer.emotions, json=json, output=path) as display:
+    if has_timelines:
+        status = print_timelines(
+            files,
+            names,
+            recognizer,
+            replace(timelines, texts=texts),
+            output=path,
+            json=json,
+            lenient=lenient,
+            timeout=limit,
+        )
+        sys.exit(status)
+    with Display(names, recognizer.emotions, json=json, output=path, top=top) as display:
         rows = recognize_files(
             files,
             path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,14 +22,6 @@ Text = Annotated[
         metavar="TEXT",
         help="What is said in the recording, of up to 8 s, for a model that needs words.",
         show_default=False,
-    ),
-]
-TranscriptPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--transcript",
-        metavar="FILE",
-        help="A transcript with times: .srt, .vtt, .json of Whisper or WhisperX, .TextGrid, .eaf or a table.",
     ),
 ]
 Transcribe = Annotated[
@@ -56,40 +49,50 @@ Language = Annotated[
 
 @dataclass(frozen=True)
 class TextOptions:
-    """The options, as given."""
+    """The options, as given, with --transcript and --tier, which timelines have too."""
 
     text: str | None
     transcript: Path | None
+    tiers: Sequence[str] | None
     transcribe: bool
     asr: str
     language: str
 
-    def source(self, files: list[Path], recognizer: Recognizer, *, lenient: bool) -> TextSource | None:
+    def source(
+        self, files: Sequence[Path], recognizer: Recognizer, *, lenient: bool, is_timeline: bool
+    ) -> TextSource | None:
         """Return the source of the words of these files; None without words.
 
+        Args:
+            files: The files.
+            recognizer: The recognizer.
+            lenient: Read as much as possible of a file that is damaged or cut off.
+            is_timeline: Whether the files are divided into the sentences, which timelines do by themselves for a transcript.
+
         Raises:
-            BadConfig: Several options exclude each other, one text is given for several files, or the model needs words and
-                there are none.
+            BadConfig: Options exclude each other, one text is given for several files, or the model needs words and there are
+                none.
         """
-        given = [
-            name
-            for name, value in (
-                ("--text", self.text),
-                ("--transcript", self.transcript),
-                ("--transcribe", self.transcribe),
-            )
-            if value
-        ]
+        options = {"--text": self.text, "--transcript": self.transcript, "--transcribe": self.transcribe}
+        given = [option for option, value in options.items() if value]
         if len(given) > 1:
             raise BadConfig(f"{' and '.join(given)} both state the words: use one of them")
-        if given and given != ["--transcribe"] and len(files) != 1:
+        if given and not self.transcribe and len(files) != 1:
             raise BadConfig(f"{given[0]} states the words of one recording, but there are {len(files)} files")
+        if is_timeline and self.text:
+            raise BadConfig(
+                "--text has no times, so a recording cannot be divided by it: give --transcript for a timeline"
+            )
+        if self.tiers and not self.transcript:
+            raise BadConfig("--tier is for --transcript")
+        if is_timeline and not self.transcribe:
+            return None
         if not given:
             recognizer.check_text(str(files[0]) if len(files) == 1 else "each recording", None)
             return None
-        return self._make_source(lenient)
+        return self._make_source(files, lenient)
 
-    def _make_source(self, lenient: bool) -> TextSource:
+    def _make_source(self, files: Sequence[Path], lenient: bool) -> TextSource:
         from affekt.inference.transcript import GIVEN, TextSource, Transcript
 
         if self.text:
@@ -98,7 +101,8 @@ class TextOptions:
         if self.transcript:
             from affekt.timeline.transcripts import read_intervals
 
-            timed = Transcript(self.transcript.name, tuple(read_intervals(self.transcript)))
+            intervals = read_intervals(self.transcript, file_id=str(files[0]), tiers=self.tiers or None)
+            timed = Transcript(self.transcript.name, tuple(intervals))
             return TextSource(timed.source, lambda _: timed)
         from affekt.asr import Whisper
         from affekt.workflows.transcribe_recording import transcribe_recording

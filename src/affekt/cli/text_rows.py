@@ -24,7 +24,8 @@ COLORS = {
 BAR_EIGHTHS = " ▏▎▍▌▋▊▉"
 MAX_WINDOWS = 12
 """Maximum number of windows shown for a long recording."""
-# From wide to narrow terminals: width of the bar, whether the second emotion is shown, and minimum width of the name.
+UNKNOWN = "unknown"
+# From wide to narrow terminals: width of the bar, whether further emotions are shown, and minimum width of the name.
 LAYOUTS = ((20, True, 32), (10, True, 28), (10, False, 20), (0, False, 0))
 
 
@@ -35,22 +36,27 @@ class TextRows:
         names: The names of all files.
         emotions: The emotions that the model distinguishes.
         console: Standard output.
-        detailed: Show all probabilities of each row; otherwise, each row is one line.
+        detailed: Show the probabilities of each row below one another; otherwise, each row is one line.
+        top: Number of emotions to show, most probable first; None for all if `detailed`, otherwise 2 if they fit.
     """
 
-    def __init__(self, names: Sequence[str], emotions: Sequence[str], console: Console, *, detailed: bool) -> None:
-        self.console, self.detailed = console, detailed
-        self.emotion_width = max(map(len, emotions))
+    def __init__(
+        self, names: Sequence[str], emotions: Sequence[str], console: Console, *, detailed: bool, top: int | None = None
+    ) -> None:
+        self.console, self.detailed, self.top = console, detailed, top
+        self.emotion_width = max(map(len, [*emotions, UNKNOWN]))
         self.name_width = max((cell_len(escape_controls(name)) for name in names), default=0)
-        self.bar_width, self.show_second, _ = LAYOUTS[0]
+        self.num_further = min(2 if top is None else top, len(emotions)) - 1
+        """Number of emotions after the first one in a row of one line."""
+        self.bar_width, self.show_further, _ = LAYOUTS[0]
         if console.is_terminal:
             self._fit(console.width)
 
     def _fit(self, width: int) -> None:
         """Choose the widest layout that leaves room for the names, and the width of the names."""
-        for self.bar_width, self.show_second, min_name_width in LAYOUTS:
+        for self.bar_width, self.show_further, min_name_width in LAYOUTS:
             room = width - len("  1:02:03  ") - 2 - self.emotion_width - self.bar_width - len(" 99%")
-            room -= self.show_second * (2 + self.emotion_width + len(" 99%"))
+            room -= self.show_further * self.num_further * (2 + self.emotion_width + len(" 99%"))
             if room >= min(self.name_width, min_name_width):
                 break
         self.name_width = min(self.name_width, max(room, 12))
@@ -67,12 +73,14 @@ class TextRows:
             return
         self.console.print(
             Text(f"{escape_controls(row.file)}  ", "bold")
-            + Text(f"{format_duration(row.duration)}  {row.model}", "dim")
+            + Text(f"{format_duration(row.duration)}  {row.model}{describe_decision(row)}", "dim")
         )
-        for emotion, p in rank_emotions(row):
+        for emotion, p in row.top(self.top):
             style = COLORS.get(emotion, "cyan")
             name = Text(f"  {emotion:<{self.emotion_width}}  ", f"bold {style}" if emotion == row.emotion else style)
             self.console.print(name + Text(bar(p, 20), style) + Text(f" {p:6.1%}"))
+        if row.emotion_set is not None:
+            self.console.print(Text(f"  set of emotions: {', '.join(row.emotion_set)}"))
         for window in row.windows[:MAX_WINDOWS]:
             span = f"  {format_time(window.start)} to {format_time(window.end)}"
             self.console.print(self._line(window, span, len("  0:00:00 to 0:00:00")))
@@ -88,14 +96,18 @@ class TextRows:
         start += Text(f"{format_duration(row.duration):>7}  ", "dim")
         if not row.probabilities:
             return start + Text(row.status.replace("_", " "), "dim")
-        (first, p), (second, q) = rank_emotions(row)[:2]
-        style = COLORS.get(first, "cyan")
+        ranked = row.top(1 + self.num_further)
+        first, p = ranked[0]
+        style = COLORS.get(first, "cyan") if row.emotion else "dim"
         start += (
-            Text(f"{first:<{self.emotion_width}}  ", f"bold {style}")
+            Text(f"{row.emotion or UNKNOWN:<{self.emotion_width}}  ", f"bold {style}" if row.emotion else style)
             + Text(bar(p, self.bar_width), style)
             + Text(f" {p:3.0%}")
         )
-        return start + Text(f"  {second} {q:.0%}", "dim") if self.show_second else start
+        further = ranked[1:] if row.emotion else ranked
+        if self.show_further:
+            start += Text("".join(f"  {emotion} {q:.0%}" for emotion, q in further), "dim")
+        return start if row.emotion_set is None else start + Text(f"  {{{', '.join(row.emotion_set)}}}", "dim")
 
     def _message(self, error: dict[str, str], name: str, indent: int) -> str:
         """Return an error's message without the file name before it, wrapped on a terminal."""
@@ -105,9 +117,12 @@ class TextRows:
         return f"\n{'':{indent}}".join(textwrap.wrap(text, max(20, self.console.width - indent)))
 
 
-def rank_emotions(row: Row) -> list[tuple[str, float]]:
-    """Return the emotions with their probabilities, most probable first."""
-    return sorted((row.probabilities or {}).items(), key=lambda item: -item[1])
+def describe_decision(row: Row) -> str:
+    """Return how the emotion of a row was decided, to follow the name of the model; "" for the most probable of all."""
+    decision = row.decision or {}
+    parts = [f"only {', '.join(decision['emotions'])}"] if "emotions" in decision else []
+    parts += [f"unknown: below {decision['threshold']:.0%}"] if row.status == "unknown" else []
+    return "".join(f"  {part}" for part in parts)
 
 
 def fit_name(name: str, width: int) -> str:

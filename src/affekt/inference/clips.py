@@ -51,7 +51,7 @@ def observe_clips(
 ) -> list[Clip]:
     """Return the clips of a source; arguments and errors as for calling the recognizer."""
     observed = recognizer.observe(source, lenient=lenient, timeout=timeout)
-    return [Clip(hash_samples(waveform), waveform.size, outputs) for waveform, outputs in observed]
+    return [Clip(hash_samples(segment.waveform), segment.waveform.size, outputs) for segment, outputs in observed]
 
 
 def describe_failure(error: Exception) -> str:

@@ -14,14 +14,20 @@ from typing import Any
 
 from affekt.errors import BadOutput
 from affekt.files import atomic_write
-from affekt.inference.row import Row, note_columns, transcript_columns
+from affekt.inference.row import EMOTION_SET, NOTES, SEGMENT, UNFAMILIAR, Row, optional_columns
 from affekt.json_text import to_json
 
 # The columns; the probabilities, one column per emotion, are between these two groups.
 LEADING = ("schema", "file", "start", "end", "duration", "status", "emotion")
 TRAILING = ("model", "error.code", "error.message", "aggregation", "windows")
 SOURCE = ("source.size", "source.modified")
-PROFILE = ("profile.id", "profile.recordings")
+APPLIED = {
+    "profile": ("profile.id", "profile.recordings"),
+    "decision": ("decision.threshold", "decision.emotions", "decision.error_rate", "decision.min_probability"),
+}
+"""The columns of the fields that state what was applied besides the model."""
+SEPARATOR = ";"
+"""The character between two emotions in a cell."""
 MAX_CELL = 32_767
 """Excel's limit of characters in a cell."""
 
@@ -48,13 +54,10 @@ def write_csv(path: Path, rows: Sequence[Row], final_path: Path) -> None:
 def _write_table(path: Path, rows: Sequence[Row]) -> None:
     emotions = next(([f"probabilities.{name}" for name in row.probabilities] for row in rows if row.probabilities), [])
     source = SOURCE if any(row.source for row in rows) else ()
-    profile = PROFILE if any(row.profile for row in rows) else ()
+    applied = [column for field, columns in APPLIED.items() if any(field in row for row in rows) for column in columns]
+    further = [*applied, *optional_columns(rows, (EMOTION_SET, *NOTES, *SEGMENT))]
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(
-            stream,
-            [*LEADING, *emotions, *TRAILING, *profile, *note_columns(rows), *transcript_columns(rows), *source],
-            restval="",
-        )
+        writer = csv.DictWriter(stream, [*LEADING, *emotions, *TRAILING, *further, *source], restval="")
         writer.writeheader()
         writer.writerows(map(_flatten, rows))
 
@@ -66,12 +69,18 @@ def _flatten(row: Row) -> dict[str, Any]:
         if key == "windows":
             flat[key] = len(value)
         elif key == "words":
-            flat[key] = to_json(value, ascii_only=False)
+            text = to_json(value, ascii_only=False)
+            flat[key] = text if len(text) <= MAX_CELL else None  # the text has a cell of its own
         elif isinstance(value, dict):
-            flat.update({f"{key}.{name}": entry for name, entry in value.items()})
+            flat.update({f"{key}.{name}": _join(entry) for name, entry in value.items()})
         elif value is not None:
-            flat[key] = value
+            flat[key] = _join(value)
     return {key: value[:MAX_CELL] if isinstance(value, str) else value for key, value in flat.items()}
+
+
+def _join(value: Any) -> Any:
+    """Return a cell; a list of emotions becomes a text."""
+    return SEPARATOR.join(value) if isinstance(value, list) else value
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -131,6 +140,9 @@ def _fields(record: Mapping[str, str]) -> dict[str, Any]:
         if key.startswith("probabilities.") and value
     }
     code = record["error.code"]
+    decision = {name.partition(".")[2]: record[name] for name in APPLIED["decision"] if record.get(name)}
+    if "emotions" in decision:
+        decision["emotions"] = decision["emotions"].split(SEPARATOR)  # type: ignore[assignment]
     size, profile = record.get("source.size"), record.get("profile.id")
     return {
         "schema": int(record["schema"]),
@@ -144,12 +156,16 @@ def _fields(record: Mapping[str, str]) -> dict[str, Any]:
         "model": record["model"],
         "error": {"code": code, "message": record["error.message"]} if code else None,
         "profile": {"id": profile, "recordings": record["profile.recordings"]} if profile else None,
+        "decision": decision or None,
+        EMOTION_SET: record[EMOTION_SET].split(SEPARATOR) if record.get(EMOTION_SET) else None,
+        UNFAMILIAR: float(record[UNFAMILIAR]) if record.get(UNFAMILIAR) else None,
         "truncated": record.get("truncated") == "True",
         "seconds_lost": float(record["seconds_lost"]) if record.get("seconds_lost") else None,
         "channels": record.get("channels") or None,
-        "text": None if record["windows"] else record.get("text"),
-        "text_by": record.get("text_by") or None,
-        "words": json.loads(record["words"]) if record.get("words") else None,
         "aggregation": record["aggregation"],
+        **{name: record.get(name) or None for name in SEGMENT},
+        "channel": int(record["channel"]) if record.get("channel") else None,
+        "words": json.loads(record["words"]) if record.get("words") else None,
+        "speech": float(record["speech"]) if record.get("speech") else None,
         "source": {"size": size, "modified": record["source.modified"]} if size else None,
     }

@@ -40,22 +40,24 @@ class Graph:
             `STREAM_log_scale`, (dim,), and the outputs `STREAM_mean` and `STREAM_log_std`, (batch, dim). Graphs of earlier
             versions have none.
         threads: The number of cores that one call may use.
-        speech_threshold: The lowest `speech_probability` of a recording with speech; None if the graph has no such output.
+        speech_threshold: The lowest `speech_probability` of a recording with speech; None if the graph has no such output, or
+            if it is not used.
         profile: The profile that is applied, if any.
 
     Raises:
         BadConfig: The profile was learned for another model.
     """
 
-    def __init__(self, bundle: Bundle, session: Any, profile: Profile | None = None) -> None:
-        self.bundle, self._session = bundle, session
+    def __init__(self, bundle: Bundle, session: Any, profile: Profile | None = None, *, detects: bool = True) -> None:
+        self.bundle, self._session, self._detects = bundle, session, detects
         self.inputs: tuple[str, ...] = tuple(entry.name for entry in session.get_inputs())
         self.adaptable: dict[str, int] = {
             entry.name.removesuffix("_offset"): entry.shape[0]
             for entry in session.get_overridable_initializers()
             if entry.name.endswith("_offset")
         }
-        self.speech_threshold = _read_threshold(bundle, session)
+        self._statistics = [f"{stream}_{part}" for stream in self.adaptable for part in ("mean", "log_std")]
+        self.speech_threshold = _read_threshold(bundle, session) if detects else None
         self.profile = profile
         if profile is not None:
             profile.check(bundle.id, bundle.emotions, self.adaptable)
@@ -65,13 +67,14 @@ class Graph:
         self._bias = None if profile is None else profile.bias(bundle.emotions)
 
     @classmethod
-    def load(cls, bundle: Bundle, *, threads: int = 1, profile: Profile | None = None) -> Graph:
+    def load(cls, bundle: Bundle, *, threads: int = 1, profile: Profile | None = None, detects: bool = True) -> Graph:
         """Load a bundle's graph, and run it once.
 
         Args:
             bundle: The bundle.
             threads: The number of cores that one call may use.
             profile: The profile to apply, if any.
+            detects: Whether the graph's speech detector is used, if it has one.
 
         Raises:
             BadBundle: A file is missing, damaged or invalid, the ONNX file cannot be loaded and run on a known input, its
@@ -99,7 +102,7 @@ class Graph:
             raise
         except Exception as error:  # onnxruntime's exceptions have no common base class; names may not be UTF-8
             raise BadBundle(f"{bundle.onnx} cannot be loaded: {_reason(error)}") from error
-        graph = cls(bundle, session, profile)
+        graph = cls(bundle, session, profile, detects=detects)
         graph(_trial_inputs(session.get_inputs()))  # raises if an output that recognition asks for is invalid
         return graph
 
@@ -109,14 +112,38 @@ class Graph:
         Raises:
             BadConfig: The profile was learned for another model.
         """
-        return Graph(self.bundle, self._session, profile)
+        return Graph(self.bundle, self._session, profile, detects=self._detects)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.floating]:
         """Return probabilities, (batch, emotions), in the order of the bundle's emotions; errors as for `run`.
 
         The profile is applied to them. If the graph has a speech detector, those of a recording without speech are zeros.
         """
-        probabilities = self._run_with_detector(inputs, ["probabilities"])["probabilities"]
+        return self._apply_bias(self._run_with_detector(inputs, ["probabilities"])["probabilities"])
+
+    def recognize(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.floating], NDArray[np.float32]]:
+        """Return probabilities as calling the graph, and the statistics of the streams in `adaptable`; errors as for `run`.
+
+        The statistics of a recording are `STREAM_mean` and `STREAM_log_std` of each stream, joined, (batch, statistics_size),
+        without the shift that the profile removes.
+        """
+        values = self.observe(inputs)
+        for stream in self.adaptable:
+            for part, shift in (("mean", "offset"), ("log_std", "log_scale")):
+                if (removed := self._shifts.get(f"{stream}_{shift}")) is not None:
+                    values[f"{stream}_{part}"] = values[f"{stream}_{part}"] - removed
+        return self._apply_bias(values["probabilities"]), self.join_statistics(values)
+
+    @property
+    def statistics_size(self) -> int:
+        """Number of statistics of a recording; 0 if the graph returns none."""
+        return 2 * sum(self.adaptable.values())
+
+    def join_statistics(self, outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the statistics among the outputs of `observe`, (batch, statistics_size)."""
+        return np.concatenate([outputs[name] for name in self._statistics], axis=1)
+
+    def _apply_bias(self, probabilities: NDArray[np.float32]) -> NDArray[np.floating]:
         return probabilities if self._bias is None else apply_class_bias(probabilities, self._bias)
 
     def observe(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
@@ -124,8 +151,7 @@ class Graph:
 
         If the graph has a speech detector, the probabilities of a recording without speech are zeros.
         """
-        statistics = [f"{stream}_{part}" for stream in self.adaptable for part in ("mean", "log_std")]
-        return self._run_with_detector(inputs, ["probabilities", *statistics])
+        return self._run_with_detector(inputs, ["probabilities", *self._statistics])
 
     def _run_with_detector(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]

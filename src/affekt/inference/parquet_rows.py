@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from affekt.inference.row import NOTES, TRANSCRIPT, Row, note_columns, transcript_columns
+from affekt.inference.row import APPLIED, EMOTION_SET, NOTES, SEGMENT, TRANSCRIPT, UNFAMILIAR, Row, optional_columns
+
+OPTIONAL = (*APPLIED, EMOTION_SET, *NOTES, *SEGMENT)
+"""Fields that not all rows have."""
+OF_WINDOWS = (*APPLIED, EMOTION_SET, UNFAMILIAR, *TRANSCRIPT)
+"""Those of them that the rows of windows may have."""
 
 
-def row_schema(
-    emotions: Sequence[str], *, has_profile: bool, notes: Sequence[str] = NOTES, transcript: Sequence[str] = ()
-) -> Any:
+def row_schema(emotions: Sequence[str], optional: Sequence[str]) -> Any:
     """Return the schema of a table of rows.
 
     Args:
         emotions: The emotions of the probabilities.
-        has_profile: Whether the rows have the field "profile".
-        notes: The columns of remarks.
-        transcript: The columns of words.
+        optional: Those of `OPTIONAL` for which there is a column.
     """
     import pyarrow as pa
 
@@ -35,20 +36,30 @@ def row_schema(
         ("model", pa.string()),
         ("error", pa.struct([("code", pa.string()), ("message", pa.string())])),
     ]
-    label = pa.struct([("id", pa.string()), ("recordings", pa.int64())])
-    profile = [("profile", label)] if has_profile else []
-    word = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("text", pa.string())])
-    word_types = dict(zip(TRANSCRIPT, (pa.string(), pa.string(), pa.list_(word)), strict=True))
-    words = [(name, word_types[name]) for name in transcript]
-    types = {"truncated": pa.bool_(), "seconds_lost": pa.float64(), "channels": pa.string()}
+    decision = [("threshold", pa.float64()), ("emotions", pa.list_(pa.string()))]
+    decision += [("error_rate", pa.float64()), ("min_probability", pa.float64())]
+    word = [("start", pa.float64()), ("end", pa.float64()), ("text", pa.string())]
+    types = {
+        "profile": pa.struct([("id", pa.string()), ("recordings", pa.int64())]),
+        "decision": pa.struct(decision),
+        EMOTION_SET: pa.list_(pa.string()),
+        "truncated": pa.bool_(),
+        "seconds_lost": pa.float64(),
+        "channels": pa.string(),
+        UNFAMILIAR: pa.float64(),
+        **dict.fromkeys(SEGMENT, pa.string()),
+        "channel": pa.int64(),
+        "speech": pa.float64(),
+        "words": pa.list_(pa.struct(word)),
+    }
+    further = [(name, types[name]) for name in OPTIONAL if name in optional]
+    of_windows = [(name, kind) for name, kind in further if name in OF_WINDOWS]
     return pa.schema(
         [
             *plain,
             ("aggregation", pa.string()),
-            ("windows", pa.list_(pa.struct([*plain, *profile, *words]))),
-            *profile,
-            *words,
-            *((name, types[name]) for name in notes),
+            ("windows", pa.list_(pa.struct([*plain, *of_windows]))),
+            *further,
             ("source", pa.struct([("size", pa.int64()), ("modified", pa.float64())])),
         ]
     )
@@ -60,10 +71,5 @@ def to_table(rows: Sequence[Row], schema: Any = None) -> Any:
 
     if schema is None:
         emotions = next((list(row.probabilities) for row in rows if row.probabilities), [])
-        schema = row_schema(
-            emotions,
-            has_profile=any(row.profile for row in rows),
-            notes=note_columns(rows),
-            transcript=transcript_columns(rows),
-        )
+        schema = row_schema(emotions, optional_columns(rows, OPTIONAL))
     return pa.Table.from_pylist([dict(row.record()) for row in rows], schema=schema)

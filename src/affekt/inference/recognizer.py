@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +25,31 @@ from affekt.audio.read import (
     name_of,
 )
 from affekt.audio.time_limit import limited_blocks
-from affekt.bundle.folder import DEFAULT, Bundle, shipped_bundles
+from affekt.bundle.folder import DEFAULT, FAMILIARITY, Bundle, shipped_bundles
 from affekt.errors import AffektError, BadAudio, BadBundle, BadConfig
 from affekt.extras import need
+from affekt.inference.decision import Decision, normalize
+from affekt.inference.familiarity import DIGITS, Familiarity
 from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
-from affekt.inference.row import AGGREGATION, Row, make_row
+from affekt.inference.row import AGGREGATION, UNFAMILIAR, Row, make_row
 from affekt.inference.segments import Segment, cut_segments
+from affekt.inference.speech_rule import check_vad, find_status, judge_window
 from affekt.inference.transcript import Passage, Transcript
 from affekt.interval import Interval
+
+if TYPE_CHECKING:
+    from affekt.inference.embedding import Embedding
+    from affekt.timeline.make_timeline import TimelineSettings
+    from affekt.timeline.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
 Words = str | Transcript | Iterable[Interval]
 """The words of a source: a text, a transcript, or the intervals of one."""
+NO_WORDS = Passage("", ())
+DEFAULT_DECISION = Decision()
+"""The most probable of all emotions is named."""
 
 
 class FinishedWindows(Protocol):
@@ -59,22 +70,39 @@ class Recognizer:
     >>> recognizer = Recognizer.load()
     >>> result = recognizer("hello.wav")
     >>> result.emotion, result.probabilities["happy"]
+
+    Attributes:
+        emotions: The emotions in the probabilities of rows: those of the bundle, or those of the decision.
+        applied: The fields of rows on what is applied besides the model: {} without profile and decision.
+
+    Args:
+        graph: The bundle's graph.
+        decision: How the emotion of a row is decided.
+        vad: What decides whether there is speech (`affekt.inference.speech_rule`).
+        text_encoders: The text encoders of a bundle that needs text (`affekt.bundle.text_encoders`), by stream.
+
+    Raises:
+        BadConfig: The decision names an emotion that the model does not have.
     """
 
-    def __init__(self, graph: Graph, text_encoders: Mapping[str, Any] | None = None) -> None:
-        """Build a recognizer.
-
-        Args:
-            graph: The bundle's graph.
-            text_encoders: The text encoders of a bundle that needs text (`affekt.bundle.text_encoders`).
-        """
+    def __init__(
+        self,
+        graph: Graph,
+        decision: Decision = DEFAULT_DECISION,
+        vad: str = "auto",
+        text_encoders: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.text_encoders = dict(text_encoders or {})
+        self.vad = check_vad(vad)
         self.bundle = graph.bundle
-        self.emotions = graph.bundle.emotions
+        self.decision = decision
+        self.emotions = decision.select(graph.bundle.emotions)
         self.model = graph.bundle.id
         self.profile = graph.profile
         self.graph = graph
-        self.text_encoders = dict(text_encoders or {})
-        self._profile_field = None if graph.profile is None else graph.profile.row_field()
+        self.familiarity = _read_familiarity(graph)
+        fields = {"profile": graph.profile and graph.profile.row_field(), "decision": decision.row_field()}
+        self.applied: dict[str, Any] = {name: field for name, field in fields.items() if field}
 
     @property
     def needs_text(self) -> bool:
@@ -83,7 +111,16 @@ class Recognizer:
 
     @classmethod
     def load(
-        cls, model: str | Path = DEFAULT, *, threads: int = 1, profile: Profile | str | Path | None = None
+        cls,
+        model: str | Path = DEFAULT,
+        *,
+        threads: int = 1,
+        profile: Profile | str | Path | None = None,
+        vad: str = "auto",
+        threshold: float | None = None,
+        emotions: Sequence[str] = (),
+        error_rate: float | None = None,
+        calibration: str | Path | None = None,
     ) -> Recognizer:
         """Load a bundle.
 
@@ -91,17 +128,34 @@ class Recognizer:
             model: A bundle's folder, or the name of a shipped bundle.
             threads: The number of cores that one recognition may use.
             profile: A profile that was learned for this model, or its file.
+            vad: What decides whether there is speech, "off", "auto" or "on" (`affekt.inference.speech_rule`).
+            threshold: Rows whose most probable emotion has a smaller probability get the status "unknown".
+            emotions: The emotions to choose from; by default all of the model's. Their probabilities sum to 1.
+            error_rate: Rows get the field "emotion_set", which contains the emotion of the clip except for this fraction of
+                clips like those of the calibration (`affekt.evaluation.conformal`).
+            calibration: A file made by `affekt calibrate`; by default, the bundle's test subset calibrates the error rate.
 
         Raises:
             BadBundle: There is no such bundle, it cannot be read, or its model needs more than audio and text.
             MissingExtra: The model needs text, and the extra `train`, which has the text encoders, is not installed.
-            BadConfig: The profile cannot be read, or was learned for another model, or `threads` is less than 1 or more than
-                twice the number of this machine's cores.
+            BadConfig: The threshold, an emotion, the error rate or its calibration is invalid, `vad` is unknown, the profile
+                cannot be read or was learned for another model, or `threads` is less than 1 or more than twice the number of
+                this machine's cores.
         """
         if isinstance(profile, str | PathLike):
             profile = Profile.read(profile)
-        graph = Graph.load(Bundle.open(model), threads=threads, profile=profile)
-        return cls(graph, _load_text_encoders(graph))
+        detects = check_vad(vad) != "off"
+        graph = Graph.load(Bundle.open(model), threads=threads, profile=profile, detects=detects)
+        decision = Decision(threshold, tuple(emotions), error_rate)
+        if error_rate is not None:
+            from affekt.inference.calibration import (
+                calibrate,
+            )  # not needed otherwise, and recognition should start fast
+
+            decision = calibrate(decision, graph.bundle, graph.profile, calibration)
+        elif calibration is not None:
+            raise BadConfig("a calibration is for an error rate: add error_rate, such as --error-rate 0.1")
+        return cls(graph, decision, vad, _load_text_encoders(graph))
 
     def adapt(self, profile: Profile | None) -> Recognizer:
         """Return a recognizer of the same model with another profile, or without one.
@@ -109,7 +163,7 @@ class Recognizer:
         Raises:
             BadConfig: The profile was learned for another model.
         """
-        return Recognizer(self.graph.adapt(profile), self.text_encoders)
+        return Recognizer(self.graph.adapt(profile), self.decision, self.vad, self.text_encoders)
 
     def __call__(
         self,
@@ -146,12 +200,12 @@ class Recognizer:
         transcript = None if text is None else Transcript.of(text)
         self.check_text(name, transcript)
         speech = list[float]()
-        for segment in _read_segments(source, sample_rate, lenient=lenient, timeout=timeout, notes=notes):
+        for segment in self._read_segments(source, sample_rate, lenient=lenient, timeout=timeout, notes=notes):
             end = total + segment.waveform.size
-            passage = transcript.between(total / SAMPLE_RATE, end / SAMPLE_RATE, name) if transcript else None
             row = finished.find(total / SAMPLE_RATE, end / SAMPLE_RATE) if finished else None
+            passage = transcript.between(total / SAMPLE_RATE, end / SAMPLE_RATE, name) if transcript else None
             if row is None or row.text != (passage and passage.text):
-                row = self._recognize_segment(name, total, segment, passage)
+                row = self.recognize_segment(name, total, segment, passage or NO_WORDS)
                 if transcript and passage:
                     row.update(transcript.row_fields(passage))
             rows.append(row)
@@ -165,9 +219,14 @@ class Recognizer:
         row.update(notes.fields())
         return row
 
-    def check_text(self, name: str, transcript: Transcript | None) -> None:
-        """Raise `BadConfig` if the model needs text and there is no transcript."""
-        if self.needs_text and transcript is None:
+    def check_text(self, name: str, words: object) -> None:
+        """Raise `BadConfig` if the model needs the words of a recording and they are None.
+
+        Args:
+            name: The name of the recording.
+            words: The words, or where they come from.
+        """
+        if self.needs_text and words is None:
             raise BadConfig(
                 f"{self.model} needs the words of {name}: give a text or a transcript (--text, --transcript), or let them be "
                 f"recognized (--transcribe); a model that needs no words is {' or '.join(shipped_bundles())}",
@@ -197,19 +256,40 @@ class Recognizer:
         """
         try:
             return self(source, lenient=lenient, timeout=timeout, finished=finished, text=text)
-        except AffektError as known:
+        except Exception as error:
+            return self.error_row(source, error)
+
+    def error_row(self, source: AudioSource, error: Exception) -> Row:
+        """Return the row of a source that cannot be recognized; the error's traceback is logged at level DEBUG."""
+        name = name_of(source)
+        if not isinstance(error, AffektError):
+            known = AffektError(f"{name} cannot be recognized: {describe_error(error)}", code="unrecognizable")
+            known.__cause__ = error
             error = known
-        except Exception as unexpected:
-            error = AffektError(
-                f"{name_of(source)} cannot be recognized: {describe_error(unexpected)}", code="unrecognizable"
-            )
-            error.__cause__ = unexpected
         logger.debug("%s", error, exc_info=error)
-        return make_row(name_of(source), self.model, error=error, profile=self._profile_field)
+        return make_row(name, self.model, error=error, applied=self.applied)
+
+    def timeline(
+        self, source: AudioSource, sample_rate: float | None = None, **settings: Unpack[TimelineSettings]
+    ) -> Timeline:
+        """Return who felt what, when: the emotions of a long recording, segment by segment.
+
+        Args:
+            source: As for calling the recognizer.
+            sample_rate: As for calling the recognizer.
+            settings: Further arguments of `affekt.timeline.make_timeline.make_timeline`: `segmentation`, `turns`, `channels`,
+                `hysteresis`, `lenient`, `timeout`, `finished` and `on_segment`.
+
+        Raises:
+            BadAudio, BadConfig, MissingExtra: As `make_timeline`.
+        """
+        from affekt.timeline.make_timeline import make_timeline
+
+        return make_timeline(self, source, sample_rate, **settings)
 
     def observe(
         self, source: AudioSource, *, lenient: bool = False, timeout: float | None = None
-    ) -> Iterator[tuple[Waveform, dict[str, NDArray[np.float32]] | None]]:
+    ) -> Iterator[tuple[Segment, dict[str, NDArray[np.float32]] | None]]:
         """Yield the windows of a source, each with the graph's outputs by name (`Graph.observe`), or None for a pause.
 
         The probabilities have no class bias. Those of a window without speech are zeros. Arguments and errors as for calling
@@ -219,59 +299,105 @@ class Recognizer:
             BadBundle: The model needs text.
         """
         if self.needs_text:
-            raise BadBundle(
-                f"{self.model} needs text, and such a model cannot be adapted: use one that needs audio only"
-            )
-        for segment in _read_segments(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
+            raise BadBundle(f"{self.model} needs text, and can neither be adapted nor embed: use a model of audio only")
+        for segment in self._read_segments(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
             waveform = segment.waveform
             check_length(waveform.size, name_of(source))
-            is_pause = is_silent(waveform) or not segment.speech
-            yield waveform, None if is_pause else self.graph.observe({"waveform": waveform[np.newaxis]})
+            is_pause = find_status(is_silent=is_silent(waveform), speech=segment.speech)
+            yield segment, None if is_pause else self.graph.observe({"waveform": waveform[np.newaxis]})
 
-    def _recognize_segment(self, name: str, start: int, segment: Segment, passage: Passage | None) -> Row:
+    def embed(
+        self,
+        source: AudioSource,
+        sample_rate: float | None = None,
+        *,
+        lenient: bool = False,
+        timeout: float | None = None,
+    ) -> Embedding:
+        """Return the embedding of one source (`affekt.inference.embedding`), a vector of the features inside the model.
+
+        Args:
+            source: As for calling the recognizer, like all further arguments.
+            sample_rate: The rate in Hz of an array that comes without it.
+            lenient: Read as much as possible of a file that is damaged or cut off.
+            timeout: The limit in seconds; by default there is none.
+
+        Raises:
+            BadAudio: The source cannot be read.
+            BadBundle: The model has no embeddings.
+            MissingExtra: The source's format needs an extra that is not installed.
+        """
+        from affekt.inference.embedding import embed
+
+        whole: AudioSource = source if sample_rate is None else (source, sample_rate)  # type: ignore[assignment]
+        return embed(self, whole, lenient=lenient, timeout=timeout)
+
+    def recognize_segment(self, name: str, start: int, segment: Segment, passage: Passage = NO_WORDS) -> Row:
+        """Return the row of a segment, to which the rule of `affekt.inference.speech_rule` is applied.
+
+        Args:
+            name: The name of its source.
+            start: Its first sample in the source, at 16 kHz.
+            segment: The segment, 0.1 to 8 s.
+            passage: The words in it. Without words, a model that needs them gives it the status "no_words".
+
+        Raises:
+            BadAudio: The segment is too short.
+        """
         waveform = segment.waveform
         check_length(waveform.size, name)
-        begin, end = start / SAMPLE_RATE, (start + waveform.size) / SAMPLE_RATE
-        if is_silent(waveform):
-            return make_row(name, self.model, start=begin, end=end, profile=self._profile_field)
-        if not segment.speech:
-            return make_row(
-                name, self.model, start=begin, end=end, status_without_emotion="no_speech", profile=self._profile_field
-            )
-        if self.needs_text and not (passage and passage.text):
-            return make_row(
-                name, self.model, start=begin, end=end, status_without_emotion="no_words", profile=self._profile_field
-            )
-        values = self.infer(waveform, passage.text if passage else "")
-        return make_row(
+        status = find_status(is_silent=is_silent(waveform), speech=segment.speech)
+        if self.needs_text and not passage.text:
+            status = status or "no_words"
+        values, distance = ([], 0.0) if status else self._infer(waveform, passage.text)
+        row = make_row(
             name,
             self.model,
-            start=begin,
-            end=end,
-            probabilities=dict(zip(self.emotions, values, strict=True)) if any(values) else None,
-            status_without_emotion="no_speech",
-            profile=self._profile_field,
+            start=start / SAMPLE_RATE,
+            end=(start + waveform.size) / SAMPLE_RATE,
+            probabilities=self._restrict(values) if any(values) else None,
+            status_without_emotion=status or "no_speech",
+            applied=self.applied,
         )
+        if distance > 1 and row.probabilities:
+            row[UNFAMILIAR] = round(distance, DIGITS)
+        return row
+
+    def _infer(self, waveform: Waveform, text: str) -> tuple[list[float], float]:
+        """Return probabilities as `infer`, and the distance from the training data; 0 if the bundle has no statistics."""
+        if self.familiarity is None:
+            return self.infer(waveform, text), 0.0
+        probabilities, statistics = self.graph.recognize(self._inputs(waveform, text))
+        return [float(p) for p in probabilities[0]], self.familiarity.distance(statistics[0])
+
+    def _restrict(self, values: Sequence[float]) -> dict[str, float]:
+        """Return the probabilities of a row, from those of all emotions of the model."""
+        probabilities = dict(zip(self.bundle.emotions, values, strict=True))
+        return normalize(probabilities, self.emotions) if self.decision.emotions else probabilities
+
+    def _inputs(self, waveform: Waveform, text: str) -> dict[str, NDArray[Any]]:
+        """Return the graph's inputs."""
+        inputs: dict[str, NDArray[Any]] = {"waveform": waveform[np.newaxis]} if "waveform" in self.graph.inputs else {}
+        if not self.text_encoders:
+            return inputs
+        from affekt.bundle.text_encoders import encode_text  # needs torch
+
+        return inputs | encode_text(self.text_encoders, text)
 
     def infer(self, waveform: Waveform, text: str = "") -> list[float]:
-        """Return probabilities in the order of `emotions` for a mono waveform at 16 kHz, as a whole: 0.1 to 8 s.
+        """Return probabilities in the order of `bundle.emotions` for a mono waveform at 16 kHz, as a whole: 0.1 to 8 s.
 
         They are all 0 if the model has a speech detector that finds no speech.
 
         Args:
             waveform: The waveform.
-            text: The words in it, for a model that needs text.
+            text: The words in it, for a model that needs them.
         """
-        inputs: dict[str, NDArray[Any]] = {"waveform": waveform[np.newaxis]} if "waveform" in self.graph.inputs else {}
-        if self.text_encoders:
-            from affekt.bundle.text_encoders import encode_text  # needs torch
-
-            inputs |= encode_text(self.text_encoders, text)
-        return [float(p) for p in self.graph(inputs)[0]]
+        return [float(p) for p in self.graph(self._inputs(waveform, text))[0]]
 
     def predict(self, waveform: Waveform) -> list[float]:
         """Return probabilities as `infer`, for a waveform of any length: those of its row, before they are rounded."""
-        segments = list(cut_segments([waveform]))
+        segments = [judge_window(segment, self.vad) for segment in cut_segments([waveform])]
         if len(segments) == 1 and segments[0].speech:
             return self.infer(waveform)
         scored = [
@@ -280,7 +406,7 @@ class Recognizer:
             if segment.speech and not is_silent(segment.waveform) and any(values := self.infer(segment.waveform))
         ]
         if not scored:
-            return [0.0] * len(self.emotions)
+            return [0.0] * len(self.bundle.emotions)
         probabilities, seconds = zip(*scored, strict=True)
         return [float(p) for p in np.average(probabilities, axis=0, weights=seconds)]
 
@@ -300,11 +426,28 @@ class Recognizer:
             end=total / SAMPLE_RATE,
             probabilities=means or None,
             status_without_emotion="silence" if is_silence else "no_speech",
-            profile=self._profile_field,
+            applied=self.applied,
         )
+        far = [
+            (window[UNFAMILIAR], weight) for window, weight in zip(rows, speech, strict=True) if UNFAMILIAR in window
+        ]
+        if (far_seconds := sum(weight for _, weight in far)) > seconds / 2:
+            result[UNFAMILIAR] = round(sum(value * weight for value, weight in far) / far_seconds, DIGITS)
         result["aggregation"] = AGGREGATION
         result["windows"] = rows
         return result
+
+    def _read_segments(
+        self, source: AudioSource, sample_rate: float | None, *, lenient: bool, timeout: float | None, notes: Notes
+    ) -> Iterator[Segment]:
+        """Yield the windows of a source, with their seconds of speech by the setting `vad`."""
+        if timeout is None:
+            read: Iterable[Waveform] = blocks(source, sample_rate, lenient=lenient, notes=notes)
+        else:
+            read = limited_blocks(
+                source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes
+            )
+        return (judge_window(segment, self.vad) for segment in cut_segments(read))
 
     def __repr__(self) -> str:
         adapted = "" if self.profile is None else f", adapted to {self.profile.id}"
@@ -328,14 +471,10 @@ def _load_text_encoders(graph: Graph) -> dict[str, Any]:
     return encoders
 
 
-def _read_segments(
-    source: AudioSource, sample_rate: float | None, *, lenient: bool, timeout: float | None, notes: Notes
-) -> Iterator[Segment]:
-    """Yield the windows of a source; arguments as for calling the recognizer."""
-    if timeout is None:
-        return cut_segments(blocks(source, sample_rate, lenient=lenient, notes=notes))
-    limited = limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes)
-    return cut_segments(limited)
+def _read_familiarity(graph: Graph) -> Familiarity | None:
+    """Return what is known about the training data; None if the bundle was made without it."""
+    path = graph.bundle.folder / FAMILIARITY
+    return Familiarity.read(path, graph.statistics_size) if path.is_file() else None
 
 
 def expand_folders(inputs: Iterable[str | Path]) -> list[Path]:

@@ -11,11 +11,12 @@ import hashlib
 import json
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from affekt.errors import BadOutput
 from affekt.extras import need
@@ -32,22 +33,22 @@ AFTER_NAME = '", "start": '
 """The text after the file's name in each line."""
 
 
-class ResultsFile:
-    """A results file that is being written. It is completed when its `with` block ends without an error.
+class RowsFile(ABC):
+    """A file of rows that is being written. It is completed when its `with` block ends without an error.
 
     Args:
         path: The file.
         model: The model's id.
-        profile: The field "profile" of the rows; None for rows without it.
+        applied: The fields of the rows on what was applied besides the model (`Recognizer.applied`).
 
     Raises:
         BadOutput: The suffix is unknown, the file cannot be written or is being written by another run, or it contains
-            anything other than rows of the same model and profile.
+            anything other than rows of the same model with the same profile and decision.
     """
 
-    def __init__(self, path: Path, model: str, profile: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, model: str, applied: Mapping[str, Any] | None = None) -> None:
         path = check_path(path)
-        self.path, self.model, self.profile = path, model, profile
+        self.path, self.model, self.applied = path, model, applied or {}
         self.journal = path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")
         with _report_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,13 +68,12 @@ class ResultsFile:
                     f"{self.path} contains rows of model {row.model!r}, but this run uses {self.model!r}: "
                     "choose another results file, or delete this one"
                 )
-            if row.profile != self.profile:
+            if row.applied != self.applied:
                 raise BadOutput(
-                    f"{self.path} contains rows {_describe_profile(row.profile)}, but this run is "
-                    f"{_describe_profile(self.profile)}: choose another results file, or delete this one"
+                    f"{self.path} contains rows {_describe(row.applied)}, but this run is {_describe(self.applied)}: "
+                    "choose another results file, or delete this one"
                 )
-        self.done: dict[str, Row] = {row.file: row for row in stored}  # a later row of a file replaces an earlier one
-        self._replaced = len(self.done) < len(stored)
+        self._replaced = self._index(stored)
         self._lines = self.journal.open("a", encoding="utf-8", newline="\n")
         if complete_size > self._lines.tell():  # the last row is complete except for its newline
             self._lines.write("\n")
@@ -85,6 +85,58 @@ class ResultsFile:
         if self.path == self.journal or not self.path.exists() or not self.path.stat().st_size:
             return []
         return read_csv(self.path) if self.path.suffix.lower() == ".csv" else _read_parquet(self.path)
+
+    @abstractmethod
+    def _index(self, stored: list[Row]) -> bool:
+        """Remember the rows of earlier runs; return whether the file has to be written again to drop some of them."""
+
+    @abstractmethod
+    def _rows(self) -> list[Row]:
+        """Return the rows of the completed file."""
+
+    def _write(self, row: Row) -> None:
+        """Write a row to the journal."""
+        with _report_errors(self.path):
+            self._lines.write(to_json_line(row.record()))
+            self._lines.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._lines.close()
+            if kind is None and (self._replaced or self.path != self.journal):
+                with _report_errors(self.path):
+                    self._complete()
+        finally:
+            self._lock.release()
+
+    def _complete(self) -> None:
+        rows = self._rows()
+        with atomic_write(self.path) as temporary:
+            match self.path.suffix.lower():
+                case ".jsonl":
+                    _write_lines(temporary, rows)
+                case ".csv":
+                    write_csv(temporary, rows, self.path)
+                case _:
+                    _write_parquet(temporary, rows)
+        if self.path != self.journal:
+            self.journal.unlink()
+
+
+class ResultsFile(RowsFile):
+    """A results file with one row for each source."""
+
+    def _index(self, stored: list[Row]) -> bool:
+        self.done: dict[str, Row] = {row.file: row for row in stored}  # a later row of a file replaces an earlier one
+        return len(self.done) < len(stored)
+
+    def _rows(self) -> list[Row]:
+        return list(self.done.values())
 
     def find(self, file: str, source: dict[str, float] | None = None) -> Row | None:
         """Return the row of a file from an earlier run, marked as resumed.
@@ -104,9 +156,7 @@ class ResultsFile:
     def append(self, row: Row) -> None:
         """Write a row to the journal."""
         self._replaced |= row.file in self.done
-        with _report_errors(self.path):
-            self._lines.write(to_json_line(row.record()))
-            self._lines.flush()
+        self._write(row)
         self.done[row.file] = row
 
     def sort(self, files: Iterable[str]) -> None:
@@ -126,34 +176,7 @@ class ResultsFile:
         """
         digest = hashlib.sha256(file.encode()).hexdigest()[:8]
         path = self.path.with_name(f"{self.path.name}.windows-{digest}.partial.jsonl")
-        return WindowJournal(path, file, self.model, source, on_window, self.profile)
-
-    def __enter__(self) -> ResultsFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._lines.close()
-            if kind is None and (self._replaced or self.path != self.journal):
-                with _report_errors(self.path):
-                    self._complete()
-        finally:
-            self._lock.release()
-
-    def _complete(self) -> None:
-        rows = list(self.done.values())
-        with atomic_write(self.path) as temporary:
-            match self.path.suffix.lower():
-                case ".jsonl":
-                    _write_lines(temporary, rows)
-                case ".csv":
-                    write_csv(temporary, rows, self.path)
-                case _:
-                    _write_parquet(temporary, rows)
-        if self.path != self.journal:
-            self.journal.unlink()
+        return WindowJournal(path, file, self.model, source, on_window, self.applied)
 
 
 def check_path(path: Path) -> Path:
@@ -176,8 +199,14 @@ def check_path(path: Path) -> Path:
     return path
 
 
-def _describe_profile(profile: Mapping[str, Any] | None) -> str:
-    return f"with the profile {profile['id']}" if profile else "without a profile"
+def _describe(applied: Mapping[str, Any]) -> str:
+    """Return in words what was applied to rows besides the model."""
+    profile, decision = applied.get("profile"), applied.get("decision", {})
+    settings = "".join(
+        f", {name.replace('_', ' ')} {', '.join(value) if isinstance(value, list) else value}"
+        for name, value in decision.items()
+    )
+    return (f"with the profile {profile['id']}" if profile else "without a profile") + settings
 
 
 @contextmanager

@@ -5,10 +5,11 @@
 
 The row of a source longer than 8 s also has "windows", the rows of its consecutive windows, and "aggregation". A row has
 the fields NOTES only if there is something to remark: "truncated" (true) and "seconds_lost" (null if unknown) if audio is
-missing, "channels" if a channel was used instead of the mean. If a profile was applied, the row has
-"profile", with the profile's "id" and the number of "recordings" that it was learned from. If the words are known, it has
-"text_by", which names their source, and each window, or the row without windows, has "text" and, if their times are known,
-"words": [{"start", "end", "text"}, ...].
+missing, "channels" if a channel was used instead of the mean, "unfamiliar" if the recording is unlike the training data.
+A row has the fields APPLIED if something besides the model was applied: "profile", with the profile's "id" and the number of
+"recordings" that it was learned from, and "decision", the settings of `affekt.inference.decision`. With a promised error
+rate, a row with probabilities has "emotion_set", the emotions that are not excluded, most probable first. If the words are
+known, a row has the fields TRANSCRIPT. The rows of the segments of a timeline have further fields, SEGMENT.
 """
 
 from __future__ import annotations
@@ -19,17 +20,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from affekt.errors import AffektError
+from affekt.inference.decision import decide
 from affekt.json_text import to_json
 
 SCHEMA = 1
 """Version of the format, stored in each row."""
 KEYS = ("schema", "file", "start", "end", "duration", "status", "emotion", "probabilities", "model", "error")
-NOTES = ("truncated", "seconds_lost", "channels")
-"""Fields of a row that has remarks (`affekt.audio.read.Notes`)."""
+UNFAMILIAR = "unfamiliar"
+"""The field of the distance from the training data, where 1 is the largest usual one, of a recording that is unlike them."""
+NOTES = ("truncated", "seconds_lost", "channels", UNFAMILIAR)
+"""Fields of a row that has remarks (`affekt.audio.read.Notes`, `affekt.inference.familiarity`)."""
+APPLIED = ("profile", "decision")
+"""Fields that state what was applied besides the model. They are the same in all rows of a results file."""
+EMOTION_SET = "emotion_set"
+"""The field of the emotions that are not excluded at the promised error rate."""
 TRANSCRIPT = ("text", "text_by", "words")
 """Fields of a row whose words are known: the text, its source, and the words with their times, if these are known. The row of
 a recording with windows has only the source."""
-WITHOUT_EMOTION = ("silence", "no_speech", "no_words")
+SEGMENT = ("speaker", "channel", "speech", *TRANSCRIPT, "steady_emotion")
+"""Fields that the row of a segment of a timeline may have (`affekt.timeline.timeline`)."""
+Status = Literal["silence", "no_speech", "no_words"]
+"""A status of `WITHOUT_EMOTION`."""
+WITHOUT_EMOTION: tuple[Status, ...] = ("silence", "no_speech", "no_words")
 """Statuses of a row without an emotion and without an error: digital silence, sound without speech, and speech without words
 for a model that needs words."""
 AGGREGATION = "mean of the windows' probabilities, weighted by seconds of speech; windows without speech left out"
@@ -61,10 +73,11 @@ class Row(dict[str, Any]):
         if not (isinstance(record, Mapping) and set(KEYS) <= set(record) and _is_valid(record)):
             raise ValueError(f"expected a row of schema {SCHEMA}")
         row = cls({key: record[key] for key in KEYS})
-        if record.get("profile") is not None:
-            row["profile"] = _read_profile(record["profile"])
+        row.update(_read_applied(record))
+        if record.get(EMOTION_SET) is not None:
+            row[EMOTION_SET] = _read_emotion_set(record)
         row.update(_read_notes(record))
-        row.update(_read_words(record))
+        row.update(_read_segment(record))
         if record.get("windows") is not None:
             row["aggregation"] = record["aggregation"]
             row["windows"] = [cls.read(window) for window in record["windows"]]
@@ -98,7 +111,7 @@ class Row(dict[str, Any]):
 
     @property
     def status(self) -> str:
-        """One of "ok", "silence", "no_speech", "no_words" and "error"."""
+        """One of "ok", "unknown", "silence", "no_speech", "no_words" and "error"."""
         return self["status"]
 
     @property
@@ -108,7 +121,7 @@ class Row(dict[str, Any]):
 
     @property
     def probabilities(self) -> dict[str, float] | None:
-        """The probability of each emotion; None unless the status is "ok"."""
+        """The probability of each emotion; None unless the status is "ok" or "unknown"."""
         return self["probabilities"]
 
     @property
@@ -120,6 +133,26 @@ class Row(dict[str, Any]):
     def profile(self) -> dict[str, Any] | None:
         """The profile that was applied: its "id" and number of "recordings"; None without one."""
         return self.get("profile")
+
+    @property
+    def decision(self) -> dict[str, Any] | None:
+        """The settings by which the emotion was decided, those that are not the default; None without any."""
+        return self.get("decision")
+
+    @property
+    def applied(self) -> dict[str, Any]:
+        """The fields that state what was applied besides the model; {} if nothing was."""
+        return {name: self[name] for name in APPLIED if name in self}
+
+    @property
+    def emotion_set(self) -> list[str] | None:
+        """The emotions that are not excluded at the promised error rate, most probable first; None without one."""
+        return self.get(EMOTION_SET)
+
+    def top(self, count: int | None = None) -> list[tuple[str, float]]:
+        """Return the most probable emotions with their probabilities, at most `count`; [] without probabilities."""
+        ranked = sorted((self.probabilities or {}).items(), key=lambda item: -item[1])
+        return ranked[:count]
 
     @property
     def text(self) -> str | None:
@@ -142,8 +175,8 @@ class Row(dict[str, Any]):
             return f"{self.file}  error {self.error['code']}: {self.error['message']}"
         if self.probabilities is None:
             return f"{head}  {self.status.replace('_', ' ')}"
-        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
-        return f"{head}  " + "  ".join(f"{emotion} {p:.0%}" for emotion, p in ranked)
+        head += "  unknown" if self.status == "unknown" else ""
+        return f"{head}  " + "  ".join(f"{emotion} {p:.0%}" for emotion, p in self.top())
 
     @property
     def remarks(self) -> list[str]:
@@ -152,6 +185,8 @@ class Row(dict[str, Any]):
         if self.get("truncated"):
             seconds = self.get("seconds_lost")
             remarks.append("truncated: " + ("audio is missing" if seconds is None else f"{seconds:.2f} s are missing"))
+        if UNFAMILIAR in self:
+            remarks.append(f"unlike the training data ({self[UNFAMILIAR]:.1f} times the usual distance)")
         return [*remarks, self["channels"]] if "channels" in self else remarks
 
 
@@ -162,44 +197,41 @@ def _is_valid(record: Mapping[str, Any]) -> bool:
         str.encode(text)  # half of a surrogate pair could not be written again
     if not all(map(math.isfinite, (record["start"], record["end"], record["duration"]))):
         return False
+    if not math.isfinite(record.get(UNFAMILIAR) or 0.0):
+        return False
     if probabilities and not all(map(math.isfinite, probabilities.values())):
         return False
-    statuses = ("error",) if error else ("ok",) if probabilities else WITHOUT_EMOTION
-    is_named = record["emotion"] in probabilities if probabilities else record["emotion"] is None
+    statuses = ("error",) if error else ("ok", "unknown") if probabilities else WITHOUT_EMOTION
+    has_emotion = record["status"] == "ok"
+    is_named = record["emotion"] in probabilities if has_emotion else record["emotion"] is None
     return record["schema"] == SCHEMA and record["status"] in statuses and is_named
 
 
-def _read_profile(label: Any) -> dict[str, Any]:
-    """Return the field "profile" of a record. Raises `ValueError` if it is invalid."""
-    str.encode(label["id"])
-    return {"id": label["id"], "recordings": int(label["recordings"])}
+def _read_applied(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields `APPLIED` of a record. Raises an error if one is invalid."""
+    applied: dict[str, Any] = {}
+    if (profile := record.get("profile")) is not None:
+        str.encode(profile["id"])
+        applied["profile"] = {"id": profile["id"], "recordings": int(profile["recordings"])}
+    if (decision := record.get("decision")) is not None:
+        kinds = {"threshold": float, "emotions": list, "error_rate": float, "min_probability": float}
+        applied["decision"] = {
+            name: kind(decision[name]) for name, kind in kinds.items() if decision.get(name) is not None
+        }
+    return applied
 
 
-def _read_words(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields TRANSCRIPT of a record; none without a transcript. Raises an error if one is invalid."""
-    if not record.get("text_by"):
-        return {}
-    fields: dict[str, Any] = {}
-    for name in ("text", "text_by"):
-        if record.get(name) is not None:
-            str.encode(record[name])
-            fields[name] = record[name]
-    if record.get("words"):
-        fields["words"] = [
-            {"start": float(word["start"]), "end": float(word["end"]), "text": str(word["text"])}
-            for word in record["words"]
-        ]
-    return fields
+def _read_emotion_set(record: Mapping[str, Any]) -> list[str]:
+    """Return the field "emotion_set" of a record. Raises `ValueError` if an emotion has no probability."""
+    emotions = list(record[EMOTION_SET])
+    if not set(emotions) <= set(record["probabilities"]):
+        raise ValueError(f"{EMOTION_SET} {emotions} is not a subset of the emotions")
+    return emotions
 
 
-def note_columns(rows: Sequence[Row]) -> list[str]:
-    """Return the columns of notes in a table of rows; without notes, there are none."""
-    return [name for name in NOTES if any(name in row for row in rows)]
-
-
-def transcript_columns(rows: Sequence[Row]) -> list[str]:
-    """Return the columns of words in a table of rows; without transcripts, there are none."""
-    return [name for name in TRANSCRIPT if any(name in part for row in rows for part in (row, *row.windows))]
+def optional_columns(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """Return those optional fields that a row, or a window of one, has, for the columns of a table."""
+    return [name for name in names if any(name in row or any(name in part for part in row.windows) for row in rows)]
 
 
 def _read_notes(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,6 +241,28 @@ def _read_notes(record: Mapping[str, Any]) -> dict[str, Any]:
         for name in NOTES
         if record.get(name) or (name == "seconds_lost" and record.get("truncated"))
     }
+
+
+def _read_segment(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields `SEGMENT` of a record. Raises `ValueError` if one is invalid."""
+    fields = {name: record[name] for name in SEGMENT if record.get(name) is not None}
+    kinds: dict[str, Any] = {"channel": int, "speech": int | float, "words": list}
+    for name, value in fields.items():
+        if not isinstance(value, kinds.get(name, str)) or isinstance(value, bool):
+            raise ValueError(f"{name} {value!r} is invalid")
+    if not (math.isfinite(fields.get("speech", 0.0)) and all(map(_is_word, fields.get("words", ())))):
+        raise ValueError("speech or words are invalid")
+    if fields.get("steady_emotion") not in (None, *(record["probabilities"] or ())):
+        raise ValueError(f"steady_emotion {fields['steady_emotion']!r} has no probability")
+    return fields
+
+
+def _is_word(word: Any) -> bool:
+    return (
+        isinstance(word, Mapping)
+        and isinstance(word.get("text"), str)
+        and all(isinstance(word.get(key), int | float) and math.isfinite(word[key]) for key in ("start", "end"))
+    )
 
 
 UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -229,26 +283,31 @@ def make_row(
     end: float = 0.0,
     probabilities: Mapping[str, float] | None = None,
     error: AffektError | None = None,
-    status_without_emotion: Literal["silence", "no_speech", "no_words"] = "silence",
-    profile: Mapping[str, Any] | None = None,
+    status_without_emotion: Status = "silence",
+    applied: Mapping[str, Any] | None = None,
 ) -> Row:
-    """Return a row, whose status is "ok" with probabilities, "error" with an error, else `status_without_emotion`.
+    """Return a row, whose status is "error" with an error, else `status_without_emotion` without probabilities.
 
-    Times are in seconds, and are rounded to 4 digits, probabilities to 6.
+    With probabilities, it is "ok" or "unknown" (`affekt.inference.decision`). Times are in seconds, and are rounded to 4
+    digits, probabilities to 6. `applied` are the fields `APPLIED`.
     """
-    status = "error" if error else "ok" if probabilities else status_without_emotion
+    applied = applied or {}
+    rounded = {emotion: round(p, 6) for emotion, p in probabilities.items()} if probabilities else None
+    decided: dict[str, Any] = {"status": "error" if error else status_without_emotion, "emotion": None}
+    if rounded:
+        decided = decide(rounded, applied.get("decision", {}))
     row = Row(
         schema=SCHEMA,
         file=file,
         start=round(start, 4),
         end=round(end, 4),
         duration=round(end - start, 4),
-        status=status,
-        emotion=max(probabilities, key=lambda emotion: probabilities[emotion]) if probabilities else None,
-        probabilities={emotion: round(p, 6) for emotion, p in probabilities.items()} if probabilities else None,
+        status=decided.pop("status"),
+        emotion=decided.pop("emotion"),
+        probabilities=rounded,
         model=model,
         error={"code": error.code, "message": str(error)} if error else None,
     )
-    if profile is not None:
-        row["profile"] = dict(profile)
+    row.update({name: dict(value) for name, value in applied.items()})
+    row.update(decided)
     return row

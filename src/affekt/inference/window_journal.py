@@ -26,7 +26,7 @@ class WindowJournal:
         model: The model's id.
         source: The source's size and time of change; windows of another version are not used.
         on_window: Called with each window of a long source.
-        profile: The field "profile" of the rows; windows with another one are not used.
+        applied: The fields on what was applied besides the model; windows with others are not used.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class WindowJournal:
         model: str,
         source: dict[str, float] | None,
         on_window: Callable[[Row], None] | None = None,
-        profile: Mapping[str, Any] | None = None,
+        applied: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self.source, self.on_window = path, source, on_window
         self._rows: list[Row] = []
-        self._stored = {(row.start, row.end): row for row in _read(path, file, model, source, profile)}
+        self._stored = {(row.start, row.end): row for row in _read(path, file, model, source, applied or {})}
         self._continues = bool(self._stored)
 
     @property
@@ -90,7 +90,7 @@ def _read(
     file: str,
     model: str,
     source: dict[str, float] | None,
-    profile: Mapping[str, Any] | None,
+    applied: Mapping[str, Any],
 ) -> list[Row]:
     """Return the journal's rows if they belong to this source, without a last line that a killed process left incomplete."""
     rows: list[Row] = []
@@ -100,7 +100,7 @@ def _read(
         with path.open("rb") as stream:
             for line in stream:
                 row = Row.read(json.loads(line))
-                if (row.file, row.model, row.source, row.profile) != (file, model, source, profile):
+                if (row.file, row.model, row.source, row.applied) != (file, model, source, applied):
                     break
                 rows.append(row)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

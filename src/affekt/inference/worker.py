@@ -15,7 +15,11 @@ from typing import Any
 from affekt.audio import decoder_messages
 from affekt.audio.mono import SAMPLE_RATE
 from affekt.audio.time_limit import decoders_are_abandoned
+from affekt.bundle.folder import Bundle
 from affekt.errors import AffektError, BadAudio
+from affekt.inference.decision import Decision
+from affekt.inference.embedding import embed_or_fail
+from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
 from affekt.inference.recognizer import Recognizer
 from affekt.inference.row import Row, make_row
@@ -29,7 +33,9 @@ def describe(recognizer: Recognizer) -> Message:
     return {
         "bundle": str(recognizer.bundle.folder.absolute()),  # a shipped bundle could have the relative name
         "threads": recognizer.graph.threads,
+        "vad": recognizer.vad,
         "profile": None if recognizer.profile is None else asdict(recognizer.profile),
+        "decision": asdict(recognizer.decision),
         "log": logging.getLogger("affekt").getEffectiveLevel(),
         "silent": decoder_messages.are_separated(),
     }
@@ -56,6 +62,8 @@ def work() -> None:
         match request.pop("do"):
             case "observe":
                 result = observe(recognizer, **request)
+            case "embed":
+                result = {"embedding": embed_or_fail(recognizer, request.pop("path"), **request).to_message()}
             case "recognize_segments":
                 result = {"rows": recognize_segments(recognizer, **request)}
             case _:
@@ -71,7 +79,9 @@ def _load(setup: Mapping[str, Any]) -> Recognizer:
     import msgspec
 
     profile = None if setup["profile"] is None else msgspec.convert(setup["profile"], Profile)
-    return Recognizer.load(setup["bundle"], threads=setup["threads"], profile=profile)
+    detects = setup["vad"] != "off"
+    graph = Graph.load(Bundle.open(setup["bundle"]), threads=setup["threads"], profile=profile, detects=detects)
+    return Recognizer(graph, msgspec.convert(setup["decision"], Decision), setup["vad"])
 
 
 def recognize(
@@ -104,7 +114,6 @@ def recognize_segments(recognizer: Recognizer, *, path: str, segments: list[tupl
     from affekt.utterance import Utterance
 
     rows: dict[int, Row] = {}
-    label = recognizer.profile.row_field() if recognizer.profile else None
     try:
         with local_copy(path) as copy:
             utterances = {
@@ -114,11 +123,14 @@ def recognize_segments(recognizer: Recognizer, *, path: str, segments: list[tupl
                 start = segments[index][0]
                 if isinstance(waveform, BadAudio):
                     error = BadAudio(str(waveform).replace(str(copy), path), code=waveform.code)
-                    rows[index] = make_row(path, recognizer.model, error=error, profile=label)
+                    rows[index] = make_row(path, recognizer.model, error=error, applied=recognizer.applied)
                 else:
                     rows[index] = _move(recognizer.row((waveform, SAMPLE_RATE)), path, start)
     except AffektError as error:
-        rows = {index: make_row(path, recognizer.model, error=error, profile=label) for index in range(len(segments))}
+        rows = {
+            index: make_row(path, recognizer.model, error=error, applied=recognizer.applied)
+            for index in range(len(segments))
+        }
     return [rows[index] for index in range(len(segments))]
 
 

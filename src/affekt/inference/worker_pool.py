@@ -83,18 +83,18 @@ def pool_of(setup: Message, model: str, jobs: int) -> WorkerPool[AnyTask]:
     return WorkerPool(ENTRY, setup, jobs, option="--jobs", check_ready=check_model)
 
 
-def crashed_row(name: str, status: str, model: str, profile: Mapping[str, Any] | None) -> Row:
+def crashed_row(name: str, status: str, model: str, applied: Mapping[str, Any]) -> Row:
     """Return the row of a file if two workers died while processing it.
 
     Args:
         name: The file.
         status: How the second one ended.
         model: The model's id.
-        profile: The field "profile" of the rows; None for rows without it.
+        applied: The fields of the rows on what was applied besides the model (`Recognizer.applied`).
     """
     error = BadAudio(
         f"{name} cannot be recognized: two worker processes died while reading it (the second with {status}); "
         "if memory ran out, use fewer jobs",
         code="crashed",
     )
-    return make_row(name, model, error=error, profile=profile)
+    return make_row(name, model, error=error, applied=applied)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from affekt.bundle.folder import DEFAULT, Bundle
+from affekt.bundle.predictions import LabeledPredictions
 from affekt.protocols import INDEPENDENT
 from affekt.protocols.split import UNKNOWN
 from affekt.reports.across import across_section, percent
+from affekt.reports.confidence import confidence_section
 from affekt.reports.languages import language_name
 from affekt.reports.refusals import refusals_section
 from affekt.reports.shifts import shifts_section
@@ -38,7 +40,7 @@ One ONNX file. Input: {inputs}. Output: probabilities of {emotions}.
 {probes}
 ## Scores on corpora that it was not trained on
 
-{across}{shifts}{refusals}
+{across}{shifts}{refusals}{confidence}
 ## Data and licenses
 
 {data}
@@ -125,7 +127,10 @@ def card(bundle: Bundle) -> str:
         alterations=alterations,
         across=across_section(bundle),
         shifts=shifts_section(bundle.shifts),
-        refusals=refusals_section(config, results),
+        refusals=refusals_section(config, results, bundle.refusals),
+        confidence=confidence_section(
+            LabeledPredictions.of_bundle(bundle), {name: _title(entry) for name, entry in scores.items()}
+        ),
         general=GENERAL,
         limits="\n".join(f"- {limit}" for limit in _limits(bundle)),
         command=_command(config),

@@ -115,7 +115,7 @@ def learn_profile(
     if timeout is not None:
         check_timeout(timeout)
     recognizer = (recognizer or Recognizer.load()).adapt(None)
-    distribution = _complete_distribution(expected or {}, recognizer.emotions, settings)
+    distribution = _complete_distribution(expected or {}, recognizer.bundle.emotions, settings)
     sources = _expand(sources)
     passes = 2 if recognizer.graph.adaptable else 1
 
@@ -224,7 +224,7 @@ def _shift(clips: _Clips, stream: str, factor: float, settings: LearningSettings
 
 
 def _by_emotion(recognizer: Recognizer, values: NDArray[np.float64]) -> dict[str, float]:
-    return dict(zip(recognizer.emotions, round_digits(values), strict=True))
+    return dict(zip(recognizer.bundle.emotions, round_digits(values), strict=True))
 
 
 def _notes(

@@ -35,6 +35,7 @@ from affekt.training.finetuning import FineTunedModel, feature_spec
 from affekt.training.plan import Plan, resolve
 from affekt.training.recipe import Recipe
 from affekt.workflows.official_split import describe_subsets
+from affekt.workflows.record_confidence import record_confidence
 from affekt.workflows.reference_statistics import compute_reference
 from affekt.workflows.score_bundle import score_bundle
 from affekt.workflows.train import check_one_model
@@ -103,13 +104,15 @@ def make_bundle(
         config = _build_config(plan, pipeline, data, split, epochs)
         if detector:
             config["detector"] = {"hidden": detector.hidden, "threshold": threshold}
+        known = earlier.find(data.select(split.subsets["test"]))
         if plan.origin:
-            known = earlier.find(data.select(split.subsets["test"]))
             config["start"] = {"id": plan.origin.id, "name": plan.origin.name, "known_test_utterances": len(known)}
         if command:
             config["command"] = command
         (building / "config.toml").write_text(to_toml(config), encoding="utf-8")
-        results = score_bundle(plan, Bundle.open(building), pipeline, data, split, progress=progress)
+        made = Bundle.open(building)
+        predictions = record_confidence(made, data, split, known)
+        results = score_bundle(plan, made, pipeline, data, split, predictions, progress=progress)
         (building / "results.json").write_text(to_json(asdict(results), indent=1) + "\n", encoding="utf-8")
         (building / "README.md").write_text(card(Bundle.open(building)), encoding="utf-8")
         write_sums(building)

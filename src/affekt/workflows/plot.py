@@ -10,9 +10,17 @@ from pathlib import Path
 from affekt.errors import BadConfig, UnknownName
 from affekt.registry import did_you_mean
 from affekt.reports.figures.base import SUFFIXES, Figure, save_all
-from affekt.reports.figures.from_runs import plot_confusion, plot_cost, plot_curves, plot_reliability, plot_sweep
+from affekt.reports.figures.from_runs import (
+    plot_confusion,
+    plot_cost,
+    plot_coverage,
+    plot_curves,
+    plot_reliability,
+    plot_sweep,
+)
 from affekt.runs.folder import Run
 from affekt.runs.groups import group_runs
+from affekt.timeline.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,25 @@ def draw_figures(kind: str, sources: Sequence[str], options: PlotOptions | None 
     if kind not in FIGURES:
         raise UnknownName(f"there is no figure {kind!r}{did_you_mean(kind, FIGURES)} (known: {', '.join(FIGURES)})")
     return FIGURES[kind](sources, options or PlotOptions())
+
+
+def write_timeline_page(sources: Sequence[str], output: Path) -> None:
+    """Write the page of a timeline.
+
+    Args:
+        sources: The timeline's .json file, and the recording if its waveform and sound are to be part of the page.
+        output: A file ending in .html.
+
+    Raises:
+        BadConfig: There are more sources.
+        BadTranscript: The first source is not a timeline.
+        BadAudio: The recording cannot be read.
+        BadOutput: The file cannot be written.
+    """
+    from affekt.timeline.plot import save_plot
+
+    timeline, recording = _timeline_and_recording(sources)
+    save_plot(timeline, output, recording)
 
 
 def save_figures(figures: Sequence[Figure], output: Path) -> list[Path]:
@@ -119,6 +146,21 @@ def _draw_scales(sources: Sequence[str], options: PlotOptions) -> list[Figure]:
     return [figure]
 
 
+def _draw_timeline(sources: Sequence[str], _: PlotOptions) -> list[Figure]:
+    from affekt.timeline.plot import draw_timeline
+
+    timeline, recording = _timeline_and_recording(sources)
+    return [Figure("timeline", timeline.file, timeline.segmentation, draw_timeline(timeline, recording))]
+
+
+def _timeline_and_recording(sources: Sequence[str]) -> tuple[Timeline, str | None]:
+    from affekt.timeline.exports import read_timeline
+
+    if len(sources) > 2:
+        raise BadConfig(f"affekt plot timeline takes TIMELINE.json and a recording, but got {' '.join(sources)}")
+    return read_timeline(Path(sources[0])), sources[1] if len(sources) == 2 else None
+
+
 def _source_and_clip(kind: str, sources: Sequence[str]) -> tuple[str, str]:
     if len(sources) != 2:
         raise BadConfig(f"affekt plot {kind} takes RUN CLIP or BUNDLE FILE, but got {' '.join(sources)}")
@@ -129,6 +171,7 @@ FIGURES: Mapping[str, Draw] = {
     "confusion": partial(_draw_runs, plot_confusion),
     "curves": partial(_draw_runs, plot_curves),
     "reliability": partial(_draw_runs, plot_reliability),
+    "coverage": partial(_draw_runs, plot_coverage),
     "cost": partial(_draw_runs, plot_cost),
     "sweep": partial(_draw_runs, plot_sweep),
     "tsne": partial(_draw_embeddings, "tsne"),
@@ -136,4 +179,5 @@ FIGURES: Mapping[str, Draw] = {
     "umap": partial(_draw_embeddings, "umap"),
     "attention": _draw_attention,
     "scales": _draw_scales,
+    "timeline": _draw_timeline,
 }

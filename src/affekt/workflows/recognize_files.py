@@ -63,7 +63,7 @@ def recognize_files(
         BadBundle: The default bundle cannot be loaded.
         BadConfig: `timeout` is not positive, or `jobs` is less than 1 or too large for this machine.
         BadOutput: `output` cannot be written, is being written by another run, or contains something other than rows of
-            the same model with the same profile, or without one.
+            the same model with the same profile and decision.
     """
     check_timeout(timeout)
     paths = {name_of(path): path for path in expand_folders(inputs)}
@@ -197,8 +197,7 @@ class _File:
             from affekt.inference.worker_pool import crashed_row
 
             recognizer = self._batch.recognizer
-            label = recognizer.profile.row_field() if recognizer.profile else None
-            return self.finish(crashed_row(self.name, message["died"], recognizer.model, label))
+            return self.finish(crashed_row(self.name, message["died"], recognizer.model, recognizer.applied))
         if "row" not in message:
             return None
         from affekt.inference.worker import restore_row
@@ -209,7 +208,7 @@ class _File:
 def _results_file(path: Path, recognizer: Recognizer) -> ResultsFile:
     from affekt.inference.results_file import ResultsFile  # not needed without an output, which should start fast
 
-    return ResultsFile(path, recognizer.model, recognizer.profile.row_field() if recognizer.profile else None)
+    return ResultsFile(path, recognizer.model, recognizer.applied)
 
 
 def is_stream(path: Path) -> bool:

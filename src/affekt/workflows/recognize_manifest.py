@@ -17,7 +17,7 @@ from affekt.collection.shards import SHARD_ROWS
 from affekt.errors import BadAudio
 from affekt.inference.parquet_rows import row_schema, to_table
 from affekt.inference.recognizer import Recognizer
-from affekt.inference.row import Row, make_row
+from affekt.inference.row import EMOTION_SET, NOTES, Row, make_row
 from affekt.inference.worker import describe, restore_row
 from affekt.inference.worker_pool import crashed_row, pool_of
 from affekt.processes import Message
@@ -75,16 +75,19 @@ def recognize_manifest(
     """
     check_timeout(timeout)
     recognizer = recognizer or Recognizer.load()
-    label = recognizer.profile.row_field() if recognizer.profile else None
     folder, setup = recognizer.bundle.folder, describe(recognizer)
     setup |= {"bundle": folder.name} if folder.parent == ASSETS else {}  # its path may differ on other machines
-    facts = {"model": recognizer.model, "emotions": list(recognizer.emotions), "label": label}
+    facts = {"model": recognizer.model, "emotions": list(recognizer.emotions), "applied": recognizer.applied}
+    settings = {"profile": None, **recognizer.applied}
+    settings |= (
+        {} if recognizer.vad == "auto" else {"vad": recognizer.vad}
+    )  # folders of earlier versions have no such field
     options = {"lenient": lenient, "timeout": timeout}
     work = Work(
         "recognizing",
         ENTRY,
         {"recognizer": setup, **facts, **options},
-        {"task": "recognize", "model": recognizer.model, "profile": label, "lenient": lenient},
+        {"task": "recognize", "model": recognizer.model, **settings, "lenient": lenient},
         recognizer.graph.threads,
     )
     return process(
@@ -124,7 +127,9 @@ class RecognitionWorker:
 
     def schema(self) -> Any:
         """Return the schema of the tables: that of rows."""
-        return row_schema(self._setup["emotions"], has_profile=self._setup["label"] is not None)
+        applied = self._setup["applied"]
+        promised = [EMOTION_SET] if "min_probability" in applied.get("decision", {}) else []
+        return row_schema(self._setup["emotions"], [*applied, *promised, *NOTES])
 
     def writer_options(self) -> dict[str, Any]:
         """Return options of the Parquet writer."""
@@ -150,7 +155,7 @@ class RecognitionWorker:
 
     def _row_without_file(self) -> Row:
         error = BadAudio("the manifest names no audio file in this row", code="missing")
-        return make_row("", self._setup["model"], error=error, profile=self._setup["label"])
+        return make_row("", self._setup["model"], error=error, applied=self._setup["applied"])
 
 
 def name_machine(row: AnyRow, machine: str) -> AnyRow:
@@ -179,7 +184,7 @@ class _Recording(Recording[Row]):
     def read(self, message: Message) -> list[Row] | None:
         """Return the rows in a message of a worker."""
         if "died" in message:
-            crashed = crashed_row(self.path, message["died"], self._setup["model"], self._setup["label"])
+            crashed = crashed_row(self.path, message["died"], self._setup["model"], self._setup["applied"])
             return [crashed] * len(self.segments)
         if "row" in message:
             return [restore_row(message["row"])]

@@ -31,7 +31,7 @@ from affekt.runs.selection import RULES
 from affekt.training.plan import Plan
 from affekt.training.recipe import Probe
 from affekt.utterance import Utterance, speakers_of
-from affekt.workflows.predict import model_inputs, predict_onnx, predict_torch
+from affekt.workflows.predict import model_inputs, predict_torch
 from affekt.workflows.train_detector import KindResult, score_detector
 from affekt.workflows.training_data import TrainingData
 
@@ -126,6 +126,7 @@ def score_bundle(
     pipeline: Pipeline,
     data: TrainingData,
     split: Split,
+    predictions: NDArray[np.float64],
     *,
     progress: Progress | None = None,
 ) -> BundleResults:
@@ -137,12 +138,11 @@ def score_bundle(
         pipeline: The network of the bundle.
         data: The utterances of the corpora.
         split: The split of the runs.
+        predictions: The probabilities of the bundle's ONNX file for the test subset, (utterances, emotions).
         progress: Called with the progress of feature extraction for the probes.
     """
     keys = split.subsets["test"]
     utterances, labels = data.select(keys), data.label_indices(keys)
-    logger.info("recognizing the %d utterances of the test subset", len(utterances))
-    predictions = predict_onnx(bundle, utterances)
     probes = {probe.name: _probe_predictions(plan, probe, data, split, progress) for probe in plan.recipe.probes}
     corpora = np.array([utterance.corpus for utterance in utterances])
     scores = {}

@@ -105,20 +105,29 @@ def score_detector(recognizer: Recognizer, config: DetectorConfig) -> dict[str, 
         BadConfig: A folder of sounds is missing.
     """
     refused, total, speech = Counter[str](), Counter[str](), set[str]()
-
-    def add(kind: str, waveform: Waveform) -> None:
+    for kind, is_speech, waveform in held_out_sounds(config):
         total[kind] += 1
         refused[kind] += is_silent(waveform) or not any(recognizer.infer(waveform))
+        speech |= {kind} if is_speech else set()
+    return {kind: KindResult(refused[kind], total[kind], kind in speech) for kind in sorted(total)}
 
+
+def held_out_sounds(config: DetectorConfig) -> Iterator[tuple[str, bool, Waveform]]:
+    """Yield the sounds on which a detector was not trained: kind, whether it is speech, and a piece of at most 5 s.
+
+    Args:
+        config: The settings with which the detector was trained.
+
+    Raises:
+        BadConfig: A folder of sounds is missing.
+    """
     for kind in MAKERS:
         for number in range(config.generated, config.generated + max(20, config.generated // HELD_OUT)):
-            add(f"{GENERATED}/{kind}", generate(kind, number))
+            yield f"{GENERATED}/{kind}", False, generate(kind, number)
     for patterns, is_speech in ((config.not_speech, False), (config.speech, True)):
         for file in _held_out(_find(patterns)):
-            for piece in _pieces(load(file.path)):
-                add(file.kind, piece)
-            speech |= {file.kind} if is_speech else set()
-    return {kind: KindResult(refused[kind], total[kind], kind in speech) for kind in sorted(total)}
+            for piece in cut_pieces(load(file.path)):
+                yield file.kind, is_speech, piece
 
 
 def _training_speech(
@@ -152,7 +161,7 @@ def _file_statistics(feature: Feature, config: DetectorConfig, patterns: Sequenc
     for file in files:
         if file.path in held_out:
             continue
-        for number, piece in enumerate(_pieces(load(file.path))):
+        for number, piece in enumerate(cut_pieces(load(file.path))):
             altered = [copy(piece, f"{file.kind}/{file.path.name}/{number}") for copy in copies]
             result += [_statistics(feature, waveform) for waveform in (piece, *altered)]
     return result
@@ -168,7 +177,7 @@ def _join_statistics(stream: Stream) -> Tensor:
     return torch.cat(time_statistics(stream), dim=1)
 
 
-def _pieces(waveform: Waveform) -> list[Waveform]:
+def cut_pieces(waveform: Waveform) -> list[Waveform]:
     """Cut a waveform into the smallest number of equal pieces of at most `PIECE`; none if it is too short."""
     if waveform.size < SHORTEST_PIECE:
         return []

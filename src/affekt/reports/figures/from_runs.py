@@ -16,6 +16,7 @@ from affekt.evaluation.metrics import METRICS, confusion, cross_entropy, most_pr
 from affekt.reports.figures.base import Figure
 from affekt.reports.figures.confusion import draw_confusion
 from affekt.reports.figures.cost import Point, draw_cost
+from affekt.reports.figures.coverage import draw_coverage
 from affekt.reports.figures.curves import Curve, draw_curves
 from affekt.reports.figures.reliability import draw_reliability
 from affekt.reports.figures.sweep import SweepPoint, draw_sweep
@@ -146,6 +147,13 @@ def reliability_figure(same_split: Sequence[ScoredGroup]) -> Figure:
     return draw_reliability(predictions, title=title, caption="Test set, the predictions of all seeds together.")
 
 
+def coverage_figure(same_split: Sequence[ScoredGroup]) -> Figure:
+    """Return accuracy over coverage of all models on one split, with the predictions of all seeds together."""
+    predictions = {model.name: (model.test.labels, list(model.test.selected.values())) for model in same_split}
+    title = f"Coverage and accuracy, {same_split[0].split}"
+    return draw_coverage(predictions, title=title, caption="Test set, the predictions of all seeds together.")
+
+
 def cost_figure(same_split: Sequence[ScoredGroup]) -> Figure | None:
     """Return UA over the number of weights; None if fewer than two models have weights in their run folders."""
     points = [cost_point(model, model.row.weights) for model in same_split if model.row.weights]
@@ -213,6 +221,11 @@ def plot_curves(folders: Sequence[Path]) -> list[Figure]:
 def plot_reliability(folders: Sequence[Path]) -> list[Figure]:
     """Return the reliability diagrams of the runs below folders: one figure for each split."""
     return [reliability_figure(same_split) for same_split in by_split(_read(folders))]
+
+
+def plot_coverage(folders: Sequence[Path]) -> list[Figure]:
+    """Return accuracy over coverage of the runs below folders: one figure for each split."""
+    return [coverage_figure(same_split) for same_split in by_split(_read(folders))]
 
 
 def plot_cost(folders: Sequence[Path]) -> list[Figure]:

@@ -26,6 +26,7 @@ from affekt.reports.figures.from_runs import (
     by_split,
     confusion_figure,
     cost_figure,
+    coverage_figure,
     curves_figure,
     fold_confusion_figure,
     reliability_figure,
@@ -77,7 +78,7 @@ def _blocks(body: str, same_split: Sequence[ScoredGroup], options: PageOptions) 
         Figures("Confusion matrices", [confusion_figure(same_split)]),
         *([Figures("Confusion matrices by fold", by_fold, closed=True)] if by_fold else []),
         Figures("Learning curves", [curves_figure(model.test.group, model.name) for model in same_split]),
-        Figures("Calibration", [reliability_figure(same_split)]),
+        Figures("Calibration", [reliability_figure(same_split), coverage_figure(same_split)]),
         *([Figures("Cost and settings", own)] if own else []),
     ]
     if options.models:

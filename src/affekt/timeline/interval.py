@@ -1,2 +1,0 @@
-from affekt.interval import Interval as Interval
-from affekt.interval import Word as Word

@@ -1,0 +1,1 @@
+"""The page of a timeline: one self-contained HTML file."""
