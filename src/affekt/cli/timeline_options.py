@@ -239,7 +239,7 @@ class TimelineOptions:
             from affekt.timeline.given_intervals import GivenIntervals
 
             sentences = self.texts.find(path).intervals
-            return GivenIntervals(sentences, **limit, name=f"sentences recognized by {self.texts.name}")
+            return GivenIntervals(sentences, **limit, name="recognized sentences", text_by=self.texts.name)
         if self.window is not None:
             from affekt.timeline.windows import FixedWindows
 
@@ -249,7 +249,7 @@ class TimelineOptions:
             from affekt.timeline.transcripts import read_intervals
 
             intervals = read_intervals(table, file_id=str(path), tiers=self.tiers or None)
-            return GivenIntervals(tuple(intervals), **limit, name=f"segments of {table}")
+            return GivenIntervals(tuple(intervals), **limit, name=f"segments of {table}", text_by=table.name)
         from affekt.timeline.speakers import find_changes
         from affekt.timeline.speech_segments import SpeechSegments
 
@@ -280,10 +280,8 @@ def print_timelines(
     from affekt.workflows.make_timelines import make_timelines
 
     options.check_recordings(names)
-    for path in (
-        files[:1] if options.texts is None else ()
-    ):  # an impossible option ends the command before any recording is read
-        check_segmentation(recognizer, options.divide(path).segmentation)
+    if options.texts is None and files:  # an impossible option ends the command before any recording is read
+        check_segmentation(recognizer, options.divide(files[0]).segmentation)
     with TimelineDisplay(files, names, recognizer.emotions, json=json, output=output) as display:
         results = make_timelines(
             files,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from affekt.audio.read import SAMPLE_RATE, SHORTEST, Waveform
 from affekt.errors import BadAudio, BadConfig
 from affekt.inference.segments import LONGEST
+from affekt.inference.transcript import GIVEN
 from affekt.inference.voice_activity import FRAME, FRAME_SECONDS
 from affekt.interval import Interval
 from affekt.timeline.piece import NO_AUDIO, Piece
@@ -30,6 +31,8 @@ class GivenIntervals:
     """Seconds."""
     name: str = "given intervals"
     """A description of the intervals."""
+    text_by: str = GIVEN
+    """Where their words come from."""
 
     def __post_init__(self) -> None:
         longest = LONGEST / SAMPLE_RATE

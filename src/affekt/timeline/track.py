@@ -12,7 +12,7 @@ from affekt.inference.recognizer import NO_WORDS, Recognizer
 from affekt.inference.row import WITHOUT_EMOTION, Row, make_row
 from affekt.inference.segments import FRAME_RATE, SHORTEST_SPEECH, Segment
 from affekt.inference.speech_rule import find_status
-from affekt.inference.transcript import Passage
+from affekt.inference.transcript import GIVEN, Passage
 from affekt.interval import Interval
 from affekt.timeline.given_intervals import GivenIntervals
 from affekt.timeline.hysteresis import DEFAULT_HYSTERESIS, Hysteresis, SteadyEmotion
@@ -69,6 +69,7 @@ class Track:
         check_segmentation(recognizer, segmentation)
         self._recognizer, self._file, self._channel = recognizer, file, channel
         self._segmenter = segmentation.segmenter()
+        self._text_by = segmentation.text_by if isinstance(segmentation, GivenIntervals) else GIVEN
         self._speakers = Speakers(turns)
         self._hysteresis, self._finished = hysteresis, finished
         self._steady: dict[str | None, SteadyEmotion] = {}
@@ -134,7 +135,7 @@ class Track:
         if speaker is not None:
             row["speaker"] = speaker
         if interval.text is not None:
-            row["text"] = interval.text
+            row["text"], row["text_by"] = interval.text, self._text_by
         if interval.words:
             row["words"] = [asdict(word) for word in interval.words]
         return row
