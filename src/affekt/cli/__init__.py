@@ -22,6 +22,7 @@ from affekt.cli.convert import convert
 from affekt.cli.cost import cost
 from affekt.cli.embed import embed
 from affekt.cli.evaluate import evaluate
+from affekt.cli.listen import listen
 from affekt.cli.migrate import migrate
 from affekt.cli.plot import plot
 from affekt.cli.recipes import recipes
@@ -134,7 +135,7 @@ def _options(
 
 
 for command in (
-    recognize, adapt, calibrate, embed, train,
+    recognize, listen, adapt, calibrate, embed, train,
     search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
 ):  # fmt: skip
     app.command()(command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
@@ -41,6 +41,7 @@ from affekt.interval import Interval
 if TYPE_CHECKING:
     from affekt.inference.embedding import Embedding
     from affekt.timeline.make_timeline import TimelineSettings
+    from affekt.timeline.stream import Chunk, Event, StreamSettings
     from affekt.timeline.timeline import Timeline
 
 logger = logging.getLogger(__name__)
@@ -286,6 +287,31 @@ class Recognizer:
         from affekt.timeline.make_timeline import make_timeline
 
         return make_timeline(self, source, sample_rate, **settings)
+
+    def stream(
+        self, chunks: Iterable[NDArray[Any] | bytes | Chunk], settings: StreamSettings | None = None
+    ) -> Iterator[Event]:
+        """Yield the events of live speech: segments as they are complete, and provisional ones while they grow.
+
+        Args:
+            chunks: The samples, in chunks of any size (`affekt.timeline.stream.Stream.add`).
+            settings: The settings, such as the sample rate; by default 16 kHz, one channel.
+
+        Raises:
+            BadAudio: The samples are not finite, or cannot be audio.
+            BadConfig: A setting is impossible.
+        """
+        from affekt.timeline.stream import stream_events
+
+        return stream_events(self, chunks, settings)
+
+    def stream_async(
+        self, chunks: AsyncIterable[NDArray[Any] | bytes | Chunk], settings: StreamSettings | None = None
+    ) -> AsyncIterator[Event]:
+        """Yield the events of live speech whose chunks arrive asynchronously; see `stream`."""
+        from affekt.timeline.stream import stream_events_async
+
+        return stream_events_async(self, chunks, settings)
 
     def observe(
         self, source: AudioSource, *, lenient: bool = False, timeout: float | None = None

@@ -1,0 +1,66 @@
+"""Chunks of live audio, from standard input or from a microphone."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from affekt.errors import BadAudio
+from affekt.extras import need
+from affekt.timeline.stream import Chunk
+
+BLOCK = 0.05
+"""Seconds of audio that are read at a time."""
+MAX_WAITING = 200
+"""Blocks that may wait to be recognized: 10 s. If more arrive, they are lost, which the stream reports as a gap."""
+
+
+def read_input(rate: int, channels: int) -> Iterator[bytes]:
+    """Yield standard input, interleaved 16-bit samples, as it arrives."""
+    size = 2 * channels * round(BLOCK * rate)
+    while data := sys.stdin.buffer.read1(size):
+        yield data
+
+
+def read_microphone(device: str | int | None, rate: int, channels: int) -> Iterator[Chunk]:
+    """Yield the sound of a microphone until the program is interrupted.
+
+    Args:
+        device: The name or number of the device; None for the default.
+        rate: The sample rate in Hz.
+        channels: The number of channels.
+
+    Raises:
+        BadAudio: The device cannot be opened.
+        MissingExtra: sounddevice is not installed.
+    """
+    library = need("sounddevice", extra="mic", purpose="listening to a microphone")
+    blocks: queue.Queue[Chunk] = queue.Queue(MAX_WAITING)
+
+    def receive(data: Any, _: int, time: Any, __: Any) -> None:
+        with contextlib.suppress(queue.Full):  # the time of the next block shows that this one is missing
+            blocks.put_nowait(Chunk(np.array(data), time.inputBufferAdcTime))
+
+    try:
+        source = library.InputStream(
+            samplerate=rate,
+            blocksize=round(BLOCK * rate),
+            device=device,
+            channels=channels,
+            dtype="float32",
+            callback=receive,
+        )
+    except (library.PortAudioError, ValueError) as error:
+        raise BadAudio(
+            f"the microphone {'' if device is None else device!r} cannot be opened: {error}; see `python -m sounddevice` for "
+            "the devices",
+            code="unreadable",
+        ) from error
+    with source:
+        while True:
+            yield blocks.get()
