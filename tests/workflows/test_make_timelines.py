@@ -7,7 +7,7 @@ import soundfile
 
 from affekt.audio.read import SAMPLE_RATE
 from affekt.errors import BadConfig, BadOutput
-from affekt.inference.recognizer import Recognizer
+from affekt.inference.recognizer import NO_WORDS, Recognizer
 from affekt.inference.row import Row
 from affekt.timeline.timeline import Timeline
 from affekt.timeline.windows import FixedWindows
@@ -26,9 +26,9 @@ class CountingRecognizer(Recognizer):
 
     count = 0
 
-    def recognize_segment(self, name, start, segment):
+    def recognize_segment(self, name, start, segment, passage=NO_WORDS):
         self.count += 1
-        return super().recognize_segment(name, start, segment)
+        return super().recognize_segment(name, start, segment, passage)
 
 
 @pytest.fixture

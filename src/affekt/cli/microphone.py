@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ MAX_WAITING = 200
 def read_input(rate: int, channels: int) -> Iterator[bytes]:
     """Yield standard input, interleaved 16-bit samples, as it arrives."""
     size = 2 * channels * round(BLOCK * rate)
-    while data := sys.stdin.buffer.read1(size):
+    while data := os.read(sys.stdin.fileno(), size):  # returns what has arrived, without waiting for more
         yield data
 
 
