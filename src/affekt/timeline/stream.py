@@ -41,7 +41,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Event:
-    """What became known from a chunk."""
+    """Something that became known from a chunk."""
 
     kind: Kind
     """Whether a segment is complete, or has begun ("provisional") so that its row may still change, or audio is missing."""
