@@ -178,7 +178,9 @@ def test_windows_without_speech_are_rows_and_are_left_out_of_the_mean(recognizer
     samples = speechlike(40)
     samples[5 * SAMPLE_RATE : 35 * SAMPLE_RATE] = pause * noise(30 * SAMPLE_RATE)
     calls, infer = [], recognizer.infer
-    monkeypatch.setattr(recognizer, "infer", lambda waveform: calls.append(waveform.size) or infer(waveform))
+    monkeypatch.setattr(
+        recognizer, "infer", lambda waveform, text: calls.append(waveform.size) or infer(waveform, text)
+    )
     row = recognizer(samples, SAMPLE_RATE)
     statuses = [window.status for window in row.windows]
     assert statuses[0] == statuses[-1] == "ok"

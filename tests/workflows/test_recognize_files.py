@@ -95,7 +95,9 @@ def interrupt(recognizer, clip, output, after):
 
 def count_inferences(recognizer, monkeypatch):
     calls, infer = [], recognizer.infer
-    monkeypatch.setattr(recognizer, "infer", lambda waveform: calls.append(waveform.size) or infer(waveform))
+    monkeypatch.setattr(
+        recognizer, "infer", lambda waveform, text: calls.append(waveform.size) or infer(waveform, text)
+    )
     return calls
 
 
@@ -163,7 +165,7 @@ def test_a_file_is_recognized_again_if_its_size_or_time_changes(recognizer, clip
 
 
 def test_whatever_a_model_raises_becomes_a_row(recognizer, clips, monkeypatch):
-    def fail(_):
+    def fail(_, __):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(recognizer, "infer", fail)

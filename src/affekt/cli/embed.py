@@ -38,7 +38,9 @@ def embed(
         typer.Option(metavar="SECONDS", help="Give up on a file that takes longer, and go on; default: one hour."),
     ] = None,
 ) -> None:
-    """Compute embeddings of recordings: vectors of the features inside a model, for your own classifiers and searches.
+    """Compute embeddings of recordings.
+
+    An embedding is a vector of the features inside a model, for your own classifiers and searches.
 
     Recordings that cannot be read or have no speech have a row without an embedding. An interrupted run continues with the
     same command.
