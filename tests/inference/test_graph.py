@@ -138,7 +138,7 @@ def test_other_outputs_are_refused(tmp_path, nodes, outputs):
 
 def test_other_inputs_are_refused(tmp_path):
     nodes = [("ReduceSum", ["sound", "axis"], "sum"), *UNIFORM[1:]]
-    with pytest.raises(BadBundle, match=r"model\.onnx needs sound, but recognition provides the waveform only"):
+    with pytest.raises(BadBundle, match=r"model\.onnx needs sound, but recognition provides only waveform"):
         Recognizer.load(write_bundle(tmp_path, nodes, inputs=[value("sound", "batch", "samples")]))
 
 
