@@ -211,6 +211,12 @@ def test_words_are_kept_in_results_files_and_other_words_replace_them(suffix, re
     assert third.text == "a"
 
 
+def test_words_need_one_process(recognizer, clip):
+    texts = TextSource("given", lambda _: Transcript.of("a"), "a")
+    with pytest.raises(BadConfig, match="2 jobs: recordings with words"):
+        next(recognize_files([clip], recognizer=recognizer, texts=texts, jobs=2))
+
+
 class FakeWhisper:
     """Says at which second each part begins."""
 

@@ -170,15 +170,19 @@ def recognize(
     excluded = {"--manifest": manifest, "--jobs": jobs, "--top": top}
     has_timelines = timelines.are_used(excluded)
     options = ManifestOptions(manifest, ray, shard_rows, column, delimiter, retry_failed)
-    if options.are_used(inputs, output, {"--json": json, "--adapt": adapt}):
+    no_manifest = {"--json": json, "--adapt": adapt}
+    no_manifest |= {"--text": text, "--transcript": transcript, "--transcribe": transcribe}
+    if options.are_used(inputs, output, no_manifest):
         from affekt.workflows.recognize_manifest import recognize_manifest
 
         assert manifest
+        recognizer = load()
+        recognizer.check_text("each recording", None)
         work = functools.partial(
             recognize_manifest,
             manifest,
             str(output),
-            recognizer=load(),
+            recognizer=recognizer,
             lenient=lenient,
             timeout=TIMEOUT if timeout is None else timeout,
             jobs=jobs,

@@ -14,7 +14,7 @@ from affekt.audio.read import name_of
 from affekt.audio.streams import STANDARD_INPUT
 from affekt.audio.time_limit import TIMEOUT, check_timeout
 from affekt.cores import check_jobs
-from affekt.errors import AffektError
+from affekt.errors import AffektError, BadConfig
 from affekt.inference.recognizer import Recognizer, expand_folders
 from affekt.inference.row import Row, make_row
 from affekt.inference.transcript import TextSource
@@ -56,12 +56,12 @@ def recognize_files(
         jobs: The number of worker processes, each of which recognizes one file at a time; 1 to recognize in this process,
             None to choose the number (`affekt.inference.worker_pool.choose_jobs`). Rows are the same for any number. A
             file yields a row with the error "crashed" if two workers died while processing it.
-        texts: The source of the words; then files are recognized in this process.
+        texts: The source of the words; then files are recognized in this process, and `jobs` is None or 1.
 
     Raises:
         BadAudio: A name in `inputs` is empty.
         BadBundle: The default bundle cannot be loaded.
-        BadConfig: `timeout` is not positive, or `jobs` is less than 1 or too large for this machine.
+        BadConfig: `timeout` is not positive, or `jobs` is less than 1, too large for this machine, or not 1 with `texts`.
         BadOutput: `output` cannot be written, is being written by another run, or contains something other than rows of
             the same model with the same profile and decision.
     """
@@ -69,6 +69,8 @@ def recognize_files(
     paths = {name_of(path): path for path in expand_folders(inputs)}
     recognizer = recognizer or Recognizer.load()
     check_jobs(jobs, recognizer.graph.threads)
+    if texts and jobs not in (None, 1):
+        raise BadConfig(f"{jobs} jobs: recordings with words are recognized in this process only; use 1 job")
     with ExitStack() as stack:
         results = stack.enter_context(_results_file(Path(output), recognizer)) if output else None
         batch = _Batch(paths, recognizer, results, lenient, timeout, progress, on_window, texts)
