@@ -356,7 +356,7 @@ def profiles(monkeypatch):
     def adapt(recognizer, profile):
         assert profile is learned[-1]
         adapted = copy(recognizer)
-        adapted.infer = lambda _, text="": [float(emotion == "happy") for emotion in EMOTIONS]
+        adapted.infer = lambda *_: [float(emotion == "happy") for emotion in EMOTIONS]
         return adapted
 
     monkeypatch.setattr("affekt.workflows.evaluate_across.learn_profile", learn)

@@ -170,7 +170,7 @@ def recognize(
     excluded = {"--manifest": manifest, "--jobs": jobs, "--top": top}
     has_timelines = timelines.are_used(excluded)
     options = ManifestOptions(manifest, ray, shard_rows, column, delimiter, retry_failed)
-    no_manifest = {"--json": json, "--adapt": adapt}
+    no_manifest: dict[str, object] = {"--json": json, "--adapt": adapt}
     no_manifest |= {"--text": text, "--transcript": transcript, "--transcribe": transcribe}
     if options.are_used(inputs, output, no_manifest):
         from affekt.workflows.recognize_manifest import recognize_manifest
