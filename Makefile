@@ -1,6 +1,6 @@
 # make run         install the light core in a virtual environment and recognize the samples
 # make check       ruff, mypy and the fast tests: about two minutes on two cores
-# make test        ruff, mypy and all tests: 15 to 18 minutes on two cores
+# make test        ruff, mypy and all tests: 14 minutes on two cores
 # make golden      write the generated pages in tests/golden again
 # make coverage    all tests, with the percentage of the source code that they run
 # make docs        build the documentation site in site/; fails on a broken link or anchor
