@@ -1,9 +1,12 @@
 """Live speech: the events of a stream do not depend on its chunks, and lost audio is reported."""
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from rich.console import Console
 
 from affekt.audio.read import SAMPLE_RATE
 from affekt.cli.live_view import LiveView
+from affekt.cli.microphone import read_microphone
 from affekt.errors import BadAudio, BadConfig
 from affekt.timeline.stream import Chunk, Stream, StreamSettings
 from affekt.timeline.windows import FixedWindows
@@ -101,6 +105,74 @@ def test_small_deviations_of_the_clock_are_no_gaps(recognizer):
     assert not any(event.kind == "gap" for listed in events for event in listed)
 
 
+def test_many_short_losses_are_a_gap_too(recognizer):
+    stream = Stream(recognizer)
+    events = [
+        event for index in range(5) for event in stream.add(Chunk(np.zeros(800), 0.09 * index))
+    ]  # 40 ms lost each
+    assert [event.seconds_lost for event in events if event.kind == "gap"] == [pytest.approx(0.12)]
+
+
+def test_a_loss_that_the_source_reports_is_a_gap_however_short(recognizer):
+    stream = Stream(recognizer)
+    stream.add(Chunk(np.zeros(800), 7.0))
+    (gap,) = stream.add(Chunk(np.zeros(800), 7.06, is_after_loss=True))[-1:]
+    assert (gap.kind, gap.seconds_lost) == ("gap", pytest.approx(0.01))
+
+
+class FakeMicrophone:
+    """Stands for sounddevice: calls back with three blocks, the second of which comes after an overflow."""
+
+    PortAudioError = OSError
+
+    class InputStream:
+        def __init__(self, callback, **_):
+            self.callback = callback
+
+        def __enter__(self):
+            for index in range(3):
+                status = SimpleNamespace(input_overflow=index == 1)
+                self.callback(np.zeros((800, 1), np.float32), 800, SimpleNamespace(inputBufferAdcTime=index), status)
+
+        def __exit__(self, *_):
+            pass
+
+
+def test_a_microphone_reports_what_it_lost(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeMicrophone)
+    chunks = list(itertools.islice(read_microphone(None, 16_000, 1), 3))
+    assert [(chunk.samples.shape, chunk.time, chunk.is_after_loss) for chunk in chunks] == [
+        ((800, 1), 0, False),
+        ((800, 1), 1, True),
+        ((800, 1), 2, False),
+    ]
+
+
+def test_blocks_that_wait_too_long_are_lost_and_the_next_one_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeMicrophone)
+    monkeypatch.setattr("affekt.cli.microphone.MAX_WAITING", 1)
+    monkeypatch.setattr(FakeMicrophone, "InputStream", InputStreamThatWaits)
+    source = read_microphone(None, 16_000, 1)
+    assert [(chunk.time, chunk.is_after_loss) for chunk in itertools.islice(source, 2)] == [(0, False), (2, True)]
+
+
+class InputStreamThatWaits(FakeMicrophone.InputStream):
+    """Calls back with two blocks before the first is taken, and with a third one afterwards."""
+
+    def __enter__(self):
+        def call(index):
+            self.callback(
+                np.zeros((800, 1)),
+                800,
+                SimpleNamespace(inputBufferAdcTime=index),
+                SimpleNamespace(input_overflow=False),
+            )
+
+        call(0)
+        call(1)
+        threading.Timer(0.2, call, [2]).start()
+
+
 def test_chunks_may_arrive_asynchronously(recognizer, call):
     async def arrive():
         for chunk in chunks_of(call[: 6 * SAMPLE_RATE], 8000):
@@ -118,10 +190,9 @@ def test_bad_chunks_and_settings_are_refused(recognizer):
         stream.add(np.array([0.0, np.nan]))
     with pytest.raises(BadAudio, match=r"a chunk of <U1 of shape \(1,\)"):
         stream.add(np.array(["a"]))
-    with pytest.raises(BadConfig, match=r"update = 0\.01"):
-        StreamSettings(update=0.01)
-    with pytest.raises(BadAudio, match="sample rate of 10 Hz"):
-        StreamSettings(sample_rate=10)
+    for name, value in {"update": 0.01, "sample_rate": 10, "channels": 0, "tolerance": 0}.items():
+        with pytest.raises(BadConfig, match=rf"\b{value}\b.*: expected"):
+            StreamSettings(**{name: value})
 
 
 def test_the_live_view_shows_loudness_emotions_and_lost_audio(recognizer):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from affekt.cli.recognition_options import Model, Threads
-from affekt.errors import BadConfig
+from affekt.errors import BadAudio, BadConfig
 
 if TYPE_CHECKING:
     from affekt.timeline.stream import Event, Stream
@@ -81,6 +81,8 @@ def listen(
             _print_events(stream, chunks, json=json)
         else:
             _show(stream, chunks)
+        if not stream.seconds:
+            raise BadAudio("no samples arrived on standard input; expected raw 16-bit samples", code="empty")
 
 
 def _print_events(stream: Stream, chunks: Iterable[Any], *, json: bool) -> None:

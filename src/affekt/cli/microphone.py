@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import sys
@@ -42,10 +41,16 @@ def read_microphone(device: str | int | None, rate: int, channels: int) -> Itera
     """
     library = need("sounddevice", extra="mic", purpose="listening to a microphone")
     blocks: queue.Queue[Chunk] = queue.Queue(MAX_WAITING)
+    is_lost = False
 
-    def receive(data: Any, _: int, time: Any, __: Any) -> None:
-        with contextlib.suppress(queue.Full):  # the time of the next block shows that this one is missing
-            blocks.put_nowait(Chunk(np.array(data), time.inputBufferAdcTime))
+    def receive(data: Any, _: int, time: Any, status: Any) -> None:
+        nonlocal is_lost
+        chunk = Chunk(np.array(data), time.inputBufferAdcTime, is_lost or bool(status.input_overflow))
+        try:
+            blocks.put_nowait(chunk)
+            is_lost = False
+        except queue.Full:
+            is_lost = True
 
     try:
         source = library.InputStream(

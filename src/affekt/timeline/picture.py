@@ -25,7 +25,7 @@ NUM_COLUMNS = 240
 NUM_PEAKS = 2000
 """Number of columns of the waveform."""
 SPEECHLESS = TrackSummary(0.0, 0.0, {}, (), {})
-"""The summary of a track that `Timeline.summary` leaves out: text of nobody without speech, beside speakers."""
+"""The summary of a track that `Timeline.summary` leaves out: text without speech, whose speaker is unknown."""
 
 
 @dataclass(frozen=True)

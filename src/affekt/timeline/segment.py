@@ -30,8 +30,7 @@ def text_of(segment: Row) -> str:
 
 
 def shown_tracks(timeline: Timeline) -> dict[str, tuple[Row, ...]]:
-    """Return the tracks of a timeline, without that of pauses between speakers: segments of nobody without emotion
-    and text."""
+    """Return the tracks of a timeline, without that of pauses: segments with neither speaker, emotion nor text."""
     tracks = timeline.tracks()
     if len(tracks) > 1 and not any(label_of(segment) or text_of(segment) for segment in tracks.get("", ())):
         tracks.pop("", None)

@@ -21,7 +21,7 @@ class Speakers:
         self._starts = [turn.start for turn in self._turns]
 
     def find(self, start: float, end: float) -> str | None:
-        """Return who speaks most between two times in seconds, by the sum of the overlaps; None for nobody."""
+        """Return who speaks most between two times in seconds, by the sum of the overlaps; None if there is no turn."""
         overlaps: dict[str, float] = {}
         first, last = bisect_left(self._starts, start - self._longest), bisect_left(self._starts, end)
         for turn in self._turns[first:last]:

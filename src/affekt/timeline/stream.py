@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.audio.mono import check_rate
+from affekt.audio.mono import HIGHEST_RATE, LOWEST_RATE
 from affekt.audio.read import SAMPLE_RATE, Waveform
 from affekt.errors import BadAudio, BadConfig
 from affekt.inference.recognizer import Recognizer
@@ -26,6 +26,8 @@ from affekt.timeline.windows import FixedWindows
 
 NAME = "<stream>"
 """The file of the rows."""
+MIN_UPDATE = 0.1
+"""Smallest number of seconds between provisional events."""
 Kind = Literal["segment", "provisional", "gap"]
 
 
@@ -37,6 +39,8 @@ class Chunk:
     """As for `Stream.add`."""
     time: float
     """Seconds of the clock of the source at the first sample."""
+    is_after_loss: bool = False
+    """Whether the source reports that it lost audio before this chunk."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,18 @@ class StreamSettings:
     update: float = 1.0
     """Seconds of audio from one provisional event to the next; 0 for none."""
     tolerance: float = 0.1
-    """Smallest difference, in seconds, between the times of chunks and the duration of their samples that is a gap."""
+    """The time of a chunk minus that of the first one, compared with the duration of the samples between them: a difference
+    of at least this many seconds is a gap."""
 
     def __post_init__(self) -> None:
-        check_rate(self.sample_rate, NAME)
-        if self.channels < 1 or not (self.update == 0 or self.update >= 0.1) or self.tolerance <= 0:
-            raise BadConfig(
-                f"stream: channels = {self.channels}, update = {self.update}, tolerance = {self.tolerance}: expected 1 or "
-                "more channels, an update of 0 (none) or at least 0.1 s, and a tolerance above 0"
-            )
+        if not LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE:
+            raise BadConfig(f"sample rate {self.sample_rate}: expected {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+        if self.channels < 1:
+            raise BadConfig(f"{self.channels} channels: expected 1 or more")
+        if not (self.update == 0 or self.update >= MIN_UPDATE):
+            raise BadConfig(f"update {self.update:g}: expected at least {MIN_UPDATE} s, or 0 for no provisional events")
+        if not self.tolerance > 0:
+            raise BadConfig(f"tolerance {self.tolerance:g}: expected more than 0 s")
 
 
 class Stream:
@@ -124,10 +131,11 @@ class Stream:
             BadAudio: The samples are not finite, or cannot be audio.
         """
         time, samples = (chunk.time, chunk.samples) if isinstance(chunk, Chunk) else (None, chunk)
-        events = [] if time is None else self._check_time(time)
+        is_after_loss = isinstance(chunk, Chunk) and chunk.is_after_loss
+        events = [] if time is None else self._check_time(time, is_after_loss)
         waveform = self._to_mono(samples)
-        if time is not None:
-            self._next_time = time + waveform.size / self.settings.sample_rate
+        if self._next_time is not None:
+            self._next_time += waveform.size / self.settings.sample_rate
         return events + self._push(self._resampler.add(waveform))
 
     def finish(self) -> list[Event]:
@@ -150,12 +158,16 @@ class Stream:
         self._begin(end)
         return [*events, Event("gap", round(start, 4), round(end, 4), seconds_lost=seconds)]
 
-    def _check_time(self, time: float) -> list[Event]:
-        """Return the gap before a chunk that was captured at this time, if there is one."""
-        expected = self._next_time
-        if expected is None or abs(time - expected) < self.settings.tolerance:
-            return []
-        return self.add_gap(round(time - expected, 4))
+    def _check_time(self, time: float, is_after_loss: bool) -> list[Event]:
+        """Return the gap before a chunk that was captured at this time, if there is one.
+
+        Small differences add up from chunk to chunk, so that many short losses are noticed too.
+        """
+        difference = 0.0 if self._next_time is None else time - self._next_time
+        if self._next_time is None or is_after_loss or abs(difference) >= self.settings.tolerance:
+            self._next_time = time
+            return self.add_gap(round(difference, 4)) if difference or is_after_loss else []
+        return []
 
     def _close(self) -> list[Event]:
         events = self._push(self._resampler.finish())
