@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from affekt.cli.profile_options import Expected, learn, summarize
-from affekt.cli.recognition_options import Jobs, Model, Threads
+from affekt.cli.recognition_options import Jobs, Lenient, Model, Threads, Timeout
 
 
 def adapt(
@@ -28,15 +28,10 @@ def adapt(
     ],
     model: Model = "default",
     expected: Expected = None,
-    lenient: Annotated[
-        bool, typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files.")
-    ] = False,
+    lenient: Lenient = False,
     jobs: Jobs = None,
     threads: Threads = 1,
-    timeout: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Leave out a file that takes longer; default: one hour."),
-    ] = None,
+    timeout: Timeout = None,
 ) -> None:
     """Adapt a model to unlabeled recordings.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from affekt.cli.recognition_options import Jobs, Model, Threads
+from affekt.cli.recognition_options import Jobs, Lenient, Model, Threads, Timeout
 
 
 def embed(
@@ -28,15 +28,10 @@ def embed(
         ),
     ],
     model: Model = "default",
-    lenient: Annotated[
-        bool, typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files.")
-    ] = False,
+    lenient: Lenient = False,
     jobs: Jobs = None,
     threads: Threads = 1,
-    timeout: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Give up on a file that takes longer, and go on; default: one hour."),
-    ] = None,
+    timeout: Timeout = None,
 ) -> None:
     """Compute embeddings of recordings.
 

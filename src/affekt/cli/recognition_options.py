@@ -29,3 +29,13 @@ VadOption = Annotated[
         "windows of long ones, which auto does for timelines only; off refuses nothing but digital silence.",
     ),
 ]
+Lenient = Annotated[
+    bool,
+    typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files."),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", help="Give up on a file that takes longer, and go on; default: one hour."
+    ),
+]

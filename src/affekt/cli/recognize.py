@@ -21,7 +21,7 @@ from affekt.cli.manifest_options import (
     run,
 )
 from affekt.cli.profile_options import Expected, learn, summarize
-from affekt.cli.recognition_options import Jobs, Model, Threads, VadOption
+from affekt.cli.recognition_options import Jobs, Lenient, Model, Threads, Timeout, VadOption
 from affekt.cli.source_options import Delimiter
 from affekt.cli.text_options import Language, SpeechToText, Text, TextOptions, Transcribe
 from affekt.cli.timeline_options import (
@@ -91,16 +91,10 @@ def recognize(
     transcribe: Transcribe = False,
     asr: SpeechToText = "base",
     language: Language = "",
-    lenient: Annotated[
-        bool,
-        typer.Option("--lenient", help="Read as much as possible of damaged or cut-off files; the result has a note."),
-    ] = False,
+    lenient: Lenient = False,
     jobs: Jobs = None,
     threads: Threads = 1,
-    timeout: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Give up on a file that takes longer, and go on; default: one hour."),
-    ] = None,
+    timeout: Timeout = None,
     timeline: IsTimeline = False,
     window: Window = None,
     hop: Hop = None,

@@ -280,14 +280,16 @@ def print_timelines(
     from affekt.workflows.make_timelines import make_timelines
 
     options.check_recordings(names)
+    divided: dict[Path, Division] = {}
     if options.texts is None and files:  # an impossible option ends the command before any recording is read
-        check_segmentation(recognizer, options.divide(files[0]).segmentation)
+        divided[files[0]] = options.divide(files[0])
+        check_segmentation(recognizer, divided[files[0]].segmentation)
     with TimelineDisplay(files, names, recognizer.emotions, json=json, output=output) as display:
         results = make_timelines(
             files,
             output,
             recognizer=recognizer,
-            divide=options.divide,
+            divide=lambda path: divided.pop(path, None) or options.divide(path),
             channels=options.channels,  # type: ignore[arg-type]
             lenient=lenient,
             timeout=timeout,
