@@ -1,15 +1,25 @@
-"""Speech-to-text: Whisper (Radford et al., 2022) in faster-whisper, from the extra `asr`."""
+"""Speech-to-text: Whisper (Radford et al., 2022) in faster-whisper, and PocketSphinx, which contains an English model."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from affekt.audio.read import Waveform
+import numpy as np
+
+from affekt.audio.read import SAMPLE_RATE, Waveform
 from affekt.errors import BadConfig
 from affekt.extras import need
-from affekt.interval import Interval, Word
+from affekt.interval import Interval, Word, join_word_parts
+
+POCKETSPHINX = "pocketsphinx"
+"""The name by which PocketSphinx is selected; all other names are those of Whisper models."""
+FRAMES_PER_SECOND = 100
+"""The frame rate of PocketSphinx's word times."""
+PHRASE_PAUSE = 0.3
+"""The pause between two phrases of PocketSphinx, in seconds."""
 
 
 class SpeechRecognizer(Protocol):
@@ -42,6 +52,26 @@ class WordRecognizer(Protocol):
         raise NotImplementedError
 
 
+def load_recognizer(model: str, device: str = "cpu") -> Whisper | PocketSphinx:
+    """Load a speech-to-text model by name.
+
+    Args:
+        model: "pocketsphinx", or a Whisper model as for `Whisper`.
+        device: "cpu" or "cuda".
+
+    Raises:
+        BadConfig: The model does not exist, or cannot use the device.
+        MissingExtra: Its library is not installed.
+    """
+    if model != POCKETSPHINX:
+        return Whisper(model, device)
+    if device != "cpu":
+        raise BadConfig(
+            f"{POCKETSPHINX} runs on the CPU only, not on {device!r}: use the device cpu, or a Whisper model"
+        )
+    return PocketSphinx()
+
+
 class Whisper:
     """A Whisper model of any size in CTranslate2's format.
 
@@ -57,7 +87,7 @@ class Whisper:
     """
 
     def __init__(self, model: str, device: str = "cpu") -> None:
-        library = need("faster_whisper", extra="asr", purpose="speech recognition")
+        library = need("faster_whisper", extra="asr", purpose=f"speech recognition with the Whisper model {model!r}")
         if device not in ("cpu", "cuda"):
             raise BadConfig(f"device {device!r}: expected cpu or cuda")
         path = _find_model(model)
@@ -91,7 +121,7 @@ class Whisper:
 
 def _read_segment(segment: Any) -> Interval:
     """Return a segment of faster-whisper as an interval."""
-    words = tuple(Word(float(word.start), float(word.end), word.word.strip()) for word in segment.words or ())
+    words = join_word_parts(Word(float(word.start), float(word.end), word.word) for word in segment.words or ())
     return Interval(float(segment.start), float(segment.end), text=segment.text.strip(), words=words)
 
 
@@ -111,3 +141,64 @@ def _find_model(model: str) -> str:
             f"{model} is not a folder; expected one with a Whisper model in CTranslate2's format, or a name on the hub"
         )
     return model
+
+
+class PocketSphinx:
+    """PocketSphinx with the English model that its package contains, so that nothing is downloaded.
+
+    It makes many more errors than Whisper. Each waveform is normalized by itself, so that the text does not depend on what
+    was recognized before.
+
+    Raises:
+        MissingExtra: PocketSphinx is not installed.
+    """
+
+    name = f"asr:{POCKETSPHINX}"
+
+    def __init__(self) -> None:
+        library = need("pocketsphinx", extra="pocketsphinx", purpose="speech recognition with PocketSphinx")
+        self._decoder = library.Decoder(samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL")
+
+    def __call__(self, waveform: Waveform, language: str) -> str:
+        return " ".join(word.text for word in self._find_words(waveform, language))
+
+    def find_intervals(self, waveform: Waveform, language: str) -> list[Interval]:
+        """Return the phrases of a waveform with the times of their words; see `WordRecognizer`."""
+        return [
+            Interval(words[0].start, words[-1].end, text=" ".join(word.text for word in words), words=tuple(words))
+            for words in _divide(self._find_words(waveform, language))
+        ]
+
+    def _find_words(self, waveform: Waveform, language: str) -> list[Word]:
+        """Return the words of a waveform. Raises `BadConfig` if the language is not English."""
+        if language.lower().split("-")[0] not in ("", "en"):
+            raise BadConfig(
+                f"{POCKETSPHINX} recognizes only English, not the language {language!r}: use a Whisper model"
+            )
+        if not waveform.size:
+            return []
+        self._decoder.start_utt()
+        self._decoder.process_raw((np.clip(waveform, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        return [
+            # "read(2)" is a word's second pronunciation.
+            Word(
+                token.start_frame / FRAMES_PER_SECOND,
+                (token.end_frame + 1) / FRAMES_PER_SECOND,
+                token.word.split("(")[0],
+            )
+            for token in self._decoder.seg() or ()
+            if token.word[0] not in "<[+"  # pauses and noises: <sil>, [NOISE], ++NOISE++
+        ]
+
+
+def _divide(words: Iterable[Word]) -> Iterator[list[Word]]:
+    """Yield the phrases of words, which are divided at pauses."""
+    phrase = list[Word]()
+    for word in words:
+        if phrase and word.start - phrase[-1].end >= PHRASE_PAUSE:
+            yield phrase
+            phrase = []
+        phrase.append(word)
+    if phrase:
+        yield phrase

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -28,3 +29,20 @@ class Interval:
     text: str | None = None
     words: tuple[Word, ...] = ()
     """The words of `text`, in order; empty if their times are unknown."""
+
+
+def join_word_parts(words: Iterable[Word]) -> tuple[Word, ...]:
+    """Join the parts into which Whisper divides words, such as " o" and "'clock", and remove the spaces around words.
+
+    A part begins with a mark that no space precedes. If no word is preceded by a space, all are complete.
+    """
+    words = list(words)
+    marks_spaces = any(word.text[:1].isspace() for word in words)
+    joined = list[Word]()
+    for word in words:
+        begins_with_mark = not (word.text[:1].isspace() or word.text[:1].isalnum())
+        if marks_spaces and begins_with_mark and joined:
+            previous = joined.pop()
+            word = Word(previous.start, word.end, previous.text + word.text)
+        joined.append(Word(word.start, word.end, word.text.strip()))
+    return tuple(joined)

@@ -1,17 +1,20 @@
 """Transcription of a corpus: new and existing text, resumption, and errors."""
 
+import itertools
 import json
 
+import numpy as np
 import pytest
 
-from affekt.asr import Whisper
+from affekt.asr import PHRASE_PAUSE, Whisper, load_recognizer
 from affekt.audio.read import load
 from affekt.corpora.source import Source
 from affekt.corpora.transcription import transcribe
+from affekt.corpora.word_errors import count_word_errors, edit_distance, split_words
 from affekt.errors import BadConfig, BadCorpus, BadOutput, MissingExtra
 from affekt.lock import FileLock
 from tests.cli.test_cli import affekt
-from tests.conftest import data_folder
+from tests.conftest import SAMPLES, data_folder
 from tests.corpora.trees import touch, write, write_noise
 
 
@@ -153,6 +156,39 @@ def test_an_utterance_without_words_is_marked_too(calls, tmp_path):
     assert texts(tmp_path / "w.jsonl")["a"] == ("", "asr:fake")
 
 
+def slow_edit_distance(first, second):
+    if not first or not second:
+        return len(first) + len(second)
+    return min(
+        slow_edit_distance(first[1:], second) + 1,
+        slow_edit_distance(first, second[1:]) + 1,
+        slow_edit_distance(first[1:], second[1:]) + (first[0] != second[0]),
+    )
+
+
+def test_the_edit_distance_equals_a_slow_one():
+    generator = np.random.default_rng(0)
+    for _ in range(30):
+        first, second = (["abc"[k] for k in generator.integers(0, 3, generator.integers(0, 6))] for _ in range(2))
+        assert edit_distance(first, second) == slow_edit_distance(first, second)
+
+
+def test_word_errors_ignore_case_punctuation_and_the_spelling_of_numbers():
+    assert split_words("It\u2019s 11 O'Clock - at the 13th!") == ["it's", "eleven", "o'clock", "at", "the", "13th"]
+    errors = count_word_errors(
+        [("It's eleven o'clock.", "it's 11 o'clock"), ("Don't forget a jacket.", "don't forget")]
+    )
+    assert (errors.errors, errors.words) == (2, 7)
+    assert count_word_errors([("", "a")]) is None
+
+
+def test_word_errors_are_counted_where_the_corpus_has_text(calls, tmp_path):
+    assert transcribe(calls, FakeRecognizer(), tmp_path / "missing.jsonl").word_errors is None
+    errors = transcribe(calls, FakeRecognizer(), tmp_path / "again.jsonl", again=True).word_errors
+    (own,) = (utterance.text for utterance in calls if utterance.text)
+    assert errors.words == len(split_words(own))
+
+
 def test_a_missing_model_is_an_error(tmp_path, monkeypatch):
     monkeypatch.delenv("AFFEKT_MODELS", raising=False)
     faster_whisper = pytest.importorskip("faster_whisper", reason="needs the extra asr")
@@ -170,8 +206,55 @@ def test_a_missing_model_is_an_error(tmp_path, monkeypatch):
 
 def test_a_missing_extra_is_an_error_that_names_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faster_whisper", None)
-    with pytest.raises(MissingExtra, match=r"speech recognition needs faster_whisper: pip install 'affekt\[asr\]'"):
-        Whisper("small")
+    with pytest.raises(
+        MissingExtra, match=r"the Whisper model 'small' needs faster_whisper: pip install 'affekt\[asr\]'"
+    ):
+        load_recognizer("small")
+
+
+def test_pocketsphinx_names_its_extra_its_language_and_its_device(monkeypatch):
+    with pytest.raises(BadConfig, match="runs on the CPU only, not on 'cuda'"):
+        load_recognizer("pocketsphinx", "cuda")
+    monkeypatch.setitem(__import__("sys").modules, "pocketsphinx", None)
+    with pytest.raises(MissingExtra, match=r"needs pocketsphinx: pip install 'affekt\[pocketsphinx\]'"):
+        load_recognizer("pocketsphinx")
+
+
+@pytest.fixture(scope="module")
+def pocketsphinx():
+    pytest.importorskip("pocketsphinx", reason="needs the extra pocketsphinx")
+    return load_recognizer("pocketsphinx")
+
+
+@pytest.mark.slow
+def test_pocketsphinx_finds_phrases_of_timed_words(pocketsphinx):
+    waveform = load(SAMPLES[4])[:40_000]
+    phrases = pocketsphinx.find_intervals(waveform, "en-US")
+    words = [word for phrase in phrases for word in phrase.words]
+    assert len(phrases) > 1
+    assert all(word.text.isalpha() for word in words)
+    times = [time for word in words for time in (word.start, word.end)]
+    assert times == sorted(times)
+    assert times[-1] <= waveform.size / 16_000
+    for phrase in phrases:
+        assert (phrase.start, phrase.end) == (phrase.words[0].start, phrase.words[-1].end)
+        assert phrase.text == " ".join(word.text for word in phrase.words)
+    gaps = [later.start - earlier.end for earlier, later in itertools.pairwise(phrases)]
+    assert min(gaps) >= PHRASE_PAUSE
+    pocketsphinx(load(SAMPLES[1])[-16_000:], "")  # what is recognized before changes nothing
+    assert pocketsphinx(waveform, "") == " ".join(word.text for word in words)
+
+
+def test_pocketsphinx_finds_no_words_in_nothing_and_refuses_other_languages(pocketsphinx):
+    for samples in (0, 1, 400):
+        assert pocketsphinx.find_intervals(np.zeros(samples, np.float32), "") == []
+    with pytest.raises(BadConfig, match="recognizes only English, not the language 'de'"):
+        pocketsphinx(load(SAMPLES[0]), "de")
+
+
+def test_pocketsphinx_recognizes_a_sentence(pocketsphinx, cremad):
+    (clip,) = (cremad / "audio").glob("1005_IEO_HAP_MD.*")
+    assert pocketsphinx(load(clip), "en") == "it's eleven o'clock"
 
 
 @pytest.mark.slow

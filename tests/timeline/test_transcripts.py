@@ -132,6 +132,23 @@ def test_half_of_a_surrogate_pair_is_replaced(write):
     assert rows(read_intervals(write("a.json", content))) == [(0.0, 1.0, "?", "a?")]
 
 
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([" It's", " o", "'clock,", " well", "-known."], ["It's", "o'clock,", "well-known."]),
+        (["'cause", "it's", "'tis"], ["'cause", "it's", "'tis"]),  # WhisperX writes no spaces
+        (["我", "们"], ["我", "们"]),
+        ([" 'cause", " -", "yes"], ["'cause", "-", "yes"]),
+    ],
+)
+def test_words_that_whisper_divides_are_joined(parts, expected, write):
+    words = [{"word": part, "start": index, "end": index + 1} for index, part in enumerate(parts)]
+    segment = {"start": 0, "end": len(parts), "text": "".join(parts), "words": words}
+    (interval,) = read_intervals(write("a.json", json.dumps([segment])))
+    assert [word.text for word in interval.words] == expected
+    assert (interval.words[0].start, interval.words[-1].end) == (0.0, len(parts))
+
+
 def test_words_of_whisperx_without_times_divide_the_gap_between_their_neighbors(write):
     words = [
         {"word": "in"},

@@ -164,8 +164,8 @@ def transcribe(
         str,
         typer.Option(
             metavar="FOLDER_OR_NAME",
-            help="A Whisper model in CTranslate2 format: a folder, one in AFFEKT_MODELS, or a name on the Hugging Face hub "
-            "such as small.",
+            help="A Whisper model in CTranslate2 format (extra asr): a folder, one in AFFEKT_MODELS, or a name on the "
+            "Hugging Face hub such as small; or pocketsphinx (extra of that name; English only, less accurate, no download).",
         ),
     ],
     output: Annotated[
@@ -184,21 +184,21 @@ def transcribe(
     only: Only = "",
     debug: Debug = False,
 ) -> None:
-    """Add missing transcripts with Whisper.
+    """Add missing transcripts with a speech-to-text model.
 
     The result is a table in which new transcripts are marked as such. Running the same command again resumes an
     interrupted transcription.
     """
     from dataclasses import asdict
 
-    from affekt.asr import Whisper
+    from affekt.asr import load_recognizer
     from affekt.cli.progress_bars import progress_bar
     from affekt.corpora import transcription
     from affekt.json_text import to_json
 
     utterances = _source(name, root, column, emotion, layout, delimiter, annotators, only, debug).read()
     transcription.check_output(output, utterances)
-    recognizer = Whisper(model, device)
+    recognizer = load_recognizer(model, device)
     with progress_bar() as progress:
         summary = transcription.transcribe(utterances, recognizer, output, again=again, progress=progress)
     if json:
@@ -208,6 +208,9 @@ def transcribe(
     total = quantity(summary.utterances, "utterance")
     print(f"{output}: {total}, {summary.recognized} transcribed by {recognizer.name}{resumed}")
     print(f"{summary.kept} already had a transcript; no words were found in {summary.wordless}")
+    if errors := summary.word_errors:
+        counts = f"{quantity(errors.errors, 'error')} in {quantity(errors.words, 'word')}"
+        print(f"word error rate against the corpus's own transcripts: {100 * errors.rate:.1f} % ({counts})")
 
 
 def _source(

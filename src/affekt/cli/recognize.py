@@ -189,7 +189,7 @@ def recognize(
     recognizer = load()
     limit = TIMEOUT if timeout is None else timeout
     words = TextOptions(text, transcript, tier, transcribe, asr, language)
-    texts = words.source(files, recognizer, lenient=lenient, is_timeline=has_timelines)
+    texts = words.source(files, recognizer, output=path, lenient=lenient, is_timeline=has_timelines)
     if adapt:
         if path:
             from affekt.inference.results_file import check_path

@@ -13,7 +13,7 @@ from affekt.errors import BadConfig
 
 if TYPE_CHECKING:
     from affekt.inference.recognizer import Recognizer
-    from affekt.inference.transcript import TextSource
+    from affekt.inference.transcript import TextSource, Transcript
 
 Text = Annotated[
     str | None,
@@ -25,15 +25,15 @@ Text = Annotated[
     ),
 ]
 Transcribe = Annotated[
-    bool, typer.Option("--transcribe", help="Recognize the words with Whisper, from the extra asr; see --asr.")
+    bool, typer.Option("--transcribe", help="Recognize the words with a speech-to-text model; see --asr.")
 ]
 SpeechToText = Annotated[
     str,
     typer.Option(
         "--asr",
         metavar="FOLDER_OR_NAME",
-        help="With --transcribe: a Whisper model in CTranslate2 format: a folder, one in AFFEKT_MODELS, or a name on the "
-        "Hugging Face hub.",
+        help="With --transcribe: a Whisper model in CTranslate2 format (extra asr): a folder, one in AFFEKT_MODELS, or a "
+        "name on the Hugging Face hub; or pocketsphinx (extra of that name; English only, less accurate, no download).",
     ),
 ]
 Language = Annotated[
@@ -59,13 +59,20 @@ class TextOptions:
     language: str
 
     def source(
-        self, files: Sequence[Path], recognizer: Recognizer, *, lenient: bool, is_timeline: bool
+        self,
+        files: Sequence[Path],
+        recognizer: Recognizer,
+        *,
+        output: Path | None,
+        lenient: bool,
+        is_timeline: bool,
     ) -> TextSource | None:
         """Return the source of the words of these files; None without words.
 
         Args:
             files: The files.
             recognizer: The recognizer.
+            output: The results file, beside which recognized transcripts are kept.
             lenient: Read as much as possible of a file that is damaged or cut off.
             is_timeline: Whether the files are divided into the sentences, which timelines do by themselves for a transcript.
 
@@ -90,25 +97,38 @@ class TextOptions:
         if not given:
             recognizer.check_text(str(files[0]) if len(files) == 1 else "each recording", None)
             return None
-        return self._make_source(files, lenient)
+        return self._transcribe(output, lenient) if self.transcribe else self._read(files)
 
-    def _make_source(self, files: Sequence[Path], lenient: bool) -> TextSource:
+    def _read(self, files: Sequence[Path]) -> TextSource:
+        """Return the text or the transcript of a file."""
         from affekt.inference.transcript import GIVEN, TextSource, Transcript
 
         if self.text:
             transcript = Transcript.of(self.text)
             return TextSource(GIVEN, lambda _: transcript, transcript.text)
-        if self.transcript:
-            from affekt.timeline.transcripts import read_intervals
+        from affekt.timeline.transcripts import read_intervals
 
-            intervals = read_intervals(self.transcript, file_id=str(files[0]), tiers=self.tiers or None)
-            timed = Transcript(self.transcript.name, tuple(intervals))
-            return TextSource(timed.source, lambda _: timed)
-        from affekt.asr import Whisper
+        assert self.transcript
+        intervals = read_intervals(self.transcript, file_id=str(files[0]), tiers=self.tiers or None)
+        timed = Transcript(self.transcript.name, tuple(intervals))
+        return TextSource(timed.source, lambda _: timed)
+
+    def _transcribe(self, output: Path | None, lenient: bool) -> TextSource:
+        """Return what recognizes the words, or finds them beside the results of an earlier run."""
+        from affekt.asr import load_recognizer
+        from affekt.inference.transcript import TextSource
         from affekt.workflows.transcribe_recording import transcribe_recording
+        from affekt.workflows.transcripts_file import TranscriptsFile, transcripts_path
 
-        whisper = Whisper(self.asr)
-        return TextSource(
-            whisper.name,
-            lambda path: transcribe_recording(path, whisper, language=self.language, lenient=lenient),
-        )
+        speech_to_text = load_recognizer(self.asr)
+        file = TranscriptsFile(transcripts_path(output), speech_to_text.name, self.language) if output else None
+
+        def find(path: Path) -> Transcript:
+            transcript = file.find(path) if file else None
+            if transcript is None:
+                transcript = transcribe_recording(path, speech_to_text, language=self.language, lenient=lenient)
+                if file:
+                    file.add(path, transcript)
+            return transcript
+
+        return TextSource(speech_to_text.name, find)

@@ -81,6 +81,8 @@ class TextRows:
             self.console.print(name + Text(bar(p, 20), style) + Text(f" {p:6.1%}"))
         if row.emotion_set is not None:
             self.console.print(Text(f"  set of emotions: {', '.join(row.emotion_set)}"))
+        if source := row.get("text_by"):
+            self.console.print(Text("  words: ") + describe_text(row) + Text(f"  {escape_controls(source)}", "dim"))
         for window in row.windows[:MAX_WINDOWS]:
             span = f"  {format_time(window.start)} to {format_time(window.end)}"
             self.console.print(self._line(window, span, len("  0:00:00 to 0:00:00")))
@@ -107,7 +109,9 @@ class TextRows:
         further = ranked[1:] if row.emotion else ranked
         if self.show_further:
             start += Text("".join(f"  {emotion} {q:.0%}" for emotion, q in further), "dim")
-        return start if row.emotion_set is None else start + Text(f"  {{{', '.join(row.emotion_set)}}}", "dim")
+        if row.emotion_set is not None:
+            start += Text(f"  {{{', '.join(row.emotion_set)}}}", "dim")
+        return start + Text("  ") + describe_text(row) if row.text else start
 
     def _message(self, error: dict[str, str], name: str, indent: int) -> str:
         """Return an error's message without the file name before it, wrapped on a terminal."""
@@ -115,6 +119,11 @@ class TextRows:
         if not self.console.is_terminal:
             return text
         return f"\n{'':{indent}}".join(textwrap.wrap(text, max(20, self.console.width - indent)))
+
+
+def describe_text(row: Row) -> Text:
+    """Return the words of a row; empty for those of a long recording, whose windows have them."""
+    return Text(escape_controls(row.text or ""), "italic")
 
 
 def describe_decision(row: Row) -> str:

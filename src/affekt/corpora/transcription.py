@@ -20,6 +20,7 @@ from affekt.audio.read import Waveform
 from affekt.corpora.base import join_names
 from affekt.corpora.export import export
 from affekt.corpora.waveforms import read_waveforms
+from affekt.corpora.word_errors import WordErrors, count_word_errors
 from affekt.errors import BadAudio, BadCorpus, BadOutput
 from affekt.json_text import to_json
 from affekt.lock import FileLock, Locked
@@ -46,6 +47,8 @@ class Transcription:
     """Recognized utterances from an interrupted run."""
     wordless: int
     """Recognized utterances in which no word was found."""
+    word_errors: WordErrors | None = None
+    """Errors of the recognizer, measured on the utterances whose text the corpus has; None if there are none."""
 
 
 def transcribe(
@@ -107,7 +110,8 @@ def _transcribe(
     export([_with_text(utterance, texts, recognizer.name) for utterance in utterances], output)
     journal.unlink()
     wordless = sum(not text for text in texts.values())
-    return Transcription(output, len(utterances), len(utterances) - len(texts), len(texts), resumed, wordless)
+    errors = count_word_errors((u.text, texts[u.id]) for u in selected.values() if u.text and not u.text_by)
+    return Transcription(output, len(utterances), len(utterances) - len(texts), len(texts), resumed, wordless, errors)
 
 
 def check_output(output: Path, utterances: Sequence[Utterance]) -> None:

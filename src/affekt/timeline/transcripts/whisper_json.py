@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from affekt.errors import BadTranscript
-from affekt.interval import Word
+from affekt.interval import Word, join_word_parts
 from affekt.plural import quantity
 from affekt.tabular.missing import is_missing_speaker
 from affekt.timeline.transcripts.entries import Entry, clean, log_skipped, read_text_file, shorten
@@ -106,6 +106,12 @@ def _word_text(word: Mapping[str, Any]) -> str:
     return clean(text) or "" if isinstance(text, str) else ""
 
 
+def _spaced_text(word: Mapping[str, Any]) -> str:
+    """Return the text of a word, with a space before it if the file has one there."""
+    text = word.get("word", word.get("text"))
+    return " " * (isinstance(text, str) and text[:1].isspace()) + _word_text(word)
+
+
 def _speaker(segment: Mapping[str, Any], words: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the speaker of a segment, or else the one of most of its words."""
     names = [segment.get("speaker")]
@@ -132,7 +138,7 @@ def _words(path: Path, position: str, words: Sequence[Mapping[str, Any]], start:
             if not times[index][0] <= times[index][1]:  # type: ignore[index]  # also false for NaN
                 raise BadTranscript(f"{path}, {where}: its end is before its start; correct them")
     filled = _fill(times, start, end)
-    return tuple(Word(*pair, _word_text(word)) for pair, word in zip(filled, words, strict=True))
+    return join_word_parts(Word(*pair, _spaced_text(word)) for pair, word in zip(filled, words, strict=True))
 
 
 def _fill(times: Sequence[tuple[float, float] | None], start: float, end: float) -> list[tuple[float, float]]:
