@@ -360,8 +360,8 @@ def unusable_source(code, folder):
     return folder / "it.m4a", r"reading .*it.m4a needs av: pip install 'affekt\[media\]'"
 
 
-# Those of tests/audio/test_failures.py and tests/workflows/test_jobs_of_recognition.py
-ELSEWHERE = {"undecodable", "timeout", "crashed"}
+# Those of tests/audio/test_failures.py, tests/workflows/test_jobs_of_recognition.py and tests/serving/test_recognize.py
+ELSEWHERE = {"undecodable", "timeout", "crashed", "too_long"}
 
 
 @pytest.mark.parametrize("code", sorted(CODES.keys() - ELSEWHERE))

@@ -61,6 +61,7 @@ CODES = {
     "truncated": "damaged, or shorter than its header declares",
     "not_finite": "has NaN, infinite or impossibly large samples",
     "too_short": f"shorter than {SHORTEST} s",
+    "too_long": "longer than the limit of a service",
     "folder": "a folder instead of a file; on the command line, a folder without audio files",
     "missing_extra": "the format needs an extra that is not installed",
     "undecodable": "a decoder failed in an undocumented way",
@@ -113,16 +114,23 @@ def blocks(
     lenient: bool = False,
     notes: Notes | None = None,
     separate: bool = False,
+    max_seconds: float | None = None,
 ) -> Generator[Waveform, None, None]:
     """Yield the source as consecutive blocks of mono float32 at 16 kHz; other arguments and errors as for `load`.
 
     Args:
         separate: Keep the channels separate: blocks are (samples, channels). Their number must not change within a file.
+        max_seconds: The longest duration, which is checked while the source is decoded, whatever it declares.
     """
     reading = Reading(name_of(source), lenient, Notes() if notes is None else notes, separate=separate)
     try:
         with silent_decoders():
-            yield from _blocks(source, sample_rate, reading)
+            seconds = 0.0
+            for block in _blocks(source, sample_rate, reading):
+                seconds += len(block) / SAMPLE_RATE
+                if max_seconds is not None and seconds > max_seconds:
+                    raise BadAudio(f"{reading.name} lasts more than {max_seconds:g} s, the limit", code="too_long")
+                yield block
     except AffektError:
         raise
     except Exception as error:  # a decoder may raise anything for a damaged file

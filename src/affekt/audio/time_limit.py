@@ -41,6 +41,7 @@ def limited_blocks(
     lenient: bool = False,
     notes: Notes | None = None,
     separate: bool = False,
+    max_seconds: float | None = None,
 ) -> Generator[Waveform, None, None]:
     """Yield the blocks of `affekt.audio.read.blocks`; raise `BadAudio` with code "timeout" at the limit.
 
@@ -52,8 +53,9 @@ def limited_blocks(
         lenient: As for `blocks`.
         notes: As for `blocks`; complete after the last block.
         separate: As for `blocks`.
+        max_seconds: As for `blocks`.
     """
-    read = blocks(source, sample_rate, lenient=lenient, notes=notes, separate=separate)
+    read = blocks(source, sample_rate, lenient=lenient, notes=notes, separate=separate, max_seconds=max_seconds)
     decoder = _Decoder(read, name_of(source))
     decoder.start()
     try:

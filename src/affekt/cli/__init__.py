@@ -30,6 +30,7 @@ from affekt.cli.recognize import recognize
 from affekt.cli.report import report
 from affekt.cli.reproduce import reproduce
 from affekt.cli.search import search
+from affekt.cli.serve import serve
 from affekt.cli.train import train
 from affekt.errors import AffektError
 from affekt.terminal import escape_controls
@@ -135,7 +136,7 @@ def _options(
 
 
 for command in (
-    recognize, listen, adapt, calibrate, embed, train,
+    recognize, listen, serve, adapt, calibrate, embed, train,
     search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
 ):  # fmt: skip
     app.command()(command)

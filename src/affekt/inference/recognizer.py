@@ -175,6 +175,7 @@ class Recognizer:
         timeout: float | None = None,
         finished: FinishedWindows | None = None,
         text: Words | None = None,
+        max_seconds: float | None = None,
     ) -> Row:
         """Recognize one source and return its row.
 
@@ -190,6 +191,7 @@ class Recognizer:
             finished: Windows of the source from an earlier, interrupted run, to which the new ones are added.
             text: What is said: a text, a transcript, or its intervals in seconds from the start of the source. The words are
                 fields of the rows, also if the model does not need them.
+            max_seconds: The longest duration of the source, which is checked while it is decoded.
 
         Raises:
             BadAudio: The source cannot be recognized (codes: `affekt.audio.read.CODES`).
@@ -201,7 +203,8 @@ class Recognizer:
         transcript = None if text is None else Transcript.of(text)
         self.check_text(name, transcript)
         speech = list[float]()
-        for segment in self._read_segments(source, sample_rate, lenient=lenient, timeout=timeout, notes=notes):
+        limits = {"timeout": timeout, "max_seconds": max_seconds}
+        for segment in self._read_segments(source, sample_rate, lenient=lenient, notes=notes, **limits):
             end = total + segment.waveform.size
             row = finished.find(total / SAMPLE_RATE, end / SAMPLE_RATE) if finished else None
             passage = transcript.between(total / SAMPLE_RATE, end / SAMPLE_RATE, name) if transcript else None
@@ -279,7 +282,7 @@ class Recognizer:
             source: As for calling the recognizer.
             sample_rate: As for calling the recognizer.
             settings: Further arguments of `affekt.timeline.make_timeline.make_timeline`: `segmentation`, `turns`, `channels`,
-                `hysteresis`, `lenient`, `timeout`, `finished` and `on_segment`.
+                `hysteresis`, `lenient`, `timeout`, `max_seconds`, `finished` and `on_segment`.
 
         Raises:
             BadAudio, BadConfig, MissingExtra: As `make_timeline`.
@@ -464,15 +467,21 @@ class Recognizer:
         return result
 
     def _read_segments(
-        self, source: AudioSource, sample_rate: float | None, *, lenient: bool, timeout: float | None, notes: Notes
+        self,
+        source: AudioSource,
+        sample_rate: float | None,
+        *,
+        lenient: bool,
+        timeout: float | None,
+        notes: Notes,
+        max_seconds: float | None = None,
     ) -> Iterator[Segment]:
         """Yield the windows of a source, with their seconds of speech by the setting `vad`."""
+        options: dict[str, Any] = {"lenient": lenient, "notes": notes, "max_seconds": max_seconds}
         if timeout is None:
-            read: Iterable[Waveform] = blocks(source, sample_rate, lenient=lenient, notes=notes)
+            read = blocks(source, sample_rate, **options)
         else:
-            read = limited_blocks(
-                source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes
-            )
+            read = limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, **options)
         return (judge_window(segment, self.vad) for segment in cut_segments(read))
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from affekt.audio.read import SAMPLE_RATE, AudioSource, Notes, Waveform, blocks, check_length, name_of
 from affekt.audio.time_limit import limited_blocks
@@ -28,6 +28,7 @@ class TimelineSettings(TypedDict, total=False):
     hysteresis: Hysteresis
     lenient: bool
     timeout: float | None
+    max_seconds: float | None
     finished: FinishedSegments | None
     on_segment: Callable[[Row, float], None] | None
 
@@ -43,6 +44,7 @@ def make_timeline(
     hysteresis: Hysteresis = DEFAULT_HYSTERESIS,
     lenient: bool = False,
     timeout: float | None = None,
+    max_seconds: float | None = None,
     finished: FinishedSegments | None = None,
     on_segment: Callable[[Row, float], None] | None = None,
 ) -> Timeline:
@@ -61,6 +63,7 @@ def make_timeline(
         hysteresis: The settings of the steady emotion.
         lenient: As for calling the recognizer.
         timeout: As for calling the recognizer.
+        max_seconds: As for calling the recognizer.
         finished: Segments of an earlier, interrupted run, to which the new ones are added.
         on_segment: Called with the row of each segment, and with the seconds of the recording that have been read.
 
@@ -81,7 +84,8 @@ def make_timeline(
 
     settings = {"turns": turns, "hysteresis": hysteresis, "finished": finished}
     separate = channels == "separate"
-    read = _read(source, sample_rate, separate=separate, lenient=lenient, timeout=timeout, notes=notes)
+    limits = {"timeout": timeout, "max_seconds": max_seconds}
+    read = _read(source, sample_rate, separate=separate, lenient=lenient, notes=notes, **limits)
     with contextlib.closing(read):
         for block in read:
             parts = list(block.T) if separate else [block]
@@ -117,10 +121,10 @@ def _read(
     separate: bool,
     lenient: bool,
     timeout: float | None,
+    max_seconds: float | None,
     notes: Notes,
 ) -> Generator[Waveform, None, None]:
+    options: dict[str, Any] = {"lenient": lenient, "notes": notes, "separate": separate, "max_seconds": max_seconds}
     if timeout is None:
-        return blocks(source, sample_rate, lenient=lenient, notes=notes, separate=separate)
-    return limited_blocks(
-        source, sample_rate, timeout=timeout, with_consumer=True, lenient=lenient, notes=notes, separate=separate
-    )
+        return blocks(source, sample_rate, **options)
+    return limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, **options)
