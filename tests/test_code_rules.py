@@ -57,6 +57,7 @@ LEVELS = {
     "timeline": 5,
     "training": 5,
     "search": 6,
+    "client": 6,
     "serving": 6,
     "workflows": 6,
     "cli": 7,

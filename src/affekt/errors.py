@@ -68,3 +68,13 @@ class MissingExtra(AffektError, ImportError):
     """An optional dependency that is not installed."""
 
     code = "missing_extra"
+
+
+class ServiceError(AffektError):
+    """A service that refuses a request, or does not answer. `status` is the status of HTTP, if there is one."""
+
+    code = "service_error"
+
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.status = status

@@ -43,13 +43,29 @@ def running(bundle, limits=None, **settings):
             thread.join()
 
 
-def exchange(port, data, timeout=10.0):
-    """Send bytes to a service, and return its answer until it closes the connection."""
+def exchange(port, data, timeout=10.0, *, leave=False):
+    """Send bytes to a service, and return its answer until it closes the connection; `leave` closes this side first."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(data)
+            if leave:
+                connection.shutdown(socket.SHUT_WR)
         answer = b""
         with contextlib.suppress(ConnectionResetError):
             while part := connection.recv(1 << 16):
                 answer += part
         return answer
+
+
+def hold(app):
+    """Let the engine of a service wait; return what lets it go on, and what is set as soon as it works."""
+    engine, go, works = app.state.service.engine, threading.Event(), threading.Event()
+    recognize = engine._recognize_all
+
+    def wait(*arguments):
+        works.set()
+        go.wait(20)
+        return recognize(*arguments)
+
+    engine._recognize_all = wait
+    return go, works

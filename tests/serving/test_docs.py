@@ -20,6 +20,13 @@ def address(tiny_bundle):
         yield f"127.0.0.1:{port}"
 
 
+@pytest.mark.parametrize("code", re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL))
+def test_python(address, code, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    exec(compile(code.replace("127.0.0.1:8000", address), "<example>", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 @pytest.mark.parametrize("block", re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL))
 def test_commands(address, block):

@@ -16,7 +16,7 @@ from affekt.serving.refusal import NOTICE, STATUS, Refusal
 from affekt.serving.uploads import clean_name, split_uploads
 from tests.commands import affekt
 from tests.conftest import write_tiny_bundle
-from tests.serving.service import RECOGNIZE, form, make_client
+from tests.serving.service import RECOGNIZE, form, hold, make_client
 from tests.sounds import encode_audio, noise
 from tests.timeline.speech import conversation
 
@@ -199,23 +199,9 @@ def test_a_bomb_is_refused_while_it_is_decoded(client):
         assert refusal(client.post(RECOGNIZE, params=options, files=form(bomb))) == "too_long"
 
 
-def hold(client):
-    """Let the engine of a service wait; return what lets it go on, and what is set as soon as it works."""
-    engine, go, works = client.app.state.service.engine, threading.Event(), threading.Event()
-    recognize = engine._recognize_all
-
-    def wait(*arguments):
-        works.set()
-        go.wait(20)
-        return recognize(*arguments)
-
-    engine._recognize_all = wait
-    return go, works
-
-
 def test_requests_beyond_the_queue_are_refused_at_once(tiny_bundle):
     with make_client(tiny_bundle, {"concurrency": 1, "queue": 1}) as client:
-        go, works = hold(client)
+        go, works = hold(client.app)
         answers = []
         threads = [
             threading.Thread(target=lambda: answers.append(client.post(RECOGNIZE, files=form(CLIP)))) for _ in range(2)
@@ -244,7 +230,7 @@ def test_memory_for_bodies_is_limited(tiny_bundle):
 
 def test_a_request_that_takes_too_long_is_refused(tiny_bundle):
     with make_client(tiny_bundle, {"timeout": 0.2}) as client:
-        go, _ = hold(client)
+        go, _ = hold(client.app)
         response = client.post(RECOGNIZE, files=form(CLIP))
         assert refusal(response) == "timeout"
         assert response.headers["retry-after"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +19,7 @@ from affekt.serving import health, models, recognize, stream
 from affekt.serving.guard import Guard
 from affekt.serving.metrics import CountRequests
 from affekt.serving.refusal import NOTICE, Refusal
+from affekt.serving.schemas import ROW
 from affekt.serving.service import Service
 from affekt.serving.settings import ServiceSettings
 
@@ -57,6 +60,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
+    app.openapi = partial(_describe, app)  # type: ignore[method-assign]
     for module in (recognize, models, health, stream):
         app.include_router(module.make_router(service))
     if PAGE.is_dir():
@@ -67,6 +71,13 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(CountRequests, metrics=service.metrics)
     return app
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """Return the description in OpenAPI, with the example of a row, whose fields that are null FastAPI would leave out."""
+    description = FastAPI.openapi(app)
+    description["components"]["schemas"]["Results"]["examples"] = [{"results": [ROW], "notice": NOTICE}]
+    return description
 
 
 def _add_errors(app: FastAPI, service: Service) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 
 from affekt.serving.refusal import NOTICE, Refusal
 
-ROW: JsonDict = {
+ROW = {
     "schema": 1,
     "file": "hello.wav",
     "start": 0.0,
@@ -55,8 +54,6 @@ class ResultRow(BaseModel):
 
 class Results(BaseModel):
     """The rows of the files of a request, in their order; with `timeline`, the rows of their segments."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"results": [ROW], "notice": NOTICE}]})
 
     results: list[ResultRow]
     notice: str
