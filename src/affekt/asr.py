@@ -16,6 +16,8 @@ from affekt.interval import Interval, Word, join_word_parts
 
 POCKETSPHINX = "pocketsphinx"
 """The name by which PocketSphinx is selected; all other names are those of Whisper models."""
+MAX_COMPRESSION = 2.4
+"""The largest ratio to which a transcript of Whisper can be compressed, as in Whisper itself."""
 FRAMES_PER_SECOND = 100
 """The frame rate of PocketSphinx's word times."""
 PHRASE_PAUSE = 0.3
@@ -52,15 +54,16 @@ class WordRecognizer(Protocol):
         raise NotImplementedError
 
 
-def load_recognizer(model: str, device: str = "cpu") -> Whisper | PocketSphinx:
+def load_recognizer(model: str, device: str = "cpu", language: str = "") -> Whisper | PocketSphinx:
     """Load a speech-to-text model by name.
 
     Args:
         model: "pocketsphinx", or a Whisper model as for `Whisper`.
         device: "cpu" or "cuda".
+        language: The language of all recordings, if it is known.
 
     Raises:
-        BadConfig: The model does not exist, or cannot use the device.
+        BadConfig: The model does not exist, or cannot use the device or recognize the language.
         MissingExtra: Its library is not installed.
     """
     if model != POCKETSPHINX:
@@ -69,6 +72,7 @@ def load_recognizer(model: str, device: str = "cpu") -> Whisper | PocketSphinx:
         raise BadConfig(
             f"{POCKETSPHINX} runs on the CPU only, not on {device!r}: use the device cpu, or a Whisper model"
         )
+    _check_english(language)
     return PocketSphinx()
 
 
@@ -98,7 +102,10 @@ class Whisper:
             )
         except (ValueError, OSError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BadConfig(f"the speech recognizer {model!r} cannot be loaded: {reason}") from error
+            raise BadConfig(
+                f"the speech recognizer {model!r} cannot be loaded: {reason}; without the hub, give the folder of a Whisper "
+                f"model in CTranslate2's format, or {POCKETSPHINX}"
+            ) from error
         name = Path(model).name
         self.name = f"asr:{name if 'whisper' in name else f'whisper-{name}'}"
 
@@ -116,7 +123,8 @@ class Whisper:
         segments, _ = self._network.transcribe(
             waveform, language=language or None, temperature=0.0, condition_on_previous_text=False, **options
         )
-        return segments
+        # Noise makes Whisper repeat a word without end.
+        return (segment for segment in segments if segment.compression_ratio <= MAX_COMPRESSION)
 
 
 def _read_segment(segment: Any) -> Interval:
@@ -146,8 +154,7 @@ def _find_model(model: str) -> str:
 class PocketSphinx:
     """PocketSphinx with the English model that its package contains, so that nothing is downloaded.
 
-    It makes many more errors than Whisper. Each waveform is normalized by itself, so that the text does not depend on what
-    was recognized before.
+    It makes many more errors than Whisper. The text of a waveform does not depend on what was recognized before.
 
     Raises:
         MissingExtra: PocketSphinx is not installed.
@@ -171,12 +178,10 @@ class PocketSphinx:
 
     def _find_words(self, waveform: Waveform, language: str) -> list[Word]:
         """Return the words of a waveform. Raises `BadConfig` if the language is not English."""
-        if language.lower().split("-")[0] not in ("", "en"):
-            raise BadConfig(
-                f"{POCKETSPHINX} recognizes only English, not the language {language!r}: use a Whisper model"
-            )
+        _check_english(language)
         if not waveform.size:
             return []
+        self._decoder.reinit_feat()  # the features of a waveform depend on earlier ones otherwise
         self._decoder.start_utt()
         self._decoder.process_raw((np.clip(waveform, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
         self._decoder.end_utt()
@@ -190,6 +195,11 @@ class PocketSphinx:
             for token in self._decoder.seg() or ()
             if token.word[0] not in "<[+"  # pauses and noises: <sil>, [NOISE], ++NOISE++
         ]
+
+
+def _check_english(language: str) -> None:
+    if language.lower().split("-")[0] not in ("", "en"):
+        raise BadConfig(f"{POCKETSPHINX} recognizes only English, not the language {language!r}: use a Whisper model")
 
 
 def _divide(words: Iterable[Word]) -> Iterator[list[Word]]:

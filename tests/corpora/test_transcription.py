@@ -232,7 +232,7 @@ def test_pocketsphinx_finds_phrases_of_timed_words(pocketsphinx):
     phrases = pocketsphinx.find_intervals(waveform, "en-US")
     words = [word for phrase in phrases for word in phrase.words]
     assert len(phrases) > 1
-    assert all(word.text.isalpha() for word in words)
+    assert not any(set("<[(+") & set(word.text) for word in words)
     times = [time for word in words for time in (word.start, word.end)]
     assert times == sorted(times)
     assert times[-1] <= waveform.size / 16_000

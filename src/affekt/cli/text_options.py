@@ -120,7 +120,7 @@ class TextOptions:
         from affekt.workflows.transcribe_recording import transcribe_recording
         from affekt.workflows.transcripts_file import TranscriptsFile, transcripts_path
 
-        speech_to_text = load_recognizer(self.asr)
+        speech_to_text = load_recognizer(self.asr, language=self.language)
         file = TranscriptsFile(transcripts_path(output), speech_to_text.name, self.language) if output else None
 
         def find(path: Path) -> Transcript:
