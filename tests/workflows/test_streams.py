@@ -15,15 +15,20 @@ from affekt.inference.row import Row
 from affekt.inference.transcript import TextSource, Transcript
 from affekt.interval import Interval, Word
 from affekt.reports.card import card
+from affekt.timeline.stream import Stream
 from affekt.training.plan import resolve
 from affekt.training.recipe import load_recipe
+from affekt.workflows.embed_files import embed_files
 from affekt.workflows.evaluate import evaluate
+from affekt.workflows.learn_profile import learn_profile
 from affekt.workflows.make_bundle import make_bundle
 from affekt.workflows.predict import predict_onnx, predict_torch
 from affekt.workflows.recognize_files import recognize_files
+from affekt.workflows.recognize_manifest import recognize_manifest
 from affekt.workflows.train import train
 from affekt.workflows.training_data import TrainingData, build_datasets
 from affekt.workflows.transcribe_recording import transcribe_recording
+from tests.commands import affekt
 from tests.conftest import shapes_unchecked
 from tests.logs import logged
 from tests.synthetic import environment_set, make_cremad
@@ -215,6 +220,28 @@ def test_words_need_one_process(recognizer, clip):
     texts = TextSource("given", lambda _: Transcript.of("a"), "a")
     with pytest.raises(BadConfig, match="2 jobs: recordings with words"):
         next(recognize_files([clip], recognizer=recognizer, texts=texts, jobs=2))
+
+
+def test_the_words_are_printed_with_their_source(bundle, clip):
+    run = affekt("recognize", clip, "--model", bundle.folder, "--text", "a  jacket")
+    assert run.stdout.splitlines()[-1] == "  words: a jacket  given"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda recognizer, _: Stream(recognizer),
+        lambda recognizer, clip: list(embed_files([clip], clip.parent / "e.npy", recognizer=recognizer)),
+        lambda recognizer, clip: learn_profile([clip], recognizer=recognizer),
+        lambda recognizer, clip: recognize_manifest(str(clip), str(clip.parent / "m"), recognizer=recognizer),
+    ],
+    ids=["stream", "embed", "adapt", "manifest"],
+)
+def test_what_takes_no_words_refuses_a_model_that_needs_them(use, recognizer, clip):
+    with pytest.raises(
+        BadConfig, match=r"needs words, which .* cannot take: use a model of audio only, such as default"
+    ):
+        use(recognizer, clip)
 
 
 class FakeWhisper:

@@ -171,7 +171,6 @@ def recognize(
 
         assert manifest
         recognizer = load()
-        recognizer.check_text("each recording", None)
         work = functools.partial(
             recognize_manifest,
             manifest,

@@ -237,6 +237,15 @@ class Recognizer:
                 code="needs_text",
             )
 
+    def check_audio_only(self, use: str) -> None:
+        """Raise `BadConfig` if the model needs words, which a use of it cannot take."""
+        if self.needs_text:
+            raise BadConfig(
+                f"{self.model} needs words, which {use} cannot take: use a model of audio only, such as "
+                f"{' or '.join(shipped_bundles())}",
+                code="needs_text",
+            )
+
     def rows(self, sources: Iterable[AudioSource], *, lenient: bool = False) -> Iterator[Row]:
         """Yield a row for each source, in order. A source that cannot be recognized gets a row with status "error"."""
         single = isinstance(sources, str | bytes | PathLike | Mapping | np.ndarray) or hasattr(sources, "read")
@@ -325,10 +334,9 @@ class Recognizer:
         the recognizer.
 
         Raises:
-            BadBundle: The model needs text.
+            BadConfig: The model needs words.
         """
-        if self.needs_text:
-            raise BadBundle(f"{self.model} needs text, and can neither be adapted nor embed: use a model of audio only")
+        self.check_audio_only("adaptation")
         for segment in self._read_segments(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
             waveform = segment.waveform
             check_length(waveform.size, name_of(source))

@@ -102,6 +102,7 @@ class Stream:
     """
 
     def __init__(self, recognizer: Recognizer, settings: StreamSettings | None = None) -> None:
+        recognizer.check_audio_only("a stream")
         self.settings = settings or StreamSettings()
         self._recognizer = recognizer
         self._next_time: float | None = None

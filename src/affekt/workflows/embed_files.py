@@ -56,6 +56,7 @@ def embed_files(
     check_timeout(timeout)
     paths = {name_of(path): path for path in expand_folders(inputs)}
     recognizer = recognizer or Recognizer.load()
+    recognizer.check_audio_only("an embedding")
     check_statistics(recognizer)
     check_jobs(jobs, recognizer.graph.threads)
     with ExitStack() as stack:

@@ -115,6 +115,7 @@ def learn_profile(
     if timeout is not None:
         check_timeout(timeout)
     recognizer = (recognizer or Recognizer.load()).adapt(None)
+    recognizer.check_audio_only("adaptation")
     distribution = _complete_distribution(expected or {}, recognizer.bundle.emotions, settings)
     sources = _expand(sources)
     passes = 2 if recognizer.graph.adaptable else 1

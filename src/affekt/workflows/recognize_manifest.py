@@ -75,6 +75,7 @@ def recognize_manifest(
     """
     check_timeout(timeout)
     recognizer = recognizer or Recognizer.load()
+    recognizer.check_audio_only("a manifest")
     folder, setup = recognizer.bundle.folder, describe(recognizer)
     setup |= {"bundle": folder.name} if folder.parent == ASSETS else {}  # its path may differ on other machines
     facts = {"model": recognizer.model, "emotions": list(recognizer.emotions), "applied": recognizer.applied}
