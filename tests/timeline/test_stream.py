@@ -213,10 +213,12 @@ def test_the_live_view_shows_loudness_emotions_and_lost_audio(recognizer):
 @pytest.mark.slow
 def test_the_command_reads_raw_samples():
     samples = (sample(0) * 32767).astype("<i2").tobytes()
-    command = [sys.executable, "-m", "affekt", "listen", "-", "--json"]
+    command = [sys.executable, "-m", "affekt", "listen", "-", "--json", "--emotions", "happy,sad", "--threshold", "1"]
     result = subprocess.run(command, input=samples, capture_output=True, check=True)
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert {event["kind"] for event in events} == {"segment", "provisional"}
     assert [event for event in events if event["kind"] == "segment"][-1]["end"] == pytest.approx(
         len(samples) / 2 / SAMPLE_RATE, abs=1e-3
     )
+    assert all(event["row"]["probabilities"].keys() == {"happy", "sad"} for event in events)
+    assert all(event["row"]["status"] == "unknown" for event in events)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affekt.cli.recognition_options import Model, Threads
+from affekt.cli.decision_options import CalibrationFile, ChosenEmotions, ErrorRate, Threshold, parse_emotions
+from affekt.cli.recognition_options import Model, ProfileFile, Threads, VadOption
 from affekt.errors import BadAudio, BadConfig
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ def listen(
         float,
         typer.Option(metavar="SECONDS", help="Time between results of a segment that still grows; 0 for none."),
     ] = 1.0,
+    threshold: Threshold = None,
+    emotions: ChosenEmotions = "",
+    error_rate: ErrorRate = None,
+    calibration: CalibrationFile = None,
+    profile: ProfileFile = None,
+    vad: VadOption = "auto",
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per event, one per line, instead of the live view.")
     ] = False,
@@ -74,7 +81,17 @@ def listen(
     if window is not None:
         divided = {"segmentation": FixedWindows(window, window / 2 if hop is None else hop)}
     settings = StreamSettings(sample_rate=rate, channels=channels, update=update, **divided)
-    stream = Stream(Recognizer.load(model, threads=threads), settings)
+    recognizer = Recognizer.load(
+        model,
+        threads=threads,
+        profile=profile,
+        threshold=threshold,
+        emotions=parse_emotions(emotions),
+        error_rate=error_rate,
+        calibration=calibration,
+        vad=vad,
+    )
+    stream = Stream(recognizer, settings)
     chunks: Iterable[Any] = read_input(rate, channels) if source else read_microphone(device, rate, channels)
     with contextlib.suppress(KeyboardInterrupt):
         if json or not sys.stdout.isatty():

@@ -1,7 +1,8 @@
-"""The options of the commands that recognize recordings: affekt recognize and affekt adapt."""
+"""The options of the commands that recognize speech."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +20,10 @@ Jobs = Annotated[
         help="Number of files to process at once, each in its own process. Default: the number of cores that may be used, or "
         "fewer if more would not save time.",
     ),
+]
+ProfileFile = Annotated[
+    Path | None,
+    typer.Option("--profile", metavar="FILE", help="A profile made by affekt adapt, which adapts the model."),
 ]
 VadOption = Annotated[
     str,

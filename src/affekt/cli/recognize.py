@@ -21,7 +21,7 @@ from affekt.cli.manifest_options import (
     run,
 )
 from affekt.cli.profile_options import Expected, learn, summarize
-from affekt.cli.recognition_options import Jobs, Lenient, Model, Threads, Timeout, VadOption
+from affekt.cli.recognition_options import Jobs, Lenient, Model, ProfileFile, Threads, Timeout, VadOption
 from affekt.cli.source_options import Delimiter
 from affekt.cli.text_options import Language, SpeechToText, Text, TextOptions, Transcribe
 from affekt.cli.timeline_options import (
@@ -74,10 +74,7 @@ def recognize(
     error_rate: ErrorRate = None,
     calibration: CalibrationFile = None,
     top: Top = None,
-    profile: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A profile made by affekt adapt, which adapts the model."),
-    ] = None,
+    profile: ProfileFile = None,
     adapt: Annotated[
         bool,
         typer.Option(
