@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from affekt import Recognizer, Row
+from affekt.audio.folders import expand_folders
 from affekt.audio.read import SAMPLE_RATE
 from affekt.bundle.folder import Bundle
 from affekt.errors import BadAudio
-from affekt.inference.recognizer import expand_folders
 from affekt.inference.row import AGGREGATION
 from affekt.inference.segments import cut_segments
 from tests.sounds import encode_audio, noise, tone

@@ -7,8 +7,9 @@ import soundfile
 
 from affekt.audio.read import SAMPLE_RATE
 from affekt.errors import BadConfig, BadOutput
-from affekt.inference.recognizer import NO_WORDS, Recognizer
+from affekt.inference.recognizer import Recognizer
 from affekt.inference.row import Row
+from affekt.inference.transcript import NO_WORDS
 from affekt.timeline.timeline import Timeline
 from affekt.timeline.windows import FixedWindows
 from affekt.workflows.make_timelines import Division, make_timelines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def find_files(folder: Path) -> list[Path]:
         candidates = (Path(root, name) for name in audio_names if not name.startswith("."))
         paths.extend(path for path in candidates if _is_regular(path))
     return paths
+
+
+def expand_folders(inputs: Iterable[str | Path]) -> list[Path]:
+    """Return the files, with each folder replaced by the audio files below it, without repetitions.
+
+    A folder without audio files is kept, so that reading it raises an error.
+
+    Raises:
+        BadAudio: A name is empty, probably because a shell variable is not set.
+    """
+    inputs = list(inputs)
+    if "" in inputs:
+        raise BadAudio("one of the file names is empty; is a shell variable unset?", code="missing")
+    files: dict[Path, None] = {}
+    for entry in map(Path, inputs):
+        files.update(dict.fromkeys((find_files(entry) or [entry]) if is_folder(entry) else [entry]))
+    return list(files)
 
 
 def _is_regular(path: Path) -> bool:

@@ -123,10 +123,11 @@ def recognize(
 
     Exit status: 0 if every file was recognized, 2 if any failed. A failure does not stop the recognition of other files.
     """
+    from affekt.audio.folders import expand_folders
     from affekt.audio.read import name_of
     from affekt.audio.time_limit import TIMEOUT
     from affekt.cli.display import Display
-    from affekt.inference.recognizer import Recognizer, expand_folders
+    from affekt.inference.recognizer import Recognizer
     from affekt.workflows.recognize_files import recognize_files
 
     if debug:

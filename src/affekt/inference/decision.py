@@ -64,6 +64,10 @@ class Decision:
         return {name: value for name, value in fields.items() if value is not None} or None
 
 
+DEFAULT_DECISION = Decision()
+"""The most probable of all emotions is named."""
+
+
 def normalize(probabilities: Mapping[str, float], emotions: Sequence[str]) -> dict[str, float]:
     """Return the probabilities of some of the emotions, divided by their sum; equal ones if the sum is 0."""
     total = math.fsum(probabilities[emotion] for emotion in emotions)

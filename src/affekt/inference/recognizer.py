@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,27 +16,24 @@ from affekt.audio.read import (
     AudioSource,
     Notes,
     Waveform,
-    blocks,
     check_length,
     describe_error,
-    find_files,
-    is_folder,
     is_silent,
     name_of,
 )
-from affekt.audio.time_limit import limited_blocks
-from affekt.bundle.folder import DEFAULT, FAMILIARITY, Bundle, shipped_bundles
-from affekt.errors import AffektError, BadAudio, BadBundle, BadConfig
-from affekt.extras import need
-from affekt.inference.decision import Decision, normalize
-from affekt.inference.familiarity import DIGITS, Familiarity
+from affekt.bundle.folder import DEFAULT, Bundle
+from affekt.errors import AffektError, BadConfig
+from affekt.inference.decision import DEFAULT_DECISION, Decision
+from affekt.inference.finished_windows import FinishedWindows
 from affekt.inference.onnx import Graph
 from affekt.inference.profile import Profile
-from affekt.inference.row import AGGREGATION, UNFAMILIAR, Row, make_row
+from affekt.inference.read_segments import read_segments
+from affekt.inference.row import Row, make_row
+from affekt.inference.segment_recognizer import SegmentRecognizer
 from affekt.inference.segments import Segment, cut_segments
 from affekt.inference.speech_rule import check_vad, find_status, judge_window
-from affekt.inference.transcript import Passage, Transcript
-from affekt.interval import Interval
+from affekt.inference.text_inputs import load_text_encoders
+from affekt.inference.transcript import NO_WORDS, Transcript, Words
 
 if TYPE_CHECKING:
     from affekt.inference.embedding import Embedding
@@ -46,26 +43,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Words = str | Transcript | Iterable[Interval]
-"""The words of a source: a text, a transcript, or the intervals of one."""
-NO_WORDS = Passage("", ())
-DEFAULT_DECISION = Decision()
-"""The most probable of all emotions is named."""
 
-
-class FinishedWindows(Protocol):
-    """The windows of one source that have been recognized, in this run or an earlier one."""
-
-    def find(self, start: float, end: float) -> Row | None:
-        """Return the row of the window with these times in seconds; None if it has not been recognized."""
-        raise NotImplementedError
-
-    def add(self, row: Row) -> None:
-        """Add the row of a window; it may have come from `find`."""
-        raise NotImplementedError
-
-
-class Recognizer:
+class Recognizer(SegmentRecognizer):
     """A recognizer of the emotion in speech.
 
     >>> recognizer = Recognizer.load()
@@ -93,22 +72,8 @@ class Recognizer:
         vad: str = "auto",
         text_encoders: Mapping[str, Any] | None = None,
     ) -> None:
-        self.text_encoders = dict(text_encoders or {})
+        super().__init__(graph, decision, text_encoders)
         self.vad = check_vad(vad)
-        self.bundle = graph.bundle
-        self.decision = decision
-        self.emotions = decision.select(graph.bundle.emotions)
-        self.model = graph.bundle.id
-        self.profile = graph.profile
-        self.graph = graph
-        self.familiarity = _read_familiarity(graph)
-        fields = {"profile": graph.profile and graph.profile.row_field(), "decision": decision.row_field()}
-        self.applied: dict[str, Any] = {name: field for name, field in fields.items() if field}
-
-    @property
-    def needs_text(self) -> bool:
-        """Whether the model needs the words of a recording."""
-        return bool(self.text_encoders)
 
     @classmethod
     def load(
@@ -149,14 +114,12 @@ class Recognizer:
         graph = Graph.load(Bundle.open(model), threads=threads, profile=profile, detects=detects)
         decision = Decision(threshold, tuple(emotions), error_rate)
         if error_rate is not None:
-            from affekt.inference.calibration import (
-                calibrate,
-            )  # not needed otherwise, and recognition should start fast
+            from affekt.inference.calibration import calibrate  # imported here so that recognition starts fast
 
             decision = calibrate(decision, graph.bundle, graph.profile, calibration)
         elif calibration is not None:
             raise BadConfig("a calibration is for an error rate: add error_rate, such as --error-rate 0.1")
-        return cls(graph, decision, vad, _load_text_encoders(graph))
+        return cls(graph, decision, vad, load_text_encoders(graph))
 
     def adapt(self, profile: Profile | None) -> Recognizer:
         """Return a recognizer of the same model with another profile, or without one.
@@ -204,7 +167,7 @@ class Recognizer:
         self.check_text(name, transcript)
         speech = list[float]()
         limits = {"timeout": timeout, "max_seconds": max_seconds}
-        for segment in self._read_segments(source, sample_rate, lenient=lenient, notes=notes, **limits):
+        for segment in read_segments(source, sample_rate, vad=self.vad, lenient=lenient, notes=notes, **limits):
             end = total + segment.waveform.size
             row = finished.find(total / SAMPLE_RATE, end / SAMPLE_RATE) if finished else None
             passage = transcript.between(total / SAMPLE_RATE, end / SAMPLE_RATE, name) if transcript else None
@@ -217,34 +180,11 @@ class Recognizer:
             if finished:
                 finished.add(rows[-1])
             total = end
-        row = rows[0] if len(rows) == 1 else self._aggregate(name, total, rows, speech)
+        row = rows[0] if len(rows) == 1 else self.aggregate(name, total / SAMPLE_RATE, rows, speech)
         if transcript:
             row["text_by"] = transcript.source
         row.update(notes.fields())
         return row
-
-    def check_text(self, name: str, words: object) -> None:
-        """Raise `BadConfig` if the model needs the words of a recording and they are None.
-
-        Args:
-            name: The name of the recording.
-            words: The words, or where they come from.
-        """
-        if self.needs_text and words is None:
-            raise BadConfig(
-                f"{self.model} needs the words of {name}: give a text or a transcript (--text, --transcript), or let them be "
-                f"recognized (--transcribe); a model that needs no words is {' or '.join(shipped_bundles())}",
-                code="needs_text",
-            )
-
-    def check_audio_only(self, use: str) -> None:
-        """Raise `BadConfig` if the model needs words, which a use of it cannot take."""
-        if self.needs_text:
-            raise BadConfig(
-                f"{self.model} needs words, which {use} cannot take: use a model of audio only, such as "
-                f"{' or '.join(shipped_bundles())}",
-                code="needs_text",
-            )
 
     def rows(self, sources: Iterable[AudioSource], *, lenient: bool = False) -> Iterator[Row]:
         """Yield a row for each source, in order. A source that cannot be recognized gets a row with status "error"."""
@@ -337,7 +277,7 @@ class Recognizer:
             BadConfig: The model needs words.
         """
         self.check_audio_only("adaptation")
-        for segment in self._read_segments(source, None, lenient=lenient, timeout=timeout, notes=Notes()):
+        for segment in read_segments(source, None, vad=self.vad, lenient=lenient, timeout=timeout, notes=Notes()):
             waveform = segment.waveform
             check_length(waveform.size, name_of(source))
             is_pause = find_status(is_silent=is_silent(waveform), speech=segment.speech)
@@ -369,69 +309,6 @@ class Recognizer:
         whole: AudioSource = source if sample_rate is None else (source, sample_rate)  # type: ignore[assignment]
         return embed(self, whole, lenient=lenient, timeout=timeout)
 
-    def recognize_segment(self, name: str, start: int, segment: Segment, passage: Passage = NO_WORDS) -> Row:
-        """Return the row of a segment, to which the rule of `affekt.inference.speech_rule` is applied.
-
-        Args:
-            name: The name of its source.
-            start: Its first sample in the source, at 16 kHz.
-            segment: The segment, 0.1 to 8 s.
-            passage: The words in it. Without words, a model that needs them gives it the status "no_words".
-
-        Raises:
-            BadAudio: The segment is too short.
-        """
-        waveform = segment.waveform
-        check_length(waveform.size, name)
-        status = find_status(is_silent=is_silent(waveform), speech=segment.speech)
-        if self.needs_text and not passage.text:
-            status = status or "no_words"
-        values, distance = ([], 0.0) if status else self._infer(waveform, passage.text)
-        row = make_row(
-            name,
-            self.model,
-            start=start / SAMPLE_RATE,
-            end=(start + waveform.size) / SAMPLE_RATE,
-            probabilities=self._restrict(values) if any(values) else None,
-            status_without_emotion=status or "no_speech",
-            applied=self.applied,
-        )
-        if distance > 1 and row.probabilities:
-            row[UNFAMILIAR] = round(distance, DIGITS)
-        return row
-
-    def _infer(self, waveform: Waveform, text: str) -> tuple[list[float], float]:
-        """Return probabilities as `infer`, and the distance from the training data; 0 if the bundle has no statistics."""
-        if self.familiarity is None:
-            return self.infer(waveform, text), 0.0
-        probabilities, statistics = self.graph.recognize(self._inputs(waveform, text))
-        return [float(p) for p in probabilities[0]], self.familiarity.distance(statistics[0])
-
-    def _restrict(self, values: Sequence[float]) -> dict[str, float]:
-        """Return the probabilities of a row, from those of all emotions of the model."""
-        probabilities = dict(zip(self.bundle.emotions, values, strict=True))
-        return normalize(probabilities, self.emotions) if self.decision.emotions else probabilities
-
-    def _inputs(self, waveform: Waveform, text: str) -> dict[str, NDArray[Any]]:
-        """Return the graph's inputs."""
-        inputs: dict[str, NDArray[Any]] = {"waveform": waveform[np.newaxis]} if "waveform" in self.graph.inputs else {}
-        if not self.text_encoders:
-            return inputs
-        from affekt.bundle.text_encoders import encode_text  # needs torch
-
-        return inputs | encode_text(self.text_encoders, text)
-
-    def infer(self, waveform: Waveform, text: str = "") -> list[float]:
-        """Return probabilities in the order of `bundle.emotions` for a mono waveform at 16 kHz, as a whole: 0.1 to 8 s.
-
-        They are all 0 if the model has a speech detector that finds no speech.
-
-        Args:
-            waveform: The waveform.
-            text: The words in it, for a model that needs them.
-        """
-        return [float(p) for p in self.graph(self._inputs(waveform, text))[0]]
-
     def predict(self, waveform: Waveform) -> list[float]:
         """Return probabilities as `infer`, for a waveform of any length: those of its row, before they are rounded."""
         segments = [judge_window(segment, self.vad) for segment in cut_segments([waveform])]
@@ -447,91 +324,6 @@ class Recognizer:
         probabilities, seconds = zip(*scored, strict=True)
         return [float(p) for p in np.average(probabilities, axis=0, weights=seconds)]
 
-    def _aggregate(self, name: str, total: int, rows: list[Row], speech: list[float]) -> Row:
-        scored = [
-            (window.probabilities, weight) for window, weight in zip(rows, speech, strict=True) if window.probabilities
-        ]
-        seconds = sum(weight for _, weight in scored)
-        means = {
-            emotion: sum(probabilities[emotion] * weight for probabilities, weight in scored) / seconds
-            for emotion in (self.emotions if scored else ())
-        }
-        is_silence = all(window.status == "silence" for window in rows)
-        result = make_row(
-            name,
-            self.model,
-            end=total / SAMPLE_RATE,
-            probabilities=means or None,
-            status_without_emotion="silence" if is_silence else "no_speech",
-            applied=self.applied,
-        )
-        far = [
-            (window[UNFAMILIAR], weight) for window, weight in zip(rows, speech, strict=True) if UNFAMILIAR in window
-        ]
-        if (far_seconds := sum(weight for _, weight in far)) > seconds / 2:
-            result[UNFAMILIAR] = round(sum(value * weight for value, weight in far) / far_seconds, DIGITS)
-        result["aggregation"] = AGGREGATION
-        result["windows"] = rows
-        return result
-
-    def _read_segments(
-        self,
-        source: AudioSource,
-        sample_rate: float | None,
-        *,
-        lenient: bool,
-        timeout: float | None,
-        notes: Notes,
-        max_seconds: float | None = None,
-    ) -> Iterator[Segment]:
-        """Yield the windows of a source, with their seconds of speech by the setting `vad`."""
-        options: dict[str, Any] = {"lenient": lenient, "notes": notes, "max_seconds": max_seconds}
-        if timeout is None:
-            read = blocks(source, sample_rate, **options)
-        else:
-            read = limited_blocks(source, sample_rate, timeout=timeout, with_consumer=True, **options)
-        return (judge_window(segment, self.vad) for segment in cut_segments(read))
-
     def __repr__(self) -> str:
         adapted = "" if self.profile is None else f", adapted to {self.profile.id}"
         return f"Recognizer({self.model}: {', '.join(self.emotions)}{adapted})"
-
-
-def _load_text_encoders(graph: Graph) -> dict[str, Any]:
-    """Return the text encoders that a graph needs, by stream. Raises `BadBundle` if it needs other inputs."""
-    if graph.inputs == ("waveform",):
-        return {}
-    need("torch", extra="train", purpose=f"{graph.bundle.name}, whose model needs text")
-    from affekt.bundle.text_encoders import load_text_encoders
-
-    encoders = load_text_encoders(graph.bundle)
-    provided = {"waveform", *encoders, *(f"{stream}_mask" for stream in encoders)}
-    if not set(graph.inputs) <= provided:
-        raise BadBundle(
-            f"{graph.bundle.onnx} needs {', '.join(graph.inputs)}, but recognition provides only "
-            f"{', '.join(sorted(provided))}: use affekt evaluate with a corpus that has them"
-        )
-    return encoders
-
-
-def _read_familiarity(graph: Graph) -> Familiarity | None:
-    """Return what is known about the training data; None if the bundle was made without it."""
-    path = graph.bundle.folder / FAMILIARITY
-    return Familiarity.read(path, graph.statistics_size) if path.is_file() else None
-
-
-def expand_folders(inputs: Iterable[str | Path]) -> list[Path]:
-    """Return the files, with each folder replaced by the audio files below it, without repetitions.
-
-    A folder without audio files is kept, so that reading it raises an error.
-
-    Raises:
-        BadAudio: A name is empty, probably because a shell variable is not set.
-    """
-    inputs = list(inputs)
-    if "" in inputs:
-        raise BadAudio("one of the file names is empty; is a shell variable unset?", code="missing")
-    files: dict[Path, None] = {}
-    for entry in map(Path, inputs):
-        files.update(dict.fromkeys((find_files(entry) or [entry]) if is_folder(entry) else [entry]))
-    return list(files)

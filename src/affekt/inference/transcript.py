@@ -24,6 +24,10 @@ class Passage:
     """The words with their times in the recording; empty if these are unknown."""
 
 
+NO_WORDS = Passage("", ())
+"""No words, or unknown ones."""
+
+
 @dataclass(frozen=True)
 class Transcript:
     """The words of a recording: those of intervals, or a text without times."""
@@ -81,6 +85,10 @@ class Transcript:
                 {"start": round(word.start, 4), "end": round(word.end, 4), "text": word.text} for word in passage.words
             ]
         return fields
+
+
+Words = str | Transcript | Iterable[Interval]
+"""The words of a source: a text, a transcript, or the intervals of one."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from affekt.audio.read import SAMPLE_RATE, Waveform
 from affekt.errors import BadConfig
-from affekt.inference.recognizer import NO_WORDS, Recognizer
+from affekt.inference.recognizer import Recognizer
 from affekt.inference.row import WITHOUT_EMOTION, Row, make_row
 from affekt.inference.segments import FRAME_RATE, SHORTEST_SPEECH, Segment
 from affekt.inference.speech_rule import find_status
-from affekt.inference.transcript import GIVEN, Passage
+from affekt.inference.transcript import GIVEN, NO_WORDS, Passage
 from affekt.interval import Interval
 from affekt.timeline.given_intervals import GivenIntervals
 from affekt.timeline.hysteresis import DEFAULT_HYSTERESIS, Hysteresis, SteadyEmotion

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affekt.audio.folders import expand_folders
 from affekt.audio.read import name_of
 from affekt.audio.time_limit import TIMEOUT, check_timeout
 from affekt.cores import check_jobs
 from affekt.errors import BadAudio
 from affekt.inference.embedding import Embedding, check_statistics, embed_or_fail, failed
 from affekt.inference.embeddings_file import EmbeddingsFile
-from affekt.inference.recognizer import Recognizer, expand_folders
+from affekt.inference.recognizer import Recognizer
 from affekt.inference.worker_pool import choose_jobs, is_shared, recognition_pool
 from affekt.progress import Progress
 from affekt.workflows.recognize_files import file_version

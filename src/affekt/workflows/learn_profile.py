@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from affekt.audio.folders import expand_folders
 from affekt.audio.read import SAMPLE_RATE, AudioSource, name_of
 from affekt.audio.time_limit import check_timeout
 from affekt.errors import BadConfig, TooFewClips
@@ -23,7 +24,7 @@ from affekt.inference.profile_learning import (
     estimate_class_bias,
     shrunk_mean,
 )
-from affekt.inference.recognizer import Recognizer, expand_folders
+from affekt.inference.recognizer import Recognizer
 from affekt.plural import quantity
 from affekt.progress import Progress
 from affekt.registry import did_you_mean

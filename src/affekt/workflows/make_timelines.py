@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from affekt.audio.folders import expand_folders
 from affekt.audio.read import name_of
 from affekt.audio.time_limit import TIMEOUT, check_timeout
-from affekt.inference.recognizer import Recognizer, expand_folders
+from affekt.inference.recognizer import Recognizer
 from affekt.inference.row import Row
 from affekt.interval import Interval
 from affekt.timeline.hysteresis import DEFAULT_HYSTERESIS, Hysteresis

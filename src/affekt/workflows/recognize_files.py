@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affekt.audio.folders import expand_folders
 from affekt.audio.read import name_of
 from affekt.audio.streams import STANDARD_INPUT
 from affekt.audio.time_limit import TIMEOUT, check_timeout
 from affekt.cores import check_jobs
 from affekt.errors import AffektError, BadConfig
-from affekt.inference.recognizer import Recognizer, expand_folders
+from affekt.inference.recognizer import Recognizer
 from affekt.inference.row import Row, make_row
 from affekt.inference.transcript import TextSource
 from affekt.inference.window_journal import WindowJournal
