@@ -1,0 +1,1 @@
+var s=class extends AudioWorkletProcessor{constructor(){super(),this.block=new Float32Array(4096),this.size=0}process([e]){let t=e[0];if(!t)return!0;for(let o of t)this.block[this.size++]=o,!(this.size<this.block.length)&&(this.port.postMessage(this.block,[this.block.buffer]),this.block=new Float32Array(4096),this.size=0);return!0}};registerProcessor("capture",s);

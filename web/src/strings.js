@@ -1,0 +1,101 @@
+// All texts of the page. A translation replaces this file.
+
+export const language = "en";
+
+export const strings = {
+  title: "Emotion in speech",
+  kicker: "affekt",
+  lead: "Drop, choose or record a clip, and see which emotions the model hears in it over time.",
+  skip: "Skip to the result",
+  notice:
+    "These results infer emotions from a voice. People must be informed when their emotions are inferred (Regulation (EU) " +
+    "2024/1689, Article 50(3)). The model learned from acted speech; its probabilities are no statement about what a person " +
+    "feels.",
+  noticeTitle: "Tell the people who are recorded",
+  input: "Recording",
+  drop: "Drop an audio file here, or",
+  choose: "Choose a file",
+  record: "Record",
+  stop: "Stop recording",
+  cancel: "Cancel",
+  formats: "WAV, FLAC, MP3, Ogg, Opus, M4A, WebM and others, of any length.",
+  place: "Where it is recognized",
+  onDevice: "On this device",
+  onDeviceHint: "The recording does not leave this device. The first time, about 20 MB are loaded.",
+  onServer: "On the server",
+  onServerHint: "The recording is sent to this service, which neither stores nor logs it.",
+  staticHint: "Everything is computed on this device; the recording does not leave it.",
+  noRuntime:
+    "This page was built without the runtime that recognizes on this device (ort-wasm-simd-threaded.wasm.gz is missing), so " +
+    "recordings are recognized on the server. `make web` adds it.",
+  separate: "Recognize each channel on its own",
+  separateHint: "For calls with one speaker per channel.",
+  key: "API key of this service",
+  useKey: "Use this key",
+  live: "Live",
+  listening: "Listening. No speech so far.",
+  result: "Result",
+  recording: "Recording",
+  play: "Play",
+  pause: "Pause",
+  timeline: "Waveform with the emotion over time",
+  segments: "Segments",
+  whole: "The clip as a whole",
+  average: "Mean of all segments, weighted by their speech",
+  download: "Download",
+  formatNames: { json: "JSON", csv: "CSV", vtt: "WebVTT", txt: "Audacity labels" },
+  card: "Model card",
+  limits: "Limits of the model",
+  close: "Close",
+  noCard: "This model has no card.",
+  licenses: "Licenses",
+  api: "Interface of the service (OpenAPI)",
+  columns: { time: "Time", channel: "Channel", emotion: "Emotion", probability: "Probability", others: "Next", speech: "Speech" },
+  more: "Show more segments",
+  steady: (emotion) => `steady: ${emotion}`,
+  channel: (number) => `channel ${number}`,
+  seconds: (value) => `${value.toFixed(1)} s`,
+  percent: (value) => `${Math.round(value * 100)} %`,
+  model: (id) => `Model ${id}`,
+  facts: (duration, channels, place) =>
+    `${duration}${channels > 1 ? `, ${channels} channels` : ""}, recognized ${place === "server" ? "on the server" : "on this device"}`,
+  statuses: {
+    ok: "",
+    unknown: "unknown",
+    silence: "silence",
+    no_speech: "no speech",
+    no_words: "no words",
+    error: "too short",
+  },
+  headlines: {
+    silence: "The recording is digital silence.",
+    no_speech: "No speech was found in the recording.",
+    none: "No emotion was recognized.",
+  },
+  progress: {
+    model: (megabytes) => `Loading the model: ${megabytes} MB`,
+    decoding: (done, total) => (total ? `${done} of ${total}` : done),
+    recognizing: "Recognizing",
+    server: "The server recognizes the recording",
+    opening: "Opening the microphone",
+    recording: (time) => `Recording: ${time}`,
+    done: (headline) => `Done. ${headline}`,
+    canceled: "Canceled.",
+  },
+  errors: {
+    undecodable: (name) => `${name} cannot be read as audio. Is it complete, and in a format that this browser plays?`,
+    undecodableHere: (name) => `${name} cannot be decoded by this browser. The server may be able to: switch to "On the server".`,
+    microphoneDenied:
+      "The microphone may not be used. Allow it for this page in the browser's settings (usually a sign in the address bar), " +
+      "then press Record again.",
+    microphoneMissing: "There is no microphone. Connect one, then press Record again.",
+    microphoneInsecure:
+      "Browsers allow the microphone only on pages with https or on this computer itself (http://127.0.0.1). Open the page so.",
+    microphoneFailed: (reason) => `The microphone cannot be opened: ${reason}`,
+    model: (reason) => `The model cannot be loaded: ${reason}`,
+    server: (reason) => `The server refused: ${reason}`,
+    unreachable: "The server cannot be reached. Is it still running?",
+    key: "This service needs an API key.",
+    other: (reason) => `Something failed: ${reason}`,
+  },
+};
