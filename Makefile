@@ -25,6 +25,7 @@
 # make results     train all models with several seeds, run the architecture searches and write docs/results.md and
 #                  docs/results-page.html (needs AFFEKT_DATA and AFFEKT_MODELS; a day on one core; can be stopped and resumed)
 # make model       train the shipped model again (needs AFFEKT_DATA and AFFEKT_MODELS)
+# make web         build the web page into src/affekt/serving/page, with the packages of web/package-lock.json (needs Node.js)
 # make samples     synthesize samples/ again (needs espeak-ng)
 
 PYTHON ?= python3
@@ -33,7 +34,7 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts refusals quantized frames timeline fuzz results model samples clean
+.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts refusals quantized frames timeline fuzz results model web samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -133,6 +134,9 @@ results: $(DEV)/installed
 
 model: $(DEV)/installed
 	$(DEV)/$(BIN)/affekt train default --output src/affekt/assets/default
+
+web:
+	cd web && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 samples:
 	$(PYTHON) samples/make.py

@@ -32,6 +32,7 @@ from affekt.cli.reproduce import reproduce
 from affekt.cli.search import search
 from affekt.cli.serve import serve
 from affekt.cli.train import train
+from affekt.cli.web import web
 from affekt.errors import AffektError
 from affekt.terminal import escape_controls
 
@@ -136,7 +137,7 @@ def _options(
 
 
 for command in (
-    recognize, listen, serve, adapt, calibrate, embed, train,
+    recognize, listen, serve, web, adapt, calibrate, embed, train,
     search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
 ):  # fmt: skip
     app.command()(command)

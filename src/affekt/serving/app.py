@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -16,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from affekt import __version__
 from affekt.serving import health, models, recognize, stream
+from affekt.serving.browser import PAGE
 from affekt.serving.guard import Guard
 from affekt.serving.metrics import CountRequests
 from affekt.serving.refusal import NOTICE, Refusal
@@ -23,8 +23,6 @@ from affekt.serving.schemas import ROW
 from affekt.serving.service import Service
 from affekt.serving.settings import ServiceSettings
 
-PAGE = Path(__file__).parent / "page"
-"""The folder of the web page."""
 CODES = {404: "not_found", 405: "method_not_allowed"}
 DESCRIPTION = f"""
 The emotion in speech, as rows: the same as those of `affekt recognize --json`.

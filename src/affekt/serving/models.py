@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 from starlette.responses import FileResponse
 
-from affekt.audio.mono import SILENCE_RANGE
-from affekt.audio.read import SAMPLE_RATE, SHORTEST
-from affekt.inference.onnx import MIN_DETECTED, Graph
-from affekt.inference.voice_activity import CONTEXT, FRAME, MODEL, UNITS
+from affekt.serving.browser import SETTINGS, browser_files, browser_settings, read_card
 from affekt.serving.refusal import NOTICE, Refusal, json_response
 from affekt.serving.schemas import Models, describe_errors
 from affekt.serving.service import Service
 
 PATH = "/v1/models"
 FILES_PATH = f"{PATH}/default/files"
-SETTINGS = "settings.json"
 
 
 def make_router(service: Service) -> APIRouter:
     """Return the routes."""
     router, graph = APIRouter(), service.engine.recognizer.graph
-    paths = {"model.onnx": graph.bundle.onnx, MODEL.name: MODEL}
-    settings = browser_settings(graph)
-    card = graph.bundle.folder / "README.md"
+    paths, settings = browser_files(graph), browser_settings(graph)
     description = {
         "id": graph.bundle.id,
         "name": graph.bundle.name,
         "emotions": graph.bundle.emotions,
         "profiles": list(service.engine.profiles),
-        "card": card.read_text(encoding="utf-8") if card.is_file() else "",
+        "card": read_card(graph),
         "files": [f"{FILES_PATH}/{name}" for name in (*paths, SETTINGS)],
     }
 
@@ -57,18 +49,3 @@ def make_router(service: Service) -> APIRouter:
         return FileResponse(paths[name], media_type="application/octet-stream", headers={"Cache-Control": "no-cache"})
 
     return router
-
-
-def browser_settings(graph: Graph) -> dict[str, Any]:
-    """Return what a program needs to know besides the graph, to recognize as `Recognizer` does."""
-    return {
-        "schema": 1,
-        "model": graph.bundle.id,
-        "emotions": graph.bundle.emotions,
-        "sample_rate": SAMPLE_RATE,
-        "shortest_seconds": SHORTEST,
-        "silence_range": SILENCE_RANGE,
-        "speech_threshold": graph.speech_threshold,
-        "min_detected_samples": MIN_DETECTED,
-        "vad": {"file": MODEL.name, "frame": FRAME, "context": CONTEXT, "units": UNITS},
-    }
