@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
-from affekt.serving.models import SETTINGS
+from affekt.serving.browser import SETTINGS
 from tests.serving.service import RECOGNIZE, form, make_client
 from tests.sounds import encode_audio, noise
 
