@@ -34,8 +34,8 @@ GRACE = 15.0
 """Seconds that a stopping worker waits for its streams, and beyond the time limit of requests for these."""
 POLL = 0.2
 """Seconds after which the first process looks after its workers."""
-MIN_LIFE = 10.0
-"""A worker that ends earlier, in seconds, is not replaced: the next one would fail too."""
+CANNOT_START = 2
+"""The exit status of a worker that cannot start because of its settings: the next one could not either."""
 
 
 def ignore(_: str) -> None:
@@ -107,17 +107,16 @@ class _Supervisor:
         """Run until a signal arrives and all workers have ended."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
-        workers = {self._start(): time.monotonic() for _ in range(self._settings.workers)}
+        workers = [self._start() for _ in range(self._settings.workers)]
         try:
             while not self._stopping:
                 time.sleep(POLL)
-                for worker in [worker for worker in workers if worker.poll() is not None]:
-                    if time.monotonic() - workers.pop(worker) < MIN_LIFE:
-                        raise BadConfig(
-                            f"a worker process ended with status {worker.returncode}; see its message above"
-                        )
-                    forget_worker(worker.pid, self._folder)
-                    workers[self._start()] = time.monotonic()
+                for index, worker in enumerate(workers):
+                    if worker.poll() == CANNOT_START:
+                        raise BadConfig("the worker processes cannot start, for the reason above")
+                    if worker.returncode is not None:
+                        forget_worker(worker.pid, self._folder)
+                        workers[index] = self._start()
         finally:
             for worker in workers:
                 worker.terminate()

@@ -6,7 +6,7 @@ import socket
 import sys
 
 from affekt.errors import AffektError
-from affekt.serving.run import run_worker
+from affekt.serving.run import CANNOT_START, run_worker
 from affekt.serving.settings import ServiceSettings
 
 
@@ -16,7 +16,8 @@ def main() -> None:
         try:
             run_worker(ServiceSettings.from_json(sys.stdin.read()), listener)
         except AffektError as error:
-            sys.exit(f"affekt: {error}")
+            sys.stderr.write(f"affekt: {error}\n")
+            sys.exit(CANNOT_START)
 
 
 if __name__ == "__main__":
