@@ -21,6 +21,7 @@
 # make quantized   benchmark: the shipped graph beside graphs with 8-bit weights: speed, size and scores (needs AFFEKT_DATA)
 # make frames      benchmark: the shipped model with half of the encoder's frames (needs AFFEKT_DATA)
 # make timeline    benchmark: processor time and memory of the timelines of one hour, with many and few pauses, and of ten
+# make load        benchmark: the service at 1 to 200 connections, and write the figures of docs/serving.md (needs wrk; 3 minutes)
 # make fuzz        decode 20,000 damaged files of 20 formats; fails if one escapes as another error, hangs or crashes
 # make results     train all models with several seeds, run the architecture searches and write docs/results.md and
 #                  docs/results-page.html (needs AFFEKT_DATA and AFFEKT_MODELS; a day on one core; can be stopped and resumed)
@@ -34,7 +35,7 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts refusals quantized frames timeline fuzz results model web samples clean
+.PHONY: run static check test pytest golden coverage docs bench extraction speakers recurrent supernet throughput lengths cost scale speed shifts refusals quantized frames timeline load fuzz results model web samples clean
 
 run: $(RUN)/installed
 	$(RUN)/$(BIN)/affekt recognize samples
@@ -115,6 +116,9 @@ timeline: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/timeline.py
 	$(DEV)/$(BIN)/python benchmarks/timeline.py --pauses 2.5
 	$(DEV)/$(BIN)/python benchmarks/timeline.py --hours 10 --runs 1
+
+load: $(DEV)/installed
+	$(DEV)/$(BIN)/python benchmarks/load.py --page docs/serving.md
 
 fuzz: $(DEV)/installed
 	$(DEV)/$(BIN)/python benchmarks/fuzz.py --seed $(or $(SEED),0)
