@@ -52,6 +52,10 @@ def test_other_hosts_are_refused_but_for_probes(client, host):
     assert client.get("/", headers={"host": host}).status_code == 421
 
 
+def test_headers_that_are_too_large_are_refused(client):
+    assert code_of(client, **{"x": "x" * 33_000}) == "headers_too_large"
+
+
 def test_a_star_allows_any_host(tiny_bundle):
     with make_client(tiny_bundle, hosts=("*",)) as client:
         assert code_of(client, host="10.0.0.7:8000") == "ok"

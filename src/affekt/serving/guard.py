@@ -19,6 +19,8 @@ from affekt.serving.settings import LOCAL_HOSTS, ServiceSettings
 
 PROBES = ("/healthz", "/readyz")
 """Paths that anyone may ask under any name: they disclose only whether the service works."""
+MAX_HEADERS = 32 * 1024
+"""Bytes of the headers of a request. The server stops reading them there, but may have read more at once."""
 MIN_KEY = 16
 """Smallest number of characters of an API key."""
 KEY_PROTOCOL = "affekt.key."
@@ -76,6 +78,10 @@ class Guard:
 
     def _check(self, path: str, headers: Headers) -> None:
         """Raise `Refusal` if a request may not be answered."""
+        if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
+            raise Refusal(
+                "headers_too_large", f"the headers of the request have more than {MAX_HEADERS} bytes, the limit"
+            )
         if path in PROBES:
             return
         host = headers.get("host", "").lower()

@@ -29,6 +29,7 @@ STATUS = {
     "unsupported_media_type": 415,
     "unknown_host": 421,
     "bad_option": 422,
+    "headers_too_large": 431,
     "internal": 500,
     "busy": 503,
     "timeout": 503,

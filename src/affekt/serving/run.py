@@ -19,11 +19,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from affekt.errors import BadConfig
 from affekt.serving.admission import Admission
 from affekt.serving.app import create_app
+from affekt.serving.guard import MAX_HEADERS
 from affekt.serving.metrics import MULTIPROCESS, forget_worker
 from affekt.serving.settings import ServiceSettings
 
-MAX_HEADERS = 32 * 1024
-"""Bytes of the headers of a request."""
 MAX_MESSAGE = 256 * 1024
 """Bytes of a message of a WebSocket."""
 MAX_CONNECTIONS = 1000
