@@ -20,9 +20,7 @@ def calibrate(
             help="The corpus's name ('folder' or 'table' for your own data), and its folder or the table's file.",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option(metavar="FILE", help="The file to write, such as mine.json, for --calibration.")
-    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The calibration to write, such as mine.json.")],
     model: Model = "default",
     profile: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The profile with which recordings will be recognized, if any.")
@@ -33,10 +31,10 @@ def calibrate(
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
 ) -> None:
-    """Calibrate how sure a model is on labeled clips of your own.
+    """Calibrate the confidence of a model with labeled clips of your own.
 
-    Prints how many clips are answered at each threshold, and how large the sets of emotions are at each error rate; affekt
-    recognize --error-rate F --calibration FILE uses the result. Clips that the model was trained on are left out.
+    Prints how many clips are answered at each threshold, and how large the sets of emotions are at each error rate. Then use
+    affekt recognize --error-rate FRACTION --calibration FILE. Clips that the model was trained on are left out.
     """
     from affekt.cli.log import show_log
     from affekt.cli.progress_bars import progress_bar

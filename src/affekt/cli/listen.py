@@ -21,28 +21,34 @@ def listen(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[-]",
-            help="- reads raw samples from standard input, 16-bit little-endian; default: a microphone, with the extra mic.",
+            metavar="-",
+            help="Read raw samples from standard input, 16-bit little-endian; default: a microphone (extra mic).",
             show_default=False,
         ),
     ] = None,
     model: Model = "default",
     rate: Annotated[int, typer.Option(metavar="HZ", help="Sample rate of the source.")] = 16_000,
-    channels: Annotated[int, typer.Option(metavar="N", min=1, help="Channels of the source; their mean is used.")] = 1,
+    channels: Annotated[int, typer.Option(metavar="N", min=1, help="Number of channels; their mean is used.")] = 1,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The microphone; `python -m sounddevice` lists them.", show_default=False),
+        typer.Option(metavar="NAME", help="The microphone; python -m sounddevice lists them.", show_default=False),
     ] = None,
     window: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Divide into windows of this length; default: segments of speech."),
+        typer.Option(
+            metavar="SECONDS", help="Divide into windows of this length, at most 8 s; default: segments of speech."
+        ),
     ] = None,
     hop: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Time between windows; default: half of a window.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="With --window: time from the start of a window to that of the next one; default: half of a window.",
+        ),
     ] = None,
     update: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="Time between results of a segment that still grows; 0 for none."),
+        typer.Option(metavar="SECONDS", help="Time between the provisional results of a segment; 0 for none."),
     ] = 1.0,
     threshold: Threshold = None,
     emotions: ChosenEmotions = "",
@@ -58,11 +64,11 @@ def listen(
     """Recognize the emotion in live speech.
 
     On a terminal, a live view shows the loudness, the current emotion and the last minute. Otherwise, or with --json, each
-    event is printed: segments that are complete, segments that still grow ("provisional"), and gaps, where audio was lost.
+    event is printed: segments that are complete, provisional results of the segment that is not, and gaps, where audio was
+    lost. Ctrl-C ends the command.
 
-        ffmpeg -i rtmp://example.org/live -f s16le -ac 1 -ar 16000 - | affekt listen -
-
-    Ctrl-C ends it.
+    \b
+    ffmpeg -i URL -f s16le -ac 1 -ar 16000 - | affekt listen -
     """
     from affekt.cli.microphone import read_input, read_microphone
     from affekt.inference.recognizer import Recognizer

@@ -10,7 +10,9 @@ import typer
 Model = Annotated[
     str, typer.Option("--model", metavar="BUNDLE", help="The model: a bundle's folder, or the name of a shipped one.")
 ]
-Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Number of cores to use for one file.")]
+Threads = Annotated[
+    int, typer.Option("--threads", metavar="N", min=1, help="Number of cores to use for one recording.")
+]
 Jobs = Annotated[
     int | None,
     typer.Option(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from affekt.collection.folder import Counts, ResultsFolder
 from affekt.collection.manifest import Manifest, open_manifest
@@ -52,6 +52,18 @@ class Summary:
     resumed: int
     """Rows of shards that an earlier run had finished."""
     seconds: float
+
+
+class ProcessOptions(TypedDict, total=False):
+    """The options of `process`, which explains them, that do not depend on the work."""
+
+    shard_rows: int
+    columns: Mapping[str, str] | None
+    delimiter: str
+    retry_failed: bool
+    jobs: int | None
+    ray: str | None
+    progress: Progress | None
 
 
 def process(

@@ -12,8 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,15 +20,15 @@ from affekt.errors import BadOutput
 from affekt.extras import need
 from affekt.files import atomic_write
 from affekt.inference.embedding import Embedding
+from affekt.inference.journaled_file import JournaledFile, partial_path
 from affekt.json_text import to_json
-from affekt.lock import FileLock, Locked
 
 SUFFIXES = (".parquet", ".npy", ".csv")
 COLUMNS = ("file", "status", "duration", "speech", "model", "error.code", "error.message")
 
 
-class EmbeddingsFile:
-    """A file of embeddings that is being written. It is completed when its `with` block ends without an error.
+class EmbeddingsFile(JournaledFile):
+    """A file of embeddings that is being written (`affekt.inference.journaled_file`).
 
     Args:
         path: The file, which must not exist yet.
@@ -40,9 +39,9 @@ class EmbeddingsFile:
         MissingExtra: The format needs an extra that is not installed.
     """
 
+    kind = "embeddings"
+
     def __init__(self, path: Path, size: int) -> None:
-        self.path, self.size = path, size
-        self.journal = path.with_name(path.name + ".partial.jsonl")
         if path.suffix.lower() not in SUFFIXES:
             raise BadOutput(f"embeddings {path}: expected a name ending in {', '.join(SUFFIXES)}")
         if path.suffix.lower() == ".parquet":
@@ -50,16 +49,13 @@ class EmbeddingsFile:
         for existing in (path, *([names_path(path)] if path.suffix.lower() == ".npy" else [])):
             if os.path.lexists(existing):  # also a link to nothing
                 raise BadOutput(f"{existing} exists: choose another name, or delete it to compute it again")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(path)
-            self._stored = _read_journal(self.journal)
-            self._lines = self.journal.open("a", encoding="utf-8", newline="\n")
-        except Locked as error:
-            raise BadOutput(f"{path} is being written by another run: wait until it has ended") from error
-        except OSError as error:
-            raise BadOutput(f"{path} cannot be written: {error.strerror or error}") from error
+        self.size = size
         self._written: list[Embedding] = []
+        super().__init__(path, partial_path(path))
+
+    def _open_journal(self) -> IO[str]:
+        self._stored = _read_journal(self.journal)
+        return self.journal.open("a", encoding="utf-8", newline="\n")
 
     def find(self, file: str, model: str, source: Mapping[str, float] | None) -> Embedding | None:
         """Return the embedding of a file from an interrupted run; None if there is none, or the file has changed since then.
@@ -77,25 +73,10 @@ class EmbeddingsFile:
     def append(self, embedding: Embedding, source: Mapping[str, float] | None) -> None:
         """Add an embedding in the order of the file, with the size and the time of change of its recording."""
         self._written.append(embedding)
-        self._lines.write(to_json({**embedding.to_message(), "source": source}) + "\n")
-        self._lines.flush()
+        self._write_line(to_json({**embedding.to_message(), "source": source}) + "\n")
 
-    def __enter__(self) -> EmbeddingsFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._lines.close()
-            if kind is None:
-                with atomic_write(self.path) as temporary:
-                    WRITERS[self.path.suffix.lower()](temporary, self._written, self.size, self.path)
-                self.journal.unlink()
-        except OSError as failure:
-            raise BadOutput(f"{self.path} cannot be written: {failure.strerror or failure}") from failure
-        finally:
-            self._lock.release()
+    def _write_file(self, temporary: Path) -> None:
+        WRITERS[self.path.suffix.lower()](temporary, self._written, self.size, self.path)
 
 
 def names_path(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What recognition needs of a store of the windows of a source, such as `affekt.inference.window_journal`."""
+"""The windows of a source that have been recognized, such as those of `affekt.inference.window_journal`."""
 
 from __future__ import annotations
 

@@ -11,20 +11,17 @@ import hashlib
 import json
 import os
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any
 
 from affekt.errors import BadOutput
 from affekt.extras import need
-from affekt.files import atomic_write
 from affekt.inference.csv_rows import read_csv, write_csv
+from affekt.inference.journaled_file import JournaledFile, partial_path, report_errors
 from affekt.inference.row import SCHEMA, Row, to_json_line
 from affekt.inference.window_journal import WindowJournal
-from affekt.lock import FileLock, Locked
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 BEGINNING = f'{{"schema": {SCHEMA}, "file": "'
@@ -33,8 +30,8 @@ AFTER_NAME = '", "start": '
 """The text after the file's name in each line."""
 
 
-class RowsFile(ABC):
-    """A file of rows that is being written. It is completed when its `with` block ends without an error.
+class RowsFile(JournaledFile):
+    """A file of rows that is being written (`affekt.inference.journaled_file`).
 
     Args:
         path: The file.
@@ -46,20 +43,14 @@ class RowsFile(ABC):
             anything other than rows of the same model with the same profile and decision.
     """
 
+    kind = "results file"
+
     def __init__(self, path: Path, model: str, applied: Mapping[str, Any] | None = None) -> None:
         path = check_path(path)
-        self.path, self.model, self.applied = path, model, applied or {}
-        self.journal = path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")
-        with _report_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(path)
-            try:
-                self._open()
-            except BaseException:
-                self._lock.release()
-                raise
+        self.model, self.applied = model, applied or {}
+        super().__init__(path, path if path.suffix.lower() == ".jsonl" else partial_path(path))
 
-    def _open(self) -> None:
+    def _open_journal(self) -> IO[str]:
         journal, complete_size = _read_journal(self.journal)
         stored = [*self._read_finished(), *journal]
         for row in stored:
@@ -74,12 +65,13 @@ class RowsFile(ABC):
                     "choose another results file, or delete this one"
                 )
         self._replaced = self._index(stored)
-        self._lines = self.journal.open("a", encoding="utf-8", newline="\n")
-        if complete_size > self._lines.tell():  # the last row is complete except for its newline
-            self._lines.write("\n")
-            self._lines.flush()
+        lines = self.journal.open("a", encoding="utf-8", newline="\n")
+        if complete_size > lines.tell():  # the last row is complete except for its newline
+            lines.write("\n")
+            lines.flush()
         else:
-            self._lines.truncate(complete_size)  # only now, so that a foreign file stays unchanged
+            lines.truncate(complete_size)  # only now, so that a foreign file stays unchanged
+        return lines
 
     def _read_finished(self) -> list[Row]:
         if self.path == self.journal or not self.path.exists() or not self.path.stat().st_size:
@@ -96,36 +88,21 @@ class RowsFile(ABC):
 
     def _write(self, row: Row) -> None:
         """Write a row to the journal."""
-        with _report_errors(self.path):
-            self._lines.write(to_json_line(row.record()))
-            self._lines.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._lines.close()
-            if kind is None and (self._replaced or self.path != self.journal):
-                with _report_errors(self.path):
-                    self._complete()
-        finally:
-            self._lock.release()
+        self._write_line(to_json_line(row.record()))
 
     def _complete(self) -> None:
+        if self._replaced or self.path != self.journal:
+            super()._complete()
+
+    def _write_file(self, temporary: Path) -> None:
         rows = self._rows()
-        with atomic_write(self.path) as temporary:
-            match self.path.suffix.lower():
-                case ".jsonl":
-                    _write_lines(temporary, rows)
-                case ".csv":
-                    write_csv(temporary, rows, self.path)
-                case _:
-                    _write_parquet(temporary, rows)
-        if self.path != self.journal:
-            self.journal.unlink()
+        match self.path.suffix.lower():
+            case ".jsonl":
+                _write_lines(temporary, rows)
+            case ".csv":
+                write_csv(temporary, rows, self.path)
+            case _:
+                _write_parquet(temporary, rows)
 
 
 class ResultsFile(RowsFile):
@@ -189,7 +166,7 @@ def check_path(path: Path) -> Path:
     path = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link would be replaced by a file
     if path.suffix.lower() not in SUFFIXES:
         raise BadOutput(f"results file {path}: expected a name ending in {', '.join(SUFFIXES)}")
-    with _report_errors(path):
+    with report_errors(path, RowsFile.kind):
         if path.is_dir():
             raise BadOutput(f"results file {path} is a folder: expected the name of a file")
         if path.exists() and not path.is_file():
@@ -207,19 +184,6 @@ def _describe(applied: Mapping[str, Any]) -> str:
         for name, value in decision.items()
     )
     return (f"with the profile {profile['id']}" if profile else "without a profile") + settings
-
-
-@contextmanager
-def _report_errors(path: Path) -> Iterator[None]:
-    """Raise an `OSError` that occurs in the block as `BadOutput`."""
-    try:
-        yield
-    except Locked as error:
-        raise BadOutput(
-            f"results file {path} is being written by another run: wait until it has ended, or choose another file"
-        ) from error
-    except OSError as error:
-        raise BadOutput(f"results file {path} cannot be written: {error.strerror or error}") from error
 
 
 def _read_journal(path: Path) -> tuple[list[Row], int]:

@@ -8,23 +8,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from affekt.audio.read import name_of
 from affekt.collection.manifest import Clip
-from affekt.collection.process import Summary, Work, process
+from affekt.collection.process import ProcessOptions, Summary, Work, process
 from affekt.collection.recordings import Recording, run_in_order
-from affekt.collection.shards import SHARD_ROWS
 from affekt.config import encode
 from affekt.cores import check_threads
 from affekt.errors import BadConfig
 from affekt.features.extract import check_device, description
 from affekt.json_text import to_json
 from affekt.processes import Message
-from affekt.progress import Progress
 from affekt.registry import did_you_mean
 from affekt.training.plan import Plan
 from affekt.worker_pool import WorkerPool
@@ -45,13 +43,7 @@ def extract_manifest(
     device: str = "cpu",
     threads: int = 1,
     gpus_per_job: float = 1.0,
-    shard_rows: int = SHARD_ROWS,
-    columns: Mapping[str, str] | None = None,
-    delimiter: str = "",
-    retry_failed: bool = False,
-    jobs: int | None = None,
-    ray: str | None = None,
-    progress: Progress | None = None,
+    **options: Unpack[ProcessOptions],
 ) -> Summary:
     """Compute the features of the clips that a manifest lists, and write a folder of Parquet files with a row for each clip.
 
@@ -67,20 +59,15 @@ def extract_manifest(
         device: "cpu" or "cuda".
         threads: The number of cores of each process.
         gpus_per_job: On a cluster with device "cuda": the GPUs that each process reserves, such as 0.25.
-        shard_rows: As for `affekt.collection.process.process`, like all further arguments.
-        columns: Field -> column of the manifest: "audio", "start" and "end".
-        delimiter: The delimiter of a manifest in CSV.
-        retry_failed: Whether to process shards with failed rows again.
-        jobs: The number of processes.
-        ray: The address of a Ray cluster, or "auto".
-        progress: Called with the number of clips that are done.
+        options: Further arguments of `affekt.collection.process.process`: `shard_rows`, `columns` (of "audio", "start" and
+            "end"), `delimiter`, `retry_failed`, `jobs`, `ray` and `progress`.
 
     Raises:
         BadConfig, BadCorpus, BadOutput, MissingExtra: As `affekt.collection.process.process`; `BadConfig` also if the recipe
             has no such stream.
     """
     check_threads(threads)
-    if ray is None:
+    if options.get("ray") is None:
         check_device(device)
     stream = _find_stream(plan, stream)
     feature, name = plan.frozen_features[stream], plan.features[stream].name
@@ -96,18 +83,7 @@ def extract_manifest(
     }
     settings = {"task": "extract", **content, "states": feature.num_states, "frame_rate": feature.frame_rate}
     work = Work("extracting", ENTRY, setup, settings, threads, 0.0 if device == "cpu" else gpus_per_job)
-    return process(
-        manifest,
-        output,
-        work,
-        shard_rows=shard_rows,
-        columns=columns,
-        delimiter=delimiter,
-        retry_failed=retry_failed,
-        jobs=jobs,
-        ray=ray,
-        progress=progress,
-    )
+    return process(manifest, output, work, **options)
 
 
 def _find_stream(plan: Plan, stream: str) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from affekt.audio.read import name_of
 from affekt.audio.time_limit import TIMEOUT, check_timeout
 from affekt.bundle.folder import ASSETS
 from affekt.collection.manifest import Clip
-from affekt.collection.process import Summary, Work, process
+from affekt.collection.process import ProcessOptions, Summary, Work, process
 from affekt.collection.recordings import Recording, run_in_order
-from affekt.collection.shards import SHARD_ROWS
 from affekt.errors import BadAudio
 from affekt.inference.parquet_rows import row_schema, to_table
 from affekt.inference.recognizer import Recognizer
@@ -21,7 +20,6 @@ from affekt.inference.row import EMOTION_SET, NOTES, Row, make_row
 from affekt.inference.worker import describe, restore_row
 from affekt.inference.worker_pool import crashed_row, pool_of
 from affekt.processes import Message
-from affekt.progress import Progress
 from affekt.storage import is_url
 from affekt.worker_pool import WorkerPool
 from affekt.workflows.recognize_files import file_version
@@ -41,13 +39,7 @@ def recognize_manifest(
     recognizer: Recognizer | None = None,
     lenient: bool = False,
     timeout: float = TIMEOUT,
-    shard_rows: int = SHARD_ROWS,
-    columns: Mapping[str, str] | None = None,
-    delimiter: str = "",
-    retry_failed: bool = False,
-    jobs: int | None = None,
-    ray: str | None = None,
-    progress: Progress | None = None,
+    **options: Unpack[ProcessOptions],
 ) -> Summary:
     """Recognize the clips that a manifest lists, and write a folder of Parquet files with a row for each clip.
 
@@ -61,13 +53,8 @@ def recognize_manifest(
         recognizer: The recognizer to use; by default the one that ships with affekt.
         lenient: Whether to recognize the readable part of a file that is damaged or cut off.
         timeout: The limit for one file in seconds.
-        shard_rows: As for `affekt.collection.process.process`, like all further arguments.
-        columns: Field -> column of the manifest: "audio", "start" and "end".
-        delimiter: The delimiter of a manifest in CSV.
-        retry_failed: Whether to process shards with failed rows again.
-        jobs: The number of processes.
-        ray: The address of a Ray cluster, or "auto".
-        progress: Called with the number of clips that are done.
+        options: Further arguments of `affekt.collection.process.process`: `shard_rows`, `columns` (of "audio", "start" and
+            "end"), `delimiter`, `retry_failed`, `jobs`, `ray` and `progress`.
 
     Raises:
         BadBundle: The default bundle cannot be loaded, or a worker cannot load the bundle.
@@ -76,32 +63,23 @@ def recognize_manifest(
     check_timeout(timeout)
     recognizer = recognizer or Recognizer.load()
     recognizer.check_audio_only("a manifest")
+    return process(manifest, output, _make_work(recognizer, lenient, timeout), **options)
+
+
+def _make_work(recognizer: Recognizer, lenient: bool, timeout: float) -> Work:
+    """Return what the workers need to know, and the settings that the folder of the results records."""
     folder, setup = recognizer.bundle.folder, describe(recognizer)
     setup |= {"bundle": folder.name} if folder.parent == ASSETS else {}  # its path may differ on other machines
     facts = {"model": recognizer.model, "emotions": list(recognizer.emotions), "applied": recognizer.applied}
     settings = {"profile": None, **recognizer.applied}
-    settings |= (
-        {} if recognizer.vad == "auto" else {"vad": recognizer.vad}
-    )  # folders of earlier versions have no such field
-    options = {"lenient": lenient, "timeout": timeout}
-    work = Work(
+    if recognizer.vad != "auto":  # folders of earlier versions have no such field
+        settings["vad"] = recognizer.vad
+    return Work(
         "recognizing",
         ENTRY,
-        {"recognizer": setup, **facts, **options},
+        {"recognizer": setup, **facts, "lenient": lenient, "timeout": timeout},
         {"task": "recognize", "model": recognizer.model, **settings, "lenient": lenient},
         recognizer.graph.threads,
-    )
-    return process(
-        manifest,
-        output,
-        work,
-        shard_rows=shard_rows,
-        columns=columns,
-        delimiter=delimiter,
-        retry_failed=retry_failed,
-        jobs=jobs,
-        ray=ray,
-        progress=progress,
     )
 
 
