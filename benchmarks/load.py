@@ -55,7 +55,7 @@ function done(summary, latency)
   io.write(string.format('RESULT {"ok": %%d, "busy": %%d, "retry": %%d, "other": %%d, "seconds": %%f, "failed": %%d, ',
     t:get("ok"), t:get("busy"), t:get("retry"), t:get("other"), summary.duration / 1e6,
     errors.connect + errors.read + errors.write + errors.timeout))
-  io.write(string.format('"p50_ms": %%.1f, "p90_ms": %%.1f, "p99_ms": %%.1f}\n',
+  io.write(string.format('"p50_ms": %%.1f, "p90_ms": %%.1f, "p99_ms": %%.1f}\\n',
     latency:percentile(50) / 1e3, latency:percentile(90) / 1e3, latency:percentile(99) / 1e3))
 end
 """

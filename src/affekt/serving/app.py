@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from affekt import __version__
 from affekt.serving import health, models, recognize, stream
 from affekt.serving.browser import PAGE
-from affekt.serving.guard import Guard
+from affekt.serving.guard import Guard, read_keys
 from affekt.serving.metrics import CountRequests
 from affekt.serving.refusal import NOTICE, Refusal
 from affekt.serving.schemas import ROW
@@ -41,6 +41,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         BadBundle: The bundle cannot be opened.
         BadConfig: A setting is invalid, or a profile or the keys cannot be read.
     """
+    # The middleware is made later, when an error would no longer end the program.
+    keys = read_keys(settings.key_file) if settings.key_file else []
     service = Service(settings)
 
     @asynccontextmanager
@@ -66,7 +68,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     _add_errors(app, service)
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, settings=settings, keys=keys)
     app.add_middleware(CountRequests, metrics=service.metrics)
     return app
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -46,15 +47,17 @@ HEADERS = {
 class Guard:
     """ASGI middleware that refuses requests by their headers, and adds the security headers to all answers.
 
-    Raises:
-        BadConfig: The file of keys cannot be read, has none, or a short one.
+    Args:
+        app: The application.
+        settings: The settings.
+        keys: The hashes of the API keys; empty if none is needed.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServiceSettings, keys: Sequence[bytes]) -> None:
         self._app = app
         self._hosts = {host.lower() for host in (*LOCAL_HOSTS, *settings.hosts)}
         self._origins = {origin.lower() for origin in settings.origins}
-        self._keys = read_keys(settings.key_file) if settings.key_file else []
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
