@@ -73,6 +73,7 @@ def test_a_file_that_cannot_be_read_fails_alone(call, tiny_bundle, tmp_path):
     ("arguments", "message"),
     [
         (["--hop", "1"], "--hop is for --window"),
+        (["--hop", "0"], "--hop is for --window"),
         (["--window", "20"], "expected 0.5 to 8 s"),
         (["--window", "2", "--segments", "a.csv"], "use one of them"),
         (["--window", "2", "--min-speech", "1"], "--min-speech is for segments of speech"),

@@ -67,12 +67,12 @@ def test_speech_segments_cover_the_recording_and_keep_to_the_maximum(settings):
     assert sum(piece.speech for piece in pieces) > 10
 
 
-def test_stretches_without_speech_are_silent_or_not():
+def test_non_speech_is_silent_or_not():
     waveform = np.concatenate([silence(30), sample(0), noise(30), sample(1)])
-    stretches = [
+    non_speech = [
         (round(p.start / SAMPLE_RATE), p.is_silent) for p in cut(SpeechSegments(), waveform, 4000) if not p.speech
     ]
-    assert stretches == [(0, True), (round(30 + sample(0).size / SAMPLE_RATE), False)]
+    assert non_speech == [(0, True), (round(30 + sample(0).size / SAMPLE_RATE), False)]
 
 
 def test_short_pauses_join_and_long_ones_separate():
@@ -96,7 +96,7 @@ def test_segments_are_cut_at_changes():
     assert ends(4.0, 13.0) == ends()  # in pauses
 
 
-def test_a_recording_without_speech_is_one_stretch_in_bounded_memory():
+def test_a_recording_without_speech_is_one_segment_in_bounded_memory():
     segmenter = SpeechSegments().segmenter()
     for second in range(60):
         assert segmenter.add(noise(1, seed=second)) == []

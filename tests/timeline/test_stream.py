@@ -15,7 +15,7 @@ from rich.console import Console
 from affekt.audio.read import SAMPLE_RATE
 from affekt.cli.live_view import LiveView
 from affekt.cli.microphone import read_microphone
-from affekt.errors import BadAudio, BadConfig
+from affekt.errors import BadAudio, BadConfig, MissingExtra
 from affekt.timeline.stream import Chunk, Stream, StreamSettings
 from affekt.timeline.windows import FixedWindows
 from tests.timeline.speech import conversation, sample
@@ -121,7 +121,7 @@ def test_a_loss_that_the_source_reports_is_a_gap_however_short(recognizer):
 
 
 class FakeMicrophone:
-    """Stands for sounddevice: calls back with three blocks, the second of which comes after an overflow."""
+    """A replacement for sounddevice that calls back with three blocks, the second of which comes after an overflow."""
 
     PortAudioError = OSError
 
@@ -146,6 +146,15 @@ def test_a_microphone_reports_what_it_lost(monkeypatch):
         ((800, 1), 1, True),
         ((800, 1), 2, False),
     ]
+
+
+def test_without_portaudio_the_message_names_the_package(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("PortAudio library not found")
+
+    monkeypatch.setattr("affekt.cli.microphone.need", fail)
+    with pytest.raises(MissingExtra, match="apt install libportaudio2"):
+        next(read_microphone(None, 16_000, 1))
 
 
 def test_blocks_that_wait_too_long_are_lost_and_the_next_one_says_so(monkeypatch):

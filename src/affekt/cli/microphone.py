@@ -1,4 +1,4 @@
-"""Chunks of live audio, from standard input or from a microphone."""
+"""Read live audio in chunks, from standard input or from a microphone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from affekt.errors import BadAudio
+from affekt.errors import BadAudio, MissingExtra
 from affekt.extras import need
 from affekt.timeline.stream import Chunk
 
@@ -37,9 +37,15 @@ def read_microphone(device: str | int | None, rate: int, channels: int) -> Itera
 
     Raises:
         BadAudio: The device cannot be opened.
-        MissingExtra: sounddevice is not installed.
+        MissingExtra: sounddevice or PortAudio, which it needs, is not installed.
     """
-    library = need("sounddevice", extra="mic", purpose="listening to a microphone")
+    try:
+        library = need("sounddevice", extra="mic", purpose="listening to a microphone")
+    except OSError as error:  # sounddevice does not bring PortAudio on Linux
+        raise MissingExtra(
+            f"listening to a microphone needs the library PortAudio ({error}): install it, on Debian and Ubuntu by "
+            "apt install libportaudio2"
+        ) from error
     blocks: queue.Queue[Chunk] = queue.Queue(MAX_WAITING)
     is_lost = False
 

@@ -167,7 +167,9 @@ class TimelineOptions:
         Raises:
             BadConfig: The options contradict one another.
         """
-        given = {option: value for field, option in NAMES.items() if (value := getattr(self, field))}
+        given = {
+            option: value for field, option in NAMES.items() if (value := getattr(self, field)) not in (None, [], ())
+        }
         if self.channels != "mix":
             given["--channels"] = self.channels
         if not self.timeline:

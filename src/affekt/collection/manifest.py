@@ -22,7 +22,7 @@ from affekt.tabular.columns import NAMES, find_column
 from affekt.tabular.missing import is_missing
 from affekt.tabular.record import Record
 from affekt.tabular.seconds import parse_seconds
-from affekt.tabular.table import SUFFIXES, Stream, stream_table
+from affekt.tabular.table import SUFFIXES, StreamedTable, stream_table
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _list_url(url: str) -> Iterator[Clip]:
     return (Clip(filesystem.unstrip_protocol(path)) for path in paths)
 
 
-def _open_table(name: str, base: str, table: Stream, columns: Mapping[str, str]) -> Manifest:
+def _open_table(name: str, base: str, table: StreamedTable, columns: Mapping[str, str]) -> Manifest:
     if unknown := [field for field in columns if field not in FIELDS]:
         raise BadConfig(
             f"columns: no field {unknown[0]!r}{did_you_mean(unknown[0], FIELDS)} (known: {', '.join(FIELDS)}); all other "
@@ -153,7 +153,7 @@ def _open_table(name: str, base: str, table: Stream, columns: Mapping[str, str])
     return Manifest(name, base, clips, {column: table.kinds[column] for column in carried})
 
 
-def _json_clips(name: str, table: Stream, columns: Mapping[str, str]) -> Iterator[Clip]:
+def _json_clips(name: str, table: StreamedTable, columns: Mapping[str, str]) -> Iterator[Clip]:
     fields: dict[str, str] = {}
     for record in table.records([]):
         # A line may lack a field that earlier lines have, or be the first with this field.

@@ -21,7 +21,7 @@ SECONDS_PER_BYTE = 5e-7
 SECONDS_PER_FILE = 0.01
 """Estimated additional time per file, in seconds."""
 MIN_SECONDS_PER_WORKER = 1.0
-"""Minimum estimated time that a worker works, in seconds, for which it is started. Starting it takes about 0.7 seconds."""
+"""A worker is started only for at least this estimated time of work, in seconds; starting it takes about 0.7 seconds."""
 
 
 def choose_jobs(jobs: int | None, sources: Sequence[AudioSource], threads: int = 1) -> int:
@@ -61,10 +61,10 @@ def recognition_pool(recognizer: Recognizer, jobs: int) -> WorkerPool[AnyTask]:
         recognizer: The recognizer.
         jobs: The number of workers.
     """
-    return pool_of(describe(recognizer), recognizer.model, jobs)
+    return start_pool(describe(recognizer), recognizer.model, jobs)
 
 
-def pool_of(setup: Message, model: str, jobs: int) -> WorkerPool[AnyTask]:
+def start_pool(setup: Message, model: str, jobs: int) -> WorkerPool[AnyTask]:
     """Return a pool of workers, without loading the recognizer in this process.
 
     Args:

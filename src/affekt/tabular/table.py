@@ -59,7 +59,7 @@ def open_table(path: Path, delimiter: str = "") -> Table:
 
 
 @dataclass(frozen=True)
-class Stream:
+class StreamedTable:
     """A table whose rows are read one after another, with a limited number of them in memory."""
 
     path: Path
@@ -71,16 +71,16 @@ class Stream:
     """Iterates over the rows; only these columns need to be read."""
 
 
-def stream_table(path: Path, delimiter: str = "") -> Stream:
+def stream_table(path: Path, delimiter: str = "") -> StreamedTable:
     """Open a table to read its rows one after another; arguments and errors as for `open_table`."""
     suffix = _check_suffix(path, delimiter)
     if suffix in DELIMITED:
         columns, records = stream_delimited(path, delimiter)
-        return Stream(path, tuple(columns), dict.fromkeys(columns, "text"), lambda _: records)
+        return StreamedTable(path, tuple(columns), dict.fromkeys(columns, "text"), lambda _: records)
     if suffix in JSON_LINES:
-        return Stream(path, None, {}, lambda _: stream_json_lines(path))
+        return StreamedTable(path, None, {}, lambda _: stream_json_lines(path))
     file = Parquet(path)
-    return Stream(path, tuple(file.columns), file.kinds, file.stream)
+    return StreamedTable(path, tuple(file.columns), file.kinds, file.stream)
 
 
 def _check_suffix(path: Path, delimiter: str) -> str:

@@ -16,8 +16,8 @@ from affekt.timeline.voice_track import VoiceTrack, count_frames
 
 PADDING = 3
 """Frames of audio, 0.1 s, that a segment has before and after its speech."""
-MIN_STRETCH = 10
-"""Frames, 0.3 s: a shorter stretch without speech at the start or end of a recording belongs to the segment beside it."""
+MIN_NON_SPEECH = 10
+"""Frames, 0.3 s: shorter non-speech at the start or end of a recording belongs to the segment beside it."""
 
 FORGETTING = 32
 """Frames without speech that are forgotten at a time."""
@@ -25,7 +25,7 @@ FORGETTING = 32
 
 @dataclass(frozen=True)
 class SpeechSegments:
-    """Segmentation into speech and what is between it; together, the segments cover the whole recording.
+    """Segmentation into speech and the non-speech between it; together, the segments cover the whole recording.
 
     - Regions of speech (`affekt.inference.voice_activity`) with a pause of at most `max_pause` between them are one segment.
     - A segment with less than `min_speech` of speech is also joined to the next region if the pause before it is at most
@@ -34,7 +34,7 @@ class SpeechSegments:
     - A segment that would be longer than `max_length` is cut where speech is least probable: at a pause, if there is one.
     - A segment is also cut at the times `changes`, such as those at which the speaker changes, unless what precedes the cut
       lasts less than `min_speech`.
-    - The stretches between segments are segments without speech, however long.
+    - The non-speech between segments of speech is a segment too, however long.
     """
 
     min_speech: float = 1.0
@@ -72,7 +72,7 @@ class SpeechSegments:
 
 
 class SpeechSegmenter:
-    """Cuts one waveform into segments of speech and the stretches between them (`affekt.timeline.piece.Segmenter`)."""
+    """Cuts one waveform into segments of speech and non-speech (`affekt.timeline.piece.Segmenter`)."""
 
     def __init__(self, settings: SpeechSegments) -> None:
         self._settings, self._track = settings, VoiceTrack()
@@ -86,7 +86,7 @@ class SpeechSegmenter:
         self._end = 0
         """The frame at which the last finished region of that segment ends."""
         self._follows_cut = False
-        self._stretch = _Stretch()
+        self._non_speech = _NonSpeech()
 
     def add(self, block: Waveform) -> list[Piece]:
         """Add samples, and return the pieces that they complete."""
@@ -99,12 +99,12 @@ class SpeechSegmenter:
             pieces += self._close(is_last=True)
         end = self._track.size
         if self._done * FRAME < end:
-            self._stretch.add(self._track.samples(self._stretch.known * FRAME, end))
+            self._non_speech.add(self._track.samples(self._non_speech.known * FRAME, end))
             pieces.append(self._silent_piece(end))
         return pieces
 
     def current(self) -> Piece | None:
-        """Return the segment or stretch that has begun, as far as it is known."""
+        """Return the segment that has begun, as far as it is known."""
         track, start = self._track, self._start
         if start is None and track.regions.is_confirmed and track.regions.open:
             start = track.regions.open.start
@@ -128,7 +128,7 @@ class SpeechSegmenter:
             self._forget(begun.start if begun else track.now)
             return []
         if self._padded(start) > self._done:
-            pieces.append(self._stretch_before(self._padded(start)))
+            pieces.append(self._non_speech_before(self._padded(start)))
         is_change = track.now in self._changes and track.now - start >= self._min
         if begun is None and self._start is not None and (is_change or track.now - self._end > self._limit()):
             pieces += self._close()
@@ -156,14 +156,14 @@ class SpeechSegmenter:
         if self._follows_cut:
             return start
         first = max(self._done, start - PADDING)
-        return 0 if self._done == 0 and first < MIN_STRETCH else first
+        return 0 if self._done == 0 and first < MIN_NON_SPEECH else first
 
     def _close(self, *, is_last: bool = False) -> list[Piece]:
         """Return the segment that has ended; `is_last` if the waveform ends too."""
         assert self._start is not None
         start, end = self._padded(self._start), self._end + PADDING
         has_speech = self._track.count_speech(self._start * FRAME, self._end * FRAME) > 0
-        if is_last and self._track.now - end < MIN_STRETCH:
+        if is_last and self._track.now - end < MIN_NON_SPEECH:
             end = self._track.now
         self._start, self._follows_cut = None, False
         # After a cut, what followed may have been too short to be speech.
@@ -172,32 +172,32 @@ class SpeechSegmenter:
     def _take(self, start: int, end: int) -> Piece:
         piece = self._track.piece(start * FRAME, end * FRAME, shortest=self._settings.shortest)
         self._done = end
-        self._stretch = _Stretch(end)
+        self._non_speech = _NonSpeech(end)
         self._track.discard(end)
         return piece
 
     def _forget(self, frame: int) -> None:
         """Keep of the samples without speech only their range, up to those that may belong to a segment at this frame."""
-        known = frame - PADDING - MIN_STRETCH
-        if known >= self._stretch.known + FORGETTING:
-            self._stretch.add(self._track.samples(self._stretch.known * FRAME, known * FRAME), known)
+        known = frame - PADDING - MIN_NON_SPEECH
+        if known >= self._non_speech.known + FORGETTING:
+            self._non_speech.add(self._track.samples(self._non_speech.known * FRAME, known * FRAME), known)
             self._track.discard(known)
 
-    def _stretch_before(self, frame: int) -> Piece:
-        """Return the stretch without speech that ends at a frame."""
-        if frame > self._stretch.known:
-            self._stretch.add(self._track.samples(self._stretch.known * FRAME, frame * FRAME), frame)
+    def _non_speech_before(self, frame: int) -> Piece:
+        """Return the segment of non-speech that ends at a frame."""
+        if frame > self._non_speech.known:
+            self._non_speech.add(self._track.samples(self._non_speech.known * FRAME, frame * FRAME), frame)
         piece = self._silent_piece(frame * FRAME)
         self._done = frame
         self._track.discard(frame)
         return piece
 
     def _silent_piece(self, end: int) -> Piece:
-        return Piece(self._done * FRAME, end, NO_AUDIO, 0.0, self._stretch.is_silent)
+        return Piece(self._done * FRAME, end, NO_AUDIO, 0.0, self._non_speech.is_silent)
 
 
-class _Stretch:
-    """The range of the samples of a stretch without speech, of which nothing else is kept."""
+class _NonSpeech:
+    """The range of the samples of a segment of non-speech, of which nothing else is kept."""
 
     def __init__(self, known: int = 0) -> None:
         self.known = known

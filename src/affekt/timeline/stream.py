@@ -45,10 +45,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that became known from a chunk."""
+    """A result of a stream: a segment, a provisional one, or a gap."""
 
     kind: Kind
-    """Whether a segment is complete, or has begun ("provisional") so that its row may still change, or audio is missing."""
+    """A complete segment, one that has begun, whose row may still change ("provisional"), or missing audio."""
     start: float
     """Seconds from the start of the stream, with gaps."""
     end: float
@@ -110,7 +110,7 @@ class Stream:
         self._begin(0.0)
 
     def _begin(self, start: float) -> None:
-        """Begin a stretch without gaps at this number of seconds."""
+        """Begin a part without gaps, which starts at this number of seconds."""
         settings = self.settings
         self._track = Track(self._recognizer, NAME, settings.segmentation, hysteresis=settings.hysteresis)
         self._resampler = _Resampler(settings.sample_rate)

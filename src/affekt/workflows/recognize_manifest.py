@@ -18,7 +18,7 @@ from affekt.inference.parquet_rows import row_schema, to_table
 from affekt.inference.recognizer import Recognizer
 from affekt.inference.row import EMOTION_SET, NOTES, Row, make_row
 from affekt.inference.worker import describe, restore_row
-from affekt.inference.worker_pool import crashed_row, pool_of
+from affekt.inference.worker_pool import crashed_row, start_pool
 from affekt.processes import Message
 from affekt.storage import is_url
 from affekt.worker_pool import WorkerPool
@@ -94,7 +94,7 @@ class RecognitionWorker:
 
     def __init__(self, setup: Message, jobs: int, machine: str) -> None:
         self._setup, self._machine = setup, machine
-        self._pool: WorkerPool[_Recording] = pool_of(setup["recognizer"], setup["model"], jobs)
+        self._pool: WorkerPool[_Recording] = start_pool(setup["recognizer"], setup["model"], jobs)
 
     def __enter__(self) -> RecognitionWorker:
         return self

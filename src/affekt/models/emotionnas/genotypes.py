@@ -23,7 +23,8 @@ from affekt.models.emotionnas.operations import OPERATIONS
 from affekt.registry import did_you_mean
 
 Genes = tuple[tuple[str, int], ...]
-KINDS = ("normal", "reduce")  # of cells
+KINDS = ("normal", "reduce")
+"""The kinds of cells."""
 
 
 @dataclass(frozen=True)
