@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import os
+import random
 import socket
 import struct
 import threading
@@ -78,7 +78,7 @@ def test_no_path_leads_to_other_files(port, path):
         HEAD.encode() + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
         HEAD.encode() + b"Content-Length: 99999999999999999999\r\n\r\n",
         HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        os.urandom(64),
+        random.Random(0).randbytes(64),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",  # TLS
     ],
     ids=lambda request_bytes: repr(request_bytes[:30]),
@@ -140,7 +140,7 @@ def frame(opcode, payload, *, length=None, is_masked=True, final=0x80):
         frame(8, b"\x00"),
         frame(0, b"abc"),
         frame(2, bytes(100_000), final=0) * 9,
-        os.urandom(200),
+        random.Random(0).randbytes(200),
     ],
     ids=range(11),
 )
