@@ -1,7 +1,7 @@
 // The page: it connects the elements with recognition on this device and on the server.
 
 import { renderMarkdown } from "./card.js";
-import { Device, DeviceError } from "./device.js";
+import { Device } from "./device.js";
 import { byId, clock, fillTexts } from "./dom.js";
 import { LiveRecording } from "./live.js";
 import { hideResult, showResult } from "./result.js";
@@ -14,7 +14,6 @@ const LONGEST_CLIP = 8; // seconds of a recording that is recognized as a whole
 const LIMITS = "Limits"; // the heading of the card
 
 const device = new Device();
-let description = null; // of the service's model
 let recording = null;
 let last = null; // the file that is shown
 let job = 0; // counts up, so that a canceled job shows nothing
@@ -62,7 +61,7 @@ async function loadModel() {
 
 /** Return the error to show for a file that cannot be decoded. */
 function explain(error, name) {
-  if (error.code !== "undecodable") return error instanceof DeviceError ? error : error;
+  if (error.code !== "undecodable") return error;
   return new Error(site.service && place() === "device" ? strings.errors.undecodableHere(name) : strings.errors.undecodable(name));
 }
 
@@ -172,6 +171,7 @@ function stopRecording() {
   recording = null;
   byId("live").hidden = true;
   run(async () => {
+    showProgress(strings.progress.recognizing, null);
     const result = await ended.finish();
     last = result.media;
     const { model, emotions, place: where } = ended;
@@ -221,8 +221,8 @@ function showPlace() {
 /** Show what the page can do here: the switch if there is a service, and only the server without the runtime. */
 async function connectPlaces() {
   if (!site.service) {
-    byId("places").replaceChildren(Object.assign(document.createElement("p"), { className: "small", textContent: strings.staticHint }));
-    byId("places").insertAdjacentHTML("beforeend", '<input type="radio" name="place" value="device" checked hidden>');
+    byId("places").querySelectorAll("label, legend").forEach((element) => (element.hidden = true));
+    byId("place-hint").textContent = strings.staticHint;
     byId("api").hidden = true;
     return;
   }
@@ -236,7 +236,7 @@ async function connectPlaces() {
 
 async function describe() {
   try {
-    description = site.service ? await describeModel() : await describeStatic();
+    const description = site.service ? await describeModel() : await describeStatic();
     byId("model").textContent = strings.model(description.id);
     byId("card-text").replaceChildren(...renderMarkdown(description.card || strings.noCard));
   } catch (error) {

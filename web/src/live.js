@@ -67,7 +67,7 @@ export class LiveRecording {
   /** End the recording. Return what `Device.processFile` returns, with the file `media`. */
   async finish() {
     this.isFinishing = true;
-    await this.microphone.close();
+    this.microphone.close();
     await this.stream?.finish();
     const { result, samples } = await this.device.finishStream();
     if (this.stream) result.segments = this.rows;

@@ -24,11 +24,11 @@ export async function openMicrophone(onSamples) {
   source.connect(node);
   return {
     rate: context.sampleRate,
-    async close() {
+    close() {
       media.getTracks().forEach((track) => track.stop());
       source.disconnect();
       node.port.onmessage = null;
-      await context.close();
+      context.close();
     },
   };
 }

@@ -17,6 +17,7 @@ const UPDATE = SAMPLE_RATE; // samples from one provisional result of a stream t
 let model = null;
 let stream = null;
 let queue = Promise.resolve();
+let waiting = 0; // samples that are not processed yet, in calls
 
 /** One track of a recording: resampling, the outline, and, if a model recognizes, the rows. */
 class Lane {
@@ -119,9 +120,14 @@ const service = {
       stream = { lane: new Lane(rate, STREAM, null, recognizes), told: 0, kept: [] };
     }),
 
-  /** Add samples; return the events {kind, row} as those of the service, or {error}. */
-  addSamples: (samples) =>
-    answer(async () => {
+  /**
+   * Add samples; return the events {kind, row} as those of the service, or {error}. If the device is too slow, there are no
+   * provisional ones.
+   */
+  addSamples: (samples) => {
+    waiting++;
+    return answer(async () => {
+      waiting--;
       const events = [];
       let waveform = stream.lane.resampler.add(samples);
       keep(waveform);
@@ -130,13 +136,14 @@ const service = {
         await stream.lane.push(waveform.subarray(0, size));
         waveform = waveform.subarray(size);
         events.push(...takeEvents());
-        if (stream.lane.track && stream.lane.size % UPDATE === 0) {
+        if (stream.lane.track && stream.lane.size % UPDATE === 0 && !waiting) {
           const row = await stream.lane.track.current();
           if (row) events.push({ kind: "provisional", row });
         }
       }
       return events;
-    }),
+    });
+  },
 
   /** End the stream. Return {result, samples}: as `processFile`, and the recording as 16-bit samples at 16 kHz; or {error}. */
   finishStream: () =>

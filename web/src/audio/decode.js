@@ -5,6 +5,8 @@ import { AudioError, checkSamples, concatenate } from "./samples.js";
 
 const BLOCK = 1 << 16; // samples of a block, of all channels together
 
+const MAX_PADDING = 0.15; // seconds; a packet has at most 0.12 s
+
 /** Return the frames of a block, as Python's: the choice of a channel (mixer.js) depends on it. */
 const blockFrames = (rate, channels) => Math.max(1, Math.min(Math.floor(BLOCK / channels), 4 * rate));
 
@@ -25,14 +27,17 @@ export async function openFile(file) {
     throw new AudioError("undecodable", error.message);
   }
   const [rate, channels] = [await track.getSampleRate(), await track.getNumberOfChannels()];
-  return { rate, channels, seconds, blocks: readBlocks(track, rate, channels) };
+  return { rate, channels, seconds, blocks: readBlocks(track, rate, channels, seconds) };
 }
 
-async function* readBlocks(track, rate, channels) {
+async function* readBlocks(track, rate, channels, seconds) {
   const size = blockFrames(rate, channels);
+  const end = Math.round(seconds * rate);
+  let read = 0;
   let pending = Array.from({ length: channels }, () => new Float32Array(0));
   for await (const sample of new AudioSampleSink(track).samples()) {
-    const planes = readPlanes(sample, rate, channels);
+    const planes = trimPadding(readPlanes(sample, rate, channels), end - read, rate);
+    read += planes[0].length;
     pending = pending.map((plane, channel) => concatenate([plane, planes[channel]]));
     while (pending[0].length >= size) {
       yield pending.map((plane) => plane.slice(0, size));
@@ -40,6 +45,12 @@ async function* readBlocks(track, rate, channels) {
     }
   }
   if (pending[0].length) yield pending;
+}
+
+/** Cut off the padding with which an encoder fills its last packet, if `left` frames are left until the end of the track. */
+function trimPadding(planes, left, rate) {
+  const excess = planes[0].length - left;
+  return excess > 0 && excess < MAX_PADDING * rate ? planes.map((plane) => plane.slice(0, Math.max(0, left))) : planes;
 }
 
 /** Return the samples of each channel of mediabunny's sample, which is closed. */
