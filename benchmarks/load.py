@@ -130,9 +130,9 @@ def cpu_seconds(process: int) -> float:
 
 def memory(process: int) -> float:
     """Return the memory of a process in MB."""
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
-    assert found
-    return int(found[1]) / 1024
+    match = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    assert match
+    return int(match[1]) / 1024
 
 
 def measure(process: int, address: str, connections: int, seconds: float) -> dict[str, float]:

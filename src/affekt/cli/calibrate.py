@@ -31,7 +31,7 @@ def calibrate(
     delimiter: Delimiter = "",
     annotators: Annotators = "error",
 ) -> None:
-    """Calibrate the confidence of a model with labeled clips of your own.
+    """Calibrate a model's confidence with your labeled clips.
 
     Prints how many clips are answered at each threshold, and how large the sets of emotions are at each error rate. Then use
     affekt recognize --error-rate FRACTION --calibration FILE. Clips that the model was trained on are left out.
