@@ -20,6 +20,7 @@ from affekt.cli.calibrate import calibrate
 from affekt.cli.compare import compare
 from affekt.cli.convert import convert
 from affekt.cli.cost import cost
+from affekt.cli.doctor import doctor
 from affekt.cli.embed import embed
 from affekt.cli.evaluate import evaluate
 from affekt.cli.listen import listen
@@ -138,7 +139,7 @@ def _options(
 
 for command in (
     recognize, listen, serve, web, adapt, calibrate, embed, train,
-    search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate,
+    search, recipes, reproduce, evaluate, compare, report, plot, cost, audit, convert, migrate, doctor,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(corpus.app, name="corpus", help="List, describe, check, export and transcribe corpora.")
