@@ -128,9 +128,9 @@ def test_channels_on_their_own_agree_and_the_server_gives_the_same(page, recogni
     assert_agree(timeline.segments, read_timeline(download.value.path()).segments)
 
 
-@pytest.mark.parametrize("place", ["device", "server"])
-def test_probabilities_are_live_while_the_microphone_records(page, place):
-    page.check(f"input[value={place}]")
+@pytest.mark.parametrize("computer", ["device", "server"])
+def test_probabilities_are_live_while_the_microphone_records(page, computer):
+    page.check(f"input[value={computer}]")
     page.click("#record")
     page.wait_for_selector("#live-bars .best:not(:first-child), #live-bars dt.best")
     page.wait_for_selector("#live-emotion:not(:has-text('Listening'))")

@@ -29,20 +29,20 @@ def findings(tmp_path, monkeypatch):
 
 
 def test_everything_is_examined_and_what_is_not_there_has_a_cure(findings):
-    found = findings()
-    assert {"affekt", "model default", "audio", "extra train", "corpora", "encoders", "cache"} <= found.keys()
-    assert all(bool(finding.cure) == (finding.status != "ok") for finding in found.values())
-    assert found["model default"].status == found["audio"].status == found["cache"].status == "ok"
-    assert found["corpora"].status == found["encoders"].status == "missing"
+    result = findings()
+    assert {"affekt", "model default", "audio", "extra train", "corpora", "encoders", "cache"} <= result.keys()
+    assert all(bool(finding.cure) == (finding.status != "ok") for finding in result.values())
+    assert result["model default"].status == result["audio"].status == result["cache"].status == "ok"
+    assert result["corpora"].status == result["encoders"].status == "missing"
 
 
 def test_corpora_and_encoders_are_listed(findings, tmp_path):
     (tmp_path / "data" / "emodb").mkdir(parents=True)
     (tmp_path / "models" / "hubert").mkdir(parents=True)
     (tmp_path / "models" / "hubert" / "config.json").touch()
-    found = findings(AFFEKT_DATA=tmp_path / "data", AFFEKT_MODELS=tmp_path / "models")
-    assert found["corpora"].detail.endswith(": emodb")
-    assert found["encoders"].detail.endswith(": hubert")
+    result = findings(AFFEKT_DATA=tmp_path / "data", AFFEKT_MODELS=tmp_path / "models")
+    assert result["corpora"].detail.endswith(": emodb")
+    assert result["encoders"].detail.endswith(": hubert")
 
 
 @pytest.mark.parametrize(("value", "status"), [("s3://bucket/data", "ok"), ("nowhere", "fault"), (".", "fault")])
