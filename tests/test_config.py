@@ -135,7 +135,7 @@ def test_every_shipped_recipe_resolves_to_the_settings_of_its_file(name):
     recipe, content = load_recipe(name), read_extended(shipped_files(RECIPES)[name], "recipe", RECIPES)
     assert recipe.name == name
     assert [source.name for source in recipe.sources] == [
-        str(corpus).partition(":")[0] for corpus in content["corpora"]
+        corpus["name"] if isinstance(corpus, dict) else corpus.partition(":")[0] for corpus in content["corpora"]
     ]
     assert {source.name for source in recipe.sources} <= set(corpora)
     assert recipe.training.epochs == content["training"]["epochs"]

@@ -85,17 +85,16 @@ def test_a_cache_that_cannot_be_used_is_a_fault(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("folder", "status"), [(".", 0), ("nowhere", 1)])
-def test_the_command_fails_if_there_is_a_fault(tmp_path, monkeypatch, folder, status):
+def test_the_command_fails_if_there_is_a_fault(tmp_path, monkeypatch):
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "config.json").touch()
-    monkeypatch.setenv("AFFEKT_MODELS", str(tmp_path / folder))
+    monkeypatch.setenv("AFFEKT_MODELS", str(tmp_path))
     monkeypatch.delenv("AFFEKT_DATA", raising=False)
     command = [sys.executable, "-m", "affekt", "doctor"]
-    lines = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
-    assert lines.returncode == status
-    topics = {finding["topic"]: finding for finding in map(json.loads, lines.stdout.splitlines())}
-    assert topics["encoders"]["status"] == ("fault" if status else "ok")
-    text = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert text.returncode == status
-    assert "set AFFEKT_DATA to the folder of the corpora" in " ".join(text.stdout.split())
+    result = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    topics = {finding["topic"]: finding for finding in map(json.loads, result.stdout.splitlines())}
+    assert topics["encoders"]["status"] == "ok"
+    monkeypatch.setenv("AFFEKT_MODELS", str(tmp_path / "nowhere"))
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "set AFFEKT_DATA to the folder of the corpora" in " ".join(result.stdout.split())

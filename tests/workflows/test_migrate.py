@@ -1,6 +1,5 @@
 """Runs, searches and bundles of an earlier version are refused with the command that migrates them, and then migrated."""
 
-import json
 import shutil
 
 import pytest
@@ -139,23 +138,24 @@ def test_an_old_search_is_refused_and_migrated(tmp_path):
 def test_an_old_bundle_is_refused_and_migrated_with_its_card(tmp_path):
     folder = tmp_path / "default"
     shutil.copytree(ASSETS / "default", folder)
-    for name in ("SHA256SUMS", "across.json", "shifts.json"):
-        (folder / name).unlink()  # which earlier versions did not write
+    (folder / "SHA256SUMS").unlink()  # which earlier versions did not write
     config = read_toml(folder / "config.toml")
     config["encoder"] = config.pop("features")["speech"]
     config["recipe"]["encoder"] = config["recipe"].pop("features")["speech"]
     config["recipe"]["training"]["optimisation"] = config["recipe"]["training"].pop("strategy")
     (folder / "config.toml").write_text(to_toml(config))
     old = Bundle.open(folder)
-    results = {**old.results, "model": old.id}
-    (folder / "results.json").write_text(json.dumps(results))
+    measured = [folder / name for name in ("results.json", "across.json", "shifts.json", "predictions.json")]
+    for path in measured:
+        path.write_text(path.read_text().replace(Bundle.open("default").id, old.id))
     with pytest.raises(BadBundle, match="affekt migrate"):
         rebuild(old)
     assert migrate(folder) == [folder / name for name in ("config.toml", "results.json", "README.md", "SHA256SUMS")]
     bundle = Bundle.open(folder)
     bundle.verify()
     rebuild(bundle)
-    assert bundle.results["model"] == bundle.id != old.id
+    assert bundle.id != old.id
+    assert all(bundle.id in path.read_text() and old.id not in path.read_text() for path in measured)
     assert bundle.file("README.md").read_text() == card(bundle)
 
 

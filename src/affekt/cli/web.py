@@ -14,7 +14,7 @@ def web(
     output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="The folder of the site.")],
     model: Model = "default",
 ) -> None:
-    """Write a web page that recognizes in the browser, without a service.
+    """Write a web page that recognizes in the browser.
 
         affekt web --output site
         python -m http.server --directory site --bind 127.0.0.1

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from affekt.bundle.checksums import NAME as SUMS
-from affekt.bundle.folder import ACROSS, Bundle, write_sums
+from affekt.bundle.folder import ACROSS, PREDICTIONS, REFUSALS, SHIFTS, Bundle, write_sums
+from affekt.bundle.predictions import LabeledPredictions
 from affekt.config import read_toml, to_toml
 from affekt.errors import AffektError, BadConfig
 from affekt.features import features
@@ -183,16 +184,25 @@ def _is_default(settings: Any, section: Mapping[str, Any]) -> bool:
     return agrees(section, defaults)
 
 
+def _replace_measured_id(folder: Path, old_id: str, new_id: str) -> None:
+    """Replace the id of a bundle in the files with what was measured with it."""
+    for path in (folder / ACROSS, folder / SHIFTS, folder / REFUSALS):
+        if path.is_file() and (content := json.loads(path.read_text(encoding="utf-8"))).get("model") == old_id:
+            content["model"] = new_id
+            for entry in content["corpora"] if path.name == ACROSS else ():
+                entry["model"] = new_id if entry["model"] == old_id else entry["model"]
+            atomic_write_text(path, to_json(content, indent=1) + "\n")
+    path = folder / PREDICTIONS
+    if path.is_file() and (predictions := LabeledPredictions.read(path)).model == old_id:
+        dataclasses.replace(predictions, model=new_id).write(path)
+
+
 def _rewrite_card(folder: Path, old_id: str) -> list[Path]:
     """Update the id of a bundle, which depends on its configuration, in its results and its model card."""
     bundle = Bundle.open(folder)
     if not (folder / "results.json").is_file():
         return []
-    across = folder / ACROSS
-    if across.is_file() and (content := json.loads(across.read_text(encoding="utf-8"))).get("model") == old_id:
-        for entry in (content, *content["corpora"]):
-            entry["model"] = bundle.id if entry["model"] == old_id else entry["model"]
-        atomic_write_text(across, to_json(content, indent=1) + "\n")
+    _replace_measured_id(folder, old_id, bundle.id)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     for entry in [*results.get("scores", {}).values(), *results.get("data", [])]:
         for old, current in {"people": "speakers", "licence": "license"}.items():
